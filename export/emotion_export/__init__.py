@@ -1,0 +1,1 @@
+"""From a checkpoint to a bundle. Imports `emotion_train` and `emotion_runtime`, never the reverse."""

@@ -1,0 +1,185 @@
+"""From a frame and a person's box to what the frame encoder takes: a square crop and patch weights.
+
+This is the only place that crops, resizes or turns boxes into patch weights; training, export and
+runtime all import it, so a model always sees in the field what it saw in training.
+
+A subject never exists as a mask image: the encoder needs only the covered fraction of each patch
+(subject-aware prompting, paper Sec. 3.3, in the soft form of the released weights).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from emotion_runtime.errors import EmotionError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what the authors trained with, although CLIP has its own
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# A box this much taller than wide shows a body, not a head; its window is aimed at the head.
+BODY_ASPECT = 1.5
+# Width of the head region of a body box, as a fraction of the box's width (shoulders are ~2 heads wide).
+HEAD_OF_BODY = 0.55
+
+
+class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a model wants its pictures. Travels with checkpoints and bundles; a loader refuses another.
+
+    size: side S of the square input, pixels. patch: side of a patch, pixels; S is a multiple of it.
+    window: "center" is the paper's protocol (short side to `short_side`, centre crop of S);
+    "subject" is a square window that holds the person.
+    subject_scale: side of a subject window in head widths (1.8: the head fills a bit over half);
+    None: the same share of the frame's short side as the centre crop, slid to the person.
+    mean, std: RGB, of values in [0, 1].
+    """
+
+    size: int = 224
+    patch: int = 32
+    window: Literal["center", "subject"] = "center"
+    short_side: int = 256
+    subject_scale: float | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.patch <= 0 or self.size <= 0 or self.size % self.patch:
+            raise EmotionError(
+                f"preprocess spec: size {self.size} is not a positive multiple of patch {self.patch}"
+            )
+        if self.short_side < self.size:
+            raise EmotionError(f"preprocess spec: short_side {self.short_side} is less than size {self.size}")
+        if self.subject_scale is not None and self.subject_scale < 1:
+            raise EmotionError(f"preprocess spec: subject_scale {self.subject_scale} is less than 1 head")
+
+    @property
+    def side_patches(self) -> int:
+        """Patches along one side."""
+        return self.size // self.patch
+
+    @property
+    def patches(self) -> int:
+        """G, the number of patches."""
+        return self.side_patches**2
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rectangle of the frame that becomes the S x S input.
+
+    scale: input pixels per frame pixel. left, top: the rectangle's corner on the *scaled* frame.
+    source: the same rectangle in frame pixels (x1, y1, x2, y2), as Pillow's `box=` takes it.
+    """
+
+    scale: float
+    left: float
+    top: float
+    source: tuple[float, float, float, float]
+
+
+def center_window(height: int, width: int, spec: PreprocessSpec) -> Window:
+    """The paper's window: short side scaled to `spec.short_side`, centre crop of S.
+
+    The scaled frame is rounded to whole pixels first, as resize-then-crop does; an ideal centred
+    rectangle would be another picture.
+    """
+    scaled_h, scaled_w = _scaled_size(height, width, spec.short_side)
+    left = round((scaled_w - spec.size) / 2)
+    top = round((scaled_h - spec.size) / 2)
+    source = (
+        left * width / scaled_w,
+        top * height / scaled_h,
+        (left + spec.size) * width / scaled_w,
+        (top + spec.size) * height / scaled_h,
+    )
+    # One scale for both axes, as the official box-to-mask code has it.
+    return Window(1 / min(width / scaled_w, height / scaled_h), left, top, source)
+
+
+def subject_window(box: Sequence[float], height: int, width: int, spec: PreprocessSpec) -> Window:
+    """A square window that holds the person, slid to stay inside the frame.
+
+    box: (x1, y1, x2, y2) in frame pixels, of a head or of a whole body (told by its aspect).
+    The side is `spec.subject_scale` head widths, or the centre crop's share of the short side; never
+    more than the frame's short side, never less than 16 px. Sides are whole pixels.
+    """
+    x1, y1, x2, y2 = (float(v) for v in box)
+    box_w, box_h = max(x2 - x1, 1.0), max(y2 - y1, 1.0)
+    center_x, center_y = (x1 + x2) / 2, (y1 + y2) / 2
+    if spec.subject_scale is None:
+        wanted = max(min(height, width) * spec.size / spec.short_side, box_w, box_h)
+    elif box_h > BODY_ASPECT * box_w:
+        wanted = spec.subject_scale * HEAD_OF_BODY * box_w
+        center_y = y1 + 0.4 * wanted  # the head is at the top of a body box: leave a little air above
+    else:
+        wanted = spec.subject_scale * math.sqrt(box_w * box_h)
+    side = round(min(max(wanted, 16), height, width))
+    left = min(max(round(center_x - side / 2), 0), width - side)
+    top = min(max(round(center_y - side / 2), 0), height - side)
+    scale = spec.size / side
+    return Window(scale, left * scale, top * scale, (left, top, left + side, top + side))
+
+
+def crop(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpec) -> NDArray[np.uint8]:
+    """The window of the frame as the model's input.
+
+    image_rgb_uint8: (H, W, 3) uint8 RGB. Returns (S, S, 3) uint8 RGB.
+    Pillow's antialiased bicubic is what released weights saw, and its fixed-point result is the same on
+    every machine. `box=` equals resize-then-crop to within one grey level at half the cost.
+
+    Raises:
+        EmotionError: the picture is not (H, W, 3) uint8.
+
+    """
+    if image_rgb_uint8.ndim != 3 or image_rgb_uint8.shape[2] != 3 or image_rgb_uint8.dtype != np.uint8:
+        raise EmotionError(
+            f"picture of shape {image_rgb_uint8.shape} and type {image_rgb_uint8.dtype}: "
+            "expected (height, width, 3) uint8 RGB"
+        )
+    # Cut to the window's surroundings first: Pillow copies the array it is given. The margin covers the
+    # bicubic kernel's reach (2 source pixels, more when shrinking), so the result stays the same.
+    x1, y1, x2, y2 = window.source
+    margin = math.ceil(2 * max(1.0, 1 / window.scale)) + 1
+    height, width = image_rgb_uint8.shape[:2]
+    cut_x, cut_y = max(math.floor(x1) - margin, 0), max(math.floor(y1) - margin, 0)
+    cut = image_rgb_uint8[
+        cut_y : min(math.ceil(y2) + margin, height), cut_x : min(math.ceil(x2) + margin, width)
+    ]
+    picture = Image.fromarray(np.ascontiguousarray(cut)).resize(
+        (spec.size, spec.size), Image.Resampling.BICUBIC, box=(x1 - cut_x, y1 - cut_y, x2 - cut_x, y2 - cut_y)
+    )
+    return np.asarray(picture)
+
+
+def patch_weights(box_xyxy: Sequence[float], window: Window, spec: PreprocessSpec) -> NDArray[np.float32]:
+    """Fraction of each patch that the person's box covers.
+
+    box_xyxy: (x1, y1, x2, y2) in frame pixels. Returns (G,) float32 in [0, 1], row by row.
+    The box is widened to whole input pixels (floor, ceil) and clipped to the window, as the official
+    masks are; an empty intersection gives zeros. Source: paper Sec. 3.3 (SAP), soft form.
+    """
+    x1, y1, x2, y2 = box_xyxy
+    across = _covered(x1 * window.scale - window.left, x2 * window.scale - window.left, spec)
+    down = _covered(y1 * window.scale - window.top, y2 * window.scale - window.top, spec)
+    return np.outer(down, across).ravel().astype(np.float32)
+
+
+def _covered(start: float, stop: float, spec: PreprocessSpec) -> NDArray[np.float64]:
+    """Covered fraction of each patch along one axis; start, stop in input pixels."""
+    low = min(max(math.floor(start), 0), spec.size)
+    high = min(max(math.ceil(stop), 0), spec.size)
+    edges = np.arange(spec.side_patches) * spec.patch
+    covered: NDArray[np.float64] = np.minimum(high, edges + spec.patch) - np.maximum(low, edges)
+    return np.clip(covered, 0, None) / spec.patch
+
+
+def _scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Whole-pixel size (height, width) of a frame whose short side becomes `short_side`."""
+    if width <= height:
+        return int(short_side * height / width), short_side
+    return short_side, int(short_side * width / height)

@@ -1,0 +1,69 @@
+"""Who is meant: from the persons of one frame to windows and patch weights.
+
+Persons whose windows nearly coincide share one, so that one encoded picture serves them all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.preprocess import PreprocessSpec, Window, center_window, patch_weights, subject_window
+
+Box = tuple[float, float, float, float]
+
+# Two windows are shared when their sides differ by at most this factor and each box lies inside.
+SHARED_SIDE_RATIO = 1.15
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """The persons of one frame, ready for the frame encoder.
+
+    windows: F windows to crop. frame_index: (P,) int64, the window of each person.
+    patch_weights: (P, G) float32.
+    """
+
+    windows: list[Window]
+    frame_index: NDArray[np.int64]
+    patch_weights: NDArray[np.float32]
+
+
+def plan(boxes: Sequence[Box], height: int, width: int, spec: PreprocessSpec) -> Subjects:
+    """Windows and patch weights for every box (x1, y1, x2, y2 in frame pixels) of one frame."""
+    if spec.window == "center":
+        windows = [center_window(height, width, spec)] if boxes else []
+        index = [0] * len(boxes)
+    else:
+        windows, index = _shared_windows(boxes, height, width, spec)
+    weights = [patch_weights(box, windows[i], spec) for box, i in zip(boxes, index, strict=True)]
+    return Subjects(
+        windows, np.asarray(index, np.int64), np.asarray(weights, np.float32).reshape(-1, spec.patches)
+    )
+
+
+def _shared_windows(
+    boxes: Sequence[Box], height: int, width: int, spec: PreprocessSpec
+) -> tuple[list[Window], list[int]]:
+    windows: list[Window] = []
+    index: list[int] = []
+    for box in boxes:
+        own = subject_window(box, height, width, spec)
+        fits = [i for i, window in enumerate(windows) if _holds(window, own, box)]
+        if not fits:
+            windows.append(own)
+        index.append(fits[0] if fits else len(windows) - 1)
+    return windows, index
+
+
+def _holds(window: Window, own: Window, box: Box) -> bool:
+    ratio = window.scale / own.scale
+    x1, y1, x2, y2 = window.source
+    return (
+        1 / SHARED_SIDE_RATIO <= ratio <= SHARED_SIDE_RATIO
+        and box[0] >= x1
+        and box[1] >= y1
+        and box[2] <= x2
+        and box[3] <= y2
+    )

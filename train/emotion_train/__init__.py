@@ -1,0 +1,1 @@
+"""Model, losses, data, probes. Imports `emotion_runtime` for preprocessing, never the reverse."""
