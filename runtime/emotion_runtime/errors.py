@@ -6,3 +6,7 @@ class EmotionError(Exception):
 
     The command line prints the message and exits with status 2.
     """
+
+
+class SourceBroken(EmotionError):  # noqa: N818 - reads as what happened
+    """A source that gave frames and then broke; what was made of them is good and kept."""
