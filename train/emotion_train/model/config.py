@@ -1,0 +1,89 @@
+"""Sizes of a model, and the presets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.preprocess import PreprocessSpec
+
+CONV_STEM_STRIDE = 16
+
+Subject = Literal["sap", "saam", "shared", "none"]
+Stem = Literal["patch", "conv"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Everything that fixes the names and shapes of the parameters.
+
+    subject: how the encoder learns who is meant. "sap": subject-aware prompting, one more token in each
+    person's own pass (paper Sec. 3.3). "shared": the patches of a picture are encoded once for all its
+    persons. "saam": subject-aware attention masking. "none": plain CLIP, patch weights are ignored.
+    subject_bias: attention of a person's own tokens leans towards the covered patches; off in released
+    weights. clip_frames: T. embed_dim: D. The defaults are those of the released ViT-B/32.
+    """
+
+    preprocess: PreprocessSpec = PreprocessSpec()  # noqa: RUF009 (frozen)
+    stem: Stem = "patch"
+    subject: Subject = "sap"
+    subject_bias: bool = False
+    clip_frames: int = 8
+    embed_dim: int = 512
+    vision_width: int = 768
+    vision_layers: int = 12
+    vision_heads: int = 12
+    temporal_layers: int = 6
+    temporal_heads: int = 8
+    temporal_ff: int = 2048
+    text_width: int = 512
+    text_layers: int = 12
+    text_heads: int = 8
+    text_context: int = 77
+    text_vocab: int = 49408
+
+    def __post_init__(self) -> None:
+        for tower, width, heads in (
+            ("vision", self.vision_width, self.vision_heads),
+            ("temporal", self.embed_dim, self.temporal_heads),
+            ("text", self.text_width, self.text_heads),
+        ):
+            if width <= 0 or heads <= 0 or width % heads:
+                raise EmotionError(
+                    f"model config: {tower} width {width} is no positive multiple of {heads} heads"
+                )
+        if min(self.vision_layers, self.temporal_layers, self.text_layers, self.clip_frames) < 1:
+            raise EmotionError("model config: every tower needs at least 1 layer, a clip at least 1 frame")
+        if self.stem == "conv" and self.preprocess.patch != CONV_STEM_STRIDE:
+            raise EmotionError(
+                f"model config: patch {self.preprocess.patch} with stem 'conv', which halves the picture "
+                f"four times: set preprocess.patch to {CONV_STEM_STRIDE}"
+            )
+        if self.subject_bias and self.subject == "none":
+            raise EmotionError("model config: subject_bias needs a subject: set subject to 'sap' or 'shared'")
+
+
+PRESETS: Final[Mapping[str, ModelConfig]] = MappingProxyType(
+    {
+        "vit-b-32": ModelConfig(),
+        "nano": ModelConfig(
+            preprocess=PreprocessSpec(
+                size=112, patch=16, window="subject", short_side=128, subject_scale=1.8
+            ),
+            stem="conv",
+            subject="shared",
+            subject_bias=True,
+            embed_dim=256,
+            vision_width=192,
+            vision_layers=4,
+            vision_heads=6,
+            temporal_layers=2,
+            temporal_heads=4,
+            temporal_ff=512,
+            text_width=192,
+            text_layers=2,
+            text_heads=6,
+        ),
+    }
+)

@@ -1,0 +1,65 @@
+"""Temporal encoder: the embeddings of a clip's frames -> one feature."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emotion_train.model.attention import Attention
+from emotion_train.model.config import ModelConfig
+
+DROPOUT = 0.1
+
+
+class PostNormLayer(nn.Module):
+    """`nn.TransformerEncoderLayer` with GELU, without its fast path, which does not export."""
+
+    def __init__(self, width: int, heads: int, ff: int) -> None:
+        super().__init__()
+        self.self_attn = Attention(width, heads, dropout=DROPOUT)
+        self.linear1 = nn.Linear(width, ff)
+        self.linear2 = nn.Linear(ff, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(DROPOUT)
+        nn.init.xavier_uniform_(self.self_attn.in_proj_weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = self.norm1(x + self.dropout(self.self_attn.attend(*self.self_attn.project(x))))
+        hidden = self.dropout(F.gelu(self.linear1(x)))
+        out: Tensor = self.norm2(x + self.dropout(self.linear2(hidden)))
+        return out
+
+
+class Layers(nn.Module):
+    """The layers and the final LayerNorm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            PostNormLayer(config.embed_dim, config.temporal_heads, config.temporal_ff)
+            for _ in range(config.temporal_layers)
+        )
+        self.norm = nn.LayerNorm(config.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        for layer in self.layers:
+            x = layer(x)
+        out: Tensor = self.norm(x)
+        return out
+
+
+class TemporalEncoder(nn.Module):
+    """`mean_t(encoder(x + position) + x)`, T fixed by the learned positions."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.frame_position_embedding = nn.Embedding(config.clip_frames, config.embed_dim)
+        self.fusion_layer = Layers(config)
+        nn.init.normal_(self.frame_position_embedding.weight, std=0.02)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """(B, T, D), oldest first -> (B, D)."""
+        encoded = self.fusion_layer(embeddings + self.frame_position_embedding.weight)
+        out: Tensor = (encoded + embeddings).mean(dim=1)
+        return out

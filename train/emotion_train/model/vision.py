@@ -1,0 +1,125 @@
+"""Frame encoder: pictures and the persons in them -> one embedding a person.
+
+Source: paper Sec. 3.3; the vision transformer is CLIP's. Shapes: F pictures, P persons, G patches.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emotion_train.model.attention import Transformer
+from emotion_train.model.config import ModelConfig
+from emotion_train.model.stem import ConvStem
+
+# An uncovered patch keeps this weight: attention leans to the subject and still sees the scene.
+SUBJECT_EPSILON = 0.02
+
+
+def subject_log_weights(patch_weights: Tensor) -> Tensor:
+    """`log(w + 0.02)` of (P, G) weights in [0, 1]; 0 for a person of whom nothing is in the picture.
+
+    Without that exception an empty subject would push attention off every patch.
+    """
+    found = patch_weights.sum(dim=1, keepdim=True) > 0
+    return torch.where(found, torch.log(patch_weights + SUBJECT_EPSILON), torch.zeros_like(patch_weights))
+
+
+class VisionTransformer(nn.Module):
+    """CLIP's vision transformer, told who is meant by the covered fraction of each patch."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.vision_width
+        self.subject = config.subject
+        self.subject_bias = config.subject_bias
+        self.stem = ConvStem(width) if config.stem == "conv" else None
+        if self.stem is None:
+            patch = config.preprocess.patch
+            self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
+        scale = width**-0.5
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn(1 + config.preprocess.patches, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(
+            width, config.vision_layers, config.vision_heads, subject_bias=config.subject_bias
+        )
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(scale * torch.randn(width, config.embed_dim))
+
+    def forward(self, images: Tensor, frame_index: Tensor, patch_weights: Tensor) -> Tensor:
+        """Encode images (F, 3, S, S), frame_index (P,) int64, patch_weights (P, G) -> (P, D)."""
+        patches = self._embed_patches(images)
+        if self.subject == "none":
+            cls = self._run(self._class_tokens(patches.shape[0]), patches)
+            return self._embed(cls).index_select(0, frame_index)
+        # SAP: the prompt is the sum of the positional embeddings of the covered patches, as released weights
+        # have it; it gets no position of its own.
+        prompt = (patch_weights @ self.positional_embedding[1:]).unsqueeze(1)  # (P, 1, width)
+        log_weights = subject_log_weights(patch_weights) if self.subject_bias else None
+        if self.subject == "shared":
+            return self._embed(self._run_shared(patches, prompt, frame_index, log_weights))
+        of_persons = patches.index_select(0, frame_index)  # (P, G, width)
+        return self._embed(self._run(self._class_tokens(prompt.shape[0]), of_persons, prompt, log_weights))
+
+    def _embed_patches(self, images: Tensor) -> Tensor:
+        grid = self.conv1(images) if self.stem is None else self.stem(images)  # (F, width, h, w)
+        tokens: Tensor = grid.flatten(2).transpose(1, 2) + self.positional_embedding[1:]  # (F, G, width)
+        return tokens
+
+    def _class_tokens(self, count: int) -> Tensor:
+        """(count, 1, width)."""
+        return (self.class_embedding + self.positional_embedding[0]).expand(count, 1, -1)
+
+    def _embed(self, cls: Tensor) -> Tensor:
+        embedding: Tensor = self.ln_post(cls) @ self.proj
+        return embedding
+
+    def _run(
+        self,
+        cls: Tensor,
+        patches: Tensor,
+        prompt: Tensor | None = None,
+        log_weights: Tensor | None = None,
+    ) -> Tensor:
+        """(N, 1, width), (N, G, width), (N, 1, width) -> class rows (N, width); all tokens see all tokens."""
+        x = self.ln_pre(torch.cat([cls, patches] if prompt is None else [cls, patches, prompt], dim=1))
+        subject = None
+        if log_weights is not None:
+            # Only the person's own rows, first and last, lean towards the covered patches.
+            own = F.pad(log_weights, (1, 1))[:, None, None]  # (N, 1, 1, L)
+            others = torch.zeros_like(own).expand(-1, -1, patches.shape[1], -1)
+            subject = torch.cat([own, others, own], dim=2)  # (N, 1, L, L)
+        *blocks, last = self.transformer.blocks()
+        for block in blocks:
+            x = block(x, subject=subject)
+        out: Tensor = last(x, queries=1, subject=subject)[:, 0]  # nothing else is read after the last block
+        return out
+
+    def _run_shared(
+        self, patches: Tensor, prompt: Tensor, frame_index: Tensor, log_weights: Tensor | None
+    ) -> Tensor:
+        """(F, G, width), (P, 1, width) -> class rows (P, width): patches see patches only.
+
+        So they are encoded once a picture, and a person costs two rows, [cls, prompt], that see their
+        picture's patches and each other. Both streams pass through the same weights.
+        """
+        patches = self.ln_pre(patches)  # (F, G, width)
+        persons = self.ln_pre(
+            torch.cat([self._class_tokens(prompt.shape[0]), prompt], dim=1)
+        )  # (P, 2, width)
+        subject = None
+        if log_weights is not None:
+            subject = F.pad(log_weights, (0, 2))[:, None, None]  # (P, 1, 1, G + 2)
+        blocks = self.transformer.blocks()
+        for number, block in enumerate(blocks, start=1):
+            last = number == len(blocks)
+            # After the last block only the class rows are read.
+            of_patches = block.project(patches, 0 if last else None)
+            query, key, value = block.project(persons, 1 if last else None)
+            key = torch.cat([of_patches[1].index_select(0, frame_index), key], dim=2)
+            value = torch.cat([of_patches[2].index_select(0, frame_index), value], dim=2)
+            persons = block.update(persons[:, : query.shape[2]], (query, key, value), subject=subject)
+            if not last:
+                patches = block.update(patches, of_patches)
+        cls: Tensor = persons[:, 0]
+        return cls
