@@ -1,0 +1,1 @@
+"""Detectors, one file each; `emotion_runtime.detector` chooses among them."""

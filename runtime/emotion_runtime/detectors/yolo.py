@@ -1,0 +1,174 @@
+"""Person detectors from ONNX files: YOLOX, and ultralytics exports with or without built-in NMS."""
+
+import ast
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.detectors.session import clip, open_session, suppress
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.types import Detections
+
+SCORE = 0.25
+IOU = 0.5
+STRIDES = (8, 16, 32)
+GREY = 114  # what both families fill their letterbox with
+DEFAULT_SIDE = 640  # of a dynamic export that does not say
+PERSON = 0
+PERSON_NAMES = {"person", "people", "pedestrian", "human", "head", "face"}
+
+Layout = Literal["yolox", "ultralytics", "end2end"]
+
+ACCEPTED = (
+    "(1, N, 5 + classes) of YOLOX, (1, 4 + classes, N) of ultralytics with N the cells of strides 8, 16 and "
+    "32, or (1, K, 6) of an end-to-end export"
+)
+
+
+class Yolo:
+    """Finds persons (class 0 of COCO). See `emotion_runtime.detector.Detector`.
+
+    The layout is told by the shape of the output. YOLOX takes BGR in [0, 255] letterboxed to the top left;
+    ultralytics takes RGB in [0, 1], letterboxed to the centre. A dynamic ultralytics export is fed the
+    smallest rectangle that holds the picture, as ultralytics' own predict does.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 0, score: float = SCORE, iou: float = IOU) -> None:
+        self._session = open_session(path, threads=threads)
+        self._score, self._iou = score, iou
+        self._input, self._size, self._dynamic = _input_of(self._session, path)
+        # A dynamic export does not declare its output, so the shape is taken from a run.
+        trial = np.zeros((1, 3, *self._size), np.float32)
+        self._layout = layout_of(self._run(trial).shape, self._size, path)
+        _check_person(self._session, path)
+
+    def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
+        """Persons of one picture (H, W, 3) uint8 BGR."""
+        height, width = image_bgr.shape[:2]
+        size = _rectangle(height, width, self._size) if self._dynamic else self._size
+        pixels, scale, left, top = _letterbox(image_bgr, size, centered=self._layout != "yolox")
+        output = self._run(_network_input(pixels, self._layout))[0]  # (N, 85), (84, N) or (300, 6)
+        boxes, scores = decode(output, self._layout, size)
+        kept = scores > self._score
+        boxes = (boxes[kept] - np.array([left, top, left, top], np.float32)) / scale
+        found = Detections(boxes.astype(np.float32), scores[kept])
+        if self._layout != "end2end":
+            found = suppress(found.boxes, found.scores, score=self._score, iou=self._iou)
+        return clip(found, height, width)
+
+    def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        output: NDArray[np.float32] = self._session.run(None, {self._input: pixels})[0]
+        return output
+
+
+def layout_of(shape: tuple[int, ...], size: tuple[int, int], path: Path) -> Layout:
+    """Which family an output belongs to.
+
+    shape: of the first output. size: (height, width) of the input, pixels.
+
+    Raises:
+        EmotionError: no layout that is known.
+
+    """
+    cells = sum((size[0] // stride) * (size[1] // stride) for stride in STRIDES)
+    if len(shape) == 3 and shape[0] == 1:
+        if shape[1] == cells and shape[2] > 5:
+            return "yolox"
+        if shape[2] == cells and shape[1] > 4:
+            return "ultralytics"
+        if shape[2] == 6:
+            return "end2end"
+    raise EmotionError(
+        f"detector {path}: output of shape {tuple(shape)} is not known; accepted are {ACCEPTED}"
+    )
+
+
+def decode(
+    output: NDArray[np.float32], layout: Layout, size: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Boxes (N, 4) x1, y1, x2, y2 in network pixels and scores (N,); 0 where another class is likelier.
+
+    output: without its batch axis. size: (height, width) of the input, pixels.
+    """
+    if layout == "end2end":  # rows of x1, y1, x2, y2, score, class
+        return output[:, :4], np.where(output[:, 5] == PERSON, output[:, 4], 0).astype(np.float32)
+    if layout == "ultralytics":  # columns of centre, size, class scores
+        rows = output.T
+        center, extent, classes = rows[:, :2], rows[:, 2:4], rows[:, 4:]
+    else:  # rows of centre in cells from the grid point, log size in cells, objectness, class scores
+        points, stride = _grid(size)
+        center = (output[:, :2] + points) * stride
+        extent = np.exp(output[:, 2:4]) * stride
+        classes = output[:, 4:5] * output[:, 5:]
+    boxes = np.concatenate([center - extent / 2, center + extent / 2], axis=1)
+    scores = np.where(classes.argmax(axis=1) == PERSON, classes[:, PERSON], 0).astype(np.float32)
+    return boxes, scores
+
+
+def _grid(size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Grid points (N, 2) x, y in cells and the stride (N, 1) of each, row by row, fine to coarse."""
+    points, strides = [], []
+    for stride in STRIDES:
+        rows, columns = np.mgrid[: size[0] // stride, : size[1] // stride]
+        points.append(np.stack([columns.ravel(), rows.ravel()], axis=1))
+        strides.append(np.full((rows.size, 1), stride))
+    return np.concatenate(points).astype(np.float32), np.concatenate(strides).astype(np.float32)
+
+
+def _rectangle(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+    """The smallest input, in multiples of the coarsest stride, that holds the picture scaled to `size`."""
+    scale = min(size[0] / height, size[1] / width)
+    coarse = STRIDES[-1]
+    return -(-round(height * scale) // coarse) * coarse, -(-round(width * scale) // coarse) * coarse
+
+
+def _letterbox(
+    image_bgr: NDArray[np.uint8], size: tuple[int, int], *, centered: bool
+) -> tuple[NDArray[np.uint8], float, int, int]:
+    """The picture fitted into (height, width) = size on grey; its scale, and its corner there."""
+    height, width = image_bgr.shape[:2]
+    scale = min(size[0] / height, size[1] / width)
+    rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
+    # Both families were trained and are served with bilinear, not area, so that is what they expect.
+    small = cv2.resize(image_bgr, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    # An odd rest puts the smaller half first, as ultralytics does.
+    left, top = ((size[1] - columns) // 2, (size[0] - rows) // 2) if centered else (0, 0)
+    canvas = np.full((*size, 3), GREY, np.uint8)
+    canvas[top : top + rows, left : left + columns] = small
+    return canvas, scale, left, top
+
+
+def _network_input(pixels_bgr: NDArray[np.uint8], layout: Layout) -> NDArray[np.float32]:
+    """(1, 3, h, w) float32: BGR in [0, 255] for YOLOX, RGB in [0, 1] for ultralytics."""
+    pixels = pixels_bgr if layout == "yolox" else pixels_bgr[:, :, ::-1]
+    planes: NDArray[np.float32] = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], dtype=np.float32)
+    return planes if layout == "yolox" else planes / np.float32(255)
+
+
+def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int], bool]:
+    """Name of the input, its (height, width), and whether other sizes are taken too."""
+    first = session.get_inputs()[0]
+    shape = first.shape
+    if len(session.get_inputs()) != 1 or len(shape) != 4 or shape[1] != 3 or first.type != "tensor(float)":
+        raise EmotionError(
+            f"detector {path}: input {first.name} of type {first.type} and shape {shape}; "
+            "expected one float32 input (1, 3, height, width)"
+        )
+    if isinstance(shape[2], int) and isinstance(shape[3], int):
+        return first.name, (shape[2], shape[3]), False
+    stated = session.get_modelmeta().custom_metadata_map.get("imgsz")
+    height, width = ast.literal_eval(stated) if stated else (DEFAULT_SIDE, DEFAULT_SIDE)
+    return first.name, (int(height), int(width)), True
+
+
+def _check_person(session: Any, path: Path) -> None:
+    """Ultralytics writes its class names into the file: of several, the first must be a person's."""
+    stated = session.get_modelmeta().custom_metadata_map.get("names")
+    names = ast.literal_eval(stated) if stated else {}
+    if len(names) > 1 and str(names[PERSON]).lower() not in PERSON_NAMES:
+        raise EmotionError(
+            f"detector {path}: class 0 is {names[PERSON]!r}; expected a detector whose class 0 is a person"
+        )
