@@ -1,0 +1,210 @@
+"""Checkpoints of ours, the released weights, and CLIP weights to start from."""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.model import EmotionCLIP, ModelConfig
+
+FORMAT = "emotion-train checkpoint"
+SCHEMA_VERSION = 1
+NAMES_IN_ERROR = 10
+
+
+def save_checkpoint(path: Path, *, config: ModelConfig, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint: whole or not at all, whenever the program is killed.
+
+    state: tensors, numbers, strings, None, and lists, tuples and dicts of them, such as state dicts;
+    "model" holds the model's own.
+
+    Raises:
+        EmotionError: the file cannot be written.
+        TypeError: state holds something else, which could not be read back without running code.
+
+    """
+    if "config" in state:
+        raise ValueError("state has a key 'config', under which the model's configuration is returned")
+    _check_plain(state, "state")
+    payload = {
+        "format": FORMAT,
+        "schema": SCHEMA_VERSION,
+        "config": msgspec.to_builtins(config),
+        "state": dict(state),
+    }
+    # In the same folder: a rename is atomic only within one file system.
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(payload, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise EmotionError(f"checkpoint {path} cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What `save_checkpoint` was given as state, and under "config" the ModelConfig; tensors on the CPU.
+
+    Raises:
+        EmotionError: there is no such file, it is torn, no checkpoint of ours, or of a newer version.
+
+    """
+    if not path.is_file():
+        raise EmotionError(f"checkpoint {path}: no such file")
+    if not zipfile.is_zipfile(path):  # the index of the archive is its end: a torn file has none
+        raise EmotionError(f"checkpoint {path} is torn or no checkpoint: use an earlier one")
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise EmotionError(f"checkpoint {path} is damaged or no checkpoint: use an earlier one") from error
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+        raise EmotionError(
+            f"{path} was not written by this project's training: expected a checkpoint of pretrain.py "
+            "(released weights are read with load_official)"
+        )
+    if payload["schema"] != SCHEMA_VERSION:
+        raise EmotionError(
+            f"checkpoint {path} has schema {payload['schema']}, this version reads {SCHEMA_VERSION}: "
+            "update the project"
+        )
+    return {**payload["state"], "config": _config(payload["config"], path)}
+
+
+def model_from_checkpoint(path: Path) -> EmotionCLIP:
+    """The model of a checkpoint, in eval mode, on the CPU.
+
+    Raises:
+        EmotionError: as `load_checkpoint`, or the weights are not those of the configuration.
+
+    """
+    state = load_checkpoint(path)
+    if "model" not in state:
+        raise EmotionError(f"checkpoint {path} holds no model: expected the key 'model' in its state")
+    model = EmotionCLIP(state["config"])
+    _load_strict(model, state["model"], f"checkpoint {path}")
+    return model.eval()
+
+
+def load_official(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
+    """Load released EmotionCLIP weights: the value of key "model" of the file, or the file's whole dict.
+
+    Names may have the prefix "module." of DistributedDataParallel. Strict: nothing is loaded on an error.
+
+    Raises:
+        EmotionError: names are missing or unexpected, or shapes differ.
+
+    """
+    inner = state_dict.get("model", state_dict)
+    if not isinstance(inner, Mapping):
+        raise EmotionError(
+            f"released weights: key 'model' holds a {type(inner).__name__}, expected a state dict"
+        )
+    weights = {name.removeprefix("module."): tensor for name, tensor in inner.items()}
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    # Two names that hold nothing of their own: the frame numbers 0..T-1 and the shared logit scale.
+    expected["visual_head.position_ids"] = expected["visual_head.frame_position_embedding.weight"][:1]
+    expected["backbone.logit_scale"] = expected["logit_scale"]
+    _check_names(expected, weights, "released weights")
+    if not torch.equal(weights["backbone.logit_scale"], weights["logit_scale"]):
+        raise EmotionError(
+            "released weights: logit_scale and backbone.logit_scale differ, expected one number"
+        )
+    model.load_state_dict(
+        {k: v for k, v in weights.items() if k not in ("visual_head.position_ids", "backbone.logit_scale")}
+    )
+
+
+def load_openclip(model: EmotionCLIP, openclip_model: nn.Module) -> None:
+    """Start from an open_clip model: its vision and text tower; all else keeps its own start.
+
+    The logit scale, too: contrastive training starts at 1/0.07 again, as the paper's did.
+
+    Raises:
+        EmotionError: the two towers are not of the same sizes and activation as the model's.
+
+    """
+    for name, module in openclip_model.named_modules():
+        if name.endswith(".mlp.gelu") and not (isinstance(module, nn.GELU) and module.approximate == "none"):
+            raise EmotionError(
+                f"open_clip model: {name} is {module}, expected exact GELU: take one without '-quickgelu'"
+            )
+        heads = getattr(module, "num_heads", None)
+        if heads is not None:
+            tower = "vision" if name.startswith("visual.") else "text"
+            expected_heads = getattr(model.config, f"{tower}_heads")
+            if heads != expected_heads:
+                raise EmotionError(f"open_clip model: {name} has {heads} heads, expected {expected_heads}")
+    weights = {
+        f"backbone.{name}": tensor
+        for name, tensor in openclip_model.state_dict().items()
+        if name != "logit_scale"
+    }
+    expected = {
+        name: tensor.shape
+        for name, tensor in model.state_dict().items()
+        if name.startswith("backbone.") and not name.endswith(".subject_gain")
+    }
+    _check_names(expected, weights, "open_clip model")
+    model.load_state_dict(weights, strict=False)  # the names that must be there were just checked
+
+
+def _load_strict(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+    _check_names({name: tensor.shape for name, tensor in model.state_dict().items()}, weights, what)
+    model.load_state_dict(weights)
+
+
+def _check_names(expected: Mapping[str, torch.Size], weights: Mapping[str, Tensor], what: str) -> None:
+    faults = {
+        "missing": sorted(expected.keys() - weights.keys()),
+        "unexpected": sorted(weights.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} {tuple(weights[name].shape)} (expected {tuple(shape)})"
+            for name, shape in expected.items()
+            if name in weights and weights[name].shape != shape
+        ],
+    }
+    found = [f"{len(names)} {fault}: {_some(names)}" for fault, names in faults.items() if names]
+    if found:
+        raise EmotionError(f"{what} do not fit the model: {'; '.join(found)}")
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - NAMES_IN_ERROR
+    return ", ".join(names[:NAMES_IN_ERROR]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _config(plain: dict[str, Any], path: Path) -> ModelConfig:
+    unknown = sorted(plain.keys() - {field.name for field in fields(ModelConfig)})
+    if unknown:
+        raise EmotionError(
+            f"checkpoint {path}: unknown model settings {', '.join(unknown)}: update the project"
+        )
+    try:
+        return msgspec.convert(plain, ModelConfig)
+    except msgspec.ValidationError as error:
+        raise EmotionError(f"checkpoint {path}: model settings are wrong: {error}") from error
+
+
+def _check_plain(value: Any, where: str) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_plain(item, f"{where}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            _check_plain(item, f"{where}[{number}]")
+    # By exact type: a NumPy float is a float, too, and would need NumPy's own unpickling.
+    elif not isinstance(value, Tensor) and type(value) not in (bool, int, float, str, bytes, type(None)):
+        raise TypeError(f"{where} is a {type(value).__name__}: expected tensors and plain values")
