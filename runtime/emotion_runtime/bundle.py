@@ -6,20 +6,36 @@ frame_encoder.onnx    images (F, S, S, 3) uint8 RGB, frame_index (P,) int64, pat
 temporal_encoder.onnx embeddings (P, T, D) float32 -> features (P, D) float32
 *.safetensors         heads: weight (C, D) and bias (C,) float32, applied to L2-normalised features
 MODEL_CARD.md
+
+`load_bundle` is the gate: nothing is parsed or run whose hash the manifest does not state, and a bundle is
+taken whole or not at all.
 """
 
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 from typing import Literal
 
 import msgspec
+from safetensors import SafetensorError, safe_open
 
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 
+GraphName = Literal["frame_encoder", "temporal_encoder"]
+
+_HASH_BLOCK = 1 << 20
+_EXPORT_AGAIN = "export it again with export/to_onnx.py"
+_COPY_AGAIN = "copy or download the bundle again"
+
 
 class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A graph's input or output; a str in `shape` names a dynamic dimension."""
+    """A graph's input or output; a str in `shape` names a dynamic dimension. dtype: numpy's name."""
 
     name: str
     dtype: str
@@ -81,7 +97,193 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clip_frames: int
     clip_seconds: float
     preprocess: PreprocessSpec
-    graphs: dict[Literal["frame_encoder", "temporal_encoder"], Graph]
+    graphs: dict[GraphName, Graph]
     heads: dict[str, Head]
     default_head: str
     parity: list[Parity]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose files are all there, are what the manifest states, and fit together."""
+
+    folder: Path
+    manifest: Manifest
+
+    def graph_path(self, name: GraphName) -> Path:
+        """The ONNX file of a graph."""
+        return self.folder / self.manifest.graphs[name].file
+
+    def head_path(self, name: str) -> Path:
+        """The safetensors file of a head; `name` is a key of `manifest.heads`."""
+        return self.folder / self.manifest.heads[name].file
+
+
+class _Schema(msgspec.Struct):
+    """The one field that every version of the manifest has."""
+
+    schema: int
+
+
+def load_bundle(name_or_dir: str | Path) -> Bundle:
+    """Load and check a bundle.
+
+    name_or_dir: name of a shipped bundle, or a folder. A shipped name wins over a folder of that name in the
+    working directory, so that where a program is started does not change its model; `./nano` is the folder.
+
+    Raises:
+        EmotionError: the bundle is missing, broken, made by a newer version, or its parts do not fit.
+
+    """
+    folder = _find(name_or_dir)
+    manifest = _read_manifest(folder)
+    _check_manifest(folder, manifest)
+    parts: list[tuple[str, Graph | Head]] = [*manifest.graphs.items(), *manifest.heads.items()]
+    for name, part in parts:
+        _check_file(folder, name, part.file, part.sha256)
+    for name, head in manifest.heads.items():  # only now: a file is opened after its hash is known
+        _check_head(folder, name, head, manifest.embedding_dim)
+    return Bundle(folder, manifest)
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> Path:
+    """Write bundle.json into `folder`, indented for readers and diffs. Returns its path."""
+    path = folder / MANIFEST
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file of any size, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _find(name_or_dir: str | Path) -> Path:
+    shipped = Path(str(resources.files("emotion_runtime"))) / "bundles"
+    names = sorted(path.parent.name for path in shipped.glob(f"*/{MANIFEST}"))
+    folder = shipped / name_or_dir if str(name_or_dir) in names else Path(name_or_dir)
+    if not folder.is_dir():
+        raise EmotionError(
+            f"bundle {str(name_or_dir)!r} not found: expected a folder, "
+            f"or the name of a shipped bundle ({', '.join(names) or 'this installation has none'})"
+        )
+    return folder
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise EmotionError(f"bundle {folder}: no {MANIFEST} in it; give the folder export/to_onnx.py wrote")
+    text = path.read_bytes()
+    try:
+        schema = msgspec.json.decode(text, type=_Schema).schema
+        if schema > SCHEMA_VERSION:
+            raise EmotionError(
+                f"bundle {folder}: schema {schema} was made by a newer version, this one reads up to "
+                f"{SCHEMA_VERSION}: upgrade emotion-runtime"
+            )
+        return msgspec.json.decode(text, type=Manifest)
+    except msgspec.DecodeError as error:  # of which a wrong field is a kind
+        raise EmotionError(f"bundle {folder}: {MANIFEST}: {error}; {_EXPORT_AGAIN}") from error
+
+
+def _check_manifest(folder: Path, manifest: Manifest) -> None:
+    """What the manifest says of itself, before any file is touched."""
+    problem = None
+    if manifest.clip_frames < 1 or not manifest.clip_seconds > 0:
+        problem = (
+            f"a clip of {manifest.clip_frames} frames and {manifest.clip_seconds} s, expected more than 0"
+        )
+    elif manifest.default_head not in manifest.heads:
+        problem = f"default head {manifest.default_head!r} is none of its heads ({', '.join(manifest.heads)})"
+    for name, head in manifest.heads.items():
+        if not head.labels or len(set(head.labels)) != len(head.labels):
+            problem = f"head {name}: labels {head.labels}, expected different ones"
+        elif not head.temperature > 0:
+            problem = f"head {name}: temperature {head.temperature}, expected more than 0"
+    if problem:
+        raise EmotionError(f"bundle {folder}: {problem}; {_EXPORT_AGAIN}")
+    for name, (inputs, outputs) in _expected_graphs(manifest).items():
+        if name not in manifest.graphs:
+            raise EmotionError(f"bundle {folder}: graph {name} is missing from {MANIFEST}; {_EXPORT_AGAIN}")
+        graph = manifest.graphs[name]
+        _check_tensors(folder, f"input of {name}", graph.inputs, inputs)
+        _check_tensors(folder, f"output of {name}", graph.outputs, outputs)
+
+
+_Expected = dict[str, tuple[str, list[int | None]]]  # name -> dtype, shape with None where dynamic
+
+
+def _expected_graphs(manifest: Manifest) -> dict[GraphName, tuple[_Expected, _Expected]]:
+    """Inputs and outputs of both graphs, as the rest of the manifest has them."""
+    spec, dim = manifest.preprocess, manifest.embedding_dim
+    return {
+        "frame_encoder": (
+            {
+                "images": ("uint8", [None, spec.size, spec.size, 3]),
+                "frame_index": ("int64", [None]),
+                "patch_weights": ("float32", [None, spec.patches]),
+            },
+            {"embeddings": ("float32", [None, dim])},
+        ),
+        "temporal_encoder": (
+            {"embeddings": ("float32", [None, manifest.clip_frames, dim])},
+            {"features": ("float32", [None, dim])},
+        ),
+    }
+
+
+def _check_tensors(folder: Path, what: str, stated: Sequence[Tensor], expected: _Expected) -> None:
+    if sorted(tensor.name for tensor in stated) != sorted(expected):
+        raise EmotionError(
+            f"bundle {folder}: {what}: {', '.join(t.name for t in stated) or 'none'}, "
+            f"expected {', '.join(expected)}; {_EXPORT_AGAIN}"
+        )
+    for tensor in stated:
+        dtype, shape = expected[tensor.name]
+        # A dynamic dimension stated as a number means that the number of persons was baked in.
+        found = [None if isinstance(length, str) else length for length in tensor.shape]
+        if tensor.dtype != dtype or found != shape:
+            wanted = ", ".join("dynamic" if length is None else str(length) for length in shape)
+            raise EmotionError(
+                f"bundle {folder}: {what} {tensor.name}: {tensor.dtype} {tensor.shape}, expected {dtype} "
+                f"[{wanted}] by its preprocess spec, clip_frames and embedding_dim; {_EXPORT_AGAIN}"
+            )
+
+
+def _check_file(folder: Path, name: str, file: str, sha256: str) -> None:
+    # A manifest comes from outside: it must not reach for files outside its folder.
+    if Path(file).name != file or "\\" in file or file == "..":
+        raise EmotionError(f"bundle {folder}: {name}: {file!r} is not a plain file name; {_EXPORT_AGAIN}")
+    path = folder / file
+    if not path.is_file():
+        raise EmotionError(f"bundle {folder}: {name}: {file} is missing; {_COPY_AGAIN}")
+    found = sha256_of(path)
+    if found != sha256.lower():
+        raise EmotionError(
+            f"bundle {folder}: {name}: {file} has sha256 {found}, expected {sha256}: "
+            f"the file is damaged or was changed; {_COPY_AGAIN}"
+        )
+
+
+def _check_head(folder: Path, name: str, head: Head, dim: int) -> None:
+    expected = {"weight": [len(head.labels), dim], "bias": [len(head.labels)]}
+    try:
+        with safe_open(str(folder / head.file), framework="numpy") as tensors:
+            found = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118 - no mapping
+            shapes = {key: list(part.get_shape()) for key, part in found.items()}
+            dtypes = {part.get_dtype() for part in found.values()}
+    except SafetensorError as error:
+        raise EmotionError(
+            f"bundle {folder}: head {name}: {head.file} is no safetensors file ({error}); {_EXPORT_AGAIN}"
+        ) from error
+    if shapes != expected or dtypes != {"F32"}:
+        raise EmotionError(
+            f"bundle {folder}: head {name}: {shapes} of {', '.join(sorted(dtypes))}, "
+            f"expected {expected} of F32 "
+            f"for {len(head.labels)} labels and embedding_dim {dim}; {_EXPORT_AGAIN}"
+        )

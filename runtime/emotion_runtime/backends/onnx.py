@@ -1,0 +1,105 @@
+"""ONNX Runtime, on the CPU or through CUDA."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import EmotionError
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+_MOST_THREADS = 4
+_ERRORS_ONLY = 3  # ONNX Runtime's severity
+
+
+class OnnxBackend:
+    """A graph in ONNX Runtime. See `emotion_runtime.backends.Backend`.
+
+    provider: the execution provider asked for; `self.provider` is the one that was got.
+    threads: of one operator; 0: `default_threads()`.
+
+    Raises:
+        EmotionError: ONNX Runtime is not installed or cannot load the graph.
+
+    """
+
+    def __init__(self, graph: Path, provider: str = CPU, *, threads: int = 0) -> None:
+        runtime = _onnxruntime()
+        options = runtime.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        options.intra_op_num_threads = threads or default_threads()
+        # ONNX Runtime's idle threads spin, which is fine for one model in a loop. Here three models, the
+        # video decoder and the drawing take turns, and the spinning of one takes the cores from the next:
+        # on two cores with other work, two small models in turn took 64 ms with spinning, 20 ms without.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.use_deterministic_compute = True  # two runs of a file give the same bytes
+        try:
+            # From memory: weights that lie in a second file are outside the graph's hash, and are refused so.
+            self._session = runtime.InferenceSession(
+                graph.read_bytes(), options, providers=_providers(provider)
+            )
+        except _load_errors() as error:
+            reason = " ".join(str(error).split())
+            raise EmotionError(
+                f"{graph}: ONNX Runtime {runtime.__version__} cannot load it ({reason}); "
+                "upgrade ONNX Runtime, or export the graph again as one file"
+            ) from error
+        self.provider: str = self._session.get_providers()[0]
+        self.description = f"ONNX Runtime {runtime.__version__}, {self.provider}"
+        if self.provider == CPU:
+            self.description += f", {options.intra_op_num_threads} threads"
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Outputs by name."""
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+
+
+def default_threads() -> int:
+    """Cores this process may use, at most 4: a small model gains nothing from more, and others need them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)
+
+
+def available_providers() -> list[str]:
+    """Providers the installed ONNX Runtime was built with; whether one starts is only known afterwards."""
+    return list(_onnxruntime().get_available_providers())
+
+
+def _providers(provider: str) -> list[str | tuple[str, dict[str, str]]]:
+    if provider != CUDA:
+        return [provider]
+    runtime = _onnxruntime()
+    runtime.preload_dlls()  # finds CUDA and cuDNN where pip puts them
+    # TF32 would round what the parity report of the bundle was measured without; an exhaustive search for
+    # convolutions takes another algorithm from run to run.
+    return [(CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), CPU]
+
+
+def _onnxruntime() -> ModuleType:
+    try:
+        import onnxruntime  # noqa: PLC0415 - an extra: everything else must import without it
+    except ModuleNotFoundError as error:
+        raise EmotionError(
+            'ONNX Runtime is not installed: pip install "emotion-runtime[cpu]" (or [gpu])'
+        ) from error
+    module: ModuleType = onnxruntime
+    return module
+
+
+def _load_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a file it cannot take; these share no base class but Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415 - see _onnxruntime
+
+    return (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NotImplemented,
+    )

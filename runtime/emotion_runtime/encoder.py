@@ -1,0 +1,59 @@
+"""Frames and the persons in them to one embedding for each person."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.backends import Backend
+from emotion_runtime.preprocess import PreprocessSpec, crop
+from emotion_runtime.subject import Subjects
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the frame encoder takes, for the persons of several frames in order.
+
+    images: (F, S, S, 3) uint8 RGB. frame_index: (P,) int64 into images. patch_weights: (P, G) float32.
+    """
+
+    images: NDArray[np.uint8]
+    frame_index: NDArray[np.int64]
+    patch_weights: NDArray[np.float32]
+
+
+class FrameEncoder:
+    """The graph `frame_encoder`, with the crops it needs."""
+
+    def __init__(self, backend: Backend, spec: PreprocessSpec) -> None:
+        self.spec = spec
+        self._backend = backend
+
+    def gather(self, views: Sequence[tuple[NDArray[np.uint8], Subjects]]) -> Batch:
+        """Crop the windows of several frames, of one camera or many, into one batch.
+
+        views: each frame (H, W, 3) uint8 BGR with the persons to encode in it, at least one in all.
+        """
+        crops: list[NDArray[np.uint8]] = []
+        index: list[NDArray[np.int64]] = []
+        for image_bgr, subjects in views:
+            index.append(subjects.frame_index + len(crops))
+            # The whole frame once: OpenCV does it in a fraction of what the resize of one window takes.
+            image_rgb = np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
+            crops.extend(crop(image_rgb, window, self.spec) for window in subjects.windows)
+        weights = [subjects.patch_weights for _, subjects in views]
+        return Batch(np.stack(crops), np.concatenate(index), np.concatenate(weights))
+
+    def embed(self, batch: Batch) -> NDArray[np.float32]:
+        """Embeddings (P, D) float32, not normalised, in the order of the batch's persons; one call."""
+        outputs = self._backend.run(
+            {
+                "images": batch.images,
+                "frame_index": batch.frame_index,
+                "patch_weights": batch.patch_weights,
+            }
+        )
+        embeddings: NDArray[np.float32] = outputs["embeddings"]
+        return embeddings

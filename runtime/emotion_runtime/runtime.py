@@ -1,0 +1,161 @@
+"""The runtime as a Python object: models loaded once, events from any number of sources."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.backends import open_backend
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.detector import Detector, load_detector
+from emotion_runtime.encoder import FrameEncoder
+from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.heads import load_head
+from emotion_runtime.metrics import StageTimer
+from emotion_runtime.pipeline import Models, Pipeline, Timing
+from emotion_runtime.ring import plan_clips
+from emotion_runtime.sources import open_source
+from emotion_runtime.temporal import TemporalEncoder
+from emotion_runtime.types import EmotionEvent, Frame
+
+
+class EmotionRuntime:
+    """How each person in front of a camera feels.
+
+    bundle: name of a shipped bundle or a folder. detector: "face", an ONNX file, or your own callable.
+    backend: "auto", "cpu" or "cuda". head: of the bundle; None: its default. timing: what happens how often.
+
+        for event in EmotionRuntime().stream("people.mp4"):
+            print(event.t, [(person.id, person.top) for person in event.persons])
+
+    Raises:
+        EmotionError: a part is missing, broken or unknown.
+
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path = "nano",
+        detector: str | Detector = "face",
+        backend: str = "auto",
+        *,
+        head: str | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        timing = timing or Timing()
+        loaded = load_bundle(bundle)
+        manifest = loaded.manifest
+        clips = plan_clips(
+            manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every
+        )
+        frame_backend = open_backend(backend, loaded.graph_path("frame_encoder"))
+        models = Models(
+            load_detector(detector) if isinstance(detector, str) else detector,
+            FrameEncoder(frame_backend, manifest.preprocess),
+            TemporalEncoder(open_backend(backend, loaded.graph_path("temporal_encoder"))),
+            load_head(loaded, head),
+        )
+        self.labels: tuple[str, ...] = models.head.labels
+        self.backend: str = frame_backend.description
+        self._pipeline = Pipeline(models, clips, timing)
+        self._steps: dict[str, Frame] = {}  # the last frame that `step` was given, without its picture
+
+    @property
+    def timer(self) -> StageTimer:
+        """Time spent by stage so far."""
+        return self._pipeline.timer
+
+    def stream(self, *sources: str | int, realtime: bool = False) -> Iterator[EmotionEvent]:
+        """Events of one or several sources, one a frame, until all have ended.
+
+        sources: see `emotion_runtime.sources.open_source`. realtime: drop frames of files that come too late.
+
+        Raises:
+            EmotionError: a source cannot be opened, or (`SourceBroken`) broke midway.
+
+        """
+        with ExitStack() as stack:
+            opened = [stack.enter_context(open_source(uri, realtime=realtime)) for uri in sources]
+            for _, event in self.follow(opened):
+                yield event
+
+    def follow(self, sources: Sequence[Iterable[Frame]]) -> Iterator[tuple[Frame, EmotionEvent]]:
+        """Every frame of some sources with its event, in turn, until all have ended.
+
+        One frame of each source makes one step, so that all their persons share one call of the encoder.
+        A source that breaks midway does not stop the others.
+
+        Raises:
+            SourceBroken: after the last event, if a source broke midway.
+
+        """
+        waiting = {number: iter(source) for number, source in enumerate(sources)}
+        names: dict[int, str] = {}
+        broken: SourceBroken | None = None
+        while waiting:
+            frames: list[Frame] = []
+            for number, source in list(waiting.items()):
+                try:
+                    frame = next(source, None)
+                except SourceBroken as error:
+                    broken, frame = broken or error, None
+                if frame is None:
+                    del waiting[number]
+                    if number in names:
+                        self._pipeline.forget(names.pop(number))
+                else:
+                    names[number] = frame.source
+                    frames.append(frame)
+            if len(set(names.values())) < len(names):
+                raise EmotionError(f"sources of the same name ({', '.join(names.values())}): give each once")
+            yield from zip(frames, self._pipeline.step_all(frames), strict=True)
+        if broken:
+            raise broken
+
+    def step(self, image_bgr: NDArray[np.uint8], t: float, *, source: str = "default") -> EmotionEvent:
+        """One frame of your own loop to its event.
+
+        image_bgr: (H, W, 3) uint8 BGR. t: seconds, not decreasing within a source. source: whose frame it is;
+        persons are told apart by source and id.
+
+        Raises:
+            EmotionError: the picture or the time is not as said.
+
+        """
+        if (
+            image_bgr.dtype != np.uint8
+            or image_bgr.ndim != 3
+            or image_bgr.shape[2] != 3
+            or not image_bgr.size
+        ):
+            raise EmotionError(
+                f"picture of shape {image_bgr.shape} and type {image_bgr.dtype}: "
+                "expected (height, width, 3) uint8 BGR"
+            )
+        last = self._steps.get(source)
+        if last is not None and t < last.t:
+            raise EmotionError(
+                f"source {source!r}: t {t} comes after {last.t}: expected seconds that do not decrease"
+            )
+        index = 0 if last is None else last.index + 1
+        self._steps[source] = Frame(np.empty((0, 0, 3), np.uint8), index, t, source)
+        return self._pipeline.step(Frame(image_bgr, index, t, source))
+
+    def __enter__(self) -> "EmotionRuntime":  # noqa: PYI034 - typing.Self came with Python 3.11
+        """The runtime itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Forget all persons."""
+        self.close()
+
+    def close(self) -> None:
+        """Forget all persons of all sources; the next frame starts anew."""
+        for source in self._pipeline.remembered():
+            self._pipeline.forget(source)
+        self._steps.clear()

@@ -1,0 +1,58 @@
+"""Probabilities steadied over time, so that what people read does not blink.
+
+Raw probabilities are published beside: whoever wants another filter has them.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import EmotionError
+
+
+class Smoother:
+    """Exponential smoothing of one person's probabilities, and a top label with hysteresis.
+
+    time_constant: seconds after which 63 % of a step is shown; 0 turns smoothing off. By time, not by frame:
+    the same at 5 and at 50 updates a second, and right when updates are uneven.
+    margin: by how much another probability must exceed the held label's to replace it. A held label that fell
+    under chance (1 / number of labels) is replaced by the likeliest without a margin.
+    """
+
+    def __init__(self, *, time_constant: float = 0.8, margin: float = 0.08) -> None:
+        if not 0 <= time_constant < math.inf:
+            raise EmotionError(f"smoothing {time_constant}: expected seconds, 0 (off) or more")
+        if not 0 <= margin < 1:
+            raise EmotionError(f"hysteresis {margin}: expected a difference of probabilities in [0, 1)")
+        self._time_constant = time_constant
+        self._margin = margin
+        self._smoothed: NDArray[np.float64] | None = None
+        self._t = -math.inf
+        self.top: int | None = None
+
+    def update(self, probabilities: NDArray[np.float64], t: float) -> NDArray[np.float64]:
+        """Take the probabilities (C,) of time t, seconds; return the smoothed ones (C,).
+
+        A convex combination: what sums to 1 stays so. A step back in time starts over.
+        """
+        if self._smoothed is None or t < self._t:
+            self._smoothed, self.top = probabilities, None
+        else:
+            self._smoothed = self._smoothed + self._gain(t - self._t) * (probabilities - self._smoothed)
+        self._t = t
+        self.top = self._held(self._smoothed)
+        return self._smoothed
+
+    def _gain(self, elapsed: float) -> float:
+        if self._time_constant == 0:
+            return 1.0
+        return -math.expm1(-elapsed / self._time_constant)
+
+    def _held(self, smoothed: NDArray[np.float64]) -> int:
+        best = int(smoothed.argmax())
+        if self.top is None:
+            return best
+        lead = smoothed[best] - smoothed[self.top]
+        dropped = smoothed[self.top] < 1 / len(smoothed)
+        return best if lead > self._margin or (dropped and lead > 0) else self.top
