@@ -50,6 +50,10 @@ def save_checkpoint(path: Path, *, config: ModelConfig, state: Mapping[str, Any]
         temporary.replace(path)
     except OSError as error:
         raise EmotionError(f"checkpoint {path} cannot be written: {error.strerror or error}") from error
+    except RuntimeError as error:  # what torch makes of a failed write
+        raise EmotionError(
+            f"checkpoint {path} cannot be written: free space on its disk ({error})"
+        ) from error
     finally:
         if temporary.exists():
             temporary.unlink()

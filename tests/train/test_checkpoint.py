@@ -1,0 +1,281 @@
+import json
+import subprocess
+import sys
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from torch import Tensor, nn
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.preprocess import PreprocessSpec
+from emotion_train.checkpoint import (
+    load_checkpoint,
+    load_official,
+    load_openclip,
+    model_from_checkpoint,
+    save_checkpoint,
+)
+from emotion_train.model import PRESETS, EmotionCLIP, ModelConfig
+
+SMALL = ModelConfig(
+    preprocess=PreprocessSpec(size=32, patch=16, short_side=40, window="subject", subject_scale=1.5),
+    embed_dim=16,
+    vision_width=16,
+    vision_layers=2,
+    vision_heads=2,
+    temporal_layers=1,
+    temporal_heads=2,
+    temporal_ff=32,
+    text_width=16,
+    text_layers=1,
+    text_heads=2,
+    text_vocab=50,
+)
+
+
+def released(model: EmotionCLIP) -> dict[str, Tensor]:
+    """A state dict as the official code would save it: two more names."""
+    weights = {name: torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
+    weights["visual_head.position_ids"] = torch.arange(model.config.clip_frames)
+    weights["backbone.logit_scale"] = weights["logit_scale"].clone()
+    return weights
+
+
+def message_of(error: pytest.ExceptionInfo[EmotionError]) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+# --- our checkpoints
+
+
+def test_a_checkpoint_gives_back_what_was_saved(tmp_path: Path):
+    model = EmotionCLIP(replace(SMALL, stem="conv", subject="shared", subject_bias=True))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    model.encode_frames(torch.randn(2, 3, 32, 32), torch.rand(2, 4)).sum().backward()
+    optimizer.step()
+    path = tmp_path / "last.pt"
+    save_checkpoint(
+        path,
+        config=model.config,
+        state={
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": 7,
+            "rng": {"torch": torch.get_rng_state(), "numpy": (1, [2, 3], None)},
+        },
+    )
+    state = load_checkpoint(path)
+    assert state["config"] == model.config
+    assert (state["step"], state["rng"]["numpy"]) == (7, (1, [2, 3], None))
+    torch.optim.AdamW(model.parameters()).load_state_dict(state["optimizer"])
+    loaded = model_from_checkpoint(path)
+    assert not loaded.training
+    assert loaded.config == model.config
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path):
+    """As on a full disk: no file of this process may exceed 100 kB."""
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, config=SMALL, state={"step": 1})
+    program = f"""
+import resource, torch
+from pathlib import Path
+from emotion_train.checkpoint import save_checkpoint
+from emotion_train.model import PRESETS
+from emotion_runtime.errors import EmotionError
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save_checkpoint(Path({str(path)!r}), config=PRESETS["nano"], state={{"x": torch.zeros(100_000)}})
+except EmotionError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "cannot be written" in done.stdout
+    assert load_checkpoint(path)["step"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_checkpoint_without_a_folder_says_so(tmp_path: Path):
+    with pytest.raises(EmotionError, match="cannot be written: No such file or directory"):
+        save_checkpoint(tmp_path / "absent" / "last.pt", config=SMALL, state={})
+
+
+@pytest.mark.parametrize("value", [np.zeros(2), np.float64(1), Path("x"), {"deep": [object()]}])
+def test_what_could_not_be_read_back_is_not_saved(tmp_path: Path, value: Any):
+    with pytest.raises(TypeError, match="expected tensors and plain values"):
+        save_checkpoint(tmp_path / "last.pt", config=SMALL, state={"x": value})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
+def test_a_torn_file_is_refused(tmp_path: Path, kept: float):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, config=SMALL, state={"x": torch.randn(1000)})
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(EmotionError, match="torn") as error:
+        load_checkpoint(path)
+    message_of(error)
+
+
+def test_foreign_files_are_refused(tmp_path: Path):
+    with pytest.raises(EmotionError, match="no such file"):
+        load_checkpoint(tmp_path / "absent.pt")
+    path = tmp_path / "foreign.pt"
+    torch.save({"model": {"w": torch.zeros(1)}}, path)
+    with pytest.raises(EmotionError, match="not written by this project") as error:
+        load_checkpoint(path)
+    message_of(error)
+    np.savez(path.with_suffix(".npz"), x=np.zeros(3))  # a zip archive, too
+    with pytest.raises(EmotionError, match="damaged or no checkpoint") as error:
+        load_checkpoint(path.with_suffix(".npz"))
+    message_of(error)
+    torch.save(nn.Linear(1, 1), path)  # code would have to run
+    with pytest.raises(EmotionError, match="damaged or no checkpoint") as error:
+        load_checkpoint(path)
+    message_of(error)
+
+
+def rewritten(path: Path, **changes: Any) -> Path:
+    torch.save({**torch.load(path, weights_only=True), **changes}, path)
+    return path
+
+
+def test_newer_checkpoints_are_refused(tmp_path: Path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, config=SMALL, state={})
+    plain = torch.load(path, weights_only=True)["config"]
+    with pytest.raises(EmotionError, match="schema 99, this version reads 1: update"):
+        load_checkpoint(rewritten(path, schema=99))
+    with pytest.raises(EmotionError, match="unknown model settings wings: update"):
+        load_checkpoint(rewritten(path, schema=1, config={**plain, "wings": 2}))
+    with pytest.raises(EmotionError, match=r"settings are wrong.*'quantum'"):
+        load_checkpoint(rewritten(path, config={**plain, "stem": "quantum"}))
+
+
+def test_weights_of_another_configuration_are_refused(tmp_path: Path):
+    path = tmp_path / "last.pt"
+    weights = EmotionCLIP(replace(SMALL, text_layers=2)).state_dict()
+    save_checkpoint(path, config=SMALL, state={"model": weights})
+    with pytest.raises(EmotionError, match=r"unexpected: backbone\.transformer\.resblocks\.1\."):
+        model_from_checkpoint(path)
+    save_checkpoint(path, config=SMALL, state={"step": 1})
+    with pytest.raises(EmotionError, match="holds no model"):
+        model_from_checkpoint(path)
+
+
+# --- released weights
+
+
+def test_released_names_are_exactly_ours(shared_data: Path):
+    layout = json.loads((shared_data / "golden" / "official_state_dict.json").read_text())
+    with torch.device("meta"):
+        ours = EmotionCLIP(PRESETS["vit-b-32"]).state_dict()
+    released_only = {"visual_head.position_ids", "backbone.logit_scale"}
+    assert {name: list(tensor.shape) for name, tensor in ours.items()} == {
+        name: shape for name, shape in layout.items() if name not in released_only
+    }
+
+
+@pytest.mark.parametrize("wrap", ["plain", "checkpoint", "ddp"])
+def test_released_weights_are_loaded(wrap: str):
+    model = EmotionCLIP(SMALL)
+    weights = released(model)
+    given: dict[str, Any] = {
+        "plain": weights,
+        "checkpoint": {"epoch": 3, "model": weights},
+        "ddp": OrderedDict((f"module.{name}", tensor) for name, tensor in weights.items()),
+    }[wrap]
+    load_official(model, given)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, weights[name])
+
+
+def test_what_does_not_fit_is_named_and_nothing_is_loaded():
+    model = EmotionCLIP(SMALL)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights = released(model)
+    del weights["backbone.visual.ln_pre.weight"]
+    weights["backbone.visual.ln_before.weight"] = torch.zeros(16)
+    weights["backbone.visual.proj"] = torch.zeros(16, 8)
+    with pytest.raises(EmotionError) as error:
+        load_official(model, weights)
+    message = message_of(error)
+    assert "1 missing: backbone.visual.ln_pre.weight" in message
+    assert "1 unexpected: backbone.visual.ln_before.weight" in message
+    assert "backbone.visual.proj (16, 8) (expected (16, 16))" in message
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["visual_head.position_ids", "backbone.logit_scale", "logit_scale"])
+def test_every_released_name_must_be_there(name: str):
+    model = EmotionCLIP(SMALL)
+    weights = released(model)
+    del weights[name]
+    with pytest.raises(EmotionError, match=f"1 missing: {name}"):
+        load_official(model, weights)
+
+
+def test_two_logit_scales_are_refused():
+    model = EmotionCLIP(SMALL)
+    weights = released(model)
+    weights["logit_scale"] += 1
+    with pytest.raises(EmotionError, match="differ, expected one number"):
+        load_official(model, weights)
+
+
+# --- starting from open_clip
+
+
+def openclip_model(**changes: Any) -> Any:
+    """A randomly initialised ViT-B/32 of open_clip."""
+    torch.manual_seed(0)
+    return open_clip.create_model("ViT-B-32", pretrained=None, **changes).eval()
+
+
+@torch.inference_mode()
+def test_towers_of_openclip_give_openclips_features():
+    theirs = openclip_model()
+    for parameter in theirs.parameters():  # open_clip starts biases at 0, where a mix-up would not show
+        if parameter.ndim == 1:
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    ours = EmotionCLIP(replace(PRESETS["vit-b-32"], subject="none")).eval()
+    start = ours.logit_scale.item()
+    load_openclip(ours, theirs)
+    images = torch.randn(2, 3, 224, 224)
+    torch.testing.assert_close(
+        ours.encode_frames(images, torch.rand(2, 49)), theirs.encode_image(images), atol=1e-4, rtol=0
+    )
+    tokens = torch.zeros(3, 77, dtype=torch.int64)
+    tokens[:, 0] = 49406
+    for row, length in enumerate((1, 9, 76)):
+        tokens[row, 1:length] = torch.randint(1, 49406, (length - 1,))
+        tokens[row, length] = 49407
+    torch.testing.assert_close(ours.encode_text(tokens), theirs.encode_text(tokens), atol=1e-4, rtol=0)
+    assert ours.logit_scale.item() == start
+
+
+def test_openclip_models_that_are_others_are_refused():
+    with torch.device("meta"):
+        ours = EmotionCLIP(PRESETS["vit-b-32"])
+        nano = EmotionCLIP(PRESETS["nano"])
+    theirs = openclip_model()
+    with pytest.raises(EmotionError, match="heads, expected 6") as error:
+        load_openclip(nano, theirs)
+    message_of(error)
+    theirs.visual.proj = nn.Parameter(torch.zeros(768, 640))
+    with pytest.raises(EmotionError, match=r"backbone\.visual\.proj \(768, 640\) \(expected \(768, 512\)\)"):
+        load_openclip(ours, theirs)
+    with pytest.raises(EmotionError, match=r"QuickGELU.*exact GELU"):
+        load_openclip(ours, openclip_model(force_quick_gelu=True))
