@@ -1,0 +1,127 @@
+"""The demo scene: two public-domain portraits, moving gently, made on the spot.
+
+Eileen Collins (NASA, in scikit-image's data) and Grace Hopper (US Navy, in Matplotlib's), both of which
+come with our dependencies: a first run needs no camera, no file and no download.
+"""
+
+import importlib.util
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.types import Frame
+
+WIDTH, HEIGHT = 640, 360
+RATE = 25
+SECONDS = 6
+
+_CARD = (224, 280)  # width, height, pixels
+_RADIUS = 18
+_MARGIN = 32  # around a card, room for its shadow
+_SHADOW = 0.45  # darkness
+_TOP, _BOTTOM = (74, 58, 46), (142, 124, 108)  # BGR of the background: dusk
+
+
+@dataclass(frozen=True, slots=True)
+class _Portrait:
+    """package, file: where the picture lies. cut: x, y and width of the part shown; its height follows.
+
+    center: of the card at rest. phase: where in its movement the card starts, as a part of a turn.
+    """
+
+    package: str
+    file: str
+    cut: tuple[int, int, int]
+    center: tuple[float, float]
+    phase: float
+
+
+_PORTRAITS = (
+    _Portrait("skimage", "data/astronaut.png", (62, 0, 330), (182.0, 180.0), 0.0),
+    _Portrait("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", (24, 10, 464), (458.0, 180.0), 0.4),
+)
+
+
+def read_demo() -> Generator[Frame, None, None]:
+    """150 frames (360, 640, 3) at 25 frames a second, the same every time; `Frame.source` is "demo".
+
+    Raises:
+        EmotionError: a portrait is not where its package keeps it.
+
+    """
+    cards = [_card(_picture(portrait), portrait.cut) for portrait in _PORTRAITS]
+    return _frames(cards)
+
+
+def _frames(cards: list[NDArray[np.float32]]) -> Generator[Frame, None, None]:
+    background = _background()
+    for index in range(RATE * SECONDS):
+        t = index / RATE
+        scene = background.copy()
+        for card, portrait in zip(cards, _PORTRAITS, strict=True):
+            layer = cv2.warpAffine(card, _placement(card, portrait, t), (WIDTH, HEIGHT))
+            scene *= 1 - layer[:, :, 3:]
+            scene += layer[:, :, :3]
+        yield Frame(np.clip(np.rint(scene), 0, 255).astype(np.uint8), index, t, "demo")
+
+
+def _placement(card: NDArray[np.float32], portrait: _Portrait, t: float) -> NDArray[np.float64]:
+    """The affine map (2, 3) that puts a card where it is at time t: swaying, nodding, breathing."""
+    turn = 2 * math.pi * (t / SECONDS + portrait.phase)
+    x = portrait.center[0] + 26 * math.sin(turn)
+    y = portrait.center[1] + 9 * math.sin(2 * turn)
+    scale = 1 + 0.03 * math.cos(turn)
+    height, width = card.shape[:2]
+    return np.array([[scale, 0, x - scale * width / 2], [0, scale, y - scale * height / 2]])
+
+
+def _background() -> NDArray[np.float32]:
+    """(360, 640, 3) float32 BGR: a vertical gradient, lighter towards the middle."""
+    down = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None, None]
+    across = np.linspace(-1, 1, WIDTH, dtype=np.float32)[None, :, None]
+    gradient = (1 - down) * np.float32(_TOP) + down * np.float32(_BOTTOM)
+    # Half a grey level of fixed noise keeps bands out of so slow a gradient.
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (HEIGHT, WIDTH, 1))
+    scene: NDArray[np.float32] = (gradient * (1 - 0.12 * across**2) + noise).astype(np.float32)
+    return scene
+
+
+def _card(picture: NDArray[np.uint8], cut: tuple[int, int, int]) -> NDArray[np.float32]:
+    """A portrait with round corners over its shadow: (h, w, 4) float32 BGR times alpha, alpha in [0, 1]."""
+    left, top, side = cut
+    part = picture[top : top + round(side * _CARD[1] / _CARD[0]), left : left + side]
+    portrait = cv2.resize(part, _CARD, interpolation=cv2.INTER_AREA).astype(np.float32)
+    padding = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
+    color = np.pad(portrait, padding)
+    solid = np.pad(_rounded(), padding)
+    shadow = cv2.GaussianBlur(np.roll(solid, 8, axis=0), (0, 0), 9)[:, :, None] * _SHADOW
+    alpha = solid + shadow * (1 - solid)
+    return np.concatenate([color * solid, alpha], axis=2).astype(np.float32)
+
+
+def _rounded() -> NDArray[np.float32]:
+    """(h, w, 1) float32 coverage of a card with round corners, antialiased."""
+    width, height = _CARD
+    x = np.abs(np.arange(width) + 0.5 - width / 2) - (width / 2 - _RADIUS)
+    y = np.abs(np.arange(height) + 0.5 - height / 2) - (height / 2 - _RADIUS)
+    distance = np.hypot(np.maximum(x, 0)[None, :], np.maximum(y, 0)[:, None]) - _RADIUS
+    return np.clip(0.5 - distance, 0, 1).astype(np.float32)[:, :, None]
+
+
+def _picture(portrait: _Portrait) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR. The package is found, not imported: scikit-image and Matplotlib are slow to."""
+    spec = importlib.util.find_spec(portrait.package)
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0]) / portrait.file if folders else Path(portrait.file)
+    picture = cv2.imread(str(path)) if path.is_file() else None
+    if picture is None:
+        raise EmotionError(
+            f"source demo: no picture {path}; pip install --force-reinstall scikit-image matplotlib"
+        )
+    return picture
