@@ -25,7 +25,7 @@ _CARD = (224, 280)  # width, height, pixels
 _RADIUS = 18
 _MARGIN = 32  # around a card, room for its shadow
 _SHADOW = 0.45  # darkness
-_TOP, _BOTTOM = (74, 58, 46), (142, 124, 108)  # BGR of the background: dusk
+_TOP, _BOTTOM = (74, 58, 46), (142, 124, 108)  # BGR of the background, dusk
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class _Portrait:
 
 
 _PORTRAITS = (
-    _Portrait("skimage", "data/astronaut.png", (62, 0, 330), (182.0, 180.0), 0.0),
-    _Portrait("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", (24, 10, 464), (458.0, 180.0), 0.4),
+    _Portrait("skimage", "data/astronaut.png", (62, 0, 330), (164.0, 180.0), 0.0),
+    _Portrait("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", (24, 10, 464), (476.0, 180.0), 0.4),
 )
 
 
@@ -74,7 +74,7 @@ def _frames(cards: list[NDArray[np.float32]]) -> Generator[Frame, None, None]:
 def _placement(card: NDArray[np.float32], portrait: _Portrait, t: float) -> NDArray[np.float64]:
     """The affine map (2, 3) that puts a card where it is at time t: swaying, nodding, breathing."""
     turn = 2 * math.pi * (t / SECONDS + portrait.phase)
-    x = portrait.center[0] + 26 * math.sin(turn)
+    x = portrait.center[0] + 22 * math.sin(turn)
     y = portrait.center[1] + 9 * math.sin(2 * turn)
     scale = 1 + 0.03 * math.cos(turn)
     height, width = card.shape[:2]
@@ -85,7 +85,7 @@ def _background() -> NDArray[np.float32]:
     """(360, 640, 3) float32 BGR: a vertical gradient, lighter towards the middle."""
     down = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None, None]
     across = np.linspace(-1, 1, WIDTH, dtype=np.float32)[None, :, None]
-    gradient = (1 - down) * np.float32(_TOP) + down * np.float32(_BOTTOM)
+    gradient = (1 - down) * np.array(_TOP, np.float32) + down * np.array(_BOTTOM, np.float32)
     # Half a grey level of fixed noise keeps bands out of so slow a gradient.
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (HEIGHT, WIDTH, 1))
     scene: NDArray[np.float32] = (gradient * (1 - 0.12 * across**2) + noise).astype(np.float32)
@@ -111,7 +111,8 @@ def _rounded() -> NDArray[np.float32]:
     x = np.abs(np.arange(width) + 0.5 - width / 2) - (width / 2 - _RADIUS)
     y = np.abs(np.arange(height) + 0.5 - height / 2) - (height / 2 - _RADIUS)
     distance = np.hypot(np.maximum(x, 0)[None, :], np.maximum(y, 0)[:, None]) - _RADIUS
-    return np.clip(0.5 - distance, 0, 1).astype(np.float32)[:, :, None]
+    coverage: NDArray[np.float32] = np.clip(0.5 - distance, 0, 1).astype(np.float32)[:, :, None]
+    return coverage
 
 
 def _picture(portrait: _Portrait) -> NDArray[np.uint8]:
@@ -119,9 +120,8 @@ def _picture(portrait: _Portrait) -> NDArray[np.uint8]:
     spec = importlib.util.find_spec(portrait.package)
     folders = spec.submodule_search_locations if spec else None
     path = Path(folders[0]) / portrait.file if folders else Path(portrait.file)
-    picture = cv2.imread(str(path)) if path.is_file() else None
-    if picture is None:
+    if not path.is_file():
         raise EmotionError(
             f"source demo: no picture {path}; pip install --force-reinstall scikit-image matplotlib"
         )
-    return picture
+    return np.asarray(cv2.imread(str(path)), np.uint8)

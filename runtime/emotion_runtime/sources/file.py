@@ -70,11 +70,11 @@ def _check(path: str, container: Any) -> None:
 
 
 def _is_picture(container: Any) -> bool:
-    kind = container.format.name
+    kind: str = container.format.name
     brand = container.metadata.get("major_brand", "").strip()
     if kind.endswith("_pipe") or kind == "image2" or brand in _PICTURE_BRANDS:
         return True
-    return kind == "gif" and container.streams.video[0].frames <= 1
+    return kind == "gif" and bool(container.streams.video[0].frames <= 1)
 
 
 def _frames(path: str, container: Any, stream: Any) -> Generator[Frame, None, None]:
