@@ -1,0 +1,155 @@
+"""Batches of clips cut from scenes, as the runtime would cut them.
+
+Batch number i depends on (seed, i) alone, so a resumed run sees the batches that an uninterrupted one
+would have seen, with any number of workers.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from emotion_runtime.detectors.centerface import head_box
+from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subject_window
+from emotion_train.data.faces import Faces, class_weights
+from emotion_train.data.labels import rows_by_class
+from emotion_train.data.scenes import Actor, Box, Scene, body_box, draw_scene, face_box, render
+
+
+@dataclass(frozen=True, slots=True)
+class ClipBatch:
+    """Clips of B persons, K encoded frames each.
+
+    images: (B, K, S, S, 3) uint8 RGB. patch_weights: (B, K, G) float32. labels: (B,) int64 in `EKMAN` order.
+    scene: (B,) int64, which scene of the batch a person stands in. seed: what the batch was drawn from, for
+    whatever else is drawn for it.
+    """
+
+    images: torch.Tensor
+    patch_weights: torch.Tensor
+    labels: torch.Tensor
+    scene: torch.Tensor
+    seed: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneMix:
+    """What scenes are drawn.
+
+    people: probability of 1, 2, 3, 4 persons. face_share: least and largest face square relative to the
+    picture's height. body_boxes: share of clips whose subject is given by a body box instead of a head box.
+    wide_windows: share of clips whose window is up to 2.4 times the runtime's, so that neighbours stand in it
+    and only the patch weights tell who is meant.
+    """
+
+    people: tuple[float, float, float, float] = (0.35, 0.35, 0.2, 0.1)
+    face_share: tuple[float, float] = (0.16, 0.45)
+    body_boxes: float = 0.15
+    wide_windows: float = 0.3
+
+
+class ClipDataset(Dataset[ClipBatch]):
+    """Random batches; item i is batch i.
+
+    distinct_frames: how many of a clip's frames are drawn and encoded, cycling over the batches.
+    """
+
+    def __init__(
+        self,
+        faces: Faces,
+        spec: PreprocessSpec,
+        mix: SceneMix,
+        *,
+        seed: int,
+        scenes_per_batch: int,
+        distinct_frames: tuple[int, ...],
+    ) -> None:
+        self.faces, self.spec, self.mix = faces, spec, mix
+        self.seed, self.scenes_per_batch, self.distinct_frames = seed, scenes_per_batch, distinct_frames
+        self.rows = rows_by_class(faces.labels)
+        self.class_weights = class_weights(np.array([len(rows) for rows in self.rows]))
+
+    def __getitem__(self, index: int) -> ClipBatch:
+        rng = np.random.default_rng([self.seed, index])
+        frames = self.distinct_frames[index % len(self.distinct_frames)]
+        people = rng.choice(len(self.mix.people), self.scenes_per_batch, p=self.mix.people) + 1
+        clips: list[tuple[NDArray[np.uint8], NDArray[np.float32]]] = []
+        chosen: list[int] = []
+        for count in people:
+            numbers = [self._draw_face(rng) for _ in range(count)]
+            scene = draw_scene(rng, numbers, face_share=self.mix.face_share)
+            # Random moments in time order, as the paper draws frames of a clip (Sec. 4, facts of training).
+            moments = np.sort(rng.random(frames))
+            pictures = [render(scene, self.faces.images, moment, rng) for moment in moments]
+            for actor in scene.actors:
+                clips.append(self._cut(rng, scene, actor, pictures, moments))
+                chosen.append(actor.face)
+        images, weights = zip(*clips, strict=True)
+        return ClipBatch(
+            torch.from_numpy(np.stack(images)),
+            torch.from_numpy(np.stack(weights)),
+            torch.from_numpy(self.faces.labels[chosen]),
+            torch.from_numpy(np.repeat(np.arange(len(people)), people)),
+            (self.seed, index),
+        )
+
+    def _draw_face(self, rng: np.random.Generator) -> int:
+        return int(rng.choice(self.rows[rng.choice(len(self.rows), p=self.class_weights)]))
+
+    def _cut(
+        self,
+        rng: np.random.Generator,
+        scene: Scene,
+        actor: Actor,
+        pictures: list[NDArray[np.uint8]],
+        moments: NDArray[np.float64],
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """One person's clip: (K, S, S, 3) uint8 and (K, G) float32, window and box jittered."""
+        body = rng.random() < self.mix.body_boxes
+        wide = rng.random() < self.mix.wide_windows
+        zoom = float(rng.uniform(1.2, 2.4) if wide else rng.uniform(0.85, 1.2))
+        shift = rng.normal(0, 0.04, 4)
+        images, weights = [], []
+        for picture, moment in zip(pictures, moments, strict=True):
+            given = body_box(actor, moment, scene.height) if body else detected_head(actor, moment)
+            box = _jitter(given, shift)
+            image, weight = cut_clip_frame(picture, box, self.spec, zoom=zoom)
+            images.append(image)
+            weights.append(weight)
+        return np.stack(images), np.stack(weights)
+
+
+def detected_head(actor: Actor, moment: float) -> Box:
+    """The head as the runtime's default detector would give it."""
+    x1, y1, x2, y2 = head_box(np.array(face_box(actor, moment), np.float32)).tolist()
+    return (x1, y1, x2, y2)
+
+
+def cut_clip_frame(
+    picture: NDArray[np.uint8], box: Box, spec: PreprocessSpec, *, zoom: float = 1.0
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Crop (S, S, 3) uint8 RGB and patch weights (G,) of one person, the window `zoom` times the runtime's."""
+    if zoom != 1.0 and spec.subject_scale is not None:
+        spec = msgspec.structs.replace(spec, subject_scale=max(spec.subject_scale * zoom, 1.0))
+    window = subject_window(box, picture.shape[0], picture.shape[1], spec)
+    return crop(picture, window, spec), patch_weights(box, window, spec)
+
+
+def spread_frames(values: torch.Tensor, clip_frames: int) -> torch.Tensor:
+    """(B, K, ...) -> (B, T, ...): each of K encoded frames stands for its share of the clip's T.
+
+    The runtime does the same while a person is new (it repeats the oldest embedding), and encoding fewer
+    frames a clip lets a CPU see more faces in the same time.
+    """
+    index = torch.arange(clip_frames, device=values.device) * values.shape[1] // clip_frames
+    return values.index_select(1, index)
+
+
+def _jitter(box: Box, shift: NDArray[np.float64]) -> Box:
+    """Detectors are never exact: move each edge by a share of the box's size."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    dx1, dy1, dx2, dy2 = (float(v) for v in shift)
+    return (box[0] + dx1 * width, box[1] + dy1 * height, box[2] + dx2 * width, box[3] + dy2 * height)

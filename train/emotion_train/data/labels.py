@@ -1,0 +1,18 @@
+"""The seven Ekman classes in the one order that heads and reports of this project use."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+EKMAN = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+
+_SYNONYMS = {"angry": "anger", "happy": "happiness", "joy": "happiness", "sad": "sadness"}
+
+
+def ekman_index(name: str) -> int:
+    """Position in `EKMAN` of a class under any name that the data sets give it."""
+    return EKMAN.index(_SYNONYMS.get(name, name))
+
+
+def rows_by_class(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Row numbers of each class, in `EKMAN` order. labels: (N,) positions in `EKMAN`."""
+    return [np.flatnonzero(labels == c) for c in range(len(EKMAN))]

@@ -1,0 +1,259 @@
+"""Scenes drawn on the spot: people with faces of known emotion on plausible bodies and backgrounds.
+
+A scene is a whole picture as a camera would give it; windows and boxes come from the runtime's own code,
+so a model meets in training what the runtime will hand it.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Box = tuple[float, float, float, float]
+Picture = NDArray[np.uint8]
+
+# Skin from dark to light, RGB: a grey face times one of these (over its brightest value) is a coloured face.
+_SKIN = np.array([(92, 58, 42), (141, 94, 66), (188, 138, 104), (222, 176, 146), (241, 205, 180)], np.float32)
+_HAIR = np.array([(20, 16, 14), (50, 34, 24), (96, 64, 36), (170, 130, 80), (150, 150, 150)], np.float32)
+
+# Where CenterFace finds the face in a FER2013 square, in sides of that square: centre x, centre y, width,
+# height; mean and spread over 150 faces of the validation split pasted on a body.
+_FACE_IN_SQUARE = np.array([(0.50, 0.51, 0.78, 0.92), (0.04, 0.04, 0.09, 0.09)])
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """One person of a scene. Lengths in pixels of the picture.
+
+    face: row of the face among the faces given. x, y: centre of the face square at mid-clip, side: its side.
+    drift: (x, y, relative size, degrees) moved from the first to the last frame. tilt: degrees, clockwise.
+    """
+
+    face: int
+    x: float
+    y: float
+    side: float
+    tilt: float
+    flip: bool
+    drift: tuple[float, float, float, float]
+    skin: NDArray[np.float32]
+    hair: NDArray[np.float32]
+    cloth: NDArray[np.float32]
+    hair_width: float
+    shoulders: float
+    detected: NDArray[np.float64]  # face box relative to the square, as a detector would place it
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A picture size, the people in it, and the camera's faults, which last for the whole clip."""
+
+    height: int
+    width: int
+    actors: tuple[Actor, ...]
+    backdrop: Picture
+    gain: NDArray[np.float32]
+    offset: float
+    blur: float
+    noise: float
+    jpeg: int
+    grey: bool
+
+
+def draw_scene(rng: np.random.Generator, faces: list[int], *, face_share: tuple[float, float]) -> Scene:
+    """A random scene with one person for every face number.
+
+    face_share: least and largest side of a face square relative to the picture's height.
+    """
+    height = int(rng.integers(180, 301))
+    width = int(height * rng.uniform(1.0, 1.78))
+    slot = width / len(faces)
+    crowd = rng.uniform(0.55, 1.0)  # how far apart people stand
+    common = rng.uniform(*face_share) * height
+    actors = []
+    for i, face in enumerate(faces):
+        side = float(np.clip(common * rng.uniform(0.85, 1.2), 24, 0.8 * slot * crowd + 8))
+        x = width / 2 + (i + 0.5 - len(faces) / 2) * slot * crowd + rng.uniform(-0.1, 0.1) * slot
+        y = float(np.clip(height * rng.uniform(0.25, 0.6), 0.65 * side, height - 0.5 * side))
+        actors.append(_draw_actor(rng, face, x, y, side))
+    grey = rng.random() < 0.15
+    return Scene(
+        height,
+        width,
+        tuple(actors),
+        _backdrop(rng, height, width),
+        gain=(rng.uniform(0.7, 1.25) * rng.uniform(0.9, 1.1, 3)).astype(np.float32),
+        offset=float(rng.uniform(-20, 20)),
+        blur=float(rng.uniform(0.3, 1.4)) if rng.random() < 0.3 else 0.0,
+        noise=float(rng.uniform(1, 10)) if rng.random() < 0.5 else 0.0,
+        jpeg=int(rng.integers(30, 96)) if rng.random() < 0.5 else 0,
+        grey=grey,
+    )
+
+
+def render(scene: Scene, images: NDArray[np.uint8], moment: float, rng: np.random.Generator) -> Picture:
+    """The scene at one moment of its clip.
+
+    images: (N, 48, 48) uint8 grey faces that the actors' numbers point into. moment: 0 (first) to 1 (last).
+    Returns (H, W, 3) uint8 RGB.
+    """
+    canvas = scene.backdrop.astype(np.float32)
+    actors = sorted(scene.actors, key=lambda a: a.side)  # the larger stand in front
+    for actor in actors:
+        _paint_body(canvas, actor, moment)
+    for actor in actors:  # after all bodies: a neighbour's shoulder must not hide the face that is the label
+        _paint_head(canvas, actor, images[actor.face], moment)
+    canvas = canvas * scene.gain + scene.offset
+    if scene.grey:
+        canvas = np.repeat(canvas @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=2)
+    if scene.blur:
+        canvas = cv2.GaussianBlur(canvas, (0, 0), scene.blur)
+    if scene.noise:
+        canvas += rng.standard_normal(canvas.shape, np.float32) * np.float32(scene.noise)
+    picture = np.clip(canvas, 0, 255).astype(np.uint8)
+    if scene.jpeg:
+        _, packed = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg])
+        picture = cv2.imdecode(packed, cv2.IMREAD_COLOR).astype(np.uint8)
+    return picture
+
+
+def face_box(actor: Actor, moment: float) -> Box:
+    """The face as the default detector would box it, in pixels of the picture."""
+    x, y, side, _ = _pose(actor, moment)
+    center_x, center_y, width, height = actor.detected
+    middle_x, middle_y = x + (center_x - 0.5) * side, y + (center_y - 0.5) * side
+    half_w, half_h = width * side / 2, height * side / 2
+    return (middle_x - half_w, middle_y - half_h, middle_x + half_w, middle_y + half_h)
+
+
+def body_box(actor: Actor, moment: float, height: int) -> Box:
+    """The whole visible person as a person detector would box it, in pixels of the picture."""
+    x, y, side, _ = _pose(actor, moment)
+    half = actor.shoulders * side
+    return (x - half, y - 0.68 * side, x + half, float(height))
+
+
+def _draw_actor(rng: np.random.Generator, face: int, x: float, y: float, side: float) -> Actor:
+    reach = 0.12 * side * rng.random()
+    return Actor(
+        face,
+        x,
+        y,
+        side,
+        tilt=float(rng.normal(0, 7)),
+        flip=bool(rng.random() < 0.5),
+        drift=(
+            float(rng.normal(0, reach)),
+            float(rng.normal(0, 0.5 * reach)),
+            float(rng.normal(0, 0.04)),
+            float(rng.normal(0, 3)),
+        ),
+        skin=_between(rng, _SKIN),
+        hair=_between(rng, _HAIR),
+        cloth=rng.uniform(15, 235, 3).astype(np.float32),
+        hair_width=float(rng.uniform(0.42, 0.62)),
+        shoulders=float(rng.uniform(0.85, 1.25)),
+        detected=rng.normal(_FACE_IN_SQUARE[0], 0.6 * _FACE_IN_SQUARE[1]),
+    )
+
+
+def _pose(actor: Actor, moment: float) -> tuple[float, float, float, float]:
+    """Centre x, centre y, side, degrees at a moment."""
+    along = moment - 0.5
+    dx, dy, grow, turn = actor.drift
+    return (
+        actor.x + dx * along,
+        actor.y + dy * along,
+        actor.side * (1 + grow * along),
+        actor.tilt + turn * along,
+    )
+
+
+def _paint_body(canvas: NDArray[np.float32], actor: Actor, moment: float) -> None:
+    x, y, side, _ = _pose(actor, moment)
+    width = actor.shoulders * side
+    _ellipse(canvas, (x, y + 1.35 * side), (width, 0.72 * side), actor.cloth)
+    bottom = _int(x + width, canvas.shape[0])
+    cv2.rectangle(canvas, _int(x - width, y + 1.3 * side), bottom, _tuple(actor.cloth), -1)
+
+
+def _paint_head(canvas: NDArray[np.float32], actor: Actor, image: NDArray[np.uint8], moment: float) -> None:
+    x, y, side, degrees = _pose(actor, moment)
+    neck = _tuple(actor.skin * 0.75)
+    cv2.line(canvas, _int(x, y + 0.3 * side), _int(x, y + 0.75 * side), neck, int(0.4 * side))
+    _ellipse(canvas, (x, y - 0.06 * side), (actor.hair_width * side, 0.66 * side), actor.hair)
+    # The grey face keeps its own shading; the skin colour is that of its brightest parts.
+    face = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB).astype(np.float32)
+    face = face / max(float(np.percentile(image, 95)), 60.0) * actor.skin
+    # Warp only into the square's surroundings, not the whole picture.
+    reach = int(0.75 * side) + 1
+    left, top = max(int(x) - reach, 0), max(int(y) - reach, 0)
+    right, bottom = min(int(x) + reach, canvas.shape[1]), min(int(y) + reach, canvas.shape[0])
+    if right <= left or bottom <= top:
+        return
+    turn = cv2.getRotationMatrix2D((23.5, 23.5), -degrees, side / 48)
+    if actor.flip:
+        turn = turn @ np.array([[-1, 0, 47], [0, 1, 0], [0, 0, 1]], np.float64)
+    turn[:, 2] += (x - 23.5 - left, y - 23.5 - top)
+    size = (right - left, bottom - top)
+    warped = cv2.warpAffine(face, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.warpAffine(_face_alpha(), turn, size, flags=cv2.INTER_LINEAR)[..., None]
+    region = canvas[top:bottom, left:right]
+    region += (warped - region) * alpha
+
+
+@cache
+def _face_alpha() -> NDArray[np.float32]:
+    """Soft mask of a face inside its 48 px square: the corners, which hold background, fade out."""
+    y, x = (np.mgrid[0:48, 0:48] - 23.5) / 24
+    radius = (np.abs(x) / 0.98) ** 3 + (np.abs(y) / 1.04) ** 3
+    return np.clip((1.05 - radius) * 4, 0, 1).astype(np.float32)
+
+
+def _backdrop(rng: np.random.Generator, height: int, width: int) -> Picture:
+    """A blurred patchwork: walls, furniture, windows and passers-by have no sharper shape than this."""
+    shape = (int(rng.integers(2, 8)), int(rng.integers(2, 10)))
+    # Rooms are mostly dull: a shared brightness with a little colour of its own in each channel.
+    color = rng.uniform(-1, 1, (*shape, 3)) * rng.choice([15, 40, 100])
+    coarse = np.clip(rng.uniform(10, 245, (*shape, 1)) + color, 0, 255).astype(np.float32)
+    picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    for _ in range(int(rng.integers(0, 9))):
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        w, h = rng.uniform(0.03, 0.5) * width, rng.uniform(0.03, 0.6) * height
+        paint = _tuple(rng.uniform(0, 255) + rng.uniform(-1, 1, 3) * rng.choice([15, 100]))
+        if rng.random() < 0.5:
+            cv2.rectangle(picture, _int(x - w / 2, y - h / 2), _int(x + w / 2, y + h / 2), paint, -1)
+        else:
+            cv2.ellipse(
+                picture, _int(x, y), _int(w / 2, h / 2), float(rng.uniform(0, 180)), 0, 360, paint, -1
+            )
+    if rng.random() < 0.7:
+        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.8, 6)))
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def _between(rng: np.random.Generator, colors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A random colour on the line through the given ones, a little off it."""
+    at = rng.uniform(0, len(colors) - 1)
+    low = colors[int(at)]
+    color = low + (colors[min(int(at) + 1, len(colors) - 1)] - low) * (at % 1)
+    return np.asarray(np.clip(color * rng.uniform(0.9, 1.1, 3), 0, 255), np.float32)
+
+
+def _ellipse(
+    canvas: NDArray[np.float32],
+    center: tuple[float, float],
+    axes: tuple[float, float],
+    color: NDArray[np.float32],
+) -> None:
+    cv2.ellipse(canvas, _int(*center), _int(*axes), 0, 0, 360, _tuple(color), -1, cv2.LINE_AA)
+
+
+def _int(x: float, y: float) -> tuple[int, int]:
+    return round(x), round(y)
+
+
+def _tuple(color: NDArray[np.floating]) -> tuple[float, float, float]:
+    return float(color[0]), float(color[1]), float(color[2])

@@ -1,0 +1,43 @@
+"""GoEmotions in Ekman's grouping: sentences with the emotion they express."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.data.labels import ekman_index
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """texts: N sentences. labels: (N,) int64, positions in `EKMAN`."""
+
+    texts: list[str]
+    labels: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.int64]) -> "Sentences":
+        """The given rows."""
+        return Sentences([self.texts[i] for i in rows], self.labels[rows])
+
+
+def load_sentences(folder: Path, split: str) -> Sentences:
+    """Sentences of one split (`train`, `dev`, `test`) that carry exactly one emotion.
+
+    Raises:
+        EmotionError: the folder lacks the split.
+    """
+    table, names = folder / f"{split}.tsv", folder / "labels.txt"
+    if not table.is_file() or not names.is_file():
+        raise EmotionError(f"no GoEmotions split at {table}: expected {split}.tsv beside labels.txt")
+    classes = [ekman_index(name) for name in names.read_text(encoding="utf-8").split()]
+    texts: list[str] = []
+    labels: list[int] = []
+    with table.open(encoding="utf-8", newline="") as lines:
+        for text, label, *_ in csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
+            if "," not in label:  # a sentence of two emotions is no clean partner for one face
+                texts.append(text)
+                labels.append(classes[int(label)])
+    return Sentences(texts, np.array(labels, np.int64))

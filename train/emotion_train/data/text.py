@@ -1,0 +1,46 @@
+"""Sentences ready to be paired with clips: tokens and frozen sentiment logits, drawn by emotion."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.data.labels import EKMAN
+from emotion_train.data.sentences import Sentences
+from emotion_train.sentiment import SentimentModel
+from emotion_train.tokenizer import tokenize
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceBank:
+    """N sentences. tokens: (N, 77) int64. sentiment: (N, 7) float32 logits. labels: (N,) int64, `EKMAN`."""
+
+    tokens: torch.Tensor
+    sentiment: torch.Tensor
+    labels: NDArray[np.int64]
+
+    def confident(self, probability: float) -> "SentenceBank":
+        """Sentences whose own class the sentiment model gives at least this probability.
+
+        Raises:
+            EmotionError: a class would be left without a sentence.
+        """
+        own = torch.softmax(self.sentiment, dim=1)[
+            torch.arange(len(self.labels)), torch.from_numpy(self.labels)
+        ]
+        rows = np.flatnonzero(own.numpy() >= probability)
+        missing = sorted(set(range(len(EKMAN))) - set(self.labels[rows].tolist()))
+        if missing:
+            raise EmotionError(
+                f"sentence_confidence {probability} leaves no sentence of {[EKMAN[c] for c in missing]}: lower it"
+            )
+        return SentenceBank(self.tokens[rows], self.sentiment[rows], self.labels[rows])
+
+
+def build_bank(sentences: Sentences, sentiment: SentimentModel) -> SentenceBank:
+    """Tokenise and score once; the sentiment model is frozen."""
+    return SentenceBank(
+        tokenize(sentences.texts), torch.from_numpy(sentiment(sentences.texts)), sentences.labels
+    )

@@ -1,0 +1,48 @@
+"""Tight faces for the stem's warm-up: augmented, tinted, batch i a function of (seed, i) alone."""
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from emotion_train.data.faces import Faces, class_weights
+from emotion_train.data.labels import rows_by_class
+
+
+class TightFaces(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Item i: images (B, size, size, 3) uint8 RGB and labels (B,) int64."""
+
+    def __init__(self, faces: Faces, *, seed: int, batch: int, size: int) -> None:
+        self.faces, self.seed, self.batch, self.size = faces, seed, batch, size
+        self.rows = rows_by_class(faces.labels)
+        self.class_weights = class_weights(np.array([len(rows) for rows in self.rows]))
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng([self.seed, index])
+        classes = rng.choice(len(self.rows), self.batch, p=self.class_weights)
+        rows = np.array([rng.choice(self.rows[c]) for c in classes])
+        images = np.stack([_augment(rng, self.faces.images[row], self.size) for row in rows])
+        return torch.from_numpy(images), torch.from_numpy(self.faces.labels[rows])
+
+
+def _augment(rng: np.random.Generator, face: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """(48, 48) grey -> (size, size, 3) RGB: turned, shifted, scaled, flipped, tinted, sometimes half hidden."""
+    half = face.shape[0] / 2 - 0.5
+    zoom = size / face.shape[0] * rng.uniform(0.8, 1.15)
+    turn = cv2.getRotationMatrix2D((half, half), float(rng.normal(0, 9)), zoom)
+    turn[:, 2] += size / 2 - half + rng.normal(0, 0.04 * size, 2)
+    if rng.random() < 0.5:
+        face = np.ascontiguousarray(face[:, ::-1])
+    grey = cv2.warpAffine(face, turn, (size, size), borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    if rng.random() < 0.2:
+        grey = cv2.GaussianBlur(grey, (0, 0), float(rng.uniform(0.4, 1.3)))
+    grey = grey * rng.uniform(0.6, 1.3) + rng.uniform(-25, 25)
+    image = grey[..., None] * rng.uniform(0.75, 1.15, 3).astype(np.float32)
+    if rng.random() < 0.3:
+        image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(1, 8))
+    if rng.random() < 0.25:
+        x, y = rng.integers(0, size, 2)
+        w, h = rng.integers(size // 8, size // 2, 2)
+        image[y : y + h, x : x + w] = rng.uniform(0, 255, 3)
+    return np.clip(image, 0, 255).astype(np.uint8)

@@ -1,0 +1,94 @@
+"""The frozen model f_s that scores the sentiment of sentences for the loss (paper Sec. 3.4).
+
+Two of them: a linear classifier fitted on GoEmotions, which needs no download, and any transformers
+sequence classifier such as the paper's `j-hartmann/emotion-english-distilroberta-base`.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.data.labels import EKMAN, ekman_index
+from emotion_train.data.sentences import Sentences
+
+PAPER_MODEL = "j-hartmann/emotion-english-distilroberta-base"
+
+
+class SentimentModel(Protocol):
+    """Frozen during pre-training."""
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Logits (N, 7) float32 in `EKMAN` order."""
+        ...
+
+
+class LinearSentiment:
+    """TF-IDF of words and pairs, multinomial logistic regression; deterministic, fitted in seconds."""
+
+    def __init__(self, sentences: Sentences) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415  (slow to import)
+        from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+        from sklearn.pipeline import make_pipeline  # noqa: PLC0415
+
+        self._pipeline = make_pipeline(
+            TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, strip_accents="unicode"),
+            LogisticRegression(C=4.0, max_iter=200),
+        )
+        self._pipeline.fit(sentences.texts, sentences.labels)
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        logits = self._pipeline.decision_function(list(texts))
+        return np.asarray(logits, np.float32)
+
+
+class TransformersSentiment:
+    """A transformers sequence classifier, from a hub name or a folder.
+
+    Raises:
+        EmotionError: the model cannot be loaded, or its classes are not the seven of Ekman.
+    """
+
+    def __init__(self, name_or_path: str = PAPER_MODEL, *, batch_size: int = 64) -> None:
+        from transformers import (  # noqa: PLC0415  (slow to import, and only this option needs it)
+            AutoModelForSequenceClassification,
+            AutoTokenizer,
+        )
+
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+            self._model = AutoModelForSequenceClassification.from_pretrained(name_or_path).eval()
+        except OSError as error:
+            raise EmotionError(
+                f"sentiment model {name_or_path!r} cannot be loaded: give a folder saved by save_pretrained, "
+                'a hub name with the network up, or sentiment = "linear"'
+            ) from error
+        names = [str(name).lower() for _, name in sorted(self._model.config.id2label.items())]
+        try:
+            columns = [ekman_index(name) for name in names]
+        except ValueError:
+            columns = []
+        if sorted(columns) != list(range(len(EKMAN))):
+            raise EmotionError(
+                f"sentiment model {name_or_path!r} has classes {names}: expected the seven {list(EKMAN)}"
+            )
+        self._order = np.argsort(columns)
+        self._batch_size = batch_size
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        import torch  # noqa: PLC0415
+
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(texts), self._batch_size):
+                batch = list(texts[start : start + self._batch_size])
+                tokens = self._tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
+                parts.append(self._model(**tokens).logits.float().numpy())
+        return np.asarray(np.concatenate(parts)[:, self._order], np.float32)
+
+
+def load_sentiment(name: str, sentences: Sentences) -> SentimentModel:
+    """`linear` fits one on the sentences; anything else is a transformers model."""
+    return LinearSentiment(sentences) if name == "linear" else TransformersSentiment(name)
