@@ -15,7 +15,7 @@ def _conv(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """conv-BN-ReLU-conv-BN, plus the input, ReLU; starts as the identity."""
+    """conv-BN-ReLU-conv-BN, plus the input, ReLU; starts as the identity of its non-negative input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -23,6 +23,7 @@ class ResidualBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = _conv(channels, channels, 1)
         self.bn2 = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.bn2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
@@ -49,5 +50,3 @@ class ConvStem(nn.Sequential):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, ResidualBlock):
-                nn.init.zeros_(module.bn2.weight)
