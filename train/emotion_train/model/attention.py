@@ -56,7 +56,10 @@ class Attention(nn.Module):
             bias = (self.subject_gain.view(-1, 1, 1) * subject).to(query.dtype)
         dropout = self.dropout if self.training else 0.0
         x = F.scaled_dot_product_attention(query, key, value, bias, dropout_p=dropout, is_causal=causal)
-        rows: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))
+        # The copy is for export: the kernels lay their results out in different ways, and torch.export would
+        # keep a view that fits only the one it saw.
+        x = x.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)  # (N, Lq, width)
+        rows: Tensor = self.out_proj(x)
         return rows
 
     def _split(self, x: Tensor) -> Tensor:
