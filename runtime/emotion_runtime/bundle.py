@@ -257,7 +257,7 @@ def _check_tensors(folder: Path, what: str, stated: Sequence[Tensor], expected: 
 
 def _check_file(folder: Path, name: str, file: str, sha256: str) -> None:
     # A manifest comes from outside: it must not reach for files outside its folder.
-    if Path(file).name != file or "\\" in file or file == "..":
+    if not file or Path(file).name != file or "\\" in file or file == "..":
         raise EmotionError(f"bundle {folder}: {name}: {file!r} is not a plain file name; {_EXPORT_AGAIN}")
     path = folder / file
     if not path.is_file():

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from emotion_runtime.types import EmotionEvent
+
 
 class StageTimer:
     """Adds up wall-clock time by stage. clock: seconds, monotonic."""
@@ -24,3 +26,46 @@ class StageTimer:
     def milliseconds_per(self, count: int) -> dict[str, float]:
         """Mean milliseconds of each stage over `count` frames, in the order the stages first came."""
         return {name: 1000 * seconds / max(count, 1) for name, seconds in self.seconds.items()}
+
+
+class RunReport:
+    """What a run came to, for the one line at its end.
+
+    started: moment the program began, on `clock`'s scale.
+    """
+
+    def __init__(self, started: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._started = started
+        self._clock = clock
+        self._first: float | None = None
+        self._begin: dict[str, float] = {}
+        self._highest_id: dict[str, int] = {}
+        self.frames = 0
+
+    def add(self, event: EmotionEvent) -> None:
+        """Count an event that was made."""
+        if self._first is None:
+            self._first = self._clock()
+        self.frames += 1
+        # Ids of a source count up from 1, so the highest is the number of persons; a set of them would grow.
+        ids = [self._highest_id.get(event.source, 0), *(person.id for person in event.persons)]
+        self._highest_id[event.source] = max(ids)
+
+    def media_seconds(self, event: EmotionEvent) -> float:
+        """Media time of an event since the first one of its source."""
+        return event.t - self._begin.setdefault(event.source, event.t)
+
+    def line(self, timer: StageTimer, backend: str) -> str:
+        """The summary, in one line."""
+        end = self._clock()
+        if self._first is None:
+            return f"no frames in {end - self._started:.1f} s"
+        # Of the time from the first event on: start-up has its own figure.
+        spent = end - self._first
+        rate = f"{(self.frames - 1) / spent:.1f} fps" if self.frames > 1 and spent > 0 else "one frame"
+        stages = ", ".join(f"{name} {ms:.1f}" for name, ms in timer.milliseconds_per(self.frames).items())
+        return (
+            f"{self.frames} frames in {end - self._started:.1f} s, first event after "
+            f"{self._first - self._started:.2f} s, then {rate}; {sum(self._highest_id.values())} persons; "
+            f"ms a frame: {stages}; {backend}"
+        )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.detector import Detector
 from emotion_runtime.encoder import FrameEncoder
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import LinearHead
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.ring import EARLY, ClipPlan, EmbeddingRing
@@ -77,6 +78,10 @@ class Pipeline:
     """Emotion events of any number of sources.
 
     clock: seconds since the same moment as `Frame.captured`; read only for the latency of live frames.
+
+    Raises:
+        EmotionError: a value of `timing` out of range.
+
     """
 
     def __init__(
@@ -88,6 +93,8 @@ class Pipeline:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         timing.smoother()  # refuses bad values now and not at the first person
+        if not 0 <= timing.detect_every < np.inf:
+            raise EmotionError(f"detect_every {timing.detect_every}: expected seconds, 0 (always) or more")
         self._models = models
         self._clips = clips
         self._timing = timing

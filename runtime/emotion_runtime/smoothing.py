@@ -39,15 +39,14 @@ class Smoother:
         if self._smoothed is None or t < self._t:
             self._smoothed, self.top = probabilities, None
         else:
-            self._smoothed = self._smoothed + self._gain(t - self._t) * (probabilities - self._smoothed)
+            self._smoothed = probabilities + self._kept(t - self._t) * (self._smoothed - probabilities)
         self._t = t
         self.top = self._held(self._smoothed)
         return self._smoothed
 
-    def _gain(self, elapsed: float) -> float:
-        if self._time_constant == 0:
-            return 1.0
-        return -math.expm1(-elapsed / self._time_constant)
+    def _kept(self, elapsed: float) -> float:
+        """Share of the past that is left after `elapsed` seconds."""
+        return math.exp(-elapsed / self._time_constant) if self._time_constant else 0.0
 
     def _held(self, smoothed: NDArray[np.float64]) -> int:
         best = int(smoothed.argmax())

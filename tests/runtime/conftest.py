@@ -1,0 +1,161 @@
+"""A bundle whose graphs are written by hand, so that every answer can be computed without them.
+
+Frame encoder: (mean R, mean G, mean B) / 255 of the person's window, then the mean of its patch weights.
+Temporal encoder: sum over the clip of RAMP[i] * embedding[i], oldest first.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, save
+from safetensors.numpy import save_file
+
+from emotion_runtime.bundle import Graph, Head, Manifest, Tensor, sha256_of, write_manifest
+from emotion_runtime.preprocess import PreprocessSpec
+
+SPEC = PreprocessSpec(size=32, patch=8, window="subject", short_side=36, subject_scale=1.5)
+LABELS = ("anger", "joy", "neutral")
+DIM = 4
+RAMP = np.array([0.1, 0.2, 0.3, 0.4], np.float32)  # T = 4
+CLIP_SECONDS = 0.8  # so a person is encoded every 0.2 s
+WEIGHT = np.array([[9, -3, 1, 0], [-2, 8, 1, 0], [0, 1, 5, 2]], np.float32)
+BIAS = np.array([0.3, -0.2, 0.1], np.float32)
+TEMPERATURE = 2.0
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle's folder; tests that change it copy it first."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    folder.mkdir()
+    save(_frame_encoder(), folder / "frame_encoder.onnx")
+    save(_temporal_encoder(), folder / "temporal_encoder.onnx")
+    save_file({"weight": WEIGHT, "bias": BIAS}, folder / "probe.safetensors")
+    save_file({"weight": -WEIGHT, "bias": 0 * BIAS}, folder / "opposite.safetensors")
+    write_manifest(_manifest(folder), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def answer() -> Callable[..., NDArray[np.float64]]:
+    """Probabilities of the probe head, from a list of embeddings (DIM,), oldest first."""
+
+    def compute(*embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
+        clip = [embeddings[0]] * (len(RAMP) - len(embeddings)) + list(embeddings)[-len(RAMP) :]
+        feature = sum(ramp * np.asarray(e, np.float64) for ramp, e in zip(RAMP, clip, strict=True))
+        feature = feature / np.sqrt((feature**2).sum())
+        powers = np.exp((WEIGHT.astype(np.float64) @ feature + BIAS) / TEMPERATURE)
+        return powers / powers.sum()
+
+    return compute
+
+
+@pytest.fixture(scope="session")
+def fixed_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector file, end-to-end form, that finds one person in every 128 x 96 frame: (16, 24, 48, 64)."""
+    # Letterboxed to 64 x 64: half the size, 8 rows above.
+    found = np.array([[[8, 20, 24, 40, 0.9, 0], [0, 0, 0, 0, 0, 0]]], np.float32)
+    path = tmp_path_factory.mktemp("detector") / "fixed.onnx"
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["found", "nothing"], ["output"]),
+    ]
+    save(
+        _model(
+            nodes,
+            [("images", TensorProto.FLOAT, [1, 3, 64, 64])],
+            ("output", [1, 2, 6]),
+            {"found": found, "zero": np.zeros((), np.float32)},
+        ),
+        path,
+    )
+    return path
+
+
+Input = tuple[str, int, list[int | str]]
+
+
+def _model(
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[Input],
+    output: tuple[str, list[int | str]],
+    constants: Mapping[str, NDArray],
+) -> ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(*each) for each in inputs],
+        [helper.make_tensor_value_info(output[0], TensorProto.FLOAT, output[1])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def _frame_encoder() -> ModelProto:
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["color"], axes=[1, 2], keepdims=0),  # (F, 3)
+        helper.make_node("Div", ["color", "white"], ["unit"]),
+        helper.make_node("Gather", ["unit", "frame_index"], ["person"], axis=0),  # (P, 3)
+        helper.make_node("ReduceMean", ["patch_weights"], ["covered"], axes=[1], keepdims=1),  # (P, 1)
+        helper.make_node("Concat", ["person", "covered"], ["embeddings"], axis=1),  # (P, 4)
+    ]
+    inputs = [
+        ("images", TensorProto.UINT8, ["F", SPEC.size, SPEC.size, 3]),
+        ("frame_index", TensorProto.INT64, ["P"]),
+        ("patch_weights", TensorProto.FLOAT, ["P", SPEC.patches]),
+    ]
+    return _model(nodes, inputs, ("embeddings", ["P", DIM]), {"white": np.float32(255)})
+
+
+def _temporal_encoder() -> ModelProto:
+    nodes = [
+        helper.make_node("Mul", ["embeddings", "ramp"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "time"], ["features"], keepdims=0),
+    ]
+    inputs = [("embeddings", TensorProto.FLOAT, ["P", len(RAMP), DIM])]
+    constants = {"ramp": RAMP[:, None], "time": np.array([1], np.int64)}
+    return _model(nodes, inputs, ("features", ["P", DIM]), constants)
+
+
+def _manifest(folder: Path) -> Manifest:
+    def graph(file: str, inputs: Sequence[tuple[str, str, list[int | str]]], output: str) -> Graph:
+        tensors = [Tensor(*each) for each in inputs]
+        return Graph(file, sha256_of(folder / file), 17, tensors, [Tensor(output, "float32", ["P", DIM])])
+
+    def head(kind: Literal["probe", "zero_shot"], file: str) -> Head:
+        return Head(kind, file, sha256_of(folder / file), list(LABELS), "softmax", TEMPERATURE, {})
+
+    frame_inputs = [
+        ("images", "uint8", ["F", SPEC.size, SPEC.size, 3]),
+        ("frame_index", "int64", ["P"]),
+        ("patch_weights", "float32", ["P", SPEC.patches]),
+    ]
+    temporal_inputs = [("embeddings", "float32", ["P", len(RAMP), DIM])]
+    return Manifest(
+        schema=1,
+        name="tiny",
+        preset="tiny",
+        created_by="tests",
+        license="Apache-2.0",
+        checkpoint_sha256="0" * 64,
+        embedding_dim=DIM,
+        clip_frames=len(RAMP),
+        clip_seconds=CLIP_SECONDS,
+        preprocess=SPEC,
+        graphs={
+            "frame_encoder": graph("frame_encoder.onnx", frame_inputs, "embeddings"),
+            "temporal_encoder": graph("temporal_encoder.onnx", temporal_inputs, "features"),
+        },
+        heads={
+            "probe": head("probe", "probe.safetensors"),
+            "opposite": head("zero_shot", "opposite.safetensors"),
+        },
+        default_head="probe",
+        parity=[],
+    )

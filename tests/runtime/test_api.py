@@ -1,0 +1,184 @@
+"""The Python API as a user meets it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import emotion_runtime
+from emotion_runtime import EmotionError, EmotionRuntime, Timing
+from emotion_runtime.errors import SourceBroken
+from emotion_runtime.types import Detections, Frame
+
+BOX = (16, 24, 48, 64)
+
+
+def one_person(_image_bgr: np.ndarray) -> Detections:
+    return Detections(np.array([BOX], np.float32), np.array([0.9], np.float32))
+
+
+@pytest.fixture
+def runtime(tiny_bundle: Path) -> EmotionRuntime:
+    return EmotionRuntime(tiny_bundle, one_person, "cpu")
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "grey.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for index in range(12):
+            image = np.full((96, 128, 3), 10 * index, np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def frames(name: str, count: int) -> Iterator[Frame]:
+    for index in range(count):
+        yield Frame(np.zeros((96, 128, 3), np.uint8), index, index / 10, name)
+
+
+def test_streams_a_file(runtime: EmotionRuntime, video: Path):
+    events = list(runtime.stream(str(video)))
+    assert [event.frame for event in events] == list(range(12))
+    assert [event.t for event in events] == pytest.approx([index / 10 for index in range(12)], abs=1e-6)
+    assert {event.source for event in events} == {str(video)}
+    (person,) = events[-1].persons
+    assert person.box == pytest.approx(BOX, abs=0.5)
+    assert set(person.emotions) == set(runtime.labels) == {"anger", "joy", "neutral"}
+
+
+def test_twice_the_same_file_twice_the_same_events(runtime: EmotionRuntime, video: Path):
+    assert list(runtime.stream(str(video))) == list(runtime.stream(str(video)))
+
+
+def test_a_missing_file_is_a_users_mistake(runtime: EmotionRuntime, tmp_path: Path):
+    with pytest.raises(EmotionError, match=r"nobody\.mp4"):
+        list(runtime.stream(str(tmp_path / "nobody.mp4")))
+
+
+def test_sources_take_turns_until_all_have_ended(runtime: EmotionRuntime):
+    taken = [(frame.source, event.frame) for frame, event in runtime.follow([frames("a", 4), frames("b", 2)])]
+    assert taken == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("a", 3)]
+
+
+def test_one_source_that_breaks_does_not_stop_the_others(runtime: EmotionRuntime):
+    def breaking() -> Iterator[Frame]:
+        yield from frames("b", 2)
+        raise SourceBroken("b broke")
+
+    taken = []
+    with pytest.raises(SourceBroken, match="b broke"):
+        taken.extend(event.source for _, event in runtime.follow([frames("a", 5), breaking()]))
+    assert taken.count("a") == 5
+    assert taken.count("b") == 2
+
+
+def test_sources_of_one_name_are_refused(runtime: EmotionRuntime):
+    with pytest.raises(EmotionError, match="same name"):
+        list(runtime.follow([frames("a", 2), frames("a", 2)]))
+
+
+def test_step_counts_frames_by_source(runtime: EmotionRuntime):
+    image = np.zeros((96, 128, 3), np.uint8)
+    seen = [runtime.step(image, index / 10) for index in range(3)]
+    other = runtime.step(image, 0.0, source="door")
+    assert [(event.source, event.frame, event.t) for event in [*seen, other]] == [
+        ("default", 0, 0.0),
+        ("default", 1, 0.1),
+        ("default", 2, 0.2),
+        ("door", 0, 0.0),
+    ]
+    assert [len(event.persons) for event in seen] == [0, 0, 1]  # confirmed by the tracker at the third
+
+
+def test_step_refuses_time_that_runs_backwards(runtime: EmotionRuntime):
+    image = np.zeros((96, 128, 3), np.uint8)
+    runtime.step(image, 1.0)
+    with pytest.raises(EmotionError, match=r"t 0\.5 comes after 1\.0"):
+        runtime.step(image, 0.5)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((96, 128), np.uint8),
+        np.zeros((96, 128, 4), np.uint8),
+        np.zeros((96, 128, 3), np.float32),
+        np.zeros((0, 128, 3), np.uint8),
+    ],
+)
+def test_step_refuses_what_is_no_bgr_picture(runtime: EmotionRuntime, image: np.ndarray):
+    with pytest.raises(EmotionError, match=r"expected \(height, width, 3\) uint8 BGR"):
+        runtime.step(image, 0.0)
+
+
+def test_a_context_manager_forgets_everybody(tiny_bundle: Path):
+    image = np.zeros((96, 128, 3), np.uint8)
+    with EmotionRuntime(tiny_bundle, one_person, "cpu") as runtime:
+        for index in range(5):
+            runtime.step(image, 100 + index / 10)
+    assert runtime.step(image, 0.0).persons == []  # a new tracker, a new clock
+    assert runtime.step(image, 0.1).frame == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"head": "mood"}, "no head 'mood'"),
+        ({"timing": Timing(smoothing=-1)}, "smoothing -1"),
+        ({"timing": Timing(hysteresis=2)}, "hysteresis 2"),
+        ({"timing": Timing(window=0)}, "window 0"),
+        ({"timing": Timing(detect_every=-1)}, "detect_every -1"),
+    ],
+)
+def test_bad_options_are_refused_before_the_first_frame(tiny_bundle: Path, options: dict, said: str):
+    with pytest.raises(EmotionError, match=said):
+        EmotionRuntime(tiny_bundle, one_person, "cpu", **options)
+
+
+def test_another_head(tiny_bundle: Path):
+    image = np.full((96, 128, 3), (0, 0, 255), np.uint8)
+    tops = set()
+    for head in ("probe", "opposite"):
+        runtime = EmotionRuntime(tiny_bundle, one_person, "cpu", head=head)
+        event = [runtime.step(image, index / 10) for index in range(3)][-1]
+        tops.add(event.persons[0].top)
+    assert len(tops) == 2  # the second head is the first one's negative
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout.strip()
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, emotion_runtime; emotion_runtime.__version__;"
+        "print([m for m in ('numpy', 'cv2', 'msgspec', 'onnxruntime', 'torch') if m in sys.modules])"
+    )
+    assert run_python(code) == "[]"
+
+
+def test_the_api_imports_without_onnxruntime_and_torch():
+    code = (
+        "import sys; sys.modules.update({'onnxruntime': None, 'torch': None});"
+        "from emotion_runtime import EmotionRuntime, Timing, EmotionError, EmotionEvent, Person;"
+        "print(EmotionRuntime.__name__)"
+    )
+    assert run_python(code) == "EmotionRuntime"
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="EmotionRunner"):
+        emotion_runtime.EmotionRunner  # noqa: B018 - the access is the test

@@ -1,0 +1,170 @@
+"""The bundle loader takes a whole bundle or says in one line what is wrong."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from emotion_runtime import bundle
+from emotion_runtime.bundle import load_bundle, sha256_of, write_manifest
+from emotion_runtime.errors import EmotionError
+
+
+@pytest.fixture
+def folder(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+
+
+def edit(folder: Path, change: Callable[[dict], object]) -> None:
+    """Change the manifest as JSON."""
+    path = folder / "bundle.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(EmotionError) as caught:
+        load_bundle(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_loads_a_whole_bundle(tiny_bundle: Path):
+    loaded = load_bundle(tiny_bundle)
+    assert loaded.manifest.name == "tiny"
+    assert loaded.graph_path("frame_encoder") == tiny_bundle / "frame_encoder.onnx"
+    assert loaded.head_path("opposite") == tiny_bundle / "opposite.safetensors"
+
+
+def test_a_manifest_written_is_the_manifest_read(tiny_bundle: Path, tmp_path: Path):
+    manifest = load_bundle(tiny_bundle).manifest
+    path = write_manifest(manifest, tmp_path)
+    assert json.loads(path.read_text()) == json.loads(msgspec.json.encode(manifest))
+    assert len(path.read_text().splitlines()) > 20  # for readers and diffs
+
+
+def test_hash_is_sha256_whatever_the_size(tmp_path: Path):
+    known = tmp_path / "abc"
+    known.write_bytes(b"abc")  # FIPS 180-4's example
+    assert sha256_of(known) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    content = np.random.default_rng(0).bytes(2_500_001)
+    large = tmp_path / "large"
+    large.write_bytes(content)
+    assert sha256_of(large) == hashlib.sha256(content).hexdigest()
+
+
+def test_a_shipped_name_wins_over_a_folder_where_the_program_runs(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(tiny_bundle, tmp_path / "package" / "bundles" / "tiny")
+    (tmp_path / "here" / "tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(bundle.resources, "files", lambda _: tmp_path / "package")
+    assert load_bundle("tiny").folder == tmp_path / "package" / "bundles" / "tiny"
+    assert "no bundle.json" in refusal(Path("./tiny").resolve())
+    with pytest.raises(EmotionError, match=r"'huge' not found.*shipped bundle \(tiny\)"):
+        load_bundle("huge")
+
+
+def test_an_empty_folder_is_no_bundle(tmp_path: Path):
+    assert "no bundle.json" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "one"}', '{"schema": 1}'])
+def test_broken_json(folder: Path, text: str):
+    (folder / "bundle.json").write_text(text)
+    assert "bundle.json:" in refusal(folder)
+
+
+def set_in(*keys: str | int, value: object) -> Callable[[dict], None]:
+    def change(manifest: dict) -> None:
+        for key in keys[:-1]:
+            manifest = manifest[key]
+        manifest[keys[-1]] = value
+
+    return change
+
+
+FRAME_INPUTS = ("graphs", "frame_encoder", "inputs")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (set_in("surprise", value=1), "unknown field `surprise`"),
+        (set_in("graphs", "frame_encoder", "extra", value=1), "unknown field `extra`"),
+        (set_in("graphs", "third", value={}), "third"),
+        (lambda manifest: manifest.pop("license"), "missing required field `license`"),
+        (lambda manifest: manifest["graphs"].pop("temporal_encoder"), "temporal_encoder is missing"),
+        (set_in("default_head", value="mood"), "'mood' is none of its heads (probe, opposite)"),
+        (set_in("clip_frames", value=8), "embeddings: float32 ['P', 4, 4], expected float32 [dynamic, 8, 4]"),
+        (set_in("embedding_dim", value=5), "expected float32 [dynamic, 5]"),
+        (set_in("preprocess", "patch", value=4), "expected float32 [dynamic, 64]"),
+        (set_in("preprocess", "size", value=33), "33 is not a positive multiple"),
+        (set_in(*FRAME_INPUTS, 0, "dtype", value="float32"), "images: float32"),
+        (set_in(*FRAME_INPUTS, 1, "shape", value=[1]), "frame_index: int64 [1], expected int64 [dynamic]"),
+        (set_in(*FRAME_INPUTS, 0, "name", value="pictures"), "pictures"),
+        (set_in("graphs", "frame_encoder", "outputs", value=[]), "output of frame_encoder: none"),
+        (set_in("heads", "probe", "labels", value=["joy", "joy", "anger"]), "expected different ones"),
+        (set_in("heads", "probe", "labels", value=["joy", "anger"]), "'weight': [2, 4]"),
+        (set_in("heads", "probe", "temperature", value=0), "temperature 0"),
+        (set_in("clip_seconds", value=0), "expected more than 0"),
+    ],
+)
+def test_a_manifest_that_does_not_fit(folder: Path, change: Callable[[dict], object], said: str):
+    edit(folder, change)
+    assert said in refusal(folder)
+
+
+def test_a_newer_schema_is_named_before_its_unknown_keys(folder: Path):
+    edit(folder, lambda manifest: manifest.update(schema=2, something_new=True))
+    message = refusal(folder)
+    assert "schema 2 was made by a newer version" in message
+    assert "upgrade emotion-runtime" in message
+
+
+@pytest.mark.parametrize("file", ["frame_encoder.onnx", "temporal_encoder.onnx", "opposite.safetensors"])
+def test_a_missing_file(folder: Path, file: str):
+    (folder / file).unlink()
+    assert f"{file} is missing" in refusal(folder)
+
+
+@pytest.mark.parametrize("file", ["frame_encoder.onnx", "temporal_encoder.onnx", "opposite.safetensors"])
+def test_a_changed_bit_is_refused(folder: Path, file: str):
+    content = bytearray((folder / file).read_bytes())
+    content[-1] ^= 1
+    (folder / file).write_bytes(content)
+    message = refusal(folder)
+    assert hashlib.sha256(content).hexdigest() in message
+    assert "damaged or was changed" in message
+
+
+@pytest.mark.parametrize("escape", ["../outside.onnx", "/etc/hostname", "..", "", "a/b.onnx", "..\\b.onnx"])
+def test_file_names_stay_in_the_folder(folder: Path, escape: str):
+    (folder.parent / "outside.onnx").write_bytes(b"")  # exists, so only the name can be the reason
+    edit(folder, set_in("graphs", "frame_encoder", "file", value=escape))
+    assert "not a plain file name" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"weight": np.zeros((3, 5), np.float32), "bias": np.zeros(3, np.float32)}, "'weight': [3, 5]"),
+        ({"weight": np.zeros((3, 4), np.float32)}, "expected {'weight': [3, 4], 'bias': [3]}"),
+        ({"weight": np.zeros((3, 4), np.float64), "bias": np.zeros(3, np.float32)}, "F64"),
+        (None, "no safetensors file"),
+    ],
+)
+def test_a_head_that_does_not_fit(folder: Path, tensors: dict | None, said: str):
+    path = folder / "probe.safetensors"
+    save_file(tensors, path) if tensors else path.write_bytes(b"junk")
+    edit(folder, set_in("heads", "probe", "sha256", value=sha256_of(path)))
+    assert said in refusal(folder)

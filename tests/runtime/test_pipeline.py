@@ -1,0 +1,247 @@
+"""The pipeline: who is encoded when, whose state is whose, and the numbers against their formulas."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emotion_runtime.backends import open_backend
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.encoder import FrameEncoder
+from emotion_runtime.heads import load_head
+from emotion_runtime.pipeline import Models, Pipeline, Timing
+from emotion_runtime.preprocess import patch_weights, subject_window
+from emotion_runtime.ring import plan_clips
+from emotion_runtime.temporal import TemporalEncoder
+from emotion_runtime.types import Detections, EmotionEvent, Frame, Person
+
+Box = tuple[float, float, float, float]
+LEFT: Box = (20, 40, 60, 90)
+RIGHT: Box = (220, 40, 260, 90)
+RED_BGR, BLUE_BGR, GREEN_BGR = (30, 20, 220), (210, 40, 10), (40, 190, 60)
+RATE = 10  # frames per second; with every = 0.2 s, each second frame is encoded
+
+
+class Script:
+    """A detector that finds what it is told to; `boxes` is changed between frames."""
+
+    def __init__(self) -> None:
+        self.boxes: Sequence[Box] = []
+        self.calls = 0
+
+    def __call__(self, image_bgr: np.ndarray) -> Detections:
+        assert image_bgr.dtype == np.uint8
+        self.calls += 1
+        return Detections(
+            np.asarray(self.boxes, np.float32).reshape(-1, 4), np.full(len(self.boxes), 0.9, np.float32)
+        )
+
+
+class Counted:
+    """A backend that remembers the sizes it was called with."""
+
+    description = "counted"
+
+    def __init__(self, inner: Any, key: str) -> None:
+        self._inner, self._key = inner, key
+        self.persons: list[int] = []
+        self.images: list[int] = []
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.persons.append(len(feeds[self._key]))
+        self.images.append(len(feeds.get("images", [])))
+        return self._inner.run(feeds)
+
+
+class Bench:
+    """A pipeline on the tiny bundle with everything in reach."""
+
+    def __init__(self, folder: Path, timing: Timing | None = None, **options: Any) -> None:
+        timing = timing or Timing()
+        bundle = load_bundle(folder)
+        manifest = bundle.manifest
+        self.spec = manifest.preprocess
+        self.detector = Script()
+        self.frames = Counted(open_backend("cpu", bundle.graph_path("frame_encoder")), "frame_index")
+        self.clips = Counted(open_backend("cpu", bundle.graph_path("temporal_encoder")), "embeddings")
+        models = Models(
+            self.detector,
+            FrameEncoder(self.frames, self.spec),
+            TemporalEncoder(self.clips),
+            load_head(bundle),
+        )
+        plan = plan_clips(
+            manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every
+        )
+        self.pipeline = Pipeline(models, plan, timing, **options)
+        self.index = 0
+
+    def show(self, boxes: Sequence[Box], image: np.ndarray, source: str = "a") -> EmotionEvent:
+        self.detector.boxes = boxes
+        event = self.pipeline.step(Frame(image, self.index, self.index / RATE, source))
+        self.index += 1
+        return event
+
+    def show_many(self, boxes: Sequence[Box], image: np.ndarray, count: int) -> list[EmotionEvent]:
+        return [self.show(boxes, image) for _ in range(count)]
+
+    def embedding(self, box: Box, bgr: tuple[int, int, int], image: np.ndarray) -> np.ndarray:
+        """What the tiny frame encoder says of a person whose window shows one colour."""
+        window = subject_window(box, *image.shape[:2], self.spec)
+        weights = patch_weights(box, window, self.spec)
+        return np.array([*(channel / 255 for channel in reversed(bgr)), weights.mean()])
+
+
+@pytest.fixture
+def bench(tiny_bundle: Path) -> Bench:
+    return Bench(tiny_bundle)
+
+
+def halves(left: tuple[int, int, int] = RED_BGR, right: tuple[int, int, int] = BLUE_BGR) -> np.ndarray:
+    image = np.empty((160, 320, 3), np.uint8)
+    image[:, :160], image[:, 160:] = left, right
+    return image
+
+
+def by_id(event: EmotionEvent) -> dict[int, Person]:
+    return {person.id: person for person in event.persons}
+
+
+Answer = Callable[..., np.ndarray]
+
+
+def test_each_person_gets_the_answer_of_its_own_window(bench: Bench, answer: Answer):
+    image = halves()
+    event = bench.show_many([LEFT, RIGHT], image, 4)[-1]
+    left, right = event.persons
+    for person, box, color in ((left, LEFT, RED_BGR), (right, RIGHT, BLUE_BGR)):
+        assert person.box == pytest.approx(box, abs=0.5)
+        expected = answer(bench.embedding(box, color, image))
+        assert list(person.raw) == ["anger", "joy", "neutral"]
+        assert list(person.raw.values()) == pytest.approx(expected.tolist(), abs=1e-3)
+        assert person.emotions == pytest.approx(person.raw)  # nothing has changed yet
+        assert sum(person.emotions.values()) == pytest.approx(1, abs=1e-9)
+        assert (person.valence, person.arousal, person.dominance) == (None, None, None)
+    assert (left.top, right.top) == ("anger", "neutral")  # a red and a blue window; BGR would swap them
+
+
+def test_clip_and_smoothing_follow_their_formulas(bench: Bench, answer: Answer):
+    red, blue = halves(RED_BGR), halves(BLUE_BGR)
+    bench.show_many([LEFT], red, 5)  # confirmed at the 3rd frame: encoded at 0.2 and 0.4 s
+    event = bench.show_many([LEFT], blue, 4)[-1]  # encoded at 0.6 and 0.8 s
+    one, two = (bench.embedding(LEFT, color, red) for color in (RED_BGR, BLUE_BGR))
+    raws = [answer(one), answer(one, one), answer(one, one, two), answer(one, one, two, two)]
+    shown = raws[0]
+    for raw in raws[1:]:
+        shown = raw + (shown - raw) * np.exp(-0.2 / 0.8)
+    (person,) = event.persons
+    assert list(person.raw.values()) == pytest.approx(raws[-1].tolist(), abs=1e-3)
+    assert list(person.emotions.values()) == pytest.approx(shown.tolist(), abs=1e-3)
+    assert person.state == "steady"
+
+
+def test_warms_up_over_a_clip_and_encodes_only_who_is_due(bench: Bench):
+    events = bench.show_many([LEFT, RIGHT], halves(), 10)
+    states = [[person.state for person in event.persons] for event in events]
+    # The tracker confirms at the third frame; T = 4 embeddings at 0.2 s, so from 0.2 to 0.8 s.
+    assert states == [[]] * 2 + [["warming"] * 2] * 6 + [["steady"] * 2] * 2
+    assert bench.frames.persons == [2, 2, 2, 2]
+    assert bench.clips.persons == [2, 2, 2, 2]
+    between, before = by_id(events[7]), by_id(events[6])
+    assert {i: p.emotions for i, p in between.items()} == {i: p.emotions for i, p in before.items()}
+
+
+def test_two_people_in_one_window_are_cropped_once(bench: Bench):
+    bench.show_many([LEFT, (22, 42, 58, 88)], halves(), 3)
+    assert bench.frames.persons == [2]
+    assert bench.frames.images == [1]
+
+
+def test_cameras_share_one_call_but_not_their_people(bench: Bench, answer: Answer):
+    bench.detector.boxes = [LEFT]
+    red, blue = halves(RED_BGR), halves(BLUE_BGR)
+    for index in range(3):
+        frames = [Frame(red, index, index / RATE, "a"), Frame(blue, index, index / RATE, "b")]
+        events = bench.pipeline.step_all(frames)
+    assert bench.frames.persons == [2]
+    assert bench.clips.persons == [2]
+    assert [event.source for event in events] == ["a", "b"]
+    for event, color in zip(events, (RED_BGR, BLUE_BGR), strict=True):
+        (person,) = event.persons
+        assert person.id == 1  # the same number, another person
+        expected = answer(bench.embedding(LEFT, color, red))
+        assert list(person.raw.values()) == pytest.approx(expected.tolist(), abs=1e-3)
+    with pytest.raises(ValueError, match="several frames of one source"):
+        bench.pipeline.step_all([frames[0], frames[0]])
+
+
+def test_who_comes_after_another_inherits_nothing(bench: Bench, answer: Answer):
+    bench.show_many([LEFT], halves(RED_BGR), 12)
+    bench.show_many([], halves(RED_BGR), 15)  # gone for longer than the tracker remembers
+    green = halves(GREEN_BGR)
+    events = bench.show_many([LEFT], green, 4)
+    (person,) = events[-1].persons
+    assert person.id == 2
+    assert person.state == "warming"
+    expected = answer(bench.embedding(LEFT, GREEN_BGR, green))
+    assert list(person.raw.values()) == pytest.approx(expected.tolist(), abs=1e-3)
+    assert person.emotions == person.raw  # smoothing starts with this person too
+
+
+def test_who_is_lost_is_published_with_the_last_answer_and_not_encoded(bench: Bench):
+    known = by_id(bench.show_many([LEFT], halves(), 10)[-1])[1]
+    calls = len(bench.frames.persons)
+    for event in bench.show_many([], halves(GREEN_BGR), 5):
+        (person,) = event.persons
+        assert person.state == "lost"
+        assert (person.emotions, person.raw, person.top) == (known.emotions, known.raw, known.top)
+    assert len(bench.frames.persons) == calls
+    assert bench.show([LEFT], halves()).persons[0].state == "steady"  # back within the window
+    assert bench.show_many([], halves(), 20)[-1].persons == []
+
+
+def test_state_is_bounded_by_the_people_in_view(bench: Bench):
+    image, rng = np.zeros((160, 320, 3), np.uint8), np.random.default_rng(0)
+    highest = 0
+    for _ in range(60):  # a stream of visitors, each for half a second
+        x, y = rng.uniform(0, 270), rng.uniform(0, 100)
+        for boxes in [[(x, y, x + 40, y + 50)]] * 5 + [[]] * 3:
+            ids = [person.id for person in bench.show(boxes, image).persons]
+            assert bench.pipeline.remembered() == {"a": ids}
+            assert len(ids) <= 4  # a second of memory holds no more visitors than that
+            highest = max([highest, *ids])
+    assert highest >= 30  # they were many
+    bench.show_many([], image, 15)
+    assert bench.pipeline.remembered() == {"a": []}
+    bench.pipeline.forget("a")
+    assert bench.pipeline.remembered() == {}
+
+
+def test_detects_at_its_own_pace(tiny_bundle: Path):
+    bench = Bench(tiny_bundle, Timing(detect_every=0.3))
+    events = bench.show_many([LEFT], halves(), 12)
+    assert bench.detector.calls == 4  # at 0, 0.3, 0.6 and 0.9 s
+    assert [len(event.persons) for event in events] == [0] * 6 + [1] * 6
+    assert bench.frames.persons == [1] * 3  # tracks stand still in between, and are encoded: 0.6, 0.8, 1.0
+
+
+def test_latency_is_that_of_live_frames_only(tiny_bundle: Path):
+    bench = Bench(tiny_bundle, clock=lambda: 107.25)
+    image = halves()
+    assert bench.pipeline.step(Frame(image, 0, 0.0, "file")).latency_ms == 0.0
+    live = bench.pipeline.step(Frame(image, 0, 0.0, "live", captured=107.0, dropped=3))
+    assert live.latency_ms == 250.0
+    assert live.dropped == 3
+
+
+def test_an_empty_frame_costs_no_encoding(bench: Bench):
+    event = bench.show([], halves())
+    assert (event.schema, event.source, event.frame, event.t, event.persons) == (1, "a", 0, 0.0, [])
+    assert bench.frames.persons == []
+
+
+def test_stages_are_timed(bench: Bench):
+    bench.show_many([LEFT], halves(), 3)
+    assert list(bench.pipeline.timer.seconds) == ["detect", "track", "crop", "encode", "temporal"]
