@@ -9,7 +9,7 @@ from emotion_runtime.errors import EmotionError
 
 
 class TextWarmup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The text tower learns to tell the seven emotions of sentences; a small model has no CLIP to start from."""
+    """The text tower learns the seven emotions of sentences; a small model has no CLIP to start from."""
 
     steps: int
     batch: int = 128

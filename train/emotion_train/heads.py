@@ -1,4 +1,4 @@
-"""Linear heads on L2-normalised video features, as files that a bundle takes over: NAME.safetensors, NAME.json.
+"""Linear heads on L2-normalised video features, as files that a bundle takes over.
 
 Two kinds: a probe fitted on labels, and a zero-shot bank of text embeddings.
 """

@@ -15,7 +15,7 @@ from emotion_runtime.errors import EmotionError
 KLDirection = Literal["paper", "official"]
 
 
-def sentiment_guided_contrastive_loss(  # noqa: PLR0913
+def sentiment_guided_contrastive_loss(
     video: Tensor,
     text: Tensor,
     sentiment_logits: Tensor,

@@ -8,9 +8,9 @@ import numpy as np
 
 def plot_losses(log: Path, out: Path) -> None:
     """Loss curve of every stage as PNG: each step faint, its running mean strong."""
-    import matplotlib  # noqa: PLC0415  (slow to import)
+    import matplotlib as mpl  # noqa: PLC0415  (slow to import)
 
-    matplotlib.use("Agg")
+    mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     stages: dict[str, list[tuple[int, float]]] = {}

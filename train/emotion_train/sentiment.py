@@ -40,6 +40,7 @@ class LinearSentiment:
         self._pipeline.fit(sentences.texts, sentences.labels)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Logits (N, 7) float32 in `EKMAN` order."""
         logits = self._pipeline.decision_function(list(texts))
         return np.asarray(logits, np.float32)
 
@@ -78,6 +79,7 @@ class TransformersSentiment:
         self._batch_size = batch_size
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Logits (N, 7) float32 in `EKMAN` order."""
         import torch  # noqa: PLC0415
 
         parts = []

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from emotion_runtime.errors import EmotionError
 from emotion_train.config import Scenes, StemWarmup, TextWarmup
 from emotion_train.data.clips import ClipBatch, ClipDataset, SceneMix, spread_frames
 from emotion_train.data.faces import Faces
@@ -67,7 +68,11 @@ def text_stage(
 
 def stem_stage(model: EmotionCLIP, head: nn.Linear, faces: Faces, config: StemWarmup, *, seed: int) -> Stage:
     """The stem, pooled, tells the emotions of tight faces; `head` (width -> 7) is thrown away afterwards."""
-    stem: nn.Module = model.backbone.visual.stem
+    stem = model.backbone.visual.stem
+    if stem is None:
+        raise EmotionError(
+            "[stem_warmup] needs a preset with a convolutional stem: remove it from the config"
+        )
     spec = model.config.preprocess
     device = head.weight.device
 
@@ -100,7 +105,7 @@ def scene_stage(model: EmotionCLIP, faces: Faces, bank: SentenceBank, config: Sc
     if locked is not None:
         anchors = torch.stack([F.normalize(locked[r].mean(0), dim=0) for r in rows])
         for parameter in _text_parameters(model):
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)
 
     def loss(batch: ClipBatch) -> tuple[Tensor, dict[str, float]]:
         with torch.no_grad():

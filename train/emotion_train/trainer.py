@@ -1,7 +1,6 @@
 """The loop every stage of a run goes through: steps, progress, log, checkpoints."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -174,4 +173,4 @@ def cut_log(log: Path, stage: str, step: int, stages: tuple[str, ...]) -> None:
             kept.append(line + "\n")
     partial = log.with_suffix(".tmp")
     partial.write_text("".join(kept), encoding="utf-8")
-    os.replace(partial, log)
+    partial.replace(log)

@@ -131,7 +131,7 @@ def detected_head(actor: Actor, moment: float) -> Box:
 def cut_clip_frame(
     picture: NDArray[np.uint8], box: Box, spec: PreprocessSpec, *, zoom: float = 1.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Crop (S, S, 3) uint8 RGB and patch weights (G,) of one person, the window `zoom` times the runtime's."""
+    """Crop (S, S, 3) uint8 RGB and patch weights (G,) of a person; window `zoom` times the runtime's."""
     if zoom != 1.0 and spec.subject_scale is not None:
         spec = msgspec.structs.replace(spec, subject_scale=max(spec.subject_scale * zoom, 1.0))
     window = subject_window(box, picture.shape[0], picture.shape[1], spec)

@@ -1,6 +1,7 @@
 """FER2013: tight grey faces with one of seven emotions."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -36,11 +37,11 @@ def load_faces(path: Path, split: Split) -> Faces:
         labels = classes[archive[f"{split}_labels"]]
     images = np.stack(
         [
-            cv2.imdecode(encoded[start:stop], cv2.IMREAD_GRAYSCALE)
-            for start, stop in zip(offsets[:-1], offsets[1:], strict=True)
+            np.asarray(cv2.imdecode(encoded[start:stop], cv2.IMREAD_GRAYSCALE), np.uint8)
+            for start, stop in pairwise(offsets)
         ]
     )
-    return Faces(images.astype(np.uint8), labels.astype(np.int64))
+    return Faces(images, labels.astype(np.int64))
 
 
 def class_weights(counts: NDArray[np.int64], power: float = 0.5) -> NDArray[np.float64]:

@@ -109,13 +109,13 @@ def render(scene: Scene, images: NDArray[np.uint8], moment: float, rng: np.rando
     if scene.grey:
         canvas = np.repeat(canvas @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=2)
     if scene.blur:
-        canvas = cv2.GaussianBlur(canvas, (0, 0), scene.blur)
+        canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), scene.blur), np.float32)
     if scene.noise:
         canvas += rng.standard_normal(canvas.shape, np.float32) * np.float32(scene.noise)
     picture = np.clip(canvas, 0, 255).astype(np.uint8)
     if scene.jpeg:
         _, packed = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg])
-        picture = cv2.imdecode(packed, cv2.IMREAD_COLOR).astype(np.uint8)
+        picture = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
     return picture
 
 
@@ -196,7 +196,7 @@ def _paint_head(canvas: NDArray[np.float32], actor: Actor, image: NDArray[np.uin
     turn = cv2.getRotationMatrix2D((23.5, 23.5), -degrees, side / 48)
     if actor.flip:
         turn = turn @ np.array([[-1, 0, 47], [0, 1, 0], [0, 0, 1]], np.float64)
-    turn[:, 2] += (x - 23.5 - left, y - 23.5 - top)
+    turn[:, 2] += np.array([x - 23.5 - left, y - 23.5 - top])
     size = (right - left, bottom - top)
     warped = cv2.warpAffine(face, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.warpAffine(_face_alpha(), turn, size, flags=cv2.INTER_LINEAR)[..., None]
@@ -209,7 +209,7 @@ def _face_alpha() -> NDArray[np.float32]:
     """Soft mask of a face inside its 48 px square: the corners, which hold background, fade out."""
     y, x = (np.mgrid[0:48, 0:48] - 23.5) / 24
     radius = (np.abs(x) / 0.98) ** 3 + (np.abs(y) / 1.04) ** 3
-    return np.clip((1.05 - radius) * 4, 0, 1).astype(np.float32)
+    return np.asarray(np.clip((1.05 - radius) * 4, 0, 1), np.float32)
 
 
 def _backdrop(rng: np.random.Generator, height: int, width: int) -> Picture:
@@ -231,7 +231,7 @@ def _backdrop(rng: np.random.Generator, height: int, width: int) -> Picture:
             )
     if rng.random() < 0.7:
         picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.8, 6)))
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture, 0, 255), np.uint8)
 
 
 def _between(rng: np.random.Generator, colors: NDArray[np.float32]) -> NDArray[np.float32]:

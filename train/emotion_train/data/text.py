@@ -34,7 +34,8 @@ class SentenceBank:
         missing = sorted(set(range(len(EKMAN))) - set(self.labels[rows].tolist()))
         if missing:
             raise EmotionError(
-                f"sentence_confidence {probability} leaves no sentence of {[EKMAN[c] for c in missing]}: lower it"
+                f"sentence_confidence {probability} leaves no sentence of "
+                f"{[EKMAN[c] for c in missing]}: lower it"
             )
         return SentenceBank(self.tokens[rows], self.sentiment[rows], self.labels[rows])
 

@@ -27,7 +27,7 @@ class TightFaces(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def _augment(rng: np.random.Generator, face: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """(48, 48) grey -> (size, size, 3) RGB: turned, shifted, scaled, flipped, tinted, sometimes half hidden."""
+    """(48, 48) grey -> (size, size, 3) RGB: turned, moved, scaled, flipped, tinted, sometimes half hidden."""
     half = face.shape[0] / 2 - 0.5
     zoom = size / face.shape[0] * rng.uniform(0.8, 1.15)
     turn = cv2.getRotationMatrix2D((half, half), float(rng.normal(0, 9)), zoom)
@@ -36,7 +36,7 @@ def _augment(rng: np.random.Generator, face: NDArray[np.uint8], size: int) -> ND
         face = np.ascontiguousarray(face[:, ::-1])
     grey = cv2.warpAffine(face, turn, (size, size), borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     if rng.random() < 0.2:
-        grey = cv2.GaussianBlur(grey, (0, 0), float(rng.uniform(0.4, 1.3)))
+        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), float(rng.uniform(0.4, 1.3))), np.float32)
     grey = grey * rng.uniform(0.6, 1.3) + rng.uniform(-25, 25)
     image = grey[..., None] * rng.uniform(0.75, 1.15, 3).astype(np.float32)
     if rng.random() < 0.3:
