@@ -1,0 +1,139 @@
+"""The annotated video as a file."""
+
+import logging
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.sinks.draw import draw
+from emotion_runtime.types import EmotionEvent, Frame
+
+Image = NDArray[np.uint8]
+_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+_ENCODERS = ("libx264", "libopenh264", "mpeg4")  # browsers play the first two
+_TICKS = 90_000  # a second, the usual clock of video
+_RATE_HINT = 25  # frames a second, for the encoder's rate control only: every frame carries its own time
+_KEY_EVERY = 50  # frames; a run that is killed loses at most these
+# Playable without its end, an ordinary MP4 once closed.
+_MP4_OPTIONS = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
+
+
+class VideoSink:
+    """Records what `render` draws, H.264 in MP4, QuickTime or Matroska.
+
+    path: OUT.mp4; overwritten. A second source is recorded to OUT-2.mp4, and so on. Every frame is shown
+    at its media time, so a source of uneven pace is recorded at that pace.
+    render: from (H, W, 3) uint8 BGR and its event to the picture to record.
+
+    Raises:
+        EmotionError: the suffix is not known or the file cannot be written.
+
+    """
+
+    def __init__(self, path: str, render: Callable[[Image, EmotionEvent], Image] = draw) -> None:
+        self._path = Path(path)
+        self._render = render
+        self._writers: dict[str, _Writer] = {}  # by source
+        if self._path.suffix.lower() not in _SUFFIXES:
+            raise EmotionError(f"video file {path}: suffix not known; expected one of {', '.join(_SUFFIXES)}")
+        _check_writable(self._path)
+
+    def write(self, frame: Frame, event: EmotionEvent) -> bool:
+        """Record one frame. Always True: a file does not go away."""
+        if frame.source not in self._writers:
+            number = len(self._writers) + 1
+            name = self._path if number == 1 else self._path.with_stem(f"{self._path.stem}-{number}")
+            self._writers[frame.source] = _Writer(name, frame)
+        self._writers[frame.source].write(self._render(frame.image, event), frame.t)
+        return True
+
+    def close(self) -> None:
+        """Finish the files."""
+        writers, self._writers = self._writers, {}
+        for writer in writers.values():
+            writer.close()
+
+
+class _Writer:
+    """One file. Its size is the first frame's, rounded up to even: H.264 halves the colour planes."""
+
+    def __init__(self, path: Path, first: Frame) -> None:
+        import av  # noqa: PLC0415 - only a run that records needs it
+
+        self._av = av
+        self._path = path
+        height, width = first.image.shape[:2]
+        self._size = (width, height)
+        self._start, self._last_tick = first.t, -1
+        options = _MP4_OPTIONS if path.suffix.lower() != ".mkv" else {}
+        try:
+            self._container = av.open(str(path), "w", options=options)
+            self._stream = self._new_stream()
+        except (OSError, av.error.FFmpegError) as error:
+            raise _unwritable(path, error) from error
+
+    def _new_stream(self) -> Any:
+        name = next(name for name in _ENCODERS if name in self._av.codecs_available)
+        if name == _ENCODERS[-1]:
+            logging.getLogger(__name__).warning(
+                "no H.264 encoder in FFmpeg: %s is MPEG-4 part 2, which browsers do not play", self._path
+            )
+        # Quality 21 is visually clean; `veryfast` leaves the processor to the model.
+        options = {"crf": "21", "preset": "veryfast"} if name == "libx264" else {}
+        stream: Any = self._container.add_stream(name, rate=_RATE_HINT, options=options)
+        stream.width, stream.height = (side + side % 2 for side in self._size)
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, _TICKS)
+        stream.codec_context.gop_size = _KEY_EVERY
+        return stream
+
+    def write(self, image: Image, t: float) -> None:
+        """Add one picture at t seconds of media time."""
+        if (image.shape[1], image.shape[0]) != self._size:  # a stream may change its size; a file may not
+            image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.uint8)
+        odd_rows, odd_columns = (side % 2 for side in image.shape[:2])
+        if odd_rows or odd_columns:
+            image = np.pad(image, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
+        picture = self._av.VideoFrame.from_ndarray(image, format="bgr24")
+        # Two frames of one moment still are one after the other.
+        self._last_tick = max(round((t - self._start) * _TICKS), self._last_tick + 1)
+        picture.pts, picture.time_base = self._last_tick, Fraction(1, _TICKS)
+        self._mux(picture)
+
+    def _mux(self, picture: Any) -> None:
+        try:
+            for packet in self._stream.encode(picture):
+                self._container.mux(packet)
+        except (OSError, self._av.error.FFmpegError) as error:
+            raise _unwritable(self._path, error) from error
+
+    def close(self) -> None:
+        try:
+            self._mux(None)
+        finally:
+            self._container.close()
+
+
+def _check_writable(path: Path) -> None:
+    """Found out at the start, not after the first frame was computed."""
+    existed = path.exists()
+    try:
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if not existed:
+        path.unlink()
+
+
+def _unwritable(path: Path, error: OSError | Any) -> EmotionError:
+    return EmotionError(
+        f"video file {path} cannot be written ({error.strerror}); give a path in a folder that exists, that "
+        "you may write to and that has room"
+    )
