@@ -16,7 +16,8 @@ _CHIP = 0.92  # opacity of a name plate
 _PLATE = 0.72  # opacity of the dark plate under the bars
 _LOST = 0.6  # opacity of what is drawn for a person out of sight
 _PANEL_BOX = 0.17  # least height of a box, in frame heights, that gets a panel of bars; others get a strip
-_CROWDED = 0.12  # a panel that would cover more than this of faces and other plates becomes a strip
+_COVERING = 0.02  # a panel with more than this of it over faces, people and other plates becomes a strip
+_CROWD = 4  # persons; with more of them all get strips
 _SHADOW = 0.35  # opacity of what sets a box off from its ground
 Point = tuple[int, int]
 Image = NDArray[np.uint8]
@@ -40,6 +41,11 @@ class _Style:
     def row(self) -> int:
         """Height of a row of bars."""
         return self.small + self.pad
+
+    @property
+    def strip(self) -> int:
+        """Height of a strip."""
+        return self.pad
 
 
 def _style(height: int) -> _Style:
@@ -69,9 +75,11 @@ def draw(image_bgr: Image, event: EmotionEvent) -> Image:
     # Names first: they are worth more than bars, and have first choice of place.
     for person, box in zip(present, boxes, strict=True):
         taken.append(_draw_chip(canvas, person, box, taken, style))
+    roomy = len(present) <= _CROWD
     for person, box in zip(present, boxes, strict=True):
         if person.emotions:
-            taken.append(_draw_bars(canvas, person, box, taken, style))
+            others = [other for other in boxes if other is not box] if roomy else []
+            taken.append(_draw_bars(canvas, person, box, [*taken, *others], style, roomy=roomy))
     return canvas
 
 
@@ -103,7 +111,7 @@ def _draw_chip(canvas: Image, person: Person, box: Rect, taken: Sequence[Rect], 
     height, width = canvas.shape[:2]
     caption, color = _caption(person), _color(person)
     size = (_text_width(caption, style.text) + 2 * style.pad, style.chip)
-    above, below = box.y - style.chip, box.bottom
+    above, below = box.y - style.chip, box.bottom + style.line + style.strip
     places = [
         Rect(x, y, *size) for y in (above, below) for x in (box.x, box.right - size[0], box.x - size[0] // 3)
     ]
@@ -117,17 +125,19 @@ def _draw_chip(canvas: Image, person: Person, box: Rect, taken: Sequence[Rect], 
     return place
 
 
-def _draw_bars(canvas: Image, person: Person, box: Rect, taken: Sequence[Rect], style: _Style) -> Rect:
+def _draw_bars(
+    canvas: Image, person: Person, box: Rect, taken: Sequence[Rect], style: _Style, *, roomy: bool
+) -> Rect:
     """All emotions as bars in a fixed order; where there is no room, one strip with a part for each."""
     height, width = canvas.shape[:2]
     label_width = max(_text_width(label, style.small) for label in person.emotions)
     bar_width = round(4.5 * style.text)
     panel = (label_width + bar_width + 3 * style.pad, len(person.emotions) * style.row + style.pad)
     place, covered = best_place(around(box, *panel, gap=style.pad), taken, width, height)
-    if box.h >= _PANEL_BOX * height and covered <= _CROWDED:
+    if roomy and box.h >= _PANEL_BOX * height and covered <= _COVERING:
         _draw_panel(canvas, person, place, label_width, style)
         return place
-    strip = Rect(box.x, box.bottom + style.line, box.w, max(style.pad, 2)).inside(width, height)
+    strip = Rect(box.x, box.bottom + style.line, box.w, style.strip).inside(width, height)
     _draw_strip(canvas, person, strip)
     return strip
 
