@@ -1,6 +1,8 @@
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -274,6 +276,38 @@ def test_every_parameter_learns():
     text = model.encode_text(torch.stack([sentence(98, 5, 99), sentence(98, 6, 7, 99)]))
     (model.logit_scale.exp() * F.normalize(video) @ F.normalize(text).T).square().sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+class FrameEncoder(nn.Module):
+    """The entry that is exported, as `forward`."""
+
+    def __init__(self, model: EmotionCLIP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, frame_index: Tensor, patch_weights: Tensor) -> Tensor:
+        return self.model.encode_people(images, frame_index, patch_weights)
+
+
+@pytest.mark.parametrize("subject", ["sap", "shared"])
+def test_one_exported_graph_serves_any_number_of_pictures_and_persons(subject: str, tmp_path: Path):
+    """With the bias: torch takes another attention kernel then, whose layout must not get into the graph."""
+    model = build(subject, subject_bias=True, vision_layers=2)
+    pictures_, persons = torch.export.Dim("pictures"), torch.export.Dim("persons")
+    torch.onnx.export(
+        FrameEncoder(model).eval(),
+        (pictures(2), torch.tensor([0, 1, 1]), weights(3)),
+        tmp_path / "encoder.onnx",
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes=({0: pictures_}, {0: persons}, {0: persons}),
+    )
+    session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx", providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+    for index in ([0], [0, 0, 0, 0], [4, 0, 2]):
+        given = (pictures(max(index) + 1), torch.tensor(index), weights(len(index)))
+        (got,) = session.run(None, {name: x.numpy() for name, x in zip(names, given, strict=True)})
+        torch.testing.assert_close(torch.from_numpy(got), model.encode_people(*given), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
