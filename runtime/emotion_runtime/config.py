@@ -49,14 +49,13 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         """Refuse what cannot be run.
 
         Raises:
-            EmotionError: no source, a source twice, a limit that lets nothing through, or --record with
-                several sources.
+            EmotionError: no source, a source twice, or a limit that lets nothing through.
 
         """
         sources = self.sources
         if not sources:
             raise EmotionError("nothing to look at: give --source FILE (or `demo`) or --camera 0")
-        if len(set(sources)) < len(sources):
+        if len({str(source) for source in sources}) < len(sources):
             raise EmotionError(f"a source is given twice ({', '.join(map(str, sources))}): give each once")
         if self.max_frames is not None and self.max_frames < 1:
             raise EmotionError(
@@ -65,11 +64,6 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         if self.duration is not None and not self.duration > 0:
             raise EmotionError(
                 f"--duration {self.duration}: expected seconds, more than 0; leave it out for no limit"
-            )
-        if self.record is not None and len(sources) > 1:
-            raise EmotionError(
-                f"--record writes one source, got {len(sources)}: run one process for each, "
-                "or leave out --record"
             )
 
 

@@ -63,9 +63,10 @@ class RunReport:
         # Of the time from the first event on: start-up has its own figure.
         spent = end - self._first
         rate = f"{(self.frames - 1) / spent:.1f} fps" if self.frames > 1 and spent > 0 else "one frame"
+        persons = sum(self._highest_id.values())
         stages = ", ".join(f"{name} {ms:.1f}" for name, ms in timer.milliseconds_per(self.frames).items())
         return (
             f"{self.frames} frames in {end - self._started:.1f} s, first event after "
-            f"{self._first - self._started:.2f} s, then {rate}; {sum(self._highest_id.values())} persons; "
+            f"{self._first - self._started:.2f} s, then {rate}; {persons} person{'s' * (persons != 1)}; "
             f"ms a frame: {stages}; {backend}"
         )

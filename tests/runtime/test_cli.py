@@ -1,0 +1,354 @@
+"""The command line in a real process: exit status, one line for a mistake, nothing lost at a signal."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from emotion_runtime import __version__, cli
+from emotion_runtime.cli import main
+from emotion_runtime.config import make_config
+
+PROGRAM = [sys.executable, "-c", "import sys; from emotion_runtime.cli import main; sys.exit(main())"]
+BOX = (16, 24, 48, 64)  # where the fixed detector finds its person
+FRAMES, RATE = 30, 10
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3 seconds of 128 x 96: from black to red."""
+    return write_video(tmp_path_factory.mktemp("video") / "red.avi", FRAMES)
+
+
+def write_video(path: Path, frames: int) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuvj420p"
+        for index in range(frames):
+            image = np.zeros((96, 128, 3), np.uint8)
+            image[:, :, 2] = min(8 * index, 255)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path, fixed_detector: Path) -> list[str]:
+    return ["--bundle", str(tiny_bundle), "--detector", str(fixed_detector), "--backend", "cpu"]
+
+
+def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [*PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
+
+
+def events(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def mistake(status: int, stderr: str) -> str:
+    """The message of a run that ended with a user's mistake."""
+    lines = stderr.splitlines()
+    assert status == 2, stderr
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("emotion-runtime: error: ")
+    return lines[0]
+
+
+@dataclass(frozen=True)
+class Finished:
+    process: subprocess.CompletedProcess[str]
+    jsonl: Path
+    record: Path
+
+
+@pytest.fixture(scope="module")
+def finished(model: list[str], video: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One whole run in a process of its own."""
+    folder = tmp_path_factory.mktemp("finished")
+    jsonl, record = folder / "out.jsonl", folder / "out.mp4"
+    return Finished(run("--source", video, *model, "--jsonl", jsonl, "--record", record), jsonl, record)
+
+
+def test_a_file_to_jsonl_and_video(finished: Finished, video: Path):
+    assert finished.process.returncode == 0, finished.process.stderr
+    assert finished.process.stdout == ""
+    lines = events(finished.jsonl)
+    assert [line["frame"] for line in lines] == list(range(FRAMES))
+    assert [line["t"] for line in lines] == pytest.approx([i / RATE for i in range(FRAMES)], abs=1e-3)
+    assert {(line["schema"], line["source"], line["latency_ms"], line["dropped"]) for line in lines} == {
+        (1, str(video), 0.0, 0)
+    }
+    for line in lines[2:]:  # the tracker confirms at the third frame
+        (person,) = line["persons"]
+        assert person["box"] == pytest.approx(BOX, abs=0.5)
+        assert sum(person["emotions"].values()) == pytest.approx(1, abs=1e-5)  # JSONL rounds to 6 digits
+        assert sum(person["raw"].values()) == pytest.approx(1, abs=1e-5)  # JSONL rounds to 6 digits
+        assert person["top"] in person["emotions"]
+    # Encoded every 0.2 s from 0.2 s on, four embeddings a clip: full at 0.8 s.
+    states = [line["persons"][0]["state"] for line in lines[2:]]
+    assert states == ["warming"] * 6 + ["steady"] * (FRAMES - 8)
+    with av.open(str(finished.record)) as container:
+        pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    assert len(pictures) == FRAMES
+    assert pictures[-1].shape == (96, 128, 3)
+
+
+def test_the_summary_says_what_was_done(finished: Finished):
+    (line,) = finished.process.stderr.splitlines()
+    assert line.startswith(f"emotion-runtime: {FRAMES} frames in ")
+    for part in ("first event after", "fps", "; 1 person;", "detect ", "encode ", "CPUExecutionProvider"):
+        assert part in line
+
+
+def test_two_runs_write_the_same_bytes(finished: Finished, model: list[str], video: Path, tmp_path: Path):
+    again = tmp_path / "again.jsonl"
+    assert run("--source", video, *model, "--jsonl", again).returncode == 0
+    assert again.read_bytes() == finished.jsonl.read_bytes()
+
+
+def test_a_reader_of_standard_output_may_leave(model: list[str], video: Path):
+    command = [*PROGRAM, "--source", str(video), *model, "--jsonl", "-", "--realtime"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        json.loads(process.stdout.readline())
+        process.stdout.close()  # as `head -1` does
+        stderr = process.stderr.read()
+        assert process.wait(60) == 0, stderr
+    assert "Traceback" not in stderr
+    assert "BrokenPipe" not in stderr
+
+
+def test_limits(model: list[str], video: Path, tmp_path: Path):
+    jsonl = tmp_path / "out.jsonl"
+    assert main(["--source", str(video), *model, "--jsonl", str(jsonl), "--max-frames", "7"]) == 0
+    assert len(events(jsonl)) == 7
+    assert main(["--source", str(video), *model, "--jsonl", str(jsonl), "--duration", "0.55"]) == 0
+    assert [line["frame"] for line in events(jsonl)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_several_sources_share_a_run(model: list[str], video: Path, tmp_path: Path):
+    other = shutil.copy(video, tmp_path / "other.avi")
+    jsonl, record = tmp_path / "out.jsonl", tmp_path / "out.mp4"
+    outputs = ["--jsonl", str(jsonl), "--record", str(record)]
+    assert main(["--source", str(video), "--source", str(other), *model, *outputs]) == 0
+    lines = events(jsonl)
+    for name in (str(video), str(other)):
+        own = [line for line in lines if line["source"] == name]
+        assert [line["frame"] for line in own] == list(range(FRAMES))
+        assert own[-1]["persons"][0]["id"] == 1
+    assert record.exists()
+    assert (tmp_path / "out-2.mp4").exists()
+
+
+def test_another_head_and_smoothing_off(model: list[str], video: Path, tmp_path: Path):
+    jsonl = tmp_path / "out.jsonl"
+    options = ["--jsonl", str(jsonl), "--head", "opposite", "--smoothing", "0"]
+    assert main(["--source", str(video), *model, *options]) == 0
+    (person,) = events(jsonl)[-1]["persons"]
+    assert person["emotions"] == person["raw"]
+    assert person["emotions"]["anger"] == min(person["emotions"].values())  # red is anger to the other head
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_everything_flushed(
+    model: list[str], tmp_path: Path, number: signal.Signals
+):
+    long = write_video(tmp_path / "long.avi", 600)
+    jsonl, record = tmp_path / "out.jsonl", tmp_path / "out.mp4"
+    command = [*PROGRAM, "--source", str(long), *model, "--realtime", "--jsonl", str(jsonl)]
+    command += ["--record", str(record)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not (jsonl.exists() and jsonl.read_text().count("\n") >= 5):
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < deadline, "no events within a minute"
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    lines = events(jsonl)  # every line parses
+    assert 5 <= len(lines) < 600
+    with av.open(str(record)) as container:  # an MP4 without its index would not open
+        assert sum(1 for _ in container.decode(video=0)) >= len(lines)
+
+
+def test_a_file_that_breaks_keeps_what_was_made(
+    model: list[str], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    broken, jsonl = tmp_path / "broken.avi", tmp_path / "out.jsonl"
+    content = video.read_bytes()
+    broken.write_bytes(content[: len(content) // 2])
+    status = main(["--source", str(broken), *model, "--jsonl", str(jsonl)])
+    message = mistake(status, capsys.readouterr().err)
+    lines = events(jsonl)
+    assert 5 < len(lines) < FRAMES
+    assert f"what was made of {len(lines)} frames is kept" in message
+
+
+def test_a_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):
+    code = (
+        "import sys; from emotion_runtime import cli, ring;"
+        "ring.EmbeddingRing.clip = lambda self: 1 / 0; sys.exit(cli.main())"
+    )
+    command = [sys.executable, "-c", code, "--source", str(video), *model, "--jsonl", str(tmp_path / "o")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert len(events(tmp_path / "o")) == 2  # what was made before it is on disk
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give --source FILE (or `demo`) or --camera 0"),
+        (["--source", "x.mp4", "--max-frames", "0"], "--max-frames 0: expected 1 or more"),
+        (["--source", "x.mp4", "--max-frames", "few"], "invalid int value: 'few'"),
+        (["--source", "x.mp4", "--duration", "0"], "--duration 0.0: expected seconds"),
+        (["--source", "a.mp4", "--source", "a.mp4"], "given twice"),
+        (["--camera", "0", "--source", "0"], "given twice"),
+        (["--sauce", "x.mp4"], "unrecognized arguments: --sauce"),
+        (["--serve", "0.0.0.0:80"], "unrecognized arguments: --serve"),
+        (["--config", "nowhere.toml"], "--config nowhere.toml: cannot be read"),
+    ],
+)
+def test_mistakes_in_the_flags(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str):
+    assert said in mistake(main(arguments), capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--source", "nobody.mp4"], "nobody.mp4"),
+        (["--source", "{video}", "--bundle", "nowhere"], "bundle 'nowhere' not found"),
+        (["--source", "{video}", "--head", "mood"], "choose one of probe, opposite"),
+        (["--source", "{video}", "--backend", "tensorrt"], "tensorrt is not in this version yet"),
+        (["--source", "{video}", "--backend", "gpu"], "expected auto, cpu, cuda"),
+        (["--source", "{video}", "--detector", "nothing.onnx"], "nothing.onnx"),
+        (["--source", "{video}", "--window", "-1"], "window -1.0: expected seconds"),
+        (["--source", "{video}", "--window", "1", "--every", "1"], "at most 0.25"),
+        (["--source", "{video}", "--smoothing", "-1"], "smoothing -1.0"),
+        (["--source", "{video}", "--jsonl", "/nowhere/out.jsonl"], "/nowhere"),
+        (["--source", "{video}", "--record", "/nowhere/out.mp4"], "/nowhere"),
+    ],
+)
+def test_mistakes_found_later(
+    model: list[str], video: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+):
+    status = main([*model, *(flag.format(video=video) for flag in flags)])
+    assert said in mistake(status, capsys.readouterr().err)
+
+
+def test_a_missing_source_leaves_older_results_alone(model: list[str], tmp_path: Path):
+    jsonl = tmp_path / "out.jsonl"
+    jsonl.write_text("yesterday\n")
+    assert main([*model, "--source", str(tmp_path / "nobody.mp4"), "--jsonl", str(jsonl)]) == 2
+    assert jsonl.read_text() == "yesterday\n"
+
+
+def test_a_mistake_is_status_2_of_the_process():
+    done = run("--max-frames", "0", "--source", "demo")
+    assert "--max-frames 0" in mistake(done.returncode, done.stderr)
+
+
+def test_version():
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"emotion-runtime {__version__}\n")
+
+
+def test_help_imports_nothing_that_runs_models():
+    code = (
+        "import sys; from emotion_runtime.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print([m for m in ('numpy', 'cv2', 'onnxruntime', 'av') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main([*arguments, "--print-config"]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_printed_configuration_can_be_fed_back(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    odd = 'a "quoted" \\ name, ü, 雪, 😀.mp4'
+    text = printed(
+        capsys,
+        "--source",
+        odd,
+        "--camera",
+        "1",
+        "--every",
+        "0.1",
+        "--no-show",
+        "--max-frames",
+        "5",
+        "--realtime",
+    )
+    path = tmp_path / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    assert printed(capsys, "--config", str(path)) == text
+    for line in ("camera = [1]", "every = 0.1", "show = false", "max_frames = 5", "realtime = true"):
+        assert line in text.splitlines()
+
+
+def test_flags_win_over_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    path = tmp_path / "run.toml"
+    path.write_text('camera = 0\nsource = "door.mp4"\nsmoothing = 0.5\nhysteresis = 0.2\n')
+    alone = printed(capsys, "--config", str(path))
+    assert 'camera = [0]\nsource = ["door.mp4"]\n' in alone
+    both = printed(capsys, "--config", str(path), "--source", "demo", "--smoothing", "0")
+    assert 'camera = []\nsource = ["demo"]\n' in both
+    assert "smoothing = 0.0\nhysteresis = 0.2\n" in both
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("emotion = true", "unknown key emotion; known are camera, source, bundle,"),
+        ("realtime = 'yes'", "Expected `bool`, got `str` - at `$.realtime`"),
+        ("camera = 'front'", "`$.camera[0]`"),
+        ("camera = ", "no valid TOML"),
+        ("\xff", "no valid TOML"),
+    ],
+)
+def test_mistakes_in_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, said: str):
+    path = tmp_path / "run.toml"
+    path.write_bytes(text.encode("latin-1"))
+    assert said in mistake(main(["--config", str(path)]), capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "display", "shown"),
+    [
+        (["--camera", "0"], True, True),
+        (["--camera", "0"], False, False),
+        (["--source", "v4l2:///dev/video0"], True, True),
+        (["--source", "people.mp4"], True, False),
+        (["--source", "people.mp4", "--show"], False, True),  # which then says that there is no display
+        (["--camera", "0", "--no-show"], True, False),
+    ],
+)
+def test_a_window_is_for_cameras_on_a_display_unless_told(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], display: bool, shown: bool
+):
+    monkeypatch.setattr(cli.sys, "platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", ":0") if display else monkeypatch.delenv("DISPLAY", raising=False)
+    flags = vars(cli._parser().parse_args(arguments))
+    assert cli._wants_window(make_config({}, flags)) == shown
