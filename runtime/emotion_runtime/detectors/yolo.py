@@ -18,7 +18,7 @@ STRIDES = (8, 16, 32)
 GREY = 114  # what both families fill their letterbox with
 DEFAULT_SIDE = 640  # of a dynamic export that does not say
 PERSON = 0
-PERSON_NAMES = {"person", "people", "pedestrian", "human", "head", "face"}
+PERSON_NAMES = {"person", "people", "pedestrian", "human", "head", "face", "0"}  # "0": classes unnamed
 
 Layout = Literal["yolox", "ultralytics", "end2end"]
 
