@@ -99,12 +99,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(config: RunConfig, started: float) -> None:
-    from emotion_runtime.metrics import RunReport  # noqa: PLC0415 - see above
-    from emotion_runtime.runtime import EmotionRuntime  # noqa: PLC0415
-    from emotion_runtime.sources import open_source  # noqa: PLC0415
-
-    report = RunReport(started)
     with _stop_signals() as stopped, ExitStack() as stack:
+        from emotion_runtime.metrics import RunReport  # noqa: PLC0415 - see above
+        from emotion_runtime.runtime import EmotionRuntime  # noqa: PLC0415
+        from emotion_runtime.sources import open_source  # noqa: PLC0415
+
+        report = RunReport(started)
         runtime = EmotionRuntime(
             config.bundle, config.detector, config.backend, head=config.head, timing=_timing(config)
         )
@@ -153,18 +153,21 @@ def _wants_window(config: RunConfig) -> bool:
     """Asked for, or a camera is watched on a machine that has a display."""
     if config.show is not None:
         return config.show
-    camera = bool(config.camera) or any(uri.startswith("v4l2://") for uri in config.source)
     display = sys.platform in ("win32", "darwin") or bool(
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
-    return camera and display
+    return display and _watches_camera(config)
+
+
+def _watches_camera(config: RunConfig) -> bool:
+    return bool(config.camera) or any(uri.startswith("v4l2://") for uri in config.source)
 
 
 def _progress(config: RunConfig) -> Any:
     """A progress bar on stderr for files on a terminal, else one that shows nothing."""
     from tqdm import tqdm  # noqa: PLC0415 - see above
 
-    hidden = bool(config.camera) or config.jsonl == "-" or not sys.stderr.isatty()
+    hidden = _watches_camera(config) or config.jsonl == "-" or not sys.stderr.isatty()
     return tqdm(total=config.max_frames, unit="frame", disable=hidden, leave=False)
 
 

@@ -6,25 +6,28 @@ from contextlib import contextmanager
 
 from emotion_runtime.types import EmotionEvent
 
+# In the order a frame goes through them. "read" is decoding for a file, mostly waiting for a camera.
+STAGES = ("read", "detect", "track", "crop", "encode", "temporal", "sinks")
+
 
 class StageTimer:
     """Adds up wall-clock time by stage. clock: seconds, monotonic."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self.seconds: dict[str, float] = {}
+        self.seconds = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time of the block towards `name`, also when it raises."""
+        """Count the time of the block towards `name`, one of STAGES, also when it raises."""
         start = self._clock()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + self._clock() - start
+            self.seconds[name] += self._clock() - start
 
     def milliseconds_per(self, count: int) -> dict[str, float]:
-        """Mean milliseconds of each stage over `count` frames, in the order the stages first came."""
+        """Mean milliseconds of each stage over `count` frames."""
         return {name: 1000 * seconds / max(count, 1) for name, seconds in self.seconds.items()}
 
 

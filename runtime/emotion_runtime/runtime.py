@@ -1,5 +1,6 @@
 """The runtime as a Python object: models loaded once, events from any number of sources."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -61,7 +62,7 @@ class EmotionRuntime:
         self.labels: tuple[str, ...] = models.head.labels
         self.backend: str = frame_backend.description
         self._pipeline = Pipeline(models, clips, timing)
-        self._steps: dict[str, Frame] = {}  # the last frame that `step` was given, without its picture
+        self._steps: dict[str, tuple[int, float]] = {}  # index and t of the last frame `step` was given
 
     @property
     def timer(self) -> StageTimer:
@@ -95,23 +96,29 @@ class EmotionRuntime:
         waiting = {number: iter(source) for number, source in enumerate(sources)}
         names: dict[int, str] = {}
         broken: SourceBroken | None = None
-        while waiting:
-            frames: list[Frame] = []
-            for number, source in list(waiting.items()):
-                try:
-                    frame = next(source, None)
-                except SourceBroken as error:
-                    broken, frame = broken or error, None
-                if frame is None:
-                    del waiting[number]
-                    if number in names:
-                        self._pipeline.forget(names.pop(number))
-                else:
-                    names[number] = frame.source
-                    frames.append(frame)
-            if len(set(names.values())) < len(names):
-                raise EmotionError(f"sources of the same name ({', '.join(names.values())}): give each once")
-            yield from zip(frames, self._pipeline.step_all(frames), strict=True)
+        try:
+            while waiting:
+                frames: list[Frame] = []
+                for number, source in list(waiting.items()):
+                    try:
+                        with self.timer.stage("read"):
+                            frame = next(source, None)
+                    except SourceBroken as error:
+                        broken, frame = broken or error, None
+                    if frame is None:
+                        del waiting[number]
+                        if number in names:
+                            self._pipeline.forget(names.pop(number))
+                    else:
+                        names[number] = frame.source
+                        frames.append(frame)
+                if len(set(names.values())) < len(names):
+                    raise EmotionError(f"sources of one name ({', '.join(names.values())}): give each once")
+                yield from zip(frames, self._pipeline.step_all(frames), strict=True)
+        finally:
+            # Whoever stops looking may look again from the start, where time would run backwards.
+            for name in names.values():
+                self._pipeline.forget(name)
         if broken:
             raise broken
 
@@ -135,13 +142,13 @@ class EmotionRuntime:
                 f"picture of shape {image_bgr.shape} and type {image_bgr.dtype}: "
                 "expected (height, width, 3) uint8 BGR"
             )
-        last = self._steps.get(source)
-        if last is not None and t < last.t:
+        last_index, last_t = self._steps.get(source, (-1, -math.inf))
+        if not last_t <= t < math.inf:
             raise EmotionError(
-                f"source {source!r}: t {t} comes after {last.t}: expected seconds that do not decrease"
+                f"source {source!r}: t {t} comes after {last_t}: expected seconds that do not decrease"
             )
-        index = 0 if last is None else last.index + 1
-        self._steps[source] = Frame(np.empty((0, 0, 3), np.uint8), index, t, source)
+        index = last_index + 1
+        self._steps[source] = index, t
         return self._pipeline.step(Frame(image_bgr, index, t, source))
 
     def __enter__(self) -> "EmotionRuntime":  # noqa: PYI034 - typing.Self came with Python 3.11

@@ -60,6 +60,11 @@ def test_twice_the_same_file_twice_the_same_events(runtime: EmotionRuntime, vide
     assert list(runtime.stream(str(video))) == list(runtime.stream(str(video)))
 
 
+def test_who_stops_looking_may_look_again(runtime: EmotionRuntime, video: Path):
+    first = [event for event, _ in zip(runtime.stream(str(video)), range(5), strict=False)]
+    assert list(runtime.stream(str(video)))[:5] == first
+
+
 def test_a_missing_file_is_a_users_mistake(runtime: EmotionRuntime, tmp_path: Path):
     with pytest.raises(EmotionError, match=r"nobody\.mp4"):
         list(runtime.stream(str(tmp_path / "nobody.mp4")))
@@ -83,7 +88,7 @@ def test_one_source_that_breaks_does_not_stop_the_others(runtime: EmotionRuntime
 
 
 def test_sources_of_one_name_are_refused(runtime: EmotionRuntime):
-    with pytest.raises(EmotionError, match="same name"):
+    with pytest.raises(EmotionError, match="sources of one name"):
         list(runtime.follow([frames("a", 2), frames("a", 2)]))
 
 
@@ -105,6 +110,8 @@ def test_step_refuses_time_that_runs_backwards(runtime: EmotionRuntime):
     runtime.step(image, 1.0)
     with pytest.raises(EmotionError, match=r"t 0\.5 comes after 1\.0"):
         runtime.step(image, 0.5)
+    with pytest.raises(EmotionError, match="t nan"):
+        runtime.step(image, float("nan"))
 
 
 @pytest.mark.parametrize(
