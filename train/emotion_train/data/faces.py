@@ -22,6 +22,10 @@ class Faces:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
+    def take(self, rows: NDArray[np.int64]) -> "Faces":
+        """The given rows."""
+        return Faces(self.images[rows], self.labels[rows])
+
 
 def load_faces(path: Path, split: Split) -> Faces:
     """Faces of one split of the archive `fer2013.npz`.

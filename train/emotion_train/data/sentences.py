@@ -18,10 +18,6 @@ class Sentences:
     texts: list[str]
     labels: NDArray[np.int64]
 
-    def take(self, rows: NDArray[np.int64]) -> "Sentences":
-        """The given rows."""
-        return Sentences([self.texts[i] for i in rows], self.labels[rows])
-
 
 def load_sentences(folder: Path, split: str) -> Sentences:
     """Sentences of one split (`train`, `dev`, `test`) that carry exactly one emotion.
