@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.detectors.session import clip, open_session, suppress
+from emotion_runtime.detectors.session import clip, open_session, suppress, to_frame
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 
@@ -61,7 +61,7 @@ class CenterFace:
         pixels, scale = _network_input(image_bgr, self._long_side)
         outputs = self._session.run(None, {"input.1": pixels})
         boxes, scores = decode(*outputs[:3], score=self._score)
-        faces = suppress(boxes / scale, scores, score=self._score, iou=IOU)
+        faces = suppress(to_frame(boxes, np.zeros(2, np.float32), scale), scores, score=self._score, iou=IOU)
         return clip(Detections(head_box(faces.boxes), faces.scores), height, width)
 
 
@@ -84,16 +84,19 @@ def decode(
     return boxes.astype(np.float32), heatmap[0, 0, rows, columns]
 
 
-def _network_input(image_bgr: NDArray[np.uint8], long_side: int) -> tuple[NDArray[np.float32], float]:
-    """(1, 3, h, w) float32 RGB in [0, 255], h and w multiples of 32, and network pixels per frame pixel."""
+def _network_input(
+    image_bgr: NDArray[np.uint8], long_side: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(1, 3, h, w) float32 RGB in [0, 255], sides multiples of 32; its scale, x and y."""
     height, width = image_bgr.shape[:2]
-    scale = min(1.0, long_side / max(height, width))
-    rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
+    fit = min(1.0, long_side / max(height, width))
+    rows, columns = max(round(height * fit), 1), max(round(width * fit), 1)
     # Bilinear would skip pixels of a large picture; at scale 1 this copies.
     small = cv2.resize(image_bgr, (columns, rows), interpolation=cv2.INTER_AREA)
     # Filled up at the right and bottom, so that the picture keeps its aspect.
     padded = np.zeros((_round_up(rows), _round_up(columns), 3), np.float32)
     padded[:rows, :columns] = small[:, :, ::-1]
+    scale = np.array([columns / width, rows / height], np.float32)
     return np.ascontiguousarray(padded.transpose(2, 0, 1)[None]), scale
 
 

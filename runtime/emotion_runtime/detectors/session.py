@@ -42,6 +42,18 @@ def open_session(model: Path | bytes, *, threads: int) -> Any:
         raise EmotionError(f"detector {name}: ONNX Runtime cannot load it ({reason})") from error
 
 
+def to_frame(
+    boxes: NDArray[np.float32], corner: NDArray[np.float32], scale: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Boxes (N, 4) from network pixels to frame pixels.
+
+    corner: (2,) x, y of the frame's corner in the network's input. scale: (2,) network pixels per frame
+    pixel; sides are rounded to whole pixels, so x and y differ a little.
+    """
+    points = (boxes.reshape(-1, 2, 2) - corner) / scale
+    return points.reshape(-1, 4).astype(np.float32)
+
+
 def suppress(
     boxes: NDArray[np.float32], scores: NDArray[np.float32], *, score: float, iou: float
 ) -> Detections:

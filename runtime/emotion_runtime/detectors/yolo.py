@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.detectors.session import clip, open_session, suppress
+from emotion_runtime.detectors.session import clip, open_session, suppress, to_frame
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 
@@ -49,12 +49,12 @@ class Yolo:
         """Persons of one picture (H, W, 3) uint8 BGR."""
         height, width = image_bgr.shape[:2]
         size = _rectangle(height, width, self._size) if self._dynamic else self._size
-        pixels, scale, left, top = _letterbox(image_bgr, size, centered=self._layout != "yolox")
+        pixels, corner, scale = _letterbox(image_bgr, size, centered=self._layout != "yolox")
         output = self._run(_network_input(pixels, self._layout))[0]  # (N, 85), (84, N) or (300, 6)
         boxes, scores = decode(output, self._layout, size)
         kept = scores > self._score
-        boxes = (boxes[kept] - np.array([left, top, left, top], np.float32)) / scale
-        found = Detections(boxes.astype(np.float32), scores[kept])
+        boxes = to_frame(boxes[kept], corner, scale)
+        found = Detections(boxes, scores[kept])
         if self._layout != "end2end":
             found = suppress(found.boxes, found.scores, score=self._score, iou=self._iou)
         return clip(found, height, width)
@@ -127,18 +127,20 @@ def _rectangle(height: int, width: int, size: tuple[int, int]) -> tuple[int, int
 
 def _letterbox(
     image_bgr: NDArray[np.uint8], size: tuple[int, int], *, centered: bool
-) -> tuple[NDArray[np.uint8], float, int, int]:
-    """The picture fitted into (height, width) = size on grey; its scale, and its corner there."""
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    """The picture fitted into (height, width) = size on grey; its corner there and its scale, x and y."""
     height, width = image_bgr.shape[:2]
-    scale = min(size[0] / height, size[1] / width)
-    rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
+    fit = min(size[0] / height, size[1] / width)
+    rows, columns = max(round(height * fit), 1), max(round(width * fit), 1)
     # Both families were trained and are served with bilinear, not area, so that is what they expect.
     small = cv2.resize(image_bgr, (columns, rows), interpolation=cv2.INTER_LINEAR)
     # An odd rest puts the smaller half first, as ultralytics does.
     left, top = ((size[1] - columns) // 2, (size[0] - rows) // 2) if centered else (0, 0)
     canvas = np.full((*size, 3), GREY, np.uint8)
     canvas[top : top + rows, left : left + columns] = small
-    return canvas, scale, left, top
+    # Sides are rounded to whole pixels, so the scales of x and y differ a little.
+    scale = np.array([columns / width, rows / height], np.float32)
+    return canvas, np.array([left, top], np.float32), scale
 
 
 def _network_input(pixels_bgr: NDArray[np.uint8], layout: Layout) -> NDArray[np.float32]:

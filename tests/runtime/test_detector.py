@@ -1,0 +1,280 @@
+"""Detectors against deface's and ultralytics' own decoding, and against what one sees in pictures."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+from deface.centerface import CenterFace as DefacesCenterFace
+from numpy.typing import NDArray
+from ultralytics import YOLO
+
+from emotion_runtime.detector import Detector, head_box, load_detector
+from emotion_runtime.detectors.centerface import CenterFace
+from emotion_runtime.detectors.yolo import Yolo
+from emotion_runtime.errors import EmotionError
+
+Box = Sequence[float]
+
+# Annotated by eye in scikit-image's astronaut picture, 512 x 512.
+ASTRONAUT_HEAD = (154, 16, 301, 178)
+ASTRONAUT = (18, 16, 366, 512)
+# The three pedestrians of the first frame of vtest.avi.
+PEDESTRIANS = ((254, 220, 284, 307), (503, 157, 530, 232), (643, 240, 684, 323))
+
+
+def astronaut() -> NDArray[np.uint8]:
+    folder = find_spec("skimage").submodule_search_locations[0]
+    return cv2.imread(f"{folder}/data/astronaut.png")
+
+
+def iou(a: Box, b: Box) -> float:
+    across = min(a[2], b[2]) - max(a[0], b[0])
+    down = min(a[3], b[3]) - max(a[1], b[1])
+    both = max(across, 0) * max(down, 0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def frames(path: Path, *indices: int) -> Iterator[NDArray[np.uint8]]:
+    with av.open(str(path)) as container:
+        for index, frame in enumerate(container.decode(video=0)):
+            if index in indices:
+                yield frame.to_ndarray(format="bgr24")
+
+
+# --- heads ---
+
+
+def test_head_box_holds_the_face_and_grows_by_the_stated_ratios() -> None:
+    face = np.array([[100, 100, 138, 150], [0, 0, 76, 100]], np.float32)  # 0.76 as wide as tall
+    head = head_box(face)
+    assert (head[:, :2] < face[:, :2]).all()
+    assert (head[:, 2:] > face[:, 2:]).all()
+    width, height = (head[:, 2:] - head[:, :2]).T
+    np.testing.assert_allclose(width / height, 0.76 * 1.5 / 1.35, rtol=1e-5)
+    np.testing.assert_allclose(head_box(face * 3), head * 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("clip", ["walking-and-pause", "female-and-male"])
+def test_faces_equal_defaces_own_decoding(shared_data: Path, clip: str) -> None:
+    reference = DefacesCenterFace(override_execution_provider="CPUExecutionProvider")
+    path = next((shared_data / "videos").glob(f"intel_*{clip}.gif"))
+    ours = CenterFace(threads=1, score=0.3)
+    for image in frames(path, 0, 20):
+        height, width = image.shape[:2]
+        padded = np.zeros((288, 480, 3), np.uint8)
+        padded[:height, :width] = image[:, :, ::-1]
+        expected, _ = reference(padded, threshold=0.3)
+        expected = expected[expected[:, 4].argsort()[::-1]]
+        found = ours(image)
+        np.testing.assert_allclose(found.scores, expected[:, 4], atol=1e-5)
+        heads = np.clip(head_box(expected[:, :4]), 0, [width, height, width, height])
+        np.testing.assert_allclose(found.boxes, heads, atol=0.01)
+
+
+def test_one_head_in_the_astronaut_picture_at_any_size() -> None:
+    detector = load_detector("face", threads=1)
+    image = astronaut()
+    for scale in (0.25, 1, 3.7):
+        found = detector(cv2.resize(image, None, fx=scale, fy=scale))
+        assert len(found.boxes) == 1
+        assert iou(found.boxes[0] / scale, ASTRONAUT_HEAD) >= 0.75
+
+
+def test_colour_order_matters_to_the_face_network() -> None:
+    # A wrong order would pass unnoticed otherwise: faces are found either way, only less surely.
+    detector = load_detector("face", threads=1)
+    image = astronaut()
+    assert detector(image).scores[0] > detector(image[:, :, ::-1].copy()).scores[0]
+
+
+def test_heads_are_cut_to_the_frame() -> None:
+    image = astronaut()[60:, 190:]  # through the forehead and an eye
+    found = load_detector("face", threads=1)(image)
+    assert len(found.boxes) >= 1
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= [image.shape[1], image.shape[0]] * 2).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (5, 700, 3), (480, 20, 3)])
+def test_no_one_in_an_empty_picture_of_odd_shape(shape: tuple[int, ...]) -> None:
+    found = load_detector("face", threads=1)(np.full(shape, 128, np.uint8))
+    assert found.boxes.shape == (0, 4)
+    assert found.scores.shape == (0,)
+
+
+# --- YOLOX on real pictures ---
+
+
+@pytest.fixture(scope="module")
+def yolox(shared_data: Path) -> Detector:
+    return load_detector(str(shared_data / "weights" / "yolox_nano_416_coco.onnx"), threads=1)
+
+
+def test_yolox_finds_the_astronaut(yolox: Detector) -> None:
+    found = yolox(astronaut())
+    assert len(found.boxes) == 1
+    assert iou(found.boxes[0], ASTRONAUT) >= 0.8
+
+
+def test_yolox_finds_the_pedestrians(yolox: Detector, shared_data: Path) -> None:
+    (image,) = frames(shared_data / "videos" / "vtest.avi", 0)
+    found = yolox(image)
+    for person in PEDESTRIANS:
+        assert max(iou(box, person) for box in found.boxes) >= 0.75
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_yolox_mirrored_picture_gives_mirrored_boxes(yolox: Detector, shared_data: Path) -> None:
+    (image,) = frames(shared_data / "videos" / "vtest.avi", 0)
+    width = image.shape[1]
+    plain = yolox(image)
+    mirrored = yolox(np.ascontiguousarray(image[:, ::-1]))
+    back = mirrored.boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [width, 0, width, 0]
+    for box, score in zip(plain.boxes, plain.scores, strict=True):
+        if score > 0.6:
+            assert max(iou(box, other) for other in back) >= 0.7
+
+
+def test_yolox_wants_bgr(yolox: Detector) -> None:
+    image = astronaut()
+    assert yolox(image).scores[0] > yolox(image[:, :, ::-1].copy()).scores[0]
+
+
+# --- ultralytics: equal to its own predict on random weights ---
+
+
+def export(folder: Path, name: str, *, dynamic: bool) -> Path:
+    """A randomly initialised ultralytics model whose scores spread, as ONNX for pictures of 192 x 256."""
+    torch.manual_seed(0)
+    model = YOLO(f"{name}.yaml")
+    net = model.model.train()
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    image = torch.from_numpy(cv2.resize(astronaut(), (256, 192))).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        net(torch.cat([image, image.flip(-1), image.flip(-2), image / 2]))  # else activations die out
+        net.eval()
+        for key, parameter in net.named_parameters():
+            if "cv3" in key and key.endswith(".2.bias"):
+                parameter[:] = -4
+                parameter[0] = -1
+    written = model.export(
+        format="onnx", imgsz=(192, 256), dynamic=dynamic, simplify=False, opset=17, nms=False, verbose=False
+    )
+    return Path(written).rename(folder / f"{name}-{dynamic}.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "dynamic", "outputs"),
+    [
+        ("yolo11n", False, (1, 84, 1008)),
+        ("yolov8n", True, None),
+        ("yolo26n", False, (1, 300, 6)),
+        ("yolov10n", False, (1, 300, 6)),
+    ],
+)
+def test_decoding_equals_ultralytics_predict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, dynamic: bool, outputs: tuple[int, ...] | None
+) -> None:
+    monkeypatch.chdir(tmp_path)  # ultralytics writes beside where it runs
+    path = export(tmp_path, name, dynamic=dynamic)
+    declared = onnx.load(path).graph.output[0].type.tensor_type.shape.dim
+    assert outputs is None or tuple(size.dim_value for size in declared) == outputs
+    detector = Yolo(path, threads=1, score=0.2, iou=0.5)
+    compared = 0
+    for image in (astronaut()[:301], astronaut()[:, :201], astronaut()[100:150, 200:240]):
+        (result,) = YOLO(path, task="detect").predict(
+            image, conf=0.2, iou=0.5, classes=[0], imgsz=(192, 256), verbose=False, device="cpu", max_det=300
+        )
+        boxes, scores = result.boxes.xyxy.numpy(), result.boxes.conf.numpy()
+        seen = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)  # random heads give empty boxes too
+        found = detector(image)
+        assert len(found.boxes) == seen.sum()
+        np.testing.assert_allclose(found.scores, scores[seen], atol=1e-4)
+        np.testing.assert_allclose(found.boxes, boxes[seen], atol=0.5)
+        compared += len(found.boxes)
+    assert compared >= 20
+
+
+# --- mistakes ---
+
+
+def test_unknown_detector() -> None:
+    with pytest.raises(EmotionError, match="expected `face` or the path"):
+        load_detector("faces")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(EmotionError, match="no such file"):
+        load_detector(str(tmp_path / "none.onnx"))
+
+
+def test_file_that_is_no_model(tmp_path: Path) -> None:
+    path = tmp_path / "text.onnx"
+    path.write_text("not a model")
+    with pytest.raises(EmotionError, match="cannot load"):
+        load_detector(str(path))
+
+
+def one_node_model(path: Path, outputs: tuple[int, ...], names: dict[int, str] | None = None) -> str:
+    """input (1, 3, 64, 64) -> zeros of a shape; 84 = 64 + 16 + 4 cells."""
+    value = onnx.helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [0.0])
+    shape = onnx.numpy_helper.from_array(np.array(outputs, np.int64), "shape")
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("ConstantOfShape", ["shape"], ["zeros"], value=value),
+            onnx.helper.make_node("ReduceSum", ["images"], ["sum"], keepdims=0),
+            onnx.helper.make_node("Sub", ["sum", "sum"], ["nothing"]),
+            onnx.helper.make_node("Add", ["zeros", "nothing"], ["output"]),
+        ],
+        "g",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, (1, 3, 64, 64))],
+        [onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, None)],
+        [shape],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    if names:
+        onnx.helper.set_model_props(model, {"names": repr(names)})
+    onnx.save(model, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("shape", [(1, 85, 252), (1, 252, 85), (1, 1000), (2, 84, 85), (1, 84, 4)])
+def test_unknown_output_shape_is_named_with_the_accepted_ones(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(EmotionError, match="accepted are") as caught:
+        load_detector(one_node_model(tmp_path / "m.onnx", shape))
+    assert str(shape) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(1, 84, 85), (1, 84, 84), (1, 5, 84), (1, 300, 6)])
+def test_known_output_shapes_load_and_zeros_are_no_one(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    detector = load_detector(one_node_model(tmp_path / "m.onnx", shape))
+    assert len(detector(np.zeros((48, 64, 3), np.uint8)).boxes) == 0
+
+
+def test_detector_of_other_things_is_refused(tmp_path: Path) -> None:
+    path = one_node_model(tmp_path / "m.onnx", (1, 84, 84), names={0: "bicycle", 1: "person"})
+    with pytest.raises(EmotionError, match="class 0 is 'bicycle'"):
+        load_detector(path)
+
+
+@pytest.mark.parametrize("given", [{"score": 0.0}, {"score": 1.5}, {"threads": -1}])
+def test_values_out_of_range(given: dict[str, Any]) -> None:
+    with pytest.raises(EmotionError, match="expected"):
+        load_detector("face", **given)
+
+
+def test_without_onnxruntime_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EmotionError, match=r'pip install "emotion-runtime\[cpu\]"'):
+        load_detector("face")
