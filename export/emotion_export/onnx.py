@@ -1,0 +1,149 @@
+"""From a torch module to an ONNX file that ONNX Runtime and TensorRT take, and what such a file must be."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir.passes.common as ir_passes
+import onnxscript.optimizer
+import torch
+from onnxscript import opset20 as op
+
+from emotion_export.graphs import GraphSource
+from emotion_runtime.bundle import Graph, Tensor, sha256_of
+from emotion_runtime.errors import EmotionError
+
+# 20 has Gelu and LayerNormalization (17) as single nodes, which fp16 builders need to keep accurate, and is
+# the newest that TensorRT 10.3 (JetPack 6) reads; from 23 on, attention becomes a node that TensorRT refuses.
+OPSET = 20
+
+_ANY_SIZE = (
+    1 << 31
+)  # of a constant, in elements: a transposed weight matrix is computed now, not at each start
+_MEND = "export with the torch and onnxscript versions of pyproject.toml"
+
+
+def write_graph(source: GraphSource, path: Path) -> None:
+    """Export a graph into one ONNX file and check it.
+
+    Raises:
+        EmotionError: the exporter made something that not every backend takes; see `check_graph`.
+
+    """
+    symbols = {name: torch.export.Dim(name) for name in set(source.dynamic.values())}
+    with warnings.catch_warnings():
+        # That two inputs share a symbol is what is wanted.
+        warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
+        program = torch.onnx.export(
+            source.module,
+            tuple(source.inputs.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(source.inputs),
+            output_names=[source.output],
+            dynamic_shapes=tuple({0: symbols[source.dynamic[name]]} for name in source.inputs),
+            custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    onnxscript.optimizer.optimize(program.model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
+    # Names of source lines on the machine that exports are nobody's business.
+    ir_passes.ClearMetadataAndDocStringPass()(program.model)
+    program.model.ir_version = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", OPSET)])
+    program.save(str(path), external_data=False)
+    check_graph(path)
+
+
+def check_graph(path: Path) -> None:
+    """Check that a file is valid ONNX of standard operators, in float32, with nothing left over.
+
+    Raises:
+        EmotionError: it is not.
+
+    """
+    model = onnx.load(path)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise EmotionError(f"{path.name} is not valid: {' '.join(str(error).split())}; {_MEND}") from error
+    graph = inferred.graph
+    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    made = {name for node in graph.node for name in node.output if name}
+    tensors = [*graph.input, *graph.output, *graph.value_info]
+    double = onnx.TensorProto.DOUBLE
+    faults = {
+        "opset": [f"{o.domain or 'ai.onnx'} {o.version}" for o in model.opset_import if not _expected(o)],
+        "custom operator": [node.op_type for node in graph.node if node.domain],
+        "function": [function.name for function in model.functions],
+        "BatchNormalization that was not folded": [
+            node.name for node in graph.node if node.op_type == "BatchNormalization"
+        ],
+        "float64": [t.name for t in tensors if t.type.tensor_type.elem_type == double]
+        + [t.name for t in graph.initializer if t.data_type == double],
+        "unused constant": [t.name for t in graph.initializer if t.name not in used],
+        "unused result": [
+            node.name for node in graph.node if not any(name in used for name in node.output if name)
+        ],
+        "output that nothing computes": [output.name for output in graph.output if output.name not in made],
+    }
+    found = [f"{fault} ({', '.join(names[:5])})" for fault, names in faults.items() if names]
+    if found:
+        raise EmotionError(f"{path.name}: {'; '.join(found)}; expected none: {_MEND}")
+
+
+def describe_graph(path: Path) -> Graph:
+    """An ONNX file as the manifest states it: read from the file, not from what was meant."""
+    model = onnx.load(path)
+    return Graph(
+        path.name,
+        sha256_of(path),
+        next(opset.version for opset in model.opset_import if not opset.domain),
+        _tensors(model.graph.input),
+        _tensors(model.graph.output),
+    )
+
+
+def _attention(  # noqa: PLR0913, PLR0917 - the signature of aten::scaled_dot_product_attention
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """Attention over (N, heads, rows, d) as matrix products and softmax.
+
+    The exporter's own translation transposes keys through a dozen shape operators, which backends that
+    fuse attention do not recognise.
+    """
+    if dropout_p or is_causal or scale is not None or enable_gqa:
+        raise NotImplementedError("attention with dropout, a causal mask, a scale or grouped heads")
+    root = op.Constant(value_float=float(query.shape[-1]) ** -0.5)
+    logits = op.MatMul(op.Mul(query, root), op.Transpose(key, perm=[0, 1, 3, 2]))
+    if attn_mask is not None:
+        logits = op.Add(logits, attn_mask)
+    return op.MatMul(op.Softmax(logits, axis=-1), value)
+
+
+def _expected(opset: Any) -> bool:
+    return not opset.domain and opset.version == OPSET
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    return [
+        Tensor(
+            value.name,
+            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+            [
+                int(dim.dim_value) if dim.HasField("dim_value") else str(dim.dim_param)
+                for dim in value.type.tensor_type.shape.dim
+            ],
+        )
+        for value in values
+    ]
