@@ -53,7 +53,8 @@ class Tracker:
         )
         self._known: dict[int, _Known] = {}  # by our id
         self._next_id = 1
-        self._t = -math.inf
+        self._given = -math.inf  # the last time as given
+        self._t = -math.inf  # the same, made to rise
 
     def update(self, detections: Detections, t: float) -> list[Track]:
         """Tracks after this frame, by id: those seen, and those lost but not yet forgotten (seen=False).
@@ -61,8 +62,9 @@ class Tracker:
         t: seconds of media time, not decreasing; steps may be of any length. A lost track keeps its last
         box.
         """
-        if t < self._t - _LEAST_STEP:
-            raise ValueError(f"t {t} is earlier than the frame before it ({self._t})")
+        if t < self._given:
+            raise ValueError(f"t {t} is earlier than that of the frame before ({self._given})")
+        self._given = t
         self._t = max(t, self._t + _LEAST_STEP)
         self._forget()
         found = self._inner.update(_as_supervision(detections), timestamp=self._t)
