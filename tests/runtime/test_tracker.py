@@ -1,12 +1,14 @@
 """Identities: on made paths, and on real people."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from emotion_runtime.detector import Detector, load_detector
+from emotion_runtime.detector import load_detector
 from emotion_runtime.tracker import Tracker
 from emotion_runtime.types import Detections, Track
 
@@ -128,17 +130,23 @@ def test_two_trackers_share_nothing() -> None:
     assert seen(there) == [1]
 
 
+FoundIn = Callable[[str], list[tuple[float, Detections]]]
+
+
 @pytest.fixture(scope="module")
-def face_detector() -> Detector:
-    return load_detector("face", threads=1)
+def found_in(shared_data: Path) -> FoundIn:
+    """Times and heads of a clip's frames, computed once."""
+    detector = load_detector("face", threads=1)
 
+    @cache
+    def heads(clip: str) -> list[tuple[float, Detections]]:
+        with av.open(str(shared_data / "videos" / f"{clip}.gif")) as container:
+            return [
+                (float(frame.time), detector(frame.to_ndarray(format="bgr24")))
+                for frame in container.decode(video=0)
+            ]
 
-def found_in(path: Path, detector: Detector) -> list[tuple[float, Detections]]:
-    with av.open(str(path)) as container:
-        return [
-            (float(frame.time), detector(frame.to_ndarray(format="bgr24")))
-            for frame in container.decode(video=0)
-        ]
+    return heads
 
 
 @pytest.mark.parametrize(
@@ -149,10 +157,8 @@ def found_in(path: Path, detector: Detector) -> list[tuple[float, Detections]]:
         ("intel_classroom", 4),
     ],
 )
-def test_real_people_keep_their_ids(
-    shared_data: Path, face_detector: Detector, clip: str, people: int
-) -> None:
-    found = found_in(shared_data / "videos" / f"{clip}.gif", face_detector)
+def test_real_people_keep_their_ids(found_in: FoundIn, clip: str, people: int) -> None:
+    found = found_in(clip)
     # Everyone walks or turns little, so the order from left to right is the truth for the ids.
     for every in (1, 2, 3):
         histories = []
@@ -166,9 +172,8 @@ def test_real_people_keep_their_ids(
             assert people == 4 or lefts == sorted(lefts)
 
 
-def test_missed_detections_do_not_split_real_people(shared_data: Path, face_detector: Detector) -> None:
-    path = shared_data / "videos" / "intel_face-demographics-walking-and-pause.gif"
-    found = found_in(path, face_detector)
+def test_missed_detections_do_not_split_real_people(found_in: FoundIn) -> None:
+    found = found_in("intel_face-demographics-walking-and-pause")
     for seed in range(5):
         rng = np.random.default_rng(seed)
         tracker, ids = Tracker(), set()

@@ -1,0 +1,347 @@
+"""Sources: every frame of sound files, plain words for bad ones, newest frame first in real time."""
+
+import struct
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_runtime.detector import load_detector
+from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.sources import Source, camera, live, open_source
+from emotion_runtime.tracker import Tracker
+from emotion_runtime.types import Frame
+
+CLIP = "intel_face-demographics-walking-and-pause.gif"
+
+
+def drain(source: Source) -> tuple[list[Frame], str]:
+    """Frames, and the message of the break, if any."""
+    frames = []
+    try:
+        with source:
+            for frame in source:
+                frames.append(replace(frame, image=frame.image[:1, :1]))  # noqa: PERF401 - kept on a break
+    except SourceBroken as error:
+        return frames, str(error)
+    return frames, ""
+
+
+def write_video(
+    path: Path, ticks: list[int], *, size: tuple[int, int] = (64, 48), codec: str = "libx264"
+) -> Path:
+    """One picture for every tick of 1/100 s, its brightness rising with its number."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 100)
+        for number, tick in enumerate(ticks):
+            image = np.full((size[1], size[0], 3), 10 + 4 * number, np.uint8)
+            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
+            picture.pts, picture.time_base = tick, Fraction(1, 100)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
+# --- files ---
+
+
+@pytest.mark.parametrize("name", [CLIP, "mmtracking_demo.mp4", "vtest.avi"])
+def test_every_frame_of_a_file_as_opencv_reads_it(shared_data: Path, name: str) -> None:
+    path = str(shared_data / "videos" / name)
+    capture = cv2.VideoCapture(path)
+    limit = 60
+    with open_source(path) as source:
+        for index, frame in enumerate(source):
+            read, expected = capture.read()
+            assert read
+            assert (frame.index, frame.source, frame.dropped, frame.captured) == (index, path, 0, None)
+            # Converters round differently; a swap of red and blue would differ by far more.
+            assert np.abs(frame.image.astype(int) - expected).mean() < 2
+            if index == limit:
+                break
+        else:
+            assert not capture.read()[0]
+
+
+def test_times_are_those_of_the_file_counted_from_its_first_frame(tmp_path: Path) -> None:
+    ticks = [70, 74, 90, 91, 150, 300]
+    frames, broken = drain(open_source(str(write_video(tmp_path / "uneven.mp4", ticks))))
+    assert [frame.t for frame in frames] == pytest.approx([(tick - 70) / 100 for tick in ticks], abs=1e-3)
+    assert broken == ""
+
+
+def test_a_long_last_frame_is_no_cut(tmp_path: Path) -> None:
+    path = tmp_path / "slow.gif"
+    pictures = [Image.new("RGB", (32, 32), (40 * i, 0, 0)) for i in range(4)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[50, 50, 50, 5000])
+    frames, broken = drain(open_source(str(path)))
+    assert len(frames) == 4
+    assert broken == ""
+
+
+def test_a_recording_lying_on_its_side_is_turned_upright(tmp_path: Path) -> None:
+    path = tmp_path / "phone.mp4"
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:, :16] = 255  # white on the left
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height = 64, 48
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    # The matrix of the track header that says: show turned by 90 degrees clockwise (ISO 14496-12, 8.3.2).
+    matrix = data.index(b"tkhd") + 4 + 40
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30)
+    path.write_bytes(data)
+    with open_source(str(path)) as source:
+        turned = next(iter(source)).image
+    np.testing.assert_allclose(turned, np.rot90(image, -1), atol=12)
+
+
+def packets_before(path: Path, end: int) -> int:
+    """Video packets that lie wholly within the first `end` bytes."""
+    with av.open(str(path)) as container:
+        return sum(
+            packet.pos is not None and packet.size > 0 and packet.pos + packet.size <= end
+            for packet in container.demux(video=0)
+        )
+
+
+@pytest.mark.parametrize("part", [0.1, 0.4])
+def test_avi_cut_off_gives_every_frame_that_is_there(shared_data: Path, tmp_path: Path, part: float) -> None:
+    whole = shared_data / "videos" / "vtest.avi"
+    data = whole.read_bytes()
+    path = tmp_path / "cut.avi"
+    end = int(part * len(data))
+    path.write_bytes(data[:end])
+    frames, broken = drain(open_source(str(path)))
+    assert abs(packets_before(whole, end) - len(frames)) <= 1  # the last may be half there
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert f"after frame {len(frames) - 1} ({frames[-1].t:.2f} s)" in broken
+    assert "cut off (79.5 s announced)" in broken
+    assert "\n" not in broken
+
+
+def test_mp4_cut_off_gives_every_frame_that_is_there(shared_data: Path, tmp_path: Path) -> None:
+    whole = shared_data / "videos" / "intel_one-by-one-person-detection.mp4"
+    data = whole.read_bytes()
+    path = tmp_path / "cut.mp4"
+    end = len(data) // 8  # its index lies at its beginning
+    path.write_bytes(data[:end])
+    frames, broken = drain(open_source(str(path)))
+    assert 0 <= packets_before(whole, end) - len(frames) <= 2  # those that wait for a later one
+    assert f"after frame {len(frames) - 1} ({frames[-1].t:.2f} s)" in broken
+
+
+def test_mp4_without_its_index_cannot_be_opened(shared_data: Path, tmp_path: Path) -> None:
+    data = (shared_data / "videos" / "mmtracking_demo.mp4").read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(EmotionError, match="index is cut off"):
+        open_source(str(path))
+
+
+def test_a_sound_file_read_in_part_breaks_nothing(shared_data: Path) -> None:
+    source = open_source(str(shared_data / "videos" / "vtest.avi"))
+    with source:
+        assert next(iter(source)).index == 0
+    assert list(source) == []
+    source.close()
+
+
+# --- mistakes ---
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "bmp", "tiff"])
+def test_a_picture_is_no_video(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    with pytest.raises(EmotionError, match=r"a picture .*, not a video"):
+        open_source(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"hello world\n" * 40, "not a video|holds no video"),
+        (bytes(range(256)) * 40, "not a video|holds no video"),
+    ],
+)
+def test_files_that_are_no_videos(tmp_path: Path, content: bytes, words: str) -> None:
+    for name in ("film.mp4", "film.avi", "film.txt"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(EmotionError, match=words):
+            open_source(str(tmp_path / name))
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        sound.sample_rate = 8000
+        container.mux(stream.encode(sound))
+    with pytest.raises(EmotionError, match="holds no video"):
+        open_source(str(path))
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("no/such/film.mp4", "no such file"),
+        (".", "this is a folder"),
+        (63, "/dev/video63 does not exist"),
+        ("63", "/dev/video63 does not exist"),
+        ("v4l2:///dev/video63", "/dev/video63 does not exist"),
+        ("v4l2:///dev/null", "expected a number or v4l2"),
+        (-1, "expected a number or v4l2"),
+        ("csi://0", "csi is not supported"),
+        ("http://example.org/a.mp4", "http is not supported"),
+    ],
+)
+def test_what_is_not_there_is_said_in_one_line(uri: str | int, words: str) -> None:
+    with pytest.raises(EmotionError, match=words) as caught:
+        open_source(uri)
+    assert "\n" not in str(caught.value)
+
+
+def test_passwords_are_not_repeated() -> None:
+    with pytest.raises(EmotionError) as caught:
+        open_source("rtsp://user:secret@10.0.0.1/stream")
+    assert "secret" not in str(caught.value)
+
+
+# --- real time ---
+
+
+def numbered(count: int, wait: Callable[[int], None]) -> Generator[Frame, None, None]:
+    for index in range(count):
+        wait(index)
+        yield Frame(np.zeros((1, 1, 3), np.uint8), index, index / 100, "made")
+
+
+def test_the_newest_frame_wins_and_the_others_are_counted() -> None:
+    taken, produced = threading.Event(), threading.Event()
+
+    def wait(index: int) -> None:
+        if index == 1:
+            taken.wait(5)  # the consumer holds frame 0 while 1 to 9 come
+
+    def frames() -> Generator[Frame, None, None]:
+        yield from numbered(10, wait)
+        produced.set()
+
+    got = []
+    for frame in live.newest(frames(), name="made"):
+        got.append((frame.index, frame.dropped))
+        taken.set()
+        produced.wait(5)
+    assert got == [(0, 0), (9, 8)]
+
+
+def test_every_frame_is_delivered_to_a_consumer_who_is_quick_enough() -> None:
+    asked = threading.Semaphore(1)
+
+    def wait(_: int) -> None:
+        asked.acquire(timeout=5)
+
+    got = []
+    for frame in live.newest(numbered(20, wait), name="made"):
+        got.append(frame.index)
+        assert frame.dropped == 0
+        asked.release()
+    assert got == list(range(20))
+
+
+def test_errors_of_the_capture_thread_come_after_its_last_frame() -> None:
+    def frames() -> Generator[Frame, None, None]:
+        yield from numbered(1, lambda _: None)
+        raise SourceBroken("unplugged")
+
+    stream = live.newest(frames(), name="made")
+    assert next(stream).index == 0
+    with pytest.raises(SourceBroken, match="unplugged"):
+        next(stream)
+
+
+def test_silence_is_a_break() -> None:
+    def silent(_: int) -> None:
+        time.sleep(1)
+
+    with pytest.raises(SourceBroken, match=r"no frame for 0\.1 s"):
+        next(live.newest(numbered(1, silent), name="made", silence=0.1))
+
+
+def test_closing_ends_the_capture_thread() -> None:
+    ended = threading.Event()
+
+    def frames() -> Generator[Frame, None, None]:
+        try:
+            yield from numbered(10**9, lambda _: time.sleep(0.001))
+        finally:
+            ended.set()
+
+    source = Source(live.newest(frames(), name="made"))
+    with source:
+        next(iter(source))
+    assert ended.is_set()
+
+
+def test_a_file_in_real_time_keeps_its_pace(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "film.mp4", list(range(0, 80, 4)))
+    start = time.monotonic()
+    frames, broken = drain(open_source(str(path), realtime=True))
+    assert broken == ""
+    # Never early; how late depends on the machine.
+    assert all(frame.captured is not None and frame.captured >= start + frame.t for frame in frames)
+    assert frames[-1].index == 19
+    assert len(frames) + frames[-1].dropped == 20
+
+
+def test_camera_frames_carry_the_moment_and_the_end_is_a_break(shared_data: Path) -> None:
+    # A real capture object; a file stands in for the device, and its end for a pulled cable.
+    capture = cv2.VideoCapture(str(shared_data / "videos" / CLIP))
+    before = time.monotonic()
+    frames, broken = drain(Source(camera.frames_of(capture, "0")))
+    assert len(frames) == 41
+    assert [frame.index for frame in frames] == list(range(41))
+    moments = [frame.captured or 0.0 for frame in frames]
+    assert before <= moments[0] == min(moments)
+    assert [frame.t for frame in frames] == pytest.approx([moment - moments[0] for moment in moments])
+    assert "camera 0 broke after frame 40" in broken
+    assert not capture.isOpened()
+
+
+# --- demo ---
+
+
+def test_the_demo_is_two_people_six_seconds_the_same_every_time() -> None:
+    detector, tracker = load_detector("face", threads=1), Tracker()
+    with open_source("demo") as source, open_source("demo") as again:
+        for frame, same in zip(source, again, strict=True):
+            assert frame.image.shape == (360, 640, 3)
+            assert frame.t == pytest.approx(frame.index / 25)
+            np.testing.assert_array_equal(frame.image, same.image)
+            if frame.index % 3 == 0:
+                found = detector(frame.image)
+                assert len(found.scores) == 2
+                tracks = tracker.update(found, frame.t)
+                assert frame.index < 9 or [(track.id, track.seen) for track in tracks] == [
+                    (1, True),
+                    (2, True),
+                ]
+    assert frame.index == 149
