@@ -1,0 +1,64 @@
+"""The runtime works where torch does not exist."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+# Runs the given statement in a fresh interpreter in which importing any of these packages fails.
+BLOCKED = """
+import sys
+
+HEAVY = {"torch", "torchvision", "transformers", "open_clip", "ultralytics", "sklearn", "onnxscript"}
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in HEAVY:
+            raise ImportError(f"{name} is blocked: the runtime must not need it")
+
+sys.meta_path.insert(0, Block())
+"""
+
+EVERY_MODULE = """
+import importlib, pkgutil
+import emotion_runtime
+
+names = [m.name for m in pkgutil.walk_packages(emotion_runtime.__path__, "emotion_runtime.")]
+for name in names:
+    importlib.import_module(name)
+loaded = HEAVY & {name.split(".")[0] for name in sys.modules}
+assert not loaded, loaded
+print(len(names))
+"""
+
+
+def run_blocked(body: str, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKED + body, *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_the_block_blocks():
+    result = run_blocked("import torch")
+    assert result.returncode != 0
+    assert "torch is blocked" in result.stderr
+
+
+def test_every_module_imports_without_torch():
+    result = run_blocked(EVERY_MODULE)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 20
+
+
+def test_the_demo_runs_without_torch(tmp_path: Path):
+    out = tmp_path / "demo.jsonl"
+    body = "from emotion_runtime.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+    result = run_blocked(body, "--source", "demo", "--max-frames", "12", "--jsonl", str(out), "--no-show")
+    assert result.returncode == 0, result.stderr
+    events = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(events) == 12
+    assert len(events[-1]["persons"]) == 2

@@ -1,0 +1,46 @@
+"""What is in the wheel: three packages and the nano bundle, nothing else."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """Built by the real backend, from the sources that git knows."""
+    out = tmp_path_factory.mktemp("wheel")
+    # Without isolation: the build backend is part of the dev extra, and the network is not part of a test.
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return zipfile.ZipFile(next(out.glob("*.whl")))
+
+
+def test_three_packages_and_metadata(wheel: zipfile.ZipFile):
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    packages = {top for top in tops if not top.endswith(".dist-info")}
+    assert packages == {"emotion_runtime", "emotion_train", "emotion_export"}
+    assert len(tops) == 4
+
+
+def test_every_source_and_the_bundle_travel(wheel: zipfile.ZipFile):
+    for root in ("runtime/emotion_runtime", "train/emotion_train", "export/emotion_export"):
+        folder = ROOT / root
+        expected = {
+            f"{folder.name}/{file.relative_to(folder)}"
+            for file in folder.rglob("*")
+            if file.is_file() and "__pycache__" not in file.parts
+        }
+        assert expected <= set(wheel.namelist())
+    assert "emotion_runtime/bundles/nano/bundle.json" in wheel.namelist()
+    assert "emotion_runtime/bundles/nano/MODEL_CARD.md" in wheel.namelist()
+
+
+def test_no_bytecode_no_data(wheel: zipfile.ZipFile):
+    suffixes = {Path(name).suffix for name in wheel.namelist() if ".dist-info/" not in name}
+    assert suffixes <= {".py", ".typed", ".json", ".onnx", ".safetensors", ".md"}
