@@ -182,7 +182,7 @@ def _frame(canvas: Image, box: Rect, color: Color, style: _Style) -> None:
 
 
 def _outline(part: Image, corners: tuple[Point, Point], color: Color, line: int) -> None:
-    cv2.rectangle(part, *corners, color, line, cv2.LINE_AA)
+    cv2.rectangle(part, *corners, color, line)
 
 
 def _fill(part: Image, color: Color) -> None:

@@ -91,6 +91,10 @@ class _Writer:
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, _TICKS)
         stream.codec_context.gop_size = _KEY_EVERY
+        # A fragmented file cannot take back the delay of reordered frames: everything would come late.
+        stream.codec_context.max_b_frames = 0
+        # Said outright, or players take a large picture for the other standard and shift its colours.
+        stream.codec_context.colorspace = self._av.video.reformatter.Colorspace.SMPTE170M
         return stream
 
     def write(self, image: Image, t: float) -> None:

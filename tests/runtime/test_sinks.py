@@ -1,0 +1,364 @@
+"""Sinks: lines that parse, pictures that can be read, files that play."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.sinks.draw import draw
+from emotion_runtime.sinks.jsonl import JsonlSink
+from emotion_runtime.sinks.layout import Rect, best_place
+from emotion_runtime.sinks.palette import color_of, text_on
+from emotion_runtime.sinks.video import VideoSink
+from emotion_runtime.sinks.window import WindowSink
+from emotion_runtime.types import EmotionEvent, Frame, Person, State
+
+EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+
+
+def person(
+    number: int,
+    box: tuple[float, float, float, float],
+    *,
+    top: str | None = "happiness",
+    state: State = "steady",
+) -> Person:
+    share = np.full(len(EMOTIONS), 1 / 14)
+    share[EMOTIONS.index(top or "neutral")] += 0.5
+    values = dict(zip(EMOTIONS, share.tolist(), strict=True))
+    return Person(number, box, 0.987654321, state, values, values, top, valence=1 / 3)
+
+
+def event(*persons: Person, frame: int = 0, t: float = 0.0) -> EmotionEvent:
+    return EmotionEvent(1, "film.mp4", frame, t, list(persons), 12.3456789, 2)
+
+
+def frame(index: int = 0, t: float = 0.0, *, size: tuple[int, int] = (480, 270), source: str = "a") -> Frame:
+    return Frame(np.full((size[1], size[0], 3), 90, np.uint8), index, t, source)
+
+
+# --- JSON lines ---
+
+
+def test_every_line_is_there_at_once_and_reads_as_the_event(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    sink = JsonlSink(str(path))
+    for index in range(3):
+        assert sink.write(frame(index), event(person(1, (1.23456, 2, 3, 4)), frame=index, t=index / 3))
+        lines = path.read_text().splitlines()
+        assert len(lines) == index + 1  # not closed yet: nothing is held back
+        line = json.loads(lines[-1])
+        assert list(line) == ["schema", "source", "frame", "t", "persons", "latency_ms", "dropped"]
+        assert (line["schema"], line["source"], line["frame"], line["dropped"]) == (1, "film.mp4", index, 2)
+        assert line["t"] == pytest.approx(index / 3, abs=1e-6)
+        assert line["persons"][0]["box"] == pytest.approx([1.23456, 2, 3, 4], abs=0.01)
+    sink.close()
+    sink.close()
+
+
+def test_numbers_are_short_and_probabilities_still_sum_to_one(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    sink = JsonlSink(str(path))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        values = dict(zip(EMOTIONS, rng.dirichlet(np.full(7, 0.3)).tolist(), strict=True))
+        one = Person(1, (1 / 3, 1, 2, 2), 1 / 3, "steady", values, values, "fear", None, -1 / 3, None)
+        sink.write(frame(), event(one))
+    sink.close()
+    for text in path.read_text().splitlines():
+        got = json.loads(text)["persons"][0]
+        assert sum(got["emotions"].values()) == pytest.approx(1, abs=1e-5)
+        assert (got["valence"], got["arousal"], got["dominance"]) == (None, -0.333333, None)
+        longest = max(len(str(value).split(".")[-1]) for value in got["raw"].values() if value >= 1e-4)
+        assert longest <= 6
+
+
+def test_lines_go_to_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    sink = JsonlSink("-")
+    sink.write(frame(), event(person(1, (0, 0, 9, 9))))
+    sink.close()
+    sys.stdout.flush()  # closing the sink leaves standard output open
+    assert json.loads(capfdbinary.readouterr().out)["persons"][0]["id"] == 1
+
+
+def test_a_reader_who_leaves_ends_the_run_without_a_word() -> None:
+    program = (
+        "from emotion_runtime.sinks.jsonl import JsonlSink\n"
+        "from emotion_runtime.types import EmotionEvent\n"
+        "sink = JsonlSink('-')\n"
+        "event = EmotionEvent(1, 'x' * 1000, 0, 0.0, [], 0.0, 0)\n"
+        "while sink.write(None, event): pass\n"
+        "sink.close()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        assert run.stdout.readline()
+        run.stdout.close()
+        assert run.stderr.read() == b""
+        assert run.wait(30) == 0
+
+
+@pytest.mark.parametrize("name", ["missing/out.jsonl", "."])
+def test_jsonl_that_cannot_be_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EmotionError, match="cannot be written") as caught:
+        JsonlSink(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's always full device")
+def test_a_full_disk_is_said() -> None:
+    sink = JsonlSink("/dev/full")
+    with pytest.raises(EmotionError, match="No space left"):
+        sink.write(frame(), event())
+
+
+# --- drawing ---
+
+SIZES = [(480, 270), (641, 361), (1920, 1080), (120, 90)]
+
+
+def changed(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return (before != after).any(axis=2)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_drawing_keeps_shape_and_leaves_the_frame_alone(size: tuple[int, int]) -> None:
+    given = frame(size=size)
+    w, h = size
+    crowd = [
+        person(1, (0.1 * w, 0.2 * h, 0.3 * w, 0.6 * h)),
+        person(2, (-50.0, -20.0, 0.1 * w, 0.2 * h), top=None),  # off the edge
+        person(3, (0.95 * w, 0.9 * h, 2.0 * w, 3.0 * h), top="fear", state="lost"),
+        person(4, (0.5 * w, 0.5 * h, 0.5 * w, 0.5 * h), state="warming"),  # empty
+        Person(5, (5 * w, 5 * h, 6 * w, 6 * h), 0.5, "warming", {}, {}, None),  # outside
+    ]
+    copy = given.image.copy()
+    drawn = draw(given.image, event(*crowd))
+    assert drawn.shape == given.image.shape
+    assert drawn.dtype == np.uint8
+    np.testing.assert_array_equal(given.image, copy)
+    assert changed(copy, drawn).any()
+
+
+def test_no_one_leaves_the_picture_as_it_is() -> None:
+    given = frame()
+    np.testing.assert_array_equal(draw(given.image, event()), given.image)
+
+
+@pytest.mark.parametrize("size", SIZES[:3])
+def test_faces_stay_in_sight_though_they_stand_close(size: tuple[int, int]) -> None:
+    w, h = size
+    heads = [
+        (x * w, y * h, (x + 0.15) * w, (y + 0.35) * h) for x, y in ((0.2, 0.3), (0.37, 0.25), (0.54, 0.3))
+    ]
+    given = frame(size=size)
+    drawn = draw(given.image, event(*(person(i, box) for i, box in enumerate(heads))))
+    for x1, y1, x2, y2 in heads:
+        margin = 0.02 * h
+        rows = slice(round(y1 + margin), round(y2 - margin))
+        columns = slice(round(x1 + margin), round(x2 - margin))
+        assert not changed(given.image, drawn)[rows, columns].any()
+
+
+def test_the_box_has_the_colour_of_the_emotion_and_the_bars_their_lengths() -> None:
+    given = frame()
+    drawn = draw(given.image, event(person(1, (200, 60, 280, 150), top="anger")))
+    assert tuple(int(value) for value in drawn[100, 200]) == color_of("anger")
+    below = drawn[152:].reshape(-1, 3)
+    pixels = {label: int((below == color_of(label)).all(axis=1).sum()) for label in EMOTIONS}
+    # 1/14 + 1/2 against 1/14: eight times as long, to a pixel in the few that short bars have.
+    assert all(pixels["anger"] > 4 * pixels[label] > 0 for label in EMOTIONS[1:])
+
+
+def test_a_small_person_gets_a_strip_whose_parts_are_the_probabilities() -> None:
+    given = frame()
+    drawn = draw(given.image, event(person(1, (200, 100, 228, 130), top="sadness")))
+    row = drawn[132, 200:228]
+    shares = {label: (row == color_of(label)).all(axis=1).sum() / 28 for label in EMOTIONS}
+    for label in EMOTIONS:
+        assert shares[label] == pytest.approx(1 / 14 + 0.5 * (label == "sadness"), abs=1 / 28)
+
+
+def test_who_warms_up_or_is_lost_has_no_emotions_colour() -> None:
+    given = frame()
+    for state in ("warming", "lost"):
+        drawn = draw(given.image, event(person(1, (200, 60, 280, 150), top="anger", state=state)))
+        line = drawn[100, 195:206].astype(int)
+        assert changed(given.image, drawn)[100, 195:206].any()
+        assert (np.ptp(line, axis=1) <= 16).all()  # grey
+
+
+def test_labels_find_the_place_that_covers_least() -> None:
+    taken = [Rect(0, 0, 50, 50)]
+    free, covered = best_place([Rect(10, 10, 20, 20), Rect(60, 10, 20, 20)], taken, 100, 100)
+    assert (free, covered) == (Rect(60, 10, 20, 20), 0)
+    slid, covered = best_place([Rect(90, 90, 20, 20)], taken, 100, 100)
+    assert (slid, covered) == (Rect(80, 80, 20, 20), 0)
+    _, covered = best_place([Rect(40, 0, 20, 20)], taken, 100, 100)
+    assert covered == 0.5
+
+
+def test_colours_are_told_apart_and_text_can_be_read_on_them() -> None:
+    labels = [*EMOTIONS, "contempt", "boredom"]
+    colors = np.array([color_of(label) for label in labels], int)
+    distance = np.abs(colors[:, None] - colors[None]).sum(axis=2) + 999 * np.eye(len(labels), dtype=int)
+    assert distance.min() > 60
+    for label in labels:
+        assert contrast(color_of(label), text_on(color_of(label))) >= 3  # WCAG 2.1, 1.4.11
+
+
+def contrast(*colors: tuple[int, int, int]) -> float:
+    """Source: WCAG 2.1, contrast ratio from relative luminance. colors: BGR."""
+    light = []
+    for color in colors:
+        linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in np.array(color) / 255]
+        light.append(float(np.dot(linear, [0.0722, 0.7152, 0.2126])))
+    return (max(light) + 0.05) / (min(light) + 0.05)
+
+
+# --- video files ---
+
+
+def decoded(path: Path) -> list[tuple[float, NDArray[np.uint8]]]:
+    with av.open(str(path)) as container:
+        return [(float(f.time), f.to_ndarray(format="bgr24")) for f in container.decode(video=0)]
+
+
+def shade(image: NDArray[np.uint8], happening: EmotionEvent) -> NDArray[np.uint8]:
+    return np.full_like(image, 20 + 8 * happening.frame)
+
+
+@pytest.mark.parametrize("size", [(480, 270), (321, 181), (64, 49)])
+def test_a_recording_has_every_frame_at_its_time(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = tmp_path / "out.mp4"
+    sink = VideoSink(str(path), shade)
+    times = [5.0, 5.04, 5.2, 5.2, 6.0, 6.1]
+    for index, t in enumerate(times):
+        assert sink.write(frame(index, t, size=size), event(frame=index))
+    sink.close()
+    sink.close()
+    pictures = decoded(path)
+    assert [t for t, _ in pictures] == pytest.approx([t - 5 for t in times], abs=1e-3)
+    for index, (_, image) in enumerate(pictures):
+        assert image.shape == (size[1] + size[1] % 2, size[0] + size[0] % 2, 3)
+        assert abs(image.mean() - (20 + 8 * index)) < 4
+
+
+def test_a_recording_plays_in_browsers_and_says_its_length(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    sink = VideoSink(str(path))
+    for index in range(60):
+        sink.write(frame(index, index / 25), event(person(1, (200, 60, 280, 150))))
+    sink.close()
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert stream.frames == 60
+        assert float(stream.duration * stream.time_base) == pytest.approx(60 / 25, abs=0.05)
+    capture = cv2.VideoCapture(str(path))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(25, abs=0.1)
+
+
+def test_a_run_that_is_killed_leaves_a_file_that_plays(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    program = (
+        "import os, sys\n"
+        "import numpy as np\n"
+        "from emotion_runtime.sinks.video import VideoSink\n"
+        "from emotion_runtime.types import EmotionEvent, Frame\n"
+        "sink = VideoSink(sys.argv[1])\n"
+        "for i in range(130):\n"
+        "    image = np.full((96, 128, 3), i, np.uint8)\n"
+        "    sink.write(Frame(image, i, i / 25, 'x'), EmotionEvent(1, 'x', i, 0.0, [], 0.0, 0))\n"
+        "os._exit(1)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 1
+    assert len(decoded(path)) >= 50
+
+
+def test_a_second_source_gets_a_file_of_its_own(tmp_path: Path) -> None:
+    sink = VideoSink(str(tmp_path / "out.mp4"), shade)
+    for index in range(4):
+        sink.write(frame(index, index / 25, source="a"), event(frame=0))
+        sink.write(frame(index, index / 25, source="b", size=(64, 48)), event(frame=20))
+    sink.close()
+    assert [image.shape for _, image in decoded(tmp_path / "out.mp4")] == [(270, 480, 3)] * 4
+    assert [image.shape for _, image in decoded(tmp_path / "out-2.mp4")] == [(48, 64, 3)] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("out.txt", "suffix"), ("out", "suffix"), ("missing/out.mp4", "No such file"), ("dir.mp4", "directory")],
+)
+def test_video_that_cannot_be_written_is_said_before_the_first_frame(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    (tmp_path / "dir.mp4").mkdir()
+    with pytest.raises(EmotionError, match=words) as caught:
+        VideoSink(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_a_recording_of_nothing_leaves_nothing(tmp_path: Path) -> None:
+    VideoSink(str(tmp_path / "out.mp4")).close()
+    assert not (tmp_path / "out.mp4").exists()
+
+
+# --- window ---
+
+
+def test_without_a_display_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(EmotionError, match="--no-show"):
+        WindowSink()
+
+
+@pytest.mark.parametrize(
+    ("key", "visible", "goes_on"), [(-1, 1, True), (ord("x"), 1, True), (ord("q"), 1, False), (27, 1, False)]
+)
+def test_q_and_escape_end_the_run(
+    monkeypatch: pytest.MonkeyPatch, key: int, visible: int, goes_on: bool
+) -> None:
+    shown = io.StringIO()
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.write(f"{title} {image.shape}"))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: key)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: visible)
+    sink = WindowSink()
+    assert sink.write(frame(), event()) is goes_on
+    assert shown.getvalue() == "emotion-runtime: a (270, 480, 3)"
+
+
+def test_closing_the_window_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "imshow", lambda *_: None)
+    monkeypatch.setattr(cv2, "waitKey", lambda _: -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 0.0)
+    sink = WindowSink()
+    assert sink.write(frame(), event())  # the window is only now made
+    assert not sink.write(frame(), event())
+
+
+def test_opencv_without_windows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def imshow(*_: object) -> None:
+        raise cv2.error("The function is not implemented")
+
+    monkeypatch.setenv("DISPLAY", os.environ.get("DISPLAY", ":0"))
+    monkeypatch.setattr(cv2, "imshow", imshow)
+    with pytest.raises(EmotionError, match="cannot show windows"):
+        WindowSink().write(frame(), event())
