@@ -9,8 +9,9 @@ and loss.png. Killed at any moment, --resume goes on from the last checkpoint an
 
 import argparse
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -122,6 +123,7 @@ class Run:
         checkpoint = self.out / "checkpoint.pt"
         if resume:
             state = load_checkpoint(checkpoint)
+            self._check_same_run(checkpoint, state)
             self.model.load_state_dict(state["model"])
             self.heads.load_state_dict(state["heads"])
             self.progress = replace(self.progress, stage=state["stage"], step=state["step"])
@@ -130,8 +132,29 @@ class Run:
         elif checkpoint.exists():
             raise EmotionError(f"{checkpoint} exists: add --resume to go on, or choose another --out")
         else:
-            self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / "log.jsonl").unlink(missing_ok=True)
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+                (self.out / "log.jsonl").unlink(missing_ok=True)
+            except OSError as error:
+                raise EmotionError(
+                    f"--out {self.out}: {error.strerror}; choose a folder that can be written"
+                ) from error
+
+    def _check_same_run(self, checkpoint: Path, state: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose parameters or stages are not those of this run's config."""
+        ours, theirs = asdict(self.model.config), asdict(state["config"])
+        different = [key for key in ours if ours[key] != theirs[key]]
+        problem = None
+        if different:
+            problem = f"of another model than preset {self.config.preset!r} (other {', '.join(different)})"
+        elif state.get("stage") not in self.names:
+            problem = (
+                f"in stage {state.get('stage')!r}, which is none of the config's ({', '.join(self.names)})"
+            )
+        if problem:
+            raise EmotionError(
+                f"{checkpoint} is {problem}: resume with the config it was made with, or choose another --out"
+            )
 
     def stage(self, name: str) -> Stage:
         """The stage of that name, ready to be run."""

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch.nn import functional as F
 
@@ -82,12 +83,19 @@ def load_head(folder: Path, name: str) -> LinearHead:
         described = msgspec.json.decode(card.read_bytes(), type=HeadCard)
     except msgspec.DecodeError as error:
         raise EmotionError(f"{card}: {error}") from error
-    tensors = load_file(numbers)
-    shapes = {key: value.shape for key, value in tensors.items()}
+    try:
+        tensors = load_file(numbers)
+    except SafetensorError as error:
+        raise EmotionError(f"{numbers} is no safetensors file ({error}): fit the head again") from error
+    found = {key: (value.dtype.name, *value.shape) for key, value in tensors.items()}
     classes = len(described.labels)
-    if set(shapes) != {"weight", "bias"} or shapes["bias"] != (classes,) or shapes["weight"][0] != classes:
+    width = found.get("weight", ())[2:]  # (D,) of a matrix
+    if len(width) != 1 or found != {
+        "weight": ("float32", classes, *width),
+        "bias": ("float32", classes),
+    }:
         raise EmotionError(
-            f"{numbers}: tensors {shapes}, expected weight ({classes}, D) and bias ({classes},)"
+            f"{numbers}: tensors {found}, expected weight ({classes}, D) and bias ({classes},) of float32"
         )
     return LinearHead(tensors["weight"], tensors["bias"], described)
 
@@ -98,6 +106,7 @@ def zero_shot_weight(model: EmotionCLIP, phrases: dict[str, tuple[str, ...]]) ->
     rows = []
     for variants in phrases.values():
         prompts = [template.format(phrase) for phrase in variants for template in TEMPLATES]
-        features = F.normalize(model.encode_text(tokenize(prompts)).float(), dim=-1)
+        tokens = tokenize(prompts).to(model.logit_scale.device)
+        features = F.normalize(model.encode_text(tokens).float(), dim=-1)
         rows.append(F.normalize(features.mean(0), dim=0))
     return np.asarray(torch.stack(rows).cpu().numpy(), np.float32)

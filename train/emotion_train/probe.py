@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from emotion_train.data.labels import EKMAN
+from emotion_runtime.errors import EmotionError
+from emotion_train.data.labels import EKMAN, missing_classes
 from emotion_train.data.scene_sets import Clip
 from emotion_train.model import EmotionCLIP
 from emotion_train.stages import encode_clips
@@ -29,7 +30,12 @@ class FeatureSet:
 
 @torch.inference_mode()
 def extract(model: EmotionCLIP, clips: Iterable[Clip], *, batch: int = 32) -> FeatureSet:
-    """Encode clips in eval mode, fp32."""
+    """Encode clips in eval mode, fp32.
+
+    Raises:
+        EmotionError: there is no clip.
+
+    """
     model.eval()
     device = model.logit_scale.device
     features: list[Features] = []
@@ -49,13 +55,23 @@ def extract(model: EmotionCLIP, clips: Iterable[Clip], *, batch: int = 32) -> Fe
             flush()
     if waiting:
         flush()
+    if not labels:
+        raise EmotionError("no clip to encode: take more faces")
     return FeatureSet(np.concatenate(features), np.array(labels, np.int64))
 
 
 def fit_logistic(train: FeatureSet, *, c: float, seed: int) -> tuple[Features, Features]:
-    """Multinomial logistic regression, inverse regularisation c: weight (C, D) and bias (C,) float32."""
+    """Multinomial logistic regression, inverse regularisation c: weight (C, D) and bias (C,) float32.
+
+    Raises:
+        EmotionError: a class has no clip.
+
+    """
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (slow to import)
 
+    missing = missing_classes(train.labels)
+    if missing:
+        raise EmotionError(f"no clip of {', '.join(missing)} to fit the probe on: take more training faces")
     classifier = LogisticRegression(C=c, max_iter=2000, random_state=seed)
     classifier.fit(train.features, train.labels)
     return np.asarray(classifier.coef_, np.float32), np.asarray(classifier.intercept_, np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.labels import EKMAN, ekman_index
+from emotion_train.data.labels import EKMAN, ekman_index, missing_classes
 from emotion_train.data.sentences import Sentences
 
 PAPER_MODEL = "j-hartmann/emotion-english-distilroberta-base"
@@ -26,13 +26,21 @@ class SentimentModel(Protocol):
 
 
 class LinearSentiment:
-    """TF-IDF of words and pairs, multinomial logistic regression; deterministic, fitted in seconds."""
+    """TF-IDF of words and pairs, multinomial logistic regression; deterministic, fitted in seconds.
+
+    Raises:
+        EmotionError: a class has no sentence.
+
+    """
 
     def __init__(self, sentences: Sentences) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415  (slow to import)
         from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
         from sklearn.pipeline import make_pipeline  # noqa: PLC0415
 
+        missing = missing_classes(sentences.labels)
+        if missing:
+            raise EmotionError(f"no sentence of {', '.join(missing)} to fit the sentiment model on: add some")
         self._pipeline = make_pipeline(
             TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, strip_accents="unicode"),
             LogisticRegression(C=4.0, max_iter=200),

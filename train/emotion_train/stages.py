@@ -46,12 +46,13 @@ def text_stage(
     model: EmotionCLIP, head: nn.Linear, bank: SentenceBank, config: TextWarmup, *, seed: int
 ) -> Stage:
     """The text tower tells the emotions of sentences apart; `head` (D -> 7) is thrown away afterwards."""
+    device = head.weight.device
     labels = torch.from_numpy(bank.labels)
     towers = [(n, p) for n, p in model.backbone.named_parameters() if not n.startswith("visual.")]
 
     def loss(rows: Tensor) -> tuple[Tensor, dict[str, float]]:
-        logits = head(model.encode_text(bank.tokens[rows]))
-        target = labels[rows]
+        logits = head(model.encode_text(bank.tokens[rows].to(device)))
+        target = labels[rows].to(device)
         return F.cross_entropy(logits, target, label_smoothing=0.1), {"accuracy": _accuracy(logits, target)}
 
     groups = parameter_groups([*towers, *head.named_parameters()], lr=config.lr, weight_decay=0.1)

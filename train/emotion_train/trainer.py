@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,6 @@ class Runner:
     save: Callable[[], None]
     save_every: float
     log: Path
-    stages: tuple[str, ...] = field(default=())
 
     def run(self, stage: Stage, progress: Progress) -> None:
         """Take the stage's remaining steps (or as many as the budget allows), saving now and then.
@@ -160,16 +159,17 @@ def _one_thread(worker: int) -> None:
 
 
 def cut_log(log: Path, stage: str, step: int, stages: tuple[str, ...]) -> None:
-    """Drop lines of steps that a resumed run will take again."""
+    """Drop lines of steps that a resumed run will take again; stages no longer there lie behind it."""
     if not log.is_file():
         return
+    order = {name: number for number, name in enumerate(stages)}
     kept = []
     for line in log.read_text(encoding="utf-8").splitlines():
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
             break  # a line torn by a kill; everything after the last checkpoint is repeated anyway
-        if (stages.index(entry["stage"]), entry["step"]) < (stages.index(stage), step):
+        if (order.get(entry["stage"], -1), entry["step"]) < (order[stage], step):
             kept.append(line + "\n")
     partial = log.with_suffix(".tmp")
     partial.write_text("".join(kept), encoding="utf-8")

@@ -1,5 +1,6 @@
 """FER2013: tight grey faces with one of seven emotions."""
 
+import zipfile
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,14 +32,21 @@ def load_faces(path: Path, split: Split) -> Faces:
     """Faces of one split of the archive `fer2013.npz`.
 
     Raises:
-        EmotionError: the archive is missing.
+        EmotionError: the archive is missing or not what it should be.
+
     """
     if not path.is_file():
         raise EmotionError(f"no FER2013 archive at {path}: give its folder's parent as --data")
-    with np.load(path) as archive:
-        encoded, offsets = archive[f"{split}_bytes"], archive[f"{split}_offsets"]
-        classes = np.array([ekman_index(str(name)) for name in archive["classes"]])
-        labels = classes[archive[f"{split}_labels"]]
+    try:
+        with np.load(path) as archive:
+            encoded, offsets = archive[f"{split}_bytes"], archive[f"{split}_offsets"]
+            classes = np.array([ekman_index(str(name)) for name in archive["classes"]])
+            labels = classes[archive[f"{split}_labels"]]
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise EmotionError(
+            f"{path} is not the FER2013 archive ({error}): expected {split}_bytes, {split}_offsets, "
+            f"{split}_labels and classes in an .npz"
+        ) from error
     images = np.stack(
         [
             np.asarray(cv2.imdecode(encoded[start:stop], cv2.IMREAD_GRAYSCALE), np.uint8)

@@ -16,3 +16,8 @@ def ekman_index(name: str) -> int:
 def rows_by_class(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Row numbers of each class, in `EKMAN` order. labels: (N,) positions in `EKMAN`."""
     return [np.flatnonzero(labels == c) for c in range(len(EKMAN))]
+
+
+def missing_classes(labels: NDArray[np.int64]) -> list[str]:
+    """Names of the classes that no row has; a classifier fitted without them would number the rest anew."""
+    return [EKMAN[c] for c, rows in enumerate(rows_by_class(labels)) if not len(rows)]

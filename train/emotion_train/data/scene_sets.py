@@ -42,8 +42,9 @@ def pair_clips(
 ) -> Iterator[tuple[Clip, Clip]]:
     """Scenes of two people of different emotions, one clip for each of the two.
 
-    same_window: one window that holds both heads serves both, so that only the patch weights say who is
-    meant; otherwise each has the window that the runtime would give.
+    same_window: one window around both heads serves both, so that only the patch weights say who is meant;
+    the frame's short side bounds it, so heads far apart may be cut, never by more than a part of them.
+    Otherwise each has the window that the runtime would give.
     """
     rng = np.random.default_rng(seed)
     for numbers in _groups(rng, len(faces.labels), (2,)):

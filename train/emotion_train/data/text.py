@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.labels import EKMAN
+from emotion_train.data.labels import missing_classes
 from emotion_train.data.sentences import Sentences
 from emotion_train.sentiment import SentimentModel
 from emotion_train.tokenizer import tokenize
@@ -26,16 +26,16 @@ class SentenceBank:
 
         Raises:
             EmotionError: a class would be left without a sentence.
+
         """
         own = torch.softmax(self.sentiment, dim=1)[
             torch.arange(len(self.labels)), torch.from_numpy(self.labels)
         ]
         rows = np.flatnonzero(own.numpy() >= probability)
-        missing = sorted(set(range(len(EKMAN))) - set(self.labels[rows].tolist()))
+        missing = missing_classes(self.labels[rows])
         if missing:
             raise EmotionError(
-                f"sentence_confidence {probability} leaves no sentence of "
-                f"{[EKMAN[c] for c in missing]}: lower it"
+                f"sentence_confidence {probability} leaves no sentence of {', '.join(missing)}: lower it"
             )
         return SentenceBank(self.tokens[rows], self.sentiment[rows], self.labels[rows])
 
