@@ -1,6 +1,7 @@
 r"""How fast the runtime is on a video, and what bounds it.
 
-    python benchmarks/bench_runtime.py --source ../shared/videos/intel_face-demographics-walking-and-pause.gif \
+    python benchmarks/bench_runtime.py \
+        --source ../shared/videos/intel_face-demographics-walking-and-pause.gif \
         --out benchmarks/results/my-machine/runtime.json
 
 Each round measures, one after the other on the same machine in the same minute:
