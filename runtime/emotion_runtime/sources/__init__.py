@@ -65,4 +65,5 @@ def open_source(uri: str | int, *, realtime: bool = False) -> Source:
         from emotion_runtime.sources import file  # noqa: PLC0415
 
         frames = file.read_file(text)
-    return Source(live.newest(live.paced(frames), name=text) if realtime else frames)
+    # A file may hold one picture for as long as it likes, so silence is no break.
+    return Source(live.newest(live.paced(frames), name=text, silence=None) if realtime else frames)

@@ -46,7 +46,7 @@ class _Slot:
             self._changed.notify_all()
             return not self._stopped
 
-    def take(self, timeout: float) -> Frame | None:
+    def take(self, timeout: float | None) -> Frame | None:
         """The newest frame, waited for; None at the end.
 
         Raises:
@@ -70,14 +70,15 @@ class _Slot:
 
 
 def newest(
-    frames: Generator[Frame, None, None], *, name: str, silence: float = SILENCE
+    frames: Generator[Frame, None, None], *, name: str, silence: float | None = SILENCE
 ) -> Generator[Frame, None, None]:
     """Frames as fast as they are taken: the newest one each time, never one twice.
 
     frames is run in a thread of its own. `Frame.dropped` counts those that were never taken.
 
     Raises:
-        SourceBroken: no frame for `silence` seconds. Whatever `frames` raises is raised here.
+        SourceBroken: no frame for `silence` seconds (None: any wait is right). Whatever `frames` raises is
+            raised here.
 
     """
     slot = _Slot()
