@@ -181,11 +181,18 @@ def _write_head(folder: Path, name: str, head: LinearHead) -> Head:
 
 
 def _check_destination(out: Path) -> None:
-    """Never replace what is not a bundle."""
+    """Replace a bundle, and never anything else."""
     if out.exists() and not out.is_dir():
         raise EmotionError(f"--out {out} is a file: expected a folder to write the bundle to")
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise EmotionError(f"--out {out} holds other files and no bundle: choose a new or an empty folder")
+    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    foreign = [
+        n for n in names if n not in (MANIFEST, MODEL_CARD) and not n.endswith((".onnx", ".safetensors"))
+    ]
+    if foreign or (names and MANIFEST not in names):
+        raise EmotionError(
+            f"--out {out} holds no bundle's files ({', '.join((foreign or names)[:5])}) and would be "
+            "lost: choose a new or an empty folder"
+        )
 
 
 @contextmanager
@@ -195,18 +202,24 @@ def _folder_in_place_of(out: Path) -> Iterator[Path]:
     try:
         new.mkdir(parents=True)
         yield new
-        if out.exists():
-            out.rename(old)  # a folder that is not empty cannot be renamed over
-        try:
-            new.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
+        _put_in_place(new, out, old)
     except OSError as error:
         raise EmotionError(
             f"bundle {out} cannot be written: {error.strerror or error}; choose another --out"
         ) from error
     finally:
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _put_in_place(new: Path, out: Path, old: Path) -> None:
+    """Rename `new` to `out`; `old` is the name under which what was there waits meanwhile."""
+    replaced = out.exists()
+    if replaced:
+        out.rename(old)  # a folder that is not empty cannot be renamed over
+    try:
+        new.rename(out)
+    except BaseException:
+        if replaced:
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -66,7 +66,7 @@ def check_graph(path: Path) -> None:
     """
     model = onnx.load(path)
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(str(path), full_check=True)
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise EmotionError(f"{path.name} is not valid: {' '.join(str(error).split())}; {_MEND}") from error

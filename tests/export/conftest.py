@@ -1,0 +1,86 @@
+"""Bundles, each exported once a session."""
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exported import ROOT, SUBJECTS, Exported, load_module, save_probe, trained
+
+from emotion_export.graphs import graph_sources
+from emotion_export.onnx import write_graph
+from emotion_train.checkpoint import load_official, save_checkpoint
+from emotion_train.model import PRESETS, EmotionCLIP
+
+
+@pytest.fixture(scope="session")
+def to_onnx() -> Callable[[list[str]], int]:
+    """`main` of export/to_onnx.py."""
+    main: Callable[[list[str]], int] = load_module(ROOT / "export" / "to_onnx.py").main
+    return main
+
+
+@pytest.fixture(scope="session")
+def nano(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]], int]) -> Exported:
+    """The nano preset with a probe, through the command line."""
+    folder = tmp_path_factory.mktemp("nano")
+    checkpoint, out = folder / "checkpoint.pt", folder / "bundles" / "nano"
+    model = trained(PRESETS["nano"])
+    state = {"model": model.state_dict(), "stage": "scenes", "step": 4200}
+    save_checkpoint(checkpoint, config=model.config, state=state)
+    save_probe(folder / "probe", checkpoint, model.config.embed_dim)
+    screen = io.StringIO()
+    with redirect_stdout(screen):
+        status = to_onnx(
+            ["--checkpoint", str(checkpoint), "--out", str(out), "--probe", str(folder / "probe")]
+        )
+    assert status == 0
+    return Exported(out, checkpoint, model, screen.getvalue())
+
+
+@pytest.fixture(scope="session")
+def frame_encoders(
+    tmp_path_factory: pytest.TempPathFactory, nano: Exported
+) -> Callable[[str], tuple[EmotionCLIP, Path]]:
+    """A model that learns who is meant in that way, and its frame encoder as ONNX; "shared" is nano."""
+    folder = tmp_path_factory.mktemp("small")
+    made = {"shared": (nano.model, nano.folder / "frame_encoder.onnx")}
+
+    def get(name: str) -> tuple[EmotionCLIP, Path]:
+        if name not in made:
+            model, path = trained(SUBJECTS[name]), folder / f"{name}.onnx"
+            write_graph(graph_sources(model)[0], path)
+            made[name] = model, path
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def released(
+    tmp_path_factory: pytest.TempPathFactory, shared_data: Path, to_onnx: Callable[[list[str]], int]
+) -> Exported:
+    """ViT-B/32 with the formula weights of the golden data, saved as the released weights are."""
+    folder = tmp_path_factory.mktemp("released")
+    formulas = load_module(shared_data / "golden" / "golden.py")
+    layout = json.loads((shared_data / "golden" / "official_state_dict.json").read_text())
+    weights = {
+        name: torch.from_numpy(np.asarray(formulas.weight(name, tuple(shape))))
+        for name, shape in layout.items()
+    }
+    checkpoint, out = folder / "released.pt", folder / "vit-b-32"
+    torch.save({"epoch": 8, "model": weights}, checkpoint)
+    model = EmotionCLIP(PRESETS["vit-b-32"])
+    load_official(model, weights)
+    screen = io.StringIO()
+    video = shared_data / "videos" / "intel_face-demographics-walking-and-pause.gif"
+    with redirect_stdout(screen):
+        status = to_onnx(
+            ["--checkpoint", str(checkpoint), "--out", str(out), "--window", "subject", "--real", str(video)]
+        )
+    assert status == 0
+    return Exported(out, checkpoint, model.eval().requires_grad_(requires_grad=False), screen.getvalue())
