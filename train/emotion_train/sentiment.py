@@ -77,7 +77,7 @@ class TransformersSentiment:
         names = [str(name).lower() for _, name in sorted(self._model.config.id2label.items())]
         try:
             columns = [ekman_index(name) for name in names]
-        except ValueError:
+        except EmotionError:
             columns = []
         if sorted(columns) != list(range(len(EKMAN))):
             raise EmotionError(

@@ -3,14 +3,24 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.errors import EmotionError
+
 EKMAN = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 
 _SYNONYMS = {"angry": "anger", "happy": "happiness", "joy": "happiness", "sad": "sadness"}
 
 
 def ekman_index(name: str) -> int:
-    """Position in `EKMAN` of a class under any name that the data sets give it."""
-    return EKMAN.index(_SYNONYMS.get(name, name))
+    """Position in `EKMAN` of a class under any name that the data sets give it.
+
+    Raises:
+        EmotionError: it is none of the seven.
+
+    """
+    name = _SYNONYMS.get(name, name)
+    if name not in EKMAN:
+        raise EmotionError(f"class {name!r} is none of the seven: expected {', '.join(EKMAN)}")
+    return EKMAN.index(name)
 
 
 def rows_by_class(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -1,0 +1,133 @@
+import io
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.data.faces import Faces, Split, class_weights, load_faces
+from emotion_train.data.labels import EKMAN, ekman_index, missing_classes, rows_by_class
+from emotion_train.data.sentences import load_sentences
+
+FER2013 = {  # the archive's own names
+    "angry": "anger",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happy": "happiness",
+    "sad": "sadness",
+    "surprise": "surprise",
+    "neutral": "neutral",
+}
+
+
+# --- labels
+
+
+@pytest.mark.parametrize(
+    ("name", "ekman"), [*FER2013.items(), ("joy", "happiness"), ("happiness", "happiness")]
+)
+def test_names_of_the_data_sets_mean_ekmans_classes(name: str, ekman: str):
+    assert EKMAN[ekman_index(name)] == ekman
+
+
+def test_an_unknown_name_is_no_class():
+    with pytest.raises(EmotionError, match="'contempt' is none of the seven"):
+        ekman_index("contempt")
+
+
+def test_rows_and_missing_classes():
+    labels = np.array([6, 0, 6, 2])
+    assert [rows.tolist() for rows in rows_by_class(labels)] == [[1], [], [3], [], [], [], [0, 2]]
+    assert missing_classes(labels) == ["disgust", "happiness", "sadness", "surprise"]
+    assert missing_classes(np.arange(7)) == []
+
+
+# --- faces
+
+
+@pytest.mark.parametrize(
+    ("split", "count", "disgust"), [("train", 26942, 352), ("val", 3520, 54), ("test", 1760, 29)]
+)
+def test_the_archive_holds_what_is_documented(archive: Path, split: Split, count: int, disgust: int):
+    faces = load_faces(archive, split)
+    assert faces.images.shape == (count, 48, 48)
+    assert faces.images.dtype == np.uint8
+    assert faces.labels.dtype == np.int64
+    assert (faces.labels == EKMAN.index("disgust")).sum() == disgust
+    with np.load(archive) as raw:
+        named = [FER2013[str(raw["classes"][label])] for label in raw[f"{split}_labels"]]
+    assert [EKMAN[label] for label in faces.labels] == named
+
+
+def test_pictures_are_what_another_decoder_sees(archive: Path, real_faces: Faces):
+    with np.load(archive) as raw:
+        encoded, offsets = raw["test_bytes"], raw["test_offsets"]
+    for row in (0, 7, 1759):
+        data = encoded[offsets[row] : offsets[row + 1]].tobytes()
+        theirs = np.asarray(Image.open(io.BytesIO(data)).convert("L"), np.int16)
+        assert np.abs(real_faces.images[row] - theirs).max() <= 1
+
+
+def test_taking_rows_keeps_face_and_label_together(real_faces: Faces):
+    taken = real_faces.take(np.array([5, 3]))
+    assert np.array_equal(taken.images[0], real_faces.images[5])
+    assert taken.labels.tolist() == [real_faces.labels[5], real_faces.labels[3]]
+
+
+def test_a_missing_archive_and_one_that_is_none(tmp_path: Path):
+    with pytest.raises(EmotionError, match=r"no FER2013 archive at .*faces\.npz: give its folder's parent"):
+        load_faces(tmp_path / "faces.npz", "test")
+    (tmp_path / "faces.npz").write_bytes(b"not a zip")
+    with pytest.raises(EmotionError, match="is not the FER2013 archive"):
+        load_faces(tmp_path / "faces.npz", "test")
+    np.savez(tmp_path / "faces.npz", classes=np.array(["angry"]))
+    with pytest.raises(EmotionError, match="expected test_bytes, test_offsets, test_labels and classes"):
+        load_faces(tmp_path / "faces.npz", "test")
+
+
+def test_classes_are_drawn_by_the_root_of_their_counts():
+    np.testing.assert_allclose(class_weights(np.array([400, 100, 0, 900])), [2 / 6, 1 / 6, 0, 3 / 6])
+    np.testing.assert_allclose(class_weights(np.array([30, 10]), power=1), [0.75, 0.25])
+    np.testing.assert_allclose(class_weights(np.array([30, 10]), power=0), [0.5, 0.5])
+
+
+# --- sentences
+
+GO_EMOTIONS = [
+    "anger",
+    "disgust",
+    "fear",
+    "happiness",
+    "neutral",
+    "sadness",
+    "surprise",
+]  # labels.txt's order
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_sentences_have_exactly_one_label(sentence_folder: Path, split: str):
+    lines = (sentence_folder / f"{split}.tsv").read_text(encoding="utf-8").split("\n")
+    columns = [line.rstrip("\r").split("\t") for line in lines if line]
+    single = [(text, GO_EMOTIONS[int(label)]) for text, label, _ in columns if label.isdigit()]
+    assert len(single) < len(columns)  # some have several
+    sentences = load_sentences(sentence_folder, split)
+    assert sentences.labels.dtype == np.int64
+    assert list(zip(sentences.texts, [EKMAN[c] for c in sentences.labels], strict=True)) == single
+
+
+def test_known_sentences(sentence_folder: Path):
+    sentences = load_sentences(sentence_folder, "train")
+    emotions = dict(zip(sentences.texts, sentences.labels, strict=True))
+    assert emotions["My favourite food is anything I didn't have to cook myself."] == EKMAN.index("neutral")
+    assert emotions["To make her feel threatened"] == EKMAN.index("fear")
+    assert emotions["WHY THE FUCK IS BAYLESS ISOING"] == EKMAN.index("anger")
+    dev = load_sentences(sentence_folder, "dev")
+    assert not any(text.startswith("You know the answer man") for text in dev.texts)  # of two emotions
+    assert set(Counter(sentences.labels.tolist())) == set(range(7))
+
+
+def test_a_missing_split(sentence_folder: Path):
+    with pytest.raises(EmotionError, match=r"no GoEmotions split at .*valid\.tsv"):
+        load_sentences(sentence_folder, "valid")

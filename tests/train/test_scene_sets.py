@@ -1,0 +1,87 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from emotion_runtime.preprocess import PreprocessSpec
+from emotion_train.data import scene_sets
+from emotion_train.data.faces import Faces
+from emotion_train.data.scene_sets import Clip, pair_clips, person_clips
+
+SPEC = PreprocessSpec(size=64, patch=16, window="subject", short_side=72, subject_scale=1.5)
+
+
+@pytest.fixture
+def faces(real_faces: Faces) -> Faces:
+    return real_faces.take(np.arange(0, 1750, 70))  # they lie sorted by emotion
+
+
+@pytest.fixture
+def scenes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The face numbers of every scene drawn."""
+    drawn: list[list[int]] = []
+    draw = scene_sets.draw_scene
+
+    def record(rng: np.random.Generator, numbers: list[int], *, face_share: tuple[float, float]) -> object:
+        drawn.append(numbers)
+        return draw(rng, numbers, face_share=face_share)
+
+    monkeypatch.setattr(scene_sets, "draw_scene", record)
+    return drawn
+
+
+def test_every_face_stands_in_one_scene(faces: Faces, scenes: list[list[int]]):
+    clips = list(person_clips(faces, SPEC, (2, 3), frames=2, seed=0))
+    order = [number for numbers in scenes for number in numbers]
+    assert sorted(order) == list(range(25))
+    assert order != list(range(25))
+    assert [len(numbers) for numbers in scenes] == [2, 3] * 5
+    assert [clip.label for clip in clips] == faces.labels[order].tolist()
+
+
+def test_clips_of_one_person_have_the_asked_shape(faces: Faces):
+    for clip in person_clips(faces.take(np.arange(3)), SPEC, (1,), frames=3, seed=0):
+        assert clip.images.shape == (3, 64, 64, 3)
+        assert clip.images.dtype == np.uint8
+        assert clip.patch_weights.shape == (3, 16)
+        assert clip.patch_weights.dtype == np.float32
+        assert clip.patch_weights.max() > 0.9  # someone is there
+
+
+def same(a: Iterator[Clip], b: Iterator[Clip]) -> bool:
+    return all(
+        np.array_equal(x.images, y.images) and np.array_equal(x.patch_weights, y.patch_weights)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_the_seed_fixes_the_set(faces: Faces):
+    def clips(seed: int) -> Iterator[Clip]:
+        return person_clips(faces, SPEC, (1, 2), frames=1, seed=seed)
+
+    assert same(clips(1), clips(1))
+    assert not same(clips(1), clips(2))
+
+
+@pytest.mark.parametrize("same_window", [True, False])
+def test_pairs_are_of_two_emotions(faces: Faces, scenes: list[list[int]], same_window: bool):
+    pairs = list(pair_clips(faces, SPEC, frames=2, seed=3, same_window=same_window))
+    assert len(pairs) == len(scenes) > 5
+    numbers = [number for scene in scenes for number in scene]
+    assert len(set(numbers)) == len(numbers)  # nobody twice
+    for (first, second), (a, b) in zip(pairs, scenes, strict=True):
+        assert (first.label, second.label) == (faces.labels[a], faces.labels[b])
+        assert first.label != second.label
+        assert not np.array_equal(first.patch_weights, second.patch_weights)
+        assert np.array_equal(first.images, second.images) == same_window
+        assert (first.patch_weights.sum(axis=1) > 0).all()
+        assert (second.patch_weights.sum(axis=1) > 0).all()
+
+
+def test_in_a_common_window_the_first_stands_left(faces: Faces):
+    def middle(clip: Clip) -> float:
+        columns = clip.patch_weights.reshape(-1, 4, 4).sum(axis=(0, 1))
+        return float(columns @ np.arange(4) / columns.sum())
+
+    for first, second in pair_clips(faces, SPEC, frames=1, seed=3, same_window=True):
+        assert middle(first) < middle(second)

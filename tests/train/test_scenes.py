@@ -1,0 +1,154 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from emotion_runtime.detector import load_detector
+from emotion_train.data.clips import detected_head
+from emotion_train.data.faces import Faces
+from emotion_train.data.scenes import Box, Scene, body_box, draw_scene, face_box, render
+
+WHITE, BLACK = np.full((48, 48), 255, np.uint8), np.zeros((48, 48), np.uint8)
+SHARE = (0.16, 0.45)
+
+
+def scene_of(seed: int, people: int, share: tuple[float, float] = SHARE) -> Scene:
+    return draw_scene(np.random.default_rng(seed), list(range(people)), face_share=share)
+
+
+def steady(scene: Scene) -> Scene:
+    """Without what a camera spoils."""
+    return replace(scene, gain=np.ones(3, np.float32), offset=0.0, blur=0.0, noise=0.0, jpeg=0, grey=False)
+
+
+def film(scene: Scene, images: NDArray[np.uint8], moment: float) -> NDArray[np.int16]:
+    return render(scene, images, moment, np.random.default_rng(0)).astype(np.int16)
+
+
+def where_face_is(scene: Scene, row: int, moment: float) -> NDArray[np.bool_]:
+    """Pixels that change when this one person's face turns from black to white: (H, W)."""
+    images = np.stack([BLACK] * len(scene.actors))
+    dark = film(scene, images, moment)
+    images[row] = WHITE
+    return np.abs(film(scene, images, moment) - dark).max(axis=2) > 12
+
+
+def inside(box: Box, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    return (x > box[0]) & (x < box[2]) & (y > box[1]) & (y < box[3])
+
+
+def center(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.array([axis.mean() for axis in np.nonzero(mask)[::-1]])  # x, y
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union."""
+    width = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0)
+    height = max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return width * height / (areas - width * height)
+
+
+def test_the_same_seed_gives_the_same_pixels(real_faces: Faces):
+    pictures = []
+    for seed in (3, 3, 4):
+        rng = np.random.default_rng(seed)
+        scene = draw_scene(rng, [0, 1], face_share=SHARE)
+        pictures.append(render(replace(scene, noise=5.0), real_faces.images, 0.3, rng))
+    first, again, other = pictures
+    assert first.dtype == np.uint8
+    assert first.ndim == 3
+    assert np.array_equal(first, again)
+    assert first.shape != other.shape or not np.array_equal(first, other)
+
+
+def test_a_picture_is_as_large_as_the_scene_says():
+    scene = scene_of(5, 2)
+    assert film(scene, np.stack([WHITE, BLACK]), 0.0).shape == (scene.height, scene.width, 3)
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.5, 1.0])
+def test_a_face_is_where_its_box_says(moment: float):
+    for seed in range(8):
+        scene = scene_of(seed, 1)
+        seen = where_face_is(scene, 0, moment)
+        box = inside(face_box(scene.actors[0], moment), seen.shape)
+        assert (seen & box).sum() > 0.8 * box.sum(), seed  # the box is full of face
+        assert (seen & box).sum() > 0.5 * seen.sum(), seed  # and holds most of it
+
+
+def test_everyone_has_the_face_of_their_own_number():
+    for seed in range(6):
+        scene = scene_of(seed, 3)
+        for row, actor in enumerate(scene.actors):
+            assert actor.face == row
+            seen = where_face_is(scene, row, 0.5)
+            shares = [(seen & inside(face_box(a, 0.5), seen.shape)).sum() for a in scene.actors]
+            assert np.argmax(shares) == row, seed
+            # A larger neighbour may stand a little before it.
+            assert shares[row] > 0.5 * inside(face_box(actor, 0.5), seen.shape).sum(), seed
+
+
+def test_faces_stand_upright_and_flips_flip():
+    top, left = BLACK.copy(), BLACK.copy()
+    top[:24], left[:, :24] = 255, 255
+    for seed in range(6):
+        scene = steady(scene_of(seed, 1))
+        for flip in (False, True):
+            actor = replace(scene.actors[0], tilt=0.0, drift=(0.0, 0.0, 0.0, 0.0), flip=flip)
+            scene = replace(scene, actors=(actor,))
+            upper = center(film(scene, top[None], 0.5).sum(2) > film(scene, BLACK[None], 0.5).sum(2) + 12)
+            side = center(film(scene, left[None], 0.5).sum(2) > film(scene, BLACK[None], 0.5).sum(2) + 12)
+            assert upper[1] < actor.y - 0.1 * actor.side
+            assert abs(upper[0] - actor.x) < 0.05 * actor.side
+            assert (side[0] > actor.x) == flip
+            assert abs(side[0] - actor.x) > 0.1 * actor.side
+
+
+def test_people_move_through_the_clip_and_their_boxes_with_them():
+    scene = steady(scene_of(1, 1, (0.2, 0.2)))
+    actor = replace(scene.actors[0], x=scene.width / 2, y=scene.height / 2, drift=(40.0, -20.0, 0.0, 0.0))
+    scene = replace(scene, actors=(actor,))
+    moved = center(where_face_is(scene, 0, 1.0)) - center(where_face_is(scene, 0, 0.0))
+    np.testing.assert_allclose(moved, [40, -20], atol=1)
+    boxes = np.array([face_box(actor, moment) for moment in (0.0, 1.0)])
+    np.testing.assert_allclose(boxes[1] - boxes[0], [40, -20, 40, -20])
+    growing = replace(actor, drift=(0.0, 0.0, 0.5, 0.0))
+    first, last = (face_box(growing, moment) for moment in (0.0, 1.0))
+    assert (last[2] - last[0]) / (first[2] - first[0]) == pytest.approx(1.25 / 0.75)
+
+
+def test_a_body_holds_its_face_and_reaches_the_floor():
+    for seed in range(100):
+        scene = scene_of(seed, 1 + seed % 4)
+        for actor in scene.actors:
+            face, body = face_box(actor, 0.5), body_box(actor, 0.5, scene.height)
+            assert body[0] < face[0]
+            assert body[1] < face[1]
+            assert body[2] > face[2]
+            assert body[3] == scene.height
+
+
+def test_people_stand_side_by_side_and_in_the_picture():
+    for seed in range(100):
+        scene = scene_of(seed, 4)
+        middles = [(actor.x, actor.y) for actor in scene.actors]
+        assert middles == sorted(middles)
+        assert all(0 < x < scene.width and 0 < y < scene.height for x, y in middles)
+
+
+def test_the_runtimes_detector_finds_heads_where_training_has_them(real_faces: Faces):
+    """Training never runs the detector: its boxes must be those that the runtime will give."""
+    detector = load_detector("face", threads=1)
+    overlaps = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        scene = draw_scene(rng, [10 * seed], face_share=(0.2, 0.45))
+        picture = render(scene, real_faces.images, 0.5, rng)
+        x1, y1, x2, y2 = detected_head(scene.actors[0], 0.5)
+        ours = (max(x1, 0.0), max(y1, 0.0), min(x2, scene.width), min(y2, scene.height))
+        found = detector(np.ascontiguousarray(picture[:, :, ::-1])).boxes.tolist()
+        overlaps.append(max((overlap(ours, tuple(box)) for box in found), default=0.0))
+    assert sum(value >= 0.5 for value in overlaps) >= 9, overlaps
