@@ -1,0 +1,124 @@
+"""Windows, crops and patch weights. The official crop and weights are compared in tests/train/test_golden.py."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, patch_weights, subject_window
+
+CENTER = PreprocessSpec()
+SLID = PreprocessSpec(window="subject")
+HEADS = PreprocessSpec(size=112, patch=16, short_side=128, window="subject", subject_scale=1.3)
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng([height, width]).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def weights_of_mask(box: tuple[float, ...], window, spec: PreprocessSpec) -> np.ndarray:
+    """The definition: draw the box as a mask in the window, average it over each patch."""
+    x1, y1, x2, y2 = (value * window.scale for value in box)
+    mask = np.zeros((spec.size, spec.size))
+    rows = slice(max(int(np.floor(y1 - window.top)), 0), max(int(np.ceil(y2 - window.top)), 0))
+    columns = slice(max(int(np.floor(x1 - window.left)), 0), max(int(np.ceil(x2 - window.left)), 0))
+    mask[rows, columns] = 1
+    n, p = spec.side_patches, spec.patch
+    return mask.reshape(n, p, n, p).mean((1, 3)).ravel()
+
+
+@pytest.mark.parametrize("spec", [CENTER, SLID, HEADS])
+@pytest.mark.parametrize("box", [(10, 20, 90, 110), (300.5, 40.2, 371.9, 130.7), (600, 5, 639, 60)])
+def test_weights_are_the_averaged_mask(spec: PreprocessSpec, box: tuple[float, ...]):
+    window = center_window(360, 640, spec) if spec is CENTER else subject_window(box, 360, 640, spec)
+    weights = patch_weights(box, window, spec)
+    assert weights.shape == (spec.patches,)
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights, weights_of_mask(box, window, spec), atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", [SLID, HEADS])
+def test_a_person_at_the_edge_keeps_its_weights(spec: PreprocessSpec):
+    box = (1200.0, 300.0, 1275.0, 390.0)  # at the right edge of a 16:9 frame
+    assert patch_weights(box, center_window(720, 1280, CENTER), CENTER).sum() == 0
+    window = subject_window(box, 720, 1280, spec)
+    x1, y1, x2, y2 = window.source
+    assert x1 <= box[0]
+    assert y1 <= box[1]
+    assert x2 >= box[2]
+    assert y2 >= box[3]
+    covered = patch_weights(box, window, spec).sum() * spec.patch**2
+    expected = 75 * 90 * window.scale**2
+    assert covered == pytest.approx(expected, rel=0.08)  # whole pixels: at most one more on each side
+
+
+@pytest.mark.parametrize(
+    "box", [(-50, -50, 30, 30), (620, 340, 700, 420), (0, 0, 640, 360), (300, 0, 310, 360)]
+)
+@pytest.mark.parametrize("spec", [SLID, HEADS])
+def test_a_subject_window_is_a_square_inside_the_frame(box: tuple[int, ...], spec: PreprocessSpec):
+    x1, y1, x2, y2 = subject_window(box, 360, 640, spec).source
+    assert x2 - x1 == y2 - y1
+    assert x1 >= 0
+    assert y1 >= 0
+    assert x2 <= 640
+    assert y2 <= 360
+
+
+def test_a_head_fills_the_window_as_the_spec_says():
+    side = 100.0
+    x1, _, x2, _ = subject_window((400, 300, 400 + side, 300 + side), 1080, 1920, HEADS).source
+    assert x2 - x1 == pytest.approx(1.3 * side, abs=1)
+
+
+def test_the_window_of_a_body_is_aimed_at_its_head():
+    x1, y1, x2, y2 = subject_window((500, 200, 700, 900), 1080, 1920, HEADS).source
+    assert x2 - x1 == pytest.approx(1.3 * 0.55 * 200, abs=1)
+    assert (x1 + x2) / 2 == pytest.approx(600, abs=1)
+    assert 150 < y1 < 200 < y2 < 400
+
+
+@pytest.mark.parametrize("size", [(480, 640), (720, 1280), (1080, 1920), (640, 480)])
+def test_a_center_crop_equals_resizing_then_cropping(size: tuple[int, int]):
+    image = picture(*size)
+    height, width = size
+    window = center_window(height, width, CENTER)
+    short = 256 / min(size)
+    resized = Image.fromarray(image).resize(
+        (int(width * short), int(height * short)), Image.Resampling.BICUBIC
+    )
+    left, top = round((resized.width - 224) / 2), round((resized.height - 224) / 2)
+    expected = np.asarray(resized.crop((left, top, left + 224, top + 224)), int)
+    # Noise is the hardest picture there is; photographs stay within one grey level.
+    assert np.abs(crop(image, window, CENTER).astype(int) - expected).mean() < 0.2
+
+
+def test_a_crop_does_not_depend_on_what_is_outside_the_window():
+    """Only the window's surroundings are given to Pillow; the result is that of the whole frame."""
+    image = picture(720, 1280)
+    window = subject_window((600, 300, 700, 420), 720, 1280, HEADS)
+    whole = Image.fromarray(image).resize((112, 112), Image.Resampling.BICUBIC, box=window.source)
+    np.testing.assert_array_equal(crop(image, window, HEADS), np.asarray(whole))
+
+
+def test_the_crop_is_where_the_weights_say():
+    """A white box on black: the mean brightness of each patch is its weight."""
+    box = (500, 250, 604, 354)
+    image = np.zeros((720, 1280, 3), np.uint8)
+    image[250:354, 500:604] = 255
+    window = subject_window(box, 720, 1280, HEADS)
+    n, p = HEADS.side_patches, HEADS.patch
+    bright = crop(image, window, HEADS)[..., 0].reshape(n, p, n, p).mean((1, 3)).ravel() / 255
+    np.testing.assert_allclose(bright, patch_weights(box, window, HEADS), atol=0.06)
+
+
+@pytest.mark.parametrize("image", [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 3), np.float32)])
+def test_a_wrong_picture_is_refused(image: np.ndarray):
+    with pytest.raises(EmotionError, match="expected \\(height, width, 3\\) uint8 RGB"):
+        crop(image, center_window(10, 10, CENTER), CENTER)
+
+
+@pytest.mark.parametrize("change", [{"size": 100}, {"size": 0}, {"short_side": 200}, {"subject_scale": 0.5}])
+def test_a_spec_that_cannot_be_is_refused(change: dict[str, float]):
+    with pytest.raises(EmotionError, match="preprocess spec"):
+        PreprocessSpec(**change)

@@ -1,0 +1,45 @@
+import numpy as np
+
+from emotion_runtime.preprocess import PreprocessSpec, center_window, patch_weights, subject_window
+from emotion_runtime.subject import plan
+
+HEADS = PreprocessSpec(size=112, patch=16, short_side=128, window="subject", subject_scale=1.3)
+WIDE = PreprocessSpec(window="subject")
+
+LEFT, RIGHT = (100.0, 100.0, 160.0, 170.0), (900.0, 120.0, 960.0, 190.0)
+
+
+def test_people_far_apart_have_windows_of_their_own():
+    subjects = plan([LEFT, RIGHT], 720, 1280, HEADS)
+    assert subjects.frame_index.tolist() == [0, 1]
+    for box, window, weights in zip([LEFT, RIGHT], subjects.windows, subjects.patch_weights, strict=True):
+        assert window == subject_window(box, 720, 1280, HEADS)
+        np.testing.assert_array_equal(weights, patch_weights(box, window, HEADS))
+
+
+def test_people_who_fit_share_a_window_and_keep_their_own_weights():
+    near = (LEFT[0] + 120, LEFT[1], LEFT[2] + 120, LEFT[3])
+    subjects = plan([LEFT, near], 720, 1280, WIDE)
+    assert subjects.frame_index.tolist() == [0, 0]
+    assert len(subjects.windows) == 1
+    assert not np.array_equal(*subjects.patch_weights)
+    assert (subjects.patch_weights.sum(axis=1) > 0).all()
+
+
+def test_a_window_is_not_shared_by_heads_of_other_sizes():
+    small = (120.0, 110.0, 140.0, 135.0)  # inside the window of the large head, but it would be a few pixels
+    assert plan([LEFT, small], 720, 1280, HEADS).frame_index.tolist() == [0, 1]
+
+
+def test_center_windows_are_one_for_all():
+    spec = PreprocessSpec()
+    subjects = plan([LEFT, RIGHT], 720, 1280, spec)
+    assert subjects.windows == [center_window(720, 1280, spec)]
+    assert subjects.frame_index.tolist() == [0, 0]
+
+
+def test_no_one():
+    subjects = plan([], 720, 1280, HEADS)
+    assert subjects.windows == []
+    assert subjects.frame_index.shape == (0,)
+    assert subjects.patch_weights.shape == (0, 49)
