@@ -180,7 +180,8 @@ def test_a_signal_ends_the_run_with_everything_flushed(
     assert process.returncode == 0, stderr
     assert "Traceback" not in stderr
     lines = events(jsonl)  # every line parses
-    assert 5 <= len(lines) < 600
+    assert len(lines) >= 5
+    assert lines[-1]["frame"] < 599  # it did not simply play to the end, a minute later
     with av.open(str(record)) as container:  # an MP4 without its index would not open
         assert sum(1 for _ in container.decode(video=0)) >= len(lines)
 
