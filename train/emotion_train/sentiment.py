@@ -69,7 +69,7 @@ class TransformersSentiment:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(name_or_path)
             self._model = AutoModelForSequenceClassification.from_pretrained(name_or_path).eval()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a folder without a model is a ValueError
             raise EmotionError(
                 f"sentiment model {name_or_path!r} cannot be loaded: give a folder saved by save_pretrained, "
                 'a hub name with the network up, or sentiment = "linear"'

@@ -1,0 +1,62 @@
+import math
+
+import pytest
+import torch
+from small_model import SMALL
+from torch import nn
+
+from emotion_train.model import EmotionCLIP
+from emotion_train.schedule import parameter_groups, warmup_cosine
+
+
+def test_warm_up_is_a_straight_line_to_one():
+    assert [warmup_cosine(step, steps=100, warmup=4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert warmup_cosine(0, steps=10, warmup=0) == 1.0
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_the_rate_falls_as_a_cosine_to_the_floor(floor: float):
+    for step in range(20, 121):
+        angle = math.pi * (step - 20) / 100
+        expected = floor + (1 - floor) * (1 + math.cos(angle)) / 2
+        assert warmup_cosine(step, steps=120, warmup=20, floor=floor) == pytest.approx(expected)
+    assert warmup_cosine(500, steps=120, warmup=20, floor=floor) == pytest.approx(floor)
+
+
+def test_a_run_of_warm_up_only():
+    assert warmup_cosine(4, steps=5, warmup=5) == 1.0
+
+
+def test_decay_is_for_matrices_and_the_stem_is_slow():
+    model = nn.ModuleDict({"stem": nn.Conv2d(3, 4, 3), "norm": nn.LayerNorm(4), "out": nn.Linear(4, 2)})
+    groups = parameter_groups(model.named_parameters(), lr=0.01, weight_decay=0.2, slow="stem", factor=0.3)
+    found = {id(p): (g["weight_decay"], g["lr"], g["peak_lr"]) for g in groups for p in g["params"]}
+    assert {name: found[id(p)] for name, p in model.named_parameters()} == {
+        "stem.weight": (0.2, 0.003, 0.003),
+        "stem.bias": (0.0, 0.003, 0.003),
+        "norm.weight": (0.0, 0.01, 0.01),
+        "norm.bias": (0.0, 0.01, 0.01),
+        "out.weight": (0.2, 0.01, 0.01),
+        "out.bias": (0.0, 0.01, 0.01),
+    }
+
+
+def test_every_learning_parameter_is_in_one_group():
+    model = EmotionCLIP(SMALL)
+    frozen = {"backbone.token_embedding.weight", "backbone.text_projection"}
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    groups = parameter_groups(model.named_parameters(), lr=1.0, weight_decay=0.1)
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    expected = {id(p) for name, p in model.named_parameters() if name not in frozen}
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == expected
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    assert id(model.logit_scale) not in decayed
+    assert {id(p) for p in model.parameters() if p.ndim >= 2 and p.requires_grad} == decayed
+
+
+def test_without_a_slow_name_all_learn_at_the_same_rate():
+    groups = parameter_groups(nn.Linear(2, 2).named_parameters(), lr=0.5, weight_decay=0.1)
+    assert {group["lr"] for group in groups} == {0.5}
+    torch.optim.AdamW(groups)

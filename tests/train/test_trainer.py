@@ -1,0 +1,191 @@
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.plots import plot_losses
+from emotion_train.trainer import Progress, Runner, Stage, cut_log
+
+
+class Numbers(Dataset[Tensor]):
+    """Item i: four numbers drawn from the seed i."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.randn(4, 3, generator=torch.Generator().manual_seed(index))
+
+
+def stage_of(steps: int, *, scale: Callable[[int], float] = lambda _: 1.0, dropout: float = 0.0) -> Stage:
+    """A linear layer on its way to zero output; `scale` of the step number multiplies the loss."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 2), nn.Dropout(dropout))
+    calls = iter(range(10**6))
+
+    def loss(batch: Tensor) -> tuple[Tensor, dict[str, float]]:
+        value = module(batch).square().mean() * scale(next(calls))
+        return value, {"first": float(batch[0, 0])}
+
+    optimizer = torch.optim.SGD([{"params": list(module.parameters()), "lr": 0.1, "peak_lr": 0.1}])
+    return Stage("toy", steps, Numbers(), loss, len, optimizer, (module,), warmup=2)
+
+
+def runner_in(folder: Path, **changes: Any) -> Runner:
+    settings = {
+        "seed": 0,
+        "bf16": False,
+        "device": torch.device("cpu"),
+        "workers": 0,
+        "save": lambda: None,
+        "save_every": 1e9,
+        "log": folder / "log.jsonl",
+    }
+    return Runner(**settings | changes)
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_every_step_takes_its_own_batch_at_its_own_rate(tmp_path: Path):
+    stage = stage_of(12)
+    stage.modules[0].eval()
+    runner_in(tmp_path).run(stage, Progress("toy"))
+    log = entries(tmp_path)
+    assert [(entry["stage"], entry["step"]) for entry in log] == [("toy", step) for step in range(12)]
+    assert [entry["first"] for entry in log] == [float(Numbers()[step][0, 0]) for step in range(12)]
+    factors = [0.5, 1.0] + [(1 + math.cos(math.pi * step / 10)) / 2 for step in range(10)]
+    assert [entry["lr"] for entry in log] == pytest.approx([0.1 * factor for factor in factors])
+    assert stage.modules[0].training
+    assert log[-1]["loss"] < 0.5 * log[0]["loss"]
+    assert all(entry["rows_per_s"] > 0 for entry in log)
+
+
+@pytest.mark.parametrize("stop", [1, 4, 6])
+def test_a_stopped_stage_goes_on_as_if_it_had_not_been(stop: int, tmp_path: Path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    runner_in(whole).run(stage_of(6, dropout=0.5), Progress("toy"))
+    stage, progress = stage_of(6, dropout=0.5), Progress("toy", budget=stop)
+    runner_in(parts).run(stage, progress)
+    assert progress.step == stop
+    assert progress.spent()
+    torch.manual_seed(99)  # another process
+    runner_in(parts).run(stage, Progress("toy", step=stop))
+    assert [entry["loss"] for entry in entries(parts)] == [entry["loss"] for entry in entries(whole)]
+    assert [entry["step"] for entry in entries(parts)] == list(range(6))
+
+
+def test_it_saves_at_the_end_and_when_time_is_up(tmp_path: Path):
+    saved: list[int] = []
+    progress = Progress("toy")
+    runner_in(tmp_path, save=lambda: saved.append(progress.step), save_every=0.0).run(stage_of(3), progress)
+    assert saved == [1, 2, 3, 3]
+    saved.clear()
+    progress.step = 0
+    runner_in(tmp_path, save=lambda: saved.append(progress.step)).run(stage_of(3), progress)
+    assert saved == [3]
+
+
+def test_the_log_is_on_disk_before_a_checkpoint_that_counts_on_it(tmp_path: Path):
+    lines: list[int] = []
+    runner_in(tmp_path, save=lambda: lines.append(len(entries(tmp_path))), save_every=0.0).run(
+        stage_of(3), Progress("toy")
+    )
+    assert lines == [1, 2, 3, 3]
+
+
+def test_gradients_are_clipped(tmp_path: Path):
+    stage = stage_of(1, scale=lambda _: 1e6)
+    before = [parameter.detach().clone() for parameter in stage.modules[0].parameters()]
+    runner_in(tmp_path).run(stage, Progress("toy"))
+    after = list(stage.modules[0].parameters())
+    moved = torch.cat([(a - b).flatten() for a, b in zip(after, before, strict=True)]).norm()
+    assert entries(tmp_path)[0]["grad_norm"] > 1e3
+    assert moved.item() == pytest.approx(entries(tmp_path)[0]["lr"] * stage.clip_norm, rel=1e-3)
+
+
+def test_bf16_is_of_products_only(tmp_path: Path):
+    seen: list[torch.dtype] = []
+    stage = stage_of(1)
+    handle = stage.modules[0].register_forward_hook(lambda _m, _i, output: seen.append(output.dtype))
+    runner_in(tmp_path, bf16=True).run(stage, Progress("toy"))
+    handle.remove()
+    assert seen == [torch.bfloat16]
+    assert {parameter.dtype for parameter in stage.modules[0].parameters()} == {torch.float32}
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path):
+    saved: list[bool] = []
+    stage = stage_of(5, scale=lambda call: math.nan if call == 2 else 1.0)
+    with pytest.raises(EmotionError, match="toy: the loss is nan at step 2; lower lr"):
+        runner_in(tmp_path, save=lambda: saved.append(True)).run(stage, Progress("toy"))
+    assert saved == []  # the last good checkpoint stays
+    assert all(torch.isfinite(parameter).all() for parameter in stage.modules[0].parameters())
+
+
+# --- the log of a resumed run
+
+
+def write_log(path: Path, steps: list[tuple[str, int]], torn: str = "") -> None:
+    path.write_text("".join(json.dumps({"stage": s, "step": n, "loss": 1.0}) + "\n" for s, n in steps) + torn)
+
+
+def steps_in(path: Path) -> list[tuple[str, int]]:
+    return [(entry["stage"], entry["step"]) for entry in map(json.loads, path.read_text().splitlines())]
+
+
+@pytest.mark.parametrize("torn", ["", '{"stage": "scenes", "st'])
+def test_steps_after_the_checkpoint_leave_the_log(torn: str, tmp_path: Path):
+    log = tmp_path / "log.jsonl"
+    done = [("text", 0), ("text", 1), ("stem", 0), ("stem", 1), ("scenes", 0)]
+    for stage, step, kept in (("scenes", 0, 4), ("stem", 1, 3), ("text", 0, 0), ("scenes", 5, 5)):
+        write_log(log, done, torn)
+        cut_log(log, stage, step, ("text", "stem", "scenes"))
+        assert steps_in(log) == done[:kept]
+    write_log(log, done)
+    cut_log(log, "scenes", 0, ("scenes",))  # the warm-ups were taken out of the config
+    assert steps_in(log) == done[:4]
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_a_run_without_a_log_can_resume(tmp_path: Path):
+    cut_log(tmp_path / "log.jsonl", "text", 3, ("text",))
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+# --- its picture
+
+
+def test_one_panel_a_stage(tmp_path: Path):
+    sizes = {}
+    for count in (1, 3):
+        write_log(tmp_path / "log.jsonl", [(f"stage{s}", n) for s in range(count) for n in range(50)])
+        plot_losses(tmp_path / "log.jsonl", tmp_path / "loss.png")
+        with Image.open(tmp_path / "loss.png") as picture:
+            assert picture.format == "PNG"
+            sizes[count] = picture.size
+    assert sizes[3][0] == pytest.approx(3 * sizes[1][0], abs=3)
+    assert sizes[3][1] == sizes[1][1]
+
+
+def test_no_steps_no_picture(tmp_path: Path):
+    (tmp_path / "log.jsonl").touch()
+    plot_losses(tmp_path / "log.jsonl", tmp_path / "loss.png")
+    assert not (tmp_path / "loss.png").exists()
+
+
+def test_a_stage_of_no_steps_left_only_saves(tmp_path: Path):
+    saved: list[bool] = []
+    stage = replace(stage_of(3), steps=2)
+    runner_in(tmp_path, save=lambda: saved.append(True)).run(stage, Progress("toy", step=2))
+    assert saved == [True]
+    assert entries(tmp_path) == []
