@@ -1,11 +1,18 @@
-"""Windows, crops and patch weights. The official crop and weights are compared in tests/train/test_golden.py."""
+"""Windows, crops and patch weights; tests/train/test_golden.py holds them against the official ones."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, patch_weights, subject_window
+from emotion_runtime.preprocess import (
+    PreprocessSpec,
+    Window,
+    center_window,
+    crop,
+    patch_weights,
+    subject_window,
+)
 
 CENTER = PreprocessSpec()
 SLID = PreprocessSpec(window="subject")
@@ -16,7 +23,7 @@ def picture(height: int, width: int) -> np.ndarray:
     return np.random.default_rng([height, width]).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def weights_of_mask(box: tuple[float, ...], window, spec: PreprocessSpec) -> np.ndarray:
+def weights_of_mask(box: tuple[float, ...], window: Window, spec: PreprocessSpec) -> np.ndarray:
     """The definition: draw the box as a mask in the window, average it over each patch."""
     x1, y1, x2, y2 = (value * window.scale for value in box)
     mask = np.zeros((spec.size, spec.size))
@@ -48,8 +55,8 @@ def test_a_person_at_the_edge_keeps_its_weights(spec: PreprocessSpec):
     assert x2 >= box[2]
     assert y2 >= box[3]
     covered = patch_weights(box, window, spec).sum() * spec.patch**2
-    expected = 75 * 90 * window.scale**2
-    assert covered == pytest.approx(expected, rel=0.08)  # whole pixels: at most one more on each side
+    width, height = 75 * window.scale, 90 * window.scale
+    assert width * height <= covered <= (width + 2) * (height + 2)  # widened to whole pixels
 
 
 @pytest.mark.parametrize(
