@@ -62,7 +62,9 @@ class LinearHead:
 def save_head(folder: Path, name: str, head: LinearHead) -> None:
     """Write NAME.safetensors and NAME.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({"weight": head.weight, "bias": head.bias}, folder / f"{name}.safetensors")
+    # safetensors writes memory as it lies, and scikit-learn's coefficients lie column by column.
+    tensors = {"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)}
+    save_file(tensors, folder / f"{name}.safetensors")
     (folder / f"{name}.json").write_bytes(
         msgspec.json.format(msgspec.json.encode(head.card), indent=2) + b"\n"
     )

@@ -1,0 +1,110 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from small_model import SMALL
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.data.labels import EKMAN
+from emotion_train.heads import (
+    EKMAN_PHRASES,
+    TEMPLATES,
+    HeadCard,
+    LinearHead,
+    load_head,
+    save_head,
+    zero_shot_weight,
+)
+from emotion_train.model import EmotionCLIP
+from emotion_train.tokenizer import tokenize
+
+WEIGHT = np.arange(12, dtype=np.float32).reshape(3, 4)
+BIAS = np.array([0.5, -1.0, 2.0], np.float32)
+CARD = HeadCard("probe", ["a", "b", "c"], "softmax", 1.7, {"accuracy": 0.5}, "ab" * 32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A saved head named probe."""
+    save_head(tmp_path / "heads", "probe", LinearHead(WEIGHT, BIAS, CARD))
+    return tmp_path / "heads"
+
+
+def test_a_head_survives_the_disk(folder: Path):
+    head = load_head(folder, "probe")
+    np.testing.assert_array_equal(head.weight, WEIGHT)
+    np.testing.assert_array_equal(head.bias, BIAS)
+    assert head.weight.dtype == head.bias.dtype == np.float32
+    assert head.card == CARD
+
+
+def test_a_head_of_any_memory_layout_survives(tmp_path: Path):
+    save_head(tmp_path, "zero_shot", LinearHead(np.asfortranarray(WEIGHT), BIAS, CARD))
+    np.testing.assert_array_equal(load_head(tmp_path, "zero_shot").weight, WEIGHT)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"weight": WEIGHT[:2], "bias": BIAS},
+        {"weight": WEIGHT, "bias": BIAS[:2]},
+        {"weight": WEIGHT[:2], "bias": BIAS[:2]},
+        {"weight": WEIGHT[:, 0], "bias": BIAS},
+        {"weight": np.array(1, np.float32), "bias": BIAS},
+        {"weight": WEIGHT.astype(np.float64), "bias": BIAS},
+        {"weight": WEIGHT},
+        {"weight": WEIGHT, "bias": BIAS, "extra": BIAS},
+    ],
+)
+def test_numbers_that_do_not_fit_the_labels_are_refused(
+    tensors: dict[str, NDArray[np.generic]], folder: Path
+):
+    save_file(tensors, folder / "probe.safetensors")
+    with pytest.raises(EmotionError, match=r"expected weight \(3, D\) and bias \(3,\) of float32"):
+        load_head(folder, "probe")
+
+
+def test_broken_files_are_named(folder: Path):
+    (folder / "probe.safetensors").write_bytes(b"torn")
+    with pytest.raises(EmotionError, match=r"probe\.safetensors is no safetensors file"):
+        load_head(folder, "probe")
+    card = msgspec.json.decode((folder / "probe.json").read_bytes())
+    (folder / "probe.json").write_bytes(msgspec.json.encode(card | {"colour": "red"}))
+    with pytest.raises(EmotionError, match=r"probe\.json: .*colour"):
+        load_head(folder, "probe")
+    with pytest.raises(
+        EmotionError, match=r"no head 'other' in .*expected other\.safetensors and other\.json"
+    ):
+        load_head(folder, "other")
+
+
+def test_the_zero_shot_bank_is_a_mean_of_prompts():
+    torch.manual_seed(0)
+    model = EmotionCLIP(replace(SMALL, text_vocab=49408)).eval()
+    phrases = {"joy": ("joy", "so happy"), "fear": ("scared",)}
+    weight = zero_shot_weight(model, phrases)
+    assert weight.shape == (2, SMALL.embed_dim)
+    assert weight.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(weight, axis=1), 1, atol=1e-6)
+    for row, variants in zip(weight, phrases.values(), strict=True):
+        total = np.zeros(SMALL.embed_dim)
+        for phrase in variants:
+            for template in TEMPLATES:
+                with torch.no_grad():
+                    feature = (
+                        model.encode_text(tokenize([template.replace("{}", phrase)]))[0].double().numpy()
+                    )
+                total += feature / math.sqrt((feature**2).sum())
+        np.testing.assert_allclose(row, total / math.sqrt((total**2).sum()), atol=1e-5)
+    assert row @ weight[0] < 0.999  # the classes differ
+
+
+def test_every_class_has_phrases_in_the_heads_order():
+    assert tuple(EKMAN_PHRASES) == EKMAN
+    assert all(EKMAN_PHRASES.values())
