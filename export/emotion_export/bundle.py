@@ -142,7 +142,7 @@ def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dic
     """Write the heads into `folder`: the zero-shot bank of the text tower, and the probe where there is one.
 
     Raises:
-        EmotionError: the probe is missing, or was fitted on another checkpoint's features.
+        EmotionError: the probe is missing or was fitted on another checkpoint, or a head is broken.
 
     """
     heads = {}
@@ -172,6 +172,11 @@ def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dic
 
 
 def _write_head(folder: Path, name: str, head: LinearHead) -> Head:
+    if not (np.isfinite(head.weight).all() and np.isfinite(head.bias).all()):
+        raise EmotionError(
+            f"head {name} holds values that are no finite numbers, expected none: training broke before this "
+            "checkpoint was written, use an earlier one"
+        )
     path = folder / f"{name}.safetensors"
     path.write_bytes(save({"weight": head.weight, "bias": head.bias}))
     card = head.card
@@ -190,8 +195,8 @@ def _check_destination(out: Path) -> None:
     ]
     if foreign or (names and MANIFEST not in names):
         raise EmotionError(
-            f"--out {out} holds no bundle's files ({', '.join((foreign or names)[:5])}) and would be "
-            "lost: choose a new or an empty folder"
+            f"--out {out} holds files that are no bundle's ({', '.join((foreign or names)[:5])}), which "
+            "would be lost: choose a new or an empty folder"
         )
 
 

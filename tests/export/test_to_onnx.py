@@ -299,6 +299,18 @@ def test_bad_checkpoints_are_refused(tmp_path: Path, to_onnx: Main, capsys: pyte
     assert [file.name for file in tmp_path.iterdir()] == ["file.pt"]
 
 
+def test_a_broken_text_tower_is_refused(
+    nano: Exported, tmp_path: Path, to_onnx: Main, capsys: pytest.CaptureFixture[str]
+):
+    """No graph shows it: the text tower is in the zero-shot head only."""
+    weights = {name: tensor.clone() for name, tensor in nano.model.state_dict().items()}
+    weights["backbone.text_projection"][0, 0] = float("nan")
+    save_checkpoint(tmp_path / "c.pt", config=nano.model.config, state={"model": weights})
+    line = refusal(to_onnx, capsys, "--checkpoint", tmp_path / "c.pt", "--out", tmp_path / "out")
+    assert "head zero_shot holds values that are no finite numbers" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
+
+
 def test_a_checkpoint_that_changes_while_it_is_read_is_refused(
     nano: Exported,
     tmp_path: Path,
