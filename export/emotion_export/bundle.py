@@ -178,7 +178,8 @@ def _write_head(folder: Path, name: str, head: LinearHead) -> Head:
             "checkpoint was written, use an earlier one"
         )
     path = folder / f"{name}.safetensors"
-    path.write_bytes(save({"weight": head.weight, "bias": head.bias}))
+    # safetensors takes an array's memory as it lies, whatever its strides.
+    path.write_bytes(save({"weight": np.ascontiguousarray(head.weight), "bias": head.bias}))
     card = head.card
     return Head(
         card.kind, path.name, sha256_of(path), card.labels, card.activation, card.temperature, card.metrics
