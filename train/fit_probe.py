@@ -72,6 +72,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def fit(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Fit, measure, write; returns the report."""
+    for name in ("frames", "train_faces", "test_faces"):
+        if (number := getattr(args, name)) is not None and number < 1:
+            raise EmotionError(f"--{name.replace('_', '-')} {number}: expected 1 or more")
     model = model_from_checkpoint(args.checkpoint)
     spec = model.config.preprocess
     archive = args.data / "data" / "fer2013.npz"

@@ -56,6 +56,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def pretrain(args: argparse.Namespace) -> None:
     """All stages of a run, from its beginning or its checkpoint."""
+    if args.max_steps is not None and args.max_steps < 0:
+        raise EmotionError(f"--max-steps {args.max_steps}: expected 0 or more")
     config = load_config(args.config)
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -2,18 +2,42 @@
 
 import importlib.util
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from small_model import SMALL
 
 from emotion_train.data.faces import Faces, load_faces
 
 ROOT = Path(__file__).resolve().parents[2]
 FACES_OF_A_CLASS = {"train": 24, "val": 6, "test": 6}
-SENTENCES_OF_A_CLASS = 250
+SENTENCES_OF_A_CLASS = 120
+
+TINY_CONFIG = """
+preset = "tiny"
+seed = 3
+workers = 0
+save_every = 600
+
+[text_warmup]
+steps = 4
+batch = 8
+
+[stem_warmup]
+steps = 4
+batch = 8
+size = 32
+
+[scenes]
+steps = 4
+scenes_per_batch = 3
+distinct_frames = [1, 2]
+sentence_confidence = 0.2
+"""
 
 
 def script(name: str) -> ModuleType:
@@ -64,6 +88,32 @@ def small_data(archive: Path, sentence_folder: Path, tmp_path_factory: pytest.Te
             )
     np.savez(root / "data" / "fer2013.npz", **parts)
     return root
+
+
+@pytest.fixture(scope="session")
+def pretrain() -> ModuleType:
+    """The script, with presets small enough for a test."""
+    module = script("pretrain")
+    tiny = replace(SMALL, stem="conv", subject="shared", subject_bias=True, text_vocab=49408)
+    module.PRESETS = {"tiny": tiny, "other": replace(tiny, subject_bias=False, vision_layers=2)}
+    return module
+
+
+@pytest.fixture(scope="session")
+def fit_probe() -> ModuleType:
+    """The script."""
+    return script("fit_probe")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(pretrain: ModuleType, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of every stage that nothing stopped, with its config beside it."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    config = folder.with_name("tiny.toml")
+    config.write_text(TINY_CONFIG)
+    argv = ["--config", str(config), "--data", str(small_data), "--out", str(folder)]
+    assert pretrain.main(argv) == 0
+    return folder
 
 
 def _first_of_each_class(

@@ -1,0 +1,138 @@
+import hashlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score
+
+from emotion_train.checkpoint import model_from_checkpoint
+from emotion_train.data.faces import load_faces
+from emotion_train.data.labels import EKMAN
+from emotion_train.data.scene_sets import person_clips
+from emotion_train.heads import LinearHead, load_head
+
+SEED = 5
+
+
+def arguments(run: Path, data: Path, out: Path) -> list[str]:
+    argv = ["--dataset", "scenes", "--data", str(data), "--checkpoint", str(run / "checkpoint.pt")]
+    return [*argv, "--out", str(out), "--frames", "2", "--seed", str(SEED)]
+
+
+@pytest.fixture(scope="module")
+def fitted(
+    fit_probe: ModuleType, tiny_run: Path, small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder that fit_probe wrote."""
+    out = tmp_path_factory.mktemp("probe") / "scenes"
+    assert fit_probe.main(arguments(tiny_run, small_data, out)) == 0
+    return out
+
+
+def answers(run: Path, data: Path, head: LinearHead) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Predictions and labels of the one-person test scenes, clip by clip through `encode_video`."""
+    model = model_from_checkpoint(run / "checkpoint.pt")
+    spec = model.config.preprocess
+    faces = load_faces(data / "data" / "fer2013.npz", "test")
+    faces = faces.take(np.random.default_rng(SEED).permutation(len(faces.labels)))
+    predicted, labels = [], []
+    for clip in person_clips(faces, spec, (1,), frames=2, seed=SEED + 2):
+        pixels = (clip.images / 255 - np.array(spec.mean)) / np.array(spec.std)
+        frames = torch.from_numpy(pixels.transpose(0, 3, 1, 2)).float().repeat_interleave(4, dim=0)
+        weights = torch.from_numpy(clip.patch_weights).repeat_interleave(4, dim=0)
+        with torch.no_grad():
+            video = model.encode_video(frames[None], weights[None])[0].numpy()
+        predicted.append(int((head.weight @ (video / np.linalg.norm(video)) + head.bias).argmax()))
+        labels.append(clip.label)
+    return np.array(predicted), np.array(labels)
+
+
+def test_the_probe_on_disk_is_the_one_that_was_measured(fitted: Path, tiny_run: Path, small_data: Path):
+    head = load_head(fitted, "probe")
+    report: dict[str, Any] = json.loads((fitted / "report.json").read_text())
+    predicted, labels = answers(tiny_run, small_data, head)
+    assert len(labels) == 42
+    # One clip may stand so near a border that batching turns it.
+    assert report["one_person"]["accuracy"] == pytest.approx((predicted == labels).mean(), abs=1.01 / 42)
+    assert report["one_person"]["balanced_accuracy"] == pytest.approx(
+        balanced_accuracy_score(labels, predicted), abs=1.01 / 42
+    )
+    assert len(set(predicted.tolist())) > 1  # else any weights would agree
+
+
+def test_the_card_says_what_the_head_is(fitted: Path, tiny_run: Path):
+    card = load_head(fitted, "probe").card
+    report = json.loads((fitted / "report.json").read_text())
+    assert card.kind == "probe"
+    assert tuple(card.labels) == EKMAN
+    assert card.activation == "softmax"
+    assert card.temperature > 0
+    assert card.checkpoint_sha256 == hashlib.sha256((tiny_run / "checkpoint.pt").read_bytes()).hexdigest()
+    for name, value in card.metrics.items():
+        sets = [key for key in report if name.startswith(f"{key}_")]
+        assert len(sets) == 1
+        assert value == report[sets[0]][name.removeprefix(f"{sets[0]}_")]
+    assert {
+        "one_person_accuracy",
+        "two_or_three_accuracy",
+        "pairs_same_window_changed",
+    } <= card.metrics.keys()
+
+
+def test_the_report_counts_pairs(fitted: Path):
+    report = json.loads((fitted / "report.json").read_text())
+    for name in ("pairs_same_window", "pairs_own_window"):
+        assert 0 < report[name]["pairs"] <= 21
+        assert all(0 <= report[name][figure] <= 1 for figure in ("changed", "own", "other", "both_right"))
+    assert report["pairs_same_window"]["pairs"] == report["pairs_own_window"]["pairs"]
+
+
+def test_the_regularisation_of_best_validation_accuracy_wins(fit_probe: ModuleType):
+    rng = np.random.default_rng(0)
+
+    def features(noise: float, count: int) -> Any:
+        labels = np.arange(count) % 7
+        rows = np.eye(7, dtype=np.float32)[labels] + noise * rng.standard_normal((count, 7), np.float32)
+        return fit_probe.FeatureSet(rows / np.linalg.norm(rows, axis=1, keepdims=True), labels)
+
+    sets = fit_probe.Sets(features(0.8, 70), features(0.8, 700), features(0.8, 7), features(0.8, 7))
+    weight, bias, temperature = fit_probe.tune(sets, 0)
+    chosen = ((sets.val.features @ weight.T + bias).argmax(1) == sets.val.labels).mean()
+    for c in fit_probe.C_GRID:
+        other, offset = fit_probe.fit_logistic(sets.train, c=c, seed=0)
+        assert ((sets.val.features @ other.T + offset).argmax(1) == sets.val.labels).mean() <= chosen
+    assert temperature == fit_probe.fit_temperature(sets.val.features @ weight.T + bias, sets.val.labels)
+
+
+@pytest.fixture
+def usual(tiny_run: Path, small_data: Path, tmp_path: Path) -> list[str]:
+    return arguments(tiny_run, small_data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--checkpoint", "nowhere.pt"], "checkpoint nowhere.pt: no such file"),
+        (["--data", "nowhere"], "no FER2013 archive at nowhere"),
+        (["--train-faces", "2"], "to fit the probe on: take more training faces"),
+        (["--frames", "0"], "--frames 0: expected 1 or more"),
+    ],
+)
+def test_mistakes_end_with_status_2(
+    options: list[str],
+    message: str,
+    usual: list[str],
+    fit_probe: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    assert fit_probe.main([*usual, "--test-faces", "7", *options]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fit_probe")]
+    assert len(error) == 1
+    assert message in error[0]
+    assert not list(tmp_path.iterdir())
