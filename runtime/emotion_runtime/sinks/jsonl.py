@@ -10,7 +10,8 @@ import msgspec
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import EmotionEvent, Frame, Person
 
-_PIXELS, _SCORES, _SECONDS, _MILLISECONDS = 2, 6, 6, 3  # decimals kept: more would be noise
+# Decimals kept: more would be noise; probabilities have enough for their sum to be 1 to the seventh.
+_PIXELS, _SCORES, _SECONDS, _MILLISECONDS = 2, 8, 6, 3
 
 
 class JsonlSink:

@@ -50,3 +50,5 @@ class ConvStem(nn.Sequential):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        # Several times as fast on a CPU, and on a GPU the layout that tensor cores want.
+        self.to(memory_format=torch.channels_last)
