@@ -1,12 +1,15 @@
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from emotion_runtime.preprocess import PreprocessSpec
+from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subject_window
 from emotion_train.data import scene_sets
 from emotion_train.data.faces import Faces
 from emotion_train.data.scene_sets import Clip, pair_clips, person_clips
+from emotion_train.data.scenes import Actor, Box, Scene, draw_scene, render
 
 SPEC = PreprocessSpec(size=64, patch=16, window="subject", short_side=72, subject_scale=1.5)
 
@@ -17,25 +20,28 @@ def faces(real_faces: Faces) -> Faces:
 
 
 @pytest.fixture
-def scenes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The face numbers of every scene drawn."""
-    drawn: list[list[int]] = []
-    draw = scene_sets.draw_scene
+def scenes(monkeypatch: pytest.MonkeyPatch) -> list[Scene]:
+    """Every scene drawn."""
+    drawn: list[Scene] = []
 
-    def record(rng: np.random.Generator, numbers: list[int], *, face_share: tuple[float, float]) -> object:
-        drawn.append(numbers)
-        return draw(rng, numbers, face_share=face_share)
+    def record(rng: np.random.Generator, numbers: list[int], *, face_share: tuple[float, float]) -> Scene:
+        drawn.append(draw_scene(rng, numbers, face_share=face_share))
+        return drawn[-1]
 
     monkeypatch.setattr(scene_sets, "draw_scene", record)
     return drawn
 
 
-def test_every_face_stands_in_one_scene(faces: Faces, scenes: list[list[int]]):
+def faces_in(scene: Scene) -> list[int]:
+    return [actor.face for actor in scene.actors]
+
+
+def test_every_face_stands_in_one_scene(faces: Faces, scenes: list[Scene]):
     clips = list(person_clips(faces, SPEC, (2, 3), frames=2, seed=0))
-    order = [number for numbers in scenes for number in numbers]
+    order = [number for scene in scenes for number in faces_in(scene)]
     assert sorted(order) == list(range(25))
     assert order != list(range(25))
-    assert [len(numbers) for numbers in scenes] == [2, 3] * 5
+    assert [len(scene.actors) for scene in scenes] == [2, 3] * 5
     assert [clip.label for clip in clips] == faces.labels[order].tolist()
 
 
@@ -46,6 +52,32 @@ def test_clips_of_one_person_have_the_asked_shape(faces: Faces):
         assert clip.patch_weights.shape == (3, 16)
         assert clip.patch_weights.dtype == np.float32
         assert clip.patch_weights.max() > 0.9  # someone is there
+
+
+def test_every_frame_is_cut_at_its_own_moment(
+    faces: Faces, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
+):
+    """A head that crosses the picture, and grows: window and weights go with it, as the runtime has them."""
+    pictures = []
+
+    def record(*args: Any) -> NDArray[np.uint8]:
+        pictures.append(render(*args))
+        return pictures[-1]
+
+    def head(_: Actor, moment: float) -> Box:
+        return (20 + 60 * moment, 50.0, 60 + 90 * moment, 90 + 30 * moment)
+
+    monkeypatch.setattr(scene_sets, "render", record)
+    monkeypatch.setattr(scene_sets, "detected_head", head)
+    (clip,) = person_clips(faces.take(np.arange(1)), SPEC, (1,), frames=3, seed=0)
+    assert len(pictures) == 3
+    for image, weights, picture, moment in zip(
+        clip.images, clip.patch_weights, pictures, (0.0, 0.5, 1.0), strict=True
+    ):
+        box = head(scenes[0].actors[0], moment)
+        window = subject_window(box, *picture.shape[:2], SPEC)
+        np.testing.assert_array_equal(image, crop(picture, window, SPEC))
+        np.testing.assert_array_equal(weights, patch_weights(box, window, SPEC))
 
 
 def same(a: Iterator[Clip], b: Iterator[Clip]) -> bool:
@@ -64,12 +96,13 @@ def test_the_seed_fixes_the_set(faces: Faces):
 
 
 @pytest.mark.parametrize("same_window", [True, False])
-def test_pairs_are_of_two_emotions(faces: Faces, scenes: list[list[int]], same_window: bool):
+def test_pairs_are_of_two_emotions(faces: Faces, scenes: list[Scene], same_window: bool):
     pairs = list(pair_clips(faces, SPEC, frames=2, seed=3, same_window=same_window))
     assert len(pairs) == len(scenes) > 5
-    numbers = [number for scene in scenes for number in scene]
+    numbers = [number for scene in scenes for number in faces_in(scene)]
     assert len(set(numbers)) == len(numbers)  # nobody twice
-    for (first, second), (a, b) in zip(pairs, scenes, strict=True):
+    for (first, second), scene in zip(pairs, scenes, strict=True):
+        a, b = faces_in(scene)
         assert (first.label, second.label) == (faces.labels[a], faces.labels[b])
         assert first.label != second.label
         assert not np.array_equal(first.patch_weights, second.patch_weights)

@@ -79,6 +79,12 @@ def test_a_face_is_where_its_box_says(moment: float):
         assert (seen & box).sum() > 0.5 * seen.sum(), seed  # and holds most of it
 
 
+def test_faces_are_taller_than_wide_as_detectors_box_them():
+    boxes = np.array([face_box(scene_of(seed, 1).actors[0], 0.5) for seed in range(100)])
+    ratio = (boxes[:, 2] - boxes[:, 0]) / (boxes[:, 3] - boxes[:, 1])
+    assert 0.75 < np.median(ratio) < 0.95
+
+
 def test_everyone_has_the_face_of_their_own_number():
     for seed in range(6):
         scene = scene_of(seed, 3)
