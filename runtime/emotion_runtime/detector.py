@@ -26,7 +26,7 @@ def load_detector(name: str, *, threads: int = 0, score: float | None = None) ->
     """Load a detector.
 
     name: "face" (CenterFace: heads) or the path of a YOLOX or ultralytics ONNX file (whole persons).
-    threads: of ONNX Runtime; 0 leaves the choice to it. score: least score of a detection, in (0, 1);
+    threads: of ONNX Runtime; 0: as many as the encoders have. score: least score of a detection, in (0, 1);
     None: the detector's own default.
 
     Raises:
@@ -34,7 +34,7 @@ def load_detector(name: str, *, threads: int = 0, score: float | None = None) ->
 
     """
     if threads < 0:
-        raise EmotionError(f"detector threads {threads}: expected 0 (ONNX Runtime chooses) or more")
+        raise EmotionError(f"detector threads {threads}: expected 0 (chosen for you) or more")
     if score is not None and not 0 < score < 1:
         raise EmotionError(f"detector score {score}: expected a number between 0 and 1")
     if name == "face":

