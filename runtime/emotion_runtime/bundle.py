@@ -178,8 +178,8 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise EmotionError(f"bundle {folder}: no {MANIFEST} in it; give the folder export/to_onnx.py wrote")
-    text = path.read_bytes()
     try:
+        text = path.read_bytes()
         schema = msgspec.json.decode(text, type=_Schema).schema
         if schema > SCHEMA_VERSION:
             raise EmotionError(
@@ -187,6 +187,8 @@ def _read_manifest(folder: Path) -> Manifest:
                 f"{SCHEMA_VERSION}: upgrade emotion-runtime"
             )
         return msgspec.json.decode(text, type=Manifest)
+    except OSError as error:
+        raise EmotionError(f"bundle {folder}: {MANIFEST} cannot be read ({error.strerror})") from error
     except msgspec.DecodeError as error:  # of which a wrong field is a kind
         raise EmotionError(f"bundle {folder}: {MANIFEST}: {error}; {_EXPORT_AGAIN}") from error
 
@@ -262,7 +264,10 @@ def _check_file(folder: Path, name: str, file: str, sha256: str) -> None:
     path = folder / file
     if not path.is_file():
         raise EmotionError(f"bundle {folder}: {name}: {file} is missing; {_COPY_AGAIN}")
-    found = sha256_of(path)
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise EmotionError(f"bundle {folder}: {name}: {file} cannot be read ({error.strerror})") from error
     if found != sha256.lower():
         raise EmotionError(
             f"bundle {folder}: {name}: {file} has sha256 {found}, expected {sha256}: "

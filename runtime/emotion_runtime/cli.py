@@ -52,6 +52,9 @@ def _command(argv: Sequence[str] | None, started: float) -> None:
         sys.stdout.write(as_toml(config))
         return
     config.check_runnable()
+    from emotion_runtime.sinks.outputs import check_outputs  # noqa: PLC0415 - see above
+
+    check_outputs(config.jsonl, config.record, config.sources)
     _run(config, started)
 
 

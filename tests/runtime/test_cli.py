@@ -92,8 +92,8 @@ def test_a_file_to_jsonl_and_video(finished: Finished, video: Path):
     for line in lines[2:]:  # the tracker confirms at the third frame
         (person,) = line["persons"]
         assert person["box"] == pytest.approx(BOX, abs=0.5)
-        assert sum(person["emotions"].values()) == pytest.approx(1, abs=1e-5)  # JSONL rounds to 6 digits
-        assert sum(person["raw"].values()) == pytest.approx(1, abs=1e-5)  # JSONL rounds to 6 digits
+        assert sum(person["emotions"].values()) == pytest.approx(1, abs=1e-7)
+        assert sum(person["raw"].values()) == pytest.approx(1, abs=1e-7)
         assert person["top"] in person["emotions"]
     # Encoded every 0.2 s from 0.2 s on, four embeddings a clip: full at 0.8 s.
     states = [line["persons"][0]["state"] for line in lines[2:]]

@@ -204,8 +204,8 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
         ("v4l2:///dev/video63", "/dev/video63 does not exist"),
         ("v4l2:///dev/null", "expected a number or v4l2"),
         (-1, "expected a number or v4l2"),
-        ("csi://0", "csi is not supported"),
-        ("http://example.org/a.mp4", "http is not supported"),
+        ("csi://0", "csi is not in this version"),
+        ("http://example.org/a.mp4", "http is not in this version"),
     ],
 )
 def test_what_is_not_there_is_said_in_one_line(uri: str | int, words: str) -> None:

@@ -51,15 +51,27 @@ class JsonlSink:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return False
         except OSError as error:
-            raise EmotionError(
-                f"JSONL file {self._path} cannot be written on ({error.strerror}); make room and run again"
-            ) from error
+            raise self._cut_short(error) from error
         return True
 
     def close(self) -> None:
-        """Close the file; standard output stays open."""
-        if not self._is_stdout:
+        """Close the file; standard output stays open.
+
+        Raises:
+            EmotionError: what was still held back cannot be written.
+
+        """
+        if self._is_stdout:
+            return
+        try:
             self._file.close()
+        except OSError as error:
+            raise self._cut_short(error) from error
+
+    def _cut_short(self, error: OSError) -> EmotionError:
+        return EmotionError(
+            f"JSONL file {self._path} cannot be written on ({error.strerror}); make room and run again"
+        )
 
 
 def _rounded(event: EmotionEvent) -> EmotionEvent:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.draw import draw
+from emotion_runtime.sinks.outputs import numbered
 from emotion_runtime.types import EmotionEvent, Frame
 
 Image = NDArray[np.uint8]
@@ -47,17 +49,22 @@ class VideoSink:
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
         """Record one frame. Always True: a file does not go away."""
         if frame.source not in self._writers:
-            number = len(self._writers) + 1
-            name = self._path if number == 1 else self._path.with_stem(f"{self._path.stem}-{number}")
+            name = numbered(self._path, len(self._writers) + 1)
             self._writers[frame.source] = _Writer(name, frame)
         self._writers[frame.source].write(self._render(frame.image, event), frame.t)
         return True
 
     def close(self) -> None:
-        """Finish the files."""
+        """Finish the files.
+
+        Raises:
+            EmotionError: one cannot be finished; the others are.
+
+        """
         writers, self._writers = self._writers, {}
-        for writer in writers.values():
-            writer.close()
+        with ExitStack() as stack:
+            for writer in writers.values():
+                stack.callback(writer.close)
 
 
 class _Writer:
@@ -121,7 +128,10 @@ class _Writer:
         try:
             self._mux(None)
         finally:
-            self._container.close()
+            try:
+                self._container.close()
+            except (OSError, self._av.error.FFmpegError) as error:
+                raise _unwritable(self._path, error) from error
 
 
 def _check_writable(path: Path) -> None:

@@ -50,13 +50,15 @@ def open_source(uri: str | int, *, realtime: bool = False) -> Source:
     from emotion_runtime.sources import live  # noqa: PLC0415
 
     text = str(uri)
+    if not text:
+        raise EmotionError(f"source is empty; give {_ACCEPTED}")
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
     if isinstance(uri, int) or text.isdigit() or (scheme and scheme[1] == "v4l2"):
         from emotion_runtime.sources import camera  # noqa: PLC0415
 
         return Source(live.newest(camera.read_camera(text), name=text))
     if scheme:  # the rest of the URI may hold a password
-        raise EmotionError(f"source {scheme[0]}...: {scheme[1]} is not supported; give {_ACCEPTED}")
+        raise EmotionError(f"source {scheme[0]}...: {scheme[1]} is not in this version; give {_ACCEPTED}")
     if text == "demo":
         from emotion_runtime.sources import demo  # noqa: PLC0415
 
