@@ -40,7 +40,7 @@ class EmotionRuntime:
     def __init__(
         self,
         bundle: str | Path = "nano",
-        detector: str | Detector = "face",
+        detector: str | Path | Detector = "face",
         backend: str = "auto",
         *,
         head: str | None = None,
@@ -54,7 +54,7 @@ class EmotionRuntime:
         )
         frame_backend = open_backend(backend, loaded.graph_path("frame_encoder"))
         models = Models(
-            load_detector(detector) if isinstance(detector, str) else detector,
+            load_detector(str(detector)) if isinstance(detector, str | Path) else detector,
             FrameEncoder(frame_backend, manifest.preprocess),
             TemporalEncoder(open_backend(backend, loaded.graph_path("temporal_encoder"))),
             load_head(loaded, head),
@@ -69,15 +69,17 @@ class EmotionRuntime:
         """Time spent by stage so far."""
         return self._pipeline.timer
 
-    def stream(self, *sources: str | int, realtime: bool = False) -> Iterator[EmotionEvent]:
+    def stream(self, *sources: str | int | Path, realtime: bool = False) -> Iterator[EmotionEvent]:
         """Events of one or several sources, one a frame, until all have ended.
 
         sources: see `emotion_runtime.sources.open_source`. realtime: drop frames of files that come too late.
 
         Raises:
-            EmotionError: a source cannot be opened, or (`SourceBroken`) broke midway.
+            EmotionError: no source, or one that cannot be opened or (`SourceBroken`) broke midway.
 
         """
+        if not sources:
+            raise EmotionError("nothing to look at: expected a file, `demo` or a camera number")
         with ExitStack() as stack:
             opened = [stack.enter_context(open_source(uri, realtime=realtime)) for uri in sources]
             for _, event in self.follow(opened):

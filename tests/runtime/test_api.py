@@ -70,6 +70,16 @@ def test_a_missing_file_is_a_users_mistake(runtime: EmotionRuntime, tmp_path: Pa
         list(runtime.stream(str(tmp_path / "nobody.mp4")))
 
 
+def test_paths_are_as_good_as_their_names(tiny_bundle: Path, fixed_detector: Path, video: Path):
+    runtime = EmotionRuntime(tiny_bundle, fixed_detector, "cpu")
+    assert list(runtime.stream(video)) == list(runtime.stream(str(video)))
+
+
+def test_no_source_is_a_users_mistake(runtime: EmotionRuntime):
+    with pytest.raises(EmotionError, match="nothing to look at"):
+        list(runtime.stream())
+
+
 def test_sources_take_turns_until_all_have_ended(runtime: EmotionRuntime):
     taken = [(frame.source, event.frame) for frame, event in runtime.follow([frames("a", 4), frames("b", 2)])]
     assert taken == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("a", 3)]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from types import TracebackType
 
 from emotion_runtime.errors import EmotionError
@@ -35,7 +36,7 @@ class Source:
         self._frames.close()
 
 
-def open_source(uri: str | int, *, realtime: bool = False) -> Source:
+def open_source(uri: str | int | Path, *, realtime: bool = False) -> Source:
     """Open a source of frames.
 
     uri: path of a video file; `demo`; camera number; v4l2:///dev/videoN.
