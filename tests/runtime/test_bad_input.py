@@ -1,6 +1,7 @@
 """Mistakes that would cost a user's data or end in a traceback: one line each."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -156,12 +157,23 @@ def test_a_model_that_is_no_detector(
     assert capfd.readouterr().err == ""  # ONNX Runtime says nothing beside
 
 
-@pytest.mark.parametrize("names", ["{1:", "['person']", "{1: 'person', 2: 'car'}"])
-def test_class_names_that_cannot_be_read(fixed_detector: Path, tmp_path: Path, names: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("names", "{1:", "names '{1:' cannot be read"),
+        ("names", "['person']", "expected names by number"),
+        ("names", "{1: 'person', 2: 'car'}", "expected names by number"),
+        ("task", "segment", "task 'segment', expected 'detect'"),
+        ("task", "pose", "task 'pose', expected 'detect'"),
+    ],
+)
+def test_a_detector_of_something_else(
+    fixed_detector: Path, tmp_path: Path, key: str, value: str, said: str
+) -> None:
     made = onnx.load(fixed_detector)
-    helper.set_model_props(made, {"names": names})
+    helper.set_model_props(made, {key: value})
     onnx.save(made, tmp_path / "odd.onnx")
-    with pytest.raises(EmotionError, match=r"names .*export it again"):
+    with pytest.raises(EmotionError, match=re.escape(said)):
         load_detector(str(tmp_path / "odd.onnx"))
 
 

@@ -60,6 +60,7 @@ def open_session(model: Path | bytes, *, name: str, fix: str, provider: str = CP
 
     """
     runtime = _onnxruntime()
+    runtime.disable_telemetry_events()  # official builds for Windows send some; this program sends nothing
     options = runtime.SessionOptions()
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads or default_threads()

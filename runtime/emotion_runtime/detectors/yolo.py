@@ -46,7 +46,7 @@ class Yolo:
         self._score, self._iou = score, iou
         self._input, self._size, self._dynamic = _input_of(self._session, path)
         self._layout = layout_of(self._trial(path), self._size, path)
-        _check_person(self._session, path)
+        _check_classes(self._session, path)
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
         """Persons of one picture (H, W, 3) uint8 BGR."""
@@ -190,8 +190,11 @@ def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int], bool]:
     return name, (sides[0], sides[1]), True
 
 
-def _check_person(session: Any, path: Path) -> None:
-    """Ultralytics writes its class names into the file: of several, the first must be a person's."""
+def _check_classes(session: Any, path: Path) -> None:
+    """Ultralytics writes task and class names into the file: of several, the first must be a person's."""
+    task = session.get_modelmeta().custom_metadata_map.get("task", "detect")
+    if task != "detect":  # masks and key points have the shape of further classes
+        raise EmotionError(f"detector {path}: made for the task {task!r}, expected 'detect'; {_EXPORT_AGAIN}")
     names = _stated(session, "names", path) or {}
     if not isinstance(names, dict) or (names and PERSON not in names):
         raise EmotionError(f"detector {path}: names {names}, expected names by number; {_EXPORT_AGAIN}")
