@@ -11,37 +11,14 @@ import av
 import cv2
 import numpy as np
 import pytest
+from made_up import EMOTIONS, event, frame, person
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.jsonl import JsonlSink
 from emotion_runtime.sinks.video import VideoSink
 from emotion_runtime.sinks.window import WindowSink
-from emotion_runtime.types import EmotionEvent, Frame, Person, State
-
-EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
-
-
-def person(
-    number: int,
-    box: tuple[float, float, float, float],
-    *,
-    top: str | None = "happiness",
-    state: State = "steady",
-) -> Person:
-    share = np.full(len(EMOTIONS), 1 / 14)
-    share[EMOTIONS.index(top or "neutral")] += 0.5
-    values = dict(zip(EMOTIONS, share.tolist(), strict=True))
-    return Person(number, box, 0.987654321, state, values, values, top, valence=1 / 3)
-
-
-def event(*persons: Person, frame: int = 0, t: float = 0.0) -> EmotionEvent:
-    return EmotionEvent(1, "film.mp4", frame, t, list(persons), 12.3456789, 2)
-
-
-def frame(index: int = 0, t: float = 0.0, *, size: tuple[int, int] = (480, 270), source: str = "a") -> Frame:
-    return Frame(np.full((size[1], size[0], 3), 90, np.uint8), index, t, source)
-
+from emotion_runtime.types import EmotionEvent, Person
 
 # --- JSON lines ---
 
