@@ -1,5 +1,6 @@
 """The annotated picture: what it shows, and what it leaves in sight."""
 
+import msgspec
 import numpy as np
 import pytest
 from made_up import EMOTIONS, event, frame, person
@@ -82,6 +83,15 @@ def test_who_warms_up_or_is_lost_has_no_emotions_colour() -> None:
         line = drawn[100, 195:206].astype(int)
         assert changed(given.image, drawn)[100, 195:206].any()
         assert (np.ptp(line, axis=1) <= 16).all()  # grey
+
+
+def test_who_warms_up_is_not_named_an_emotion_yet() -> None:
+    given = frame().image
+    warming = person(1, (200, 100, 220, 125), state="warming")  # small: no panel of bars
+    other = msgspec.structs.replace(warming, top="fear")
+    np.testing.assert_array_equal(draw(given, event(warming)), draw(given, event(other)))
+    settled = [msgspec.structs.replace(each, state="steady") for each in (warming, other)]
+    assert changed(draw(given, event(settled[0])), draw(given, event(settled[1]))).any()
 
 
 def test_labels_find_the_place_that_covers_least() -> None:

@@ -142,6 +142,16 @@ def test_a_recording_plays_in_browsers_and_says_its_length(tmp_path: Path) -> No
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(25, abs=0.1)
 
 
+@pytest.mark.parametrize("size", [(480, 270), (1920, 1080)])
+def test_a_recording_keeps_its_colours(tmp_path: Path, size: tuple[int, int]) -> None:
+    color = (20, 200, 30)  # players that took it for the wrong standard would show (13, 172, 16)
+    sink = VideoSink(str(tmp_path / "out.mp4"), lambda image, _: np.full_like(image, color))
+    sink.write(frame(size=size), event())
+    sink.close()
+    ((_, image),) = decoded(tmp_path / "out.mp4")
+    assert np.abs(image.mean(axis=(0, 1)) - color).max() < 3
+
+
 def test_a_run_that_is_killed_leaves_a_file_that_plays(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     program = (

@@ -56,6 +56,13 @@ def test_a_step_back_in_time_starts_over():
     assert smoother.top == 2
 
 
+def test_a_step_back_forgets_the_held_label_too():
+    smoother = Smoother(margin=0.08)
+    smoother.update(np.array([0.45, 0.40, 0.15]), 50.0)
+    smoother.update(np.array([0.40, 0.45, 0.15]), 0.0)  # too close to replace a label that is held
+    assert smoother.top == 1
+
+
 def tops(margin: float, *rows: list[float]) -> list[int | None]:
     smoother = Smoother(time_constant=0, margin=margin)
     shown = []
