@@ -188,7 +188,9 @@ def _read_manifest(folder: Path) -> Manifest:
             )
         return msgspec.json.decode(text, type=Manifest)
     except OSError as error:
-        raise EmotionError(f"bundle {folder}: {MANIFEST} cannot be read ({error.strerror})") from error
+        raise EmotionError(
+            f"bundle {folder}: {MANIFEST} cannot be read ({error.strerror}); chmod +r {path}"
+        ) from error
     except msgspec.DecodeError as error:  # of which a wrong field is a kind
         raise EmotionError(f"bundle {folder}: {MANIFEST}: {error}; {_EXPORT_AGAIN}") from error
 
@@ -267,7 +269,9 @@ def _check_file(folder: Path, name: str, file: str, sha256: str) -> None:
     try:
         found = sha256_of(path)
     except OSError as error:
-        raise EmotionError(f"bundle {folder}: {name}: {file} cannot be read ({error.strerror})") from error
+        raise EmotionError(
+            f"bundle {folder}: {name}: {file} cannot be read ({error.strerror}); chmod +r {path}"
+        ) from error
     if found != sha256.lower():
         raise EmotionError(
             f"bundle {folder}: {name}: {file} has sha256 {found}, expected {sha256}: "
