@@ -49,7 +49,7 @@ def accuracy_rows() -> list[str]:
     names = {
         "one_person": "scenes of one person",
         "two_or_three": "scenes of two or three people",
-        "zero_shot_one_person": "the same, zero-shot from sentences, one person",
+        "zero_shot_one_person": "scenes of one person, zero-shot from sentences",
     }
     rows += [
         f"| {title} | {percent(report[key]['accuracy'])} | {percent(report[key]['balanced_accuracy'])} "

@@ -108,7 +108,9 @@ def fit(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         )
         report[name] = measure_pairs(model, pairs, weight, bias)
     bank = zero_shot_weight(model, EKMAN_PHRASES)
-    report["zero_shot_one_person"] = score(probabilities(sets.one.features @ bank.T), sets.one.labels)
+    # The temperature that the loss learned, and that the bundle's head takes over.
+    similarity = probabilities(sets.one.features @ bank.T, 1 / model.logit_scale.exp().item())
+    report["zero_shot_one_person"] = score(similarity, sets.one.labels)
     metrics = {
         f"{key}_{figure}": report[key][figure]
         for key in ("one_person", "two_or_three")

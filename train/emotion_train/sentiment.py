@@ -4,6 +4,7 @@ Two of them: a linear classifier fitted on GoEmotions, which needs no download, 
 sequence classifier such as the paper's `j-hartmann/emotion-english-distilroberta-base`.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -26,7 +27,7 @@ class SentimentModel(Protocol):
 
 
 class LinearSentiment:
-    """TF-IDF of words and pairs, multinomial logistic regression; deterministic, fitted in seconds.
+    """TF-IDF of words and pairs, multinomial logistic regression; deterministic, fitted in half a minute.
 
     Raises:
         EmotionError: a class has no sentence.
@@ -34,6 +35,7 @@ class LinearSentiment:
     """
 
     def __init__(self, sentences: Sentences) -> None:
+        from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
         from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415  (slow to import)
         from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
         from sklearn.pipeline import make_pipeline  # noqa: PLC0415
@@ -45,7 +47,10 @@ class LinearSentiment:
             TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, strip_accents="unicode"),
             LogisticRegression(C=4.0, max_iter=200),
         )
-        self._pipeline.fit(sentences.texts, sentences.labels)
+        with warnings.catch_warnings():
+            # 200 iterations are enough for what it is for: the scores weigh negatives, they are no result.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self._pipeline.fit(sentences.texts, sentences.labels)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Logits (N, 7) float32 in `EKMAN` order."""
