@@ -3,7 +3,8 @@ r"""Fit a linear probe on a checkpoint's frozen video features and say what it i
     python train/fit_probe.py --dataset scenes --data ../shared \
         --checkpoint runs/nano/checkpoint.pt --out runs/nano/probe
 
-Writes into --out: probe.safetensors and probe.json, which export/to_onnx.py --probe takes, and report.json.
+Writes into --out: report.json, and the heads probe and zero_shot (NAME.safetensors, NAME.json), which
+export/to_onnx.py --probe takes.
 Fitted on scenes of training faces, tuned on validation faces, measured on test faces, none seen twice.
 """
 
@@ -22,7 +23,7 @@ from emotion_train.checkpoint import model_from_checkpoint
 from emotion_train.data.faces import load_faces
 from emotion_train.data.labels import EKMAN
 from emotion_train.data.scene_sets import Clip, pair_clips, person_clips
-from emotion_train.heads import EKMAN_PHRASES, HeadCard, LinearHead, save_head, zero_shot_weight
+from emotion_train.heads import HeadCard, LinearHead, save_head, zero_shot_head
 from emotion_train.model import EmotionCLIP
 from emotion_train.probe import (
     FeatureSet,
@@ -107,20 +108,29 @@ def fit(args: argparse.Namespace) -> dict[str, dict[str, float]]:
             pair_clips(faces["test"], spec, frames=args.frames, seed=args.seed + 4, same_window=same)
         )
         report[name] = measure_pairs(model, pairs, weight, bias)
-    bank = zero_shot_weight(model, EKMAN_PHRASES)
-    # The temperature that the loss learned, and that the bundle's head takes over.
-    similarity = probabilities(sets.one.features @ bank.T, 1 / model.logit_scale.exp().item())
-    report["zero_shot_one_person"] = score(similarity, sets.one.labels)
-    metrics = {
-        f"{key}_{figure}": report[key][figure]
-        for key in ("one_person", "two_or_three")
-        for figure in ("accuracy", "balanced_accuracy", "ece")
-    } | {f"{key}_changed": report[key]["changed"] for key in ("pairs_same_window", "pairs_own_window")}
     sha256 = hashlib.sha256(args.checkpoint.read_bytes()).hexdigest()
+    bank = zero_shot_head(model, sha256, {})
+    similarity = probabilities(sets.one.features @ bank.weight.T, bank.card.temperature)
+    report["zero_shot_one_person"] = score(similarity, sets.one.labels)
+    metrics = card_metrics(report, ("one_person", "two_or_three")) | {
+        f"{key}_changed": report[key]["changed"] for key in ("pairs_same_window", "pairs_own_window")
+    }
     card = HeadCard("probe", list(EKMAN), "softmax", temperature, metrics, sha256)
     save_head(args.out, "probe", LinearHead(weight, bias, card))
+    save_head(
+        args.out, "zero_shot", zero_shot_head(model, sha256, card_metrics(report, ("zero_shot_one_person",)))
+    )
     (args.out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
+
+
+def card_metrics(report: dict[str, dict[str, float]], keys: tuple[str, ...]) -> dict[str, float]:
+    """The three figures of each set that a head's card carries."""
+    return {
+        f"{key}_{figure}": report[key][figure]
+        for key in keys
+        for figure in ("accuracy", "balanced_accuracy", "ece")
+    }
 
 
 def tune(sets: Sets, seed: int) -> tuple[np.ndarray, np.ndarray, float]:

@@ -174,7 +174,11 @@ class Run:
     def load_optimizer(self, stage: Stage) -> None:
         """Give a resumed stage its optimizer's moments back; later stages start fresh."""
         if self._optimizer_state is not None and self.progress.step > 0:
+            # The rates of the configuration win over the saved ones: it may have been edited in between.
+            rates = [{k: v for k, v in g.items() if k != "params"} for g in stage.optimizer.param_groups]
             stage.optimizer.load_state_dict(self._optimizer_state)
+            for group, configured in zip(stage.optimizer.param_groups, rates, strict=True):
+                group.update(configured)
         self._optimizer_state = None
 
     def save(self) -> None:

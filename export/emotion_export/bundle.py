@@ -41,7 +41,7 @@ from emotion_runtime.bundle import (
 )
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.heads import EKMAN_PHRASES, HeadCard, LinearHead, load_head, zero_shot_weight
+from emotion_train.heads import LinearHead, load_head, zero_shot_head
 
 LICENSE = "Apache-2.0"
 RELEASED_LICENSE = "as the authors of the weights state"  # not ours to give
@@ -146,6 +146,7 @@ def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dic
 
     """
     heads = {}
+    measured: dict[str, float] = {}
     if probe is not None:
         fitted = load_head(probe, "probe")
         dim = checkpoint.model.config.embed_dim
@@ -156,17 +157,10 @@ def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dic
                 f"{checkpoint.sha256[:12]}...: run train/fit_probe.py with this checkpoint"
             )
         heads["probe"] = _write_head(folder, "probe", fitted)
-    weight = zero_shot_weight(checkpoint.model, EKMAN_PHRASES)
-    bank = HeadCard(
-        kind="zero_shot",
-        labels=list(EKMAN_PHRASES),
-        activation="softmax",
-        temperature=float(checkpoint.model.logit_scale.detach().neg().exp()),
-        metrics={},
-        checkpoint_sha256=checkpoint.sha256,
-    )
+        if (probe / "zero_shot.json").is_file():  # fit_probe.py measured the bank as well
+            measured = load_head(probe, "zero_shot").card.metrics
     heads["zero_shot"] = _write_head(
-        folder, "zero_shot", LinearHead(weight, np.zeros(len(weight), np.float32), bank)
+        folder, "zero_shot", zero_shot_head(checkpoint.model, checkpoint.sha256, measured)
     )
     return heads
 

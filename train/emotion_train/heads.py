@@ -102,6 +102,14 @@ def load_head(folder: Path, name: str) -> LinearHead:
     return LinearHead(tensors["weight"], tensors["bias"], described)
 
 
+def zero_shot_head(model: EmotionCLIP, checkpoint_sha256: str, metrics: dict[str, float]) -> LinearHead:
+    """The seven Ekman classes from text alone, at the temperature that the contrastive loss learned."""
+    weight = zero_shot_weight(model, EKMAN_PHRASES)
+    temperature = float(model.logit_scale.detach().neg().exp())
+    card = HeadCard("zero_shot", list(EKMAN_PHRASES), "softmax", temperature, metrics, checkpoint_sha256)
+    return LinearHead(weight, np.zeros(len(weight), np.float32), card)
+
+
 @torch.no_grad()
 def zero_shot_weight(model: EmotionCLIP, phrases: dict[str, tuple[str, ...]]) -> NDArray[np.float32]:
     """(C, D) float32: per class the mean of its prompts' normalised text features, normalised again."""
