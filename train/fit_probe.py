@@ -5,7 +5,7 @@ r"""Fit a linear probe on a checkpoint's frozen video features and say what it i
 
 Writes into --out: report.json, and the heads probe and zero_shot (NAME.safetensors, NAME.json), which
 export/to_onnx.py --probe takes.
-Fitted on scenes of training faces, tuned on validation faces, measured on test faces, none seen twice.
+Fitted on scenes of training faces, tuned on validation faces, measured on test faces.
 """
 
 import argparse

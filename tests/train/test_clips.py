@@ -106,7 +106,6 @@ def test_shapes_and_types(real_faces: Faces):
         assert batch.patch_weights.shape == (9, frames, 16)
         assert batch.patch_weights.dtype == torch.float32
         assert batch.labels.dtype == torch.int64
-        assert batch.scene.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
         assert batch.patch_weights.min() >= 0
         assert batch.patch_weights.max() <= 1
 

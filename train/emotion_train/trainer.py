@@ -37,7 +37,7 @@ class Stage:
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands: the stage, the next step of it, and whether it may be stopped early."""
+    """Where a run stands: the stage, and the next step of it."""
 
     stage: str
     step: int = 0
@@ -74,7 +74,6 @@ class Runner:
         saved = time.monotonic()
         batches = self._batches(stage, progress.step)
         first = progress.step
-        waited = 0.0
         with (
             self.log.open("a", encoding="utf-8") as log,
             tqdm(total=stage.steps, initial=first, desc=stage.name, unit="step", dynamic_ncols=True) as bar,
@@ -82,11 +81,10 @@ class Runner:
             while progress.step < stage.steps and not progress.spent():
                 started = time.monotonic()
                 batch = next(batches)
-                waited_here = time.monotonic() - started
-                waited += waited_here
+                waited = time.monotonic() - started
                 figures = self._step(stage, batch, progress.step)
                 seconds = time.monotonic() - started
-                figures |= {"rows_per_s": stage.rows(batch) / seconds, "waited": waited_here / seconds}
+                figures |= {"rows_per_s": stage.rows(batch) / seconds, "waited": waited / seconds}
                 log.write(json.dumps({"stage": stage.name, "step": progress.step, **figures}) + "\n")
                 progress.step += 1
                 if progress.budget is not None:

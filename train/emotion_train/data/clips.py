@@ -24,14 +24,12 @@ class ClipBatch:
     """Clips of B persons, K encoded frames each.
 
     images: (B, K, S, S, 3) uint8 RGB. patch_weights: (B, K, G) float32. labels: (B,) int64 in `EKMAN` order.
-    scene: (B,) int64, which scene of the batch a person stands in. seed: what the batch was drawn from, for
-    whatever else is drawn for it.
+    seed: what the batch was drawn from, for whatever else is drawn for it.
     """
 
     images: torch.Tensor
     patch_weights: torch.Tensor
     labels: torch.Tensor
-    scene: torch.Tensor
     seed: tuple[int, int]
 
 
@@ -81,7 +79,7 @@ class ClipDataset(Dataset[ClipBatch]):
         for count in people:
             numbers = [self._draw_face(rng) for _ in range(count)]
             scene = draw_scene(rng, numbers, face_share=self.mix.face_share)
-            # Random moments in time order, as the paper draws frames of a clip (Sec. 4, facts of training).
+            # Random moments in time order, as the authors draw the frames of a clip.
             moments = np.sort(rng.random(frames))
             pictures = [render(scene, self.faces.images, moment, rng) for moment in moments]
             for actor in scene.actors:
@@ -92,7 +90,6 @@ class ClipDataset(Dataset[ClipBatch]):
             torch.from_numpy(np.stack(images)),
             torch.from_numpy(np.stack(weights)),
             torch.from_numpy(self.faces.labels[chosen]),
-            torch.from_numpy(np.repeat(np.arange(len(people)), people)),
             (self.seed, index),
         )
 
