@@ -169,10 +169,31 @@ def patch_weights(box_xyxy: Sequence[float], window: Window, spec: PreprocessSpe
     return np.outer(down, across).ravel().astype(np.float32)
 
 
+def union_patch_weights(
+    boxes_xyxy: Sequence[Sequence[float]], window: Window, spec: PreprocessSpec
+) -> NDArray[np.float32]:
+    """Fraction of each patch that several persons' boxes cover together, as the authors trained.
+
+    boxes_xyxy: any number of (x1, y1, x2, y2) in frame pixels, each widened and clipped as in
+    `patch_weights`. Returns (G,) float32 in [0, 1], row by row; zeros without a box.
+    """
+    covered = np.zeros((spec.size, spec.size), np.float32)
+    for x1, y1, x2, y2 in boxes_xyxy:
+        left, right = _pixels(x1 * window.scale - window.left, x2 * window.scale - window.left, spec)
+        top, bottom = _pixels(y1 * window.scale - window.top, y2 * window.scale - window.top, spec)
+        covered[top:bottom, left:right] = 1
+    side = spec.side_patches
+    return covered.reshape(side, spec.patch, side, spec.patch).mean((1, 3)).ravel()
+
+
+def _pixels(start: float, stop: float, spec: PreprocessSpec) -> tuple[int, int]:
+    """Whole input pixels from start to stop, inside the window."""
+    return min(max(math.floor(start), 0), spec.size), min(max(math.ceil(stop), 0), spec.size)
+
+
 def _covered(start: float, stop: float, spec: PreprocessSpec) -> NDArray[np.float64]:
     """Covered fraction of each patch along one axis; start, stop in input pixels."""
-    low = min(max(math.floor(start), 0), spec.size)
-    high = min(max(math.ceil(stop), 0), spec.size)
+    low, high = _pixels(start, stop, spec)
     edges = np.arange(spec.side_patches) * spec.patch
     covered: NDArray[np.float64] = np.minimum(high, edges + spec.patch) - np.maximum(low, edges)
     return np.clip(covered, 0, None) / spec.patch

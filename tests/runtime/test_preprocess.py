@@ -12,6 +12,7 @@ from emotion_runtime.preprocess import (
     crop,
     patch_weights,
     subject_window,
+    union_patch_weights,
 )
 
 CENTER = PreprocessSpec()
@@ -129,3 +130,22 @@ def test_a_wrong_picture_is_refused(image: np.ndarray):
 def test_a_spec_that_cannot_be_is_refused(change: dict[str, float]):
     with pytest.raises(EmotionError, match="preprocess spec"):
         PreprocessSpec(**change)
+
+
+def test_union_of_boxes_counts_shared_pixels_once():
+    spec = PreprocessSpec()
+    window = center_window(300, 400, spec)
+    boxes = [(20.0, 30.0, 210.3, 250.0), (150.0, 5.5, 380.0, 120.0), (390.0, 290.0, 399.0, 299.0)]
+    inside = np.zeros((224, 224))
+    for x1, y1, x2, y2 in boxes:
+        for y in range(224):
+            for x in range(224):
+                left, right = x1 * window.scale - window.left, x2 * window.scale - window.left
+                top, bottom = y1 * window.scale - window.top, y2 * window.scale - window.top
+                if np.floor(left) <= x < np.ceil(right) and np.floor(top) <= y < np.ceil(bottom):
+                    inside[y, x] = 1
+    expected = [inside[r : r + 32, c : c + 32].mean() for r in range(0, 224, 32) for c in range(0, 224, 32)]
+    assert union_patch_weights(boxes, window, spec) == pytest.approx(expected, abs=1e-6)
+    assert not union_patch_weights([], window, spec).any()
+    one = union_patch_weights(boxes[:1], window, spec)
+    assert one == pytest.approx(patch_weights(boxes[0], window, spec), abs=1e-6)

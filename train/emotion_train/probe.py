@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from emotion_runtime.errors import EmotionError
 from emotion_train.data.labels import EKMAN, missing_classes
 from emotion_train.data.scene_sets import Clip
+from emotion_train.encode import encode_clips
 from emotion_train.model import EmotionCLIP
-from emotion_train.stages import encode_clips
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]

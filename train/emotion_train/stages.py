@@ -14,11 +14,12 @@ from torch.utils.data import Dataset
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.config import Scenes, StemWarmup, TextWarmup
-from emotion_train.data.clips import ClipBatch, ClipDataset, SceneMix, spread_frames
+from emotion_train.data.clips import ClipBatch, ClipDataset, SceneMix
 from emotion_train.data.faces import Faces
 from emotion_train.data.labels import EKMAN, rows_by_class
 from emotion_train.data.text import SentenceBank
 from emotion_train.data.tight import TightFaces
+from emotion_train.encode import encode_clips
 from emotion_train.losses import sentiment_guided_contrastive_loss
 from emotion_train.model import EmotionCLIP
 from emotion_train.normalise import normalise
@@ -155,15 +156,6 @@ def scene_stage(model: EmotionCLIP, faces: Faces, bank: SentenceBank, config: Sc
         (model,),
         warmup=config.warmup,
     )
-
-
-def encode_clips(model: EmotionCLIP, images: Tensor, patch_weights: Tensor) -> Tensor:
-    """Clips of K encoded frames: images (B, K, S, S, 3) uint8, patch_weights (B, K, G) -> (B, D) float32."""
-    pixels = normalise(images.flatten(0, 1), model.config.preprocess)
-    embeddings = model.encode_frames(
-        pixels.contiguous(memory_format=torch.channels_last), patch_weights.flatten(0, 1)
-    ).reshape(*images.shape[:2], -1)
-    return model.encode_temporal(spread_frames(embeddings, model.config.clip_frames)).float()
 
 
 def _draw_sentences(rows: list[NDArray[np.int64]], batch: ClipBatch) -> Tensor:

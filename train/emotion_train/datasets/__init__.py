@@ -1,0 +1,1 @@
+"""Labelled data sets on which frozen features are probed (paper Sec. 4.1)."""
