@@ -137,7 +137,10 @@ def test_bad_shapes_are_named(call: Any, message: str):
             {"stem": "conv", "preprocess": PreprocessSpec()},
             "patch 32 with stem 'conv'.*set preprocess.patch to 16",
         ),
-        ({"subject": "none", "subject_bias": True}, "subject_bias needs a subject"),
+        ({"subject": "none", "subject_bias": True}, "subject 'none': expected 'sap' or 'shared'"),
+        ({"subject": "saam", "subject_bias": True}, "subject 'saam': expected 'sap' or 'shared'"),
+        ({"subject": "sap", "saam_layers": 2}, "expected subject 'saam' and 1 to 3 layers"),
+        ({"subject": "saam", "saam_layers": 4}, "expected subject 'saam' and 1 to 3 layers"),
     ],
 )
 def test_configurations_that_cannot_be(changes: dict[str, Any], message: str):
@@ -145,6 +148,30 @@ def test_configurations_that_cannot_be(changes: dict[str, Any], message: str):
         replace(SMALL, **changes)
 
 
-def test_attention_masking_is_not_there_yet():
-    with pytest.raises(EmotionError, match=r"'saam' is not implemented: choose 'sap', 'shared' or 'none'"):
-        EmotionCLIP(replace(SMALL, subject="saam"))
+# --- temporal encoders
+
+
+def clips(count: int) -> Tensor:
+    return torch.randn(count, SMALL.clip_frames, SMALL.embed_dim, generator=torch.Generator().manual_seed(3))
+
+
+def test_mean_pooling_has_no_parameters_and_no_order():
+    model = build("sap", temporal="mean")
+    x = clips(3)
+    assert not list(model.visual_head.parameters())
+    torch.testing.assert_close(model.encode_temporal(x), sum(x[:, t] for t in range(8)) / 8)
+
+
+def test_temporal_convolution_is_depthwise_and_sees_the_neighbours_in_time():
+    model = build("sap", temporal="conv")
+    x = clips(2)
+    kernel, bias = model.visual_head.conv.weight, model.visual_head.conv.bias
+    expected = torch.zeros(2, SMALL.embed_dim)
+    for t in range(8):
+        mixed = bias.clone().expand(2, -1)
+        for k in range(3):
+            if 0 <= t + k - 1 < 8:
+                mixed = mixed + kernel[:, 0, k] * x[:, t + k - 1]
+        expected += (F.gelu(mixed) + x[:, t]) / 8
+    torch.testing.assert_close(model.encode_temporal(x), expected, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(model.encode_temporal(x.flip(1)), expected, atol=1e-3)

@@ -159,7 +159,8 @@ def load_openclip(model: EmotionCLIP, openclip_model: nn.Module) -> None:
     expected = {
         name: tensor.shape
         for name, tensor in model.state_dict().items()
-        if name.startswith("backbone.") and not name.endswith(".subject_gain")
+        if name.startswith("backbone.")
+        and not name.endswith((".subject_gain", ".subject_shift", ".human_embedding"))
     }
     _check_names(expected, weights, "open_clip model")
     model.load_state_dict(weights, strict=False)  # the names that must be there were just checked

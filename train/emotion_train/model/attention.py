@@ -5,9 +5,31 @@ keys can come from another stream, and the exported graph is plain matrix produc
 Parameter names are those of `nn.MultiheadAttention`, as released weights have them.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+# Logit of A at the start of subject-aware attention masking: a tenth of the attention is shifted, so that a
+# tower that starts from CLIP starts close to it.
+SHIFT_START = -2.2
+
+
+def attention_shift(query: Tensor, key: Tensor, mask: Tensor, share: Tensor) -> Tensor:
+    """What subject-aware masking adds to the weights of plain attention, (N, heads, Lq, Lk); rows sum to 0.
+
+    mask: M, (N, 1, Lq, Lk). share: A in [0, 1], (L, L), of which the first Lq rows count.
+    Source: Eq. 2 read elementwise: of the weights S the context keeps (1 - A) * S, and the mass taken from
+    row i, sum_j A_ij S_ij, goes to the subject distribution U_i (Eq. 3). That is S + (mass * U - A * S), so
+    that A = 0 is plain attention to the last bit.
+    """
+    logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+    taken = share[: query.shape[2]] * logits.softmax(-1)  # A * S
+    # hmn always sees itself and every patch all patches, so no row of M is -inf throughout.
+    toward_subject = (logits + mask).softmax(-1)  # U
+    return (taken.sum(-1, keepdim=True) * toward_subject - taken).to(query.dtype)
 
 
 class Attention(nn.Module):
@@ -15,9 +37,19 @@ class Attention(nn.Module):
 
     subject_bias: adds `subject_gain` (heads,), the strength with which each head follows the subject;
     1 at the start, at 0 the attention is the plain one.
+    saam_tokens: length L of the sequence for subject-aware attention masking, 0 without it; adds
+    `subject_shift` (L, L), the logits of A in Eq. 2, so that A lies in [0, 1] whatever is learned.
     """
 
-    def __init__(self, width: int, heads: int, *, subject_bias: bool = False, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        subject_bias: bool = False,
+        saam_tokens: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = dropout
@@ -25,6 +57,9 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
         self.subject_gain = nn.Parameter(torch.ones(heads)) if subject_bias else None
+        self.subject_shift = (
+            nn.Parameter(torch.full((saam_tokens, saam_tokens), SHIFT_START)) if saam_tokens else None
+        )
         nn.init.normal_(self.in_proj_weight, std=width**-0.5)
         nn.init.zeros_(self.out_proj.bias)
 
@@ -49,13 +84,16 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Rows (N, Lq, width) for projected queries (N, heads, Lq, d) over keys and values (N, heads, Lk, d).
 
-        subject: (N, 1, Lq or 1, Lk) log weights of the keys; added to the logits times `subject_gain`.
+        subject: (N, 1, Lq or 1, Lk). With `subject_bias`: log weights of the keys, added to the logits times
+        `subject_gain`. With `saam_tokens`: M of Eq. 4, 0 where a query may look for the subject, else -inf.
         """
         bias = None
         if subject is not None and self.subject_gain is not None:
             bias = (self.subject_gain.view(-1, 1, 1) * subject).to(query.dtype)
         dropout = self.dropout if self.training else 0.0
         x = F.scaled_dot_product_attention(query, key, value, bias, dropout_p=dropout, is_causal=causal)
+        if subject is not None and self.subject_shift is not None:
+            x = x + attention_shift(query, key, subject, self.subject_shift.sigmoid()) @ value
         # The copy is for export: the kernels lay their results out in different ways, and torch.export would
         # keep a view that fits only the one it saw.
         x = x.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)  # (N, Lq, width)
@@ -86,11 +124,16 @@ class Block(nn.Module):
     """Pre-norm transformer block: attention, then an MLP.
 
     depth: blocks of the whole tower, which sets the scale of the residual branches at the start.
+    subject_bias, saam_tokens: of its attention. `recompute`: trade time for memory in training, by
+    computing the block again in the backward pass instead of keeping what is inside of it.
     """
 
-    def __init__(self, width: int, heads: int, *, depth: int, subject_bias: bool = False) -> None:
+    def __init__(
+        self, width: int, heads: int, *, depth: int, subject_bias: bool = False, saam_tokens: int = 0
+    ) -> None:
         super().__init__()
-        self.attn = Attention(width, heads, subject_bias=subject_bias)
+        self.recompute = False
+        self.attn = Attention(width, heads, subject_bias=subject_bias, saam_tokens=saam_tokens)
         self.ln_1 = nn.LayerNorm(width)
         self.mlp = Mlp(width)
         self.ln_2 = nn.LayerNorm(width)
@@ -113,7 +156,11 @@ class Block(nn.Module):
         """
         if subject is not None:
             subject = subject[:, :, :queries]
-        return self.update(x[:, :queries], self.project(x, queries), subject=subject, causal=causal)
+
+        def whole(x: Tensor) -> Tensor:
+            return self._update(x[:, :queries], self.project(x, queries), subject=subject, causal=causal)
+
+        return self._in_training(whole, x)
 
     def project(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the normalised rows; see `Attention.project`."""
@@ -131,18 +178,58 @@ class Block(nn.Module):
 
         projected: queries, keys and values, as `project` gives them.
         """
+
+        def rest(x: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return self._update(x, (query, key, value), subject=subject, causal=causal)
+
+        return self._in_training(rest, x, *projected)
+
+    def _in_training(self, part: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        """`part(*tensors)`, recomputed in the backward pass when asked for."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return part(*tensors)
+        out: Tensor = checkpoint(part, *tensors, use_reentrant=False)  # type: ignore[no-untyped-call]
+        return out
+
+    def _update(
+        self,
+        x: Tensor,
+        projected: tuple[Tensor, Tensor, Tensor],
+        *,
+        subject: Tensor | None,
+        causal: bool,
+    ) -> Tensor:
         x = x + self.attn.attend(*projected, subject=subject, causal=causal)
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
 
 
 class Transformer(nn.Module):
-    """A tower's blocks; the towers run them themselves."""
+    """A tower's blocks; the towers run them themselves.
 
-    def __init__(self, width: int, layers: int, heads: int, *, subject_bias: bool = False) -> None:
+    saam: sequence length and number of leading blocks with subject-aware attention masking.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        *,
+        subject_bias: bool = False,
+        saam: tuple[int, int] = (0, 0),
+    ) -> None:
         super().__init__()
+        tokens, masked = saam
         self.resblocks = nn.ModuleList(
-            Block(width, heads, depth=layers, subject_bias=subject_bias) for _ in range(layers)
+            Block(
+                width,
+                heads,
+                depth=layers,
+                subject_bias=subject_bias,
+                saam_tokens=tokens if number < masked else 0,
+            )
+            for number in range(layers)
         )
 
     def blocks(self) -> tuple[Block, ...]:

@@ -12,6 +12,7 @@ CONV_STEM_STRIDE = 16
 
 Subject = Literal["sap", "saam", "shared", "none"]
 Stem = Literal["patch", "conv"]
+Temporal = Literal["transformer", "mean", "conv"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +21,20 @@ class ModelConfig:
 
     subject: how the encoder learns who is meant. "sap": subject-aware prompting, one more token in each
     person's own pass (paper Sec. 3.3). "shared": the patches of a picture are encoded once for all its
-    persons. "saam": subject-aware attention masking. "none": plain CLIP, patch weights are ignored.
+    persons. "saam": subject-aware attention masking (Eq. 2-4) in the first `saam_layers` blocks, None: in
+    all. "none": plain CLIP, patch weights are ignored.
     subject_bias: attention of a person's own tokens leans towards the covered patches; off in released
-    weights. clip_frames: T. embed_dim: D. The defaults are those of the released ViT-B/32.
+    weights. temporal: "transformer" is the paper's; "mean" has no parameters; "conv" is a depthwise
+    convolution over time, and like "mean" it has no use for the `temporal_*` sizes. clip_frames: T.
+    embed_dim: D. The defaults are those of the released ViT-B/32.
     """
 
     preprocess: PreprocessSpec = PreprocessSpec()  # noqa: RUF009 (frozen)
     stem: Stem = "patch"
     subject: Subject = "sap"
     subject_bias: bool = False
+    saam_layers: int | None = None
+    temporal: Temporal = "transformer"
     clip_frames: int = 8
     embed_dim: int = 512
     vision_width: int = 768
@@ -60,8 +66,24 @@ class ModelConfig:
                 f"model config: patch {self.preprocess.patch} with stem 'conv', which halves the picture "
                 f"four times: set preprocess.patch to {CONV_STEM_STRIDE}"
             )
-        if self.subject_bias and self.subject == "none":
-            raise EmotionError("model config: subject_bias needs a subject: set subject to 'sap' or 'shared'")
+        if self.subject_bias and self.subject not in ("sap", "shared"):
+            raise EmotionError(
+                f"model config: subject_bias with subject {self.subject!r}: expected 'sap' or 'shared'"
+            )
+        if self.saam_layers is not None and not (
+            self.subject == "saam" and 1 <= self.saam_layers <= self.vision_layers
+        ):
+            raise EmotionError(
+                f"model config: saam_layers {self.saam_layers} with subject {self.subject!r}: expected "
+                f"subject 'saam' and 1 to {self.vision_layers} layers"
+            )
+
+    @property
+    def saam(self) -> tuple[int, int]:
+        """Tokens of a sequence, and how many blocks shift attention to the subject; (0, 0) without SAAM."""
+        if self.subject != "saam":
+            return (0, 0)
+        return (self.preprocess.patches + 2, self.saam_layers or self.vision_layers)
 
 
 PRESETS: Final[Mapping[str, ModelConfig]] = MappingProxyType(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.model.config import ModelConfig
-from emotion_train.model.temporal import TemporalEncoder
+from emotion_train.model.temporal import temporal_encoder
 from emotion_train.model.text import Backbone
 
 
@@ -18,21 +18,13 @@ class EmotionCLIP(nn.Module):
     """The model. S: side of a picture, G: patches, T: frames of a clip, D: embedding; see `ModelConfig`.
 
     Parameter names are those of the released checkpoint.
-
-    Raises:
-        EmotionError: the configuration asks for "saam", which does not exist yet.
-
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        if config.subject not in ("sap", "shared", "none"):
-            raise EmotionError(
-                f"subject {config.subject!r} is not implemented: choose 'sap', 'shared' or 'none'"
-            )
         super().__init__()
         self.config = config
         self.backbone = Backbone(config)
-        self.visual_head = TemporalEncoder(config)
+        self.visual_head = temporal_encoder(config)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def encode_people(self, images: Tensor, frame_index: Tensor, patch_weights: Tensor) -> Tensor:

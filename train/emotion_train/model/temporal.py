@@ -49,6 +49,39 @@ class Layers(nn.Module):
         return out
 
 
+class MeanPooling(nn.Module):
+    """The mean over time, without parameters (paper Table 3, last row)."""
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """(B, T, D) -> (B, D)."""
+        return embeddings.mean(dim=1)
+
+
+class TemporalConv(nn.Module):
+    """`mean_t(conv(x) + x)` with a depthwise convolution over three frames: order counts, a little."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.embed_dim
+        self.conv = nn.Conv1d(width, width, 3, padding=1, groups=width)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """(B, T, D), oldest first -> (B, D)."""
+        convolved = self.conv(embeddings.transpose(1, 2)).transpose(1, 2)
+        return (F.gelu(convolved) + embeddings).mean(dim=1)
+
+
+def temporal_encoder(config: ModelConfig) -> nn.Module:
+    """The temporal encoder that the configuration names."""
+    match config.temporal:
+        case "mean":
+            return MeanPooling()
+        case "conv":
+            return TemporalConv(config)
+        case _:
+            return TemporalEncoder(config)
+
+
 class TemporalEncoder(nn.Module):
     """`mean_t(encoder(x + position) + x)`, T fixed by the learned positions."""
 

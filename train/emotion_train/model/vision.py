@@ -24,6 +24,29 @@ def subject_log_weights(patch_weights: Tensor) -> Tensor:
     return torch.where(found, torch.log(patch_weights + SUBJECT_EPSILON), torch.zeros_like(patch_weights))
 
 
+def own_rows(log_weights: Tensor) -> Tensor:
+    """Log weights (P, G) as (P, 1, L, L) for tokens [cls, patches, hmn].
+
+    Only the person's own rows, first and last, lean towards the covered patches.
+    """
+    own = F.pad(log_weights, (1, 1))[:, None, None]  # (P, 1, 1, L)
+    others = torch.zeros_like(own).expand(-1, -1, log_weights.shape[1], -1)
+    return torch.cat([own, others, own], dim=2)
+
+
+def saam_mask(patch_weights: Tensor) -> Tensor:
+    """M of Eq. 4 for tokens [cls, patches, hmn]: (P, G) weights -> (P, 1, L, L) of 0 and -inf.
+
+    hmn and a patch see each other only where the patch holds some of the subject, and hmn never looks at
+    cls; all else is free. With nobody in the picture hmn sees only itself.
+    """
+    closed = torch.where(patch_weights > 0, 0.0, -torch.inf)  # (P, G)
+    of_patches = F.pad(closed.unsqueeze(2), (closed.shape[1] + 1, 0))  # (P, G, L): their last column is hmn
+    of_cls = torch.zeros_like(of_patches[:, :1])
+    of_human = F.pad(F.pad(closed, (1, 0), value=-torch.inf), (0, 1))[:, None]  # (P, 1, L)
+    return torch.cat([of_cls, of_patches, of_human], dim=1)[:, None]
+
+
 class VisionTransformer(nn.Module):
     """CLIP's vision transformer, told who is meant by the covered fraction of each patch."""
 
@@ -41,8 +64,16 @@ class VisionTransformer(nn.Module):
         self.positional_embedding = nn.Parameter(scale * torch.randn(1 + config.preprocess.patches, width))
         self.ln_pre = nn.LayerNorm(width)
         self.transformer = Transformer(
-            width, config.vision_layers, config.vision_heads, subject_bias=config.subject_bias
+            width,
+            config.vision_layers,
+            config.vision_heads,
+            subject_bias=config.subject_bias,
+            saam=config.saam,
         )
+        if config.subject == "saam":
+            # The paper leaves open what its hmn token starts as; here it is learned, and only the masks say
+            # where the person is.
+            self.human_embedding = nn.Parameter(scale * torch.randn(width))
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(scale * torch.randn(width, config.embed_dim))
 
@@ -52,6 +83,11 @@ class VisionTransformer(nn.Module):
         if self.subject == "none":
             cls = self._run(self._class_tokens(patches.shape[0]), patches)
             return self._embed(cls).index_select(0, frame_index)
+        if self.subject == "saam":
+            of_persons = patches.index_select(0, frame_index)  # (P, G, width)
+            cls = self._class_tokens(of_persons.shape[0])
+            human = self.human_embedding.expand(of_persons.shape[0], 1, -1)
+            return self._embed(self._run(cls, of_persons, human, saam_mask(patch_weights)))
         # SAP: the prompt is the sum of the positional embeddings of the covered patches, as released weights
         # have it; it gets no position of its own.
         prompt = (patch_weights @ self.positional_embedding[1:]).unsqueeze(1)  # (P, 1, width)
@@ -59,7 +95,8 @@ class VisionTransformer(nn.Module):
         if self.subject == "shared":
             return self._embed(self._run_shared(patches, prompt, frame_index, log_weights))
         of_persons = patches.index_select(0, frame_index)  # (P, G, width)
-        return self._embed(self._run(self._class_tokens(prompt.shape[0]), of_persons, prompt, log_weights))
+        subject = None if log_weights is None else own_rows(log_weights)
+        return self._embed(self._run(self._class_tokens(prompt.shape[0]), of_persons, prompt, subject))
 
     def _embed_patches(self, images: Tensor) -> Tensor:
         grid = self.conv1(images) if self.stem is None else self.stem(images)  # (F, width, h, w)
@@ -78,17 +115,14 @@ class VisionTransformer(nn.Module):
         self,
         cls: Tensor,
         patches: Tensor,
-        prompt: Tensor | None = None,
-        log_weights: Tensor | None = None,
+        human: Tensor | None = None,
+        subject: Tensor | None = None,
     ) -> Tensor:
-        """(N, 1, width), (N, G, width), (N, 1, width) -> class rows (N, width); all tokens see all tokens."""
-        x = self.ln_pre(torch.cat([cls, patches] if prompt is None else [cls, patches, prompt], dim=1))
-        subject = None
-        if log_weights is not None:
-            # Only the person's own rows, first and last, lean towards the covered patches.
-            own = F.pad(log_weights, (1, 1))[:, None, None]  # (N, 1, 1, L)
-            others = torch.zeros_like(own).expand(-1, -1, patches.shape[1], -1)
-            subject = torch.cat([own, others, own], dim=2)  # (N, 1, L, L)
+        """(N, 1, width), (N, G, width), (N, 1, width) -> class rows (N, width); all tokens see all tokens.
+
+        subject: (N, 1, L, L), as in `Attention.attend`.
+        """
+        x = self.ln_pre(torch.cat([cls, patches] if human is None else [cls, patches, human], dim=1))
         *blocks, last = self.transformer.blocks()
         for block in blocks:
             x = block(x, subject=subject)

@@ -1,0 +1,185 @@
+"""Subject-aware attention masking, against a slow loop written from Eq. 2-4 of the paper."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from small_model import PATCHES, SMALL, build, pictures, weights
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emotion_train.model import EmotionCLIP
+from emotion_train.model.attention import Block
+
+ROWS = PATCHES + 2  # the paper's order: patches 0 .. m-1, cls m, hmn m+1
+OURS = [*range(1, PATCHES + 1), 0, PATCHES + 1]  # where that order's tokens stand in [cls, patches, hmn]
+
+
+def eq_4(subject: set[int]) -> list[list[float]]:
+    """M, entry by entry: zeros but for patches without subject and cls in the row and column of hmn."""
+    human, cls = PATCHES + 1, PATCHES
+    m = [[0.0] * ROWS for _ in range(ROWS)]
+    for i in range(PATCHES):
+        if i not in subject:
+            m[i][human] = m[human][i] = -math.inf
+    m[human][cls] = -math.inf
+    return m
+
+
+def softmax(row: list[float]) -> list[float]:
+    top = max(row)
+    powers = [math.exp(x - top) for x in row]
+    return [p / sum(powers) for p in powers]
+
+
+Rows = list[list[float]]
+
+
+def slow_attention(
+    q: list[list[float]],
+    k: list[list[float]],
+    v: list[list[float]],
+    a: list[list[float]],
+    m: list[list[float]],
+) -> tuple[Rows, Rows]:
+    """One head of Eq. 2 and 3: outputs, and the weights that made them; all in the paper's order."""
+    scale = len(q[0]) ** -0.5
+    outputs, used = [], []
+    for i in range(ROWS):
+        logits = [sum(x * y for x, y in zip(q[i], k[j], strict=True)) for j in range(ROWS)]
+        plain = softmax([logit * scale for logit in logits])
+        subject = softmax([(logit + m[i][j]) * scale for j, logit in enumerate(logits)])
+        taken = sum(a[i][j] * plain[j] for j in range(ROWS))
+        weights_ = [(1 - a[i][j]) * plain[j] + taken * subject[j] for j in range(ROWS)]
+        used.append(weights_)
+        outputs.append([sum(w * v[j][d] for j, w in enumerate(weights_)) for d in range(len(v[0]))])
+    return outputs, used
+
+
+def reference(model: EmotionCLIP, image: Tensor, patch_weights: Tensor) -> tuple[Tensor, list[list[float]]]:
+    """Class embedding of one picture, (D,), and every row of attention weights on the way."""
+    visual, heads = model.backbone.visual, SMALL.vision_heads
+    positions = visual.positional_embedding
+    grid = F.conv2d(image[None], visual.conv1.weight, stride=16)[0].flatten(1).T + positions[1:]
+    cls = visual.class_embedding + positions[0]
+    x = visual.ln_pre(torch.stack([*grid, cls, visual.human_embedding]))
+    m = eq_4({i for i, w in enumerate(patch_weights.tolist()) if w > 0})
+    rows: list[list[float]] = []
+    for block in visual.transformer.resblocks:
+        attn = block.attn
+        qkv = (block.ln_1(x) @ attn.in_proj_weight.T + attn.in_proj_bias).reshape(ROWS, 3, heads, -1)
+        a = [[0.0] * ROWS for _ in range(ROWS)]
+        if attn.subject_shift is not None:
+            a = (1 / (1 + (-attn.subject_shift[OURS][:, OURS]).exp())).tolist()
+        merged = []
+        for head in range(heads):
+            q, k, v = (qkv[:, part, head].tolist() for part in range(3))
+            outputs, used = slow_attention(q, k, v, a, m)
+            merged.append(torch.tensor(outputs))
+            rows += used
+        x = x + attn.out_proj(torch.cat(merged, dim=1))
+        x = x + block.mlp.c_proj(F.gelu(block.mlp.c_fc(block.ln_2(x))))
+    return visual.ln_post(x[PATCHES]) @ visual.proj, rows
+
+
+def masked_model(**changes: object) -> EmotionCLIP:
+    """A SAAM model whose A is far from uniform."""
+    model = build("saam", **changes)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("subject_shift"):
+                parameter.copy_(3 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("layers", [None, 1])
+@torch.no_grad()
+def test_masked_attention_is_the_papers_equations(layers: int | None):
+    model = masked_model(saam_layers=layers)
+    images, subjects = pictures(4), weights(4)
+    subjects[2], subjects[3] = 0, 1  # nobody; somebody everywhere
+    got = model.encode_frames(images, subjects)
+    for image, subject, embedding in zip(images, subjects, got, strict=True):
+        expected, rows = reference(model, image, subject)
+        torch.testing.assert_close(embedding, expected, atol=2e-5, rtol=1e-4)
+        assert all(sum(row) == pytest.approx(1, abs=1e-9) for row in rows)
+        assert min(min(row) for row in rows) >= 0
+    shifts = [block.attn.subject_shift is not None for block in model.backbone.visual.transformer.blocks()]
+    assert shifts == ([True] * 3 if layers is None else [True, False, False])
+
+
+def test_without_a_shift_it_is_plain_attention_to_the_last_bit():
+    torch.manual_seed(0)
+    block = Block(32, 4, depth=2, saam_tokens=7)
+    x = torch.randn(3, 7, 32)
+    mask = torch.zeros(3, 1, 7, 7)
+    mask[:, :, -1, :3] = -torch.inf
+    plain = block(x)  # without a mask there is nothing to shift to
+    assert not torch.equal(block(x, subject=mask), plain)
+    with torch.no_grad():
+        block.attn.subject_shift.fill_(-torch.inf)  # A = 0
+    assert torch.equal(block(x, subject=mask), plain)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_nobody_and_a_subject_that_fills_the_picture_stay_finite(share: float):
+    model = masked_model()
+    subjects = torch.full((2, PATCHES), share)
+    model.encode_frames(pictures(2), subjects).square().sum().backward()
+    for name, parameter in model.backbone.visual.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_a_shift_stays_in_0_1_whatever_is_learned():
+    model = masked_model()
+    shifts = [p for n, p in model.named_parameters() if n.endswith("subject_shift")]
+    optimizer = torch.optim.SGD(shifts, lr=1e4)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.encode_frames(pictures(2), weights(2)).square().sum().backward()
+        optimizer.step()
+    assert max(float(shift.detach().abs().max()) for shift in shifts) > 10
+    with torch.no_grad():
+        _, rows = reference(model, pictures(2)[0], weights(2)[0])
+    assert all(-1e-9 <= entry <= 1 + 1e-9 for row in rows for entry in row)
+
+
+def test_who_is_meant_changes_the_answer_from_the_start():
+    torch.manual_seed(0)
+    model = EmotionCLIP(replace(SMALL, subject="saam")).eval()
+    images = pictures(1).expand(2, -1, -1, -1)
+    subjects = torch.zeros(2, PATCHES)
+    subjects[0, 0] = subjects[1, 8] = 1
+    first, second = model.encode_frames(images, subjects)
+    assert (first - second).abs().max() > 1e-3
+
+
+class FrameEncoder(nn.Module):
+    def __init__(self, model: EmotionCLIP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, patch_weights: Tensor) -> Tensor:
+        return self.model.encode_frames(images, patch_weights)
+
+
+def test_it_exports(tmp_path: Path):
+    model = masked_model(vision_layers=2)
+    batch = torch.export.Dim("batch")
+    torch.onnx.export(
+        FrameEncoder(model).eval(),
+        (pictures(2), weights(2)),
+        tmp_path / "encoder.onnx",
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes=({0: batch}, {0: batch}),
+    )
+    session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx", providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+    given = (pictures(3), torch.cat([weights(2), torch.zeros(1, PATCHES)]))
+    (got,) = session.run(None, {name: x.numpy() for name, x in zip(names, given, strict=True)})
+    torch.testing.assert_close(torch.from_numpy(got), model.encode_frames(*given), atol=1e-5, rtol=1e-4)
