@@ -28,6 +28,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 
 GraphName = Literal["frame_encoder", "temporal_encoder"]
+Activation = Literal["softmax", "sigmoid", "identity"]
+AFFECT = ("valence", "arousal", "dominance")
 
 _HASH_BLOCK = 1 << 20
 _EXPORT_AGAIN = "export it again with export/to_onnx.py"
@@ -56,6 +58,7 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A linear head: `activation((features @ weight.T + bias) / temperature)`, features L2-normalised.
 
     kind "probe": fitted on labels. kind "zero_shot": weight holds L2-normalised text embeddings, bias is 0.
+    activation "identity": a regression; temperature is 1, answers have the units of what it was fitted on.
     metrics: figures measured on unseen data, by name.
     """
 
@@ -63,7 +66,7 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str
     sha256: str
     labels: list[str]
-    activation: Literal["softmax", "sigmoid"]
+    activation: Activation
     temperature: float
     metrics: dict[str, float]
 
@@ -85,6 +88,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     embedding_dim: D. clip_frames: T, embeddings a clip. clip_seconds: time a clip spans, the default of
     `--window`. default_head: key of `heads`. checkpoint_sha256: of the checkpoint this came from.
+    affect_head: key of a head with the activation "identity" whose labels are some of `AFFECT`; None: no
+    such head, and persons have no valence, arousal and dominance.
     """
 
     schema: int
@@ -101,6 +106,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heads: dict[str, Head]
     default_head: str
     parity: list[Parity]
+    affect_head: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +215,9 @@ def _check_manifest(folder: Path, manifest: Manifest) -> None:
             problem = f"head {name}: labels {head.labels}, expected different ones"
         elif not head.temperature > 0:
             problem = f"head {name}: temperature {head.temperature}, expected more than 0"
+        elif head.activation == "identity" and head.temperature != 1:
+            problem = f"head {name}: temperature {head.temperature} of a regression, expected 1"
+    problem = problem or _affect_problem(manifest)
     if problem:
         raise EmotionError(f"bundle {folder}: {problem}; {_EXPORT_AGAIN}")
     for name, (inputs, outputs) in _expected_graphs(manifest).items():
@@ -217,6 +226,24 @@ def _check_manifest(folder: Path, manifest: Manifest) -> None:
         graph = manifest.graphs[name]
         _check_tensors(folder, f"input of {name}", graph.inputs, inputs)
         _check_tensors(folder, f"output of {name}", graph.outputs, outputs)
+
+
+def _affect_problem(manifest: Manifest) -> str | None:
+    """What keeps the heads from being one of emotions and, where stated, one of affect."""
+    if manifest.heads[manifest.default_head].activation == "identity":
+        return f"default head {manifest.default_head!r} gives values, expected one that gives probabilities"
+    name = manifest.affect_head
+    if name is None:
+        return None
+    if name not in manifest.heads:
+        return f"affect head {name!r} is none of its heads ({', '.join(manifest.heads)})"
+    head = manifest.heads[name]
+    if head.activation != "identity" or not set(head.labels) <= set(AFFECT):
+        return (
+            f"affect head {name!r} has the activation {head.activation} and the labels "
+            f"{', '.join(head.labels)}, expected identity and some of {', '.join(AFFECT)}"
+        )
+    return None
 
 
 _Expected = dict[str, tuple[str, list[int | None]]]  # name -> dtype, shape with None where dynamic

@@ -26,12 +26,16 @@ from emotion_runtime.types import SCHEMA_VERSION, EmotionEvent, Frame, Person, S
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What looks at pictures and embeddings; shared by all sources."""
+    """What looks at pictures and embeddings; shared by all sources.
+
+    affect: a regression whose labels are some of valence, arousal and dominance; None: they stay unknown.
+    """
 
     detector: Detector
     encoder: FrameEncoder
     temporal: TemporalEncoder
     head: LinearHead
+    affect: LinearHead | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,10 @@ class _Person:
 
     ring: EmbeddingRing
     smoother: Smoother
+    affect_smoother: Smoother
     raw: NDArray[np.float64] | None = None
     smoothed: NDArray[np.float64] | None = None
+    affect: NDArray[np.float64] | None = None
 
 
 class _Source:
@@ -137,7 +143,8 @@ class Pipeline:
             source.tracks = source.tracker.update(detections, frame.t)
         known = source.persons
         source.persons = {
-            track.id: known.get(track.id) or _Person(EmbeddingRing(self._clips), self._timing.smoother())
+            track.id: known.get(track.id)
+            or _Person(EmbeddingRing(self._clips), self._timing.smoother(), self._timing.smoother())
             for track in source.tracks
         }
 
@@ -165,8 +172,12 @@ class Pipeline:
         with self.timer.stage("temporal"):
             features = self._models.temporal.features([person.ring.clip() for person, _ in due])  # (P, D)
             probabilities = self._models.head(features)  # (P, C)
-        for (person, t), raw in zip(due, probabilities, strict=True):
-            person.raw, person.smoothed = raw, person.smoother.update(raw, t)
+            affect = self._models.affect(features) if self._models.affect else None  # (P, V)
+        for row, (person, t) in enumerate(due):
+            person.raw = probabilities[row]
+            person.smoothed = person.smoother.update(probabilities[row], t)
+            if affect is not None:
+                person.affect = person.affect_smoother.update(affect[row], t)
 
     def _event(self, frame: Frame, now: float) -> EmotionEvent:
         source = self._sources[frame.source]
@@ -191,7 +202,14 @@ class Pipeline:
             emotions=self._labelled(person.smoothed),
             raw=self._labelled(person.raw),
             top=None if top is None else self._models.head.labels[top],
+            **self._affect(person.affect),
         )
+
+    def _affect(self, values: NDArray[np.float64] | None) -> dict[str, float]:
+        """Valence, arousal and dominance, those that the bundle's head has."""
+        if values is None or self._models.affect is None:
+            return {}
+        return dict(zip(self._models.affect.labels, values.tolist(), strict=True))
 
     def _labelled(self, probabilities: NDArray[np.float64] | None) -> dict[str, float]:
         if probabilities is None:

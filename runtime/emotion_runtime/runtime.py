@@ -14,7 +14,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detector import Detector, load_detector
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.errors import EmotionError, SourceBroken
-from emotion_runtime.heads import load_head
+from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.pipeline import Models, Pipeline, Timing
 from emotion_runtime.ring import plan_clips
@@ -58,6 +58,7 @@ class EmotionRuntime:
             FrameEncoder(frame_backend, manifest.preprocess),
             TemporalEncoder(open_backend(backend, loaded.graph_path("temporal_encoder"))),
             load_head(loaded, head),
+            load_affect_head(loaded),
         )
         self.labels: tuple[str, ...] = models.head.labels
         self.backend: str = frame_backend.description

@@ -45,6 +45,13 @@ def test_sigmoid_answers_each_label_alone():
         assert row == pytest.approx(expected, abs=1e-9)
 
 
+def test_identity_gives_the_values_themselves():
+    linear = head("identity")
+    features = np.random.default_rng(1).normal(size=(6, 5)).astype(np.float32)
+    for row, feature in zip(linear(features), features, strict=True):
+        assert row == pytest.approx(logits_of(linear, feature), abs=1e-9)
+
+
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_extreme_logits_and_empty_features_stay_finite(activation: str):
     probabilities = head(activation, 1e-4)(np.array([[0] * 5, [1e-30] * 5, [1e30] * 5], np.float32))
