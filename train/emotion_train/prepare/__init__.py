@@ -1,0 +1,1 @@
+"""From videos and captions to shards of clips (paper Sec. 3.1)."""

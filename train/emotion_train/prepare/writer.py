@@ -1,0 +1,96 @@
+"""Writing the tars that `emotion_train.data.shards` reads: the same clips give the same bytes."""
+
+import io
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from emotion_runtime.bundle import sha256_of
+from emotion_runtime.errors import EmotionError
+from emotion_train.data.shards import ClipRecord, Sample, Shard, member_starts
+
+NAME_LIMIT = 100  # bytes of a member's name in its header; a longer one would need a header of its own
+
+
+class CannotWrite(EmotionError):  # noqa: N818 - reads as what happened
+    """A file that could not be written: no fault of one video, so the run stops."""
+
+
+class ClipWriter:
+    """Appends clips to an open tar; made by `write_tar`."""
+
+    def __init__(self, tar: tarfile.TarFile) -> None:
+        self._tar = tar
+        self.samples: list[Sample] = []
+
+    def add(self, key: str, record: ClipRecord, frames: Sequence[bytes]) -> None:
+        """Append a clip. key: letters, digits, `-`, `_`. frames: JPEG, as many as `record.boxes` speaks of."""
+        if len(frames) != len(record.boxes) or not frames:
+            raise ValueError(f"{key}: {len(frames)} frames, boxes of {len(record.boxes)}")
+        offset = self._tar.offset
+        members = [("json", msgspec.json.encode(record))]
+        members += [(f"{number:03d}.jpg", frame) for number, frame in enumerate(frames)]
+        for suffix, data in members:
+            header = tarfile.TarInfo(f"{key}.{suffix}")  # its time is 0, its owner is nobody
+            if len(header.name.encode()) > NAME_LIMIT:
+                raise ValueError(f"member name {header.name!r} is longer than {NAME_LIMIT} bytes")
+            header.size = len(data)
+            self._tar.addfile(header, io.BytesIO(data))
+        sizes = [len(data) for _, data in members]
+        if self._tar.offset - offset != member_starts(sizes)[-1]:
+            raise ValueError(f"{key}: the tar is not laid out as its readers expect")
+        self.samples.append(Sample(key, offset, sizes))
+
+
+@contextmanager
+def write_tar(path: Path) -> Iterator[ClipWriter]:
+    """A new tar of clips at `path`: whole when the block has ended, else not there at all.
+
+    Raises:
+        CannotWrite: no space, no permission.
+
+    """
+    with _whole_file(path) as temporary, temporary.open("wb") as file:
+        tar = tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - closed below
+        yield ClipWriter(tar)
+        tar.close()  # only when all went well: it writes the end of the archive
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """A file, whole or not at all.
+
+    Raises:
+        CannotWrite: no space, no permission.
+
+    """
+    with _whole_file(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def shard_of(path: Path, samples: list[Sample]) -> Shard:
+    """The index's entry of a written tar."""
+    return Shard(path.name, path.stat().st_size, sha256_of(path), samples)
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name in the same folder, renamed to `path` when the block has ended without an error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise CannotWrite(
+            f"{path} cannot be written: {error.strerror or error}; make room or choose another folder, and "
+            "give the same command again: what is finished is kept"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
