@@ -51,10 +51,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One split. skipped: how many rows were left out, by reason."""
+    """One split.
+
+    skipped: how many rows were left out, by reason. short_side: what the data set's protocol scales the short
+    side of a picture to, pixels at an input of 224; None leaves it to the model's `PreprocessSpec`.
+    """
 
     name: str
     split: str
     tasks: tuple[Task, ...]
     samples: tuple[Sample, ...]
     skipped: Mapping[str, int]
+    short_side: int | None = None

@@ -1,0 +1,89 @@
+"""BoLD on a tree of three clips: labels, frames, and the box around a person's joints."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trees import jpeg, save_array, write_csv
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.datasets import load_dataset
+from emotion_train.datasets.bold import CATEGORIES
+from emotion_train.datasets.boxes import joints_box
+
+CLIP = "003/film.mp4/0114.mp4"
+OTHER = "007/other.mp4/0002.mp4"
+FIRST_FRAME = 4071  # of the joints, which count through the whole film
+
+
+def row(video: str = CLIP, person: int = 0, **changes: object) -> list[object]:
+    """37 columns; `changes` by name of a category or dimension."""
+    scores = [changes.get(name, 0.0) for name in CATEGORIES]
+    affect = [changes.get(name, 5.0) for name in ("valence", "arousal", "dominance")]
+    return [video, person, 0, 9, *scores, *affect, "Female", "Adult", "White", 0.9]
+
+
+def joints(frame: int, person: int, *points: tuple[float, float, float]) -> list[float]:
+    """A row of 18 joints, those not given all zero."""
+    flat = [value for point in points for value in point]
+    return [FIRST_FRAME + frame - 1, person, *flat, *[0.0] * (54 - len(flat))]
+
+
+@pytest.fixture
+def bold(tmp_path: Path) -> Path:
+    for number in range(1, 11):
+        jpeg(tmp_path / "mmextract" / CLIP / f"image_{number:05d}.jpg")
+    for number in (1, 2):
+        jpeg(tmp_path / "mmextract" / OTHER / f"image_{number:05d}.jpg")
+    person = [joints(n, 0, (10.2 + n, 20.7, 0.9), (30.0, 5.5 + n, 0.3)) for n in range(2, 11) if n != 5]
+    somebody_else = [joints(n, 1, (1.0, 2.0, 0.5), (3.0, 4.0, 0.5)) for n in range(1, 11)]
+    save_array(tmp_path / "joints" / CLIP.replace("0114.mp4", "0114.npy"), person + somebody_else)
+    save_array(
+        tmp_path / "joints" / OTHER.replace("0002.mp4", "0002.npy"), [joints(1, 3, (4, 4, 1), (9, 9, 1))]
+    )
+    write_csv(tmp_path / "annotations" / "train.csv", [row(peace=0.5, anger=0.49), row(OTHER, 3)])
+    write_csv(tmp_path / "annotations" / "val.csv", [row(person=1, suffering=1.0, valence=2.5)])
+    return tmp_path
+
+
+def test_labels_and_keys(bold: Path):
+    train = load_dataset("bold", bold, "train")
+    assert [task.kind for task in train.tasks] == ["multi_label", "regression"]
+    assert [task.name for task in train.tasks] == ["categories", "vad"]
+    assert train.tasks[0].labels[0] == "peace"
+    assert train.tasks[1].labels == ("valence", "arousal", "dominance")
+    first, second = train.samples
+    assert first.targets["categories"].tolist() == [1.0] + [0.0] * 25  # 0.5 counts, 0.49 does not
+    assert first.targets["categories"].dtype == np.float32
+    assert (first.group, second.group) == ("003/film.mp4", "007/other.mp4")
+    val = load_dataset("bold", bold, "val").samples[0]
+    assert val.targets["categories"].tolist() == [0.0] * 25 + [1.0]
+    assert val.targets["vad"].tolist() == [2.5, 5.0, 5.0]
+    assert len({first.key, second.key, val.key}) == 3
+
+
+def test_the_order_of_the_labels(shared_data: Path):
+    facts = (shared_data / "facts" / "emotionclip.md").read_text()
+    stated = re.search(r"Label order: (peace, .*?suffering)\.", facts)
+    assert stated
+    assert ", ".join(CATEGORIES) == stated[1]
+
+
+def test_frames_are_spread_over_the_whole_clip(bold: Path):
+    pictures = load_dataset("bold", bold, "train").samples[0].pictures
+    # linspace(0, 9, 8) = 0, 1.29, 2.57, 3.86, 5.14, 6.43, 7.71, 9, rounded down; names count from 1
+    assert [p.path.name for p in pictures] == [f"image_{n:05d}.jpg" for n in (1, 2, 3, 4, 6, 7, 8, 10)]
+
+
+def test_a_clip_shorter_than_eight_frames_repeats_them(bold: Path):
+    pictures = load_dataset("bold", bold, "train").samples[1].pictures
+    assert [p.path.name[-5] for p in pictures] == list("11111112")
+
+
+def test_the_box_holds_the_joints_of_that_person_in_that_frame(bold: Path):
+    pictures = load_dataset("bold", bold, "train").samples[0].pictures
+    boxes = {int(p.path.stem[-5:]): p.boxes for p in pictures}
+    assert boxes[1] == ()  # the person comes in with frame 2
+    for n in (2, 3, 4, 6, 7, 8, 10):
+        assert boxes[n] == ((np.floor(min(10.2 + n, 30)), np.floor(min(20.7, 5.5 + n)), 30.0, 21.0),), n

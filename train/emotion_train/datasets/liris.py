@@ -1,0 +1,111 @@
+"""LIRIS-ACCEDE (MediaEval 2018): valence and arousal of films, second by second.
+
+Source: paper Sec. 4.1, reference [5]; layout of the authors' evaluation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from emotion_train.datasets.base import Dataset, Sample, Task
+from emotion_train.datasets.boxes import Detection, everybody
+from emotion_train.datasets.frames import CLIP_PICTURES, is_image, picture_size
+from emotion_train.datasets.layout import Layout
+from emotion_train.datasets.rows import BadRow, assemble, finite, whole
+
+SPLITS = ("train", "test")
+TASKS = (Task("va", "regression", ("valence", "arousal")),)
+
+Boxes = dict[str, list[Detection]]  # by file name of the frame
+
+_COLUMNS = ["Time", "Valence", "Arousal"]
+_TREE = (
+    "annotations/*/annotations/<movie>*.txt (tab-separated Time, Valence, Arousal; folders of the test films "
+    "have 'test' in their name), frames/<movie>.mp4/<8 digits>.jpg, bboxes/<movie>.mp4/human_boxes.json"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Film:
+    """folder: of frames; files: their names. boxes: by file name. width, height: of every frame, pixels."""
+
+    name: str
+    folder: Path
+    files: frozenset[str]
+    boxes: Boxes
+    width: int
+    height: int
+
+
+Row = tuple[_Film | str, list[str]]  # a film, or why there is none, and the cells of a second
+
+
+def load(root: Path, split: str) -> Dataset:
+    """One split, film by film, each in order of time.
+
+    A row is a second of a film; its frame, of number Time + 1, stands eight times in the sample. The subject
+    is everybody in the frame. Group: the film. A film is the folder of frames by whose name (without .mp4)
+    the annotation's file name begins, up to an underscore or its end.
+
+    Raises:
+        EmotionError: the layout is another, or no row can be used.
+
+    """
+    layout = Layout("liris", root, _TREE)
+    layout.check_split(split, SPLITS)
+
+    def sample(row: Row) -> Sample:
+        film, cells = row
+        if isinstance(film, str):
+            raise BadRow(film)
+        if len(cells) != len(_COLUMNS):
+            raise BadRow(f"{len(cells)} columns instead of {len(_COLUMNS)}")
+        time = whole(cells[0], "time")
+        affect = finite(cells[1:], "valence or arousal")
+        file = f"{time + 1:08d}.jpg"
+        if file not in film.files:
+            raise BadRow("missing frame")
+        picture = everybody(film.folder / file, film.boxes, film.width, film.height)
+        return Sample(f"{split}/{film.name}/{time}", film.name, (picture,) * CLIP_PICTURES, {"va": affect})
+
+    data = assemble(layout, split, TASKS, _rows(layout, split), sample)
+    return replace(data, samples=tuple(sorted(data.samples, key=_place)))
+
+
+def _place(sample: Sample) -> tuple[str, int]:
+    """Film and second."""
+    return sample.group, int(sample.key.rpartition("/")[2])
+
+
+def _rows(layout: Layout, split: str) -> Iterator[Row]:
+    """The seconds of every film of a split."""
+    names = {path.name.removesuffix(".mp4") for path in (layout.root / "frames").glob("*.mp4")}
+    for table in sorted((layout.root / "annotations").glob("*/annotations/*.txt")):
+        of_test = "test" in table.parts[-3].lower()
+        if of_test != (split == "test"):
+            continue
+        header, *seconds = layout.cells(table, delimiter="\t") or [[]]
+        if header != _COLUMNS:
+            yield f"file without the columns {', '.join(_COLUMNS)}", header
+            continue
+        film = _film(layout, [name for name in names if f"{table.stem}_".startswith(f"{name}_")])
+        yield from ((film, cells) for cells in seconds)
+
+
+def _film(layout: Layout, names: list[str]) -> _Film | str:
+    """The film of an annotation file, given the names of films that its name begins with; or what lacks."""
+    if not names:
+        return "film without frames"
+    name = max(names, key=len)
+    folder = layout.root / "frames" / f"{name}.mp4"
+    boxes_file = layout.root / "bboxes" / f"{name}.mp4" / "human_boxes.json"
+    files = sorted(path.name for path in folder.iterdir() if is_image(path))
+    if not files:
+        return "film without frames"
+    if not boxes_file.is_file():
+        return "film without boxes"
+    # The authors' file is a list of objects of one frame each; one object of all frames says the same.
+    stored = layout.json(boxes_file, list[Boxes] | Boxes)
+    parts = stored if isinstance(stored, list) else [stored]
+    boxes = {file: found for part in parts for file, found in part.items()}
+    return _Film(name, folder, frozenset(files), boxes, *picture_size(folder / files[0]))

@@ -1,0 +1,59 @@
+"""MELD: utterances of a TV series with one of seven emotions.
+
+Source: paper Sec. 4.1, reference [60]; layout and label order of the authors' evaluation.
+"""
+
+from pathlib import Path
+
+from emotion_train.datasets.base import Dataset, Sample, Task
+from emotion_train.datasets.boxes import Detection, everybody
+from emotion_train.datasets.frames import clip_frames, picture_size
+from emotion_train.datasets.layout import Layout
+from emotion_train.datasets.rows import BadRow, assemble, class_of, whole
+
+SPLITS = ("train", "dev", "test")
+EMOTIONS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
+TASKS = (Task("emotion", "single_label", EMOTIONS),)
+
+_WITHOUT_VIDEO = {("train", 125, 3), ("dev", 110, 7)}  # split, dialogue, utterance: never published
+_TREE = (
+    "MELD.Raw/{train,dev,test}_sent_emo.csv, frames/<split>_splits/dia<D>_utt<U>/frame_<n>.jpg, "
+    "<split>_human_boxes.json"
+)
+
+Boxes = dict[str, dict[str, list[Detection]]]  # by clip, by file name
+
+
+def load(root: Path, split: str) -> Dataset:
+    """One split.
+
+    A row is an utterance; its eight frames are spread over all frames in its folder, in the order of their
+    numbers, wherever these start. The subject is everybody in the frame. Group: the dialogue.
+
+    Raises:
+        EmotionError: the layout is another, or no row can be used.
+
+    """
+    layout = Layout("meld", root, _TREE)
+    layout.check_split(split, SPLITS)
+    table = layout.file("MELD.Raw", f"{split}_sent_emo.csv")
+    rows = layout.records(table, ("Emotion", "Dialogue_ID", "Utterance_ID"))
+    boxes = layout.json(layout.file(f"{split}_human_boxes.json"), Boxes)
+
+    def sample(row: dict[str, str]) -> Sample:
+        dialogue = whole(row.get("Dialogue_ID"), "dialogue")
+        utterance = whole(row.get("Utterance_ID"), "utterance")
+        if (split, dialogue, utterance) in _WITHOUT_VIDEO:
+            raise BadRow("known to have no video")
+        clip = f"dia{dialogue}_utt{utterance}"
+        emotion = class_of(row["Emotion"], EMOTIONS)
+        paths = [path for _, path in clip_frames(root / "frames" / f"{split}_splits" / clip)]
+        size = picture_size(paths[0])  # one video, one size
+        return Sample(
+            key=f"{split}/{clip}",
+            group=f"{split}/dia{dialogue}",
+            pictures=tuple(everybody(path, boxes.get(clip, {}), *size) for path in paths),
+            targets={"emotion": emotion},
+        )
+
+    return assemble(layout, split, TASKS, rows, sample)
