@@ -87,3 +87,69 @@ def test_the_box_holds_the_joints_of_that_person_in_that_frame(bold: Path):
     assert boxes[1] == ()  # the person comes in with frame 2
     for n in (2, 3, 4, 6, 7, 8, 10):
         assert boxes[n] == ((np.floor(min(10.2 + n, 30)), np.floor(min(20.7, 5.5 + n)), 30.0, 21.0),), n
+
+
+def test_a_box_is_widened_to_whole_pixels_and_joints_not_found_are_no_corner():
+    found = np.zeros((18, 3))
+    found[3], found[9] = (20.3, 40.6, 0.8), (25.0, 31.9, 0.0)
+    assert joints_box(found) == (20, 31, 25, 41)
+    found[5] = (np.nan, 2, 0.5)
+    assert joints_box(found) == (20, 31, 25, 41)
+    assert joints_box(np.zeros((18, 3))) is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (row(valence=float("nan")), "valence, arousal or dominance NaN or infinite"),
+        (row(anger="nan"), "category NaN or infinite"),
+        (row(fear=1.5), "category outside of 0 to 1"),
+        (row(pain="much"), "category not a number"),
+        (row("004/gone.mp4/0001.mp4"), "no file of joints"),
+        (row(person=9), "no joints of the person"),
+        (row()[:30], "30 columns instead of 37"),
+        (row(OTHER, 3), "no frames in the folder"),
+    ],
+)
+def test_bad_rows_are_counted(bold: Path, bad: list[object], reason: str):
+    for frame in (bold / "mmextract" / OTHER).iterdir():
+        frame.unlink()
+    write_csv(bold / "annotations" / "train.csv", [row(), bad, row(person=1)])
+    train = load_dataset("bold", bold, "train")
+    assert [sample.key for sample in train.samples] == [f"train/0/{CLIP}/0", f"train/2/{CLIP}/1"]
+    assert train.skipped == {reason: 1}
+
+
+def test_a_clip_without_a_folder_is_counted(bold: Path):
+    (bold / "mmextract" / OTHER).rename(bold / "elsewhere")
+    assert load_dataset("bold", bold, "train").skipped == {"no folder of frames": 1}
+
+
+def test_a_split_of_bad_rows_alone(bold: Path):
+    write_csv(bold / "annotations" / "val.csv", [row(person=9), row(person=8)])
+    with pytest.raises(
+        EmotionError, match=r"bold val: none of 2 rows in .*no joints of the person: 2.*; expected"
+    ):
+        load_dataset("bold", bold, "val")
+
+
+def test_an_empty_split(bold: Path):
+    (bold / "annotations" / "val.csv").write_text("")
+    with pytest.raises(
+        EmotionError, match=r"bold val: none of 0 rows in .*\(no rows\); expected below --data: anno"
+    ):
+        load_dataset("bold", bold, "val")
+
+
+def test_another_layout(bold: Path):
+    with pytest.raises(EmotionError, match="bold has no split 'test': expected train or val"):
+        load_dataset("bold", bold, "test")
+    (bold / "annotations" / "val.csv").unlink()
+    with pytest.raises(EmotionError, match=r"bold: no file .*val\.csv; expected below --data: annotations/"):
+        load_dataset("bold", bold, "val")
+    path = save_array(bold / "joints" / OTHER.replace("0002.mp4", "0002.npy"), np.zeros((2, 38)))
+    with pytest.raises(EmotionError, match=r"0002\.npy: array \(2, 38\) of float64, expected .* \(N, 56\)"):
+        load_dataset("bold", bold, "train")
+    path.write_bytes(b"torn")
+    with pytest.raises(EmotionError, match=r"0002\.npy: not an array of numbers"):
+        load_dataset("bold", bold, "train")

@@ -46,7 +46,7 @@ AFFECT = ("valence", "arousal", "dominance")
 TASKS = (Task("categories", "multi_label", CATEGORIES), Task("vad", "regression", AFFECT))
 
 _TREE = (
-    "annotations/{train,val}.csv (37 columns, no header), joints/<video>.npy, "
+    "below --data: annotations/{train,val}.csv (37 columns, no header), joints/<video>.npy, "
     "mmextract/<video_id>/<name>_<number>.jpg"
 )
 _SCORES = slice(4, 30)

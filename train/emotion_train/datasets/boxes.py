@@ -44,6 +44,19 @@ def everybody(path: Path, detections: Mapping[str, Iterable[Detection]], width: 
     return Picture(path, person_boxes(detections[path.name], width, height))
 
 
+def inside(box: Box, width: int, height: int) -> Box:
+    """The box as it is.
+
+    Raises:
+        BadRow: nothing of it lies in a picture of width x height pixels.
+
+    """
+    x1, y1, x2, y2 = box
+    if not (max(x1, 0) < min(x2, width) and max(y1, 0) < min(y2, height)):
+        raise BadRow("box without area inside of the picture")
+    return box
+
+
 def joints_box(joints: NDArray[np.floating]) -> Box | None:
     """The box around a person's joints, widened to whole pixels; None when no joint was found.
 

@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from emotion_train.datasets.base import Box, Dataset, Picture, Sample, Task
 from emotion_train.datasets.bold import AFFECT, CATEGORIES
+from emotion_train.datasets.boxes import inside
 from emotion_train.datasets.frames import picture_size
 from emotion_train.datasets.layout import Layout
-from emotion_train.datasets.rows import BadRow, assemble, finite, present
+from emotion_train.datasets.rows import BadRow, assemble, finite, numbers, present
 
 SPLITS = ("train", "val", "test")
 TASKS = (Task("categories", "multi_label", tuple(sorted(CATEGORIES))), Task("vad", "regression", AFFECT))
 SHORT_SIDE = 224  # the picture's short side becomes the input's: only the long one is cropped
 
 _TREE = (
-    "annotations_pre/{train,val,test}.csv with Folder, Filename, Image Size and BBox, "
+    "below --data: annotations_pre/{train,val,test}.csv with Folder, Filename, Image Size and BBox, "
     "annotations_pre/<split>_cat_arr.npy (N, 26), annotations_pre/<split>_cont_arr.npy (N, 3), "
     "emotic/<Folder>/<Filename>"
 )
@@ -76,10 +77,7 @@ def _box(row: dict[str, str], path: Path) -> Box:
     x1, y1, x2, y2 = _numbers(row, "BBox", 4)
     width, height = picture_size(path)
     across, down = width / max(stated_width, 1), height / max(stated_height, 1)
-    box = (x1 * across, y1 * down, x2 * across, y2 * down)
-    if not (max(box[0], 0) < min(box[2], width) and max(box[1], 0) < min(box[3], height)):
-        raise BadRow("box without area inside of the picture")
-    return box
+    return inside((x1 * across, y1 * down, x2 * across, y2 * down), width, height)
 
 
 def _numbers(row: dict[str, str], column: str, count: int) -> list[float]:
@@ -90,4 +88,4 @@ def _numbers(row: dict[str, str], column: str, count: int) -> list[float]:
         raise BadRow(f"{column} is no list of numbers") from error
     if not isinstance(cells, list | tuple) or len(cells) != count:
         raise BadRow(f"{column} is not a list of {count} numbers")
-    return [float(value) for value in finite(cells, column)]
+    return numbers(cells, column)

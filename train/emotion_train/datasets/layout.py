@@ -14,7 +14,7 @@ from emotion_runtime.errors import EmotionError
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a data set lies. tree: what is expected below root, in one line, for messages."""
+    """Where a data set lies. tree: what is expected there, in one line, for messages."""
 
     name: str
     root: Path
@@ -34,12 +34,12 @@ class Layout:
         """
         path = self.root.joinpath(*parts)
         if not path.is_file():
-            raise EmotionError(f"{self.name}: no file {path}; expected below --data: {self.tree}")
+            raise EmotionError(f"{self.name}: no file {path}; expected {self.tree}")
         return path
 
     def broken(self, path: Path, reason: str) -> EmotionError:
         """A file that is not what it should be, as an error to raise."""
-        return EmotionError(f"{self.name}: {path}: {reason}; expected below --data: {self.tree}")
+        return EmotionError(f"{self.name}: {path}: {reason}; expected {self.tree}")
 
     def cells(self, path: Path, delimiter: str = ",") -> list[list[str]]:
         """The rows of a text table, blank lines left out.

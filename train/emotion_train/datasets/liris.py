@@ -20,8 +20,9 @@ Boxes = dict[str, list[Detection]]  # by file name of the frame
 
 _COLUMNS = ["Time", "Valence", "Arousal"]
 _TREE = (
-    "annotations/*/annotations/<movie>*.txt (tab-separated Time, Valence, Arousal; folders of the test films "
-    "have 'test' in their name), frames/<movie>.mp4/<8 digits>.jpg, bboxes/<movie>.mp4/human_boxes.json"
+    "below --data: annotations/*/annotations/<movie>*.txt (tab-separated Time, Valence, Arousal; of test "
+    "films in a folder with 'test' in its name), frames/<movie>.mp4/<8 digits>.jpg, "
+    "bboxes/<movie>.mp4/human_boxes.json"
 )
 
 

@@ -17,8 +17,8 @@ TASKS = (Task("emotion", "single_label", EMOTIONS),)
 
 _WITHOUT_VIDEO = {("train", 125, 3), ("dev", 110, 7)}  # split, dialogue, utterance: never published
 _TREE = (
-    "MELD.Raw/{train,dev,test}_sent_emo.csv, frames/<split>_splits/dia<D>_utt<U>/frame_<n>.jpg, "
-    "<split>_human_boxes.json"
+    "below --data: MELD.Raw/{train,dev,test}_sent_emo.csv, frames/<split>_splits/dia<D>_utt<U>/"
+    "frame_<n>.jpg, <split>_human_boxes.json"
 )
 
 Boxes = dict[str, dict[str, list[Detection]]]  # by clip, by file name

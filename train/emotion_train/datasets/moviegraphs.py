@@ -26,7 +26,7 @@ _OPEN_SCENE = 8 * 24
 _KNOWN_ENDS = {("tt0388795", 207): 184272}
 _SHORT_NAMES = {"doubt/conf": "doubt/confusion"}
 _TREE = (
-    "official/mg/py3loader/emotion_labels.json, official/mg/split.json, "
+    "below --data: official/mg/py3loader/emotion_labels.json, official/mg/split.json, "
     "official/mg_videoinfo/scene_boundaries/<movie>.scenes.gt, "
     "official/mg_videoinfo/video_boundaries/<movie>.videvents, frames/<movie>/frame_<n>.jpg, "
     "all_human_boxes.json"

@@ -47,13 +47,13 @@ def assemble(
         reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped.most_common(3)) or "no rows"
         raise EmotionError(
             f"{layout.name} {split}: none of {skipped.total()} rows in {layout.root} can be used "
-            f"({reasons}); expected below --data: {layout.tree}"
+            f"({reasons}); expected {layout.tree}"
         )
     return Dataset(layout.name, split, tasks, tuple(samples), dict(skipped), short_side)
 
 
-def finite(cells: Sequence[Any], what: str) -> NDArray[np.float32]:
-    """Cells of a row as (N,) float32.
+def numbers(cells: Sequence[Any], what: str) -> list[float]:
+    """Cells of a row as numbers.
 
     Raises:
         BadRow: one is no number, NaN or infinite.
@@ -65,7 +65,17 @@ def finite(cells: Sequence[Any], what: str) -> NDArray[np.float32]:
         raise BadRow(f"{what} not a number") from error
     if not all(map(math.isfinite, values)):
         raise BadRow(f"{what} NaN or infinite")
-    return np.array(values, np.float32)
+    return values
+
+
+def finite(cells: Sequence[Any], what: str) -> NDArray[np.float32]:
+    """Cells of a row as a target: (N,) float32.
+
+    Raises:
+        BadRow: one is no number, NaN or infinite.
+
+    """
+    return np.array(numbers(cells, what), np.float32)
 
 
 def present(cells: Sequence[Any], what: str) -> NDArray[np.float32]:
@@ -88,7 +98,7 @@ def whole(cell: Any, what: str) -> int:
         BadRow: it is none.
 
     """
-    value = float(finite([cell], what)[0])
+    value = numbers([cell], what)[0]
     if value != int(value):
         raise BadRow(f"{what} not a whole number")
     return int(value)
@@ -98,9 +108,11 @@ def class_of(name: str, labels: Sequence[str]) -> NDArray[np.int64]:
     """Position of a class, as a target: () int64.
 
     Raises:
-        BadRow: the name is not in `labels`.
+        BadRow: the name is empty or not in `labels`.
 
     """
+    if not name:
+        raise BadRow("no label")
     if name not in labels:
         raise BadRow(f"label out of the known set: {name!r}")
     return np.array(labels.index(name), np.int64)

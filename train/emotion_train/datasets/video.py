@@ -17,18 +17,22 @@ _GRACE = 1e-3  # seconds; written times are rounded
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """width, height: pixels of an upright frame. last: when the last frame begins, seconds from the first."""
+    """width, height: pixels of an upright frame. last: when the last frame begins, seconds from the first.
+
+    step: seconds from a frame to the next, nominally.
+    """
 
     width: int
     height: int
     last: float
+    step: float
 
 
 def video_facts(path: Path) -> VideoFacts:
-    """What a video's header says; only its first frame is decoded.
+    """How large and how long a video is, from its first and its last frames.
 
     Raises:
-        EmotionError: the file is missing, no video, or does not say how long it is.
+        EmotionError: the file is missing, broken or no video.
 
     """
     with _opened(path) as (container, stream):
@@ -36,13 +40,14 @@ def video_facts(path: Path) -> VideoFacts:
         if first is None:
             raise EmotionError(f"video {path} holds no frame: get a whole copy of it")
         height, width = _upright(first).shape[:2]
-        if stream.duration:
-            seconds = float(stream.duration * stream.time_base)
-        elif container.duration:
-            seconds = container.duration / 1_000_000  # microseconds
-        else:
-            raise EmotionError(f"video {path} does not say how long it is: convert it to another format")
-        return VideoFacts(width, height, max(seconds - 1 / float(stream.average_rate or _DEFAULT_RATE), 0.0))
+        stated = stream.duration or 0
+        # Headers round, and count the sound: the last frames themselves say when the pictures end.
+        for sought in (stated, 0):
+            container.seek((stream.start_time or 0) + sought, stream=stream)
+            times = [_time(path, picture, stream) for picture in container.decode(stream)]
+            if times:
+                return VideoFacts(width, height, max(times), 1 / _rate(stream))
+        raise EmotionError(f"video {path} cannot be read to its end: get a whole copy of it")
 
 
 def video_pictures(path: Path, moments: Sequence[float]) -> list[NDArray[np.uint8]]:
@@ -76,18 +81,16 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 def _shown(path: Path, container: Any, stream: Any, moment: float) -> Any:
     """The last frame that begins no later than the moment."""
-    start = float((stream.start_time or 0) * stream.time_base)
-    shown, end = None, 0.0
+    shown, last = None, 0.0
     for sought in (moment, 0.0):  # once more from the start, for files that land after what is sought
-        container.seek(int((start + sought) / stream.time_base), stream=stream)
+        container.seek((stream.start_time or 0) + int(sought / stream.time_base), stream=stream)
         for picture in container.decode(stream):
-            if picture.time is None:
-                raise EmotionError(f"video {path} has frames without a time: convert it to another format")
-            t = picture.time - start
+            t = _time(path, picture, stream)
             if t > moment + _GRACE:
                 break
-            shown, end = picture, t + _lasts(picture, stream)
+            shown, last = picture, t
         else:
+            end = last + _lasts(shown, stream)
             if end < moment - _GRACE:
                 raise EmotionError(f"video {path} ends at {end:.2f} s, before the {moment:.2f} s asked for")
         if shown is not None:
@@ -95,11 +98,22 @@ def _shown(path: Path, container: Any, stream: Any, moment: float) -> Any:
     raise EmotionError(f"video {path} has no frame at {moment:.2f} s: expected a moment from 0 on")
 
 
+def _time(path: Path, picture: Any, stream: Any) -> float:
+    """Seconds from the first frame."""
+    if picture.pts is None:
+        raise EmotionError(f"video {path} has frames without a time: convert it to another format")
+    return float((picture.pts - (stream.start_time or 0)) * picture.time_base)
+
+
+def _rate(stream: Any) -> float:
+    return float(stream.average_rate or _DEFAULT_RATE)
+
+
 def _lasts(picture: Any, stream: Any) -> float:
-    """Seconds for which a frame is shown."""
-    if picture.duration:
-        return float(picture.duration * picture.time_base)
-    return 1 / float(stream.average_rate or _DEFAULT_RATE)
+    """Seconds for which a frame is shown; 0 for none."""
+    if picture is None:
+        return 0.0
+    return float(picture.duration * picture.time_base) if picture.duration else 1 / _rate(stream)
 
 
 def _upright(picture: Any) -> NDArray[np.uint8]:

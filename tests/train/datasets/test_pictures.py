@@ -1,0 +1,185 @@
+"""Pixels of files and videos, and samples cut for the encoder."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from trees import jpeg
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, subject_window
+from emotion_train.datasets.base import Picture, Sample
+from emotion_train.datasets.pictures import load_picture, prepare_sample
+from emotion_train.datasets.video import video_facts
+
+CENTER = PreprocessSpec(size=64, patch=16, short_side=72)
+SUBJECT = PreprocessSpec(size=64, patch=16, short_side=72, window="subject", subject_scale=1.5)
+RATE, FRAMES = 10, 25
+WIDTH, HEIGHT = 120, 90
+
+
+def sample(*pictures: Picture) -> Sample:
+    return Sample("key", "group", pictures, {})
+
+
+def noise(path: Path, seed: int = 0) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """25 frames at 10 per second with B-frames, key frames every 8; frame n is of grey 10 n."""
+    path = tmp_path_factory.mktemp("video") / "grey.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"g": "8", "bf": "2", "crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for n in range(FRAMES):
+            grey = np.full((HEIGHT, WIDTH, 3), 10 * n, np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def shown(video: Path, seconds: float) -> float:
+    """Number of the frame that is shown then."""
+    return round(float(load_picture(Picture(video, (), seconds)).mean()) / 10)
+
+
+# --- pixels
+
+
+def test_a_picture_file_is_rgb_uint8(tmp_path: Path):
+    image = load_picture(Picture(jpeg(tmp_path / "a.png", (30, 20), (200, 100, 50)), ()))
+    assert image.shape == (20, 30, 3)
+    assert image.dtype == np.uint8
+    assert image[0, 0].tolist() == [200, 100, 50]
+    Image.new("L", (5, 4), 77).save(tmp_path / "grey.png")
+    assert load_picture(Picture(tmp_path / "grey.png", ())).tolist() == np.full((4, 5, 3), 77).tolist()
+
+
+def test_a_turn_in_exif_is_not_applied(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert load_picture(Picture(tmp_path / "turned.jpg", ())).shape == (20, 30, 3)
+
+
+def test_a_picture_that_is_missing_or_broken(tmp_path: Path):
+    with pytest.raises(EmotionError, match=r"no picture .*gone\.jpg: was it moved"):
+        load_picture(Picture(tmp_path / "gone.jpg", ()))
+    path = noise(tmp_path / "torn.png")
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(EmotionError, match=r"torn\.png cannot be decoded \(.*\): get a whole copy") as error:
+        load_picture(Picture(path, ()))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("n", range(FRAMES))
+def test_every_frame_of_a_video_is_found_by_its_time(video: Path, n: int):
+    assert shown(video, n / RATE) == n
+    assert shown(video, (n + 0.9) / RATE) == n  # and shown until the next begins
+
+
+def test_a_moment_out_of_order_or_after_the_end(video: Path):
+    assert [shown(video, moment) for moment in (2.0, 0.3, 1.1)] == [20, 3, 11]
+    with pytest.raises(EmotionError, match=r"ends at 2\.50 s, before the 2\.70 s asked for"):
+        shown(video, 2.7)
+    with pytest.raises(EmotionError, match=r"has no frame at -1\.00 s"):
+        shown(video, -1.0)
+
+
+def test_the_facts_of_a_video(video: Path):
+    facts = video_facts(video)
+    assert (facts.width, facts.height) == (WIDTH, HEIGHT)
+    assert facts.last == pytest.approx((FRAMES - 1) / RATE)
+    assert facts.step == pytest.approx(1 / RATE)
+
+
+def test_a_real_clip_is_what_another_reader_sees(shared_data: Path):
+    path = shared_data / "videos" / "intel_one-by-one-person-detection.mp4"
+    with av.open(str(path)) as container:
+        frames = [
+            (float(f.time), f.to_ndarray(format="rgb24"))
+            for f, _ in zip(container.decode(video=0), range(60), strict=False)
+        ]
+    for time, pixels in frames[::7]:
+        np.testing.assert_array_equal(load_picture(Picture(path, (), time)), pixels)
+
+
+def test_videos_that_are_none(tmp_path: Path):
+    with pytest.raises(EmotionError, match=r"no video .*gone\.mp4"):
+        load_picture(Picture(tmp_path / "gone.mp4", (), 0.0))
+    (tmp_path / "text.mp4").write_text("hello")
+    with pytest.raises(EmotionError, match=r"text\.mp4 cannot be decoded"):
+        load_picture(Picture(tmp_path / "text.mp4", (), 0.0))
+
+
+# --- samples
+
+
+def test_a_center_spec_gives_the_papers_crop_and_everybodys_weights(tmp_path: Path):
+    path = noise(tmp_path / "a.png")
+    boxes = ((20.0, 10.0, 50.5, 70.2), (40.0, 30.0, 100.0, 80.0))
+    images, weights = prepare_sample(sample(Picture(path, boxes), Picture(path, ())), CENTER)
+    assert images.shape == (2, 64, 64, 3)
+    assert images.dtype == np.uint8
+    assert weights.shape == (2, 16)
+    assert weights.dtype == np.float32
+    pixels = np.asarray(Image.open(path))
+    np.testing.assert_array_equal(images[0], crop(pixels, center_window(HEIGHT, WIDTH, CENTER), CENTER))
+    np.testing.assert_array_equal(images[1], images[0])
+    assert not weights[1].any()
+    # 120 x 90 scaled by 0.8 is 96 x 72; the crop begins at (16, 4)
+    mask = np.zeros((64, 64))
+    for x1, y1, x2, y2 in boxes:
+        mask[
+            max(int(y1 * 0.8) - 4, 0) : int(np.ceil(y2 * 0.8)) - 4,
+            max(int(x1 * 0.8) - 16, 0) : int(np.ceil(x2 * 0.8)) - 16,
+        ] = 1
+    np.testing.assert_allclose(weights[0], mask.reshape(4, 16, 4, 16).mean((1, 3)).ravel(), atol=1e-6)
+
+
+def test_a_subject_spec_looks_at_the_largest_person(tmp_path: Path):
+    path = noise(tmp_path / "a.png")
+    small, large = (4.0, 4.0, 14.0, 14.0), (70.0, 20.0, 100.0, 55.0)
+    images, weights = prepare_sample(sample(Picture(path, (small, large)), Picture(path, (small,))), SUBJECT)
+    pixels = np.asarray(Image.open(path))
+    for image, box in zip(images, (large, small), strict=True):
+        np.testing.assert_array_equal(
+            image, crop(pixels, subject_window(box, HEIGHT, WIDTH, SUBJECT), SUBJECT)
+        )
+    assert weights[0].any()
+    assert weights[1].any()
+
+
+def test_a_subject_spec_and_nobody_gives_the_centre(tmp_path: Path):
+    path = noise(tmp_path / "a.png")
+    images, weights = prepare_sample(sample(Picture(path, ())), SUBJECT)
+    centre, _ = prepare_sample(sample(Picture(path, ())), CENTER)
+    np.testing.assert_array_equal(images, centre)
+    assert not weights.any()
+
+
+def test_a_moment_and_a_file_keep_their_places(tmp_path: Path, video: Path):
+    """Pictures are read file by file, videos in one opening; the order of the sample stays."""
+    grey = jpeg(tmp_path / "grey.png", (WIDTH, HEIGHT), (200, 200, 200))
+    pictures = [Picture(video, (), 1.2), Picture(grey, ()), Picture(video, (), 0.4), Picture(video, (), 1.2)]
+    images, _ = prepare_sample(sample(*pictures), CENTER)
+    assert images.mean((1, 2, 3)) == pytest.approx([120, 200, 40, 120], abs=3)
+
+
+def test_a_picture_that_stands_eight_times_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    opened = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda path: (opened.append(path), real(path))[1])
+    path = noise(tmp_path / "a.png")
+    images, weights = prepare_sample(sample(*[Picture(path, ((1.0, 2.0, 30.0, 40.0),))] * 8), CENTER)
+    assert opened == [path]
+    assert images.shape == (8, 64, 64, 3)
+    assert (weights == weights[0]).all()
