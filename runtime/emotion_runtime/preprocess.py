@@ -83,14 +83,20 @@ class Window:
 
 
 def center_window(height: int, width: int, spec: PreprocessSpec) -> Window:
-    """The paper's window: short side scaled to `spec.short_side`, centre crop of S.
+    """The paper's window in evaluation: short side scaled to `spec.short_side`, centre crop of S."""
+    return window_at(height, width, spec, across=0.5, down=0.5)
 
-    The scaled frame is rounded to whole pixels first, as resize-then-crop does; an ideal centred
-    rectangle would be another picture.
+
+def window_at(height: int, width: int, spec: PreprocessSpec, *, across: float, down: float) -> Window:
+    """A crop of S from the frame whose short side is scaled to `spec.short_side`.
+
+    across, down: where, from 0 (at the left, the top) to 1; the authors train with random ones.
+    The scaled frame is rounded to whole pixels first, as resize-then-crop does; an ideal rectangle would
+    be another picture.
     """
     scaled_h, scaled_w = _scaled_size(height, width, spec.short_side)
-    left = round((scaled_w - spec.size) / 2)
-    top = round((scaled_h - spec.size) / 2)
+    left = round(across * (scaled_w - spec.size))
+    top = round(down * (scaled_h - spec.size))
     source = (
         left * width / scaled_w,
         top * height / scaled_h,

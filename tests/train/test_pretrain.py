@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint, model_from_checkpoint
@@ -45,9 +44,8 @@ def call(pretrain: ModuleType, small_data: Path, tiny_run: Path) -> Callable[...
 
 def test_a_run_takes_every_step_once(tiny_run: Path):
     assert [(entry["stage"], entry["step"]) for entry in log_of(tiny_run)] == EVERY_STEP
-    with Image.open(tiny_run / "loss.png") as picture:
-        assert picture.format == "PNG"
-    assert sorted(path.name for path in tiny_run.iterdir()) == ["checkpoint.pt", "log.jsonl", "loss.png"]
+    names = ["checkpoint.pt", "log.jsonl", "report.html", "tensorboard"]
+    assert sorted(path.name for path in tiny_run.iterdir()) == names
     model = model_from_checkpoint(tiny_run / "checkpoint.pt")
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
@@ -208,7 +206,11 @@ def test_a_preset_without_a_stem_has_none_to_warm_up(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('preset = "tiny"', "missing required field `scenes`"),
+        ('preset = "tiny"', r"nothing to train: expected \[scenes\] or \[clips\]"),
+        ('preset = "tiny"\n[scenes]\nsteps = 1\n[clips]', r"\[scenes\] and \[clips\] are both given"),
+        ('preset = "tiny"\n[clips]\n[stem_warmup]\nsteps = 1', "warm-ups go with"),
+        ('preset = "tiny"\n[scenes]\nsteps = 1\n[probe]\ndataset = "bold"\ndata = "x"', "goes with"),
+        ('preset = "tiny"\n[scenes]\nsteps = 1\n[start]\nclip = "a"\ncheckpoint = "b"', "one of them"),
         ('preset = "tiny"\ncolour = 1\n[scenes]\nsteps = 1', "unknown field `colour`"),
         ('preset = "tiny"\n[scenes]\nsteps = 1\nbeta2 = 1', r"unknown field `beta2` - at `\$\.scenes`"),
         ('preset = "tiny"\n[scenes]\nsteps = "many"', r"at `\$\.scenes\.steps`"),

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.plots import plot_losses
-from emotion_train.trainer import Progress, Runner, Stage, cut_log
+from emotion_train.distributed import World
+from emotion_train.precision import Precision
+from emotion_train.schedule import Schedule
+from emotion_train.trainer import Progress, Runner, SimpleObjective, Stage, cut_log
+
+CPU = torch.device("cpu")
 
 
 class Numbers(Dataset[Tensor]):
@@ -34,14 +38,16 @@ def stage_of(steps: int, *, scale: Callable[[int], float] = lambda _: 1.0, dropo
         return value, {"first": float(batch[0, 0])}
 
     optimizer = torch.optim.SGD([{"params": list(module.parameters()), "lr": 0.1, "peak_lr": 0.1}])
-    return Stage("toy", steps, Numbers(), loss, len, optimizer, (module,), warmup=2)
+    return Stage(
+        "toy", Numbers(), SimpleObjective(loss), len, optimizer, (module,), Schedule(steps, warmup=2)
+    )
 
 
 def runner_in(folder: Path, **changes: Any) -> Runner:
     settings = {
         "seed": 0,
-        "bf16": False,
-        "device": torch.device("cpu"),
+        "precision": Precision("fp32", CPU),
+        "world": World(),
         "workers": 0,
         "save": lambda: None,
         "save_every": 1e9,
@@ -117,7 +123,7 @@ def test_bf16_is_of_products_only(tmp_path: Path):
     seen: list[torch.dtype] = []
     stage = stage_of(1)
     handle = stage.modules[0].register_forward_hook(lambda _m, _i, output: seen.append(output.dtype))
-    runner_in(tmp_path, bf16=True).run(stage, Progress("toy"))
+    runner_in(tmp_path, precision=Precision("bf16", CPU)).run(stage, Progress("toy"))
     handle.remove()
     assert seen == [torch.bfloat16]
     assert {parameter.dtype for parameter in stage.modules[0].parameters()} == {torch.float32}
@@ -162,30 +168,68 @@ def test_a_run_without_a_log_can_resume(tmp_path: Path):
     assert not (tmp_path / "log.jsonl").exists()
 
 
-# --- its picture
-
-
-def test_one_panel_a_stage(tmp_path: Path):
-    sizes = {}
-    for count in (1, 3):
-        write_log(tmp_path / "log.jsonl", [(f"stage{s}", n) for s in range(count) for n in range(50)])
-        plot_losses(tmp_path / "log.jsonl", tmp_path / "loss.png")
-        with Image.open(tmp_path / "loss.png") as picture:
-            assert picture.format == "PNG"
-            sizes[count] = picture.size
-    assert sizes[3][0] == pytest.approx(3 * sizes[1][0], abs=3)
-    assert sizes[3][1] == sizes[1][1]
-
-
-def test_no_steps_no_picture(tmp_path: Path):
-    (tmp_path / "log.jsonl").touch()
-    plot_losses(tmp_path / "log.jsonl", tmp_path / "loss.png")
-    assert not (tmp_path / "loss.png").exists()
-
-
 def test_a_stage_of_no_steps_left_only_saves(tmp_path: Path):
     saved: list[bool] = []
-    stage = replace(stage_of(3), steps=2)
+    stage = stage_of(2)
     runner_in(tmp_path, save=lambda: saved.append(True)).run(stage, Progress("toy", step=2))
     assert saved == [True]
     assert entries(tmp_path) == []
+
+
+def test_figures_are_taken_now_and_then_and_after_the_last_step(tmp_path: Path):
+    taken: list[int] = []
+    progress = Progress("toy")
+
+    def evaluate() -> dict[str, float]:
+        stage.modules[0].eval()
+        taken.append(progress.step)
+        return {"val_toy": 0.5}
+
+    stage = replace(stage_of(7), evaluate=evaluate, evaluate_every=3)
+    runner_in(tmp_path).run(stage, progress)
+    assert taken == [2, 5, 6]
+    assert [entry["step"] for entry in entries(tmp_path) if entry.get("val_toy") == 0.5] == taken
+    assert stage.modules[0].training  # whatever the evaluation left it in
+
+
+def test_processes_share_the_batches_out(tmp_path: Path):
+    seen = {}
+    for rank in (0, 1):
+        folder = tmp_path / str(rank)
+        folder.mkdir()
+        stage = stage_of(3)
+        firsts: list[float] = []
+        inner = stage.objective
+
+        def spy(
+            batch: Tensor, precision: Precision, seed: int, inner: Any = inner, into: list[float] = firsts
+        ) -> tuple[float, dict[str, float]]:
+            into.append(float(batch[0, 0]))
+            return inner(batch, precision, seed)
+
+        saved: list[bool] = []
+        runner = runner_in(folder, world=World(rank, 2), save=lambda saved=saved: saved.append(True))
+        runner.run(replace(stage, objective=spy), Progress("toy"))
+        seen[rank] = firsts
+        assert saved == [True] * (rank == 0)  # one process writes
+        assert (folder / "log.jsonl").exists() == (rank == 0)
+    drawn = [float(Numbers()[i][0, 0]) for i in range(6)]
+    assert (seen[0], seen[1]) == (drawn[0::2], drawn[1::2])
+
+
+def test_tensorboard_takes_back_the_steps_after_the_checkpoint(tmp_path: Path):
+    board = tmp_path / "board"
+    runner_in(tmp_path, board=board).run(stage_of(4), Progress("toy"))
+    runner_in(tmp_path, board=board).run(stage_of(6), Progress("toy", step=2))  # killed after step 3
+    events = EventAccumulator(str(board / "toy"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(6))
+    written = {entry["step"]: entry["loss"] for entry in entries(tmp_path)}
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(
+        [written[step] for step in range(6)], rel=1e-6
+    )
+
+
+def test_half_precision_with_a_scaled_loss_needs_cuda():
+    with pytest.raises(EmotionError, match='precision "fp16" on a CPU: it needs CUDA; set it to "bf16"'):
+        Precision("fp16", CPU)

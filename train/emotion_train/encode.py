@@ -8,10 +8,20 @@ from emotion_train.model import EmotionCLIP
 from emotion_train.normalise import normalise
 
 
-def encode_clips(model: EmotionCLIP, images: Tensor, patch_weights: Tensor) -> Tensor:
-    """Clips of K encoded frames: images (B, K, S, S, 3) uint8, patch_weights (B, K, G) -> (B, D) float32."""
+def encode_clips(
+    model: EmotionCLIP, images: Tensor, patch_weights: Tensor, pictures: Tensor | None = None
+) -> Tensor:
+    """Clips of K encoded frames of B persons, whole or several persons to a clip -> (B, D) float32.
+
+    images: (F, K, S, S, 3) uint8 RGB. patch_weights: (B, K, G) float32. pictures: (B,) int64, whose row of
+    images shows each person; None: one person a clip, B = F.
+    """
     pixels = normalise(images.flatten(0, 1), model.config.preprocess)
-    embeddings = model.encode_frames(
-        pixels.contiguous(memory_format=torch.channels_last), patch_weights.flatten(0, 1)
-    ).reshape(*images.shape[:2], -1)
+    frames = images.shape[1]
+    if pictures is None:
+        pictures = torch.arange(images.shape[0], device=images.device)
+    index = pictures[:, None] * frames + torch.arange(frames, device=images.device)  # (B, K)
+    embeddings = model.encode_people(
+        pixels.contiguous(memory_format=torch.channels_last), index.flatten(), patch_weights.flatten(0, 1)
+    ).reshape(*index.shape, -1)
     return model.encode_temporal(spread_frames(embeddings, model.config.clip_frames)).float()

@@ -2,17 +2,47 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 
-def warmup_cosine(step: int, *, steps: int, warmup: int, floor: float = 0.0) -> float:
-    """Factor of the learning rate at a step (from 0): linear from ~0 to 1, then a cosine to `floor`."""
+def warmup_cosine(
+    step: int, *, steps: int, warmup: int, warmup_start: float = 0.0, floor: float = 0.0, stride: int = 1
+) -> float:
+    """Factor of the learning rate at a step (from 0): a line to 1, then a cosine to `floor`.
+
+    The line begins one step above warmup_start. stride: steps that share a factor of the cosine.
+    """
     if step < warmup:
-        return (step + 1) / warmup
-    along = (step - warmup) / max(steps - warmup, 1)
+        return warmup_start + (1 - warmup_start) * (step + 1) / warmup
+    done = (step - warmup) // stride * stride
+    along = done / max(steps - warmup, 1)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(along, 1.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Rates over a stage of `steps` steps; see `warmup_cosine`. final_lr: where the cosine ends, a rate."""
+
+    steps: int
+    warmup: int = 60
+    warmup_start: float = 0.0
+    final_lr: float = 0.0
+    stride: int = 1
+
+    def rate(self, step: int, peak: float) -> float:
+        """The rate at a step (from 0) of parameters whose highest rate is `peak`."""
+        return peak * warmup_cosine(
+            step,
+            steps=self.steps,
+            # A short run is not all warm-up.
+            warmup=min(self.warmup, self.steps // 4 + 1),
+            warmup_start=self.warmup_start,
+            floor=min(self.final_lr / peak, 1.0) if peak else 0.0,
+            stride=self.stride,
+        )
 
 
 def parameter_groups(
@@ -20,25 +50,24 @@ def parameter_groups(
     *,
     lr: float,
     weight_decay: float,
+    vector_lr: float | None = None,
     slow: str = "",
     factor: float = 1.0,
 ) -> list[dict[str, Any]]:
     """AdamW groups: decay on matrices only; names that contain `slow` learn at `factor` of the rate.
 
-    Gains, biases, embeddings of a single vector and the logit scale are not decayed, as the authors do.
-    Frozen parameters are left out. Each group keeps its peak rate as "peak_lr".
+    Gains, biases, embeddings of a single vector and the logit scale are not decayed, as the authors do, and
+    learn at `vector_lr`; None: at `lr` like the rest. Frozen parameters are left out. Each group keeps its
+    peak rate as "peak_lr".
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in named:
         if parameter.requires_grad:
             key = (parameter.ndim >= 2, bool(slow) and slow in name)
             groups.setdefault(key, []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "weight_decay": weight_decay if matrix else 0.0,
-            "lr": lr * (factor if is_slow else 1.0),
-            "peak_lr": lr * (factor if is_slow else 1.0),
-        }
-        for (matrix, is_slow), parameters in sorted(groups.items())
-    ]
+    described = []
+    for (matrix, is_slow), parameters in sorted(groups.items()):
+        rate = (lr if matrix or vector_lr is None else vector_lr) * (factor if is_slow else 1.0)
+        decay = weight_decay if matrix else 0.0
+        described.append({"params": parameters, "weight_decay": decay, "lr": rate, "peak_lr": rate})
+    return described

@@ -1,9 +1,10 @@
-"""The three stages of pre-training a small model: text tower, stem, scenes.
+"""The stages of pre-training: text tower and stem of a small model, scenes, clips of video.
 
 A model that starts from CLIP skips the first two.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,18 +14,21 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.config import Scenes, StemWarmup, TextWarmup
+from emotion_train.config import Clips, Scenes, StemWarmup, TextWarmup
+from emotion_train.contrastive import ContrastiveObjective, Execution
 from emotion_train.data.clips import ClipBatch, ClipDataset, SceneMix
 from emotion_train.data.faces import Faces
 from emotion_train.data.labels import EKMAN, rows_by_class
+from emotion_train.data.pairs import Pairs
+from emotion_train.data.shard_batches import ShardBatches
+from emotion_train.data.shards import ShardSet
 from emotion_train.data.text import SentenceBank
 from emotion_train.data.tight import TightFaces
-from emotion_train.encode import encode_clips
-from emotion_train.losses import sentiment_guided_contrastive_loss
+from emotion_train.distributed import World, wrap
 from emotion_train.model import EmotionCLIP
 from emotion_train.normalise import normalise
-from emotion_train.schedule import parameter_groups
-from emotion_train.trainer import Stage
+from emotion_train.schedule import Schedule, parameter_groups
+from emotion_train.trainer import SimpleObjective, Stage
 
 MAX_LOGIT_SCALE = math.log(100)  # the authors clamp to [0, ln 100] after each step
 
@@ -43,32 +47,59 @@ class _TextBatches(Dataset[Tensor]):
         return torch.from_numpy(rng.choice(len(self.weights), self.batch, p=self.weights))
 
 
+class _TextClassifier(nn.Module):
+    """Tokens (B, 77) to logits (B, 7) of the emotion that a sentence expresses."""
+
+    def __init__(self, model: EmotionCLIP, head: nn.Linear) -> None:
+        super().__init__()
+        self.backbone, self.head = model.backbone, head
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone.encode_text(tokens))
+        return logits
+
+
+class _StemClassifier(nn.Module):
+    """Normalised pictures (B, 3, H, W) to logits (B, 7)."""
+
+    def __init__(self, stem: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.stem, self.head = stem, head
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.stem(pixels).mean((2, 3)))
+        return logits
+
+
 def text_stage(
-    model: EmotionCLIP, head: nn.Linear, bank: SentenceBank, config: TextWarmup, *, seed: int
+    model: EmotionCLIP, head: nn.Linear, bank: SentenceBank, config: TextWarmup, *, seed: int, world: World
 ) -> Stage:
     """The text tower tells the emotions of sentences apart; `head` (D -> 7) is thrown away afterwards."""
     device = head.weight.device
     labels = torch.from_numpy(bank.labels)
-    towers = [(n, p) for n, p in model.backbone.named_parameters() if not n.startswith("visual.")]
+    classify = wrap(_TextClassifier(model, head), world, unused=True)  # the vision tower takes no part
 
     def loss(rows: Tensor) -> tuple[Tensor, dict[str, float]]:
-        logits = head(model.encode_text(bank.tokens[rows].to(device)))
+        logits = classify(bank.tokens[rows].to(device))
         target = labels[rows].to(device)
         return F.cross_entropy(logits, target, label_smoothing=0.1), {"accuracy": _accuracy(logits, target)}
 
-    groups = parameter_groups([*towers, *head.named_parameters()], lr=config.lr, weight_decay=0.1)
+    named = [*_text_parameters(model).items(), *head.named_parameters()]
+    groups = parameter_groups(named, lr=config.lr, weight_decay=0.1)
     return Stage(
         "text",
-        config.steps,
         _TextBatches(bank, seed=seed, batch=config.batch),
-        loss,
+        SimpleObjective(loss),
         len,
         torch.optim.AdamW(groups, betas=(0.9, 0.98)),
         (model.backbone, head),
+        Schedule(config.steps),
     )
 
 
-def stem_stage(model: EmotionCLIP, head: nn.Linear, faces: Faces, config: StemWarmup, *, seed: int) -> Stage:
+def stem_stage(
+    model: EmotionCLIP, head: nn.Linear, faces: Faces, config: StemWarmup, *, seed: int, world: World
+) -> Stage:
     """The stem, pooled, tells the emotions of tight faces; `head` (width -> 7) is thrown away afterwards."""
     stem = model.backbone.visual.stem
     if stem is None:
@@ -77,60 +108,48 @@ def stem_stage(model: EmotionCLIP, head: nn.Linear, faces: Faces, config: StemWa
         )
     spec = model.config.preprocess
     device = head.weight.device
+    classify = wrap(_StemClassifier(stem, head), world)
 
     def loss(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
         images, labels = (tensor.to(device) for tensor in batch)
-        pixels = normalise(images, spec).contiguous(memory_format=torch.channels_last)
-        logits = head(stem(pixels).mean((2, 3)))
+        logits = classify(normalise(images, spec).contiguous(memory_format=torch.channels_last))
         return F.cross_entropy(logits, labels, label_smoothing=0.1), {"accuracy": _accuracy(logits, labels)}
 
     named = [*stem.named_parameters(), *head.named_parameters()]
     groups = parameter_groups(named, lr=config.lr, weight_decay=config.weight_decay)
     return Stage(
         "stem",
-        config.steps,
         TightFaces(faces, seed=seed, batch=config.batch, size=config.size),
-        loss,
+        SimpleObjective(loss),
         lambda batch: len(batch[1]),
         torch.optim.AdamW(groups),
         (stem, head),
+        Schedule(config.steps),
     )
 
 
-def scene_stage(model: EmotionCLIP, faces: Faces, bank: SentenceBank, config: Scenes, *, seed: int) -> Stage:
+def scene_stage(
+    model: EmotionCLIP, faces: Faces, bank: SentenceBank, config: Scenes, *, seed: int, execution: Execution
+) -> Stage:
     """Contrastive pre-training: clips of a person against sentences of the person's emotion (Eq. 5-7)."""
-    mix = SceneMix(config.people, config.face_share, config.body_boxes, config.wide_windows)
-    device = model.logit_scale.device
     bank = bank.confident(config.sentence_confidence)
     rows = rows_by_class(bank.labels)
-    locked = None if config.train_text else _encode_bank(model, bank.tokens)
-    if locked is not None:
-        anchors = torch.stack([F.normalize(locked[r].mean(0), dim=0) for r in rows])
-        for parameter in _text_parameters(model):
+    text, anchors = bank.tokens, None
+    if not config.train_text:
+        for parameter in _text_parameters(model).values():
             parameter.requires_grad_(False)
+        text = _encode_bank(model, bank.tokens).cpu()
+        anchors = torch.stack([F.normalize(text[r].mean(0), dim=0) for r in rows])
 
-    def loss(batch: ClipBatch) -> tuple[Tensor, dict[str, float]]:
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+    def pairs(batch: ClipBatch) -> Pairs:
         drawn = _draw_sentences(rows, batch)
-        video = F.normalize(
-            encode_clips(model, batch.images.to(device), batch.patch_weights.to(device)), dim=-1
-        )
-        text = (
-            locked[drawn] if locked is not None else model.encode_text(bank.tokens[drawn].to(device)).float()
-        )
-        value = sentiment_guided_contrastive_loss(
-            video,
-            F.normalize(text, dim=-1),
-            bank.sentiment[drawn].to(device),
-            logit_scale=model.logit_scale.exp(),
-            beta=config.beta,
-            kl_direction=config.kl_direction,
-        )
-        figures = {"scale": model.logit_scale.exp().item()}
-        if locked is not None:
-            figures["zero_shot"] = _accuracy(video @ anchors.T, batch.labels.to(device))
-        return value, figures
+        shown = (batch.images, batch.pictures, batch.patch_weights)
+        return Pairs(*shown, text[drawn], bank.sentiment[drawn], batch.labels)
+
+    def figures(video: Tensor, pairs: Pairs) -> dict[str, float]:
+        if anchors is None or pairs.labels is None:
+            return {}
+        return {"zero_shot": _accuracy(video @ anchors.to(video.device).T, pairs.labels)}
 
     groups = parameter_groups(
         model.named_parameters(),
@@ -139,9 +158,17 @@ def scene_stage(model: EmotionCLIP, faces: Faces, bank: SentenceBank, config: Sc
         slow="stem",
         factor=config.stem_lr,
     )
+    encoder = execution.encoder(model)
+    mix = SceneMix(
+        config.people,
+        config.face_share,
+        config.body_boxes,
+        config.wide_windows,
+        config.one_picture,
+        config.aspect,
+    )
     return Stage(
         "scenes",
-        config.steps,
         ClipDataset(
             faces,
             model.config.preprocess,
@@ -150,12 +177,70 @@ def scene_stage(model: EmotionCLIP, faces: Faces, bank: SentenceBank, config: Sc
             scenes_per_batch=config.scenes_per_batch,
             distinct_frames=config.distinct_frames,
         ),
-        loss,
+        ContrastiveObjective(
+            encoder, pairs, config.beta, config.kl_direction, execution.world, execution.accumulate, figures
+        ),
         lambda batch: len(batch.labels),
-        torch.optim.AdamW(groups, betas=(0.9, 0.98)),
-        (model,),
-        warmup=config.warmup,
+        torch.optim.AdamW(groups),
+        (encoder,),
+        Schedule(config.steps, config.warmup),
+        after_step=_clamp_scale(model),
+        evaluate_every=config.evaluate_every,
     )
+
+
+def clip_stage(
+    model: EmotionCLIP, shards: ShardSet, config: Clips, *, seed: int, execution: Execution
+) -> Stage:
+    """Contrastive pre-training on clips of video against what is said in them, as the authors did it."""
+    batches = ShardBatches(
+        shards,
+        model.config.preprocess,
+        seed=seed,
+        batch=config.batch,
+        frames=model.config.clip_frames,
+        parallel=execution.world.size,
+    )
+    groups = parameter_groups(
+        model.named_parameters(),
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        vector_lr=config.vector_lr,
+    )
+    encoder = execution.encoder(model)
+    epoch = batches.steps_per_epoch
+    return Stage(
+        "clips",
+        batches,
+        ContrastiveObjective(
+            encoder,
+            lambda pairs: pairs,
+            config.beta,
+            config.kl_direction,
+            execution.world,
+            execution.accumulate,
+        ),
+        len,
+        torch.optim.AdamW(groups, betas=config.betas, eps=config.eps),
+        (encoder,),
+        Schedule(
+            config.epochs * epoch,
+            config.warmup,
+            config.warmup_start,
+            config.final_lr,
+            stride=epoch if config.epoch_steps else 1,
+        ),
+        clip_norm=config.clip_norm or math.inf,
+        after_step=_clamp_scale(model),
+    )
+
+
+def _clamp_scale(model: EmotionCLIP) -> Callable[[], None]:
+    def clamp() -> None:
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+    return clamp
 
 
 def _draw_sentences(rows: list[NDArray[np.int64]], batch: ClipBatch) -> Tensor:
@@ -175,8 +260,8 @@ def _encode_bank(model: EmotionCLIP, tokens: Tensor, batch: int = 512) -> Tensor
     return torch.cat(parts).float()
 
 
-def _text_parameters(model: EmotionCLIP) -> list[nn.Parameter]:
-    return [p for n, p in model.backbone.named_parameters() if not n.startswith("visual.")]
+def _text_parameters(model: EmotionCLIP) -> dict[str, nn.Parameter]:
+    return {n: p for n, p in model.backbone.named_parameters() if not n.startswith("visual.")}
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +13,63 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.schedule import warmup_cosine
+from emotion_train.distributed import World
+from emotion_train.precision import Precision
+from emotion_train.schedule import Schedule
+
+
+class Objective(Protocol):
+    """Leaves the gradients of a batch in the parameters."""
+
+    def __call__(self, batch: Any, precision: Precision, seed: int) -> tuple[float, dict[str, float]]:
+        """The loss, with figures for the log. seed: of the step, for dropout and whatever else is random."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SimpleObjective:
+    """For a loss that is a mean over rows. loss: of one batch, with figures for the log."""
+
+    loss: Callable[[Any], tuple[Tensor, dict[str, float]]]
+
+    def __call__(self, batch: Any, precision: Precision, seed: int) -> tuple[float, dict[str, float]]:
+        """As in `Objective`."""
+        torch.manual_seed(seed)
+        with precision.autocast():
+            loss, figures = self.loss(batch)
+        precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.item(), figures
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A part of a run.
 
-    batches: item i is the batch of step i. loss: of one batch, with figures for the log. rows: of a batch.
-    modules: what is trained, put in training mode. warmup: steps of rising rate.
+    batches: item i is the batch of step i; of step i // n in process i % n where n processes train.
+    rows: of a batch. modules: what is trained, put in training mode. after_step: called after each step.
+    evaluate: figures for the log, taken every `evaluate_every` steps and after the last; 0: never.
     """
 
     name: str
-    steps: int
     batches: Dataset[Any]
-    loss: Callable[[Any], tuple[Tensor, dict[str, float]]]
+    objective: Objective
     rows: Callable[[Any], int]
     optimizer: torch.optim.Optimizer
     modules: tuple[nn.Module, ...]
-    warmup: int = 60
+    schedule: Schedule
     clip_norm: float = 1.0
+    after_step: Callable[[], None] = lambda: None
+    evaluate: Callable[[], dict[str, float]] = dict
+    evaluate_every: int = 0
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return self.schedule.steps
+
+    def evaluated(self, step: int) -> bool:
+        """Whether figures are taken after this step."""
+        return bool(self.evaluate_every) and ((step + 1) % self.evaluate_every == 0 or step + 1 == self.steps)
 
 
 @dataclass(slots=True)
@@ -47,21 +84,29 @@ class Progress:
         """No step is left to take."""
         return self.budget is not None and self.budget <= 0
 
+    def took_step(self) -> None:
+        """Count a step."""
+        self.step += 1
+        if self.budget is not None:
+            self.budget -= 1
+
 
 @dataclass(frozen=True, slots=True)
 class Runner:
     """How the steps of any stage are taken.
 
     save: writes a checkpoint of everything. save_every: seconds. log: JSONL file, one line a step.
+    board: folder for TensorBoard; None: without.
     """
 
     seed: int
-    bf16: bool
-    device: torch.device
+    precision: Precision
+    world: World
     workers: int
     save: Callable[[], None]
     save_every: float
     log: Path
+    board: Path | None = None
 
     def run(self, stage: Stage, progress: Progress) -> None:
         """Take the stage's remaining steps (or as many as the budget allows), saving now and then.
@@ -71,74 +116,105 @@ class Runner:
         """
         for module in stage.modules:
             module.train()
+        if not self.world.first:
+            self._take_steps(stage, progress, None)
+            return
+        with self.log.open("a", encoding="utf-8") as log:
+            self._take_steps(stage, progress, log)
+        self.save()
+
+    def _take_steps(self, stage: Stage, progress: Progress, log: IO[str] | None) -> None:
         saved = time.monotonic()
         batches = self._batches(stage, progress.step)
-        first = progress.step
-        with (
-            self.log.open("a", encoding="utf-8") as log,
-            tqdm(total=stage.steps, initial=first, desc=stage.name, unit="step", dynamic_ncols=True) as bar,
-        ):
+        board = _Board(self.board, stage.name, progress.step) if log and self.board else None
+        with tqdm(
+            total=stage.steps,
+            initial=progress.step,
+            desc=stage.name,
+            unit="step",
+            dynamic_ncols=True,
+            disable=log is None,
+        ) as bar:
             while progress.step < stage.steps and not progress.spent():
                 started = time.monotonic()
                 batch = next(batches)
                 waited = time.monotonic() - started
                 figures = self._step(stage, batch, progress.step)
                 seconds = time.monotonic() - started
-                figures |= {"rows_per_s": stage.rows(batch) / seconds, "waited": waited / seconds}
-                log.write(json.dumps({"stage": stage.name, "step": progress.step, **figures}) + "\n")
-                progress.step += 1
-                if progress.budget is not None:
-                    progress.budget -= 1
+                rows = stage.rows(batch) * self.world.size
+                figures |= {"rows_per_s": rows / seconds, "waited": waited / seconds}
+                if stage.evaluated(progress.step):
+                    figures |= self._evaluate(stage)
+                if log:
+                    log.write(json.dumps({"stage": stage.name, "step": progress.step, **figures}) + "\n")
+                if board:
+                    board.write(figures, progress.step)
+                progress.took_step()
                 bar.set_postfix({k: f"{v:.3g}" for k, v in figures.items()}, refresh=False)
                 bar.update()
-                if time.monotonic() - saved >= self.save_every:
+                if log and time.monotonic() - saved >= self.save_every:
                     log.flush()
                     self.save()
                     saved = time.monotonic()
-        self.save()
+        if board:
+            board.close()
+
+    def _evaluate(self, stage: Stage) -> dict[str, float]:
+        """Figures of the first process; the others wait for it at the next step's exchange."""
+        figures = stage.evaluate() if self.world.first else {}
+        for module in stage.modules:
+            module.train()
+        return figures
 
     def _batches(self, stage: Stage, start: int) -> Iterator[Any]:
         loader: DataLoader[Any] = DataLoader(
             stage.batches,
             batch_size=None,
-            sampler=_From(start, stage.steps),
+            sampler=_Own(start, stage.steps, self.world),
             num_workers=self.workers,
             prefetch_factor=4 if self.workers else None,
             worker_init_fn=_one_thread,
+            pin_memory=self.world.device.type == "cuda",
         )
         return iter(loader)
 
     def _step(self, stage: Stage, batch: Any, step: int) -> dict[str, float]:
-        # Dropout's randomness depends on the step alone, so a resumed run repeats it.
-        torch.manual_seed(self.seed * 1_000_003 + step)
-        factor = warmup_cosine(step, steps=stage.steps, warmup=min(stage.warmup, stage.steps // 4 + 1))
         for group in stage.optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
+            group["lr"] = stage.schedule.rate(step, group["peak_lr"])
         stage.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            loss, figures = stage.loss(batch)
-        if not torch.isfinite(loss):
+        # What is random in a step depends on the step alone, so a resumed run repeats it.
+        loss, figures = stage.objective(batch, self.precision, self.seed * 1_000_003 + step)
+        if not abs(loss) < float("inf"):
             raise EmotionError(
-                f"{stage.name}: the loss is {loss.item()} at step {step}; lower lr, or train in fp32, "
+                f"{stage.name}: the loss is {loss} at step {step}; lower lr, or train in fp32, "
                 "and resume from the last checkpoint"
             )
-        loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for group in stage.optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, stage.clip_norm)
-        stage.optimizer.step()
-        return {
-            "loss": loss.item(),
-            **figures,
-            "grad_norm": norm.item(),
-            "lr": stage.optimizer.param_groups[0]["lr"],
-        }
+        norm = self.precision.step(stage.optimizer, stage.clip_norm)
+        stage.after_step()
+        return {"loss": loss, **figures, "grad_norm": norm, "lr": stage.optimizer.param_groups[0]["lr"]}
 
 
-class _From(Sampler[int]):
-    """Steps start .. stop - 1 in order."""
+class _Board:
+    """Scalars for TensorBoard; a resumed stage takes back what a killed one wrote after its checkpoint."""
 
-    def __init__(self, start: int, stop: int) -> None:
-        self._range = range(start, stop)
+    def __init__(self, folder: Path, stage: str, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (slow to import)
+
+        self._writer = SummaryWriter(str(folder / stage), purge_step=step)  # type: ignore[no-untyped-call]
+
+    def write(self, figures: dict[str, float], step: int) -> None:
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+
+class _Own(Sampler[int]):
+    """The batches of one process for the steps start .. stop - 1, in order."""
+
+    def __init__(self, start: int, stop: int, world: World) -> None:
+        self._range = range(start * world.size + world.rank, stop * world.size, world.size)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._range)

@@ -4,6 +4,7 @@ Batch number i depends on (seed, i) alone, so a resumed run sees the batches tha
 would have seen, with any number of workers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -13,21 +14,25 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from emotion_runtime.detectors.centerface import head_box
-from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subject_window
+from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
 from emotion_train.data.faces import Faces, class_weights
 from emotion_train.data.labels import rows_by_class
-from emotion_train.data.scenes import Actor, Box, Scene, body_box, draw_scene, face_box, render
+from emotion_train.data.scenes import ASPECT, Actor, Box, Scene, body_box, draw_scene, face_box, render
+
+LEAST_SEEN = 0.5  # share of a head that must be in a window for its person to count
 
 
 @dataclass(frozen=True, slots=True)
 class ClipBatch:
     """Clips of B persons, K encoded frames each.
 
-    images: (B, K, S, S, 3) uint8 RGB. patch_weights: (B, K, G) float32. labels: (B,) int64 in `EKMAN` order.
-    seed: what the batch was drawn from, for whatever else is drawn for it.
+    images: (F, K, S, S, 3) uint8 RGB. pictures: (B,) int64, whose row of images shows each person.
+    patch_weights: (B, K, G) float32. labels: (B,) int64 in `EKMAN` order. seed: what the batch was drawn
+    from, for whatever else is drawn for it.
     """
 
     images: torch.Tensor
+    pictures: torch.Tensor
     patch_weights: torch.Tensor
     labels: torch.Tensor
     seed: tuple[int, int]
@@ -40,13 +45,16 @@ class SceneMix:
     people: probability of 1, 2, 3, 4 persons. face_share: least and largest face square relative to the
     picture's height. body_boxes: share of clips whose subject is given by a body box instead of a head box.
     wide_windows: share of clips whose window is up to 2.4 times the runtime's, so that neighbours stand in it
-    and only the patch weights tell who is meant.
+    and only the patch weights tell who is meant. one_picture: share of scenes of which one window serves all
+    persons, those with less than half of their head in it left out. aspect: see `draw_scene`.
     """
 
     people: tuple[float, float, float, float] = (0.35, 0.35, 0.2, 0.1)
     face_share: tuple[float, float] = (0.16, 0.45)
     body_boxes: float = 0.15
     wide_windows: float = 0.3
+    one_picture: float = 0.0
+    aspect: tuple[float, float] = ASPECT
 
 
 class ClipDataset(Dataset[ClipBatch]):
@@ -74,20 +82,33 @@ class ClipDataset(Dataset[ClipBatch]):
         rng = np.random.default_rng([self.seed, index])
         frames = self.distinct_frames[index % len(self.distinct_frames)]
         people = rng.choice(len(self.mix.people), self.scenes_per_batch, p=self.mix.people) + 1
-        clips: list[tuple[NDArray[np.uint8], NDArray[np.float32]]] = []
+        images: list[NDArray[np.uint8]] = []
+        shown: list[int] = []
+        weights: list[NDArray[np.float32]] = []
         chosen: list[int] = []
         for count in people:
             numbers = [self._draw_face(rng) for _ in range(count)]
-            scene = draw_scene(rng, numbers, face_share=self.mix.face_share)
+            scene = draw_scene(rng, numbers, face_share=self.mix.face_share, aspect=self.mix.aspect)
             # Random moments in time order, as the authors draw the frames of a clip.
             moments = np.sort(rng.random(frames))
             pictures = [render(scene, self.faces.images, moment, rng) for moment in moments]
+            if self.mix.one_picture and rng.random() < self.mix.one_picture:
+                image, persons = cut_scene(pictures, scene, moments, self.spec)
+                images.append(image)
+                for actor, weight in persons:
+                    shown.append(len(images) - 1)
+                    weights.append(weight)
+                    chosen.append(actor.face)
+                continue
             for actor in scene.actors:
-                clips.append(self._cut(rng, scene, actor, pictures, moments))
+                image, weight = self._cut(rng, scene, actor, pictures, moments)
+                images.append(image)
+                shown.append(len(images) - 1)
+                weights.append(weight)
                 chosen.append(actor.face)
-        images, weights = zip(*clips, strict=True)
         return ClipBatch(
             torch.from_numpy(np.stack(images)),
+            torch.tensor(shown, dtype=torch.int64),
             torch.from_numpy(np.stack(weights)),
             torch.from_numpy(self.faces.labels[chosen]),
             (self.seed, index),
@@ -133,6 +154,50 @@ def cut_clip_frame(
         spec = msgspec.structs.replace(spec, subject_scale=max(spec.subject_scale * zoom, 1.0))
     window = subject_window(box, picture.shape[0], picture.shape[1], spec)
     return crop(picture, window, spec), patch_weights(box, window, spec)
+
+
+def window_of_all(boxes: Sequence[Box], height: int, width: int, spec: PreprocessSpec) -> Window:
+    """One window around several heads, with the margin of a subject window, as far as the frame allows.
+
+    It is a square no larger than the frame's short side, so heads that stand far apart may be cut off.
+    """
+    x1, y1 = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    x2, y2 = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    half = 0.5 * max(x2 - x1, y2 - y1) / (spec.subject_scale or 1)
+    middle_x, middle_y = (x1 + x2) / 2, (y1 + y2) / 2
+    square = (middle_x - half, middle_y - half, middle_x + half, middle_y + half)
+    return subject_window(square, height, width, spec)
+
+
+def cut_scene(
+    pictures: Sequence[NDArray[np.uint8]],
+    scene: Scene,
+    moments: Sequence[float] | NDArray[np.float64],
+    spec: PreprocessSpec,
+) -> tuple[NDArray[np.uint8], list[tuple[Actor, NDArray[np.float32]]]]:
+    """One clip for all persons of a scene: (K, S, S, 3) uint8, and the patch weights (K, G) of each.
+
+    pictures: the frames at the K moments. Persons of whom less than half a head is in the window are left
+    out.
+    """
+    boxes = [[detected_head(actor, moment) for actor in scene.actors] for moment in moments]
+    windows = [window_of_all(heads, scene.height, scene.width, spec) for heads in boxes]
+    images = [crop(picture, window, spec) for picture, window in zip(pictures, windows, strict=True)]
+    persons = []
+    for number, actor in enumerate(scene.actors):
+        own = [heads[number] for heads in boxes]
+        weights = [patch_weights(box, window, spec) for box, window in zip(own, windows, strict=True)]
+        if min(_share_inside(box, window) for box, window in zip(own, windows, strict=True)) >= LEAST_SEEN:
+            persons.append((actor, np.stack(weights)))
+    return np.stack(images), persons
+
+
+def _share_inside(box: Box, window: Window) -> float:
+    """Share of a box's area that lies in the window."""
+    left, top, right, bottom = window.source
+    across = max(min(box[2], right) - max(box[0], left), 0.0)
+    down = max(min(box[3], bottom) - max(box[1], top), 0.0)
+    return across * down / max((box[2] - box[0]) * (box[3] - box[1]), 1e-9)
 
 
 def spread_frames(values: torch.Tensor, clip_frames: int) -> torch.Tensor:

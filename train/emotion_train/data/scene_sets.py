@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
-from emotion_train.data.clips import SceneMix, detected_head
+from emotion_train.data.clips import SceneMix, cut_scene, detected_head, window_of_all
 from emotion_train.data.faces import Faces
 from emotion_train.data.scenes import Box, Scene, draw_scene, render
 
@@ -55,13 +55,31 @@ def pair_clips(
         clips = []
         for actor, boxes in zip(scene.actors, both, strict=True):
             windows = [
-                _window_of_both(a, b, scene, spec)
+                window_of_all((a, b), scene.height, scene.width, spec)
                 if same_window
                 else subject_window(own, scene.height, scene.width, spec)
                 for own, a, b in zip(boxes, *both, strict=True)
             ]
             clips.append(_clip(pictures, boxes, windows, spec, int(faces.labels[actor.face])))
         yield clips[0], clips[1]
+
+
+def crowd_clips(
+    faces: Faces, spec: PreprocessSpec, mix: SceneMix, people: tuple[int, ...], *, frames: int, seed: int
+) -> Iterator[tuple[NDArray[np.uint8], list[Clip]]]:
+    """Scenes seen through one window each: the clip (K, S, S, 3) uint8 and its persons, at least one.
+
+    Every face is in one scene, of as many people as `people` says (cycling). Only the patch weights say who
+    is meant; the clips' own images are the same array. Persons outside of the window are left out.
+    """
+    rng = np.random.default_rng(seed)
+    for numbers in _groups(rng, len(faces.labels), people):
+        scene = draw_scene(rng, numbers, face_share=mix.face_share, aspect=mix.aspect)
+        moments = np.linspace(0, 1, frames).tolist()
+        pictures = [render(scene, faces.images, moment, rng) for moment in moments]
+        images, persons = cut_scene(pictures, scene, moments, spec)
+        if persons:
+            yield images, [Clip(images, weights, int(faces.labels[actor.face])) for actor, weights in persons]
 
 
 def _groups(rng: np.random.Generator, count: int, people: tuple[int, ...]) -> Iterator[list[int]]:
@@ -80,14 +98,6 @@ def _film(
     scene = draw_scene(rng, numbers, face_share=SceneMix().face_share)
     moments = np.linspace(0, 1, frames).tolist()
     return scene, [render(scene, faces.images, moment, rng) for moment in moments], moments
-
-
-def _window_of_both(a: Box, b: Box, scene: Scene, spec: PreprocessSpec) -> Window:
-    x1, y1, x2, y2 = min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
-    half = 0.5 * max(x2 - x1, y2 - y1) / (spec.subject_scale or 1)
-    middle_x, middle_y = (x1 + x2) / 2, (y1 + y2) / 2
-    square = (middle_x - half, middle_y - half, middle_x + half, middle_y + half)
-    return subject_window(square, scene.height, scene.width, spec)
 
 
 def _clip(

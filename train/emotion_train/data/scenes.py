@@ -18,6 +18,8 @@ Picture = NDArray[np.uint8]
 _SKIN = np.array([(92, 58, 42), (141, 94, 66), (188, 138, 104), (222, 176, 146), (241, 205, 180)], np.float32)
 _HAIR = np.array([(20, 16, 14), (50, 34, 24), (96, 64, 36), (170, 130, 80), (150, 150, 150)], np.float32)
 
+ASPECT = (1.0, 1.78)  # of cameras, square to wide
+
 # Where CenterFace finds the face in a FER2013 square, in sides of that square: centre x, centre y, width,
 # height; mean and spread over 150 faces of the validation split pasted on a body.
 _FACE_IN_SQUARE = np.array([(0.50, 0.51, 0.78, 0.92), (0.04, 0.04, 0.09, 0.09)])
@@ -62,13 +64,20 @@ class Scene:
     grey: bool
 
 
-def draw_scene(rng: np.random.Generator, faces: list[int], *, face_share: tuple[float, float]) -> Scene:
+def draw_scene(
+    rng: np.random.Generator,
+    faces: list[int],
+    *,
+    face_share: tuple[float, float],
+    aspect: tuple[float, float] = ASPECT,
+) -> Scene:
     """A random scene with one person for every face number.
 
-    face_share: least and largest side of a face square relative to the picture's height.
+    face_share: least and largest side of a face square relative to the picture's height. aspect: least and
+    largest width of the picture relative to its height.
     """
     height = int(rng.integers(180, 301))
-    width = int(height * rng.uniform(1.0, 1.78))
+    width = int(height * rng.uniform(*aspect))
     slot = width / len(faces)
     crowd = rng.uniform(0.55, 1.0)  # how far apart people stand
     common = rng.uniform(*face_share) * height

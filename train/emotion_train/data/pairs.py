@@ -1,0 +1,52 @@
+"""Clips and the sentences spoken in them, as contrastive pre-training takes them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """B clips and their sentences.
+
+    images: (F, K, S, S, 3) uint8 RGB. pictures: (B,) int64, whose row of images shows each person.
+    patch_weights: (B, K, G) float32. text: tokens (B, 77) int64, or
+    features (B, D) float32 of a locked tower. sentiment: (B, 7) float32 logits. labels: (B,) int64 in `EKMAN`
+    order where the emotion is known.
+    """
+
+    images: Tensor
+    pictures: Tensor
+    patch_weights: Tensor
+    text: Tensor
+    sentiment: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.pictures.shape[0]
+
+    def on(self, device: torch.device) -> "Pairs":
+        """On the device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Pairs":
+        """In memory from which a GPU copies by itself; a DataLoader calls it."""
+        return self._map(Tensor.pin_memory)
+
+    def split(self, chunks: int) -> list["Pairs"]:
+        """At most `chunks` pieces of nearly equal numbers of persons, without labels."""
+        if chunks == 1:
+            return [self]
+        pieces = []
+        for rows in torch.arange(len(self), device=self.pictures.device).tensor_split(chunks):
+            if len(rows):
+                used, pictures = self.pictures[rows].unique(return_inverse=True)
+                rest = (tensor[rows] for tensor in (self.patch_weights, self.text, self.sentiment))
+                pieces.append(Pairs(self.images[used], pictures, *rest))
+        return pieces
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Pairs":
+        parts = (self.images, self.pictures, self.patch_weights, self.text, self.sentiment)
+        return Pairs(*map(change, parts), None if self.labels is None else change(self.labels))

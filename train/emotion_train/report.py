@@ -1,0 +1,132 @@
+"""What a pre-training run leaves for people: one HTML file with its curves, open to anyone without tools."""
+
+import html
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Panels of a stage: title, and the figures of the log that it shows, with their names for people.
+PANELS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("Loss", {"loss": "loss"}),
+    ("Learning rate", {"lr": "first group"}),
+    (
+        "Share right in the batch",
+        {"accuracy": "emotion", "retrieval": "own sentence found", "zero_shot": "emotion, zero-shot"},
+    ),
+    ("Validation", {}),  # whatever the log has that begins with "val_"
+)
+VALIDATION = "val_"
+_COLOURS = ("#2a6f97", "#d1495b", "#66a182", "#edae49")
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2.5rem auto; padding: 0 1rem;
+  color: #1d2733; background: #fff }}
+h1 {{ font-size: 1.6rem; margin-bottom: .2rem }} h2 {{ font-size: 1.15rem; margin: 2.2rem 0 .4rem }}
+table {{ border-collapse: collapse; font-size: .92rem }}
+td {{ padding: .2rem 1.2rem .2rem 0; vertical-align: top }} td:first-child {{ color: #5b6876 }}
+svg {{ width: 100%; height: auto }} .lead {{ color: #5b6876; margin-top: 0 }}
+</style><h1>{title}</h1><p class="lead">{lead}</p><table>{facts}</table>{stages}</html>
+"""
+
+Entries = list[dict[str, Any]]
+
+
+def write_report(run: Path, *, facts: Mapping[str, str]) -> Path:
+    """Write report.html beside log.jsonl: curves of every stage, its pace, and the given facts. Its path."""
+    stages: dict[str, Entries] = {}
+    for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        stages.setdefault(entry["stage"], []).append(entry)
+    steps = sum(len(entries) for entries in stages.values())
+    rows = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in facts.items()
+    )
+    page = _PAGE.format(
+        title=f"Pre-training run {html.escape(run.resolve().name)}",
+        lead=f"{steps} steps in {len(stages)} stage{'s' if len(stages) != 1 else ''}",
+        facts=rows,
+        stages="".join(
+            f"<h2>{html.escape(name)}</h2><p class='lead'>{_pace(entries)}</p>{_curves(entries)}"
+            for name, entries in stages.items()
+        ),
+    )
+    path = run / "report.html"
+    partial = path.with_suffix(".tmp")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def _pace(entries: Entries) -> str:
+    """Steps, how fast they went and how long they waited for data, in words."""
+    seconds = np.array([1 / max(e["rows_per_s"], 1e-9) for e in entries])
+    rate = 1 / float(np.median(seconds))
+    waited = float(np.mean([e["waited"] for e in entries]))
+    return (
+        f"{len(entries)} steps; median {rate:,.1f} rows a second; {waited:.1%} of the time waiting for data"
+    )
+
+
+def _curves(entries: Entries) -> str:
+    """All panels of a stage that have something to show, as one SVG."""
+    panels = [(title, _lines(entries, names)) for title, names in PANELS]
+    validation = sorted({key for e in entries for key in e if key.startswith(VALIDATION)})
+    panels[-1] = (panels[-1][0], _lines(entries, {key: key.removeprefix(VALIDATION) for key in validation}))
+    return _svg([(title, lines) for title, lines in panels if lines])
+
+
+def _lines(entries: Entries, names: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:
+    """(n, 2) steps and values by label, of the figures that are there."""
+    found = {
+        label: np.array([(e["step"], e[key]) for e in entries if key in e], np.float64)
+        for key, label in names.items()
+    }
+    return {label: points for label, points in found.items() if len(points)}
+
+
+def _svg(panels: list[tuple[str, dict[str, NDArray[np.float64]]]]) -> str:
+    """Panels side by side, two a row: each value faint, its running mean strong."""
+    import matplotlib as mpl  # noqa: PLC0415  (slow to import)
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    rows = (len(panels) + 1) // 2
+    figure, axes = plt.subplots(rows, 2, figsize=(9.6, 2.9 * rows), squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    for axis, (title, lines) in zip(axes.flat, panels, strict=False):
+        for colour, (label, points) in zip(_COLOURS, lines.items(), strict=False):
+            steps, values = points.T
+            span = max(len(values) // 40, 1)
+            mean = np.convolve(values, np.ones(span) / span, mode="valid")
+            few = len(values) < 40
+            axis.plot(
+                steps,
+                values,
+                color=colour,
+                alpha=1 if few else 0.2,
+                lw=1.6 if few else 0.8,
+                marker="o" if few else None,
+                ms=3,
+                label=label if few else None,
+            )
+            if not few:
+                axis.plot(steps[span - 1 :], mean, color=colour, lw=1.8, label=label)
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.set_xlabel("step", fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25)
+        if len(lines) > 1:
+            axis.legend(fontsize=8, frameon=False)
+    figure.tight_layout()
+    out = io.StringIO()
+    figure.savefig(out, format="svg")
+    plt.close(figure)
+    return out.getvalue()[out.getvalue().index("<svg") :]

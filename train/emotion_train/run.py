@@ -1,0 +1,255 @@
+"""A pre-training run: its model, its data and its place on disk."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.checkpoint import load_checkpoint, save_checkpoint
+from emotion_train.config import PretrainConfig
+from emotion_train.contrastive import Execution
+from emotion_train.data.faces import Faces, load_faces
+from emotion_train.data.labels import EKMAN
+from emotion_train.data.sentences import load_sentences
+from emotion_train.data.shards import ShardSet
+from emotion_train.data.text import SentenceBank, build_bank
+from emotion_train.distributed import World
+from emotion_train.model import EmotionCLIP, ModelConfig
+from emotion_train.precision import Precision
+from emotion_train.sentiment import load_sentiment
+from emotion_train.stages import clip_stage, scene_stage, stem_stage, text_stage
+from emotion_train.start import freeze, set_recompute, start_model
+from emotion_train.trainer import Progress, Runner, Stage, cut_log
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class Run:
+    """Everything a run needs, ready to take its next step.
+
+    data: folder or URL, see `pretrain.py --data`. out: folder of the run. resume: go on from its checkpoint.
+
+    Raises:
+        EmotionError: the data, the first weights, the checkpoint or the folder cannot be used.
+
+    """
+
+    def __init__(
+        self, config: PretrainConfig, sizes: ModelConfig, *, data: str, out: Path, world: World, resume: bool
+    ) -> None:
+        self.config, self.data, self.out, self.world = config, data, out, world
+        self.names = tuple(
+            name
+            for name, wanted in (
+                ("text", config.text_warmup),
+                ("stem", config.stem_warmup),
+                ("scenes", config.scenes),
+                ("clips", config.clips),
+            )
+            if wanted is not None
+        )
+        self.progress = Progress(self.names[0])
+        self.model = EmotionCLIP(sizes)
+        # The warm-up stages' own classifiers; they stay in the checkpoint until the run is done.
+        self.heads = nn.ModuleDict(
+            {
+                "text": nn.Linear(sizes.embed_dim, len(EKMAN)),
+                "stem": nn.Linear(sizes.vision_width, len(EKMAN)),
+            }
+        )
+        self.precision = Precision(config.precision, world.device)
+        self._resumed: dict[str, Any] = {}
+        self._stage: Stage | None = None
+        self.started_from = self._first_weights(resume=resume)
+        self.model.to(world.device)
+        self.heads.to(world.device)
+        freeze(self.model, config.start)
+        if config.recompute:
+            set_recompute(self.model)
+        if world.first:
+            self._prepare_folder(resume=resume)
+        self.runner = Runner(
+            seed=config.seed,
+            precision=self.precision,
+            world=world,
+            workers=config.workers,
+            save=self.save,
+            save_every=config.save_every,
+            log=out / "log.jsonl",
+            board=out / "tensorboard",
+        )
+
+    # --- data
+
+    @cached_property
+    def faces(self) -> Faces:
+        """Training faces, for scenes and their warm-ups."""
+        return load_faces(self._folder / "fer2013.npz", "train")
+
+    @cached_property
+    def bank(self) -> SentenceBank:
+        """Sentences, for scenes and their warm-ups."""
+        sentences = load_sentences(self._folder / "goemotions_ekman", "train")
+        return build_bank(sentences, load_sentiment(self.config.sentiment, sentences))
+
+    @cached_property
+    def shards(self) -> ShardSet:
+        """Clips of video."""
+        return ShardSet.open(self.data)
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.data) / "data"
+
+    def _load_data(self) -> str:
+        """Open everything now, so that what is missing is said before the first step. Its fingerprint."""
+        if self.config.clips:
+            return self.shards.fingerprint
+        for wanted, load in (
+            (self.config.text_warmup or self.config.scenes, lambda: self.bank),
+            (self.config.stem_warmup or self.config.scenes, lambda: self.faces),
+        ):
+            if wanted:
+                load()
+        return ""
+
+    # --- the place on disk
+
+    def _first_weights(self, *, resume: bool) -> str:
+        path = self.out / CHECKPOINT
+        if not resume:
+            if path.exists():
+                raise EmotionError(f"{path} exists: add --resume to go on, or choose another --out")
+            self.fingerprint = self._load_data()
+            return start_model(self.model, self.config.start)
+        state = load_checkpoint(path)
+        self.fingerprint = self._load_data()
+        self._check_same_run(path, state)
+        self.model.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
+        self.precision.load_state(state.get("precision", {}))
+        self.progress = replace(self.progress, stage=state["stage"], step=state["step"])
+        self._resumed = state
+        return f"resumed at {state['stage']} step {state['step']}"
+
+    def _check_same_run(self, checkpoint: Path, state: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose parameters, stages, data or processes are not this run's."""
+        ours, theirs = asdict(self.model.config), asdict(state["config"])
+        different = [key for key in ours if ours[key] != theirs[key]]
+        problem = None
+        if different:
+            problem = f"of another model than preset {self.config.preset!r} (other {', '.join(different)})"
+        elif state.get("stage") not in self.names:
+            problem = (
+                f"in stage {state.get('stage')!r}, which is none of the config's ({', '.join(self.names)})"
+            )
+        elif state.get("fingerprint", "") != self.fingerprint:
+            problem = f"of a run on other clips than {self.data} holds"
+        elif state.get("processes", 1) != self.world.size:
+            problem = f"of a run of {state.get('processes', 1)} processes, and this has {self.world.size}"
+        if problem:
+            raise EmotionError(
+                f"{checkpoint} is {problem}: resume with the config it was made with, or choose another --out"
+            )
+
+    def _prepare_folder(self, *, resume: bool) -> None:
+        log = self.out / "log.jsonl"
+        if resume:
+            cut_log(log, self.progress.stage, self.progress.step, self.names)
+            return
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            log.unlink(missing_ok=True)
+        except OSError as error:
+            raise EmotionError(
+                f"--out {self.out}: {error.strerror}; choose a folder that can be written"
+            ) from error
+
+    def save(self) -> None:
+        """Write everything that --resume, the probe and the export need."""
+        save_checkpoint(
+            self.out / CHECKPOINT,
+            config=self.model.config,
+            state={
+                "model": self.model.state_dict(),
+                "heads": self.heads.state_dict(),
+                "optimizer": self._stage.optimizer.state_dict() if self._stage else {},
+                "precision": self.precision.state(),
+                "stage": self.progress.stage,
+                "step": self.progress.step,
+                "fingerprint": self.fingerprint,
+                "processes": self.world.size,
+            },
+        )
+
+    # --- stages
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name, ready to be run."""
+        config, seed, world = self.config, self.config.seed, self.world
+        execution = Execution(world, config.accumulate, config.compile, config.freeze_batchnorm)
+        if name == "text" and config.text_warmup:
+            head = self.heads["text"]
+            self._stage = text_stage(self.model, head, self.bank, config.text_warmup, seed=seed, world=world)
+        elif name == "stem" and config.stem_warmup:
+            head = self.heads["stem"]
+            self._stage = stem_stage(
+                self.model, head, self.faces, config.stem_warmup, seed=seed + 1, world=world
+            )
+        elif name == "scenes" and config.scenes:
+            self._stage = scene_stage(
+                self.model, self.faces, self.bank, config.scenes, seed=seed + 2, execution=execution
+            )
+        elif name == "clips" and config.clips:
+            self._stage = clip_stage(
+                self.model, self.shards, config.clips, seed=seed + 2, execution=execution
+            )
+        else:
+            raise ValueError(f"stage {name!r} is not in the configuration")
+        return self._stage
+
+    def load_optimizer(self, stage: Stage) -> None:
+        """Give a resumed stage its optimizer's moments back; later stages start fresh."""
+        if self._resumed and self.progress.step > 0:
+            # The rates of the configuration win over the saved ones: it may have been edited in between.
+            rates = [{k: v for k, v in g.items() if k != "params"} for g in stage.optimizer.param_groups]
+            stage.optimizer.load_state_dict(self._resumed["optimizer"])
+            for group, configured in zip(stage.optimizer.param_groups, rates, strict=True):
+                group.update(configured)
+        self._resumed = {}
+
+    def evaluation(self, name: str) -> Callable[[], dict[str, float]]:
+        """What is measured now and then while the stage runs."""
+        del name
+        return dict
+
+    # --- for people
+
+    def facts(self) -> dict[str, str]:
+        """What the report says of the run besides its curves."""
+        learning = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        return {
+            "preset": self.config.preset,
+            "who is meant": self.model.config.subject + (" + bias" if self.model.config.subject_bias else ""),
+            "temporal encoder": self.model.config.temporal,
+            "parameters": f"{sum(p.numel() for p in self.model.parameters()):,}, {learning:,} learn",
+            "start": self.started_from,
+            "data": self.data + (f" ({self.fingerprint[:12]})" if self.fingerprint else ""),
+            "processes": f"{self.world.size} x {self.world.device.type}, {self.config.precision}",
+            "seed": str(self.config.seed),
+            "torch": torch.__version__,
+        }
+
+    def next_command(self) -> str:
+        """What people do after pre-training."""
+        dataset = "scenes" if self.config.scenes else "NAME"
+        data = self.data if self.config.scenes else "PATH"
+        return (
+            f"python train/fit_probe.py --dataset {dataset} --data {data} "
+            f"--checkpoint {self.out / CHECKPOINT} --out {self.out / 'probe'}"
+        )
