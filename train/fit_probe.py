@@ -1,163 +1,130 @@
-r"""Fit a linear probe on a checkpoint's frozen video features and say what it is worth on unseen data.
+r"""Fit linear probes on a checkpoint's frozen features and say what they are worth on unseen data.
 
     python train/fit_probe.py --dataset scenes --data ../shared \
         --checkpoint runs/nano/checkpoint.pt --out runs/nano/probe
+    python train/fit_probe.py --dataset meld --data MELD.Raw --checkpoint emotionclip.pt --out runs/meld
 
-Writes into --out: report.json, and the heads probe and zero_shot (NAME.safetensors, NAME.json), which
-export/to_onnx.py --probe takes.
-Fitted on scenes of training faces, tuned on validation faces, measured on test faces.
+Data sets: bold, moviegraphs, meld, emotic, liris (layouts: docs/datasets.md), table (one's own), scenes
+(FER2013 faces in drawn scenes). Writes into --out: report.json, report.md with its pictures, and the heads
+(NAME.safetensors, NAME.json) that export/to_onnx.py --probe takes: probe (emotions), affect (valence,
+arousal, dominance), and of scenes zero_shot.
 """
 
 import argparse
-import hashlib
-import json
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
+import msgspec
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.checkpoint import model_from_checkpoint
-from emotion_train.data.faces import load_faces
-from emotion_train.data.labels import EKMAN
-from emotion_train.data.scene_sets import Clip, pair_clips, person_clips
-from emotion_train.heads import HeadCard, LinearHead, save_head, zero_shot_head
-from emotion_train.model import EmotionCLIP
-from emotion_train.probe import (
-    FeatureSet,
-    extract,
-    fit_logistic,
-    fit_temperature,
-    probabilities,
-    score,
-    swap_figures,
-)
-
-C_GRID = (0.1, 0.3, 1.0, 3.16, 10.0, 31.6)
-
-
-@dataclass(frozen=True)
-class Sets:
-    """Features of every set that a probe is fitted, tuned and measured on."""
-
-    train: FeatureSet
-    val: FeatureSet
-    one: FeatureSet
-    group: FeatureSet
+from emotion_train.heads import PROBE, ZERO_SHOT, LinearHead, save_head
+from emotion_train.probing import scenes
+from emotion_train.probing.cards import as_linear_head, as_task_head, card_metrics, head_name
+from emotion_train.probing.measure import Measured, Measuring, measure
+from emotion_train.probing.options import OneLineParser, Source, add_options, describe, open_source
+from emotion_train.probing.protocol import C_GRID
+from emotion_train.probing.report import Report, summary_lines, write_report
+from emotion_train.probing.run import Fitting, Outcome, run_protocol
+from emotion_train.zero_shot import zero_shot_head
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", required=True, choices=["scenes"])
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds data/fer2013.npz")
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--frames", type=int, default=8, help="frames encoded of each test clip (of 8)")
-    parser.add_argument(
-        "--train-faces", type=int, default=12000, help="training clips the probe is fitted on"
-    )
-    parser.add_argument("--test-faces", type=int, help="use only N random validation and test faces")
-    parser.add_argument("--seed", type=int, default=2022)
-    args = parser.parse_args(argv)
     try:
+        args = parse_args(argv)
         report = fit(args)
     except EmotionError as error:
         print(f"fit_probe: error: {error}", file=sys.stderr)
         return 2
-    print_report(report)
+    print("\n".join(summary_lines(report)))
+    print(f"fit_probe: {args.out} holds the report and the heads")
     return 0
 
 
-def fit(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = OneLineParser(prog="fit_probe", description=__doc__.splitlines()[0])
+    add_options(parser)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report and the heads")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="fit with N seeds, from --seed on")
+    parser.add_argument(
+        "--c",
+        type=float,
+        nargs="+",
+        help="inverse regularisation; of several the best on val (default: the protocol's, or such a choice)",
+    )
+    return parser.parse_args(argv)
+
+
+def fit(args: argparse.Namespace) -> Report:
     """Fit, measure, write; returns the report."""
-    for name in ("frames", "train_faces", "test_faces"):
-        if (number := getattr(args, name)) is not None and number < 1:
-            raise EmotionError(f"--{name.replace('_', '-')} {number}: expected 1 or more")
-    model = model_from_checkpoint(args.checkpoint)
-    spec = model.config.preprocess
-    archive = args.data / "data" / "fer2013.npz"
-    faces = {split: load_faces(archive, split) for split in ("train", "val", "test")}
-    limits = {"train": args.train_faces, "val": args.test_faces, "test": args.test_faces}
-    for split, limit in limits.items():
-        order = np.random.default_rng(args.seed).permutation(len(faces[split].labels))
-        faces[split] = faces[split].take(order[:limit])
-
-    def features(split: str, people: tuple[int, ...], frames: int, seed: int) -> FeatureSet:
-        clips = person_clips(faces[split], spec, people, frames=frames, seed=seed)
-        name = f"{split}, {'-'.join(map(str, people))} people"
-        return extract(model, tqdm(clips, total=len(faces[split].labels), desc=name, unit="clip"))
-
-    sets = Sets(
-        features("train", (1, 2, 3), 1, args.seed),
-        features("val", (1, 2, 3), 2, args.seed + 1),
-        features("test", (1,), args.frames, args.seed + 2),
-        features("test", (2, 3), args.frames, args.seed + 3),
+    if args.seeds < 1:
+        raise EmotionError(f"--seeds {args.seeds}: expected 1 or more")
+    if args.c and not all(0 < c < float("inf") for c in args.c):
+        raise EmotionError(f"--c {' '.join(map(str, args.c))}: expected numbers above 0")
+    source = open_source(args, say)
+    grid = tuple(args.c or ([source.protocol.c] if source.protocol.c else C_GRID))
+    seeds = tuple(range(args.seed, args.seed + args.seeds))
+    fitting = Fitting(seeds, grid, args.resamples, say)
+    outcome = run_protocol(source.tasks, source.protocol, source.set_of, fitting)
+    heads = fitted_heads(outcome, source, args.dataset)
+    report = Report(
+        args.dataset,
+        describe(source, args.checkpoint, seeds) | {"c": {head.task.name: head.c for head in outcome.heads}},
+        outcome.measured,
+        outcome.skipped,
+        {},
+        outcome.spread,
     )
-    weight, bias, temperature = tune(sets, args.seed)
-    report = {
-        "one_person": score(probabilities(sets.one.features @ weight.T + bias, temperature), sets.one.labels),
-        "two_or_three": score(
-            probabilities(sets.group.features @ weight.T + bias, temperature), sets.group.labels
-        ),
-    }
-    for name, same in (("pairs_same_window", True), ("pairs_own_window", False)):
-        pairs = list(
-            pair_clips(faces["test"], spec, frames=args.frames, seed=args.seed + 4, same_window=same)
-        )
-        report[name] = measure_pairs(model, pairs, weight, bias)
-    sha256 = hashlib.sha256(args.checkpoint.read_bytes()).hexdigest()
-    bank = zero_shot_head(model, sha256, {})
-    similarity = probabilities(sets.one.features @ bank.weight.T, bank.card.temperature)
-    report["zero_shot_one_person"] = score(similarity, sets.one.labels)
-    metrics = card_metrics(report, ("one_person", "two_or_three")) | {
-        f"{key}_changed": report[key]["changed"] for key in ("pairs_same_window", "pairs_own_window")
-    }
-    card = HeadCard("probe", list(EKMAN), "softmax", temperature, metrics, sha256)
-    save_head(args.out, "probe", LinearHead(weight, bias, card))
-    save_head(
-        args.out, "zero_shot", zero_shot_head(model, sha256, card_metrics(report, ("zero_shot_one_person",)))
-    )
-    (args.out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if source.plan is not None:
+        report, heads = with_scenes(report, heads, outcome, source, Measuring(args.seed, args.resamples))
+    for name, head in heads.items():
+        save_head(args.out, name, head)
+    write_report(args.out, report)
     return report
 
 
-def card_metrics(report: dict[str, dict[str, float]], keys: tuple[str, ...]) -> dict[str, float]:
-    """The three figures of each set that a head's card carries."""
+def fitted_heads(outcome: Outcome, source: Source, dataset: str) -> dict[str, LinearHead]:
+    """The heads by the names of their files."""
     return {
-        f"{key}_{figure}": report[key][figure]
-        for key in keys
-        for figure in ("accuracy", "balanced_accuracy", "ece")
+        head_name(head.task): as_linear_head(
+            head,
+            card_metrics(outcome.measured, head.task),
+            source.checkpoint.sha256,
+            source.encoding.kind,
+            dataset,
+        )
+        for head in outcome.heads
     }
 
 
-def tune(sets: Sets, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Weight, bias, temperature: regularisation by validation accuracy, temperature by likelihood."""
-    best = (-1.0, np.empty(0), np.empty(0))
-    for c in C_GRID:
-        weight, bias = fit_logistic(sets.train, c=c, seed=seed)
-        accuracy = float(((sets.val.features @ weight.T + bias).argmax(1) == sets.val.labels).mean())
-        print(f"fit_probe: C {c}: validation accuracy {accuracy:.3f}")
-        best = max(best, (accuracy, weight, bias), key=lambda entry: entry[0])
-    _, weight, bias = best
-    return weight, bias, fit_temperature(sets.val.features @ weight.T + bias, sets.val.labels)
+def with_scenes(
+    report: Report, heads: dict[str, LinearHead], outcome: Outcome, source: Source, how: Measuring
+) -> tuple[Report, dict[str, LinearHead]]:
+    """What scenes have besides: pairs of people in one picture, and the bank of the seven classes."""
+    if source.plan is None:
+        raise ValueError("only scenes have a plan")
+    model, sha256 = source.checkpoint.model, source.checkpoint.sha256
+    pairs = scenes.measure_pairs(outcome.heads[0], source.plan, source.encoding, how.seed, how)
+    changed = {f"{name}_changed": figures["changed"] for name, (figures, _) in pairs.items()}
+    probe = heads[PROBE]
+    card = msgspec.structs.replace(probe.card, metrics=probe.card.metrics | changed)
+    bank = zero_shot_head(model, sha256, {}, dataset="scenes")
+    one_person = source.set_of("one_person", how.seed)
+    (measured,) = measure(as_task_head(bank, scenes.TASK), one_person, "zero_shot_one_person", how)
+    figures = card_metrics([measured], scenes.TASK)
+    bank = replace(bank, card=msgspec.structs.replace(bank.card, metrics=figures))
+    everything: tuple[Measured, ...] = (*report.measured, measured)
+    return (
+        replace(report, measured=everything, extras=pairs),
+        heads | {PROBE: replace(probe, card=card), ZERO_SHOT: bank},
+    )
 
 
-def measure_pairs(
-    model: EmotionCLIP, pairs: list[tuple[Clip, Clip]], weight: np.ndarray, bias: np.ndarray
-) -> dict[str, float]:
-    """Swap figures, with the number of pairs."""
-    first, second = (extract(model, (pair[i] for pair in pairs)) for i in (0, 1))
-    answers = [(s.features @ weight.T + bias).argmax(axis=1) for s in (first, second)]
-    return {"pairs": len(pairs), **swap_figures(answers[0], answers[1], first.labels, second.labels)}
-
-
-def print_report(report: dict[str, dict[str, float]]) -> None:
-    """One line a set."""
-    for name, figures in report.items():
-        print(f"{name:22s}", "  ".join(f"{key} {value:.3f}" for key, value in figures.items()))
+def say(text: str) -> None:
+    """A line on what is being done."""
+    print(f"fit_probe: {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +41,8 @@ from emotion_runtime.bundle import (
 )
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.heads import LinearHead, load_head, zero_shot_head
+from emotion_train.heads import AFFECT_PROBE, PROBE, ZERO_SHOT, LinearHead, load_head
+from emotion_train.zero_shot import check_tower, zero_shot_head
 
 LICENSE = "Apache-2.0"
 RELEASED_LICENSE = "as the authors of the weights state"  # not ours to give
@@ -53,8 +54,9 @@ class BundleOptions:
     """What a bundle is made with, beside its checkpoint.
 
     name: in the manifest. clip_seconds: time a clip spans. probe: folder of fit_probe.py, its head becomes
-    the default. window: replaces the window of the checkpoint's preprocess spec. videos: real frames for the
-    parity report, beside the drawn ones and the demo's.
+    the default, and its head of valence, arousal and dominance the manifest's affect_head. window: replaces
+    the window of the checkpoint's preprocess spec. videos: real frames for the parity report, beside the
+    drawn ones and the demo's.
     """
 
     name: str
@@ -101,8 +103,9 @@ def export_bundle(
             preprocess=spec,
             graphs=graphs,
             heads=heads,
-            default_head="probe" if "probe" in heads else "zero_shot",
+            default_head=PROBE if PROBE in heads else ZERO_SHOT,
             parity=parity,
+            affect_head=AFFECT_PROBE if AFFECT_PROBE in heads else None,
         )
         write_manifest(manifest, folder)
         (folder / MODEL_CARD).write_text(model_card(manifest, source), encoding="utf-8")
@@ -139,30 +142,46 @@ def write_graphs(
 
 
 def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dict[str, Head]:
-    """Write the heads into `folder`: the zero-shot bank of the text tower, and the probe where there is one.
+    """Write the heads into `folder`: those of the folder `probe`, and a zero-shot bank in any case.
 
     Raises:
-        EmotionError: the probe is missing or was fitted on another checkpoint, or a head is broken.
+        EmotionError: `probe` holds no head, or one of another checkpoint, or a head is broken.
 
     """
     heads = {}
-    measured: dict[str, float] = {}
+    bank = zero_shot_head(checkpoint.model, checkpoint.sha256, {})
     if probe is not None:
-        fitted = load_head(probe, "probe")
-        dim = checkpoint.model.config.embed_dim
-        if fitted.card.checkpoint_sha256 != checkpoint.sha256 or fitted.weight.shape[1] != dim:
-            raise EmotionError(
-                f"probe {probe} reads {fitted.weight.shape[1]} features of checkpoint "
-                f"{fitted.card.checkpoint_sha256[:12]}..., this is {dim} features of "
-                f"{checkpoint.sha256[:12]}...: run train/fit_probe.py with this checkpoint"
-            )
-        heads["probe"] = _write_head(folder, "probe", fitted)
-        if (probe / "zero_shot.json").is_file():  # fit_probe.py measured the bank as well
-            measured = load_head(probe, "zero_shot").card.metrics
-    heads["zero_shot"] = _write_head(
-        folder, "zero_shot", zero_shot_head(checkpoint.model, checkpoint.sha256, measured)
-    )
+        found = [name for name in (PROBE, AFFECT_PROBE) if (probe / f"{name}.json").is_file()]
+        measured = (probe / f"{ZERO_SHOT}.json").is_file()
+        for name in found or ([] if measured else [PROBE]):  # the last is what is then said to be missing
+            heads[name] = _write_head(folder, name, _fitted(checkpoint, probe, name))
+        if measured:
+            saved = load_head(probe, ZERO_SHOT)
+            if saved.card.text_tower_sha256 is None:  # of a version that did not bind banks to their tower
+                bank = replace(bank, card=msgspec.structs.replace(bank.card, metrics=saved.card.metrics))
+            else:
+                check_tower(saved, checkpoint.model)
+                bank = saved
+    heads[ZERO_SHOT] = _write_head(folder, ZERO_SHOT, bank)
     return heads
+
+
+def _fitted(checkpoint: Checkpoint, probe: Path, name: str) -> LinearHead:
+    """A head of fit_probe.py that reads the features which the runtime will have."""
+    fitted = load_head(probe, name)
+    dim = checkpoint.model.config.embed_dim
+    if fitted.card.checkpoint_sha256 != checkpoint.sha256 or fitted.weight.shape[1] != dim:
+        raise EmotionError(
+            f"probe {probe} reads {fitted.weight.shape[1]} features of checkpoint "
+            f"{fitted.card.checkpoint_sha256[:12]}..., this is {dim} features of "
+            f"{checkpoint.sha256[:12]}...: run train/fit_probe.py with this checkpoint"
+        )
+    if fitted.card.features != "video":
+        raise EmotionError(
+            f"probe {probe}: head {name} reads features of the frame encoder alone, the runtime has those of "
+            "the temporal encoder: run train/fit_probe.py with --features video"
+        )
+    return fitted
 
 
 def _write_head(folder: Path, name: str, head: LinearHead) -> Head:

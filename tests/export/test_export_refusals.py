@@ -13,7 +13,7 @@ from exported import SUBJECTS, Exported, save_probe
 from onnx import numpy_helper
 
 import emotion_export.bundle
-import emotion_export.checkpoints
+import emotion_train.pretrained
 from emotion_export.graphs import GraphSource
 from emotion_runtime.bundle import load_bundle
 from emotion_train.checkpoint import save_checkpoint
@@ -185,14 +185,14 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_refused(
     capsys: pytest.CaptureFixture[str],
 ):
     path = shutil.copy(nano.checkpoint, tmp_path / "checkpoint.pt")
-    read = emotion_export.checkpoints.model_from_checkpoint
+    read = emotion_train.pretrained.model_from_checkpoint
 
     def read_and_train_on(path: Path) -> EmotionCLIP:
         model = read(path)
         save_checkpoint(path, config=model.config, state={"model": model.state_dict(), "step": 4201})
         return model
 
-    monkeypatch.setattr(emotion_export.checkpoints, "model_from_checkpoint", read_and_train_on)
+    monkeypatch.setattr(emotion_train.pretrained, "model_from_checkpoint", read_and_train_on)
     assert "written to while it was read" in refusal(
         to_onnx, capsys, "--checkpoint", path, "--out", tmp_path / "out"
     )

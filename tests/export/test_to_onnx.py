@@ -19,9 +19,9 @@ from emotion_runtime.heads import load_head
 from emotion_runtime.sources.demo import read_demo
 from emotion_runtime.subject import plan
 from emotion_runtime.temporal import TemporalEncoder
-from emotion_train.heads import EKMAN_PHRASES
 from emotion_train.heads import load_head as load_fitted
 from emotion_train.model import PRESETS
+from emotion_train.phrases import EKMAN_PHRASES
 from emotion_train.tokenizer import tokenize
 
 Main = Callable[[list[str]], int]

@@ -92,23 +92,6 @@ def test_the_report_counts_pairs(fitted: Path):
     assert report["pairs_same_window"]["pairs"] == report["pairs_own_window"]["pairs"]
 
 
-def test_the_regularisation_of_best_validation_accuracy_wins(fit_probe: ModuleType):
-    rng = np.random.default_rng(0)
-
-    def features(noise: float, count: int) -> Any:
-        labels = np.arange(count) % 7
-        rows = np.eye(7, dtype=np.float32)[labels] + noise * rng.standard_normal((count, 7), np.float32)
-        return fit_probe.FeatureSet(rows / np.linalg.norm(rows, axis=1, keepdims=True), labels)
-
-    sets = fit_probe.Sets(features(0.8, 70), features(0.8, 700), features(0.8, 7), features(0.8, 7))
-    weight, bias, temperature = fit_probe.tune(sets, 0)
-    chosen = ((sets.val.features @ weight.T + bias).argmax(1) == sets.val.labels).mean()
-    for c in fit_probe.C_GRID:
-        other, offset = fit_probe.fit_logistic(sets.train, c=c, seed=0)
-        assert ((sets.val.features @ other.T + offset).argmax(1) == sets.val.labels).mean() <= chosen
-    assert temperature == fit_probe.fit_temperature(sets.val.features @ weight.T + bias, sets.val.labels)
-
-
 @pytest.fixture
 def usual(tiny_run: Path, small_data: Path, tmp_path: Path) -> list[str]:
     return arguments(tiny_run, small_data, tmp_path)

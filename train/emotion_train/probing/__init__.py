@@ -1,0 +1,1 @@
+"""The linear-probe protocol: frozen features, classifiers, figures with intervals, calibration, reports."""

@@ -1,0 +1,86 @@
+"""Are the probabilities right? Temperature scaling (Guo et al. 2017) and the expected calibration error.
+
+Single labels: the confidence is the largest probability, and being right is being the label. Several labels:
+each of the C probabilities of a sample says yes or no for itself, and all N * C are judged together.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.bundle import Activation
+from emotion_runtime.heads import activate
+
+BINS = 15
+_TINY = 1e-12
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """M probabilities with whether each came true; sample: (M,) which of the N samples it is about."""
+
+    confidence: Values
+    came_true: NDArray[np.bool_]
+    sample: NDArray[np.int64]
+
+
+def claims_of(probability: Values, targets: NDArray[Any]) -> Claims:
+    """What probabilities (N, C) claim; targets: labels (N,) int64, or 0 and 1 of shape (N, C)."""
+    rows = np.arange(len(probability))
+    if targets.ndim == 1:
+        return Claims(probability.max(axis=1), probability.argmax(axis=1) == targets, rows)
+    return Claims(probability.ravel(), targets.ravel() > 0, np.repeat(rows, probability.shape[1]))
+
+
+def fit_temperature(
+    logits: NDArray[np.floating], targets: NDArray[Any], activation: Activation = "softmax"
+) -> float:
+    """The temperature of least negative log likelihood, in exp(-3)..exp(3); fit it on held-out data.
+
+    targets: (N,) int64 for a softmax, (N, C) of 0 and 1 for a sigmoid.
+    """
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415 - slow to import
+
+    def loss(log_temperature: float) -> float:
+        probability = activate(logits, activation, float(np.exp(log_temperature)))
+        if targets.ndim == 1:
+            likelihood = probability[np.arange(len(targets)), targets.astype(np.int64)]
+        else:
+            likelihood = np.where(targets > 0, probability, 1 - probability)
+        return float(-np.log(np.maximum(likelihood, _TINY)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def calibration_error(claims: Claims, weights: Values) -> Values:
+    """(B,): mean gap between confidence and truth over 15 equal bins, weighted by their size.
+
+    weights: (B, N) over samples, as in `metrics`.
+    """
+    share, confidence, truth = _by_bin(claims, weights)
+    return np.asarray(np.abs(confidence - truth).sum(axis=1) / share.sum(axis=1))
+
+
+def reliability(claims: Claims) -> tuple[Values, Values, Values]:
+    """Of each of the 15 bins: number of claims, their mean confidence, the share that came true."""
+    samples = int(claims.sample.max()) + 1
+    share, confidence, truth = (part[0] for part in _by_bin(claims, np.ones((1, samples))))
+    held = np.maximum(share, _TINY)
+    return share, confidence / held, truth / held
+
+
+def _by_bin(claims: Claims, weights: Values) -> tuple[Values, Values, Values]:
+    """(B, 15) sums over the claims of each bin: 1, confidence, came true."""
+    bins = np.minimum((claims.confidence * BINS).astype(np.int64), BINS - 1)
+    cells = claims.sample * BINS + bins
+    samples = weights.shape[1]
+
+    def totals(values: NDArray[np.generic]) -> Values:
+        table = np.bincount(cells, values.astype(np.float64), samples * BINS).reshape(samples, BINS)
+        return np.asarray(weights @ table)
+
+    return totals(np.ones(len(cells))), totals(claims.confidence), totals(claims.came_true)

@@ -1,0 +1,73 @@
+"""From fitted tasks to heads on disk, and back."""
+
+from collections.abc import Iterable, Mapping
+from math import isnan, nan
+
+from emotion_runtime.bundle import AFFECT
+from emotion_runtime.errors import EmotionError
+from emotion_train.datasets.base import Task
+from emotion_train.heads import AFFECT_PROBE, PROBE, HeadCard, LinearHead
+from emotion_train.probing.features import FeatureKind
+from emotion_train.probing.fit import TaskHead
+from emotion_train.probing.measure import Measured
+from emotion_train.probing.scorers import HEADLINE
+
+OTHER_VALUES = "values"  # a regression that is no affect head of a bundle
+
+
+def head_name(task: Task) -> str:
+    """Name of the files of a task's head."""
+    if task.kind != "regression":
+        return PROBE
+    return AFFECT_PROBE if set(task.labels) <= set(AFFECT) else OTHER_VALUES
+
+
+def card_metrics(measured: Iterable[Measured], task: Task) -> dict[str, float]:
+    """SET_FIGURE of every set that a task's head was measured on; what is not defined is left out."""
+    return {
+        f"{result.name}_{figure}": result.figures[figure]
+        for result in measured
+        if result.task == task
+        for figure in HEADLINE[task.kind]
+        if not isnan(result.figures.get(figure, nan))
+    }
+
+
+def as_linear_head(
+    head: TaskHead, metrics: Mapping[str, float], checkpoint_sha256: str, kind: FeatureKind, dataset: str
+) -> LinearHead:
+    """A fitted head with its card."""
+    card = HeadCard(
+        kind="probe",
+        labels=list(head.task.labels),
+        activation=head.activation,
+        temperature=head.temperature,
+        metrics=dict(metrics),
+        checkpoint_sha256=checkpoint_sha256,
+        features=kind,
+        dataset=dataset,
+    )
+    return LinearHead(head.weight, head.bias, card)
+
+
+def as_task_head(head: LinearHead, task: Task, *, tuned_on: str | None = None) -> TaskHead:
+    """A head from disk for a task of the same labels.
+
+    tuned_on: set that its temperature is known to have been fitted on.
+
+    Raises:
+        EmotionError: the labels or their order are others, or the head cannot answer the task's question.
+
+    """
+    card = head.card
+    if tuple(card.labels) != task.labels:
+        raise EmotionError(
+            f"the head has the labels {', '.join(card.labels)}, task {task.name} has "
+            f"{', '.join(task.labels)}: measure it on a data set with its labels, in its order"
+        )
+    if (card.activation == "identity") != (task.kind == "regression"):
+        raise EmotionError(
+            f"the head gives {card.activation} answers, task {task.name} is a {task.kind.replace('_', ' ')} "
+            "one: measure it on another data set"
+        )
+    return TaskHead(task, head.weight, head.bias, card.activation, card.temperature, tuned_on=tuned_on)

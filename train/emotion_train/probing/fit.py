@@ -1,0 +1,151 @@
+"""Fit the head of one task on frozen features."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.bundle import Activation
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.heads import activate
+from emotion_train.datasets.base import Kind, Task
+from emotion_train.probing.bootstrap import point_figures
+from emotion_train.probing.calibration import fit_temperature
+from emotion_train.probing.classifiers import (
+    Linear,
+    constant_classes,
+    fit_logistic,
+    fit_one_vs_rest,
+    fit_ridge,
+)
+from emotion_train.probing.features import FeatureSet
+from emotion_train.probing.scorers import multi_label_scorer, single_label_scorer
+
+ACTIVATIONS: dict[Kind, Activation] = {
+    "single_label": "softmax",
+    "multi_label": "sigmoid",
+    "regression": "identity",
+}
+CHOSEN_BY = {"single_label": "accuracy", "multi_label": "map"}  # the figure on `tune` that decides on C
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHead:
+    """`activation((features @ weight.T + bias) / temperature)` for a task; weight (C, D), bias (C,) float32.
+
+    tuned_on: name of the set that the temperature was fitted on, None where nothing was.
+    notes: what a reader of its figures must know.
+    """
+
+    task: Task
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    activation: Activation
+    temperature: float = 1.0
+    c: float | None = None
+    tuned_on: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N, D) -> (N, C), or the values of a regression."""
+        return np.asarray(features.astype(np.float64) @ self.weight.T + self.bias)
+
+    def answers(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N, D) -> (N, C) probabilities or values, as the runtime gives them."""
+        return activate(self.logits(features), self.activation, self.temperature)
+
+
+def fit_task(
+    task: Task,
+    train: FeatureSet,
+    tune: FeatureSet,
+    *,
+    grid: Sequence[float],
+    seed: int,
+    report: Callable[[str], None],
+) -> TaskHead:
+    """Fit on `train`; choose C of `grid` and the temperature on `tune`.
+
+    report: is told what each C gives, where there is more than one.
+
+    Raises:
+        EmotionError: targets are no finite numbers, or the classes cannot be told apart from what is there.
+
+    """
+    for part in (train, tune):
+        check_targets(task, part)
+    targets = train.targets[task.name]
+    if task.kind == "regression":
+        weight, bias = fit_ridge(train.features, targets)
+        return TaskHead(task, weight, bias, "identity")
+    notes: tuple[str, ...] = ()
+    if task.kind == "single_label":
+        _check_classes(task, train)
+    elif constant := constant_classes(targets):
+        names = ", ".join(task.labels[number] for number in constant)
+        notes = (f"{train.name} has no example, or nothing but examples, of {names}: a constant answer",)
+    best: tuple[float, float, Linear] | None = None
+    for c in grid:
+        fit = fit_logistic if task.kind == "single_label" else fit_one_vs_rest
+        linear = fit(train.features, targets, c=c, seed=seed)
+        if len(grid) == 1:
+            best = (0.0, c, linear)
+            break
+        figure = _figure_on(task, linear, tune)
+        report(f"{task.name}: C {c:g}: {CHOSEN_BY[task.kind]} {figure:.3f} on {tune.name}")
+        if best is None or figure > best[0]:
+            best = (figure, c, linear)
+    if best is None:
+        raise ValueError("no C to choose from")
+    _, c, (weight, bias) = best
+    head = TaskHead(task, weight, bias, ACTIVATIONS[task.kind], 1.0, c, tune.name, notes)
+    temperature = fit_temperature(head.logits(tune.features), tune.targets[task.name], head.activation)
+    return TaskHead(task, weight, bias, head.activation, temperature, c, tune.name, notes)
+
+
+def check_targets(task: Task, part: FeatureSet) -> None:
+    """There are rows, and their targets are numbers that can be.
+
+    Raises:
+        EmotionError: there are none, or a target is NaN, infinite or no label of the task.
+
+    """
+    if not len(part):
+        raise EmotionError(f"{part.name} is empty: nothing to fit {task.name} on or to measure it with")
+    targets = part.targets[task.name]
+    bad = int((~np.isfinite(targets.reshape(len(part), -1))).any(axis=1).sum())
+    if bad:
+        raise EmotionError(
+            f"{part.name}: {bad} of {len(part)} rows have a target of {task.name} that is NaN or infinite: "
+            "leave these rows out of the data"
+        )
+    if task.kind == "single_label" and not 0 <= targets.min() <= targets.max() < len(task.labels):
+        raise EmotionError(
+            f"{part.name}: targets of {task.name} from {targets.min()} to {targets.max()}, expected numbers "
+            f"of its {len(task.labels)} labels, from 0"
+        )
+
+
+def _check_classes(task: Task, train: FeatureSet) -> None:
+    """A classifier fitted without a class would number the rest anew."""
+    present = set(train.targets[task.name].tolist())
+    if len(present) == 1:
+        only = task.labels[present.pop()]
+        raise EmotionError(
+            f"{train.name} holds a single class of {task.name}, {only}: expected rows of at least two"
+        )
+    missing = [name for number, name in enumerate(task.labels) if number not in present]
+    if missing:
+        raise EmotionError(
+            f"no clip of {', '.join(missing)} to fit the probe on: take more training faces or rows of "
+            f"{train.name}"
+        )
+
+
+def _figure_on(task: Task, linear: Linear, tune: FeatureSet) -> float:
+    weight, bias = linear
+    scores = tune.features.astype(np.float64) @ weight.T + bias
+    scorer = single_label_scorer if task.kind == "single_label" else multi_label_scorer
+    figures = point_figures(scorer(task.labels, scores, tune.targets[task.name], {}), len(tune))
+    return figures[CHOSEN_BY[task.kind]]

@@ -1,0 +1,190 @@
+"""Measure heads on sets: figures, intervals, and what the plots show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.heads import activate
+from emotion_train.datasets.base import Task
+from emotion_train.probing.bootstrap import (
+    FEW_GROUPS,
+    RESAMPLES,
+    Scorer,
+    cluster_numbers,
+    intervals,
+    point_figures,
+)
+from emotion_train.probing.calibration import fit_temperature
+from emotion_train.probing.features import FeatureSet
+from emotion_train.probing.fit import TaskHead, check_targets
+from emotion_train.probing.scorers import HEADLINE, multi_label_scorer, regression_scorer, single_label_scorer
+from emotion_train.probing.smoothing import smooth_films
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One head on one set.
+
+    name: of the set, with the task's where a set is measured in several. figures, intervals: by name; NaN
+    where a figure is not defined. answers: (N, C) calibrated probabilities, or values. targets: see
+    `FeatureSet`. support: (C,) rows of each class, empty for a regression.
+    """
+
+    name: str
+    task: Task
+    samples: int
+    groups: int
+    figures: dict[str, float]
+    intervals: dict[str, Interval]
+    support: tuple[int, ...]
+    answers: NDArray[np.float64]
+    targets: NDArray[np.generic]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """How to measure. seed: of the bootstrap. resamples: 0 for no intervals. smoothed: see `Protocol`."""
+
+    seed: int
+    resamples: int = RESAMPLES
+    smoothed: bool = False
+
+
+def measure(head: TaskHead, part: FeatureSet, name: str, how: Measuring) -> list[Measured]:
+    """A head on a set; two results where films are smoothed, the second without.
+
+    Raises:
+        EmotionError: the set is empty, or a target is no finite number or label.
+
+    """
+    check_targets(head.task, part)
+    if head.task.kind == "regression":
+        return _measure_values(head, part, name, how)
+    targets = part.targets[head.task.name]
+    clusters = cluster_numbers(part.groups)
+    logits = head.logits(part.features)
+    scaled, notes = calibrated(head, part, clusters, how.seed)
+    probabilities = {}
+    if head.task.kind == "single_label" or head.activation == "sigmoid":  # else they promise nothing
+        probabilities["ece"] = scaled
+        if head.tuned_on is not None:
+            probabilities["ece_unscaled"] = activate(logits, head.activation)
+    if head.task.kind == "single_label":
+        scorer = single_label_scorer(head.task.labels, logits, targets, probabilities)
+        support = np.bincount(targets, minlength=len(head.task.labels))
+        notes += _absent(head.task, support)
+    else:
+        scores = scaled if head.activation == "softmax" else logits
+        scorer = multi_label_scorer(head.task.labels, scores, targets, probabilities)
+        support = (targets > 0).sum(axis=0)
+        notes += _absent(head.task, support) + _everywhere(head.task, support, len(part))
+    return [_result(head, scorer, part, name, how, (scaled, support, notes))]
+
+
+def calibrated(
+    head: TaskHead, part: FeatureSet, clusters: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Probabilities (N, C) at the head's temperature.
+
+    On the very set that it was fitted on it would flatter: there each half of the groups gets the temperature
+    of the other half.
+    """
+    logits, targets = head.logits(part.features), part.targets[head.task.name]
+    if head.tuned_on != part.name:
+        return activate(logits, head.activation, head.temperature), ()
+    number = int(clusters.max()) + 1
+    if number < 2:
+        note = f"the temperature was fitted on {part.name} itself, and its one group cannot be halved"
+        return activate(logits, head.activation, head.temperature), (note,)
+    first = np.random.default_rng(seed).permutation(number)[: number // 2]
+    half = np.isin(clusters, first)
+    answers = np.empty_like(logits)
+    for rows in (half, ~half):
+        temperature = fit_temperature(logits[~rows], targets[~rows], head.activation)
+        answers[rows] = activate(logits[rows], head.activation, temperature)
+    note = f"ece: each half of the groups of {part.name} is judged with the temperature of the other half"
+    return answers, (note,)
+
+
+def _measure_values(head: TaskHead, part: FeatureSet, name: str, how: Measuring) -> list[Measured]:
+    values, targets = head.answers(part.features), part.targets[head.task.name]
+    rows: list[tuple[str, NDArray[np.float64], tuple[str, ...]]] = [(name, values, ())]
+    if how.smoothed:
+        smooth, short = smooth_films(values, part.groups)
+        note = (f"not smoothed, being shorter than the window: {', '.join(short)}",) if short else ()
+        rows = [(name, smooth, note), (f"{name}_unsmoothed", values, ())]
+    nothing = np.zeros(0, np.int64)
+    return [
+        _result(
+            head,
+            regression_scorer(head.task.labels, answers, targets),
+            part,
+            key,
+            how,
+            (answers, nothing, notes),
+        )
+        for key, answers, notes in rows
+    ]
+
+
+Evidence = tuple[NDArray[np.float64], NDArray[np.int64], tuple[str, ...]]  # answers, support, notes
+
+
+def _result(
+    head: TaskHead, scorer: Scorer, part: FeatureSet, name: str, how: Measuring, evidence: Evidence
+) -> Measured:
+    answers, support, notes = evidence
+    clusters = cluster_numbers(part.groups)
+    number = int(clusters.max()) + 1
+    if number < FEW_GROUPS and how.resamples:
+        notes += (f"intervals over {number} groups only are too narrow to be trusted",)
+    figures = point_figures(scorer, len(part))
+    undefined = [key for key in HEADLINE[head.task.kind] if np.isnan(figures.get(key, 0))]
+    if undefined:
+        notes += (f"not defined on this set: {', '.join(undefined)}",)
+    between = intervals(scorer, clusters, seed=how.seed, resamples=how.resamples) if how.resamples else {}
+    return Measured(
+        name,
+        head.task,
+        len(part),
+        number,
+        figures,
+        between,
+        tuple(support.tolist()),
+        answers,
+        part.targets[head.task.name],
+        (*head.notes, *notes),
+    )
+
+
+def _absent(task: Task, support: NDArray[np.int64]) -> tuple[str, ...]:
+    names = [name for name, count in zip(task.labels, support, strict=True) if not count]
+    if not names:
+        return ()
+    if len(names) == len(task.labels) - 1 and task.kind == "single_label":
+        return (f"holds a single class, {task.labels[int(support.argmax())]}: its figures say little",)
+    return (f"without examples, and so left out of the means over classes: {', '.join(names)}",)
+
+
+def _everywhere(task: Task, support: NDArray[np.int64], samples: int) -> tuple[str, ...]:
+    names = [name for name, count in zip(task.labels, support, strict=True) if count == samples]
+    return (f"in every example, and so left out of the mean AUC: {', '.join(names)}",) if names else ()
+
+
+def spread(
+    runs: Sequence[dict[str, dict[str, float]]],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean and sample standard deviation over seeds of every figure: set -> figure -> mean, std."""
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for name in runs[0]:
+        result[name] = {}
+        for figure in runs[0][name]:
+            values = np.array([run[name][figure] for run in runs])
+            std = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+            result[name][figure] = {"mean": float(values.mean()), "std": std}
+    return result

@@ -1,0 +1,249 @@
+"""What a probe is worth, for machines (report.json), for readers (report.md) and as pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from emotion_train.heads import write_whole
+from emotion_train.probing.bootstrap import LEVEL, RESAMPLES
+from emotion_train.probing.calibration import BINS, claims_of
+from emotion_train.probing.measure import Interval, Measured
+from emotion_train.probing.plots import confusion_png, regression_png, reliability_png
+from emotion_train.probing.published import SOURCE, published, remarks
+from emotion_train.probing.scorers import HEADLINE
+
+Spread = Mapping[str, Mapping[str, Mapping[str, float]]]  # set -> figure -> mean, std
+
+_BY_CLASS = {
+    "single_label": ("recall", "f1"),
+    "multi_label": ("ap", "auc"),
+    "regression": ("r2", "mse", "pcc"),
+}
+_TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "weighted_f1": "weighted F1",
+    "map": "mAP",
+    "auc": "AUC, macro",
+    "top1": "top-1 is a label",
+    "r2": "R², mean",
+    "mse": "MSE, mean",
+    "pcc": "PCC, mean",
+    "ece": "calibration error",
+    "ece_unscaled": "the same before temperature scaling",
+}
+_CLASS_TITLES = {
+    "recall": "recall",
+    "f1": "F1",
+    "ap": "AP",
+    "auc": "AUC",
+    "r2": "R²",
+    "mse": "MSE",
+    "pcc": "PCC",
+}
+_PLAIN = ("r2", "mse", "pcc", "ece", "ece_unscaled", "pairs")  # no shares: not written in per cent
+MOST_CLASSES_DRAWN = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """about: where the figures come from, by name. skipped: rows left out, by split and reason.
+
+    extras: figures and intervals of sets that are no task's. spread: over the seeds, empty with one.
+    """
+
+    dataset: str
+    about: Mapping[str, Any]
+    measured: Sequence[Measured]
+    skipped: Mapping[str, Mapping[str, int]]
+    extras: Mapping[str, tuple[Mapping[str, float], Mapping[str, Interval]]]
+    spread: Spread
+
+
+def write_report(folder: Path, report: Report, name: str = "report") -> None:
+    """Write NAME.json, NAME.md and the pictures that it shows.
+
+    Raises:
+        EmotionError: the folder cannot be written to.
+
+    """
+    pictures: dict[str, list[str]] = {}
+    for measured in report.measured:
+        for kind, content in _pictures(measured).items():
+            file = f"{kind}_{measured.name}.png"
+            write_whole(folder / file, content)
+            pictures.setdefault(measured.name, []).append(file)
+    write_whole(folder / f"{name}.md", as_markdown(report, pictures).encode())
+    json = msgspec.json.format(msgspec.json.encode(as_dict(report)), indent=2)
+    write_whole(folder / f"{name}.json", json + b"\n")
+
+
+def summary_lines(report: Report) -> list[str]:
+    """One line a set, for a screen."""
+    rows = {
+        m.name: {key: m.figures[key] for key in HEADLINE[m.task.kind] if key in m.figures}
+        for m in report.measured
+    }
+    rows |= {name: dict(figures) for name, (figures, _) in report.extras.items()}
+    return [
+        f"{name:22s} {'  '.join(f'{key} {_text(key, value)}' for key, value in figures.items())}"
+        for name, figures in rows.items()
+    ]
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """Every set's figures under its name, and what belongs to them beside; NaN becomes null."""
+    sets = {measured.name: measured.figures for measured in report.measured}
+    extras = {name: dict(figures) for name, (figures, _) in report.extras.items()}
+    between = {measured.name: measured.intervals for measured in report.measured}
+    between |= {name: dict(found) for name, (_, found) in report.extras.items()}
+    return {
+        **sets,
+        **extras,
+        "dataset": report.dataset,
+        "about": dict(report.about),
+        "sizes": {m.name: {"samples": m.samples, "groups": m.groups} for m in report.measured},
+        "support": {
+            m.name: dict(zip(m.task.labels, m.support, strict=True)) for m in report.measured if m.support
+        },
+        "intervals": between,
+        "spread": report.spread,
+        "skipped": report.skipped,
+        "notes": {m.name: m.notes for m in report.measured if m.notes},
+        "published": [
+            {
+                "method": row.method,
+                "evaluation": row.evaluation,
+                "multimodal": row.multimodal,
+                "source": SOURCE,
+                **{f"{name}_{figure}": value for (name, figure), value in row.figures.items()},
+            }
+            for row in published(report.dataset)
+        ],
+    }
+
+
+def as_markdown(report: Report, pictures: Mapping[str, Sequence[str]]) -> str:
+    """The report for readers."""
+    lines = [f"# {report.dataset}", ""]
+    lines += [f"- {name}: {value}" for name, value in report.about.items()]
+    lines += [
+        f"- intervals: the middle {100 * LEVEL:.0f} % of {RESAMPLES} bootstrap resamples of whole groups",
+        f"- calibration error: over {BINS} equal bins",
+    ]
+    for measured in report.measured:
+        lines += _set_lines(measured, report.spread.get(measured.name, {}))
+        lines += [f"![{file}]({file})" for file in pictures.get(measured.name, ())]
+    for name, (figures, between) in report.extras.items():
+        lines += ["", f"## {name}", "", "| figure | value | 95 % interval |", "|---|---|---|"]
+        lines += [
+            f"| {key} | {_text(key, value)} | {_span(key, between)} |" for key, value in figures.items()
+        ]
+    lines += _published_lines(report)
+    lines += ["", "## Left out", ""]
+    rows = [(split, reason, n) for split, by in report.skipped.items() for reason, n in by.items() if n]
+    if rows:
+        lines += ["| split | reason | rows |", "|---|---|---|"]
+        lines += [f"| {split} | {reason} | {n} |" for split, reason, n in rows]
+    else:
+        lines += ["Nothing."]
+    return "\n".join(lines) + "\n"
+
+
+def _set_lines(measured: Measured, spread: Mapping[str, Mapping[str, float]]) -> list[str]:
+    over_seeds = " over seeds |" if spread else ""
+    lines = [
+        "",
+        f"## {measured.name}",
+        "",
+        f"{measured.samples} samples in {measured.groups} groups.",
+        "",
+        f"| figure | value | 95 % interval |{over_seeds}",
+        f"|---|---|---|{'---|' if spread else ''}",
+    ]
+    for key in HEADLINE[measured.task.kind]:
+        if key in measured.figures:
+            cells = [_TITLES[key], _text(key, measured.figures[key]), _span(key, measured.intervals)]
+            if spread:
+                cells.append(f"{_text(key, spread[key]['mean'])} ± {_text(key, spread[key]['std'])}")
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += [""] + [f"- {note}" for note in measured.notes] + ["", *_class_lines(measured), ""]
+    return lines
+
+
+def _class_lines(measured: Measured) -> list[str]:
+    kinds = _BY_CLASS[measured.task.kind]
+    titles = [f"{_CLASS_TITLES[kind]} | 95 % interval" for kind in kinds]
+    counted = bool(measured.support)
+    lines = [
+        f"| {'class | examples' if counted else 'value'} | {' | '.join(titles)} |",
+        "|---" * ((2 if counted else 1) + 2 * len(kinds)) + "|",
+    ]
+    for number, label in enumerate(measured.task.labels):
+        cells = [label, str(measured.support[number])] if counted else [label]
+        for kind in kinds:
+            key = f"{kind}_{label}"
+            value = measured.figures[key]
+            cells += [_text(kind, value), _span(key, measured.intervals, kind)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _published_lines(report: Report) -> list[str]:
+    rows = published(report.dataset)
+    if not rows:
+        return []
+    columns = list(dict.fromkeys(column for row in rows for column in row.figures))
+    titles = [f"{name}: {_TITLES.get(figure, figure)}" for name, figure in columns]
+    lines = ["", f"## Beside {SOURCE}", "", *remarks(report.dataset), ""]
+    lines += [f"| method | evaluation | {' | '.join(titles)} |", "|---" * (2 + len(columns)) + "|"]
+    own = {measured.name: measured.figures for measured in report.measured}
+    ours = [
+        f"**{_text(figure, own[name][figure])}**" if name in own else "not measured"
+        for name, figure in columns
+    ]
+    for row in rows:
+        cells = [_text(column[1], row.figures.get(column, float("nan"))) for column in columns]
+        star = " (with sound or text)" if row.multimodal else ""
+        lines.append(f"| {row.method}{star} | {row.evaluation} | {' | '.join(cells)} |")
+    lines.append(f"| **this checkpoint** | linear | {' | '.join(ours)} |")
+    return lines
+
+
+def _pictures(measured: Measured) -> dict[str, bytes]:
+    """PNGs by what they show."""
+    labels = measured.task.labels
+    if measured.task.kind == "regression":
+        drawn = regression_png(labels, measured.answers, measured.targets, measured.name)
+        return {"regression": drawn}
+    pictures = {}
+    if measured.task.kind == "single_label" and len(labels) <= MOST_CLASSES_DRAWN:
+        answers = measured.answers.argmax(axis=1)
+        truth = np.asarray(measured.targets, np.int64)
+        pictures["confusion"] = confusion_png(labels, answers, truth, measured.name)
+    if "ece" in measured.figures:
+        claims = claims_of(measured.answers, measured.targets)
+        title = f"{measured.name}: calibration error {measured.figures['ece']:.3f}"
+        pictures["reliability"] = reliability_png({"as measured": claims}, title)
+    return pictures
+
+
+def _text(key: str, value: float) -> str:
+    """A share as per cent, another figure with three places, nothing for what is not defined."""
+    if np.isnan(value):
+        return "n/a"
+    if key == "pairs":
+        return f"{value:.0f}"
+    plain = key in _PLAIN or key.partition("_")[0] in ("r2", "mse", "pcc")
+    return f"{value:.3f}" if plain else f"{100 * value:.2f} %"
+
+
+def _span(key: str, intervals: Mapping[str, Interval], kind: str | None = None) -> str:
+    if key not in intervals or np.isnan(intervals[key][0]):
+        return "n/a"
+    low, high = (_text(kind or key, bound).removesuffix(" %") for bound in intervals[key])
+    return f"{low} to {high}"

@@ -1,0 +1,152 @@
+"""From the samples of a data set to frozen features: pictures are read, cut and encoded once."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from tqdm import tqdm
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.preprocess import PreprocessSpec
+from emotion_train.datasets.base import Dataset, Sample
+from emotion_train.datasets.pictures import prepare_sample
+from emotion_train.model import EmotionCLIP
+from emotion_train.probing.cache import CacheKey, cached
+from emotion_train.probing.features import Clip, FeatureKind, FeatureSet, encode_all
+
+PAPER_SIZE = 224  # the input that a data set's short side refers to
+
+Prepared = tuple[int, NDArray[np.uint8], NDArray[np.float32]] | tuple[int, str]  # or why it cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """The model and how it is fed.
+
+    sha256: of its checkpoint. kind: of feature. cache: folder of kept features. workers: processes that read
+    pictures, 0 for none. report: is told what is left out or computed again.
+    """
+
+    model: EmotionCLIP
+    sha256: str
+    kind: FeatureKind
+    cache: Path
+    workers: int = 0
+    report: Callable[[str], None] = print
+
+    @property
+    def spec(self) -> PreprocessSpec:
+        """The model's."""
+        return self.model.config.preprocess
+
+
+def features_of(dataset: Dataset, encoding: Encoding) -> FeatureSet:
+    """Features of one split, from the cache or from its pictures.
+
+    A sample with a picture that cannot be read is left out and counted.
+
+    Raises:
+        EmotionError: no sample is left, or the model's features are no finite numbers.
+
+    """
+    if not dataset.samples:
+        raise EmotionError(f"split {dataset.split} of {dataset.name} is empty: expected samples")
+    spec = protocol_spec(encoding.spec, dataset)
+    key = CacheKey(
+        checkpoint_sha256=encoding.sha256,
+        preprocess=spec,
+        kind=encoding.kind,
+        dataset=dataset.name,
+        split=dataset.split,
+        samples=len(dataset.samples),
+        fingerprint=fingerprint(dataset),
+    )
+
+    def compute() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        return _encode(dataset, spec, encoding)
+
+    rows, features = cached(encoding.cache, key, compute, report=encoding.report)
+    kept = [dataset.samples[row] for row in rows]
+    unreadable = len(dataset.samples) - len(kept)
+    skipped = Counter(dataset.skipped) + Counter({"picture cannot be read": unreadable})
+    return FeatureSet(
+        dataset.split,
+        features,
+        {task.name: np.stack([sample.targets[task.name] for sample in kept]) for task in dataset.tasks},
+        tuple(sample.group for sample in kept),
+        dict(skipped),
+    )
+
+
+def protocol_spec(spec: PreprocessSpec, dataset: Dataset) -> PreprocessSpec:
+    """The model's spec with the data set's own short side, which refers to an input of 224 pixels."""
+    if dataset.short_side is None:
+        return spec
+    short_side = max(round(dataset.short_side * spec.size / PAPER_SIZE), spec.size)
+    return msgspec.structs.replace(spec, short_side=short_side)
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 over what the features depend on: keys, file names, moments and boxes, in order."""
+    digest = hashlib.sha256()
+    for sample in dataset.samples:
+        pictures = [(list(p.path.parts[-3:]), p.seconds, p.boxes) for p in sample.pictures]
+        digest.update(msgspec.json.encode([sample.key, pictures]))
+    return digest.hexdigest()
+
+
+def _encode(
+    dataset: Dataset, spec: PreprocessSpec, encoding: Encoding
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    loader: DataLoader[Any] = DataLoader(
+        _Prepared(dataset.samples, spec, encoding.kind),
+        batch_size=None,
+        num_workers=encoding.workers,
+    )
+    name = f"{dataset.name} {dataset.split}"
+    unreadable: list[str] = []
+
+    def clips() -> Iterator[Clip]:
+        for prepared in tqdm(loader, total=len(dataset.samples), desc=name, unit="sample"):
+            if len(prepared) == 2:
+                unreadable.append(prepared[1])
+            else:
+                row, images, weights = prepared
+                yield int(row), np.asarray(images), np.asarray(weights)
+
+    try:
+        found = encode_all(encoding.model, clips(), kind=encoding.kind)
+    except EmotionError as error:
+        reason = f" (no picture can be read, first: {unreadable[0]})" if unreadable else ""
+        raise EmotionError(f"{name}: {error}{reason}") from error
+    if unreadable:
+        encoding.report(f"{name}: {len(unreadable)} samples left out, first: {unreadable[0]}")
+    return found
+
+
+class _Prepared(TorchDataset[Prepared]):
+    """Samples as a loader's workers read them; a clip that repeats one picture holds it once."""
+
+    def __init__(self, samples: tuple[Sample, ...], spec: PreprocessSpec, kind: FeatureKind) -> None:
+        self.samples, self.spec, self.kind = samples, spec, kind
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, row: int) -> Prepared:
+        sample = self.samples[row]
+        if self.kind == "image" or len(set(sample.pictures)) == 1:
+            sample = replace(sample, pictures=sample.pictures[:1])
+        try:
+            images, weights = prepare_sample(sample, self.spec)
+        except EmotionError as error:
+            return row, str(error)
+        return row, images, weights

@@ -1,0 +1,125 @@
+"""FER2013 faces in drawn scenes as a data set, and the pairs that tell if the answer follows the subject."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from emotion_train.data.faces import Faces, Split, load_faces
+from emotion_train.data.labels import EKMAN
+from emotion_train.data.scene_sets import Clip as SceneClip
+from emotion_train.data.scene_sets import pair_clips, person_clips
+from emotion_train.datasets.base import Task
+from emotion_train.probing.bootstrap import Figures, Weights, intervals, point_figures
+from emotion_train.probing.features import Clip, FeatureSet, encode_all
+from emotion_train.probing.fit import TaskHead
+from emotion_train.probing.measure import Interval, Measuring
+from emotion_train.probing.metrics import weighted_mean
+from emotion_train.probing.samples import Encoding
+
+TASK = Task("emotion", "single_label", EKMAN)
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ScenePlan:
+    """archive: fer2013.npz. frames: drawn and encoded of each test clip. limits: most faces of a split."""
+
+    archive: Path
+    frames: int
+    limits: Mapping[Split, int | None]
+
+
+# name of the set -> split of the faces, people in a scene, frames (None: as many as the plan says)
+SETS: dict[str, tuple[Split, tuple[int, ...], int | None]] = {
+    "train": ("train", (1, 2, 3), 1),
+    "val": ("val", (1, 2, 3), 2),
+    "one_person": ("test", (1,), None),
+    "two_or_three": ("test", (2, 3), None),
+}
+
+
+def chosen_faces(plan: ScenePlan, split: Split, seed: int) -> Faces:
+    """The faces of a split in a random order, at most the plan's limit."""
+    faces = load_faces(plan.archive, split)
+    order = np.random.default_rng(seed).permutation(len(faces.labels))
+    return faces.take(order[: plan.limits[split]])
+
+
+def scene_set(name: str, plan: ScenePlan, encoding: Encoding, seed: int) -> FeatureSet:
+    """One of the sets train, val, one_person, two_or_three; every face is a group of its own.
+
+    Raises:
+        EmotionError: the archive is missing, or there is no clip.
+
+    """
+    split, people, frames = SETS[name]
+    frames = plan.frames if frames is None else frames
+    faces = chosen_faces(plan, split, seed)
+    offset = list(SETS).index(name)
+    clips = person_clips(faces, encoding.spec, people, frames=frames, seed=seed + offset)
+    features, labels = _encoded(name, clips, encoding, len(faces.labels))
+    groups = tuple(map(str, range(len(labels))))
+    return FeatureSet(name, features, {TASK.name: labels}, groups, {})
+
+
+def swap_figures(first: Labels, second: Labels, a: Labels, b: Labels) -> dict[str, float]:
+    """Does the answer follow the subject? For pairs of people of different emotions in one picture.
+
+    first, second: (N,) predictions with the first and the second person as subject. a, b: their labels.
+    changed: the two answers differ. own: answers that are right. other: answers that name the neighbour's
+    emotion. both_right: pairs with two right answers.
+    """
+    return point_figures(_Swaps(first, second, a, b), len(first))
+
+
+def measure_pairs(
+    head: TaskHead, plan: ScenePlan, encoding: Encoding, seed: int, how: Measuring
+) -> dict[str, tuple[dict[str, float], dict[str, Interval]]]:
+    """Swap figures with their intervals, of pairs that share one window and of pairs with one each."""
+    faces = chosen_faces(plan, "test", seed)
+    results = {}
+    for name, same in (("pairs_same_window", True), ("pairs_own_window", False)):
+        pairs = pair_clips(faces, encoding.spec, frames=plan.frames, seed=seed + 4, same_window=same)
+        both = (clip for pair in pairs for clip in pair)
+        features, labels = _encoded(name, both, encoding)
+        answers = head.logits(features).argmax(axis=1)
+        swaps = _Swaps(answers[::2], answers[1::2], labels[::2], labels[1::2])
+        count = len(labels) // 2
+        figures = {"pairs": float(count), **point_figures(swaps, count)}
+        between = intervals(swaps, np.arange(count), seed=how.seed, resamples=how.resamples)
+        results[name] = figures, between
+    return results
+
+
+class _Swaps:
+    """Scorer of pairs."""
+
+    def __init__(self, first: Labels, second: Labels, a: Labels, b: Labels) -> None:
+        self._parts = {
+            "changed": first != second,
+            "own": ((first == a).astype(float) + (second == b)) / 2,
+            "other": ((first == b).astype(float) + (second == a)) / 2,
+            "both_right": (first == a) & (second == b),
+        }
+
+    def __call__(self, weights: Weights) -> Figures:
+        return {name: weighted_mean(values, weights) for name, values in self._parts.items()}
+
+
+def _encoded(
+    name: str, clips: Iterable[SceneClip], encoding: Encoding, total: int | None = None
+) -> tuple[NDArray[np.float32], Labels]:
+    """Features (N, D) and labels (N,) of clips as they are drawn; nothing is kept on disk."""
+    labels: list[int] = []
+
+    def numbered() -> Iterator[Clip]:
+        for row, clip in enumerate(tqdm(clips, total=total, desc=name, unit="clip")):
+            labels.append(clip.label)
+            yield row, clip.images, clip.patch_weights
+
+    _, features = encode_all(encoding.model, numbered())
+    return features, np.array(labels, np.int64)

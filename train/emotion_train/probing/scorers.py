@@ -1,0 +1,117 @@
+"""From answers and targets to all figures of a task, as functions of bootstrap weights."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_train.datasets.base import Kind
+from emotion_train.probing.bootstrap import Figures, Scorer, Weights
+from emotion_train.probing.calibration import calibration_error, claims_of
+from emotion_train.probing.metrics import (
+    area_under_roc,
+    average_precision,
+    confusion_matrices,
+    f1_scores,
+    macro,
+    pearson,
+    r_squared,
+    recalls,
+    squared_error,
+    weighted_f1,
+    weighted_mean,
+)
+
+Values = NDArray[np.float64]
+
+# What is said of a whole set; the other figures are of one class or value each.
+HEADLINE: dict[Kind, tuple[str, ...]] = {
+    "single_label": ("accuracy", "balanced_accuracy", "weighted_f1", "ece", "ece_unscaled"),
+    "multi_label": ("map", "auc", "top1", "ece", "ece_unscaled"),
+    "regression": ("r2", "mse", "pcc"),
+}
+
+
+def single_label_scorer(
+    names: Sequence[str],
+    scores: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    probabilities: Mapping[str, Values],
+) -> Scorer:
+    """accuracy, balanced_accuracy, weighted_f1, recall_<class>, f1_<class>, and calibration errors.
+
+    scores: (N, C), the largest is the answer. labels: (N,). probabilities: (N, C) by the name that their
+    calibration error gets.
+    """
+    predicted = scores.argmax(axis=1)
+    claims = {name: claims_of(values, labels) for name, values in probabilities.items()}
+
+    def score(weights: Weights) -> Figures:
+        confusion = confusion_matrices(predicted, labels, weights, len(names))
+        found, f1 = recalls(confusion), f1_scores(confusion)
+        return {
+            "accuracy": weighted_mean(predicted == labels, weights),
+            "balanced_accuracy": macro(found),
+            "weighted_f1": weighted_f1(confusion),
+            **{name: calibration_error(claim, weights) for name, claim in claims.items()},
+            **_by_name("recall", names, found),
+            **_by_name("f1", names, f1),
+        }
+
+    return score
+
+
+def multi_label_scorer(
+    names: Sequence[str],
+    scores: NDArray[np.floating],
+    targets: NDArray[np.floating],
+    probabilities: Mapping[str, Values],
+) -> Scorer:
+    """map, auc, top1, ap_<class>, auc_<class>, and calibration errors.
+
+    map and auc are means over the classes for which they are defined: one without positives is left out.
+    scores: (N, C), compared within a class. targets: (N, C) of 0 and 1. top1: the class of the largest score
+    is one of the sample's. probabilities: see `single_label_scorer`.
+    """
+    ranks, positives = scores.astype(np.float64), targets > 0
+    top_is_right = positives[np.arange(len(scores)), scores.argmax(axis=1)]
+    claims = {name: claims_of(values, targets) for name, values in probabilities.items()}
+
+    def score(weights: Weights) -> Figures:
+        columns = [(ranks[:, c], positives[:, c], weights) for c in range(len(names))]
+        precision = np.stack([average_precision(*column) for column in columns], axis=1)
+        area = np.stack([area_under_roc(*column) for column in columns], axis=1)
+        return {
+            "map": macro(precision),
+            "auc": macro(area),
+            "top1": weighted_mean(top_is_right, weights),
+            **{name: calibration_error(claim, weights) for name, claim in claims.items()},
+            **_by_name("ap", names, precision),
+            **_by_name("auc", names, area),
+        }
+
+    return score
+
+
+def regression_scorer(
+    names: Sequence[str], predicted: NDArray[np.floating], targets: NDArray[np.floating]
+) -> Scorer:
+    """r2, mse, pcc (means over the values), and each of them by value. predicted, targets: (N, V)."""
+    answers, truth = predicted.astype(np.float64), targets.astype(np.float64)
+
+    def score(weights: Weights) -> Figures:
+        by_kind = {
+            "r2": r_squared(answers, truth, weights),
+            "mse": squared_error(answers, truth, weights),
+            "pcc": pearson(answers, truth, weights),
+        }
+        figures: Figures = {kind: macro(values) for kind, values in by_kind.items()}
+        for kind, values in by_kind.items():
+            figures |= _by_name(kind, names, values)
+        return figures
+
+    return score
+
+
+def _by_name(kind: str, names: Sequence[str], columns: Values) -> Figures:
+    return {f"{kind}_{name}": columns[:, number] for number, name in enumerate(names)}
