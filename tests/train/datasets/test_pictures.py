@@ -1,5 +1,7 @@
 """Pixels of files and videos, and samples cut for the encoder."""
 
+import struct
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -10,6 +12,7 @@ from trees import jpeg
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, subject_window
+from emotion_runtime.sources.file import read_file
 from emotion_train.datasets.base import Picture, Sample
 from emotion_train.datasets.pictures import load_picture, prepare_sample
 from emotion_train.datasets.video import video_facts
@@ -101,23 +104,58 @@ def test_the_facts_of_a_video(video: Path):
     assert facts.step == pytest.approx(1 / RATE)
 
 
-def test_a_real_clip_is_what_another_reader_sees(shared_data: Path):
-    path = shared_data / "videos" / "intel_one-by-one-person-detection.mp4"
-    with av.open(str(path)) as container:
-        frames = [
-            (float(f.time), f.to_ndarray(format="rgb24"))
-            for f, _ in zip(container.decode(video=0), range(60), strict=False)
-        ]
-    for time, pixels in frames[::7]:
-        np.testing.assert_array_equal(load_picture(Picture(path, (), time)), pixels)
+@pytest.mark.parametrize("name", ["intel_one-by-one-person-detection.mp4", "vtest.avi"])
+def test_a_real_video_is_what_the_runtime_sees(shared_data: Path, name: str):
+    path = shared_data / "videos" / name
+    for frame in islice(read_file(str(path)), 0, 70, 23):
+        pixels = load_picture(Picture(path, (), frame.t))
+        np.testing.assert_array_equal(pixels[..., ::-1], frame.image)
 
 
-def test_videos_that_are_none(tmp_path: Path):
+def test_the_last_frame_of_a_real_video(shared_data: Path):
+    path = shared_data / "videos" / "vtest.avi"
+    assert video_facts(path).last == pytest.approx(794 / 10)  # 795 frames at 10 a second
+    load_picture(Picture(path, (), video_facts(path).last))
+
+
+def test_a_recording_lying_on_its_side_is_upright(video: Path, tmp_path: Path):
+    """A quarter turn written into the track's matrix (ISO 14496-12, 8.3.2)."""
+    data = bytearray(video.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    data[matrix : matrix + 16] = struct.pack(">4i", 0, 1 << 16, 0, -(1 << 16))
+    turned = tmp_path / "turned.mp4"
+    turned.write_bytes(data)
+    assert load_picture(Picture(turned, (), 1.0)).shape == (WIDTH, HEIGHT, 3)
+    facts = video_facts(turned)
+    assert (facts.width, facts.height) == (HEIGHT, WIDTH)
+    runtime = next(iter(read_file(str(turned)))).image
+    np.testing.assert_array_equal(load_picture(Picture(turned, (), 0.0))[..., ::-1], runtime)
+
+
+def test_videos_that_are_none(tmp_path: Path, video: Path):
     with pytest.raises(EmotionError, match=r"no video .*gone\.mp4"):
         load_picture(Picture(tmp_path / "gone.mp4", (), 0.0))
     (tmp_path / "text.mp4").write_text("hello")
     with pytest.raises(EmotionError, match=r"text\.mp4 cannot be decoded"):
         load_picture(Picture(tmp_path / "text.mp4", (), 0.0))
+    (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:1500])
+    with pytest.raises(EmotionError, match=r"cut\.mp4 holds no pictures: expected a whole video file"):
+        video_facts(tmp_path / "cut.mp4")
+
+
+def test_a_video_that_is_cut_off_ends_where_it_does(shared_data: Path, tmp_path: Path):
+    whole = shared_data / "videos" / "vtest.avi"
+    path = tmp_path / "cut.avi"
+    path.write_bytes(whole.read_bytes()[:1_500_000])
+    last = video_facts(path).last
+    assert 0 < last < 79
+    np.testing.assert_array_equal(
+        load_picture(Picture(path, (), last - 1)), load_picture(Picture(whole, (), last - 1))
+    )
+    with pytest.raises(
+        EmotionError, match=rf"cut\.avi ends at {last + 0.1:.2f} s, before the 79\.00 s asked for"
+    ):
+        load_picture(Picture(path, (), 79.0))
 
 
 # --- samples

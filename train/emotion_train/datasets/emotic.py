@@ -48,7 +48,7 @@ def load(root: Path, split: str) -> Dataset:
 
     def sample(number: int) -> Sample:
         row = rows[number]
-        name = f"{row['Folder']}/{row.get('Filename')}"
+        name = f"{row['Folder']}/{row['Filename']}"
         path = root / "emotic" / name
         return Sample(
             key=f"{split}/{number}/{name}",
@@ -76,14 +76,16 @@ def _box(row: dict[str, str], path: Path) -> Box:
     stated_width, stated_height = _numbers(row, "Image Size", 2)
     x1, y1, x2, y2 = _numbers(row, "BBox", 4)
     width, height = picture_size(path)
-    across, down = width / max(stated_width, 1), height / max(stated_height, 1)
+    if stated_width <= 0 or stated_height <= 0:
+        raise BadRow("Image Size without area")
+    across, down = width / stated_width, height / stated_height
     return inside((x1 * across, y1 * down, x2 * across, y2 * down), width, height)
 
 
 def _numbers(row: dict[str, str], column: str, count: int) -> list[float]:
     """A list written as Python would, such as `[86, 58, 564, 628]`."""
     try:
-        cells = ast.literal_eval(row.get(column, ""))
+        cells = ast.literal_eval(row[column])
     except (ValueError, SyntaxError) as error:
         raise BadRow(f"{column} is no list of numbers") from error
     if not isinstance(cells, list | tuple) or len(cells) != count:

@@ -55,7 +55,7 @@ class Layout:
             raise self.broken(path, f"not a table of text ({error})") from error
 
     def records(self, path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-        """The rows of a CSV file by the names in its first line; a short row lacks its last columns.
+        """The rows of a CSV file by the names in its first line; cells that a short row lacks are empty.
 
         Raises:
             EmotionError: it is no CSV file, or lacks one of the columns.
@@ -65,7 +65,8 @@ class Layout:
         missing = [column for column in columns if column not in header]
         if missing:
             raise self.broken(path, f"no column {', '.join(missing)}")
-        return [dict(zip(header, row, strict=False)) for row in rows]
+        width = len(header)
+        return [dict(zip(header, (row + [""] * width)[:width], strict=True)) for row in rows]
 
     def words(self, path: Path) -> list[list[str]]:
         """The lines of a text file, split at blanks.

@@ -41,8 +41,8 @@ def load(root: Path, split: str) -> Dataset:
     boxes = layout.json(layout.file(f"{split}_human_boxes.json"), Boxes)
 
     def sample(row: dict[str, str]) -> Sample:
-        dialogue = whole(row.get("Dialogue_ID"), "dialogue")
-        utterance = whole(row.get("Utterance_ID"), "utterance")
+        dialogue = whole(row["Dialogue_ID"], "dialogue")
+        utterance = whole(row["Utterance_ID"], "utterance")
         if (split, dialogue, utterance) in _WITHOUT_VIDEO:
             raise BadRow("known to have no video")
         clip = f"dia{dialogue}_utt{utterance}"

@@ -30,14 +30,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the columns are called; what is empty is guessed from the names in brackets.
+    """What the columns are called; what is empty is guessed by the names in brackets.
 
     path: of a picture, a video or a folder of numbered frames, relative to the table's folder. split: train,
     val or test. start, end: seconds of a video, or first and last number of a folder's frames; the whole of
     it where there are none. group: what rows hang together by; the path without such a column.
     box: four columns (x1, y1, x2, y2), or one (box) of four numbers; pixels of the picture; empty cells mean
     that nobody is meant. labels: one column of class names (label), or one of 0 and 1 for each class
-    (label_<class>). values: columns of numbers (valence, arousal, dominance).
+    (label_<class>). values: columns of numbers (valence, arousal, dominance). Once labels or values are
+    given, neither is guessed.
     classes: the class names in the order of the head; empty: those of the table, sorted.
     """
 
@@ -66,12 +67,14 @@ def load(file: Path, split: str, columns: Columns | None = None) -> Dataset:
     """
     layout = Layout("table", file, _TREE)
     rows = _rows(layout, file)
-    columns = _known(layout, columns or Columns(), list(rows[0]) if rows else [])
+    if not rows:
+        raise layout.broken(file, "no rows")
+    columns = _known(layout, columns or Columns(), list(rows[0]))
     tasks = _tasks(columns, rows)
     chosen = [(number, row) for number, row in enumerate(rows) if _text(row, columns.split) == split]
     if not chosen:
         there = sorted({_text(row, columns.split) for row in rows})
-        raise layout.broken(file, f"no row of split {split!r} (it has {', '.join(there) or 'no rows'})")
+        raise layout.broken(file, f"no row of split {split!r} (it has {', '.join(there)})")
     medium_of = cache(open_medium)
 
     def sample(numbered: tuple[int, Row]) -> Sample:
@@ -132,14 +135,14 @@ def _known(layout: Layout, columns: Columns, there: list[str]) -> Columns:
             f"table: box columns {', '.join(columns.box)}: expected x1, y1, x2, y2, or one column"
         )
     box = columns.box or (_CORNERS if set(_CORNERS) <= set(there) else ("box",) if "box" in there else ())
-    prefixed = tuple(name for name in there if name.startswith(_PREFIX))
-    labels = columns.labels or (("label",) if "label" in there else prefixed)
-    values = columns.values or (() if columns.labels else tuple(name for name in _AFFECT if name in there))
+    labels, values = columns.labels, columns.values
+    if not labels and not values:
+        prefixed = tuple(name for name in there if name.startswith(_PREFIX))
+        labels = ("label",) if "label" in there else prefixed
+        values = tuple(name for name in _AFFECT if name in there)
     missing = [name for name in (columns.path, columns.split, *box, *labels, *values) if name not in there]
     if missing:
-        raise layout.broken(
-            layout.root, f"no column {', '.join(missing)} (it has {', '.join(there) or 'none'})"
-        )
+        raise layout.broken(layout.root, f"no column {', '.join(missing)} (it has {', '.join(there)})")
     if not labels and not values:
         raise layout.broken(layout.root, f"no column of labels or values (it has {', '.join(there)})")
     return replace(columns, box=box, labels=labels, values=values)

@@ -71,7 +71,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise EmotionError(f"video {path} holds no pictures: expected a video file")
+                raise EmotionError(f"video {path} holds no pictures: expected a whole video file")
             yield container, container.streams.video[0]
     except av.error.FFmpegError as error:
         raise EmotionError(

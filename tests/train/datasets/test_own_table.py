@@ -1,0 +1,280 @@
+"""One's own CSV or Parquet table of pictures, videos and folders of frames."""
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from trees import jpeg, write_csv
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.datasets import load_dataset
+from emotion_train.datasets.base import Dataset
+from emotion_train.datasets.pictures import load_picture
+from emotion_train.datasets.table import Columns
+
+RATE, FRAMES = 10, 40
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures, a folder of frames 5 to 24, and a video of 4 s whose frame n is of grey 6 n."""
+    root = tmp_path_factory.mktemp("media")
+    for name in ("a.jpg", "b.png"):
+        jpeg(root / name, (100, 80))
+    for n in range(5, 25):
+        jpeg(root / "clip" / f"frame_{n:03d}.jpg", (100, 80))
+    with av.open(str(root / "film.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for n in range(FRAMES):
+            grey = np.full((64, 96, 3), 6 * n, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(stream.encode(None))
+    (root / "notes.txt").write_text("no video")
+    return root
+
+
+def table(
+    folder: Path, header: str, *rows: str, split: str = "train", columns: Columns | None = None
+) -> Dataset:
+    file = write_csv(folder / "table.csv", [line.split(",") for line in (header, *rows)])
+    return load_dataset("table", file, split, columns)
+
+
+def numbers(data: Dataset, row: int = 0) -> list[int]:
+    return [int(p.path.stem[-3:]) for p in data.samples[row].pictures]
+
+
+# --- labels
+
+
+def test_classes_are_those_of_all_splits_sorted(media: Path):
+    rows = ["a.jpg,sad,train", "b.png,angry,val", "a.jpg,happy,train", "b.png,sad,test"]
+    for split, expected in (("train", [2, 1]), ("val", [0]), ("test", [2])):
+        data = table(media, "path,label,split", *rows, split=split)
+        (task,) = data.tasks
+        assert (task.name, task.kind, task.labels) == ("label", "single_label", ("angry", "happy", "sad"))
+        assert [int(sample.targets["label"]) for sample in data.samples] == expected
+        assert data.samples[0].targets["label"].dtype == np.int64
+
+
+def test_classes_in_an_order_of_ones_own(media: Path):
+    columns = Columns(classes=("sad", "happy"))
+    data = table(media, "path,label,split", "a.jpg,sad,train", "b.png,angry,train", columns=columns)
+    assert data.tasks[0].labels == ("sad", "happy")
+    assert [int(sample.targets["label"]) for sample in data.samples] == [0]
+    assert data.skipped == {"label out of the known set: 'angry'": 1}
+
+
+def test_several_labels_and_values(media: Path):
+    data = table(media, "path,split,label_joy,label_fear,arousal,valence", "a.jpg,train,1,0.4,0.25,-3")
+    assert [(t.name, t.kind, t.labels) for t in data.tasks] == [
+        ("labels", "multi_label", ("joy", "fear")),
+        ("values", "regression", ("valence", "arousal")),
+    ]
+    assert data.samples[0].targets["labels"].tolist() == [1, 0]
+    assert data.samples[0].targets["values"].tolist() == [-3, 0.25]
+
+
+def test_columns_with_names_of_ones_own(media: Path):
+    columns = Columns(path="file", split="part", labels=("joy", "fear"), values=("pain",), group="film")
+    data = table(media, "file,part,joy,fear,pain,film,label", "a.jpg,train,0,1,7.5,f1,x", columns=columns)
+    assert [task.labels for task in data.tasks] == [("joy", "fear"), ("pain",)]
+    assert data.samples[0].group == "f1"
+    assert data.samples[0].targets["values"].tolist() == [7.5]
+
+
+def test_what_is_named_is_all_that_is_predicted(media: Path):
+    row = "a.jpg,train,x,0.5,3"
+    data = table(media, "path,split,label,valence,pain", row, columns=Columns(values=("pain",)))
+    assert [task.labels for task in data.tasks] == [("pain",)]
+    data = table(media, "path,split,label,valence,pain", row, columns=Columns(labels=("label",)))
+    assert [task.labels for task in data.tasks] == [("x",)]
+
+
+def test_without_a_group_rows_of_one_file_hang_together(media: Path):
+    data = table(media, "path,label,split", "a.jpg,x,train", "a.jpg,y,train", "b.png,x,train")
+    assert [sample.group for sample in data.samples] == ["a.jpg", "a.jpg", "b.png"]
+    assert len({sample.key for sample in data.samples}) == 3
+
+
+# --- media
+
+
+def test_a_picture_makes_a_sample_of_one(media: Path):
+    (sample,) = table(media, "path,label,split", "a.jpg,x,train").samples
+    (picture,) = sample.pictures
+    assert picture.path == media / "a.jpg"
+    assert picture.seconds is None
+
+
+def test_a_folder_gives_eight_frames_of_the_span(media: Path):
+    data = table(
+        media, "path,start,end,label,split", "clip,,,x,train", "clip,10,14,x,train", "clip,20,,x,train"
+    )
+    # linspace(0, 19, 8) = 0, 2.7, 5.4, 8.1, 10.9, 13.6, 16.3, 19, from frame 5 on
+    assert numbers(data, 0) == [5, 7, 10, 13, 15, 18, 21, 24]
+    # linspace(0, 4, 8) = 0, 0.6, 1.1, 1.7, 2.3, 2.9, 3.4, 4, from frame 10 on
+    assert numbers(data, 1) == [10, 10, 11, 11, 12, 12, 13, 14]
+    assert numbers(data, 2) == [20, 20, 21, 21, 22, 22, 23, 24]
+
+
+def test_a_video_gives_eight_moments_of_the_span(media: Path):
+    data = table(media, "path,start,end,label,split", "film.mp4,1,2.4,x,train", "film.mp4,,,x,train")
+    moments = [picture.seconds for picture in data.samples[0].pictures]
+    np.testing.assert_allclose(moments, [1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.4])
+    greys = [load_picture(picture).mean() / 6 for picture in data.samples[0].pictures]
+    np.testing.assert_allclose(greys, [10, 12, 14, 16, 18, 20, 22, 24], atol=0.4)
+    whole = [picture.seconds for picture in data.samples[1].pictures]
+    assert (whole[0], whole[-1]) == (0, pytest.approx(3.9))  # the last frame begins at 3.9 s
+    assert load_picture(data.samples[1].pictures[-1]).mean() / 6 == pytest.approx(39, abs=0.4)
+
+
+def test_the_end_of_the_video_is_its_last_frame(media: Path):
+    (sample,) = table(media, "path,start,end,label,split", "film.mp4,3.5,4.0,x,train").samples
+    assert load_picture(sample.pictures[-1]).mean() / 6 == pytest.approx(39, abs=0.4)
+
+
+# --- boxes
+
+
+@pytest.mark.parametrize("cell", ["10 20 30.5 40", "[10; 20; 30.5; 40]", "(10 20 30.5 40)"])
+def test_a_box_in_one_column(media: Path, cell: str):
+    (sample,) = table(media, "path,box,label,split", f"a.jpg,{cell},x,train").samples
+    assert sample.pictures[0].boxes == ((10, 20, 30.5, 40),)
+
+
+def test_a_box_in_four_columns_stands_in_every_picture(media: Path):
+    data = table(media, "path,x1,y1,x2,y2,label,split", "clip,1,2,3,4,x,train", "clip,,,,,x,train")
+    assert {picture.boxes for picture in data.samples[0].pictures} == {((1, 2, 3, 4),)}
+    assert {picture.boxes for picture in data.samples[1].pictures} == {()}
+    columns = Columns(box=("l", "t", "r", "b"))
+    data = table(media, "path,l,t,r,b,label,split", "clip,1,2,3,4,x,train", columns=columns)
+    assert data.samples[0].pictures[0].boxes == ((1, 2, 3, 4),)
+
+
+# --- Parquet
+
+
+def write_parquet(path: Path, columns: dict[str, Any]) -> Path:
+    import pyarrow as pa  # noqa: PLC0415 - slow
+    from pyarrow import parquet  # noqa: PLC0415 - slow
+
+    parquet.write_table(pa.table(columns), path)
+    return path
+
+
+def test_parquet_says_the_same(media: Path, tmp_path: Path):
+    header = "path,start,end,x1,y1,x2,y2,label,valence,split"
+    rows = ["film.mp4,1,2,1,2,3,4,x,0.5,train", "clip,,,,,,,y,-1,train", "a.jpg,,,,,,,z,2,val"]
+    listed = table(media, header, *rows)
+    file = write_parquet(
+        media / "table.parquet",
+        {
+            "path": ["film.mp4", "clip", "a.jpg"],
+            "start": [1.0, None, None],
+            "end": [2.0, float("nan"), None],
+            "box": [[1, 2, 3, 4], None, None],
+            "label": ["x", "y", "z"],
+            "valence": [0.5, -1.0, 2.0],
+            "split": ["train", "train", "val"],
+        },
+    )
+    stored = load_dataset("table", file, "train")
+    assert stored.tasks == listed.tasks
+    for ours, theirs in zip(stored.samples, listed.samples, strict=True):
+        assert (ours.key, ours.group, ours.pictures) == (theirs.key, theirs.group, theirs.pictures)
+        assert {k: v.tolist() for k, v in ours.targets.items()} == {
+            k: v.tolist() for k, v in theirs.targets.items()
+        }
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(
+        EmotionError, match=r"torn\.parquet: no Parquet file \(.*\); expected columns path"
+    ) as error:
+        load_dataset("table", tmp_path / "torn.parquet", "train")
+    assert "\n" not in str(error.value)
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("gone.jpg,,,,,x,1,train", "no file or folder at the path"),
+        ("notes.txt,,,,,x,1,train", "unreadable video"),
+        (",,,,,x,1,train", "no path"),
+        ("clip,30,40,,,x,1,train", "no frames from start to end"),
+        ("clip,9,7,,,x,1,train", "no frames from start to end"),
+        ("clip,soon,7,,,x,1,train", "start or end not a number"),
+        ("film.mp4,1,9,,,x,1,train", "start and end not in the video, in this order"),
+        ("film.mp4,2,1,,,x,1,train", "start and end not in the video, in this order"),
+        ("film.mp4,-1,1,,,x,1,train", "start and end not in the video, in this order"),
+        ("a.jpg,1,2,,,x,1,train", "start or end of a single picture"),
+        ("clip,,,1 2 3,,x,1,train", "box not of four numbers"),
+        ("clip,,,1 2 3 d,,x,1,train", "box not a number"),
+        ("clip,,,5 2 5 4,,x,1,train", "box without area inside of the picture"),
+        ("clip,,,100 2 130 4,,x,1,train", "box without area inside of the picture"),
+        ("clip,,,,,,1,train", "no label"),
+        ("clip,,,,,x,nan,train", "value NaN or infinite"),
+        ("clip,,,,,x,inf,train", "value NaN or infinite"),
+        ("clip,,,,,x,,train", "value not a number"),
+    ],
+)
+def test_bad_rows_are_counted(media: Path, row: str, reason: str):
+    data = table(media, "path,start,end,box,group,label,valence,split", "clip,,,,,x,1,train", row)
+    assert len(data.samples) == 1
+    assert data.skipped == {reason: 1}
+
+
+def test_a_score_that_is_none(media: Path):
+    data = table(media, "path,label_a,label_b,split", "clip,1,0,train", "clip,1,2,train", "clip,1,,train")
+    assert data.skipped == {"label outside of 0 to 1": 1, "label not a number": 1}
+
+
+def test_pictures_and_clips_do_not_mix(media: Path):
+    with pytest.raises(EmotionError, match=r"table\.csv: split train mixes single pictures with clips"):
+        table(media, "path,label,split", "a.jpg,x,train", "clip,x,train")
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "message"),
+    [
+        ("file,label,split", None, r"no column path \(it has file, label, split\); expected columns path"),
+        ("path,label,part", None, r"no column split \(it has"),
+        ("path,split,note", None, r"no column of labels or values \(it has path, split, note\)"),
+        ("path,label,split", Columns(labels=("joy",)), r"no column joy"),
+        ("path,label,split", Columns(values=("pain",)), r"no column pain"),
+        ("path,label,split", Columns(box=("x", "y")), r"box columns x, y: expected x1, y1, x2, y2, or one"),
+    ],
+)
+def test_columns_that_are_not_there(media: Path, header: str, columns: Columns | None, message: str):
+    with pytest.raises(EmotionError, match=message):
+        table(media, header, "clip,x,train", columns=columns)
+
+
+def test_files_that_are_no_table(media: Path, tmp_path: Path):
+    with pytest.raises(
+        EmotionError, match=r"table: no file .*gone\.csv: give a CSV or Parquet file as --data"
+    ):
+        load_dataset("table", tmp_path / "gone.csv", "train")
+    with pytest.raises(EmotionError, match=r"notes\.txt: suffix '\.txt', expected \.csv or \.parquet"):
+        load_dataset("table", media / "notes.txt", "train")
+    with pytest.raises(EmotionError, match=r"table\.csv: no row of split 'test' \(it has train, val\)"):
+        table(media, "path,label,split", "clip,x,train", "clip,x,val", split="test")
+    with pytest.raises(EmotionError, match=r"table\.csv: no rows; expected columns path and split"):
+        table(media, "path,label,split")
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(EmotionError, match=r"empty\.csv: no rows"):
+        load_dataset("table", tmp_path / "empty.csv", "train")
+    with pytest.raises(
+        EmotionError, match=r"table train: none of 1 rows in .*table\.csv .*no file or folder"
+    ):
+        table(media, "path,label,split", "gone.jpg,x,train")
+
+
+def test_only_a_table_has_columns_to_name(tmp_path: Path):
+    with pytest.raises(EmotionError, match="bold: names of columns were given; only a table has"):
+        load_dataset("bold", tmp_path, "train", Columns())
