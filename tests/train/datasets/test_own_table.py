@@ -78,6 +78,12 @@ def test_several_labels_and_values(media: Path):
     assert data.samples[0].targets["values"].tolist() == [-3, 0.25]
 
 
+def test_one_category_alone_is_yes_or_no(media: Path):
+    data = table(media, "path,split,label_joy", "a.jpg,train,1", "b.png,train,0")
+    assert [(t.name, t.kind, t.labels) for t in data.tasks] == [("labels", "multi_label", ("joy",))]
+    assert [sample.targets["labels"].tolist() for sample in data.samples] == [[1], [0]]
+
+
 def test_columns_with_names_of_ones_own(media: Path):
     columns = Columns(path="file", split="part", labels=("joy", "fear"), values=("pain",), group="film")
     data = table(media, "file,part,joy,fear,pain,film,label", "a.jpg,train,0,1,7.5,f1,x", columns=columns)
@@ -220,6 +226,7 @@ def test_parquet_says_the_same(media: Path, tmp_path: Path):
         ("clip,,,,,,1,train", "no label"),
         ("clip,,,,,x,nan,train", "value NaN or infinite"),
         ("clip,,,,,x,inf,train", "value NaN or infinite"),
+        ("clip,,,,,x,1e39,train", "value NaN or infinite"),
         ("clip,,,,,x,,train", "value not a number"),
     ],
 )
@@ -247,6 +254,7 @@ def test_pictures_and_clips_do_not_mix(media: Path):
         ("path,split,note", None, r"no column of labels or values \(it has path, split, note\)"),
         ("path,label,split", Columns(labels=("joy",)), r"no column joy"),
         ("path,label,split", Columns(values=("pain",)), r"no column pain"),
+        ("path,label,split", Columns(start="from", group="film"), r"no column from, film"),
         ("path,label,split", Columns(box=("x", "y")), r"box columns x, y: expected x1, y1, x2, y2, or one"),
     ],
 )

@@ -86,7 +86,7 @@ def _rows(layout: Layout, split: str) -> Iterator[Row]:
         if of_test != (split == "test"):
             continue
         header, *seconds = layout.cells(table, delimiter="\t") or [[]]
-        if header != _COLUMNS:
+        if [name.strip() for name in header] != _COLUMNS:
             yield f"file without the columns {', '.join(_COLUMNS)}", header
             continue
         film = _film(layout, [name for name in names if f"{table.stem}_".startswith(f"{name}_")])

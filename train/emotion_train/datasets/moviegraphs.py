@@ -35,11 +35,11 @@ _TREE = (
 
 @dataclass(frozen=True, slots=True)
 class _Film:
-    """frames: its folder. scenes: first and last frame of each. boxes: by file name of the frame."""
+    """frames: its folder. scenes: first and last frame of each, if known. boxes: by file name."""
 
     name: str
     frames: Path
-    scenes: list[tuple[int, int]]
+    scenes: list[tuple[int, int] | None]
     boxes: dict[str, list[Detection]]
 
 
@@ -90,7 +90,10 @@ def _full_name(group: str) -> str:
 def _pictures(film: _Film, clip: int) -> tuple[Picture, ...]:
     if not 0 <= clip < len(film.scenes):
         raise BadRow("no such scene in the film")
-    first, last = film.scenes[clip]
+    span = film.scenes[clip]
+    if span is None:
+        raise BadRow("scene of shots that the film does not have")
+    first, last = span
     last = _KNOWN_ENDS.get((film.name, clip), last)
     paths = [film.frames / f"frame_{number}.jpg" for number in uniform(first, last)]
     if not all(path.is_file() for path in paths):
@@ -99,8 +102,8 @@ def _pictures(film: _Film, clip: int) -> tuple[Picture, ...]:
     return tuple(everybody(path, film.boxes, *size) for path in paths)
 
 
-def _scenes(layout: Layout, film: str) -> list[tuple[int, int]]:
-    """First and last frame of every scene of a film."""
+def _scenes(layout: Layout, film: str) -> list[tuple[int, int] | None]:
+    """First and last frame of every scene of a film; None for a scene of shots that it does not have."""
     folder = layout.root / "official" / "mg_videoinfo"
     scene_file = folder / "scene_boundaries" / f"{film}.scenes.gt"
     shot_file = folder / "video_boundaries" / f"{film}.videvents"
@@ -113,9 +116,11 @@ def _scenes(layout: Layout, film: str) -> list[tuple[int, int]]:
         raise layout.broken(folder, f"boundaries of {film} are no numbers ({error})") from error
     starts = [0, *cuts]
     ends = [cut - 1 for cut in cuts]
-    if any(not 1 <= first <= last <= len(starts) for first, last in shots):
-        raise layout.broken(scene_file, f"scene of shots that are not 1 to {len(starts)}")
-    return [
-        (starts[first - 1], ends[last - 1] if last <= len(ends) else starts[first - 1] + _OPEN_SCENE)
-        for first, last in shots
-    ]
+
+    def frames(first: int, last: int) -> tuple[int, int] | None:
+        if not 1 <= first <= last <= len(starts):
+            return None
+        start = starts[first - 1]
+        return start, ends[last - 1] if last <= len(ends) else start + _OPEN_SCENE
+
+    return [frames(first, last) for first, last in shots]

@@ -1,6 +1,5 @@
 """From annotated rows to a data set: bad rows are left out and counted, never guessed at."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from emotion_train.datasets.layout import Layout
 Row = TypeVar("Row")
 
 POSITIVE = 0.5  # the least score of a category that counts as present
+_LARGEST = float(np.finfo(np.float32).max)  # targets are float32
 
 
 class BadRow(Exception):  # noqa: N818 - reads as what it is
@@ -56,14 +56,14 @@ def numbers(cells: Sequence[Any], what: str) -> list[float]:
     """Cells of a row as numbers.
 
     Raises:
-        BadRow: one is no number, NaN or infinite.
+        BadRow: one is no number, NaN or infinite, also as float32.
 
     """
     try:
         values = [float(cell) for cell in cells]
     except (TypeError, ValueError) as error:
         raise BadRow(f"{what} not a number") from error
-    if not all(map(math.isfinite, values)):
+    if not all(abs(value) <= _LARGEST for value in values):  # nor is NaN
         raise BadRow(f"{what} NaN or infinite")
     return values
 

@@ -140,7 +140,11 @@ def _known(layout: Layout, columns: Columns, there: list[str]) -> Columns:
         prefixed = tuple(name for name in there if name.startswith(_PREFIX))
         labels = ("label",) if "label" in there else prefixed
         values = tuple(name for name in _AFFECT if name in there)
-    missing = [name for name in (columns.path, columns.split, *box, *labels, *values) if name not in there]
+    at_will = {"start": columns.start, "end": columns.end, "group": columns.group}
+    asked = [name for usual, name in at_will.items() if name != usual]  # a name of one's own must be there
+    missing = [
+        name for name in (columns.path, columns.split, *asked, *box, *labels, *values) if name not in there
+    ]
     if missing:
         raise layout.broken(layout.root, f"no column {', '.join(missing)} (it has {', '.join(there)})")
     if not labels and not values:
@@ -148,9 +152,14 @@ def _known(layout: Layout, columns: Columns, there: list[str]) -> Columns:
     return replace(columns, box=box, labels=labels, values=values)
 
 
+def _names_classes(columns: Columns) -> bool:
+    """Whether the labels are one column of class names."""
+    return len(columns.labels) == 1 and not columns.labels[0].startswith(_PREFIX)
+
+
 def _tasks(columns: Columns, rows: Sequence[Row]) -> tuple[Task, ...]:
     tasks = []
-    if len(columns.labels) == 1:
+    if _names_classes(columns):
         there = {_text(row, columns.labels[0]) for row in rows} - {""}
         tasks.append(Task("label", "single_label", columns.classes or tuple(sorted(there))))
     elif columns.labels:

@@ -89,8 +89,8 @@ def _shown(path: Path, container: Any, stream: Any, moment: float) -> Any:
             if t > moment + _GRACE:
                 break
             shown, last = picture, t
-        else:
-            end = last + _lasts(shown, stream)
+        else:  # the end of the video
+            end = last + _lasts(shown, stream) if shown is not None else moment
             if end < moment - _GRACE:
                 raise EmotionError(f"video {path} ends at {end:.2f} s, before the {moment:.2f} s asked for")
         if shown is not None:
@@ -110,9 +110,7 @@ def _rate(stream: Any) -> float:
 
 
 def _lasts(picture: Any, stream: Any) -> float:
-    """Seconds for which a frame is shown; 0 for none."""
-    if picture is None:
-        return 0.0
+    """Seconds for which a frame is shown."""
     return float(picture.duration * picture.time_base) if picture.duration else 1 / _rate(stream)
 
 
