@@ -12,7 +12,6 @@ same steps.
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,7 +20,6 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.config import PretrainConfig, load_config, model_config
 from emotion_train.distributed import World, joined_world
 from emotion_train.model import PRESETS
-from emotion_train.report import write_report
 from emotion_train.run import Run
 
 
@@ -61,28 +59,20 @@ def pretrain(config: PretrainConfig, args: argparse.Namespace, world: World) -> 
     torch.manual_seed(config.seed)
     sizes = model_config(config.preset, config.model, PRESETS)
     run = Run(config, sizes, data=args.data, out=args.out, world=world, resume=args.resume)
-    run.progress.budget = args.max_steps
-    say = print if world.first else _silent
+    say = _say if world.first else _say_nothing
     say(
-        f"pretrain: {config.preset} on {world.size} x {world.device.type}, {config.precision}; "
-        f"data {args.data}; run {args.out}; {run.started_from}"
+        f"{config.preset} on {world.size} x {world.device.type}, {config.precision}; data {args.data}; "
+        f"run {args.out}; {run.started_from}"
     )
-    for name in run.names[run.names.index(run.progress.stage) :]:
-        if run.progress.stage != name:
-            run.progress.stage, run.progress.step = name, 0
-        stage = run.stage(name)
-        run.load_optimizer(stage)
-        run.runner.run(replace(stage, evaluate=run.evaluation(name)), run.progress)
-        if world.first:
-            write_report(args.out, facts=run.facts())
-        if run.progress.spent():
-            say(f"pretrain: stopped by --max-steps in stage {name}; go on with --resume")
-            return
-    say(f"pretrain: done; see {args.out / 'report.html'}; next: {run.next_command()}")
+    run.train(max_steps=args.max_steps, say=say)
 
 
-def _silent(_: str) -> None:
-    """The other processes say nothing."""
+def _say(line: str) -> None:
+    print(f"pretrain: {line}")
+
+
+def _say_nothing(_: str) -> None:
+    """The other processes are silent."""
 
 
 if __name__ == "__main__":

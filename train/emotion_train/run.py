@@ -1,7 +1,7 @@
 """A pre-training run: its model, its data and its place on disk."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from emotion_train.data.text import SentenceBank, build_bank
 from emotion_train.distributed import World
 from emotion_train.model import EmotionCLIP, ModelConfig
 from emotion_train.precision import Precision
+from emotion_train.report import write_report
 from emotion_train.sentiment import load_sentiment
 from emotion_train.stages import clip_stage, scene_stage, stem_stage, text_stage
 from emotion_train.start import freeze, set_recompute, start_model
@@ -29,10 +30,31 @@ from emotion_train.trainer import Progress, Runner, Stage, cut_log
 CHECKPOINT = "checkpoint.pt"
 
 
+@dataclass(frozen=True, slots=True)
+class SceneData:
+    """What scenes and their warm-ups are made of."""
+
+    faces: Faces
+    bank: SentenceBank
+
+
+def load_scene_data(folder: Path, sentiment: str) -> SceneData:
+    """Training faces and sentences of `folder`/data, scored by a model of `load_sentiment`.
+
+    Raises:
+        EmotionError: something is missing or not what it should be.
+
+    """
+    sentences = load_sentences(folder / "data" / "goemotions_ekman", "train")
+    faces = load_faces(folder / "data" / "fer2013.npz", "train")
+    return SceneData(faces, build_bank(sentences, load_sentiment(sentiment, sentences)))
+
+
 class Run:
     """Everything a run needs, ready to take its next step.
 
-    data: folder or URL, see `pretrain.py --data`. out: folder of the run. resume: go on from its checkpoint.
+    data: folder or URL, see `pretrain.py --data`; or what scenes need, ready in memory. out: folder of the
+    run. resume: go on from its checkpoint.
 
     Raises:
         EmotionError: the data, the first weights, the checkpoint or the folder cannot be used.
@@ -40,7 +62,14 @@ class Run:
     """
 
     def __init__(
-        self, config: PretrainConfig, sizes: ModelConfig, *, data: str, out: Path, world: World, resume: bool
+        self,
+        config: PretrainConfig,
+        sizes: ModelConfig,
+        *,
+        data: str | SceneData,
+        out: Path,
+        world: World,
+        resume: bool,
     ) -> None:
         self.config, self.data, self.out, self.world = config, data, out, world
         self.names = tuple(
@@ -87,35 +116,22 @@ class Run:
     # --- data
 
     @cached_property
-    def faces(self) -> Faces:
-        """Training faces, for scenes and their warm-ups."""
-        return load_faces(self._folder / "fer2013.npz", "train")
-
-    @cached_property
-    def bank(self) -> SentenceBank:
-        """Sentences, for scenes and their warm-ups."""
-        sentences = load_sentences(self._folder / "goemotions_ekman", "train")
-        return build_bank(sentences, load_sentiment(self.config.sentiment, sentences))
+    def scene_data(self) -> SceneData:
+        """For scenes and their warm-ups."""
+        if isinstance(self.data, SceneData):
+            return self.data
+        return load_scene_data(Path(self.data), self.config.sentiment)
 
     @cached_property
     def shards(self) -> ShardSet:
         """Clips of video."""
-        return ShardSet.open(self.data)
-
-    @property
-    def _folder(self) -> Path:
-        return Path(self.data) / "data"
+        return ShardSet.open(str(self.data))
 
     def _load_data(self) -> str:
         """Open everything now, so that what is missing is said before the first step. Its fingerprint."""
         if self.config.clips:
             return self.shards.fingerprint
-        for wanted, load in (
-            (self.config.text_warmup or self.config.scenes, lambda: self.bank),
-            (self.config.stem_warmup or self.config.scenes, lambda: self.faces),
-        ):
-            if wanted:
-                load()
+        _ = self.scene_data
         return ""
 
     # --- the place on disk
@@ -149,7 +165,7 @@ class Run:
                 f"in stage {state.get('stage')!r}, which is none of the config's ({', '.join(self.names)})"
             )
         elif state.get("fingerprint", "") != self.fingerprint:
-            problem = f"of a run on other clips than {self.data} holds"
+            problem = f"of a run on other clips than {self._data_name()} holds"
         elif state.get("processes", 1) != self.world.size:
             problem = f"of a run of {state.get('processes', 1)} processes, and this has {self.world.size}"
         if problem:
@@ -187,7 +203,23 @@ class Run:
             },
         )
 
-    # --- stages
+    # --- training
+
+    def train(self, *, max_steps: int | None = None, say: Callable[[str], None] = print) -> None:
+        """Take all steps that are left, or `max_steps` of them, and write the report."""
+        self.progress.budget = max_steps
+        for name in self.names[self.names.index(self.progress.stage) :]:
+            if self.progress.stage != name:
+                self.progress.stage, self.progress.step = name, 0
+            stage = self.stage(name)
+            self.load_optimizer(stage)
+            self.runner.run(replace(stage, evaluate=self.evaluation(name)), self.progress)
+            if self.world.first:
+                write_report(self.out, facts=self.facts())
+            if self.progress.spent():
+                say(f"stopped by --max-steps in stage {name}; go on with --resume")
+                return
+        say(f"done; see {self.out / 'report.html'}; next: {self.next_command()}")
 
     def stage(self, name: str) -> Stage:
         """The stage of that name, ready to be run."""
@@ -195,15 +227,22 @@ class Run:
         execution = Execution(world, config.accumulate, config.compile, config.freeze_batchnorm)
         if name == "text" and config.text_warmup:
             head = self.heads["text"]
-            self._stage = text_stage(self.model, head, self.bank, config.text_warmup, seed=seed, world=world)
+            self._stage = text_stage(
+                self.model, head, self.scene_data.bank, config.text_warmup, seed=seed, world=world
+            )
         elif name == "stem" and config.stem_warmup:
             head = self.heads["stem"]
             self._stage = stem_stage(
-                self.model, head, self.faces, config.stem_warmup, seed=seed + 1, world=world
+                self.model, head, self.scene_data.faces, config.stem_warmup, seed=seed + 1, world=world
             )
         elif name == "scenes" and config.scenes:
             self._stage = scene_stage(
-                self.model, self.faces, self.bank, config.scenes, seed=seed + 2, execution=execution
+                self.model,
+                self.scene_data.faces,
+                self.scene_data.bank,
+                config.scenes,
+                seed=seed + 2,
+                execution=execution,
             )
         elif name == "clips" and config.clips:
             self._stage = clip_stage(
@@ -239,7 +278,7 @@ class Run:
             "temporal encoder": self.model.config.temporal,
             "parameters": f"{sum(p.numel() for p in self.model.parameters()):,}, {learning:,} learn",
             "start": self.started_from,
-            "data": self.data + (f" ({self.fingerprint[:12]})" if self.fingerprint else ""),
+            "data": self._data_name() + (f" ({self.fingerprint[:12]})" if self.fingerprint else ""),
             "processes": f"{self.world.size} x {self.world.device.type}, {self.config.precision}",
             "seed": str(self.config.seed),
             "torch": torch.__version__,
@@ -248,8 +287,11 @@ class Run:
     def next_command(self) -> str:
         """What people do after pre-training."""
         dataset = "scenes" if self.config.scenes else "NAME"
-        data = self.data if self.config.scenes else "PATH"
+        data = self._data_name() if self.config.scenes else "PATH"
         return (
             f"python train/fit_probe.py --dataset {dataset} --data {data} "
             f"--checkpoint {self.out / CHECKPOINT} --out {self.out / 'probe'}"
         )
+
+    def _data_name(self) -> str:
+        return "in memory" if isinstance(self.data, SceneData) else self.data

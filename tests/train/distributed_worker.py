@@ -1,0 +1,43 @@
+"""One of several processes that `torchrun` starts for test_distributed.py: a step on its share of the rows.
+
+argv: file to write loss and gradients to, number of pieces.
+"""
+
+import sys
+from dataclasses import replace
+
+import torch
+from small_model import build
+from test_contrastive import FP32, some_pairs, without_dropout
+
+from emotion_train.contrastive import ContrastiveObjective, Execution
+from emotion_train.data.pairs import Pairs
+from emotion_train.distributed import joined_world
+
+FIRST_ROWS = 4  # of the first process; the other has 3
+
+
+def main() -> None:
+    out, chunks = sys.argv[1], int(sys.argv[2])
+    with joined_world() as world:
+        model = without_dropout(build("sap"))
+        encoder = Execution(world=world, accumulate=chunks).encoder(model).train()
+        objective = ContrastiveObjective(encoder, lambda pairs: pairs, 2.0, "paper", world, chunks)
+        loss, figures = objective(_own_rows(some_pairs(), world.rank), FP32, 0)
+        gradients = {name: p.grad for name, p in model.named_parameters()}
+        torch.save({"loss": loss, "figures": figures, "gradients": gradients}, f"{out}.{world.rank}")
+
+
+def _own_rows(pairs: Pairs, rank: int) -> Pairs:
+    rows = slice(0, FIRST_ROWS) if rank == 0 else slice(FIRST_ROWS, None)
+    return replace(
+        pairs,
+        pictures=pairs.pictures[rows],
+        patch_weights=pairs.patch_weights[rows],
+        text=pairs.text[rows],
+        sentiment=pairs.sentiment[rows],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Two real processes under torchrun, against one with the joined batch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from made_shards import write_set
+from small_model import build
+from test_contrastive import direct, some_pairs, without_dropout
+
+from emotion_train.checkpoint import load_checkpoint
+
+HERE = Path(__file__).resolve().parent
+PRETRAIN = HERE.parents[1] / "train" / "pretrain.py"
+
+TINY = """
+preset = "vit-b-32"
+workers = 0
+seed = 3
+[model]
+vision_width = 32
+vision_layers = 2
+vision_heads = 4
+embed_dim = 24
+temporal_layers = 1
+temporal_heads = 4
+temporal_ff = 40
+temporal = "mean"
+text_width = 16
+text_layers = 1
+text_heads = 2
+[model.preprocess]
+size = 48
+patch = 16
+short_side = 60
+"""
+CLIPS = """
+[clips]
+epochs = 2
+batch = {batch}
+lr = 1e-2
+vector_lr = 1e-2
+warmup = 2
+warmup_start = 0.1
+"""
+
+
+def torchrun(*argv: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", *argv]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}",
+    }
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+
+
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_two_processes_have_the_loss_and_gradients_of_the_joined_batch(chunks: int, tmp_path: Path):
+    done = torchrun(str(HERE / "distributed_worker.py"), str(tmp_path / "step"), str(chunks))
+    assert done.returncode == 0, done.stderr
+    loss, expected = direct(without_dropout(build("sap")), some_pairs())
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"step.{rank}", weights_only=True)
+        assert found["loss"] == pytest.approx(loss, abs=1e-5)
+        assert found["gradients"].keys() == expected.keys()
+        for name, gradient in found["gradients"].items():
+            torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-5, msg=f"{rank} {name}")
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_run_of_two_processes_is_that_of_one_with_twice_the_batch(tmp_path: Path):
+    """Through pretrain.py: the same clips in the same steps, the same losses and the same weights."""
+    shards = str(write_set(tmp_path / "shards"))
+    runs = {}
+    for name, batch in (("one", 8), ("two", 4)):
+        config = tmp_path / f"{name}.toml"
+        config.write_text(TINY + CLIPS.format(batch=batch))
+        argv = [str(PRETRAIN), "--config", str(config), "--data", shards, "--out", str(tmp_path / name)]
+        if name == "one":
+            done = subprocess.run([sys.executable, *argv], capture_output=True, text=True, check=False)
+        else:
+            done = torchrun(*argv)
+        assert done.returncode == 0, done.stderr
+        runs[name] = log_of(tmp_path / name)
+    assert [entry["step"] for entry in runs["two"]] == [0, 1, 2, 3]  # 20 clips, 8 a step, 2 epochs
+    for one, two in zip(runs["one"], runs["two"], strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
+        assert two["retrieval"] == one["retrieval"]
+    weights = {name: load_checkpoint(tmp_path / name / "checkpoint.pt") for name in runs}
+    for name, tensor in weights["one"]["model"].items():
+        torch.testing.assert_close(weights["two"]["model"][name], tensor, atol=1e-4, rtol=1e-3, msg=name)
+    # Half as many processes would see other batches.
+    argv = [
+        str(PRETRAIN),
+        "--config",
+        str(tmp_path / "two.toml"),
+        "--data",
+        shards,
+        "--out",
+        str(tmp_path / "two"),
+    ]
+    done = subprocess.run([sys.executable, *argv, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is of a run of 2 processes, and this has 1: resume with the config" in done.stderr
