@@ -17,7 +17,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.shards import SCHEMA_VERSION, ClipRecord, Index, ShardSet
+from emotion_train.data.shard_format import SCHEMA_VERSION, Index
+from emotion_train.data.shards import ClipRecord, ShardSet
 from emotion_train.prepare.writer import CannotWrite, shard_of, write_file, write_tar
 
 FRAMES = (3, 8, 1, 11, 2)  # of each clip
@@ -309,11 +310,16 @@ def test_a_clip_that_is_not_there(number: int, folder: Path):
 # --- writing
 
 
-def test_a_tar_that_is_not_finished_is_not_there(tmp_path: Path):
-    with pytest.raises(ValueError, match="0 frames"), write_tar(tmp_path / "shard.tar") as writer:
+def fill_and_fail(path: Path) -> None:
+    with write_tar(path) as writer:
         writer.add(*CLIPS[0])
-        assert len(list(tmp_path.iterdir())) == 1
+        assert len(list(path.parent.iterdir())) == 1
         writer.add("empty", CLIPS[0][1], [])
+
+
+def test_a_tar_that_is_not_finished_is_not_there(tmp_path: Path):
+    with pytest.raises(ValueError, match="empty: 0 frames"):
+        fill_and_fail(tmp_path / "shard.tar")
     assert list(tmp_path.iterdir()) == []
 
 

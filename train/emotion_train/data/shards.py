@@ -18,70 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
+from emotion_train.data.shard_format import (
+    BLOCK,
+    END_BLOCKS,
+    INDEX_NAME,
+    JPEG_START,
+    SCHEMA_VERSION,
+    ClipRecord,
+    Shard,
+    member_starts,
+)
 
-SCHEMA_VERSION = 1
-INDEX_NAME = "index.json"
-BLOCK = 512  # of a tar file: every member has one block of header, and its data is filled up to whole blocks
-END_BLOCKS = 2  # of zeros, at least, end a tar file
-JPEG_START = b"\xff\xd8"
+__all__ = ["ClipRecord", "ShardSet"]
 
 PREPARE_AGAIN = "copy it again, or run train/prepare_data.py again"
 
 _T = TypeVar("_T")
-
-Box = tuple[float, float, float, float, float]
-
-
-class ClipRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is known of a clip besides its pictures.
-
-    video: name of its source. caption: the sentence spoken. start, end: seconds of the video. fps: stored
-    frames a second. width, height: of the stored frames, pixels. boxes: for each stored frame, the persons in
-    it as (x1, y1, x2, y2, score) in pixels of the stored frame. sentiment: 7 logits in the order of
-    `emotion_train.data.labels.EKMAN`. neutral: probability that the sentence is neutral.
-    """
-
-    video: str
-    caption: str
-    start: float
-    end: float
-    fps: float
-    width: int
-    height: int
-    boxes: list[list[Box]]
-    sentiment: list[float]
-    neutral: float
-
-
-class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a clip lies in its shard.
-
-    offset: of the header of its first member, bytes. sizes: bytes of data of its members: the record, then
-    each frame.
-    """
-
-    key: str
-    offset: int
-    sizes: list[int]
-
-
-class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tar file. bytes: its size."""
-
-    name: str
-    bytes: int
-    sha256: str
-    samples: list[Sample]
-
-
-class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`index.json`. spec: how the clips were made. clips, frames: how many there are in all."""
-
-    schema: int
-    spec: dict[str, Any]
-    clips: int
-    frames: int
-    shards: list[Shard]
 
 
 class _Schema(msgspec.Struct):
@@ -98,12 +50,6 @@ class _LazyIndex(msgspec.Struct, forbid_unknown_fields=True):
     clips: int
     frames: int
     shards: list[msgspec.Raw]
-
-
-def member_starts(sizes: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-    """(M,) sizes of data -> (M + 1,) where each member's header begins, from the first, and the end."""
-    spans = BLOCK + -(-np.asarray(sizes, np.int64) // BLOCK) * BLOCK
-    return np.concatenate([[0], np.cumsum(spans)])
 
 
 class ShardSet:
@@ -178,7 +124,7 @@ class ShardSet:
         return self._parse(number, data)
 
     def read(self, number: int) -> tuple[ClipRecord, list[bytes]]:
-        """The record of clip `number` and all its JPEG frames, in order, in one request. Raises as `record`."""
+        """The record and all JPEG frames, in order, of clip `number`, in one request. Raises as `record`."""
         sizes, starts = self._members(number)
         (data,) = self._fetch(number, [(0, int(starts[-1]))])
         record = self._parse(number, data[: BLOCK + int(sizes[0])])
@@ -243,7 +189,7 @@ class ShardSet:
         if size is not None and size != expected:
             raise EmotionError(f"{name}: {size} bytes, the index says {expected}; {PREPARE_AGAIN}")
         tail = END_BLOCKS * BLOCK
-        # Opened as a file, without a cache: a server that would send the whole shard is found out before it has.
+        # As a file, without a cache: a server that would send the whole shard is found out before it has.
         with _said_in_one_line(name), self._files.open(path, "rb", cache_type="none") as file:
             if not file.seekable():
                 raise EmotionError(f"{name}: {_NO_RANGES}")

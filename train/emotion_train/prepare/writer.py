@@ -11,7 +11,7 @@ import msgspec
 
 from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.shards import ClipRecord, Sample, Shard, member_starts
+from emotion_train.data.shard_format import ClipRecord, Sample, Shard, member_starts
 
 NAME_LIMIT = 100  # bytes of a member's name in its header; a longer one would need a header of its own
 
@@ -28,7 +28,7 @@ class ClipWriter:
         self.samples: list[Sample] = []
 
     def add(self, key: str, record: ClipRecord, frames: Sequence[bytes]) -> None:
-        """Append a clip. key: letters, digits, `-`, `_`. frames: JPEG, as many as `record.boxes` speaks of."""
+        """Append a clip. key: letters, digits, `-`, `_`. frames: JPEG, one for each of `record.boxes`."""
         if len(frames) != len(record.boxes) or not frames:
             raise ValueError(f"{key}: {len(frames)} frames, boxes of {len(record.boxes)}")
         offset = self._tar.offset

@@ -1,0 +1,83 @@
+"""Small videos, captions and sentences, made on the spot."""
+
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_train.data.labels import EKMAN
+
+FEELINGS = {
+    "anger": "angry furious mad hate",
+    "disgust": "gross disgusting vile nasty",
+    "fear": "scared afraid terrified fear",
+    "happiness": "happy glad great love",
+    "sadness": "sad crying lonely miserable",
+    "surprise": "wow amazing unbelievable suddenly",
+    "neutral": "table report monday schedule",
+}
+
+
+def flat_pictures(count: int, *, size: tuple[int, int] = (64, 48), shade: int = 0) -> list[NDArray[np.uint8]]:
+    """Pictures (H, W, 3) of one grey each, 2 n + shade for number n, so that a picture tells its number."""
+    return [np.full((size[1], size[0], 3), 2 * number + shade, np.uint8) for number in range(count)]
+
+
+def write_video(path: Path, pictures: Sequence[NDArray[np.uint8]], *, fps: int = 10) -> Path:
+    """A lossless video of RGB pictures."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=fps)
+        stream.width, stream.height = pictures[0].shape[1], pictures[0].shape[0]
+        stream.pix_fmt, stream.time_base = "bgr0", Fraction(1, fps)
+        for picture in pictures:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def srt_time(seconds: float) -> str:
+    whole = round(seconds * 1000)
+    return f"{whole // 3600000:02d}:{whole // 60000 % 60:02d}:{whole // 1000 % 60:02d},{whole % 1000:03d}"
+
+
+def write_srt(path: Path, cues: Sequence[tuple[float, float, str]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blocks = [
+        f"{number}\n{srt_time(start)} --> {srt_time(end)}\n{text}\n"
+        for number, (start, end, text) in enumerate(cues, 1)
+    ]
+    path.write_text("\n".join(blocks), encoding="utf-8")
+    return path
+
+
+def write_json3(path: Path, words: Sequence[tuple[float, str]]) -> Path:
+    """Captions as YouTube makes them by machine: a word a segment, in one event."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first = words[0][0]
+    segments = [{"utf8": f" {text}", "tOffsetMs": round(1000 * (t - first))} for t, text in words]
+    event = {
+        "tStartMs": round(1000 * first),
+        "dDurationMs": round(1000 * (words[-1][0] - first + 2)),
+        "segs": segments,
+    }
+    path.write_text(json.dumps({"events": [event]}), encoding="utf-8")
+    return path
+
+
+def write_sentences(folder: Path) -> Path:
+    """A few sentences of each feeling, in the layout that `linear` is fitted on."""
+    folder.mkdir(parents=True)
+    (folder / "labels.txt").write_text("\n".join(EKMAN))
+    lines = []
+    for label, name in enumerate(EKMAN):
+        for first in FEELINGS[name].split():
+            lines += [f"i am {first} and {second}\t{label}\tid" for second in FEELINGS[name].split()]
+    (folder / "train.tsv").write_text("\n".join(lines) + "\n")
+    return folder

@@ -1,0 +1,427 @@
+"""Whole runs: what comes out, that it is the same however it was made, and what they refuse."""
+
+import hashlib
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import webdataset
+from filelock import FileLock
+from made_media import flat_pictures, write_srt, write_video
+from PIL import Image
+
+from conftest import ONE
+from emotion_train.data.labels import EKMAN
+from emotion_train.data.sentences import load_sentences
+from emotion_train.data.shards import ShardSet
+from emotion_train.sentiment import LinearSentiment
+
+SCRIPT = Path(__file__).resolve().parents[3] / "train" / "prepare_data.py"
+
+Main = Callable[[list[str]], int]
+
+
+def written(out: Path) -> dict[str, bytes]:
+    """The shards and their index."""
+    return {path.name: path.read_bytes() for path in [*out.glob("shard-*.tar"), out / "index.json"]}
+
+
+def shades(frames: list[bytes]) -> list[float]:
+    """Mean grey of each frame: the number of the picture, twice."""
+    return [float(np.asarray(Image.open(io.BytesIO(frame))).mean()) for frame in frames]
+
+
+# --- what comes out
+
+
+def test_clips_are_the_sentences_that_pass(prepared: Path, sentences: Path):
+    shards = ShardSet.open(str(prepared))
+    records = {key: shards.record(number) for number, key in enumerate(shards.keys)}
+    assert {(record.video, record.caption) for record in records.values()} == {
+        ("one", "I am so happy!"),
+        ("one", "I am angry and mad."),
+        ("show/two x", "wow this is amazing and unbelievable"),
+        ("show/two x", "i hate you i am furious."),
+    }
+    assert {"one-00000", "one-00003"} < set(records)
+    linear = LinearSentiment(load_sentences(sentences, "train"))
+    for record in records.values():
+        logits = linear([record.caption])[0]
+        np.testing.assert_allclose(record.sentiment, logits, atol=1e-4)
+        odds = np.exp(logits - logits.max())
+        assert record.neutral == pytest.approx(float(odds[EKMAN.index("neutral")] / odds.sum()), abs=1e-4)
+        assert record.neutral <= 0.3
+    by_caption = {record.caption: EKMAN[int(np.argmax(record.sentiment))] for record in records.values()}
+    assert by_caption["I am so happy!"] == "happiness"
+    assert by_caption["I am angry and mad."] == "anger"
+
+
+def test_frames_are_those_shown_at_the_moments_of_the_grid(prepared: Path):
+    shards = ShardSet.open(str(prepared))
+    starts = {0.5: 0, 8.0: 0}
+    for number in range(len(shards)):
+        record, frames = shards.read(number)
+        shade = 0 if record.video == "one" else 1
+        assert (record.width, record.height, record.fps) == (64, 48, 8.0)
+        # Moments k / 8 from start to end; at 10 fps, picture floor(10 t) is shown at t.
+        moments = [k / 8 for k in range(200) if record.start <= k / 8 < record.end]
+        expected = [2 * int(10 * t + 1e-6) + shade for t in moments]
+        assert shades(frames) == pytest.approx(expected, abs=1.0)
+        starts.pop(record.start, None)
+        with Image.open(io.BytesIO(frames[0])) as picture:
+            assert picture.size == (64, 48)
+    assert not starts  # those of `one` were among them
+
+
+def test_every_sentence_is_counted_once(prepared: Path):
+    statistics = json.loads((prepared / "statistics.json").read_text())
+    assert {fate: count for fate, count in statistics["sentences"].items() if count} == {
+        "kept": 4,
+        "too short": 1,
+        "too neutral": 1,
+        "outside the video": 1,
+    }
+    assert (statistics["videos"], statistics["clips"], statistics["shards"]) == (4, 4, 2)
+    assert sorted(statistics["broken"]) == ["torn", "unreadable"]
+    assert "cut off (12.0 s announced)" in statistics["broken"]["torn"]
+    assert "no VTT file" in statistics["broken"]["unreadable"]
+    assert statistics["videos_without_captions"] == ["silent"]
+    assert statistics["captions_without_video"] == ["unseen.srt"]
+    assert statistics["frames"] == ShardSet.open(str(prepared))._first[-1] - 4 == sum(statistics["persons"])
+    assert statistics["bytes"] == sum(path.stat().st_size for path in prepared.glob("*.tar"))
+    assert sum(statistics["seconds"]["counts"]) == 7
+    assert sum(statistics["kept_seconds"]["counts"]) == 4
+    assert sum(statistics["neutral"]["counts"]) == 6  # all but the one that is too short
+
+
+def test_the_page_stands_alone_and_says_what_was_left_out(prepared: Path):
+    page = (prepared / "statistics.html").read_text()
+    assert page.count("<svg") == 5
+    assert page.count("data:image/jpeg;base64,") == 4
+    assert "I am so happy! (one, 0.5 to 3.0 s)" in page
+    for outside in ('src="http', 'href="http', "<script", "@import"):
+        assert outside not in page
+    for said in (
+        "silent",
+        "unseen.srt",
+        "cut off (12.0 s announced)",
+        "0.3",
+        "no person was found in any frame",
+    ):
+        assert said in page
+
+
+def test_webdataset_reads_what_was_prepared(prepared: Path):
+    paths = [str(path) for path in sorted(prepared.glob("*.tar"))]
+    samples = list(webdataset.WebDataset(paths, shardshuffle=False))
+    shards = ShardSet.open(str(prepared))
+    assert [sample["__key__"] for sample in samples] == shards.keys
+    assert samples[2]["000.jpg"] == shards.read(2)[1][0]
+
+
+def test_clips_of_a_video_are_spread_by_a_hash_of_their_keys(prepared: Path):
+    shards = ShardSet.open(str(prepared))
+    assert shards.keys == sorted(shards.keys, key=lambda key: hashlib.sha256(f"0 {key}".encode()).hexdigest())
+    assert shards.keys != sorted(shards.keys)
+    index = json.loads((prepared / "index.json").read_text())
+    assert [len(shard["samples"]) for shard in index["shards"]] == [3, 1]
+    for shard in index["shards"]:
+        data = (prepared / shard["name"]).read_bytes()
+        assert (shard["bytes"], shard["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert index["spec"]["filters"]["max_neutral"] == 0.3
+    assert index["spec"]["detector"] == "face"
+    assert index["spec"]["sentiment"].startswith("linear sha256:")
+
+
+# --- the same again
+
+
+def test_a_second_call_does_nothing(
+    prepare_data: ModuleType, options: list[str], prepared: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = {path: path.stat().st_mtime_ns for path in [*prepared.glob("shard-*"), *prepared.glob("work/*")]}
+    monkeypatch.setattr("emotion_train.prepare.run.run_local", None)  # if it were called, it would fail
+    assert prepare_data.main([*options, "--out", str(prepared)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_two_processes_write_the_same_bytes(
+    prepare_data: ModuleType, options: list[str], prepared: Path, tmp_path: Path
+):
+    assert prepare_data.main([*options, "--workers", "2", "--out", str(tmp_path / "two")]) == 0
+    assert written(tmp_path / "two") == written(prepared)
+
+
+def test_ray_writes_the_same_bytes(
+    prepare_data: ModuleType, options: list[str], prepared: Path, tmp_path: Path
+):
+    ray = pytest.importorskip("ray")
+    argv = [*options, "--engine", "ray", "--workers", "2", "--out", str(tmp_path / "ray")]
+    assert prepare_data.main(argv) == 0
+    assert written(tmp_path / "ray") == written(prepared)
+    assert not ray.is_initialized()
+
+
+def test_ray_that_is_not_installed(
+    error_line: Callable[[list[str]], str],
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    line = error_line([*options, "--engine", "ray", "--out", str(tmp_path / "ray")])
+    assert line.endswith("--engine ray needs Ray: pip install ray, or give --engine local")
+
+
+def test_ray_that_cannot_be_reached(
+    error_line: Callable[[list[str]], str],
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    ray = pytest.importorskip("ray")
+
+    def refuse(**settings: object) -> None:
+        assert settings["address"] == "nowhere:1"
+        raise ConnectionError("Could not find\nany running Ray instance")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    argv = [*options, "--engine", "ray", "--address", "nowhere:1", "--out", str(tmp_path / "ray")]
+    line = error_line(argv)
+    assert "--address nowhere:1: Ray cannot be reached (Could not find any running Ray instance)" in line
+
+
+def test_a_run_killed_in_the_middle_of_a_video_goes_on(options: list[str], prepared: Path, tmp_path: Path):
+    out = tmp_path / "killed"
+    argv = [sys.executable, str(SCRIPT), *options, "--out", str(out)]
+    run = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    # The first temporary tar is the moment at which a video is half written.
+    while not list(out.glob("work/.*.tar.*.tmp")) and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(run.pid, signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    assert not (out / "index.json").exists()
+    assert len(list(out.glob("work/*.tmp"))) == 1
+    assert subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    assert written(out) == written(prepared)
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_a_run_killed_while_shards_are_written_goes_on(
+    prepare_data: ModuleType,
+    options: list[str],
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    class Killed(BaseException): ...
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    out = tmp_path / "killed"
+    shutil.copytree(prepared, out)
+    # Another order of clips, so that old shards would not fit the new index.
+    with monkeypatch.context() as patch:
+        patch.setattr("emotion_train.prepare.pack.shard_of", kill)
+        with pytest.raises(Killed):
+            prepare_data.main([*options, "--seed", "1", "--out", str(out)])
+    assert not (out / "index.json").exists()
+    assert prepare_data.main([*options, "--out", str(out)]) == 0
+    assert written(out) == written(prepared)
+
+
+def test_another_seed_is_another_order_of_the_same_clips(
+    prepare_data: ModuleType, options: list[str], prepared: Path, tmp_path: Path
+):
+    out = tmp_path / "seeded"
+    shutil.copytree(prepared, out)
+    assert prepare_data.main([*options, "--seed", "1", "--clips-per-shard", "9", "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.glob("*.tar")) == ["shard-000000.tar"]  # the second one is gone
+    old, new = (ShardSet.open(str(folder)) for folder in (prepared, out))
+    assert new.keys != old.keys
+    for number, key in enumerate(new.keys):
+        assert new.read(number) == old.read(old.keys.index(key))
+
+
+def test_a_video_that_changed_is_done_again(
+    prepare_data: ModuleType, options: list[str], media: Path, prepared: Path, tmp_path: Path
+):
+    root = tmp_path / "media"
+    shutil.copytree(media, root)
+    argv = [option.replace(str(media), str(root)) for option in options]
+    assert prepare_data.main([*argv, "--out", str(tmp_path / "out")]) == 0
+    assert written(tmp_path / "out") == written(prepared)
+    write_srt(root / "captions" / "one.srt", [(0.5, 3.0, "I am so glad!"), *ONE[1:]])
+    write_video(root / "videos" / "silent.mkv", flat_pictures(60))
+    write_srt(root / "captions" / "silent.srt", [(1.0, 5.0, "I am sad and lonely.")])
+    done = (tmp_path / "out" / "work" / "torn.json").stat().st_mtime_ns
+    assert prepare_data.main([*argv, "--out", str(tmp_path / "out")]) == 0
+    shards = ShardSet.open(str(tmp_path / "out"))
+    captions = {shards.record(number).caption for number in range(len(shards))}
+    assert {"I am so glad!", "I am sad and lonely."} < captions
+    assert "I am so happy!" not in captions
+    assert len(captions) == 5
+    assert (tmp_path / "out" / "work" / "torn.json").stat().st_mtime_ns == done
+
+
+def test_two_runs_at_once(error_line: Callable[[list[str]], str], options: list[str], prepared: Path):
+    with FileLock(prepared / "work" / ".lock"):
+        line = error_line([*options, "--out", str(prepared)])
+    assert f"{prepared / 'work'}: another run is at work here; wait for it" in line
+
+
+def test_other_settings_are_refused(
+    error_line: Callable[[list[str]], str], options: list[str], prepared: Path
+):
+    before = written(prepared)
+    line = error_line([*options, "--fps", "4", "--max-neutral", "0.05", "--out", str(prepared)])
+    assert "holds work of other settings (fps 8.0, now 4.0; max_neutral 0.3, now 0.05)" in line
+    assert "give the same ones to go on, or choose another --out" in line
+    assert written(prepared) == before
+
+
+# --- disk full
+
+
+def small_files(limit: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+@pytest.mark.parametrize(
+    ("limit", "file"), [(20_000, "work/one.tar"), (100_000, "shard-000000.tar")], ids=["video", "shard"]
+)
+def test_a_disk_that_is_full(limit: int, file: str, options: list[str], prepared: Path, tmp_path: Path):
+    out = tmp_path / "full"
+    argv = [sys.executable, str(SCRIPT), *options, "--out", str(out)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, preexec_fn=small_files(limit))
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if "error" in line]
+    assert len(errors) == 1
+    assert f"{out / file} cannot be written: File too large; make room" in errors[0]
+    assert not (out / file).exists()
+    assert not (out / "index.json").exists()
+    assert not list(out.rglob("*.tmp"))
+    if file.startswith("shard"):  # the rest is done where there is room, in another call
+        assert subprocess.run(argv, capture_output=True, check=False).returncode == 0
+        assert written(out) == written(prepared)
+
+
+# --- refusals
+
+
+def test_no_folder_and_empty_folders(error_line: Callable[[list[str]], str], media: Path, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    videos, captions = str(media / "videos"), str(media / "captions")
+    rest = ["--sentiment", "linear", "--sentences", "x", "--out", str(tmp_path / "out")]
+    empty, nowhere = str(tmp_path / "empty"), str(tmp_path / "nowhere")
+    assert f"--videos {empty}: no videos in it" in error_line(
+        ["--videos", empty, "--captions", captions, *rest]
+    )
+    assert f"--captions {empty}: no captions in it" in error_line(
+        ["--videos", videos, "--captions", empty, *rest]
+    )
+    assert f"--videos {nowhere}: no such folder" in error_line(
+        ["--videos", nowhere, "--captions", captions, *rest]
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_captions_of_no_video_at_all(error_line: Callable[[list[str]], str], media: Path, tmp_path: Path):
+    write_srt(tmp_path / "captions" / "else.srt", ONE)
+    argv = [
+        "--videos",
+        str(media / "videos"),
+        "--captions",
+        str(tmp_path / "captions"),
+        "--sentiment",
+        "linear",
+    ]
+    line = error_line([*argv, "--sentences", "x", "--out", str(tmp_path / "out")])
+    assert "none of 5 videos" in line
+    assert "expected NAME.vtt or NAME.en.vtt" in line
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--workers", "0"], "--workers 0: expected 1 or more"),
+        (["--clips-per-shard", "0"], "--clips-per-shard 0: expected 1 or more"),
+        (["--fps", "0"], "fps 0.0: expected 0.1 to 120"),
+        (["--max-neutral", "1.5"], "max_neutral 1.5: expected 0 to 1"),
+        (["--min-seconds", "10"], "min_seconds 10.0: expected less than max_seconds 10.0"),
+        (["--address", "auto"], "only Ray has one; add --engine ray"),
+        (["--from-authors", "."], "--from-authors comes without --videos"),
+        (["--exclude", "no-such-file"], "--exclude no-such-file: "),
+        (["--detector", "yolo.pt"], "detector 'yolo.pt' is not known"),
+        (["--detector-score", "2"], "detector score 2.0: expected a number between 0 and 1"),
+        (["--sentiment", "no-such-owner/no-such-model"], "cannot be loaded: give a folder"),
+    ],
+)
+def test_options_that_cannot_be(
+    extra: list[str],
+    message: str,
+    options: list[str],
+    error_line: Callable[[list[str]], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert message in error_line([*options, *extra, "--out", str(tmp_path / "out")])
+
+
+def test_linear_without_sentences(error_line: Callable[[list[str]], str], media: Path, tmp_path: Path):
+    argv = ["--videos", str(media / "videos"), "--captions", str(media / "captions")]
+    line = error_line([*argv, "--sentiment", "linear", "--out", str(tmp_path / "out")])
+    assert "give --sentences FOLDER with train.tsv and labels.txt" in line
+
+
+def test_no_data_at_all(error_line: Callable[[list[str]], str], tmp_path: Path):
+    assert "no data: give --videos DIR" in error_line(["--out", str(tmp_path)])
+
+
+def test_an_output_that_is_a_file(error_line: Callable[[list[str]], str], options: list[str], tmp_path: Path):
+    (tmp_path / "out").touch()
+    assert "choose an --out that can be written" in error_line([*options, "--out", str(tmp_path / "out")])
+
+
+def test_no_clip_at_all_is_said(
+    prepare_data: ModuleType, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert prepare_data.main([*options, "--min-characters", "99", "--out", str(tmp_path / "out")]) == 0
+    assert "warning: no sentence became a clip" in capsys.readouterr().err
+    assert len(ShardSet.open(str(tmp_path / "out"))) == 0
+
+
+def test_clips_that_show_nobody_are_left_out_on_request(
+    prepare_data: ModuleType,
+    options: list[str],
+    prepared: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    statistics = json.loads((prepared / "statistics.json").read_text())
+    assert statistics["clips_without_persons"] == statistics["clips"] == 4  # kept, as by the authors
+    assert prepare_data.main([*options, "--need-person", "--out", str(tmp_path / "out")]) == 0
+    assert "4 nobody in the picture" in capsys.readouterr().out
+
+
+def test_excluded_videos(prepare_data: ModuleType, options: list[str], tmp_path: Path):
+    (tmp_path / "names.txt").write_text("one\n\nshow/two x\nnot there\n")
+    argv = [*options, "--exclude", str(tmp_path / "names.txt"), "--out", str(tmp_path / "out")]
+    assert prepare_data.main(argv) == 0
+    statistics = json.loads((tmp_path / "out" / "statistics.json").read_text())
+    assert statistics["excluded"] == ["one", "show/two x"]
+    assert statistics["videos"] == 2

@@ -1,0 +1,111 @@
+"""Videos of the authors' layout as jobs, beside the raw ones of `emotion_train.prepare.video`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.data.authors import BOXES_NAME, FRAMES_NAME, AuthorsClip, load_index, open_video
+from emotion_train.data.shard_format import ClipRecord
+from emotion_train.prepare.pairing import Pairs, key_of
+from emotion_train.prepare.settings import Fate, Settings
+from emotion_train.prepare.work import (
+    ClipFacts,
+    Job,
+    SentenceFacts,
+    VideoResult,
+    clip_facts,
+    persons_in,
+    write_result,
+)
+from emotion_train.prepare.writer import CannotWrite, shard_of, write_tar
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorsJob:
+    """A video and its clips."""
+
+    job: Job
+    clips: tuple[AuthorsClip, ...]
+
+
+def find_videos(root: Path, work: Path, *, exclude: frozenset[str]) -> tuple[list[AuthorsJob], Pairs]:
+    """A job for each video of the index whose folder is there, and what stays alone.
+
+    Raises:
+        EmotionError: as `load_index`, or no video is left.
+
+    """
+    index = load_index(root)
+    jobs, alone = [], []
+    for name in sorted(index.keys() - exclude):
+        files = (root / name / FRAMES_NAME, root / name / BOXES_NAME)
+        if all(path.is_file() for path in files):
+            jobs.append(AuthorsJob(Job(name, key_of(name), files, work), tuple(index[name])))
+        else:
+            alone.append(name)
+    if not jobs:
+        raise EmotionError(
+            f"--from-authors {root}: none of the index's {len(index)} videos is left; expected "
+            f"{root}/<video_id>/{FRAMES_NAME} and {BOXES_NAME}"
+        )
+    return jobs, Pairs([job.job for job in jobs], [], alone, sorted(exclude & index.keys()))
+
+
+def convert_video(item: AuthorsJob, settings: Settings) -> None:
+    """Write the clips of one video, and what became of each, into the work folder.
+
+    A video that cannot be read is a result too.
+
+    Raises:
+        CannotWrite: the disk is full: no fault of the video.
+
+    """
+    job = item.job
+    try:
+        result = _convert(item, settings)
+    except CannotWrite:
+        raise
+    except EmotionError as error:
+        result = VideoResult(job.name, job.inputs(), error=str(error))
+    write_result(job, result)
+
+
+def _convert(item: AuthorsJob, settings: Settings) -> VideoResult:
+    job = item.job
+    sentences: list[SentenceFacts] = []
+    facts: list[ClipFacts] = []
+    with open_video(job.files[0].parent) as video, write_tar(job.tar) as writer:
+        for number, clip in enumerate(item.clips):
+            fate = _judge_entry(clip, settings)
+            if fate == "kept":
+                read = video.read(clip, short_side=settings.short_side, quality=settings.jpeg_quality)
+                fate = _judge_frames(read, settings)
+                if read is not None and fate == "kept":
+                    writer.add(f"{job.key}-{number:05d}", *read)
+                    facts.append(clip_facts(read[0]))
+            sentences.append(SentenceFacts(clip.entry.duration, clip.entry.neutral_score, fate))
+    return VideoResult(
+        job.name, job.inputs(), sentences=sentences, clips=facts, tar=shard_of(job.tar, writer.samples)
+    )
+
+
+def _judge_entry(clip: AuthorsClip, settings: Settings) -> Fate:
+    filters, entry = settings.filters, clip.entry
+    if entry.duration <= filters.min_seconds:
+        return "too short"
+    if entry.duration >= filters.max_seconds:
+        return "too long"
+    if len(entry.text) < filters.min_characters:
+        return "too few characters"
+    return "too neutral" if entry.neutral_score > filters.max_neutral else "kept"
+
+
+def _judge_frames(read: tuple[ClipRecord, list[bytes]] | None, settings: Settings) -> Fate:
+    if read is None:
+        return "outside the video"
+    record, frames = read
+    if len(frames) < settings.filters.min_frames:
+        return "too few frames"
+    if settings.filters.need_person and not any(persons_in(boxes) for boxes in record.boxes):
+        return "nobody in the picture"
+    return "kept"

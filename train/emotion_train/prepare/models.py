@@ -1,0 +1,55 @@
+"""The models that look at frames and sentences, one set a process."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from emotion_runtime.detector import Detector, load_detector
+from emotion_train.data.sentences import load_sentences
+from emotion_train.prepare.settings import ModelNames
+from emotion_train.sentiment import LinearSentiment, SentimentModel, TransformersSentiment
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What a worker holds."""
+
+    detector: Detector
+    sentiment: SentimentModel
+
+
+@lru_cache(maxsize=1)
+def load_models(names: ModelNames) -> Models:
+    """The models, loaded once a process.
+
+    Raises:
+        EmotionError: one of them is missing or not what it should be.
+
+    """
+    sentiment: SentimentModel
+    if names.sentiment == "linear" and names.sentences is not None:
+        sentiment = LinearSentiment(load_sentences(names.sentences, "train"))
+    else:
+        sentiment = TransformersSentiment(names.sentiment)
+    return Models(load_detector(names.detector, threads=1, score=names.detector_score), sentiment)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums of several threads differ in their last digits; videos are what runs side by side here."""
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415 - comes with scikit-learn
+
+    # torch has threads of its own; it is slow to import, and only some models need it.
+    torch: Any = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else 0
+    if torch:
+        torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        if torch:
+            torch.set_num_threads(threads)

@@ -1,0 +1,104 @@
+"""Which captions belong to which video."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.prepare.captions import SUFFIXES
+from emotion_train.prepare.work import Job
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
+_KEY_LIMIT = 60  # characters; names of members have room for 100
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """jobs: what there is to do, in order of names. And the names of what stays alone or is left out."""
+
+    jobs: list[Job]
+    videos_without_captions: list[str]
+    captions_without_video: list[str]
+    excluded: list[str]
+
+
+def pair(videos: Path, captions: Path, work: Path, *, language: str, exclude: frozenset[str]) -> Pairs:
+    """Match every video NAME.mp4 with NAME.vtt or NAME.en.vtt, in the same folder below the two roots.
+
+    Of several, captions without a language come first, then those whose tag begins with `language`; of these
+    JSON, which may have times of words, then .vtt, then .srt. exclude: names of videos to leave out.
+
+    Raises:
+        EmotionError: a folder is missing or empty, two videos have one name, or nothing belongs together.
+
+    """
+    found = _videos(videos)
+    texts = _files(captions, SUFFIXES, "--captions", "captions")
+    chosen: dict[str, tuple[tuple[int, int, str], Path]] = {}
+    alone = []
+    for path in texts:
+        name, tag = _name_and_tag(path.relative_to(captions), found)
+        if name not in found:
+            alone.append(path.relative_to(captions).as_posix())
+        elif tag in ("", language) or tag.startswith(f"{language}-"):
+            rank = (tag != "", SUFFIXES.index(path.suffix.lower()), tag)
+            if name not in chosen or rank < chosen[name][0]:
+                chosen[name] = (rank, path)
+    named = {name: path for name, path in found.items() if name not in exclude}
+    jobs = [Job(name, key_of(name), (named[name], chosen[name][1]), work) for name in named if name in chosen]
+    if not jobs:
+        raise EmotionError(
+            f"none of {len(found)} videos in {videos} has captions among {len(texts)} files in {captions}: "
+            f"expected NAME.vtt or NAME.{language}.vtt (also .srt, .json, .json3) for NAME.mp4"
+            + (f"; {len(found) - len(named)} are excluded" if len(named) < len(found) else "")
+        )
+    return Pairs(
+        jobs,
+        [name for name in named if name not in chosen],
+        alone,
+        [name for name in found if name in exclude],
+    )
+
+
+def key_of(name: str) -> str:
+    """A name in the letters that keys have; what had others is told apart by a hash."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    if plain == name and len(plain) <= _KEY_LIMIT:
+        return plain
+    return f"{plain[:_KEY_LIMIT]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _videos(root: Path) -> dict[str, Path]:
+    """Videos by their path below the root, without the suffix."""
+    found: dict[str, Path] = {}
+    for path in _files(root, VIDEO_SUFFIXES, "--videos", "videos"):
+        name = path.relative_to(root).with_suffix("").as_posix()
+        if name in found:
+            raise EmotionError(
+                f"{found[name]} and {path} have one name, so no captions can be told theirs: move one away"
+            )
+        found[name] = path
+    return found
+
+
+def _files(root: Path, suffixes: tuple[str, ...], option: str, what: str) -> list[Path]:
+    if not root.is_dir():
+        raise EmotionError(f"{option} {root}: no such folder; expected one that holds {what}")
+    files = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
+    )
+    if not files:
+        raise EmotionError(f"{option} {root}: no {what} in it; expected files {', '.join(suffixes)}")
+    return files
+
+
+def _name_and_tag(path: Path, videos: dict[str, Path]) -> tuple[str, str]:
+    """`show/one.en.vtt` -> (`show/one`, `en`), unless a video is called `show/one.en`."""
+    name = path.with_suffix("").as_posix()
+    if name in videos:
+        return name, ""
+    stem, _, tag = name.rpartition(".")
+    return (stem, tag) if stem in videos else (name, "")

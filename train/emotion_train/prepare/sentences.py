@@ -1,0 +1,102 @@
+"""Words of captions regrouped to sentences (paper Sec. 3.1)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from emotion_train.prepare.captions import Word
+
+_STOPS = (".", "!", "?", "\u2026", "\u3002", "\uff01", "\uff1f")
+_CLOSING = "\"'\u201d\u2019)]\u00bb*"  # what may stand behind a full stop
+_ABBREVIATIONS = {
+    "mr.",
+    "mrs.",
+    "ms.",
+    "dr.",
+    "prof.",
+    "sr.",
+    "jr.",
+    "st.",
+    "vs.",
+    "no.",
+    "lt.",
+    "sgt.",
+    "capt.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """start, end: seconds of the video."""
+
+    text: str
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes."""
+        return round(self.end - self.start, 3)  # of milliseconds: 4.3 - 2.3 is to be 2
+
+
+def regroup(words: list[Word], *, pause: float, longest: float) -> list[Sentence]:
+    """Sentences end at a full stop, at a pause, and where another person begins.
+
+    pause: seconds of silence that end a sentence. longest: seconds; what has no full stop and is longer is
+    cut at its widest gaps, as far as the words have times of their own. Captions of machines need that.
+    """
+    sentences = []
+    for run in _runs(words, pause):
+        parts = [run] if _ends(run[-1].text, "") else _cut(run, longest)
+        sentences += [_sentence(part) for part in parts]
+    return sentences
+
+
+def _runs(words: list[Word], pause: float) -> Iterator[list[Word]]:
+    run: list[Word] = []
+    for word, after in zip(words, [*words[1:], None], strict=True):
+        run.append(word)
+        if after is None or after.turn or after.start - word.end > pause or _ends(word.text, after.text):
+            yield run
+            run = []
+
+
+def _ends(word: str, after: str) -> bool:
+    """Whether a sentence ends with this word. after: the next word, empty if there is none."""
+    bare = word.rstrip(_CLOSING)
+    if not bare.endswith(_STOPS):
+        return False
+    if bare.endswith(("...", "\u2026")):
+        return not after[:1].islower()  # "I thought... that you knew"
+    initial = len(bare) == 2 and bare[0].isupper() and bare[0] != "I"  # John F. Kennedy
+    return not after or not (initial or bare.lower() in _ABBREVIATIONS)
+
+
+def _cut(run: list[Word], longest: float) -> list[list[Word]]:
+    """Parts of at most `longest` seconds, cut at the widest gaps; as it is where there are none."""
+    parts, waiting = [], [run]
+    while waiting:
+        part = waiting.pop()
+        place = _widest_gap(part) if part[-1].end - part[0].start > longest else None
+        if place is None:
+            parts.append(part)
+        else:
+            waiting += [part[place:], part[:place]]  # the earlier one is next
+    return parts
+
+
+def _widest_gap(run: list[Word]) -> int | None:
+    """Number of the word after the widest gap, of equal ones the one nearest to the middle; None: no gap."""
+    middle = (run[0].start + run[-1].end) / 2
+    gaps = [
+        (round(after.start - before.end, 6), -abs(before.end - middle), number)
+        for number, (before, after) in enumerate(pairwise(run), 1)
+    ]
+    widest, _, number = max(gaps, default=(0.0, 0.0, 0))
+    return number if widest > 0 else None
+
+
+def _sentence(run: list[Word]) -> Sentence:
+    # Cues may overlap, so the last word need not be the one that ends last.
+    start, end = min(word.start for word in run), max(word.end for word in run)
+    return Sentence(" ".join(word.text for word in run), round(start, 3), round(end, 3))

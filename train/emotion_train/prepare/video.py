@@ -1,0 +1,180 @@
+"""One video and its captions to clips: what every worker runs."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.sources.file import read_file
+from emotion_train.data.labels import EKMAN
+from emotion_train.data.shard_format import ClipRecord
+from emotion_train.prepare.captions import read_captions
+from emotion_train.prepare.frames import Clock, StoredFrame, at_moments, grid_numbers, store
+from emotion_train.prepare.models import Models, load_models, one_thread
+from emotion_train.prepare.sentences import Sentence, regroup
+from emotion_train.prepare.settings import Fate, ModelNames, Settings
+from emotion_train.prepare.work import (
+    Captioned,
+    ClipFacts,
+    Job,
+    SentenceFacts,
+    VideoResult,
+    clip_facts,
+    persons_in,
+    write_result,
+)
+from emotion_train.prepare.writer import CannotWrite, ClipWriter, shard_of, write_tar
+
+NEUTRAL = EKMAN.index("neutral")
+BEYOND_END = 0.5  # seconds that a caption may stay after the last frame
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A sentence on its way to a clip. number: among all sentences of the video."""
+
+    number: int
+    sentence: Sentence
+    fate: Fate = "kept"
+    logits: list[float] = field(default_factory=list)
+    neutral: float | None = None
+
+
+def prepare_video(job: Job, settings: Settings, names: ModelNames) -> None:
+    """Write the clips of one video, and what became of each of its sentences, into the work folder.
+
+    A video or captions that cannot be read are a result too.
+
+    Raises:
+        CannotWrite: the disk is full: no fault of the video.
+        EmotionError: a model cannot be loaded.
+
+    """
+    with one_thread():
+        models = load_models(names)
+    with one_thread():  # again, for what the models have loaded
+        try:
+            result = _prepare(job, settings, models)
+        except CannotWrite:
+            raise
+        except EmotionError as error:
+            result = VideoResult(job.name, job.inputs(), error=str(error))
+    write_result(job, result)
+
+
+def _prepare(job: Job, settings: Settings, models: Models) -> VideoResult:
+    captions = read_captions(job.files[1])
+    # What has no full stop may be cut into sentences that just pass the filter.
+    sentences = regroup(captions.words, pause=settings.pause, longest=settings.filters.max_seconds - 0.001)
+    candidates = [_Candidate(number, sentence) for number, sentence in enumerate(sentences)]
+    _judge_sentences(candidates, settings, models)
+    with write_tar(job.tar) as writer:
+        clips = _write_clips(job, settings, models, candidates, writer)
+    return VideoResult(
+        job.name,
+        job.inputs(),
+        captions=Captioned(captions.cues, captions.overlapping, captions.repeated),
+        sentences=[SentenceFacts(c.sentence.seconds, c.neutral, c.fate) for c in candidates],
+        clips=clips,
+        tar=shard_of(job.tar, writer.samples),
+    )
+
+
+def _judge_sentences(candidates: list[_Candidate], settings: Settings, models: Models) -> None:
+    """All that can be said of sentences without their pictures."""
+    filters = settings.filters
+    for candidate in candidates:
+        if candidate.sentence.seconds <= filters.min_seconds:
+            candidate.fate = "too short"
+        elif candidate.sentence.seconds >= filters.max_seconds:
+            candidate.fate = "too long"
+        elif len(candidate.sentence.text) < filters.min_characters:
+            candidate.fate = "too few characters"
+    scored = [candidate for candidate in candidates if candidate.fate == "kept"]
+    if not scored:
+        return
+    logits = models.sentiment([candidate.sentence.text for candidate in scored])  # (N, 7)
+    for candidate, row in zip(scored, np.round(logits.astype(np.float64), 4), strict=True):
+        candidate.logits = row.tolist()
+        candidate.neutral = round(float(_softmax(row)[NEUTRAL]), 6)
+        if candidate.neutral > filters.max_neutral:
+            candidate.fate = "too neutral"
+
+
+def _write_clips(
+    job: Job, settings: Settings, models: Models, candidates: list[_Candidate], writer: ClipWriter
+) -> list[ClipFacts]:
+    """Read the video once and write every clip as soon as its last frame is there."""
+    clock = Clock()
+    clips = []
+    for candidate, frames in _gather(job.files[0], settings, models, candidates, clock):
+        candidate.fate = _judge_frames(candidate.sentence, frames, clock, settings)
+        if candidate.fate == "kept":
+            record = _record(job, settings, candidate, frames)
+            writer.add(f"{job.key}-{candidate.number:05d}", record, [frame.jpeg for frame in frames])
+            clips.append(clip_facts(record))
+    return clips
+
+
+def _gather(
+    path: Path, settings: Settings, models: Models, candidates: list[_Candidate], clock: Clock
+) -> Iterator[tuple[_Candidate, list[StoredFrame]]]:
+    """Every candidate with its frames: those that end first come first, those that never end come last."""
+    waiting = {
+        c.number: grid_numbers(c.sentence.start, c.sentence.end, settings.fps)
+        for c in candidates
+        if c.fate == "kept"
+    }
+    wanted = sorted({number for numbers in waiting.values() for number in numbers})
+    held: dict[int, StoredFrame] = {}
+
+    def take(number: int) -> tuple[_Candidate, list[StoredFrame]]:
+        numbers = waiting.pop(number)
+        return candidates[number], [held[k] for k in numbers if k in held]
+
+    for k, image in at_moments(read_file(str(path)), wanted, settings.fps, clock):
+        held[k] = store(image, models.detector, short_side=settings.short_side, quality=settings.jpeg_quality)
+        for number in [number for number, numbers in waiting.items() if numbers[-1] == k]:
+            yield take(number)
+        needed = min((numbers[0] for numbers in waiting.values()), default=math.inf)
+        for old in [old for old in held if old < needed]:
+            del held[old]
+    for number in list(waiting):
+        yield take(number)
+
+
+def _judge_frames(sentence: Sentence, frames: list[StoredFrame], clock: Clock, settings: Settings) -> Fate:
+    filters = settings.filters
+    wanted = grid_numbers(sentence.start, sentence.end, settings.fps)
+    if len(frames) < len(wanted) and (not frames or sentence.end > clock.end + BEYOND_END):
+        return "outside the video"
+    if len(frames) < filters.min_frames:
+        return "too few frames"
+    if filters.need_person and not any(persons_in(frame.boxes) for frame in frames):
+        return "nobody in the picture"
+    return "kept"
+
+
+def _record(job: Job, settings: Settings, candidate: _Candidate, frames: list[StoredFrame]) -> ClipRecord:
+    return ClipRecord(
+        video=job.name,
+        caption=candidate.sentence.text,
+        start=candidate.sentence.start,
+        end=candidate.sentence.end,
+        fps=settings.fps,
+        width=frames[0].width,
+        height=frames[0].height,
+        boxes=[frame.boxes for frame in frames],
+        sentiment=candidate.logits,
+        neutral=candidate.neutral or 0.0,
+    )
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max())
+    probabilities: NDArray[np.float64] = powers / powers.sum()
+    return probabilities
