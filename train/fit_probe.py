@@ -22,7 +22,14 @@ from emotion_train.heads import PROBE, ZERO_SHOT, LinearHead, save_head
 from emotion_train.probing import scenes
 from emotion_train.probing.cards import as_linear_head, as_task_head, card_metrics, head_name
 from emotion_train.probing.measure import Measured, Measuring, measure
-from emotion_train.probing.options import OneLineParser, Source, add_options, describe, open_source
+from emotion_train.probing.options import (
+    OneLineParser,
+    Source,
+    add_options,
+    describe,
+    describe_fit,
+    open_source,
+)
 from emotion_train.probing.protocol import C_GRID
 from emotion_train.probing.report import Report, summary_lines, write_report
 from emotion_train.probing.run import Fitting, Outcome, run_protocol
@@ -71,7 +78,7 @@ def fit(args: argparse.Namespace) -> Report:
     heads = fitted_heads(outcome, source, args.dataset)
     report = Report(
         args.dataset,
-        describe(source, args.checkpoint, seeds) | {"c": {head.task.name: head.c for head in outcome.heads}},
+        describe(source, args.checkpoint) | describe_fit(source, seeds, outcome),
         outcome.measured,
         outcome.skipped,
         {},

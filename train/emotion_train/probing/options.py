@@ -19,7 +19,7 @@ from emotion_train.probing import scenes
 from emotion_train.probing.classifiers import MAX_ITER, RIDGE_ALPHA, SOLVER
 from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.protocol import PROTOCOLS, SEED, Protocol, protocol_of
-from emotion_train.probing.run import SetOf
+from emotion_train.probing.run import Outcome, SetOf
 from emotion_train.probing.samples import Encoding, features_of
 
 
@@ -43,11 +43,11 @@ class Source:
     plan: scenes.ScenePlan | None  # only scenes have one
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of both scripts."""
+def add_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Options of both scripts. required: a data set must be given."""
     add = parser.add_argument
-    add("--dataset", required=True, metavar="NAME", help=f"one of {', '.join(PROTOCOLS)}")
-    add("--data", type=Path, required=True, help="folder of the data set, or the file of a table")
+    add("--dataset", required=required, metavar="NAME", help=f"one of {', '.join(PROTOCOLS)}")
+    add("--data", type=Path, required=required, help="folder of the data set, or the file of a table")
     add("--checkpoint", type=Path, required=True, help="of pretrain.py, or the released .pt file")
     add("--splits", nargs="+", metavar="SPLIT", help="measured (default: those of the protocol)")
     add("--features", choices=("video", "image"), help="of which encoder (default: the protocol's)")
@@ -154,20 +154,27 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def describe(source: Source, path: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """Where figures come from, for a report."""
-    protocol, spec = source.protocol, source.encoding.spec
+def describe(source: Source, path: Path) -> dict[str, Any]:
+    """Where features come from, for a report."""
+    spec = source.encoding.spec
     return {
         "checkpoint": path.name,
         "checkpoint_sha256": source.checkpoint.sha256,
         "preset": source.checkpoint.preset,
         "features": f"{source.encoding.kind}, L2-normalised",
         "window": f"{spec.window}, {spec.size} px",
-        "fitted_on": protocol.fit,
-        "temperature_from": protocol.tune,
+    }
+
+
+def describe_fit(source: Source, seeds: Sequence[int], outcome: Outcome) -> dict[str, Any]:
+    """How heads were fitted, for a report."""
+    return {
+        "fitted_on": source.protocol.fit,
+        "temperature_from": source.protocol.tune,
         "classifiers": (
             f"scikit-learn {version('scikit-learn')}: logistic regression ({SOLVER}, at most {MAX_ITER} "
             f"iterations), one against the rest for several labels; ridge, alpha {RIDGE_ALPHA:g}, for values"
         ),
+        "c": {head.task.name: head.c for head in outcome.heads if head.c is not None},
         "seeds": list(seeds),
     }

@@ -202,6 +202,8 @@ def _published_lines(report: Report) -> list[str]:
     lines = ["", f"## Beside {SOURCE}", "", *remarks(report.dataset), ""]
     lines += [f"| method | evaluation | {' | '.join(titles)} |", "|---" * (2 + len(columns)) + "|"]
     own = {measured.name: measured.figures for measured in report.measured}
+    if not any(name in own for name, _ in columns):  # text banks, or other splits
+        return []
     ours = [
         f"**{_text(figure, own[name][figure])}**" if name in own else "not measured"
         for name, figure in columns

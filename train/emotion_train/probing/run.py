@@ -66,17 +66,17 @@ def run_protocol(tasks: Sequence[Task], protocol: Protocol, set_of: SetOf, fitti
 
 
 def measure_heads(
-    heads: Sequence[TaskHead], sets: Sequence[FeatureSet], how: Measuring
+    heads: Sequence[TaskHead], sets: Sequence[FeatureSet], how: Measuring, *, prefix: str = ""
 ) -> tuple[Measured, ...]:
-    """Every head on every set; a name tells the task only where a set has several."""
+    """Every head on every set. prefix: of the names that results have in reports."""
     return tuple(
         result
         for part in sets
         for head in heads
-        for result in measure(head, part, set_name(part.name, head.task, part), how)
+        for result in measure(head, part, prefix + _name(head.task, part), how)
     )
 
 
-def set_name(name: str, task: Task, part: FeatureSet) -> str:
-    """What a set is called in reports."""
-    return name if len(part.targets) == 1 else f"{name}_{task.name}"
+def _name(task: Task, part: FeatureSet) -> str:
+    """The set's, with the task's where the set has several."""
+    return part.name if len(part.targets) == 1 else f"{part.name}_{task.name}"

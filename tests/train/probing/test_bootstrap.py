@@ -1,0 +1,90 @@
+"""Do 95 % intervals hold the truth 95 % of the time, also where samples hang together?"""
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+
+from emotion_train.probing.bootstrap import (
+    Figures,
+    Weights,
+    cluster_numbers,
+    intervals,
+    point_figures,
+    resample_weights,
+)
+from emotion_train.probing.metrics import weighted_mean
+
+
+class Mean:
+    """Scorer of one figure, the mean."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __call__(self, weights: Weights) -> Figures:
+        return {"mean": weighted_mean(self.values, weights)}
+
+
+def test_groups_are_numbered_as_they_come():
+    assert cluster_numbers(["b", "a", "b", "c", "a"]).tolist() == [0, 1, 0, 2, 1]
+
+
+def test_a_group_is_drawn_whole_and_as_many_groups_as_there_are():
+    clusters = np.array([0, 0, 1, 2, 2, 2])
+    rows = np.concatenate(list(resample_weights(clusters, 200, 0)))
+    assert rows.shape == (200, 6)
+    for group in range(3):
+        assert (rows[:, clusters == group] == rows[:, clusters == group][:, :1]).all()
+    assert (rows[:, [0, 2, 3]].sum(axis=1) == 3).all()
+    assert len(np.unique(rows, axis=0)) == 10  # 3 draws of 3 groups: all 10 ways
+
+
+def test_drawing_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    clusters = np.arange(50)
+    whole = np.concatenate(list(resample_weights(clusters, 30, 4)))
+    monkeypatch.setattr("emotion_train.probing.bootstrap._CELLS", 50 * 7)
+    parts = list(resample_weights(clusters, 30, 4))
+    assert [len(part) for part in parts] == [7, 7, 7, 7, 2]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_intervals_are_scipys():
+    values = np.random.default_rng(1).exponential(size=300)
+    low, high = intervals(Mean(values), np.arange(300), seed=0, resamples=4000)["mean"]
+    theirs = bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1).confidence_interval
+    spread = theirs.high - theirs.low
+    assert low == pytest.approx(theirs.low, abs=0.06 * spread)
+    assert high == pytest.approx(theirs.high, abs=0.06 * spread)
+    assert point_figures(Mean(values), 300) == {"mean": pytest.approx(values.mean())}
+
+
+def covered(groups: int, size: int, *, clustered: bool) -> float:
+    """Share of 300 experiments whose interval holds the true mean, 0; half the variance is the group's."""
+    rng = np.random.default_rng(5)
+    clusters = np.repeat(np.arange(groups), size)
+    hits = 0
+    for _ in range(300):
+        values = rng.normal(size=groups)[clusters] + rng.normal(size=groups * size)
+        drawn = clusters if clustered else np.arange(groups * size)
+        low, high = intervals(Mean(values), drawn, seed=int(rng.integers(1 << 30)), resamples=400)["mean"]
+        hits += low <= 0 <= high
+    return hits / 300
+
+
+def test_coverage():
+    """A binomial of 300 at 95 % has a standard deviation of 1.3 %; the percentile method costs a little."""
+    assert 0.90 <= covered(60, 1, clustered=True) <= 0.985
+    assert 0.90 <= covered(40, 10, clustered=True) <= 0.985
+    # Drawn one by one, samples that hang together promise far more than they hold.
+    assert covered(40, 10, clustered=False) < 0.75
+
+
+def test_a_figure_counts_only_the_resamples_that_define_it():
+    def score(weights: Weights) -> Figures:
+        never = np.full(len(weights), np.nan)
+        return {"never": never, "sometimes": np.where(weights[:, 0] > 0, weights[:, 0], np.nan)}
+
+    found = intervals(score, np.arange(20), seed=0)
+    assert np.isnan(found["never"]).all()
+    assert found["sometimes"][0] == 1
+    assert found["sometimes"][1] >= 3

@@ -1,0 +1,137 @@
+"""What is chosen where, and what cannot be fitted."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from feature_sets import MULTI, NAMES, SINGLE, VALUES, blobs
+from sklearn.metrics import average_precision_score
+
+from emotion_runtime.errors import EmotionError
+from emotion_train.datasets.base import Task
+from emotion_train.probing.calibration import fit_temperature
+from emotion_train.probing.classifiers import fit_logistic, fit_one_vs_rest
+from emotion_train.probing.features import FeatureSet
+from emotion_train.probing.fit import TaskHead, fit_task
+from emotion_train.probing.protocol import C_GRID, PROTOCOLS, SEED, protocol_of
+
+TRAIN, VAL = blobs(60, noise=0.8), blobs(400, noise=0.8, name="val", seed=1)
+
+
+def fit(task: Task, train: FeatureSet = TRAIN, val: FeatureSet = VAL, **options: Any) -> TaskHead:
+    return fit_task(task, train, val, **({"grid": (1.0,), "seed": 0, "report": lambda _: None} | options))
+
+
+def with_targets(part: FeatureSet, task: Task, targets: np.ndarray) -> FeatureSet:
+    return replace(part, targets={**part.targets, task.name: targets})
+
+
+def test_constants_of_the_protocol():
+    """The table of the facts file, row by row."""
+    assert SEED == 2022
+    assert {name: p.c for name, p in PROTOCOLS.items()} == {
+        "bold": 3.16,
+        "moviegraphs": 10,
+        "meld": 8,
+        "emotic": 2.5,
+        "liris": None,  # Ridge only
+        "table": None,
+        "scenes": None,
+    }
+    assert {name for name, p in PROTOCOLS.items() if p.features == "image"} == {"emotic"}
+    assert {name for name, p in PROTOCOLS.items() if p.smoothed} == {"liris"}
+    assert {name: p.measured for name, p in PROTOCOLS.items()} == {
+        "bold": ("val",),
+        "moviegraphs": ("val", "test"),
+        "meld": ("dev", "test"),
+        "emotic": ("val", "test"),
+        "liris": ("test",),
+        "table": ("val", "test"),
+        "scenes": ("one_person", "two_or_three"),
+    }
+
+
+def test_an_unknown_data_set_is_named():
+    with pytest.raises(EmotionError, match="unknown data set 'aff-wild': choose one of bold, moviegraphs"):
+        protocol_of("aff-wild")
+
+
+def test_the_regularisation_of_best_validation_accuracy_wins():
+    said: list[str] = []
+    head = fit(SINGLE, grid=C_GRID, report=said.append)
+    labels = VAL.targets["emotion"]
+    accuracies = {}
+    for c in C_GRID:
+        weight, bias = fit_logistic(TRAIN.features, TRAIN.targets["emotion"], c=c, seed=0)
+        accuracies[c] = float(((VAL.features @ weight.T + bias).argmax(axis=1) == labels).mean())
+    assert len(set(accuracies.values())) > 1
+    assert accuracies[head.c] == max(accuracies.values())
+    assert len(said) == len(C_GRID)
+    assert head.temperature == fit_temperature(head.logits(VAL.features), labels)
+    assert (head.activation, head.tuned_on) == ("softmax", "val")
+
+
+def test_of_several_labels_the_mean_precision_decides():
+    head = fit(MULTI, grid=C_GRID)
+    maps = {}
+    for c in C_GRID:
+        weight, bias = fit_one_vs_rest(TRAIN.features, TRAIN.targets["emotions"], c=c, seed=0)
+        scores = VAL.features @ weight.T + bias
+        maps[c] = np.mean(
+            [average_precision_score(VAL.targets["emotions"][:, n], scores[:, n]) for n in range(4)]
+        )
+    assert maps[head.c] == max(maps.values())
+    assert head.activation == "sigmoid"
+    assert head.temperature == fit_temperature(head.logits(VAL.features), VAL.targets["emotions"], "sigmoid")
+
+
+def test_answers_are_the_bundles_formula():
+    head = fit(SINGLE)
+    scaled = (VAL.features.astype(float) @ head.weight.T + head.bias) / head.temperature
+    powers = np.exp(scaled)
+    np.testing.assert_allclose(head.answers(VAL.features), powers / powers.sum(axis=1, keepdims=True))
+    values = fit(VALUES)
+    assert (values.activation, values.temperature, values.c) == ("identity", 1, None)
+    np.testing.assert_allclose(
+        values.answers(VAL.features), VAL.features.astype(float) @ values.weight.T + values.bias
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "where", "targets", "said"),
+    [
+        (SINGLE, "train", np.full(60, 2), "train holds a single class of emotion, fear: expected rows of"),
+        (SINGLE, "train", np.arange(60) % 2, "no clip of fear, calm to fit the probe on"),
+        (SINGLE, "train", np.arange(60) % 5, "targets of emotion from 0 to 4, expected numbers of its 4"),
+        (VALUES, "train", np.full((60, 2), np.nan), "train: 60 of 60 rows have a target of vad that is NaN"),
+        (VALUES, "val", np.where(np.arange(800) == 5, np.inf, 0).reshape(400, 2), "val: 1 of 400 rows"),
+        (MULTI, "val", np.full((400, 4), np.nan), "val: 400 of 400 rows have a target of emotions"),
+    ],
+)
+def test_targets_that_cannot_be_learned_from(task: Task, where: str, targets: np.ndarray, said: str):
+    parts = {"train": TRAIN, "val": VAL}
+    parts[where] = with_targets(parts[where], task, targets)
+    with pytest.raises(EmotionError) as caught:
+        fit(task, *parts.values())
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["train", "val"])
+def test_an_empty_split(where: str):
+    empty = FeatureSet(where, np.zeros((0, 8), np.float32), {"emotion": np.zeros(0, np.int64)}, (), {})
+    parts = {"train": TRAIN, "val": VAL} | {where: empty}
+    with pytest.raises(EmotionError, match=f"^{where} is empty: nothing to fit emotion on"):
+        fit(SINGLE, *parts.values())
+
+
+def test_a_class_without_examples_is_named_and_answers_the_same_to_everybody():
+    targets = TRAIN.targets["emotions"].copy()
+    targets[:, NAMES.index("fear")] = 0
+    head = fit(MULTI, with_targets(TRAIN, MULTI, targets))
+    assert len(head.notes) == 1
+    assert "train has no example, or nothing but examples, of fear: a constant answer" in head.notes[0]
+    answers = head.answers(VAL.features)
+    assert np.ptp(answers[:, NAMES.index("fear")]) == 0
+    assert (np.ptp(answers, axis=0) > 0).sum() == 3

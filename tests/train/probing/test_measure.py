@@ -1,0 +1,205 @@
+"""Figures of a head on a set, what is left out of them, and how they differ over seeds."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from feature_sets import MULTI, NAMES, SINGLE, VALUES, blobs
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    r2_score,
+    roc_auc_score,
+)
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.heads import activate
+from emotion_train.datasets.base import Task
+from emotion_train.probing.bootstrap import cluster_numbers
+from emotion_train.probing.calibration import fit_temperature
+from emotion_train.probing.features import FeatureSet
+from emotion_train.probing.fit import TaskHead, fit_task
+from emotion_train.probing.measure import Measured, Measuring, calibrated, measure, spread
+from emotion_train.probing.protocol import Protocol
+from emotion_train.probing.run import Fitting, run_protocol
+
+TRAIN = blobs(120, noise=0.6)
+VAL = blobs(200, noise=0.6, name="val", seed=1)
+TEST = blobs(160, noise=0.6, name="test", seed=2, size=4)
+HOW = Measuring(0, resamples=200)
+
+
+def head(task: Task) -> TaskHead:
+    return fit_task(task, TRAIN, VAL, grid=(1.0,), seed=0, report=print)
+
+
+def one(task: Task, part: FeatureSet = TEST, how: Measuring = HOW) -> Measured:
+    (measured,) = measure(head(task), part, part.name, how)
+    return measured
+
+
+def with_targets(task: Task, targets: np.ndarray) -> FeatureSet:
+    return replace(TEST, targets={**TEST.targets, task.name: targets})
+
+
+def test_single_labels():
+    measured = one(SINGLE)
+    labels, answers = TEST.targets["emotion"], head(SINGLE).logits(TEST.features).argmax(axis=1)
+    figures = measured.figures
+    assert figures["accuracy"] == pytest.approx(accuracy_score(labels, answers))
+    assert figures["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, answers))
+    assert figures["weighted_f1"] == pytest.approx(f1_score(labels, answers, average="weighted"))
+    assert measured.support == (40, 40, 40, 40)
+    assert (measured.samples, measured.groups) == (160, 40)
+    assert figures.keys() == measured.intervals.keys()
+    for name in ("accuracy", "weighted_f1", "recall_joy"):
+        low, high = measured.intervals[name]
+        assert low < figures[name] < high
+    assert figures["ece"] != figures["ece_unscaled"]  # by the temperature of val
+
+
+def test_several_labels():
+    measured = one(MULTI)
+    truth, scores = TEST.targets["emotions"], head(MULTI).logits(TEST.features)
+    assert measured.figures["map"] == pytest.approx(average_precision_score(truth, scores, average="macro"))
+    assert measured.figures["auc"] == pytest.approx(roc_auc_score(truth, scores, average="macro"))
+    right = [truth[row, scores[row].argmax()] for row in range(160)]
+    assert measured.figures["top1"] == pytest.approx(np.mean(right))
+
+
+def test_values():
+    measured = one(VALUES)
+    answers = head(VALUES).answers(TEST.features)
+    expected = r2_score(TEST.targets["vad"], answers, multioutput="uniform_average")
+    assert measured.figures["r2"] == pytest.approx(expected)
+    assert measured.figures["mse_arousal"] == pytest.approx(
+        ((answers - TEST.targets["vad"])[:, 1] ** 2).mean()
+    )
+
+
+def test_groups_widen_intervals_where_they_hang_together():
+    part = blobs(40, noise=0.9, name="test", seed=3)
+    tenfold = FeatureSet(
+        "test",
+        np.repeat(part.features, 10, axis=0),
+        {"emotion": np.repeat(part.targets["emotion"], 10)},
+        tuple(np.repeat(part.groups, 10)),
+        {},
+    )
+    single = replace(tenfold, groups=tuple(map(str, range(400))))
+    widths = [
+        float(np.diff(one(SINGLE, each, Measuring(0)).intervals["accuracy"])[0])
+        for each in (part, tenfold, single)
+    ]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)  # the same 40 groups
+    assert widths[2] == pytest.approx(widths[0] / np.sqrt(10), rel=0.2)
+
+
+def test_a_class_without_examples_is_left_out_of_the_means_and_named():
+    truth = TEST.targets["emotions"].copy()
+    truth[:, NAMES.index("joy")] = 0
+    measured = one(MULTI, with_targets(MULTI, truth))
+    assert np.isnan(measured.figures["ap_joy"])
+    assert np.isnan(measured.intervals["ap_joy"]).all()
+    others = [measured.figures[f"ap_{name}"] for name in NAMES if name != "joy"]
+    assert measured.figures["map"] == pytest.approx(np.mean(others))
+    assert measured.notes == ("without examples, and so left out of the means over classes: joy",)
+
+
+def test_a_class_that_everybody_has():
+    truth = TEST.targets["emotions"].copy()
+    truth[:, NAMES.index("joy")] = 1
+    measured = one(MULTI, with_targets(MULTI, truth))
+    assert measured.figures["ap_joy"] == 1
+    others = [measured.figures[f"auc_{name}"] for name in NAMES if name != "joy"]
+    assert measured.figures["auc"] == pytest.approx(np.mean(others))
+    assert "in every example, and so left out of the mean AUC: joy" in measured.notes
+
+
+def test_a_set_of_one_class_is_measured_and_says_so():
+    measured = one(SINGLE, with_targets(SINGLE, np.full(160, 3)))
+    assert "holds a single class, calm: its figures say little" in measured.notes
+    assert measured.figures["accuracy"] == measured.figures["balanced_accuracy"]
+
+
+def test_a_set_without_any_label_has_no_mean():
+    measured = one(MULTI, with_targets(MULTI, np.zeros((160, 4), np.float32)))
+    assert np.isnan(measured.figures["map"])
+    assert "not defined on this set: map, auc" in measured.notes
+
+
+def test_few_groups_are_warned_of():
+    few = replace(TEST, groups=("a",) * 80 + ("b",) * 80)
+    assert "intervals over 2 groups only are too narrow to be trusted" in one(SINGLE, few).notes
+    assert not one(SINGLE, few, Measuring(0, resamples=0)).intervals
+
+
+def test_bad_targets_are_refused_before_they_are_measured():
+    with pytest.raises(EmotionError, match="test: 160 of 160 rows have a target of vad that is NaN"):
+        one(VALUES, with_targets(VALUES, np.full((160, 2), np.nan)))
+
+
+def test_on_the_set_of_its_temperature_each_half_has_that_of_the_other():
+    fitted = head(SINGLE)
+    part = blobs(200, noise=0.6, name="val", seed=1, size=4)
+    clusters = cluster_numbers(part.groups)
+    answers, notes = calibrated(fitted, part, clusters, seed=3)
+    assert "each half of the groups of val" in notes[0]
+    logits, labels = fitted.logits(part.features), part.targets["emotion"]
+    temperatures = np.empty(200)
+    for row in range(200):  # the temperature that turns the logits into the answer
+        low, high = answers[row].argmin(), answers[row].argmax()
+        gap = logits[row, high] - logits[row, low]
+        temperatures[row] = gap / np.log(answers[row, high] / answers[row, low])
+    found = np.unique(temperatures.round(6))
+    assert len(found) == 2
+    for temperature in found:
+        rows = np.abs(temperatures - temperature) < 1e-5
+        assert len(set(clusters[rows]) & set(clusters[~rows])) == 0
+        assert 80 <= rows.sum() <= 120
+        assert temperature == pytest.approx(fit_temperature(logits[~rows], labels[~rows]), abs=1e-4)
+    other, notes = calibrated(fitted, TEST, cluster_numbers(TEST.groups), seed=3)
+    np.testing.assert_array_equal(
+        other, activate(fitted.logits(TEST.features), "softmax", fitted.temperature)
+    )
+    assert notes == ()
+
+
+def test_a_set_of_one_group_cannot_be_halved():
+    part = replace(VAL, groups=("film",) * 200)
+    answers, notes = calibrated(head(SINGLE), part, cluster_numbers(part.groups), seed=0)
+    assert "its one group cannot be halved" in notes[0]
+    assert np.isfinite(answers).all()
+
+
+def test_spread_by_hand():
+    runs = [{"test": {"accuracy": 0.5}}, {"test": {"accuracy": 0.75}}]
+    found = spread(runs)["test"]["accuracy"]
+    assert found == {"mean": 0.625, "std": pytest.approx(0.125 * np.sqrt(2))}
+
+
+def test_each_seed_has_its_own_draws_and_the_first_ones_heads_are_kept():
+    def set_of(name: str, seed: int) -> FeatureSet:
+        number = {"train": 0, "val": 1, "test": 2}[name]
+        return blobs(80, noise=0.8, name=name, seed=10 * seed + number)
+
+    protocol = Protocol("train", "val", ("val", "test"), c=1.0)
+    outcome = run_protocol([SINGLE], protocol, set_of, Fitting((1, 2, 3), (1.0,), 50, print))
+    accuracies = []
+    for seed in (1, 2, 3):
+        alone = fit_task(
+            SINGLE, set_of("train", seed), set_of("val", seed), grid=(1.0,), seed=seed, report=print
+        )
+        part = set_of("test", seed)
+        accuracies.append((alone.logits(part.features).argmax(axis=1) == part.targets["emotion"]).mean())
+        if seed == 1:
+            np.testing.assert_array_equal(outcome.heads[0].weight, alone.weight)
+    # Sets of several tasks say in their names which one was measured.
+    first = {result.name: result.figures for result in outcome.measured}["test_emotion"]
+    assert first["accuracy"] == pytest.approx(accuracies[0])
+    over = outcome.spread["test_emotion"]["accuracy"]
+    assert over["mean"] == pytest.approx(np.mean(accuracies))
+    assert over["std"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert over["std"] > 0
