@@ -14,7 +14,7 @@ SENTENCES = ("I am so happy!", "Leave me alone.", "What was that?", "It is late.
 SHORT, LONG = 60, 80  # sides of the stored frames
 
 
-def write_set(folder: Path, clips: int = 20) -> Path:
+def write_set(folder: Path, clips: int = 20, score: float = 0.9) -> Path:
     """Frame f of clip c is filled with (c, f, 50); the person stands in its left half, on odd frames only."""
     folder.mkdir(parents=True, exist_ok=True)
     shards, total = [], 0
@@ -24,7 +24,7 @@ def write_set(folder: Path, clips: int = 20) -> Path:
             for clip in part.tolist():
                 frames = 8 + clip % 4
                 total += frames
-                boxes = [[(0.0, 0.0, LONG / 2, float(SHORT), 0.9)] * (f % 2) for f in range(frames)]
+                boxes = [[(0.0, 0.0, LONG / 2, float(SHORT), score)] * (f % 2) for f in range(frames)]
                 logits = np.random.default_rng(clip).normal(size=7).tolist()
                 sentence = SENTENCES[clip % len(SENTENCES)]
                 record = ClipRecord(f"v{clip}", sentence, 0, 3, 8, LONG, SHORT, boxes, logits, 0.01)

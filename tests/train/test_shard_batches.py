@@ -1,0 +1,142 @@
+"""Batches from shards: which clips, which frames, which pixels, whose weights."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from made_shards import LONG, SENTENCES, SHORT, write_set
+from torch.utils.data import DataLoader
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.preprocess import PreprocessSpec
+from emotion_train.data.pairs import Pairs
+from emotion_train.data.shard_batches import ShardBatches, cut_frame
+from emotion_train.data.shards import ShardSet
+from emotion_train.tokenizer import tokenize
+
+SPEC = PreprocessSpec(size=48, patch=16, short_side=SHORT)
+CLIPS, BATCH = 20, 6
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    return ShardSet.open(str(write_set(tmp_path_factory.mktemp("made") / "shards", CLIPS)))
+
+
+def batches(shards: ShardSet, **changes: int) -> ShardBatches:
+    return ShardBatches(shards, SPEC, **{"seed": 1, "batch": BATCH, "frames": 8, **changes})
+
+
+def clips_of(pairs: Pairs) -> list[int]:
+    """Which clips are shown, read from their colour."""
+    reds = pairs.images[:, 0, 24, 24, 0].float()
+    return ((reds - 5) / 10).round().int().tolist()
+
+
+def test_an_epoch_shows_no_clip_twice_and_the_next_another_order(shards: ShardSet):
+    data = batches(shards)
+    assert data.steps_per_epoch == 3
+    epochs = [[clip for step in range(3) for clip in clips_of(data[3 * epoch + step])] for epoch in (0, 1)]
+    assert all(len(set(epoch)) == 18 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert [clip for step in range(3) for clip in clips_of(batches(shards, seed=2)[step])] != epochs[0]
+
+
+def test_a_batch_is_a_function_of_its_number(shards: ShardSet):
+    expected = [batches(shards)[i] for i in range(5)]
+    data = batches(shards)
+    loader = DataLoader(data, batch_size=None, sampler=[4, 2, 3, 0, 1], num_workers=2)
+    for number, found in zip([4, 2, 3, 0, 1], loader, strict=True):
+        for part in ("images", "pictures", "patch_weights", "text", "sentiment"):
+            assert torch.equal(getattr(found, part), getattr(expected[number], part)), part
+
+
+def test_processes_share_a_larger_batch_out(shards: ShardSet):
+    whole, parts = batches(shards, batch=6), batches(shards, batch=3, parallel=2)
+    assert whole.steps_per_epoch == parts.steps_per_epoch
+    for step in range(5):
+        joined = [parts[2 * step + rank] for rank in (0, 1)]
+        assert torch.equal(torch.cat([part.images for part in joined]), whole[step].images)
+        assert torch.equal(torch.cat([part.text for part in joined]), whole[step].text)
+
+
+def test_frames_are_random_and_in_order_of_time(shards: ShardSet):
+    data = batches(shards)
+    seen = set()
+    for step in range(6):
+        pairs = data[step]
+        numbers = ((pairs.images[:, :, 24, 24, 1].float() - 5) / 20).round().int()  # (B, 8)
+        assert (numbers.diff(dim=1) > 0).all()
+        seen |= {tuple(row) for row in numbers.tolist()}
+    assert len(seen) > 3  # clips of 8 frames give all of them, longer ones a choice
+
+
+def test_captions_and_sentiment_belong_to_their_clip(shards: ShardSet):
+    pairs = batches(shards)[0]
+    for row, clip in enumerate(clips_of(pairs)):
+        assert torch.equal(pairs.text[row], tokenize([SENTENCES[clip % len(SENTENCES)]])[0])
+        logits = np.random.default_rng(clip).normal(size=7)
+        torch.testing.assert_close(pairs.sentiment[row], torch.tensor(logits, dtype=torch.float32))
+
+
+def test_weights_are_of_the_persons_in_the_crop(shards: ShardSet):
+    """Odd frames hold a person in the left half of 80 px; a crop of 48 begins between 0 and 32."""
+    pairs = batches(shards)[0]
+    numbers = ((pairs.images[:, :, 24, 24, 1].float() - 5) / 20).round().int()
+    lefts = set()
+    for row in range(BATCH):
+        for frame in range(8):
+            found = pairs.patch_weights[row, frame].reshape(3, 3)
+            if numbers[row, frame] % 2 == 0:
+                assert not found.any()
+                continue
+            assert torch.equal(found, found[:1].expand(3, 3))  # full height
+            covered = float(found[0].sum() * 16)
+            assert covered == round(covered)
+            lefts.add(LONG // 2 - covered)
+    assert min(lefts) >= 0
+    assert max(lefts) <= LONG - 48
+    assert len(lefts) > 5  # drawn anew for every frame
+
+
+def test_crops_are_those_of_the_frame():
+    picture = np.random.default_rng(0).integers(0, 256, (SHORT, LONG, 3), np.uint8)
+    image, weights = cut_frame(np.random.default_rng(3), picture, [(10, 0, 30, 60), (20, 20, 50, 40)], SPEC)
+    places = [
+        (top, left)
+        for top in range(SHORT - 47)
+        for left in range(LONG - 47)
+        if np.array_equal(picture[top : top + 48, left : left + 48], image)
+    ]
+    assert len(places) == 1
+    (top, left) = places[0]
+    covered = np.zeros((SHORT, LONG))
+    covered[0:60, 10:30] = covered[20:40, 20:50] = 1  # the union
+    crop = covered[top : top + 48, left : left + 48]
+    assert weights == pytest.approx(crop.reshape(3, 16, 3, 16).mean((1, 3)).ravel())
+
+
+def test_a_subject_window_follows_the_largest_person():
+    spec = msgspec.structs.replace(SPEC, window="subject", subject_scale=1.5)
+    picture = np.zeros((SHORT, LONG, 3), np.uint8)
+    picture[20:40, 50:70] = 255
+    persons = [(2.0, 2.0, 8.0, 8.0), (50.0, 20.0, 70.0, 40.0)]
+    image, weights = cut_frame(np.random.default_rng(0), picture, persons, spec)
+    grid = weights.reshape(3, 3)
+    assert grid[1, 1] == 1
+    assert 0.35 < (image > 127).mean() < 0.65  # 1 / 1.5 ** 2 of the window, give or take the jitter
+    nobody, none = cut_frame(np.random.default_rng(0), picture, [], spec)
+    assert nobody.shape == image.shape
+    assert not none.any()
+
+
+def test_too_few_clips_for_a_step(shards: ShardSet):
+    with pytest.raises(EmotionError, match="holds 20 clips, too few for a batch of 8 in each of 3 processes"):
+        batches(shards, batch=8, parallel=3)
+
+
+def test_faint_boxes_are_nobody(tmp_path: Path):
+    shards = ShardSet.open(str(write_set(tmp_path / "shards", 4, score=0.49)))
+    assert not ShardBatches(shards, SPEC, seed=0, batch=4, frames=8)[0].patch_weights.any()
