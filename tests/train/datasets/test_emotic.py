@@ -32,7 +32,7 @@ def one_hot(*present: int) -> list[float]:
 @pytest.fixture
 def emotic(tmp_path: Path) -> Path:
     jpeg(tmp_path / "emotic" / "mscoco/images" / "a.jpg", (640, 480))
-    jpeg(tmp_path / "emotic" / "ade20k/images" / "b.jpg", (200, 150))  # half of what is stated
+    jpeg(tmp_path / "emotic" / "ade20k/images" / "b.jpg", (200, 75))  # stated: 400 x 300
     write_csv(tmp_path / "annotations_pre" / "val.csv", [HEADER, *ROWS])
     write_labels(
         tmp_path, "val", [one_hot(0, 25), one_hot(11), one_hot()], [[5, 6, 7], [1, 10, 3], [2, 2, 2.5]]
@@ -67,7 +67,7 @@ def test_a_sample_is_one_picture_with_its_own_box(emotic: Path):
     assert [len(sample.pictures) for sample in (first, second, third)] == [1, 1, 1]
     assert first.pictures[0].boxes == ((86, 58, 564, 479),)
     assert second.pictures[0].boxes == ((0, 0, 100, 200),)
-    assert third.pictures[0].boxes == ((5, 10, 100, 140),)
+    assert third.pictures[0].boxes == ((5, 5, 100, 70),)
 
 
 def test_the_mask_is_the_authors(emotic: Path):

@@ -33,20 +33,21 @@ def noise(path: Path, seed: int = 0) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """25 frames at 10 per second with B-frames, key frames every 8; frame n is of grey 10 n."""
-    path = tmp_path_factory.mktemp("video") / "grey.mp4"
+def write_video(path: Path, *, seconds: float = 2.5, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
+    """10 frames a second with B-frames, key frames every 8; frame n is of grey 10 n, from 0 again at 25."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"g": "8", "bf": "2", "crf": "1"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for n in range(FRAMES):
-            grey = np.full((HEIGHT, WIDTH, 3), 10 * n, np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
+        (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
+        for n in range(round(seconds * RATE)):
+            grey = np.full((size[1], size[0], 3), 10 * (n % FRAMES), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(stream.encode(None))
     return path
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("video") / "grey.mp4")
 
 
 def shown(video: Path, seconds: float) -> float:
@@ -87,6 +88,27 @@ def test_a_picture_that_is_missing_or_broken(tmp_path: Path):
 def test_every_frame_of_a_video_is_found_by_its_time(video: Path, n: int):
     assert shown(video, n / RATE) == n
     assert shown(video, (n + 0.9) / RATE) == n  # and shown until the next begins
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv", ".flv"])
+def test_files_without_a_good_index_give_the_same_frames(tmp_path: Path, suffix: str):
+    """A transport stream does not begin at 0, and a seek in it lands after what was sought."""
+    path = write_video(tmp_path / f"grey{suffix}")
+    assert [shown(path, n / RATE) for n in range(FRAMES)] == list(range(FRAMES))
+    assert video_facts(path).last == pytest.approx((FRAMES - 1) / RATE)
+
+
+def test_a_long_file_is_entered_near_the_moment(tmp_path: Path):
+    path = write_video(tmp_path / "long.ts", seconds=25, size=(32, 32))
+    for moment in (0.3, 9.9, 14.2, 24.8):
+        assert shown(path, moment) == round(moment * RATE) % FRAMES
+
+
+def test_times_that_do_not_rise(tmp_path: Path):
+    """B-frames have no place in an AVI file: it states the times of decoding."""
+    path = write_video(tmp_path / "grey.avi")
+    with pytest.raises(EmotionError, match=r"grey\.avi has times that do not rise: convert it to \.mp4"):
+        shown(path, 2.0)
 
 
 def test_a_moment_out_of_order_or_after_the_end(video: Path):

@@ -114,7 +114,7 @@ def _rows(layout: Layout, file: Path) -> list[Row]:
 
 
 def _parquet(layout: Layout, file: Path) -> list[Row]:
-    import pyarrow as pa  # type: ignore[import-untyped]  # noqa: PLC0415 - slow; has no types
+    import pyarrow as pa  # noqa: PLC0415 - slow
     from pyarrow import parquet  # noqa: PLC0415 - slow
 
     try:

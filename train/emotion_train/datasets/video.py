@@ -13,6 +13,7 @@ from emotion_runtime.errors import EmotionError
 
 _DEFAULT_RATE = 25.0  # frames per second of a file that states no times
 _GRACE = 1e-3  # seconds; written times are rounded
+_BACK = 10.0  # seconds; where a file without a good index is entered when a seek landed too late
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,17 @@ def video_facts(path: Path) -> VideoFacts:
         EmotionError: the file is missing, broken or no video.
 
     """
-    with _opened(path) as (container, stream):
-        first = next(container.decode(stream), None)
-        if first is None:
-            raise EmotionError(f"video {path} holds no frame: get a whole copy of it")
-        height, width = _upright(first).shape[:2]
-        stated = stream.duration or 0
+    with _opened(path) as video:
+        height, width = _upright(video.first).shape[:2]
         # Headers round, and count the sound: the last frames themselves say when the pictures end.
-        for sought in (stated, 0):
-            container.seek((stream.start_time or 0) + sought, stream=stream)
-            times = [_time(path, picture, stream) for picture in container.decode(stream)]
+        stated = float((video.stream.duration or 0) * video.stream.time_base)
+        for entry in (stated, stated - _BACK):
+            times = [t for t, _ in video.frames()] if video.seek(entry) else []
             if times:
-                return VideoFacts(width, height, max(times), 1 / _rate(stream))
-        raise EmotionError(f"video {path} cannot be read to its end: get a whole copy of it")
+                return VideoFacts(width, height, times[-1], video.step)
+    with _opened(path) as video:
+        *_, last = [0.0, *(t for t, _ in video.frames())]
+        return VideoFacts(width, height, last, video.step)
 
 
 def video_pictures(path: Path, moments: Sequence[float]) -> list[NDArray[np.uint8]]:
@@ -57,61 +56,89 @@ def video_pictures(path: Path, moments: Sequence[float]) -> list[NDArray[np.uint
         EmotionError: the file is missing, broken, no video, or ends before one of the moments.
 
     """
-    with _opened(path) as (container, stream):
-        return [_upright(_shown(path, container, stream, moment)) for moment in moments]
+    with _opened(path) as video:
+        return [_upright(_shown(video, moment)) for moment in moments]
+
+
+@dataclass(frozen=True, slots=True)
+class _Video:
+    """An open file of which the first frame has been decoded."""
+
+    path: Path
+    container: Any
+    stream: Any
+    first: Any
+
+    @property
+    def step(self) -> float:
+        return 1 / float(self.stream.average_rate or _DEFAULT_RATE)
+
+    def seek(self, moment: float) -> bool:
+        """Go to a key frame: the last before the moment, if the file's index is good. False: it has none."""
+        import av  # noqa: PLC0415 - slow
+
+        try:
+            self.container.seek(self.first.pts + int(moment / self.stream.time_base), stream=self.stream)
+        except av.error.FFmpegError:
+            return False
+        return True
+
+    def frames(self) -> Iterator[tuple[float, Any]]:
+        """Seconds from the first frame, and the frame, from where the file stands to its end."""
+        last = -float("inf")
+        for picture in self.container.decode(self.stream):
+            if picture.pts is None:
+                raise EmotionError(f"video {self.path} has frames without a time: convert it to .mp4")
+            t = float((picture.pts - self.first.pts) * self.stream.time_base)
+            if t <= last:
+                raise EmotionError(f"video {self.path} has times that do not rise: convert it to .mp4")
+            last = t
+            yield t, picture
+
+    def until(self, moment: float, shown: Any = None) -> Any:
+        """The last frame that begins no later than the moment; `shown` when none is decoded before it."""
+        end = 0.0
+        for t, picture in self.frames():
+            if t > moment + _GRACE:
+                return shown
+            lasts = float(picture.duration * picture.time_base) if picture.duration else self.step
+            shown, end = picture, t + lasts
+        if shown is not None and end < moment - _GRACE:
+            raise EmotionError(f"video {self.path} ends at {end:.2f} s, before the {moment:.2f} s asked for")
+        return shown
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its video stream; whatever FFmpeg cannot read in it becomes an `EmotionError`."""
+def _opened(path: Path) -> Iterator[_Video]:
+    """The file; whatever FFmpeg cannot read in it becomes an `EmotionError`."""
     import av  # noqa: PLC0415 - slow, and needed for videos only
 
     if not path.is_file():
         raise EmotionError(f"no video {path}: was it moved since the data set was read?")
     try:
         with av.open(str(path)) as container:
-            if not container.streams.video:
+            stream = next(iter(container.streams.video), None)
+            first = None if stream is None else next(container.decode(stream), None)
+            if first is None:
                 raise EmotionError(f"video {path} holds no pictures: expected a whole video file")
-            yield container, container.streams.video[0]
+            if first.pts is None:
+                raise EmotionError(f"video {path} has frames without a time: convert it to .mp4")
+            yield _Video(path, container, stream, first)
     except av.error.FFmpegError as error:
-        raise EmotionError(
-            f"video {path} cannot be decoded ({error.strerror}): get a whole copy of it"
-        ) from error
+        reason = error.strerror
+        raise EmotionError(f"video {path} cannot be decoded ({reason}): get a whole copy of it") from error
 
 
-def _shown(path: Path, container: Any, stream: Any, moment: float) -> Any:
-    """The last frame that begins no later than the moment."""
-    shown, last = None, 0.0
-    for sought in (moment, 0.0):  # once more from the start, for files that land after what is sought
-        container.seek((stream.start_time or 0) + int(sought / stream.time_base), stream=stream)
-        for picture in container.decode(stream):
-            t = _time(path, picture, stream)
-            if t > moment + _GRACE:
-                break
-            shown, last = picture, t
-        else:  # the end of the video
-            end = last + _lasts(shown, stream) if shown is not None else moment
-            if end < moment - _GRACE:
-                raise EmotionError(f"video {path} ends at {end:.2f} s, before the {moment:.2f} s asked for")
+def _shown(video: _Video, moment: float) -> Any:
+    """The frame shown at a moment."""
+    if moment < 0:
+        raise EmotionError(f"video {video.path} has no frame at {moment:.2f} s: expected a moment from 0 on")
+    for entry in (moment, moment - _BACK):
+        shown = video.until(moment) if video.seek(entry) else None
         if shown is not None:
             return shown
-    raise EmotionError(f"video {path} has no frame at {moment:.2f} s: expected a moment from 0 on")
-
-
-def _time(path: Path, picture: Any, stream: Any) -> float:
-    """Seconds from the first frame."""
-    if picture.pts is None:
-        raise EmotionError(f"video {path} has frames without a time: convert it to another format")
-    return float((picture.pts - (stream.start_time or 0)) * picture.time_base)
-
-
-def _rate(stream: Any) -> float:
-    return float(stream.average_rate or _DEFAULT_RATE)
-
-
-def _lasts(picture: Any, stream: Any) -> float:
-    """Seconds for which a frame is shown."""
-    return float(picture.duration * picture.time_base) if picture.duration else 1 / _rate(stream)
+    with _opened(video.path) as again:
+        return again.until(moment, again.first)
 
 
 def _upright(picture: Any) -> NDArray[np.uint8]:
