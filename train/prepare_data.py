@@ -98,6 +98,7 @@ def prepare(args: argparse.Namespace) -> Statistics:
     if args.from_authors is not None:
         if args.videos or args.captions:
             raise EmotionError("--from-authors comes without --videos and --captions: give one or the other")
+        refuse_settled(args)
         return prepare_authors(args.from_authors.resolve(), output, settings_of(args), engine, exclude)
     if args.videos is None or args.captions is None:
         raise EmotionError("no data: give --videos DIR and --captions DIR, or --from-authors DIR")
@@ -105,6 +106,15 @@ def prepare(args: argparse.Namespace) -> Statistics:
     check_models(names)
     folders = (args.videos.resolve(), args.captions.resolve())
     return prepare_raw(folders, output, settings_of(args), names, engine, exclude)
+
+
+def refuse_settled(args: argparse.Namespace) -> None:
+    """Options that would change nothing."""
+    standard = parse_args(["--out", ""])
+    for name in ("fps", "pause", "language", "detector", "detector_score", "sentiment", "sentences"):
+        if getattr(args, name) != getattr(standard, name):
+            option = name.replace("_", "-")
+            raise EmotionError(f"--{option} means nothing to data that the authors prepared: leave it out")
 
 
 def _found(name: str) -> str:

@@ -130,6 +130,8 @@ def _gather(
         if c.fate == "kept"
     }
     wanted = sorted({number for numbers in waiting.values() for number in numbers})
+    if not wanted:
+        return
     held: dict[int, StoredFrame] = {}
 
     def take(number: int) -> tuple[_Candidate, list[StoredFrame]]:

@@ -1,0 +1,170 @@
+"""One video: which of its sentences become clips, with models that say what they are told to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from made_media import flat_pictures, write_srt, write_video
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.types import Detections
+from emotion_train.data.labels import EKMAN
+from emotion_train.prepare.models import Models
+from emotion_train.prepare.pack import read_clip
+from emotion_train.prepare.settings import Filters, Settings
+from emotion_train.prepare.video import _prepare
+from emotion_train.prepare.work import Job, VideoResult, read_result, write_result
+
+SETTINGS = Settings(short_side=16)
+
+
+class Finder:
+    """One person in every picture; counts the pictures."""
+
+    def __init__(self, score: float = 0.9) -> None:
+        self.score, self.pictures = score, []
+
+    def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
+        self.pictures.append(int(image_bgr.mean()))
+        return Detections(np.array([[8, 6, 16, 24]], np.float32), np.array([self.score], np.float32))
+
+
+def sentiment_of(neutral: float) -> object:
+    """A model that finds every sentence neutral with this probability, the rest evenly."""
+    row = np.log(np.where(np.array(EKMAN) == "neutral", neutral, (1 - neutral) / 6)).astype(np.float32)
+    return lambda texts: np.tile(row, (len(texts), 1))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 s at 10 frames a second."""
+    return write_video(tmp_path_factory.mktemp("film") / "film.mkv", flat_pictures(120))
+
+
+def job_of(film: Path, cues: Sequence[tuple[float, float, str]], folder: Path) -> Job:
+    return Job("film", "film", (film, write_srt(folder / "film.srt", cues)), folder)
+
+
+def prepare(
+    job: Job, settings: Settings, *, finder: Finder | None = None, neutral: float = 0.01
+) -> VideoResult:
+    return _prepare(job, settings, Models(finder or Finder(), sentiment_of(neutral)))  # type: ignore[arg-type]
+
+
+def fates(result: VideoResult) -> list[str]:
+    return [fact.fate for fact in result.sentences]
+
+
+@pytest.mark.parametrize(
+    ("cue", "fate"),
+    [
+        ((1.0, 3.0, "Good."), "too short"),  # the paper: longer than 2 s
+        ((1.0, 3.001, "Good."), "kept"),
+        ((1.0, 11.0, "Good."), "too long"),  # and shorter than 10
+        ((1.0, 10.999, "Good."), "kept"),
+        ((1.0, 4.0, "Oh"), "too few characters"),
+        ((1.0, 4.0, "Oh."), "kept"),
+        ((9.0, 12.0, "Good."), "kept"),
+        ((9.0, 12.4, "Good."), "kept"),  # captions stay a little longer than the film
+        ((9.0, 12.7, "Good."), "outside the video"),
+        ((12.3, 15.0, "Good."), "outside the video"),
+        ((4.0, 13.9, "Good."), "outside the video"),
+    ],
+)
+def test_filters_of_the_paper(cue: tuple[float, float, str], fate: str, film: Path, tmp_path: Path):
+    assert fates(prepare(job_of(film, [cue], tmp_path), SETTINGS)) == [fate]
+
+
+def test_a_sentence_longer_than_its_video(tmp_path: Path):
+    film = write_video(tmp_path / "short.mkv", flat_pictures(30))
+    assert fates(prepare(job_of(film, [(0.0, 9.0, "Good.")], tmp_path), SETTINGS)) == ["outside the video"]
+
+
+def test_frames_after_the_end_are_not_made_up(film: Path, tmp_path: Path):
+    job = job_of(film, [(9.0, 12.4, "Good.")], tmp_path)
+    result = prepare(job, SETTINGS)
+    assert result.tar is not None
+    record, frames = read_clip(job.tar, result.tar.samples[0])
+    assert len(frames) == len(record.boxes) == 24  # 9 s to 12 s
+    assert (record.start, record.end) == (9.0, 12.4)
+
+
+@pytest.mark.parametrize(("neutral", "fate"), [(0.049, "kept"), (0.051, "too neutral")])
+def test_neutral_sentences_are_left_out(neutral: float, fate: str, film: Path, tmp_path: Path):
+    result = prepare(job_of(film, [(1.0, 4.0, "Good.")], tmp_path), SETTINGS, neutral=neutral)
+    assert fates(result) == [fate]
+    assert result.sentences[0].neutral == pytest.approx(neutral, abs=1e-5)
+
+
+def test_too_few_frames(film: Path, tmp_path: Path):
+    cues = [
+        (0.0, 2.7, "Seven."),
+        (3.0, 5.8, "Eight."),
+    ]  # at 2.75 a second: 0, 0.36 ... 2.55; and 3.27 ... 5.45
+    result = prepare(job_of(film, cues, tmp_path), msgspec.structs.replace(SETTINGS, fps=2.75))
+    assert fates(result) == ["kept", "too few frames"]
+    assert [clip.frames for clip in result.clips] == [8]
+
+
+@pytest.mark.parametrize(("score", "fate"), [(0.5, "kept"), (0.49, "nobody in the picture")])
+def test_weak_boxes_are_nobody(score: float, fate: str, film: Path, tmp_path: Path):
+    settings = msgspec.structs.replace(SETTINGS, filters=Filters(need_person=True))
+    job = job_of(film, [(1.0, 4.0, "Good.")], tmp_path)
+    assert fates(prepare(job, settings, finder=Finder(score))) == [fate]
+    kept = prepare(job, SETTINGS, finder=Finder(score))
+    assert fates(kept) == ["kept"]
+    assert kept.clips[0].persons == [int(score >= 0.5)] * 24
+    assert kept.tar is not None
+    record, _ = read_clip(job.tar, kept.tar.samples[0])
+    # 64 x 48 became 21 x 16.
+    assert record.boxes == [[(2.62, 2.0, 5.25, 8.0, score)]] * 24
+
+
+def test_sentences_at_the_same_time_share_their_frames(film: Path, tmp_path: Path):
+    finder = Finder()
+    cues = [(1.0, 5.0, "I am talking for a rather long while to you all."), (2.0, 4.5, "- Me too.")]
+    job = job_of(film, cues, tmp_path)
+    result = prepare(job, SETTINGS, finder=finder)
+    assert fates(result) == ["kept", "kept"]
+    assert result.captions.overlapping == 1
+    assert result.tar is not None
+    clips = [read_clip(job.tar, sample) for sample in result.tar.samples]
+    (late, late_frames), (early, early_frames) = sorted(clips, key=lambda clip: -clip[0].start)
+    offset = round((late.start - early.start) * 8)
+    shared = len(early_frames) - offset
+    assert shared > 8
+    assert late_frames[:shared] == early_frames[offset:]
+    # Every moment is looked at once: those of 1 s to 4.5 s.
+    assert finder.pictures == [2 * int(10 * k / 8 + 1e-6) for k in range(8, 36)]
+
+
+def test_a_video_without_a_clip_is_not_decoded(tmp_path: Path):
+    film = tmp_path / "film.mkv"
+    film.write_text("no film")
+    assert fates(prepare(job_of(film, [(0, 1, "Good.")], tmp_path), SETTINGS)) == ["too short"]
+    with pytest.raises(EmotionError, match="not a video that FFmpeg can read"):
+        prepare(job_of(film, [(0, 3, "Good.")], tmp_path), SETTINGS)
+
+
+# --- results in the work folder
+
+
+def test_a_result_is_taken_for_whole_only_when_it_is(film: Path, tmp_path: Path):
+    job = job_of(film, [(1.0, 4.0, "Good.")], tmp_path)
+    assert read_result(job) is None
+    result = prepare(job, SETTINGS)
+    write_result(job, result)
+    assert read_result(job) == result
+    whole = job.tar.read_bytes()
+    job.tar.write_bytes(whole[:-512])
+    assert read_result(job) is None
+    job.tar.write_bytes(whole)
+    said = job.result.read_bytes()
+    job.result.write_bytes(said[:-1])
+    assert read_result(job) is None
+    job.result.write_bytes(said)
+    job.files[1].write_text("changed")
+    assert read_result(job) is None
