@@ -120,6 +120,16 @@ def test_bad_rows_are_counted(bold: Path, bad: list[object], reason: str):
     assert train.skipped == {reason: 1}
 
 
+def test_joints_of_no_frame_are_nobodys(bold: Path):
+    rows = [joints(n, 0, (4, 4, 1), (9, 9, 1)) for n in (1, 2)]
+    rows[0][0] = float("nan")
+    path = save_array(bold / "joints" / CLIP.replace("0114.mp4", "0114.npy"), rows)
+    pictures = load_dataset("bold", bold, "train").samples[0].pictures
+    assert [picture.boxes for picture in pictures] == [((4, 4, 9, 9),)] + [()] * 7  # now frame 1 of the clip
+    save_array(path, np.zeros((0, 56)))
+    assert load_dataset("bold", bold, "train").skipped == {"no joints of the person": 1}
+
+
 def test_a_clip_without_a_folder_is_counted(bold: Path):
     (bold / "mmextract" / OTHER).rename(bold / "elsewhere")
     assert load_dataset("bold", bold, "train").skipped == {"no folder of frames": 1}

@@ -217,6 +217,7 @@ def test_parquet_says_the_same(media: Path, tmp_path: Path):
         ("clip,9,7,,,x,1,train", "no frames from start to end"),
         ("clip,soon,7,,,x,1,train", "start or end not a number"),
         ("film.mp4,1,9,,,x,1,train", "start and end not in the video, in this order"),
+        ("film.mp4,1,4.2,,,x,1,train", "start and end not in the video, in this order"),
         ("film.mp4,2,1,,,x,1,train", "start and end not in the video, in this order"),
         ("film.mp4,-1,1,,,x,1,train", "start and end not in the video, in this order"),
         ("a.jpg,1,2,,,x,1,train", "start or end of a single picture"),

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 
+import numpy as np
+
 from emotion_train.datasets.base import Box, Dataset, Picture, Sample, Task
 from emotion_train.datasets.boxes import joints_box
 from emotion_train.datasets.frames import clip_frames
@@ -106,6 +108,7 @@ def _boxes(layout: Layout, video: str) -> Boxes:
     if not path.is_file():
         raise BadRow("no file of joints")
     rows = layout.array(path, 2 + 3 * _JOINTS)
+    rows = rows[np.isfinite(rows[:, :2]).all(1)]  # frame and person
     if not len(rows):
         raise BadRow("no joints of the person")
     first = rows[:, 0].min()

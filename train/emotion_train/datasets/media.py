@@ -64,11 +64,11 @@ class Video(Medium):
         """Eight moments, both ends of the span among them."""
         start = 0.0 if span[0] is None else span[0]
         end = self.last if span[1] is None else span[1]
-        # The end of the last frame, and times rounded by up to a frame, are still the last frame's.
-        if not 0 <= start <= end <= self.last + 2 * self.step or start > self.last:
+        # The last frame lasts a step, and written times may be rounded up by another.
+        if not 0 <= start <= end <= self.last + 2 * self.step:
             raise BadRow("start and end not in the video, in this order")
-        moments = np.linspace(start, min(end, self.last), CLIP_PICTURES)
-        return tuple(Picture(self.path, boxes, float(moment)) for moment in moments)
+        moments = np.minimum(np.linspace(start, end, CLIP_PICTURES), self.last).tolist()
+        return tuple(Picture(self.path, boxes, moment) for moment in moments)
 
 
 def open_medium(path: Path) -> Medium:
