@@ -189,7 +189,8 @@ def union_patch_weights(
         top, bottom = _pixels(y1 * window.scale - window.top, y2 * window.scale - window.top, spec)
         covered[top:bottom, left:right] = 1
     side = spec.side_patches
-    return covered.reshape(side, spec.patch, side, spec.patch).mean((1, 3)).ravel()
+    shares: NDArray[np.float32] = covered.reshape(side, spec.patch, side, spec.patch).mean((1, 3)).ravel()
+    return shares
 
 
 def _pixels(start: float, stop: float, spec: PreprocessSpec) -> tuple[int, int]:

@@ -37,6 +37,7 @@ steps = 4
 scenes_per_batch = 3
 distinct_frames = [1, 2]
 sentence_confidence = 0.2
+evaluate_every = 3
 """
 
 

@@ -46,6 +46,9 @@ def test_a_run_takes_every_step_once(tiny_run: Path):
     assert [(entry["stage"], entry["step"]) for entry in log_of(tiny_run)] == EVERY_STEP
     names = ["checkpoint.pt", "log.jsonl", "report.html", "tensorboard"]
     assert sorted(path.name for path in tiny_run.iterdir()) == names
+    looks = [entry for entry in log_of(tiny_run) if "val_probe" in entry]
+    assert [(entry["stage"], entry["step"]) for entry in looks] == [("scenes", 2), ("scenes", 3)]
+    assert all(0 <= entry[figure] <= 1 for entry in looks for figure in ("val_probe", "val_zero_shot"))
     model = model_from_checkpoint(tiny_run / "checkpoint.pt")
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -53,9 +53,12 @@ def wrap(module: nn.Module, world: World, *, unused: bool = False) -> nn.Module:
     return DistributedDataParallel(module, device_ids=devices, find_unused_parameters=unused)
 
 
-def without_averaging(module: nn.Module) -> object:
+def without_averaging(module: nn.Module) -> AbstractContextManager[None]:
     """Context in which a wrapped module's gradients only add up in this process."""
-    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+    if isinstance(module, DistributedDataParallel):
+        apart: AbstractContextManager[None] = module.no_sync()
+        return apart
+    return nullcontext()
 
 
 def gather_rows(rows: Tensor, world: World) -> tuple[Tensor, slice]:

@@ -1,7 +1,7 @@
 """A pre-training run: its model, its data and its place on disk."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,41 +13,19 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint, save_checkpoint
 from emotion_train.config import PretrainConfig
 from emotion_train.contrastive import Execution
-from emotion_train.data.faces import Faces, load_faces
 from emotion_train.data.labels import EKMAN
-from emotion_train.data.sentences import load_sentences
+from emotion_train.data.scene_data import SceneData, load_scene_data
 from emotion_train.data.shards import ShardSet
-from emotion_train.data.text import SentenceBank, build_bank
 from emotion_train.distributed import World
 from emotion_train.model import EmotionCLIP, ModelConfig
 from emotion_train.precision import Precision
 from emotion_train.report import write_report
-from emotion_train.sentiment import load_sentiment
 from emotion_train.stages import clip_stage, scene_stage, stem_stage, text_stage
 from emotion_train.start import freeze, set_recompute, start_model
 from emotion_train.trainer import Progress, Runner, Stage, cut_log
+from emotion_train.validation import Evaluation, dataset_evaluation, scene_evaluation
 
 CHECKPOINT = "checkpoint.pt"
-
-
-@dataclass(frozen=True, slots=True)
-class SceneData:
-    """What scenes and their warm-ups are made of."""
-
-    faces: Faces
-    bank: SentenceBank
-
-
-def load_scene_data(folder: Path, sentiment: str) -> SceneData:
-    """Training faces and sentences of `folder`/data, scored by a model of `load_sentiment`.
-
-    Raises:
-        EmotionError: something is missing or not what it should be.
-
-    """
-    sentences = load_sentences(folder / "data" / "goemotions_ekman", "train")
-    faces = load_faces(folder / "data" / "fer2013.npz", "train")
-    return SceneData(faces, build_bank(sentences, load_sentiment(sentiment, sentences)))
 
 
 class Run:
@@ -85,12 +63,9 @@ class Run:
         self.progress = Progress(self.names[0])
         self.model = EmotionCLIP(sizes)
         # The warm-up stages' own classifiers; they stay in the checkpoint until the run is done.
-        self.heads = nn.ModuleDict(
-            {
-                "text": nn.Linear(sizes.embed_dim, len(EKMAN)),
-                "stem": nn.Linear(sizes.vision_width, len(EKMAN)),
-            }
-        )
+        self.text_head = nn.Linear(sizes.embed_dim, len(EKMAN))
+        self.stem_head = nn.Linear(sizes.vision_width, len(EKMAN))
+        self.heads = nn.ModuleDict({"text": self.text_head, "stem": self.stem_head})
         self.precision = Precision(config.precision, world.device)
         self._resumed: dict[str, Any] = {}
         self._stage: Stage | None = None
@@ -226,15 +201,11 @@ class Run:
         config, seed, world = self.config, self.config.seed, self.world
         execution = Execution(world, config.accumulate, config.compile, config.freeze_batchnorm)
         if name == "text" and config.text_warmup:
-            head = self.heads["text"]
-            self._stage = text_stage(
-                self.model, head, self.scene_data.bank, config.text_warmup, seed=seed, world=world
-            )
+            head, bank = self.text_head, self.scene_data.bank
+            self._stage = text_stage(self.model, head, bank, config.text_warmup, seed=seed, world=world)
         elif name == "stem" and config.stem_warmup:
-            head = self.heads["stem"]
-            self._stage = stem_stage(
-                self.model, head, self.scene_data.faces, config.stem_warmup, seed=seed + 1, world=world
-            )
+            head, faces = self.stem_head, self.scene_data.faces
+            self._stage = stem_stage(self.model, head, faces, config.stem_warmup, seed=seed + 1, world=world)
         elif name == "scenes" and config.scenes:
             self._stage = scene_stage(
                 self.model,
@@ -246,7 +217,12 @@ class Run:
             )
         elif name == "clips" and config.clips:
             self._stage = clip_stage(
-                self.model, self.shards, config.clips, seed=seed + 2, execution=execution
+                self.model,
+                self.shards,
+                config.clips,
+                seed=seed + 2,
+                execution=execution,
+                probe_every=config.probe.every if config.probe else 0,
             )
         else:
             raise ValueError(f"stage {name!r} is not in the configuration")
@@ -262,9 +238,12 @@ class Run:
                 group.update(configured)
         self._resumed = {}
 
-    def evaluation(self, name: str) -> Callable[[], dict[str, float]]:
+    def evaluation(self, name: str) -> Evaluation:
         """What is measured now and then while the stage runs."""
-        del name
+        if name == "scenes" and self.config.scenes and self.config.scenes.evaluate_every:
+            return scene_evaluation(self.model, self.scene_data.archive)
+        if name == "clips" and self.config.probe:
+            return dataset_evaluation(self.model, self.config.probe)
         return dict
 
     # --- for people

@@ -190,9 +190,18 @@ def scene_stage(
 
 
 def clip_stage(
-    model: EmotionCLIP, shards: ShardSet, config: Clips, *, seed: int, execution: Execution
+    model: EmotionCLIP,
+    shards: ShardSet,
+    config: Clips,
+    *,
+    seed: int,
+    execution: Execution,
+    probe_every: int = 0,
 ) -> Stage:
-    """Contrastive pre-training on clips of video against what is said in them, as the authors did it."""
+    """Contrastive pre-training on clips of video against what is said in them, as the authors did it.
+
+    probe_every: epochs between two evaluations; 0: none.
+    """
     batches = ShardBatches(
         shards,
         model.config.preprocess,
@@ -232,6 +241,7 @@ def clip_stage(
         ),
         clip_norm=config.clip_norm or math.inf,
         after_step=_clamp_scale(model),
+        evaluate_every=probe_every * epoch,
     )
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.checkpoint import load_checkpoint, load_openclip
+from emotion_train.checkpoint import load_openclip
 from emotion_train.config import Start
 from emotion_train.model import EmotionCLIP
+from emotion_train.pretrained import read_checkpoint
 
 CLIP_MODEL = "ViT-B-32"
 
@@ -27,7 +28,7 @@ def start_model(model: EmotionCLIP, start: Start) -> str:
         load_openclip(model, _openclip_model(start.clip))
         said = f"CLIP {start.clip}"
     elif start.checkpoint:
-        weights = load_checkpoint(Path(start.checkpoint))["model"]
+        weights = read_checkpoint(Path(start.checkpoint)).model.state_dict()
         own = load_what_fits(model, weights, f"checkpoint {start.checkpoint}")
         said = f"{start.checkpoint}" + (f", new: {', '.join(own)}" if own else "")
     for tower, choice in (("frame", start.frame_encoder), ("text", start.text_encoder)):

@@ -200,14 +200,14 @@ class _Board:
     def __init__(self, folder: Path, stage: str, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (slow to import)
 
-        self._writer = SummaryWriter(str(folder / stage), purge_step=step)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder / stage), purge_step=step)
 
     def write(self, figures: dict[str, float], step: int) -> None:
         for name, value in figures.items():
-            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 class _Own(Sampler[int]):

@@ -42,11 +42,24 @@ class Pairs:
         pieces = []
         for rows in torch.arange(len(self), device=self.pictures.device).tensor_split(chunks):
             if len(rows):
-                used, pictures = self.pictures[rows].unique(return_inverse=True)
-                rest = (tensor[rows] for tensor in (self.patch_weights, self.text, self.sentiment))
-                pieces.append(Pairs(self.images[used], pictures, *rest))
+                used, pictures = torch.unique(self.pictures[rows], return_inverse=True)
+                pieces.append(
+                    Pairs(
+                        self.images[used],
+                        pictures,
+                        self.patch_weights[rows],
+                        self.text[rows],
+                        self.sentiment[rows],
+                    )
+                )
         return pieces
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Pairs":
-        parts = (self.images, self.pictures, self.patch_weights, self.text, self.sentiment)
-        return Pairs(*map(change, parts), None if self.labels is None else change(self.labels))
+        return Pairs(
+            change(self.images),
+            change(self.pictures),
+            change(self.patch_weights),
+            change(self.text),
+            change(self.sentiment),
+            None if self.labels is None else change(self.labels),
+        )

@@ -29,7 +29,8 @@ def attention_shift(query: Tensor, key: Tensor, mask: Tensor, share: Tensor) -> 
     taken = share[: query.shape[2]] * logits.softmax(-1)  # A * S
     # hmn always sees itself and every patch all patches, so no row of M is -inf throughout.
     toward_subject = (logits + mask).softmax(-1)  # U
-    return (taken.sum(-1, keepdim=True) * toward_subject - taken).to(query.dtype)
+    shift: Tensor = taken.sum(-1, keepdim=True) * toward_subject - taken
+    return shift.to(query.dtype)
 
 
 class Attention(nn.Module):
@@ -188,7 +189,7 @@ class Block(nn.Module):
         """`part(*tensors)`, recomputed in the backward pass when asked for."""
         if not (self.recompute and torch.is_grad_enabled()):
             return part(*tensors)
-        out: Tensor = checkpoint(part, *tensors, use_reentrant=False)  # type: ignore[no-untyped-call]
+        out: Tensor = checkpoint(part, *tensors, use_reentrant=False)
         return out
 
     def _update(

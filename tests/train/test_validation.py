@@ -1,0 +1,75 @@
+"""Probes on a labelled data set while clips are trained, through pretrain.py."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from made_shards import write_set
+from PIL import Image
+from test_distributed import CLIPS, TINY
+
+from emotion_train.checkpoint import model_from_checkpoint
+from emotion_train.config import Probe
+from emotion_train.model import PRESETS
+from emotion_train.validation import dataset_evaluation
+
+PICTURES = 12  # of each split and class
+
+
+def write_table(folder: Path) -> Path:
+    """Pictures of two classes that any encoder tells apart: dark and bright."""
+    folder.mkdir()
+    rows = ["path,split,label"]
+    for split in ("train", "val"):
+        for label, level in (("dark", 20), ("bright", 220)):
+            for number in range(PICTURES):
+                name = f"{split}-{label}-{number}.png"
+                rng = np.random.default_rng([number, level, len(split)])
+                pixels = rng.integers(level - 20, level + 20, (60, 80, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / name)
+                rows.append(f"{name},{split},{label}")
+    table = folder / "table.csv"
+    table.write_text("\n".join(rows))
+    return table
+
+
+@pytest.fixture
+def pretrain_script(pretrain: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """With the real presets; the other tests' are tiny."""
+    monkeypatch.setattr(pretrain, "PRESETS", PRESETS)
+    return pretrain
+
+
+def test_every_epoch_is_probed_as_fit_probe_would(
+    pretrain_script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    table = write_table(tmp_path / "own")
+    write_set(tmp_path / "shards")
+    config = tmp_path / "run.toml"
+    probe = f'\n[probe]\ndataset = "table"\ndata = "{table}"\n'
+    config.write_text(TINY + CLIPS.format(batch=8) + probe)
+    argv = ["--config", str(config), "--data", str(tmp_path / "shards"), "--out", str(tmp_path / "run")]
+    assert pretrain_script.main(argv) == 0
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log if "val_val_accuracy" in entry] == [1, 3]  # two steps an epoch
+    assert log[-1]["val_val_accuracy"] == 1.0
+    # The last look is of the model that was saved.
+    model = model_from_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    again = dataset_evaluation(model, Probe("table", str(table)))()
+    assert {k: v for k, v in log[-1].items() if k.startswith("val_")} == pytest.approx(again, abs=1e-6)
+    assert "<!-- Validation -->" in (tmp_path / "run" / "report.html").read_text()
+    assert "fit_probe.py --dataset NAME" in capsys.readouterr().out
+
+
+def test_a_data_set_that_is_not_there_is_said_before_the_first_step(
+    pretrain_script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    write_set(tmp_path / "shards")
+    config = tmp_path / "run.toml"
+    config.write_text(TINY + CLIPS.format(batch=8) + '\n[probe]\ndataset = "bold"\ndata = "/nowhere"\n')
+    argv = ["--config", str(config), "--data", str(tmp_path / "shards"), "--out", str(tmp_path / "run")]
+    assert pretrain_script.main(argv) == 2
+    assert "no folder /nowhere" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()

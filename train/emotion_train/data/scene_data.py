@@ -1,0 +1,32 @@
+"""Everything that scenes and their warm-ups are made of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from emotion_train.data.faces import Faces, load_faces
+from emotion_train.data.sentences import load_sentences
+from emotion_train.data.text import SentenceBank, build_bank
+from emotion_train.sentiment import load_sentiment
+
+
+@dataclass(frozen=True, slots=True)
+class SceneData:
+    """Training faces and sentences. archive: where the faces come from."""
+
+    archive: Path
+    faces: Faces
+    bank: SentenceBank
+
+
+def load_scene_data(folder: Path, sentiment: str) -> SceneData:
+    """Training faces and sentences of `folder`/data, scored by a model of `load_sentiment`.
+
+    Raises:
+        EmotionError: something is missing or not what it should be.
+
+    """
+    sentences = load_sentences(folder / "data" / "goemotions_ekman", "train")
+    archive = folder / "data" / "fer2013.npz"
+    return SceneData(
+        archive, load_faces(archive, "train"), build_bank(sentences, load_sentiment(sentiment, sentences))
+    )

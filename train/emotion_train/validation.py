@@ -1,0 +1,106 @@
+"""What is measured now and then in training: small probes on data that the model does not learn from."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_train.config import Probe
+from emotion_train.data.faces import Split, load_faces
+from emotion_train.data.scene_sets import person_clips
+from emotion_train.datasets import load_dataset
+from emotion_train.model import EmotionCLIP
+from emotion_train.phrases import EKMAN_PHRASES
+from emotion_train.probing.classifiers import fit_logistic
+from emotion_train.probing.features import Clip, encode_all
+from emotion_train.probing.protocol import C_GRID, SEED, Protocol, protocol_of
+from emotion_train.probing.run import Fitting, run_protocol
+from emotion_train.probing.samples import Encoding, features_of
+from emotion_train.probing.scorers import HEADLINE
+from emotion_train.report import VALIDATION
+from emotion_train.zero_shot import zero_shot_weight
+
+Evaluation = Callable[[], dict[str, float]]
+
+# Faces of a look at scenes: enough to see a curve rise, about half a minute of one core.
+FACES: dict[Split, int] = {"train": 1000, "val": 500}
+SCENES_C = 3.16
+
+
+def scene_evaluation(model: EmotionCLIP, archive: Path) -> Evaluation:
+    """Accuracy on scenes of validation faces: of a probe fitted on 1,000 training faces, and zero-shot.
+
+    archive: fer2013.npz. The scenes are the same at every look.
+    """
+    sets: dict[Split, tuple[list[Clip], NDArray[np.int64]]] = {}
+
+    def drawn(split: Split) -> tuple[list[Clip], NDArray[np.int64]]:
+        if split not in sets:
+            faces = load_faces(archive, split)
+            rows = np.random.default_rng(SEED).permutation(len(faces.labels))[: FACES[split]]
+            clips = list(
+                person_clips(faces.take(rows), model.config.preprocess, (1, 2, 3), frames=1, seed=SEED)
+            )
+            numbered = [(row, clip.images, clip.patch_weights) for row, clip in enumerate(clips)]
+            sets[split] = numbered, np.array([clip.label for clip in clips], np.int64)
+        return sets[split]
+
+    def evaluate() -> dict[str, float]:
+        features = {split: encode_all(model, drawn(split)[0])[1] for split in FACES}
+        weight, bias = fit_logistic(features["train"], drawn("train")[1], c=SCENES_C, seed=SEED)
+        bank = zero_shot_weight(model, EKMAN_PHRASES)
+        labels = drawn("val")[1]
+        return {
+            f"{VALIDATION}probe": float(((features["val"] @ weight.T + bias).argmax(1) == labels).mean()),
+            f"{VALIDATION}zero_shot": float(((features["val"] @ bank.T).argmax(1) == labels).mean()),
+        }
+
+    return evaluate
+
+
+def dataset_evaluation(model: EmotionCLIP, probe: Probe) -> Evaluation:
+    """The linear probe of a labelled data set, as `fit_probe.py` fits it, measured on its tuning split.
+
+    Raises:
+        EmotionError: the data set is unknown, or its files are not there.
+
+    """
+    protocol = protocol_of(probe.dataset)
+    splits = dict.fromkeys((protocol.fit, protocol.tune))
+    sets = {split: load_dataset(probe.dataset, Path(probe.data), split) for split in splits}
+    short = Protocol(
+        protocol.fit, protocol.tune, (protocol.tune,), protocol.c, protocol.features, protocol.smoothed
+    )
+    fitting = Fitting((SEED,), (protocol.c,) if protocol.c else C_GRID, resamples=0, report=_nobody)
+
+    def evaluate() -> dict[str, float]:
+        # Features of a model that is still learning are not worth keeping.
+        with TemporaryDirectory() as cache:
+            encoding = Encoding(model, "", protocol.features, Path(cache), report=_nobody)
+            outcome = run_protocol(
+                sets[protocol.fit].tasks,
+                short,
+                lambda split, _seed: features_of(sets[split], encoding),
+                fitting,
+            )
+        return dict(
+            _named(
+                (f"{VALIDATION}{result.name}_{figure}", result.figures.get(figure, math.nan))
+                for result in outcome.measured
+                for figure in HEADLINE[result.task.kind]
+            )
+        )
+
+    return evaluate
+
+
+def _named(figures: Iterator[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+    """Those that are defined: the log is strict JSON."""
+    return ((name, value) for name, value in figures if math.isfinite(value))
+
+
+def _nobody(_: str) -> None:
+    """Progress of a look at the data is nobody's business."""
