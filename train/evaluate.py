@@ -103,9 +103,7 @@ def evaluate(args: argparse.Namespace) -> Report:
             say(f"{part.name} is what probes are fitted on: these figures say nothing of unseen data")
     how = Measuring(args.seed, args.resamples, source.protocol.smoothed)
     measured = measure_heads(heads, sets, how, prefix="zero_shot_" if args.zero_shot else "")
-    about = describe(source, args.checkpoint) | {
-        "head": "text embeddings" if args.zero_shot else "fitted before"
-    }
+    about = describe(source, args) | {"head": "text embeddings" if args.zero_shot else "fitted before"}
     report = Report(args.dataset, about, measured, {part.name: part.skipped for part in sets}, {}, {})
     if args.out is not None:
         if bank is not None and not args.probe:

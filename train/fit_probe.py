@@ -78,7 +78,7 @@ def fit(args: argparse.Namespace) -> Report:
     heads = fitted_heads(outcome, source, args.dataset)
     report = Report(
         args.dataset,
-        describe(source, args.checkpoint) | describe_fit(source, seeds, outcome),
+        describe(source, args) | describe_fit(source, seeds, outcome),
         outcome.measured,
         outcome.skipped,
         {},

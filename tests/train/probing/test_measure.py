@@ -108,6 +108,18 @@ def test_a_class_without_examples_is_left_out_of_the_means_and_named():
     assert measured.notes == ("without examples, and so left out of the means over classes: joy",)
 
 
+def test_resamples_without_a_rare_class_do_not_widen_the_interval():
+    """One example of joy: 37 % of the resamples lack it, and their mean would be one of other classes."""
+    truth = TEST.targets["emotions"].copy()
+    truth[:, NAMES.index("joy")] = np.arange(160) == 7
+    part = replace(with_targets(MULTI, truth), groups=tuple(map(str, range(160))))
+    measured = one(MULTI, part, Measuring(0))
+    low, high = measured.intervals["map"]
+    others = [measured.intervals[f"ap_{name}"] for name in NAMES if name != "joy"]
+    best = (sum(top for _, top in others) + measured.intervals["ap_joy"][1]) / 4
+    assert low < measured.figures["map"] < high < best + 0.02
+
+
 def test_a_class_that_everybody_has():
     truth = TEST.targets["emotions"].copy()
     truth[:, NAMES.index("joy")] = 1

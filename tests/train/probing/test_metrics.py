@@ -80,9 +80,10 @@ def test_a_class_that_nobody_or_everybody_has_is_not_defined(*, all_are: bool):
     assert np.isnan(metrics.area_under_roc(SCORES, positives, WEIGHTS)).all()
 
 
-def test_macro_is_the_mean_of_what_is_defined():
-    by_class = np.array([[0.5, np.nan, 1.0], [np.nan] * 3, [0.0, 0.0, 0.75]])
-    np.testing.assert_array_equal(metrics.macro(by_class), [0.75, np.nan, 0.25])
+def test_macro_is_a_mean_of_the_same_classes_or_none():
+    by_class = np.array([[0.5, np.nan, 1.0], [0.25, 0.0, 0.75], [np.nan, 0.5, 1.0]])
+    np.testing.assert_array_equal(metrics.macro(by_class, np.array([True, False, True])), [0.75, 0.5, np.nan])
+    np.testing.assert_array_equal(metrics.macro(by_class, np.zeros(3, bool)), [np.nan] * 3)
 
 
 def test_regression():
@@ -109,5 +110,5 @@ def test_no_warning_is_left_to_the_reader():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         metrics.average_precision(SCORES, np.zeros(60, bool), WEIGHTS)
-        metrics.macro(np.full((2, 3), np.nan))
+        metrics.macro(np.full((2, 3), np.nan), np.ones(3, bool))
         metrics.f1_scores(np.zeros((1, 3, 3)))

@@ -51,7 +51,8 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """The middle 95 % of every figure over resamples (percentile bootstrap, Efron 1979).
 
-    A resample for which a figure is not defined does not count for it; a figure that never is has (NaN, NaN).
+    A resample for which a figure is not defined does not count for it, and a figure that is defined for less
+    than half of them has (NaN, NaN): what is left would be no sample of anything.
     """
     rows: dict[str, list[Weights]] = {}
     for weights in resample_weights(clusters, resamples, seed):
@@ -63,7 +64,7 @@ def intervals(
 
 def _middle(values: Weights, tail: float) -> tuple[float, float]:
     defined = values[~np.isnan(values)]
-    if not len(defined):
+    if not len(defined) or 2 * len(defined) < len(values):
         return float("nan"), float("nan")
     low, high = np.percentile(defined, [tail, 100 - tail])
     return float(low), float(high)

@@ -30,8 +30,9 @@ class Measured:
     """One head on one set.
 
     name: of the set, with the task's where a set is measured in several. figures, intervals: by name; NaN
-    where a figure is not defined. answers: (N, C) calibrated probabilities, or values. targets: see
-    `FeatureSet`. support: (C,) rows of each class, empty for a regression.
+    where a figure is not defined. support: (C,) rows of each class, empty for a regression. answers: (N, C)
+    calibrated probabilities, or values. unscaled: (N, C) probabilities at temperature 1, None where no
+    temperature was fitted. targets: see `FeatureSet`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Measured:
     intervals: dict[str, Interval]
     support: tuple[int, ...]
     answers: NDArray[np.float64]
+    unscaled: NDArray[np.float64] | None
     targets: NDArray[np.generic]
     notes: tuple[str, ...]
 
@@ -66,14 +68,14 @@ def measure(head: TaskHead, part: FeatureSet, name: str, how: Measuring) -> list
     if head.task.kind == "regression":
         return _measure_values(head, part, name, how)
     targets = part.targets[head.task.name]
-    clusters = cluster_numbers(part.groups)
     logits = head.logits(part.features)
-    scaled, notes = calibrated(head, part, clusters, how.seed)
+    scaled, notes = calibrated(head, part, cluster_numbers(part.groups), how.seed)
+    unscaled = None if head.tuned_on is None else activate(logits, head.activation)
     probabilities = {}
     if head.task.kind == "single_label" or head.activation == "sigmoid":  # else they promise nothing
         probabilities["ece"] = scaled
-        if head.tuned_on is not None:
-            probabilities["ece_unscaled"] = activate(logits, head.activation)
+        if unscaled is not None:
+            probabilities["ece_unscaled"] = unscaled
     if head.task.kind == "single_label":
         scorer = single_label_scorer(head.task.labels, logits, targets, probabilities)
         support = np.bincount(targets, minlength=len(head.task.labels))
@@ -83,7 +85,8 @@ def measure(head: TaskHead, part: FeatureSet, name: str, how: Measuring) -> list
         scorer = multi_label_scorer(head.task.labels, scores, targets, probabilities)
         support = (targets > 0).sum(axis=0)
         notes += _absent(head.task, support) + _everywhere(head.task, support, len(part))
-    return [_result(head, scorer, part, name, how, (scaled, support, notes))]
+    evidence = _Evidence(scaled, unscaled, tuple(support.tolist()), notes)
+    return [_result(head, scorer, part, name, how, evidence)]
 
 
 def calibrated(
@@ -113,32 +116,34 @@ def calibrated(
 
 def _measure_values(head: TaskHead, part: FeatureSet, name: str, how: Measuring) -> list[Measured]:
     values, targets = head.answers(part.features), part.targets[head.task.name]
-    rows: list[tuple[str, NDArray[np.float64], tuple[str, ...]]] = [(name, values, ())]
+    evidence = {name: _Evidence(values, None, (), ())}
     if how.smoothed:
         smooth, short = smooth_films(values, part.groups)
-        note = (f"not smoothed, being shorter than the window: {', '.join(short)}",) if short else ()
-        rows = [(name, smooth, note), (f"{name}_unsmoothed", values, ())]
-    nothing = np.zeros(0, np.int64)
-    return [
-        _result(
-            head,
-            regression_scorer(head.task.labels, answers, targets),
-            part,
-            key,
-            how,
-            (answers, nothing, notes),
-        )
-        for key, answers, notes in rows
-    ]
+        notes = (f"not smoothed, being shorter than the window: {', '.join(short)}",) if short else ()
+        evidence = {
+            name: _Evidence(smooth, None, (), notes),
+            f"{name}_unsmoothed": _Evidence(values, None, (), ()),
+        }
+    scorers = {
+        key: regression_scorer(head.task.labels, each.answers, targets) for key, each in evidence.items()
+    }
+    return [_result(head, scorers[key], part, key, how, each) for key, each in evidence.items()]
 
 
-Evidence = tuple[NDArray[np.float64], NDArray[np.int64], tuple[str, ...]]  # answers, support, notes
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What a result keeps of a set; see `Measured`."""
+
+    answers: NDArray[np.float64]
+    unscaled: NDArray[np.float64] | None
+    support: tuple[int, ...]
+    notes: tuple[str, ...]
 
 
 def _result(
-    head: TaskHead, scorer: Scorer, part: FeatureSet, name: str, how: Measuring, evidence: Evidence
+    head: TaskHead, scorer: Scorer, part: FeatureSet, name: str, how: Measuring, evidence: _Evidence
 ) -> Measured:
-    answers, support, notes = evidence
+    notes = evidence.notes
     clusters = cluster_numbers(part.groups)
     number = int(clusters.max()) + 1
     if number < FEW_GROUPS and how.resamples:
@@ -155,8 +160,9 @@ def _result(
         number,
         figures,
         between,
-        tuple(support.tolist()),
-        answers,
+        evidence.support,
+        evidence.answers,
+        evidence.unscaled,
         part.targets[head.task.name],
         (*head.notes, *notes),
     )

@@ -44,10 +44,13 @@ def weighted_f1(confusion: Values) -> Values:
     return np.asarray((np.nan_to_num(f1_scores(confusion)) * heavy).sum(axis=1) / heavy.sum(axis=1))
 
 
-def macro(by_class: Values) -> Values:
-    """(B,): mean over the classes (B, C) for which the figure is defined; NaN where it is for none."""
-    defined = ~np.isnan(by_class)
-    return _ratio(np.where(defined, by_class, 0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
+def macro(by_class: Values, counted: Hits) -> Values:
+    """(B,): mean over the classes that count, (C,) of booleans; NaN where one of them is not defined.
+
+    The classes that are defined on the data as it is are those that count: a resample that happens to lack
+    one of them is no mean of the same classes, and so is none.
+    """
+    return np.asarray(by_class[:, counted].mean(axis=1) if counted.any() else by_class[:, 0] * np.nan)
 
 
 def average_precision(scores: Values, positives: Hits, weights: Values) -> Values:

@@ -16,6 +16,8 @@ from emotion_train.datasets.base import Dataset, Task
 from emotion_train.datasets.table import Columns
 from emotion_train.pretrained import Checkpoint, read_checkpoint
 from emotion_train.probing import scenes
+from emotion_train.probing.bootstrap import LEVEL, RESAMPLES
+from emotion_train.probing.calibration import BINS
 from emotion_train.probing.classifiers import MAX_ITER, RIDGE_ALPHA, SOLVER
 from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.protocol import PROTOCOLS, SEED, Protocol, protocol_of
@@ -54,7 +56,13 @@ def add_options(parser: argparse.ArgumentParser, *, required: bool = True) -> No
     add("--cache", type=Path, metavar="DIR", help="kept features (default: `features` beside --checkpoint)")
     add("--workers", type=int, default=0, metavar="N", help="processes that read pictures (default: none)")
     add("--device", default="cpu", help="of torch, on which features are computed (default: %(default)s)")
-    add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")
+    add(
+        "--resamples",
+        type=int,
+        default=RESAMPLES,
+        metavar="N",
+        help="of the bootstrap (default: %(default)s)",
+    )
     add("--seed", type=int, default=SEED, help="(default: %(default)s)")
     drawn = parser.add_argument_group("scenes")
     drawn.add_argument("--frames", type=int, default=8, help="frames encoded of each test clip (of 8)")
@@ -154,15 +162,20 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def describe(source: Source, path: Path) -> dict[str, Any]:
-    """Where features come from, for a report."""
+def describe(source: Source, args: argparse.Namespace) -> dict[str, Any]:
+    """Where features come from and how they are measured, for a report."""
     spec = source.encoding.spec
     return {
-        "checkpoint": path.name,
+        "checkpoint": args.checkpoint.name,
         "checkpoint_sha256": source.checkpoint.sha256,
         "preset": source.checkpoint.preset,
         "features": f"{source.encoding.kind}, L2-normalised",
         "window": f"{spec.window}, {spec.size} px",
+        "intervals": (
+            f"the middle {100 * LEVEL:.0f} % of {args.resamples} bootstrap resamples of whole groups, "
+            f"seed {args.seed}"
+        ),
+        "calibration_error": f"{BINS} equal bins",
     }
 
 

@@ -57,20 +57,24 @@ def confusion_png(
 
 
 def reliability_png(curves: dict[str, Claims], title: str) -> bytes:
-    """Confidence against the share that came true, above how many claims lie in each of the 15 bins."""
-    figure = _figure(5.2, 5.8)
+    """Confidence against the share that came true, above the share of the claims that lie in each of 15 bins.
+
+    curves: at most two.
+    """
+    figure = _figure(5.0, 6.2)
     upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
-    upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="as promised")
+    upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="perfect")
     edges = np.linspace(0, 1, BINS + 1)
-    for (name, claims), color in zip(curves.items(), (BLUE, ORANGE), strict=False):
+    for (name, claims), color in zip(curves.items(), (BLUE, ORANGE)[: len(curves)], strict=True):
         count, confidence, truth = reliability(claims)
         held = count > 0
         size = 18 + 120 * count[held] / count.max()
         upper.plot(confidence[held], truth[held], color=color, linewidth=1.4, alpha=0.8)
         upper.scatter(confidence[held], truth[held], s=size, color=color, alpha=0.85, label=name, zorder=3)
-        lower.stairs(count / count.sum(), edges, color=color, fill=color == BLUE, alpha=0.55, linewidth=1.4)
-    upper.set(ylabel="share that came true", xlim=(0, 1), ylim=(0, 1))
-    upper.legend(frameon=False, loc="upper left")
+        share = count / count.sum()
+        lower.stairs(share, edges, color=color, fill=color == BLUE, alpha=0.55, linewidth=1.4)
+    upper.set(ylabel="share that came true", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    upper.legend(frameon=False, loc="upper left", fontsize=9, markerscale=0.6)
     upper.set_title(title, loc="left", fontsize=11, color=INK)
     lower.set(xlabel="probability given", ylabel="share of all")
     for axes in (upper, lower):

@@ -9,8 +9,7 @@ import msgspec
 import numpy as np
 
 from emotion_train.heads import write_whole
-from emotion_train.probing.bootstrap import LEVEL, RESAMPLES
-from emotion_train.probing.calibration import BINS, claims_of
+from emotion_train.probing.calibration import claims_of
 from emotion_train.probing.measure import Interval, Measured
 from emotion_train.probing.plots import confusion_png, regression_png, reliability_png
 from emotion_train.probing.published import SOURCE, published, remarks
@@ -73,7 +72,7 @@ def write_report(folder: Path, report: Report, name: str = "report") -> None:
     """
     pictures: dict[str, list[str]] = {}
     for measured in report.measured:
-        for kind, content in _pictures(measured).items():
+        for kind, content in _pictures(measured, report.dataset).items():
             file = f"{kind}_{measured.name}.png"
             write_whole(folder / file, content)
             pictures.setdefault(measured.name, []).append(file)
@@ -131,24 +130,18 @@ def as_markdown(report: Report, pictures: Mapping[str, Sequence[str]]) -> str:
     """The report for readers."""
     lines = [f"# {report.dataset}", ""]
     lines += [f"- {name}: {value}" for name, value in report.about.items()]
-    lines += [
-        f"- intervals: the middle {100 * LEVEL:.0f} % of {RESAMPLES} bootstrap resamples of whole groups",
-        f"- calibration error: over {BINS} equal bins",
-    ]
     for measured in report.measured:
         lines += _set_lines(measured, report.spread.get(measured.name, {}))
         lines += [f"![{file}]({file})" for file in pictures.get(measured.name, ())]
     for name, (figures, between) in report.extras.items():
         lines += ["", f"## {name}", "", "| figure | value | 95 % interval |", "|---|---|---|"]
-        lines += [
-            f"| {key} | {_text(key, value)} | {_span(key, between)} |" for key, value in figures.items()
-        ]
+        lines += [_row([key, _text(key, value), _span(key, between)]) for key, value in figures.items()]
     lines += _published_lines(report)
     lines += ["", "## Left out", ""]
     rows = [(split, reason, n) for split, by in report.skipped.items() for reason, n in by.items() if n]
     if rows:
         lines += ["| split | reason | rows |", "|---|---|---|"]
-        lines += [f"| {split} | {reason} | {n} |" for split, reason, n in rows]
+        lines += [_row([split, reason, str(n)]) for split, reason, n in rows]
     else:
         lines += ["Nothing."]
     return "\n".join(lines) + "\n"
@@ -170,9 +163,10 @@ def _set_lines(measured: Measured, spread: Mapping[str, Mapping[str, float]]) ->
             cells = [_TITLES[key], _text(key, measured.figures[key]), _span(key, measured.intervals)]
             if spread:
                 cells.append(f"{_text(key, spread[key]['mean'])} ± {_text(key, spread[key]['std'])}")
-            lines.append(f"| {' | '.join(cells)} |")
-    lines += [""] + [f"- {note}" for note in measured.notes] + ["", *_class_lines(measured), ""]
-    return lines
+            lines.append(_row(cells))
+    if measured.notes:
+        lines += ["", *(f"- {note}" for note in measured.notes)]
+    return [*lines, "", *_class_lines(measured), ""]
 
 
 def _class_lines(measured: Measured) -> list[str]:
@@ -189,21 +183,24 @@ def _class_lines(measured: Measured) -> list[str]:
             key = f"{kind}_{label}"
             value = measured.figures[key]
             cells += [_text(kind, value), _span(key, measured.intervals, kind)]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(_row(cells))
     return lines
 
 
 def _published_lines(report: Report) -> list[str]:
     rows = published(report.dataset)
-    if not rows:
-        return []
     columns = list(dict.fromkeys(column for row in rows for column in row.figures))
-    titles = [f"{name}: {_TITLES.get(figure, figure)}" for name, figure in columns]
-    lines = ["", f"## Beside {SOURCE}", "", *remarks(report.dataset), ""]
-    lines += [f"| method | evaluation | {' | '.join(titles)} |", "|---" * (2 + len(columns)) + "|"]
     own = {measured.name: measured.figures for measured in report.measured}
-    if not any(name in own for name, _ in columns):  # text banks, or other splits
+    if not any(name in own for name, _ in columns):  # one's own data, text banks, or other splits
         return []
+    titles = [f"{name}: {_TITLES.get(figure, figure)}" for name, figure in columns]
+    lines = [
+        "",
+        f"## Beside {SOURCE}",
+        "",
+        *[line for text in remarks(report.dataset) for line in (text, "")],
+    ]
+    lines += [f"| method | evaluation | {' | '.join(titles)} |", "|---" * (2 + len(columns)) + "|"]
     ours = [
         f"**{_text(figure, own[name][figure])}**" if name in own else "not measured"
         for name, figure in columns
@@ -211,26 +208,34 @@ def _published_lines(report: Report) -> list[str]:
     for row in rows:
         cells = [_text(column[1], row.figures.get(column, float("nan"))) for column in columns]
         star = " (with sound or text)" if row.multimodal else ""
-        lines.append(f"| {row.method}{star} | {row.evaluation} | {' | '.join(cells)} |")
-    lines.append(f"| **this checkpoint** | linear | {' | '.join(ours)} |")
+        lines.append(_row([row.method + star, row.evaluation, *cells]))
+    lines.append(_row(["**this checkpoint**", "linear", *ours]))
     return lines
 
 
-def _pictures(measured: Measured) -> dict[str, bytes]:
+def _row(cells: Sequence[str]) -> str:
+    """A row of a table; a label may hold what would end its cell."""
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _pictures(measured: Measured, dataset: str) -> dict[str, bytes]:
     """PNGs by what they show."""
-    labels = measured.task.labels
+    labels, title = measured.task.labels, f"{dataset}, {measured.name}"
     if measured.task.kind == "regression":
-        drawn = regression_png(labels, measured.answers, measured.targets, measured.name)
+        drawn = regression_png(labels, measured.answers, measured.targets, title)
         return {"regression": drawn}
     pictures = {}
     if measured.task.kind == "single_label" and len(labels) <= MOST_CLASSES_DRAWN:
         answers = measured.answers.argmax(axis=1)
         truth = np.asarray(measured.targets, np.int64)
-        pictures["confusion"] = confusion_png(labels, answers, truth, measured.name)
+        pictures["confusion"] = confusion_png(labels, answers, truth, title)
     if "ece" in measured.figures:
-        claims = claims_of(measured.answers, measured.targets)
-        title = f"{measured.name}: calibration error {measured.figures['ece']:.3f}"
-        pictures["reliability"] = reliability_png({"as measured": claims}, title)
+        kept = {"measured": measured.answers, "before temperature scaling": measured.unscaled}
+        curves = {
+            name: claims_of(values, measured.targets) for name, values in kept.items() if values is not None
+        }
+        error = f"calibration error {measured.figures['ece']:.3f}"
+        pictures["reliability"] = reliability_png(curves, f"{title}: {error}")
     return pictures
 
 

@@ -45,13 +45,14 @@ def single_label_scorer(
     """
     predicted = scores.argmax(axis=1)
     claims = {name: claims_of(values, labels) for name, values in probabilities.items()}
+    present = np.bincount(labels, minlength=len(names)) > 0
 
     def score(weights: Weights) -> Figures:
         confusion = confusion_matrices(predicted, labels, weights, len(names))
         found, f1 = recalls(confusion), f1_scores(confusion)
         return {
             "accuracy": weighted_mean(predicted == labels, weights),
-            "balanced_accuracy": macro(found),
+            "balanced_accuracy": macro(found, present),
             "weighted_f1": weighted_f1(confusion),
             **{name: calibration_error(claim, weights) for name, claim in claims.items()},
             **_by_name("recall", names, found),
@@ -69,21 +70,23 @@ def multi_label_scorer(
 ) -> Scorer:
     """map, auc, top1, ap_<class>, auc_<class>, and calibration errors.
 
-    map and auc are means over the classes for which they are defined: one without positives is left out.
+    map and auc are means over the classes that have positives, and for auc negatives as well.
     scores: (N, C), compared within a class. targets: (N, C) of 0 and 1. top1: the class of the largest score
     is one of the sample's. probabilities: see `single_label_scorer`.
     """
     ranks, positives = scores.astype(np.float64), targets > 0
     top_is_right = positives[np.arange(len(scores)), scores.argmax(axis=1)]
     claims = {name: claims_of(values, targets) for name, values in probabilities.items()}
+    some = np.asarray(positives.any(axis=0))
+    both = np.asarray(some & ~positives.all(axis=0))
 
     def score(weights: Weights) -> Figures:
         columns = [(ranks[:, c], positives[:, c], weights) for c in range(len(names))]
         precision = np.stack([average_precision(*column) for column in columns], axis=1)
         area = np.stack([area_under_roc(*column) for column in columns], axis=1)
         return {
-            "map": macro(precision),
-            "auc": macro(area),
+            "map": macro(precision, some),
+            "auc": macro(area, both),
             "top1": weighted_mean(top_is_right, weights),
             **{name: calibration_error(claim, weights) for name, claim in claims.items()},
             **_by_name("ap", names, precision),
@@ -96,8 +99,12 @@ def multi_label_scorer(
 def regression_scorer(
     names: Sequence[str], predicted: NDArray[np.floating], targets: NDArray[np.floating]
 ) -> Scorer:
-    """r2, mse, pcc (means over the values), and each of them by value. predicted, targets: (N, V)."""
+    """r2, mse, pcc (means over the values), and each of them by value. predicted, targets: (N, V).
+
+    r2 and pcc leave out a value that is the same in all of `targets`.
+    """
     answers, truth = predicted.astype(np.float64), targets.astype(np.float64)
+    varies = np.ptp(truth, axis=0) > 0
 
     def score(weights: Weights) -> Figures:
         by_kind = {
@@ -105,7 +112,7 @@ def regression_scorer(
             "mse": squared_error(answers, truth, weights),
             "pcc": pearson(answers, truth, weights),
         }
-        figures: Figures = {kind: macro(values) for kind, values in by_kind.items()}
+        figures: Figures = {kind: macro(values, varies | (kind == "mse")) for kind, values in by_kind.items()}
         for kind, values in by_kind.items():
             figures |= _by_name(kind, names, values)
         return figures
