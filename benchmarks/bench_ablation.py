@@ -1,0 +1,257 @@
+r"""The paper's ablation at small scale: how a model is told who is meant, what the loss does, what time does.
+
+    python benchmarks/bench_ablation.py --data ../shared --out runs/ablation
+
+Every row is one training on the same scenes for the same number of steps, from the same warm start, and one
+linear probe on scenes of unseen faces. A scene holds one to four people of different emotions and is seen
+through one window, the same for all of them, so that only the patch weights say who is meant: a model that
+cannot tell must fail in company. Rows that are done are not done again. Writes ablation.json, ablation.md
+and ablation.png into --results. The ceiling is the same model on scenes of one person, where there is nobody
+to be mistaken for.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from emotion_bench.ablation import write_results
+from emotion_runtime.errors import EmotionError
+from emotion_train.checkpoint import model_from_checkpoint
+from emotion_train.config import PretrainConfig, Scenes, Start, StemWarmup, TextWarmup, model_config
+from emotion_train.data.clips import SceneMix
+from emotion_train.data.faces import Faces, load_faces
+from emotion_train.data.scene_data import SceneData, load_scene_data
+from emotion_train.data.scene_sets import crowd_clips
+from emotion_train.distributed import World
+from emotion_train.encode import encode_clips
+from emotion_train.model import EmotionCLIP
+from emotion_train.run import CHECKPOINT, Run
+
+# A quarter of nano's vision tower: a run takes minutes on one core, and every row has the same.
+SIZES = {
+    "vision_width": 128,
+    "vision_layers": 3,
+    "vision_heads": 4,
+    "embed_dim": 128,
+    "temporal_heads": 4,
+    "temporal_ff": 256,
+    "text_width": 128,
+    "text_heads": 4,
+}
+MIX = SceneMix(people=(0.25, 0.4, 0.2, 0.15), one_picture=1.0, aspect=(1.0, 1.15))
+SNCE_BETA = 1.0  # of the shipped recipe: the linear sentiment model is milder than the paper's
+CROWDS = {"one person": (1,), "two people": (2,), "three or four": (3, 4)}
+PROBE_C = 3.16  # the paper's for BoLD
+PROBE_FACES = 3000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    subject: str
+    bias: bool = False
+    beta: float = SNCE_BETA
+    temporal: str = "transformer"
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Unique, and a folder's name."""
+        bias = "-bias" if self.bias else ""
+        return f"{self.subject}{bias}-beta{self.beta:g}-{self.temporal}-seed{self.seed}"
+
+
+def all_rows(seeds: int) -> list[Row]:
+    """The ways of telling who is meant, the grid of losses and temporal encoders, the sweep of beta."""
+    ways = [
+        ("none", False),
+        ("saam", False),
+        ("sap", False),
+        ("sap", True),
+        ("shared", False),
+        ("shared", True),
+    ]
+    learning = [("none", False), ("saam", False), ("sap", True), ("shared", True)]
+    main = [Row(*way, seed=seed) for seed in range(seeds) for way in ways]
+    grid = [
+        Row(*way, beta=beta, temporal=temporal)
+        for beta, temporal in ((0.0, "transformer"), (SNCE_BETA, "mean"), (0.0, "mean"))
+        for way in learning
+    ]
+    sweep = [Row("sap", bias=True, beta=beta) for beta in (0.1, 10.0, 100.0)]
+    return [*main, *grid, *sweep]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with data/fer2013.npz and sentences")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--results", type=Path, help="folder of the table and plot; default: --out")
+    parser.add_argument("--steps", type=int, default=240, help="of every row")
+    parser.add_argument("--warm-steps", type=int, default=1200, help="of the stem, once for all rows")
+    parser.add_argument("--seeds", type=int, default=3, help="of the main rows")
+    parser.add_argument("--test-faces", type=int, help="use only so many unseen faces")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
+    parser.add_argument("--workers", type=int, default=1)
+    args = parser.parse_args(argv)
+    try:
+        ablate(args)
+    except EmotionError as error:
+        print(f"bench_ablation: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def ablate(args: argparse.Namespace) -> None:
+    """Warm up, train and measure every row that is missing, write what there is after each."""
+    rows = all_rows(args.seeds)
+    settings = {
+        "steps": args.steps,
+        "warm_steps": args.warm_steps,
+        "precision": args.precision,
+        "test_faces": args.test_faces,
+    }
+    results = args.results or args.out
+    data = None
+    for number, row in enumerate(rows, start=1):
+        done = args.out / row.name / "measured.json"
+        if done.is_file():
+            if json.loads(done.read_text())["settings"] != settings:
+                raise EmotionError(f"{done} was made with other settings: choose another --out")
+            continue
+        print(f"bench_ablation: row {number} of {len(rows)}: {row.name}")
+        data = data or load_scene_data(args.data, "linear")
+        start = warm_start(args, data)
+        seconds = train_row(row, args, data, start)
+        measured = measure(args.out / row.name / CHECKPOINT, args)
+        partial = done.with_suffix(".tmp")
+        partial.write_text(
+            json.dumps({"row": vars(row), "settings": settings, "seconds": seconds, **measured})
+        )
+        partial.replace(done)
+        write_results(args.out, results, settings=settings, beta=SNCE_BETA)
+    write_results(args.out, results, settings=settings, beta=SNCE_BETA)
+
+
+def config_of(args: argparse.Namespace, **changes: object) -> PretrainConfig:
+    """The part of a configuration that all runs share, and what differs."""
+    common = PretrainConfig(
+        preset="nano",
+        precision=args.precision,
+        workers=args.workers,
+        text_warmup=TextWarmup(steps=max(args.warm_steps // 10, 1), batch=64),
+    )
+    return msgspec.structs.replace(common, **changes)
+
+
+def warm_start(args: argparse.Namespace, data: SceneData) -> Path:
+    """Text tower and stem, trained once: from scratch on scenes a small model stays at the majority class."""
+    out = args.out / "warm"
+    stem = StemWarmup(steps=args.warm_steps, batch=128, size=48)
+    take(config_of(args, stem_warmup=stem, model=SIZES), out, data)
+    return Path(out / CHECKPOINT)
+
+
+def train_row(row: Row, args: argparse.Namespace, data: SceneData, start: Path) -> float:
+    """Train a row; returns the seconds it took."""
+    config = config_of(
+        args,
+        text_warmup=None,
+        start=Start(checkpoint=str(start)),
+        seed=1000 + row.seed,
+        model={
+            **SIZES,
+            "subject": row.subject,
+            "subject_bias": row.bias,
+            "temporal": row.temporal,
+        },
+        scenes=Scenes(
+            steps=args.steps,
+            scenes_per_batch=32,
+            beta=row.beta,
+            distinct_frames=(1, 2),
+            people=MIX.people,
+            one_picture=MIX.one_picture,
+            aspect=MIX.aspect,
+        ),
+    )
+    started = time.monotonic()
+    take(config, args.out / row.name, data)
+    return time.monotonic() - started
+
+
+def take(config: PretrainConfig, out: Path, data: SceneData) -> None:
+    """Train a run to its end, from its checkpoint where there is one."""
+    torch.manual_seed(config.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sizes = model_config(config.preset, config.model)
+    resume = (out / CHECKPOINT).exists()
+    Run(config, sizes, data=data, out=out, world=World(device=device), resume=resume).train(
+        say=lambda _: None
+    )
+
+
+def measure(checkpoint: Path, args: argparse.Namespace) -> dict[str, object]:
+    """Which answers of a probe are right on unseen faces, by size of the crowd, and how pairs fare."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (slow to import)
+
+    model = model_from_checkpoint(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
+    archive = args.data / "data" / "fer2013.npz"
+    train, test = (load_faces(archive, split) for split in ("train", "test"))
+    rng = np.random.default_rng(2022)
+    train = train.take(rng.permutation(len(train.labels))[:PROBE_FACES])
+    test = test.take(rng.permutation(len(test.labels))[: args.test_faces])
+    fitted = crowd_features(model, train, (1, 2, 3, 4), seed=1)
+    probe = LogisticRegression(C=PROBE_C, max_iter=2000, random_state=2022)
+    probe.fit(fitted.features, fitted.labels)
+    crowds = {}
+    for number, (name, people) in enumerate(CROWDS.items()):
+        found = crowd_features(model, test, people, seed=2 + number)
+        answers = probe.predict(found.features)
+        crowds[name] = {
+            "labels": found.labels.tolist(),
+            "answers": answers.tolist(),
+            "scenes": found.scenes.tolist(),
+        }
+    return {"crowds": crowds}
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """features (N, D) float32, L2-normalised; labels (N,); scenes (N,): whose persons hang together."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    scenes: np.ndarray
+
+
+@torch.inference_mode()
+def crowd_features(model: EmotionCLIP, faces: Faces, people: tuple[int, ...], *, seed: int) -> Crowd:
+    """Features of every person of scenes that are seen through one window each."""
+    features, labels, scenes = [], [], []
+    device = model.logit_scale.device
+    clips = crowd_clips(faces, model.config.preprocess, MIX, people, frames=1, seed=seed)
+    for number, (images, persons) in enumerate(tqdm(clips, desc=f"{people} people", unit="scene")):
+        weights = torch.from_numpy(np.stack([person.patch_weights for person in persons]))
+        pictures = torch.zeros(len(persons), dtype=torch.int64)
+        encoded = encode_clips(
+            model, torch.from_numpy(images)[None].to(device), weights.to(device), pictures.to(device)
+        )
+        features.append(torch.nn.functional.normalize(encoded, dim=-1).cpu().numpy())
+        labels += [person.label for person in persons]
+        scenes += [number] * len(persons)
+    return Crowd(np.concatenate(features), np.array(labels), np.array(scenes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
