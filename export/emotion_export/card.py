@@ -71,10 +71,14 @@ theirs: compare the sha256 above with a source you trust. Their terms apply to i
 _TRAINING_UNKNOWN = """\
 The checkpoint does not say on what data. Whoever passes this bundle on: write it here."""
 
-_FIGURES = """\
+_FIGURES_OF_SCENES = """\
 Measured by `train/fit_probe.py` on scenes drawn with faces that no training saw. Guessing gives an accuracy
 of {chance:.3f}; `balanced_accuracy` is the mean recall of the classes, `ece` the expected calibration error,
 and `changed` the share of pairs of people of different emotions in one picture whose answers differ."""
+
+_FIGURES = """\
+Measured by `train/fit_probe.py` or `train/evaluate.py` on a labelled data set; a name begins with the split.
+What each figure means, its interval and what was left out stand in the report beside the head."""
 
 _LIMITS = """\
 Figures hold for data like that they were measured on, and the probabilities are at best as good as that:
@@ -148,7 +152,9 @@ def _metrics(name: str, head: Head, *, default: bool) -> str:
         return intro
     rows = [f"| {metric} | {value:.4g} |" for metric, value in head.metrics.items()]
     figures = "\n".join([intro, "", "| figure, on unseen data | |", "|---|---|", *rows])
-    return f"{figures}\n\n{_FIGURES.format(chance=1 / len(head.labels))}"
+    of_scenes = any("one_person" in metric for metric in head.metrics)  # a set that only scenes have
+    meaning = _FIGURES_OF_SCENES.format(chance=1 / len(head.labels)) if of_scenes else _FIGURES
+    return f"{figures}\n\n{meaning}"
 
 
 def _parameters(model: EmotionCLIP) -> tuple[str, str]:
