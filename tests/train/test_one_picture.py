@@ -1,0 +1,117 @@
+"""Scenes seen through one window for all their people."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_model import build
+
+from emotion_runtime.preprocess import PreprocessSpec, patch_weights
+from emotion_train.data.clips import (
+    ClipDataset,
+    SceneMix,
+    cut_scene,
+    detected_head,
+    spread_frames,
+    window_of_all,
+)
+from emotion_train.data.faces import Faces
+from emotion_train.data.scene_sets import crowd_clips
+from emotion_train.data.scenes import Scene, draw_scene, render
+from emotion_train.encode import encode_clips
+from emotion_train.normalise import normalise
+
+SPEC = PreprocessSpec(size=48, patch=16, window="subject", short_side=48, subject_scale=1.5)
+MIX = SceneMix(people=(0.2, 0.3, 0.3, 0.2), one_picture=1.0, aspect=(1.0, 1.2))
+
+
+@pytest.fixture
+def faces(real_faces: Faces) -> Faces:
+    return real_faces.take(np.arange(0, 1750, 50))  # they lie sorted by emotion
+
+
+def scene_of(numbers: list[int], seed: int, aspect: tuple[float, float]) -> Scene:
+    return draw_scene(np.random.default_rng(seed), numbers, face_share=MIX.face_share, aspect=aspect)
+
+
+def test_people_of_a_scene_share_its_picture(faces: Faces):
+    data = ClipDataset(faces, SPEC, MIX, seed=3, scenes_per_batch=8, distinct_frames=(2,))
+    batch = data[0]
+    assert batch.images.shape == (8, 2, 48, 48, 3)
+    assert len(batch.pictures) == len(batch.labels) == len(batch.patch_weights) > 8
+    assert batch.pictures.tolist() == sorted(batch.pictures.tolist())
+    for picture in range(8):
+        weights = batch.patch_weights[batch.pictures == picture]
+        assert all((weights[0] - other).abs().max() > 0.1 for other in weights[1:])
+    assert (batch.patch_weights.sum(dim=2) > 0).all()
+
+
+def test_a_part_of_the_scenes(faces: Faces):
+    mixed = ClipDataset(
+        faces, SPEC, replace(MIX, one_picture=0.5), seed=3, scenes_per_batch=30, distinct_frames=(1,)
+    )[0]
+    alone = ClipDataset(
+        faces, SPEC, replace(MIX, one_picture=0.0), seed=3, scenes_per_batch=30, distinct_frames=(1,)
+    )[0]
+    assert torch.equal(alone.pictures, torch.arange(len(alone.labels)))
+    assert 30 < len(mixed.images) < len(mixed.labels)
+
+
+def test_one_window_holds_every_head_that_fits(faces: Faces):
+    """Half a head or more is in it, or its person is left out; weights are of each one's own head."""
+    left_out = 0
+    for seed in range(40):
+        scene = scene_of([0, 5, 9], seed, (1.0, 1.78))
+        picture = render(scene, faces.images, 0.5, np.random.default_rng(seed))
+        image, persons = cut_scene([picture], scene, [0.5], SPEC)
+        heads = [detected_head(actor, 0.5) for actor in scene.actors]
+        window = window_of_all(heads, scene.height, scene.width, SPEC)
+        x1, y1, x2, y2 = (round(v) for v in window.source)
+        seen = []
+        for actor, box in zip(scene.actors, heads, strict=True):
+            inside = np.zeros((2000, 2000), bool)  # counted in tenths of pixels around the picture
+            left, top, right, bottom = (round(4 * v) + 400 for v in box)
+            inside[top:bottom, left:right] = True
+            share = inside[4 * y1 + 400 : 4 * y2 + 400, 4 * x1 + 400 : 4 * x2 + 400].sum() / inside.sum()
+            if abs(share - 0.5) > 0.02:
+                assert (share > 0.5) == any(kept is actor for kept, _ in persons)
+            seen.append(share)
+        left_out += len(scene.actors) - len(persons)
+        for actor, weights in persons:
+            np.testing.assert_array_equal(weights[0], patch_weights(detected_head(actor, 0.5), window, SPEC))
+        assert image.shape == (1, 48, 48, 3)
+    assert left_out > 0  # wide pictures lose some
+
+
+def test_crowds_show_every_face_at_most_once(faces: Faces):
+    seen = []
+    for images, persons in crowd_clips(faces, SPEC, MIX, (1, 3, 4), frames=2, seed=0):
+        assert 1 <= len(persons) <= 4
+        assert all(person.images is images for person in persons)
+        seen += [person.label for person in persons]
+    counts, had = np.bincount(seen, minlength=7), np.bincount(faces.labels, minlength=7)
+    assert (counts <= had).all()
+    assert counts.sum() > 0.9 * len(faces.labels)  # the scenes are narrow
+    again = crowd_clips(faces, SPEC, MIX, (1, 3, 4), frames=2, seed=0)
+    first = crowd_clips(faces, SPEC, MIX, (1, 3, 4), frames=2, seed=0)
+    assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(again, first, strict=True))
+
+
+@pytest.mark.parametrize("subject", ["sap", "shared", "none"])
+def test_clips_of_several_people_are_the_clips_of_each(subject: str):
+    model = build(subject)
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, 48, 48, 3), dtype=torch.uint8, generator=random)
+    weights = torch.rand(4, 3, 9, generator=random)
+    pictures = torch.tensor([1, 0, 1, 1])
+    together = encode_clips(model, images, weights, pictures)
+    for person, picture in enumerate(pictures.tolist()):
+        embeddings = torch.stack(
+            [
+                model.encode_frames(normalise(images[picture, k][None], SPEC), weights[person, k][None])[0]
+                for k in range(3)
+            ]
+        )
+        expected = model.encode_temporal(spread_frames(embeddings[None], 8))[0]
+        torch.testing.assert_close(together[person], expected, atol=1e-5, rtol=1e-4)
