@@ -51,7 +51,7 @@ def job_of(film: Path, cues: Sequence[tuple[float, float, str]], folder: Path) -
 def prepare(
     job: Job, settings: Settings, *, finder: Finder | None = None, neutral: float = 0.01
 ) -> VideoResult:
-    return _prepare(job, settings, Models(finder or Finder(), sentiment_of(neutral)))  # type: ignore[arg-type]
+    return _prepare(job, job.inputs(), settings, Models(finder or Finder(), sentiment_of(neutral)))  # type: ignore[arg-type]
 
 
 def fates(result: VideoResult) -> list[str]:
@@ -168,3 +168,6 @@ def test_a_result_is_taken_for_whole_only_when_it_is(film: Path, tmp_path: Path)
     job.result.write_bytes(said)
     job.files[1].write_text("changed")
     assert read_result(job) is None
+    job.files[1].unlink()
+    with pytest.raises(EmotionError, match=r"film\.srt: No such file or directory, and it was there"):
+        read_result(job)

@@ -60,17 +60,17 @@ def convert_video(item: AuthorsJob, settings: Settings) -> None:
         CannotWrite: the disk is full: no fault of the video.
 
     """
-    job = item.job
+    job, inputs = item.job, item.job.inputs()
     try:
-        result = _convert(item, settings)
+        result = _convert(item, inputs, settings)
     except CannotWrite:
         raise
     except EmotionError as error:
-        result = VideoResult(job.name, job.inputs(), error=str(error))
+        result = VideoResult(job.name, inputs, error=str(error))
     write_result(job, result)
 
 
-def _convert(item: AuthorsJob, settings: Settings) -> VideoResult:
+def _convert(item: AuthorsJob, inputs: list[int], settings: Settings) -> VideoResult:
     job = item.job
     sentences: list[SentenceFacts] = []
     facts: list[ClipFacts] = []
@@ -85,7 +85,7 @@ def _convert(item: AuthorsJob, settings: Settings) -> VideoResult:
                     facts.append(clip_facts(read[0]))
             sentences.append(SentenceFacts(clip.entry.duration, clip.entry.neutral_score, fate))
     return VideoResult(
-        job.name, job.inputs(), sentences=sentences, clips=facts, tar=shard_of(job.tar, writer.samples)
+        job.name, inputs, sentences=sentences, clips=facts, tar=shard_of(job.tar, writer.samples)
     )
 
 

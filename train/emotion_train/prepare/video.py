@@ -54,19 +54,20 @@ def prepare_video(job: Job, settings: Settings, names: ModelNames) -> None:
         EmotionError: a model cannot be loaded.
 
     """
+    inputs = job.inputs()  # before they are read: should they change meanwhile, the result is not taken
     with one_thread():
         models = load_models(names)
     with one_thread():  # again, for what the models have loaded
         try:
-            result = _prepare(job, settings, models)
+            result = _prepare(job, inputs, settings, models)
         except CannotWrite:
             raise
         except EmotionError as error:
-            result = VideoResult(job.name, job.inputs(), error=str(error))
+            result = VideoResult(job.name, inputs, error=str(error))
     write_result(job, result)
 
 
-def _prepare(job: Job, settings: Settings, models: Models) -> VideoResult:
+def _prepare(job: Job, inputs: list[int], settings: Settings, models: Models) -> VideoResult:
     captions = read_captions(job.files[1])
     # What has no full stop may be cut into sentences that just pass the filter.
     sentences = regroup(captions.words, pause=settings.pause, longest=settings.filters.max_seconds - 0.001)
@@ -76,7 +77,7 @@ def _prepare(job: Job, settings: Settings, models: Models) -> VideoResult:
         clips = _write_clips(job, settings, models, candidates, writer)
     return VideoResult(
         job.name,
-        job.inputs(),
+        inputs,
         captions=Captioned(captions.cues, captions.overlapping, captions.repeated),
         sentences=[SentenceFacts(c.sentence.seconds, c.neutral, c.fate) for c in candidates],
         clips=clips,

@@ -80,8 +80,18 @@ class Job:
         return self.work / f"{self.key}.json"
 
     def inputs(self) -> list[int]:
-        """Sizes in bytes and times of the last change in nanoseconds: another file has others."""
-        stats = [path.stat() for path in self.files]
+        """Sizes in bytes and times of the last change in nanoseconds: another file has others.
+
+        Raises:
+            EmotionError: a file is gone.
+
+        """
+        try:
+            stats = [path.stat() for path in self.files]
+        except OSError as error:
+            raise EmotionError(
+                f"{error.filename}: {error.strerror}, and it was there; give the same command again"
+            ) from error
         return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
 
 

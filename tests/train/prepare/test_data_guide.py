@@ -1,0 +1,53 @@
+"""Every command of docs/data.md is one that the script takes."""
+
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from emotion_train.prepare.settings import Settings
+
+GUIDE = Path(__file__).resolve().parents[3] / "docs" / "data.md"
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+    if "prepare_data.py" in line
+]
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) == 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_understood(command: str, prepare_data: ModuleType):
+    python, script, *argv = shlex.split(command)
+    assert (python, script) == ("python", "train/prepare_data.py")
+    args = prepare_data.parse_args(argv)
+    assert args.out == Path("shards") or args.out == Path("/data/shards")
+    assert (args.videos is None) == (args.captions is None) == (args.from_authors is not None)
+
+
+def test_options_that_are_named_exist(prepare_data: ModuleType):
+    named = set(re.findall(r"`(--[a-z-]+)", GUIDE.read_text(encoding="utf-8"))) - {"--data"}  # pretrain.py's
+    known = {f"--{name.replace('_', '-')}" for name in vars(prepare_data.parse_args(["--out", ""]))}
+    assert named <= known
+
+
+def test_figures_of_the_paper_are_the_defaults(prepare_data: ModuleType):
+    assert prepare_data.settings_of(prepare_data.parse_args(["--out", "", "--sentiment", "m"])) == Settings(
+        sentiment="m"
+    )
+    filters = Settings().filters
+    text = GUIDE.read_text(encoding="utf-8")
+    for option, value in (
+        ("--min-seconds", f"longer than {filters.min_seconds:g} s"),
+        ("--max-seconds", f"shorter than {filters.max_seconds:g} s"),
+        ("--min-characters", f"at least {filters.min_characters} characters"),
+        ("--max-neutral", f"at most {filters.max_neutral}"),
+        ("--min-frames", f"at least {filters.min_frames} frames"),
+    ):
+        assert re.search(rf"\| [^|]*{re.escape(value)}[^|]*\| `{option}` \|", text)
