@@ -9,6 +9,7 @@ from functools import partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
+import fsspec
 import msgspec
 import numpy as np
 import pytest
@@ -203,6 +204,13 @@ def test_a_server_sends_no_more_than_is_asked_for(folder: Path):
     shards.read_frames(3, [2, 7])
     assert sorted(sent) == sorted(len(CLIPS[3][2][frame]) for frame in (2, 7))
     server.shutdown()
+
+
+def test_any_file_system_that_fsspec_knows(folder: Path):
+    store = fsspec.filesystem("memory")
+    store.put(str(folder), "/shards-of-test", recursive=True)
+    check_whole(ShardSet.open("memory://shards-of-test"))
+    store.rm("/shards-of-test", recursive=True)
 
 
 def test_a_server_that_ignores_ranges(folder: Path):

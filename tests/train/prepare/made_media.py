@@ -7,9 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
 from emotion_train.data.labels import EKMAN
 
@@ -83,20 +81,3 @@ def write_sentences(folder: Path) -> Path:
             lines += [f"i am {first} and {second}\t{label}\tid" for second in FEELINGS[name].split()]
     (folder / "train.tsv").write_text("\n".join(lines) + "\n")
     return folder
-
-
-def write_sentiment_model(folder: Path, classes: Sequence[str]) -> BertForSequenceClassification:
-    """A small random BERT over the words of `FEELINGS`, with its tokenizer, as `save_pretrained` has it."""
-    words = sorted({word for text in FEELINGS.values() for word in text.split()})
-    folder.mkdir()
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    # Wide enough a start for sentences to differ.
-    config = BertConfig(
-        vocab_size=5 + len(words), initializer_range=0.5, id2label=dict(enumerate(classes)), **sizes
-    )
-    model = BertForSequenceClassification(config).eval()
-    model.save_pretrained(folder)
-    return model

@@ -146,11 +146,22 @@ def test_overlapping_captions_are_kept_and_counted(tmp_path: Path):
 def test_turns_of_speakers(tmp_path: Path):
     text = (
         "WEBVTT\n\n00:01.000 --> 00:04.000\n- Who is it?\n- Me.\n\n"
-        "00:05.000 --> 00:06.000\nJOHN F.: Well-known.\n\n00:07.000 --> 00:08.000\n&gt;&gt; A-ha\n"
+        "00:05.000 --> 00:06.000\nJOHN F.: Well-known.\n\n00:07.000 --> 00:08.000\n&gt;&gt; A-ha\n\n"
+        "00:09.000 --> 00:10.000\n<v.loud Eve>And <c.red>I</c></v>\n"
     )
     words = read_captions(write(tmp_path, "a.vtt", text)).words
-    assert texts(words) == ["Who", "is", "it?", "Me.", "Well-known.", "A-ha"]
-    assert [word.text for word in words if word.turn] == ["Who", "Me.", "Well-known.", "A-ha"]
+    assert texts(words) == ["Who", "is", "it?", "Me.", "Well-known.", "A-ha", "And", "I"]
+    assert [word.text for word in words if word.turn] == ["Who", "Me.", "Well-known.", "A-ha", "And"]
+
+
+def test_a_cue_that_ends_before_it_begins_takes_no_time(tmp_path: Path):
+    text = "1\n00:00:05,000 --> 00:00:01,000\nNo time.\n\n2\n00:00:06,000 --> 00:00:08,000\nSome.\n"
+    words = read_captions(write(tmp_path, "a.SRT", text)).words
+    assert [(word.text, word.start, word.end) for word in words] == [
+        ("No", 5.0, 5.0),
+        ("time.", 5.0, 5.0),
+        ("Some.", 6.0, 8.0),
+    ]
 
 
 def test_cues_out_of_order_are_put_in_order(tmp_path: Path):

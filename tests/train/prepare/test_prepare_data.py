@@ -371,7 +371,6 @@ def test_captions_of_no_video_at_all(error_line: Callable[[list[str]], str], med
         (["--exclude", "no-such-file"], "--exclude no-such-file: "),
         (["--detector", "yolo.pt"], "detector 'yolo.pt' is not known"),
         (["--detector-score", "2"], "detector score 2.0: expected a number between 0 and 1"),
-        (["--sentiment", "no-such-owner/no-such-model"], "cannot be loaded: give a folder"),
     ],
 )
 def test_options_that_cannot_be(
@@ -380,10 +379,16 @@ def test_options_that_cannot_be(
     options: list[str],
     error_line: Callable[[list[str]], str],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert message in error_line([*options, *extra, "--out", str(tmp_path / "out")])
+
+
+def test_a_model_of_sentiment_that_is_not_there(
+    error_line: Callable[[list[str]], str], options: list[str], tmp_path: Path
+):
+    (tmp_path / "model").mkdir()
+    line = error_line([*options, "--sentiment", str(tmp_path / "model"), "--out", str(tmp_path / "out")])
+    assert f"sentiment model '{tmp_path / 'model'}' cannot be loaded: give a folder" in line
 
 
 def test_linear_without_sentences(error_line: Callable[[list[str]], str], media: Path, tmp_path: Path):

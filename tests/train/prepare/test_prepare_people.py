@@ -7,7 +7,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from made_media import FEELINGS, write_sentiment_model, write_srt
+from made_media import FEELINGS, write_srt
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
 from emotion_runtime.detector import load_detector
 from emotion_runtime.sources.file import read_file
@@ -31,6 +32,23 @@ def folder(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         [(n * 1.1, n * 1.1 + 1.05, f"{text}.") for n, text in enumerate(SAID)],
     )
     return root
+
+
+def write_sentiment_model(folder: Path, classes: tuple[str, ...]) -> BertForSequenceClassification:
+    """A small random BERT over the words of `FEELINGS`, with its tokenizer, as `save_pretrained` has it."""
+    words = sorted({word for text in FEELINGS.values() for word in text.split()})
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    # Wide enough a start for sentences to differ.
+    config = BertConfig(
+        vocab_size=5 + len(words), initializer_range=0.5, id2label=dict(enumerate(classes)), **sizes
+    )
+    model = BertForSequenceClassification(config).eval()
+    model.save_pretrained(folder)
+    return model
 
 
 def logits_of(model: torch.nn.Module, text: str) -> np.ndarray:

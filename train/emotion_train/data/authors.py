@@ -27,7 +27,7 @@ from PIL import Image
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.data.labels import ekman_index
-from emotion_train.data.shard_format import Box, ClipRecord
+from emotion_train.data.shard_format import ClipRecord, ScoredBox
 from emotion_train.data.stored import shrunk_jpeg
 
 INDEX_NAME, SENTIMENT_NAME = "tv_index.json", "tv_sentiment_logits.npy"
@@ -94,7 +94,7 @@ def load_index(root: Path) -> dict[str, list[AuthorsClip]]:
 class AuthorsVideo:
     """Frames and boxes of one video; made by `open_video`."""
 
-    def __init__(self, frames: Any, boxes: dict[str, list[Box]]) -> None:
+    def __init__(self, frames: Any, boxes: dict[str, list[ScoredBox]]) -> None:
         self._frames, self._boxes = frames, boxes
 
     def read(
@@ -152,7 +152,7 @@ def open_video(folder: Path) -> Iterator[AuthorsVideo]:
         if not path.is_file():
             raise EmotionError(f"{path}: no such file; expected it in the folder of every video")
     try:
-        rows = msgspec.json.decode(boxes.read_bytes(), type=list[dict[str, list[Box]]])
+        rows = msgspec.json.decode(boxes.read_bytes(), type=list[dict[str, list[ScoredBox]]])
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise EmotionError(f"{boxes}: {error}; expected a list of name: [[x1, y1, x2, y2, score]]") from error
     try:
@@ -163,7 +163,7 @@ def open_video(folder: Path) -> Iterator[AuthorsVideo]:
         yield AuthorsVideo(file, {name: found for row in rows for name, found in row.items()})
 
 
-def scaled_box(box: Box, size: tuple[int, int]) -> Box:
+def scaled_box(box: ScoredBox, size: tuple[int, int]) -> ScoredBox:
     """A box of the detector's input in whole pixels of a frame of size (width, height)."""
     scale = min(DETECTOR_SIDE / size[0], DETECTOR_SIDE / size[1])
     x1, y1, x2, y2, score = box

@@ -15,7 +15,7 @@ JPEG_START = b"\xff\xd8"
 
 PERSON_SCORE = 0.5  # a box of this score is somebody; weaker ones are kept for who wants them
 
-Box = tuple[float, float, float, float, float]
+ScoredBox = tuple[float, float, float, float, float]
 
 
 class ClipRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,7 +34,7 @@ class ClipRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fps: float
     width: int
     height: int
-    boxes: list[list[Box]]
+    boxes: list[list[ScoredBox]]
     sentiment: list[float]
     neutral: float
 

@@ -23,6 +23,7 @@ SECONDS_A_TEXT, SECONDS_A_LETTER = 0.2, 0.06
 
 _TIME = r"(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}"
 _WORD_TIME = re.compile(rf"<({_TIME})>")
+_VOICE = re.compile(r"^\s*<v[ .][^>]*>")  # WebVTT names who speaks
 _TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
 _NO_SPEECH = re.compile(r"\[[^\]]*\]|\([^)]*\)|[♪♫][^♪♫]*[♪♫]?")
 _TURN = re.compile(r"^\s*(?:>>+|[-\u2013\u2014](?=\s|\w)|[A-Z][A-Z0-9 .'#-]+:(?=\s|$))\s*")
@@ -104,7 +105,7 @@ def read_captions(path: Path) -> Captions:
         ) from error
     except UnicodeDecodeError as error:
         raise EmotionError(f"captions {path}: not in UTF-8; convert: iconv -t UTF-8 -f THEIRS") from error
-    cues = _json_cues(path, text) if path.suffix.startswith(".json") else _text_cues(path, text)
+    cues = _json_cues(path, text) if ".json" in path.suffix.lower() else _text_cues(path, text)
     cues.sort(key=lambda cue: cue.start)  # stable: cues of one moment stay as the file has them
     fresh = list(_without_repeats(cues))
     words = [word for cue, limit in _with_limits(fresh) for word in _words(cue, limit)]
@@ -135,7 +136,7 @@ def _text_cues(path: Path, text: str) -> list[Cue]:
 
 def _pieces(line: str, start: float) -> list[tuple[str, float | None]]:
     """A line cut at the times of words that WebVTT may hold, as YouTube writes them."""
-    first, *rest = _WORD_TIME.split(line)  # text, time, text, time, text ...
+    first, *rest = _WORD_TIME.split(_VOICE.sub(">> ", line))  # text, time, text, time, text ...
     plain = [html.unescape(_TAG.sub("", part)) for part in (first, *rest[1::2])]
     if not rest:
         return [(plain[0], None)]
@@ -190,7 +191,7 @@ def _without_repeats(cues: list[Cue]) -> Iterator[Cue]:
 def _with_limits(cues: list[Cue]) -> Iterator[tuple[Cue, float]]:
     """Each cue with the second by which it has been said: captions may stay until long after."""
     for cue, after in zip(cues, [*cues[1:], None], strict=True):
-        limit = cue.end
+        limit = max(cue.start, cue.end)
         if after is not None and after.start < cue.end:
             limit = min(cue.end, max(after.start, cue.start + _least_seconds(" ".join(cue.texts()))))
         yield cue, limit

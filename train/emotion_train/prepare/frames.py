@@ -10,7 +10,7 @@ from PIL import Image
 
 from emotion_runtime.detector import Detector
 from emotion_runtime.types import Frame
-from emotion_train.data.shard_format import Box
+from emotion_train.data.shard_format import ScoredBox
 from emotion_train.data.stored import shrunk_jpeg
 
 _EPSILON = 1e-6  # seconds; times of frames are sums and quotients
@@ -24,7 +24,7 @@ class StoredFrame:
     jpeg: bytes
     width: int
     height: int
-    boxes: list[Box]
+    boxes: list[ScoredBox]
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ def store(image_bgr: NDArray[np.uint8], detector: Detector, *, short_side: int, 
     return StoredFrame(jpeg, *size, _stored_boxes(detector, image_bgr, size))
 
 
-def _stored_boxes(detector: Detector, image_bgr: NDArray[np.uint8], size: tuple[int, int]) -> list[Box]:
+def _stored_boxes(detector: Detector, image_bgr: NDArray[np.uint8], size: tuple[int, int]) -> list[ScoredBox]:
     """Detections in pixels of a picture of (width, height) = size; no detector is finer than two decimals."""
     height, width = image_bgr.shape[:2]
     found = detector(image_bgr)

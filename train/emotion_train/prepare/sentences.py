@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+
+import numpy as np
 
 from emotion_train.prepare.captions import Word
 
@@ -74,26 +75,20 @@ def _ends(word: str, after: str) -> bool:
 
 def _cut(run: list[Word], longest: float) -> list[list[Word]]:
     """Parts of at most `longest` seconds, cut at the widest gaps; as it is where there are none."""
-    parts, waiting = [], [run]
+    starts, ends = (np.array([getattr(word, name) for word in run]) for name in ("start", "end"))
+    gaps = np.round(starts[1:] - ends[:-1], 6)  # gaps[n] is between the words n and n + 1
+    parts, waiting = [], [(0, len(run))]
     while waiting:
-        part = waiting.pop()
-        place = _widest_gap(part) if part[-1].end - part[0].start > longest else None
-        if place is None:
-            parts.append(part)
-        else:
-            waiting += [part[place:], part[:place]]  # the earlier one is next
+        first, stop = waiting.pop()
+        inside = gaps[first : stop - 1]
+        if ends[stop - 1] - starts[first] <= longest or not len(inside) or inside.max() <= 0:
+            parts.append(run[first:stop])
+            continue
+        widest = first + np.flatnonzero(inside == inside.max())
+        middle = (starts[first] + ends[stop - 1]) / 2
+        place = int(widest[np.abs(ends[widest] - middle).argmin()]) + 1
+        waiting += [(place, stop), (first, place)]  # the earlier one is next
     return parts
-
-
-def _widest_gap(run: list[Word]) -> int | None:
-    """Number of the word after the widest gap, of equal ones the one nearest to the middle; None: no gap."""
-    middle = (run[0].start + run[-1].end) / 2
-    gaps = [
-        (round(after.start - before.end, 6), -abs(before.end - middle), number)
-        for number, (before, after) in enumerate(pairwise(run), 1)
-    ]
-    widest, _, number = max(gaps, default=(0.0, 0.0, 0))
-    return number if widest > 0 else None
 
 
 def _sentence(run: list[Word]) -> Sentence:

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.data.labels import EKMAN
-from emotion_train.data.shard_format import PERSON_SCORE, Box, ClipRecord, Shard
+from emotion_train.data.shard_format import PERSON_SCORE, ClipRecord, ScoredBox, Shard
 from emotion_train.prepare.settings import Fate, Settings
 from emotion_train.prepare.writer import write_file
 
@@ -95,7 +95,7 @@ class Job:
         return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
 
 
-def persons_in(boxes: list[Box]) -> int:
+def persons_in(boxes: list[ScoredBox]) -> int:
     """How many boxes count as a person."""
     return sum(box[4] >= PERSON_SCORE for box in boxes)
 

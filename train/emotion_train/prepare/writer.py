@@ -55,9 +55,8 @@ def write_tar(path: Path) -> Iterator[ClipWriter]:
 
     """
     with _whole_file(path) as temporary, temporary.open("wb") as file:
-        tar = tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - closed below
-        yield ClipWriter(tar)
-        tar.close()  # only when all went well: it writes the end of the archive
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            yield ClipWriter(tar)
         file.flush()
         os.fsync(file.fileno())
 
