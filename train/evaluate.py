@@ -20,10 +20,10 @@ import msgspec
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.datasets.base import Task
-from emotion_train.heads import ZERO_SHOT, LinearHead, load_head, save_head
+from emotion_train.heads import AFFECT_PROBE, PROBE, ZERO_SHOT, LinearHead, load_head, save_head
 from emotion_train.phrases import Phrases, phrases_for, phrases_of
 from emotion_train.pretrained import Checkpoint, read_checkpoint
-from emotion_train.probing.cards import as_task_head, card_metrics, head_name
+from emotion_train.probing.cards import OTHER_VALUES, as_task_head, card_metrics, head_name
 from emotion_train.probing.fit import TaskHead
 from emotion_train.probing.measure import Measuring
 from emotion_train.probing.options import OneLineParser, Source, add_options, describe, open_source
@@ -171,7 +171,7 @@ def _in_order(task: Task, phrases: Phrases) -> Phrases:
 
 def _feature_kind(args: argparse.Namespace) -> str | None:
     """What the heads of the folder read; None where they do not say."""
-    names = [ZERO_SHOT] if args.zero_shot else ["probe", "affect", "values"]
+    names = [ZERO_SHOT] if args.zero_shot else [PROBE, AFFECT_PROBE, OTHER_VALUES]
     kinds = [load_head(args.probe, n).card.features for n in names if (args.probe / f"{n}.json").is_file()]
     return kinds[0] if kinds else None
 

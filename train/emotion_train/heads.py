@@ -3,7 +3,6 @@
 Two kinds: a probe fitted on labels, and a zero-shot bank of text embeddings.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from safetensors.numpy import load_file, save
 
 from emotion_runtime.bundle import Activation
 from emotion_runtime.errors import EmotionError
+from emotion_train.files import write_whole
 
 PROBE, AFFECT_PROBE, ZERO_SHOT = "probe", "affect", "zero_shot"  # names of the files
 
@@ -60,27 +60,6 @@ def save_head(folder: Path, name: str, head: LinearHead) -> None:
     write_whole(folder / f"{name}.safetensors", save(tensors))
     card = msgspec.json.format(msgspec.json.encode(head.card), indent=2)
     write_whole(folder / f"{name}.json", card + b"\n")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under its name only when all of it is written.
-
-    Raises:
-        EmotionError: it cannot be written.
-
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise EmotionError(
-            f"{path} cannot be written ({error.strerror}): make room, or choose another folder"
-        ) from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def load_head(folder: Path, name: str) -> LinearHead:

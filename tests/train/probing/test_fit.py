@@ -1,5 +1,6 @@
 """What is chosen where, and what cannot be fitted."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -135,3 +136,24 @@ def test_a_class_without_examples_is_named_and_answers_the_same_to_everybody():
     answers = head.answers(VAL.features)
     assert np.ptp(answers[:, NAMES.index("fear")]) == 0
     assert (np.ptp(answers, axis=0) > 0).sum() == 3
+
+
+def test_a_solver_that_was_stopped_is_told_of(monkeypatch: pytest.MonkeyPatch):
+    assert fit(SINGLE).notes == ()
+    monkeypatch.setattr("emotion_train.probing.classifiers.MAX_ITER", 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (note,) = fit(SINGLE).notes
+    assert "the solver stopped after" in note
+
+
+def test_probabilities_that_no_temperature_mends_are_told_of():
+    """On val, what is likeliest is always wrong: no temperature is high enough."""
+    wrong = with_targets(VAL, SINGLE, (fit(SINGLE).logits(VAL.features).argmax(axis=1) + 1) % 4)
+    (note,) = fit(SINGLE, TRAIN, wrong).notes
+    assert "no temperature within bounds is likeliest on val: 20.1 was taken" in note
+
+
+def test_the_set_that_decides_on_c_is_remembered():
+    assert fit(SINGLE).chosen_on is None
+    assert fit(SINGLE, grid=(0.1, 1.0)).chosen_on == "val"

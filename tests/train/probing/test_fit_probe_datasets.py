@@ -69,7 +69,7 @@ def test_meld_is_scikit_learns_on_the_models_features(meld: Fitted, model: Emoti
         figures = meld.report[split]
         assert figures["accuracy"] == pytest.approx(accuracy_score(truth, answers))
         assert figures["weighted_f1"] == pytest.approx(f1_score(truth, answers, average="weighted"))
-        assert figures["accuracy"] > 0.5  # or equality would show little
+        assert 0.4 < figures["accuracy"] < 0.95  # or equality would show little
     head = load_head(meld.out, "probe")
     rows, truth = both("meld", meld, "test", model, "emotion")
     assert (rows @ head.weight.T + head.bias).argmax(axis=1).tolist() == classifier.predict(rows).tolist()

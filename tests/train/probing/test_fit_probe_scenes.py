@@ -119,3 +119,31 @@ def test_mistakes_end_with_status_2(
     assert len(error) == 1
     assert message in error[0]
     assert not list(tmp_path.iterdir())
+
+
+def test_every_figure_has_its_interval(fitted: Path):
+    report = json.loads((fitted / "report.json").read_text())
+    for name in ("one_person", "two_or_three", "zero_shot_one_person"):
+        assert report["intervals"][name].keys() == report[name].keys()
+        low, high = report["intervals"][name]["accuracy"]
+        assert low < report[name]["accuracy"] < high
+        assert report["sizes"][name] == {"samples": 42, "groups": 42}  # every face is one
+    for name in ("pairs_same_window", "pairs_own_window"):
+        low, high = report["intervals"][name]["own"]
+        assert low <= report[name]["own"] <= high
+
+
+def test_evaluate_finds_the_same_without_fitting(
+    evaluate: ModuleType, fitted: Path, tiny_run: Path, small_data: Path, tmp_path: Path
+):
+    argv = [*arguments(tiny_run, small_data, tmp_path), "--probe", str(fitted), "--splits", "two_or_three"]
+    assert evaluate.main(argv) == 0
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert found["two_or_three"] == json.loads((fitted / "report.json").read_text())["two_or_three"]
+
+
+def test_scenes_have_their_own_sets(
+    usual: list[str], fit_probe: ModuleType, capsys: pytest.CaptureFixture[str]
+):
+    assert fit_probe.main([*usual, "--splits", "test"]) == 2
+    assert "scenes has no set test: choose of train, val, one_person, two_or_three" in capsys.readouterr().err

@@ -179,6 +179,13 @@ def test_on_the_set_of_its_temperature_each_half_has_that_of_the_other():
     assert notes == ()
 
 
+def test_the_set_that_chose_c_is_said_to_flatter():
+    chosen = fit_task(SINGLE, TRAIN, VAL, grid=(0.3, 1.0), seed=0, report=print)
+    notes = {part.name: measure(chosen, part, part.name, HOW)[0].notes for part in (VAL, TEST)}
+    assert "C was chosen on val itself, which flatters these figures" in notes["val"]
+    assert notes["test"] == ()
+
+
 def test_a_set_of_one_group_cannot_be_halved():
     part = replace(VAL, groups=("film",) * 200)
     answers, notes = calibrated(head(SINGLE), part, cluster_numbers(part.groups), seed=0)

@@ -5,7 +5,6 @@ again, and said so.
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors.numpy import save
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
+from emotion_train.files import write_whole
 
 Cached = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows (N,), features (N, D)
 
@@ -90,21 +90,8 @@ def _read(path: Path, key: CacheKey) -> Cached | str:
 
 
 def _write(path: Path, key: CacheKey, rows: NDArray[np.int64], features: NDArray[np.float32]) -> None:
-    """Whole or not at all."""
     content = save(
         {"rows": np.ascontiguousarray(rows), "features": np.ascontiguousarray(features)},
         {"key": msgspec.json.encode(key).decode()},
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise EmotionError(
-            f"features cannot be kept in {path.parent} ({error.strerror}): give another folder as --cache"
-        ) from error
+    write_whole(path, content, mend="make room, or give another folder as --cache")

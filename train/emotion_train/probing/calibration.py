@@ -14,6 +14,7 @@ from emotion_runtime.bundle import Activation
 from emotion_runtime.heads import activate
 
 BINS = 15
+LOG_BOUND = 3.0  # temperatures lie in exp(-3) .. exp(3)
 _TINY = 1e-12
 
 Values = NDArray[np.float64]
@@ -39,7 +40,7 @@ def claims_of(probability: Values, targets: NDArray[Any]) -> Claims:
 def fit_temperature(
     logits: NDArray[np.floating], targets: NDArray[Any], activation: Activation = "softmax"
 ) -> float:
-    """The temperature of least negative log likelihood, in exp(-3)..exp(3); fit it on held-out data.
+    """The temperature of least negative log likelihood, within exp of `LOG_BOUND`; fit it on held-out data.
 
     targets: (N,) int64 for a softmax, (N, C) of 0 and 1 for a sigmoid.
     """
@@ -53,7 +54,7 @@ def fit_temperature(
             likelihood = np.where(targets > 0, probability, 1 - probability)
         return float(-np.log(np.maximum(likelihood, _TINY)).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    return float(np.exp(minimize_scalar(loss, bounds=(-LOG_BOUND, LOG_BOUND), method="bounded").x))
 
 
 def calibration_error(claims: Claims, weights: Values) -> Values:

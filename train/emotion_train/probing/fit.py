@@ -1,7 +1,8 @@
 """Fit the head of one task on frozen features."""
 
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,9 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import activate
 from emotion_train.datasets.base import Kind, Task
 from emotion_train.probing.bootstrap import point_figures
-from emotion_train.probing.calibration import fit_temperature
+from emotion_train.probing.calibration import LOG_BOUND, fit_temperature
 from emotion_train.probing.classifiers import (
+    MAX_ITER,
     Linear,
     constant_classes,
     fit_logistic,
@@ -34,8 +36,8 @@ CHOSEN_BY = {"single_label": "accuracy", "multi_label": "map"}  # the figure on 
 class TaskHead:
     """`activation((features @ weight.T + bias) / temperature)` for a task; weight (C, D), bias (C,) float32.
 
-    tuned_on: name of the set that the temperature was fitted on, None where nothing was.
-    notes: what a reader of its figures must know.
+    tuned_on: name of the set that the temperature was fitted on, None where nothing was. chosen_on: name of
+    the set that decided on C, None where it was given. notes: what a reader of its figures must know.
     """
 
     task: Task
@@ -45,6 +47,7 @@ class TaskHead:
     temperature: float = 1.0
     c: float | None = None
     tuned_on: str | None = None
+    chosen_on: str | None = None
     notes: tuple[str, ...] = ()
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -79,29 +82,64 @@ def fit_task(
     if task.kind == "regression":
         weight, bias = fit_ridge(train.features, targets)
         return TaskHead(task, weight, bias, "identity")
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     if task.kind == "single_label":
         _check_classes(task, train)
     elif constant := constant_classes(targets):
         names = ", ".join(task.labels[number] for number in constant)
-        notes = (f"{train.name} has no example, or nothing but examples, of {names}: a constant answer",)
-    best: tuple[float, float, Linear] | None = None
+        notes.append(f"{train.name} has no example, or nothing but examples, of {names}: a constant answer")
+    c, (weight, bias), converged = _best_c(task, train, tune, grid, seed=seed, report=report)
+    if not converged:
+        notes.append(f"the solver stopped after {MAX_ITER} iterations before it had converged")
+    head = TaskHead(task, weight, bias, ACTIVATIONS[task.kind])
+    temperature = fit_temperature(head.logits(tune.features), tune.targets[task.name], head.activation)
+    if abs(np.log(temperature)) > 0.99 * LOG_BOUND:
+        notes.append(f"no temperature within bounds is likeliest on {tune.name}: {temperature:.3g} was taken")
+    return replace(
+        head,
+        temperature=temperature,
+        c=c,
+        tuned_on=tune.name,
+        chosen_on=tune.name if len(grid) > 1 else None,
+        notes=tuple(notes),
+    )
+
+
+def _best_c(
+    task: Task,
+    train: FeatureSet,
+    tune: FeatureSet,
+    grid: Sequence[float],
+    *,
+    seed: int,
+    report: Callable[[str], None],
+) -> tuple[float, Linear, bool]:
+    """The C of the best figure on `tune`, its classifier, and whether its solver came to an end."""
+    if len(grid) == 1:
+        return grid[0], *_classifier(task, train, grid[0], seed)
+    tried: list[tuple[float, float, Linear, bool]] = []
     for c in grid:
-        fit = fit_logistic if task.kind == "single_label" else fit_one_vs_rest
-        linear = fit(train.features, targets, c=c, seed=seed)
-        if len(grid) == 1:
-            best = (0.0, c, linear)
-            break
+        linear, converged = _classifier(task, train, c, seed)
         figure = _figure_on(task, linear, tune)
         report(f"{task.name}: C {c:g}: {CHOSEN_BY[task.kind]} {figure:.3f} on {tune.name}")
-        if best is None or figure > best[0]:
-            best = (figure, c, linear)
-    if best is None:
-        raise ValueError("no C to choose from")
-    _, c, (weight, bias) = best
-    head = TaskHead(task, weight, bias, ACTIVATIONS[task.kind], 1.0, c, tune.name, notes)
-    temperature = fit_temperature(head.logits(tune.features), tune.targets[task.name], head.activation)
-    return TaskHead(task, weight, bias, head.activation, temperature, c, tune.name, notes)
+        tried.append((figure, c, linear, converged))
+    _, c, linear, converged = max(tried, key=lambda entry: entry[0])  # of equals, the first: the smallest C
+    return c, linear, converged
+
+
+def _classifier(task: Task, train: FeatureSet, c: float, seed: int) -> tuple[Linear, bool]:
+    """A classifier, and whether its solver came to an end."""
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - slow to import
+
+    fit = fit_logistic if task.kind == "single_label" else fit_one_vs_rest
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        linear = fit(train.features, train.targets[task.name], c=c, seed=seed)
+    stopped = [warning for warning in caught if issubclass(warning.category, ConvergenceWarning)]
+    for warning in caught:
+        if warning not in stopped:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return linear, not stopped
 
 
 def check_targets(task: Task, part: FeatureSet) -> None:

@@ -148,6 +148,8 @@ def _result(
     number = int(clusters.max()) + 1
     if number < FEW_GROUPS and how.resamples:
         notes += (f"intervals over {number} groups only are too narrow to be trusted",)
+    if head.chosen_on == part.name:
+        notes += (f"C was chosen on {part.name} itself, which flatters these figures",)
     figures = point_figures(scorer, len(part))
     undefined = [key for key in HEADLINE[head.task.kind] if np.isnan(figures.get(key, 0))]
     if undefined:

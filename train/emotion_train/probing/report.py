@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from emotion_train.heads import write_whole
+from emotion_train.files import write_whole
 from emotion_train.probing.calibration import claims_of
 from emotion_train.probing.measure import Interval, Measured
 from emotion_train.probing.plots import confusion_png, regression_png, reliability_png

@@ -73,7 +73,7 @@ def swap_figures(first: Labels, second: Labels, a: Labels, b: Labels) -> dict[st
     changed: the two answers differ. own: answers that are right. other: answers that name the neighbour's
     emotion. both_right: pairs with two right answers.
     """
-    return point_figures(_Swaps(first, second, a, b), len(first))
+    return point_figures(Swaps(first, second, a, b), len(first))
 
 
 def measure_pairs(
@@ -87,7 +87,7 @@ def measure_pairs(
         both = (clip for pair in pairs for clip in pair)
         features, labels = _encoded(name, both, encoding)
         answers = head.logits(features).argmax(axis=1)
-        swaps = _Swaps(answers[::2], answers[1::2], labels[::2], labels[1::2])
+        swaps = Swaps(answers[::2], answers[1::2], labels[::2], labels[1::2])
         count = len(labels) // 2
         figures = {"pairs": float(count), **point_figures(swaps, count)}
         between = intervals(swaps, np.arange(count), seed=how.seed, resamples=how.resamples)
@@ -95,8 +95,8 @@ def measure_pairs(
     return results
 
 
-class _Swaps:
-    """Scorer of pairs."""
+class Swaps:
+    """Scorer of the figures of `swap_figures`, over pairs."""
 
     def __init__(self, first: Labels, second: Labels, a: Labels, b: Labels) -> None:
         self._parts = {
@@ -107,6 +107,7 @@ class _Swaps:
         }
 
     def __call__(self, weights: Weights) -> Figures:
+        """Each figure of each row of weights (B, N)."""
         return {name: weighted_mean(values, weights) for name, values in self._parts.items()}
 
 
