@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -233,3 +235,11 @@ def test_tensorboard_takes_back_the_steps_after_the_checkpoint(tmp_path: Path):
 def test_half_precision_with_a_scaled_loss_needs_cuda():
     with pytest.raises(EmotionError, match='precision "fp16" on a CPU: it needs CUDA; set it to "bf16"'):
         Precision("fp16", CPU)
+
+
+def test_workers_start_whatever_threads_the_process_has(tmp_path: Path):
+    """OpenCV's threads once made a forked worker wait forever."""
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (0, 0), 9)
+    runner_in(tmp_path, workers=1).run(stage_of(2), Progress("toy"))
+    assert [entry["first"] for entry in entries(tmp_path)] == [float(Numbers()[i][0, 0]) for i in (0, 1)]

@@ -172,6 +172,9 @@ class Runner:
             batch_size=None,
             sampler=_Own(start, stage.steps, self.world),
             num_workers=self.workers,
+            # A forked worker would inherit the locks of OpenCV's and TensorBoard's threads, and wait for them
+            # forever.
+            multiprocessing_context="forkserver" if self.workers else None,
             prefetch_factor=4 if self.workers else None,
             worker_init_fn=_one_thread,
             pin_memory=self.world.device.type == "cuda",
