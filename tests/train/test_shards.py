@@ -89,6 +89,16 @@ class WholeFilesHandler(SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None: ...
 
 
+class DroppingHandler(RangeHandler):
+    """Says how large a shard is, and hangs up when it is to be sent."""
+
+    def do_GET(self) -> None:
+        if self.path.endswith(".tar"):
+            self.close_connection = True
+        else:
+            super().do_GET()
+
+
 def serve(handler: type[SimpleHTTPRequestHandler], folder: Path) -> HTTPServer:
     server = HTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
     server.sent = []  # type: ignore[attr-defined]  # bytes of every part
@@ -230,6 +240,16 @@ def test_a_server_that_is_not_there(folder: Path, url: str):
         ShardSet.open("http://127.0.0.1:9")
 
 
+def test_a_server_that_hangs_up(folder: Path):
+    server = serve(DroppingHandler, folder)
+    with pytest.raises(
+        EmotionError, match=r"shard-000000\.tar: cannot be read \(.*check the address"
+    ) as error:
+        ShardSet.open(f"http://127.0.0.1:{server.server_port}").read(0)
+    assert "\n" not in str(error.value)
+    server.shutdown()
+
+
 def test_a_protocol_that_nobody_knows():
     with pytest.raises(EmotionError, match=r"gopher://x/index\.json: cannot be read \(Protocol not known"):
         ShardSet.open("gopher://x")
@@ -328,6 +348,16 @@ def fill_and_fail(path: Path) -> None:
 def test_a_tar_that_is_not_finished_is_not_there(tmp_path: Path):
     with pytest.raises(ValueError, match="empty: 0 frames"):
         fill_and_fail(tmp_path / "shard.tar")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_reading_are_not_blamed_on_the_disk(tmp_path: Path):
+    def read_while_writing() -> None:
+        with write_tar(tmp_path / "shard.tar"):
+            (tmp_path / "nothing").read_bytes()
+
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        read_while_writing()
     assert list(tmp_path.iterdir()) == []
 
 

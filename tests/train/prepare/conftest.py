@@ -6,25 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from made_media import flat_pictures, write_json3, write_sentences, write_srt, write_video
+from made_media import ONE, TWO, flat_pictures, write_json3, write_sentences, write_srt, write_video
 
 ROOT = Path(__file__).resolve().parents[3]
-
-# 12 s of film each. Sentences of `one`, in order: kept, too short, too neutral, kept, outside the video.
-ONE = [
-    (0.5, 3.0, "I am so happy!"),
-    (3.5, 4.5, "I am glad."),
-    (5.0, 8.0, "The monday report schedule is on the table."),
-    (8.0, 10.5, "I am angry and mad."),
-    (11.0, 15.0, "I am afraid of the end."),
-]
-# Of `two`: two that are kept, with a pause of 2 s between them.
-WOW = ("wow", "this", "is", "amazing", "and", "unbelievable")
-HATE = ("i", "hate", "you", "i", "am", "furious.")
-TWO = [
-    *[(1.0 + 0.5 * n, word) for n, word in enumerate(WOW)],
-    *[(6.0 + 0.5 * n, word) for n, word in enumerate(HATE)],
-]
 
 
 @pytest.fixture(scope="session")

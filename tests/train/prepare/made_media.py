@@ -21,6 +21,22 @@ FEELINGS = {
     "neutral": "table report monday schedule",
 }
 
+# 12 s of film each. Sentences of `one`, in order: kept, too short, too neutral, kept, outside the video.
+ONE = [
+    (0.5, 3.0, "I am so happy!"),
+    (3.5, 4.5, "I am glad."),
+    (5.0, 8.0, "The monday report schedule is on the table."),
+    (8.0, 10.5, "I am angry and mad."),
+    (11.0, 15.0, "I am afraid of the end."),
+]
+# Of `two`: two that are kept, with a pause of 2 s between them.
+WOW = ("wow", "this", "is", "amazing", "and", "unbelievable")
+HATE = ("i", "hate", "you", "i", "am", "furious.")
+TWO = [
+    *[(1.0 + 0.5 * n, word) for n, word in enumerate(WOW)],
+    *[(6.0 + 0.5 * n, word) for n, word in enumerate(HATE)],
+]
+
 
 def flat_pictures(count: int, *, size: tuple[int, int] = (64, 48), shade: int = 0) -> list[NDArray[np.uint8]]:
     """Pictures (H, W, 3) of one grey each, 2 n + shade for number n, so that a picture tells its number."""

@@ -285,6 +285,25 @@ def test_two_runs_at_once(error_line: Callable[[list[str]], str], options: list[
     assert f"{prepared / 'work'}: another run is at work here; wait for it" in line
 
 
+def test_damaged_work_is_named(
+    error_line: Callable[[list[str]], str],
+    prepare_data: ModuleType,
+    options: list[str],
+    prepared: Path,
+    tmp_path: Path,
+):
+    out = tmp_path / "out"
+    shutil.copytree(prepared, out)
+    tar = out / "work" / "one.tar"
+    tar.write_bytes(tar.read_bytes().replace(b'"caption"', b'"coption"'))
+    line = error_line([*options, "--seed", "2", "--out", str(out)])
+    assert f"{tar} is damaged at one-0000" in line
+    assert "delete it and give the same command again" in line
+    tar.unlink()
+    assert prepare_data.main([*options, "--out", str(out)]) == 0
+    assert written(out) == written(prepared)
+
+
 def test_other_settings_are_refused(
     error_line: Callable[[list[str]], str], options: list[str], prepared: Path
 ):

@@ -133,6 +133,8 @@ def test_sentences_at_the_same_time_share_their_frames(film: Path, tmp_path: Pat
     assert result.tar is not None
     clips = [read_clip(job.tar, sample) for sample in result.tar.samples]
     (late, late_frames), (early, early_frames) = sorted(clips, key=lambda clip: -clip[0].start)
+    for record, frames in clips:
+        assert len(frames) == sum(record.start <= k / 8 < record.end for k in range(100))
     offset = round((late.start - early.start) * 8)
     shared = len(early_frames) - offset
     assert shared > 8

@@ -116,9 +116,7 @@ class AuthorsVideo:
         frames, boxes = [], []
         size = (0, 0)
         for name in names:
-            frame, size = _resized(
-                bytes(self._frames[name][()]), f"{entry.video_id} {name}", short_side, quality
-            )
+            frame, size = _resized(self._jpeg(name), f"{entry.video_id} {name}", short_side, quality)
             frames.append(frame)
             boxes.append([scaled_box(box, size) for box in self._boxes[name]])
         start = entry.start_frame / FPS
@@ -135,6 +133,14 @@ class AuthorsVideo:
             neutral=entry.neutral_score,
         )
         return record, frames
+
+    def _jpeg(self, name: str) -> bytes:
+        try:
+            return bytes(self._frames[name][()])
+        except OSError as error:  # a damaged block of the file
+            raise EmotionError(
+                f"{self._frames.filename}: {name} cannot be read; make the file again"
+            ) from error
 
 
 @contextmanager

@@ -234,10 +234,6 @@ _NO_RANGES = (
 @contextmanager
 def _said_in_one_line(name: str) -> Iterator[None]:
     """What fsspec raises about `name`, as a user's error."""
-    # The client is imported by fsspec, and only for a URL; its errors are not all OSErrors.
-    client = sys.modules.get("aiohttp")
-    remote: tuple[type[Exception], ...] = (client.ClientError,) if client else ()
-    broken: tuple[type[Exception], ...] = (OSError, ValueError, *remote)
     try:
         yield
     except FileNotFoundError as error:
@@ -247,11 +243,18 @@ def _said_in_one_line(name: str) -> Iterator[None]:
         ) from error
     except ImportError as error:  # the file system of a URL is a package of its own
         raise EmotionError(f"{name}: {error}") from error
-    except broken as error:
+    except _reading_errors() as error:
         if "range requests" in str(error):
             raise EmotionError(f"{name}: {_NO_RANGES}") from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise EmotionError(f"{name}: cannot be read ({reason}); check the address and the network") from error
+
+
+def _reading_errors() -> tuple[type[Exception], ...]:
+    """What a file that cannot be read is told by."""
+    # fsspec imports the client, and only for a URL; not all of its errors are OSErrors.
+    client = sys.modules.get("aiohttp")
+    return (OSError, ValueError, client.ClientError) if client else (OSError, ValueError)
 
 
 def _decode_index(location: str, index: bytes) -> _LazyIndex:

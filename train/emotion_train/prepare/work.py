@@ -133,18 +133,21 @@ def claim(folder: Path, settings: Settings) -> Iterator[None]:
     """The work folder, for this run alone; what lies in it was made with the same settings.
 
     Raises:
-        EmotionError: other settings, another run is at work, or no folder can be made.
+        EmotionError: other settings, another run is at work, or the folder cannot be written.
 
     """
-    _check_settings(folder, settings)
     lock = FileLock(folder / ".lock")  # let go by the system when its owner is killed
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout as error:
         raise EmotionError(
             f"{folder}: another run is at work here; wait for it, or choose another --out"
         ) from error
+    except OSError as error:
+        raise EmotionError(f"{folder}: {error.strerror}; choose an --out that can be written") from error
     try:
+        _check_settings(folder / SETTINGS_NAME, settings)
         for torn in folder.glob(".*.tmp"):  # of a run that was killed
             torn.unlink()
         yield
@@ -152,21 +155,18 @@ def claim(folder: Path, settings: Settings) -> Iterator[None]:
         lock.release()
 
 
-def _check_settings(folder: Path, settings: Settings) -> None:
-    path = folder / SETTINGS_NAME
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        before = msgspec.json.decode(path.read_bytes(), type=Settings) if path.exists() else None
-    except OSError as error:
-        raise EmotionError(f"{folder}: {error.strerror}; choose an --out that can be written") from error
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise EmotionError(f"{path}: {error}; choose another --out, or delete {folder}") from error
-    if before is None:
+def _check_settings(path: Path, settings: Settings) -> None:
+    if not path.exists():
         write_file(path, msgspec.json.encode(settings))
-    elif before != settings:
+        return
+    try:
+        before = msgspec.json.decode(path.read_bytes(), type=Settings)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise EmotionError(f"{path}: {error}; choose another --out, or delete {path.parent}") from error
+    if before != settings:
         raise EmotionError(
-            f"{folder} holds work of other settings ({_differences(before, settings)}): give the same ones "
-            "to go on, or choose another --out"
+            f"{path.parent} holds work of other settings ({_differences(before, settings)}): give the same "
+            "ones to go on, or choose another --out"
         )
 
 
