@@ -21,7 +21,7 @@ import msgspec
 from emotion_runtime.errors import EmotionError
 from emotion_train.datasets.base import Task
 from emotion_train.heads import AFFECT_PROBE, PROBE, ZERO_SHOT, LinearHead, load_head, save_head
-from emotion_train.phrases import Phrases, phrases_for, phrases_of
+from emotion_train.phrases import Phrases, canonical, phrases_for, phrases_of
 from emotion_train.pretrained import Checkpoint, read_checkpoint
 from emotion_train.probing.cards import OTHER_VALUES, as_task_head, card_metrics, head_name
 from emotion_train.probing.fit import TaskHead
@@ -160,13 +160,16 @@ def zero_shot_task(source: Source, args: argparse.Namespace) -> tuple[Task, Line
 
 
 def _in_order(task: Task, phrases: Phrases) -> Phrases:
-    missing, unknown = sorted(set(task.labels) - set(phrases)), sorted(set(phrases) - set(task.labels))
+    """Phrases under the task's own names of the labels, in its order."""
+    said = {canonical(label): variants for label, variants in phrases.items()}
+    wanted = {canonical(label): label for label in task.labels}
+    missing, unknown = sorted(wanted.keys() - said.keys()), sorted(said.keys() - wanted.keys())
     if missing or unknown:
         raise EmotionError(
             f"--labels lack {', '.join(missing) or 'nothing'} and have {', '.join(unknown) or 'nothing'} "
             f"besides: expected the labels of the data set, {', '.join(task.labels)}"
         )
-    return {label: phrases[label] for label in task.labels}
+    return {label: said[name] for name, label in wanted.items()}
 
 
 def _feature_kind(args: argparse.Namespace) -> str | None:

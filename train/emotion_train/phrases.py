@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.labels import ekman_index
+from emotion_train.data.labels import EKMAN, ekman_index
 
 Phrases = dict[str, tuple[str, ...]]
 
@@ -107,14 +107,15 @@ def phrases_of(chosen: str) -> Phrases:
 
 def phrases_for(labels: Sequence[str]) -> Phrases:
     """Phrases for the labels of a task, in its order: known ones, or the label itself."""
-    return {label: _known(label) or (label,) for label in labels}
+    if all(label.lower() in CATEGORY_PHRASES for label in labels):
+        return {label: CATEGORY_PHRASES[label.lower()] for label in labels}
+    known = CATEGORY_PHRASES | EKMAN_PHRASES
+    return {label: known.get(canonical(label), (label,)) for label in labels}
 
 
-def _known(label: str) -> tuple[str, ...] | None:
-    name = label.lower()
-    if name in CATEGORY_PHRASES and name not in EKMAN_PHRASES:
-        return CATEGORY_PHRASES[name]
+def canonical(label: str) -> str:
+    """The Ekman name of a class that is one of the seven under another name (joy); else the label."""
     try:
-        return list(EKMAN_PHRASES.values())[ekman_index(name)]
+        return EKMAN[ekman_index(label.lower())]
     except EmotionError:
-        return None
+        return label.lower()

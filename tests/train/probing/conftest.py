@@ -3,13 +3,13 @@
 import importlib.util
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
+from by_hand import Fitted
 from labelled_trees import bold_tree, emotic_tree, liris_tree, meld_tree, table_file
 from small_model import SMALL
 
@@ -17,15 +17,6 @@ from emotion_train.checkpoint import save_checkpoint
 from emotion_train.model import EmotionCLIP
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A data set, and the folder of its probe with what the report says."""
-
-    data: Path
-    out: Path
-    report: dict[str, Any]
 
 
 @pytest.fixture(scope="session")

@@ -6,53 +6,18 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
+from by_hand import Fitted, both, features, targets
 from labelled_trees import SIZE, table_file
 from scipy.stats import pearsonr
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r2_score
 
-from conftest import Fitted
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.checkpoint import model_from_checkpoint
 from emotion_train.datasets import load_dataset
-from emotion_train.datasets.base import Dataset
-from emotion_train.datasets.pictures import prepare_sample
 from emotion_train.heads import load_head
 from emotion_train.model import EmotionCLIP
 from emotion_train.probing.smoothing import smooth_films
-
-
-def features(model: EmotionCLIP, data: Dataset, *, spec: PreprocessSpec | None = None) -> np.ndarray:
-    """Video features, every clip alone and with all of its frames; image features where there is a spec."""
-    own = model.config.preprocess
-    rows = []
-    for sample in data.samples:
-        images, weights = prepare_sample(sample, spec or own)
-        pixels = (images / 255 - np.array(own.mean)) / np.array(own.std)
-        frames = torch.from_numpy(pixels.transpose(0, 3, 1, 2)).float()
-        with torch.no_grad():
-            if spec is not None:
-                row = model.encode_frames(frames, torch.from_numpy(weights))[0]
-            else:
-                repeat = 8 // len(frames)
-                row = model.encode_video(
-                    frames.repeat_interleave(repeat, dim=0)[None],
-                    torch.from_numpy(weights).repeat_interleave(repeat, dim=0)[None],
-                )[0]
-        rows.append((row / row.norm()).numpy())
-    return np.stack(rows)
-
-
-def targets(data: Dataset, task: str) -> np.ndarray:
-    return np.stack([sample.targets[task] for sample in data.samples])
-
-
-def both(
-    name: str, fitted: Fitted, split: str, model: EmotionCLIP, task: str
-) -> tuple[np.ndarray, np.ndarray]:
-    data = load_dataset(name, fitted.data, split)
-    return features(model, data), targets(data, task)
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from by_hand import Fitted
 
-from conftest import Fitted
 from emotion_train import pretrained
 from emotion_train.checkpoint import load_checkpoint
 from emotion_train.pretrained import read_checkpoint
