@@ -18,10 +18,9 @@ import numpy as np
 import pytest
 import webdataset
 from filelock import FileLock
-from made_media import flat_pictures, write_srt, write_video
+from made_media import ONE, flat_pictures, write_srt, write_video
 from PIL import Image
 
-from conftest import ONE
 from emotion_train.data.labels import EKMAN
 from emotion_train.data.sentences import load_sentences
 from emotion_train.data.shards import ShardSet
