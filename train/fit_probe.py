@@ -70,7 +70,7 @@ def fit(args: argparse.Namespace) -> Report:
         raise EmotionError(f"--seeds {args.seeds}: expected 1 or more")
     if args.c and not all(0 < c < float("inf") for c in args.c):
         raise EmotionError(f"--c {' '.join(map(str, args.c))}: expected numbers above 0")
-    source = open_source(args, say)
+    source = open_source(args, say, fitting=True)
     grid = tuple(args.c or ([source.protocol.c] if source.protocol.c else C_GRID))
     seeds = tuple(range(args.seed, args.seed + args.seeds))
     fitting = Fitting(seeds, grid, args.resamples, say)

@@ -222,3 +222,12 @@ def test_a_table_of_one_class_is_one_line(
     assert (
         "train holds a single class of label, red: expected rows of at least two" in capsys.readouterr().err
     )
+
+
+def test_a_split_that_is_missing_is_noticed_before_any_is_encoded(
+    fit_probe: ModuleType, usual: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    kept = tmp_path / "features"
+    assert fit_probe.main([*usual, "--splits", "test", "later", "--cache", str(kept)]) == 2
+    assert "no row of split 'later'" in capsys.readouterr().err
+    assert not kept.exists()

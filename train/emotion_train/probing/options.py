@@ -12,14 +12,13 @@ import torch
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.datasets import load_dataset
-from emotion_train.datasets.base import Dataset, Task
+from emotion_train.datasets.base import Task
 from emotion_train.datasets.table import Columns
 from emotion_train.pretrained import Checkpoint, read_checkpoint
 from emotion_train.probing import scenes
 from emotion_train.probing.bootstrap import LEVEL, RESAMPLES
 from emotion_train.probing.calibration import BINS
 from emotion_train.probing.classifiers import MAX_ITER, RIDGE_ALPHA, SOLVER
-from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.protocol import PROTOCOLS, SEED, Protocol, protocol_of
 from emotion_train.probing.run import Outcome, SetOf
 from emotion_train.probing.samples import Encoding, features_of
@@ -77,8 +76,11 @@ def add_options(parser: argparse.ArgumentParser, *, required: bool = True) -> No
     table.add_argument("--classes", nargs="+", default=(), metavar="LABEL", help="in the order of the head")
 
 
-def open_source(args: argparse.Namespace, report: Callable[[str], None]) -> Source:
+def open_source(args: argparse.Namespace, report: Callable[[str], None], *, fitting: bool = False) -> Source:
     """The checkpoint and the data set that the command line names.
+
+    fitting: the splits that are fitted on are needed as well. Every split that is needed is read before the
+    first picture of any is looked at.
 
     Raises:
         EmotionError: one of them is missing or broken, or an option is out of range.
@@ -106,13 +108,11 @@ def open_source(args: argparse.Namespace, report: Callable[[str], None]) -> Sour
     )
     if args.dataset == "scenes":
         return _scenes(args, checkpoint, encoding, protocol)
-    dataset_of = _reader(args)
-
-    @cache
-    def features(split: str) -> FeatureSet:
-        return features_of(dataset_of(split), encoding)
-
-    tasks = dataset_of(protocol.measured[0]).tasks
+    columns = _columns(args) if args.dataset == "table" else None
+    needed = protocol.splits if fitting else protocol.measured
+    sets = {split: load_dataset(args.dataset, args.data, split, columns) for split in needed}
+    features = cache(lambda split: features_of(sets[split], encoding))
+    tasks = sets[protocol.measured[0]].tasks
     return Source(checkpoint, encoding, protocol, tasks, lambda split, _: features(split), None)
 
 
@@ -133,21 +133,18 @@ def _scenes(
     return Source(checkpoint, encoding, protocol, (scenes.TASK,), set_of, plan)
 
 
-def _reader(args: argparse.Namespace) -> Callable[[str], Dataset]:
-    columns = None
-    if args.dataset == "table":
-        columns = Columns(
-            args.path_column,
-            args.split_column,
-            args.start_column,
-            args.end_column,
-            args.group_column,
-            tuple(args.box_columns),
-            tuple(args.label_columns),
-            tuple(args.value_columns),
-            tuple(args.classes),
-        )
-    return cache(lambda split: load_dataset(args.dataset, args.data, split, columns))
+def _columns(args: argparse.Namespace) -> Columns:
+    return Columns(
+        args.path_column,
+        args.split_column,
+        args.start_column,
+        args.end_column,
+        args.group_column,
+        tuple(args.box_columns),
+        tuple(args.label_columns),
+        tuple(args.value_columns),
+        tuple(args.classes),
+    )
 
 
 def _device(name: str) -> torch.device:
