@@ -7,6 +7,7 @@ import pytest
 import torch
 from by_hand import Fitted
 
+from emotion_runtime.errors import EmotionError
 from emotion_train import pretrained
 from emotion_train.checkpoint import load_checkpoint
 from emotion_train.pretrained import read_checkpoint
@@ -39,3 +40,13 @@ def test_a_probe_of_released_weights(fit: Callable[..., Fitted], meld: Fitted, r
     assert found.report["test"] == meld.report["test"]
     assert found.report["about"]["preset"] == "vit-b-32"
     assert found.report["about"]["checkpoint_sha256"] != meld.report["about"]["checkpoint_sha256"]
+
+
+def test_released_weights_of_another_size_are_named_with_what_is_read(checkpoint: Path, tmp_path: Path):
+    """Ours has no such problem: it says what preset it is."""
+    torch.save({"model": load_checkpoint(checkpoint)["model"]}, tmp_path / "small.pt")
+    with pytest.raises(EmotionError) as caught:
+        read_checkpoint(tmp_path / "small.pt")
+    assert f"checkpoint {tmp_path / 'small.pt'}: released weights do not fit the model" in str(caught.value)
+    assert "expected the layout of the preset vit-b-32" in str(caught.value)
+    assert "\n" not in str(caught.value)
