@@ -53,8 +53,10 @@ def test_classes_that_say_nothing_get_a_constant_answer():
     assert probability[[0, 2]] == pytest.approx([0.5 / 301, 300.5 / 301])
 
 
-def test_ridge_solves_the_normal_equations():
-    targets = (FEATURES @ RNG.normal(size=(6, 3)) + RNG.normal(size=(300, 3)) + [5, 0, -2]).astype(np.float32)
+@pytest.mark.parametrize("values", [1, 3])
+def test_ridge_solves_the_normal_equations(values: int):
+    noise = RNG.normal(size=(300, values)) + [5, 0, -2][:values]
+    targets = (FEATURES @ RNG.normal(size=(6, values)) + noise).astype(np.float32)
     weight, bias = fit_ridge(FEATURES, targets)
     x = FEATURES.astype(float) - FEATURES.mean(axis=0, dtype=float)
     expected = np.linalg.solve(x.T @ x + np.eye(6), x.T @ targets).T  # alpha 1, the mean not penalised

@@ -63,4 +63,7 @@ def fit_ridge(features: Features, targets: NDArray[np.float32]) -> Linear:
     from sklearn.linear_model import Ridge  # noqa: PLC0415 - slow to import
 
     regression = Ridge(alpha=RIDGE_ALPHA).fit(features.astype(np.float64), targets.astype(np.float64))
-    return np.asarray(regression.coef_, np.float32), np.asarray(regression.intercept_, np.float32)
+    values, width = targets.shape[1], features.shape[1]
+    # scikit-learn drops the first dimension of a single value.
+    weight = np.asarray(regression.coef_, np.float32).reshape(values, width)
+    return weight, np.asarray(regression.intercept_, np.float32).reshape(values)

@@ -110,6 +110,7 @@ def _encode(
         _Prepared(dataset.samples, spec, encoding.kind),
         batch_size=None,
         num_workers=encoding.workers,
+        multiprocessing_context="forkserver" if encoding.workers else None,  # as in `trainer.Runner`
     )
     name = f"{dataset.name} {dataset.split}"
     unreadable: list[str] = []
