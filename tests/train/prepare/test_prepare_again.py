@@ -44,12 +44,25 @@ def test_two_processes_write_the_same_bytes(
     assert written(tmp_path / "two") == written(prepared)
 
 
+def started(prepare_data: ModuleType, argv: list[str]) -> int:
+    """Run, again if Ray did not start within the 30 s it gives itself: a busy machine may need more."""
+    for _ in range(3):
+        try:
+            status: int = prepare_data.main(argv)
+        except Exception as error:  # noqa: BLE001 - Ray raises nothing narrower
+            if "timed out during startup" not in str(error):
+                raise
+        else:
+            return status
+    pytest.fail("Ray did not start in three times 30 s")
+
+
 def test_ray_writes_the_same_bytes(
     prepare_data: ModuleType, options: list[str], prepared: Path, tmp_path: Path
 ):
     ray = pytest.importorskip("ray")
     argv = [*options, "--engine", "ray", "--workers", "2", "--out", str(tmp_path / "ray")]
-    assert prepare_data.main(argv) == 0
+    assert started(prepare_data, argv) == 0
     assert written(tmp_path / "ray") == written(prepared)
     assert not ray.is_initialized()
 
