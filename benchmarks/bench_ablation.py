@@ -6,8 +6,11 @@ Every row is one training on the same scenes for the same number of steps, from 
 linear probe on scenes of unseen faces. A scene holds one to four people of different emotions and is seen
 through one window, the same for all of them, so that only the patch weights say who is meant: a model that
 cannot tell must fail in company. Rows that are done are not done again. Writes ablation.json, ablation.md
-and ablation.png into --results. The ceiling is the same model on scenes of one person, where there is nobody
-to be mistaken for.
+and ablation.png into --results.
+
+Scenes of one person are there for completeness and are no ceiling: the window follows the heads, so a single
+face fills it, at a scale that the warm start has not seen. What a model that answers by the picture alone can
+reach in company is what `none` reaches.
 """
 
 import argparse

@@ -26,7 +26,8 @@ _PAGE = """# Ablation at small scale
 Accuracy, in percent, on seven emotions of unseen FER2013 faces in drawn scenes seen through one window,
 by the number of people in it; 95 % bootstrap intervals over scenes, of the mean over seeds. changed: share of
 the pairs of people of different emotions whose two answers differ (0 %: the address was not learned). own,
-other: answers that name the subject's emotion, and the neighbour's.
+other: answers that name the subject's emotion, and the neighbour's. The window follows the heads, so a single
+person's face fills it, at a scale that these short runs have seen least: "one person" is no ceiling.
 
 {table}
 
