@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     started = time.monotonic()
     logging.basicConfig(format="emotion-runtime: %(levelname)s: %(message)s")
+    logging.getLogger("emotion_runtime").setLevel(logging.INFO)  # which backend was taken, and why
     try:
         _command(argv, started)
     except EmotionError as error:
@@ -78,7 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--source", action="append", metavar="URI", help="video file, v4l2:///dev/videoN or demo; repeatable")
     add("--bundle", metavar="NAME|DIR", help="model (default nano)")
     add("--detector", metavar="face|FILE.onnx", help="what finds people (default face)")
-    add("--backend", metavar="NAME", help="auto, cpu or cuda (default auto)")
+    add("--backend", metavar="NAME", help="auto, cpu, cuda, tensorrt, tensorrt-rtx or openvino")
+    add(
+        "--precision",
+        metavar="NAME",
+        help="of the encoders: fp32 (default), fp16 or int8",
+    )
     add("--head", metavar="NAME", help="head of the bundle (default: the bundle's)")
     add("--window", type=float, metavar="SECONDS", help="time a clip spans (default: the bundle's)")
     add(
@@ -109,7 +115,12 @@ def _run(config: RunConfig, started: float) -> None:
 
         report = RunReport(started)
         runtime = EmotionRuntime(
-            config.bundle, config.detector, config.backend, head=config.head, timing=_timing(config)
+            config.bundle,
+            config.detector,
+            config.backend,
+            head=config.head,
+            timing=_timing(config),
+            precision=config.precision,
         )
         # Sources before sinks: a mistyped source must not empty yesterday's results.
         sources = [stack.enter_context(open_source(uri, realtime=config.realtime)) for uri in config.sources]
