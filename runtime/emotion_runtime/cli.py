@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--precision",
         metavar="NAME",
-        help="of the encoders: fp32 (default), fp16 or int8",
+        help="of the encoders: fp32, fp16 or int8 (default: fp32, or by TensorRT)",
     )
     add("--head", metavar="NAME", help="head of the bundle (default: the bundle's)")
     add("--window", type=float, metavar="SECONDS", help="time a clip spans (default: the bundle's)")

@@ -32,7 +32,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     bundle: str = "nano"
     detector: str = "face"
     backend: str = "auto"
-    precision: Precision = "fp32"
+    precision: Precision | None = None
     head: str | None = None
     window: float | None = None
     every: float | None = None

@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.backends import open_backends
+from emotion_runtime.backends import open_encoders
 from emotion_runtime.bundle import Precision, load_bundle
 from emotion_runtime.detector import Detector, load_detector
 from emotion_runtime.encoder import FrameEncoder
@@ -28,8 +28,8 @@ class EmotionRuntime:
     """How each person in front of a camera feels.
 
     bundle: name of a shipped bundle or a folder. detector: "face", an ONNX file, or your own callable.
-    backend: see `backends.open_backends`. head: of the bundle; None: its default. timing: what happens how
-    often. precision: of the encoders' graphs, where the bundle has it.
+    backend, precision: see `backends.open_encoders`. head: of the bundle; None: its default. timing: what
+    happens how often.
 
         for event in EmotionRuntime().stream("people.mp4"):
             print(event.t, [(person.id, person.top) for person in event.persons])
@@ -47,9 +47,9 @@ class EmotionRuntime:
         *,
         head: str | None = None,
         timing: Timing | None = None,
-        precision: Precision = "fp32",
+        precision: Precision | None = None,
     ) -> None:
-        if precision not in get_args(Precision):
+        if precision is not None and precision not in get_args(Precision):
             raise EmotionError(f"precision {precision!r}: expected {', '.join(get_args(Precision))}")
         timing = timing or Timing()
         loaded = load_bundle(bundle)
@@ -57,10 +57,7 @@ class EmotionRuntime:
         clips = plan_clips(
             manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every
         )
-        frame_encoder, temporal_encoder = open_backends(
-            backend,
-            [loaded.graph_path(name, precision) for name in ("frame_encoder", "temporal_encoder")],
-        )
+        frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision)
         models = Models(
             load_detector(str(detector)) if isinstance(detector, str | Path) else detector,
             FrameEncoder(frame_encoder, manifest.preprocess),

@@ -12,14 +12,20 @@ import onnxruntime
 import pytest
 
 import emotion_runtime
-from emotion_runtime.backends import cuda, open_backend, open_backends
+from emotion_runtime.backends import cuda, open_backend, open_encoders
 from emotion_runtime.backends.onnx import CPU, CUDA, default_threads, usable_cores
+from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.errors import EmotionError
 
 
 @pytest.fixture
 def graph(tiny_bundle: Path) -> Path:
     return tiny_bundle / "temporal_encoder.onnx"
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path) -> Bundle:
+    return load_bundle(tiny_bundle)
 
 
 @pytest.mark.parametrize("persons", [1, 3, 8])
@@ -52,17 +58,20 @@ def test_a_container_gets_threads_for_the_cores_it_may_use(
 
 
 def test_auto_says_once_what_it_took_and_why(
-    graph: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(cuda, "available_providers", lambda: [CPU])
+    for module in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, module, None)
     with caplog.at_level(logging.INFO):
-        first, second = open_backends("auto", [graph, graph])
+        first, second = open_encoders("auto", bundle)
     assert CPU in first.description
     assert CPU in second.description
     (record,) = caplog.records
     assert record.levelno == logging.INFO
     assert record.message == (
-        f"backend auto: {first.description}; the installed ONNX Runtime has no CUDA in it"
+        f"backend auto: {first.description}; tensorrt is not installed (tensorrt not found); "
+        "tensorrt-rtx is not installed (tensorrt_rtx not found); the installed ONNX Runtime has no CUDA in it"
     )
 
 
@@ -130,17 +139,15 @@ def test_cuda_by_name_is_an_error_where_it_does_not_start(graph: Path):
 
 
 @pytest.mark.usefixtures("silent_fallback")
-def test_auto_falls_back_and_says_so(graph: Path, caplog: pytest.LogCaptureFixture):
+def test_auto_falls_back_and_says_so(bundle: Bundle, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
-        assert CPU in open_backend("auto", graph).description
+        assert CPU in open_encoders("auto", bundle)[0].description
     assert "CUDA did not start" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
-def test_tensorrt_says_what_to_use(graph: Path, name: str):
-    with pytest.raises(
-        EmotionError, match=f"{name} is not in this version yet: use --backend cuda, cpu or auto"
-    ):
+def test_engines_are_of_bundles(graph: Path, name: str):
+    with pytest.raises(EmotionError, match=f"{name}: is for the encoders of a bundle, expected cpu, cuda"):
         open_backend(name, graph)
 
 
@@ -149,7 +156,7 @@ def test_unknown_names_are_told_the_known_ones(graph: Path):
         open_backend("gpu", graph)
 
 
-@pytest.mark.parametrize("name", ["auto", "cpu", "cuda"])
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
 def test_without_onnxruntime(graph: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EmotionError, match=r'pip install "emotion-runtime\[cpu\]"'):

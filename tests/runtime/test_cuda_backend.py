@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import emotion_runtime
-from emotion_runtime.backends import cuda, open_backend
+from emotion_runtime.backends import cuda, open_encoders
 from emotion_runtime.backends.cuda import BoundBackend, open_cuda
 from emotion_runtime.backends.onnx import CPU, CUDA, OnnxBackend, open_graph
+from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 
 NANO = Path(emotion_runtime.__file__).parent / "bundles" / "nano"
@@ -86,6 +87,7 @@ def cuda_sessions(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
 
     monkeypatch.setattr(cuda, "available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(cuda, "open_graph", opened)
+    monkeypatch.setattr(cuda, "_DEVICE", "cpu")
     return asked
 
 
@@ -98,10 +100,15 @@ def test_auto_takes_cuda_where_it_starts(
     cuda_sessions: list[Mapping[str, str]], caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level(logging.INFO):
-        backend = open_backend("auto", NANO / "temporal_encoder.onnx")
-    assert len(cuda_sessions) == 1
-    assert caplog.messages == [f"backend auto: {backend.description}"]
-    assert CUDA in backend.description
+        frame, temporal = open_encoders("auto", load_bundle("nano"))
+    assert len(cuda_sessions) == 2
+    (message,) = caplog.messages
+    assert message.startswith(f"backend auto: {frame.description}; tensorrt")
+    assert CUDA in frame.description
+    # Persons in sizes that can be captured, also where their number is none of them.
+    clips = np.random.default_rng(0).standard_normal((3, 8, 256)).astype(np.float32)
+    expected = OnnxBackend(NANO / "temporal_encoder.onnx").run({"embeddings": clips})["features"]
+    np.testing.assert_allclose(temporal.run({"embeddings": clips})["features"], expected, atol=1e-5)
 
 
 def test_a_graph_that_cannot_be_captured_runs_all_the_same(

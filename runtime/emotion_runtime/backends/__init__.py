@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.buckets import Bucketed
@@ -12,7 +12,13 @@ from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.backends.openvino import OpenVinoBackend
 from emotion_runtime.errors import EmotionError
 
-__all__ = ["Backend", "BackendName", "Unavailable", "open_backend", "open_backends"]
+if TYPE_CHECKING:
+    from emotion_runtime.bundle import Bundle, Precision
+    from emotion_runtime.nvidia import Flavor
+
+# What opens engines is imported where engines are meant: it reads bundles, which few users of this room do.
+
+__all__ = ["Backend", "BackendName", "Unavailable", "open_backend", "open_encoders"]
 
 BackendName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx", "openvino"]
 
@@ -20,48 +26,96 @@ _log = logging.getLogger(__name__)
 
 
 def open_backend(name: str, graph: Path) -> Backend:
-    """Open one graph; see `open_backends`."""
-    return open_backends(name, [graph])[0]
-
-
-def open_backends(name: str, graphs: Sequence[Path]) -> list[Backend]:
-    """Open the graphs of a model, all on the same backend.
-
-    name: "cpu", "cuda", "openvino"; "auto" for CUDA where it really starts and the CPU otherwise, which is
-    logged with the reason. A backend asked for by name is had or is an error, never something else in
-    silence. OpenVINO is taken by name only: whether it is faster depends on the CPU (measure with
-    benchmarks/bench_encoder.py), and a choice by stop-watch would give other results from run to run.
+    """Open an ONNX file on "cpu", "cuda" or "openvino".
 
     Raises:
-        EmotionError: the backend is unknown, not in this version, not installed or does not start
-            (`Unavailable`), or it cannot load a graph.
+        EmotionError: the backend is unknown, not installed or does not start (`Unavailable`), or it cannot
+            load the graph.
 
     """
-    if name not in get_args(BackendName):
-        raise EmotionError(f"backend {name!r} is not known: expected {', '.join(get_args(BackendName))}")
-    if name in ("tensorrt", "tensorrt-rtx"):
-        raise EmotionError(f"backend {name} is not in this version yet: use --backend cuda, cpu or auto")
-    if name != "auto":
-        return [_OPENERS[name](graph) for graph in graphs]
+    _check_name(name)
+    if name not in _OF_GRAPHS:
+        raise EmotionError(
+            f"backend {name}: is for the encoders of a bundle, expected {', '.join(_OF_GRAPHS)}"
+        )
+    return _OF_GRAPHS[name](graph)
+
+
+def open_encoders(name: str, bundle: "Bundle", precision: "Precision | None" = None) -> list[Backend]:
+    """Frame encoder and temporal encoder of a bundle, both on one backend.
+
+    name: "auto" for the best that works: TensorRT with engines that lie in the cache, CUDA where it really
+    starts, the CPU; what was taken and why is logged in one line. A backend asked for by name is had or is an
+    error. While TensorRT engines that are not there are built, ONNX Runtime serves, and the log says so.
+    OpenVINO is taken by name only: alone it can be a fifth faster than ONNX Runtime, next to the detector's
+    threads it was not (`benchmarks/bench_pipeline.py --backend openvino`).
+    precision: None: fp32, and for TensorRT the fastest that equals the model.
+
+    Raises:
+        EmotionError: the backend is unknown, not installed or does not start (`Unavailable`), the bundle has
+            no graph of that precision, or a graph cannot be loaded.
+
+    """
+    _check_name(name)
+    if name == "auto":
+        return _best(["tensorrt", "tensorrt-rtx", "cuda", "cpu"], bundle, precision)
+    if name == "tensorrt" or name == "tensorrt-rtx":  # noqa: PLR1714 - what narrows the type for mypy
+        return _engines(name, bundle, precision)
+    return _open(name, bundle, precision)
+
+
+def _best(candidates: Sequence[str], bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+    """The first candidate that is to be had; the last always is."""
     passed_over: list[Unavailable] = []
-    for candidate in ("cuda", "cpu"):
+    for candidate in candidates:
         try:
-            chosen = [_OPENERS[candidate](graph) for graph in graphs]
+            chosen = _open(candidate, bundle, precision)
         except Unavailable as reason:
             passed_over.append(reason)
             continue
-        reasons = "".join(f"; {each.reason}" for each in passed_over)
+        reasons = "".join(f"; {each.brief}" for each in passed_over)
         level = logging.WARNING if any(each.broken for each in passed_over) else logging.INFO
         _log.log(level, "backend auto: %s%s", chosen[0].description, reasons)
         return chosen
-    raise AssertionError("the CPU is never unavailable")
+    raise AssertionError(f"none of {candidates} is to be had")
+
+
+def _open(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+    if name in _OF_GRAPHS:
+        graphs = [
+            bundle.graph_path(graph, precision or "fp32") for graph in ("frame_encoder", "temporal_encoder")
+        ]
+        return [_OF_GRAPHS[name](graph) for graph in graphs]
+    from emotion_runtime.backends.native import open_engines  # noqa: PLC0415 - see above
+
+    flavor: Flavor = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
+    return open_engines(bundle, flavor, precision or "ladder")
+
+
+def _engines(flavor: "Flavor", bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+    """TensorRT engines; where they have to be built first, ONNX Runtime serves until they are."""
+    from emotion_runtime.backends import native  # noqa: PLC0415 - see above
+
+    try:
+        return _open(flavor, bundle, precision)
+    except native.MissingEngine:
+        command = native.builder_command(bundle, flavor, precision or "ladder")
+        if command is None:
+            raise
+    serving = _best(["cuda", "cpu"], bundle, None)
+    return native.engines_behind(command, lambda: _open(flavor, bundle, precision), serving, flavor=flavor)
+
+
+def _check_name(name: str) -> None:
+    if name not in get_args(BackendName):
+        raise EmotionError(f"backend {name!r} is not known: expected {', '.join(get_args(BackendName))}")
 
 
 def _open_bound(graph: Path) -> Backend:
     return Bucketed(open_cuda(graph))
 
 
-_OPENERS: dict[str, Callable[[Path], Backend]] = {
+_OF_GRAPHS: dict[str, Callable[[Path], Backend]] = {
     "cpu": OnnxBackend,
     "cuda": _open_bound,
     "openvino": OpenVinoBackend,

@@ -1,5 +1,6 @@
 """What every backend is, and how one says that it is not to be had."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -38,3 +39,8 @@ class Unavailable(EmotionError):  # noqa: N818 - reads as what is the case
         super().__init__(f"backend {name}: {reason}: {fix}, or use --backend cpu")
         self.reason = reason
         self.broken = broken
+
+    @property
+    def brief(self) -> str:
+        """The reason up to where it begins to say what to do, for a list of several."""
+        return re.split(r"[.:] ", self.reason)[0]

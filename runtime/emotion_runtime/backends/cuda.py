@@ -18,6 +18,7 @@ from emotion_runtime.errors import EmotionError
 
 _INSTALL = 'pip uninstall -y onnxruntime && pip install "emotion-runtime[gpu]"'
 _CAPTURE = {"enable_cuda_graph": "1"}
+_DEVICE = "cuda"
 _NO_CAPTURE = -1  # ONNX Runtime's number for a run that is neither captured nor replayed; 0 is its own
 _SEEN_OFTEN = 2  # a size that came once may never come again, and a capture costs memory
 
@@ -45,7 +46,7 @@ def open_cuda(graph: Path) -> "BoundBackend":
     if session.get_providers()[0] != CUDA:
         reason = "CUDA did not start (driver, CUDA or cuDNN libraries missing or of another version)"
         raise Unavailable("cuda", reason, fix="see emotion-runtime --doctor", broken=True)
-    return BoundBackend(session, device="cuda", capture=capture)
+    return BoundBackend(session, device=_DEVICE, capture=capture)
 
 
 @dataclass(frozen=True, slots=True)
