@@ -147,7 +147,7 @@ def test_auto_falls_back_and_says_so(bundle: Bundle, caplog: pytest.LogCaptureFi
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
 def test_engines_are_of_bundles(graph: Path, name: str):
-    with pytest.raises(EmotionError, match=f"{name}: is for the encoders of a bundle, expected cpu, cuda"):
+    with pytest.raises(EmotionError, match=f"{name}: is for whole bundles, expected one of cpu, cuda"):
         open_backend(name, graph)
 
 

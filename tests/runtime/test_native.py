@@ -127,8 +127,8 @@ def test_a_missing_engine_is_one_line_with_the_command_where_no_builder_is_insta
     with pytest.raises(Unavailable) as caught:
         open_encoders("tensorrt", cache.bundle)
     assert str(caught.value) == (
-        "backend tensorrt: no engine of temporal_encoder (there is none yet): python export/to_trt.py --bundle "
-        f"{cache.bundle.folder} --flavor tensorrt, or use --backend cpu"
+        "backend tensorrt: no engine of temporal_encoder (there is none yet): python export/to_trt.py "
+        f"--bundle {cache.bundle.folder} --flavor tensorrt, or use --backend cpu"
     )
 
 

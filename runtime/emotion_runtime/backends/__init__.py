@@ -35,9 +35,7 @@ def open_backend(name: str, graph: Path) -> Backend:
     """
     _check_name(name)
     if name not in _OF_GRAPHS:
-        raise EmotionError(
-            f"backend {name}: is for the encoders of a bundle, expected {', '.join(_OF_GRAPHS)}"
-        )
+        raise EmotionError(f"backend {name}: is for whole bundles, expected one of {', '.join(_OF_GRAPHS)}")
     return _OF_GRAPHS[name](graph)
 
 
@@ -59,8 +57,8 @@ def open_encoders(name: str, bundle: "Bundle", precision: "Precision | None" = N
     _check_name(name)
     if name == "auto":
         return _best(["tensorrt", "tensorrt-rtx", "cuda", "cpu"], bundle, precision)
-    if name == "tensorrt" or name == "tensorrt-rtx":  # noqa: PLR1714 - what narrows the type for mypy
-        return _engines(name, bundle, precision)
+    if name in _FLAVORS:
+        return _engines(_FLAVORS[name], bundle, precision)
     return _open(name, bundle, precision)
 
 
@@ -88,8 +86,7 @@ def _open(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Ba
         return [_OF_GRAPHS[name](graph) for graph in graphs]
     from emotion_runtime.backends.native import open_engines  # noqa: PLC0415 - see above
 
-    flavor: Flavor = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
-    return open_engines(bundle, flavor, precision or "ladder")
+    return open_engines(bundle, _FLAVORS[name], precision or "ladder")
 
 
 def _engines(flavor: "Flavor", bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
@@ -115,6 +112,7 @@ def _open_bound(graph: Path) -> Backend:
     return Bucketed(open_cuda(graph))
 
 
+_FLAVORS: "dict[str, Flavor]" = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt-rtx"}
 _OF_GRAPHS: dict[str, Callable[[Path], Backend]] = {
     "cpu": OnnxBackend,
     "cuda": _open_bound,

@@ -1,6 +1,6 @@
 """TensorRT engines of a bundle: from the cache, or built behind a backend that serves meanwhile.
 
-UNVERIFIED: no GPU was at hand. Verify with `emotion-runtime --source demo --backend tensorrt` (or tensorrt-rtx).
+UNVERIFIED: no GPU was at hand. Verify with `emotion-runtime --source demo --backend tensorrt` (tensorrt-rtx).
 What is decided here is tested with engines and a GPU that stand in for real ones.
 """
 
