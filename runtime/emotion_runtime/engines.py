@@ -61,7 +61,7 @@ class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Is the engine the model? `parity` has one row a size of batch, empty when "not run"."""
+    """Is the engine the model? parity: one row a size of batch, none when "not run"."""
 
     parity_gate: Literal["passed", "not run"]
     parity: list[Parity] = []
@@ -181,12 +181,44 @@ def find_engine(folder: Path, key: EngineKey) -> Found | Unusable:
 
 
 def find_engine_for(folder: Path, key: EngineKey) -> Found | Unusable:
-    """The engine built on this very GPU, else one built ahead of time for its compute capability."""
+    """The engine of a key, else one that serves for it.
+
+    That is one of the same graph, builder and GPU, made for other numbers of persons and pictures, or ahead
+    of time for all GPUs of the compute capability; for a key that asks for "ladder", in any precision.
+    """
     found = find_engine(folder, key)
-    if isinstance(found, Unusable) and key.gpu:
-        ahead = find_engine(folder, msgspec.structs.replace(key, gpu=""))
-        return ahead if isinstance(ahead, Found) else found
+    if isinstance(found, Unusable):
+        for other in sorted(
+            (sidecar.key for sidecar in sidecars(folder) if _serves(sidecar.key, key)),
+            key=lambda other: (other.gpu == "", -other.persons, -other.pictures, other.stem),
+        ):
+            serving = find_engine(folder, other)
+            if isinstance(serving, Found):
+                return serving
     return found
+
+
+def sidecars(folder: Path) -> list[Sidecar]:
+    """All sidecars of a folder that can be read; whether their engines are whole `find_engine` tells."""
+    read = (_sidecar_or_none(path) for path in sorted(folder.glob("*.json")))
+    return [sidecar for sidecar in read if sidecar is not None]
+
+
+def _sidecar_or_none(path: Path) -> Sidecar | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Sidecar)
+    except (OSError, msgspec.DecodeError):  # torn, or of another version: as if it were not there
+        return None
+
+
+def _serves(there: EngineKey, wanted: EngineKey) -> bool:
+    return (
+        (there.graph, there.builder, there.compute_capability)
+        == (wanted.graph, wanted.builder, wanted.compute_capability)
+        and there.gpu in ("", wanted.gpu)
+        and there.sources.items() <= wanted.sources.items()
+        and wanted.precision in ("ladder", there.precision)
+    )
 
 
 def store_engine(folder: Path, engine: bytes, sidecar: Sidecar) -> Path:

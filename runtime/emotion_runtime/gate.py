@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.bundle import Manifest, Parity
+from emotion_runtime.bundle import Bundle, GraphName, Manifest, Parity
 from emotion_runtime.engines import Got
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights
@@ -24,6 +24,7 @@ from emotion_runtime.subject import plan
 
 if TYPE_CHECKING:  # backends import this module
     from emotion_runtime.backends.base import Backend, Feeds
+    from emotion_runtime.backends.buckets import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,48 @@ def temporal_encoder_feeds(
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """What an engine of a graph has to pass. expected: (P, D) of the fp32 graph, for each of `feeds`."""
+
+    graph: str
+    feeds: Sequence["Feeds"]
+    expected: Sequence[NDArray[np.float32]]
+
+    def sit(self, engine: "Backend", precision: Got) -> tuple[list[Parity], str]:
+        """Rows of the report, one a batch, and what is wrong in one line; empty when nothing is.
+
+        Raises:
+            EmotionError: the engine gives another shape.
+
+        """
+        rows = compare(self.graph, precision, engine, self.expected, self.feeds)
+        return rows, failures(rows, precision)
+
+
+def make_exam(bundle: Bundle, graph: GraphName, limits: "Limits") -> Exam:
+    """The exam for engines of a bundle's graph: its fp32 graph answers in ONNX Runtime, on the CPU.
+
+    Raises:
+        EmotionError: ONNX Runtime is not installed or cannot load a graph.
+
+    """
+    from emotion_runtime.backends.onnx import OnnxBackend  # noqa: PLC0415 - backends import this module
+
+    encoder = OnnxBackend(bundle.graph_path("frame_encoder"))
+    feeds = frame_encoder_feeds(bundle.manifest.preprocess, persons=limits.persons, pictures=limits.pictures)
+    expected = [encoder.run(feed)["embeddings"] for feed in feeds]
+    if graph == "frame_encoder":
+        return Exam(graph, feeds, expected)
+    temporal = OnnxBackend(bundle.graph_path(graph))
+    feeds = temporal_encoder_feeds(bundle.manifest, np.concatenate(expected), persons=limits.persons)
+    return Exam(graph, feeds, [temporal.run(feed)["features"] for feed in feeds])
+
+
 def compare(
     graph: str,
     precision: Got,
-    backend: "Backend",
+    engine: "Backend",
     reference: Sequence[NDArray[np.float32]],
     feeds: Sequence["Feeds"],
 ) -> list[Parity]:
@@ -109,7 +148,7 @@ def compare(
     """
     rows = []
     for feed, expected in zip(feeds, reference, strict=True):
-        (found,) = backend.run(feed).values()
+        (found,) = engine.run(feed).values()
         if found.shape != expected.shape:
             raise EmotionError(f"{graph}: the engine gives {found.shape}, expected {expected.shape}")
         rows.append(_row(graph, precision, feed, expected, found))

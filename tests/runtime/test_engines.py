@@ -141,8 +141,38 @@ def test_built_here_comes_before_built_ahead(tmp_path: Path):
     here = find_engine_for(tmp_path, KEY)
     assert isinstance(here, Found)
     assert here.sidecar.key == KEY
-    elsewhere = msgspec.structs.replace(KEY, compute_capability="8.6")
-    assert isinstance(find_engine_for(tmp_path, elsewhere), Unusable)
+
+
+SERVES = {
+    "made for fewer people": {"persons": 8, "pictures": 2},
+    "made ahead of time": {"gpu": ""},
+    "of another precision": {"precision": "fp16", "sources": {"fp32": "a" * 64, "fp16": "c" * 64}},
+}
+SERVES_NOT = {
+    "another graph": {"graph": "temporal_encoder"},
+    "another model": {"sources": {"fp32": "b" * 64}},
+    "another fp16 graph": {"precision": "fp16", "sources": {"fp32": "a" * 64, "fp16": "d" * 64}},
+    "an int8 graph that the bundle has not got": {"sources": {"fp32": "a" * 64, "int8": "c" * 64}},
+    "another version": {"builder": "tensorrt 10.3.1 Linux aarch64"},
+    "another GPU": {"gpu": "Thor"},
+    "another generation": {"gpu": "", "compute_capability": "8.6"},
+}
+
+
+@pytest.mark.parametrize("case", [*SERVES, *SERVES_NOT])
+def test_what_serves_instead(tmp_path: Path, case: str):
+    """The runtime asks for the ladder's engine of a bundle that has an fp16 graph."""
+    wanted = msgspec.structs.replace(KEY, sources={"fp32": "a" * 64, "fp16": "c" * 64})
+    store_engine(
+        tmp_path, CONTENT, sidecar(msgspec.structs.replace(wanted, **{**SERVES, **SERVES_NOT}[case]))
+    )
+    (tmp_path / "torn.json").write_bytes(b"{")
+    assert isinstance(find_engine_for(tmp_path, wanted), Found) == (case in SERVES)
+
+
+def test_a_precision_that_is_asked_for_by_name_is_no_other(tmp_path: Path):
+    store_engine(tmp_path, CONTENT, sidecar())
+    assert isinstance(find_engine_for(tmp_path, msgspec.structs.replace(KEY, precision="fp32")), Unusable)
 
 
 def test_a_verdict_is_written_anew(tmp_path: Path):
