@@ -26,7 +26,7 @@ def to_onnx() -> Callable[[list[str]], int]:
 
 @pytest.fixture(scope="session")
 def nano(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]], int]) -> Exported:
-    """The nano preset with a probe, through the command line."""
+    """The nano preset with a probe in all precisions, through the command line."""
     folder = tmp_path_factory.mktemp("nano")
     checkpoint, out = folder / "checkpoint.pt", folder / "bundles" / "nano"
     model = trained(PRESETS["nano"])
@@ -36,7 +36,10 @@ def nano(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]]
     screen = io.StringIO()
     with redirect_stdout(screen):
         status = to_onnx(
-            ["--checkpoint", str(checkpoint), "--out", str(out), "--probe", str(folder / "probe")]
+            [
+                *("--checkpoint", str(checkpoint), "--out", str(out), "--probe", str(folder / "probe")),
+                *("--precision", "fp16", "int8"),
+            ]
         )
     assert status == 0
     return Exported(out, checkpoint, model, screen.getvalue())
@@ -80,7 +83,16 @@ def released(
     video = shared_data / "videos" / "intel_face-demographics-walking-and-pause.gif"
     with redirect_stdout(screen):
         status = to_onnx(
-            ["--checkpoint", str(checkpoint), "--out", str(out), "--window", "subject", "--real", str(video)]
+            [
+                "--checkpoint",
+                str(checkpoint),
+                "--out",
+                str(out),
+                "--window",
+                "subject",
+                "--videos",
+                str(video),
+            ]
         )
     assert status == 0
     return Exported(out, checkpoint, model.eval().requires_grad_(requires_grad=False), screen.getvalue())

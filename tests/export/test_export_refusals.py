@@ -76,7 +76,7 @@ def test_a_graph_that_is_not_the_model_is_refused(
     monkeypatch.setattr(emotion_export.bundle, "write_graph", copy_with_fault)
     before = contents(old.parent)
     line = refusal(to_onnx, capsys, "--checkpoint", nano.checkpoint, "--out", old)
-    assert f"{graph}.onnx differs" in line
+    assert f"{graph}.onnx in fp32 differs from the torch model" in line
     assert contents(old.parent) == before
     refusal(to_onnx, capsys, "--checkpoint", nano.checkpoint, "--out", old.parent / "new")
     assert contents(old.parent) == before
@@ -99,7 +99,7 @@ def test_a_model_that_is_not_the_graph_is_refused(
     save_checkpoint(tmp_path / "other.pt", config=nano.model.config, state={"model": weights})
     before = contents(old.parent)
     line = refusal(to_onnx, capsys, "--checkpoint", tmp_path / "other.pt", "--out", old)
-    assert "frame_encoder.onnx differs" in line
+    assert "frame_encoder.onnx in fp32 differs" in line
     assert contents(old.parent) == before
 
 
@@ -213,7 +213,7 @@ def test_bad_options_are_refused(
     assert hashlib.sha256(b"another checkpoint").hexdigest()[:12] in line
     save_probe(tmp_path / "probe", nano.checkpoint, 128)
     assert "128 features" in refusal(to_onnx, capsys, *arguments, "--probe", tmp_path / "probe")
-    assert "absent.mp4" in refusal(to_onnx, capsys, *arguments, "--real", "absent.mp4")
+    assert "absent.mp4" in refusal(to_onnx, capsys, *arguments, "--videos", "absent.mp4")
     assert not (tmp_path / "out").exists()
 
 

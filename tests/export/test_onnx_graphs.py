@@ -45,7 +45,7 @@ def by_formula(model: EmotionCLIP, feed: dict[str, NDArray[np.generic]]) -> NDAr
 
 
 def assert_parity(found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
-    tolerance = TOLERANCES["frame_encoder"]
+    tolerance = TOLERANCES["fp32"]
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= tolerance.max_abs
     assert np.abs(found - expected).mean() <= tolerance.mean_abs
@@ -73,7 +73,7 @@ def test_the_subject_reaches_the_answer(frame_encoders: Encoders, subject: str):
     if subject == "none":
         assert differences.max() == 0
     else:
-        assert differences.min() > 100 * TOLERANCES["frame_encoder"].max_abs
+        assert differences.min() > 100 * TOLERANCES["fp32"].max_abs
 
 
 def test_the_graphs_are_plain_onnx(nano: Exported, frame_encoders: Encoders):

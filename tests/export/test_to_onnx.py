@@ -33,8 +33,12 @@ def test_a_bundle_is_whole_and_says_where_it_comes_from(nano: Exported):
     assert sorted(path.name for path in nano.folder.iterdir()) == [
         "MODEL_CARD.md",
         "bundle.json",
+        "frame_encoder.fp16.onnx",
+        "frame_encoder.int8.onnx",
         "frame_encoder.onnx",
         "probe.safetensors",
+        "temporal_encoder.fp16.onnx",
+        "temporal_encoder.int8.onnx",
         "temporal_encoder.onnx",
         "zero_shot.safetensors",
     ]
