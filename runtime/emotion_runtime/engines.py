@@ -135,9 +135,7 @@ def cache_folder(asked: Path | None = None) -> Path:
 
     asked: default `$EMOTION_ENGINE_CACHE`, then `$XDG_CACHE_HOME/emotion-runtime/engines`.
     """
-    variable = os.environ.get(CACHE_VARIABLE)
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = asked or (Path(variable) if variable else user_cache / "emotion-runtime" / "engines")
+    folder = asked or default_folder()
     try:
         # Engines are code: nobody else may put one here.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -145,6 +143,13 @@ def cache_folder(asked: Path | None = None) -> Path:
             return folder
     except OSError as error:
         return _temporary_folder(folder, error.strerror or str(error))
+
+
+def default_folder() -> Path:
+    """Where engines are kept unless told otherwise; it need not be there, or be writable."""
+    variable = os.environ.get(CACHE_VARIABLE)
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(variable) if variable else user_cache / "emotion-runtime" / "engines"
 
 
 @cache  # one warning a process, and both engines of a bundle side by side
