@@ -38,6 +38,7 @@ class Unavailable(EmotionError):  # noqa: N818 - reads as what is the case
     def __init__(self, name: str, reason: str, *, fix: str, broken: bool = False) -> None:
         super().__init__(f"backend {name}: {reason}: {fix}, or use --backend cpu")
         self.reason = reason
+        self.fix = fix
         self.broken = broken
 
     @property

@@ -16,7 +16,7 @@ from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
 from emotion_runtime.backends.onnx import CUDA, available_providers, onnx_version, open_graph
 from emotion_runtime.errors import EmotionError
 
-_INSTALL = 'pip uninstall -y onnxruntime && pip install "emotion-runtime[gpu]"'
+GPU_INSTALL = 'pip uninstall -y onnxruntime && pip install "emotion-runtime[gpu]"'
 _CAPTURE = {"enable_cuda_graph": "1"}
 _DEVICE = "cuda"
 _NO_CAPTURE = -1  # ONNX Runtime's number for a run that is neither captured nor replayed; 0 is its own
@@ -34,7 +34,7 @@ def open_cuda(graph: Path) -> "BoundBackend":
 
     """
     if CUDA not in available_providers():
-        raise Unavailable("cuda", "the installed ONNX Runtime has no CUDA in it", fix=_INSTALL)
+        raise Unavailable("cuda", "the installed ONNX Runtime has no CUDA in it", fix=GPU_INSTALL)
     capture = True
     try:
         session = open_graph(graph, CUDA, options=_CAPTURE)

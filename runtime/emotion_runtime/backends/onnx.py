@@ -8,7 +8,7 @@ container's control group forbids are not counted. Operators run one after the o
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from emotion_runtime.backends.base import Feeds, Outputs
@@ -54,7 +54,7 @@ def open_graph(
         graph.read_bytes(),
         name=str(graph),
         fix="upgrade ONNX Runtime, or export the graph again as one file",
-        providers=_providers(provider, options or {}),
+        providers=providers_for(provider, options or {}),
         threads=threads,
     )
 
@@ -127,9 +127,10 @@ def available_providers() -> list[str]:
     return list(_onnxruntime().get_available_providers())
 
 
-def _providers(provider: str, options: Mapping[str, str]) -> list[Provider]:
+def providers_for(provider: str, options: Mapping[str, str] = MappingProxyType({})) -> list[Provider]:
+    """What a session is asked for to get a provider. options: of CUDA, beside those that are always set."""
     if provider != CUDA:
-        return [provider]
+        return [provider, CPU] if provider != CPU else [CPU]
     runtime = _onnxruntime()
     runtime.preload_dlls()  # finds CUDA and cuDNN where pip puts them
     # TF32 would round what the parity report of the bundle was measured without; an exhaustive search for
