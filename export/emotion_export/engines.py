@@ -202,8 +202,8 @@ def _check_name(name: str, precision: Got, types: dict[str, int]) -> None:
     expected = "fp16" if precision == "mixed" else precision
     if types and expected not in types:
         raise EmotionError(
-            f"{name}: built as {precision}, but TensorRT says of the engine's layers: {types}. Nothing was "
-            "written: use --precision fp32"
+            f"{name}: built as {precision}, but TensorRT says of the engine's layers: {types}. It is not "
+            "kept: use --precision fp32"
         )
 
 

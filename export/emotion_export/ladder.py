@@ -76,8 +76,8 @@ def take(device: Device, exam: Exam, precision: Got, model: onnx.ModelProto) -> 
     built, rows, fault = _try(device, exam, precision, model)
     if fault:
         raise EmotionError(
-            f"{exam.graph}: on this device {fault}. Nothing was written: use --precision ladder, which keeps "
-            "as many layers in fp32 as it takes"
+            f"{exam.graph}: on this device {fault}. It is not kept: use --precision ladder, which takes "
+            "the fewest bits that pass"
         )
     return Rung(precision, built, rows, [], [])
 
@@ -119,7 +119,7 @@ def climb(
         return rung
     raise EmotionError(
         f"{exam.graph}: no engine of this TensorRT on this device is the model ({'; '.join(refused)}). "
-        "Nothing was written: use another version of TensorRT, or --backend cuda"
+        "None is kept: use another version of TensorRT, or --backend cuda"
     )
 
 

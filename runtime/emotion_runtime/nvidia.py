@@ -105,7 +105,7 @@ def find_gpu(cuda: ModuleType | None = None) -> Gpu:
     if int(status) or not count:
         raise EmotionError(
             f"no GPU is to be had ({status.name if int(status) else 'CUDA shows none'}): see what nvidia-smi "
-            "says"
+            "says, or build for a GPU elsewhere with export/to_trt.py --flavor rtx --target SM86"
         )
     properties = call(cuda.cudaGetDeviceProperties, 0)
     return Gpu(properties.name.decode(), f"{properties.major}.{properties.minor}")
