@@ -49,7 +49,8 @@ def used() -> set[str]:
     python = set().union(
         *(dir(each) for each in (str, bytes, int, list, dict, set, Path, re.Pattern, np.dtype, np.ndarray))
     )
-    return (set().union(*map(attributes, SOURCES)) & known) - python - set(dir(object))
+    names = (set().union(*map(attributes, SOURCES)) & known) - python
+    return {name for name in names if not name.startswith("__")}
 
 
 @pytest.fixture(scope="module")
