@@ -1,0 +1,70 @@
+"""What a benchmark ran on."""
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from emotion_runtime import __version__
+
+PACKAGES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "torch",
+    "tensorrt",
+    "tensorrt-rtx",
+    "opencv-python",
+)
+
+
+def card(packages: Sequence[str] = PACKAGES) -> dict[str, str | int | None]:
+    """CPU, cores, system, and the versions of what does the work; None: not installed."""
+    return {
+        "cpu": cpu_name(),
+        "cores": usable_cores(),
+        "gpu": gpu_name(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "emotion-runtime": __version__,
+        **{name: _version(name) for name in packages},
+    }
+
+
+def cpu_name(listing: Path = Path("/proc/cpuinfo")) -> str:
+    """As Linux or the platform call it."""
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpu_name() -> str | None:
+    """The first GPU, as nvidia-smi calls it; None without one."""
+    command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else None
+
+
+def folder_name(of: str, cores: int | None = None) -> str:
+    """A name for results/: "AMD EPYC", 2 -> "amd-epyc-2-cores"."""
+    name = re.sub(r"\(R\)|\(TM\)|CPU|Processor|NVIDIA|@.*|,.*", " ", of)
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    return "-".join([*words, *([f"{cores}-cores"] if cores else [])])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
