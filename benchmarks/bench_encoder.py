@@ -83,7 +83,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--models", nargs="+", choices=("nano", "vit-b-32"))
     add("--persons", nargs="+", type=int, metavar="P")
     add("--rounds", type=int)
-    add("--backends", nargs="+", default=["openvino"], help="beside cpu (default: openvino)")
+    add("--backends", nargs="*", default=["openvino"], help="beside cpu (default: openvino)")
     add("--out", type=Path, help="folder of the results (default: results/ and the name of this machine)")
     add("--cores", type=int, help="for that name, where several machines share a CPU")
     add("--work", type=Path, help="folder in which exported graphs are kept for the next time")

@@ -10,7 +10,8 @@ import pytest
 
 import bench_encoder
 import bench_pipeline
-from conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def read(path: Path) -> dict[str, Any]:

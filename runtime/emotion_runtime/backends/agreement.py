@@ -1,5 +1,7 @@
 """Whether two backends give the same."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,7 @@ def least_cosine(expected: Outputs, found: Outputs) -> float:
     return float(np.min(np.concatenate(rows)))
 
 
-def cosines(expected: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float64]:
+def cosines(expected: NDArray[Any], found: NDArray[Any]) -> NDArray[np.float64]:
     """(P, D), (P, D) -> (P,); see `least_cosine`."""
     a, b = expected.astype(np.float64), found.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -43,5 +43,5 @@ class Unavailable(EmotionError):  # noqa: N818 - reads as what is the case
 
     @property
     def brief(self) -> str:
-        """The reason up to where it begins to say what to do, for a list of several."""
-        return re.split(r"[.:] ", self.reason)[0]
+        """The reason for a list of several; of what is not there only up to where it says how to get it."""
+        return self.reason if self.broken else re.split(r"[.:] ", self.reason)[0]

@@ -13,16 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from emotion_runtime import engines, gate, nvidia
 from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.buckets import Bucketed, Limits
-from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.backends.switching import build_behind
 from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.bundle import Bundle, GraphName
-from emotion_runtime.engines import Asked, Found, Sidecar, Unusable, Verdict
+from emotion_runtime.engines import Asked, Found, Unusable, Verdict
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Flavor
 
@@ -48,8 +46,8 @@ def open_engines(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[Backend]:
     """Engines of both encoders from the cache.
 
     Raises:
-        Unavailable: TensorRT or a GPU is not to be had; `MissingEngine`: only the engine is not.
-        EmotionError: an engine cannot be loaded, or is not the model.
+        Unavailable: TensorRT or a GPU is not to be had, or an engine cannot be loaded or is not the model.
+            `MissingEngine`: only the engine is not there.
 
     """
     try:
@@ -60,53 +58,34 @@ def open_engines(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[Backend]:
     except EmotionError as error:
         raise Unavailable(flavor, str(error), fix="see emotion-runtime --doctor") from error
     folder = engines.cache_folder()
-    found: list[Found] = []
+    build = " ".join(["python export/to_trt.py", *build_arguments(bundle, flavor, asked)])
+    found: dict[GraphName, Found] = {}
     for graph in ENCODERS:
         key = engines.engine_key(bundle, graph, builder=builder, gpu=gpu, precision=asked, limits=Limits())
         engine = engines.find_engine_for(folder, key)
         if isinstance(engine, Unusable):
-            command = " ".join(["python export/to_trt.py", *build_arguments(bundle, flavor, asked)])
-            raise MissingEngine(flavor, f"no engine of {graph} ({engine.reason})", command)
-        found.append(engine)
-    backends = [TensorRTBackend(engine.engine, flavor=flavor) for engine in found]
-    hold_gate(bundle, backends, [engine.sidecar for engine in found], folder)
-    keys = [engine.sidecar.key for engine in found]
-    return [
-        Bucketed(backend, Limits(key.persons, key.pictures))
-        for backend, key in zip(backends, keys, strict=True)
-    ]
+            raise MissingEngine(flavor, f"no engine of {graph} ({engine.reason})", build)
+        found[graph] = engine
+    try:
+        return [_load(bundle, graph, engine, flavor, folder) for graph, engine in found.items()]
+    except EmotionError as error:
+        raise Unavailable(flavor, str(error), fix=build, broken=True) from error
 
 
-def hold_gate(bundle: Bundle, backends: Sequence[Backend], sidecars: Sequence[Sidecar], folder: Path) -> None:
-    """Hold engines that were built where no GPU was against the fp32 graphs, and note that they passed.
-
-    backends, sidecars: of `ENCODERS`, in order. folder: of the sidecars.
-
-    Raises:
-        EmotionError: an engine is not the model.
-
-    """
-    if all(sidecar.verdict.parity_gate == "passed" for sidecar in sidecars):
-        return
-    frame, temporal = (OnnxBackend(bundle.graph_path(graph)) for graph in ENCODERS)
-    of_frames, of_clips = (sidecar.key for sidecar in sidecars)
-    batches = gate.frame_encoder_feeds(
-        bundle.manifest.preprocess, persons=of_frames.persons, pictures=of_frames.pictures
-    )
-    embeddings = [frame.run(feeds)["embeddings"] for feeds in batches]
-    clips = gate.temporal_encoder_feeds(bundle.manifest, np.concatenate(embeddings), persons=of_clips.persons)
-    features = [temporal.run(feeds)["features"] for feeds in clips]
-    expected = [(embeddings, batches), (features, clips)]
-    for backend, sidecar, (reference, feeds) in zip(backends, sidecars, expected, strict=True):
-        if sidecar.verdict.parity_gate == "passed":
-            continue
-        rows = gate.compare(sidecar.key.graph, sidecar.precision, backend, reference, feeds)
-        if fault := gate.failures(rows, sidecar.precision):
+def _load(bundle: Bundle, graph: GraphName, found: Found, flavor: Flavor, folder: Path) -> Backend:
+    """An engine of the cache, ready to run; one that was built where no GPU was is examined first."""
+    key = found.sidecar.key
+    backend, limits = TensorRTBackend(found.engine, flavor=flavor), Limits(key.persons, key.pictures)
+    if found.sidecar.verdict.parity_gate != "passed":
+        rows, fault = gate.make_exam(bundle, graph, limits).sit(backend, found.sidecar.precision)
+        if fault:
             raise EmotionError(
-                f"the engine of {sidecar.key.graph} is not the model on this GPU ({fault}): delete "
-                f"{folder / sidecar.key.stem}.engine and build it on this machine with export/to_trt.py"
+                f"the engine of {key.graph} is not the model on this GPU ({fault}); delete "
+                f"{folder / key.stem}.engine and build it here"
             )
-        engines.store_sidecar(folder, msgspec.structs.replace(sidecar, verdict=Verdict("passed", rows)))
+        passed = msgspec.structs.replace(found.sidecar, verdict=Verdict("passed", rows))
+        engines.store_sidecar(folder, passed)  # once is enough
+    return Bucketed(backend, limits)
 
 
 def engines_behind(
