@@ -6,11 +6,9 @@ which of the names in our source are TensorRT's.
 """
 
 import ast
-import os
 import re
-import subprocess
-import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,15 @@ SOURCES = [
     ROOT / "export/emotion_export/tensorrt.py",
     ROOT / "runtime/emotion_runtime/backends/tensorrt.py",
 ]
-WHEELS = {  # of the manylinux platforms that the oldest and the newest of them have
+LINUX = (
+    "--python-version",
+    "3.11",
+    "--platform",
+    "manylinux_2_28_x86_64",
+    "--platform",
+    "manylinux_2_17_x86_64",
+)
+WHEELS = {  # 1 MB each
     "10.3": "tensorrt-cu12-bindings==10.3.0",
     "10.16": "tensorrt-cu13-bindings==10.16.1.11",
     "11.4": "tensorrt-cu13-bindings==11.4.0.106",
@@ -53,23 +59,6 @@ def used() -> set[str]:
     return {name for name in names if not name.startswith("__")}
 
 
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheels, 4 MB together; without a network the test is skipped, and fails in CI."""
-    folder = tmp_path_factory.mktemp("wheels")
-    for number, requirement in enumerate(WHEELS.values()):
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-             "--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--platform",
-             "manylinux_2_17_x86_64", "--dest", str(folder / str(number)), requirement],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            reason = f"{requirement} cannot be downloaded: {done.stderr.strip().splitlines()[-1:]}"
-            pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    return folder
-
-
 def test_the_names_are_found_in_the_source(used: set[str]):
     """The list is read, not kept by hand; it has what any builder and any runtime must call."""
     assert used >= {
@@ -89,8 +78,8 @@ def test_the_names_are_found_in_the_source(used: set[str]):
 
 
 @pytest.mark.parametrize("version", WHEELS)
-def test_bindings_have_all_names(used: set[str], wheels: Path, version: str):
-    (path,) = (wheels / str(list(WHEELS).index(version))).glob("*.whl")
+def test_bindings_have_all_names(used: set[str], download: Callable[..., Path], version: str):
+    path = download(WHEELS[version], *LINUX)
     assert f"-{version}." in path.name
     with zipfile.ZipFile(path) as wheel:
         (extension,) = (name for name in wheel.namelist() if name.endswith("/tensorrt.so"))
