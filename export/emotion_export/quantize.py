@@ -81,9 +81,26 @@ def quantise(model: onnx.ModelProto, ranges: Any, nodes: Collection[str]) -> onn
         },
     )
     quantizer.quantize_model()
+    _spare_other_readers(quantizer.model.model, frozenset(nodes))
     quantizer.model.topological_sort()
     quantised: onnx.ModelProto = quantizer.model.model
     return quantised
+
+
+def _spare_other_readers(model: onnx.ModelProto, nodes: frozenset[str]) -> None:
+    """Give the tensor itself to all who read it beside a product: the quantiser gives them its int8 copy.
+
+    One of them is the residual stream of a post-norm layer, which then would be rounded at each layer.
+    """
+    origins = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    copies = {
+        node.output[0]: origins[node.input[0]]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in origins
+    }
+    for node in model.graph.node:
+        if node.name not in nodes:
+            node.input[:] = [copies.get(name, name) for name in node.input]
 
 
 class _Reader:

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,22 @@ def nano(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]]
                 *("--checkpoint", str(checkpoint), "--out", str(out), "--probe", str(folder / "probe")),
                 *("--precision", "fp16", "int8"),
             ]
+        )
+    assert status == 0
+    return Exported(out, checkpoint, model, screen.getvalue())
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]], int]) -> Exported:
+    """A model that answers in milliseconds, with subjects of the published kind, in all precisions."""
+    folder = tmp_path_factory.mktemp("small")
+    checkpoint, out = folder / "checkpoint.pt", folder / "bundles" / "small"
+    model = trained(replace(SUBJECTS["sap"], text_vocab=PRESETS["nano"].text_vocab))
+    save_checkpoint(checkpoint, config=model.config, state={"model": model.state_dict()})
+    screen = io.StringIO()
+    with redirect_stdout(screen):
+        status = to_onnx(
+            ["--checkpoint", str(checkpoint), "--out", str(out), "--precision", "fp32", "fp16", "int8"]
         )
     assert status == 0
     return Exported(out, checkpoint, model, screen.getvalue())
@@ -84,14 +101,8 @@ def released(
     with redirect_stdout(screen):
         status = to_onnx(
             [
-                "--checkpoint",
-                str(checkpoint),
-                "--out",
-                str(out),
-                "--window",
-                "subject",
-                "--videos",
-                str(video),
+                *("--checkpoint", str(checkpoint), "--out", str(out), "--window", "subject"),
+                *("--precision", "fp16", "int8", "--videos", str(video)),
             ]
         )
     assert status == 0
