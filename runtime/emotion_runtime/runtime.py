@@ -57,12 +57,15 @@ class EmotionRuntime:
         clips = plan_clips(
             manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every
         )
+        loaded_head = load_head(loaded, head)
+        found = load_detector(str(detector)) if isinstance(detector, str | Path) else detector
+        # Last, since it may begin to build an engine, which nothing that is wrong elsewhere should.
         frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision)
         models = Models(
-            load_detector(str(detector)) if isinstance(detector, str | Path) else detector,
+            found,
             FrameEncoder(frame_encoder, manifest.preprocess),
             TemporalEncoder(temporal_encoder),
-            load_head(loaded, head),
+            loaded_head,
         )
         self.labels: tuple[str, ...] = models.head.labels
         self._encoder = frame_encoder

@@ -7,10 +7,10 @@ from pathlib import Path
 import cv2
 import pytest
 
-from emotion_bench import machine
 from emotion_bench.machine import card, cpu_name, folder_name
 from emotion_bench.networks import network_time
 from emotion_bench.report import markdown, plot_bars, plot_lines, write_json
+from emotion_runtime.backends.onnx import usable_cores
 from emotion_runtime.runtime import EmotionRuntime
 
 
@@ -36,7 +36,7 @@ def test_the_card_says_what_does_the_work(tmp_path: Path, monkeypatch: pytest.Mo
     assert found["gpu"] is None
     assert found["no-such-package"] is None
     assert found["numpy"] == sys.modules["numpy"].__version__
-    assert found["cores"] == machine.usable_cores() >= 1
+    assert found["cores"] == usable_cores() >= 1
 
 
 def test_tables_are_markdown():

@@ -2,10 +2,12 @@
 
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,7 +16,7 @@ import pytest
 import emotion_runtime
 from emotion_runtime.backends import cuda, open_backend, open_encoders
 from emotion_runtime.backends.onnx import CPU, CUDA, default_threads, usable_cores
-from emotion_runtime.bundle import Bundle, load_bundle
+from emotion_runtime.bundle import Bundle, Variant, load_bundle, sha256_of, write_manifest
 from emotion_runtime.errors import EmotionError
 
 
@@ -116,6 +118,32 @@ def test_cuda_by_name_is_an_error_where_it_was_not_built_in(graph: Path, monkeyp
     monkeypatch.setattr(cuda, "available_providers", lambda: [CPU])
     with pytest.raises(EmotionError, match=r"no CUDA in it.*emotion-runtime\[gpu\].*--backend cpu"):
         open_backend("cuda", graph)
+
+
+def test_a_precision_is_another_file_of_the_bundle(tiny_bundle: Path, tmp_path: Path):
+    folder = shutil.copytree(tiny_bundle, tmp_path / "halved")
+    manifest = load_bundle(folder).manifest
+    graphs = {}
+    for name, graph in manifest.graphs.items():
+        # As a variant, a graph whose outputs are all half as large, so that it can be told from the first.
+        model = onnx.load(folder / graph.file)
+        model.graph.node[-1].output[0] = "whole"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.5), "half"))
+        output = model.graph.output[0].name
+        model.graph.node.append(onnx.helper.make_node("Mul", ["whole", "half"], [output]))
+        file = folder / f"{name}.fp16.onnx"
+        onnx.save(model, file)
+        variant = Variant(file.name, sha256_of(file), graph.opset)
+        graphs[name] = msgspec.structs.replace(graph, variants={"fp16": variant})
+    write_manifest(msgspec.structs.replace(manifest, graphs=graphs), folder)
+    feeds = {"embeddings": np.random.default_rng(0).random((2, 4, 4), np.float32)}
+    full, half = (
+        open_encoders("cpu", load_bundle(folder), precision)[1].run(feeds)["features"]
+        for precision in (None, "fp16")
+    )
+    np.testing.assert_allclose(half, full / 2, rtol=1e-6)
+    with pytest.raises(EmotionError, match="bundle tiny has no frame_encoder in int8, only in fp32, fp16"):
+        open_encoders("cpu", load_bundle(folder), "int8")
 
 
 @pytest.fixture

@@ -31,12 +31,13 @@ class Backend(Protocol):
 class Unavailable(EmotionError):  # noqa: N818 - reads as what is the case
     """A backend that this machine or installation does not have.
 
-    reason: in a few words. fix: what mends it. broken: it is installed and does not start, which is worth a
-    warning; what was never installed is not.
+    fix: what mends it; None where the reason says it. broken: it is installed and does not start, which is
+    worth a warning; what was never installed is not.
     """
 
-    def __init__(self, name: str, reason: str, *, fix: str, broken: bool = False) -> None:
-        super().__init__(f"backend {name}: {reason}: {fix}, or use --backend cpu")
+    def __init__(self, name: str, reason: str, *, fix: str | None = None, broken: bool = False) -> None:
+        mend = f": {fix}, or" if fix else "; or"
+        super().__init__(f"backend {name}: {reason}{mend} use --backend cpu")
         self.reason = reason
         self.fix = fix
         self.broken = broken

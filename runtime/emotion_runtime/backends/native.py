@@ -56,7 +56,7 @@ def open_engines(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[Backend]:
         gpu = nvidia.find_gpu()  # before TensorRT's libraries, which take a second to load for nothing
         builder = nvidia.builder_name(flavor, nvidia.load_tensorrt(flavor))
     except EmotionError as error:
-        raise Unavailable(flavor, str(error), fix="see emotion-runtime --doctor") from error
+        raise Unavailable(flavor, str(error)) from error
     folder = engines.cache_folder()
     build = " ".join(["python export/to_trt.py", *build_arguments(bundle, flavor, asked)])
     found: dict[GraphName, Found] = {}
@@ -128,7 +128,12 @@ def run_builder(command: Sequence[str]) -> None:
 
     """
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is meant for the program, which then ends the builder
     ) as process:
         atexit.register(process.terminate)
         try:

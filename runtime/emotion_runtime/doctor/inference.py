@@ -55,7 +55,13 @@ def distributions(path: Sequence[str] | None = None) -> Iterator[Finding]:
 def providers() -> Iterator[Finding]:
     """Execution providers that really start: a list of what was built in proves nothing."""
     from emotion_runtime.backends.cuda import GPU_INSTALL  # noqa: PLC0415 - may be missing
-    from emotion_runtime.backends.onnx import CPU, CUDA, available_providers  # noqa: PLC0415
+    from emotion_runtime.backends.onnx import (  # noqa: PLC0415
+        CPU,
+        CUDA,
+        available_providers,
+        default_threads,
+        usable_cores,
+    )
 
     built_in = available_providers()
     if CUDA not in built_in and shutil.which("nvidia-smi"):
@@ -64,7 +70,11 @@ def providers() -> Iterator[Finding]:
     for provider in built_in:
         if provider == _AZURE:
             continue
-        if starts(provider):
+        started = starts(provider)
+        if started and provider == CPU:
+            cores = f"{default_threads()} threads on {usable_cores()} cores"
+            yield Finding("providers", OK, f"{CPU} starts, {cores} (at most 4: a small model gains no more)")
+        elif started:
             yield Finding("providers", OK, f"{provider} starts")
         elif provider == CPU:
             yield Finding("providers", FAIL, f"{provider} does not start", "reinstall ONNX Runtime")
