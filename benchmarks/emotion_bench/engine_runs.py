@@ -1,6 +1,7 @@
 """Exported graphs in ONNX Runtime and TensorRT: speed with the copies to and from the host, and parity."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -23,15 +24,16 @@ from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.nvidia import Flavor, load_tensorrt
 from emotion_train.model import EmotionCLIP
 
-# A way to run a graph: from its ONNX file and the most persons of one call.
-Opener = Callable[[Path, int], Backend]
+# A way to run a graph, for the time of a `with`: from its ONNX file and the most persons of one call.
+Opener = Callable[[Path, int], AbstractContextManager[Backend]]
 
 
 def openers(device: str) -> dict[tuple[str, str], Opener]:
     """Ways to run a graph, by (runner, precision); opening one that is not there is an `EmotionError`."""
 
-    def onnxruntime(graph: Path, _persons: int) -> Backend:
-        return open_backend(device, graph)
+    @contextmanager
+    def onnxruntime(graph: Path, _persons: int) -> Iterator[Backend]:
+        yield open_backend(device, graph)
 
     ways: dict[tuple[str, str], Opener] = {(f"ONNX Runtime, {device}", "fp32"): onnxruntime}
     if device == "cpu":
@@ -81,13 +83,18 @@ def engine_rows(
 
 
 def _engine(flavor: Flavor, precision: str) -> Opener:
-    def open_engine(graph: Path, persons: int) -> Backend:
+    @contextmanager
+    def open_engine(graph: Path, persons: int) -> Iterator[Backend]:
         library = load_tensorrt(flavor)
         model = onnx.load(graph)
         if precision == "fp16":
             model = half_precision(model)
         limits = Limits(persons=persons)
         built = build_engine(Builder(library, flavor), model, graph.stem, limits)
-        return Bucketed(TensorRTBackend(built.engine, flavor=flavor), limits)
+        backend = TensorRTBackend(built.engine, flavor=flavor)
+        try:
+            yield Bucketed(backend, limits)
+        finally:
+            backend.close()  # a small GPU has no room for all engines at once
 
     return open_engine

@@ -33,12 +33,17 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def plot_lines(path: Path, panels: Mapping[str, Mapping[str, Mapping[int, float]]], ylabel: str) -> None:
-    """A picture with one panel a title: lines by name, values by number of persons, both axes logarithmic."""
+    """A picture with one panel a title: lines by name, values by number of persons, both axes logarithmic.
+
+    None is written without panels.
+    """
     import matplotlib as mpl  # noqa: PLC0415 - slow, and only the last step needs it
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
+    if not panels:
+        return
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 4.2), squeeze=False)
     for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
         for name, points in lines.items():

@@ -17,6 +17,7 @@ import copy
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from emotion_bench.device import PRECISIONS, Device, copy_bytes, matmul_flops
 from emotion_bench.engine_runs import engine_rows, export, openers
 from emotion_bench.machine import card, folder_name
 from emotion_bench.models import formula_model
-from emotion_bench.report import markdown, write_json, write_text
+from emotion_bench.report import markdown, plot_lines, write_json, write_text
 from emotion_bench.torch_runs import Ceilings, references, torch_rows
 from emotion_runtime.errors import EmotionError
 
@@ -94,8 +95,9 @@ def main(argv: list[str] | None = None) -> int:
     result["seconds"] = round(time.monotonic() - started, 1)
     write_json(out / "gpu.json", result)
     write_text(out / "gpu.md", table(result) + "\n")
+    plot_lines(out / "gpu.png", panels(result), "ms a call")
     print(table(result))
-    print(f"{out}: gpu.json, gpu.md; {result['seconds']} s", file=sys.stderr)
+    print(f"{out}: gpu.json, gpu.md, gpu.png; {result['seconds']} s", file=sys.stderr)
     return 0
 
 
@@ -117,34 +119,34 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def measure_ceilings(device: Device, *, quick: bool) -> Ceilings:
     """What the device multiplies, by precision, and copies."""
-    side, size = (512, 1 << 24) if quick else (8192, 1 << 29)
+    side, size = (256, 1 << 24) if quick else (8192, 1 << 29)
     flops = {precision: matmul_flops(device, precision, side) for precision in PRECISIONS}
     return Ceilings(flops, copy_bytes(device, size))
 
 
 def measure_model(preset: str, persons: list[int], device: Device, ceilings: Ceilings, run: Run) -> None:
     """All rows of one model."""
+    if run.late(preset):
+        return
     model = formula_model(preset)
     held = references(model, persons)
+    for precision, reference in product(PRECISIONS, held.values()):
+        if not run.late(f"{preset} {reference.graph}, torch {precision}"):
+            for row in torch_rows(copy.deepcopy(model), reference, device, ceilings, precision):
+                run.add(preset, row)
     with tempfile.TemporaryDirectory() as folder:
         files = export(model, Path(folder))
-        for precision in PRECISIONS:
-            for reference in held.values():
-                if run.late(f"{preset} {reference.graph}, torch {precision}"):
-                    continue
-                for row in torch_rows(copy.deepcopy(model), reference, device, ceilings, precision):
-                    run.add(preset, row)
-        for way, opener in openers(device.torch.type).items():
-            for graph, reference in held.items():
-                what = f"{preset} {graph}, {way[0]} {way[1]}"
-                if run.late(what):
-                    continue
-                try:
-                    backend = opener(files[graph], max(persons))
+        ways = openers(device.torch.type)
+        for way, (graph, reference) in product(ways, held.items()):
+            what = f"{preset} {graph}, {way[0]} {way[1]}"
+            if run.late(what):
+                continue
+            try:
+                with ways[way](files[graph], max(persons)) as backend:
                     for row in engine_rows(model, reference, device, ceilings, way, backend):
                         run.add(preset, row)
-                except EmotionError as error:
-                    run.skip(what, str(error))
+            except EmotionError as error:
+                run.skip(what, str(error))
 
 
 def table(result: dict[str, Any]) -> str:
@@ -170,6 +172,15 @@ def table(result: dict[str, Any]) -> str:
     note = f"Measured: matrix products of {peaks} TFLOP/s; copies of {ceilings['copy_gb_per_s']} GB/s."
     skipped = [f"Skipped: {each['what']} ({each['reason']})." for each in result["skipped"]]
     return "\n\n".join([markdown(header, lines), note, *skipped])
+
+
+def panels(result: dict[str, Any]) -> dict[str, dict[str, dict[int, float]]]:
+    """Milliseconds by persons, by runner and precision, by model and graph."""
+    lines: dict[str, dict[str, dict[int, float]]] = {}
+    for row in result["rows"]:
+        panel = lines.setdefault(f"{row['model']} {row['graph']}", {})
+        panel.setdefault(f"{row['runner']}, {row['precision']}", {})[row["persons"]] = row["ms"]
+    return lines
 
 
 if __name__ == "__main__":

@@ -3,13 +3,19 @@
 import json
 import os
 import subprocess
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import bench_encoder
 import bench_pipeline
+from emotion_runtime.errors import EmotionError
+from emotion_train.model import PRESETS
+from gpu import run_all
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,7 +24,13 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def test_the_encoder_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+SMALL = replace(PRESETS["nano"], vision_width=48, vision_layers=1, vision_heads=3, temporal_layers=1)
+
+
+def test_the_encoder_benchmark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("emotion_bench.models.PRESETS", {"nano": SMALL})  # a quarter of the time to export
     options = ["--quick", "--persons", "1", "3", "--rounds", "1", "--backends", "openvino", "cuda"]
     assert bench_encoder.main([*options, "--out", str(tmp_path)]) == 0
     result = read(tmp_path / "encoder.json")
@@ -119,12 +131,34 @@ def test_the_gpu_script_holds_every_precision_against_float32(gpu_result: dict[s
         assert row["share_of_bandwidth"] >= 0
 
 
-def test_without_cuda_the_gpu_script_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    torch = pytest.importorskip("torch")
-    if torch.cuda.is_available():
-        pytest.skip("this machine has CUDA")
-    from gpu import run_all  # noqa: PLC0415 - imports torch
+def test_the_gpu_script_keeps_to_its_time_and_says_what_it_left_out(tmp_path: Path):
+    assert run_all.main(["--device", "cpu", "--quick", "--minutes", "0", "--out", str(tmp_path)]) == 0
+    result = read(tmp_path / "gpu.json")
+    assert result["rows"] == []
+    assert result["skipped"] == [{"what": "nano", "reason": "no time left"}]
+    assert "Skipped: nano (no time left)." in (tmp_path / "gpu.md").read_text()
 
+
+def test_what_is_not_to_be_had_is_left_out_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def missing(_graph: Path, _persons: int) -> Any:
+        raise EmotionError("tensorrt is not installed")
+
+    monkeypatch.setattr("emotion_bench.models.PRESETS", {"nano": SMALL})
+    monkeypatch.setattr(run_all, "export", lambda _model, folder: defaultdict(lambda: folder))
+    monkeypatch.setattr(run_all, "openers", lambda _device: {("tensorrt", "fp16"): missing})
+    options = ["--device", "cpu", "--quick", "--persons", "1", "--out", str(tmp_path)]
+    assert run_all.main(options) == 0
+    result = read(tmp_path / "gpu.json")
+    assert result["skipped"] == [
+        {"what": f"nano {graph}, tensorrt fp16", "reason": "tensorrt is not installed"}
+        for graph in ("frame_encoder", "temporal_encoder")
+    ]
+    assert {row["runner"] for row in result["rows"]} == {"torch, eager"}
+    assert (tmp_path / "gpu.png").stat().st_size > 1000
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_without_cuda_the_gpu_script_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert run_all.main(["--out", str(tmp_path)]) == 2
     assert "run_all: error: PyTorch finds no CUDA" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
