@@ -58,7 +58,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
             "checkpoint of pretrain.py, or the released layout, with weights under the key 'model'"
         )
     model = EmotionCLIP(PRESETS[RELEASED_PRESET])
-    load_official(model, payload)
+    try:
+        load_official(model, payload)
+    except EmotionError as error:
+        raise EmotionError(
+            f"checkpoint {path}: {error}; expected the layout of the preset {RELEASED_PRESET}, or a "
+            "checkpoint of pretrain.py, which says what preset it is"
+        ) from error
     return Checkpoint(model.eval(), sha256, RELEASED_PRESET, released=True, progress=None)
 
 

@@ -6,6 +6,7 @@ when somebody asks for it, and by the tests; the runtime never imports it.
 
 import logging
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,16 +102,18 @@ def _write(yolo: Any, path: Path, side: int) -> None:
     level = LOGGER.level
     LOGGER.setLevel(logging.WARNING)  # it would praise the temporary file that it writes
     try:
-        yolo.export(
-            format="onnx",
-            imgsz=side,
-            dynamic=False,
-            simplify=False,
-            opset=OPSET,
-            nms=False,
-            verbose=False,
-            device="cpu",
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, on how ultralytics exports; the result is compared
+            yolo.export(
+                format="onnx",
+                imgsz=side,
+                dynamic=False,
+                simplify=False,
+                opset=OPSET,
+                nms=False,
+                verbose=False,
+                device="cpu",
+            )
     finally:
         LOGGER.setLevel(level)
 
