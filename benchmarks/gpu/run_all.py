@@ -72,8 +72,8 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     machine = card()
-    name = machine["gpu"] if args.device == "cuda" else machine["cpu"]
-    out = args.out or RESULTS / folder_name(str(name))
+    name = torch.cuda.get_device_name() if args.device == "cuda" else str(machine["cpu"])
+    out = args.out or RESULTS / folder_name(name)
     device = Device(args.device)
     ceilings = measure_ceilings(device, quick=args.quick)
     result: dict[str, Any] = {

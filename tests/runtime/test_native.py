@@ -288,6 +288,17 @@ def test_a_builder_that_fails_is_said_once_in_its_own_words(
     assert "building failed with status 1: to_trt: error: out of memory; going on with ONNX" in warning
 
 
+def test_the_real_builder_takes_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # it must not begin to build where there is a GPU
+    monkeypatch.setenv(engines.CACHE_VARIABLE, str(tmp_path))
+    for flavor in ("tensorrt", "tensorrt-rtx"):
+        command = native.builder_command(load_bundle("nano"), flavor, "fp32")
+        assert command is not None
+        # Without a GPU, it gets as far as saying so; "to_trt.py: error" would be argparse.
+        with pytest.raises(EmotionError, match=r"status 2: to_trt: error: (no GPU|CUDA|tensorrt)"):
+            native.run_builder(command)
+
+
 def test_a_builder_does_not_outlive_the_program(tmp_path: Path):
     """Who ends the runtime after ten seconds does not want a GPU busy for ten minutes."""
     mark = tmp_path / "pid"

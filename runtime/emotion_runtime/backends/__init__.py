@@ -45,8 +45,8 @@ def open_encoders(name: str, bundle: "Bundle", precision: "Precision | None" = N
     name: "auto" for the best that works: TensorRT with engines that lie in the cache, CUDA where it really
     starts, the CPU; what was taken and why is logged in one line. A backend asked for by name is had or is an
     error. While TensorRT engines that are not there are built, ONNX Runtime serves, and the log says so.
-    OpenVINO is taken by name only: alone it can be a fifth faster than ONNX Runtime, next to the detector's
-    threads it was not (`benchmarks/bench_pipeline.py --backend openvino`).
+    OpenVINO is taken by name only: alone it was up to a fifth faster than ONNX Runtime on an AMD CPU, next to
+    the detector's threads it was not (`benchmarks/bench_pipeline.py --backends cpu openvino`).
     precision: None: fp32, and for TensorRT the fastest that equals the model.
 
     Raises:

@@ -2,8 +2,8 @@
 
 Every size that TensorRT or a CUDA graph meets costs it a capture and memory, so P persons in F pictures are
 filled up to powers of two, and more than the largest size are run in parts. Rows of a batch never see each
-other, so neither changes a result. On a CPU, where a graph takes any size at once, filling up would only be
-work for nobody: see `benchmarks/bench_encoder.py`, rows `bucketed`.
+other, so neither changes a result. On a CPU, where a graph takes any size at once, it would only be work for
+nobody: 17 persons of one picture took twice as long (`benchmarks/bench_encoder.py`, rows `bucketed`).
 """
 
 from dataclasses import dataclass
