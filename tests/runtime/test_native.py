@@ -24,6 +24,7 @@ from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.bundle import Bundle, GraphName, load_bundle
+from emotion_runtime.doctor import FAIL, WARN, inference
 from emotion_runtime.engines import EngineKey, Sidecar, Verdict
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Gpu
@@ -139,6 +140,18 @@ def test_auto_builds_nothing_and_says_how_to(cache: Cache, caplog: pytest.LogCap
     assert "CPUExecutionProvider" in frame.description
     (message,) = caplog.messages
     assert f"python export/to_trt.py --bundle {cache.bundle.folder} --flavor tensorrt;" in message
+
+
+@pytest.mark.parametrize(("builder", "state"), [([sys.executable], WARN), (None, FAIL)])
+def test_the_doctor_builds_nothing(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, builder: list[str] | None, state: str
+):
+    monkeypatch.setattr(native, "builder_command", lambda *_: builder)
+    monkeypatch.setattr(native, "engines_behind", None)
+    (finding,) = inference.backend(str(cache.bundle.folder), "tensorrt")
+    assert finding.state == state
+    assert finding.text == "tensorrt: no engine of frame_encoder (there is none yet)"
+    assert finding.fix == f"python export/to_trt.py --bundle {cache.bundle.folder} --flavor tensorrt"
 
 
 def test_no_gpu_is_unavailable(cache: Cache, monkeypatch: pytest.MonkeyPatch):

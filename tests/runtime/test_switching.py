@@ -143,6 +143,22 @@ def test_a_successor_that_disagrees_is_said_once_and_not_used(
     )
 
 
+def test_a_successor_that_does_not_run_is_said_once_and_not_used(
+    tiny_bundle: Path, caplog: pytest.LogCaptureFixture
+):
+    def out_of_memory(_value: np.ndarray) -> np.ndarray:
+        raise EmotionError("CUDA: cudaMalloc failed")
+
+    serving, broken = (named(tiny_bundle, "right")[1], named(tiny_bundle, "new", distort=out_of_memory)[1])
+    switching = SwitchingBackend(serving)
+    switching.offer(broken)
+    clips = np.random.default_rng(0).random((2, 4, 4), np.float32)
+    for _ in range(2):
+        assert switching.run({"embeddings": clips})["features"].shape == (2, 4)
+    assert caplog.messages == ["new does not run (CUDA: cudaMalloc failed): going on with right"]
+    assert switching.description == "right"
+
+
 def test_a_build_that_fails_is_said_once_and_serving_goes_on(
     tiny_bundle: Path, caplog: pytest.LogCaptureFixture
 ):

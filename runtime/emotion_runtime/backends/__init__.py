@@ -39,7 +39,9 @@ def open_backend(name: str, graph: Path) -> Backend:
     return _OF_GRAPHS[name](graph)
 
 
-def open_encoders(name: str, bundle: "Bundle", precision: "Precision | None" = None) -> list[Backend]:
+def open_encoders(
+    name: str, bundle: "Bundle", precision: "Precision | None" = None, *, build: bool = True
+) -> list[Backend]:
     """Frame encoder and temporal encoder of a bundle, both on one backend.
 
     name: "auto" for the best that works: TensorRT with engines that lie in the cache, CUDA where it really
@@ -47,7 +49,8 @@ def open_encoders(name: str, bundle: "Bundle", precision: "Precision | None" = N
     error. While TensorRT engines that are not there are built, ONNX Runtime serves, and the log says so.
     OpenVINO is taken by name only: alone it was up to a fifth faster than ONNX Runtime on an AMD CPU, next to
     the detector's threads it was not (`benchmarks/bench_pipeline.py --backends cpu openvino`).
-    precision: None: fp32, and for TensorRT the fastest that equals the model.
+    precision: None: fp32, and for TensorRT the fastest that equals the model. build: False: an engine that is
+    not there is an error.
 
     Raises:
         EmotionError: the backend is unknown, not installed or does not start (`Unavailable`), the bundle has
@@ -57,7 +60,7 @@ def open_encoders(name: str, bundle: "Bundle", precision: "Precision | None" = N
     _check_name(name)
     if name == "auto":
         return _best(["tensorrt", "tensorrt-rtx", "cuda", "cpu"], bundle, precision)
-    if name in _FLAVORS:
+    if name in _FLAVORS and build:
         return _engines(_FLAVORS[name], bundle, precision)
     return _open(name, bundle, precision)
 

@@ -7,6 +7,7 @@ What is decided here is tested with engines and a GPU that stand in for real one
 import atexit
 import importlib.util
 import logging
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -58,7 +59,7 @@ def open_engines(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[Backend]:
     except EmotionError as error:
         raise Unavailable(flavor, str(error)) from error
     folder = engines.cache_folder()
-    build = " ".join(["python export/to_trt.py", *build_arguments(bundle, flavor, asked)])
+    build = shlex.join(["python", "export/to_trt.py", *build_arguments(bundle, flavor, asked)])
     found: dict[GraphName, Found] = {}
     for graph in ENCODERS:
         key = engines.engine_key(bundle, graph, builder=builder, gpu=gpu, precision=asked, limits=Limits())

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from emotion_runtime.backends.agreement import least_cosine
@@ -25,7 +26,7 @@ class SwitchingBackend:
 
     def __init__(self, serving: Backend) -> None:
         self._serving = serving
-        self._offered: Backend | None = None
+        self._offered: deque[Backend] = deque(maxlen=1)  # its methods are atomic; two threads use it
 
     @property
     def description(self) -> str:
@@ -34,18 +35,23 @@ class SwitchingBackend:
 
     def offer(self, backend: Backend) -> None:
         """Another backend for the same graph, which the next run tries; safe to call from another thread."""
-        self._offered = backend
+        self._offered.append(backend)
 
     def run(self, feeds: Feeds) -> Outputs:
         """Outputs by name, of the backend that serves when the call begins."""
         outputs = self._serving.run(feeds)
-        offered, self._offered = self._offered, None
-        if offered is not None:
-            self._try(offered, feeds, outputs)
+        if self._offered:
+            self._try(self._offered.pop(), feeds, outputs)
         return outputs
 
     def _try(self, offered: Backend, feeds: Feeds, outputs: Outputs) -> None:
-        agreement = least_cosine(outputs, offered.run(feeds))
+        try:
+            agreement = least_cosine(outputs, offered.run(feeds))
+        except EmotionError as error:
+            _log.warning(
+                "%s does not run (%s): going on with %s", offered.description, error, self.description
+            )
+            return
         if agreement >= LEAST_COSINE:  # False, too, for what is not a number
             _log.info("going on with %s, instead of %s", offered.description, self.description)
             self._serving = offered

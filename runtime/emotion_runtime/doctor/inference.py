@@ -146,13 +146,17 @@ def backend(bundle_name: str, name: str, precision: Any = None) -> Iterator[Find
     import numpy as np  # noqa: PLC0415 - see above
 
     from emotion_runtime.backends import Unavailable, open_encoders  # noqa: PLC0415
+    from emotion_runtime.backends.native import MissingEngine, builder_command  # noqa: PLC0415
     from emotion_runtime.bundle import load_bundle  # noqa: PLC0415
 
     try:
         loaded = load_bundle(bundle_name)
-        _, temporal = open_encoders(name, loaded, precision)
+        _, temporal = open_encoders(name, loaded, precision, build=False)
         shape = (1, loaded.manifest.clip_frames, loaded.manifest.embedding_dim)
         temporal.run({"embeddings": np.ones(shape, np.float32)})
+    except MissingEngine as error:  # which a run builds, if it can, and is served meanwhile
+        builds = builder_command(loaded, "tensorrt", "ladder") is not None
+        yield Finding("backend", WARN if builds else FAIL, f"{name}: {error.reason}", error.fix)
     except Unavailable as error:
         yield Finding("backend", FAIL, f"{name}: {error.reason}", error.fix)
     except EmotionError as error:

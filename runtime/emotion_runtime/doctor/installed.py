@@ -4,6 +4,9 @@ import re
 from collections.abc import Sequence
 from importlib.metadata import distributions
 
+# Of the same family, with modules of their own.
+_OTHERS = {"onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools", "opencv-stubs"}
+
 
 def installed(prefix: str, path: Sequence[str] | None = None) -> dict[str, str]:
     """Version by name of the distributions that provide a module of several names.
@@ -18,7 +21,3 @@ def installed(prefix: str, path: Sequence[str] | None = None) -> dict[str, str]:
             continue
         found.setdefault(name, each.version)
     return dict(sorted(found.items()))
-
-
-# Of the same family, with modules of their own.
-_OTHERS = {"onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools", "opencv-stubs"}

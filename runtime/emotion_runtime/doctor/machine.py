@@ -53,7 +53,7 @@ def gpu() -> Iterator[Finding]:
     try:
         done = subprocess.run(_QUERY, capture_output=True, text=True, check=False, timeout=_SECONDS)
     except FileNotFoundError:
-        yield Finding("gpu", OK, "no NVIDIA driver is installed (no nvidia-smi); the CPU serves")
+        yield Finding("gpu", OK, "no nvidia-smi, so no NVIDIA driver is installed; the CPU serves")
         return
     except subprocess.TimeoutExpired:
         yield Finding("gpu", WARN, f"nvidia-smi gave no answer in {_SECONDS} s", "sudo reboot")
