@@ -41,6 +41,7 @@ def plot_lines(path: Path, panels: Mapping[str, Mapping[str, Mapping[int, float]
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator  # noqa: PLC0415
 
     if not panels:
         return
@@ -51,6 +52,8 @@ def plot_lines(path: Path, panels: Mapping[str, Mapping[str, Mapping[int, float]
         ticks = sorted({persons for points in lines.values() for persons in points})
         axis.set(title=title, xlabel="persons", ylabel=ylabel, xscale="log", yscale="log")
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
         axis.grid(visible=True, alpha=0.3)
         axis.legend(fontsize=7)
