@@ -56,13 +56,18 @@ def make_plan(args: argparse.Namespace) -> Plan:
     if min(args.max_persons, args.max_frames, args.workspace) < 1:
         raise EmotionError("--max-persons, --max-frames and --workspace: expected 1 or more")
     flavor = FLAVORS[args.flavor]
+    if args.target is not None and flavor == "tensorrt":
+        raise EmotionError(
+            "tensorrt builds an engine only on the GPU that will run it: leave --target out and run this "
+            "there, or build ahead of time with --flavor rtx"
+        )
     library = load_tensorrt(flavor)
     folder = output_folder(args.out) if args.out is not None else cache_folder(args.cache)
     if args.target is None:
         gpu = find_gpu()
         timings = None if flavor == "tensorrt-rtx" else folder / timing_file(library.__version__, gpu)
     else:
-        gpu, timings = Gpu("", parse_target(args.target, flavor, library)), None
+        gpu, timings = Gpu("", parse_target(args.target, library)), None
     return Plan(
         Builder(library, flavor, args.target, args.workspace, timings),
         gpu,
@@ -120,10 +125,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="MIB",
         help="most scratch memory (default: %(default)s)",
     )
-    parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help="folder of engines (default: the runtime's)"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="put the engines here instead of the cache")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--cache", type=Path, metavar="DIR", help="folder of engines (default: the runtime's)")
+    place.add_argument("--out", type=Path, metavar="DIR", help="put the engines here instead of the cache")
     return parser.parse_args(argv)
 
 

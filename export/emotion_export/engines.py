@@ -69,10 +69,10 @@ class GpuDevice:
         finally:
             backend.close()
 
-    def layer_types(self, engine: bytes) -> dict[str, int]:
-        """Number of layers of a built engine by the type of what they give."""
-        with self.load(engine) as backend:
-            return engine_types(backend.layer_information())
+    def inspect(self, built: Built) -> Built:
+        """The same engine, with the types that its own layers have."""
+        with self.load(built.engine) as backend:
+            return replace(built, layer_types=engine_types(backend.layer_information()))
 
 
 def build_bundle(
@@ -115,6 +115,8 @@ def build_file(path: Path, plan: Plan, *, report: Callable[[str], None] = lambda
         return found.sidecar
     start = time.perf_counter()
     built = build_engine(plan.builder, model, path.stem, plan.limits)
+    if plan.builder.target is None:
+        built = GpuDevice(plan.builder, plan.limits).inspect(built)
     rung = Rung("fp32", built, [], [], [])
     return _store(plan, key, rung, seconds=time.perf_counter() - start, report=report)
 
@@ -159,9 +161,8 @@ def _engine(
     if plan.builder.target is None:
         device = GpuDevice(plan.builder, plan.limits)
         rung = _build_here(bundle, name, plan, device, report)
-        types = device.layer_types(rung.built.engine)
-        _check_name(name, rung.precision, types)
-        rung = replace(rung, built=Built(rung.built.engine, types))
+        rung = replace(rung, built=device.inspect(rung.built))
+        _check_name(name, rung)
     else:
         precision: Got = "fp16" if plan.precision == "ladder" else plan.precision
         built = build_engine(plan.builder, _model(bundle, name, precision), name, plan.limits)
@@ -197,13 +198,14 @@ def _model(bundle: Bundle, name: GraphName, precision: Got) -> onnx.ModelProto:
     return half_precision(full) if precision == "fp16" else full
 
 
-def _check_name(name: str, precision: Got, types: dict[str, int]) -> None:
+def _check_name(name: str, rung: Rung) -> None:
     """An engine is called by what it computes in."""
-    expected = "fp16" if precision == "mixed" else precision
+    expected = "fp16" if rung.precision == "mixed" else rung.precision
+    types = rung.built.layer_types
     if types and expected not in types:
         raise EmotionError(
-            f"{name}: built as {precision}, but TensorRT says of the engine's layers: {types}. It is not "
-            "kept: use --precision fp32"
+            f"{name}: built as {rung.precision}, but TensorRT says of the engine's layers: {types}. It is "
+            "not kept: use --precision fp32"
         )
 
 

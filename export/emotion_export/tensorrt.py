@@ -64,31 +64,26 @@ class Built:
     layer_types: dict[str, int]
 
 
-def parse_target(text: str, flavor: Flavor, library: ModuleType) -> str:
-    """The compute capability, as "8.6", of a target, as "SM86".
+def parse_target(text: str, library: ModuleType) -> str:
+    """The compute capability, as "8.6", of a target, as "SM86". library: `tensorrt_rtx`.
 
     Raises:
-        EmotionError: it is no target, or none of this builder's, or the flavour builds only where its GPU is.
+        EmotionError: it is no target, or none of this builder's.
 
     """
-    if flavor == "tensorrt":
-        raise EmotionError(
-            "tensorrt builds an engine only on the GPU that will run it: leave --target out and run this "
-            "there, or build ahead of time with --flavor rtx"
-        )
     known = sorted(
         (name for name in library.ComputeCapability.__members__ if re.fullmatch(r"SM\d+", name)), key=_number
     )
     name = text.upper()
     if name in known:
         return f"{_number(name) // 10}.{_number(name) % 10}"
-    version = f"{flavor} {library.__version__}"
+    version = f"tensorrt-rtx {library.__version__}"
     if not re.fullmatch(r"SM\d{2,3}", name):
         raise EmotionError(f"target {text!r} is not known: expected one of {', '.join(known)} ({version})")
     if _number(name) > _number(known[-1]):
         raise EmotionError(
             f"target {name} is newer than this builder: {version} builds for {', '.join(known)}: "
-            f"pip install --upgrade {flavor}"
+            "pip install --upgrade tensorrt-rtx"
         )
     raise EmotionError(
         f"target {name} is none of {version}, which builds for {', '.join(known)}: build on that GPU itself "
@@ -185,16 +180,23 @@ class Progress:
 
     def step(self, name: str, step: int) -> None:
         """A step of a phase, counted from 0, has ended."""
-        parent, steps, _ = self.phases[name]
-        self.phases[name] = parent, steps, step + 1
+        if name in self.phases:
+            parent, steps, _ = self.phases[name]
+            self.phases[name] = parent, steps, step + 1
 
-    def fraction(self, name: str | None = None) -> float:
-        """Part of a phase that is done, with the phases inside of it; None: of the whole build."""
-        inner = max((self.fraction(n) for n, phase in self.phases.items() if phase[0] == name), default=0.0)
-        if name is None:
-            return inner
-        _, steps, done = self.phases[name]
-        return min(1.0, (done + inner) / steps)
+    def fraction(self) -> float:
+        """Part of the build that is done."""
+        phases = self.phases.copy()  # TensorRT may work, and report, in several threads
+
+        def done(name: str | None) -> float:
+            """Of a phase, with the phases inside of it."""
+            inner = max((done(n) for n, (parent, _, _) in phases.items() if parent == name), default=0.0)
+            if name is None:
+                return inner
+            _, steps, finished = phases[name]
+            return min(1.0, (finished + inner) / steps)
+
+        return done(None)
 
 
 def _configure(builder: Builder, factory: Any) -> Any:
@@ -208,7 +210,8 @@ def _configure(builder: Builder, factory: Any) -> Any:
         config.set_compute_capability(getattr(trt.ComputeCapability, builder.target.upper()), 0)
     if builder.timing_cache is not None:
         known = builder.timing_cache.read_bytes() if builder.timing_cache.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+        timings = config.create_timing_cache(known) or config.create_timing_cache(b"")  # None: not readable
+        config.set_timing_cache(timings, ignore_mismatch=False)
     return config
 
 

@@ -26,6 +26,10 @@ from emotion_runtime.gate import ENGINE_TOLERANCES, Exam, make_exam
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 
 
+def overflowing(weight: NDArray[Any]) -> NDArray[Any]:
+    return np.full_like(weight, np.inf)
+
+
 class InOnnxRuntime:
     description = "an ONNX file in place of an engine"
 
@@ -116,7 +120,7 @@ def test_fp16_is_taken_where_it_is_the_model(graph: Graph):
         assert (row.precision, row.reference) == ("fp16", "fp32 graph")
 
 
-@pytest.mark.parametrize("change", [lambda w: w * -8, lambda w: w * np.inf], ids=["wrong", "overflow"])
+@pytest.mark.parametrize("change", [lambda w: w * -8, overflowing], ids=["wrong", "overflow"])
 def test_the_layer_that_is_wrong_in_fp16_is_kept_in_fp32(graph: Graph, change: Change):
     broken = graph.products()[len(graph.products()) // 2]
     device = Faulty({broken}, change=change)
@@ -137,7 +141,7 @@ def test_the_layer_that_is_wrong_in_fp16_is_kept_in_fp32(graph: Graph, change: C
 
 
 def test_fp32_is_taken_where_all_of_fp16_is_wrong(graph: Graph):
-    device = Faulty(graph.products(), change=lambda weight: weight * np.inf)
+    device = Faulty(graph.products(), change=overflowing)
     rung = graph.climb(device)
     assert (rung.precision, rung.fp32_layers) == ("fp32", [])
     assert [line.split(" ")[0] for line in rung.refused] == ["fp16", "mixed", "mixed"]

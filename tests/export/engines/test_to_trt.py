@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -218,10 +217,7 @@ def test_without_any_tensorrt(
     assert "tensorrt-rtx is not installed" in only_line(capsys)
 
 
-def test_tensorrt_has_no_targets(
-    to_trt: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.3.0"))
+def test_tensorrt_has_no_targets(to_trt: Main, capsys: pytest.CaptureFixture[str]):
     assert to_trt("--bundle", "nano", "--target", "SM86") == 2
     assert "only on the GPU that will run it: leave --target out" in only_line(capsys)
 
@@ -233,6 +229,19 @@ def test_a_detector_is_built_as_it_is(to_trt: Main, quick: list[str], tmp_path: 
     assert quick == ["temporal_encoder"]
     (sidecar,) = sidecars(tmp_path)
     assert (sidecar.precision, sidecar.verdict.parity_gate) == ("fp32", "not run")
+    assert sidecar.layer_types_of == "network"
+
+
+def test_a_detector_on_a_gpu_is_loaded_there(to_trt: Main, gpu: list[str], tmp_path: Path):
+    path = load_bundle("nano").graph_path("temporal_encoder")
+    assert to_trt("--detector", path, "--flavor", "rtx", "--out", tmp_path) == 0
+    assert gpu == ["temporal_encoder"]
+    (sidecar,) = sidecars(tmp_path)
+    assert (sidecar.key.gpu, sidecar.layer_types_of, sidecar.layer_types) == (
+        "Test GPU",
+        "engine",
+        {"fp32": 1},
+    )
 
 
 class Engine:
