@@ -7,6 +7,9 @@
 On a GPU each engine is held against the fp32 graph, and `--precision ladder` takes the fewest bits that pass:
 fp16, fp16 with the worst layers in fp32, fp32. Built ahead of time, an engine is held against it when it is
 first loaded. Engines go to the cache, where `emotion-runtime --backend tensorrt` finds them.
+
+Building ahead of time is tested with the real tensorrt-rtx. What happens on a GPU is UNVERIFIED: it is tested
+with stand-ins, and the first command above, followed by `emotion-runtime --backend tensorrt`, verifies it.
 """
 
 import argparse

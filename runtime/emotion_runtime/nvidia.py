@@ -18,7 +18,7 @@ OLDEST_TENSORRT = (10, 3)  # JetPack 6.1; strongly typed networks, named tensors
 _WAYS = (
     "Jetson: sudo apt install python3-libnvinfer, in an environment made with `python3 -m venv "
     "--system-site-packages`; discrete GPU: pip install tensorrt; RTX PC, or no GPU at all: pip install "
-    "tensorrt-rtx"
+    "tensorrt-rtx, then --flavor rtx (of emotion-runtime: --backend tensorrt-rtx)"
 )
 
 

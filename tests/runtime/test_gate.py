@@ -53,6 +53,23 @@ def test_figures_of_a_difference():
     assert (row.precision, row.reference) == ("fp16", "fp32 graph")
 
 
+def test_what_is_held_against_the_graph_is_the_second_run():
+    """The first run of a size is launched kernel by kernel, all others are a captured graph."""
+
+    class WrongWhenCaptured:
+        description = "stand-in"
+        runs = 0
+
+        def run(self, _feeds: Feeds) -> Outputs:
+            self.runs += 1
+            return {"features": expected if self.runs == 1 else -expected}
+
+    expected = np.array([[1.0, -1.0]], np.float32)
+    feed = {"embeddings": np.zeros((1, 8, 2), np.float32)}
+    rows = compare("temporal_encoder", "fp16", WrongWhenCaptured(), [expected], [feed])
+    assert "cosine -1.00000" in failures(rows, "fp16")
+
+
 def test_another_shape_is_refused():
     feed = {"embeddings": np.zeros((2, 8, 2), np.float32)}
     with pytest.raises(EmotionError, match=r"temporal_encoder: the engine gives \(2, 3\), expected \(2, 2\)"):
