@@ -22,6 +22,11 @@ class Device:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
 
+    @property
+    def captures(self) -> bool:
+        """Whether there are CUDA graphs."""
+        return self.torch.type == "cuda"
+
     def synchronize(self) -> None:
         """Wait for all work."""
         if self.torch.type == "cuda":

@@ -128,7 +128,7 @@ def torch_rows(
             feeds = GRAPHS[reference.graph](model, persons)[0]
             inputs = [torch.from_numpy(value).to(device.torch) for value in feeds.values()]
             calls: dict[str, Callable[[], object]] = {"eager": partial(module, *inputs)}
-            if device.torch.type == "cuda":
+            if device.captures:
                 calls["CUDA graph"], _ = device.capture(partial(module, *inputs))
             for mode, call in calls.items():
                 seconds = device.seconds(call)
