@@ -114,6 +114,33 @@ def test_each_picture_passes_the_stem_once(nano: Exported):
     assert first == ["Cast"]  # TensorRT refuses arithmetic on uint8
 
 
+def inferred(path: Path) -> tuple[onnx.GraphProto, dict[str, list[int | str]]]:
+    """The graph and the shape of each of its tensors."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True).graph
+    values = (*graph.input, *graph.value_info, *graph.output)
+    return graph, {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+
+
+@pytest.mark.parametrize(("subject", "layers"), [("shared", 4), ("sap", 2), ("none", 2)])
+def test_the_last_block_computes_one_row_a_person(frame_encoders: Encoders, subject: str, layers: int):
+    """Of attention and MLP, that is; its keys and values are of all rows, and so are all other blocks."""
+    graph, shapes = inferred(frame_encoders(subject)[1])
+    rows = [shapes[node.output[0]][1] for node in graph.node if node.op_type == "Gelu"]
+    assert rows.count(1) == 1
+    assert len(rows) == (2 * layers - 1 if subject == "shared" else layers)
+    queries = [shapes[node.input[0]][-2] for node in graph.node if node.op_type == "Softmax"]
+    assert queries.count(1) == 1
+    assert queries[-1] == 1
+
+
+def test_what_is_constant_is_computed_at_export(nano: Exported, frame_encoders: Encoders):
+    for path in (nano.folder / "temporal_encoder.onnx", *(frame_encoders(s)[1] for s in SUBJECTS)):
+        graph = onnx.load(path).graph
+        constants = {tensor.name for tensor in graph.initializer}
+        assert not [node.name for node in graph.node if constants.issuperset(node.input)]
+        assert len(graph.output) == 1
+
+
 def test_files_describe_themselves(nano: Exported):
     graph = describe_graph(nano.folder / "frame_encoder.onnx")
     assert [(t.name, t.dtype, t.shape) for t in graph.inputs] == [
