@@ -49,16 +49,16 @@ def half_precision(model: onnx.ModelProto, *, keep: Collection[str] = ()) -> onn
     rewrite = _Rewrite(index, half)
     for node in model.graph.node:
         rewrite.add(node)
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    graph = result.graph
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(rewrite.nodes)
-    read = {name for node in graph.node for name in node.input}
-    graph.initializer.extend(
-        tensor for tensor in (*model.graph.initializer, *rewrite.constants.values()) if tensor.name in read
+    read = {name for node in rewrite.nodes for name in node.input}
+    constants = (*model.graph.initializer, *rewrite.constants.values())
+    graph = helper.make_graph(
+        rewrite.nodes,
+        model.graph.name,
+        model.graph.input,
+        model.graph.output,
+        [tensor for tensor in constants if tensor.name in read],
     )
-    return result
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
 def _half_nodes(index: GraphIndex, keep: frozenset[str]) -> frozenset[str]:

@@ -7,11 +7,13 @@ from functools import cached_property
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from emotion_runtime.errors import EmotionError
 
 MATRIX_OPS = frozenset({"MatMul", "Gemm", "Conv"})
+
+_SMALL = 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class GraphIndex:
     @cached_property
     def types(self) -> Mapping[str, int]:
         """`TensorProto` data type of each tensor that is named in the graph."""
-        graph = onnx.shape_inference.infer_shapes(self.model).graph
+        graph = onnx.shape_inference.infer_shapes(_without_weights(self.model)).graph
         types = {tensor.name: tensor.data_type for tensor in graph.initializer}
         for value in (*graph.input, *graph.value_info, *graph.output):
             types[value.name] = value.type.tensor_type.elem_type
@@ -50,6 +52,22 @@ class GraphIndex:
     def is_float(self, name: str) -> bool:
         """Whether a tensor, computed or constant, is float32."""
         return self.types.get(name) == TensorProto.FLOAT
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its weights as inputs: inference copies a model twice, and reads no weight."""
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = light.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() <= _SMALL:  # a shape or an axis, which inference does read
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light
 
 
 def weighted_layers(index: GraphIndex) -> dict[str, list[str]]:

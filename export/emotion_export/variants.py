@@ -78,7 +78,8 @@ class _Candidate:
 
     def rows(self, spared: Collection[str], compared: Sequence[Comparison] | None = None) -> list[Parity]:
         """The report, with layers spared."""
-        return measure_model(self.build(spared), self.graph, self.precision, compared or self.compared)
+        content = self.build(spared).SerializeToString()
+        return measure_content(content, self.graph, self.precision, compared or self.compared)
 
     def passes(self, spared: Collection[str]) -> bool:
         """Whether the graph is tolerated, with layers spared."""
@@ -124,15 +125,14 @@ def add_variants(
     return described, rows
 
 
-def measure_model(
-    model: onnx.ModelProto, graph: GraphName, precision: ReducedPrecision, compared: Sequence[Comparison]
+def measure_content(
+    content: bytes, graph: GraphName, precision: ReducedPrecision, compared: Sequence[Comparison]
 ) -> list[Parity]:
     """Rows of the report for a graph in memory, by ONNX Runtime on the CPU.
 
     int8 is run twice, with the integer kernels of this processor and, as TensorRT computes, in float between
     Quantize and Dequantize; the worse of each figure counts.
     """
-    content = model.SerializeToString()
     rows = measure(compared, graph, _session(content, optimised=True), precision)
     if precision != "int8":
         return rows

@@ -81,29 +81,31 @@ def frame_encoders(
 
 
 @pytest.fixture(scope="session")
-def released_weights(shared_data: Path) -> dict[str, torch.Tensor]:
-    """Formula weights of the golden data, by the names of the released checkpoint."""
-    formulas = load_module(shared_data / "golden" / "golden.py")
+def released_layout(shared_data: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the released checkpoint."""
     layout = json.loads((shared_data / "golden" / "official_state_dict.json").read_text())
-    return {
-        name: torch.from_numpy(np.asarray(formulas.weight(name, tuple(shape))))
-        for name, shape in layout.items()
-    }
+    return {name: tuple(shape) for name, shape in layout.items()}
 
 
 @pytest.fixture(scope="session")
 def released(
     tmp_path_factory: pytest.TempPathFactory,
     shared_data: Path,
-    released_weights: dict[str, torch.Tensor],
+    released_layout: dict[str, tuple[int, ...]],
     to_onnx: Callable[[list[str]], int],
 ) -> Exported:
-    """ViT-B/32 with formula weights, saved as the released weights are, in all precisions."""
+    """ViT-B/32 with the golden data's formula weights, saved as the released ones are, in all precisions."""
     folder = tmp_path_factory.mktemp("released")
+    formulas = load_module(shared_data / "golden" / "golden.py")
+    weights = {
+        name: torch.from_numpy(np.asarray(formulas.weight(name, shape)))
+        for name, shape in released_layout.items()
+    }
     checkpoint, out = folder / "released.pt", folder / "vit-b-32"
-    torch.save({"epoch": 8, "model": released_weights}, checkpoint)
+    torch.save({"epoch": 8, "model": weights}, checkpoint)
     model = EmotionCLIP(PRESETS["vit-b-32"])
-    load_official(model, released_weights)
+    load_official(model, weights)
+    del weights  # two thirds of a gigabyte
     screen = io.StringIO()
     video = shared_data / "videos" / "intel_face-demographics-walking-and-pause.gif"
     with redirect_stdout(screen):

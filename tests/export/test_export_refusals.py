@@ -171,21 +171,21 @@ def test_bad_checkpoints_are_refused(tmp_path: Path, to_onnx: Main, capsys: pyte
 
 
 def test_released_weights_of_another_size_are_refused(
-    released_weights: dict[str, torch.Tensor],
+    released_layout: dict[str, tuple[int, ...]],
     tmp_path: Path,
     to_onnx: Main,
     capsys: pytest.CaptureFixture[str],
 ):
-    """As of a ViT-B/16, whose patches are smaller; and with two names gone astray."""
+    """As of a ViT-B/16, whose patches are smaller; and with names gone astray. All is one zero on disk."""
+    zeros = {name: torch.zeros(()).expand(shape) for name, shape in released_layout.items()}
     path, out = tmp_path / "file.pt", tmp_path / "out"
     name = "backbone.visual.conv1.weight"
-    torch.save({"model": {**released_weights, name: torch.zeros(768, 3, 16, 16)}}, path)
+    torch.save({"model": {**zeros, name: torch.zeros(768, 3, 16, 16)}}, path)
     line = refusal(to_onnx, capsys, "--checkpoint", path, "--out", out)
     assert f"1 of another shape: {name} (768, 3, 16, 16) (expected (768, 3, 32, 32))" in line
     assert "preset vit-b-32" in line
-    weights = dict(released_weights)
-    weights["encoder.weight"] = weights.pop("backbone.visual.proj")
-    torch.save({"model": weights}, path)
+    zeros["encoder.weight"] = zeros.pop("backbone.visual.proj")
+    torch.save({"model": zeros}, path)
     line = refusal(to_onnx, capsys, "--checkpoint", path, "--out", out)
     assert "1 missing: backbone.visual.proj; 1 unexpected: encoder.weight" in line
     assert [file.name for file in tmp_path.iterdir()] == ["file.pt"]
