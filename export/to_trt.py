@@ -21,7 +21,7 @@ from emotion_export.engines import Plan, build_bundle, build_file
 from emotion_export.tensorrt import Builder, parse_target
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import load_bundle
-from emotion_runtime.engines import cache_folder
+from emotion_runtime.engines import CACHE_VARIABLE, cache_folder, default_folder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Flavor, Gpu, find_gpu, load_tensorrt
 
@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         plan = make_plan(args)
         if args.bundle is not None:
             build_bundle(load_bundle(args.bundle), plan, report=say)
+            say(f"next: {next_command(args.bundle, plan)}")
         if args.detector is not None:
             build_file(args.detector, plan, report=say)
     except EmotionError as error:
@@ -78,6 +79,13 @@ def make_plan(args: argparse.Namespace) -> Plan:
         args.precision,
         Limits(args.max_persons, args.max_frames),
     )
+
+
+def next_command(bundle: str, plan: Plan) -> str:
+    """What runs the engines of a bundle."""
+    where = "" if plan.folder == default_folder() else f"{CACHE_VARIABLE}={plan.folder.resolve()} "
+    command = f"{where}emotion-runtime --bundle {bundle} --source demo --backend {plan.builder.flavor}"
+    return command if plan.builder.target is None else f"on a GPU of {plan.builder.target}, {command}"
 
 
 def timing_file(version: str, gpu: Gpu) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from emotion_runtime import __version__
 from emotion_runtime.bundle import Bundle, GraphName, Parity, Precision
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Gpu
@@ -39,9 +40,9 @@ _log = logging.getLogger(__name__)
 class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an engine is for; any other value of any field is another engine.
 
-    sources: SHA-256 of the ONNX files it is made from, by precision. builder: `nvidia.builder_name`. gpu: its
-    name; empty when built ahead of time for every GPU of that compute capability. persons, pictures: most of
-    one run.
+    sources: SHA-256 of the ONNX files it is made from, by precision; for an fp16 graph that the bundle has
+    not got, the version that derives it. builder: `nvidia.builder_name`. gpu: its name; empty when built ahead
+    of time for every GPU of that compute capability. persons, pictures: most of one run.
     """
 
     graph: str
@@ -122,7 +123,9 @@ def engine_key(
     stated = bundle.manifest.graphs[graph]
     sources = {"fp32": stated.sha256}  # what every engine is held against
     wanted: Precision = "fp16" if precision == "ladder" else precision
-    if wanted != "fp32" and (precision != "ladder" or wanted in stated.variants):
+    if precision == "ladder" and wanted not in stated.variants:
+        sources[wanted] = f"derived by emotion-runtime {__version__}"
+    elif wanted != "fp32":
         bundle.graph_path(graph, wanted)  # says what the bundle has instead
         sources[wanted] = stated.variants[wanted].sha256
     return EngineKey(

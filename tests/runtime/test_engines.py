@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from emotion_runtime import engines
+from emotion_runtime import __version__, engines
 from emotion_runtime.backends.buckets import Limits
-from emotion_runtime.bundle import load_bundle
+from emotion_runtime.bundle import Bundle, Variant, load_bundle
 from emotion_runtime.engines import (
     EngineKey,
     Found,
@@ -187,18 +187,32 @@ def test_a_verdict_is_written_anew(tmp_path: Path):
 def test_the_key_of_a_bundle(tiny_bundle: Path):
     bundle = load_bundle(tiny_bundle)
     stated = bundle.manifest.graphs["temporal_encoder"].sha256
-    for precision in ("ladder", "fp32"):
+    derived = {"fp32": stated, "fp16": f"derived by emotion-runtime {__version__}"}
+    for precision, sources in (("ladder", derived), ("fp32", {"fp32": stated})):
         key = engine_key(
             bundle, "temporal_encoder", builder="b", gpu=ORIN, precision=precision, limits=Limits(8, 2)
         )
         assert key == EngineKey(
-            "temporal_encoder", {"fp32": stated}, "b", "Orin", "8.7", precision, persons=8, pictures=2
+            "temporal_encoder", sources, "b", "Orin", "8.7", precision, persons=8, pictures=2
         )
     for precision in ("fp16", "int8"):
         with pytest.raises(EmotionError, match=f"has no temporal_encoder in {precision}, only in fp32"):
             engine_key(
                 bundle, "temporal_encoder", builder="b", gpu=ORIN, precision=precision, limits=Limits()
             )
+
+
+def test_the_key_of_a_bundle_that_has_an_fp16_graph(tiny_bundle: Path):
+    bundle = load_bundle(tiny_bundle)
+    graph = bundle.manifest.graphs["temporal_encoder"]
+    variants = {"fp16": Variant("temporal_encoder.fp16.onnx", "c" * 64, 20)}
+    graphs = {"temporal_encoder": msgspec.structs.replace(graph, variants=variants)}
+    both = Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, graphs=graphs))
+    for precision in ("ladder", "fp16"):
+        key = engine_key(
+            both, "temporal_encoder", builder="b", gpu=ORIN, precision=precision, limits=Limits()
+        )
+        assert key.sources == {"fp32": graph.sha256, "fp16": "c" * 64}
 
 
 def test_the_cache_folder_is_for_its_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -79,6 +79,7 @@ def test_ahead_of_time_for_the_shipped_bundle(
     out = capsys.readouterr().out
     assert out.count("building, there is none yet") == 2
     assert out.count("fp16, ") == 2
+    assert f"next: on a GPU of SM86, EMOTION_ENGINE_CACHE={tmp_path} emotion-runtime --bundle nano " in out
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(before) == 4
     assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 0
