@@ -6,12 +6,8 @@ changes it. That is the only kind that TensorRT 11 knows, and what makes an engi
 
 import json
 import re
-import signal
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +15,7 @@ from typing import Any
 import onnx
 from tqdm import tqdm
 
+from emotion_export.progress import interrupting, make_monitor
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.engines import write_whole
 from emotion_runtime.errors import EmotionError
@@ -135,8 +132,8 @@ def build_engine(builder: Builder, model: onnx.ModelProto, name: str, limits: Li
         config.add_optimization_profile(profile)
     layer_types = _network_types(network)
     with tqdm(total=_PERCENT, desc=f"building {name}", unit="%", disable=None, leave=False) as bar:
-        monitor = config.progress_monitor = _monitor(trt, bar)
-        with _interrupting(monitor.progress):
+        monitor = config.progress_monitor = make_monitor(trt, bar)
+        with interrupting(monitor.progress):
             plan = factory.build_serialized_network(network, config)
     if monitor.progress.stopped:
         raise KeyboardInterrupt
@@ -165,38 +162,6 @@ def engine_types(information: str) -> dict[str, int]:
             types = (short for pattern, short in _ENGINE_WORDS if re.search(pattern, words, re.IGNORECASE))
             counts[next(types, "other")] += 1
     return dict(sorted(counts.items()))
-
-
-@dataclass
-class Progress:
-    """How far a build is. phases: parent, number of steps and steps done, by name. stopped: by the user."""
-
-    phases: dict[str, tuple[str | None, int, int]] = field(default_factory=dict)
-    stopped: bool = False
-
-    def start(self, name: str, parent: str | None, steps: int) -> None:
-        """A phase begins."""
-        self.phases[name] = parent, max(steps, 1), 0
-
-    def step(self, name: str, step: int) -> None:
-        """A step of a phase, counted from 0, has ended."""
-        if name in self.phases:
-            parent, steps, _ = self.phases[name]
-            self.phases[name] = parent, steps, step + 1
-
-    def fraction(self) -> float:
-        """Part of the build that is done."""
-        phases = self.phases.copy()  # TensorRT may work, and report, in several threads
-
-        def done(name: str | None) -> float:
-            """Of a phase, with the phases inside of it."""
-            inner = max((done(n) for n, (parent, _, _) in phases.items() if parent == name), default=0.0)
-            if name is None:
-                return inner
-            _, steps, finished = phases[name]
-            return min(1.0, (finished + inner) / steps)
-
-        return done(None)
 
 
 def _configure(builder: Builder, factory: Any) -> Any:
@@ -261,49 +226,6 @@ def _logger(trt: ModuleType) -> Any:
                 self.errors.append(_one_line(msg))
 
     return Logger()
-
-
-def _monitor(trt: ModuleType, bar: Any) -> Any:
-    """TensorRT's view of a `Progress`, which it asks after each step whether to go on."""
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc] - see _logger
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.progress = Progress()
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self.progress.start(phase_name, parent_phase, num_steps)
-
-        def phase_finish(self, phase_name: str) -> None:
-            self.progress.phases.pop(phase_name, None)
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            self.progress.step(phase_name, step)
-            bar.update(max(0, int(_PERCENT * self.progress.fraction()) - bar.n))
-            return not self.progress.stopped
-
-    return Monitor()
-
-
-@contextmanager
-def _interrupting(progress: Progress) -> Iterator[None]:
-    """Ctrl-C stops a build at its next step; a second one ends the program at once.
-
-    Left alone, Python would raise KeyboardInterrupt inside of TensorRT's callback, where it is lost.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread gets signals
-        return
-
-    def stop(_number: int, _frame: object) -> None:
-        progress.stopped = True
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _dim_range(name: str, tensor: str, dim: int | str, limits: Limits) -> tuple[int, int, int]:

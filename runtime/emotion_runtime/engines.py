@@ -41,8 +41,8 @@ class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an engine is for; any other value of any field is another engine.
 
     sources: SHA-256 of the ONNX files it is made from, by precision; for an fp16 graph that the bundle has
-    not got, the version that derives it. builder: `nvidia.builder_name`. gpu: its name; empty when built ahead
-    of time for every GPU of that compute capability. persons, pictures: most of one run.
+    not got, the version that derives it. builder: `nvidia.builder_name`. gpu: its name; empty when built
+    ahead of time for every GPU of that compute capability. persons, pictures: most of one run.
     """
 
     graph: str

@@ -18,7 +18,8 @@ from exported import ROOT, load_module
 from onnx import numpy_helper
 
 from emotion_export import engines as building
-from emotion_export.tensorrt import Built, Progress
+from emotion_export.progress import Progress
+from emotion_export.tensorrt import Built
 from emotion_runtime import engines
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.onnx import open_session

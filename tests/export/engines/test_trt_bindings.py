@@ -19,6 +19,7 @@ from emotion_runtime.nvidia import load_cuda, load_tensorrt
 
 SOURCES = [
     ROOT / "export/emotion_export/tensorrt.py",
+    ROOT / "export/emotion_export/progress.py",
     ROOT / "runtime/emotion_runtime/backends/tensorrt.py",
 ]
 LINUX = (

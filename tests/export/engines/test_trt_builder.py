@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from emotion_export.engines import read_model
 from emotion_export.fp16 import half_precision
 from emotion_export.layers import GraphIndex
+from emotion_export.progress import Progress
 from emotion_export.quantize import calibrate, int8_layers, quantise
 from emotion_export.tensorrt import (
     Builder,
-    Progress,
     build_engine,
     engine_types,
     parse_target,
