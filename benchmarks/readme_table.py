@@ -4,17 +4,19 @@
     python benchmarks/readme_table.py --check    # exit 1 if README.md says something else
 
 Accuracy comes from results/nano/accuracy.json, which train/fit_probe.py wrote as report.json; speed from
-results/*/runtime.json, which bench_runtime.py wrote.
+results/*/pipeline.json and results/*/encoder.json, which bench_pipeline.py and bench_encoder.py wrote.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+MISSING = "-"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
@@ -35,8 +37,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def table() -> str:
-    """Both tables as Markdown."""
-    return "\n".join([*accuracy_rows(), "", *speed_rows()])
+    """All tables as Markdown, those without results left out."""
+    parts = [accuracy_rows(), pipeline_rows(), encoder_rows()]
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def accuracy_rows() -> list[str]:
@@ -67,26 +70,79 @@ def accuracy_rows() -> list[str]:
     return rows
 
 
-def speed_rows() -> list[str]:
-    """One row for each machine that was measured."""
-    rows = [
-        "| machine | persons | fps | detector alone | share of ceiling | encode, ms a frame | first event |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for file in sorted(RESULTS.glob("*/runtime.json")):
+def pipeline_rows() -> list[str]:
+    """The whole runtime: one row a machine, video and backend."""
+    results = [(machine, row) for machine, result in measured("pipeline") for row in result["rows"]]
+    # The same backend once more only shows what is noise.
+    results = [(machine, row) for machine, row in results if not row["backend"].endswith(", again")]
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "video": lambda row: row["source"],
+        "persons": lambda row: str(row["persons"]),
+        "encoders on": lambda row: row["backend"],
+        "fps": lambda row: f"{row['fps']['median']:.1f}",
+        "detector alone": lambda row: f"{row['fps_detector_alone']['median']:.1f}",
+        "share of ceiling": lambda row: percent(row["share_of_ceiling"]["median"]),
+        "encode, ms a frame": lambda row: f"{row['ms_per_frame']['encode']['median']:.1f}",
+        "not a network": lambda row: percent(row["share_not_a_network"]["median"]),
+        "capture to event, p50 / p95": lambda row: (
+            f"{row['live']['p50_ms']:.0f} / {row['live']['p95_ms']:.0f} ms"
+        ),
+        "first event": lambda row: f"{row['start_to_first_event_s']['median']:.1f} s",
+        "memory": lambda row: f"{row['peak_memory_mb']:.0f} MB",
+    }
+    for name, key in (("encoders on", "backend"), ("video", "source")):
+        if len({row[key] for _, row in results}) == 1:  # then the text around the table says it
+            del columns[name]
+    cells = [[machine, *(cell(get, row) for get in columns.values())] for machine, row in results]
+    return table_of(["machine", *columns], cells)
+
+
+def encoder_rows() -> list[str]:
+    """The frame encoder against the plain export: one row a machine, model and contender."""
+    cells: list[list[str]] = []
+    persons: list[int] = []
+    for machine, result in measured("encoder"):
+        groups: dict[tuple[str, str], dict[int, str]] = {}
+        for row in result["rows"]:
+            if row["graph"] == "frame_encoder" and row["contender"].startswith(("ours on", "plain on")):
+                ratio = row["ratio_to_plain"]["median"]
+                text = f"{row['ms']['median']:.1f} ms ({ratio:.2f})"
+                groups.setdefault((row["model"], row["contender"]), {})[row["persons"]] = text
+        persons = sorted({*persons, *(count for group in groups.values() for count in group)})
+        cells += [
+            [machine, model, contender, *(group.get(count, MISSING) for count in persons)]
+            for (model, contender), group in groups.items()
+            if not contender.endswith(", again")
+        ]
+    return table_of(["machine", "frame encoder of", "", *(f"P = {count}" for count in persons)], cells)
+
+
+def measured(benchmark: str) -> list[tuple[str, dict[str, Any]]]:
+    """Name of the machine and result, of each machine that was measured."""
+    results = []
+    for file in sorted(RESULTS.glob(f"*/{benchmark}.json")):
         result: dict[str, Any] = json.loads(file.read_text("utf-8"))
         machine = result["machine"]
-        cells = (
-            f"{machine['cpu']}, {machine['cores']} cores",
-            result["persons"],
-            f"{result['fps']['median']:.1f}",
-            f"{result['fps_detector_alone']['median']:.1f}",
-            percent(result["share_of_ceiling"]["median"]),
-            f"{result['ms_per_frame']['encode']['median']:.1f}",
-            f"{result['start_to_first_event_s']['median']:.1f} s",
-        )
-        rows.append(f"| {' | '.join(map(str, cells))} |")
-    return rows
+        results.append((f"{machine['cpu']}, {machine['cores']} cores", result))
+    return results
+
+
+def cell(get: Callable[[dict[str, Any]], str], row: dict[str, Any]) -> str:
+    """A figure, or a dash for one that was not measured there."""
+    try:
+        return get(row)
+    except (KeyError, TypeError):  # not in the JSON, or null
+        return MISSING
+
+
+def table_of(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table, without columns in which nothing stands; none without rows."""
+    if not rows:
+        return []
+    kept = [at for at in range(len(header)) if any(row[at] != MISSING for row in rows)]
+    lines = [[header[at] for at in kept], *([row[at] for at in kept] for row in rows)]
+    first, *others = [f"| {' | '.join(line)} |" for line in lines]
+    return [first, "|" + "---|" * len(kept), *others]
 
 
 def percent(share: float) -> str:

@@ -1,6 +1,5 @@
 """What a benchmark ran on."""
 
-import os
 import platform
 import re
 import subprocess
@@ -9,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from emotion_runtime import __version__
+from emotion_runtime.backends.onnx import usable_cores
 
 PACKAGES = (
     "onnxruntime",
@@ -39,11 +39,6 @@ def cpu_name(listing: Path = Path("/proc/cpuinfo")) -> str:
     lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpu_name() -> str | None:

@@ -33,12 +33,18 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def plot_lines(path: Path, panels: Mapping[str, Mapping[str, Mapping[int, float]]], ylabel: str) -> None:
-    """A picture with one panel a title: lines by name, values by number of persons, both axes logarithmic."""
+    """A picture with one panel a title: lines by name, values by number of persons, both axes logarithmic.
+
+    None is written without panels.
+    """
     import matplotlib as mpl  # noqa: PLC0415 - slow, and only the last step needs it
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator  # noqa: PLC0415
 
+    if not panels:
+        return
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 4.2), squeeze=False)
     for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
         for name, points in lines.items():
@@ -46,6 +52,8 @@ def plot_lines(path: Path, panels: Mapping[str, Mapping[str, Mapping[int, float]
         ticks = sorted({persons for points in lines.values() for persons in points})
         axis.set(title=title, xlabel="persons", ylabel=ylabel, xscale="log", yscale="log")
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
         axis.grid(visible=True, alpha=0.3)
         axis.legend(fontsize=7)

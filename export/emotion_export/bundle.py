@@ -1,52 +1,41 @@
 """Write a bundle: graphs, heads, manifest and model card, whole or not at all."""
 
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from emotion_export.card import model_card
 from emotion_export.checkpoints import Checkpoint, read_checkpoint
+from emotion_export.folder import MODEL_CARD, check_destination, folder_in_place_of
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import describe_graph, write_graph
-from emotion_export.parity import (
-    TOLERANCES,
-    frame_encoder_parity,
-    parity_batches,
-    parity_scenes,
-    parity_table,
-    refuse_differences,
-    temporal_encoder_parity,
-)
+from emotion_export.parity import measure, parity_table, refuse_differences
+from emotion_export.reference import run_graph, torch_reference
+from emotion_export.variants import Samples, add_variants, take_samples
 from emotion_runtime import __version__
 from emotion_runtime.bundle import (
-    MANIFEST,
     SCHEMA_VERSION,
     Graph,
     GraphName,
     Head,
     Manifest,
     Parity,
+    ReducedPrecision,
     load_bundle,
     sha256_of,
     write_manifest,
 )
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.heads import AFFECT_PROBE, PROBE, ZERO_SHOT, LinearHead, load_head
 from emotion_train.zero_shot import check_tower, zero_shot_head
 
 LICENSE = "Apache-2.0"
 RELEASED_LICENSE = "as the authors of the weights state"  # not ours to give
-MODEL_CARD = "MODEL_CARD.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +44,8 @@ class BundleOptions:
 
     name: in the manifest. clip_seconds: time a clip spans. probe: folder of fit_probe.py, its head becomes
     the default, and its head of valence, arousal and dominance the manifest's affect_head. window: replaces
-    the window of the checkpoint's preprocess spec. videos: real frames for the parity report, beside the
-    drawn ones and the demo's.
+    the window of the checkpoint's preprocess spec. videos: people to calibrate int8 and to compare on, beside
+    the demo's two. precisions: that the bundle has beside fp32.
     """
 
     name: str
@@ -64,6 +53,7 @@ class BundleOptions:
     probe: Path | None = None
     window: Literal["center", "subject"] | None = None
     videos: tuple[str, ...] = ()
+    precisions: frozenset[ReducedPrecision] = frozenset()
 
 
 def export_bundle(
@@ -81,15 +71,18 @@ def export_bundle(
     if not 0 < options.clip_seconds < float("inf"):
         raise EmotionError(f"clip seconds {options.clip_seconds}: expected more than 0, for example 1.6")
     out = out.resolve()
-    _check_destination(out)
+    check_destination(out)
     source = read_checkpoint(checkpoint)
-    scenes = parity_scenes(options.videos)
     spec = source.model.config.preprocess
     if options.window is not None:
         spec = msgspec.structs.replace(spec, window=options.window)
-    with _folder_in_place_of(out) as folder:
+    with folder_in_place_of(out) as folder:
         heads = write_heads(source, options.probe, folder)
-        graphs, parity = write_graphs(source, spec, scenes, folder, report)
+        report(f"looking for people in {', '.join(('demo', *options.videos))}, and asking torch about them")
+        reference = torch_reference(graph_sources(source.model), folder, heads)
+        samples = take_samples(reference, spec, options.videos)
+        graphs, parity = write_graphs(source, samples, folder, report)
+        graphs, more = add_variants(graphs, folder, options.precisions, samples, report)
         manifest = Manifest(
             schema=SCHEMA_VERSION,
             name=options.name,
@@ -104,7 +97,7 @@ def export_bundle(
             graphs=graphs,
             heads=heads,
             default_head=PROBE if PROBE in heads else ZERO_SHOT,
-            parity=parity,
+            parity=parity + more,
             affect_head=AFFECT_PROBE if AFFECT_PROBE in heads else None,
         )
         write_manifest(manifest, folder)
@@ -114,31 +107,27 @@ def export_bundle(
 
 
 def write_graphs(
-    checkpoint: Checkpoint,
-    spec: PreprocessSpec,
-    scenes: Sequence[NDArray[np.uint8]],
-    folder: Path,
-    report: Callable[[str], None],
+    checkpoint: Checkpoint, samples: Samples, folder: Path, report: Callable[[str], None]
 ) -> tuple[dict[GraphName, Graph], list[Parity]]:
-    """Export both graphs into `folder` and compare them with the model. Returns what the manifest says.
+    """Export both graphs in fp32 into `folder`, compared with the model. Returns what the manifest says.
 
     Raises:
         EmotionError: a graph is invalid, or differs from the model by more than `TOLERANCES`.
 
     """
-    frame_encoder, temporal_encoder = graph_sources(checkpoint.model)
-    paths = {source.name: folder / f"{source.name}.onnx" for source in (frame_encoder, temporal_encoder)}
-    for source in (frame_encoder, temporal_encoder):
-        report(f"exporting {source.name} ({checkpoint.preset})")
-        write_graph(source, paths[source.name])
-    report("comparing with torch: ONNX Runtime, CPU, float32")
-    rows, embeddings = frame_encoder_parity(
-        frame_encoder, paths["frame_encoder"], parity_batches(spec, scenes)
-    )
-    rows += temporal_encoder_parity(temporal_encoder, paths["temporal_encoder"], embeddings)
+    rows: list[Parity] = []
+    graphs: dict[GraphName, Graph] = {}
+    names: tuple[GraphName, ...] = ("frame_encoder", "temporal_encoder")
+    for name, source in zip(names, graph_sources(checkpoint.model), strict=True):
+        report(f"exporting {name} ({checkpoint.preset})")
+        path = folder / f"{name}.onnx"
+        write_graph(source, path)
+        rows += measure(samples.compared, name, run_graph(path, source.output), "fp32")
+        graphs[name] = describe_graph(path)
+    report("compared with torch: ONNX Runtime, CPU, float32")
     report(parity_table(rows))
-    refuse_differences(rows, TOLERANCES)
-    return {name: describe_graph(path) for name, path in paths.items()}, rows
+    refuse_differences(rows)
+    return graphs, rows
 
 
 def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dict[str, Head]:
@@ -197,48 +186,3 @@ def _write_head(folder: Path, name: str, head: LinearHead) -> Head:
     return Head(
         card.kind, path.name, sha256_of(path), card.labels, card.activation, card.temperature, card.metrics
     )
-
-
-def _check_destination(out: Path) -> None:
-    """Replace a bundle, and never anything else."""
-    if out.exists() and not out.is_dir():
-        raise EmotionError(f"--out {out} is a file: expected a folder to write the bundle to")
-    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    foreign = [
-        n for n in names if n not in (MANIFEST, MODEL_CARD) and not n.endswith((".onnx", ".safetensors"))
-    ]
-    if foreign or (names and MANIFEST not in names):
-        raise EmotionError(
-            f"--out {out} holds files that are no bundle's ({', '.join((foreign or names)[:5])}), which "
-            "would be lost: choose a new or an empty folder"
-        )
-
-
-@contextmanager
-def _folder_in_place_of(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that takes its place if the block succeeds, and is removed if it does not."""
-    new, old = (out.with_name(f".{out.name}.{os.getpid()}.{state}") for state in ("new", "old"))
-    try:
-        new.mkdir(parents=True)
-        yield new
-        _put_in_place(new, out, old)
-    except OSError as error:
-        raise EmotionError(
-            f"bundle {out} cannot be written: {error.strerror or error}; choose another --out"
-        ) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def _put_in_place(new: Path, out: Path, old: Path) -> None:
-    """Rename `new` to `out`; `old` is the name under which what was there waits meanwhile."""
-    replaced = out.exists()
-    if replaced:
-        out.rename(old)  # a folder that is not empty cannot be renamed over
-    try:
-        new.rename(out)
-    except BaseException:
-        if replaced:
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

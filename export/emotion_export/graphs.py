@@ -5,6 +5,7 @@ F pictures, P persons, G patches, S side of a picture, T frames of a clip, D emb
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class GraphSource:
     dimension of each input and of the output; all other dimensions are fixed.
     """
 
-    name: GraphName
+    name: GraphName | Literal["text_encoder"]
     module: nn.Module
     inputs: Mapping[str, Tensor]
     output: str

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir.passes.common as ir_passes
 import onnxscript.optimizer
@@ -12,7 +13,7 @@ import torch
 from onnxscript import opset20 as op
 
 from emotion_export.graphs import GraphSource
-from emotion_runtime.bundle import Graph, Tensor, sha256_of
+from emotion_runtime.bundle import Graph, Precision, Tensor, Variant, sha256_of
 from emotion_runtime.errors import EmotionError
 
 # 20 has Gelu and LayerNormalization (17) as single nodes, which fp16 builders need to keep accurate, and is
@@ -57,8 +58,20 @@ def write_graph(source: GraphSource, path: Path) -> None:
     check_graph(path)
 
 
-def check_graph(path: Path) -> None:
-    """Check that a file is valid ONNX of standard operators, in float32, with nothing left over.
+def save_graph(model: onnx.ModelProto, path: Path, precision: Precision) -> Variant:
+    """Write a graph that was rewritten to another precision, check it, and say what the manifest states.
+
+    Raises:
+        EmotionError: see `check_graph`.
+
+    """
+    onnx.save(model, path)
+    check_graph(path, precision)
+    return Variant(path.name, sha256_of(path), _opset(model))
+
+
+def check_graph(path: Path, precision: Precision = "fp32") -> None:
+    """Check that a file is valid ONNX of standard operators, of its precision, with nothing left over.
 
     Raises:
         EmotionError: it is not.
@@ -73,8 +86,6 @@ def check_graph(path: Path) -> None:
     graph = inferred.graph
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     made = {name for node in graph.node for name in node.output if name}
-    tensors = [*graph.input, *graph.output, *graph.value_info]
-    double = onnx.TensorProto.DOUBLE
     faults = {
         "opset": [f"{o.domain or 'ai.onnx'} {o.version}" for o in model.opset_import if not _expected(o)],
         "custom operator": [node.op_type for node in graph.node if node.domain],
@@ -82,8 +93,13 @@ def check_graph(path: Path) -> None:
         "BatchNormalization that was not folded": [
             node.name for node in graph.node if node.op_type == "BatchNormalization"
         ],
-        "float64": [t.name for t in tensors if t.type.tensor_type.elem_type == double]
-        + [t.name for t in graph.initializer if t.data_type == double],
+        "float64": _of_type(graph, onnx.TensorProto.DOUBLE),
+        "float16": _of_type(graph, onnx.TensorProto.FLOAT16) if precision != "fp16" else [],
+        "float16 input or output": [
+            t.name
+            for t in (*graph.input, *graph.output)
+            if t.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+        ],
         "unused constant": [t.name for t in graph.initializer if t.name not in used],
         "unused result": [
             node.name for node in graph.node if not any(name in used for name in node.output if name)
@@ -101,7 +117,7 @@ def describe_graph(path: Path) -> Graph:
     return Graph(
         path.name,
         sha256_of(path),
-        next(opset.version for opset in model.opset_import if not opset.domain),
+        _opset(model),
         _tensors(model.graph.input),
         _tensors(model.graph.output),
     )
@@ -122,13 +138,28 @@ def _attention(  # noqa: PLR0913, PLR0917 - the signature of aten::scaled_dot_pr
     The exporter's own translation transposes keys through a dozen shape operators, which backends that
     fuse attention do not recognise.
     """
-    if dropout_p or is_causal or scale is not None or enable_gqa:
-        raise NotImplementedError("attention with dropout, a causal mask, a scale or grouped heads")
+    if dropout_p or scale is not None or enable_gqa:
+        raise NotImplementedError("attention with dropout, a scale or grouped heads")
     root = op.Constant(value_float=float(query.shape[-1]) ** -0.5)
     logits = op.MatMul(op.Mul(query, root), op.Transpose(key, perm=[0, 1, 3, 2]))
     if attn_mask is not None:
         logits = op.Add(logits, attn_mask)
+    if is_causal:  # of a fixed number of rows: a constant
+        later = np.triu(np.full((query.shape[-2], key.shape[-2]), -np.inf, np.float32), k=1)
+        logits = op.Add(logits, op.Constant(value=onnx.numpy_helper.from_array(later)))
     return op.MatMul(op.Softmax(logits, axis=-1), value)
+
+
+def _of_type(graph: onnx.GraphProto, data_type: int) -> list[str]:
+    """Names of the tensors and constants of a type, in a graph whose shapes were inferred."""
+    values = (*graph.input, *graph.output, *graph.value_info)
+    return [value.name for value in values if value.type.tensor_type.elem_type == data_type] + [
+        tensor.name for tensor in graph.initializer if tensor.data_type == data_type
+    ]
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(int(opset.version) for opset in model.opset_import if not opset.domain)
 
 
 def _expected(opset: Any) -> bool:

@@ -4,6 +4,7 @@ bundle.json           this schema
 frame_encoder.onnx    images (F, S, S, 3) uint8 RGB, frame_index (P,) int64, patch_weights (P, G) float32
                       -> embeddings (P, D) float32
 temporal_encoder.onnx embeddings (P, T, D) float32 -> features (P, D) float32
+*.fp16.onnx, *.int8.onnx  the same graphs computing in fewer bits, where the bundle has them
 *.safetensors         heads: weight (C, D) and bias (C,) float32, applied to L2-normalised features
 MODEL_CARD.md
 
@@ -24,10 +25,12 @@ from safetensors import SafetensorError, safe_open
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: graphs have variants, parity rows have a precision; 1 is still read
 MANIFEST = "bundle.json"
 
 GraphName = Literal["frame_encoder", "temporal_encoder"]
+ReducedPrecision = Literal["fp16", "int8"]
+Precision = Literal["fp32", ReducedPrecision]
 Activation = Literal["softmax", "sigmoid", "identity"]
 AFFECT = ("valence", "arousal", "dominance")
 
@@ -44,14 +47,23 @@ class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shape: list[int | str]
 
 
-class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An ONNX file of the bundle."""
+class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A graph in another precision; inputs and outputs are those of the fp32 graph, dtypes too."""
+
+    file: str
+    sha256: str
+    opset: int
+
+
+class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An ONNX file of the bundle, in fp32. variants: the same graph in other precisions."""
 
     file: str
     sha256: str
     opset: int
     inputs: list[Tensor]
     outputs: list[Tensor]
+    variants: dict[ReducedPrecision, Variant] = {}
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,8 +83,15 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: dict[str, float]
 
 
-class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Largest difference between a graph and the torch model, at one size of batch."""
+class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Difference between a graph and the model in fp32, at one size of batch.
+
+    tolerance: largest max_abs that is taken. cosine_min, cosine_mean: over persons. top1_agreement: share of
+    persons, in [0, 1], to whom all heads give the label that the model's features get. pictures: what was
+    compared on: "real" (photographs and video), "random" (noise and drawings), or both in one row. reference:
+    the model in torch, or, where its checkpoint was not at hand, the fp32 graph. samples: persons compared.
+    Fields that a bundle of schema 1 has not are None.
+    """
 
     graph: str
     persons: int
@@ -81,6 +100,12 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mean_abs: float
     cosine_min: float
     tolerance: float
+    precision: Precision = "fp32"
+    cosine_mean: float | None = None
+    top1_agreement: float | None = None
+    pictures: Literal["mixed", "real", "random"] = "mixed"
+    reference: Literal["torch", "fp32 graph"] = "torch"
+    samples: int | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,9 +141,23 @@ class Bundle:
     folder: Path
     manifest: Manifest
 
-    def graph_path(self, name: GraphName) -> Path:
-        """The ONNX file of a graph."""
-        return self.folder / self.manifest.graphs[name].file
+    def graph_path(self, name: GraphName, precision: Precision = "fp32") -> Path:
+        """The ONNX file of a graph.
+
+        Raises:
+            EmotionError: the bundle has not got the graph in that precision.
+
+        """
+        graph = self.manifest.graphs[name]
+        if precision == "fp32":
+            return self.folder / graph.file
+        if precision not in graph.variants:
+            raise EmotionError(
+                f"bundle {self.manifest.name} has no {name} in {precision}, only in "
+                f"{', '.join(['fp32', *graph.variants])}: choose one of these, or make a bundle that has it: "
+                f"export/to_onnx.py --bundle {self.folder} --precision {precision} --out NEW"
+            )
+        return self.folder / graph.variants[precision].file
 
     def head_path(self, name: str) -> Path:
         """The safetensors file of a head; `name` is a key of `manifest.heads`."""
@@ -144,7 +183,9 @@ def load_bundle(name_or_dir: str | Path) -> Bundle:
     folder = _find(name_or_dir)
     manifest = _read_manifest(folder)
     _check_manifest(folder, manifest)
-    parts: list[tuple[str, Graph | Head]] = [*manifest.graphs.items(), *manifest.heads.items()]
+    parts: list[tuple[str, Graph | Variant | Head]] = [*manifest.graphs.items(), *manifest.heads.items()]
+    for graph_name, graph in manifest.graphs.items():
+        parts += [(f"{graph_name} in {precision}", variant) for precision, variant in graph.variants.items()]
     for name, part in parts:
         _check_file(folder, name, part.file, part.sha256)
     for name, head in manifest.heads.items():  # only now: a file is opened after its hash is known

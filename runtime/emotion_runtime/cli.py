@@ -33,29 +33,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     started = time.monotonic()
     logging.basicConfig(format="emotion-runtime: %(levelname)s: %(message)s")
+    logging.getLogger("emotion_runtime").setLevel(logging.INFO)  # which backend was taken, and why
     try:
-        _command(argv, started)
+        return _command(argv, started)
     except EmotionError as error:
         sys.stderr.write(f"emotion-runtime: error: {error}\n")
         return 2
     except KeyboardInterrupt:  # before or after the run, or a second Ctrl-C within it
         return 0
-    return 0
 
 
-def _command(argv: Sequence[str] | None, started: float) -> None:
+def _command(argv: Sequence[str] | None, started: float) -> int:
+    """Do what the command line asks for; returns the exit status."""
     flags = vars(_parser().parse_args(argv))
-    printing = flags.pop("print_config", False)
+    printing, examining, as_json = (flags.pop(name, False) for name in ("print_config", "doctor", "json"))
     path = flags.pop("config", None)
     config = make_config(read_toml(path) if path else {}, flags)
     if printing:
         sys.stdout.write(as_toml(config))
-        return
+        return 0
+    if examining:
+        return _examine(config, as_json=as_json)
+    if as_json:
+        raise EmotionError("--json: is for --doctor; events are written with --jsonl PATH")
     config.check_runnable()
     from emotion_runtime.sinks.outputs import check_outputs  # noqa: PLC0415 - see above
 
     check_outputs(config.jsonl, config.record, config.sources)
     _run(config, started)
+    return 0
+
+
+def _examine(config: RunConfig, *, as_json: bool) -> int:
+    """Print the doctor's report; 2 with a FAIL in it."""
+    from emotion_runtime import doctor  # noqa: PLC0415 - see above
+
+    logging.getLogger("emotion_runtime").setLevel(logging.ERROR)  # the report says it all
+    findings = doctor.examine(config.bundle, config.backend, config.precision)
+    sys.stdout.write(doctor.as_json(findings) if as_json else doctor.as_text(findings))
+    return 2 if doctor.worst(findings) == doctor.FAIL else 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,7 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--source", action="append", metavar="URI", help="video file, v4l2:///dev/videoN or demo; repeatable")
     add("--bundle", metavar="NAME|DIR", help="model (default nano)")
     add("--detector", metavar="face|FILE.onnx", help="what finds people (default face)")
-    add("--backend", metavar="NAME", help="auto, cpu or cuda (default auto)")
+    add("--backend", metavar="NAME", help="auto, cpu, cuda, tensorrt, tensorrt-rtx or openvino")
+    add(
+        "--precision",
+        metavar="NAME",
+        help="of the encoders: fp32, fp16 or int8 (default: fp32, or by TensorRT)",
+    )
     add("--head", metavar="NAME", help="head of the bundle (default: the bundle's)")
     add("--window", type=float, metavar="SECONDS", help="time a clip spans (default: the bundle's)")
     add(
@@ -97,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--realtime", action="store_true", help="play files at their own pace and drop late frames")
     add("--config", metavar="FILE.toml", help="read flags from a file; those given here win")
     add("--print-config", action="store_true", help="print the configuration as TOML and exit")
+    add("--doctor", action="store_true", help="say what works on this machine, and what mends the rest")
+    add("--json", action="store_true", help="the doctor's report as JSON")
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
@@ -109,7 +132,12 @@ def _run(config: RunConfig, started: float) -> None:
 
         report = RunReport(started)
         runtime = EmotionRuntime(
-            config.bundle, config.detector, config.backend, head=config.head, timing=_timing(config)
+            config.bundle,
+            config.detector,
+            config.backend,
+            head=config.head,
+            timing=_timing(config),
+            precision=config.precision,
         )
         # Sources before sinks: a mistyped source must not empty yesterday's results.
         sources = [stack.enter_context(open_source(uri, realtime=config.realtime)) for uri in config.sources]

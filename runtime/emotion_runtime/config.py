@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,6 +14,10 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+# That of `emotion_runtime.bundle`, which would import NumPy before a typing error is found.
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -28,6 +32,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     bundle: str = "nano"
     detector: str = "face"
     backend: str = "auto"
+    precision: Precision | None = None
     head: str | None = None
     window: float | None = None
     every: float | None = None

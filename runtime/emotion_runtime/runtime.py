@@ -5,12 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.backends import open_backend
-from emotion_runtime.bundle import load_bundle
+from emotion_runtime.backends import open_encoders
+from emotion_runtime.bundle import Precision, load_bundle
 from emotion_runtime.detector import Detector, load_detector
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.errors import EmotionError, SourceBroken
@@ -27,7 +28,8 @@ class EmotionRuntime:
     """How each person in front of a camera feels.
 
     bundle: name of a shipped bundle or a folder. detector: "face", an ONNX file, or your own callable.
-    backend: "auto", "cpu" or "cuda". head: of the bundle; None: its default. timing: what happens how often.
+    backend, precision: see `backends.open_encoders`. head: of the bundle; None: its default. timing: what
+    happens how often.
 
         for event in EmotionRuntime().stream("people.mp4"):
             print(event.t, [(person.id, person.top) for person in event.persons])
@@ -45,25 +47,36 @@ class EmotionRuntime:
         *,
         head: str | None = None,
         timing: Timing | None = None,
+        precision: Precision | None = None,
     ) -> None:
+        if precision is not None and precision not in get_args(Precision):
+            raise EmotionError(f"precision {precision!r}: expected {', '.join(get_args(Precision))}")
         timing = timing or Timing()
         loaded = load_bundle(bundle)
         manifest = loaded.manifest
         clips = plan_clips(
             manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every
         )
-        frame_backend = open_backend(backend, loaded.graph_path("frame_encoder"))
+        loaded_head = load_head(loaded, head)
+        found = load_detector(str(detector)) if isinstance(detector, str | Path) else detector
+        # Last, since it may begin to build an engine, which nothing that is wrong elsewhere should.
+        frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision)
         models = Models(
-            load_detector(str(detector)) if isinstance(detector, str | Path) else detector,
-            FrameEncoder(frame_backend, manifest.preprocess),
-            TemporalEncoder(open_backend(backend, loaded.graph_path("temporal_encoder"))),
-            load_head(loaded, head),
+            found,
+            FrameEncoder(frame_encoder, manifest.preprocess),
+            TemporalEncoder(temporal_encoder),
+            loaded_head,
             load_affect_head(loaded),
         )
         self.labels: tuple[str, ...] = models.head.labels
-        self.backend: str = frame_backend.description
+        self._encoder = frame_encoder
         self._pipeline = Pipeline(models, clips, timing)
         self._steps: dict[str, tuple[int, float]] = {}  # index and t of the last frame `step` was given
+
+    @property
+    def backend(self) -> str:
+        """What runs the encoders now, for people; changes when an engine that was being built takes over."""
+        return self._encoder.description
 
     @property
     def timer(self) -> StageTimer:

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def to_onnx() -> Callable[[list[str]], int]:
 
 @pytest.fixture(scope="session")
 def nano(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]], int]) -> Exported:
-    """The nano preset with a probe, through the command line."""
+    """The nano preset with a probe in all precisions, through the command line."""
     folder = tmp_path_factory.mktemp("nano")
     checkpoint, out = folder / "checkpoint.pt", folder / "bundles" / "nano"
     model = trained(PRESETS["nano"])
@@ -36,7 +37,26 @@ def nano(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]]
     screen = io.StringIO()
     with redirect_stdout(screen):
         status = to_onnx(
-            ["--checkpoint", str(checkpoint), "--out", str(out), "--probe", str(folder / "probe")]
+            [
+                *("--checkpoint", str(checkpoint), "--out", str(out), "--probe", str(folder / "probe")),
+                *("--precision", "fp16", "int8"),
+            ]
+        )
+    assert status == 0
+    return Exported(out, checkpoint, model, screen.getvalue())
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]], int]) -> Exported:
+    """A model that answers in milliseconds, with subjects of the published kind, in all precisions."""
+    folder = tmp_path_factory.mktemp("small")
+    checkpoint, out = folder / "checkpoint.pt", folder / "bundles" / "small"
+    model = trained(replace(SUBJECTS["sap"], text_vocab=PRESETS["nano"].text_vocab))
+    save_checkpoint(checkpoint, config=model.config, state={"model": model.state_dict()})
+    screen = io.StringIO()
+    with redirect_stdout(screen):
+        status = to_onnx(
+            ["--checkpoint", str(checkpoint), "--out", str(out), "--precision", "fp32", "fp16", "int8"]
         )
     assert status == 0
     return Exported(out, checkpoint, model, screen.getvalue())
@@ -61,26 +81,39 @@ def frame_encoders(
 
 
 @pytest.fixture(scope="session")
+def released_layout(shared_data: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the released checkpoint."""
+    layout = json.loads((shared_data / "golden" / "official_state_dict.json").read_text())
+    return {name: tuple(shape) for name, shape in layout.items()}
+
+
+@pytest.fixture(scope="session")
 def released(
-    tmp_path_factory: pytest.TempPathFactory, shared_data: Path, to_onnx: Callable[[list[str]], int]
+    tmp_path_factory: pytest.TempPathFactory,
+    shared_data: Path,
+    released_layout: dict[str, tuple[int, ...]],
+    to_onnx: Callable[[list[str]], int],
 ) -> Exported:
-    """ViT-B/32 with the formula weights of the golden data, saved as the released weights are."""
+    """ViT-B/32 with the golden data's formula weights, saved as the released ones are, in all precisions."""
     folder = tmp_path_factory.mktemp("released")
     formulas = load_module(shared_data / "golden" / "golden.py")
-    layout = json.loads((shared_data / "golden" / "official_state_dict.json").read_text())
     weights = {
-        name: torch.from_numpy(np.asarray(formulas.weight(name, tuple(shape))))
-        for name, shape in layout.items()
+        name: torch.from_numpy(np.asarray(formulas.weight(name, shape)))
+        for name, shape in released_layout.items()
     }
     checkpoint, out = folder / "released.pt", folder / "vit-b-32"
     torch.save({"epoch": 8, "model": weights}, checkpoint)
     model = EmotionCLIP(PRESETS["vit-b-32"])
     load_official(model, weights)
+    del weights  # two thirds of a gigabyte
     screen = io.StringIO()
     video = shared_data / "videos" / "intel_face-demographics-walking-and-pause.gif"
     with redirect_stdout(screen):
         status = to_onnx(
-            ["--checkpoint", str(checkpoint), "--out", str(out), "--window", "subject", "--real", str(video)]
+            [
+                *("--checkpoint", str(checkpoint), "--out", str(out), "--window", "subject"),
+                *("--precision", "fp16", "int8", "--videos", str(video)),
+            ]
         )
     assert status == 0
     return Exported(out, checkpoint, model.eval().requires_grad_(requires_grad=False), screen.getvalue())

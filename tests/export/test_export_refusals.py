@@ -1,7 +1,11 @@
 """What an export refuses, and what then lies at the destination."""
 
+import errno
 import hashlib
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from exported import SUBJECTS, Exported, save_probe
+from exported import ROOT, SUBJECTS, Exported, save_probe
 from onnx import numpy_helper
 
 import emotion_export.bundle
@@ -23,11 +27,12 @@ Main = Callable[[list[str]], int]
 
 
 @pytest.fixture
-def copied_graphs(nano: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The export proper takes its graphs from nano's bundle: what is tested comes before and after it."""
+def copied_graphs(nano: Exported, small: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The export proper takes its graphs from a bundle: what is tested comes before and after it."""
 
     def copy(source: GraphSource, path: Path) -> None:
-        shutil.copy(nano.folder / f"{source.name}.onnx", path)
+        of_nano = source.module.model.config.subject == "shared"
+        shutil.copy((nano if of_nano else small).folder / f"{source.name}.onnx", path)
 
     monkeypatch.setattr(emotion_export.bundle, "write_graph", copy)
 
@@ -76,7 +81,7 @@ def test_a_graph_that_is_not_the_model_is_refused(
     monkeypatch.setattr(emotion_export.bundle, "write_graph", copy_with_fault)
     before = contents(old.parent)
     line = refusal(to_onnx, capsys, "--checkpoint", nano.checkpoint, "--out", old)
-    assert f"{graph}.onnx differs" in line
+    assert f"{graph}.onnx in fp32 differs from the torch model" in line
     assert contents(old.parent) == before
     refusal(to_onnx, capsys, "--checkpoint", nano.checkpoint, "--out", old.parent / "new")
     assert contents(old.parent) == before
@@ -99,7 +104,7 @@ def test_a_model_that_is_not_the_graph_is_refused(
     save_checkpoint(tmp_path / "other.pt", config=nano.model.config, state={"model": weights})
     before = contents(old.parent)
     line = refusal(to_onnx, capsys, "--checkpoint", tmp_path / "other.pt", "--out", old)
-    assert "frame_encoder.onnx differs" in line
+    assert "frame_encoder.onnx in fp32 differs" in line
     assert contents(old.parent) == before
 
 
@@ -165,6 +170,94 @@ def test_bad_checkpoints_are_refused(tmp_path: Path, to_onnx: Main, capsys: pyte
     assert [file.name for file in tmp_path.iterdir()] == ["file.pt"]
 
 
+def test_released_weights_of_another_size_are_refused(
+    released_layout: dict[str, tuple[int, ...]],
+    tmp_path: Path,
+    to_onnx: Main,
+    capsys: pytest.CaptureFixture[str],
+):
+    """As of a ViT-B/16, whose patches are smaller; and with names gone astray. All is one zero on disk."""
+    zeros = {name: torch.zeros(()).expand(shape) for name, shape in released_layout.items()}
+    path, out = tmp_path / "file.pt", tmp_path / "out"
+    name = "backbone.visual.conv1.weight"
+    torch.save({"model": {**zeros, name: torch.zeros(768, 3, 16, 16)}}, path)
+    line = refusal(to_onnx, capsys, "--checkpoint", path, "--out", out)
+    assert f"1 of another shape: {name} (768, 3, 16, 16) (expected (768, 3, 32, 32))" in line
+    assert "preset vit-b-32" in line
+    zeros["encoder.weight"] = zeros.pop("backbone.visual.proj")
+    torch.save({"model": zeros}, path)
+    line = refusal(to_onnx, capsys, "--checkpoint", path, "--out", out)
+    assert "1 missing: backbone.visual.proj; 1 unexpected: encoder.weight" in line
+    assert [file.name for file in tmp_path.iterdir()] == ["file.pt"]
+
+
+@pytest.mark.usefixtures("copied_graphs")
+@pytest.mark.parametrize("last", ["frame_encoder.onnx", "frame_encoder.fp16.onnx", "zero_shot.safetensors"])
+def test_a_full_disk_leaves_nothing(
+    small: Exported,
+    old: Path,
+    last: str,
+    to_onnx: Main,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """/dev/full takes no byte, and says so as a full disk does."""
+    make = Path.mkdir
+
+    def make_with_full_file(self: Path, *args: object, **kwargs: object) -> None:
+        make(self, *args, **kwargs)
+        (self / last).symlink_to("/dev/full")
+
+    before = contents(old.parent)
+    monkeypatch.setattr(Path, "mkdir", make_with_full_file)
+    monkeypatch.setattr(shutil, "copy", lambda source, target: Path(target).write_bytes(source.read_bytes()))
+    arguments = ("--checkpoint", small.checkpoint, "--precision", "fp16", "--out", old)
+    line = refusal(to_onnx, capsys, *arguments)
+    assert "cannot be written: No space left on device; free space on its disk" in line
+    assert contents(old.parent) == before
+    assert [path.name for path in old.parent.iterdir()] == ["old"]
+
+
+@pytest.mark.usefixtures("copied_graphs")
+def test_a_read_only_disk_is_named(
+    small: Exported,
+    old: Path,
+    to_onnx: Main,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    before = contents(old.parent)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refuse)
+        for what in (("--checkpoint", small.checkpoint), ("--bundle", old)):
+            line = refusal(to_onnx, capsys, *what, "--precision", "fp16", "--out", old)
+            assert f"{old} cannot be written: Read-only file system" in line
+            assert "choose another --out" in line
+    assert contents(old.parent) == before
+
+
+def test_ctrl_c_leaves_nothing(old: Path, tmp_path: Path):
+    """A real program and a real signal, while it works on the second graph."""
+    before = contents(tmp_path)
+    command = [sys.executable, ROOT / "export" / "to_onnx.py", "--bundle", old, "--out", old]
+    with subprocess.Popen(
+        [*command, "--precision", "fp16", "int8"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        while "temporal_encoder: making" not in process.stdout.readline():
+            assert process.poll() is None
+        assert [path.name for path in old.parent.iterdir()] != ["old"]  # half of it is written
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == f"to_onnx: interrupted; nothing was written to {old}"
+    assert contents(tmp_path) == before
+    assert [path.name for path in old.parent.iterdir()] == ["old"]
+
+
 def test_a_broken_text_tower_is_refused(
     nano: Exported, tmp_path: Path, to_onnx: Main, capsys: pytest.CaptureFixture[str]
 ):
@@ -213,7 +306,7 @@ def test_bad_options_are_refused(
     assert hashlib.sha256(b"another checkpoint").hexdigest()[:12] in line
     save_probe(tmp_path / "probe", nano.checkpoint, 128)
     assert "128 features" in refusal(to_onnx, capsys, *arguments, "--probe", tmp_path / "probe")
-    assert "absent.mp4" in refusal(to_onnx, capsys, *arguments, "--real", "absent.mp4")
+    assert "absent.mp4" in refusal(to_onnx, capsys, *arguments, "--videos", "absent.mp4")
     assert not (tmp_path / "out").exists()
 
 

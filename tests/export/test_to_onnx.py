@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from emotion_runtime import __version__
 from emotion_runtime.backends.onnx import OnnxBackend
-from emotion_runtime.bundle import load_bundle
+from emotion_runtime.bundle import ReducedPrecision, load_bundle
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.sources.demo import read_demo
@@ -33,8 +33,12 @@ def test_a_bundle_is_whole_and_says_where_it_comes_from(nano: Exported):
     assert sorted(path.name for path in nano.folder.iterdir()) == [
         "MODEL_CARD.md",
         "bundle.json",
+        "frame_encoder.fp16.onnx",
+        "frame_encoder.int8.onnx",
         "frame_encoder.onnx",
         "probe.safetensors",
+        "temporal_encoder.fp16.onnx",
+        "temporal_encoder.int8.onnx",
         "temporal_encoder.onnx",
         "zero_shot.safetensors",
     ]
@@ -114,6 +118,26 @@ def test_released_weights_give_the_official_numbers(released: Exported, shared_d
     temporal = OnnxBackend(bundle.graph_path("temporal_encoder"))
     found = temporal.run({"embeddings": clips})["features"]
     assert np.abs(found - golden["temporal_output"]).max() <= 2e-4
+
+
+@pytest.mark.parametrize(("precision", "tolerated"), [("fp16", 0.02), ("int8", 0.5)])
+def test_released_weights_in_fewer_bits_are_near_the_official_numbers(
+    released: Exported, shared_data: Path, precision: ReducedPrecision, tolerated: float
+):
+    """Features have a standard deviation of one."""
+    golden = np.load(shared_data / "golden" / "official_seed0.npz")
+    bundle = load_bundle(released.folder)
+    path = bundle.graph_path("frame_encoder", precision)
+    found = OnnxBackend(path).run(
+        {
+            "images": golden["crop_uint8"][None],
+            "frame_index": np.zeros(4, np.int64),
+            "patch_weights": golden["patch_weights"].astype(np.float32),
+        }
+    )["embeddings"]
+    assert 1e-4 < np.abs(found - golden["frame_features"]).max() < tolerated
+    full = bundle.graph_path("frame_encoder").stat().st_size
+    assert path.stat().st_size < {"fp16": 0.51, "int8": 0.3}[precision] * full
 
 
 def test_released_weights_are_not_given_what_they_have_not(released: Exported):

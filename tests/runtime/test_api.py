@@ -150,6 +150,8 @@ def test_a_context_manager_forgets_everybody(tiny_bundle: Path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"precision": "fp64"}, "precision 'fp64': expected fp32, fp16, int8"),
+        ({"precision": "fp16"}, "bundle tiny has no frame_encoder in fp16, only in fp32"),
         ({"head": "mood"}, "no head 'mood'"),
         ({"timing": Timing(smoothing=-1)}, "smoothing -1"),
         ({"timing": Timing(hysteresis=2)}, "hysteresis 2"),

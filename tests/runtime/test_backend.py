@@ -1,24 +1,33 @@
 """Backends run a graph as written, and never something else than was asked for."""
 
 import logging
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
-from emotion_runtime import backends
-from emotion_runtime.backends import open_backend
-from emotion_runtime.backends.onnx import CPU, CUDA, default_threads
+import emotion_runtime
+from emotion_runtime.backends import cuda, open_backend, open_encoders
+from emotion_runtime.backends.onnx import CPU, CUDA, default_threads, usable_cores
+from emotion_runtime.bundle import Bundle, Variant, load_bundle, sha256_of, write_manifest
 from emotion_runtime.errors import EmotionError
 
 
 @pytest.fixture
 def graph(tiny_bundle: Path) -> Path:
     return tiny_bundle / "temporal_encoder.onnx"
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path) -> Bundle:
+    return load_bundle(tiny_bundle)
 
 
 @pytest.mark.parametrize("persons", [1, 3, 8])
@@ -37,15 +46,104 @@ def test_says_what_it_runs_on(graph: Path):
     assert f"{default_threads()} threads" in description
 
 
-def test_auto_is_the_cpu_where_no_cuda_was_built_in(graph: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(backends, "available_providers", lambda: [CPU])
-    assert CPU in open_backend("auto", graph).description
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("900000 100000", 3), ("max 100000", 3)]
+)
+def test_a_container_gets_threads_for_the_cores_it_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1, 5}, raising=False)
+    path = tmp_path / "cpu.max"
+    path.write_text(f"{quota}\n")
+    assert usable_cores(path) == cores
+    assert usable_cores(tmp_path / "none") == 3  # control groups of another version, or none
+
+
+def test_auto_says_once_what_it_took_and_why(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(cuda, "available_providers", lambda: [CPU])
+    for module in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with caplog.at_level(logging.INFO):
+        first, second = open_encoders("auto", bundle)
+    assert CPU in first.description
+    assert CPU in second.description
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert record.message == (
+        f"backend auto: {first.description}; tensorrt is not installed (tensorrt not found); "
+        "tensorrt-rtx is not installed (tensorrt_rtx not found); the installed ONNX Runtime has no CUDA in it"
+    )
+
+
+@pytest.mark.parametrize("persons", [1, 3])
+def test_openvino_gives_what_onnxruntime_gives(persons: int):
+    folder = Path(emotion_runtime.__file__).parent / "bundles" / "nano"
+    rng = np.random.default_rng(persons)
+    feeds = {
+        "images": rng.integers(0, 256, (2, 112, 112, 3), dtype=np.uint8),
+        "frame_index": np.arange(persons) % 2,
+        "patch_weights": rng.random((persons, 49), np.float32),
+    }
+    expected, found = (
+        open_backend(name, folder / "frame_encoder.onnx").run(feeds)["embeddings"]
+        for name in ("cpu", "openvino")
+    )
+    np.testing.assert_allclose(found, expected, atol=2e-5)  # bfloat16, its default on some CPUs: 1e-2
+
+
+def test_openvino_gives_arrays_that_later_runs_leave_alone(graph: Path):
+    backend = open_backend("openvino", graph)
+    clips = np.ones((2, 4, 4), np.float32)
+    first = backend.run({"embeddings": clips})["features"]
+    backend.run({"embeddings": 5 * clips})
+    np.testing.assert_allclose(first, 1, atol=1e-6)
+
+
+def test_openvino_is_an_error_where_it_is_not_installed(graph: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(EmotionError, match="backend openvino: OpenVINO is not installed: pip install openvi"):
+        open_backend("openvino", graph)
+
+
+def test_openvino_refuses_a_graph_in_one_line(tmp_path: Path):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"not a graph")
+    with pytest.raises(EmotionError, match=r"^.*broken\.onnx: OpenVINO .* cannot load it \(.+\); .*$"):
+        open_backend("openvino", path)
 
 
 def test_cuda_by_name_is_an_error_where_it_was_not_built_in(graph: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(backends, "available_providers", lambda: [CPU])
+    monkeypatch.setattr(cuda, "available_providers", lambda: [CPU])
     with pytest.raises(EmotionError, match=r"no CUDA in it.*emotion-runtime\[gpu\].*--backend cpu"):
         open_backend("cuda", graph)
+
+
+def test_a_precision_is_another_file_of_the_bundle(tiny_bundle: Path, tmp_path: Path):
+    folder = shutil.copytree(tiny_bundle, tmp_path / "halved")
+    manifest = load_bundle(folder).manifest
+    graphs = {}
+    for name, graph in manifest.graphs.items():
+        # As a variant, a graph whose outputs are all half as large, so that it can be told from the first.
+        model = onnx.load(folder / graph.file)
+        model.graph.node[-1].output[0] = "whole"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.5), "half"))
+        output = model.graph.output[0].name
+        model.graph.node.append(onnx.helper.make_node("Mul", ["whole", "half"], [output]))
+        file = folder / f"{name}.fp16.onnx"
+        onnx.save(model, file)
+        variant = Variant(file.name, sha256_of(file), graph.opset)
+        graphs[name] = msgspec.structs.replace(graph, variants={"fp16": variant})
+    write_manifest(msgspec.structs.replace(manifest, graphs=graphs), folder)
+    feeds = {"embeddings": np.random.default_rng(0).random((2, 4, 4), np.float32)}
+    full, half = (
+        open_encoders("cpu", load_bundle(folder), precision)[1].run(feeds)["features"]
+        for precision in (None, "fp16")
+    )
+    np.testing.assert_allclose(half, full / 2, rtol=1e-6)
+    with pytest.raises(EmotionError, match="bundle tiny has no frame_encoder in int8, only in fp32, fp16"):
+        open_encoders("cpu", load_bundle(folder), "int8")
 
 
 @pytest.fixture
@@ -57,7 +155,7 @@ def silent_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
         asked = [each if isinstance(each, str) else each[0] for each in providers]
         return real(model, options, providers=[name for name in asked if name != CUDA])
 
-    monkeypatch.setattr(backends, "available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(cuda, "available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
 
@@ -69,17 +167,15 @@ def test_cuda_by_name_is_an_error_where_it_does_not_start(graph: Path):
 
 
 @pytest.mark.usefixtures("silent_fallback")
-def test_auto_falls_back_and_says_so(graph: Path, caplog: pytest.LogCaptureFixture):
+def test_auto_falls_back_and_says_so(bundle: Bundle, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
-        assert CPU in open_backend("auto", graph).description
+        assert CPU in open_encoders("auto", bundle)[0].description
     assert "CUDA did not start" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
-def test_tensorrt_says_what_to_use(graph: Path, name: str):
-    with pytest.raises(
-        EmotionError, match=f"{name} is not in this version yet: use --backend cuda, cpu or auto"
-    ):
+def test_engines_are_of_bundles(graph: Path, name: str):
+    with pytest.raises(EmotionError, match=f"{name}: is for whole bundles, expected one of cpu, cuda"):
         open_backend(name, graph)
 
 
@@ -88,7 +184,7 @@ def test_unknown_names_are_told_the_known_ones(graph: Path):
         open_backend("gpu", graph)
 
 
-@pytest.mark.parametrize("name", ["auto", "cpu", "cuda"])
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
 def test_without_onnxruntime(graph: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EmotionError, match=r'pip install "emotion-runtime\[cpu\]"'):

@@ -44,6 +44,39 @@ def test_loads_a_whole_bundle(tiny_bundle: Path):
     assert loaded.head_path("opposite") == tiny_bundle / "opposite.safetensors"
 
 
+@pytest.fixture
+def with_fp16(folder: Path) -> Path:
+    """The bundle with a second file for the frame encoder."""
+    (folder / "half.onnx").write_bytes(b"never opened")
+    variant = {"file": "half.onnx", "sha256": sha256_of(folder / "half.onnx"), "opset": 20}
+    edit(folder, set_in("graphs", "frame_encoder", "variants", value={"fp16": variant}))
+    return folder
+
+
+def test_a_graph_can_be_had_in_the_precisions_the_bundle_has(with_fp16: Path):
+    loaded = load_bundle(with_fp16)
+    assert loaded.graph_path("frame_encoder", "fp16") == with_fp16 / "half.onnx"
+    assert loaded.graph_path("frame_encoder", "fp32") == loaded.graph_path("frame_encoder")
+    for graph, precision, had in (
+        ("frame_encoder", "int8", "fp32, fp16:"),
+        ("temporal_encoder", "fp16", "fp32:"),
+    ):
+        with pytest.raises(EmotionError, match=f"no {graph} in {precision}, only in {had}.*to_onnx") as error:
+            loaded.graph_path(graph, precision)
+        assert "\n" not in str(error.value)
+
+
+def test_files_of_all_precisions_are_behind_the_gate(with_fp16: Path):
+    (with_fp16 / "half.onnx").write_bytes(b"changed")
+    assert "frame_encoder in fp16: half.onnx has sha256" in refusal(with_fp16)
+    (with_fp16 / "half.onnx").unlink()
+    assert "frame_encoder in fp16: half.onnx is missing" in refusal(with_fp16)
+    edit(with_fp16, set_in("graphs", "frame_encoder", "variants", "fp16", "file", value="../half.onnx"))
+    assert "not a plain file name" in refusal(with_fp16)
+    edit(with_fp16, lambda m: set_in("variants", value={"fp4": {}})(m["graphs"]["frame_encoder"]))
+    assert "fp4" in refusal(with_fp16)
+
+
 def test_a_manifest_written_is_the_manifest_read(tiny_bundle: Path, tmp_path: Path):
     manifest = load_bundle(tiny_bundle).manifest
     path = write_manifest(manifest, tmp_path)
@@ -125,9 +158,9 @@ def test_a_manifest_that_does_not_fit(folder: Path, change: Callable[[dict], obj
 
 
 def test_a_newer_schema_is_named_before_its_unknown_keys(folder: Path):
-    edit(folder, lambda manifest: manifest.update(schema=2, something_new=True))
+    edit(folder, lambda manifest: manifest.update(schema=3, something_new=True))
     message = refusal(folder)
-    assert "schema 2 was made by a newer version" in message
+    assert "schema 3 was made by a newer version" in message
     assert "upgrade emotion-runtime" in message
 
 

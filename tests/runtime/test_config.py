@@ -1,10 +1,11 @@
 """Configuration: flags, file, and what they make together."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from emotion_runtime import cli
+from emotion_runtime import bundle, cli, config
 from emotion_runtime.cli import main
 from emotion_runtime.config import make_config
 
@@ -34,6 +35,10 @@ def test_a_printed_configuration_can_be_fed_back(capsys: pytest.CaptureFixture[s
     assert printed(capsys, "--config", str(path)) == text
     for line in ("camera = [1]", "every = 0.1", "show = false", "max_frames = 5", "realtime = true"):
         assert line in text.splitlines()
+
+
+def test_precisions_are_those_of_bundles():
+    assert get_args(config.Precision) == get_args(bundle.Precision)
 
 
 def test_flags_win_over_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path):

@@ -1,67 +1,123 @@
-"""Ways to run a graph, one small class each behind one Protocol."""
+"""Ways to run a graph, one small class each behind one Protocol, and the choice among them."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from numpy.typing import NDArray
-
-from emotion_runtime.backends.onnx import CPU, CUDA, OnnxBackend, available_providers
+from emotion_runtime.backends.base import Backend, Unavailable
+from emotion_runtime.backends.buckets import Bucketed
+from emotion_runtime.backends.cuda import open_cuda
+from emotion_runtime.backends.onnx import OnnxBackend
+from emotion_runtime.backends.openvino import OpenVinoBackend
 from emotion_runtime.errors import EmotionError
 
-__all__ = ["Backend", "BackendName", "open_backend"]
+if TYPE_CHECKING:
+    from emotion_runtime.bundle import Bundle, Precision
+    from emotion_runtime.nvidia import Flavor
 
-BackendName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"]
+# What opens engines is imported where engines are meant: it reads bundles, which few users of this room do.
 
-_GPU_INSTALL = 'pip uninstall -y onnxruntime && pip install "emotion-runtime[gpu]"'
+__all__ = ["Backend", "BackendName", "Unavailable", "open_backend", "open_encoders"]
+
+BackendName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx", "openvino"]
 
 _log = logging.getLogger(__name__)
 
 
-class Backend(Protocol):
-    """One graph, ready to run."""
-
-    @property
-    def description(self) -> str:
-        """What runs the graph, and on what, for people."""
-        ...
-
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Outputs by name. feeds: every input of the graph by name, of the dtype and shape it declares."""
-        ...
-
-
 def open_backend(name: str, graph: Path) -> Backend:
-    """Open a graph on a backend.
-
-    name: "cpu", "cuda", or "auto" for CUDA where it really starts and the CPU otherwise. A backend asked for
-    by name is had or is an error, never something else in silence.
+    """Open an ONNX file on "cpu", "cuda" or "openvino".
 
     Raises:
-        EmotionError: the backend is unknown, not in this version, not installed or does not start, or it
-            cannot load the graph.
+        EmotionError: the backend is unknown, not installed or does not start (`Unavailable`), or it cannot
+            load the graph.
 
     """
+    _check_name(name)
+    if name not in _OF_GRAPHS:
+        raise EmotionError(f"backend {name}: is for whole bundles, expected one of {', '.join(_OF_GRAPHS)}")
+    return _OF_GRAPHS[name](graph)
+
+
+def open_encoders(
+    name: str, bundle: "Bundle", precision: "Precision | None" = None, *, build: bool = True
+) -> list[Backend]:
+    """Frame encoder and temporal encoder of a bundle, both on one backend.
+
+    name: "auto" for the best that works: TensorRT with engines that lie in the cache, CUDA where it really
+    starts, the CPU; what was taken and why is logged in one line. A backend asked for by name is had or is an
+    error. While TensorRT engines that are not there are built, ONNX Runtime serves, and the log says so.
+    OpenVINO is taken by name only: alone it was up to a fifth faster than ONNX Runtime on an AMD CPU, next to
+    the detector's threads it was not (`benchmarks/bench_pipeline.py --backends cpu openvino`).
+    precision: None: fp32, and for TensorRT the fastest that equals the model. build: False: an engine that is
+    not there is an error.
+
+    Raises:
+        EmotionError: the backend is unknown, not installed or does not start (`Unavailable`), the bundle has
+            no graph of that precision, or a graph cannot be loaded.
+
+    """
+    _check_name(name)
+    if name == "auto":
+        return _best(["tensorrt", "tensorrt-rtx", "cuda", "cpu"], bundle, precision)
+    if name in _FLAVORS and build:
+        return _engines(_FLAVORS[name], bundle, precision)
+    return _open(name, bundle, precision)
+
+
+def _best(candidates: Sequence[str], bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+    """The first candidate that is to be had; the last always is."""
+    passed_over: list[Unavailable] = []
+    for candidate in candidates:
+        try:
+            chosen = _open(candidate, bundle, precision)
+        except Unavailable as reason:
+            passed_over.append(reason)
+            continue
+        reasons = "".join(f"; {each.brief}" for each in passed_over)
+        level = logging.WARNING if any(each.broken for each in passed_over) else logging.INFO
+        _log.log(level, "backend auto: %s%s", chosen[0].description, reasons)
+        return chosen
+    raise AssertionError(f"none of {candidates} is to be had")
+
+
+def _open(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+    if name in _OF_GRAPHS:
+        graphs = [
+            bundle.graph_path(graph, precision or "fp32") for graph in ("frame_encoder", "temporal_encoder")
+        ]
+        return [_OF_GRAPHS[name](graph) for graph in graphs]
+    from emotion_runtime.backends.native import open_engines  # noqa: PLC0415 - see above
+
+    return open_engines(bundle, _FLAVORS[name], precision or "ladder")
+
+
+def _engines(flavor: "Flavor", bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+    """TensorRT engines; where they have to be built first, ONNX Runtime serves until they are."""
+    from emotion_runtime.backends import native  # noqa: PLC0415 - see above
+
+    try:
+        return _open(flavor, bundle, precision)
+    except native.MissingEngine:
+        command = native.builder_command(bundle, flavor, precision or "ladder")
+        if command is None:
+            raise
+    serving = _best(["cuda", "cpu"], bundle, None)
+    return native.engines_behind(command, lambda: _open(flavor, bundle, precision), serving, flavor=flavor)
+
+
+def _check_name(name: str) -> None:
     if name not in get_args(BackendName):
         raise EmotionError(f"backend {name!r} is not known: expected {', '.join(get_args(BackendName))}")
-    if name in ("tensorrt", "tensorrt-rtx"):
-        raise EmotionError(f"backend {name} is not in this version yet: use --backend cuda, cpu or auto")
-    if name == "cpu":
-        return OnnxBackend(graph, CPU)
-    if CUDA not in available_providers():
-        if name == "auto":
-            return OnnxBackend(graph, CPU)
-        raise EmotionError(
-            f"backend cuda: the installed ONNX Runtime has no CUDA in it: {_GPU_INSTALL}, "
-            "or use --backend cpu"
-        )
-    backend = OnnxBackend(graph, CUDA)
-    # ONNX Runtime falls back to the CPU without an exception, so what was got is compared.
-    if backend.provider == CUDA:
-        return backend
-    reason = "CUDA did not start (driver, CUDA or cuDNN libraries missing or of another version)"
-    if name == "cuda":
-        raise EmotionError(f"backend cuda: {reason}: see what nvidia-smi says, or use --backend cpu")
-    _log.warning("backend auto: %s; running on the CPU", reason)
-    return OnnxBackend(graph, CPU)
+
+
+def _open_bound(graph: Path) -> Backend:
+    return Bucketed(open_cuda(graph))
+
+
+_FLAVORS: "dict[str, Flavor]" = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt-rtx"}
+_OF_GRAPHS: dict[str, Callable[[Path], Backend]] = {
+    "cpu": OnnxBackend,
+    "cuda": _open_bound,
+    "openvino": OpenVinoBackend,
+}

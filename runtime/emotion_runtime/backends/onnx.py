@@ -1,26 +1,31 @@
-"""ONNX Runtime, on the CPU or through CUDA."""
+"""ONNX Runtime: sessions for every model of a run, and the backend on the CPU.
+
+Threads. One operator is spread over the cores this process may use, at most four: a batch of the small model
+is done in 3 ms, and cutting it into more pieces costs more than they save. Cores that the scheduler or the
+container's control group forbids are not counted. Operators run one after the other: the graphs are chains.
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
-from numpy.typing import NDArray
-
+from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.errors import EmotionError
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+
+Provider = str | tuple[str, dict[str, str]]
 
 _MOST_THREADS = 4
 _FATAL = 4  # ONNX Runtime's severity; its errors come as exceptions that say the same
 
 
 class OnnxBackend:
-    """A graph in ONNX Runtime. See `emotion_runtime.backends.Backend`.
+    """A graph in ONNX Runtime on the CPU. See `emotion_runtime.backends.Backend`.
 
-    provider: the execution provider asked for; `self.provider` is the one that was got.
     threads: of one operator; 0: `default_threads()`.
 
     Raises:
@@ -28,31 +33,45 @@ class OnnxBackend:
 
     """
 
-    def __init__(self, graph: Path, provider: str = CPU, *, threads: int = 0) -> None:
+    def __init__(self, graph: Path, *, threads: int = 0) -> None:
         threads = threads or default_threads()
-        # From memory: weights that lie in a second file are outside the graph's hash, and are refused so.
-        self._session = open_session(
-            graph.read_bytes(),
-            name=str(graph),
-            fix="upgrade ONNX Runtime, or export the graph again as one file",
-            provider=provider,
-            threads=threads,
-        )
-        self.provider: str = self._session.get_providers()[0]
-        self.description = f"ONNX Runtime {_onnxruntime().__version__}, {self.provider}"
-        if self.provider == CPU:
-            self.description += f", {threads} threads"
+        self._session = open_graph(graph, threads=threads)
+        self._names = [output.name for output in self._session.get_outputs()]
+        provider = self._session.get_providers()[0]
+        self.description = f"ONNX Runtime {onnx_version()}, {provider}, {threads} threads"
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def run(self, feeds: Feeds) -> Outputs:
         """Outputs by name."""
-        names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+        return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
 
 
-def open_session(model: Path | bytes, *, name: str, fix: str, provider: str = CPU, threads: int = 0) -> Any:
+def open_graph(
+    graph: Path, provider: str = CPU, *, threads: int = 0, options: Mapping[str, str] | None = None
+) -> Any:
+    """An `onnxruntime.InferenceSession` of a bundle's graph; see `open_session`."""
+    # From memory: weights that lie in a second file are outside the graph's hash, and are refused so.
+    return open_session(
+        graph.read_bytes(),
+        name=str(graph),
+        fix="upgrade ONNX Runtime, or export the graph again as one file",
+        providers=providers_for(provider, options or {}),
+        threads=threads,
+    )
+
+
+def open_session(
+    model: Path | bytes,
+    *,
+    name: str,
+    fix: str,
+    providers: Sequence[Provider] = (CPU,),
+    threads: int = 0,
+) -> Any:
     """An `onnxruntime.InferenceSession`, set up alike for all models of a run.
 
     model: an ONNX file, or the bytes of one. name, fix: what it is and how to mend it, for the error.
+    providers: in order of preference. ONNX Runtime passes over one that does not start without a word:
+    compare `session.get_providers()`.
     threads: of one operator; 0: `default_threads()`.
 
     Raises:
@@ -71,7 +90,7 @@ def open_session(model: Path | bytes, *, name: str, fix: str, provider: str = CP
     options.use_deterministic_compute = True  # two runs of a file give the same bytes
     source = str(model) if isinstance(model, Path) else model
     try:
-        return runtime.InferenceSession(source, options, providers=_providers(provider))
+        return runtime.InferenceSession(source, options, providers=list(providers))
     except onnx_errors() as error:
         reason = " ".join(str(error).split())
         raise EmotionError(
@@ -81,8 +100,26 @@ def open_session(model: Path | bytes, *, name: str, fix: str, provider: str = CP
 
 def default_threads() -> int:
     """Cores this process may use, at most 4: a small model gains nothing from more, and others need them."""
+    return min(usable_cores(), _MOST_THREADS)
+
+
+def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores this process may use, at least 1.
+
+    quota: the control group's limit, "MICROSECONDS|max PERIOD". `docker run --cpus=1` shows all cores of the
+    host to the scheduler, and threads beyond the quota only wait for each other.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_THREADS)
+    if quota.is_file():
+        limit, _, period = quota.read_text(encoding="ascii").partition(" ")
+        if limit != "max":
+            cores = min(cores, -(-int(limit) // int(period)))
+    return max(cores, 1)
+
+
+def onnx_version() -> str:
+    """Of the installed ONNX Runtime."""
+    return str(_onnxruntime().__version__)
 
 
 def available_providers() -> list[str]:
@@ -90,14 +127,15 @@ def available_providers() -> list[str]:
     return list(_onnxruntime().get_available_providers())
 
 
-def _providers(provider: str) -> list[str | tuple[str, dict[str, str]]]:
+def providers_for(provider: str, options: Mapping[str, str] = MappingProxyType({})) -> list[Provider]:
+    """What a session is asked for to get a provider. options: of CUDA, beside those that are always set."""
     if provider != CUDA:
-        return [provider]
+        return [provider, CPU] if provider != CPU else [CPU]
     runtime = _onnxruntime()
     runtime.preload_dlls()  # finds CUDA and cuDNN where pip puts them
     # TF32 would round what the parity report of the bundle was measured without; an exhaustive search for
     # convolutions takes another algorithm from run to run.
-    return [(CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), CPU]
+    return [(CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", **options}), CPU]
 
 
 def _onnxruntime() -> ModuleType:

@@ -1,0 +1,242 @@
+r"""How fast the encoders are, beside the plain export of the same model and the machine's sgemm.
+
+    python benchmarks/bench_encoder.py                                  # ten minutes
+    python benchmarks/bench_encoder.py --quick                          # half a minute: does it run?
+
+Measured one after the other in every round, in another order each time:
+  ours on BACKEND    the graph of a bundle: the patches of a picture once, weights instead of masks
+  ours on cpu, again the same file loaded a second time: what lies within its ratio to the first is noise
+  ours, bucketed     on the CPU, with P filled up to a power of two, as GPU backends get it
+  plain on BACKEND   the model as `torch.onnx.export` gives it: a picture and a full-size mask a person,
+                     all tokens through all blocks
+  sgemm              a product of two 1536 x 1536 float32 matrices: what the CPU can multiply
+A ratio is the median over the rounds of plain's time in ONNX Runtime over the contender's, of the same round.
+Weights are formulas: speed needs no training. Written to --out: encoder.json, encoder.md, encoder.png.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotion_bench.ceilings import Sgemm
+from emotion_bench.machine import card, folder_name
+from emotion_bench.models import Exported, Feeds, clip_feeds, export_both, formula_model, frame_feeds
+from emotion_bench.report import markdown, plot_lines, write_json, write_text
+from emotion_bench.rounds import interleave, ratios, spread
+from emotion_runtime.backends import Backend, Unavailable, open_backend
+from emotion_runtime.backends.buckets import Bucketed
+from emotion_runtime.errors import EmotionError
+
+RESULTS = Path(__file__).resolve().parent / "results"
+BASELINE, AGAIN, BUCKETED, SGEMM = "plain on cpu", "ours on cpu, again", "ours, bucketed", "sgemm"
+FEEDS: Mapping[str, Callable[..., tuple[Feeds, Feeds]]] = {
+    "frame_encoder": frame_feeds,
+    "temporal_encoder": clip_feeds,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is measured. backends: beside the CPU's. work: folder of exported graphs."""
+
+    models: list[str]
+    persons: list[int]
+    rounds: int
+    backends: list[str]
+    work: Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    args = parse_args(argv)
+    machine = card()
+    out = args.out or RESULTS / folder_name(str(machine["cpu"]), args.cores or int(machine["cores"] or 1))
+    with tempfile.TemporaryDirectory() as temporary:
+        work = args.work or Path(temporary)
+        settings = Settings(args.models, args.persons, args.rounds, args.backends, work)
+        try:
+            rows = [row for model in settings.models for row in measure_model(model, settings)]
+        except EmotionError as error:
+            print(f"bench_encoder: error: {error}", file=sys.stderr)
+            return 2
+    result = {"benchmark": "encoder", "machine": machine, "rounds": args.rounds, "rows": rows}
+    write_json(out / "encoder.json", result)
+    write_text(out / "encoder.md", table(rows) + "\n")
+    plot_lines(out / "encoder.png", panels(rows), "ms a call")
+    print(table(rows))
+    print(f"{out}: encoder.json, encoder.md, encoder.png", file=sys.stderr)
+    return 0
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line; --quick changes what is not given."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--models", nargs="+", choices=("nano", "vit-b-32"))
+    add("--persons", nargs="+", type=int, metavar="P")
+    add("--rounds", type=int)
+    add("--backends", nargs="*", default=["openvino"], help="beside cpu (default: openvino)")
+    add("--out", type=Path, help="folder of the results (default: results/ and the name of this machine)")
+    add("--cores", type=int, help="for that name, where several machines share a CPU")
+    add("--work", type=Path, help="folder in which exported graphs are kept for the next time")
+    add("--quick", action="store_true", help="nano alone, P = 1 and 2, three rounds")
+    args = parser.parse_args(argv)
+    args.models = args.models or (["nano"] if args.quick else ["nano", "vit-b-32"])
+    args.persons = args.persons or ([1, 2] if args.quick else [1, 2, 4, 8])
+    args.rounds = args.rounds or (3 if args.quick else 9)
+    return args
+
+
+def measure_model(preset: str, settings: Settings) -> list[dict[str, Any]]:
+    """Rows of both graphs of one model.
+
+    Raises:
+        EmotionError: a graph of ours and its plain export do not give the same.
+
+    """
+    print(f"{preset}: exporting", file=sys.stderr)
+    model = formula_model(preset)
+    exported = export_both(model, preset, settings.work, settings.persons)
+    inputs = {
+        (graph, persons): FEEDS[graph](model, persons) for graph in exported for persons in settings.persons
+    }
+    del model  # half a gigabyte that the sessions need
+    rows = []
+    for graph, files in exported.items():
+        contenders = open_contenders(files, settings.backends)
+        for persons in settings.persons:
+            feeds = inputs[graph, persons]
+            about = {"model": preset, "graph": graph, "persons": persons}
+            rows += [about | row for row in measure(contenders, feeds, files.flops[persons], settings.rounds)]
+            print(f"{preset} {graph} P={persons}: done", file=sys.stderr)
+    return rows
+
+
+def open_contenders(files: Exported, backends: list[str]) -> dict[str, Backend]:
+    """Everything that runs, by name; backends that are not to be had are left out, and said."""
+    ours = open_backend("cpu", files.ours)
+    contenders: dict[str, Backend] = {
+        "ours on cpu": ours,
+        AGAIN: open_backend("cpu", files.ours),
+        BUCKETED: Bucketed(ours),
+        BASELINE: open_backend("cpu", files.plain),
+    }
+    for name in backends:
+        contenders |= open_both(name, files)
+    return contenders
+
+
+def open_both(name: str, files: Exported) -> dict[str, Backend]:
+    """Ours and plain on a backend; nothing where it is not to be had, which is said."""
+    try:
+        return {
+            f"ours on {name}": open_backend(name, files.ours),
+            f"plain on {name}": open_backend(name, files.plain),
+        }
+    except Unavailable as error:
+        print(f"left out: {error}", file=sys.stderr)
+        return {}
+
+
+def measure(
+    contenders: Mapping[str, Backend], feeds: tuple[Feeds, Feeds], flops: tuple[int, int], rounds: int
+) -> list[dict[str, Any]]:
+    """Rows of one graph and one number of persons, one a contender and one of sgemm.
+
+    feeds, flops: of ours, of plain.
+
+    Raises:
+        EmotionError: two contenders do not give the same.
+
+    """
+    sgemm = Sgemm()
+    calls: dict[str, Callable[[], object]] = {SGEMM: sgemm}
+    expected = first_output(contenders[BASELINE], feeds[1])
+    differences = {}
+    for name, backend in contenders.items():
+        own = feeds[name.startswith("plain")]
+        differences[name] = difference(name, first_output(backend, own), expected)
+        calls[name] = partial(backend.run, own)
+    seconds = interleave(calls, rounds=rounds)
+    peak = [sgemm.flops / each for each in seconds[SGEMM]]
+    rows: list[dict[str, Any]] = [{"contender": SGEMM, "gflops": spread([each / 1e9 for each in peak], 1)}]
+    for name in contenders:
+        count = flops[name.startswith("plain")]
+        rate = [count / each for each in seconds[name]]
+        rows.append(
+            {
+                "contender": name,
+                "ms": spread([1000 * each for each in seconds[name]]),
+                "ratio_to_plain": spread(ratios(seconds[BASELINE], seconds[name])),
+                "ratio_to_ours": spread(ratios(seconds["ours on cpu"], seconds[name])),
+                "gflops": spread([each / 1e9 for each in rate], 2),
+                "share_of_sgemm": spread(ratios(rate, peak)),
+                "max_abs_difference": differences[name],
+            }
+        )
+    return rows
+
+
+def first_output(backend: Backend, feeds: Feeds) -> Any:
+    """(P, D) float32."""
+    return next(iter(backend.run(feeds).values()))
+
+
+def difference(name: str, found: Any, expected: Any) -> float:
+    """Largest difference in standard deviations of the expected (P, D).
+
+    Raises:
+        EmotionError: it is not the same function.
+
+    """
+    largest = float(np.abs(found - expected).max() / expected.std())
+    if not largest < 1e-3:
+        raise EmotionError(f"{name} differs from {BASELINE} by {largest:.1e} standard deviations")
+    return largest
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Milliseconds and, in brackets, how many times as fast as plain in ONNX Runtime; a row a contender."""
+    persons = sorted({row["persons"] for row in rows})
+    groups: dict[tuple[str, str, str], dict[int, str]] = {}
+    for row in rows:
+        key = row["model"], row["graph"], row["contender"]
+        if row["contender"] == SGEMM:
+            cell = f"{row['gflops']['median']:.0f} GFLOP/s"
+        else:
+            cell = f"{row['ms']['median']:.2f} ({row['ratio_to_plain']['median']:.2f})"
+            if row["contender"].startswith("ours on cpu"):
+                cell += f" {100 * row['share_of_sgemm']['median']:.0f} %"
+        groups.setdefault(key, {})[row["persons"]] = cell
+    lines = [[*key, *(cells.get(count, "") for count in persons)] for key, cells in groups.items()]
+    header = ["model", "graph", "contender", *(f"P = {count}, ms" for count in persons)]
+    noise = statistics.median(
+        abs(row["ratio_to_ours"]["median"] - 1) for row in rows if row["contender"] == AGAIN
+    )
+    note = (
+        "In brackets: times as fast as plain in ONNX Runtime, the median over the rounds. Per cent: share of "
+        f"the sgemm rate. The same graph loaded twice differs by {100 * noise:.1f} % (median): less is noise."
+    )
+    return f"{markdown(header, lines)}\n\n{note}"
+
+
+def panels(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[int, float]]]:
+    """Milliseconds by persons, by contender, by model and graph."""
+    lines: dict[str, dict[str, dict[int, float]]] = {}
+    for row in rows:
+        if row["contender"] not in (SGEMM, AGAIN):
+            panel = lines.setdefault(f"{row['model']} {row['graph']}", {})
+            panel.setdefault(row["contender"], {})[row["persons"]] = row["ms"]["median"]
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

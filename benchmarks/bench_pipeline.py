@@ -1,0 +1,300 @@
+r"""How fast the whole runtime is on videos, where the time goes, and what bounds it.
+
+    python benchmarks/bench_pipeline.py --source people.mp4 crowd.mp4    # two minutes a video of 50 frames
+    python benchmarks/bench_pipeline.py --source demo --quick            # does it run?
+
+Every round measures, in turn, on each video:
+  BACKEND   every stage of the runtime, frame by frame, no sink; twice for the first backend, whose second run
+            shows what is noise
+  ceiling   decoding and the detector alone: every frame is detected, so no later stage can make the whole
+            faster than this
+and then once for each backend:
+  live      the video at its own pace, late frames dropped: milliseconds from capture to event
+  process   a fresh process: seconds from its start to its first event, and its peak memory
+"Not a network" is all time of a frame outside of ONNX Runtime and OpenVINO: decoding, resizing, tracking,
+smoothing, Python. Written to --out: pipeline.json, pipeline.md, pipeline.png.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from emotion_bench.machine import card, folder_name
+from emotion_bench.networks import network_time
+from emotion_bench.report import markdown, plot_bars, write_json, write_text
+from emotion_bench.rounds import percentile, ratios, spread
+from emotion_runtime.detector import load_detector
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.runtime import EmotionRuntime
+from emotion_runtime.sources import open_source
+from emotion_runtime.types import EmotionEvent
+
+RESULTS = Path(__file__).resolve().parent / "results"
+AGAIN = ", again"
+PROGRAM = [sys.executable, "-c", "import sys; from emotion_runtime.cli import main; sys.exit(main())"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """frames: of each video at most; None: all. live: seconds of the live run."""
+
+    bundle: str
+    rounds: int
+    frames: int | None
+    live: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One run over a video. stages: milliseconds a frame. networks: share of the time. persons: seen."""
+
+    fps: float
+    stages: dict[str, float]
+    networks: float
+    persons: int
+
+
+@dataclass(slots=True)
+class Measured:
+    """All passes of one backend over one video."""
+
+    passes: list[Pass] = field(default_factory=list)
+    live: dict[str, float] = field(default_factory=dict)
+    process: dict[str, Any] = field(default_factory=dict)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    args = parse_args(argv)
+    settings = Settings(args.bundle, args.rounds, args.frames, args.live)
+    machine = card()
+    out = args.out or RESULTS / folder_name(str(machine["cpu"]), args.cores or int(machine["cores"] or 1))
+    try:
+        rows = [row for source in args.source for row in measure_source(source, args.backends, settings)]
+    except EmotionError as error:
+        print(f"bench_pipeline: error: {error}", file=sys.stderr)
+        return 2
+    result = {
+        "benchmark": "pipeline",
+        "machine": machine,
+        "bundle": args.bundle,
+        "rounds": args.rounds,
+        "rows": rows,
+    }
+    write_json(out / "pipeline.json", result)
+    write_text(out / "pipeline.md", table(rows) + "\n")
+    plot_bars(out / "pipeline.png", bars(rows), "ms a frame")
+    print(table(rows))
+    print(f"{out}: pipeline.json, pipeline.md, pipeline.png", file=sys.stderr)
+    return 0
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line; --quick changes what is not given."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--source", nargs="+", required=True, help="video files, or demo")
+    add("--backends", nargs="+", default=["cpu"], help="of the encoders (default: cpu)")
+    add("--bundle", default="nano")
+    add("--rounds", type=int)
+    add("--frames", type=int, metavar="N", help="of each video at most (default: all)")
+    add("--live", type=float, metavar="SECONDS", help="of the live run (default: 20)")
+    add("--out", type=Path, help="folder of the results (default: results/ and the name of this machine)")
+    add("--cores", type=int, help="for that name, where several machines share a CPU")
+    add("--quick", action="store_true", help="one round of 30 frames, one second live")
+    args = parser.parse_args(argv)
+    args.rounds = args.rounds or (1 if args.quick else 9)
+    args.frames = args.frames or (30 if args.quick else None)
+    args.live = args.live or (1.0 if args.quick else 20.0)
+    return args
+
+
+def measure_source(source: str, backends: list[str], settings: Settings) -> list[dict[str, Any]]:
+    """Rows of one video, one a backend, and one for the first backend measured twice."""
+    contenders = {name: name for name in backends} | {backends[0] + AGAIN: backends[0]}
+    measured = {name: Measured() for name in contenders}
+    ceiling: list[float] = []
+    for number in range(settings.rounds):
+        for name, backend in contenders.items():
+            measured[name].passes.append(run_full(source, backend, settings))
+        ceiling.append(run_detector(source, settings))
+        rates = ", ".join(f"{name} {each.passes[-1].fps:.1f}" for name, each in measured.items())
+        print(f"{source} round {number + 1}: fps {rates}, ceiling {ceiling[-1]:.1f}", file=sys.stderr)
+    for name in backends:
+        measured[name].live = run_live(source, name, settings)
+        measured[name].process = run_processes(source, name, settings)
+    return [row(source, name, each, ceiling) for name, each in measured.items()]
+
+
+def run_full(source: str, backend: str, settings: Settings) -> Pass:
+    """One pass, frame by frame; models loaded and warm."""
+    runtime = EmotionRuntime(settings.bundle, backend=backend)
+    events = islice(runtime.stream(source), settings.frames)
+    next(events)  # the first frame pays for memory and threads; it is reported as the time to the first event
+    before = dict(runtime.timer.seconds)
+    with network_time() as networks:
+        start = time.perf_counter()
+        frames, persons = count(events)
+        seconds = time.perf_counter() - start
+    stages = {
+        name: 1000 * (total - before[name]) / frames
+        for name, total in runtime.timer.seconds.items()
+        if name != "sinks"
+    }
+    return Pass(frames / seconds, stages, networks.seconds / seconds, persons)
+
+
+def count(events: Iterator[EmotionEvent]) -> tuple[int, int]:
+    """Frames, and persons by their highest number."""
+    frames, persons = 0, 0
+    for event in events:
+        frames += 1
+        persons = max([persons, *(person.id for person in event.persons)])
+    if not frames:
+        raise EmotionError("the video has one frame: expected more to measure")
+    return frames, persons
+
+
+def run_detector(source: str, settings: Settings) -> float:
+    """Frames per second of decoding and detecting alone."""
+    detector = load_detector("face")
+    with open_source(source) as opened:
+        frames = islice(opened, settings.frames)
+        detector(next(frames).image)
+        start = time.perf_counter()
+        number = 0
+        for frame in frames:
+            detector(frame.image)
+            number += 1
+        return number / (time.perf_counter() - start)
+
+
+def run_live(source: str, backend: str, settings: Settings) -> dict[str, float]:
+    """Milliseconds from capture to event of a video at its own pace, and the share of frames dropped.
+
+    A short video is played again until `settings.live` seconds have been seen.
+    """
+    latencies: list[float] = []
+    dropped, played = 0, 0.0
+    while played < settings.live:
+        last = None
+        for last in EmotionRuntime(settings.bundle, backend=backend).stream(source, realtime=True):
+            if last.frame:  # the first frame pays for memory and threads
+                latencies.append(last.latency_ms)
+            if played + last.t >= settings.live:
+                break
+        if last is None or not latencies:
+            raise EmotionError(
+                f"{source}: gives no frames at its own pace: expected a video of a second or more"
+            )
+        dropped, played = dropped + last.dropped, played + last.t
+    return {
+        "p50_ms": round(percentile(latencies, 50), 2),
+        "p95_ms": round(percentile(latencies, 95), 2),
+        "frames": len(latencies),
+        "dropped_share": round(dropped / (dropped + len(latencies)), 4),
+    }
+
+
+def run_processes(source: str, backend: str, settings: Settings) -> dict[str, Any]:
+    """Start to first event, and peak memory, of fresh processes."""
+    common = ["--source", source, "--bundle", settings.bundle, "--backend", backend, "--no-show"]
+    first = [first_event([*common, "--jsonl", "-", "--max-frames", "1"]) for _ in range(settings.rounds)]
+    with tempfile.TemporaryDirectory() as folder:
+        limit = ["--max-frames", str(settings.frames or 200), "--jsonl", f"{folder}/events.jsonl"]
+        return {"start_to_first_event_s": spread(first), "peak_memory_mb": peak_memory([*common, *limit])}
+
+
+def first_event(arguments: list[str]) -> float:
+    """Seconds from the start of a fresh process to its first line of JSON."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        line = process.stdout.readline() if process.stdout else ""
+        seconds = time.perf_counter() - start
+        _, errors = process.communicate()
+    if not line:
+        raise EmotionError(f"emotion-runtime gave no event: {errors.strip()}")
+    json.loads(line)
+    return seconds
+
+
+def peak_memory(arguments: list[str]) -> float | None:
+    """Largest resident size of a fresh process, MB; None where the system does not tell."""
+    if not hasattr(os, "wait4"):
+        return None
+    process = subprocess.Popen([*PROGRAM, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise EmotionError(f"emotion-runtime {' '.join(arguments)} ended with status {process.returncode}")
+    scale = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes here
+    return round(usage.ru_maxrss / scale, 1)
+
+
+def row(source: str, name: str, measured: Measured, ceiling: list[float]) -> dict[str, Any]:
+    """One video and one backend, for the JSON."""
+    passes = measured.passes
+    fps = [each.fps for each in passes]
+    stages = {stage: spread([each.stages[stage] for each in passes]) for stage in passes[0].stages}
+    frame_ms = 1000 / spread(fps)["median"]
+    return {
+        "source": Path(source).name,
+        "backend": name,
+        "persons": max(each.persons for each in passes),
+        "fps": spread(fps),
+        "fps_detector_alone": spread(ceiling),
+        "share_of_ceiling": spread(ratios(fps, ceiling)),
+        "ms_per_frame": stages,
+        "share_by_stage": {name: round(value["median"] / frame_ms, 4) for name, value in stages.items()},
+        "share_not_a_network": spread([1 - each.networks for each in passes]),
+        "live": measured.live or None,
+        **measured.process,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The figures that matter, one row a video and backend."""
+    header = ["video", "persons", "encoders on", "fps", "ceiling", "share", "not a network"]
+    header += ["capture to event p50 / p95", "dropped", "first event", "memory"]
+    lines = []
+    for each in rows:
+        live = each["live"]
+        cells = [each["source"], str(each["persons"]), each["backend"], f"{each['fps']['median']:.1f}"]
+        cells += [f"{each['fps_detector_alone']['median']:.1f}"]
+        cells += [percent(each[name]["median"]) for name in ("share_of_ceiling", "share_not_a_network")]
+        cells += [f"{live['p50_ms']:.0f} / {live['p95_ms']:.0f} ms" if live else ""]
+        cells += [percent(live["dropped_share"]) if live else ""]
+        cells += [f"{each['start_to_first_event_s']['median']:.1f} s" if live else ""]
+        cells += [f"{each['peak_memory_mb']:.0f} MB" if live and each["peak_memory_mb"] else ""]
+        lines.append(cells)
+    return markdown(header, lines)
+
+
+def bars(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Milliseconds a frame by stage, and the rest, by video and backend."""
+    parts = {}
+    for each in rows:
+        stages = {name: value["median"] for name, value in each["ms_per_frame"].items()}
+        rest = 1000 / each["fps"]["median"] - sum(stages.values())
+        parts[f"{each['source']}, {each['backend']}"] = stages | {"rest": max(rest, 0.0)}
+    return parts
+
+
+def percent(share: float) -> str:
+    """0.4567 -> 45.7 %."""
+    return f"{100 * share:.1f} %"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

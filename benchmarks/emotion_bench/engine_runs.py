@@ -1,0 +1,100 @@
+"""Exported graphs in ONNX Runtime and TensorRT: speed with the copies to and from the host, and parity."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from emotion_bench.device import Device
+from emotion_bench.models import Feeds
+from emotion_bench.torch_runs import GRAPHS, Ceilings, Reference
+from emotion_export.fp16 import half_precision
+from emotion_export.graphs import graph_sources
+from emotion_export.onnx import write_graph
+from emotion_export.tensorrt import Builder, build_engine
+from emotion_runtime.backends import Backend, open_backend
+from emotion_runtime.backends.buckets import Bucketed, Limits
+from emotion_runtime.backends.tensorrt import TensorRTBackend
+from emotion_runtime.nvidia import Flavor, load_tensorrt
+from emotion_train.model import EmotionCLIP
+
+# A way to run a graph, for the time of a `with`: from its ONNX file and the most persons of one call.
+Opener = Callable[[Path, int], AbstractContextManager[Backend]]
+
+
+def openers(device: str) -> dict[tuple[str, str], Opener]:
+    """Ways to run a graph, by (runner, precision); opening one that is not there is an `EmotionError`."""
+
+    @contextmanager
+    def onnxruntime(graph: Path, _persons: int) -> Iterator[Backend]:
+        yield open_backend(device, graph)
+
+    ways: dict[tuple[str, str], Opener] = {(f"ONNX Runtime, {device}", "fp32"): onnxruntime}
+    if device == "cpu":
+        return ways
+    flavors: tuple[Flavor, ...] = get_args(Flavor)
+    for flavor, precision in product(flavors, ("fp16", "fp32")):
+        ways[flavor, precision] = _engine(flavor, precision)
+    return ways
+
+
+def export(model: EmotionCLIP, folder: Path) -> dict[str, Path]:
+    """The ONNX file of each graph."""
+    files: dict[str, Path] = {}
+    for source in graph_sources(model):
+        files[source.name] = folder / f"{source.name}.onnx"
+        write_graph(source, files[source.name])
+    return files
+
+
+def engine_rows(
+    model: EmotionCLIP,
+    reference: Reference,
+    device: Device,
+    ceilings: Ceilings,
+    way: tuple[str, str],
+    backend: Backend,
+) -> Iterator[dict[str, Any]]:
+    """Rows of one graph on one opened backend; its largest batch is that of the reference."""
+    runner, precision = way
+
+    def run(feeds: Feeds) -> NDArray[np.float32]:
+        return np.asarray(next(iter(backend.run(feeds).values())))
+
+    cosine = reference.cosine(run, model)
+    for persons in reference.flops:
+        feeds = GRAPHS[reference.graph](model, persons)[0]
+        seconds = device.seconds(partial(backend.run, feeds))
+        yield {
+            "runner": runner,
+            "graph": reference.graph,
+            "precision": precision,
+            "persons": persons,
+            "ms": round(1000 * seconds, 4),
+            **reference.shares(persons, seconds, precision, ceilings),
+            "cosine_min": cosine,
+        }
+
+
+def _engine(flavor: Flavor, precision: str) -> Opener:
+    @contextmanager
+    def open_engine(graph: Path, persons: int) -> Iterator[Backend]:
+        library = load_tensorrt(flavor)
+        model = onnx.load(graph)
+        if precision == "fp16":
+            model = half_precision(model)
+        limits = Limits(persons=persons)
+        built = build_engine(Builder(library, flavor), model, graph.stem, limits)
+        backend = TensorRTBackend(built.engine, flavor=flavor)
+        try:
+            yield Bucketed(backend, limits)
+        finally:
+            backend.close()  # a small GPU has no room for all engines at once
+
+    return open_engine

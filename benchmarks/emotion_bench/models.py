@@ -1,0 +1,148 @@
+"""Models with formula weights, and their graphs: ours, and the plain export."""
+
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from emotion_bench.plain import PlainFrameEncoder, PlainTemporalEncoder
+from emotion_export.graphs import GraphSource, graph_sources
+from emotion_export.onnx import OPSET, write_graph
+from emotion_train.model import PRESETS, EmotionCLIP
+from emotion_train.normalise import normalise
+
+Feeds = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One graph of a model in both ways. flops: multiplications and additions of `ours`, of `plain`, by P."""
+
+    ours: Path
+    plain: Path
+    flops: Mapping[int, tuple[int, int]]
+
+
+def formula_model(preset: str, seed: int = 0) -> EmotionCLIP:
+    """A model whose weights are a function of their names: speed needs no training, and no download.
+
+    Of about unit variance everywhere, so that no value is so small that a CPU computes it slowly.
+    """
+    model = EmotionCLIP(PRESETS[preset])
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            values = rng.standard_normal(tuple(parameter.shape), np.float32)
+            if parameter.ndim >= 2:
+                values = values * np.float32(np.prod(parameter.shape[1:]) ** -0.5)
+            elif name.endswith("weight"):
+                values = 1 + np.float32(0.1) * values
+            elif parameter.ndim == 1:
+                values = np.float32(0.02) * values
+            parameter.copy_(torch.from_numpy(np.asarray(values)))
+    return model.eval().requires_grad_(requires_grad=False)
+
+
+def frame_feeds(model: EmotionCLIP, persons: int) -> tuple[Feeds, Feeds]:
+    """Persons in one picture, as the graphs of a bundle take them, and as the plain export does."""
+    spec = model.config.preprocess
+    rng = np.random.default_rng(persons)
+    images = rng.integers(0, 256, (1, spec.size, spec.size, 3), dtype=np.uint8)
+    covered = rng.integers(0, 2, (persons, spec.patches)).astype(np.float32)
+    ours: Feeds = {
+        "images": images,
+        "frame_index": np.zeros(persons, np.int64),
+        "patch_weights": covered,
+    }
+    side = spec.size // spec.patch
+    masks = covered.reshape(persons, side, side).repeat(spec.patch, axis=1).repeat(spec.patch, axis=2)
+    pixels = normalise(torch.from_numpy(images), spec).numpy().repeat(persons, axis=0)
+    return ours, {"images": pixels, "masks": masks}
+
+
+def clip_feeds(model: EmotionCLIP, persons: int) -> tuple[Feeds, Feeds]:
+    """Clips of persons; both graphs take the same."""
+    shape = (persons, model.config.clip_frames, model.config.embed_dim)
+    clips = np.random.default_rng(persons).standard_normal(shape).astype(np.float32)
+    return {"embeddings": clips}, {"embeddings": clips}
+
+
+def export_both(model: EmotionCLIP, preset: str, folder: Path, persons: list[int]) -> dict[str, Exported]:
+    """Both graphs of a model, each as ours and plain. folder: of the files; what is there is kept."""
+    frame, temporal = graph_sources(model)
+    plain_frame, plain_temporal = PlainFrameEncoder(model).eval(), PlainTemporalEncoder(model).eval()
+    return {
+        "frame_encoder": _export(frame, plain_frame, frame_feeds, model, folder / preset, persons),
+        "temporal_encoder": _export(temporal, plain_temporal, clip_feeds, model, folder / preset, persons),
+    }
+
+
+def _export(
+    source: GraphSource, plain: nn.Module, feeds: Any, model: EmotionCLIP, folder: Path, persons: list[int]
+) -> Exported:
+    folder.mkdir(parents=True, exist_ok=True)
+    ours, other = folder / f"{source.name}.onnx", folder / f"{source.name}.plain.onnx"
+    if not ours.is_file():
+        write_graph(source, ours)
+    if not other.is_file():
+        write_plain(plain, feeds(model, 3)[1], source.output, other)
+    of_ours = count_flops(source.module, lambda count: feeds(model, count)[0], persons)
+    of_plain = count_flops(plain, lambda count: feeds(model, count)[1], persons)
+    return Exported(ours, other, {count: (of_ours[count], of_plain[count]) for count in persons})
+
+
+def write_plain(module: nn.Module, feeds: Feeds, output: str, path: Path) -> None:
+    """`torch.onnx.export` as its documentation shows it, with the number of persons left free."""
+    persons = torch.export.Dim("P")
+    with _without_fast_path(), warnings.catch_warnings():
+        # That two inputs share a symbol is what is wanted.
+        warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
+        program = torch.onnx.export(
+            module,
+            tuple(torch.from_numpy(value) for value in feeds.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(feeds),
+            output_names=[output],
+            dynamic_shapes=tuple({0: persons} for _ in feeds),
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    program.save(str(path), external_data=False)
+
+
+def count_flops(module: nn.Module, feeds: Callable[[int], Feeds], persons: Sequence[int]) -> dict[int, int]:
+    """Multiplications and additions of matrix products and convolutions, as PyTorch counts them, by P.
+
+    Every person costs what the second one costs; counting 64 of them would take a small CPU a minute.
+    """
+    counts = []
+    for count in (1, 2):
+        inputs: list[Tensor] = [torch.from_numpy(value) for value in feeds(count).values()]
+        # PyTorch's fused encoder layer is one operator whose products are not counted.
+        with FlopCounterMode(display=False) as counter, torch.inference_mode(), _without_fast_path():
+            module(*inputs)
+        counts.append(int(counter.get_total_flops()))
+    one, two = counts
+    return {count: one + (count - 1) * (two - one) for count in persons}
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """PyTorch's own encoder layer is one fused operator at inference, which does not export."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

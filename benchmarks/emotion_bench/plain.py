@@ -1,0 +1,85 @@
+"""The model as one would export it without thinking of speed: the baseline of `bench_encoder.py`.
+
+One picture and one full-size mask a person, normalised outside; all tokens of all persons go through all
+blocks, with one attention mask for who sees whom. The same function as the exported graphs of a bundle, and
+the same weights.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emotion_train.model import EmotionCLIP
+from emotion_train.model.attention import Attention
+from emotion_train.model.vision import subject_log_weights
+
+
+class PlainFrameEncoder(nn.Module):
+    """Pictures and masks of persons to one embedding each."""
+
+    def __init__(self, model: EmotionCLIP) -> None:
+        super().__init__()
+        self.vision = model.backbone.visual
+        self.patch = model.config.preprocess.patch
+
+    def forward(self, images: Tensor, masks: Tensor) -> Tensor:
+        """(P, 3, S, S) float32 normalised, (P, S, S) float32 in {0, 1} -> (P, D) float32."""
+        vision = self.vision
+        weights = F.avg_pool2d(masks.unsqueeze(1), self.patch).flatten(1)  # (P, G)
+        grid = vision.conv1(images) if vision.stem is None else vision.stem(images)
+        patches = grid.flatten(2).transpose(1, 2) + vision.positional_embedding[1:]  # (P, G, width)
+        cls = (vision.class_embedding + vision.positional_embedding[0]).expand(patches.shape[0], 1, -1)
+        prompt = (weights @ vision.positional_embedding[1:]).unsqueeze(1)
+        x = vision.ln_pre(torch.cat([cls, patches, prompt], dim=1))  # (P, L, width), L = G + 2
+        for block in vision.transformer.blocks():
+            x = x + _attend(block.attn, block.ln_1(x), self._logits(block.attn, weights))
+            x = x + block.mlp(block.ln_2(x))
+        embeddings: Tensor = vision.ln_post(x[:, 0]) @ vision.proj
+        return embeddings
+
+    def _logits(self, attention: Attention, weights: Tensor) -> Tensor | None:
+        """What is added to the attention logits, (P or 1, heads or 1, L, L); None: nothing."""
+        added = None
+        if attention.subject_gain is not None:
+            # Only the person's own rows, first and last, lean towards the covered patches.
+            own = F.pad(subject_log_weights(weights), (1, 1))[:, None, None]  # (P, 1, 1, L)
+            others = torch.zeros_like(own).expand(-1, -1, weights.shape[1], -1)
+            leaning = torch.cat([own, others, own], dim=2)  # (P, 1, L, L)
+            added = attention.subject_gain.view(-1, 1, 1) * leaning
+        if self.vision.subject == "shared":  # patches see patches only
+            length = weights.shape[1] + 2
+            hidden = torch.zeros(length, length)
+            hidden[1:-1, [0, -1]] = -torch.inf
+            added = hidden[None, None] if added is None else added + hidden
+        return added
+
+
+def _attend(attention: Attention, x: Tensor, added: Tensor | None) -> Tensor:
+    query, key, value = attention.project(x)
+    rows = F.scaled_dot_product_attention(query, key, value, added)
+    out: Tensor = attention.out_proj(rows.transpose(1, 2).flatten(2))
+    return out
+
+
+class PlainTemporalEncoder(nn.Module):
+    """Clips to features, with PyTorch's own layers."""
+
+    def __init__(self, model: EmotionCLIP) -> None:
+        super().__init__()
+        config = model.config
+        layer = nn.TransformerEncoderLayer(
+            config.embed_dim,
+            config.temporal_heads,
+            config.temporal_ff,
+            activation="gelu",
+            batch_first=True,
+        )
+        norm = nn.LayerNorm(config.embed_dim)
+        self.encoder = nn.TransformerEncoder(layer, config.temporal_layers, norm, enable_nested_tensor=False)
+        self.encoder.load_state_dict(model.visual_head.fusion_layer.state_dict())
+        self.positions = model.visual_head.frame_position_embedding
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """(P, T, D) float32 -> (P, D) float32."""
+        encoded: Tensor = self.encoder(embeddings + self.positions.weight)
+        return (encoded + embeddings).mean(dim=1)

@@ -1,0 +1,59 @@
+"""Timing several things side by side, so that a machine's bad minute is everybody's."""
+
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+_LEAST_SECONDS = 0.02  # of one measurement: shorter ones are mostly the clock and the scheduler
+
+
+def interleave(
+    contenders: Mapping[str, Callable[[], object]], *, rounds: int, seed: int = 0
+) -> dict[str, list[float]]:
+    """Seconds of one call, by contender, one value a round.
+
+    Each contender is called once before (memory, threads, caches) and then once a round, in another order
+    each time, as often in a row as 20 ms take. Values of one round belong together: compare them by
+    `ratios`.
+    """
+    repeats = {name: _repeats(call) for name, call in contenders.items()}
+    order, rng = list(contenders), random.Random(seed)  # noqa: S311 - the order of a benchmark
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        rng.shuffle(order)
+        for name in order:
+            call, count = contenders[name], repeats[name]
+            start = time.perf_counter()
+            for _ in range(count):
+                call()
+            seconds[name].append((time.perf_counter() - start) / count)
+    return seconds
+
+
+def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
+    """How many times faster `fast` was than `slow`, round by round."""
+    return [a / b for a, b in zip(slow, fast, strict=True)]
+
+
+def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
+    """Median, least and largest."""
+    return {
+        "median": round(statistics.median(values), digits),
+        "min": round(min(values), digits),
+        "max": round(max(values), digits),
+    }
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that `percent` of all values do not exceed (nearest rank)."""
+    ranked = sorted(values)
+    return ranked[max(math.ceil(percent / 100 * len(ranked)) - 1, 0)]
+
+
+def _repeats(call: Callable[[], object]) -> int:
+    call()
+    start = time.perf_counter()
+    call()
+    return max(1, math.ceil(_LEAST_SECONDS / max(time.perf_counter() - start, 1e-9)))

@@ -1,0 +1,143 @@
+"""Both encoders under PyTorch, by precision and number of persons: speed, parity, shares of the ceilings."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emotion_bench.device import PRECISIONS, Device
+from emotion_bench.models import Feeds, clip_feeds, count_flops, frame_feeds
+from emotion_export.graphs import graph_sources
+from emotion_runtime.backends.agreement import cosines
+from emotion_train.model import EmotionCLIP
+
+PARITY_PERSONS = (1, 3, 8)
+GRAPHS: Mapping[str, Callable[[EmotionCLIP, int], tuple[Feeds, Feeds]]] = {
+    "frame_encoder": frame_feeds,
+    "temporal_encoder": clip_feeds,
+}
+
+
+class OnDevice(nn.Module):
+    """A graph of the model in one precision; float32 in and out, and nothing copied from the host inside."""
+
+    def __init__(self, model: EmotionCLIP, graph: str, dtype: torch.dtype) -> None:
+        super().__init__()
+        spec = model.config.preprocess
+        self.model = model
+        self.graph = graph
+        self.dtype = dtype
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", 255 * torch.tensor(spec.mean))
+        self.register_buffer("std", 255 * torch.tensor(spec.std))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Inputs of the graph by its contract -> (P, D) float32."""
+        if self.graph == "temporal_encoder":
+            return self.model.encode_temporal(inputs[0].to(self.dtype)).float()
+        images, frame_index, patch_weights = inputs
+        pixels = ((images.float() - self.mean.float()) / self.std.float()).movedim(-1, -3).to(self.dtype)
+        return self.model.encode_people(pixels, frame_index, patch_weights.to(self.dtype)).float()
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What the device does at most. flops: of a matrix product, by precision. bytes: of a copy, a second."""
+
+    flops: Mapping[str, float]
+    bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One graph of the model in float32 on the CPU: what every other way to run it is held against.
+
+    expected: (P, D) by P. flops: by P. parameters: numbers that the graph reads.
+    """
+
+    graph: str
+    expected: Mapping[int, NDArray[np.float32]]
+    flops: Mapping[int, int]
+    parameters: int
+
+    def cosine(self, run: Callable[[Feeds], NDArray[np.float32]], model: EmotionCLIP) -> float:
+        """The least cosine of any person of the parity batches."""
+        found = [
+            cosines(self.expected[persons], run(GRAPHS[self.graph](model, persons)[0]))
+            for persons in PARITY_PERSONS
+        ]
+        return round(float(np.concatenate(found).min()), 7)
+
+    def shares(self, persons: int, seconds: float, precision: str, ceilings: Ceilings) -> dict[str, float]:
+        """Shares of the measured matrix product and of the measured copy that a call of so long makes.
+
+        bandwidth: of reading the weights once, which a small batch does little more than.
+        """
+        rate = self.flops[persons] / seconds
+        weights = self.parameters * torch.finfo(PRECISIONS[precision]).bits // 8
+        return {
+            "tflops": round(rate / 1e12, 4),
+            "share_of_matmul": round(rate / ceilings.flops[precision], 4),
+            "share_of_bandwidth": round(weights / seconds / ceilings.bytes, 4),
+        }
+
+
+def references(model: EmotionCLIP, persons: list[int]) -> dict[str, Reference]:
+    """Both graphs of a model on the CPU."""
+    made: dict[str, Reference] = {}
+    for source in graph_sources(model):
+
+        def feeds(count: int, graph: str = source.name) -> Feeds:
+            return GRAPHS[graph](model, count)[0]
+
+        with torch.inference_mode():
+            expected = {
+                count: source.module(*map(torch.from_numpy, feeds(count).values())).numpy()
+                for count in PARITY_PERSONS
+            }
+        flops = count_flops(source.module, feeds, persons)
+        part = model.backbone.visual if source.name == "frame_encoder" else model.visual_head
+        parameters = sum(parameter.numel() for parameter in part.parameters())
+        made[source.name] = Reference(source.name, expected, flops, parameters)
+    return made
+
+
+def torch_rows(
+    model: EmotionCLIP, reference: Reference, device: Device, ceilings: Ceilings, precision: str
+) -> Iterator[dict[str, Any]]:
+    """Rows of one graph in one precision: eager, and as a CUDA graph where there is CUDA.
+
+    The model is moved to the device and changed to the precision.
+    """
+    module = OnDevice(model.to(PRECISIONS[precision]), reference.graph, PRECISIONS[precision])
+    module = module.to(device.torch).eval()
+
+    def run(feeds: Feeds) -> NDArray[np.float32]:
+        inputs = [torch.from_numpy(value).to(device.torch) for value in feeds.values()]
+        return np.asarray(module(*inputs).cpu().numpy())
+
+    with torch.inference_mode():
+        cosine = reference.cosine(run, model)
+        for persons in reference.flops:
+            feeds = GRAPHS[reference.graph](model, persons)[0]
+            inputs = [torch.from_numpy(value).to(device.torch) for value in feeds.values()]
+            calls: dict[str, Callable[[], object]] = {"eager": partial(module, *inputs)}
+            if device.captures:
+                calls["CUDA graph"], _ = device.capture(partial(module, *inputs))
+            for mode, call in calls.items():
+                seconds = device.seconds(call)
+                yield {
+                    "runner": f"torch, {mode}",
+                    "graph": reference.graph,
+                    "precision": precision,
+                    "persons": persons,
+                    "ms": round(1000 * seconds, 4),
+                    **reference.shares(persons, seconds, precision, ceilings),
+                    "cosine_min": cosine,
+                }

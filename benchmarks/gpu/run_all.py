@@ -1,0 +1,187 @@
+r"""Everything worth knowing of a GPU for this model, in one JSON, in under eight minutes, with no network.
+
+    bash benchmarks/gpu/run_all.sh                          # on a machine with CUDA
+    bash benchmarks/gpu/run_all.sh --device cpu --quick     # does it run? One minute
+
+Environment card; what the device multiplies and copies at most; both encoders of both models under PyTorch
+in fp32, fp16 and bf16, eager and as CUDA graphs, for 1 to 64 persons in one picture; the exported graphs in
+ONNX Runtime and in every flavour of TensorRT that can be imported. Each row has its least cosine to float32
+on the CPU, and its shares of the measured matrix product and of the measured memory bandwidth. What is not to
+be had, or no longer fits into the time, is listed under "skipped". Weights are formulas.
+
+UNVERIFIED on a GPU until benchmarks/results has one: the CPU runs everything but CUDA graphs and TensorRT.
+"""
+
+import argparse
+import copy
+import sys
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emotion_bench.device import PRECISIONS, Device, copy_bytes, matmul_flops
+from emotion_bench.engine_runs import engine_rows, export, openers
+from emotion_bench.machine import card, folder_name
+from emotion_bench.models import formula_model
+from emotion_bench.report import markdown, plot_lines, write_json, write_text
+from emotion_bench.torch_runs import Ceilings, references, torch_rows
+from emotion_runtime.errors import EmotionError
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+class Run:
+    """One run: its result so far, and the time it has left."""
+
+    def __init__(self, result: dict[str, Any], path: Path, minutes: float) -> None:
+        self.result = result
+        self._path = path
+        self._end = time.monotonic() + 60 * minutes
+
+    def late(self, what: str) -> bool:
+        """Whether there is no time left for it, which is then noted."""
+        if time.monotonic() < self._end:
+            return False
+        self.skip(what, "no time left")
+        return True
+
+    def skip(self, what: str, reason: str) -> None:
+        """Note what was left out."""
+        self.result["skipped"].append({"what": what, "reason": reason})
+        print(f"skipped: {what}: {reason}", file=sys.stderr)
+
+    def add(self, model: str, row: dict[str, Any]) -> None:
+        """Keep a row, on disk as well: a run that dies leaves what it measured."""
+        self.result["rows"].append({"model": model, **row})
+        write_json(self._path, self.result)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    args = parse_args(argv)
+    started = time.monotonic()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        print(
+            "run_all: error: PyTorch finds no CUDA: see what nvidia-smi says and that torch is a build with "
+            "CUDA, or try --device cpu --quick",
+            file=sys.stderr,
+        )
+        return 2
+    machine = card()
+    name = torch.cuda.get_device_name() if args.device == "cuda" else str(machine["cpu"])
+    out = args.out or RESULTS / folder_name(name)
+    device = Device(args.device)
+    ceilings = measure_ceilings(device, quick=args.quick)
+    result: dict[str, Any] = {
+        "benchmark": "gpu",
+        "machine": machine | {"cuda": torch.version.cuda, "device": args.device},
+        "ceilings": {
+            "matmul_tflops": {key: round(value / 1e12, 3) for key, value in ceilings.flops.items()},
+            "copy_gb_per_s": round(ceilings.bytes / 1e9, 2),
+        },
+        "rows": [],
+        "skipped": [],
+    }
+    run = Run(result, out / "gpu.json", args.minutes)
+    try:
+        for preset in args.models:
+            measure_model(preset, args.persons, device, ceilings, run)
+    except KeyboardInterrupt:  # run_all.sh sends one before eight minutes are over
+        run.skip("the rest", "stopped")
+    result["seconds"] = round(time.monotonic() - started, 1)
+    write_json(out / "gpu.json", result)
+    write_text(out / "gpu.md", table(result) + "\n")
+    plot_lines(out / "gpu.png", panels(result), "ms a call")
+    print(table(result))
+    print(f"{out}: gpu.json, gpu.md, gpu.png; {result['seconds']} s", file=sys.stderr)
+    return 0
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line; --quick changes what is not given."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--device", choices=("cuda", "cpu"), default="cuda")
+    add("--models", nargs="+", choices=("nano", "vit-b-32"))
+    add("--persons", nargs="+", type=int, metavar="P")
+    add("--minutes", type=float, default=7.0, help="after which nothing new is begun (default: %(default)s)")
+    add("--out", type=Path, help="folder of the results (default: results/ and the name of the device)")
+    add("--quick", action="store_true", help="nano alone, P = 1 and 2")
+    args = parser.parse_args(argv)
+    args.models = args.models or (["nano"] if args.quick else ["vit-b-32", "nano"])
+    args.persons = args.persons or ([1, 2] if args.quick else [1, 2, 4, 8, 16, 32, 64])
+    return args
+
+
+def measure_ceilings(device: Device, *, quick: bool) -> Ceilings:
+    """What the device multiplies, by precision, and copies."""
+    side, size = (256, 1 << 24) if quick else (8192, 1 << 29)
+    flops = {precision: matmul_flops(device, precision, side) for precision in PRECISIONS}
+    return Ceilings(flops, copy_bytes(device, size))
+
+
+def measure_model(preset: str, persons: list[int], device: Device, ceilings: Ceilings, run: Run) -> None:
+    """All rows of one model."""
+    if run.late(preset):
+        return
+    model = formula_model(preset)
+    held = references(model, persons)
+    for precision, reference in product(PRECISIONS, held.values()):
+        if not run.late(f"{preset} {reference.graph}, torch {precision}"):
+            for row in torch_rows(copy.deepcopy(model), reference, device, ceilings, precision):
+                run.add(preset, row)
+    with tempfile.TemporaryDirectory() as folder:
+        files = export(model, Path(folder))
+        ways = openers(device.torch.type)
+        for way, (graph, reference) in product(ways, held.items()):
+            what = f"{preset} {graph}, {way[0]} {way[1]}"
+            if run.late(what):
+                continue
+            try:
+                with ways[way](files[graph], max(persons)) as backend:
+                    for row in engine_rows(model, reference, device, ceilings, way, backend):
+                        run.add(preset, row)
+            except EmotionError as error:
+                run.skip(what, str(error))
+
+
+def table(result: dict[str, Any]) -> str:
+    """Milliseconds by persons, one row a model, graph, runner and precision; with shares at the ends."""
+    persons = sorted({row["persons"] for row in result["rows"]})
+    groups: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
+    for row in result["rows"]:
+        key = tuple(row[name] for name in ("model", "graph", "runner", "precision"))
+        groups.setdefault(key, {})[row["persons"]] = row
+    lines = []
+    for key, rows in groups.items():
+        last = rows[max(rows)]
+        cells = [f"{rows[count]['ms']:.3f}" if count in rows else "" for count in persons]
+        shares = [
+            f"{100 * last['share_of_matmul']:.0f} %",
+            f"{100 * rows[min(rows)]['share_of_bandwidth']:.0f} %",
+        ]
+        lines.append([*key, *cells, *shares, f"{last['cosine_min']:.6f}"])
+    header = ["model", "graph", "runner", "precision", *(f"P = {count}, ms" for count in persons)]
+    header += ["of matmul, most P", "of bandwidth, least P", "least cosine"]
+    ceilings = result["ceilings"]
+    peaks = ", ".join(f"{name} {value}" for name, value in ceilings["matmul_tflops"].items())
+    note = f"Measured: matrix products of {peaks} TFLOP/s; copies of {ceilings['copy_gb_per_s']} GB/s."
+    skipped = [f"Skipped: {each['what']} ({each['reason']})." for each in result["skipped"]]
+    return "\n\n".join([markdown(header, lines), note, *skipped])
+
+
+def panels(result: dict[str, Any]) -> dict[str, dict[str, dict[int, float]]]:
+    """Milliseconds by persons, by runner and precision, by model and graph."""
+    lines: dict[str, dict[str, dict[int, float]]] = {}
+    for row in result["rows"]:
+        panel = lines.setdefault(f"{row['model']} {row['graph']}", {})
+        panel.setdefault(f"{row['runner']}, {row['precision']}", {})[row["persons"]] = row["ms"]
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

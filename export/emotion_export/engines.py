@@ -1,0 +1,234 @@
+"""A bundle's graphs as TensorRT engines in the cache: found, or built, held against the model and stored."""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from emotion_export.fp16 import half_precision
+from emotion_export.ladder import Device, Rung, climb, take
+from emotion_export.tensorrt import Builder, Built, build_engine, engine_types
+from emotion_runtime.backends.base import Backend
+from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.backends.onnx import OnnxBackend
+from emotion_runtime.backends.tensorrt import TensorRTBackend
+from emotion_runtime.bundle import Bundle, GraphName
+from emotion_runtime.engines import (
+    SIDECAR_SCHEMA,
+    Asked,
+    EngineKey,
+    Found,
+    Got,
+    Sidecar,
+    Verdict,
+    engine_key,
+    find_engine,
+    store_engine,
+)
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.gate import make_exam
+from emotion_runtime.nvidia import Gpu, builder_name
+
+GRAPHS: tuple[GraphName, ...] = ("frame_encoder", "temporal_encoder")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How engines are built, and where they go. gpu: with an empty name when built ahead of time."""
+
+    builder: Builder
+    gpu: Gpu
+    folder: Path
+    precision: Asked
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class GpuDevice:
+    """The GPU of this machine. See `ladder.Device`."""
+
+    builder: Builder
+    limits: Limits
+
+    def build(self, model: onnx.ModelProto, name: str) -> Built:
+        """Build one engine."""
+        return build_engine(self.builder, model, name, self.limits)
+
+    @contextmanager
+    def load(self, engine: bytes) -> Iterator[TensorRTBackend]:
+        """Load one engine for the time of a `with`."""
+        backend = TensorRTBackend(engine, flavor=self.builder.flavor)
+        try:
+            yield backend
+        finally:
+            backend.close()
+
+    def inspect(self, built: Built) -> Built:
+        """The same engine, with the types that its own layers have."""
+        with self.load(built.engine) as backend:
+            return replace(built, layer_types=engine_types(backend.layer_information()))
+
+
+def build_bundle(
+    bundle: Bundle, plan: Plan, *, report: Callable[[str], None] = lambda _: None
+) -> dict[GraphName, Sidecar]:
+    """Engines of both graphs, one after the other; what is in the folder already, and fits, is kept.
+
+    report: is told, line by line, what is being done.
+
+    Raises:
+        EmotionError: the bundle has not got the precision, TensorRT refuses a graph, an engine is not the
+            model, or the folder cannot be written to. What was stored before stays.
+
+    """
+    keys = {name: _key(bundle, name, plan) for name in GRAPHS}  # all refusals before the first long build
+    return {name: _engine(bundle, name, key, plan, report) for name, key in keys.items()}
+
+
+def build_file(path: Path, plan: Plan, *, report: Callable[[str], None] = lambda _: None) -> Sidecar:
+    """The engine of any one ONNX file, such as a detector, as it is and with no parity gate.
+
+    Raises:
+        EmotionError: as `build_bundle`.
+
+    """
+    model, sha256 = read_model(path)
+    key = EngineKey(
+        path.stem,
+        {"fp32": sha256},
+        builder_name(plan.builder.flavor, plan.builder.library),
+        plan.gpu.name,
+        plan.gpu.compute_capability,
+        "fp32",
+        plan.limits.persons,
+        plan.limits.pictures,
+    )
+    found = find_engine(plan.folder, key)
+    if isinstance(found, Found):
+        report(f"{path.stem}: {_summary(found.sidecar)}, already in {plan.folder}")
+        return found.sidecar
+    start = time.perf_counter()
+    built = build_engine(plan.builder, model, path.stem, plan.limits)
+    if plan.builder.target is None:
+        built = GpuDevice(plan.builder, plan.limits).inspect(built)
+    rung = Rung("fp32", built, [], [], [])
+    return _store(plan, key, rung, seconds=time.perf_counter() - start, report=report)
+
+
+def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, str]:
+    """An ONNX file and its SHA-256. sha256: what it has to be.
+
+    Raises:
+        EmotionError: it cannot be read, is no ONNX, or not the file it should be.
+
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EmotionError(f"{path} cannot be read ({error.strerror}): expected an ONNX file") from error
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise EmotionError(f"{path} was changed while engines were built: run this again")
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError as error:
+        raise EmotionError(f"{path} is no ONNX file ({error}): expected one of export/to_onnx.py") from error
+    return model, found
+
+
+def _key(bundle: Bundle, name: GraphName, plan: Plan) -> EngineKey:
+    builder = builder_name(plan.builder.flavor, plan.builder.library)
+    return engine_key(
+        bundle, name, builder=builder, gpu=plan.gpu, precision=plan.precision, limits=plan.limits
+    )
+
+
+def _engine(
+    bundle: Bundle, name: GraphName, key: EngineKey, plan: Plan, report: Callable[[str], None]
+) -> Sidecar:
+    found = find_engine(plan.folder, key)
+    if isinstance(found, Found):
+        report(f"{name}: {_summary(found.sidecar)}, already in {plan.folder}")
+        return found.sidecar
+    report(f"{name}: building, {found.reason}")
+    start = time.perf_counter()
+    if plan.builder.target is None:
+        device = GpuDevice(plan.builder, plan.limits)
+        rung = _build_here(bundle, name, plan, device, report)
+        rung = replace(rung, built=device.inspect(rung.built))
+        _check_name(name, rung)
+    else:
+        precision: Got = "fp16" if plan.precision == "ladder" else plan.precision
+        built = build_engine(plan.builder, _model(bundle, name, precision), name, plan.limits)
+        rung = Rung(precision, built, [], [], [])
+    return _store(plan, key, rung, seconds=time.perf_counter() - start, report=report)
+
+
+def _build_here(
+    bundle: Bundle, name: GraphName, plan: Plan, device: Device, report: Callable[[str], None]
+) -> Rung:
+    """Build on the device that will run the engine, and hold it against the fp32 graph there."""
+    exam = make_exam(bundle, name, plan.limits)
+    if plan.precision != "ladder":
+        return take(device, exam, plan.precision, _model(bundle, name, plan.precision))
+    models = _model(bundle, name, "fp32"), _model(bundle, name, "fp16")
+    return climb(device, exam, models, _on_the_cpu, report)
+
+
+def _on_the_cpu(model: onnx.ModelProto) -> Backend:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        path.write_bytes(model.SerializeToString())
+        return OnnxBackend(path)
+
+
+def _model(bundle: Bundle, name: GraphName, precision: Got) -> onnx.ModelProto:
+    """The graph in a precision; fp16 is made of fp32 for a bundle that has none."""
+    graph = bundle.manifest.graphs[name]
+    if precision in graph.variants:
+        variant = graph.variants[precision]
+        return read_model(bundle.folder / variant.file, variant.sha256)[0]
+    full = read_model(bundle.graph_path(name), graph.sha256)[0]
+    return half_precision(full) if precision == "fp16" else full
+
+
+def _check_name(name: str, rung: Rung) -> None:
+    """An engine is called by what it computes in."""
+    expected = "fp16" if rung.precision == "mixed" else rung.precision
+    types = rung.built.layer_types
+    if types and expected not in types:
+        raise EmotionError(
+            f"{name}: built as {rung.precision}, but TensorRT says of the engine's layers: {types}. It is "
+            "not kept: use --precision fp32"
+        )
+
+
+def _store(
+    plan: Plan, key: EngineKey, rung: Rung, *, seconds: float, report: Callable[[str], None]
+) -> Sidecar:
+    sidecar = Sidecar(
+        schema=SIDECAR_SCHEMA,
+        key=key,
+        sha256=hashlib.sha256(rung.built.engine).hexdigest(),
+        size=len(rung.built.engine),
+        precision=rung.precision,
+        verdict=Verdict("passed" if rung.parity else "not run", rung.parity),
+        fp32_layers=rung.fp32_layers,
+        layer_types=rung.built.layer_types,
+        layer_types_of="network" if plan.builder.target else "engine",
+        refused=rung.refused,
+        build_seconds=round(seconds, 1),
+    )
+    path = store_engine(plan.folder, rung.built.engine, sidecar)
+    report(f"{key.graph}: {_summary(sidecar)}, {path}")
+    return sidecar
+
+
+def _summary(sidecar: Sidecar) -> str:
+    return f"{sidecar.precision}, {sidecar.size / 1e6:.1f} MB, parity {sidecar.verdict.parity_gate}"

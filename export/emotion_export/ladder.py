@@ -1,0 +1,209 @@
+"""The precision of an engine: the fewest bits in which, on its device, it still is the model.
+
+fp16 first; then fp16 with the worst layers in fp32; then fp32. Every rung is built, run and held against the
+fp32 graph, for what goes wrong in fp16 is up to a GPU's kernels and shows nowhere else.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from emotion_export.fp16 import half_precision
+from emotion_export.layers import MATRIX_OPS, GraphIndex
+from emotion_export.tensorrt import Built
+from emotion_runtime.backends.base import Backend
+from emotion_runtime.bundle import Parity
+from emotion_runtime.engines import Got
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.gate import Exam
+
+# Parts of the stages that "mixed" keeps in fp32, one build each: a build takes minutes on a small device.
+_SPARED = (0.25, 0.5)
+_ROUNDING = 2.0**-10  # relative error of one fp16 operation: less than this was not made by a fault
+
+Reference = Callable[[onnx.ModelProto], Backend]  # a graph in fp32 that is right by definition
+
+
+class Device(Protocol):
+    """What builds and runs engines."""
+
+    def build(self, model: onnx.ModelProto, name: str) -> Built:
+        """Build one engine."""
+        ...
+
+    def load(self, engine: bytes) -> AbstractContextManager[Backend]:
+        """Load one engine for the time of a `with`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """An engine that passed. fp32_layers: what "mixed" kept. refused: a line for each that did not pass."""
+
+    precision: Got
+    built: Built
+    parity: list[Parity]
+    fp32_layers: list[str]
+    refused: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of a graph between two points of its residual stream.
+
+    probe: the tensor it ends in. nodes: its matrix products. before: indices of the stages it reads.
+    """
+
+    probe: str
+    nodes: tuple[str, ...]
+    before: tuple[int, ...]
+
+
+def take(device: Device, exam: Exam, precision: Got, model: onnx.ModelProto) -> Rung:
+    """One precision that was asked for by name.
+
+    Raises:
+        EmotionError: the engine is not the model.
+
+    """
+    built, rows, fault = _try(device, exam, precision, model)
+    if fault:
+        raise EmotionError(
+            f"{exam.graph}: on this device {fault}. It is not kept: use --precision ladder, which takes "
+            "the fewest bits that pass"
+        )
+    return Rung(precision, built, rows, [], [])
+
+
+def climb(
+    device: Device,
+    exam: Exam,
+    models: tuple[onnx.ModelProto, onnx.ModelProto],
+    reference: Reference,
+    report: Callable[[str], None] = lambda _: None,
+) -> Rung:
+    """The first rung that passes. models: the graph in fp32 and in fp16.
+
+    Raises:
+        EmotionError: not even fp32 passes.
+
+    """
+    full, half = models
+    refused: list[str] = []
+
+    def attempt(precision: Got, model: onnx.ModelProto, kept: Sequence[str] = ()) -> Rung | None:
+        built, rows, fault = _try(device, exam, precision, model)
+        if not fault:
+            return Rung(precision, built, rows, sorted(kept), refused)
+        refused.append(fault + (f" ({len(kept)} matrix products kept in fp32)" if kept else ""))
+        report(f"{exam.graph}: {refused[-1]}")
+        return None
+
+    if rung := attempt("fp16", half):
+        return rung
+    stages = stages_of(full)
+    order = worst_first(stages, _errors(device, exam, models, reference))
+    for part in _SPARED:
+        worst = order[: max(1, round(part * len(order)))]
+        kept = [node for index in worst for node in stages[index].nodes]
+        if rung := attempt("mixed", half_precision(full, keep=kept), kept):
+            return rung
+    if rung := attempt("fp32", full):
+        return rung
+    raise EmotionError(
+        f"{exam.graph}: no engine of this TensorRT on this device is the model ({'; '.join(refused)}). "
+        "None is kept: use another version of TensorRT, or --backend cuda"
+    )
+
+
+def stages_of(model: onnx.ModelProto) -> list[Stage]:
+    """The stages of a graph, in order: each ends where a LayerNormalization reads, or in an output."""
+    makers = {name: node for node in model.graph.node for name in node.output if name}
+    normalised = [node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"]
+    probes = [n for n in dict.fromkeys([*normalised, *(o.name for o in model.graph.output)]) if n in makers]
+    order = {id(node): number for number, node in enumerate(model.graph.node)}
+    probes.sort(key=lambda name: order[id(makers[name])])
+    claimed: set[int] = set()
+    stages = []
+    for probe in probes:
+        nodes, before = [], set()
+        waiting = [makers[probe]]
+        seen = {id(makers[probe])}
+        while waiting:
+            node = waiting.pop()
+            if node.op_type in MATRIX_OPS and id(node) not in claimed:
+                nodes.append(node.name)
+                claimed.add(id(node))
+            for name in node.input:
+                if name in probes and name != probe:
+                    before.add(probes.index(name))
+                elif name in makers and id(makers[name]) not in seen:
+                    seen.add(id(makers[name]))
+                    waiting.append(makers[name])
+        stages.append(Stage(probe, tuple(nodes), tuple(sorted(before))))
+    return stages
+
+
+def worst_first(stages: Sequence[Stage], errors: Sequence[float]) -> list[int]:
+    """Indices of the stages with matrix products, by the factor by which each raises the error it is given.
+
+    errors: relative, at the end of each stage; what is not a number is the worst. A factor, because an error
+    once made grows in all stages that follow, by more than it was at first.
+    """
+    known = [math.inf if math.isnan(error) else error for error in errors]
+
+    def factor(index: int) -> float:
+        given = max((known[i] for i in stages[index].before), default=0.0)
+        return 0.0 if math.isinf(given) else known[index] / max(given, _ROUNDING)
+
+    return sorted((i for i, stage in enumerate(stages) if stage.nodes), key=factor, reverse=True)
+
+
+def _try(
+    device: Device, exam: Exam, precision: Got, model: onnx.ModelProto
+) -> tuple[Built, list[Parity], str]:
+    built = device.build(model, f"{exam.graph} in {precision}")
+    with device.load(built.engine) as backend:
+        rows, fault = exam.sit(backend, precision)
+    return built, rows, fault
+
+
+def _errors(
+    device: Device,
+    exam: Exam,
+    models: tuple[onnx.ModelProto, onnx.ModelProto],
+    reference: Reference,
+) -> list[float]:
+    """Relative error (root mean square) of the fp16 engine where each stage ends, on the largest batch."""
+    probes = [stage.probe for stage in stages_of(models[0])]
+    right, wrong = (_with_outputs(model, probes) for model in models)
+    feed = max(exam.feeds, key=lambda feed: sum(value.nbytes for value in feed.values()))
+    expected = reference(right).run(feed)
+    built = device.build(wrong, f"{exam.graph} in fp16, to find its worst layers")
+    with device.load(built.engine) as backend:
+        found = backend.run(feed)
+    return [_relative_error(expected[probe], found[probe]) for probe in probes]
+
+
+def _with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    """The graph with some tensors as outputs too."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    types = GraphIndex(model).types
+    there = {output.name for output in model.graph.output}
+    result.graph.output.extend(
+        helper.make_tensor_value_info(name, types[name], None) for name in tensors if name not in there
+    )
+    return result
+
+
+def _relative_error(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    a, b = expected.astype(np.float64), found.astype(np.float64)
+    return float(np.sqrt(np.mean((a - b) ** 2) / max(np.mean(a**2), np.finfo(np.float64).tiny)))

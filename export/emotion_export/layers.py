@@ -1,0 +1,109 @@
+"""Where the weights of an ONNX graph are: layers by name, and the look-ups that rewriting a graph needs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from emotion_runtime.errors import EmotionError
+
+MATRIX_OPS = frozenset({"MatMul", "Gemm", "Conv"})
+
+_SMALL = 1024  # bytes
+
+
+@dataclass(frozen=True)
+class GraphIndex:
+    """A model with its constants, users and types by tensor name. The model is read, never changed."""
+
+    model: onnx.ModelProto
+
+    @cached_property
+    def constants(self) -> Mapping[str, TensorProto]:
+        """Initializers by name."""
+        return {tensor.name: tensor for tensor in self.model.graph.initializer}
+
+    @cached_property
+    def users(self) -> Mapping[str, list[NodeProto]]:
+        """Nodes that read a tensor."""
+        users: dict[str, list[NodeProto]] = {}
+        for node in self.model.graph.node:
+            for name in dict.fromkeys(node.input):
+                users.setdefault(name, []).append(node)
+        return users
+
+    @cached_property
+    def types(self) -> Mapping[str, int]:
+        """`TensorProto` data type of each tensor that is named in the graph."""
+        graph = onnx.shape_inference.infer_shapes(_without_weights(self.model)).graph
+        types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            types[value.name] = value.type.tensor_type.elem_type
+        return types
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        """Values of a constant."""
+        return np.asarray(numpy_helper.to_array(self.constants[name]))
+
+    def is_float(self, name: str) -> bool:
+        """Whether a tensor, computed or constant, is float32."""
+        return self.types.get(name) == TensorProto.FLOAT
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its weights as inputs: inference copies a model twice, and reads no weight."""
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = light.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() <= _SMALL:  # a shape or an axis, which inference does read
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light
+
+
+def weighted_layers(index: GraphIndex) -> dict[str, list[str]]:
+    """Names of the nodes of each layer that has a weight; nodes that share a weight are one layer.
+
+    A layer is called by its bias where the next node adds one, as exporters keep a bias's name and not that
+    of a weight which they transposed.
+
+    Raises:
+        EmotionError: a node has no name of its own, by which it could be spared.
+
+    """
+    names = [node.name for node in index.model.graph.node]
+    if "" in names or len(set(names)) != len(names):
+        raise EmotionError(
+            "the graph has nodes without a name of their own: export it again with export/to_onnx.py"
+        )
+    nodes: dict[str, list[str]] = {}  # by weight
+    titles: dict[str, str] = {}
+    for node in index.model.graph.node:
+        weights = [name for name in node.input[1:2] if name in index.constants]
+        if node.op_type not in MATRIX_OPS or not weights:
+            continue
+        nodes.setdefault(weights[0], []).append(node.name)
+        titles.setdefault(weights[0], _title(index, node))
+    # Two layers of one title would be a layer lost.
+    return {
+        title if list(titles.values()).count(title) == 1 else f"{title} ({weight})": nodes[weight]
+        for weight, title in titles.items()
+    }
+
+
+def _title(index: GraphIndex, node: NodeProto) -> str:
+    users = index.users.get(node.output[0], [])
+    biases = [
+        name for user in users if user.op_type == "Add" for name in user.input if name in index.constants
+    ]
+    name = biases[0] if biases else node.input[1]
+    return str(name).removeprefix("model.").removesuffix("_bias").removesuffix(".bias")

@@ -1,0 +1,245 @@
+"""ONNX to TensorRT: one builder for `tensorrt` 10.3 and newer, `tensorrt` 11 and `tensorrt_rtx`.
+
+Networks are strongly typed: the precision of every layer stands in the ONNX graph, and no builder flag
+changes it. That is the only kind that TensorRT 11 knows, and what makes an engine nameable by what it is.
+"""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import onnx
+from tqdm import tqdm
+
+from emotion_export.progress import interrupting, make_monitor
+from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.engines import write_whole
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.nvidia import Flavor
+
+# What the engine is fastest at: a few people in one picture.
+_USUAL_PERSONS, _USUAL_PICTURES = 4, 1
+
+NEWEST_OPSET = 22
+
+_TYPES = {"FLOAT": "fp32", "HALF": "fp16", "INT8": "int8", "BF16": "bf16"}
+_ENGINE_WORDS = (
+    (r"bf16|bfloat16", "bf16"),
+    (r"half|fp16", "fp16"),
+    (r"int8", "int8"),
+    (r"float|fp32", "fp32"),
+)
+_PERCENT = 100
+
+ShapeRange = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # smallest, usual, largest
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """A TensorRT builder, and what it builds with.
+
+    target: as "SM86", a GPU that need not be there; None: the GPU of this machine. workspace: most scratch
+    memory, MiB. timing_cache: file of measured kernels, read and written; None: none is kept.
+    """
+
+    library: ModuleType
+    flavor: Flavor
+    target: str | None = None
+    workspace: int = 1024
+    timing_cache: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A serialised engine. layer_types: number of the network's layers by the type of what they give."""
+
+    engine: bytes
+    layer_types: dict[str, int]
+
+
+def parse_target(text: str, library: ModuleType) -> str:
+    """The compute capability, as "8.6", of a target, as "SM86". library: `tensorrt_rtx`.
+
+    Raises:
+        EmotionError: it is no target, or none of this builder's.
+
+    """
+    known = sorted(
+        (name for name in library.ComputeCapability.__members__ if re.fullmatch(r"SM\d+", name)), key=_number
+    )
+    name = text.upper()
+    if name in known:
+        return f"{_number(name) // 10}.{_number(name) % 10}"
+    version = f"tensorrt-rtx {library.__version__}"
+    if not re.fullmatch(r"SM\d{2,3}", name):
+        raise EmotionError(f"target {text!r} is not known: expected one of {', '.join(known)} ({version})")
+    if _number(name) > _number(known[-1]):
+        raise EmotionError(
+            f"target {name} is newer than this builder: {version} builds for {', '.join(known)}: "
+            "pip install --upgrade tensorrt-rtx"
+        )
+    raise EmotionError(
+        f"target {name} is none of {version}, which builds for {', '.join(known)}: build on that GPU itself "
+        "with --flavor tensorrt"
+    )
+
+
+def shape_ranges(model: onnx.ModelProto, name: str, limits: Limits) -> dict[str, ShapeRange]:
+    """Smallest, usual and largest shape of every input with dynamic dimensions.
+
+    A dimension called P counts persons, F or batch pictures.
+
+    Raises:
+        EmotionError: another dimension is dynamic.
+
+    """
+    ranges = {}
+    for value in model.graph.input:
+        dims = [d.dim_value or d.dim_param or "?" for d in value.type.tensor_type.shape.dim]
+        if any(isinstance(d, str) for d in dims):
+            columns = [_dim_range(name, value.name, d, limits) for d in dims]
+            smallest, usual, largest = zip(*columns, strict=True)
+            ranges[value.name] = smallest, usual, largest
+    return ranges
+
+
+def build_engine(builder: Builder, model: onnx.ModelProto, name: str, limits: Limits) -> Built:
+    """Build one engine; shows a progress bar on a terminal. name: of the graph, for messages.
+
+    Raises:
+        EmotionError: TensorRT refuses the graph or fails to build it.
+        KeyboardInterrupt: Ctrl-C, at the next step of the build.
+
+    """
+    _check_opset(model, name)
+    trt = builder.library
+    logger = _logger(trt)
+    factory = trt.Builder(logger)
+    # Since 11 every network is so, and the flag is ignored.
+    network = factory.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model.SerializeToString()):
+        raise EmotionError(_refusal(builder, name, [parser.get_error(i) for i in range(parser.num_errors)]))
+    config = _configure(builder, factory)
+    if ranges := shape_ranges(model, name, limits):
+        profile = factory.create_optimization_profile()
+        for tensor, shapes in ranges.items():
+            profile.set_shape(tensor, *shapes)
+        config.add_optimization_profile(profile)
+    layer_types = _network_types(network)
+    with tqdm(total=_PERCENT, desc=f"building {name}", unit="%", disable=None, leave=False) as bar:
+        monitor = config.progress_monitor = make_monitor(trt, bar)
+        with interrupting(monitor.progress):
+            plan = factory.build_serialized_network(network, config)
+    if monitor.progress.stopped:
+        raise KeyboardInterrupt
+    if plan is None:
+        reason = next(iter(logger.errors), "it does not say why")
+        raise EmotionError(
+            f"{name}: {builder.flavor} {trt.__version__} cannot build it ({reason}): more --workspace may "
+            "help, or another --precision"
+        )
+    if builder.timing_cache is not None:
+        write_whole(builder.timing_cache, bytes(config.get_timing_cache().serialize()))
+    return Built(bytes(plan), layer_types)
+
+
+def engine_types(information: str) -> dict[str, int]:
+    """Number of layers by the type of what they give, read from a built engine.
+
+    information: JSON of `IEngineInspector`, of an engine built with detailed verbosity. Its words for a type
+    differ between versions ("Half", "Row major linear FP16 format"); a layer with other words is "other".
+    """
+    counts: Counter[str] = Counter()
+    for layer in json.loads(information)["Layers"]:
+        outputs = layer.get("Outputs") if isinstance(layer, dict) else None
+        if outputs:
+            words = outputs[0].get("Format/Datatype", "")
+            types = (short for pattern, short in _ENGINE_WORDS if re.search(pattern, words, re.IGNORECASE))
+            counts[next(types, "other")] += 1
+    return dict(sorted(counts.items()))
+
+
+def _configure(builder: Builder, factory: Any) -> Any:
+    trt = builder.library
+    config = factory.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, builder.workspace << 20)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else an engine cannot be asked what it is
+    config.clear_flag(trt.BuilderFlag.TF32)  # 10 bits under the name of fp32
+    if builder.target is not None:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, builder.target.upper()), 0)
+    if builder.timing_cache is not None:
+        known = builder.timing_cache.read_bytes() if builder.timing_cache.is_file() else b""
+        timings = config.create_timing_cache(known) or config.create_timing_cache(b"")  # None: not readable
+        config.set_timing_cache(timings, ignore_mismatch=False)
+    return config
+
+
+def _refusal(builder: Builder, name: str, errors: list[Any]) -> str:
+    where = "; ".join(
+        f"{error.node_operator()} node {error.node_name()!r}: {_one_line(error.desc())}" for error in errors
+    )
+    return (
+        f"{name}: {builder.flavor} {builder.library.__version__} refuses the graph "
+        f"({where or 'no reason given'}): export it again with export/to_onnx.py of this version"
+    )
+
+
+def _one_line(message: str) -> str:
+    """A message without line breaks, and without the complaint that no GPU is there, which follows many."""
+    return " ".join(re.sub(r"\[\S*catchCudaError.*", "", message, flags=re.DOTALL).split())
+
+
+def _check_opset(model: onnx.ModelProto, name: str) -> None:
+    opset = max((opset.version for opset in model.opset_import if not opset.domain), default=0)
+    if opset > NEWEST_OPSET:
+        raise EmotionError(
+            f"{name}: opset {opset}, expected {NEWEST_OPSET} or less: TensorRT-RTX 1.7 crashes on nodes that "
+            "came later (Attention). Export it again with opset 17 to 20"
+        )
+
+
+def _network_types(network: Any) -> dict[str, int]:
+    names = Counter(
+        network.get_layer(i).get_output(0).dtype.name
+        for i in range(network.num_layers)
+        if network.get_layer(i).num_outputs
+    )
+    return {_TYPES.get(name, name.lower()): count for name, count in sorted(names.items())}
+
+
+def _logger(trt: ModuleType) -> Any:
+    """A logger that keeps errors for the message of an exception; the base class is only known now."""
+
+    class Logger(trt.ILogger):  # type: ignore[name-defined, misc]  # its module is a variable
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                self.errors.append(_one_line(msg))
+
+    return Logger()
+
+
+def _dim_range(name: str, tensor: str, dim: int | str, limits: Limits) -> tuple[int, int, int]:
+    if isinstance(dim, int):
+        return dim, dim, dim
+    if dim == "P":
+        return 1, min(_USUAL_PERSONS, limits.persons), limits.persons
+    if dim in ("F", "batch"):
+        return 1, min(_USUAL_PICTURES, limits.pictures), limits.pictures
+    raise EmotionError(
+        f"{name}: dimension {dim!r} of input {tensor} is dynamic, expected P, F or batch: export the graph "
+        "with a fixed size of pictures"
+    )
+
+
+def _number(target: str) -> int:
+    return int(target.removeprefix("SM"))

@@ -1,0 +1,95 @@
+"""The text tower as a graph of its own, for those who turn sentences into embeddings without torch.
+
+A bundle does not need it: its zero-shot head holds the embeddings of its classes' sentences.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from emotion_export.checkpoints import read_checkpoint
+from emotion_export.folder import file_in_place_of
+from emotion_export.graphs import GraphSource
+from emotion_export.onnx import write_graph
+from emotion_export.parity import TOLERANCES, distances
+from emotion_export.reference import run_graph
+from emotion_runtime.errors import EmotionError
+from emotion_train.model import EmotionCLIP
+from emotion_train.phrases import EKMAN_PHRASES, TEMPLATES
+from emotion_train.tokenizer import tokenize
+
+_BATCHES = (1, 3, 8)  # sentences at once that are compared
+_LONG = "I do not know " * 40  # longer than the context: cut, and its end token comes last
+
+
+class TextEncoderGraph(nn.Module):
+    """Tokens to text features."""
+
+    def __init__(self, model: EmotionCLIP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, context) int64 of CLIP's tokenizer -> (B, D) float32, read at the end-of-text token."""
+        return self.model.encode_text(tokens)
+
+
+def export_text_tower(checkpoint: Path, out: Path, *, report: Callable[[str], None] = lambda _: None) -> None:
+    """Write the text tower of a checkpoint as the ONNX file `out`: tokens (B, 77) int64 -> (B, D) float32.
+
+    Raises:
+        EmotionError: the checkpoint cannot be used, the graph is not the model, or `out` cannot be written.
+
+    """
+    if out.suffix != ".onnx":
+        raise EmotionError(f"--out {out}: expected the name of an .onnx file, for example text_encoder.onnx")
+    source = text_source(read_checkpoint(checkpoint).model)
+    with file_in_place_of(out) as path:
+        report("exporting text_encoder")
+        write_graph(source, path)
+        report(f"compared with torch: {_compare(source, path)}")
+
+
+def text_source(model: EmotionCLIP) -> GraphSource:
+    """The text tower before its export."""
+    return GraphSource(
+        "text_encoder",
+        TextEncoderGraph(model).eval(),
+        {"tokens": tokenize(["a sentence", "another", "and one more"], model.config.text_context)},
+        "features",
+        {"tokens": "B", "features": "B"},
+    )
+
+
+def _compare(source: GraphSource, path: Path) -> str:
+    """Largest differences over sentences short and long, in words.
+
+    Raises:
+        EmotionError: they are not tolerated.
+
+    """
+    run = run_graph(path, source.output)
+    phrases = [phrase for variants in EKMAN_PHRASES.values() for phrase in variants]
+    texts = ["", _LONG, *(TEMPLATES[i % len(TEMPLATES)].format(p) for i, p in enumerate(phrases))]
+    context = source.inputs["tokens"].shape[1]
+    expected, found = [], []
+    for size in _BATCHES:
+        for start in range(0, len(texts) - size + 1, size):
+            tokens = tokenize(texts[start : start + size], context)
+            with torch.inference_mode():
+                expected.append(np.asarray(source.module(tokens).numpy(), np.float32))
+            found.append(run({"tokens": tokens.numpy()}))
+    max_abs, mean_abs, cosine = distances(np.concatenate(expected), np.concatenate(found))
+    tolerance = TOLERANCES["fp32"]
+    text = f"max {max_abs:.1e}, mean {mean_abs:.1e}, cosine {cosine.min():.7f} of {len(cosine)} sentences"
+    # The other way round, so that what is no number is refused.
+    if not (max_abs <= tolerance.max_abs and mean_abs <= tolerance.mean_abs):
+        raise EmotionError(
+            f"text_encoder.onnx differs from the torch model: {text}; expected {tolerance.max_abs:.0e}, "
+            f"{tolerance.mean_abs:.0e} or less. Nothing was written: check that the checkpoint's weights are "
+            "finite, and export with the versions of pyproject.toml"
+        )
+    return text

@@ -1,0 +1,172 @@
+"""A bundle as a model repository of NVIDIA's Triton Inference Server, for fleets that outgrow one box.
+
+UNVERIFIED: written from the documented schema (model_configuration.md and model_repository.md in the user
+guide of triton-inference-server/server) and held against its protobuf; no server was at hand. With one, this
+verifies it:
+
+    python export/to_triton.py --bundle nano --out repository
+    docker run --rm -p8000:8000 -v $PWD/repository:/models nvcr.io/nvidia/tritonserver:YY.MM-py3 \
+        tritonserver --model-repository=/models
+    python export/triton_client.py --bundle nano --source demo
+
+NAME_frame_encoder/config.pbtxt     and the same for NAME_temporal_encoder
+NAME_frame_encoder/1/model.onnx     or model.plan
+
+Triton batches requests by joining the first dimension of every input. Persons are rows, so that is sound for
+the temporal encoder. `frame_index` counts pictures within one request and would point to another camera's, so
+in the ONNX graph that is served every person brings a picture of its own. An engine is served as it was built
+and proven, with `frame_index`, and without joining requests.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from emotion_export.engines import GRAPHS, read_model
+from emotion_export.folder import folder_in_place_of
+from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.bundle import Bundle, GraphName, Tensor
+from emotion_runtime.engines import Unusable, cache_folder, engine_key, find_engine_for
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.nvidia import builder_name, find_gpu, load_tensorrt
+
+Platform = Literal["onnxruntime", "tensorrt"]
+
+_PLATFORMS = {"onnxruntime": ("onnxruntime_onnx", "model.onnx"), "tensorrt": ("tensorrt_plan", "model.plan")}
+_TYPES = {"uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
+_QUEUE_DELAY = 2000  # microseconds a request waits for others: a tenth of the time between two frames
+
+PICTURES, INDEX = "images", "frame_index"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model as a server takes it. most: rows of one batch; 0: requests are never joined."""
+
+    name: str
+    platform: Platform
+    content: bytes
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Tensor]
+    most: int
+
+
+def write_repository(
+    bundle: Bundle, out: Path, *, platform: Platform = "onnxruntime", version: int = 1, persons: int = 16
+) -> list[str]:
+    """Write both graphs of a bundle as the model repository `out`; returns the names of the models.
+
+    version: of both models. persons: most of one batch, for onnxruntime; an engine has limits of its own.
+
+    Raises:
+        EmotionError: `out` is not empty or cannot be written, a number or the name makes no
+            sense, or an engine is missing.
+
+    """
+    if version < 1 or persons < 1:
+        raise EmotionError(f"version {version}, persons {persons}: expected 1 or more")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", bundle.manifest.name):
+        raise EmotionError(
+            f"bundle name {bundle.manifest.name!r} cannot be a model's: expected letters, "
+            "digits, '_', '.', '-'"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise EmotionError(f"--out {out} exists and is not an empty folder: choose a new one")
+    models = [_served(bundle, graph, platform, persons) for graph in GRAPHS]
+    with folder_in_place_of(out.resolve()) as folder:
+        for model in models:
+            place = folder / model.name / str(version)
+            place.mkdir(parents=True)
+            (place / _PLATFORMS[platform][1]).write_bytes(model.content)
+            (folder / model.name / "config.pbtxt").write_text(config_text(model), encoding="utf-8")
+    return [model.name for model in models]
+
+
+def config_text(model: Served) -> str:
+    """config.pbtxt of a model."""
+    lines = [
+        f'name: "{model.name}"',
+        f'platform: "{_PLATFORMS[model.platform][0]}"',
+        f"max_batch_size: {model.most}",
+        *_tensors_text("input", model.inputs, batched=model.most > 0),
+        *_tensors_text("output", model.outputs, batched=model.most > 0),
+    ]
+    if model.most:
+        lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {_QUEUE_DELAY} }}")
+    return "\n".join(lines) + "\n"
+
+
+def picture_for_each(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The frame encoder without `frame_index`: person i is in picture i. The given model stays as it is."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    kept = [value for value in graph.input if value.name != INDEX]
+    for value in kept:
+        value.type.tensor_type.shape.dim[0].dim_param = "P"
+    del graph.input[:]
+    graph.input.extend(kept)
+    made = [
+        helper.make_node("Shape", [PICTURES], ["persons_1d"], name="persons_1d", start=0, end=1),
+        helper.make_node("Squeeze", ["persons_1d"], ["persons"], name="persons"),
+        helper.make_node("Range", ["from_0", "persons", "by_1"], [INDEX], name=INDEX),
+    ]
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*made, *rest])
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(value, np.int64), name)
+        for name, value in (("from_0", 0), ("by_1", 1))
+    )
+    return result
+
+
+def _served(bundle: Bundle, graph: GraphName, platform: Platform, persons: int) -> Served:
+    stated = bundle.manifest.graphs[graph]
+    name = f"{bundle.manifest.name}_{graph}"
+    if platform == "tensorrt":
+        engine, limits = _engine(bundle, graph)
+        most = limits.persons if all(tensor.name != INDEX for tensor in stated.inputs) else 0
+        return Served(name, platform, engine, stated.inputs, stated.outputs, most)
+    model, _ = read_model(bundle.graph_path(graph), stated.sha256)
+    inputs = [tensor for tensor in stated.inputs if tensor.name != INDEX]
+    if graph == "frame_encoder":
+        model = picture_for_each(model)
+    return Served(name, platform, model.SerializeToString(), inputs, stated.outputs, persons)
+
+
+def _engine(bundle: Bundle, graph: GraphName) -> tuple[bytes, Limits]:
+    """An engine built and proven on this machine: a server needs that GPU and version of TensorRT."""
+    builder = builder_name("tensorrt", load_tensorrt("tensorrt"))
+    gpu = find_gpu()
+    key = engine_key(bundle, graph, builder=builder, gpu=gpu, precision="ladder", limits=Limits())
+    found = find_engine_for(cache_folder(), key)
+    if isinstance(found, Unusable) or found.sidecar.verdict.parity_gate != "passed":
+        reason = found.reason if isinstance(found, Unusable) else "its parity was never checked"
+        raise EmotionError(
+            f"{graph} has no engine of {builder} for {gpu.name} ({reason}): python export/to_trt.py --bundle "
+            f"{bundle.folder}, on the server's GPU and with its version of TensorRT"
+        )
+    return found.engine, Limits(found.sidecar.key.persons, found.sidecar.key.pictures)
+
+
+def _tensors_text(kind: str, tensors: Sequence[Tensor], *, batched: bool) -> list[str]:
+    """batched: the first dimension is the batch's, and is not stated."""
+    lines = []
+    for tensor in tensors:
+        shape = tensor.shape[1:] if batched else tensor.shape
+        dims = ", ".join("-1" if isinstance(length, str) else str(length) for length in shape)
+        lines += [
+            f"{kind} {{",
+            f'  name: "{tensor.name}"',
+            f"  data_type: {_TYPES[tensor.dtype]}",
+            f"  dims: [ {dims} ]",
+            "}",
+        ]
+    return lines

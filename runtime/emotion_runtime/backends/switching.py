@@ -1,0 +1,90 @@
+"""One backend serves while a better one is being made, and hands over between two runs."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from emotion_runtime.backends.agreement import least_cosine
+from emotion_runtime.backends.base import Backend, Feeds, Outputs
+from emotion_runtime.errors import EmotionError
+
+# What `gate` allows an int8 engine. Rows of an fp16 engine that is right agree to 0.999 and more; the broken
+# ones that were reported for vision transformers had 0.65 (NVIDIA/TensorRT#4373).
+LEAST_COSINE = 0.98
+
+_log = logging.getLogger(__name__)
+
+
+class SwitchingBackend:
+    """A backend that another one can take over from. See `Backend`.
+
+    What is remembered of a person lives outside of backends, so nothing is lost by the change. The new
+    backend has to agree with the serving one on the very batch at which it takes over: a wrong engine would
+    otherwise change what is said of people in the middle of a run.
+    """
+
+    def __init__(self, serving: Backend) -> None:
+        self._serving = serving
+        self._offered: deque[Backend] = deque(maxlen=1)  # its methods are atomic; two threads use it
+
+    @property
+    def description(self) -> str:
+        """What serves now."""
+        return self._serving.description
+
+    def offer(self, backend: Backend) -> None:
+        """Another backend for the same graph, which the next run tries; safe to call from another thread."""
+        self._offered.append(backend)
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """Outputs by name, of the backend that serves when the call begins."""
+        outputs = self._serving.run(feeds)
+        if self._offered:
+            self._try(self._offered.pop(), feeds, outputs)
+        return outputs
+
+    def _try(self, offered: Backend, feeds: Feeds, outputs: Outputs) -> None:
+        try:
+            agreement = least_cosine(outputs, offered.run(feeds))
+        except EmotionError as error:
+            _log.warning(
+                "%s does not run (%s): going on with %s", offered.description, error, self.description
+            )
+            return
+        if agreement >= LEAST_COSINE:  # False, too, for what is not a number
+            _log.info("going on with %s, instead of %s", offered.description, self.description)
+            self._serving = offered
+        else:
+            _log.warning(
+                "%s gives other results (cosine %.4f, expected %s or more) and is not used: going on with %s",
+                offered.description,
+                agreement,
+                LEAST_COSINE,
+                self.description,
+            )
+
+
+def build_behind(
+    serving: Sequence[Backend], build: Callable[[], Sequence[Backend]], *, name: str
+) -> tuple[list[SwitchingBackend], threading.Thread]:
+    """Serve with some backends while `build` makes their successors, in the same order, in a thread.
+
+    name: what is being made, for messages. A build that fails with an `EmotionError` is said once, and the
+    serving backends go on; a bug leaves its traceback on standard error, and they go on as well.
+    """
+    switching = [SwitchingBackend(backend) for backend in serving]
+
+    def make() -> None:
+        try:
+            built = build()
+        except EmotionError as error:
+            _log.warning("%s: %s; going on with %s", name, error, switching[0].description)
+            return
+        for backend, successor in zip(switching, built, strict=True):
+            backend.offer(successor)
+
+    # A daemon: a program that ends does not wait minutes for an engine that nobody will use.
+    thread = threading.Thread(target=make, name=name, daemon=True)
+    thread.start()
+    return switching, thread

@@ -1,0 +1,215 @@
+"""A TensorRT engine, run natively: cuda-python and nothing else.
+
+UNVERIFIED: written from the documented API and tested with stand-ins for CUDA and TensorRT; the machine it
+was written on has no GPU. On one that has, these verify it:
+
+    python export/to_trt.py --bundle DIR && emotion-runtime --bundle DIR --source demo --backend tensorrt
+    bash benchmarks/gpu/run_all.sh
+"""
+
+import ctypes
+import math
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.backends.base import Feeds, Outputs
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.nvidia import Flavor, builder_name, call, find_gpu, load_cuda, load_tensorrt
+
+_DEFAULT_HOST_MEMORY = 0  # cudaHostAllocDefault
+
+Shapes = tuple[tuple[int, ...], ...]  # of the inputs, in the engine's order
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffer:
+    """Memory of one input or output, for the largest batch. shape: that batch's. host: pinned, flat."""
+
+    name: str
+    dtype: np.dtype[Any]
+    smallest: tuple[int, ...]
+    shape: tuple[int, ...]
+    host: NDArray[Any]
+    host_pointer: int
+    device_pointer: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """One size of batch. graph: its captured CUDA graph; None until the size comes a second time."""
+
+    context: Any
+    output_shapes: Shapes
+    graph: Any | None
+
+
+class TensorRTBackend:
+    """A serialised engine. See `emotion_runtime.backends.Backend`.
+
+    Buffers are allocated once, pinned and for the largest batch of the engine's profile; all work is on one
+    stream. A size of batch that comes a second time is captured as a CUDA graph: copies in, kernels, copies
+    out, launched with one call. Each size has an execution context of its own, because a graph is tied to
+    the shapes of its context; they share one block of scratch memory. So sizes should be few: see `buckets`.
+
+    engine: bytes that `engines` vouches for, because loading runs code in them. library, cuda: what stands in
+    for TensorRT and cuda-python in tests.
+
+    Raises:
+        EmotionError: TensorRT, cuda-python or a GPU is not to be had, or the engine cannot be loaded.
+
+    """
+
+    def __init__(
+        self,
+        engine: bytes,
+        *,
+        flavor: Flavor,
+        library: ModuleType | None = None,
+        cuda: ModuleType | None = None,
+    ) -> None:
+        self._trt = library or load_tensorrt(flavor)
+        self._cuda = cuda or load_cuda()
+        gpu = find_gpu(self._cuda)
+        self.description = f"{builder_name(flavor, self._trt)} on {gpu.name}"
+        self._engine = self._deserialise(engine)
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        inputs = [n for n in names if self._engine.get_tensor_mode(n) == self._trt.TensorIOMode.INPUT]
+        self._stream = call(self._cuda.cudaStreamCreate)
+        self._scratch = call(self._cuda.cudaMalloc, max(1, self._engine.device_memory_size_v2))
+        profiles = {name: self._engine.get_tensor_profile_shape(name, 0) for name in inputs}
+        self._inputs = [self._buffer(name, smallest, most) for name, (smallest, _, most) in profiles.items()]
+        largest = self._context(tuple(buffer.shape for buffer in self._inputs))
+        self._outputs = [
+            self._buffer(name, shape := tuple(largest.get_tensor_shape(name)), shape)
+            for name in names
+            if name not in inputs
+        ]
+        self._prepared: dict[Shapes, _Prepared] = {}
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """Outputs by name.
+
+        Raises:
+            EmotionError: a batch is beyond the engine's profile, or CUDA reports an error.
+
+        """
+        for buffer in self._inputs:
+            _fill(buffer, feeds[buffer.name])
+        shapes = tuple(feeds[buffer.name].shape for buffer in self._inputs)
+        prepared = self._prepared.get(shapes)
+        if prepared is None:
+            # The first run of a context allocates and loads, which cannot be captured.
+            prepared = self._prepare(shapes)
+            self._enqueue(prepared, shapes)
+        else:
+            if prepared.graph is None:
+                prepared = self._capture(prepared, shapes)
+            call(self._cuda.cudaGraphLaunch, prepared.graph, self._stream)
+        call(self._cuda.cudaStreamSynchronize, self._stream)
+        self._prepared[shapes] = prepared
+        return {
+            buffer.name: buffer.host[: math.prod(shape)].reshape(shape).copy()
+            for buffer, shape in zip(self._outputs, prepared.output_shapes, strict=True)
+        }
+
+    def layer_information(self) -> str:
+        """What TensorRT says of the engine's layers, as JSON; detailed if it was built so."""
+        inspector = self._engine.create_engine_inspector()
+        return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
+
+    def close(self) -> None:
+        """Give back all memory; the backend cannot run again."""
+        for prepared in self._prepared.values():
+            if prepared.graph is not None:
+                call(self._cuda.cudaGraphExecDestroy, prepared.graph)
+        self._prepared.clear()
+        for buffer in (*self._inputs, *self._outputs):
+            call(self._cuda.cudaFree, buffer.device_pointer)
+            call(self._cuda.cudaFreeHost, buffer.host_pointer)
+        call(self._cuda.cudaFree, self._scratch)
+        call(self._cuda.cudaStreamDestroy, self._stream)
+
+    def _deserialise(self, engine: bytes) -> Any:
+        self._logger = self._trt.Logger(self._trt.Logger.ERROR)
+        self._runtime = self._trt.Runtime(self._logger)  # both have to outlive the engine
+        loaded = self._runtime.deserialize_cuda_engine(engine)
+        if loaded is None:  # TensorRT says why on stderr, and raises nothing
+            raise EmotionError(
+                f"the engine cannot be loaded by {self.description}: it was built by another version, for "
+                "another GPU, or the driver is too old (TensorRT's line above says which): build it again "
+                "with python export/to_trt.py --bundle DIR"
+            )
+        return loaded
+
+    def _buffer(self, name: str, smallest: tuple[int, ...], shape: tuple[int, ...]) -> _Buffer:
+        dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
+        size = math.prod(shape) * dtype.itemsize
+        host = int(call(self._cuda.cudaHostAlloc, size, _DEFAULT_HOST_MEMORY))
+        memory = (ctypes.c_byte * size).from_address(host)
+        device = int(call(self._cuda.cudaMalloc, size))
+        return _Buffer(name, dtype, tuple(smallest), tuple(shape), np.frombuffer(memory, dtype), host, device)
+
+    def _context(self, shapes: Shapes) -> Any:
+        """An execution context for one size of batch, on the shared scratch memory."""
+        context = self._engine.create_execution_context(
+            self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
+        context.set_device_memory(int(self._scratch), self._engine.device_memory_size_v2)
+        for buffer, shape in zip(self._inputs, shapes, strict=True):
+            if not context.set_input_shape(buffer.name, shape):
+                raise RuntimeError(f"TensorRT does not take {buffer.name} of shape {shape}")
+        return context
+
+    def _prepare(self, shapes: Shapes) -> _Prepared:
+        context = self._context(shapes)
+        for buffer in (*self._inputs, *self._outputs):
+            context.set_tensor_address(buffer.name, buffer.device_pointer)
+        return _Prepared(
+            context, tuple(tuple(context.get_tensor_shape(b.name)) for b in self._outputs), graph=None
+        )
+
+    def _capture(self, prepared: _Prepared, shapes: Shapes) -> _Prepared:
+        """The same work as a CUDA graph."""
+        cuda = self._cuda
+        # Of this thread alone: another one may allocate meanwhile.
+        mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        call(cuda.cudaStreamBeginCapture, self._stream, mode)
+        try:
+            self._enqueue(prepared, shapes)
+        finally:  # a stream left in capture could never be used again
+            graph = call(cuda.cudaStreamEndCapture, self._stream)
+        executable = call(cuda.cudaGraphInstantiate, graph, 0)
+        call(cuda.cudaGraphDestroy, graph)
+        return _Prepared(prepared.context, prepared.output_shapes, executable)
+
+    def _enqueue(self, prepared: _Prepared, shapes: Shapes) -> None:
+        kind = self._cuda.cudaMemcpyKind
+        for buffer, shape in zip(self._inputs, shapes, strict=True):
+            self._copy(buffer.device_pointer, buffer.host_pointer, buffer, shape, kind.cudaMemcpyHostToDevice)
+        if not prepared.context.execute_async_v3(int(self._stream)):
+            raise RuntimeError("TensorRT refused to enqueue the engine; its line above says why")
+        for buffer, shape in zip(self._outputs, prepared.output_shapes, strict=True):
+            self._copy(buffer.host_pointer, buffer.device_pointer, buffer, shape, kind.cudaMemcpyDeviceToHost)
+
+    def _copy(self, to: int, source: int, buffer: _Buffer, shape: tuple[int, ...], kind: Any) -> None:
+        size = math.prod(shape) * buffer.dtype.itemsize
+        call(self._cuda.cudaMemcpyAsync, to, source, size, kind, self._stream)
+
+
+def _fill(buffer: _Buffer, value: NDArray[Any]) -> None:
+    """Copy an input into its pinned memory."""
+    fits = value.ndim == len(buffer.shape) and all(
+        low <= length <= high
+        for low, length, high in zip(buffer.smallest, value.shape, buffer.shape, strict=True)
+    )
+    if not fits or value.dtype != buffer.dtype:
+        raise EmotionError(
+            f"input {buffer.name} is {value.dtype} {value.shape}, the engine was built for {buffer.dtype} "
+            f"{buffer.smallest} to {buffer.shape}: build one with export/to_trt.py --max-persons "
+            "and --max-frames"
+        )
+    buffer.host[: value.size] = value.ravel()

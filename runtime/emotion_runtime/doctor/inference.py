@@ -1,0 +1,175 @@
+"""What runs models: TensorRT, ONNX Runtime and its providers, OpenVINO, the bundle and its engines."""
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+from emotion_runtime import nvidia
+from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding
+from emotion_runtime.doctor.installed import installed
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.nvidia import Flavor
+
+_AZURE = "AzureExecutionProvider"  # calls a service instead of computing, and is never used
+_GPU_LIBRARIES = (
+    'pip install "onnxruntime-gpu[cuda,cudnn]" (or the CUDA and cuDNN that its release notes name)'
+)
+
+
+def tensorrt() -> Iterator[Finding]:
+    """The flavours of TensorRT, and which of them loads."""
+    for flavor in get_args(Flavor):
+        if importlib.util.find_spec(flavor.replace("-", "_")) is None:
+            yield Finding("tensorrt", OK, f"{flavor} is not installed; ONNX Runtime serves without")
+            continue
+        try:
+            library = nvidia.load_tensorrt(flavor)
+        except EmotionError as error:
+            yield Finding("tensorrt", WARN, str(error))
+        else:
+            yield Finding("tensorrt", OK, f"{flavor} {library.__version__}")
+
+
+def distributions(path: Sequence[str] | None = None) -> Iterator[Finding]:
+    """ONNX Runtime: exactly one of the packages that own its module.
+
+    path: folders of installed packages; None: those of this Python.
+    """
+    found = installed("onnxruntime", path)
+    listed = " and ".join(f"{name} {version}" for name, version in found.items())
+    wanted = "gpu" if "onnxruntime-gpu" in found else "cpu"
+    install = f'pip install "emotion-runtime[{wanted}]"'
+    if not found:
+        fix = f'{install}, or pip install "emotion-runtime[gpu]" for an NVIDIA GPU'
+        yield Finding("onnxruntime", FAIL, "ONNX Runtime is not installed", fix)
+    elif len(found) > 1:
+        text = f"{listed} are installed and own the same module: the last one won, removing one breaks it"
+        yield Finding("onnxruntime", FAIL, text, f"pip uninstall -y {' '.join(found)} && {install}")
+    else:
+        yield Finding("onnxruntime", OK, listed)
+
+
+def providers() -> Iterator[Finding]:
+    """Execution providers that really start: a list of what was built in proves nothing."""
+    from emotion_runtime.backends.cuda import GPU_INSTALL  # noqa: PLC0415 - may be missing
+    from emotion_runtime.backends.onnx import (  # noqa: PLC0415
+        CPU,
+        CUDA,
+        available_providers,
+        default_threads,
+        usable_cores,
+    )
+
+    built_in = available_providers()
+    if CUDA not in built_in and shutil.which("nvidia-smi"):
+        text = "there is an NVIDIA GPU, and this ONNX Runtime has no CUDA in it"
+        yield Finding("providers", WARN, text, GPU_INSTALL)
+    for provider in built_in:
+        if provider == _AZURE:
+            continue
+        started = starts(provider)
+        if started and provider == CPU:
+            cores = f"{default_threads()} threads on {usable_cores()} cores"
+            yield Finding("providers", OK, f"{CPU} starts, {cores} (at most 4: a small model gains no more)")
+        elif started:
+            yield Finding("providers", OK, f"{provider} starts")
+        elif provider == CPU:
+            yield Finding("providers", FAIL, f"{provider} does not start", "reinstall ONNX Runtime")
+        elif provider == CUDA:
+            text = f"{provider} is built in and does not start: driver, CUDA or cuDNN"
+            yield Finding("providers", WARN, text, _GPU_LIBRARIES)
+        else:
+            yield Finding("providers", OK, f"{provider} is built in and does not start; it is not used")
+
+
+def starts(provider: str) -> bool:
+    """Whether ONNX Runtime runs a graph on a provider, and not on the CPU instead."""
+    from emotion_runtime.backends.onnx import open_session, providers_for  # noqa: PLC0415 - see above
+
+    session = open_session(
+        _smallest_graph(), name=provider, fix="reinstall ONNX Runtime", providers=providers_for(provider)
+    )
+    return bool(session.get_providers()[0] == provider)
+
+
+def openvino() -> Iterator[Finding]:
+    """OpenVINO, which is taken by name only."""
+    if importlib.util.find_spec("openvino") is None:
+        yield Finding("openvino", OK, "not installed; only --backend openvino needs it")
+    else:
+        version = importlib.metadata.version("openvino")
+        yield Finding("openvino", OK, f"OpenVINO {version}, used with --backend openvino")
+
+
+def bundle(name: str) -> Iterator[Finding]:
+    """The model: all files there, with the hashes that its manifest states."""
+    from emotion_runtime.bundle import load_bundle  # noqa: PLC0415 - see above
+
+    try:
+        manifest = load_bundle(name).manifest
+    except EmotionError as error:
+        yield Finding("bundle", FAIL, str(error))
+        return
+    variants = sorted({precision for graph in manifest.graphs.values() for precision in graph.variants})
+    files = len(manifest.heads) + sum(1 + len(graph.variants) for graph in manifest.graphs.values())
+    precisions = ", ".join(["fp32", *variants])
+    yield Finding("bundle", OK, f"{manifest.name} ({manifest.preset}): {files} files as hashed, {precisions}")
+
+
+def engines() -> Iterator[Finding]:
+    """The cache of TensorRT engines: how many, how large, and which could never be loaded."""
+    from emotion_runtime import engines as cache  # noqa: PLC0415 - see above
+
+    folder = cache.default_folder()
+    if not folder.is_dir():
+        yield Finding("engines", OK, f"none yet in {folder}")
+        return
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        text = f"{folder} is not writable, so engines are built again in every run"
+        yield Finding("engines", WARN, text, f"export {cache.CACHE_VARIABLE}=FOLDER, one you may write to")
+        return
+    files = sorted(folder.glob("*.engine"))
+    size = sum(file.stat().st_size for file in files)
+    keys = [sidecar.key for sidecar in cache.sidecars(folder)]
+    whole = {key.stem for key in keys if isinstance(cache.find_engine(folder, key), cache.Found)}
+    if bad := [str(file) for file in files if file.stem not in whole]:
+        text = f"{len(bad)} torn or of another version in {folder}"
+        yield Finding("engines", WARN, text, f"rm {' '.join(bad)}")
+    yield Finding("engines", OK, f"{len(whole)} whole in {folder}, {size / 1e6:.0f} MB in all")
+
+
+def backend(bundle_name: str, name: str, precision: Any = None) -> Iterator[Finding]:
+    """Whether a run would get its encoders, and what of."""
+    import numpy as np  # noqa: PLC0415 - see above
+
+    from emotion_runtime.backends import Unavailable, open_encoders  # noqa: PLC0415
+    from emotion_runtime.backends.native import MissingEngine, builder_command  # noqa: PLC0415
+    from emotion_runtime.bundle import load_bundle  # noqa: PLC0415
+
+    try:
+        loaded = load_bundle(bundle_name)
+        _, temporal = open_encoders(name, loaded, precision, build=False)
+        shape = (1, loaded.manifest.clip_frames, loaded.manifest.embedding_dim)
+        temporal.run({"embeddings": np.ones(shape, np.float32)})
+    except MissingEngine as error:  # which a run builds, if it can, and is served meanwhile
+        builds = builder_command(loaded, "tensorrt", "ladder") is not None
+        yield Finding("backend", WARN if builds else FAIL, f"{name}: {error.reason}", error.fix)
+    except Unavailable as error:
+        yield Finding("backend", FAIL, f"{name}: {error.reason}", error.fix)
+    except EmotionError as error:
+        yield Finding("backend", FAIL, str(error))
+    else:
+        yield Finding("backend", OK, f"{name}: {temporal.description}")
+
+
+def _smallest_graph() -> bytes:
+    """One number through one operator."""
+    from onnx import TensorProto, helper  # noqa: PLC0415 - see above
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "smallest", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())

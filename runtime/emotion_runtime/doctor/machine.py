@@ -1,0 +1,85 @@
+"""The machine below: system, Jetson, GPU, driver, CUDA."""
+
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from emotion_runtime import __version__, nvidia
+from emotion_runtime.doctor.findings import OK, WARN, Finding
+from emotion_runtime.errors import EmotionError
+
+# JetPack by the version of Jetson Linux below it. Source: NVIDIA's JetPack archive.
+_JETPACKS = {"35": "5", "36.3": "6.0", "36.4": "6.1 or 6.2", "36": "6", "38": "7"}
+_OLDEST_JETPACK = 6  # with TensorRT 10 and Python 3.10
+
+_QUERY = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
+_SECONDS = 20  # a driver that hangs is a finding, not a wait
+
+
+def system() -> Iterator[Finding]:
+    """The operating system, Python and this program."""
+    python = f"Python {platform.python_version()}"
+    yield Finding("system", OK, f"emotion-runtime {__version__}, {python}, {platform.platform()}")
+
+
+def jetson(release: Path = Path("/etc/nv_tegra_release")) -> Iterator[Finding]:
+    """The JetPack of a Jetson; nothing elsewhere.
+
+    release: as "# R36 (release), REVISION: 4.3, GCID: ...".
+    """
+    if not release.is_file():
+        return
+    found = re.search(r"R(\d+) \(release\), REVISION: (\d+)", release.read_text(encoding="utf-8"))
+    if found is None:
+        yield Finding("jetson", WARN, f"{release} does not say its version", "sudo apt show nvidia-jetpack")
+        return
+    linux = f"{found[1]}.{found[2]}"
+    jetpack = _JETPACKS.get(linux) or _JETPACKS.get(found[1])
+    if jetpack is None:
+        yield Finding("jetson", OK, f"Jetson Linux {linux}, of a JetPack unknown to this version")
+    elif int(jetpack[0]) < _OLDEST_JETPACK:
+        text = f"JetPack {jetpack} (Jetson Linux {linux}): its TensorRT 8 is too old, expected JetPack 6.1"
+        yield Finding(
+            "jetson", WARN, text, "flash JetPack 6.2: https://developer.nvidia.com/embedded/jetpack"
+        )
+    else:
+        yield Finding("jetson", OK, f"JetPack {jetpack} (Jetson Linux {linux})")
+
+
+def gpu() -> Iterator[Finding]:
+    """NVIDIA GPUs and their driver, as `nvidia-smi` has them."""
+    try:
+        done = subprocess.run(_QUERY, capture_output=True, text=True, check=False, timeout=_SECONDS)
+    except FileNotFoundError:
+        yield Finding("gpu", OK, "no nvidia-smi, so no NVIDIA driver is installed; the CPU serves")
+        return
+    except subprocess.TimeoutExpired:
+        yield Finding("gpu", WARN, f"nvidia-smi gave no answer in {_SECONDS} s", "sudo reboot")
+        return
+    if done.returncode:
+        said = " ".join((done.stdout + done.stderr).split())
+        fix = "sudo reboot (after a driver update), else reinstall the driver"
+        yield Finding("gpu", WARN, f"nvidia-smi fails: {said}", fix)
+        return
+    for line in done.stdout.strip().splitlines():
+        name, driver, memory = (part.strip() for part in line.split(","))
+        yield Finding("gpu", OK, f"{name}, {memory}, driver {driver}")
+
+
+def cuda() -> Iterator[Finding]:
+    """CUDA as a native engine would use it: cuda-python and a device that starts."""
+    try:
+        library = nvidia.load_cuda()
+    except EmotionError as error:
+        yield Finding("cuda", OK, f"{error.args[0].split(':')[0]}; only TensorRT engines need it")
+        return
+    try:
+        found = nvidia.find_gpu(library)
+    except EmotionError as error:
+        yield Finding("cuda", OK, f"cuda-python is installed; {error}")
+        return
+    number = nvidia.call(library.cudaRuntimeGetVersion)
+    version = f"{number // 1000}.{number % 1000 // 10}"
+    yield Finding("cuda", OK, f"CUDA {version}, {found.name}, compute capability {found.compute_capability}")

@@ -1,0 +1,274 @@
+"""Where TensorRT engines are kept, and which of them may be loaded.
+
+An engine is a file of machine code for one GPU, made by one version of one builder. Each lies in the cache
+folder beside a sidecar in JSON that states what it was made from, for what, with which result, and its hash.
+What the sidecar does not vouch for is never loaded, only built again.
+
+frame_encoder-0123456789abcdef.engine   the serialised engine
+frame_encoder-0123456789abcdef.json     `Sidecar`
+"""
+
+import hashlib
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from emotion_runtime import __version__
+from emotion_runtime.bundle import Bundle, GraphName, Parity, Precision
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.nvidia import Gpu
+
+if TYPE_CHECKING:  # backends import this module
+    from emotion_runtime.backends.buckets import Limits
+
+CACHE_VARIABLE = "EMOTION_ENGINE_CACHE"
+SIDECAR_SCHEMA = 1
+
+# "ladder": fp16, then fp16 with the worst layers in fp32, then fp32, whichever first equals the model.
+Asked = Literal["ladder", "fp16", "fp32", "int8"]
+Got = Literal["fp16", "mixed", "fp32", "int8"]
+
+_log = logging.getLogger(__name__)
+
+
+class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an engine is for; any other value of any field is another engine.
+
+    sources: SHA-256 of the ONNX files it is made from, by precision; for an fp16 graph that the bundle has
+    not got, the version that derives it. builder: `nvidia.builder_name`. gpu: its name; empty when built
+    ahead of time for every GPU of that compute capability. persons, pictures: most of one run.
+    """
+
+    graph: str
+    sources: dict[str, str]
+    builder: str
+    gpu: str
+    compute_capability: str
+    precision: Asked
+    persons: int
+    pictures: int
+
+    @property
+    def stem(self) -> str:
+        """Name of the engine's files, without the ending."""
+        text = msgspec.json.encode(self, order="sorted")
+        return f"{self.graph}-{hashlib.sha256(text).hexdigest()[:16]}"
+
+
+class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Is the engine the model? parity: one row a size of batch, none when "not run"."""
+
+    parity_gate: Literal["passed", "not run"]
+    parity: list[Parity] = []
+
+
+class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of an engine.
+
+    precision: what it computes in. fp32_layers: nodes of the graph that "mixed" kept in fp32. layer_types:
+    number of layers by the type of what they give, as `layer_types_of` has them ("network": read from the
+    typed network, where no GPU was there to load the engine). refused: what the ladder built and did not
+    take, as one line each.
+    """
+
+    schema: int
+    key: EngineKey
+    sha256: str
+    size: int
+    precision: Got
+    verdict: Verdict
+    fp32_layers: list[str]
+    layer_types: dict[str, int]
+    layer_types_of: Literal["engine", "network"]
+    refused: list[str]
+    build_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An engine of the cache that may be loaded."""
+
+    engine: bytes
+    sidecar: Sidecar
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """No engine; reason: in a few words, for people."""
+
+    reason: str
+
+
+def engine_key(
+    bundle: Bundle,
+    graph: GraphName,
+    *,
+    builder: str,
+    gpu: Gpu,
+    precision: Asked,
+    limits: "Limits",
+) -> EngineKey:
+    """The key of a bundle's graph. gpu: with an empty name for an engine built ahead of time.
+
+    Raises:
+        EmotionError: the bundle has not got the graph in the precision that was asked for.
+
+    """
+    stated = bundle.manifest.graphs[graph]
+    sources = {"fp32": stated.sha256}  # what every engine is held against
+    wanted: Precision = "fp16" if precision == "ladder" else precision
+    if precision == "ladder" and wanted not in stated.variants:
+        sources[wanted] = f"derived by emotion-runtime {__version__}"
+    elif wanted != "fp32":
+        bundle.graph_path(graph, wanted)  # says what the bundle has instead
+        sources[wanted] = stated.variants[wanted].sha256
+    return EngineKey(
+        graph, sources, builder, gpu.name, gpu.compute_capability, precision, limits.persons, limits.pictures
+    )
+
+
+def cache_folder(asked: Path | None = None) -> Path:
+    """The folder of engines, made if it is not there; a temporary one, with a warning, if it cannot be.
+
+    asked: default `$EMOTION_ENGINE_CACHE`, then `$XDG_CACHE_HOME/emotion-runtime/engines`.
+    """
+    folder = asked or default_folder()
+    try:
+        # Engines are code: nobody else may put one here.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        return _temporary_folder(folder, error.strerror or str(error))
+
+
+def default_folder() -> Path:
+    """Where engines are kept unless told otherwise; it need not be there, or be writable."""
+    variable = os.environ.get(CACHE_VARIABLE)
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(variable) if variable else user_cache / "emotion-runtime" / "engines"
+
+
+@cache  # one warning a process, and both engines of a bundle side by side
+def _temporary_folder(instead_of: Path, reason: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="emotion-engines-"))
+    _log.warning(
+        "engine cache %s is not writable (%s): using %s, so engines are built again next time; set %s to a "
+        "folder you may write to",
+        instead_of,
+        reason,
+        folder,
+        CACHE_VARIABLE,
+    )
+    return folder
+
+
+def find_engine(folder: Path, key: EngineKey) -> Found | Unusable:
+    """The engine of a key, if it is whole and the sidecar vouches for it."""
+    engine, sidecar_file = (folder / f"{key.stem}{ending}" for ending in (".engine", ".json"))
+    try:
+        sidecar = msgspec.json.decode(sidecar_file.read_bytes(), type=Sidecar)
+        content = engine.read_bytes()
+    except FileNotFoundError:
+        return Unusable("there is none yet")
+    except OSError as error:
+        return Unusable(f"{error.filename} cannot be read ({error.strerror})")
+    except msgspec.DecodeError as error:
+        return Unusable(f"{sidecar_file.name} is torn or of another version ({error})")
+    if sidecar.schema != SIDECAR_SCHEMA or sidecar.key != key:
+        return Unusable(f"{sidecar_file.name} is of another engine")
+    if len(content) != sidecar.size or hashlib.sha256(content).hexdigest() != sidecar.sha256:
+        return Unusable(f"{engine.name} is torn: {len(content)} bytes, or not those of its sidecar")
+    return Found(content, sidecar)
+
+
+def find_engine_for(folder: Path, key: EngineKey) -> Found | Unusable:
+    """The engine of a key, else one that serves for it.
+
+    That is one of the same graph, builder and GPU, made for other numbers of persons and pictures, or ahead
+    of time for all GPUs of the compute capability; for a key that asks for "ladder", in any precision.
+    """
+    found = find_engine(folder, key)
+    if isinstance(found, Unusable):
+        for other in sorted(
+            (sidecar.key for sidecar in sidecars(folder) if _serves(sidecar.key, key)),
+            key=lambda other: (other.gpu == "", -other.persons, -other.pictures, other.stem),
+        ):
+            serving = find_engine(folder, other)
+            if isinstance(serving, Found):
+                return serving
+    return found
+
+
+def sidecars(folder: Path) -> list[Sidecar]:
+    """All sidecars of a folder that can be read; whether their engines are whole `find_engine` tells."""
+    read = (_sidecar_or_none(path) for path in sorted(folder.glob("*.json")))
+    return [sidecar for sidecar in read if sidecar is not None]
+
+
+def _sidecar_or_none(path: Path) -> Sidecar | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Sidecar)
+    except (OSError, msgspec.DecodeError):  # torn, or of another version: as if it were not there
+        return None
+
+
+def _serves(there: EngineKey, wanted: EngineKey) -> bool:
+    return (
+        (there.graph, there.builder, there.compute_capability)
+        == (wanted.graph, wanted.builder, wanted.compute_capability)
+        and there.gpu in ("", wanted.gpu)
+        and there.sources.items() <= wanted.sources.items()
+        and wanted.precision in ("ladder", there.precision)
+    )
+
+
+def store_engine(folder: Path, engine: bytes, sidecar: Sidecar) -> Path:
+    """Write an engine and its sidecar, each whole or not at all; returns the engine's path.
+
+    Stopped between the two, the pair does not fit and counts as torn.
+
+    Raises:
+        EmotionError: the folder cannot be written to, or the disk is full.
+
+    """
+    path = folder / f"{sidecar.key.stem}.engine"
+    write_whole(path, engine)
+    store_sidecar(folder, sidecar)
+    return path
+
+
+def store_sidecar(folder: Path, sidecar: Sidecar) -> Path:
+    """Write a sidecar anew, for example with the verdict of a first load; returns its path."""
+    path = folder / f"{sidecar.key.stem}.json"
+    write_whole(path, msgspec.json.format(msgspec.json.encode(sidecar), indent=2) + b"\n")
+    return path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name and rename it.
+
+    Raises:
+        EmotionError: it cannot be written; nothing of it is left.
+
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # a rename may reach the disk before what was written
+        temporary.replace(path)
+    except OSError as error:
+        raise EmotionError(
+            f"{path} cannot be written ({error.strerror}, {len(content) / 1e6:.0f} MB): make room, or choose "
+            f"another folder with --cache or {CACHE_VARIABLE}"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,220 @@
+"""Is an engine the model? Held against the fp32 graph in ONNX Runtime, on the device that will run it.
+
+Vision transformers in fp16 come out of TensorRT silently wrong often enough (NVIDIA/TensorRT#2709, #4373,
+#4723) that no engine is used before it has passed. Free of torch: a runtime holds the gate, too, for engines
+that were built where no GPU was.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.bundle import Bundle, GraphName, Manifest, Parity
+from emotion_runtime.engines import Got
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights
+from emotion_runtime.sources.demo import read_demo
+from emotion_runtime.subject import plan
+
+if TYPE_CHECKING:  # backends import this module
+    from emotion_runtime.backends.base import Backend, Feeds
+    from emotion_runtime.backends.buckets import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTolerance:
+    """What an engine may differ from the fp32 graph by.
+
+    relative_max: largest difference of any value, in standard deviations of the expected ones. cosine_min: of
+    any person.
+    """
+
+    relative_max: float
+    cosine_min: float
+
+
+# fp32 with TF32 off differs by the order of sums alone, 1e-6 to 1e-5. fp16 has 11 bits: ViT-B/32 with
+# LayerNorm and softmax in fp32 measured a cosine of 0.999999 and 4e-3; reported broken engines had 0.65 and
+# less. int8 has 8 bits, and only its direction matters to the heads.
+ENGINE_TOLERANCES: Final[Mapping[Got, EngineTolerance]] = MappingProxyType(
+    {
+        "fp32": EngineTolerance(relative_max=1e-3, cosine_min=0.99999),
+        "mixed": EngineTolerance(relative_max=0.05, cosine_min=0.9995),
+        "fp16": EngineTolerance(relative_max=0.05, cosine_min=0.9995),
+        "int8": EngineTolerance(relative_max=1.0, cosine_min=0.98),
+    }
+)
+
+SIZES: Final = ((1, 1), (1, 3), (2, 3), (2, 8), (1, 16), (4, 16))  # (pictures, persons)
+
+_HEADS = ((104.0, 60.0, 200.0, 170.0), (430.0, 70.0, 520.0, 190.0))  # of the demo's two people
+_DEMO_FRAMES, _DEMO_STEP = 16, 5
+
+
+def frame_encoder_feeds(spec: PreprocessSpec, *, persons: int, pictures: int) -> list["Feeds"]:
+    """Batches for the frame encoder, of every size in `SIZES` that the engine takes, always the same.
+
+    Pictures: windows of the demo's people, and noise. Persons: a head, nobody (zeros), any weights, all of
+    the picture. persons, pictures: most of one run.
+    """
+    rng = np.random.default_rng(7)
+    crops, heads = _demo_crops(spec)
+    crops.insert(2, rng.integers(0, 256, crops[0].shape, dtype=np.uint8))
+    weights = [
+        *heads,
+        np.zeros(spec.patches, np.float32),
+        rng.random(spec.patches, np.float32),
+        np.ones(spec.patches, np.float32),
+    ]
+    endless_crops, endless_weights = cycle(crops), cycle(weights)
+    return [
+        {
+            "images": np.stack(list(islice(endless_crops, f))),  # (F, S, S, 3)
+            "frame_index": np.arange(p, dtype=np.int64) % f,  # (P,)
+            "patch_weights": np.stack(list(islice(endless_weights, p))),  # (P, G)
+        }
+        for f, p in _sizes(persons, pictures)
+    ]
+
+
+def temporal_encoder_feeds(
+    manifest: Manifest, embeddings: NDArray[np.float32], *, persons: int
+) -> list["Feeds"]:
+    """Batches of clips (P, T, D), drawn from embeddings (N, D) of the fp32 frame encoder."""
+    rng = np.random.default_rng(8)
+    shape = (manifest.clip_frames,)
+    return [
+        {"embeddings": embeddings[rng.integers(0, len(embeddings), (p, *shape))]}
+        for p in sorted({p for _, p in _sizes(persons, 1)})
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """What an engine of a graph has to pass. expected: (P, D) of the fp32 graph, for each of `feeds`."""
+
+    graph: str
+    feeds: Sequence["Feeds"]
+    expected: Sequence[NDArray[np.float32]]
+
+    def sit(self, engine: "Backend", precision: Got) -> tuple[list[Parity], str]:
+        """Rows of the report, one a batch, and what is wrong in one line; empty when nothing is.
+
+        Raises:
+            EmotionError: the engine gives another shape.
+
+        """
+        rows = compare(self.graph, precision, engine, self.expected, self.feeds)
+        return rows, failures(rows, precision)
+
+
+def make_exam(bundle: Bundle, graph: GraphName, limits: "Limits") -> Exam:
+    """The exam for engines of a bundle's graph: its fp32 graph answers in ONNX Runtime, on the CPU.
+
+    Raises:
+        EmotionError: ONNX Runtime is not installed or cannot load a graph.
+
+    """
+    from emotion_runtime.backends.onnx import OnnxBackend  # noqa: PLC0415 - backends import this module
+
+    encoder = OnnxBackend(bundle.graph_path("frame_encoder"))
+    feeds = frame_encoder_feeds(bundle.manifest.preprocess, persons=limits.persons, pictures=limits.pictures)
+    expected = [encoder.run(feed)["embeddings"] for feed in feeds]
+    if graph == "frame_encoder":
+        return Exam(graph, feeds, expected)
+    temporal = OnnxBackend(bundle.graph_path(graph))
+    feeds = temporal_encoder_feeds(bundle.manifest, np.concatenate(expected), persons=limits.persons)
+    return Exam(graph, feeds, [temporal.run(feed)["features"] for feed in feeds])
+
+
+def compare(
+    graph: str,
+    precision: Got,
+    engine: "Backend",
+    reference: Sequence[NDArray[np.float32]],
+    feeds: Sequence["Feeds"],
+) -> list[Parity]:
+    """Run an engine on every batch and hold its second run against the expected (P, D); one row a batch.
+
+    Raises:
+        EmotionError: the engine gives another shape.
+
+    """
+    rows = []
+    for feed, expected in zip(feeds, reference, strict=True):
+        engine.run(feed)
+        (found,) = engine.run(feed).values()  # a size that comes again is replayed from what was captured
+        if found.shape != expected.shape:
+            raise EmotionError(f"{graph}: the engine gives {found.shape}, expected {expected.shape}")
+        rows.append(_row(graph, precision, feed, expected, found))
+    return rows
+
+
+def passes(row: Parity, tolerance: EngineTolerance) -> bool:
+    """False, too, where a figure is not a number."""
+    return row.max_abs <= row.tolerance and row.cosine_min >= tolerance.cosine_min
+
+
+def failures(rows: Sequence[Parity], precision: Got) -> str:
+    """What is wrong with an engine in one line; empty when nothing is."""
+    tolerance = ENGINE_TOLERANCES[precision]
+    bad = [row for row in rows if not passes(row, tolerance)]
+    if not bad:
+        return ""
+    worst = min(bad, key=lambda row: -2 if math.isnan(row.cosine_min) else row.cosine_min)
+    return (
+        f"{precision} differs from the fp32 graph with {worst.persons} persons: cosine "
+        f"{worst.cosine_min:.5f}, max {worst.max_abs:.1e}; expected {tolerance.cosine_min} or more, "
+        f"{worst.tolerance:.1e} or less"
+    )
+
+
+def _row(
+    graph: str, precision: Got, feed: "Feeds", expected: NDArray[np.float32], found: NDArray[np.float32]
+) -> Parity:
+    from emotion_runtime.backends.agreement import cosines  # noqa: PLC0415 - backends import this module
+
+    a, b = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (expected, found))
+    difference = np.abs(a - b)
+    cosine = cosines(a, b)
+    return Parity(
+        graph=graph,
+        persons=len(expected),
+        frames=_frames(feed),
+        max_abs=float(difference.max()),
+        mean_abs=float(difference.mean()),
+        cosine_min=float(cosine.min()),
+        cosine_mean=float(cosine.mean()),
+        tolerance=ENGINE_TOLERANCES[precision].relative_max * float(a.std()),
+        precision="fp16" if precision == "mixed" else precision,
+        reference="fp32 graph",
+        samples=len(expected),
+    )
+
+
+def _frames(feed: "Feeds") -> int:
+    """F of the frame encoder, T of the temporal encoder."""
+    return len(feed["images"]) if "images" in feed else feed["embeddings"].shape[1]
+
+
+def _sizes(persons: int, pictures: int) -> list[tuple[int, int]]:
+    return sorted({(min(f, pictures), min(p, persons)) for f, p in SIZES})
+
+
+def _demo_crops(spec: PreprocessSpec) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]:
+    """Crops (S, S, 3) RGB of the demo's two people over time, and the weights (G,) of their heads."""
+    crops, weights = [], []
+    for frame in islice(read_demo(), 0, _DEMO_FRAMES * _DEMO_STEP, _DEMO_STEP):
+        rgb = np.ascontiguousarray(frame.image[:, :, ::-1])
+        height, width = rgb.shape[:2]
+        for head in _HEADS:
+            window = plan([head], height, width, spec).windows[0]
+            crops.append(crop(rgb, window, spec))
+            weights.append(patch_weights(head, window, spec))
+    return crops, weights[: len(_HEADS)]

@@ -1,0 +1,88 @@
+"""The README's tables are made from whatever has been measured."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import readme_table
+
+
+def spread(value: float) -> dict[str, float]:
+    return {"median": value, "min": value, "max": value}
+
+
+def pipeline(backend: str, **more: Any) -> dict[str, Any]:
+    return {
+        "source": "people.gif",
+        "backend": backend,
+        "persons": 3,
+        "fps": spread(21.713),
+        "fps_detector_alone": spread(25.46),
+        "share_of_ceiling": spread(0.9105),
+        "ms_per_frame": {"encode": spread(4.5285)},
+        "start_to_first_event_s": spread(1.33),
+        **more,
+    }
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(readme_table, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def write(results: Path, machine: str, benchmark: str, rows: list[dict[str, Any]]) -> None:
+    folder = results / machine
+    folder.mkdir(exist_ok=True)
+    result = {"machine": {"cpu": machine, "cores": 2}, "rows": rows}
+    (folder / f"{benchmark}.json").write_text(json.dumps(result))
+
+
+def test_what_nobody_measured_has_no_column(results: Path):
+    write(results, "a", "pipeline", [pipeline("cpu")])
+    assert readme_table.pipeline_rows() == [
+        "| machine | persons | fps | detector alone | share of ceiling | encode, ms a frame | first event |",
+        "|---|---|---|---|---|---|---|",
+        "| a, 2 cores | 3 | 21.7 | 25.5 | 91.0 % | 4.5 | 1.3 s |",
+    ]
+
+
+def test_what_one_machine_did_not_measure_is_a_dash(results: Path):
+    write(results, "a", "pipeline", [pipeline("cpu")])
+    live = {"p50_ms": 31.2, "p95_ms": 44.8}
+    more = {"share_not_a_network": spread(0.123), "live": live, "peak_memory_mb": 410.2}
+    write(results, "b", "pipeline", [pipeline("cuda", **more), pipeline("cuda, again", live=None)])
+    header, _, first, second = readme_table.pipeline_rows()
+    assert "encoders on" in header
+    assert "video" not in header  # one and the same
+    assert first == "| a, 2 cores | 3 | cpu | 21.7 | 25.5 | 91.0 % | 4.5 | - | - | 1.3 s | - |"
+    assert second == (
+        "| b, 2 cores | 3 | cuda | 21.7 | 25.5 | 91.0 % | 4.5 | 12.3 % | 31 / 45 ms | 1.3 s | 410 MB |"
+    )
+
+
+def test_encoders_beside_the_plain_export(results: Path):
+    def row(contender: str, persons: int, ms: float, ratio: float) -> dict[str, Any]:
+        about = {"model": "nano", "graph": "frame_encoder", "contender": contender, "persons": persons}
+        return about | {"ms": spread(ms), "ratio_to_plain": spread(ratio)}
+
+    rows = [
+        row("ours on cpu", 1, 2.0, 1.05),
+        row("ours on cpu", 4, 3.0, 3.333),
+        row("ours on cpu, again", 1, 2.0, 1.0),
+        row("plain on cpu", 1, 2.1, 1.0),
+        {"model": "nano", "graph": "frame_encoder", "contender": "sgemm", "persons": 1},
+        row("ours on cpu", 1, 9.0, 1.0) | {"graph": "temporal_encoder"},
+    ]
+    write(results, "a", "encoder", rows)
+    assert readme_table.encoder_rows()[2:] == [
+        "| a, 2 cores | nano | ours on cpu | 2.0 ms (1.05) | 3.0 ms (3.33) |",
+        "| a, 2 cores | nano | plain on cpu | 2.1 ms (1.00) | - |",
+    ]
+
+
+def test_without_results_there_is_no_table(results: Path):
+    assert results.is_dir()
+    assert readme_table.pipeline_rows() == readme_table.encoder_rows() == []

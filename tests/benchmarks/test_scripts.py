@@ -1,0 +1,164 @@
+"""The benchmarks run here, too, and write what they promise. How fast is never asked."""
+
+import json
+import os
+import subprocess
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import bench_encoder
+import bench_pipeline
+from emotion_runtime.errors import EmotionError
+from emotion_train.model import PRESETS
+from gpu import run_all
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+SMALL = replace(PRESETS["nano"], vision_width=48, vision_layers=1, vision_heads=3, temporal_layers=1)
+
+
+def test_the_encoder_benchmark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("emotion_bench.models.PRESETS", {"nano": SMALL})  # a quarter of the time to export
+    options = ["--quick", "--persons", "1", "3", "--rounds", "1", "--backends", "openvino", "cuda"]
+    assert bench_encoder.main([*options, "--out", str(tmp_path)]) == 0
+    result = read(tmp_path / "encoder.json")
+    assert result["machine"]["cores"] >= 1
+    both = {"ours on cpu", "ours on cpu, again", "ours, bucketed", "plain on cpu"}
+    both |= {"ours on openvino", "plain on openvino", "sgemm"}
+    for graph in ("frame_encoder", "temporal_encoder"):
+        for persons in (1, 3):
+            rows = {
+                row["contender"]: row
+                for row in result["rows"]
+                if (row["graph"], row["persons"]) == (graph, persons)
+            }
+            assert set(rows) == both
+            for name in both - {"sgemm"}:
+                row = rows[name]
+                assert row["max_abs_difference"] < 1e-4
+                assert row["ms"]["min"] > 0
+                # One round: a rate is operations by time, whatever the time was.
+                assert row["gflops"]["median"] > 0
+            assert rows["plain on cpu"]["ratio_to_plain"] == {"median": 1.0, "min": 1.0, "max": 1.0}
+            of_plain = rows["plain on cpu"]["gflops"]["median"] * rows["plain on cpu"]["ms"]["median"]
+            of_ours = rows["ours on cpu"]["gflops"]["median"] * rows["ours on cpu"]["ms"]["median"]
+            if graph == "frame_encoder" and persons == 3:
+                assert of_plain > 2 * of_ours  # three pictures' patches instead of one's
+    screen = capsys.readouterr()
+    assert "left out: backend cuda: the installed ONNX Runtime has no CUDA in it" in screen.err
+    assert (tmp_path / "encoder.md").read_text() == screen.out
+    assert (tmp_path / "encoder.png").stat().st_size > 1000
+
+
+def test_the_pipeline_benchmark(tmp_path: Path):
+    options = ["--source", "demo", "--quick", "--frames", "8", "--live", "0.3"]
+    assert bench_pipeline.main([*options, "--out", str(tmp_path)]) == 0
+    first, again = read(tmp_path / "pipeline.json")["rows"]
+    assert (first["backend"], again["backend"]) == ("cpu", "cpu, again")
+    assert first["persons"] == 2
+    assert set(first["ms_per_frame"]) == {"read", "detect", "track", "crop", "encode", "temporal"}
+    assert 0 < sum(first["share_by_stage"].values()) <= 1.01
+    assert 0 < first["share_not_a_network"]["median"] < 1
+    assert 0 < first["live"]["p50_ms"] <= first["live"]["p95_ms"]
+    assert first["start_to_first_event_s"]["median"] > 0.1
+    assert 50 < first["peak_memory_mb"] < 4000
+    assert (tmp_path / "pipeline.md").is_file()
+    assert (tmp_path / "pipeline.png").stat().st_size > 1000
+
+
+def test_a_video_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert bench_pipeline.main(["--source", "nobody.mp4", "--quick", "--out", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("bench_pipeline: error: ")
+    assert "nobody.mp4" in line
+
+
+@pytest.fixture(scope="module")
+def gpu_result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The GPU script as it is started on a GPU, on the CPU."""
+    out = tmp_path_factory.mktemp("gpu")
+    command = [
+        "bash",
+        str(ROOT / "benchmarks/gpu/run_all.sh"),
+        "--device",
+        "cpu",
+        "--quick",
+        "--out",
+        str(out),
+    ]
+    environment = os.environ | {"PYTHON": os.sys.executable}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=480)
+    assert done.returncode == 0, done.stderr
+    assert (out / "gpu.md").read_text() == done.stdout
+    return read(out / "gpu.json")
+
+
+def test_the_gpu_script_measures_everything_that_a_cpu_has(gpu_result: dict[str, Any]):
+    assert gpu_result["skipped"] == []
+    assert set(gpu_result["ceilings"]["matmul_tflops"]) == {"fp32", "fp16", "bf16"}
+    assert gpu_result["ceilings"]["copy_gb_per_s"] > 0
+    keys = {(row["runner"], row["graph"], row["precision"], row["persons"]) for row in gpu_result["rows"]}
+    graphs = ("frame_encoder", "temporal_encoder")
+    expected = {
+        ("torch, eager", g, precision, p)
+        for g in graphs
+        for precision in ("fp32", "fp16", "bf16")
+        for p in (1, 2)
+    }
+    expected |= {("ONNX Runtime, cpu", g, "fp32", p) for g in graphs for p in (1, 2)}
+    assert keys == expected
+    assert len(keys) == len(gpu_result["rows"])
+
+
+def test_the_gpu_script_holds_every_precision_against_float32(gpu_result: dict[str, Any]):
+    least = {"fp32": 0.999999, "fp16": 0.999, "bf16": 0.99}
+    for row in gpu_result["rows"]:
+        assert least[row["precision"]] <= row["cosine_min"] <= 1.000001, row
+        assert row["ms"] > 0
+        assert row["share_of_matmul"] > 0
+        assert row["share_of_bandwidth"] >= 0
+
+
+def test_the_gpu_script_keeps_to_its_time_and_says_what_it_left_out(tmp_path: Path):
+    assert run_all.main(["--device", "cpu", "--quick", "--minutes", "0", "--out", str(tmp_path)]) == 0
+    result = read(tmp_path / "gpu.json")
+    assert result["rows"] == []
+    assert result["skipped"] == [{"what": "nano", "reason": "no time left"}]
+    assert "Skipped: nano (no time left)." in (tmp_path / "gpu.md").read_text()
+
+
+def test_what_is_not_to_be_had_is_left_out_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def missing(_graph: Path, _persons: int) -> Any:
+        raise EmotionError("tensorrt is not installed")
+
+    monkeypatch.setattr("emotion_bench.models.PRESETS", {"nano": SMALL})
+    monkeypatch.setattr(run_all, "export", lambda _model, folder: defaultdict(lambda: folder))
+    monkeypatch.setattr(run_all, "openers", lambda _device: {("tensorrt", "fp16"): missing})
+    options = ["--device", "cpu", "--quick", "--persons", "1", "--out", str(tmp_path)]
+    assert run_all.main(options) == 0
+    result = read(tmp_path / "gpu.json")
+    assert result["skipped"] == [
+        {"what": f"nano {graph}, tensorrt fp16", "reason": "tensorrt is not installed"}
+        for graph in ("frame_encoder", "temporal_encoder")
+    ]
+    assert {row["runner"] for row in result["rows"]} == {"torch, eager"}
+    assert (tmp_path / "gpu.png").stat().st_size > 1000
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_without_cuda_the_gpu_script_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run_all.main(["--out", str(tmp_path)]) == 2
+    assert "run_all: error: PyTorch finds no CUDA" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

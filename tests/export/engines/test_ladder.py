@@ -1,0 +1,216 @@
+"""The ladder on a device that stands in for a GPU: real graphs and numbers in ONNX Runtime, faults put in."""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from emotion_export.fp16 import half_precision
+from emotion_export.ladder import Rung, Stage, climb, stages_of, take, worst_first
+from emotion_export.layers import MATRIX_OPS
+from emotion_export.tensorrt import Built
+from emotion_runtime.backends.base import Feeds, Outputs
+from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.backends.onnx import open_session
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.gate import ENGINE_TOLERANCES, Exam, make_exam
+
+Change = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+def overflowing(weight: NDArray[Any]) -> NDArray[Any]:
+    return np.full_like(weight, np.inf)
+
+
+class InOnnxRuntime:
+    description = "an ONNX file in place of an engine"
+
+    def __init__(self, model: bytes) -> None:
+        self._session = open_session(model, name="engine", fix="none")
+
+    def run(self, feeds: Feeds) -> Outputs:
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+
+
+@dataclass
+class Faulty:
+    """A GPU whose kernels get some matrix products wrong, in fp16 or always.
+
+    broken: names of nodes. always: in fp32, too. change: what happens to the weights. built: what was built.
+    The default is a large one: the shipped temporal encoder changes its features by less than a degree when
+    all of its weights are multiplied by 1.5.
+    """
+
+    broken: Collection[str] = ()
+    always: bool = False
+    change: Change = lambda weight: weight * -8
+    built: list[str] = field(default_factory=list)
+    loaded: int = 0
+
+    def build(self, model: onnx.ModelProto, name: str) -> Built:
+        self.built.append(name)
+        model = onnx.ModelProto.FromString(model.SerializeToString())
+        weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        for node in model.graph.node:
+            if node.name in self.broken:
+                old = numpy_helper.to_array(weights[node.input[1]])
+                if old.dtype == np.float16 or self.always:
+                    new = self.change(old).astype(old.dtype)
+                    # Others may share the weight, so the node gets one of its own.
+                    model.graph.initializer.append(numpy_helper.from_array(new, f"broken {node.name}"))
+                    node.input[1] = f"broken {node.name}"
+        return Built(model.SerializeToString(), {})
+
+    @contextmanager
+    def load(self, engine: bytes) -> Iterator[InOnnxRuntime]:
+        self.loaded += 1
+        assert self.loaded == 1, "two engines on a small device at once"
+        yield InOnnxRuntime(engine)
+        self.loaded -= 1
+
+
+@dataclass(frozen=True)
+class Graph:
+    full: onnx.ModelProto
+    half: onnx.ModelProto
+    exam: Exam
+
+    def climb(self, device: Faulty) -> Rung:
+        return climb(
+            device, self.exam, (self.full, self.half), lambda m: InOnnxRuntime(m.SerializeToString())
+        )
+
+    def products(self) -> list[str]:
+        """Names of the matrix products that have a weight."""
+        constants = {tensor.name for tensor in self.full.graph.initializer}
+        return [
+            node.name
+            for node in self.full.graph.node
+            if node.op_type in MATRIX_OPS and node.input[1] in constants
+        ]
+
+
+@pytest.fixture(scope="module", params=["frame_encoder", "temporal_encoder"])
+def graph(request: pytest.FixtureRequest) -> Graph:
+    """Of the shipped bundle."""
+    bundle = load_bundle("nano")
+    full = onnx.load(bundle.graph_path(request.param))
+    return Graph(full, half_precision(full), make_exam(bundle, request.param, Limits()))
+
+
+def test_fp16_is_taken_where_it_is_the_model(graph: Graph):
+    device = Faulty()
+    rung = graph.climb(device)
+    assert (rung.precision, rung.fp32_layers, rung.refused) == ("fp16", [], [])
+    assert len(device.built) == 1
+    assert {row.persons for row in rung.parity} >= {1, 3, 8, 16}
+    tolerance = ENGINE_TOLERANCES["fp16"]
+    for row in rung.parity:
+        assert tolerance.cosine_min <= row.cosine_min < 1  # not compared with itself
+        assert row.max_abs <= row.tolerance
+        assert (row.precision, row.reference) == ("fp16", "fp32 graph")
+
+
+@pytest.mark.parametrize("change", [lambda w: w * -8, overflowing], ids=["wrong", "overflow"])
+def test_the_layer_that_is_wrong_in_fp16_is_kept_in_fp32(graph: Graph, change: Change):
+    broken = graph.products()[len(graph.products()) // 2]
+    device = Faulty({broken}, change=change)
+    rung = graph.climb(device)
+    assert rung.precision == "mixed"
+    assert broken in rung.fp32_layers
+    assert len(rung.fp32_layers) <= len(graph.products()) / 2
+    assert len(rung.refused) == 1
+    assert re.fullmatch(
+        r"fp16 differs from the fp32 graph with \d+ persons: cosine (nan|-?\d\.\d+), .*", rung.refused[0]
+    )
+    assert len(device.built) == 3  # fp16, the search for its worst layers, mixed
+    # The engine that is stored is the one that was examined, with the layer in fp32.
+    weights = {t.name: t.data_type for t in onnx.ModelProto.FromString(rung.built.engine).graph.initializer}
+    node = next(n for n in onnx.ModelProto.FromString(rung.built.engine).graph.node if n.name == broken)
+    assert weights[node.input[1]] == TensorProto.FLOAT
+    assert TensorProto.FLOAT16 in weights.values()
+
+
+def test_fp32_is_taken_where_all_of_fp16_is_wrong(graph: Graph):
+    device = Faulty(graph.products(), change=overflowing)
+    rung = graph.climb(device)
+    assert (rung.precision, rung.fp32_layers) == ("fp32", [])
+    assert [line.split(" ")[0] for line in rung.refused] == ["fp16", "mixed", "mixed"]
+    assert all(row.cosine_min >= ENGINE_TOLERANCES["fp32"].cosine_min for row in rung.parity)
+
+
+def test_a_device_that_gets_fp32_wrong_gets_no_engine(graph: Graph):
+    with pytest.raises(
+        EmotionError, match=r"no engine of this TensorRT on this device is the model"
+    ) as error:
+        graph.climb(Faulty(graph.products(), always=True))
+    assert "\n" not in str(error.value)
+    assert "None is kept" in str(error.value)
+
+
+def test_a_precision_asked_for_by_name_is_had_or_is_an_error(graph: Graph):
+    rung = take(Faulty(), graph.exam, "fp16", graph.half)
+    assert rung.precision == "fp16"
+    broken = Faulty(graph.products()[:1])
+    with pytest.raises(EmotionError, match=r"fp16 differs .*: use --precision ladder"):
+        take(broken, graph.exam, "fp16", graph.half)
+    assert len(broken.built) == 1
+
+
+def test_a_stage_is_blamed_for_what_it_makes_of_the_error_it_is_given():
+    #  0 -> 1 -> 3, 2 -> 3: stage 1 inherits all of its error, stage 2 is as bad by itself.
+    # And what is wrong early grows: stage 3 has the largest error, and made the least of it.
+    stages = [
+        Stage("a", ("n0",), ()),
+        Stage("b", ("n1",), (0,)),
+        Stage("c", ("n2",), ()),
+        Stage("d", ("n3",), (1, 2)),
+        Stage("e", (), (3,)),  # nothing in it that could be kept in fp32
+    ]
+    assert worst_first(stages, [0.3, 0.31, 0.2, 0.6, 0.9]) == [0, 2, 3, 1]
+    assert worst_first(stages, [0.01, np.nan, 0.2, np.inf, np.nan]) == [1, 2, 0, 3]
+    # Below rounding there is nothing to blame anyone for.
+    assert worst_first(stages, [1e-9, 1e-5, 0.2, 0.2, 0.2])[0] == 2
+
+
+def test_stages_end_where_a_layer_normalization_reads():
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
+        helper.make_node("LayerNormalization", ["a", "g"], ["b"], name="ln"),
+        helper.make_node("MatMul", ["b", "w"], ["c"], name="second"),
+        helper.make_node("Relu", ["c"], ["d"], name="relu"),
+        helper.make_node("MatMul", ["d", "w"], ["e"], name="third"),
+        helper.make_node("Add", ["a", "e"], ["f"], name="residual"),
+        helper.make_node("LayerNormalization", ["f", "g"], ["y"], name="ln2"),
+    ]
+    shape = ["P", 2]
+    body = helper.make_graph(
+        nodes,
+        "stages",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [
+            numpy_helper.from_array(np.eye(2, dtype=np.float32), "w"),
+            numpy_helper.from_array(np.ones(2, np.float32), "g"),
+        ],
+    )
+    first, second, last = stages_of(helper.make_model(body))
+    assert (first.probe, first.nodes, first.before) == ("a", ("first",), ())
+    assert (second.probe, set(second.nodes), second.before) == ("f", {"second", "third"}, (0,))
+    assert (last.probe, last.nodes, last.before) == ("y", (), (1,))
+
+
+def test_every_matrix_product_is_in_one_stage(graph: Graph):
+    in_stages = [node for stage in stages_of(graph.full) for node in stage.nodes]
+    everywhere = [node.name for node in graph.full.graph.node if node.op_type in MATRIX_OPS]
+    assert sorted(in_stages) == sorted(everywhere)
+    assert len(stages_of(graph.full)) >= 5

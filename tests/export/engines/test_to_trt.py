@@ -1,0 +1,335 @@
+"""export/to_trt.py as a user meets it: what it writes, what it says, what it never leaves behind."""
+
+import errno
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from exported import ROOT, load_module
+from onnx import numpy_helper
+
+from emotion_export import engines as building
+from emotion_export.progress import Progress
+from emotion_export.tensorrt import Built
+from emotion_runtime import engines
+from emotion_runtime.backends.base import Feeds, Outputs
+from emotion_runtime.backends.onnx import open_session
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.engines import sidecars
+from emotion_runtime.nvidia import Gpu
+
+Main = Callable[..., int]
+AHEAD = ("--flavor", "rtx", "--target", "SM86")
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    return load_module(ROOT / "export" / "to_trt.py")
+
+
+@pytest.fixture
+def to_trt(script: Any) -> Main:
+    return lambda *arguments: script.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Builds that take no time; what was built."""
+    built: list[str] = []
+
+    def build(_builder: object, model: onnx.ModelProto, name: str, _limits: object) -> Built:
+        built.append(name)
+        return Built(model.SerializeToString(), {"fp16": 1})
+
+    monkeypatch.setattr(building, "build_engine", build)
+    return built
+
+
+def only_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr."""
+    line, end = capsys.readouterr().err.split("\n")
+    assert line.startswith("to_trt: error: ")
+    assert not end
+    return line
+
+
+def test_ahead_of_time_for_the_shipped_bundle(
+    to_trt: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Real parser, real builder, no GPU: so no verdict, and the sidecar says so."""
+    assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 0
+    frame, temporal = sorted(sidecars(tmp_path), key=lambda sidecar: sidecar.key.graph)
+    manifest = load_bundle("nano").manifest
+    for sidecar in (frame, temporal):
+        key = sidecar.key
+        assert key.sources["fp32"] == manifest.graphs[key.graph].sha256
+        assert (key.gpu, key.compute_capability, key.precision) == ("", "8.6", "ladder")
+        assert (key.persons, key.pictures) == (16, 4)
+        assert (sidecar.precision, sidecar.verdict.parity_gate) == ("fp16", "not run")
+        assert sidecar.layer_types["fp16"] > sidecar.layer_types["int64"]
+        assert (sidecar.layer_types_of, sidecar.verdict.parity) == ("network", [])
+    out = capsys.readouterr().out
+    assert out.count("building, there is none yet") == 2
+    assert out.count("fp16, ") == 2
+    assert f"next: on a GPU of SM86, EMOTION_ENGINE_CACHE={tmp_path} emotion-runtime --bundle nano " in out
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(before) == 4
+    assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 0
+    assert "building" not in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_a_torn_engine_is_built_again_once(
+    to_trt: Main, quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = ("--bundle", "nano", *AHEAD, "--cache", tmp_path)
+    assert to_trt(*arguments) == 0
+    (torn,) = tmp_path.glob("temporal*.engine")
+    whole = torn.read_bytes()
+    torn.write_bytes(whole[:-1])
+    quick.clear()
+    assert to_trt(*arguments) == 0
+    assert quick == ["temporal_encoder"]
+    assert "is torn" in capsys.readouterr().out
+    assert torn.read_bytes() == whole
+    assert to_trt(*arguments) == 0
+    assert quick == ["temporal_encoder"]
+
+
+def test_other_options_are_other_engines(to_trt: Main, quick: list[str], tmp_path: Path):
+    options = ([], ["--max-persons", "8"], ["--max-frames", "1"], ["--precision", "fp32"])
+    for number, option in enumerate(options, start=1):
+        assert to_trt("--bundle", "nano", *AHEAD, "--out", tmp_path / "new", *option) == 0
+        assert len(quick) == 2 * number
+        assert len(list((tmp_path / "new").iterdir())) == 4 * number
+    assert {(s.key.persons, s.key.pictures, s.precision) for s in sidecars(tmp_path / "new")} == {
+        (16, 4, "fp16"),
+        (8, 4, "fp16"),
+        (16, 1, "fp16"),
+        (16, 4, "fp32"),
+    }
+
+
+def test_ctrl_c_in_a_build_leaves_no_half_engine(
+    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A real signal in a real build, of the second engine: the first one is kept."""
+    start, builds = Progress.start, []
+
+    def start_and_interrupt(self: Progress, name: str, parent: str | None, steps: int) -> None:
+        start(self, name, parent, steps)
+        builds.extend([name] if parent is None else [])
+        if len(builds) == 2 and parent is not None and not self.stopped:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Progress, "start", start_and_interrupt)
+    handler = signal.getsignal(signal.SIGINT)
+    assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 130
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert len(builds) == 2
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".engine", ".json"]
+    assert [sidecar.key.graph for sidecar in sidecars(tmp_path)] == ["frame_encoder"]
+    captured = capsys.readouterr()
+    assert captured.err == "to_trt: stopped; engines that were finished are kept, no half one is left\n"
+    monkeypatch.undo()
+    assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 0
+    assert "frame_encoder: building" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_full_disk(
+    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(engines.os, "fsync", full)
+    assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 2
+    assert "No space left on device" in only_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_cache_that_is_not_writable(to_trt: Main, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "file").write_text("")
+    assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path / "file" / "cache") == 0
+    (line,) = caplog.messages
+    assert "is not writable (Not a directory): using " in line
+    folder = Path(line.split("using ")[1].split(",")[0])
+    assert len(sidecars(folder)) == 2
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def test_an_output_folder_that_cannot_be(to_trt: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Asked for by name, so nothing else will do."""
+    (tmp_path / "file").write_text("")
+    assert to_trt("--bundle", "nano", *AHEAD, "--out", tmp_path / "file" / "out") == 2
+    assert "--out" in only_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give --bundle NAME|DIR, or --detector FILE.onnx"),
+        (["--bundle", "absent", *AHEAD], "bundle 'absent' not found"),
+        (["--bundle", "nano", *AHEAD, "--precision", "int8"], "has no frame_encoder in int8, only in fp32"),
+        (["--bundle", "nano", *AHEAD, "--precision", "fp16"], "has no frame_encoder in fp16, only in fp32"),
+        (["--bundle", "nano", "--flavor", "rtx", "--target", "Orin"], "target 'Orin' is not known"),
+        (["--bundle", "nano", "--flavor", "rtx", "--target", "SM999"], "newer than this builder"),
+        (["--bundle", "nano", *AHEAD, "--max-persons", "0"], "expected 1 or more"),
+        (["--bundle", "nano", *AHEAD, "--workspace", "-1"], "expected 1 or more"),
+        (["--detector", "absent.onnx", *AHEAD], "absent.onnx cannot be read (No such file or directory)"),
+    ],
+)
+def test_mistakes_are_one_line(
+    to_trt: Main, tmp_path: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+):
+    assert to_trt(*arguments, "--cache", tmp_path) == 2
+    assert words in only_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed")
+def test_without_tensorrt_the_three_ways_to_it_are_said(to_trt: Main, capsys: pytest.CaptureFixture[str]):
+    assert to_trt("--bundle", "nano") == 2
+    line = only_line(capsys)
+    assert "tensorrt is not installed" in line
+    assert "Jetson: sudo apt install python3-libnvinfer" in line
+    assert "--system-site-packages" in line
+    assert "discrete GPU: pip install tensorrt;" in line
+    assert "RTX PC, or no GPU at all: pip install tensorrt-rtx" in line
+
+
+def test_without_any_tensorrt(
+    to_trt: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    assert to_trt("--bundle", "nano", "--flavor", "rtx") == 2
+    assert "tensorrt-rtx is not installed" in only_line(capsys)
+
+
+def test_tensorrt_has_no_targets(to_trt: Main, capsys: pytest.CaptureFixture[str]):
+    assert to_trt("--bundle", "nano", "--target", "SM86") == 2
+    assert "only on the GPU that will run it: leave --target out" in only_line(capsys)
+
+
+def test_a_detector_is_built_as_it_is(to_trt: Main, quick: list[str], tmp_path: Path):
+    path = load_bundle("nano").graph_path("temporal_encoder")
+    for _ in range(2):
+        assert to_trt("--detector", path, *AHEAD, "--out", tmp_path) == 0
+    assert quick == ["temporal_encoder"]
+    (sidecar,) = sidecars(tmp_path)
+    assert (sidecar.precision, sidecar.verdict.parity_gate) == ("fp32", "not run")
+    assert sidecar.layer_types_of == "network"
+
+
+def test_a_detector_on_a_gpu_is_loaded_there(to_trt: Main, gpu: list[str], tmp_path: Path):
+    path = load_bundle("nano").graph_path("temporal_encoder")
+    assert to_trt("--detector", path, "--flavor", "rtx", "--out", tmp_path) == 0
+    assert gpu == ["temporal_encoder"]
+    (sidecar,) = sidecars(tmp_path)
+    assert (sidecar.key.gpu, sidecar.layer_types_of, sidecar.layer_types) == (
+        "Test GPU",
+        "engine",
+        {"fp32": 1},
+    )
+
+
+class Engine:
+    """Runs the ONNX file that stands in for an engine."""
+
+    def __init__(self, engine: bytes, *, flavor: str) -> None:
+        assert flavor == "tensorrt-rtx"
+        types = {tensor.data_type for tensor in onnx.ModelProto.FromString(engine).graph.initializer}
+        self._type = "Half" if onnx.TensorProto.FLOAT16 in types else "Float"
+        self._session = open_session(engine, name="engine", fix="none")
+
+    def run(self, feeds: Feeds) -> Outputs:
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+
+    def layer_information(self) -> str:
+        return json.dumps({"Layers": [{"Outputs": [{"Format/Datatype": self._type}]}]})
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@pytest.fixture
+def gpu(script: Any, quick: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A GPU of this machine on which ONNX Runtime runs; what was built."""
+    monkeypatch.setattr(script, "find_gpu", lambda: Gpu("Test GPU", "8.6"))
+    monkeypatch.setattr(building, "TensorRTBackend", Engine)
+    return quick
+
+
+def test_on_a_gpu_the_engine_is_held_against_the_model(to_trt: Main, gpu: list[str], tmp_path: Path):
+    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
+    assert gpu == ["frame_encoder in fp16", "temporal_encoder in fp16"]
+    for sidecar in sidecars(tmp_path):
+        assert (sidecar.key.gpu, sidecar.precision) == ("Test GPU", "fp16")
+        assert sidecar.verdict.parity_gate == "passed"
+        assert {row.graph for row in sidecar.verdict.parity} == {sidecar.key.graph}
+        assert all(0.9995 < row.cosine_min < 1 for row in sidecar.verdict.parity)
+        assert (sidecar.layer_types_of, sidecar.layer_types) == ("engine", {"fp16": 1})
+
+
+def wrong_in_fp16(_builder: object, model: onnx.ModelProto, _name: str, _limits: object) -> Built:
+    """A builder that negates all fp16 weights."""
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float16:
+            tensor.CopyFrom(numpy_helper.from_array(-8 * values, tensor.name))
+    return Built(model.SerializeToString(), {})
+
+
+@pytest.mark.usefixtures("gpu")
+def test_on_a_gpu_that_is_wrong_in_fp16(
+    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(building, "build_engine", wrong_in_fp16)
+    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
+    frame = next(sidecar for sidecar in sidecars(tmp_path) if sidecar.key.graph == "frame_encoder")
+    assert (frame.precision, frame.layer_types) == ("fp32", {"fp32": 1})
+    assert [line.split()[0] for line in frame.refused] == ["fp16", "mixed", "mixed"]
+    assert capsys.readouterr().out.count("frame_encoder: mixed differs") == 2
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_precision_by_name_that_is_wrong_on_this_gpu_is_an_error(
+    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(building, "build_engine", lambda *_: Built(garbled(), {}))
+    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--precision", "fp32", "--cache", tmp_path) == 2
+    assert re.search(r"on this device fp32 differs .*It is not kept: use --precision", only_line(capsys))
+    assert list(tmp_path.iterdir()) == []
+
+
+def garbled() -> bytes:
+    """The shipped frame encoder with one weight negated."""
+    model = onnx.load(load_bundle("nano").graph_path("frame_encoder"))
+    weight = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+    weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+    return model.SerializeToString()
+
+
+@pytest.mark.usefixtures("gpu")
+def test_an_engine_that_is_not_what_it_is_called_is_refused(
+    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(building, "engine_types", lambda _: {"fp32": 1})
+    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 2
+    assert "built as fp16, but TensorRT says of the engine's layers: {'fp32': 1}" in only_line(capsys)
+    assert sidecars(tmp_path) == []

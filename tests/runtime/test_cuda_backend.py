@@ -1,0 +1,132 @@
+"""Bound buffers and captured graphs. Binding is the real one, on the CPU's device; capture has a stand-in."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import emotion_runtime
+from emotion_runtime.backends import cuda, open_encoders
+from emotion_runtime.backends.cuda import BoundBackend, open_cuda
+from emotion_runtime.backends.onnx import CPU, CUDA, OnnxBackend, open_graph
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.errors import EmotionError
+
+NANO = Path(emotion_runtime.__file__).parent / "bundles" / "nano"
+
+
+def people(persons: int, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng([persons, seed])
+    return {
+        "images": rng.integers(0, 256, (1, 112, 112, 3), dtype=np.uint8),
+        "frame_index": np.zeros(persons, np.int64),
+        "patch_weights": rng.random((persons, 49), np.float32),
+    }
+
+
+def test_bound_runs_give_what_plain_runs_give():
+    graph = NANO / "frame_encoder.onnx"
+    bound, plain = BoundBackend(open_graph(graph), device="cpu", capture=False), OnnxBackend(graph)
+    kept = []
+    for persons, seed in [(1, 0), (2, 1), (1, 2), (2, 3), (1, 4)]:
+        feeds = people(persons, seed)
+        feeds["patch_weights"] = np.asfortranarray(feeds["patch_weights"])  # as a caller may have it
+        before = {name: value.copy() for name, value in feeds.items()}
+        kept.append((bound.run(feeds)["embeddings"], plain.run(feeds)["embeddings"]))
+        for name, value in feeds.items():  # buffers are never the caller's arrays
+            np.testing.assert_array_equal(value, before[name])
+    for found, expected in kept:  # compared at the end: later runs must not have written to them
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+class Session:
+    """A real session that looks like one on CUDA and writes down how it was run."""
+
+    def __init__(self, graph: Path) -> None:
+        self._real = open_graph(graph)
+        self.graphs: list[str] = []
+        self.bindings: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def get_providers(self) -> list[str]:
+        return [CUDA, CPU]
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        self.graphs.append(options.get_run_config_entry("gpu_graph_id"))
+        self.bindings.append(binding)
+        self._real.run_with_iobinding(binding)
+
+
+def test_each_size_that_comes_again_has_a_captured_graph_and_its_own_buffers():
+    session = Session(NANO / "frame_encoder.onnx")
+    backend = BoundBackend(session, device="cpu", capture=True)
+    for persons in (1, 2, 1, 1, 2, 4):
+        backend.run(people(persons))
+    # -1: neither captured nor replayed. From the second time on, each size has a number of its own.
+    assert session.graphs == ["-1", "-1", "1", "1", "2", "-1"]
+    of_one, of_two = [session.bindings[i] for i in (0, 2, 3)], [session.bindings[i] for i in (1, 4)]
+    assert len({id(binding) for binding in of_one}) == len({id(binding) for binding in of_two}) == 1
+    assert of_one[0] is not of_two[0]
+    assert "CUDAExecutionProvider, captured graphs" in backend.description
+
+
+@pytest.fixture
+def cuda_sessions(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
+    """An ONNX Runtime whose CUDA starts; the options of each session that was asked for."""
+    asked: list[Mapping[str, str]] = []
+
+    def opened(graph: Path, provider: str, *, options: Mapping[str, str] | None = None) -> Session:
+        assert provider == CUDA
+        asked.append(options or {})
+        return Session(graph)
+
+    monkeypatch.setattr(cuda, "available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(cuda, "open_graph", opened)
+    monkeypatch.setattr(cuda, "_DEVICE", "cpu")
+    return asked
+
+
+def test_sessions_are_opened_for_capture(cuda_sessions: list[Mapping[str, str]]):
+    assert "captured graphs" in open_cuda(NANO / "temporal_encoder.onnx").description
+    assert cuda_sessions == [{"enable_cuda_graph": "1"}]
+
+
+def test_auto_takes_cuda_where_it_starts(
+    cuda_sessions: list[Mapping[str, str]], caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.INFO):
+        frame, temporal = open_encoders("auto", load_bundle("nano"))
+    assert len(cuda_sessions) == 2
+    (message,) = caplog.messages
+    assert message.startswith(f"backend auto: {frame.description}; tensorrt")
+    assert CUDA in frame.description
+    # Persons in sizes that can be captured, also where their number is none of them.
+    clips = np.random.default_rng(0).standard_normal((3, 8, 256)).astype(np.float32)
+    expected = OnnxBackend(NANO / "temporal_encoder.onnx").run({"embeddings": clips})["features"]
+    np.testing.assert_allclose(temporal.run({"embeddings": clips})["features"], expected, atol=1e-5)
+
+
+def test_a_graph_that_cannot_be_captured_runs_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+    cuda_sessions: list[Mapping[str, str]],
+    caplog: pytest.LogCaptureFixture,
+):
+    opened = cuda.open_graph
+
+    def picky(graph: Path, provider: str, *, options: Mapping[str, str] | None = None) -> Session:
+        session = opened(graph, provider, options=options)
+        if options:
+            raise EmotionError("not all nodes are on CUDA")
+        return session
+
+    monkeypatch.setattr(cuda, "open_graph", picky)
+    with caplog.at_level(logging.WARNING):
+        backend = open_cuda(NANO / "temporal_encoder.onnx")
+    assert cuda_sessions == [{"enable_cuda_graph": "1"}, {}]
+    assert "captured graphs" not in backend.description
+    assert "without captured graphs (not all nodes are on CUDA)" in caplog.text

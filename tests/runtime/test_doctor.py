@@ -1,0 +1,286 @@
+"""The doctor tells what is wrong with a machine, and how to mend it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from emotion_runtime import doctor, engines, nvidia
+from emotion_runtime.backends import onnx
+from emotion_runtime.backends.onnx import CPU, CUDA
+from emotion_runtime.cli import main
+from emotion_runtime.doctor import FAIL, OK, WARN, Finding, inference, machine, media
+from emotion_runtime.errors import EmotionError
+
+AREAS = {
+    "system",
+    "gpu",
+    "cuda",
+    "tensorrt",
+    "onnxruntime",
+    "providers",
+    "openvino",
+    "opencv",
+    "pyav",
+    "cameras",
+    "display",
+    "bundle",
+    "engines",
+    "backend",
+}
+
+
+def only(findings: Iterable[Finding]) -> Finding:
+    (finding,) = findings
+    return finding
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "engines"
+    monkeypatch.setenv(engines.CACHE_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Puts a program in front of all others."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def install(name: str, body: str) -> None:
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    return install
+
+
+def install(folder: Path, *distributions: str) -> list[str]:
+    """An environment with the metadata that pip leaves of each "name version"."""
+    packages = folder / "lib" / "site-packages"
+    for each in distributions:
+        name, version = each.split()
+        metadata = packages / f"{name.replace('-', '_')}-{version}.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return [str(packages)]
+
+
+def test_the_whole_report_in_a_process_of_its_own(tiny_bundle: Path, own_cache: Path):
+    command = [sys.executable, "-c", "import sys; from emotion_runtime.cli import main; sys.exit(main())"]
+    command += ["--doctor", "--json", "--bundle", str(tiny_bundle), "--backend", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert report["schema"] == 1
+    found = {finding["area"]: finding for finding in report["findings"]}
+    assert set(found) - {"jetson"} == AREAS
+    assert {finding["state"] for finding in report["findings"]} <= {OK, WARN}
+    assert f"{CPU} starts" in found["providers"]["text"]
+    assert "tiny (tiny): 4 files as hashed" in found["bundle"]["text"]
+    assert found["backend"]["text"].startswith("cpu: ONNX Runtime")
+    assert not own_cache.exists()  # looking changes nothing
+
+
+def test_a_fault_is_status_2_with_its_fix_below(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    broken = shutil.copytree(tiny_bundle, tmp_path / "broken")
+    (broken / "probe.safetensors").write_bytes(b"other")
+    assert main(["--doctor", "--bundle", str(broken), "--backend", "cpu"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("FAIL  bundle")]
+    assert "probe.safetensors has sha256" in line
+    assert "copy or download the bundle again" in line
+    assert main(["--doctor", "--bundle", str(tiny_bundle), "--backend", "cuda"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.startswith("FAIL")]
+    assert lines[at].split(maxsplit=2)[1:] == [
+        "backend",
+        "cuda: the installed ONNX Runtime has no CUDA in it",
+    ]
+    assert lines[at + 1].strip().startswith("-> pip uninstall -y onnxruntime && pip install")
+
+
+def test_json_is_the_doctors(capsys: pytest.CaptureFixture[str]):
+    assert main(["--json", "--source", "demo"]) == 2
+    assert "--json: is for --doctor; events are written with --jsonl" in capsys.readouterr().err
+
+
+def test_two_onnxruntimes_are_a_fault(tmp_path: Path):
+    path = install(tmp_path, "onnxruntime 1.32.0", "onnxruntime-gpu 1.31.0", "onnxruntime-extensions 0.1")
+    finding = only(inference.distributions(path))
+    assert finding.state == FAIL
+    assert finding.text.startswith("onnxruntime 1.32.0 and onnxruntime-gpu 1.31.0 are installed")
+    assert finding.fix == (
+        'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "emotion-runtime[gpu]"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("installed", "state"), [([], FAIL), (["onnxruntime 1.32.0"], OK), (["onnxruntime-gpu 1.23.2"], OK)]
+)
+def test_one_onnxruntime_is_right(tmp_path: Path, installed: list[str], state: str):
+    finding = only(inference.distributions(install(tmp_path, *installed)))
+    assert finding.state == state
+    assert finding.text == (installed[0] if installed else "ONNX Runtime is not installed")
+    assert (finding.fix is None) == (state == OK)
+
+
+def test_two_opencvs_are_told(tmp_path: Path):
+    path = install(tmp_path, "opencv-python 5.0.0.93", "opencv-python-headless 4.13.0.92")
+    double, version = media.opencv(path)
+    assert double.state == WARN
+    assert double.fix == (
+        "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python"
+    )
+    assert "GStreamer" in version.text
+
+
+@pytest.mark.parametrize(
+    ("built", "said"),
+    [
+        (
+            "  GUI:  NONE\n    GStreamer:   YES (1.20.3)",
+            "with GStreamer (which csi:// cameras need), no windows",
+        ),
+        ("  GUI:  QT5\n    GStreamer:   NO", "without GStreamer (which csi:// cameras need), windows"),
+    ],
+)
+def test_what_opencv_was_built_with(monkeypatch: pytest.MonkeyPatch, built: str, said: str):
+    monkeypatch.setattr("cv2.getBuildInformation", lambda: f"General\n{built}\n")
+    assert only(media.opencv()).text.endswith(said)
+
+
+def test_a_package_that_cannot_be_loaded_is_a_finding(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    findings = doctor.examine(str(tiny_bundle), "cpu")
+    (finding,) = [each for each in findings if each.area == "opencv"]
+    assert finding.state == FAIL
+    assert "cv2" in finding.text
+    assert finding.fix is not None
+    assert finding.fix.startswith("pip install --force-reinstall")
+
+
+def test_a_provider_that_falls_back_in_silence_is_found_out(monkeypatch: pytest.MonkeyPatch):
+    real = onnxruntime.InferenceSession
+
+    def session(model: bytes, options: Any, providers: list[Any]) -> Any:
+        asked = [each if isinstance(each, str) else each[0] for each in providers]
+        return real(model, options, providers=[name for name in asked if name == CPU])
+
+    monkeypatch.setattr(onnx, "available_providers", lambda: [CUDA, "AzureExecutionProvider", CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    cuda, cpu = inference.providers()
+    assert (cuda.state, cuda.text.split()[0]) == (WARN, CUDA)
+    assert cuda.fix
+    assert (cpu.state, cpu.text.split(",")[0]) == (OK, f"{CPU} starts")
+    assert f"{onnx.default_threads()} threads on " in cpu.text
+
+
+def test_a_gpu_that_onnxruntime_cannot_use_is_told(program: Any):
+    program("nvidia-smi", "exit 0")
+    warning, *_ = inference.providers()
+    assert warning.state == WARN
+    assert warning.fix == 'pip uninstall -y onnxruntime && pip install "emotion-runtime[gpu]"'
+
+
+def test_gpus_and_their_driver(program: Any):
+    program(
+        "nvidia-smi", 'echo "NVIDIA RTX A2000, 560.35.03, 6138 MiB"; echo "Tesla T4, 560.35.03, 15360 MiB"'
+    )
+    first, second = machine.gpu()
+    assert first == Finding("gpu", OK, "NVIDIA RTX A2000, 6138 MiB, driver 560.35.03")
+    assert second.text.startswith("Tesla T4")
+
+
+def test_a_driver_that_does_not_answer(program: Any, monkeypatch: pytest.MonkeyPatch):
+    program("nvidia-smi", "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18")
+    finding = only(machine.gpu())
+    assert (finding.state, "version mismatch" in finding.text) == (WARN, True)
+    assert finding.fix is not None
+    assert finding.fix.startswith("sudo reboot")
+    program("nvidia-smi", "exec sleep 20")
+    monkeypatch.setattr(machine, "_SECONDS", 0.2)
+    assert "gave no answer" in only(machine.gpu()).text
+
+
+def test_no_gpu_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert only(machine.gpu()).state == OK
+
+
+@pytest.mark.parametrize(
+    ("release", "state", "said"),
+    [
+        ("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic", OK, "JetPack 6.1 or 6.2"),
+        ("# R36 (release), REVISION: 3.0, GCID: 36191598", OK, "JetPack 6.0 (Jetson Linux 36.3)"),
+        ("# R35 (release), REVISION: 4.1, GCID: 33958178", WARN, "JetPack 5 (Jetson Linux 35.4)"),
+        ("# R99 (release), REVISION: 1.0", OK, "unknown to this version"),
+        ("something else", WARN, "does not say its version"),
+    ],
+)
+def test_the_jetpack_of_a_jetson(tmp_path: Path, release: str, state: str, said: str):
+    path = tmp_path / "nv_tegra_release"
+    path.write_text(release)
+    finding = only(machine.jetson(path))
+    assert finding.state == state
+    assert said in finding.text
+    assert (finding.fix is None) == (state == OK)
+
+
+def test_elsewhere_there_is_no_jetpack(tmp_path: Path):
+    assert list(machine.jetson(tmp_path / "none")) == []
+
+
+def test_a_tensorrt_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch):
+    def broken(flavor: str) -> Any:
+        raise EmotionError(f"{flavor} is installed and does not start (libnvinfer.so.10: cannot open)")
+
+    monkeypatch.setattr(inference.importlib.util, "find_spec", lambda name: name == "tensorrt" or None)
+    monkeypatch.setattr(nvidia, "load_tensorrt", broken)
+    first, second = inference.tensorrt()
+    assert (first.state, second.state) == (WARN, OK)
+    assert "libnvinfer.so.10" in first.text
+    assert "tensorrt-rtx is not installed" in second.text
+
+
+def test_torn_engines_are_told_with_the_command_that_removes_them(own_cache: Path):
+    own_cache.mkdir()
+    assert only(inference.engines()).text == f"0 whole in {own_cache}, 0 MB in all"
+    (own_cache / "frame_encoder-0123456789abcdef.engine").write_bytes(bytes(3_000_000))
+    (own_cache / "frame_encoder-0123456789abcdef.json").write_text("{}")
+    torn, total = inference.engines()
+    assert torn.state == WARN
+    assert torn.fix == f"rm {own_cache}/frame_encoder-0123456789abcdef.engine"
+    assert total.text == f"0 whole in {own_cache}, 3 MB in all"
+
+
+def test_cameras_and_who_may_use_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert only(media.cameras(tmp_path)).text.startswith("none found")
+    for name in ("video0", "video2", "video10"):
+        (tmp_path / name).touch()
+    assert only(media.cameras(tmp_path)).text == ", ".join(
+        str(tmp_path / name) for name in ("video0", "video2", "video10")
+    )
+    monkeypatch.setattr(media.os, "access", lambda path, _mode: path.name != "video2")
+    closed, opened = media.cameras(tmp_path)
+    assert (closed.state, closed.text) == (WARN, f"no permission for {tmp_path}/video2")
+    assert closed.fix == "sudo usermod -aG video $USER, then log in again"
+    assert "video2" not in opened.text
+
+
+def test_the_worst_finding_decides():
+    findings = [Finding("a", state, "") for state in (OK, WARN, OK)]
+    assert doctor.worst(findings) == WARN
+    assert doctor.worst([*findings, Finding("b", FAIL, "")]) == FAIL

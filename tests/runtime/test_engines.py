@@ -1,0 +1,277 @@
+"""Only an engine that its sidecar vouches for is loaded; nothing half-written is taken for whole."""
+
+import errno
+import logging
+import os
+import re
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from emotion_runtime import __version__, engines
+from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.bundle import Bundle, Variant, load_bundle
+from emotion_runtime.engines import (
+    EngineKey,
+    Found,
+    Sidecar,
+    Unusable,
+    Verdict,
+    cache_folder,
+    engine_key,
+    find_engine,
+    find_engine_for,
+    store_engine,
+    store_sidecar,
+    write_whole,
+)
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.nvidia import Gpu
+
+ORIN = Gpu("Orin", "8.7")
+CONTENT = b"machine code of one GPU"
+SHA256 = "d8f7741404821b15a70ffc2ee15c25de6f978606e12c563157059438eab37ef1"  # sha256sum of CONTENT
+
+KEY = EngineKey(
+    graph="frame_encoder",
+    sources={"fp32": "a" * 64},
+    builder="tensorrt 10.3.0 Linux aarch64",
+    gpu="Orin",
+    compute_capability="8.7",
+    precision="ladder",
+    persons=16,
+    pictures=4,
+)
+OTHERS = {
+    "graph": "temporal_encoder",
+    "sources": {"fp32": "b" * 64},
+    "builder": "tensorrt 10.3.1 Linux aarch64",
+    "gpu": "Thor",
+    "compute_capability": "8.6",
+    "precision": "fp16",
+    "persons": 8,
+    "pictures": 2,
+}
+
+
+def sidecar(key: EngineKey = KEY) -> Sidecar:
+    return Sidecar(
+        schema=1,
+        key=key,
+        sha256=SHA256,
+        size=len(CONTENT),
+        precision="fp16",
+        verdict=Verdict("not run"),
+        fp32_layers=[],
+        layer_types={"fp16": 3},
+        layer_types_of="network",
+        refused=[],
+        build_seconds=1.0,
+    )
+
+
+def reason(folder: Path, key: EngineKey = KEY) -> str:
+    found = find_engine(folder, key)
+    assert isinstance(found, Unusable)
+    return found.reason
+
+
+def test_a_stored_engine_is_found(tmp_path: Path):
+    assert reason(tmp_path) == "there is none yet"
+    path = store_engine(tmp_path, CONTENT, sidecar())
+    assert find_engine(tmp_path, KEY) == Found(CONTENT, sidecar())
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".engine", ".json"]
+    assert path.read_bytes() == CONTENT
+
+
+def test_the_cases_of_a_key_are_all_its_fields():
+    assert set(OTHERS) == set(EngineKey.__struct_fields__)
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_an_engine_for_anything_else_is_not_taken(tmp_path: Path, field: str):
+    store_engine(tmp_path, CONTENT, sidecar())
+    other = msgspec.structs.replace(KEY, **{field: OTHERS[field]})
+    assert reason(tmp_path, other) == "there is none yet"
+    # Renamed by hand to the name of the one that is wanted, it still is another.
+    for ending in (".engine", ".json"):
+        (tmp_path / f"{KEY.stem}{ending}").rename(tmp_path / f"{other.stem}{ending}")
+    assert "of another engine" in reason(tmp_path, other)
+
+
+def test_torn_files_are_not_taken_and_are_replaced_by_the_next_build(tmp_path: Path):
+    path = store_engine(tmp_path, CONTENT, sidecar())
+    json = path.with_suffix(".json")
+    for torn in (CONTENT[:-1], CONTENT[:-1] + b"?", b""):
+        path.write_bytes(torn)
+        assert "is torn" in reason(tmp_path)
+    path.unlink()
+    assert reason(tmp_path) == "there is none yet"
+    store_engine(tmp_path, CONTENT, sidecar())
+    whole = json.read_bytes()
+    for torn in (b"", whole[:-9], b"[]", whole.replace(b'"size"', b'"length"')):
+        json.write_bytes(torn)
+        assert "is torn or of another version" in reason(tmp_path)
+    store_engine(tmp_path, CONTENT, sidecar())
+    assert isinstance(find_engine(tmp_path, KEY), Found)
+
+
+def test_a_sidecar_of_another_version_is_not_taken(tmp_path: Path):
+    store_engine(tmp_path, CONTENT, msgspec.structs.replace(sidecar(), schema=2))
+    assert "another engine" in reason(tmp_path)
+
+
+def test_stopped_between_the_two_files_the_old_pair_does_not_count(tmp_path: Path):
+    """The new engine is there, its sidecar is not yet."""
+    path = store_engine(tmp_path, CONTENT, sidecar())
+    write_whole(path, b"another build")
+    assert "is torn" in reason(tmp_path)
+
+
+def test_built_here_comes_before_built_ahead(tmp_path: Path):
+    ahead = msgspec.structs.replace(KEY, gpu="")
+    assert isinstance(find_engine_for(tmp_path, KEY), Unusable)
+    store_engine(tmp_path, CONTENT, sidecar(ahead))
+    found = find_engine_for(tmp_path, KEY)
+    assert isinstance(found, Found)
+    assert found.sidecar.key == ahead
+    store_engine(tmp_path, CONTENT, sidecar())
+    here = find_engine_for(tmp_path, KEY)
+    assert isinstance(here, Found)
+    assert here.sidecar.key == KEY
+
+
+SERVES = {
+    "made for fewer people": {"persons": 8, "pictures": 2},
+    "made ahead of time": {"gpu": ""},
+    "of another precision": {"precision": "fp16", "sources": {"fp32": "a" * 64, "fp16": "c" * 64}},
+}
+SERVES_NOT = {
+    "another graph": {"graph": "temporal_encoder"},
+    "another model": {"sources": {"fp32": "b" * 64}},
+    "another fp16 graph": {"precision": "fp16", "sources": {"fp32": "a" * 64, "fp16": "d" * 64}},
+    "an int8 graph that the bundle has not got": {"sources": {"fp32": "a" * 64, "int8": "c" * 64}},
+    "another version": {"builder": "tensorrt 10.3.1 Linux aarch64"},
+    "another GPU": {"gpu": "Thor"},
+    "another generation": {"gpu": "", "compute_capability": "8.6"},
+}
+
+
+@pytest.mark.parametrize("case", [*SERVES, *SERVES_NOT])
+def test_what_serves_instead(tmp_path: Path, case: str):
+    """The runtime asks for the ladder's engine of a bundle that has an fp16 graph."""
+    wanted = msgspec.structs.replace(KEY, sources={"fp32": "a" * 64, "fp16": "c" * 64})
+    store_engine(
+        tmp_path, CONTENT, sidecar(msgspec.structs.replace(wanted, **{**SERVES, **SERVES_NOT}[case]))
+    )
+    (tmp_path / "torn.json").write_bytes(b"{")
+    assert isinstance(find_engine_for(tmp_path, wanted), Found) == (case in SERVES)
+
+
+def test_a_precision_that_is_asked_for_by_name_is_no_other(tmp_path: Path):
+    store_engine(tmp_path, CONTENT, sidecar())
+    assert isinstance(find_engine_for(tmp_path, msgspec.structs.replace(KEY, precision="fp32")), Unusable)
+
+
+def test_a_verdict_is_written_anew(tmp_path: Path):
+    store_engine(tmp_path, CONTENT, sidecar())
+    passed = msgspec.structs.replace(sidecar(), verdict=Verdict("passed"))
+    store_sidecar(tmp_path, passed)
+    found = find_engine(tmp_path, KEY)
+    assert isinstance(found, Found)
+    assert found.sidecar.verdict.parity_gate == "passed"
+
+
+def test_the_key_of_a_bundle(tiny_bundle: Path):
+    bundle = load_bundle(tiny_bundle)
+    stated = bundle.manifest.graphs["temporal_encoder"].sha256
+    derived = {"fp32": stated, "fp16": f"derived by emotion-runtime {__version__}"}
+    for precision, sources in (("ladder", derived), ("fp32", {"fp32": stated})):
+        key = engine_key(
+            bundle, "temporal_encoder", builder="b", gpu=ORIN, precision=precision, limits=Limits(8, 2)
+        )
+        assert key == EngineKey(
+            "temporal_encoder", sources, "b", "Orin", "8.7", precision, persons=8, pictures=2
+        )
+    for precision in ("fp16", "int8"):
+        with pytest.raises(EmotionError, match=f"has no temporal_encoder in {precision}, only in fp32"):
+            engine_key(
+                bundle, "temporal_encoder", builder="b", gpu=ORIN, precision=precision, limits=Limits()
+            )
+
+
+def test_the_key_of_a_bundle_that_has_an_fp16_graph(tiny_bundle: Path):
+    bundle = load_bundle(tiny_bundle)
+    graph = bundle.manifest.graphs["temporal_encoder"]
+    variants = {"fp16": Variant("temporal_encoder.fp16.onnx", "c" * 64, 20)}
+    graphs = {"temporal_encoder": msgspec.structs.replace(graph, variants=variants)}
+    both = Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, graphs=graphs))
+    for precision in ("ladder", "fp16"):
+        key = engine_key(
+            both, "temporal_encoder", builder="b", gpu=ORIN, precision=precision, limits=Limits()
+        )
+        assert key.sources == {"fp32": graph.sha256, "fp16": "c" * 64}
+
+
+def test_the_cache_folder_is_for_its_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("EMOTION_ENGINE_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = cache_folder()
+    assert folder == tmp_path / "emotion-runtime" / "engines"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setenv("EMOTION_ENGINE_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    assert cache_folder(tmp_path / "asked") == tmp_path / "asked"
+    assert not list(folder.iterdir())
+
+
+def test_a_cache_that_is_not_writable_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file" / "cache"  # no folder can be here, not even for root
+    with caplog.at_level(logging.WARNING):
+        first, second = cache_folder(below), cache_folder(below)
+    assert first == second
+    assert first.is_dir()
+    assert list(first.iterdir()) == []
+    (line,) = caplog.messages
+    assert re.search(
+        r"file/cache is not writable \(Not a directory\): using .*set EMOTION_ENGINE_CACHE", line
+    )
+    first.rmdir()
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = store_engine(tmp_path, CONTENT, sidecar())
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(engines.os, "fsync", full)
+    with pytest.raises(EmotionError, match=r"cannot be written \(No space left on device, 9 MB\)") as error:
+        store_engine(tmp_path, bytes(9_000_000), sidecar())
+    assert "\n" not in str(error.value)
+    assert path.read_bytes() == CONTENT
+    assert len(list(tmp_path.iterdir())) == 2
+    assert isinstance(find_engine(tmp_path, KEY), Found)
+
+
+def test_whoever_reads_while_it_is_written_sees_one_whole_file(tmp_path: Path):
+    path = tmp_path / "file"
+    contents = [bytes([value]) * 300_000 for value in (1, 2)]
+    write_whole(path, contents[0])
+    done = threading.Event()
+
+    def write() -> None:
+        for turn in range(40):
+            write_whole(path, contents[turn % 2])
+        done.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = set()
+    while not done.is_set():
+        seen.add(path.read_bytes())
+    thread.join()
+    assert seen <= set(contents)

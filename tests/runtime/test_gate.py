@@ -1,0 +1,169 @@
+"""What an engine has to pass, and that a wrong one does not."""
+
+import math
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from emotion_runtime.backends.base import Feeds, Outputs
+from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.backends.onnx import OnnxBackend
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.engines import Got
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.gate import (
+    ENGINE_TOLERANCES,
+    Exam,
+    compare,
+    failures,
+    frame_encoder_feeds,
+    make_exam,
+    temporal_encoder_feeds,
+)
+from emotion_runtime.preprocess import PreprocessSpec
+
+SPEC = PreprocessSpec(size=112, patch=16, window="subject", short_side=128, subject_scale=1.3)
+
+
+class Says:
+    """An engine that gives the same rows to everybody."""
+
+    description = "stand-in"
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows = rows
+
+    def run(self, feeds: Feeds) -> Outputs:
+        return {"features": self._rows[: len(feeds["embeddings"])]}
+
+
+def test_figures_of_a_difference():
+    expected = np.array([[3, 4], [0, 1]], np.float32)
+    found = np.array([[4, 3], [0, 1]], np.float32)  # cosine (12 + 12) / 25
+    feed = {"embeddings": np.zeros((2, 8, 2), np.float32)}
+    (row,) = compare("temporal_encoder", "mixed", Says(found), [expected], [feed])
+    assert (row.graph, row.persons, row.frames, row.samples) == ("temporal_encoder", 2, 8, 2)
+    assert (row.max_abs, row.mean_abs) == (1, 0.5)
+    assert row.cosine_min == pytest.approx(0.96)
+    assert row.cosine_mean == pytest.approx(0.98)
+    deviation = math.sqrt((1 + 4 + 4 + 1) / 4)  # of 3, 4, 0, 1, whose mean is 2
+    assert row.tolerance == pytest.approx(0.05 * deviation)
+    assert (row.precision, row.reference) == ("fp16", "fp32 graph")
+
+
+def test_what_is_held_against_the_graph_is_the_second_run():
+    """The first run of a size is launched kernel by kernel, all others are a captured graph."""
+
+    class WrongWhenCaptured:
+        description = "stand-in"
+        runs = 0
+
+        def run(self, _feeds: Feeds) -> Outputs:
+            self.runs += 1
+            return {"features": expected if self.runs == 1 else -expected}
+
+    expected = np.array([[1.0, -1.0]], np.float32)
+    feed = {"embeddings": np.zeros((1, 8, 2), np.float32)}
+    rows = compare("temporal_encoder", "fp16", WrongWhenCaptured(), [expected], [feed])
+    assert "cosine -1.00000" in failures(rows, "fp16")
+
+
+def test_another_shape_is_refused():
+    feed = {"embeddings": np.zeros((2, 8, 2), np.float32)}
+    with pytest.raises(EmotionError, match=r"temporal_encoder: the engine gives \(2, 3\), expected \(2, 2\)"):
+        compare("temporal_encoder", "fp16", Says(np.ones((2, 3))), [np.ones((2, 2), np.float32)], [feed])
+
+
+@pytest.mark.parametrize("precision", ENGINE_TOLERANCES)
+def test_each_figure_is_held_against_its_tolerance(precision: Got):
+    feed = {"embeddings": np.zeros((1, 8, 3), np.float32)}
+    expected = np.array([[1.0, -1.0, 0.5]], np.float32)
+    (good,) = compare("temporal_encoder", precision, Says(expected), [expected], [feed])
+    assert failures([good], precision) == ""
+    tolerance = ENGINE_TOLERANCES[precision]
+    for bad in (
+        {"max_abs": 1.01 * good.tolerance},
+        {"max_abs": math.nan},
+        {"cosine_min": tolerance.cosine_min - 1e-6},
+        {"cosine_min": math.nan},
+    ):
+        line = failures([good, msgspec.structs.replace(good, **bad)], precision)
+        assert line.startswith(f"{precision} differs from the fp32 graph with 1 persons: cosine ")
+        assert "\n" not in line
+
+
+def test_the_worst_row_is_the_one_that_is_said():
+    feed = {"embeddings": np.zeros((1, 8, 3), np.float32)}
+    expected = np.array([[1.0, -1.0, 0.5]], np.float32)
+    (good,) = compare("temporal_encoder", "fp16", Says(expected), [expected], [feed])
+    rows = [msgspec.structs.replace(good, cosine_min=c, persons=p) for p, c in ((1, 0.9), (3, 0.5), (8, 0.7))]
+    assert "with 3 persons: cosine 0.50000" in failures(rows, "fp16")
+    rows.append(msgspec.structs.replace(good, cosine_min=math.nan, persons=16))
+    assert "with 16 persons: cosine nan" in failures(rows, "fp16")
+
+
+def test_precisions_are_held_more_strictly_the_more_bits_they_have():
+    order = [ENGINE_TOLERANCES[precision] for precision in ("fp32", "mixed", "fp16", "int8")]
+    assert [t.cosine_min for t in order] == sorted((t.cosine_min for t in order), reverse=True)
+    assert [t.relative_max for t in order] == sorted(t.relative_max for t in order)
+
+
+@pytest.mark.parametrize(("persons", "pictures"), [(16, 4), (3, 1), (1, 1)])
+def test_pictures_and_persons_of_all_kinds_and_sizes(persons: int, pictures: int):
+    feeds = frame_encoder_feeds(SPEC, persons=persons, pictures=pictures)
+    sizes = {(len(feed["images"]), len(feed["frame_index"])) for feed in feeds}
+    assert (pictures, persons) in sizes
+    assert len(sizes) == len(feeds)
+    for feed in feeds:
+        f, p = len(feed["images"]), len(feed["frame_index"])
+        assert (f <= pictures, p <= persons) == (True, True)
+        assert feed["images"].shape == (f, 112, 112, 3)
+        assert feed["images"].dtype == np.uint8
+        assert feed["frame_index"].max() == min(f, p) - 1
+        assert feed["patch_weights"].shape == (p, 49)
+        assert feed["patch_weights"].dtype == np.float32
+    again = frame_encoder_feeds(SPEC, persons=persons, pictures=pictures)
+    assert all(np.array_equal(a[name], b[name]) for a, b in zip(feeds, again, strict=True) for name in a)
+    if persons >= 5:
+        weights = np.concatenate([feed["patch_weights"] for feed in feeds])
+        assert (weights == 0).all(axis=1).any()  # nobody
+        assert (weights == 1).all(axis=1).any()  # everything
+        heads = ((weights == 0).any(axis=1)) & ((weights > 0.5).any(axis=1)) & (weights.sum(axis=1) < 40)
+        assert heads.any()
+        pictures_seen = np.concatenate([feed["images"] for feed in feeds]).astype(float)
+        steps = np.abs(np.diff(pictures_seen, axis=2)).mean(axis=(1, 2, 3))
+        assert steps.max() > 60  # noise
+        assert steps.min() < 20  # a photograph
+
+
+def test_clips_are_of_embeddings_that_were_given(tiny_bundle: Path):
+    manifest = load_bundle(tiny_bundle).manifest
+    embeddings = np.arange(40, dtype=np.float32).reshape(10, 4)
+    feeds = temporal_encoder_feeds(manifest, embeddings, persons=8)
+    assert {len(feed["embeddings"]) for feed in feeds} == {1, 3, 8}
+    rows = np.concatenate([feed["embeddings"].reshape(-1, 4) for feed in feeds])
+    assert {tuple(row) for row in rows} <= {tuple(row) for row in embeddings}
+
+
+@pytest.mark.parametrize("graph", ["frame_encoder", "temporal_encoder"])
+def test_the_graph_itself_passes_and_another_does_not(tiny_bundle: Path, graph: str):
+    bundle = load_bundle(tiny_bundle)
+    exam = make_exam(bundle, graph, Limits(persons=8, pictures=2))
+    assert isinstance(exam, Exam)
+    backend = OnnxBackend(bundle.graph_path(graph))
+    rows, fault = exam.sit(backend, "fp32")
+    assert fault == ""
+    assert {row.persons for row in rows} >= {1, 3, 8}
+
+    class Off:
+        description = "a third off in one value of one person"
+
+        def run(self, feeds: Feeds) -> Outputs:
+            ((name, value),) = backend.run(feeds).items()
+            value[-1, 0] *= 1.3
+            return {name: value}
+
+    for precision in ("fp32", "fp16", "mixed"):
+        assert exam.sit(Off(), precision)[1].startswith(f"{precision} differs")

@@ -1,0 +1,120 @@
+"""What is said where TensorRT, cuda-python or a GPU is missing; the names that engines are tied to."""
+
+import sys
+from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.nvidia import Gpu, builder_name, call, find_gpu, load_cuda, load_tensorrt
+
+
+def one_line(error: pytest.ExceptionInfo[EmotionError]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("flavor", ["tensorrt", "tensorrt-rtx"])
+def test_without_it_the_three_ways_to_get_it(flavor: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, flavor.replace("-", "_"), None)
+    with pytest.raises(EmotionError, match=f"{flavor} is not installed") as error:
+        load_tensorrt(flavor)
+    for way in (
+        "Jetson: sudo apt install",
+        "discrete GPU: pip install tensorrt;",
+        "pip install tensorrt-rtx",
+    ):
+        assert way in one_line(error)
+
+
+def test_bindings_without_their_libraries(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
+    """As where the wheel of the bindings is there alone."""
+    (tmp_path / "tensorrt.py").write_text(
+        "raise ImportError('libnvinfer.so.10: cannot open\\n shared object')"
+    )
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        EmotionError, match=r"does not start \(libnvinfer\.so\.10: cannot open shared"
+    ) as error:
+        load_tensorrt("tensorrt")
+    assert "Jetson" in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("version", "good"), [("8.5.2", False), ("10.2.0", False), ("10.3.0", True), ("11.4.0.106", True)]
+)
+def test_the_oldest_version(version: str, good: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__=version))
+    if good:
+        assert builder_name("tensorrt", load_tensorrt("tensorrt")).startswith(f"tensorrt {version} ")
+    else:
+        with pytest.raises(EmotionError, match=rf"tensorrt {version} is too old, .*JetPack 6\.1") as error:
+            load_tensorrt("tensorrt")
+        one_line(error)
+
+
+def test_rtx_has_versions_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", SimpleNamespace(__version__="1.7.1.116"))
+    assert load_tensorrt("tensorrt-rtx").__version__ == "1.7.1.116"
+
+
+def test_without_cuda_python(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    with pytest.raises(EmotionError, match="cuda-python is not installed: pip install cuda-bindings"):
+        load_cuda()
+
+
+class Code(int):
+    name = "cudaErrorNoDevice"
+
+
+def stand_in(status: int, count: int) -> Any:
+    properties = SimpleNamespace(name=b"Orin", major=8, minor=7)
+    return SimpleNamespace(
+        cudaGetDeviceCount=lambda: (Code(status), count),
+        cudaGetDeviceProperties=lambda _device: (Code(0), properties),
+    )
+
+
+def test_the_gpu_that_is_there():
+    assert find_gpu(stand_in(0, 1)) == Gpu("Orin", "8.7")
+
+
+@pytest.mark.parametrize(
+    ("status", "count", "words"), [(100, 0, "cudaErrorNoDevice"), (0, 0, "CUDA shows none")]
+)
+def test_no_gpu(status: int, count: int, words: str):
+    with pytest.raises(EmotionError, match=rf"no GPU is to be had \({words}\): see what nvidia-smi") as error:
+        find_gpu(stand_in(status, count))
+    one_line(error)
+
+
+def test_what_a_call_gives():
+    def cuda_two() -> tuple[Code, int]:
+        return Code(0), 42
+
+    def cuda_none() -> tuple[Code]:
+        return (Code(0),)
+
+    def cuda_bad() -> tuple[Code, None]:
+        return Code(2), None
+
+    assert call(cuda_two) == 42
+    assert call(cuda_none) is None
+    with pytest.raises(EmotionError, match="CUDA: cuda_bad failed with cudaErrorNoDevice"):
+        call(cuda_bad)
+
+
+@pytest.mark.skipif(find_spec("cuda") is None, reason="cuda-python is not installed")
+def test_the_real_cuda_python_answers():
+    """Where there is no GPU it has an error of its own, not a crash."""
+    cuda = load_cuda()
+    status, count = cuda.cudaGetDeviceCount()
+    if int(status) == 0 and count:
+        assert find_gpu().name
+    else:
+        with pytest.raises(EmotionError, match="no GPU is to be had"):
+            find_gpu()

@@ -1,0 +1,197 @@
+"""A backend takes over from another one while people are being watched."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emotion_runtime.backends import open_backend
+from emotion_runtime.backends.agreement import least_cosine
+from emotion_runtime.backends.base import Backend, Feeds, Outputs
+from emotion_runtime.backends.switching import SwitchingBackend, build_behind
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.encoder import FrameEncoder
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.heads import load_head
+from emotion_runtime.pipeline import Models, Pipeline, Timing
+from emotion_runtime.ring import plan_clips
+from emotion_runtime.temporal import TemporalEncoder
+from emotion_runtime.types import Detections, EmotionEvent, Frame
+
+Distortion = Callable[[np.ndarray], np.ndarray]
+
+SECONDS = 60  # a thread that hangs is an error, not a wait
+
+
+class Named:
+    """A backend under another name, which counts its runs and may distort them."""
+
+    def __init__(self, backend: Backend, name: str, distort: Distortion = np.array) -> None:
+        self._backend, self.description, self._distort = backend, name, distort
+        self.runs = 0
+
+    def run(self, feeds: Feeds) -> Outputs:
+        self.runs += 1
+        return {name: self._distort(value) for name, value in self._backend.run(feeds).items()}
+
+
+class Slow:
+    """A build that takes until it is told to end."""
+
+    def __init__(self, result: Callable[[], Sequence[Backend]]) -> None:
+        self._result = result
+        self._go = threading.Event()
+
+    def __call__(self) -> Sequence[Backend]:
+        assert self._go.wait(SECONDS)
+        return self._result()
+
+    def end(self, thread: threading.Thread) -> None:
+        self._go.set()
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+
+
+def named(folder: Path, name: str, **options: Distortion) -> list[Named]:
+    return [
+        Named(open_backend("cpu", folder / f"{graph}.onnx"), name, **options)
+        for graph in ("frame_encoder", "temporal_encoder")
+    ]
+
+
+def pipeline(folder: Path, encoders: Sequence[Backend]) -> Pipeline:
+    """Two people, one of whom walks."""
+    bundle = load_bundle(folder)
+
+    def detector(image_bgr: np.ndarray) -> Detections:
+        x = float(image_bgr[0, 0, 0])
+        boxes = np.array([(10 + x, 20, 30 + x, 50), (90, 30, 112, 60)], np.float32)
+        return Detections(boxes, np.full(2, 0.9, np.float32))
+
+    models = Models(
+        detector,
+        FrameEncoder(encoders[0], bundle.manifest.preprocess),
+        TemporalEncoder(encoders[1]),
+        load_head(bundle, None),
+    )
+    clips = plan_clips(bundle.manifest.clip_frames, bundle.manifest.clip_seconds)
+    return Pipeline(models, clips, Timing())
+
+
+def watch(watched: Pipeline, start: int, end: int) -> list[EmotionEvent]:
+    events = []
+    for index in range(start, end):
+        image = np.random.default_rng(index).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        image[0, 0, 0] = index
+        events.append(watched.step(Frame(image, index, index / 10, "door")))
+    return events
+
+
+def test_people_keep_their_numbers_clips_and_smoothing(tiny_bundle: Path, caplog: pytest.LogCaptureFixture):
+    expected = watch(pipeline(tiny_bundle, named(tiny_bundle, "only")), 0, 30)
+    first, second = named(tiny_bundle, "first"), named(tiny_bundle, "second")
+    build = Slow(lambda: second)
+    with caplog.at_level(logging.INFO):
+        switching, thread = build_behind(first, build, name="a build")
+        watched = pipeline(tiny_bundle, switching)
+        events = watch(watched, 0, 14)  # while it builds
+        assert {backend.description for backend in switching} == {"first"}
+        assert second[0].runs == 0
+        build.end(thread)
+        events += watch(watched, 14, 30)
+    assert {backend.description for backend in switching} == {"second"}
+    assert events == expected
+    states = [event.persons[0].state for event in events[2:]]
+    assert states == sorted(states, reverse=True)  # warming, then steady: nobody starts anew
+    assert [person.id for person in events[-1].persons] == [1, 2]
+    # The first runs on until the hand-over, whose batch both have seen; then it is never asked again.
+    assert [each.runs for each in first] == [watched_runs(events, 14)] * 2
+    assert len([message for message in caplog.messages if "going on with second" in message]) == 2
+
+
+def watched_runs(events: list[EmotionEvent], hand_over: int) -> int:
+    """Encodings until the first one at or after the hand-over, that one included; every 0.2 s, from 0.2 s."""
+    times = [event.t for event in events if event.persons][::2]
+    return len([t for t in times if t < events[hand_over].t]) + 1
+
+
+@pytest.mark.parametrize(
+    ("distort", "cosine"), [(np.negative, "-1.0000"), (lambda value: value * np.nan, "nan")]
+)
+def test_a_successor_that_disagrees_is_said_once_and_not_used(
+    tiny_bundle: Path,
+    caplog: pytest.LogCaptureFixture,
+    distort: Distortion,
+    cosine: str,
+):
+    serving, wrong = named(tiny_bundle, "right")[1], named(tiny_bundle, "wrong", distort=distort)[1]
+    switching = SwitchingBackend(serving)
+    switching.offer(wrong)
+    clips = np.random.default_rng(0).random((2, 4, 4), np.float32)
+    with caplog.at_level(logging.WARNING):
+        found = [switching.run({"embeddings": clips})["features"] for _ in range(3)]
+    for each in found:
+        np.testing.assert_array_equal(each, serving.run({"embeddings": clips})["features"])
+    assert wrong.runs == 1
+    (message,) = caplog.messages
+    assert message == (
+        f"wrong gives other results (cosine {cosine}, expected 0.98 or more) and is not used: "
+        "going on with right"
+    )
+
+
+def test_a_successor_that_does_not_run_is_said_once_and_not_used(
+    tiny_bundle: Path, caplog: pytest.LogCaptureFixture
+):
+    def out_of_memory(_value: np.ndarray) -> np.ndarray:
+        raise EmotionError("CUDA: cudaMalloc failed")
+
+    serving, broken = (named(tiny_bundle, "right")[1], named(tiny_bundle, "new", distort=out_of_memory)[1])
+    switching = SwitchingBackend(serving)
+    switching.offer(broken)
+    clips = np.random.default_rng(0).random((2, 4, 4), np.float32)
+    for _ in range(2):
+        assert switching.run({"embeddings": clips})["features"].shape == (2, 4)
+    assert caplog.messages == ["new does not run (CUDA: cudaMalloc failed): going on with right"]
+    assert switching.description == "right"
+
+
+def test_a_build_that_fails_is_said_once_and_serving_goes_on(
+    tiny_bundle: Path, caplog: pytest.LogCaptureFixture
+):
+    def fail() -> Sequence[Backend]:
+        raise EmotionError("no room on the disk")
+
+    first = named(tiny_bundle, "first")
+    build = Slow(fail)
+    with caplog.at_level(logging.INFO):
+        switching, thread = build_behind(first, build, name="engines")
+        watched = pipeline(tiny_bundle, switching)
+        events = watch(watched, 0, 10)
+        build.end(thread)
+        events += watch(watched, 10, 20)
+    assert events == watch(pipeline(tiny_bundle, named(tiny_bundle, "only")), 0, 20)
+    assert caplog.messages == ["engines: no room on the disk; going on with first"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_in_a_build_keeps_its_traceback_and_serving_goes_on(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[type[BaseException] | None] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_type))
+    switching, thread = build_behind(named(tiny_bundle, "first"), lambda: 1 // 0, name="engines")
+    thread.join(SECONDS)
+    assert seen == [ZeroDivisionError]
+    assert watch(pipeline(tiny_bundle, switching), 0, 5)[-1].persons
+
+
+def test_the_cosine_of_rows():
+    a = np.array([[3, 4], [0, 0], [1, 0]], np.float32)
+    b = np.array([[4, 3], [0, 0], [5, 0]], np.float32)
+    assert least_cosine({"y": a}, {"y": b}) == pytest.approx(24 / 25)
+    assert least_cosine({"y": a}, {"y": -b}) == pytest.approx(-1)
+    assert np.isnan(least_cosine({"y": a}, {"y": np.zeros_like(b)}))  # rows of zeros agree with zeros only

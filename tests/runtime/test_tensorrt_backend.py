@@ -1,0 +1,145 @@
+"""The native backend on stand-ins for CUDA and TensorRT."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cuda_stand_in import Cuda, D, Engine, Library, T
+
+from emotion_runtime.backends.tensorrt import TensorRTBackend
+from emotion_runtime.errors import EmotionError
+
+
+@pytest.fixture
+def cuda() -> Cuda:
+    return Cuda()
+
+
+@pytest.fixture
+def engine(cuda: Cuda) -> Engine:
+    return Engine(cuda)
+
+
+@pytest.fixture
+def backend(cuda: Cuda, engine: Engine) -> TensorRTBackend:
+    return TensorRTBackend(b"engine", flavor="tensorrt", library=Library(engine), cuda=cuda)
+
+
+def clips(persons: int, seed: int = 0) -> dict[str, Any]:
+    return {"embeddings": np.random.default_rng(seed).random((persons, T, D), np.float32)}
+
+
+def test_says_what_it_runs_on(backend: TensorRTBackend):
+    assert backend.description.startswith("tensorrt 10.3.0 ")
+    assert backend.description.endswith(" on Test GPU")
+    assert backend.layer_information() == '{"form": "json"}'
+
+
+def test_every_run_gives_what_the_engine_computes(backend: TensorRTBackend):
+    """The first, the captured and the replayed one of each size, in turn, with other values each time."""
+    kept = []
+    for turn in range(4):
+        for persons in (1, 8, 2, 4):
+            feed = clips(persons, seed=10 * turn + persons)
+            features = backend.run(feed)["features"]
+            np.testing.assert_allclose(features, feed["embeddings"].sum(axis=1), rtol=1e-6)
+            kept.append((features, features.copy()))
+    for features, copy in kept:  # no later run wrote to what was given away
+        np.testing.assert_array_equal(features, copy)
+
+
+def test_a_size_that_comes_again_is_one_launch(backend: TensorRTBackend, cuda: Cuda):
+    backend.run(clips(2))
+    cuda.calls.clear()
+    backend.run(clips(2))
+    assert cuda.calls == [
+        "cudaStreamBeginCapture",
+        "cudaMemcpyAsync",
+        "cudaMemcpyAsync",
+        "cudaStreamEndCapture",
+        "cudaGraphInstantiate",
+        "cudaGraphDestroy",
+        "cudaGraphLaunch",
+        "cudaStreamSynchronize",
+    ]
+    cuda.calls.clear()
+    backend.run(clips(2))
+    assert cuda.calls == ["cudaGraphLaunch", "cudaStreamSynchronize"]
+
+
+def test_each_size_has_its_context_and_all_share_the_memory(
+    backend: TensorRTBackend, cuda: Cuda, engine: Engine
+):
+    allocated = len(cuda.device.blocks), len(cuda.host.blocks)
+    for persons in (1, 2, 4, 8, 4, 2, 1):
+        backend.run(clips(persons))
+    assert (len(cuda.device.blocks), len(cuda.host.blocks)) == allocated == (3, 2)
+    ran = [context for context in engine.contexts if context.runs]
+    assert sorted(context.shape[0] for context in ran) == [1, 2, 4, 8]
+    assert len({context.scratch for context in engine.contexts}) == 1
+
+
+def test_close_gives_everything_back(backend: TensorRTBackend, cuda: Cuda):
+    for persons in (1, 1, 2):
+        backend.run(clips(persons))
+    backend.close()
+    assert not cuda.device.blocks
+    assert not cuda.host.blocks
+    assert not cuda.streams
+    assert not cuda.graphs
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (np.zeros((9, T, D), np.float32), r"float32 \(9, 4, 3\), the engine was built for float32"),
+        (np.zeros((0, T, D), np.float32), r"\(0, 4, 3\)"),
+        (np.zeros((2, T, D + 1), np.float32), r"\(2, 4, 4\)"),
+        (np.zeros((2, T), np.float32), r"\(2, 4\)"),
+        (np.zeros((2, T, D), np.float64), r"float64 \(2, 4, 3\)"),
+    ],
+)
+def test_what_the_engine_was_not_built_for_is_one_line(
+    backend: TensorRTBackend, value: np.ndarray, words: str
+):
+    with pytest.raises(EmotionError, match=rf"input embeddings is .*{words}") as error:
+        backend.run({"embeddings": value})
+    assert "\n" not in str(error.value)
+    assert "--max-persons" in str(error.value)
+    feed = clips(2)
+    np.testing.assert_allclose(backend.run(feed)["features"], feed["embeddings"].sum(axis=1), rtol=1e-6)
+
+
+def test_an_engine_that_cannot_be_loaded_says_how_to_mend_it(cuda: Cuda):
+    library = Library(None)  # TensorRT gives None and raises nothing
+    with pytest.raises(EmotionError, match=r"cannot be loaded by tensorrt 10\.3\.0 .* on Test GPU") as error:
+        TensorRTBackend(b"torn", flavor="tensorrt", library=library, cuda=cuda)
+    assert library.given == [b"torn"]
+    assert "export/to_trt.py" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_no_gpu_is_one_line(engine: Engine):
+    with pytest.raises(EmotionError, match=r"no GPU is to be had \(CUDA shows none\)"):
+        TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), cuda=Cuda(devices=0))
+
+
+@pytest.mark.parametrize("function", ["cudaMalloc", "cudaHostAlloc", "cudaStreamCreate"])
+def test_memory_that_is_not_there_is_one_line(engine: Engine, function: str):
+    cuda = Cuda(fail=function)
+    engine.cuda = cuda
+    with pytest.raises(EmotionError, match=f"CUDA: {function} failed with cudaErrorMemoryAllocation"):
+        TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), cuda=cuda)
+
+
+def test_a_capture_that_fails_does_not_leave_the_stream_in_it(
+    backend: TensorRTBackend, cuda: Cuda, engine: Engine
+):
+    backend.run(clips(2))
+    engine.refuses = True
+    with pytest.raises(RuntimeError, match="refused to enqueue"):
+        backend.run(clips(2))
+    assert cuda.captured is None
+    engine.refuses = False
+    feed = clips(2)
+    np.testing.assert_allclose(backend.run(feed)["features"], feed["embeddings"].sum(axis=1), rtol=1e-6)
