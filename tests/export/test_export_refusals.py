@@ -310,6 +310,21 @@ def test_bad_options_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--detector m.pt --precision fp16", "--precision would change nothing with --detector"),
+        ("--checkpoint c.pt --text-tower --videos v.mp4", "--videos would change nothing with --text-tower"),
+        ("--bundle nano --window center --name me", "--name, --window would change nothing with --bundle"),
+        ("--checkpoint c.pt --imgsz 320", "--imgsz would change nothing with --checkpoint"),
+    ],
+)
+def test_options_without_a_use_are_refused(
+    arguments: str, said: str, tmp_path: Path, to_onnx: Main, capsys: pytest.CaptureFixture[str]
+):
+    assert said in refusal(to_onnx, capsys, *arguments.split(), "--out", tmp_path / "out")
+
+
 @pytest.mark.usefixtures("copied_graphs")
 def test_only_a_pretrained_nano_claims_nanos_data(nano: Exported, tmp_path: Path, to_onnx: Main):
     """The same weights, of which the file does not say where they come from."""
