@@ -240,14 +240,14 @@ def test_a_read_only_disk_is_named(
 
 
 def test_ctrl_c_leaves_nothing(old: Path, tmp_path: Path):
-    """A real program and a real signal, while it works on the second graph."""
+    """A real program and a real signal, when one graph is written."""
     before = contents(tmp_path)
     command = [sys.executable, ROOT / "export" / "to_onnx.py", "--bundle", old, "--out", old]
     with subprocess.Popen(
         [*command, "--precision", "fp16", "int8"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        while "temporal_encoder: making" not in process.stdout.readline():
+        while "frame_encoder: making int8" not in process.stdout.readline():
             assert process.poll() is None
         assert [path.name for path in old.parent.iterdir()] != ["old"]  # half of it is written
         process.send_signal(signal.SIGINT)
