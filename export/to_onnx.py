@@ -15,12 +15,26 @@ random pictures; beyond the tolerance nothing is written, and what was there sta
 import argparse
 import sys
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from emotion_export.bundle import BundleOptions, export_bundle
 from emotion_export.derive import derive_bundle
 from emotion_export.detector import export_detector
 from emotion_export.text import export_text_tower
 from emotion_runtime.errors import EmotionError
+
+_DEFAULTS: Final = MappingProxyType(
+    {
+        "precision": ["fp32"],
+        "videos": [],
+        "probe": None,
+        "name": None,
+        "clip_seconds": 1.6,
+        "window": None,
+        "imgsz": 640,
+    }
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,13 +70,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--precision",
         nargs="+",
         choices=("fp32", "fp16", "int8"),
-        default=["fp32"],
+        default=_DEFAULTS["precision"],
         help="of the graphs; fp32 is always there (default: fp32)",
     )
     parser.add_argument(
         "--videos",
         nargs="+",
-        default=[],
+        default=_DEFAULTS["videos"],
         metavar="VIDEO",
         help="people to calibrate int8 on and to compare on, beside the demo's two",
     )
@@ -72,26 +86,31 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--probe", type=Path, help="folder of fit_probe.py; its head becomes the default")
     parser.add_argument("--name", help="of the bundle (default: the name of --out)")
     parser.add_argument(
-        "--clip-seconds", type=float, default=1.6, help="time a clip spans (default: %(default)s)"
+        "--clip-seconds",
+        type=float,
+        default=_DEFAULTS["clip_seconds"],
+        help="time a clip spans (default: %(default)s)",
     )
     parser.add_argument(
         "--window", choices=("center", "subject"), help="of the crops (default: what the checkpoint says)"
     )
     parser.add_argument(
-        "--imgsz", type=int, default=640, help="side of the detector's input, pixels (default: %(default)s)"
+        "--imgsz",
+        type=int,
+        default=_DEFAULTS["imgsz"],
+        help="side of the detector's input, pixels (default: %(default)s)",
     )
     return parser.parse_args(argv)
 
 
 def _export(args: argparse.Namespace) -> None:
+    _refuse_unused(args)
     precisions = frozenset(args.precision) - {"fp32"}
     if args.detector is not None:
         export_detector(args.detector, args.out, imgsz=args.imgsz, report=_say)
         print(f"next: emotion-runtime --detector {args.out} --source demo")
         return
     if args.text_tower:
-        if args.checkpoint is None:
-            raise EmotionError("--text-tower needs --checkpoint: a bundle holds no text tower")
         export_text_tower(args.checkpoint, args.out, report=_say)
         return
     if args.bundle is not None:
@@ -108,6 +127,31 @@ def _export(args: argparse.Namespace) -> None:
         manifest = export_bundle(args.checkpoint, args.out, options, report=_say)
     print(f"{args.out}: bundle {manifest.name!r}, heads {', '.join(manifest.heads)}")
     print(f"next: emotion-runtime --bundle {args.out} --source demo")
+
+
+def _refuse_unused(args: argparse.Namespace) -> None:
+    """An option that would change nothing was meant to change something.
+
+    Raises:
+        EmotionError: there is one.
+
+    """
+    if args.text_tower and args.checkpoint is None:
+        raise EmotionError("--text-tower needs --checkpoint: a bundle holds no text tower")
+    if args.detector is not None:
+        what, used = "--detector", {"imgsz"}
+    elif args.text_tower:
+        what, used = "--text-tower", set()
+    elif args.bundle is not None:
+        what, used = "--bundle", {"precision", "videos"}
+    else:
+        what, used = "--checkpoint", {"precision", "videos", "probe", "name", "clip_seconds", "window"}
+    unused = [
+        name for name, default in _DEFAULTS.items() if name not in used and getattr(args, name) != default
+    ]
+    if unused:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise EmotionError(f"{names} would change nothing with {what}: leave it out")
 
 
 def _say(text: str) -> None:

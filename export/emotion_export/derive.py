@@ -75,15 +75,15 @@ def derive_bundle(
 def _check_described(path: Path, stated: Graph) -> None:
     """The manifest was checked to have dynamic sizes; whether the file has them is another matter."""
     found = describe_graph(path)
-    for stated_tensor, tensor in zip(
-        (*stated.inputs, *stated.outputs), (*found.inputs, *found.outputs), strict=False
-    ):
-        if tensor != stated_tensor:
-            raise EmotionError(
-                f"{path}: {tensor.name} is {tensor.dtype} {tensor.shape}, expected {stated_tensor.name} "
-                f"{stated_tensor.dtype} {stated_tensor.shape} as its {MANIFEST} states, for any number of "
-                "persons: export it again with export/to_onnx.py --checkpoint"
-            )
+    in_file, in_manifest = (
+        [f"{tensor.name} {tensor.dtype} {tensor.shape}" for tensor in (*graph.inputs, *graph.outputs)]
+        for graph in (found, stated)
+    )
+    if in_file != in_manifest:
+        raise EmotionError(
+            f"{path} has {', '.join(in_file)}; its {MANIFEST} states {', '.join(in_manifest)}, for any "
+            "number of persons: export it again with export/to_onnx.py --checkpoint"
+        )
 
 
 def _copy(bundle: Bundle, folder: Path) -> None:

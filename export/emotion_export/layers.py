@@ -105,5 +105,5 @@ def _title(index: GraphIndex, node: NodeProto) -> str:
     biases = [
         name for user in users if user.op_type == "Add" for name in user.input if name in index.constants
     ]
-    name = biases[0] if biases else node.input[1]
-    return str(name).removeprefix("model.").removesuffix("_bias").removesuffix(".bias")
+    name = str(biases[0] if biases else node.input[1])
+    return name.removeprefix("model.").removesuffix("_bias").removesuffix(".bias")

@@ -1,7 +1,7 @@
 """The graphs of a bundle in fewer bits: made from the fp32 graphs, and held against the gate."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -75,11 +75,14 @@ class _Candidate:
     layers: Mapping[str, Sequence[str]]
     build: Callable[[Collection[str]], onnx.ModelProto]  # of the names of the layers that are spared
     compared: Sequence[Comparison]
+    _reports: dict[frozenset[str], list[Parity]] = field(default_factory=dict)  # each takes long
 
-    def rows(self, spared: Collection[str], compared: Sequence[Comparison] | None = None) -> list[Parity]:
+    def rows(self, spared: Collection[str]) -> list[Parity]:
         """The report, with layers spared."""
-        content = self.build(spared).SerializeToString()
-        return measure_content(content, self.graph, self.precision, compared or self.compared)
+        key = frozenset(spared)
+        if key not in self._reports:
+            self._reports[key] = self._measure(key, self.compared)
+        return self._reports[key]
 
     def passes(self, spared: Collection[str]) -> bool:
         """Whether the graph is tolerated, with layers spared."""
@@ -88,8 +91,12 @@ class _Candidate:
     def error(self, spared: Collection[str]) -> float:
         """What the cosine of the worst person lacks, on the largest batch of real pictures."""
         own = [c for c in self.compared if (c.graph, c.pictures) == (self.graph, "real")]
-        (row,) = self.rows(spared, [max(own, key=lambda c: (c.persons, c.frames))])
+        (row,) = self._measure(spared, [max(own, key=lambda c: (c.persons, c.frames))])
         return 1 - row.cosine_min
+
+    def _measure(self, spared: Collection[str], compared: Sequence[Comparison]) -> list[Parity]:
+        content = self.build(spared).SerializeToString()
+        return measure_content(content, self.graph, self.precision, compared)
 
 
 def add_variants(

@@ -240,14 +240,14 @@ def test_a_read_only_disk_is_named(
 
 
 def test_ctrl_c_leaves_nothing(old: Path, tmp_path: Path):
-    """A real program and a real signal, while it works on the second graph."""
+    """A real program and a real signal, when one graph is written."""
     before = contents(tmp_path)
     command = [sys.executable, ROOT / "export" / "to_onnx.py", "--bundle", old, "--out", old]
     with subprocess.Popen(
         [*command, "--precision", "fp16", "int8"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        while "temporal_encoder: making" not in process.stdout.readline():
+        while "frame_encoder: making int8" not in process.stdout.readline():
             assert process.poll() is None
         assert [path.name for path in old.parent.iterdir()] != ["old"]  # half of it is written
         process.send_signal(signal.SIGINT)
@@ -308,6 +308,21 @@ def test_bad_options_are_refused(
     assert "128 features" in refusal(to_onnx, capsys, *arguments, "--probe", tmp_path / "probe")
     assert "absent.mp4" in refusal(to_onnx, capsys, *arguments, "--videos", "absent.mp4")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--detector m.pt --precision fp16", "--precision would change nothing with --detector"),
+        ("--checkpoint c.pt --text-tower --videos v.mp4", "--videos would change nothing with --text-tower"),
+        ("--bundle nano --window center --name me", "--name, --window would change nothing with --bundle"),
+        ("--checkpoint c.pt --imgsz 320", "--imgsz would change nothing with --checkpoint"),
+    ],
+)
+def test_options_without_a_use_are_refused(
+    arguments: str, said: str, tmp_path: Path, to_onnx: Main, capsys: pytest.CaptureFixture[str]
+):
+    assert said in refusal(to_onnx, capsys, *arguments.split(), "--out", tmp_path / "out")
 
 
 @pytest.mark.usefixtures("copied_graphs")
