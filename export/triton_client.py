@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from emotion_runtime.backends.base import Feeds, Outputs
-from emotion_runtime.bundle import Bundle, GraphName, load_bundle
+from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.detector import load_detector
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_head
+from emotion_runtime.manifest import GraphName
 from emotion_runtime.pipeline import Models, Pipeline, Timing
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.sinks.jsonl import JsonlSink

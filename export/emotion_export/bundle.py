@@ -18,7 +18,9 @@ from emotion_export.parity import measure, parity_table, refuse_differences
 from emotion_export.reference import run_graph, torch_reference
 from emotion_export.variants import Samples, add_variants, take_samples
 from emotion_runtime import __version__
-from emotion_runtime.bundle import (
+from emotion_runtime.bundle import load_bundle, sha256_of
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import (
     SCHEMA_VERSION,
     Graph,
     GraphName,
@@ -26,11 +28,8 @@ from emotion_runtime.bundle import (
     Manifest,
     Parity,
     ReducedPrecision,
-    load_bundle,
-    sha256_of,
     write_manifest,
 )
-from emotion_runtime.errors import EmotionError
 from emotion_train.heads import AFFECT_PROBE, PROBE, ZERO_SHOT, LinearHead, load_head
 from emotion_train.zero_shot import check_tower, zero_shot_head
 

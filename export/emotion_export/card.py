@@ -2,7 +2,7 @@
 
 from emotion_export.checkpoints import Checkpoint
 from emotion_export.parity import parity_table
-from emotion_runtime.bundle import Head, Manifest
+from emotion_runtime.manifest import Head, Manifest
 from emotion_train.model import EmotionCLIP
 
 _CARD = """\

@@ -11,18 +11,17 @@ from emotion_export.onnx import describe_graph
 from emotion_export.parity import parity_table
 from emotion_export.reference import bundle_reference
 from emotion_export.variants import add_variants, take_samples
-from emotion_runtime.bundle import (
+from emotion_runtime.bundle import Bundle, load_bundle
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
-    Bundle,
     Graph,
     Manifest,
     Parity,
     ReducedPrecision,
-    load_bundle,
     write_manifest,
 )
-from emotion_runtime.errors import EmotionError
 
 _HEADING = "## Is the graph in fewer bits the graph in fp32?"
 _INTRO = """\

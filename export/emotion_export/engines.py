@@ -18,7 +18,7 @@ from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.backends.tensorrt import TensorRTBackend
-from emotion_runtime.bundle import Bundle, GraphName
+from emotion_runtime.bundle import Bundle
 from emotion_runtime.engines import (
     SIDECAR_SCHEMA,
     Asked,
@@ -33,6 +33,7 @@ from emotion_runtime.engines import (
 )
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.gate import make_exam
+from emotion_runtime.manifest import GraphName
 from emotion_runtime.nvidia import Gpu, builder_name
 
 GRAPHS: tuple[GraphName, ...] = ("frame_encoder", "temporal_encoder")

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from emotion_runtime.bundle import MANIFEST
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import MANIFEST
 
 MODEL_CARD = "MODEL_CARD.md"
 

@@ -13,8 +13,9 @@ import torch
 from onnxscript import opset20 as op
 
 from emotion_export.graphs import GraphSource
-from emotion_runtime.bundle import Graph, Precision, Tensor, Variant, sha256_of
+from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import Graph, Precision, Tensor, Variant
 
 # 20 has Gelu and LayerNormalization (17) as single nodes, which fp16 builders need to keep accurate, and is
 # the newest that TensorRT 10.3 (JetPack 6) reads; from 23 on, attention becomes a node that TensorRT refuses.

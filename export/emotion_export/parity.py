@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_export.samples import SIZES
-from emotion_runtime.bundle import GraphName, Parity, Precision
 from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import GraphName, Parity, Precision
 
 Feed = Mapping[str, NDArray[Any]]
 Run = Callable[[Feed], NDArray[np.float32]]  # a graph's inputs by name to its one output

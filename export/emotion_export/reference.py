@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 from emotion_export.graphs import GraphSource
 from emotion_export.parity import Feed, Reference, Run
 from emotion_runtime.backends.onnx import OnnxBackend
-from emotion_runtime.bundle import Bundle, Head
+from emotion_runtime.bundle import Bundle
+from emotion_runtime.manifest import Head
 
 
 def torch_reference(sources: Sequence[GraphSource], folder: Path, heads: Mapping[str, Head]) -> Reference:

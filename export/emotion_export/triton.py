@@ -31,9 +31,10 @@ from onnx import helper, numpy_helper
 from emotion_export.engines import GRAPHS, read_model
 from emotion_export.folder import folder_in_place_of
 from emotion_runtime.backends.buckets import Limits
-from emotion_runtime.bundle import Bundle, GraphName, Tensor
+from emotion_runtime.bundle import Bundle
 from emotion_runtime.engines import Unusable, cache_folder, engine_key, find_engine_for
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import GraphName, Tensor
 from emotion_runtime.nvidia import builder_name, find_gpu, load_tensorrt
 
 Platform = Literal["onnxruntime", "tensorrt"]

@@ -31,7 +31,7 @@ from emotion_export.quantize import calibrate, int8_layers, quantise
 from emotion_export.samples import SIZES, batches, random_views, real_views
 from emotion_export.sensitivity import spare_worst
 from emotion_runtime.backends.onnx import default_threads
-from emotion_runtime.bundle import Graph, GraphName, Parity, ReducedPrecision, Variant
+from emotion_runtime.manifest import Graph, GraphName, Parity, ReducedPrecision, Variant
 from emotion_runtime.preprocess import PreprocessSpec
 
 Report = Callable[[str], None]

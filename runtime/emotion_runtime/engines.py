@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from emotion_runtime import __version__
-from emotion_runtime.bundle import Bundle, GraphName, Parity, Precision
+from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import GraphName, Parity, Precision
 from emotion_runtime.nvidia import Gpu
 
 if TYPE_CHECKING:  # backends import this module

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.bundle import Bundle, GraphName, Manifest, Parity
+from emotion_runtime.bundle import Bundle
 from emotion_runtime.engines import Got
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import GraphName, Manifest, Parity
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights
 from emotion_runtime.sources.demo import read_demo
 from emotion_runtime.subject import plan

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from emotion_runtime.bundle import Activation, Bundle
+from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import Activation
 
 _TINY = 1e-12  # keeps a feature of zeros at zeros
 

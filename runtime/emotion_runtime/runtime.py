@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.backends import open_encoders
-from emotion_runtime.bundle import Precision, load_bundle
+from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detector import Detector, load_detector
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.heads import load_affect_head, load_head
+from emotion_runtime.manifest import Precision
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.pipeline import Models, Pipeline, Timing
 from emotion_runtime.ring import plan_clips

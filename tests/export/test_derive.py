@@ -13,7 +13,8 @@ from exported import Exported
 import emotion_export.parity
 from emotion_export.parity import TOLERANCES, Tolerance
 from emotion_runtime.backends.onnx import OnnxBackend
-from emotion_runtime.bundle import Bundle, load_bundle, sha256_of, write_manifest
+from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
+from emotion_runtime.manifest import write_manifest
 
 Main = Callable[[list[str]], int]
 MEAN = 6e-3

@@ -22,9 +22,10 @@ from emotion_export.parity import (
     worse,
 )
 from emotion_export.samples import SIZES
-from emotion_runtime.bundle import Parity, Precision, load_bundle
+from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import Parity, Precision
 
 Array = NDArray[np.float32]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from emotion_runtime import __version__
 from emotion_runtime.backends.onnx import OnnxBackend
-from emotion_runtime.bundle import ReducedPrecision, load_bundle
+from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.heads import load_head
+from emotion_runtime.manifest import ReducedPrecision
 from emotion_runtime.sources.demo import read_demo
 from emotion_runtime.subject import plan
 from emotion_runtime.temporal import TemporalEncoder

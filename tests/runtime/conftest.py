@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, save
 from safetensors.numpy import save_file
 
-from emotion_runtime.bundle import Graph, Head, Manifest, Tensor, sha256_of, write_manifest
+from emotion_runtime.bundle import sha256_of
+from emotion_runtime.manifest import Graph, Head, Manifest, Tensor, write_manifest
 from emotion_runtime.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(size=32, patch=8, window="subject", short_side=36, subject_scale=1.5)

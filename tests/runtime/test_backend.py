@@ -16,8 +16,9 @@ import pytest
 import emotion_runtime
 from emotion_runtime.backends import cuda, open_backend, open_encoders
 from emotion_runtime.backends.onnx import CPU, CUDA, default_threads, usable_cores
-from emotion_runtime.bundle import Bundle, Variant, load_bundle, sha256_of, write_manifest
+from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import Variant, write_manifest
 
 
 @pytest.fixture

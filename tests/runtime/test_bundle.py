@@ -12,8 +12,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from emotion_runtime import bundle
-from emotion_runtime.bundle import load_bundle, sha256_of, write_manifest
+from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import write_manifest
 
 
 @pytest.fixture

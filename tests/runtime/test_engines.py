@@ -12,7 +12,7 @@ import pytest
 
 from emotion_runtime import __version__, engines
 from emotion_runtime.backends.buckets import Limits
-from emotion_runtime.bundle import Bundle, Variant, load_bundle
+from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.engines import (
     EngineKey,
     Found,
@@ -28,6 +28,7 @@ from emotion_runtime.engines import (
     write_whole,
 )
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import Variant
 from emotion_runtime.nvidia import Gpu
 
 ORIN = Gpu("Orin", "8.7")

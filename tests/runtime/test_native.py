@@ -23,10 +23,11 @@ from emotion_runtime.backends import native, open_encoders
 from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import open_session
-from emotion_runtime.bundle import Bundle, GraphName, load_bundle
+from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.doctor import FAIL, WARN, inference
 from emotion_runtime.engines import EngineKey, Sidecar, Verdict
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import GraphName
 from emotion_runtime.nvidia import Gpu
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.types import Detections, EmotionEvent

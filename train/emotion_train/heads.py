@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from emotion_runtime.bundle import Activation
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import Activation
 from emotion_train.files import write_whole
 
 PROBE, AFFECT_PROBE, ZERO_SHOT = "probe", "affect", "zero_shot"  # names of the files

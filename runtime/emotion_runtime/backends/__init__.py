@@ -13,7 +13,8 @@ from emotion_runtime.backends.openvino import OpenVinoBackend
 from emotion_runtime.errors import EmotionError
 
 if TYPE_CHECKING:
-    from emotion_runtime.bundle import Bundle, Precision
+    from emotion_runtime.bundle import Bundle
+    from emotion_runtime.manifest import Precision
     from emotion_runtime.nvidia import Flavor
 
 # What opens engines is imported where engines are meant: it reads bundles, which few users of this room do.

@@ -20,9 +20,10 @@ from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.buckets import Bucketed, Limits
 from emotion_runtime.backends.switching import build_behind
 from emotion_runtime.backends.tensorrt import TensorRTBackend
-from emotion_runtime.bundle import Bundle, GraphName
+from emotion_runtime.bundle import Bundle
 from emotion_runtime.engines import Asked, Found, Unusable, Verdict
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import GraphName
 from emotion_runtime.nvidia import Flavor
 
 ENCODERS: tuple[GraphName, GraphName] = ("frame_encoder", "temporal_encoder")

@@ -26,8 +26,9 @@ from emotion_export.tensorrt import (
     shape_ranges,
 )
 from emotion_runtime.backends.buckets import Limits
-from emotion_runtime.bundle import GraphName, Precision, load_bundle
+from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import GraphName, Precision
 from emotion_runtime.nvidia import builder_name, load_tensorrt
 from emotion_train.model import EmotionCLIP
 

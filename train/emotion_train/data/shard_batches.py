@@ -21,10 +21,10 @@ from emotion_runtime.preprocess import (
     window_at,
 )
 from emotion_train.data.pairs import Pairs
+from emotion_train.data.shard_format import PERSON_SCORE
 from emotion_train.data.shards import ShardSet
 from emotion_train.tokenizer import tokenize
 
-PERSON_SCORE = 0.5  # a box counts as a person from here on, as in the authors' masks
 _JITTER = 0.15  # of a subject window's scale, either way
 
 Box = tuple[float, float, float, float]

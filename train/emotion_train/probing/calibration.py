@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.bundle import Activation
 from emotion_runtime.heads import activate
+from emotion_runtime.manifest import Activation
 
 BINS = 15
 LOG_BOUND = 3.0  # temperatures lie in exp(-3) .. exp(3)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from math import isnan, nan
 
-from emotion_runtime.bundle import AFFECT
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import AFFECT
 from emotion_train.datasets.base import Task
 from emotion_train.heads import AFFECT_PROBE, PROBE, HeadCard, LinearHead
 from emotion_train.probing.features import FeatureKind

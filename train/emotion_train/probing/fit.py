@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.bundle import Activation
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import activate
+from emotion_runtime.manifest import Activation
 from emotion_train.datasets.base import Kind, Task
 from emotion_train.probing.bootstrap import point_figures
 from emotion_train.probing.calibration import LOG_BOUND, fit_temperature
