@@ -1,0 +1,283 @@
+"""Where the time and the memory of a training step go.
+
+What runs is the trainer's own loop with the stage of `[clips]`. Its objective and its optimizer's step have a
+stopwatch around their parts, and are otherwise those of every run.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from emotion_train.config import Clips
+from emotion_train.contrastive import ContrastiveObjective, Execution
+from emotion_train.data.pairs import Pairs
+from emotion_train.data.shards import ShardSet
+from emotion_train.distributed import World
+from emotion_train.model import EmotionCLIP, ModelConfig
+from emotion_train.normalise import normalise
+from emotion_train.precision import Precision, PrecisionName
+from emotion_train.stages import clip_stage
+from emotion_train.trainer import Objective, Progress, Runner, Stage
+
+PARTS = ("data", "forward", "loss", "backward", "optimizer", "other")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is measured.
+
+    shards: folder. batch: clips. steps: measured, after `warmup` others. loaded: batches of the measurement
+    of the loader alone, 2 or more. side: of the matrices whose product is the machine's peak; five times that
+    on a GPU, which small ones do not fill.
+    """
+
+    shards: str
+    batch: int
+    steps: int
+    warmup: int
+    loaded: int
+    workers: int
+    precision: PrecisionName
+    side: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopwatch:
+    """Seconds of the named parts of each step."""
+
+    device: torch.device
+    steps: list[dict[str, float]] = field(default_factory=list)
+
+    def next_step(self) -> None:
+        """From now on parts belong to another step."""
+        self.steps.append({})
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Add the block's time to a part."""
+        self._wait()
+        start = time.perf_counter()
+        yield
+        self._wait()
+        self.steps[-1][name] = self.steps[-1].get(name, 0.0) + time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+@dataclass(frozen=True)
+class TimedObjective(ContrastiveObjective):
+    """The objective, timed. Nothing of it is written again: each part is called with a watch running."""
+
+    watch: Stopwatch = field(default_factory=lambda: Stopwatch(torch.device("cpu")))
+
+    def __call__(self, batch: Any, precision: Precision, seed: int) -> tuple[float, dict[str, float]]:
+        """As in `ContrastiveObjective`."""
+        self.watch.next_step()
+        return super().__call__(batch, precision, seed)
+
+    def _encode(self, *args: Any) -> tuple[Tensor, ...]:
+        with self.watch.part("forward"):
+            return super()._encode(*args)
+
+    def _joined_loss(self, *args: Any) -> tuple[float, tuple[Tensor, Tensor, Tensor], dict[str, float]]:
+        with self.watch.part("loss"):
+            return super()._joined_loss(*args)
+
+    def _carry_back(self, *args: Any) -> None:  # static there, and called through the instance
+        with self.watch.part("backward"):
+            super()._carry_back(*args)
+
+
+class TimedPrecision(Precision):
+    """Clipping and the optimizer's step, timed."""
+
+    def __init__(self, name: PrecisionName, watch: Stopwatch) -> None:
+        super().__init__(name, watch.device)
+        self._watch = watch
+
+    def step(self, optimizer: torch.optim.Optimizer, clip_norm: float) -> float:
+        """As in `Precision`."""
+        with self._watch.part("optimizer"):
+            return super().step(optimizer, clip_norm)
+
+
+def timed(objective: Objective, watch: Stopwatch) -> TimedObjective:
+    """The same objective with a watch."""
+    if not isinstance(objective, ContrastiveObjective):
+        raise TypeError(f"{type(objective).__name__} is not contrastive")
+    own = {entry.name: getattr(objective, entry.name) for entry in fields(ContrastiveObjective)}
+    return TimedObjective(**own, watch=watch)
+
+
+def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
+    """All figures of training one model. Its process should be new: memory is a high-water mark."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    world = World(device=device)
+    before = peak_memory(device)
+    torch.manual_seed(0)
+    model = EmotionCLIP(config).to(device)
+    shards = ShardSet.open(settings.shards)
+    clips = Clips(epochs=settings.steps + settings.warmup + settings.loaded, batch=settings.batch)
+    stage = clip_stage(model, shards, clips, seed=0, execution=Execution(world))
+    side = settings.side * (5 if device.type == "cuda" else 1)
+    peaks = [matmul_peak(device, settings.precision, side)]
+    plain, idle = Precision(settings.precision, device), Idle([])
+    alone = run_steps(replace(stage, objective=idle), settings, settings.loaded, plain, device)
+    batch = idle.received[-1]
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    watch = Stopwatch(device)
+    trained = replace(stage, objective=timed(stage.objective, watch))
+    watched = TimedPrecision(settings.precision, watch)
+    steps = settings.warmup + settings.steps
+    entries = run_steps(trained, settings, steps, watched, device)[settings.warmup :]
+    memory = peak_memory(device)  # before the operations are counted: that takes another kind of attention
+    peaks.append(matmul_peak(device, settings.precision, side))
+    flops = step_flops(stage.objective, batch, plain) / len(batch)
+    seconds = [len(batch) / entry["rows_per_s"] for entry in entries]
+    rate = len(batch) / statistics.mean(seconds)
+    return {
+        "batch": len(batch),
+        "frames": config.clip_frames,
+        "steps": settings.steps,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "clips_per_s": {
+            "mean": rate,
+            "min": min(entry["rows_per_s"] for entry in entries),
+            "max": max(entry["rows_per_s"] for entry in entries),
+        },
+        "ms_per_step": split(entries, watch.steps[settings.warmup :], seconds),
+        "data_wait_share": sum(entry["waited"] * s for entry, s in zip(entries, seconds, strict=True))
+        / sum(seconds),
+        # Without the first, for which workers have to start.
+        "clips_per_s_of_loader_alone": (settings.loaded - 1)
+        / sum(1 / entry["rows_per_s"] for entry in alone[1:]),
+        "gflop_per_clip": flops / 1e9,
+        "matmul_gflop_per_s": max(peaks) / 1e9,
+        "model_flops_share": flops * rate / max(peaks),
+        "memory_mib": {"before": before / 2**20, "peak": memory / 2**20},
+        "memory_is_of": "torch on the GPU" if device.type == "cuda" else "the training process, resident",
+        "threads": torch.get_num_threads(),
+        "bytes_per_clip": wire_bytes(batch, config),
+    }
+
+
+def run_steps(
+    stage: Stage, settings: Settings, steps: int, precision: Precision, device: torch.device
+) -> list[dict[str, Any]]:
+    """Take steps as every run does; the lines of the log."""
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "log.jsonl"
+        runner = Runner(
+            seed=0,
+            precision=precision,
+            world=World(device=device),
+            workers=settings.workers,
+            save=lambda: None,
+            save_every=float("inf"),
+            log=log,
+        )
+        runner.run(stage, Progress(stage.name, budget=steps))
+        return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """An objective that only takes the batch: what remains of a step is the loader. received: the last."""
+
+    received: list[Any]
+
+    def __call__(self, batch: Any, precision: Precision, seed: int) -> tuple[float, dict[str, float]]:
+        """As in `Objective`."""
+        del precision, seed
+        self.received[:] = [batch]
+        return 0.0, {}
+
+
+def split(
+    entries: list[dict[str, Any]], parts: list[dict[str, float]], seconds: list[float]
+) -> dict[str, float]:
+    """Mean milliseconds a step of every part, which sum to "whole"; `other` is what no watch was around."""
+    rows = []
+    for entry, part, whole in zip(entries, parts, seconds, strict=True):
+        row = {"data": entry["waited"] * whole, **part}
+        rows.append(row | {"other": whole - sum(row.values()), "whole": whole})
+    return {name: 1000 * statistics.mean(row[name] for row in rows) for name in (*PARTS, "whole")}
+
+
+def matmul_peak(device: torch.device, precision: PrecisionName, side: int, *, repeats: int = 8) -> float:
+    """Operations a second of a product of two square matrices, the best of some: what the machine can do."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    watch = Stopwatch(device)
+    for _ in range(repeats):
+        watch.next_step()
+        with watch.part("product"):
+            torch.mm(one, other)
+    return float(2 * side**3 / min(step["product"] for step in watch.steps))
+
+
+def step_flops(objective: Objective, batch: Pairs, precision: Precision) -> int:
+    """Operations of matrix products and convolutions, forward and backward, in one step."""
+    # The counter knows attention by its matrix products only on a CPU.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        objective(batch, precision, 0)
+    return int(counter.get_total_flops())
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that torch has held on the GPU, or that this process has had in memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage on Linux begins with what the parent had
+        (line,) = [row for row in status.read_text().splitlines() if row.startswith("VmHWM")]
+        return int(line.split()[1]) * 1024
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+def wire_bytes(pairs: Pairs, config: ModelConfig) -> dict[str, Any]:
+    """Bytes a clip that a worker hands over, and those of float pictures and full-size masks.
+
+    pairs: as received from a worker. Measured: the storage of the tensors. By formula: 4 bytes for three
+    colours and the mask of every pixel of every frame, 8 a token, 4 a sentiment.
+    """
+    spec, clips = config.preprocess, len(pairs)
+    ours = {name: _stored(getattr(pairs, name)) / clips for name in _WIRED}
+    side = spec.side_patches
+    mask = pairs.patch_weights.reshape(*pairs.patch_weights.shape[:2], side, side)
+    mask = mask.repeat_interleave(spec.patch, dim=2).repeat_interleave(spec.patch, dim=3)  # (B, T, S, S)
+    pictures = normalise(pairs.images, spec).contiguous()  # (B, T, 3, S, S)
+    plain = sum(map(_stored, (pictures, mask, pairs.text, pairs.sentiment))) / clips
+    formula = config.clip_frames * spec.size**2 * 4 * (3 + 1)
+    formula += 8 * config.text_context + 4 * pairs.sentiment.shape[1]
+    return {
+        "ours": sum(ours.values()),
+        "ours_by_part": ours,
+        "plain": plain,
+        "plain_by_formula": formula,
+        "times_less": plain / sum(ours.values()),
+    }
+
+
+_WIRED = ("images", "pictures", "patch_weights", "text", "sentiment")
+
+
+def _stored(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes()

@@ -1,0 +1,257 @@
+"""The benchmark of training: its operations, bytes and parts are right. How fast is never asked."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import bench_train
+from emotion_bench.train_data import made_shards, real_shards
+from emotion_bench.train_step import (
+    PARTS,
+    Settings,
+    Stopwatch,
+    measure,
+    peak_memory,
+    split,
+    step_flops,
+    timed,
+    wire_bytes,
+)
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.preprocess import PreprocessSpec
+from emotion_train.config import Clips
+from emotion_train.contrastive import Execution
+from emotion_train.data.shards import ShardSet
+from emotion_train.model import EmotionCLIP, ModelConfig
+from emotion_train.precision import Precision
+from emotion_train.stages import clip_stage
+from emotion_train.trainer import SimpleObjective, Stage
+
+CPU = torch.device("cpu")
+SMALL = ModelConfig(
+    preprocess=PreprocessSpec(size=48, patch=16, short_side=64),
+    temporal="mean",
+    embed_dim=24,
+    vision_width=32,
+    vision_layers=3,
+    vision_heads=4,
+    text_width=16,
+    text_layers=2,
+    text_heads=2,
+)
+CLIPS = 8
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_shards(tmp_path_factory.mktemp("made") / "shards", clips=CLIPS, short_side=64)
+
+
+def stage_of(shards: Path, batch: int = 4) -> tuple[EmotionCLIP, Stage]:
+    torch.manual_seed(0)
+    model = EmotionCLIP(SMALL)
+    return model, clip_stage(
+        model, ShardSet.open(str(shards)), Clips(batch=batch), seed=0, execution=Execution()
+    )
+
+
+def tower_flops(width: int, layers: int, rows: int, last: int | None = None) -> int:
+    """Forward operations of a transformer over `rows` tokens, of whose last block `last` rows are wanted."""
+    total = 0
+    for layer in range(layers):
+        asked = rows if last is None or layer + 1 < layers else last
+        total += 2 * asked * width * width  # queries
+        total += 2 * rows * width * 2 * width  # keys and values
+        total += 2 * 2 * asked * rows * width  # attention: logits, and sums of values
+        total += 2 * asked * width * width  # what comes out
+        total += 2 * 2 * asked * width * 4 * width  # the two layers of the MLP
+    return total
+
+
+def clip_flops(tokens: int) -> int:
+    """Forward operations of a clip and a sentence of which so many tokens are computed."""
+    patches, width = SMALL.preprocess.patches, SMALL.vision_width
+    frame = 2 * patches * width * 3 * 16 * 16  # patches to tokens
+    frame += 2 * patches * width  # the prompt
+    frame += tower_flops(width, SMALL.vision_layers, patches + 2, last=1)
+    frame += 2 * width * SMALL.embed_dim
+    text = tower_flops(SMALL.text_width, SMALL.text_layers, tokens)
+    text += 2 * SMALL.text_width * SMALL.embed_dim
+    return SMALL.clip_frames * frame + text
+
+
+class Forward:
+    """Only the forward pass of an objective."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.objective: Any = stage.objective
+
+    def __call__(self, batch: Any, precision: Precision, seed: int) -> tuple[float, dict[str, float]]:
+        del precision, seed
+        self.objective.encoder(batch.images, batch.pictures, batch.patch_weights, batch.text)
+        return 0.0, {}
+
+
+def test_operations_are_those_of_the_formula(shards: Path):
+    """A backward pass does every product of the forward pass twice, but for what needs no gradient."""
+    _, stage = stage_of(shards)
+    batch, precision = stage.batches[0], Precision("fp32", CPU)
+    forward = step_flops(Forward(stage), batch, precision)
+    longest = int((batch.text != 0).sum(1).max())
+    assert forward == 4 * clip_flops(longest)
+    whole = step_flops(stage.objective, batch, precision)
+    # Pixels and patch weights have no gradient.
+    pixels = 4 * SMALL.clip_frames * 2 * SMALL.preprocess.patches * SMALL.vision_width * 3 * 16 * 16
+    prompt = 4 * SMALL.clip_frames * 2 * SMALL.preprocess.patches * SMALL.vision_width
+    # Similarities, their gradient by both sides, and once more for the log's retrieval; divergences.
+    loss = 4 * 2 * 4 * 4 * SMALL.embed_dim + 2 * 4 * 4 * 7
+    assert whole == 3 * forward - pixels - prompt + loss
+
+
+def gradients(model: EmotionCLIP, objective: Any, batch: Any) -> tuple[float, dict[str, Tensor]]:
+    model.zero_grad()
+    loss, _ = objective(batch, Precision("fp32", CPU), 7)
+    return loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_the_watch_changes_nothing(shards: Path, chunks: int):
+    model, stage = stage_of(shards)
+    objective: Any = replace(stage.objective, chunks=chunks)  # type: ignore[type-var] - it is a dataclass
+    batch, watch = stage.batches[0], Stopwatch(CPU)
+    loss, expected = gradients(model, objective, batch)
+    found_loss, found = gradients(model, timed(objective, watch), batch)
+    assert found_loss == loss
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    (parts,) = watch.steps
+    assert set(parts) == {"forward", "loss", "backward"}
+    assert min(parts.values()) > 0
+
+
+def test_only_contrastive_steps_have_these_parts():
+    with pytest.raises(TypeError, match="SimpleObjective is not contrastive"):
+        timed(SimpleObjective(lambda _: (torch.zeros(()), {})), Stopwatch(CPU))
+
+
+def test_parts_sum_to_the_step():
+    entries = [{"waited": 0.25}, {"waited": 0.0}]
+    parts = [
+        {"forward": 0.5, "loss": 0.1, "backward": 1.0, "optimizer": 0.2},
+        {"forward": 0.3, "loss": 0.1, "backward": 1.4, "optimizer": 0.2},
+    ]
+    found = split(entries, parts, [4.0, 2.0])
+    assert found == pytest.approx(
+        {"data": 500, "forward": 400, "loss": 100, "backward": 1200, "optimizer": 200, "other": 600}
+        | {"whole": 3000}
+    )
+
+
+def test_bytes_are_those_of_the_formula(shards: Path):
+    _, stage = stage_of(shards)
+    found = wire_bytes(stage.batches[0], SMALL)
+    frames, size, patches = 8, 48, 9
+    assert found["ours_by_part"] == {
+        "images": frames * size * size * 3,
+        "pictures": 8,
+        "patch_weights": frames * patches * 4,
+        "text": 77 * 8,
+        "sentiment": 7 * 4,
+    }
+    assert found["ours"] == sum(found["ours_by_part"].values())
+    # float32: three colours and a mask.
+    assert found["plain"] == found["plain_by_formula"] == frames * size * size * 4 * 4 + 77 * 8 + 7 * 4
+    assert found["times_less"] == pytest.approx(found["plain"] / found["ours"])
+
+
+def test_memory_is_a_high_water_mark():
+    before = peak_memory(CPU)
+    block = np.ones(before, np.uint8)  # as much again
+    assert peak_memory(CPU) > 1.5 * before
+    del block
+    assert peak_memory(CPU) > 1.5 * before
+
+
+def test_a_small_model_is_measured(shards: Path):
+    settings = Settings(str(shards), 4, 2, 1, 3, workers=0, precision="fp32", side=64)
+    found = measure(SMALL, settings)
+    parts = found["ms_per_step"]
+    assert list(parts) == [*PARTS, "whole"]
+    assert sum(parts[name] for name in PARTS) == pytest.approx(parts["whole"])
+    assert min(parts.values()) > 0
+    assert found["clips_per_s"]["mean"] == pytest.approx(4 * 1000 / parts["whole"])
+    assert found["data_wait_share"] == pytest.approx(parts["data"] / parts["whole"])
+    assert found["clips_per_s"]["min"] <= found["clips_per_s"]["mean"] <= found["clips_per_s"]["max"]
+    assert found["model_flops_share"] == pytest.approx(
+        found["gflop_per_clip"] * found["clips_per_s"]["mean"] / found["matmul_gflop_per_s"]
+    )
+    assert found["memory_mib"]["peak"] >= found["memory_mib"]["before"] > 0
+    assert found["batch"] == 4
+
+
+def test_real_videos_become_shards(shared_data: Path, tmp_path: Path):
+    """A film of ten seconds, through prepare_data.py's own parts."""
+    data = tmp_path / "data"
+    (data / "videos").mkdir(parents=True)
+    sentences = data / "data" / "goemotions_ekman"
+    sentences.mkdir(parents=True)
+    real = shared_data / "data" / "goemotions_ekman"
+    (sentences / "labels.txt").write_text((real / "labels.txt").read_text())
+    (sentences / "train.tsv").write_text("".join((real / "train.tsv").open().readlines()[:1500]))
+    film = cv2.VideoWriter(str(data / "videos" / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 8, (160, 120))
+    for number in range(80):
+        film.write(np.full((120, 160, 3), number, np.uint8))
+    film.release()
+    shards = ShardSet.open(str(real_shards(data, tmp_path / "out", workers=1)))
+    assert len(shards) == 3  # three whole sentences of three seconds
+    record, frames = shards.read(0)
+    assert 2 < record.end - record.start < 3
+    assert len(frames) >= 8
+
+
+def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    argv = ["--quick", "--workers", "1", "--steps", "1", "--batch", "2", "--results", str(tmp_path)]
+    assert bench_train.main(argv) == 0
+    result = json.loads((tmp_path / "train.json").read_text())
+    (preset,) = result["presets"]
+    assert preset == "nano"
+    assert result["shards"] == {"of": "made pictures", "clips": 24}
+    assert result["presets"]["nano"]["bytes_per_clip"]["times_less"] > 4
+    page = (tmp_path / "train.md").read_text()
+    assert page.strip() in capsys.readouterr().out
+    assert all(f"| {part}, ms a step" in page for part in PARTS)
+    assert "A quick run: structure, not speed." in page
+    assert (tmp_path / "train.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--batch", "1"], "--batch 1: expected 2 or more"),
+        (["--steps", "0"], "--steps 0: expected 1 or more"),
+        (["--workers", "-1"], "--workers -1: expected 0 or more"),
+        (["--data", "/nowhere"], "--data /nowhere: no .avi or .mp4 in /nowhere/videos"),
+        (["--shards", "/nowhere"], "/nowhere/index.json: no such file"),
+        (["--shards", "/a", "--data", "/b"], "--data and --shards are both given"),
+    ],
+)
+def test_what_cannot_be_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+):
+    assert bench_train.main([*options, "--results", str(tmp_path / "out")]) == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "error" in x]
+    assert line.startswith(f"bench_train: error: {said}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_clips(shards: Path):
+    settings = Settings(str(shards), CLIPS + 1, 1, 0, 1, workers=0, precision="fp32", side=64)
+    with pytest.raises(EmotionError, match="holds 8 clips, too few for a batch of 9"):
+        measure(SMALL, settings)
