@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+RATE = "Learning rate"
 # Panels of a stage: title, and the figures of the log that it shows, with their names for people.
 PANELS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Loss", {"loss": "loss"}),
-    ("Learning rate", {"lr": "first group"}),
+    (RATE, {"lr": "first group"}),
     (
         "Share right in the batch",
         {"accuracy": "emotion", "retrieval": "own sentence found", "zero_shot": "emotion, zero-shot"},
@@ -105,14 +106,14 @@ def _svg(panels: list[tuple[str, dict[str, NDArray[np.float64]]]]) -> str:
             steps, values = points.T
             span = max(len(values) // 40, 1)
             mean = np.convolve(values, np.ones(span) / span, mode="valid")
-            few = len(values) < 40
+            few = len(values) < 40 or title == RATE  # which has no noise to smooth
             axis.plot(
                 steps,
                 values,
                 color=colour,
                 alpha=1 if few else 0.2,
                 lw=1.6 if few else 0.8,
-                marker="o" if few else None,
+                marker="o" if len(values) < 40 else None,
                 ms=3,
                 label=label if few else None,
             )
