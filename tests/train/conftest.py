@@ -1,6 +1,5 @@
 """Real faces and sentences, and a small copy of both in the layout that the scripts read."""
 
-import importlib.util
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scripts import script
 from small_model import SMALL
 
 from emotion_train.data.faces import Faces, load_faces
@@ -39,16 +39,6 @@ distinct_frames = [1, 2]
 sentence_confidence = 0.2
 evaluate_every = 3
 """
-
-
-def script(name: str) -> ModuleType:
-    """A script of train/, which is in no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "train" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

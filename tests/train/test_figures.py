@@ -1,6 +1,5 @@
 """The figures of the paper from checkpoints, through figures.py."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +9,7 @@ import pytest
 import torch
 from made_shards import write_set
 from PIL import Image
+from scripts import script
 from small_model import build
 from test_distributed import CLIPS, TINY
 from test_validation import write_table
@@ -24,14 +24,8 @@ from emotion_train.run import Run
 
 @pytest.fixture(scope="module")
 def figures() -> ModuleType:
-    """The script, which is in no package."""
-    path = Path(__file__).resolve().parents[2] / "train" / "figures.py"
-    spec = importlib.util.spec_from_file_location("figures", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The script."""
+    return script("figures")
 
 
 def saved(model: EmotionCLIP, path: Path) -> Path:

@@ -1,12 +1,12 @@
 """A small collection of videos with captions, and a finished run over it."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from made_media import ONE, TWO, flat_pictures, write_json3, write_sentences, write_srt, write_video
+from scripts import script
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -14,12 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture(scope="session")
 def prepare_data() -> ModuleType:
     """The script."""
-    spec = importlib.util.spec_from_file_location("prepare_data", ROOT / "train" / "prepare_data.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("prepare_data")
 
 
 @pytest.fixture(scope="session")

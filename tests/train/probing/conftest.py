@@ -1,6 +1,5 @@
 """A small checkpoint, small data sets, and what fit_probe.py makes of them, each once a session."""
 
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +10,7 @@ import pytest
 import torch
 from by_hand import Fitted
 from labelled_trees import bold_tree, emotic_tree, liris_tree, meld_tree, table_file
+from scripts import script
 from small_model import SMALL
 
 from emotion_train.checkpoint import save_checkpoint
@@ -22,12 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture(scope="session")
 def evaluate() -> ModuleType:
     """The script."""
-    spec = importlib.util.spec_from_file_location("evaluate", ROOT / "train" / "evaluate.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("evaluate")
 
 
 @pytest.fixture(scope="session")
