@@ -1,7 +1,8 @@
 """The precision of an engine: the fewest bits in which, on its device, it still is the model.
 
 fp16 first; then fp16 with the worst layers in fp32; then fp32. Every rung is built, run and held against the
-fp32 graph, for what goes wrong in fp16 is up to a GPU's kernels and shows nowhere else.
+fp32 graph, for what goes wrong in fp16 is up to a GPU's kernels and shows nowhere else. A rung that cannot be
+built or loaded has not passed either, and the next one is tried.
 """
 
 import math
@@ -70,7 +71,7 @@ def take(device: Device, exam: Exam, precision: Got, model: onnx.ModelProto) -> 
     """One precision that was asked for by name.
 
     Raises:
-        EmotionError: the engine is not the model.
+        EmotionError: the engine is not the model, or cannot be built or loaded.
 
     """
     built, rows, fault = _try(device, exam, precision, model)
@@ -98,19 +99,28 @@ def climb(
     full, half = models
     refused: list[str] = []
 
+    def refuse(line: str) -> None:
+        refused.append(line)
+        report(f"{exam.graph}: {line}")
+
     def attempt(precision: Got, model: onnx.ModelProto, kept: Sequence[str] = ()) -> Rung | None:
-        built, rows, fault = _try(device, exam, precision, model)
+        try:
+            built, rows, fault = _try(device, exam, precision, model)
+        except EmotionError as error:
+            fault = f"{precision} cannot be had ({error})"
         if not fault:
             return Rung(precision, built, rows, sorted(kept), refused)
-        refused.append(fault + (f" ({len(kept)} matrix products kept in fp32)" if kept else ""))
-        report(f"{exam.graph}: {refused[-1]}")
+        refuse(fault + (f" ({len(kept)} matrix products kept in fp32)" if kept else ""))
         return None
 
     if rung := attempt("fp16", half):
         return rung
-    stages = stages_of(full)
-    order = worst_first(stages, _errors(device, exam, models, reference))
-    for part in _SPARED:
+    stages, order = stages_of(full), list[int]()
+    try:
+        order = worst_first(stages, _errors(device, exam, models, reference))
+    except EmotionError as error:
+        refuse(f"mixed is left out: what is wrong in fp16 cannot be found ({error})")
+    for part in _SPARED if order else ():
         worst = order[: max(1, round(part * len(order)))]
         kept = [node for index in worst for node in stages[index].nodes]
         if rung := attempt("mixed", half_precision(full, keep=kept), kept):

@@ -157,6 +157,66 @@ def test_a_device_that_gets_fp32_wrong_gets_no_engine(graph: Graph):
     assert "None is kept" in str(error.value)
 
 
+@dataclass
+class Unbuildable(Faulty):
+    """A GPU that gets fp16 wrong, whose builder fails, or whose memory cannot hold the result.
+
+    refused: beginnings of the names that cannot be built. unloadable: engines that are built, counted from 0,
+    and cannot be loaded.
+    """
+
+    refused: tuple[str, ...] = ()
+    unloadable: Collection[int] = ()
+
+    def build(self, model: onnx.ModelProto, name: str) -> Built:
+        built = super().build(model, name)
+        if name.partition(" ")[2].startswith(self.refused):
+            raise EmotionError(f"{name}: cannot be built (no kernel)")
+        return built
+
+    @contextmanager
+    def load(self, engine: bytes) -> Iterator[InOnnxRuntime]:
+        if len(self.built) - 1 in self.unloadable:
+            raise EmotionError("the engine cannot be loaded")
+        with super().load(engine) as backend:
+            yield backend
+
+
+def test_a_rung_that_cannot_be_built_is_stepped_over(graph: Graph):
+    """Without the fp16 engine nobody can tell its worst layers, so fp32 is next."""
+    device = Unbuildable(refused=("in fp16",))
+    rung = graph.climb(device)
+    assert (rung.precision, rung.fp32_layers, len(rung.parity)) == ("fp32", [], len(graph.exam.feeds))
+    name = graph.exam.graph
+    built, searched = rung.refused
+    assert built == f"fp16 cannot be had ({name} in fp16: cannot be built (no kernel))"
+    assert searched.startswith(
+        f"mixed is left out: what is wrong in fp16 cannot be found ({name} in fp16, to "
+    )
+    assert len(device.built) == 3
+
+
+def test_a_rung_that_cannot_be_loaded_is_stepped_over(graph: Graph):
+    """The first mixed engine; the second one keeps twice as much."""
+    broken = graph.products()[len(graph.products()) // 2]
+    rung = graph.climb(Unbuildable({broken}, unloadable=[2]))
+    assert rung.precision == "mixed"
+    assert [line.split(" (")[0] for line in rung.refused[1:]] == ["mixed cannot be had"]
+    assert re.search(r"cannot be loaded\) \(\d+ matrix products kept in fp32\)$", rung.refused[1])
+    assert broken in rung.fp32_layers
+
+
+def test_where_no_rung_can_be_built_all_reasons_are_said(graph: Graph):
+    with pytest.raises(EmotionError, match=r"fp16 cannot be had .*; fp32 cannot be had ") as error:
+        graph.climb(Unbuildable(refused=("in ",)))
+    assert "\n" not in str(error.value)
+
+
+def test_a_precision_by_name_that_cannot_be_built_is_the_builders_error(graph: Graph):
+    with pytest.raises(EmotionError, match=r"^\w+ in fp16: cannot be built \(no kernel\)$"):
+        take(Unbuildable(refused=("in fp16",)), graph.exam, "fp16", graph.half)
+
+
 def test_a_precision_asked_for_by_name_is_had_or_is_an_error(graph: Graph):
     rung = take(Faulty(), graph.exam, "fp16", graph.half)
     assert rung.precision == "fp16"
