@@ -5,6 +5,7 @@ changes it. That is the only kind that TensorRT 11 knows, and what makes an engi
 """
 
 import json
+import logging
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ _ENGINE_WORDS = (
     (r"float|fp32", "fp32"),
 )
 _PERCENT = 100
+
+_log = logging.getLogger(__name__)
 
 ShapeRange = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # smallest, usual, largest
 
@@ -144,7 +147,7 @@ def build_engine(builder: Builder, model: onnx.ModelProto, name: str, limits: Li
             "help, or another --precision"
         )
     if builder.timing_cache is not None:
-        write_whole(builder.timing_cache, bytes(config.get_timing_cache().serialize()))
+        _keep_timings(config, builder.timing_cache)
     return Built(bytes(plan), layer_types)
 
 
@@ -176,8 +179,20 @@ def _configure(builder: Builder, factory: Any) -> Any:
     if builder.timing_cache is not None:
         known = builder.timing_cache.read_bytes() if builder.timing_cache.is_file() else b""
         timings = config.create_timing_cache(known) or config.create_timing_cache(b"")  # None: not readable
-        config.set_timing_cache(timings, ignore_mismatch=False)
+        if not config.set_timing_cache(timings, ignore_mismatch=False):  # of another GPU or version
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
     return config
+
+
+def _keep_timings(config: Any, path: Path) -> None:
+    """Write measured kernels for the next build; where that fails, the engine is kept all the same."""
+    timings = config.get_timing_cache()
+    if timings is None:
+        return
+    try:
+        write_whole(path, bytes(timings.serialize()))
+    except EmotionError as error:
+        _log.warning("the next build will be as slow as this one: %s", error)
 
 
 def _refusal(builder: Builder, name: str, errors: list[Any]) -> str:
