@@ -63,10 +63,20 @@ class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Is the engine the model? parity: one row a size of batch, none when "not run"."""
+    """Is the engine the model? parity: one row a size of batch, none when "not run".
+
+    gpu, driver: of the `nvidia.Gpu` that the exam was sat on. An engine that is the model there need not be
+    on another GPU of the same compute capability, or with another driver.
+    """
 
     parity_gate: Literal["passed", "not run"]
     parity: list[Parity] = []
+    gpu: str = ""
+    driver: str = ""
+
+    def holds_on(self, gpu: Gpu) -> bool:
+        """Whether an engine may run on a GPU without sitting the exam (again)."""
+        return self.parity_gate == "passed" and (self.gpu, self.driver) == (gpu.name, gpu.driver)
 
 
 class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

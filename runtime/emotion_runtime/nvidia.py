@@ -24,10 +24,14 @@ _WAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU as engines are tied to it. name: NVIDIA's. compute_capability: as "8.6"."""
+    """A GPU as engines are tied to it. name: NVIDIA's. compute_capability: as "8.6".
+
+    driver: newest CUDA that the driver serves, as "12.6"; empty where no GPU is meant that is here.
+    """
 
     name: str
     compute_capability: str
+    driver: str = ""
 
 
 def load_tensorrt(flavor: Flavor) -> ModuleType:
@@ -63,7 +67,7 @@ def load_cuda() -> ModuleType:
     """cuda-python's `cuda.bindings.runtime`.
 
     Raises:
-        EmotionError: it is not installed.
+        EmotionError: it is not installed, or does not start.
 
     """
     try:
@@ -72,6 +76,12 @@ def load_cuda() -> ModuleType:
         raise EmotionError(
             "cuda-python is not installed: pip install cuda-bindings==12.* for CUDA 12 (JetPack 6), "
             "pip install cuda-bindings for CUDA 13"
+        ) from error
+    except (ImportError, OSError) as error:  # the bindings are there, the libraries below them are not
+        reason = " ".join(str(error).split())
+        raise EmotionError(
+            f"cuda-python is installed and does not start ({reason}): pip install --force-reinstall "
+            "cuda-bindings, of the CUDA that nvidia-smi says"
         ) from error
 
 
@@ -108,4 +118,9 @@ def find_gpu(cuda: ModuleType | None = None) -> Gpu:
             "says, or build for a GPU elsewhere with export/to_trt.py --flavor rtx --target SM86"
         )
     properties = call(cuda.cudaGetDeviceProperties, 0)
-    return Gpu(properties.name.decode(), f"{properties.major}.{properties.minor}")
+    driver = int(call(cuda.cudaDriverGetVersion))  # 12060 is 12.6
+    return Gpu(
+        properties.name.decode(),
+        f"{properties.major}.{properties.minor}",
+        f"{driver // 1000}.{driver % 1000 // 10}",
+    )

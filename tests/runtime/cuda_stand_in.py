@@ -72,6 +72,9 @@ class Cuda:
         assert device == 0
         return Status.cudaSuccess, SimpleNamespace(name=b"Test GPU", major=8, minor=7)
 
+    def cudaDriverGetVersion(self):  # noqa: N802
+        return Status.cudaSuccess, 12060
+
     def cudaStreamCreate(self):  # noqa: N802
         self.streams.add(77)
         return Status.cudaSuccess, 77

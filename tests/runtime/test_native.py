@@ -32,7 +32,8 @@ from emotion_runtime.nvidia import Gpu
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.types import Detections, EmotionEvent
 
-GPU = Gpu("NVIDIA Test", "8.6")
+GPU = Gpu("NVIDIA Test", "8.6", "12.6")
+PASSED = Verdict("passed", gpu=GPU.name, driver=GPU.driver)
 VERSION = " 10.3.0 Test"
 BUILDER = f"tensorrt{VERSION}"
 SPEC = ModuleSpec("tensorrt", None)
@@ -69,7 +70,7 @@ class Cache:
         self, graph: GraphName, *, content: bytes | None = None, verdict: Verdict | None = None
     ) -> None:
         content = content or self.bundle.graph_path(graph).read_bytes()
-        stored = sidecar(self.key(graph), content, verdict or Verdict("passed"))
+        stored = sidecar(self.key(graph), content, verdict or PASSED)
         engines.store_engine(self.folder, content, stored)
 
 
@@ -209,10 +210,25 @@ def test_an_engine_built_ahead_of_time_is_held_against_the_graph_once(
     open_encoders("tensorrt", cache.bundle)
 
 
+@pytest.mark.parametrize(
+    "elsewhere",
+    [Verdict("passed", gpu="Other Test", driver="12.6"), Verdict("passed", gpu="NVIDIA Test", driver="13.0")],
+)
+def test_a_verdict_of_another_gpu_or_driver_is_not_believed(cache: Cache, elsewhere: Verdict):
+    """Two GPUs of one compute capability share what was built ahead of time, and its sidecar."""
+    cache.store("frame_encoder")
+    cache.store("temporal_encoder", verdict=elsewhere)
+    open_encoders("tensorrt", cache.bundle)
+    found = engines.find_engine(cache.folder, cache.key("temporal_encoder"))
+    assert isinstance(found, engines.Found)
+    assert found.sidecar.verdict.parity  # the exam was sat, here
+    assert found.sidecar.verdict.holds_on(GPU)
+
+
 def test_an_engine_built_ahead_of_time_that_is_not_the_model_is_refused(
     cache: Cache, caplog: pytest.LogCaptureFixture
 ):
-    cache.store("frame_encoder", verdict=Verdict("passed"))
+    cache.store("frame_encoder")
     wrong = not_the_model(cache.bundle.folder)
     cache.store("temporal_encoder", content=wrong, verdict=Verdict("not run"))
     said = r"temporal_encoder is not the model on this GPU .*\.engine and build it here: python export/to_trt"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from emotion_runtime import nvidia
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Gpu, builder_name, call, find_gpu, load_cuda, load_tensorrt
 
@@ -67,6 +68,16 @@ def test_without_cuda_python(monkeypatch: pytest.MonkeyPatch):
         load_cuda()
 
 
+def test_a_cuda_python_that_does_not_start(monkeypatch: pytest.MonkeyPatch):
+    def broken(_name: str) -> Any:
+        raise ImportError("libcudart.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(nvidia.importlib, "import_module", broken)
+    with pytest.raises(EmotionError, match=r"cuda-python .* does not start \(libcudart\.so\.12") as error:
+        load_cuda()
+    assert "pip install --force-reinstall cuda-bindings" in one_line(error)
+
+
 class Code(int):
     name = "cudaErrorNoDevice"
 
@@ -76,11 +87,12 @@ def stand_in(status: int, count: int) -> Any:
     return SimpleNamespace(
         cudaGetDeviceCount=lambda: (Code(status), count),
         cudaGetDeviceProperties=lambda _device: (Code(0), properties),
+        cudaDriverGetVersion=lambda: (Code(0), 12060),
     )
 
 
 def test_the_gpu_that_is_there():
-    assert find_gpu(stand_in(0, 1)) == Gpu("Orin", "8.7")
+    assert find_gpu(stand_in(0, 1)) == Gpu("Orin", "8.7", "12.6")
 
 
 @pytest.mark.parametrize(

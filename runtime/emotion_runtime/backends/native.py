@@ -24,7 +24,7 @@ from emotion_runtime.bundle import Bundle
 from emotion_runtime.engines import Asked, Found, Unusable, Verdict
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import GraphName
-from emotion_runtime.nvidia import Flavor
+from emotion_runtime.nvidia import Flavor, Gpu
 
 ENCODERS: tuple[GraphName, GraphName] = ("frame_encoder", "temporal_encoder")
 
@@ -69,23 +69,24 @@ def open_engines(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[Backend]:
             raise MissingEngine(flavor, f"no engine of {graph} ({engine.reason})", build)
         found[graph] = engine
     try:
-        return [_load(bundle, graph, engine, flavor, folder) for graph, engine in found.items()]
+        return [_load(bundle, engine, flavor, gpu, folder) for engine in found.values()]
     except EmotionError as error:
         raise Unavailable(flavor, str(error), fix=build, broken=True) from error
 
 
-def _load(bundle: Bundle, graph: GraphName, found: Found, flavor: Flavor, folder: Path) -> Backend:
-    """An engine of the cache, ready to run; one that was built where no GPU was is examined first."""
+def _load(bundle: Bundle, found: Found, flavor: Flavor, gpu: Gpu, folder: Path) -> Backend:
+    """An engine of the cache, ready to run; one that was not examined on this very GPU is so first."""
     key = found.sidecar.key
     backend, limits = TensorRTBackend(found.engine, flavor=flavor), Limits(key.persons, key.pictures)
-    if found.sidecar.verdict.parity_gate != "passed":
+    if not found.sidecar.verdict.holds_on(gpu):
+        graph = next(graph for graph in ENCODERS if graph == key.graph)
         rows, fault = gate.make_exam(bundle, graph, limits).sit(backend, found.sidecar.precision)
         if fault:
             raise EmotionError(
                 f"the engine of {key.graph} is not the model on this GPU ({fault}); delete "
                 f"{folder / key.stem}.engine and build it here"
             )
-        passed = msgspec.structs.replace(found.sidecar, verdict=Verdict("passed", rows))
+        passed = msgspec.structs.replace(found.sidecar, verdict=Verdict("passed", rows, gpu.name, gpu.driver))
         engines.store_sidecar(folder, passed)  # once is enough
     return Bucketed(backend, limits)
 
