@@ -6,7 +6,10 @@
 
 On a GPU each engine is held against the fp32 graph, and `--precision ladder` takes the fewest bits that pass:
 fp16, fp16 with the worst layers in fp32, fp32. Built ahead of time, an engine is held against it when it is
-first loaded. Engines go to the cache, where `emotion-runtime --backend tensorrt` finds them.
+first loaded. Engines of a bundle go to the cache, where `emotion-runtime --backend tensorrt` finds them.
+
+A detector is built in the precision that its file is in, and not held against anything. The runtime runs
+detectors in ONNX Runtime: the engine is for programs of your own.
 
 Building ahead of time is tested with the real tensorrt-rtx. What happens on a GPU is UNVERIFIED: it is tested
 with stand-ins, and the first command above, followed by `emotion-runtime --backend tensorrt`, verifies it.
@@ -59,6 +62,11 @@ def make_plan(args: argparse.Namespace) -> Plan:
         raise EmotionError("nothing to build: give --bundle NAME|DIR, or --detector FILE.onnx")
     if min(args.max_persons, args.max_frames, args.workspace) < 1:
         raise EmotionError("--max-persons, --max-frames and --workspace: expected 1 or more")
+    if args.detector is not None and args.precision is not None:
+        raise EmotionError(
+            f"--precision {args.precision} is not for --detector, which is built in the precision of its "
+            "file: leave it out, or build bundle and detector one after the other"
+        )
     flavor = FLAVORS[args.flavor]
     if args.target is not None and flavor == "tensorrt":
         raise EmotionError(
@@ -76,7 +84,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         Builder(library, flavor, args.target, args.workspace, timings),
         gpu,
         folder,
-        args.precision,
+        args.precision or "ladder",
         Limits(args.max_persons, args.max_frames),
     )
 
@@ -116,13 +124,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", help="name of a shipped bundle, or a folder")
-    parser.add_argument("--detector", type=Path, metavar="FILE.onnx", help="a detector, built as it is")
+    parser.add_argument(
+        "--detector", type=Path, metavar="FILE.onnx", help="a detector, built in its own precision"
+    )
     parser.add_argument("--flavor", choices=FLAVORS, default="tensorrt", help="default: %(default)s")
     parser.add_argument(
         "--precision",
         choices=("ladder", "fp16", "fp32", "int8"),
-        default="ladder",
-        help="default: %(default)s",
+        help="of a bundle's engines (default: ladder)",
     )
     parser.add_argument(
         "--target", metavar="SM86", help="a GPU that need not be here (only --flavor rtx); default: this one"

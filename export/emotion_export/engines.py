@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from emotion_runtime.gate import make_exam
 from emotion_runtime.manifest import GraphName
 from emotion_runtime.nvidia import Gpu, builder_name
 
+_FEWEST_BITS_FIRST: tuple[Got, ...] = ("int8", "fp16", "fp32")
 GRAPHS: tuple[GraphName, ...] = ("frame_encoder", "temporal_encoder")
 
 
@@ -93,7 +94,7 @@ def build_bundle(
 
 
 def build_file(path: Path, plan: Plan, *, report: Callable[[str], None] = lambda _: None) -> Sidecar:
-    """The engine of any one ONNX file, such as a detector, as it is and with no parity gate.
+    """The engine of any one ONNX file, such as a detector, in the precision of the file and without a gate.
 
     Raises:
         EmotionError: as `build_bundle`.
@@ -116,9 +117,10 @@ def build_file(path: Path, plan: Plan, *, report: Callable[[str], None] = lambda
         return found.sidecar
     start = time.perf_counter()
     built = build_engine(plan.builder, model, path.stem, plan.limits)
+    precision = network_precision(built.layer_types)
     if plan.builder.target is None:
         built = GpuDevice(plan.builder, plan.limits).inspect(built)
-    rung = Rung("fp32", built, [], [], [])
+    rung = Rung(precision, built, [], [], [])
     return _store(plan, key, rung, seconds=time.perf_counter() - start, report=report)
 
 
@@ -162,12 +164,12 @@ def _engine(
     if plan.builder.target is None:
         device = GpuDevice(plan.builder, plan.limits)
         rung = _build_here(bundle, name, plan, device, report)
+        rung = _named(name, rung)
         rung = replace(rung, built=device.inspect(rung.built))
-        _check_name(name, rung)
     else:
         precision: Got = "fp16" if plan.precision == "ladder" else plan.precision
         built = build_engine(plan.builder, _model(bundle, name, precision), name, plan.limits)
-        rung = Rung(precision, built, [], [], [])
+        rung = _named(name, Rung(precision, built, [], [], []))
     return _store(plan, key, rung, seconds=time.perf_counter() - start, report=report)
 
 
@@ -199,15 +201,31 @@ def _model(bundle: Bundle, name: GraphName, precision: Got) -> onnx.ModelProto:
     return half_precision(full) if precision == "fp16" else full
 
 
-def _check_name(name: str, rung: Rung) -> None:
-    """An engine is called by what it computes in."""
-    expected = "fp16" if rung.precision == "mixed" else rung.precision
-    types = rung.built.layer_types
-    if types and expected not in types:
+def network_precision(layer_types: Mapping[str, int]) -> Got:
+    """What a strongly typed network is called by: the fewest bits that any of its layers gives."""
+    return next((name for name in _FEWEST_BITS_FIRST if name in layer_types), "fp32")
+
+
+def _named(name: str, rung: Rung) -> Rung:
+    """The rung by its true name: that of the network's types, which TensorRT keeps to.
+
+    A graph without a weight, such as a mean over time, is the same in fp16: then it is called fp32. What the
+    inspector says of the built engine is only recorded: its words differ from version to version, and some
+    layers have none.
+
+    Raises:
+        EmotionError: the network has fewer bits than its name.
+
+    """
+    asked: Got = "fp16" if rung.precision == "mixed" else rung.precision
+    found = network_precision(rung.built.layer_types)
+    if _FEWEST_BITS_FIRST.index(found) < _FEWEST_BITS_FIRST.index(asked):
         raise EmotionError(
-            f"{name}: built as {rung.precision}, but TensorRT says of the engine's layers: {types}. It is "
-            "not kept: use --precision fp32"
+            f"{name}: asked for in {asked}, but the graph is one in {found} (layers: "
+            f"{rung.built.layer_types}). The engine is not kept: export the bundle again with "
+            "export/to_onnx.py"
         )
+    return rung if found == asked else replace(rung, precision=found)
 
 
 def _store(

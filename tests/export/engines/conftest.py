@@ -3,8 +3,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import onnx
 import pytest
+from exported import ROOT, load_module
+from trt_stand_ins import Engine, Main, types_of
+
+from emotion_export import engines as building
+from emotion_export.tensorrt import Built
+from emotion_runtime.nvidia import Gpu
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +32,34 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return wheel
 
     return get
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    return load_module(ROOT / "export" / "to_trt.py")
+
+
+@pytest.fixture
+def to_trt(script: Any) -> Main:
+    return lambda *arguments: script.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Builds that take no time; what was built."""
+    built: list[str] = []
+
+    def build(_builder: object, model: onnx.ModelProto, name: str, _limits: object) -> Built:
+        built.append(name)
+        return Built(model.SerializeToString(), types_of(model))
+
+    monkeypatch.setattr(building, "build_engine", build)
+    return built
+
+
+@pytest.fixture
+def gpu(script: Any, quick: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A GPU of this machine on which ONNX Runtime runs; what was built."""
+    monkeypatch.setattr(script, "find_gpu", lambda: Gpu("Test GPU", "8.6"))
+    monkeypatch.setattr(building, "TensorRTBackend", Engine)
+    return quick

@@ -1,65 +1,21 @@
 """export/to_trt.py as a user meets it: what it writes, what it says, what it never leaves behind."""
 
 import errno
-import json
 import os
-import re
 import signal
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from exported import ROOT, load_module
-from onnx import numpy_helper
+from trt_stand_ins import AHEAD, Main, only_line
 
 from emotion_export import engines as building
 from emotion_export.progress import Progress
 from emotion_export.tensorrt import Built
 from emotion_runtime import engines
-from emotion_runtime.backends.base import Feeds, Outputs
-from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.engines import sidecars
-from emotion_runtime.nvidia import Gpu
-
-Main = Callable[..., int]
-AHEAD = ("--flavor", "rtx", "--target", "SM86")
-
-
-@pytest.fixture(scope="module")
-def script() -> Any:
-    return load_module(ROOT / "export" / "to_trt.py")
-
-
-@pytest.fixture
-def to_trt(script: Any) -> Main:
-    return lambda *arguments: script.main([str(argument) for argument in arguments])
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Builds that take no time; what was built."""
-    built: list[str] = []
-
-    def build(_builder: object, model: onnx.ModelProto, name: str, _limits: object) -> Built:
-        built.append(name)
-        return Built(model.SerializeToString(), {"fp16": 1})
-
-    monkeypatch.setattr(building, "build_engine", build)
-    return built
-
-
-def only_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr."""
-    line, end = capsys.readouterr().err.split("\n")
-    assert line.startswith("to_trt: error: ")
-    assert not end
-    return line
 
 
 def test_ahead_of_time_for_the_shipped_bundle(
@@ -189,6 +145,11 @@ def test_an_output_folder_that_cannot_be(to_trt: Main, tmp_path: Path, capsys: p
         (["--bundle", "nano", "--flavor", "rtx", "--target", "SM999"], "newer than this builder"),
         (["--bundle", "nano", *AHEAD, "--max-persons", "0"], "expected 1 or more"),
         (["--bundle", "nano", *AHEAD, "--workspace", "-1"], "expected 1 or more"),
+        (["--detector", "x.onnx", *AHEAD, "--precision", "int8"], "--precision int8 is not for --detector"),
+        (
+            ["--detector", "x.onnx", *AHEAD, "--precision", "ladder"],
+            "--precision ladder is not for --detector",
+        ),
         (["--detector", "absent.onnx", *AHEAD], "absent.onnx cannot be read (No such file or directory)"),
     ],
 )
@@ -234,102 +195,13 @@ def test_a_detector_is_built_as_it_is(to_trt: Main, quick: list[str], tmp_path: 
     assert sidecar.layer_types_of == "network"
 
 
-def test_a_detector_on_a_gpu_is_loaded_there(to_trt: Main, gpu: list[str], tmp_path: Path):
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_engine_of_a_detector_is_called_by_what_is_in_its_file(
+    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+):
+    types = {"fp32": 9, precision: 1, "int64": 3}
+    monkeypatch.setattr(building, "build_engine", lambda *_: Built(b"engine", types))
     path = load_bundle("nano").graph_path("temporal_encoder")
-    assert to_trt("--detector", path, "--flavor", "rtx", "--out", tmp_path) == 0
-    assert gpu == ["temporal_encoder"]
+    assert to_trt("--detector", path, *AHEAD, "--out", tmp_path) == 0
     (sidecar,) = sidecars(tmp_path)
-    assert (sidecar.key.gpu, sidecar.layer_types_of, sidecar.layer_types) == (
-        "Test GPU",
-        "engine",
-        {"fp32": 1},
-    )
-
-
-class Engine:
-    """Runs the ONNX file that stands in for an engine."""
-
-    def __init__(self, engine: bytes, *, flavor: str) -> None:
-        assert flavor == "tensorrt-rtx"
-        types = {tensor.data_type for tensor in onnx.ModelProto.FromString(engine).graph.initializer}
-        self._type = "Half" if onnx.TensorProto.FLOAT16 in types else "Float"
-        self._session = open_session(engine, name="engine", fix="none")
-
-    def run(self, feeds: Feeds) -> Outputs:
-        names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
-
-    def layer_information(self) -> str:
-        return json.dumps({"Layers": [{"Outputs": [{"Format/Datatype": self._type}]}]})
-
-    def close(self) -> None:
-        """Nothing to give back."""
-
-
-@pytest.fixture
-def gpu(script: Any, quick: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A GPU of this machine on which ONNX Runtime runs; what was built."""
-    monkeypatch.setattr(script, "find_gpu", lambda: Gpu("Test GPU", "8.6"))
-    monkeypatch.setattr(building, "TensorRTBackend", Engine)
-    return quick
-
-
-def test_on_a_gpu_the_engine_is_held_against_the_model(to_trt: Main, gpu: list[str], tmp_path: Path):
-    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
-    assert gpu == ["frame_encoder in fp16", "temporal_encoder in fp16"]
-    for sidecar in sidecars(tmp_path):
-        assert (sidecar.key.gpu, sidecar.precision) == ("Test GPU", "fp16")
-        assert sidecar.verdict.parity_gate == "passed"
-        assert {row.graph for row in sidecar.verdict.parity} == {sidecar.key.graph}
-        assert all(0.9995 < row.cosine_min < 1 for row in sidecar.verdict.parity)
-        assert (sidecar.layer_types_of, sidecar.layer_types) == ("engine", {"fp16": 1})
-
-
-def wrong_in_fp16(_builder: object, model: onnx.ModelProto, _name: str, _limits: object) -> Built:
-    """A builder that negates all fp16 weights."""
-    model = onnx.ModelProto.FromString(model.SerializeToString())
-    for tensor in model.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if values.dtype == np.float16:
-            tensor.CopyFrom(numpy_helper.from_array(-8 * values, tensor.name))
-    return Built(model.SerializeToString(), {})
-
-
-@pytest.mark.usefixtures("gpu")
-def test_on_a_gpu_that_is_wrong_in_fp16(
-    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setattr(building, "build_engine", wrong_in_fp16)
-    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
-    frame = next(sidecar for sidecar in sidecars(tmp_path) if sidecar.key.graph == "frame_encoder")
-    assert (frame.precision, frame.layer_types) == ("fp32", {"fp32": 1})
-    assert [line.split()[0] for line in frame.refused] == ["fp16", "mixed", "mixed"]
-    assert capsys.readouterr().out.count("frame_encoder: mixed differs") == 2
-
-
-@pytest.mark.usefixtures("gpu")
-def test_a_precision_by_name_that_is_wrong_on_this_gpu_is_an_error(
-    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setattr(building, "build_engine", lambda *_: Built(garbled(), {}))
-    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--precision", "fp32", "--cache", tmp_path) == 2
-    assert re.search(r"on this device fp32 differs .*It is not kept: use --precision", only_line(capsys))
-    assert list(tmp_path.iterdir()) == []
-
-
-def garbled() -> bytes:
-    """The shipped frame encoder with one weight negated."""
-    model = onnx.load(load_bundle("nano").graph_path("frame_encoder"))
-    weight = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
-    weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
-    return model.SerializeToString()
-
-
-@pytest.mark.usefixtures("gpu")
-def test_an_engine_that_is_not_what_it_is_called_is_refused(
-    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setattr(building, "engine_types", lambda _: {"fp32": 1})
-    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 2
-    assert "built as fp16, but TensorRT says of the engine's layers: {'fp32': 1}" in only_line(capsys)
-    assert sidecars(tmp_path) == []
+    assert sidecar.precision == precision

@@ -1,0 +1,131 @@
+"""export/to_trt.py on the GPU that will run the engines: what is built there is held against the model."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from trt_stand_ins import Engine, Main, only_line, types_of
+
+from emotion_export import engines as building
+from emotion_export.tensorrt import Built
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.engines import sidecars
+
+
+def test_on_a_gpu_the_engine_is_held_against_the_model(to_trt: Main, gpu: list[str], tmp_path: Path):
+    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
+    assert gpu == ["frame_encoder in fp16", "temporal_encoder in fp16"]
+    for sidecar in sidecars(tmp_path):
+        assert (sidecar.key.gpu, sidecar.precision) == ("Test GPU", "fp16")
+        assert sidecar.verdict.parity_gate == "passed"
+        assert {row.graph for row in sidecar.verdict.parity} == {sidecar.key.graph}
+        assert all(0.9995 < row.cosine_min < 1 for row in sidecar.verdict.parity)
+        assert (sidecar.layer_types_of, sidecar.layer_types) == ("engine", {"fp16": 1})
+
+
+def wrong_in_fp16(_builder: object, model: onnx.ModelProto, _name: str, _limits: object) -> Built:
+    """A builder that negates all fp16 weights."""
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float16:
+            tensor.CopyFrom(numpy_helper.from_array(-8 * values, tensor.name))
+    return Built(model.SerializeToString(), types_of(model))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_on_a_gpu_that_is_wrong_in_fp16(
+    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(building, "build_engine", wrong_in_fp16)
+    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
+    frame = next(sidecar for sidecar in sidecars(tmp_path) if sidecar.key.graph == "frame_encoder")
+    assert (frame.precision, frame.layer_types) == ("fp32", {"fp32": 1})
+    assert [line.split()[0] for line in frame.refused] == ["fp16", "mixed", "mixed"]
+    assert capsys.readouterr().out.count("frame_encoder: mixed differs") == 2
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_precision_by_name_that_is_wrong_on_this_gpu_is_an_error(
+    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(building, "build_engine", lambda *_: Built(garbled(), {}))
+    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--precision", "fp32", "--cache", tmp_path) == 2
+    assert re.search(r"on this device fp32 differs .*It is not kept: use --precision", only_line(capsys))
+    assert list(tmp_path.iterdir()) == []
+
+
+def garbled() -> bytes:
+    """The shipped frame encoder with one weight negated."""
+    model = onnx.load(load_bundle("nano").graph_path("frame_encoder"))
+    weight = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+    weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+    return model.SerializeToString()
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("words", ["Int8", "N/A due to dynamic shapes"])
+def test_what_the_inspector_says_of_an_engine_is_recorded_and_costs_no_engine(
+    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+):
+    """The network is fp16; what the words of some version make of it is no reason to throw it away."""
+    information = json.dumps({"Layers": [{"Outputs": [{"Format/Datatype": words}]}]})
+    monkeypatch.setattr(Engine, "layer_information", lambda _: information)
+    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
+    for sidecar in sidecars(tmp_path):
+        assert sidecar.precision == "fp16"
+        assert sidecar.layer_types in ({"int8": 1}, {"other": 1})
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("where", [[], ["--target", "SM86"]], ids=["here", "ahead of time"])
+@pytest.mark.parametrize(
+    ("asked", "types", "called"),
+    [
+        ("fp32", {"fp16": 1, "fp32": 9}, None),
+        ("fp32", {"fp32": 9, "int8": 1}, None),
+        ("ladder", {"fp16": 9, "int8": 1}, None),
+        ("ladder", {"fp32": 9, "int64": 1}, "fp32"),  # a graph without weights is the same in fp16
+        ("fp32", {"fp32": 9, "int64": 1}, "fp32"),
+    ],
+)
+def test_an_engine_is_called_by_the_types_of_its_network(
+    to_trt: Main, tmp_path: Path, where: list[str], asked: str, types: dict[str, int], called: str | None
+):
+    def build(_builder: object, model: onnx.ModelProto, *_: object) -> Built:
+        return Built(model.SerializeToString(), types)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "build_engine", build)
+        arguments = ["--bundle", "nano", "--flavor", "rtx", "--precision", asked, *where]
+        status = to_trt(*arguments, "--cache", tmp_path)
+    assert status == (0 if called else 2)
+    assert {sidecar.precision for sidecar in sidecars(tmp_path)} == ({called} if called else set())
+
+
+@pytest.mark.usefixtures("gpu")
+def test_an_engine_of_fewer_bits_than_its_name_is_one_line(
+    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    types = {"fp16": 1, "fp32": 9}
+    monkeypatch.setattr(
+        building, "build_engine", lambda _, model, *__: Built(model.SerializeToString(), types)
+    )
+    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--precision", "fp32", "--cache", tmp_path) == 2
+    assert f"asked for in fp32, but the graph is one in fp16 (layers: {types})" in only_line(capsys)
+
+
+def test_a_detector_on_a_gpu_is_loaded_there(to_trt: Main, gpu: list[str], tmp_path: Path):
+    path = load_bundle("nano").graph_path("temporal_encoder")
+    assert to_trt("--detector", path, "--flavor", "rtx", "--out", tmp_path) == 0
+    assert gpu == ["temporal_encoder"]
+    (sidecar,) = sidecars(tmp_path)
+    assert (sidecar.key.gpu, sidecar.layer_types_of, sidecar.layer_types) == (
+        "Test GPU",
+        "engine",
+        {"fp32": 1},
+    )

@@ -1,0 +1,50 @@
+"""What export/to_trt.py is tested with where no GPU is: builds of no time, engines that are ONNX files."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from emotion_runtime.backends.base import Feeds, Outputs
+from emotion_runtime.backends.onnx import open_session
+
+Main = Callable[..., int]
+AHEAD = ("--flavor", "rtx", "--target", "SM86")
+
+
+def only_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr."""
+    line, end = capsys.readouterr().err.split("\n")
+    assert line.startswith("to_trt: error: ")
+    assert not end
+    return line
+
+
+def types_of(model: onnx.ModelProto) -> dict[str, int]:
+    """As a strongly typed network has them: those of the weights stand in for those of the layers."""
+    names = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.INT8: "int8"}
+    counts = Counter(names.get(tensor.data_type, "int64") for tensor in model.graph.initializer)
+    return dict(sorted(counts.items()))
+
+
+class Engine:
+    """Runs the ONNX file that stands in for an engine."""
+
+    def __init__(self, engine: bytes, *, flavor: str) -> None:
+        assert flavor == "tensorrt-rtx"
+        types = {tensor.data_type for tensor in onnx.ModelProto.FromString(engine).graph.initializer}
+        self._type = "Half" if onnx.TensorProto.FLOAT16 in types else "Float"
+        self._session = open_session(engine, name="engine", fix="none")
+
+    def run(self, feeds: Feeds) -> Outputs:
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+
+    def layer_information(self) -> str:
+        return json.dumps({"Layers": [{"Outputs": [{"Format/Datatype": self._type}]}]})
+
+    def close(self) -> None:
+        """Nothing to give back."""
