@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.backends import open_encoders
+from emotion_runtime.backends import close, open_encoders
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detector import Detector, load_detector
 from emotion_runtime.encoder import FrameEncoder
@@ -58,20 +58,24 @@ class EmotionRuntime:
         clips = plan_clips(
             manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every
         )
-        loaded_head = load_head(loaded, head)
+        loaded_head, affect_head = load_head(loaded, head), load_affect_head(loaded)
         found = load_detector(str(detector)) if isinstance(detector, str | Path) else detector
         # Last, since it may begin to build an engine, which nothing that is wrong elsewhere should.
         frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision)
-        models = Models(
-            found,
-            FrameEncoder(frame_encoder, manifest.preprocess),
-            TemporalEncoder(temporal_encoder),
-            loaded_head,
-            load_affect_head(loaded),
-        )
-        self.labels: tuple[str, ...] = models.head.labels
+        with ExitStack() as held:  # until the rest is found to be right
+            held.callback(close, frame_encoder)
+            held.callback(close, temporal_encoder)
+            models = Models(
+                found,
+                FrameEncoder(frame_encoder, manifest.preprocess),
+                TemporalEncoder(temporal_encoder),
+                loaded_head,
+                affect_head,
+            )
+            self._pipeline = Pipeline(models, clips, timing)
+            self._held = held.pop_all()
         self._encoder = frame_encoder
-        self._pipeline = Pipeline(models, clips, timing)
+        self.labels: tuple[str, ...] = models.head.labels
         self._steps: dict[str, tuple[int, float]] = {}  # index and t of the last frame `step` was given
 
     @property
@@ -175,11 +179,15 @@ class EmotionRuntime:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Forget all persons."""
+        """See `close`."""
         self.close()
 
     def close(self) -> None:
-        """Forget all persons of all sources; the next frame starts anew."""
+        """Forget all persons of all sources, and give back the GPU's memory.
+
+        On ONNX Runtime the next frame starts anew; a TensorRT engine cannot run again.
+        """
         for source in self._pipeline.remembered():
             self._pipeline.forget(source)
         self._steps.clear()
+        self._held.close()

@@ -211,6 +211,7 @@ class Engine:
         self.cuda = cuda
         self.contexts: list[Context] = []
         self.refuses = False
+        self.full = False
 
     def get_tensor_name(self, index: int) -> str:
         return ("features", "embeddings")[index]
@@ -225,8 +226,10 @@ class Engine:
         assert (name, profile) == ("embeddings", 0)
         return [(1, T, D), (4, T, D), (MOST, T, D)]
 
-    def create_execution_context(self, strategy: str) -> Context:
+    def create_execution_context(self, strategy: str) -> Context | None:
         assert strategy == "user"
+        if self.full:
+            return None
         self.contexts.append(Context(self))
         return self.contexts[-1]
 

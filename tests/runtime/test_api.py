@@ -11,6 +11,8 @@ import pytest
 
 import emotion_runtime
 from emotion_runtime import EmotionError, EmotionRuntime, Timing
+from emotion_runtime import runtime as runtime_module
+from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.errors import SourceBroken
 from emotion_runtime.types import Detections, Frame
 
@@ -145,6 +147,37 @@ def test_a_context_manager_forgets_everybody(tiny_bundle: Path):
             runtime.step(image, 100 + index / 10)
     assert runtime.step(image, 0.0).persons == []  # a new tracker, a new clock
     assert runtime.step(image, 0.1).frame == 1
+
+
+class Held:
+    """A backend with memory of its own."""
+
+    description = "held"
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def run(self, feeds: Feeds) -> Outputs:
+        return dict(feeds)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_close_gives_the_encoders_memory_back(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    encoders = [Held(), Held()]
+    monkeypatch.setattr(runtime_module, "open_encoders", lambda *_: encoders)
+    with EmotionRuntime(tiny_bundle, one_person, "tensorrt"):
+        assert [each.closed for each in encoders] == [0, 0]
+    assert [each.closed for each in encoders] == [1, 1]
+
+
+def test_a_runtime_that_cannot_be_made_keeps_no_memory(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    encoders = [Held(), Held()]
+    monkeypatch.setattr(runtime_module, "open_encoders", lambda *_: encoders)
+    with pytest.raises(EmotionError, match="detect_every -1"):
+        EmotionRuntime(tiny_bundle, one_person, "tensorrt", timing=Timing(detect_every=-1))
+    assert [each.closed for each in encoders] == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,22 @@ class Recorded:
         return self._backend.run(feeds)
 
 
+def test_close_is_passed_on():
+    class Held:
+        description, closed = "held", False
+
+        def run(self, feeds: Feeds) -> Outputs:
+            return dict(feeds)
+
+        def close(self) -> None:
+            self.closed = True
+
+    held = Held()
+    Bucketed(held).close()
+    assert held.closed
+    Bucketed(Recorded(held)).close()  # what holds nothing needs no method for it
+
+
 @pytest.fixture(scope="module")
 def frame_encoder() -> OnnxBackend:
     return OnnxBackend(NANO / "frame_encoder.onnx")

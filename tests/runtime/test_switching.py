@@ -31,7 +31,10 @@ class Named:
 
     def __init__(self, backend: Backend, name: str, distort: Distortion = np.array) -> None:
         self._backend, self.description, self._distort = backend, name, distort
-        self.runs = 0
+        self.runs = self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
 
     def run(self, feeds: Feeds) -> Outputs:
         self.runs += 1
@@ -103,6 +106,7 @@ def test_people_keep_their_numbers_clips_and_smoothing(tiny_bundle: Path, caplog
         build.end(thread)
         events += watch(watched, 14, 30)
     assert {backend.description for backend in switching} == {"second"}
+    assert [each.closed for each in (*first, *second)] == [1, 1, 0, 0]
     assert events == expected
     states = [event.persons[0].state for event in events[2:]]
     assert states == sorted(states, reverse=True)  # warming, then steady: nobody starts anew
@@ -135,7 +139,7 @@ def test_a_successor_that_disagrees_is_said_once_and_not_used(
         found = [switching.run({"embeddings": clips})["features"] for _ in range(3)]
     for each in found:
         np.testing.assert_array_equal(each, serving.run({"embeddings": clips})["features"])
-    assert wrong.runs == 1
+    assert (wrong.runs, wrong.closed, serving.closed) == (1, 1, 0)
     (message,) = caplog.messages
     assert message == (
         f"wrong gives other results (cosine {cosine}, expected 0.98 or more) and is not used: "
@@ -143,11 +147,12 @@ def test_a_successor_that_disagrees_is_said_once_and_not_used(
     )
 
 
+@pytest.mark.parametrize("kind", [EmotionError, RuntimeError])
 def test_a_successor_that_does_not_run_is_said_once_and_not_used(
-    tiny_bundle: Path, caplog: pytest.LogCaptureFixture
+    tiny_bundle: Path, caplog: pytest.LogCaptureFixture, kind: type[Exception]
 ):
     def out_of_memory(_value: np.ndarray) -> np.ndarray:
-        raise EmotionError("CUDA: cudaMalloc failed")
+        raise kind("CUDA: cudaMalloc failed")
 
     serving, broken = (named(tiny_bundle, "right")[1], named(tiny_bundle, "new", distort=out_of_memory)[1])
     switching = SwitchingBackend(serving)
@@ -157,6 +162,16 @@ def test_a_successor_that_does_not_run_is_said_once_and_not_used(
         assert switching.run({"embeddings": clips})["features"].shape == (2, 4)
     assert caplog.messages == ["new does not run (CUDA: cudaMalloc failed): going on with right"]
     assert switching.description == "right"
+    assert (broken.closed, serving.closed) == (1, 0)
+
+
+def test_closing_reaches_all_and_what_comes_later(tiny_bundle: Path):
+    serving, waiting, late = (named(tiny_bundle, name)[1] for name in ("serving", "waiting", "late"))
+    switching = SwitchingBackend(serving)
+    switching.offer(waiting)
+    switching.close()
+    switching.offer(late)  # its build took longer than the run
+    assert [each.closed for each in (serving, waiting, late)] == [1, 1, 1]
 
 
 def test_a_build_that_fails_is_said_once_and_serving_goes_on(

@@ -83,6 +83,11 @@ def test_close_gives_everything_back(backend: TensorRTBackend, cuda: Cuda):
     for persons in (1, 1, 2):
         backend.run(clips(persons))
     backend.close()
+    assert_nothing_held(cuda)
+    backend.close()  # frees nothing twice
+
+
+def assert_nothing_held(cuda: Cuda) -> None:
     assert not cuda.device.blocks
     assert not cuda.host.blocks
     assert not cuda.streams
@@ -130,6 +135,37 @@ def test_memory_that_is_not_there_is_one_line(engine: Engine, function: str):
     engine.cuda = cuda
     with pytest.raises(EmotionError, match=f"CUDA: {function} failed with cudaErrorMemoryAllocation"):
         TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), cuda=cuda)
+    assert_nothing_held(cuda)
+
+
+@pytest.mark.parametrize("nth", range(1, 4))
+def test_what_was_allocated_before_is_given_back(
+    cuda: Cuda, engine: Engine, monkeypatch: pytest.MonkeyPatch, nth: int
+):
+    """Of scratch memory, input and output, the nth cannot be had."""
+    allocate, asked = cuda.device.allocate, []
+
+    def few(size: int) -> int:
+        asked.append(size)
+        if len(asked) == nth:
+            raise EmotionError("CUDA: out of memory")
+        return allocate(size)
+
+    monkeypatch.setattr(cuda.device, "allocate", few)
+    with pytest.raises(EmotionError, match="out of memory"):
+        TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), cuda=cuda)
+    assert len(asked) == nth
+    assert_nothing_held(cuda)
+
+
+def test_no_memory_for_a_context_is_one_line(cuda: Cuda, engine: Engine, backend: TensorRTBackend):
+    engine.full = True  # TensorRT gives None and raises nothing
+    with pytest.raises(EmotionError, match="on Test GPU has no memory for another size of batch"):
+        backend.run(clips(2))
+    backend.close()
+    with pytest.raises(EmotionError, match="has no memory"):
+        TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), cuda=cuda)
+    assert_nothing_held(cuda)
 
 
 def test_a_capture_that_fails_does_not_leave_the_stream_in_it(
@@ -137,7 +173,7 @@ def test_a_capture_that_fails_does_not_leave_the_stream_in_it(
 ):
     backend.run(clips(2))
     engine.refuses = True
-    with pytest.raises(RuntimeError, match="refused to enqueue"):
+    with pytest.raises(EmotionError, match="refused to enqueue"):
         backend.run(clips(2))
     assert cuda.captured is None
     engine.refuses = False

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from emotion_runtime.backends.base import Backend, Unavailable
+from emotion_runtime.backends.base import Backend, Unavailable, close
 from emotion_runtime.backends.buckets import Bucketed
 from emotion_runtime.backends.cuda import open_cuda
 from emotion_runtime.backends.onnx import OnnxBackend
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # What opens engines is imported where engines are meant: it reads bundles, which few users of this room do.
 
-__all__ = ["Backend", "BackendName", "Unavailable", "open_backend", "open_encoders"]
+__all__ = ["Backend", "BackendName", "Unavailable", "close", "open_backend", "open_encoders"]
 
 BackendName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx", "openvino"]
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -26,6 +26,21 @@ class Backend(Protocol):
         The arrays returned are the caller's: no later run writes to them.
         """
         ...
+
+
+@runtime_checkable
+class Closeable(Protocol):
+    """A backend with memory that Python does not give back by itself, or around such a one."""
+
+    def close(self) -> None:
+        """Give back all memory; the backend cannot run again. A second call does nothing."""
+        ...
+
+
+def close(backend: Backend) -> None:
+    """Give back what a backend holds beside Python's memory, if it holds anything."""
+    if isinstance(backend, Closeable):
+        backend.close()
 
 
 class Unavailable(EmotionError):  # noqa: N818 - reads as what is the case

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.backends.base import Backend, Feeds, Outputs
+from emotion_runtime.backends.base import Backend, Feeds, Outputs, close
 
 # Inputs of the graphs, see `emotion_runtime.bundle`. All inputs but the pictures have a row a person.
 _PICTURES, _INDEX = "images", "frame_index"
@@ -67,6 +67,10 @@ class Bucketed:
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def close(self) -> None:
+        """See `Closeable`."""
+        close(self._backend)
 
     def _run_part(self, feeds: Feeds, part: slice) -> Outputs:
         rows = {name: value[part] for name, value in feeds.items() if name != _PICTURES}

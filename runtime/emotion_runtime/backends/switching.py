@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from emotion_runtime.backends.agreement import least_cosine
-from emotion_runtime.backends.base import Backend, Feeds, Outputs
+from emotion_runtime.backends.base import Backend, Feeds, Outputs, close
 from emotion_runtime.errors import EmotionError
 
 # What `gate` allows an int8 engine. Rows of an fp16 engine that is right agree to 0.999 and more; the broken
@@ -27,6 +27,7 @@ class SwitchingBackend:
     def __init__(self, serving: Backend) -> None:
         self._serving = serving
         self._offered: deque[Backend] = deque(maxlen=1)  # its methods are atomic; two threads use it
+        self._closed = False
 
     @property
     def description(self) -> str:
@@ -36,6 +37,8 @@ class SwitchingBackend:
     def offer(self, backend: Backend) -> None:
         """Another backend for the same graph, which the next run tries; safe to call from another thread."""
         self._offered.append(backend)
+        if self._closed:  # built for nobody
+            self._close_offered()
 
     def run(self, feeds: Feeds) -> Outputs:
         """Outputs by name, of the backend that serves when the call begins."""
@@ -44,17 +47,29 @@ class SwitchingBackend:
             self._try(self._offered.pop(), feeds, outputs)
         return outputs
 
+    def close(self) -> None:
+        """See `Closeable`; a successor that comes later is closed as well."""
+        self._closed = True
+        self._close_offered()
+        close(self._serving)
+
+    def _close_offered(self) -> None:
+        while self._offered:
+            close(self._offered.pop())
+
     def _try(self, offered: Backend, feeds: Feeds, outputs: Outputs) -> None:
         try:
             agreement = least_cosine(outputs, offered.run(feeds))
-        except EmotionError as error:
+        except (EmotionError, RuntimeError) as error:  # RuntimeError: of TensorRT's bindings and CUDA's
             _log.warning(
                 "%s does not run (%s): going on with %s", offered.description, error, self.description
             )
+            close(offered)
             return
         if agreement >= LEAST_COSINE:  # False, too, for what is not a number
             _log.info("going on with %s, instead of %s", offered.description, self.description)
-            self._serving = offered
+            before, self._serving = self._serving, offered
+            close(before)
         else:
             _log.warning(
                 "%s gives other results (cosine %.4f, expected %s or more) and is not used: going on with %s",
@@ -63,6 +78,7 @@ class SwitchingBackend:
                 LEAST_COSINE,
                 self.description,
             )
+            close(offered)
 
 
 def build_behind(

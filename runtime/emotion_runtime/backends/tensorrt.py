@@ -9,6 +9,7 @@ was written on has no GPU. On one that has, these verify it:
 
 import ctypes
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -75,11 +76,22 @@ class TensorRTBackend:
         self._cuda = cuda or load_cuda()
         gpu = find_gpu(self._cuda)
         self.description = f"{builder_name(flavor, self._trt)} on {gpu.name}"
+        self._runtime: Any = None
         self._engine = self._deserialise(engine)
+        self._prepared: dict[Shapes, _Prepared] = {}
+        with ExitStack() as held:  # when this fails half-way, what was allocated is given back
+            self._held = held
+            self._allocate()
+            self._held = held.pop_all()
+
+    def _allocate(self) -> None:
+        """Stream, scratch memory, and buffers for the largest batch."""
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == self._trt.TensorIOMode.INPUT]
         self._stream = call(self._cuda.cudaStreamCreate)
+        self._held.callback(call, self._cuda.cudaStreamDestroy, self._stream)
         self._scratch = call(self._cuda.cudaMalloc, max(1, self._engine.device_memory_size_v2))
+        self._held.callback(call, self._cuda.cudaFree, self._scratch)
         profiles = {name: self._engine.get_tensor_profile_shape(name, 0) for name in inputs}
         self._inputs = [self._buffer(name, smallest, most) for name, (smallest, _, most) in profiles.items()]
         largest = self._context(tuple(buffer.shape for buffer in self._inputs))
@@ -88,7 +100,6 @@ class TensorRTBackend:
             for name in names
             if name not in inputs
         ]
-        self._prepared: dict[Shapes, _Prepared] = {}
 
     def run(self, feeds: Feeds) -> Outputs:
         """Outputs by name.
@@ -122,16 +133,14 @@ class TensorRTBackend:
         return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
     def close(self) -> None:
-        """Give back all memory; the backend cannot run again."""
-        for prepared in self._prepared.values():
-            if prepared.graph is not None:
-                call(self._cuda.cudaGraphExecDestroy, prepared.graph)
+        """Give back all memory; the backend cannot run again. A second call does nothing."""
+        # Contexts before the memory they work in; they, the engine and TensorRT hold memory of their own,
+        # which goes with the last reference. Arrays over pinned memory must not outlive it.
         self._prepared.clear()
-        for buffer in (*self._inputs, *self._outputs):
-            call(self._cuda.cudaFree, buffer.device_pointer)
-            call(self._cuda.cudaFreeHost, buffer.host_pointer)
-        call(self._cuda.cudaFree, self._scratch)
-        call(self._cuda.cudaStreamDestroy, self._stream)
+        self._inputs, self._outputs = [], []
+        self._held.close()
+        self._engine = None
+        self._runtime = None
 
     def _deserialise(self, engine: bytes) -> Any:
         self._logger = self._trt.Logger(self._trt.Logger.ERROR)
@@ -149,8 +158,10 @@ class TensorRTBackend:
         dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
         size = math.prod(shape) * dtype.itemsize
         host = int(call(self._cuda.cudaHostAlloc, size, _DEFAULT_HOST_MEMORY))
+        self._held.callback(call, self._cuda.cudaFreeHost, host)
         memory = (ctypes.c_byte * size).from_address(host)
         device = int(call(self._cuda.cudaMalloc, size))
+        self._held.callback(call, self._cuda.cudaFree, device)
         return _Buffer(name, dtype, tuple(smallest), tuple(shape), np.frombuffer(memory, dtype), host, device)
 
     def _context(self, shapes: Shapes) -> Any:
@@ -158,10 +169,17 @@ class TensorRTBackend:
         context = self._engine.create_execution_context(
             self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         )
+        if context is None:  # TensorRT says why on stderr, and raises nothing
+            raise EmotionError(
+                f"{self.description} has no memory for another size of batch: see what nvidia-smi says"
+            )
         context.set_device_memory(int(self._scratch), self._engine.device_memory_size_v2)
         for buffer, shape in zip(self._inputs, shapes, strict=True):
             if not context.set_input_shape(buffer.name, shape):
-                raise RuntimeError(f"TensorRT does not take {buffer.name} of shape {shape}")
+                raise EmotionError(
+                    f"{self.description} does not take {buffer.name} of shape {shape}: build the engine "
+                    "again with python export/to_trt.py --bundle DIR"
+                )
         return context
 
     def _prepare(self, shapes: Shapes) -> _Prepared:
@@ -184,6 +202,7 @@ class TensorRTBackend:
             graph = call(cuda.cudaStreamEndCapture, self._stream)
         executable = call(cuda.cudaGraphInstantiate, graph, 0)
         call(cuda.cudaGraphDestroy, graph)
+        self._held.callback(call, cuda.cudaGraphExecDestroy, executable)
         return _Prepared(prepared.context, prepared.output_shapes, executable)
 
     def _enqueue(self, prepared: _Prepared, shapes: Shapes) -> None:
@@ -191,7 +210,10 @@ class TensorRTBackend:
         for buffer, shape in zip(self._inputs, shapes, strict=True):
             self._copy(buffer.device_pointer, buffer.host_pointer, buffer, shape, kind.cudaMemcpyHostToDevice)
         if not prepared.context.execute_async_v3(int(self._stream)):
-            raise RuntimeError("TensorRT refused to enqueue the engine; its line above says why")
+            raise EmotionError(
+                f"{self.description} refused to enqueue the engine (its line above says why): see what "
+                "nvidia-smi says of memory, or use --backend cpu"
+            )
         for buffer, shape in zip(self._outputs, prepared.output_shapes, strict=True):
             self._copy(buffer.host_pointer, buffer.device_pointer, buffer, shape, kind.cudaMemcpyDeviceToHost)
 
