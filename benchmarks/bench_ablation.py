@@ -1,12 +1,12 @@
 r"""The paper's ablation at small scale: how a model is told who is meant, what the loss does, what time does.
 
-    python benchmarks/bench_ablation.py --data ../shared --out runs/ablation
+    python benchmarks/bench_ablation.py
 
 Every row is one training on the same scenes for the same number of steps, from the same warm start, and one
-linear probe on scenes of unseen faces. A scene holds one to four people of different emotions and is seen
-through one window, the same for all of them, so that only the patch weights say who is meant: a model that
-cannot tell must fail in company. Rows that are done are not done again. Writes ablation.json, ablation.md
-and ablation.png into --results.
+linear probe on scenes of unseen faces. A scene holds one to four people and is seen through one window, the
+same for all of them, so that only the patch weights say who is meant. In company only scenes of different
+emotions count: there a model that cannot tell must fail. Rows that are done are not done again. Writes
+ablation.json, ablation.md and ablation.png into --results.
 
 Scenes of one person are there for completeness and are no ceiling: the window follows the heads, so a single
 face fills it, at a scale that the warm start has not seen. What a model that answers by the picture alone can
@@ -16,7 +16,6 @@ reach in company is what `none` reaches.
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -40,6 +39,8 @@ from emotion_train.distributed import World
 from emotion_train.encode import encode_clips
 from emotion_train.model import EmotionCLIP
 from emotion_train.run import CHECKPOINT, Run
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # A quarter of nano's vision tower: a run takes minutes on one core, and every row has the same.
 SIZES = {
@@ -104,9 +105,13 @@ def all_rows(seeds: int) -> list[Row]:
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with data/fer2013.npz and sentences")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--results", type=Path, help="folder of the table and plot; default: --out")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared", help="folder with data/fer2013.npz and sentences"
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ablation", help="folder of the runs")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "benchmarks" / "results" / "ablation", help="of table and plot"
+    )
     parser.add_argument("--steps", type=int, default=400, help="of every row")
     parser.add_argument("--warm-steps", type=int, default=1500, help="of the stem, once for all rows")
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -134,26 +139,31 @@ def ablate(args: argparse.Namespace) -> None:
         "precision": args.precision,
         "test_faces": args.test_faces,
     }
-    results = args.results or args.out
     data = None
+    claim(args.out, settings)
     for number, row in enumerate(rows, start=1):
         done = args.out / row.name / "measured.json"
         if done.is_file():
-            if json.loads(done.read_text())["settings"] != settings:
-                raise EmotionError(f"{done} was made with other settings: choose another --out")
             continue
         print(f"bench_ablation: row {number} of {len(rows)}: {row.name}")
         data = data or load_scene_data(args.data, "linear")
         start = warm_start(args, data)
-        seconds = train_row(row, args, data, start)
+        train_row(row, args, data, start)
         measured = measure(args.out / row.name / CHECKPOINT, args)
         partial = done.with_suffix(".tmp")
-        partial.write_text(
-            json.dumps({"row": vars(row), "settings": settings, "seconds": seconds, **measured})
-        )
+        partial.write_text(json.dumps({"row": vars(row), **measured}))
         partial.replace(done)
-        write_results(args.out, results, settings=settings, beta=SNCE_BETA)
-    write_results(args.out, results, settings=settings, beta=SNCE_BETA)
+        write_results(args.out, args.results, settings=settings, beta=SNCE_BETA)
+    write_results(args.out, args.results, settings=settings, beta=SNCE_BETA)
+
+
+def claim(out: Path, settings: dict[str, object]) -> None:
+    """Rows of other settings must not stand in one table."""
+    path = out / "settings.json"
+    if path.is_file() and json.loads(path.read_text()) != settings:
+        raise EmotionError(f"{out} holds rows of other settings, see {path.name}: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings))
 
 
 def config_of(args: argparse.Namespace, **changes: object) -> PretrainConfig:
@@ -176,8 +186,8 @@ def warm_start(args: argparse.Namespace, data: SceneData) -> Path:
     return Path(out / CHECKPOINT)
 
 
-def train_row(row: Row, args: argparse.Namespace, data: SceneData, start: Path) -> float:
-    """Train a row; returns the seconds it took."""
+def train_row(row: Row, args: argparse.Namespace, data: SceneData, start: Path) -> None:
+    """Train a row to its end."""
     config = config_of(
         args,
         text_warmup=None,
@@ -201,9 +211,7 @@ def train_row(row: Row, args: argparse.Namespace, data: SceneData, start: Path) 
             aspect=MIX.aspect,
         ),
     )
-    started = time.monotonic()
     take(config, args.out / row.name, data)
-    return time.monotonic() - started
 
 
 def take(config: PretrainConfig, out: Path, data: SceneData) -> None:
@@ -240,7 +248,8 @@ def measure(checkpoint: Path, args: argparse.Namespace) -> dict[str, object]:
             "answers": answers.tolist(),
             "scenes": found.scenes.tolist(),
         }
-    return {"crowds": crowds}
+    shares = [p.detach().sigmoid().mean().item() for n, p in model.named_parameters() if "subject_shift" in n]
+    return {"crowds": crowds, "shift": shares}
 
 
 @dataclass(frozen=True)

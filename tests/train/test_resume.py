@@ -72,7 +72,7 @@ def test_other_clips_are_not_resumed_on(root: Path, tmp_path: Path):
     argv = command(tmp_path, root / "whole", "--resume")
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "is of a run on other clips than" in done.stderr
+    assert "is of a run on other data than" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from small_model import SMALL
 from torch import nn
 
 from emotion_train.model import EmotionCLIP
-from emotion_train.schedule import parameter_groups, warmup_cosine
+from emotion_train.schedule import SHIFT_FACTOR, Schedule, parameter_groups, warmup_cosine
 
 
 def test_warm_up_is_a_straight_line_to_one():
@@ -60,3 +61,25 @@ def test_without_a_slow_name_all_learn_at_the_same_rate():
     groups = parameter_groups(nn.Linear(2, 2).named_parameters(), lr=0.5, weight_decay=0.1)
     assert {group["lr"] for group in groups} == {0.5}
     torch.optim.AdamW(groups)
+
+
+def test_the_authors_schedule():
+    """10,000 steps up from a hundred-thousandth, then a cosine that falls at each epoch's first step only."""
+    schedule = Schedule(24_400, warmup=10_000, warmup_start=1e-5, final_lr=1e-10, stride=976)
+    assert schedule.rate(0, 5e-5) == pytest.approx(5e-5 * (1e-5 + (1 - 1e-5) / 10_000))
+    assert schedule.rate(9_999, 5e-5) == pytest.approx(5e-5)
+    for step in (10_000, 10_735, 10_736, 12_000, 20_000, 24_399):
+        epoch_start = step // 976 * 976
+        along = max(epoch_start - 10_000, 0) / 14_400
+        for peak in (5e-5, 1e-8):
+            expected = 1e-10 + (peak - 1e-10) * (1 + math.cos(math.pi * along)) / 2
+            assert schedule.rate(step, peak) == pytest.approx(expected)
+
+
+def test_shares_of_masking_learn_faster_and_do_not_decay():
+    model = EmotionCLIP(replace(SMALL, subject="saam"))
+    groups = parameter_groups(model.named_parameters(), lr=1e-8, weight_decay=0.1, vector_lr=5e-5)
+    found = {id(p): (g["weight_decay"], g["peak_lr"]) for g in groups for p in g["params"]}
+    shifts = [p for n, p in model.named_parameters() if n.endswith("subject_shift")]
+    assert len(shifts) == 3
+    assert all(found[id(shift)] == (0.0, 5e-5 * SHIFT_FACTOR) for shift in shifts)

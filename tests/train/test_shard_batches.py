@@ -140,3 +140,17 @@ def test_too_few_clips_for_a_step(shards: ShardSet):
 def test_faint_boxes_are_nobody(tmp_path: Path):
     shards = ShardSet.open(str(write_set(tmp_path / "shards", 4, score=0.49)))
     assert not ShardBatches(shards, SPEC, seed=0, batch=4, frames=8)[0].patch_weights.any()
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path):
+    folder = write_set(tmp_path / "shards", 4)
+    tar = folder / "shard-000000.tar"
+    data = bytearray(tar.read_bytes())
+    start = data.index(b"\xff\xd8")
+    data[start + 20 : start + 300] = bytes(280)  # the first clip's first frame keeps its first bytes
+    tar.write_bytes(data)
+    damaged = ShardBatches(ShardSet.open(str(folder)), SPEC, seed=0, batch=4, frames=8)
+    with pytest.raises(
+        EmotionError, match=r"clip clip-0000 has a damaged picture .*run train"
+    ):
+        damaged[0]

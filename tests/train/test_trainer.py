@@ -243,3 +243,32 @@ def test_workers_start_whatever_threads_the_process_has(tmp_path: Path):
     cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (0, 0), 9)
     runner_in(tmp_path, workers=1).run(stage_of(2), Progress("toy"))
     assert [entry["first"] for entry in entries(tmp_path)] == [float(Numbers()[i][0, 0]) for i in (0, 1)]
+
+
+def test_a_gradient_that_is_no_number_changes_nothing(tmp_path: Path):
+    stage = stage_of(3)
+    module = stage.modules[0]
+    before = [parameter.detach().clone() for parameter in module.parameters()]
+    module[0].weight.register_hook(lambda gradient: gradient * math.inf)
+    saved: list[bool] = []
+    with pytest.raises(EmotionError, match=r"toy: at step 0 a gradient is no finite number .*; lower lr"):
+        runner_in(tmp_path, save=lambda: saved.append(True), save_every=0.0).run(stage, Progress("toy"))
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
+    assert saved == []
+
+
+class Broken(Dataset[Tensor]):
+    """Its third batch cannot be had."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index == 2:
+            raise EmotionError("shard 7 is torn: copy it again")
+        return Numbers()[index]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_worker_cannot_read_is_said_in_its_one_line(workers: int, tmp_path: Path):
+    stage = replace(stage_of(5), batches=Broken())
+    with pytest.raises(EmotionError) as error:
+        runner_in(tmp_path, workers=workers).run(stage, Progress("toy"))
+    assert str(error.value) == "shard 7 is torn: copy it again"

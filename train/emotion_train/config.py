@@ -170,8 +170,53 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("there is nothing to train: expected [scenes] or [clips]")
         if self.clips and (self.text_warmup or self.stem_warmup):
             raise ValueError("[clips] starts from weights, set [start]; warm-ups go with [scenes]")
+        if self.compile and self.accumulate > 1:
+            raise ValueError(
+                "compile with accumulate: dropout of a compiled piece is not the same when it is repeated"
+            )
         if self.probe and not self.clips:
             raise ValueError("[probe] goes with [clips]; scenes have evaluate_every")
+
+
+# What may be edited between two parts of a run: how fast it learns and how it is computed, never in what
+# order it sees its data, nor which parameters learn.
+FREE = frozenset(
+    {
+        "lr",
+        "vector_lr",
+        "stem_lr",
+        "weight_decay",
+        "steps",
+        "epochs",
+        "warmup",
+        "warmup_start",
+        "final_lr",
+        "epoch_steps",
+        "clip_norm",
+        "precision",
+        "accumulate",
+        "recompute",
+        "compile",
+        "workers",
+        "save_every",
+        "evaluate_every",
+        "probe",
+    }
+)
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], inside: str = "") -> list[str]:
+    """Names of settings that differ between two configurations as plain values, but for the `FREE` ones."""
+    changed = []
+    for name in before.keys() & now.keys() - FREE:
+        old, new = before[name], now[name]
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changed += changed_settings(old, new, f"{inside}{name}.")
+        elif old != new and not any(
+            isinstance(value, Mapping) for value in (old, new)
+        ):  # a stage that is done
+            changed.append(inside + name)
+    return sorted(changed)
 
 
 def load_config(path: Path) -> PretrainConfig:

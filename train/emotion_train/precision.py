@@ -41,10 +41,16 @@ class Precision:
         """Clip the gradients and take the optimizer's step; returns their norm before clipping.
 
         In fp16 a step whose gradients overflowed is left out and the loss scaled less from then on.
+
+        Raises:
+            EmotionError: in another precision, a gradient is no finite number; nothing was changed.
+
         """
         self._scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
+        if not (torch.isfinite(norm) or self._scaler.is_enabled()):
+            raise EmotionError(f"a gradient is no finite number (norm {norm.item()})")
         self._scaler.step(optimizer)
         self._scaler.update()
         return float(norm)

@@ -6,12 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import nn
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint, save_checkpoint
-from emotion_train.config import PretrainConfig
+from emotion_train.config import PretrainConfig, changed_settings
 from emotion_train.contrastive import Execution
 from emotion_train.data.labels import EKMAN
 from emotion_train.data.scene_data import SceneData, load_scene_data
@@ -104,10 +105,7 @@ class Run:
 
     def _load_data(self) -> str:
         """Open everything now, so that what is missing is said before the first step. Its fingerprint."""
-        if self.config.clips:
-            return self.shards.fingerprint
-        _ = self.scene_data
-        return ""
+        return self.shards.fingerprint if self.config.clips else self.scene_data.fingerprint()
 
     # --- the place on disk
 
@@ -140,9 +138,11 @@ class Run:
                 f"in stage {state.get('stage')!r}, which is none of the config's ({', '.join(self.names)})"
             )
         elif state.get("fingerprint", "") != self.fingerprint:
-            problem = f"of a run on other clips than {self._data_name()} holds"
+            problem = f"of a run on other data than {self._data_name()} holds"
         elif state.get("processes", 1) != self.world.size:
             problem = f"of a run of {state.get('processes', 1)} processes, and this has {self.world.size}"
+        elif changed := changed_settings(state.get("settings", {}), msgspec.to_builtins(self.config)):
+            problem = f"of a run with other settings ({', '.join(changed)})"
         if problem:
             raise EmotionError(
                 f"{checkpoint} is {problem}: resume with the config it was made with, or choose another --out"
@@ -175,6 +175,7 @@ class Run:
                 "step": self.progress.step,
                 "fingerprint": self.fingerprint,
                 "processes": self.world.size,
+                "settings": msgspec.to_builtins(self.config),
             },
         )
 
@@ -191,7 +192,7 @@ class Run:
             self.runner.run(replace(stage, evaluate=self.evaluation(name)), self.progress)
             if self.world.first:
                 write_report(self.out, facts=self.facts())
-            if self.progress.spent():
+            if self.progress.spent() and (self.progress.step < stage.steps or name != self.names[-1]):
                 say(f"stopped by --max-steps in stage {name}; go on with --resume")
                 return
         say(f"done; see {self.out / 'report.html'}; next: {self.next_command()}")
@@ -243,7 +244,7 @@ class Run:
         if name == "scenes" and self.config.scenes and self.config.scenes.evaluate_every:
             return scene_evaluation(self.model, self.scene_data.archive)
         if name == "clips" and self.config.probe:
-            return dataset_evaluation(self.model, self.config.probe)
+            return dataset_evaluation(self.model, self.config.probe, workers=self.config.workers)
         return dict
 
     # --- for people

@@ -7,18 +7,22 @@ from typing import Any
 
 from torch import nn
 
+# Adam moves a number by about its rate in a step, and the logit of a share has to move by whole numbers
+# before the share is another one; a decay would pull every share to a half.
+SHIFT_FACTOR = 30.0
+
 
 def warmup_cosine(
     step: int, *, steps: int, warmup: int, warmup_start: float = 0.0, floor: float = 0.0, stride: int = 1
 ) -> float:
     """Factor of the learning rate at a step (from 0): a line to 1, then a cosine to `floor`.
 
-    The line begins one step above warmup_start. stride: steps that share a factor of the cosine.
+    The line begins one step above warmup_start. stride: the cosine falls only at its multiples, as at the
+    beginnings of epochs.
     """
     if step < warmup:
         return warmup_start + (1 - warmup_start) * (step + 1) / warmup
-    done = (step - warmup) // stride * stride
-    along = done / max(steps - warmup, 1)
+    along = max(step - step % stride - warmup, 0) / max(steps - warmup, 1)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(along, 1.0)))
 
 
@@ -37,8 +41,7 @@ class Schedule:
         return peak * warmup_cosine(
             step,
             steps=self.steps,
-            # A short run is not all warm-up.
-            warmup=min(self.warmup, self.steps // 4 + 1),
+            warmup=self.warmup,
             warmup_start=self.warmup_start,
             floor=min(self.final_lr / peak, 1.0) if peak else 0.0,
             stride=self.stride,
@@ -57,17 +60,18 @@ def parameter_groups(
     """AdamW groups: decay on matrices only; names that contain `slow` learn at `factor` of the rate.
 
     Gains, biases, embeddings of a single vector and the logit scale are not decayed, as the authors do, and
-    learn at `vector_lr`; None: at `lr` like the rest. Frozen parameters are left out. Each group keeps its
-    peak rate as "peak_lr".
+    learn at `vector_lr`; None: at `lr` like the rest. So do the logits of A of subject-aware masking, and
+    `SHIFT_FACTOR` times as fast. Frozen parameters are left out. Each group keeps its peak rate as "peak_lr".
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in named:
         if parameter.requires_grad:
-            key = (parameter.ndim >= 2, bool(slow) and slow in name)
-            groups.setdefault(key, []).append(parameter)
+            shift = name.endswith(".subject_shift")
+            own = SHIFT_FACTOR if shift else factor if slow and slow in name else 1.0
+            groups.setdefault((parameter.ndim >= 2 and not shift, own), []).append(parameter)
     described = []
-    for (matrix, is_slow), parameters in sorted(groups.items()):
-        rate = (lr if matrix or vector_lr is None else vector_lr) * (factor if is_slow else 1.0)
+    for (matrix, own), parameters in sorted(groups.items()):
+        rate = (lr if matrix or vector_lr is None else vector_lr) * own
         decay = weight_decay if matrix else 0.0
         described.append({"params": parameters, "weight_decay": decay, "lr": rate, "peak_lr": rate})
     return described

@@ -93,7 +93,7 @@ def text_stage(
         len,
         torch.optim.AdamW(groups, betas=(0.9, 0.98)),
         (model.backbone, head),
-        Schedule(config.steps),
+        Schedule(config.steps, _short_warmup(config.steps)),
     )
 
 
@@ -105,6 +105,11 @@ def stem_stage(
     if stem is None:
         raise EmotionError(
             "[stem_warmup] needs a preset with a convolutional stem: remove it from the config"
+        )
+    if world.size > 1:
+        raise EmotionError(
+            f"[stem_warmup] in {world.size} processes: its BatchNorm would see only a part of the batch: "
+            "warm up in one process, then go on from its checkpoint with [start]"
         )
     spec = model.config.preprocess
     device = head.weight.device
@@ -124,7 +129,7 @@ def stem_stage(
         lambda batch: len(batch[1]),
         torch.optim.AdamW(groups),
         (stem, head),
-        Schedule(config.steps),
+        Schedule(config.steps, _short_warmup(config.steps)),
     )
 
 
@@ -183,7 +188,7 @@ def scene_stage(
         lambda batch: len(batch.labels),
         torch.optim.AdamW(groups),
         (encoder,),
-        Schedule(config.steps, config.warmup),
+        Schedule(config.steps, _short_warmup(config.steps, config.warmup)),
         after_step=_clamp_scale(model),
         evaluate_every=config.evaluate_every,
     )
@@ -218,6 +223,11 @@ def clip_stage(
     )
     encoder = execution.encoder(model)
     epoch = batches.steps_per_epoch
+    if config.warmup >= config.epochs * epoch:
+        raise EmotionError(
+            f"[clips] warmup {config.warmup} of {config.epochs * epoch} steps in all ({config.epochs} epochs "
+            f"of {epoch}): expected fewer"
+        )
     return Stage(
         "clips",
         batches,
@@ -243,6 +253,11 @@ def clip_stage(
         after_step=_clamp_scale(model),
         evaluate_every=probe_every * epoch,
     )
+
+
+def _short_warmup(steps: int, warmup: int = 60) -> int:
+    """A short stage is not all warm-up."""
+    return min(warmup, steps // 4 + 1)
 
 
 def _clamp_scale(model: EmotionCLIP) -> Callable[[], None]:

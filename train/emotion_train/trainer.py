@@ -1,6 +1,7 @@
 """The loop every stage of a run goes through: steps, progress, log, checkpoints."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -138,6 +139,8 @@ class Runner:
             while progress.step < stage.steps and not progress.spent():
                 started = time.monotonic()
                 batch = next(batches)
+                if isinstance(batch, _Failed):
+                    raise EmotionError(batch.message)
                 waited = time.monotonic() - started
                 figures = self._step(stage, batch, progress.step)
                 seconds = time.monotonic() - started
@@ -168,7 +171,7 @@ class Runner:
 
     def _batches(self, stage: Stage, start: int) -> Iterator[Any]:
         loader: DataLoader[Any] = DataLoader(
-            stage.batches,
+            _InWords(stage.batches),
             batch_size=None,
             sampler=_Own(start, stage.steps, self.world),
             num_workers=self.workers,
@@ -187,14 +190,16 @@ class Runner:
         stage.optimizer.zero_grad(set_to_none=True)
         # What is random in a step depends on the step alone, so a resumed run repeats it.
         loss, figures = stage.objective(batch, self.precision, self.seed * 1_000_003 + step)
-        if not abs(loss) < float("inf"):
-            raise EmotionError(
-                f"{stage.name}: the loss is {loss} at step {step}; lower lr, or train in fp32, "
-                "and resume from the last checkpoint"
-            )
-        norm = self.precision.step(stage.optimizer, stage.clip_norm)
+        mend = "lower lr, or train in fp32, and resume from the last checkpoint"
+        if not math.isfinite(loss):
+            raise EmotionError(f"{stage.name}: the loss is {loss} at step {step}; {mend}")
+        try:
+            norm = self.precision.step(stage.optimizer, stage.clip_norm)
+        except EmotionError as error:
+            raise EmotionError(f"{stage.name}: at step {step} {error}; {mend}") from error
         stage.after_step()
-        return {"loss": loss, **figures, "grad_norm": norm, "lr": stage.optimizer.param_groups[0]["lr"]}
+        taken = {"grad_norm": norm} if math.isfinite(norm) else {}  # not of a step that fp16 left out
+        return {"loss": loss, **figures, **taken, "lr": stage.optimizer.param_groups[0]["lr"]}
 
 
 class _Board:
@@ -211,6 +216,26 @@ class _Board:
 
     def close(self) -> None:
         self._writer.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """In place of a batch that a user has to mend."""
+
+    message: str
+
+
+class _InWords(Dataset[Any]):
+    """A worker's errors come back in their one line; an exception would bring its traceback along."""
+
+    def __init__(self, batches: Dataset[Any]) -> None:
+        self.batches = batches
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.batches[index]
+        except EmotionError as error:
+            return _Failed(str(error))
 
 
 class _Own(Sampler[int]):

@@ -61,8 +61,10 @@ def scene_evaluation(model: EmotionCLIP, archive: Path) -> Evaluation:
     return evaluate
 
 
-def dataset_evaluation(model: EmotionCLIP, probe: Probe) -> Evaluation:
+def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) -> Evaluation:
     """The linear probe of a labelled data set, as `fit_probe.py` fits it, measured on its tuning split.
+
+    workers: processes that read its pictures.
 
     Raises:
         EmotionError: the data set is unknown, or its files are not there.
@@ -79,7 +81,7 @@ def dataset_evaluation(model: EmotionCLIP, probe: Probe) -> Evaluation:
     def evaluate() -> dict[str, float]:
         # Features of a model that is still learning are not worth keeping.
         with TemporaryDirectory() as cache:
-            encoding = Encoding(model, "", protocol.features, Path(cache), report=_nobody)
+            encoding = Encoding(model, "", protocol.features, Path(cache), workers, _nobody)
             outcome = run_protocol(
                 sets[protocol.fit].tasks,
                 short,

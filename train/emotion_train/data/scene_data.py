@@ -1,5 +1,6 @@
 """Everything that scenes and their warm-ups are made of."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,13 @@ class SceneData:
     archive: Path
     faces: Faces
     bank: SentenceBank
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the pictures, the tokens and all labels: runs on equal ones can be resumed."""
+        digest = hashlib.sha256(self.faces.images.tobytes())
+        for numbers in (self.faces.labels, self.bank.labels, self.bank.tokens.numpy()):
+            digest.update(numbers.tobytes())
+        return digest.hexdigest()
 
 
 def load_scene_data(folder: Path, sentiment: str) -> SceneData:

@@ -85,12 +85,21 @@ class ShardBatches(Dataset[Pairs]):
         record = self.shards.record(row)
         images, weights = [], []
         for frame, jpeg in zip(which, self.shards.read_frames(row, which.tolist()), strict=True):
-            picture = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+            picture = self._decoded(jpeg, row)
             persons = [box[:4] for box in record.boxes[frame] if box[4] >= PERSON_SCORE]
             image, weight = cut_frame(rng, picture, persons, self.spec)
             images.append(image)
             weights.append(weight)
         return np.stack(images), np.stack(weights), record.caption, record.sentiment
+
+    def _decoded(self, jpeg: bytes, row: int) -> NDArray[np.uint8]:
+        try:
+            return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+        except OSError as error:
+            raise EmotionError(
+                f"{self.shards.location}: clip {self.shards.keys[row]} has a damaged picture ({error}): "
+                "copy the shards again, or run train/prepare_data.py again"
+            ) from error
 
 
 def cut_frame(
