@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
+from filelock import FileLock, Timeout
 from google.protobuf.message import DecodeError
 
 from emotion_export.fp16 import half_precision
@@ -36,6 +37,7 @@ from emotion_runtime.gate import make_exam
 from emotion_runtime.manifest import GraphName
 from emotion_runtime.nvidia import Gpu, builder_name
 
+_LOCK = ".lock"
 _FEWEST_BITS_FIRST: tuple[Got, ...] = ("int8", "fp16", "fp32")
 GRAPHS: tuple[GraphName, ...] = ("frame_encoder", "temporal_encoder")
 
@@ -90,7 +92,8 @@ def build_bundle(
 
     """
     keys = {name: _key(bundle, name, plan) for name in GRAPHS}  # all refusals before the first long build
-    return {name: _engine(bundle, name, key, plan, report) for name, key in keys.items()}
+    with _alone_in(plan.folder, report):
+        return {name: _engine(bundle, name, key, plan, report) for name, key in keys.items()}
 
 
 def build_file(path: Path, plan: Plan, *, report: Callable[[str], None] = lambda _: None) -> Sidecar:
@@ -111,17 +114,18 @@ def build_file(path: Path, plan: Plan, *, report: Callable[[str], None] = lambda
         plan.limits.persons,
         plan.limits.pictures,
     )
-    found = find_engine(plan.folder, key)
-    if isinstance(found, Found):
-        report(f"{path.stem}: {_summary(found.sidecar)}, already in {plan.folder}")
-        return found.sidecar
-    start = time.perf_counter()
-    built = build_engine(plan.builder, model, path.stem, plan.limits)
-    precision = network_precision(built.layer_types)
-    if plan.builder.target is None:
-        built = GpuDevice(plan.builder, plan.limits).inspect(built)
-    rung = Rung(precision, built, [], [], [])
-    return _store(plan, key, rung, seconds=time.perf_counter() - start, report=report)
+    with _alone_in(plan.folder, report):
+        found = find_engine(plan.folder, key)
+        if isinstance(found, Found):
+            report(f"{path.stem}: {_summary(found.sidecar)}, already in {plan.folder}")
+            return found.sidecar
+        start = time.perf_counter()
+        built = build_engine(plan.builder, model, path.stem, plan.limits)
+        precision = network_precision(built.layer_types)
+        if plan.builder.target is None:
+            built = GpuDevice(plan.builder, plan.limits).inspect(built)
+        rung = Rung(precision, built, [], [], [])
+        return _store(plan, key, rung, seconds=time.perf_counter() - start, report=report)
 
 
 def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, str]:
@@ -143,6 +147,24 @@ def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, 
     except DecodeError as error:
         raise EmotionError(f"{path} is no ONNX file ({error}): expected one of export/to_onnx.py") from error
     return model, found
+
+
+@contextmanager
+def _alone_in(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Build in a folder while no other process does: else both would build the same, on one GPU at once.
+
+    The system lets go of the lock of a process that was killed.
+    """
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report(f"waiting: another process builds engines in {folder}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _key(bundle: Bundle, name: GraphName, plan: Plan) -> EngineKey:

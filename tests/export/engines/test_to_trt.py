@@ -2,13 +2,17 @@
 
 import errno
 import os
+import shutil
 import signal
 import sys
+import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from trt_stand_ins import AHEAD, Main, only_line
+from filelock import FileLock
+from trt_stand_ins import AHEAD, Main, files_in, only_line
 
 from emotion_export import engines as building
 from emotion_export.progress import Progress
@@ -37,11 +41,11 @@ def test_ahead_of_time_for_the_shipped_bundle(
     assert out.count("building, there is none yet") == 2
     assert out.count("fp16, ") == 2
     assert f"next: on a GPU of SM86, EMOTION_ENGINE_CACHE={tmp_path} emotion-runtime --bundle nano " in out
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in files_in(tmp_path)}
     assert len(before) == 4
     assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 0
     assert "building" not in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in files_in(tmp_path)} == before
 
 
 def test_a_torn_engine_is_built_again_once(
@@ -61,12 +65,40 @@ def test_a_torn_engine_is_built_again_once(
     assert quick == ["temporal_encoder"]
 
 
+def test_two_processes_do_not_build_the_same_engines(
+    to_trt: Main, quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """What another process builds in the folder meanwhile is waited for, and taken."""
+    done, shared = tmp_path / "done", tmp_path / "shared"
+    assert to_trt("--bundle", "nano", *AHEAD, "--cache", done) == 0
+    quick.clear()
+    shared.mkdir()
+    other = FileLock(shared / ".lock")
+    other.acquire()
+    statuses: list[int] = []
+    waiting = threading.Thread(
+        target=lambda: statuses.append(to_trt("--bundle", "nano", *AHEAD, "--cache", shared))
+    )
+    waiting.start()
+    said = ""
+    while "another process builds engines in" not in said and waiting.is_alive():
+        said += capsys.readouterr().out
+        time.sleep(0.01)
+    assert waiting.is_alive()
+    for path in files_in(done):
+        shutil.copy(path, shared)
+    other.release()
+    waiting.join(timeout=60)
+    assert statuses == [0]
+    assert quick == []
+
+
 def test_other_options_are_other_engines(to_trt: Main, quick: list[str], tmp_path: Path):
     options = ([], ["--max-persons", "8"], ["--max-frames", "1"], ["--precision", "fp32"])
     for number, option in enumerate(options, start=1):
         assert to_trt("--bundle", "nano", *AHEAD, "--out", tmp_path / "new", *option) == 0
         assert len(quick) == 2 * number
-        assert len(list((tmp_path / "new").iterdir())) == 4 * number
+        assert len(files_in(tmp_path / "new")) == 4 * number
     assert {(s.key.persons, s.key.pictures, s.precision) for s in sidecars(tmp_path / "new")} == {
         (16, 4, "fp16"),
         (8, 4, "fp16"),
@@ -92,7 +124,7 @@ def test_ctrl_c_in_a_build_leaves_no_half_engine(
     assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 130
     assert signal.getsignal(signal.SIGINT) is handler
     assert len(builds) == 2
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".engine", ".json"]
+    assert sorted(path.suffix for path in files_in(tmp_path)) == [".engine", ".json"]
     assert [sidecar.key.graph for sidecar in sidecars(tmp_path)] == ["frame_encoder"]
     captured = capsys.readouterr()
     assert captured.err == "to_trt: stopped; engines that were finished are kept, no half one is left\n"
@@ -111,7 +143,7 @@ def test_a_full_disk(
     monkeypatch.setattr(engines.os, "fsync", full)
     assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 2
     assert "No space left on device" in only_line(capsys)
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.usefixtures("quick")
@@ -158,7 +190,7 @@ def test_mistakes_are_one_line(
 ):
     assert to_trt(*arguments, "--cache", tmp_path) == 2
     assert words in only_line(capsys)
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed")

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from trt_stand_ins import Engine, Main, only_line, types_of
+from trt_stand_ins import Engine, Main, files_in, only_line, types_of
 
 from emotion_export import engines as building
 from emotion_export.tensorrt import Built
@@ -56,7 +56,7 @@ def test_a_precision_by_name_that_is_wrong_on_this_gpu_is_an_error(
     monkeypatch.setattr(building, "build_engine", lambda *_: Built(garbled(), {}))
     assert to_trt("--bundle", "nano", "--flavor", "rtx", "--precision", "fp32", "--cache", tmp_path) == 2
     assert re.search(r"on this device fp32 differs .*It is not kept: use --precision", only_line(capsys))
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
 
 
 def garbled() -> bytes:

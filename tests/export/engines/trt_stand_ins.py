@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import onnx
 import pytest
@@ -21,6 +22,11 @@ def only_line(capsys: pytest.CaptureFixture[str]) -> str:
     assert line.startswith("to_trt: error: ")
     assert not end
     return line
+
+
+def files_in(folder: Path) -> list[Path]:
+    """All but the lock, which says nothing by being there."""
+    return sorted(path for path in folder.iterdir() if path.name != ".lock")
 
 
 def types_of(model: onnx.ModelProto) -> dict[str, int]:
