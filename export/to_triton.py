@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from emotion_export.triton import write_repository
+from emotion_export.triton import PERSONS, write_repository
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 
@@ -29,6 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     except EmotionError as error:
         print(f"to_triton: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("to_triton: stopped; nothing was written", file=sys.stderr)
+        return 130
     print(f"{args.out}: {', '.join(names)}, UNVERIFIED until a server has run them")
     print(f"next: tritonserver --model-repository={args.out.resolve()}")
     print(f"then: python export/triton_client.py --bundle {args.bundle} --source demo")
@@ -45,7 +48,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--model-version", type=int, default=1, help="default: %(default)s")
     parser.add_argument(
-        "--max-persons", type=int, default=16, help="of one batch, for onnxruntime (default: %(default)s)"
+        "--max-persons", type=int, help=f"of one batch, only for onnxruntime (default: {PERSONS})"
     )
     return parser.parse_args(argv)
 

@@ -18,6 +18,7 @@ with stand-ins, and the first command above, followed by `emotion-runtime --back
 import argparse
 import logging
 import sys
+import tempfile
 from pathlib import Path
 
 from emotion_export.engines import Plan, build_bundle, build_file
@@ -102,16 +103,20 @@ def timing_file(version: str, gpu: Gpu) -> str:
 
 
 def output_folder(out: Path) -> Path:
-    """The folder of --out, made if it is not there.
+    """The folder of --out, made if it is not there, and tried before anything is built for minutes.
 
     Raises:
-        EmotionError: it cannot be made.
+        EmotionError: it cannot be made or written to.
 
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
     except OSError as error:
-        raise EmotionError(f"--out {out} cannot be made ({error.strerror}): choose another folder") from error
+        raise EmotionError(
+            f"--out {out} cannot be written to ({error.strerror}): choose another folder"
+        ) from error
     return out
 
 

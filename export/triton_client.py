@@ -20,7 +20,7 @@ from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.detector import load_detector
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.heads import load_head
+from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.manifest import GraphName
 from emotion_runtime.pipeline import Models, Pipeline, Timing
 from emotion_runtime.ring import plan_clips
@@ -97,6 +97,7 @@ def follow(args: argparse.Namespace) -> None:
         FrameEncoder(backend("frame_encoder"), manifest.preprocess),
         TemporalEncoder(backend("temporal_encoder")),
         load_head(bundle),
+        load_affect_head(bundle),
     )
     clips = plan_clips(manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every)
     pipeline = Pipeline(models, clips, timing)
@@ -125,6 +126,8 @@ def main(argv: list[str] | None = None) -> int:
     except EmotionError as error:
         print(f"triton_client: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

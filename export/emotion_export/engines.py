@@ -34,7 +34,7 @@ from emotion_runtime.engines import (
 )
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.gate import make_exam
-from emotion_runtime.manifest import GraphName
+from emotion_runtime.manifest import Graph, GraphName, Variant
 from emotion_runtime.nvidia import Gpu, builder_name
 
 _LOCK = ".lock"
@@ -216,11 +216,24 @@ def _on_the_cpu(model: onnx.ModelProto) -> Backend:
 def _model(bundle: Bundle, name: GraphName, precision: Got) -> onnx.ModelProto:
     """The graph in a precision; fp16 is made of fp32 for a bundle that has none."""
     graph = bundle.manifest.graphs[name]
+    stated: Graph | Variant = graph
     if precision in graph.variants:
-        variant = graph.variants[precision]
-        return read_model(bundle.folder / variant.file, variant.sha256)[0]
-    full = read_model(bundle.graph_path(name), graph.sha256)[0]
-    return half_precision(full) if precision == "fp16" else full
+        stated = graph.variants[precision]
+    path = bundle.folder / stated.file
+    model, _ = read_model(path, stated.sha256)
+    _check_batch(path, model)
+    return half_precision(model) if precision == "fp16" and stated is graph else model
+
+
+def _check_batch(path: Path, model: onnx.ModelProto) -> None:
+    """An engine of a fixed batch would be built for minutes, and then take no other number of persons."""
+    for value in model.graph.input:
+        batch = value.type.tensor_type.shape.dim[0]
+        if batch.HasField("dim_value"):
+            raise EmotionError(
+                f"{path}: input {value.name} has a fixed batch of {batch.dim_value}, expected any number: "
+                "export the bundle again with export/to_onnx.py"
+            )
 
 
 def network_precision(layer_types: Mapping[str, int]) -> Got:

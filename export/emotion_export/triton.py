@@ -43,6 +43,7 @@ _PLATFORMS = {"onnxruntime": ("onnxruntime_onnx", "model.onnx"), "tensorrt": ("t
 _TYPES = {"uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
 _QUEUE_DELAY = 2000  # microseconds a request waits for others: a tenth of the time between two frames
 
+PERSONS = 16  # most of one batch
 PICTURES, INDEX = "images", "frame_index"
 
 
@@ -59,17 +60,29 @@ class Served:
 
 
 def write_repository(
-    bundle: Bundle, out: Path, *, platform: Platform = "onnxruntime", version: int = 1, persons: int = 16
+    bundle: Bundle,
+    out: Path,
+    *,
+    platform: Platform = "onnxruntime",
+    version: int = 1,
+    persons: int | None = None,
 ) -> list[str]:
     """Write both graphs of a bundle as the model repository `out`; returns the names of the models.
 
-    version: of both models. persons: most of one batch, for onnxruntime; an engine has limits of its own.
+    version: of both models. persons: most of one batch, by default `PERSONS`; only for onnxruntime, since an
+    engine has limits of its own.
 
     Raises:
         EmotionError: `out` is not empty or cannot be written, a number or the name makes no
             sense, or an engine is missing.
 
     """
+    if platform == "tensorrt" and persons is not None:
+        raise EmotionError(
+            f"--max-persons {persons} is not for --platform tensorrt, whose engines have limits of "
+            "their own: give it to export/to_trt.py"
+        )
+    persons = PERSONS if persons is None else persons
     if version < 1 or persons < 1:
         raise EmotionError(f"version {version}, persons {persons}: expected 1 or more")
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", bundle.manifest.name):

@@ -1,6 +1,7 @@
 """export/to_trt.py as a user meets it: what it writes, what it says, what it never leaves behind."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import onnx
 import pytest
 from filelock import FileLock
 from trt_stand_ins import AHEAD, Main, files_in, only_line
@@ -18,7 +20,7 @@ from emotion_export import engines as building
 from emotion_export.progress import Progress
 from emotion_export.tensorrt import Built
 from emotion_runtime import engines
-from emotion_runtime.bundle import load_bundle
+from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.engines import sidecars
 
 
@@ -164,6 +166,36 @@ def test_an_output_folder_that_cannot_be(to_trt: Main, tmp_path: Path, capsys: p
     (tmp_path / "file").write_text("")
     assert to_trt("--bundle", "nano", *AHEAD, "--out", tmp_path / "file" / "out") == 2
     assert "--out" in only_line(capsys)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no folder that even root cannot write to")
+def test_an_output_folder_is_tried_before_the_build(
+    to_trt: Main, quick: list[str], capsys: pytest.CaptureFixture[str]
+):
+    assert to_trt("--bundle", "nano", *AHEAD, "--out", "/proc") == 2
+    assert "--out /proc cannot be written to" in only_line(capsys)
+    assert not quick
+
+
+@pytest.mark.parametrize("graph", ["frame_encoder", "temporal_encoder"])
+def test_a_graph_of_a_fixed_batch_is_refused(
+    to_trt: Main, quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], graph: str
+):
+    """As other exporters write it, under a manifest that says otherwise."""
+    folder = tmp_path / "fixed"
+    shutil.copytree(load_bundle("nano").folder, folder)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    path = folder / manifest["graphs"][graph]["file"]
+    model = onnx.load(path)
+    value = model.graph.input[-1]
+    value.type.tensor_type.shape.dim[0].dim_value = 3
+    onnx.save(model, path)
+    manifest["graphs"][graph]["sha256"] = sha256_of(path)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    assert to_trt("--bundle", folder, *AHEAD, "--cache", tmp_path / "cache") == 2
+    line = only_line(capsys)
+    assert f"{path}: input {value.name} has a fixed batch of 3, expected any number" in line
+    assert graph not in quick
 
 
 @pytest.mark.parametrize(

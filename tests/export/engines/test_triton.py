@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import numpy as np
@@ -16,11 +17,12 @@ import onnx
 import pytest
 from exported import ROOT, load_module
 from google.protobuf import text_format
+from safetensors.numpy import save_file
 
 from emotion_export import triton
 from emotion_export.triton import picture_for_each, write_repository
 from emotion_runtime.backends.onnx import OnnxBackend, open_session
-from emotion_runtime.bundle import Bundle, load_bundle
+from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.engines import EngineKey, Sidecar, Verdict, store_engine
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.gate import frame_encoder_feeds
@@ -192,6 +194,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--bundle", "nano", "--out", str(tmp_path / "file" / "below")], "cannot be written"),
         (["--bundle", "nano", "--out", new, "--model-version", "0"], "expected 1 or more"),
         (["--bundle", "nano", "--out", new, "--max-persons", "0"], "expected 1 or more"),
+        (["--bundle", "nano", "--out", new, "--platform=tensorrt", "--max-persons=16"], "16 is not for --pl"),
     ):
         assert main(arguments) == 2
         line, end = capsys.readouterr().err.split("\n")
@@ -201,6 +204,14 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
     assert main(["--bundle", "nano", "--out", new]) == 0
     assert "UNVERIFIED" in capsys.readouterr().out
+
+
+def test_ctrl_c_leaves_no_half_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """After the first model's file, before its configuration."""
+    monkeypatch.setattr(triton, "config_text", Mock(side_effect=KeyboardInterrupt))
+    main = load_module(ROOT / "export" / "to_triton.py").main
+    assert main(["--bundle", "nano", "--out", str(tmp_path / "out")]) == 130
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bundle_whose_name_cannot_be_a_models(nano_bundle: Bundle, tmp_path: Path):
@@ -294,6 +305,29 @@ def test_the_client_says_of_the_demo_what_the_runtime_says(
         for person, twin in zip(event["persons"], other.persons, strict=True):
             assert person["emotions"] == pytest.approx(twin.emotions, abs=1e-4)
     assert found[-1]["persons"]
+
+
+def test_the_client_says_valence_where_the_bundle_has_a_head_for_it(
+    client: Callable[[list[str]], int], tmp_path: Path
+):
+    """A head whose weights are nothing, so that its bias is what everybody feels."""
+    folder, out = Path(shutil.copytree(load_bundle("nano").folder, tmp_path / "nano")), tmp_path / "events"
+    head = {"weight": np.zeros((2, 256), np.float32), "bias": np.array([0.25, -0.5], np.float32)}
+    save_file(head, folder / "affect.safetensors")
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["heads"]["vad"] = manifest["heads"]["probe"] | {
+        "file": "affect.safetensors",
+        "sha256": sha256_of(folder / "affect.safetensors"),
+        "labels": ["valence", "arousal"],
+        "activation": "identity",
+        "temperature": 1.0,
+    }
+    manifest["affect_head"] = "vad"
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    assert client(["--bundle", str(folder), "--max-frames", "20", "--jsonl", str(out)]) == 0
+    (*_, last) = map(json.loads, out.read_text().splitlines())
+    assert last["persons"]
+    assert {(person["valence"], person["arousal"]) for person in last["persons"]} == {(0.25, -0.5)}
 
 
 def test_a_server_without_the_model_is_one_line(
