@@ -239,12 +239,21 @@ def test_a_read_only_disk_is_named(
     assert contents(old.parent) == before
 
 
+def heed_interrupts() -> None:
+    """As a terminal's programs do."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_leaves_nothing(old: Path, tmp_path: Path):
     """A real program and a real signal, when one graph is written."""
     before = contents(tmp_path)
     command = [sys.executable, ROOT / "export" / "to_onnx.py", "--bundle", old, "--out", old]
     with subprocess.Popen(
-        [*command, "--precision", "fp16", "int8"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--precision", "fp16", "int8"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 - no threads here; a job in the background ignores them
     ) as process:
         assert process.stdout is not None
         while "frame_encoder: making int8" not in process.stdout.readline():

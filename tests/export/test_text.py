@@ -55,7 +55,7 @@ def test_with_the_vision_graphs_it_is_the_zero_shot_head(small: Exported, tower:
     """A class's embedding made by the graph is the row of the bundle's bank, up to its length."""
     from safetensors.numpy import load_file  # noqa: PLC0415 - this test only
 
-    from emotion_train.heads import EKMAN_PHRASES, TEMPLATES  # noqa: PLC0415 - this test only
+    from emotion_train.phrases import EKMAN_PHRASES, TEMPLATES  # noqa: PLC0415 - this test only
 
     bank = load_file(small.folder / "zero_shot.safetensors")["weight"]
     prompts = [template.format(phrase) for phrase in EKMAN_PHRASES["fear"] for template in TEMPLATES]

@@ -137,7 +137,7 @@ class Run:
             problem = (
                 f"in stage {state.get('stage')!r}, which is none of the config's ({', '.join(self.names)})"
             )
-        elif state.get("fingerprint", "") != self.fingerprint:
+        elif state.get("fingerprint") not in (None, "", self.fingerprint):  # older ones do not say
             problem = f"of a run on other data than {self._data_name()} holds"
         elif state.get("processes", 1) != self.world.size:
             problem = f"of a run of {state.get('processes', 1)} processes, and this has {self.world.size}"
