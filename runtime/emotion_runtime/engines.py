@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,7 +36,13 @@ SIDECAR_SCHEMA = 1
 Asked = Literal["ladder", "fp16", "fp32", "int8"]
 Got = Literal["fp16", "mixed", "fp32", "int8"]
 
+_FASTEST: tuple[Got, ...] = ("int8", "fp16", "mixed", "fp32")
+
 _log = logging.getLogger(__name__)
+
+
+class EngineRefused(EmotionError):  # noqa: N818 - reads as what is the case
+    """An engine that its sidecar vouches for, and that cannot be loaded here or is not the model."""
 
 
 class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,10 +110,11 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An engine of the cache that may be loaded."""
+    """An engine of the cache that may be loaded. folder: the one it lies in."""
 
     engine: bytes
     sidecar: Sidecar
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +174,17 @@ def default_folder() -> Path:
     return Path(variable) if variable else user_cache / "emotion-runtime" / "engines"
 
 
+def folders() -> list[Path]:
+    """Where engines are looked for: the folder they are written to, then one that may be read-only."""
+    return list(dict.fromkeys([cache_folder(), default_folder()]))
+
+
 @cache  # one warning a process, and both engines of a bundle side by side
 def _temporary_folder(instead_of: Path, reason: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="emotion-engines-"))
     _log.warning(
-        "engine cache %s is not writable (%s): using %s, so engines are built again next time; set %s to a "
-        "folder you may write to",
+        "engine cache %s is not writable (%s): using %s, so what is built now is built again next time; set "
+        "%s to a folder you may write to",
         instead_of,
         reason,
         folder,
@@ -196,25 +209,32 @@ def find_engine(folder: Path, key: EngineKey) -> Found | Unusable:
         return Unusable(f"{sidecar_file.name} is of another engine")
     if len(content) != sidecar.size or hashlib.sha256(content).hexdigest() != sidecar.sha256:
         return Unusable(f"{engine.name} is torn: {len(content)} bytes, or not those of its sidecar")
-    return Found(content, sidecar)
+    return Found(content, sidecar, folder)
 
 
 def find_engine_for(folder: Path, key: EngineKey) -> Found | Unusable:
-    """The engine of a key, else one that serves for it.
+    """The first of `engines_for`."""
+    return next(engines_for(folder, key), None) or find_engine(folder, key)
 
-    That is one of the same graph, builder and GPU, made for other numbers of persons and pictures, or ahead
-    of time for all GPUs of the compute capability; for a key that asks for "ladder", in any precision.
+
+def engines_for(folder: Path, key: EngineKey) -> Iterator[Found]:
+    """The engine of a key, then those that serve for it, the best first.
+
+    These are of the same graph, builder and GPU, made for other numbers of persons and pictures, or ahead of
+    time for all GPUs of the compute capability; for a key that asks for "ladder", in any precision.
     """
-    found = find_engine(folder, key)
-    if isinstance(found, Unusable):
-        for other in sorted(
-            (sidecar.key for sidecar in sidecars(folder) if _serves(sidecar.key, key)),
-            key=lambda other: (other.gpu == "", -other.persons, -other.pictures, other.stem),
-        ):
-            serving = find_engine(folder, other)
-            if isinstance(serving, Found):
-                return serving
-    return found
+    others = [sidecar for sidecar in sidecars(folder) if sidecar.key != key and _serves(sidecar.key, key)]
+    others.sort(key=_rank)
+    for each in (key, *(sidecar.key for sidecar in others)):
+        found = find_engine(folder, each)
+        if isinstance(found, Found):
+            yield found
+
+
+def _rank(sidecar: Sidecar) -> tuple[bool, int, int, int, str]:
+    """Less is better: built here, for many, fast; names only so that it is always the same."""
+    key = sidecar.key
+    return (key.gpu == "", -key.persons, -key.pictures, _FASTEST.index(sidecar.precision), key.stem)
 
 
 def sidecars(folder: Path) -> list[Sidecar]:
@@ -253,6 +273,15 @@ def store_engine(folder: Path, engine: bytes, sidecar: Sidecar) -> Path:
     write_whole(path, engine)
     store_sidecar(folder, sidecar)
     return path
+
+
+def discard(found: Found) -> None:
+    """Take the sidecar of an engine away, so that it counts as not built and the next build makes it anew."""
+    path = found.folder / f"{found.sidecar.key.stem}.json"
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:  # read-only: it is passed over in favour of what is built elsewhere
+        _log.warning("%s is of an engine that may not run, and cannot be removed (%s)", path, error.strerror)
 
 
 def store_sidecar(folder: Path, sidecar: Sidecar) -> Path:

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.engines import Got
-from emotion_runtime.errors import EmotionError
+from emotion_runtime.engines import EngineRefused, Got
 from emotion_runtime.manifest import GraphName, Manifest, Parity
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights
 from emotion_runtime.sources.demo import read_demo
@@ -108,7 +107,7 @@ class Exam:
         """Rows of the report, one a batch, and what is wrong in one line; empty when nothing is.
 
         Raises:
-            EmotionError: the engine gives another shape.
+            EngineRefused: the engine gives another shape.
 
         """
         rows = compare(self.graph, precision, engine, self.expected, self.feeds)
@@ -144,7 +143,7 @@ def compare(
     """Run an engine on every batch and hold its second run against the expected (P, D); one row a batch.
 
     Raises:
-        EmotionError: the engine gives another shape.
+        EngineRefused: the engine gives another shape.
 
     """
     rows = []
@@ -152,7 +151,7 @@ def compare(
         engine.run(feed)
         (found,) = engine.run(feed).values()  # a size that comes again is replayed from what was captured
         if found.shape != expected.shape:
-            raise EmotionError(f"{graph}: the engine gives {found.shape}, expected {expected.shape}")
+            raise EngineRefused(f"{graph}: the engine gives {found.shape}, expected {expected.shape}")
         rows.append(_row(graph, precision, feed, expected, found))
     return rows
 

@@ -20,7 +20,9 @@ from emotion_runtime.engines import (
     Unusable,
     Verdict,
     cache_folder,
+    discard,
     engine_key,
+    engines_for,
     find_engine,
     find_engine_for,
     store_engine,
@@ -82,7 +84,7 @@ def reason(folder: Path, key: EngineKey = KEY) -> str:
 def test_a_stored_engine_is_found(tmp_path: Path):
     assert reason(tmp_path) == "there is none yet"
     path = store_engine(tmp_path, CONTENT, sidecar())
-    assert find_engine(tmp_path, KEY) == Found(CONTENT, sidecar())
+    assert find_engine(tmp_path, KEY) == Found(CONTENT, sidecar(), tmp_path)
     assert sorted(file.suffix for file in tmp_path.iterdir()) == [".engine", ".json"]
     assert path.read_bytes() == CONTENT
 
@@ -169,6 +171,43 @@ def test_what_serves_instead(tmp_path: Path, case: str):
     )
     (tmp_path / "torn.json").write_bytes(b"{")
     assert isinstance(find_engine_for(tmp_path, wanted), Found) == (case in SERVES)
+
+
+def test_among_equals_the_faster_precision_comes_first(tmp_path: Path):
+    """All for the same numbers of people; the names of their files are in another order."""
+    wanted = msgspec.structs.replace(KEY, sources={"fp32": "a" * 64, "fp16": "c" * 64}, gpu="Orin")
+    asked = {"fp32": {"fp32": "a" * 64}, "fp16": {"fp32": "a" * 64, "fp16": "c" * 64}}
+    for persons in (8, 4):
+        for precision, got in (("fp32", "fp32"), ("fp16", "fp16"), ("ladder", "mixed")):
+            key = msgspec.structs.replace(
+                wanted, precision=precision, sources=asked.get(precision, wanted.sources), persons=persons
+            )
+            store_engine(tmp_path, CONTENT, msgspec.structs.replace(sidecar(key), precision=got))
+    found = [(each.sidecar.key.persons, each.sidecar.precision) for each in engines_for(tmp_path, wanted)]
+    assert found == [(p, precision) for p in (8, 4) for precision in ("fp16", "mixed", "fp32")]
+
+
+def test_what_is_discarded_counts_as_not_built(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    store_engine(tmp_path, CONTENT, sidecar())
+    found = find_engine(tmp_path, KEY)
+    assert isinstance(found, Found)
+    discard(found)
+    assert reason(tmp_path) == "there is none yet"
+    discard(found)  # somebody else may have been first
+    assert not caplog.messages
+
+
+def test_what_cannot_be_discarded_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def read_only(_path: Path, **_options: bool) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    store_engine(tmp_path, CONTENT, sidecar())
+    monkeypatch.setattr(Path, "unlink", read_only)
+    discard(Found(CONTENT, sidecar(), tmp_path))
+    (message,) = caplog.messages
+    assert message.endswith("cannot be removed (Read-only file system)")
 
 
 def test_a_precision_that_is_asked_for_by_name_is_no_other(tmp_path: Path):

@@ -1,8 +1,10 @@
 """Engines from the cache, or built meanwhile. An engine here is an ONNX file, run by ONNX Runtime."""
 
+import errno
 import hashlib
 import importlib.util
 import logging
+import os
 import subprocess
 import sys
 import textwrap
@@ -14,6 +16,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -25,7 +28,7 @@ from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.doctor import FAIL, WARN, inference
-from emotion_runtime.engines import EngineKey, Sidecar, Verdict
+from emotion_runtime.engines import EngineKey, EngineRefused, Sidecar, Verdict
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import GraphName
 from emotion_runtime.nvidia import Gpu
@@ -33,6 +36,7 @@ from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.types import Detections, EmotionEvent
 
 GPU = Gpu("NVIDIA Test", "8.6", "12.6")
+UNLOADABLE = b"of another driver"
 PASSED = Verdict("passed", gpu=GPU.name, driver=GPU.driver)
 VERSION = " 10.3.0 Test"
 BUILDER = f"tensorrt{VERSION}"
@@ -47,6 +51,8 @@ class StandIn:
 
     def __init__(self, engine: bytes, *, flavor: str) -> None:
         assert flavor == "tensorrt"
+        if engine == UNLOADABLE:
+            raise EngineRefused("the engine cannot be loaded by TensorRT")
         self._session = open_session(engine, name="engine", fix="none")
 
     def run(self, feeds: Feeds) -> Outputs:
@@ -225,21 +231,104 @@ def test_a_verdict_of_another_gpu_or_driver_is_not_believed(cache: Cache, elsewh
     assert found.sidecar.verdict.holds_on(GPU)
 
 
-def test_an_engine_built_ahead_of_time_that_is_not_the_model_is_refused(
-    cache: Cache, caplog: pytest.LogCaptureFixture
-):
+@pytest.fixture
+def no_builder(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - set up before it
+    """Of TensorRT there is only the runtime."""
+    pretend_installed(monkeypatch, {"tensorrt": SPEC, "emotion_export": None})
+
+
+def refuse(cache: Cache, reason: str) -> None:
+    """Store engines, of which that of the temporal encoder may not run."""
     cache.store("frame_encoder")
-    wrong = not_the_model(cache.bundle.folder)
-    cache.store("temporal_encoder", content=wrong, verdict=Verdict("not run"))
-    said = r"temporal_encoder is not the model on this GPU .*\.engine and build it here: python export/to_trt"
-    with pytest.raises(EmotionError, match=said):
+    if reason == "unloadable":
+        cache.store("temporal_encoder", content=UNLOADABLE)
+    else:
+        cache.store(
+            "temporal_encoder", content=not_the_model(cache.bundle.folder), verdict=Verdict("not run")
+        )
+
+
+REFUSED = {
+    "unloadable": "the engine cannot be loaded",
+    "not the model": "the engine of temporal_encoder is not the model on this GPU",
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+@pytest.mark.usefixtures("no_builder")
+def test_an_engine_that_may_not_run_is_told_and_counts_as_not_built(
+    cache: Cache, caplog: pytest.LogCaptureFixture, reason: str
+):
+    refuse(cache, reason)
+    with pytest.raises(Unavailable, match=rf"{REFUSED[reason]} .*: python export/to_trt") as caught:
         open_encoders("tensorrt", cache.bundle)
+    assert "\n" not in str(caught.value)
+    # The command that is told builds what it does not find.
+    assert isinstance(engines.find_engine(cache.folder, cache.key("temporal_encoder")), engines.Unusable)
+    assert isinstance(engines.find_engine(cache.folder, cache.key("frame_encoder")), engines.Found)
     # The best that works is another one, and what is broken is worth a warning.
+    refuse(cache, reason)
     with caplog.at_level(logging.INFO):
         assert "CPUExecutionProvider" in open_encoders("auto", cache.bundle)[0].description
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "temporal_encoder is not the model on this GPU" in record.message
+    assert REFUSED[reason] in record.message
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+@pytest.mark.usefixtures("no_builder")
+def test_when_the_best_engine_may_not_run_the_next_one_does(
+    cache: Cache, caplog: pytest.LogCaptureFixture, reason: str
+):
+    refuse(cache, reason)
+    content = cache.bundle.graph_path("temporal_encoder").read_bytes()
+    ahead = msgspec.structs.replace(cache.key("temporal_encoder"), gpu="")
+    engines.store_engine(cache.folder, content, sidecar(ahead, content, Verdict("not run")))
+    _, temporal = open_encoders("tensorrt", cache.bundle)
+    expected = np.einsum("t,ptd->pd", [0.1, 0.2, 0.3, 0.4], clips()["embeddings"])
+    np.testing.assert_allclose(temporal.run(clips())["features"], expected, atol=1e-6)
+    (message,) = caplog.messages
+    assert REFUSED[reason] in message
+    assert message.endswith(": going on with another one")
+
+
+@pytest.mark.usefixtures("no_builder")
+def test_what_was_loaded_is_closed_when_the_other_engine_is_not_there(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+):
+    closed: list[StandIn] = []
+    monkeypatch.setattr(StandIn, "close", lambda self: closed.append(self), raising=False)
+    cache.store("frame_encoder")
+    with pytest.raises(Unavailable, match="no engine of temporal_encoder"):
+        open_encoders("tensorrt", cache.bundle)
+    refuse(cache, "not the model")
+    with pytest.raises(Unavailable, match="not the model"):
+        open_encoders("tensorrt", cache.bundle)
+    assert len(closed) == 3
+
+
+@pytest.mark.usefixtures("no_builder")
+def test_engines_of_a_read_only_cache_are_taken(cache: Cache, monkeypatch: pytest.MonkeyPatch):
+    """As baked into the image of a container."""
+    for graph in native.ENCODERS:
+        cache.store(graph, verdict=Verdict("not run"))
+    before = {path: path.read_bytes() for path in cache.folder.iterdir()}
+    forbid_writing(cache.folder, monkeypatch)
+    for _ in range(2):
+        assert open_encoders("tensorrt", cache.bundle)[0].description == "engine"
+    assert {path: path.read_bytes() for path in cache.folder.iterdir()} == before
+
+
+def forbid_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For root, too, who may write where nobody may."""
+    real = engines.tempfile.TemporaryFile
+
+    def refuse(dir: Path) -> object:  # noqa: A002 - tempfile's name
+        if dir == folder:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(dir=dir)
+
+    monkeypatch.setattr(engines.tempfile, "TemporaryFile", refuse)
 
 
 @pytest.fixture
@@ -303,19 +392,66 @@ def test_the_runtime_serves_while_engines_are_built_and_goes_on_with_them(
     assert events == expected
     assert [person.state for person in events[-1].persons] == ["steady"]
     assert caplog.messages[1].startswith("building tensorrt engines, which takes minutes; meanwhile on ONNX")
+    assert caplog.messages[0].startswith("backend tensorrt, until its engines are built: ONNX Runtime")
 
 
-def test_a_builder_that_fails_is_said_once_in_its_own_words(
+def test_a_builder_that_fails_ends_the_run_in_its_own_words(
     cache: Cache, builder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ):
+    """One asked for by name and not had is an error."""
     go = builder("sys.exit('to_trt: error: out of memory')")
     runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
     go.touch()
     wait_for("tensorrt engines")
-    assert len(watch(runtime, 0, 10)[-1].persons) == 1
-    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    (warning,) = warnings
-    assert "building failed with status 1: to_trt: error: out of memory; going on with ONNX" in warning
+    with pytest.raises(Unavailable) as caught:
+        watch(runtime, 0, 10)
+    assert str(caught.value) == (
+        "backend tensorrt: building failed with status 1: to_trt: error: out of memory; or use --backend cpu"
+    )
+    assert not caplog.messages  # once is enough
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_an_engine_that_may_not_run_is_built_anew(
+    cache: Cache,
+    tmp_path: Path,
+    builder: Callable[[str], Path],
+    caplog: pytest.LogCaptureFixture,
+    reason: str,
+):
+    refuse(cache, reason)
+    go = builder(f"Path({str(tmp_path / 'log')!r}).open('a').write('built ')")
+    with caplog.at_level(logging.INFO):
+        runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
+        assert "CPUExecutionProvider" in runtime.backend
+        cache.store("temporal_encoder")
+        go.touch()
+        wait_for("tensorrt engines")
+        watch(runtime, 0, 10)
+    assert runtime.backend == "engine"
+    assert (tmp_path / "log").read_text() == "built "
+    assert REFUSED[reason] in caplog.messages[0]
+    assert caplog.messages[0].startswith("backend tensorrt: ")
+    assert caplog.messages[1].startswith("backend tensorrt, until its engines are built: ONNX Runtime")
+
+
+def test_an_unwritable_cache_is_no_obstacle_to_building_while_serving(
+    cache: Cache, tmp_path: Path, builder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+):
+    """Both processes have to use the same temporary folder."""
+    made = Cache(tmp_path / "made", cache.bundle)
+    made.folder.mkdir()
+    for graph in native.ENCODERS:
+        made.store(graph)
+    forbid_writing(cache.folder, monkeypatch)
+    told = "sys.argv[sys.argv.index('--cache') + 1]"
+    go = builder(f"import shutil; shutil.copytree({str(made.folder)!r}, {told}, dirs_exist_ok=True)")
+    runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
+    go.touch()
+    wait_for("tensorrt engines")
+    watch(runtime, 0, 10)
+    assert runtime.backend == "engine"
+    assert not list(cache.folder.iterdir())
 
 
 def test_the_real_builder_takes_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -47,7 +47,8 @@ def open_encoders(
 
     name: "auto" for the best that works: TensorRT with engines that lie in the cache, CUDA where it really
     starts, the CPU; what was taken and why is logged in one line. A backend asked for by name is had or is an
-    error. While TensorRT engines that are not there are built, ONNX Runtime serves, and the log says so.
+    error. While TensorRT engines that are not there are built, ONNX Runtime serves, and the log says so; when
+    their build fails, the next run of the encoders raises its error.
     OpenVINO is taken by name only: alone it was up to a fifth faster than ONNX Runtime on an AMD CPU, next to
     the detector's threads it was not (`benchmarks/bench_pipeline.py --backends cpu openvino`).
     precision: None: fp32, and for TensorRT the fastest that equals the model. build: False: an engine that is
@@ -60,14 +61,16 @@ def open_encoders(
     """
     _check_name(name)
     if name == "auto":
-        return _best(["tensorrt", "tensorrt-rtx", "cuda", "cpu"], bundle, precision)
+        return _best(["tensorrt", "tensorrt-rtx", "cuda", "cpu"], bundle, precision, asked="auto")
     if name in _FLAVORS and build:
         return _engines(_FLAVORS[name], bundle, precision)
     return _open(name, bundle, precision)
 
 
-def _best(candidates: Sequence[str], bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
-    """The first candidate that is to be had; the last always is."""
+def _best(
+    candidates: Sequence[str], bundle: "Bundle", precision: "Precision | None", *, asked: str
+) -> list[Backend]:
+    """The first candidate that is to be had; the last always is. asked: for the log."""
     passed_over: list[Unavailable] = []
     for candidate in candidates:
         try:
@@ -77,7 +80,7 @@ def _best(candidates: Sequence[str], bundle: "Bundle", precision: "Precision | N
             continue
         reasons = "".join(f"; {each.brief}" for each in passed_over)
         level = logging.WARNING if any(each.broken for each in passed_over) else logging.INFO
-        _log.log(level, "backend auto: %s%s", chosen[0].description, reasons)
+        _log.log(level, "backend %s: %s%s", asked, chosen[0].description, reasons)
         return chosen
     raise AssertionError(f"none of {candidates} is to be had")
 
@@ -99,11 +102,13 @@ def _engines(flavor: "Flavor", bundle: "Bundle", precision: "Precision | None") 
 
     try:
         return _open(flavor, bundle, precision)
-    except native.MissingEngine:
+    except native.MissingEngine as missing:
         command = native.builder_command(bundle, flavor, precision or "ladder")
         if command is None:
             raise
-    serving = _best(["cuda", "cpu"], bundle, None)
+        if missing.broken:
+            _log.warning("backend %s: %s: building it anew", flavor, missing.reason)
+    serving = _best(["cuda", "cpu"], bundle, None, asked=f"{flavor}, until its engines are built")
     return native.engines_behind(command, lambda: _open(flavor, bundle, precision), serving, flavor=flavor)
 
 

@@ -11,17 +11,19 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 
 from emotion_runtime import engines, gate, nvidia
-from emotion_runtime.backends.base import Backend, Unavailable
+from emotion_runtime.backends.base import Backend, Unavailable, close
 from emotion_runtime.backends.buckets import Bucketed, Limits
 from emotion_runtime.backends.switching import build_behind
 from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.engines import Asked, Found, Unusable, Verdict
+from emotion_runtime.engines import Asked, EngineKey, EngineRefused, Found, Unusable, Verdict
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import GraphName
 from emotion_runtime.nvidia import Flavor, Gpu
@@ -32,10 +34,13 @@ _log = logging.getLogger(__name__)
 
 
 class MissingEngine(Unavailable):
-    """TensorRT and a GPU are there, and the cache has no engine that may be loaded. command: builds it."""
+    """TensorRT and a GPU are there, and the cache has no engine that may be loaded. command: builds it.
 
-    def __init__(self, flavor: Flavor, reason: str, command: str) -> None:
-        super().__init__(flavor, reason, fix=command)
+    broken: there was one, which did not load or was not the model.
+    """
+
+    def __init__(self, flavor: Flavor, reason: str, command: str, *, broken: bool = False) -> None:
+        super().__init__(flavor, reason, fix=command, broken=broken)
         self._command = command
 
     @property
@@ -48,8 +53,8 @@ def open_engines(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[Backend]:
     """Engines of both encoders from the cache.
 
     Raises:
-        Unavailable: TensorRT or a GPU is not to be had, or an engine cannot be loaded or is not the model.
-            `MissingEngine`: only the engine is not there.
+        Unavailable: TensorRT or a GPU is not to be had, or has no memory left. `MissingEngine`: only the
+            engine is not there, or what is there cannot be loaded or is not the model.
 
     """
     try:
@@ -59,50 +64,96 @@ def open_engines(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[Backend]:
         builder = nvidia.builder_name(flavor, nvidia.load_tensorrt(flavor))
     except EmotionError as error:
         raise Unavailable(flavor, str(error)) from error
-    folder = engines.cache_folder()
     build = shlex.join(["python", "export/to_trt.py", *build_arguments(bundle, flavor, asked)])
-    found: dict[GraphName, Found] = {}
-    for graph in ENCODERS:
-        key = engines.engine_key(bundle, graph, builder=builder, gpu=gpu, precision=asked, limits=Limits())
-        engine = engines.find_engine_for(folder, key)
-        if isinstance(engine, Unusable):
-            raise MissingEngine(flavor, f"no engine of {graph} ({engine.reason})", build)
-        found[graph] = engine
-    try:
-        return [_load(bundle, engine, flavor, gpu, folder) for engine in found.values()]
-    except EmotionError as error:
-        raise Unavailable(flavor, str(error), fix=build, broken=True) from error
+    keys = {
+        graph: engines.engine_key(bundle, graph, builder=builder, gpu=gpu, precision=asked, limits=Limits())
+        for graph in ENCODERS
+    }
+    opened: list[Backend] = []
+    with ExitStack() as held:
+        try:
+            for graph, key in keys.items():
+                opened.append(_open(bundle, graph, key, flavor, gpu))
+                held.callback(close, opened[-1])
+        except EngineRefused as error:
+            raise MissingEngine(flavor, str(error), build, broken=True) from error
+        except _NoEngine as error:
+            raise MissingEngine(flavor, str(error), build) from error
+        except EmotionError as error:
+            raise Unavailable(flavor, str(error), fix=build, broken=True) from error
+        held.pop_all()
+    return opened
 
 
-def _load(bundle: Bundle, found: Found, flavor: Flavor, gpu: Gpu, folder: Path) -> Backend:
+class _NoEngine(EmotionError):  # noqa: N818 - reads as what is the case
+    """The cache has none for a graph."""
+
+
+def _open(bundle: Bundle, graph: GraphName, key: EngineKey, flavor: Flavor, gpu: Gpu) -> Backend:
+    """The best engine for a key that loads and is the model; the better ones count as not built any more.
+
+    Raises:
+        EngineRefused: there are engines, and none of them may run.
+        _NoEngine: there is none.
+
+    """
+    refused: list[EngineRefused] = []
+    for found in chain.from_iterable(engines.engines_for(folder, key) for folder in engines.folders()):
+        try:
+            backend = _load(bundle, graph, found, flavor, gpu)
+        except EngineRefused as error:
+            engines.discard(found)
+            refused.append(error)
+            continue
+        for each in refused:
+            _log.warning("%s: going on with another one", each)
+        return backend
+    if refused:
+        raise refused[0]
+    there = engines.find_engine(engines.default_folder(), key)
+    raise _NoEngine(f"no engine of {graph} ({there.reason if isinstance(there, Unusable) else 'gone'})")
+
+
+def _load(bundle: Bundle, graph: GraphName, found: Found, flavor: Flavor, gpu: Gpu) -> Backend:
     """An engine of the cache, ready to run; one that was not examined on this very GPU is so first."""
     key = found.sidecar.key
     backend, limits = TensorRTBackend(found.engine, flavor=flavor), Limits(key.persons, key.pictures)
-    if not found.sidecar.verdict.holds_on(gpu):
-        graph = next(graph for graph in ENCODERS if graph == key.graph)
+    if found.sidecar.verdict.holds_on(gpu):
+        return Bucketed(backend, limits)
+    with ExitStack() as held:
+        held.callback(close, backend)
         rows, fault = gate.make_exam(bundle, graph, limits).sit(backend, found.sidecar.precision)
         if fault:
-            raise EmotionError(
-                f"the engine of {key.graph} is not the model on this GPU ({fault}); delete "
-                f"{folder / key.stem}.engine and build it here"
-            )
-        passed = msgspec.structs.replace(found.sidecar, verdict=Verdict("passed", rows, gpu.name, gpu.driver))
-        engines.store_sidecar(folder, passed)  # once is enough
+            raise EngineRefused(f"the engine of {graph} is not the model on this GPU ({fault})")
+        verdict = Verdict("passed", rows, gpu.name, gpu.driver)
+        if found.folder == engines.cache_folder():  # in one that is read-only, it is examined every time
+            engines.store_sidecar(found.folder, msgspec.structs.replace(found.sidecar, verdict=verdict))
+        held.pop_all()
     return Bucketed(backend, limits)
 
 
 def engines_behind(
     command: Sequence[str], reopen: Callable[[], list[Backend]], serving: Sequence[Backend], *, flavor: Flavor
 ) -> list[Backend]:
-    """Serve with `serving` while a command builds the engines, then go on with what `reopen` gives."""
+    """Serve with `serving` while a command builds the engines, then go on with what `reopen` gives.
+
+    They were asked for by name, so a build that fails ends the run with its error.
+    """
     _log.info("building %s engines, which takes minutes; meanwhile on %s", flavor, serving[0].description)
 
     def build() -> list[Backend]:
-        run_builder(command)
-        return reopen()
+        try:
+            run_builder(command)
+            return reopen()
+        except EmotionError as error:
+            raise _by_name(flavor, error) from error
 
     switching, _ = build_behind(serving, build, name=f"{flavor} engines")
     return list(switching)
+
+
+def _by_name(flavor: Flavor, error: EmotionError) -> Unavailable:
+    return error if isinstance(error, Unavailable) else Unavailable(flavor, str(error), broken=True)
 
 
 def builder_command(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[str] | None:
@@ -114,7 +165,9 @@ def builder_command(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[str] |
     script = Path(spec.submodule_search_locations[0]).parent / "to_trt.py"
     if not script.is_file():
         return None
-    return [sys.executable, str(script), *build_arguments(bundle, flavor, asked)]
+    # It has to write where this program will look, which may be a temporary folder.
+    cache = ["--cache", str(engines.cache_folder())]
+    return [sys.executable, str(script), *build_arguments(bundle, flavor, asked), *cache]
 
 
 def build_arguments(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[str]:

@@ -28,6 +28,7 @@ class SwitchingBackend:
         self._serving = serving
         self._offered: deque[Backend] = deque(maxlen=1)  # its methods are atomic; two threads use it
         self._closed = False
+        self._failure: EmotionError | None = None
 
     @property
     def description(self) -> str:
@@ -40,8 +41,19 @@ class SwitchingBackend:
         if self._closed:  # built for nobody
             self._close_offered()
 
+    def fail(self, error: EmotionError) -> None:
+        """End the next run with an error: there will be no other backend; safe to call from any thread."""
+        self._failure = error
+
     def run(self, feeds: Feeds) -> Outputs:
-        """Outputs by name, of the backend that serves when the call begins."""
+        """Outputs by name, of the backend that serves when the call begins.
+
+        Raises:
+            EmotionError: of `fail`, or of the backend.
+
+        """
+        if self._failure is not None:
+            raise self._failure
         outputs = self._serving.run(feeds)
         if self._offered:
             self._try(self._offered.pop(), feeds, outputs)
@@ -86,8 +98,8 @@ def build_behind(
 ) -> tuple[list[SwitchingBackend], threading.Thread]:
     """Serve with some backends while `build` makes their successors, in the same order, in a thread.
 
-    name: what is being made, for messages. A build that fails with an `EmotionError` is said once, and the
-    serving backends go on; a bug leaves its traceback on standard error, and they go on as well.
+    name: of the thread. A build that fails with an `EmotionError` ends the next run with it: what serves
+    meanwhile is not what was asked for. A bug leaves its traceback on standard error, and serving goes on.
     """
     switching = [SwitchingBackend(backend) for backend in serving]
 
@@ -95,7 +107,8 @@ def build_behind(
         try:
             built = build()
         except EmotionError as error:
-            _log.warning("%s: %s; going on with %s", name, error, switching[0].description)
+            for backend in switching:
+                backend.fail(error)
             return
         for backend, successor in zip(switching, built, strict=True):
             backend.offer(successor)
