@@ -132,7 +132,8 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     torch.manual_seed(0)
     model = EmotionCLIP(config).to(device)
     shards = ShardSet.open(settings.shards)
-    clips = Clips(epochs=settings.steps + settings.warmup + settings.loaded, batch=settings.batch)
+    epochs = settings.steps + settings.warmup + settings.loaded
+    clips = Clips(epochs=epochs, batch=settings.batch, warmup=0)
     stage = clip_stage(model, shards, clips, seed=0, execution=Execution(world))
     side = settings.side * (5 if device.type == "cuda" else 1)
     peaks = [matmul_peak(device, settings.precision, side)]

@@ -58,7 +58,7 @@ def stage_of(shards: Path, batch: int = 4) -> tuple[EmotionCLIP, Stage]:
     torch.manual_seed(0)
     model = EmotionCLIP(SMALL)
     return model, clip_stage(
-        model, ShardSet.open(str(shards)), Clips(batch=batch), seed=0, execution=Execution()
+        model, ShardSet.open(str(shards)), Clips(batch=batch, warmup=0), seed=0, execution=Execution()
     )
 
 

@@ -127,7 +127,9 @@ def _config(sweep: Sweep, beta: float, *, epochs: int) -> PretrainConfig:
     """The run of one beta. epochs: of clips, over which their schedule is stretched."""
     config, change = sweep.config, msgspec.structs.replace
     scenes = config.scenes and change(config.scenes, steps=sweep.steps, beta=beta, evaluate_every=0)
-    clips = config.clips and change(config.clips, epochs=epochs, beta=beta)
+    clips = config.clips and change(
+        config.clips, epochs=epochs, beta=beta, warmup=min(config.clips.warmup, sweep.steps // 4)
+    )
     start = change(config.start, clip=None, checkpoint=str(sweep.checkpoint))
     return change(
         config, start=start, text_warmup=None, stem_warmup=None, probe=None, scenes=scenes, clips=clips

@@ -74,7 +74,7 @@ def draw_batch(model: EmotionCLIP, source: BatchSource) -> Pairs:
         stage = scene_stage(model, scenes.faces, scenes.bank, settings, seed=seed, execution=execution)
     else:
         shards = ShardSet.open(source.data)
-        stage = clip_stage(model, shards, Clips(batch=source.batch), seed=seed, execution=execution)
+        stage = clip_stage(model, shards, Clips(batch=source.batch, warmup=0), seed=seed, execution=execution)
     if not isinstance(stage.objective, ContrastiveObjective):
         raise TypeError(f"stage {stage.name} is not contrastive")
     return stage.objective.pairs(stage.batches[0])
