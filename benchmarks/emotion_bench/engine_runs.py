@@ -17,7 +17,7 @@ from emotion_bench.torch_runs import GRAPHS, Ceilings, Reference
 from emotion_export.fp16 import half_precision
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import write_graph
-from emotion_export.tensorrt import Builder, build_engine
+from emotion_export.tensorrt import USUAL, Builder, build_engine
 from emotion_runtime.backends import Backend, open_backend
 from emotion_runtime.backends.buckets import Bucketed, Limits
 from emotion_runtime.backends.tensorrt import TensorRTBackend
@@ -61,7 +61,7 @@ def engine_rows(
     way: tuple[str, str],
     backend: Backend,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one graph on one opened backend; its largest batch is that of the reference."""
+    """Rows of one graph on one opened backend, for the numbers of persons in `reference.flops`."""
     runner, precision = way
 
     def run(feeds: Feeds) -> NDArray[np.float32]:
@@ -82,6 +82,13 @@ def engine_rows(
         }
 
 
+def split_persons(persons: list[int]) -> list[list[int]]:
+    """Numbers of persons that one engine is measured with: those of a shipped one, and more."""
+    most = Limits().persons
+    parts = [p for p in persons if p <= most], [p for p in persons if p > most]
+    return [part for part in parts if part]
+
+
 def _engine(flavor: Flavor, precision: str) -> Opener:
     @contextmanager
     def open_engine(graph: Path, persons: int) -> Iterator[Backend]:
@@ -89,8 +96,10 @@ def _engine(flavor: Flavor, precision: str) -> Opener:
         model = onnx.load(graph)
         if precision == "fp16":
             model = half_precision(model)
-        limits = Limits(persons=persons)
-        built = build_engine(Builder(library, flavor), model, graph.stem, limits)
+        limits, shipped = Limits(persons=persons), Limits()
+        # As a user has it up to that size; beyond, an engine tuned for 4 persons says little of one for 64.
+        usual = USUAL if persons <= shipped.persons else Limits(persons, USUAL.pictures)
+        built = build_engine(Builder(library, flavor), model, graph.stem, limits, usual)
         backend = TensorRTBackend(built.engine, flavor=flavor)
         try:
             yield Bucketed(backend, limits)

@@ -8,6 +8,7 @@ from typing import Any
 import onnxruntime
 
 from emotion_runtime.backends.openvino import OpenVinoBackend
+from emotion_runtime.backends.tensorrt import TensorRTBackend
 
 
 class Stopwatch:
@@ -31,7 +32,7 @@ class Stopwatch:
 
 @contextmanager
 def network_time() -> Iterator[Stopwatch]:
-    """Count the time in ONNX Runtime and OpenVINO of everything in this process, detectors too.
+    """Count the time in ONNX Runtime, OpenVINO and TensorRT of everything in this process, detectors too.
 
     The stages of `StageTimer` do not tell: the detector's also shrinks the picture and sorts boxes.
     """
@@ -40,6 +41,7 @@ def network_time() -> Iterator[Stopwatch]:
         (onnxruntime.InferenceSession, "run"),
         (onnxruntime.InferenceSession, "run_with_iobinding"),
         (OpenVinoBackend, "run"),
+        (TensorRTBackend, "run"),
     ]
     before = [getattr(owner, name) for owner, name in patched]
     for (owner, name), function in zip(patched, before, strict=True):

@@ -17,6 +17,10 @@ import copy
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,11 +28,12 @@ from typing import Any
 import torch
 
 from emotion_bench.device import PRECISIONS, Device, copy_bytes, matmul_flops
-from emotion_bench.engine_runs import engine_rows, export, openers
+from emotion_bench.engine_runs import engine_rows, export, openers, split_persons
 from emotion_bench.machine import card, folder_name
 from emotion_bench.models import formula_model
 from emotion_bench.report import markdown, plot_lines, write_json, write_text
 from emotion_bench.torch_runs import Ceilings, references, torch_rows
+from emotion_runtime.backends import Backend
 from emotion_runtime.errors import EmotionError
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -53,6 +58,16 @@ class Run:
         """Note what was left out."""
         self.result["skipped"].append({"what": what, "reason": reason})
         print(f"skipped: {what}: {reason}", file=sys.stderr)
+
+    def measure(self, model: str, what: str, rows: Iterator[dict[str, Any]]) -> None:
+        """Keep rows as they are measured; what is not to be had, or fails on the device, is only noted."""
+        if self.late(what):
+            return
+        try:
+            for row in rows:
+                self.add(model, row)
+        except (EmotionError, RuntimeError) as error:  # out of memory, a kernel that is not there
+            self.skip(what, " ".join(str(error).split())[:300])
 
     def add(self, model: str, row: dict[str, Any]) -> None:
         """Keep a row, on disk as well: a run that dies leaves what it measured."""
@@ -131,22 +146,28 @@ def measure_model(preset: str, persons: list[int], device: Device, ceilings: Cei
     model = formula_model(preset)
     held = references(model, persons)
     for precision, reference in product(PRECISIONS, held.values()):
-        if not run.late(f"{preset} {reference.graph}, torch {precision}"):
-            for row in torch_rows(copy.deepcopy(model), reference, device, ceilings, precision):
-                run.add(preset, row)
+        rows = torch_rows(copy.deepcopy(model), reference, device, ceilings, precision)
+        run.measure(preset, f"{preset} {reference.graph}, torch {precision}", rows)
     with tempfile.TemporaryDirectory() as folder:
         files = export(model, Path(folder))
-        ways = openers(device.torch.type)
-        for way, (graph, reference) in product(ways, held.items()):
-            what = f"{preset} {graph}, {way[0]} {way[1]}"
-            if run.late(what):
-                continue
-            try:
-                with ways[way](files[graph], max(persons)) as backend:
-                    for row in engine_rows(model, reference, device, ceilings, way, backend):
-                        run.add(preset, row)
-            except EmotionError as error:
-                run.skip(what, str(error))
+        ways = openers(device.torch.type).items()
+        for (way, opener), whole, part in product(ways, held.values(), split_persons(persons)):
+            reference = replace(whole, flops={count: whole.flops[count] for count in part})
+            rows = opened(
+                partial(opener, files[reference.graph], max(part)),
+                partial(engine_rows, model, reference, device, ceilings, way),
+            )
+            what = f"{preset} {reference.graph}, {' '.join(way)}, P = {', '.join(map(str, part))}"
+            run.measure(preset, what, rows)
+
+
+def opened(
+    opener: Callable[[], AbstractContextManager[Backend]],
+    rows: Callable[[Backend], Iterator[dict[str, Any]]],
+) -> Iterator[dict[str, Any]]:
+    """Rows of a backend that is opened when the first one is asked for."""
+    with opener() as backend:
+        yield from rows(backend)
 
 
 def table(result: dict[str, Any]) -> str:

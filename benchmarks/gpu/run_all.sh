@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 export PYTHONPATH="benchmarks:runtime:train:export${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1
 for python in "${PYTHON:-}" .venv-dev/bin/python .venv/bin/python python3; do
     if [ -n "$python" ] && "$python" -c 'import torch' 2>/dev/null; then
-        exec timeout --signal=INT 470 "$python" benchmarks/gpu/run_all.py "$@"
+        exec timeout --signal=INT --kill-after=10 465 "$python" benchmarks/gpu/run_all.py "$@"
     fi
 done
 echo "run_all: error: no Python with torch: pip install -e '.[export]', or set PYTHON to one that has it" >&2

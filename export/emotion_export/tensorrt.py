@@ -22,8 +22,8 @@ from emotion_runtime.engines import write_whole
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Flavor
 
-# What the engine is fastest at: a few people in one picture.
-_USUAL_PERSONS, _USUAL_PICTURES = 4, 1
+# What an engine is fastest at unless told otherwise: a few people in one picture.
+USUAL = Limits(persons=4, pictures=1)
 
 NEWEST_OPSET = 22
 
@@ -91,27 +91,35 @@ def parse_target(text: str, library: ModuleType) -> str:
     )
 
 
-def shape_ranges(model: onnx.ModelProto, name: str, limits: Limits) -> dict[str, ShapeRange]:
+def shape_ranges(
+    model: onnx.ModelProto, name: str, limits: Limits, usual: Limits = USUAL
+) -> dict[str, ShapeRange]:
     """Smallest, usual and largest shape of every input with dynamic dimensions.
 
-    A dimension called P counts persons, F or batch pictures.
+    A dimension called P counts persons, F or batch pictures. limits: most; usual: what is to be fast.
 
     Raises:
         EmotionError: another dimension is dynamic.
 
     """
     ranges = {}
+    known = dict.fromkeys(("F", "batch"), (usual.pictures, limits.pictures))
+    known["P"] = usual.persons, limits.persons
     for value in model.graph.input:
         dims = [d.dim_value or d.dim_param or "?" for d in value.type.tensor_type.shape.dim]
         if any(isinstance(d, str) for d in dims):
-            columns = [_dim_range(name, value.name, d, limits) for d in dims]
-            smallest, usual, largest = zip(*columns, strict=True)
-            ranges[value.name] = smallest, usual, largest
+            columns = [_dim_range(name, value.name, d, known) for d in dims]
+            smallest, middle, largest = zip(*columns, strict=True)
+            ranges[value.name] = smallest, middle, largest
     return ranges
 
 
-def build_engine(builder: Builder, model: onnx.ModelProto, name: str, limits: Limits) -> Built:
-    """Build one engine; shows a progress bar on a terminal. name: of the graph, for messages.
+def build_engine(
+    builder: Builder, model: onnx.ModelProto, name: str, limits: Limits, usual: Limits = USUAL
+) -> Built:
+    """Build one engine; shows a progress bar on a terminal.
+
+    name: of the graph, for messages. limits: most of one run. usual: the run that it is tuned for.
 
     Raises:
         EmotionError: TensorRT refuses the graph or fails to build it.
@@ -128,7 +136,7 @@ def build_engine(builder: Builder, model: onnx.ModelProto, name: str, limits: Li
     if not parser.parse(model.SerializeToString()):
         raise EmotionError(_refusal(builder, name, [parser.get_error(i) for i in range(parser.num_errors)]))
     config = _configure(builder, factory)
-    if ranges := shape_ranges(model, name, limits):
+    if ranges := shape_ranges(model, name, limits, usual):
         profile = factory.create_optimization_profile()
         for tensor, shapes in ranges.items():
             profile.set_shape(tensor, *shapes)
@@ -243,13 +251,15 @@ def _logger(trt: ModuleType) -> Any:
     return Logger()
 
 
-def _dim_range(name: str, tensor: str, dim: int | str, limits: Limits) -> tuple[int, int, int]:
+def _dim_range(
+    name: str, tensor: str, dim: int | str, known: dict[str, tuple[int, int]]
+) -> tuple[int, int, int]:
+    """known: usual and largest length by dimension."""
     if isinstance(dim, int):
         return dim, dim, dim
-    if dim == "P":
-        return 1, min(_USUAL_PERSONS, limits.persons), limits.persons
-    if dim in ("F", "batch"):
-        return 1, min(_USUAL_PICTURES, limits.pictures), limits.pictures
+    if dim in known:
+        usual, largest = known[dim]
+        return 1, min(usual, largest), largest
     raise EmotionError(
         f"{name}: dimension {dim!r} of input {tensor} is dynamic, expected P, F or batch: export the graph "
         "with a fixed size of pictures"

@@ -1,6 +1,6 @@
 """The parts of the GPU script that no CPU reaches, with stand-ins for CUDA graphs and TensorRT."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,16 @@ import torch
 
 from emotion_bench import engine_runs
 from emotion_bench.device import PRECISIONS, Device, copy_bytes, matmul_flops
-from emotion_bench.engine_runs import engine_rows, export, openers
+from emotion_bench.engine_runs import engine_rows, export, openers, split_persons
 from emotion_bench.models import formula_model
 from emotion_bench.torch_runs import Ceilings, Reference, references, torch_rows
 from emotion_runtime.backends.base import Feeds, Outputs
+from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import open_session
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.errors import EmotionError
 from emotion_train.model import PRESETS, EmotionCLIP
+from gpu import run_all
 
 SMALL = replace(PRESETS["nano"], vision_width=48, vision_layers=1, vision_heads=3, temporal_layers=1)
 CEILINGS = Ceilings(dict.fromkeys(PRECISIONS, 1e12), 1e11)
@@ -31,25 +35,33 @@ def model() -> EmotionCLIP:
 
 
 class Instant(Device):
-    """A CPU that has CUDA graphs, and on which every call takes a second."""
+    """A CPU that has CUDA graphs, and on which every call takes a second.
 
-    def __init__(self) -> None:
+    replay_error: what is added to everything that a graph gives.
+    """
+
+    def __init__(self, replay_error: float = 0.0) -> None:
         super().__init__("cpu")
-        self.replayed = 0
+        self.timed_replays, self._replays, self._replay_error = 0, 0, replay_error
 
     @property
     def captures(self) -> bool:
         return True
 
     def seconds(self, call: Callable[[], object]) -> float:
+        before = self._replays
         call()
+        self.timed_replays += self._replays - before
         return 1.0
 
     def capture(self, call: Callable[[], torch.Tensor]) -> tuple[Callable[[], object], torch.Tensor]:
-        def replay() -> None:
-            self.replayed += 1
+        result = torch.zeros_like(call())  # a capture computes nothing
 
-        return replay, call()
+        def replay() -> None:
+            self._replays += 1
+            result.copy_(call() + self._replay_error)
+
+        return replay, result
 
 
 def test_each_number_of_persons_is_captured(model: EmotionCLIP):
@@ -58,13 +70,67 @@ def test_each_number_of_persons_is_captured(model: EmotionCLIP):
     rows = list(torch_rows(model, reference, device, CEILINGS, "fp32"))
     assert [(row["runner"], row["persons"]) for row in rows] == [
         ("torch, eager", 1),
-        ("torch, CUDA graph", 1),
         ("torch, eager", 4),
+        ("torch, CUDA graph", 1),
         ("torch, CUDA graph", 4),
     ]
-    assert device.replayed == 2
+    assert device.timed_replays == 2
     # A second a call: rates are the counts themselves.
     assert rows[0]["tflops"] == pytest.approx(reference.flops[1] / 1e12, abs=1e-4)
+
+
+def test_a_cuda_graph_that_is_wrong_is_said_to_be(model: EmotionCLIP):
+    """Eager and captured have each been held against the CPU."""
+    reference = references(model, [1])["temporal_encoder"]
+    right, wrong = (
+        {row["runner"]: row["cosine_min"] for row in torch_rows(model, reference, device, CEILINGS, "fp32")}
+        for device in (Instant(), Instant(replay_error=100))
+    )
+    assert min(right.values()) > 0.999999
+    assert wrong["torch, eager"] > 0.999999
+    assert wrong["torch, CUDA graph"] < 0.9
+
+
+def test_an_engine_of_many_persons_is_tuned_for_many(monkeypatch: pytest.MonkeyPatch):
+    tuned = {}
+
+    def build(_builder: Any, _model: Any, _name: str, limits: Limits, usual: Limits) -> Any:
+        tuned[limits.persons] = usual
+        raise EmotionError("seen enough")
+
+    monkeypatch.setattr(engine_runs, "load_tensorrt", lambda flavor: flavor)
+    monkeypatch.setattr(engine_runs, "build_engine", build)
+    graph = load_bundle("nano").graph_path("temporal_encoder")
+    parts = split_persons([1, 2, 16, 32, 64])
+    assert parts == [[1, 2, 16], [32, 64]]
+    assert split_persons([1]) == [[1]]
+    for part in parts:
+        with (
+            pytest.raises(EmotionError, match="seen enough"),
+            openers("cuda")["tensorrt", "fp32"](graph, max(part)),
+        ):
+            pass
+    assert tuned == {16: Limits(4, 1), 64: Limits(64, 1)}
+
+
+def test_what_fails_on_a_device_costs_no_other_row(tmp_path: Path):
+    result: dict[str, Any] = {"rows": [], "skipped": []}
+    run = run_all.Run(result, tmp_path / "gpu.json", minutes=1)
+
+    def rows(error: Exception) -> Iterator[dict[str, Any]]:
+        yield {"persons": 1}
+        raise error
+
+    full = torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB")
+    run.measure("nano", "in fp16", rows(full))
+    run.measure("nano", "in TensorRT", rows(EmotionError("no engine")))
+    assert result["rows"] == 2 * [{"model": "nano", "persons": 1}]
+    assert result["skipped"] == [
+        {"what": "in fp16", "reason": "CUDA out of memory. Tried to allocate 20 GiB"},
+        {"what": "in TensorRT", "reason": "no engine"},
+    ]
+    with pytest.raises(TypeError):  # a fault of ours is no skipped row
+        run.measure("nano", "x", rows(TypeError()))
 
 
 def test_shares_are_of_the_measured_ceilings():
@@ -111,7 +177,7 @@ def test_both_flavours_are_built_in_both_precisions_and_freed(
         def __init__(self, model: onnx.ModelProto) -> None:
             self.engine = model.SerializeToString()
 
-    def build(_builder: Any, model: onnx.ModelProto, _name: str, limits: Any) -> Built:
+    def build(_builder: Any, model: onnx.ModelProto, _name: str, limits: Any, _usual: Any) -> Built:
         assert limits.persons == 2
         return Built(model)
 

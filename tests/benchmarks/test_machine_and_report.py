@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from emotion_bench.machine import card, cpu_name, folder_name
 from emotion_bench.networks import network_time
 from emotion_bench.report import markdown, plot_bars, plot_lines, write_json
 from emotion_runtime.backends.onnx import usable_cores
+from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.runtime import EmotionRuntime
 
 
@@ -79,3 +81,10 @@ def test_time_in_networks_is_part_of_the_time():
     before = watch.seconds
     next(runtime.stream("demo"))
     assert watch.seconds == before  # afterwards nothing is counted any more
+
+
+def test_native_tensorrt_engines_are_networks_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(TensorRTBackend, "run", lambda _, feeds: time.sleep(0.01) or feeds)
+    with network_time() as watch:
+        assert object.__new__(TensorRTBackend).run({}) == {}
+    assert 0.01 <= watch.seconds < 1

@@ -150,7 +150,7 @@ def test_what_is_not_to_be_had_is_left_out_with_its_reason(tmp_path: Path, monke
     assert run_all.main(options) == 0
     result = read(tmp_path / "gpu.json")
     assert result["skipped"] == [
-        {"what": f"nano {graph}, tensorrt fp16", "reason": "tensorrt is not installed"}
+        {"what": f"nano {graph}, tensorrt fp16, P = 1", "reason": "tensorrt is not installed"}
         for graph in ("frame_encoder", "temporal_encoder")
     ]
     assert {row["runner"] for row in result["rows"]} == {"torch, eager"}
