@@ -11,7 +11,7 @@ import pytest
 import emotion_runtime
 from emotion_runtime.backends import cuda, open_encoders
 from emotion_runtime.backends.cuda import BoundBackend, open_cuda
-from emotion_runtime.backends.onnx import CPU, CUDA, OnnxBackend, open_graph
+from emotion_runtime.backends.onnx import CPU, CUDA, OnnxBackend, onnx_errors, open_graph
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 
@@ -109,6 +109,37 @@ def test_auto_takes_cuda_where_it_starts(
     clips = np.random.default_rng(0).standard_normal((3, 8, 256)).astype(np.float32)
     expected = OnnxBackend(NANO / "temporal_encoder.onnx").run({"embeddings": clips})["features"]
     np.testing.assert_allclose(temporal.run({"embeddings": clips})["features"], expected, atol=1e-5)
+
+
+@pytest.fixture
+def out_of_memory(monkeypatch: pytest.MonkeyPatch, cuda_sessions: list[Mapping[str, str]]) -> None:  # noqa: ARG001
+    """CUDA starts, and every run fails in the way of the real one."""
+    (fail,) = [each for each in onnx_errors() if each.__name__ == "Fail"]
+
+    def run(_session: Session, _binding: Any, _options: Any) -> None:
+        raise fail("CUDA failure 2:\nout of memory")
+
+    monkeypatch.setattr(Session, "run_with_iobinding", run)
+
+
+@pytest.mark.usefixtures("out_of_memory")
+def test_a_device_that_fails_is_one_line():
+    backend = open_cuda(NANO / "frame_encoder.onnx")
+    with pytest.raises(EmotionError, match=r"does not run \(CUDA failure 2: out of memory\)") as error:
+        backend.run(people(1))
+    assert "\n" not in str(error.value)
+    assert "--backend cpu" in str(error.value)
+
+
+@pytest.mark.usefixtures("out_of_memory")
+def test_auto_passes_over_a_cuda_that_starts_and_does_not_run(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO):
+        frame, _ = open_encoders("auto", load_bundle("nano"))
+    assert CUDA not in frame.description
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "opens and does not run" in record.message
+    assert "out of memory" in record.message
 
 
 def test_a_graph_that_cannot_be_captured_runs_all_the_same(

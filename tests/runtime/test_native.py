@@ -292,12 +292,39 @@ def test_when_the_best_engine_may_not_run_the_next_one_does(
     assert message.endswith(": going on with another one")
 
 
+def test_auto_passes_over_engines_that_load_and_do_not_run(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    closed: list[StandIn] = []
+
+    def fail(_self: StandIn, _feeds: Feeds) -> Outputs:
+        raise RuntimeError("enqueueV3\nfailed")
+
+    def close(self: StandIn) -> None:
+        closed.append(self)
+
+    for graph in native.ENCODERS:
+        cache.store(graph)
+    monkeypatch.setattr(StandIn, "run", fail)
+    monkeypatch.setattr(StandIn, "close", close, raising=False)
+    with caplog.at_level(logging.INFO):
+        assert "CPUExecutionProvider" in open_encoders("auto", cache.bundle)[0].description
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "engine opens and does not run (enqueueV3 failed)" in record.message
+    assert len(closed) == 2
+
+
 @pytest.mark.usefixtures("no_builder")
 def test_what_was_loaded_is_closed_when_the_other_engine_is_not_there(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ):
     closed: list[StandIn] = []
-    monkeypatch.setattr(StandIn, "close", lambda self: closed.append(self), raising=False)
+
+    def close(self: StandIn) -> None:
+        closed.append(self)
+
+    monkeypatch.setattr(StandIn, "close", close, raising=False)
     cache.store("frame_encoder")
     with pytest.raises(Unavailable, match="no engine of temporal_encoder"):
         open_encoders("tensorrt", cache.bundle)
@@ -408,7 +435,7 @@ def test_a_builder_that_fails_ends_the_run_in_its_own_words(
     assert str(caught.value) == (
         "backend tensorrt: building failed with status 1: to_trt: error: out of memory; or use --backend cpu"
     )
-    assert not caplog.messages  # once is enough
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]  # once is enough
 
 
 @pytest.mark.parametrize("reason", REFUSED)

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from emotion_runtime.backends.base import Backend, Unavailable, close
+import numpy as np
+
+from emotion_runtime.backends.base import Backend, Feeds, Unavailable, close
 from emotion_runtime.backends.buckets import Bucketed
 from emotion_runtime.backends.cuda import open_cuda
 from emotion_runtime.backends.onnx import OnnxBackend
@@ -14,12 +16,12 @@ from emotion_runtime.errors import EmotionError
 
 if TYPE_CHECKING:
     from emotion_runtime.bundle import Bundle
-    from emotion_runtime.manifest import Precision
+    from emotion_runtime.manifest import Manifest, Precision
     from emotion_runtime.nvidia import Flavor
 
 # What opens engines is imported where engines are meant: it reads bundles, which few users of this room do.
 
-__all__ = ["Backend", "BackendName", "Unavailable", "close", "open_backend", "open_encoders"]
+__all__ = ["Backend", "BackendName", "Unavailable", "close", "one_person", "open_backend", "open_encoders"]
 
 BackendName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx", "openvino"]
 
@@ -45,10 +47,10 @@ def open_encoders(
 ) -> list[Backend]:
     """Frame encoder and temporal encoder of a bundle, both on one backend.
 
-    name: "auto" for the best that works: TensorRT with engines that lie in the cache, CUDA where it really
-    starts, the CPU; what was taken and why is logged in one line. A backend asked for by name is had or is an
-    error. While TensorRT engines that are not there are built, ONNX Runtime serves, and the log says so; when
-    their build fails, the next run of the encoders raises its error.
+    name: "auto" for the best that works, which is proven by running one person: TensorRT with engines that
+    lie in the cache, CUDA, the CPU; what was taken and why is logged in one line. A backend asked for by name
+    is had or is an error. While TensorRT engines that are not there are built, ONNX Runtime serves, and the
+    log says so; when their build fails, the next run of the encoders raises its error.
     OpenVINO is taken by name only: alone it was up to a fifth faster than ONNX Runtime on an AMD CPU, next to
     the detector's threads it was not (`benchmarks/bench_pipeline.py --backends cpu openvino`).
     precision: None: fp32, and for TensorRT the fastest that equals the model. build: False: an engine that is
@@ -74,7 +76,7 @@ def _best(
     passed_over: list[Unavailable] = []
     for candidate in candidates:
         try:
-            chosen = _open(candidate, bundle, precision)
+            chosen = _open_proven(candidate, bundle, precision)
         except Unavailable as reason:
             passed_over.append(reason)
             continue
@@ -83,6 +85,33 @@ def _best(
         _log.log(level, "backend %s: %s%s", asked, chosen[0].description, reasons)
         return chosen
     raise AssertionError(f"none of {candidates} is to be had")
+
+
+def _open_proven(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+    """What opens need not work; on a GPU it is only believed once it has run."""
+    opened = _open(name, bundle, precision)
+    if name == "cpu":
+        return opened
+    try:
+        for backend, feeds in zip(opened, one_person(bundle.manifest), strict=True):
+            backend.run(feeds)
+    except (EmotionError, RuntimeError) as error:  # RuntimeError: of TensorRT's bindings
+        for backend in opened:
+            close(backend)
+        reason = f"{opened[0].description} opens and does not run ({' '.join(str(error).split())})"
+        raise Unavailable(name, reason, fix="see emotion-runtime --doctor", broken=True) from error
+    return opened
+
+
+def one_person(manifest: "Manifest") -> list[Feeds]:
+    """The least batches: one person who fills a black picture, and a clip of nothing, (1, T, D)."""
+    spec = manifest.preprocess
+    picture: Feeds = {
+        "images": np.zeros((1, spec.size, spec.size, 3), np.uint8),
+        "frame_index": np.zeros(1, np.int64),
+        "patch_weights": np.ones((1, spec.patches), np.float32),
+    }
+    return [picture, {"embeddings": np.zeros((1, manifest.clip_frames, manifest.embedding_dim), np.float32)}]
 
 
 def _open(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Backend]:

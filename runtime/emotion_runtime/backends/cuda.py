@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
-from emotion_runtime.backends.onnx import CUDA, available_providers, onnx_version, open_graph
+from emotion_runtime.backends.onnx import CUDA, available_providers, onnx_errors, onnx_version, open_graph
 from emotion_runtime.errors import EmotionError
 
 GPU_INSTALL = 'pip uninstall -y onnxruntime && pip install "emotion-runtime[gpu]"'
@@ -78,7 +78,22 @@ class BoundBackend:
         self.description = f"ONNX Runtime {onnx_version()}, {session.get_providers()[0]}{graphs}"
 
     def run(self, feeds: Feeds) -> Outputs:
-        """Outputs by name."""
+        """Outputs by name.
+
+        Raises:
+            EmotionError: the device fails, for example has no memory left.
+
+        """
+        try:
+            return self._run(feeds)
+        except onnx_errors() as error:
+            reason = " ".join(str(error).split())
+            raise EmotionError(
+                f"{self.description} does not run ({reason}): see what nvidia-smi says of driver and memory, "
+                "or use --backend cpu"
+            ) from error
+
+    def _run(self, feeds: Feeds) -> Outputs:
         shapes = tuple((name, value.shape) for name, value in sorted(feeds.items()))
         buffers = self._buffers.get(shapes)
         if buffers is None:
