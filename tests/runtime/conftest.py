@@ -4,9 +4,10 @@ Frame encoder: (mean R, mean G, mean B) / 255 of the person's window, then the m
 Temporal encoder: sum over the clip of RAMP[i] * embedding[i], oldest first.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -76,6 +77,21 @@ def fixed_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path,
     )
     return path
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Puts a program in front of all others."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def install(name: str, body: str) -> None:
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    return install
 
 
 Input = tuple[str, int, list[int | str]]

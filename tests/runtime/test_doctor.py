@@ -1,7 +1,6 @@
 """The doctor tells what is wrong with a machine, and how to mend it."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -9,12 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import pytest
 
 from emotion_runtime import doctor, engines, nvidia
-from emotion_runtime.backends import onnx
-from emotion_runtime.backends.onnx import CPU, CUDA
+from emotion_runtime.backends.onnx import CPU
 from emotion_runtime.cli import main
 from emotion_runtime.doctor import FAIL, OK, WARN, Finding, inference, machine, media
 from emotion_runtime.errors import EmotionError
@@ -47,21 +44,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "engines"
     monkeypatch.setenv(engines.CACHE_VARIABLE, str(folder))
     return folder
-
-
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Puts a program in front of all others."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-
-    def install(name: str, body: str) -> None:
-        path = folder / name
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(0o755)
-
-    return install
 
 
 def install(folder: Path, *distributions: str) -> list[str]:
@@ -169,30 +151,6 @@ def test_a_package_that_cannot_be_loaded_is_a_finding(tiny_bundle: Path, monkeyp
     assert "cv2" in finding.text
     assert finding.fix is not None
     assert finding.fix.startswith("pip install --force-reinstall")
-
-
-def test_a_provider_that_falls_back_in_silence_is_found_out(monkeypatch: pytest.MonkeyPatch):
-    real = onnxruntime.InferenceSession
-
-    def session(model: bytes, options: Any, providers: list[Any]) -> Any:
-        asked = [each if isinstance(each, str) else each[0] for each in providers]
-        return real(model, options, providers=[name for name in asked if name == CPU])
-
-    monkeypatch.setattr(onnx, "available_providers", lambda: [CUDA, "AzureExecutionProvider", CPU])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
-    cuda, cpu = inference.providers()
-    assert (cuda.state, cuda.text.split()[0]) == (WARN, CUDA)
-    assert cuda.fix
-    assert (cpu.state, cpu.text.split(",")[0]) == (OK, f"{CPU} starts")
-    assert f"{onnx.default_threads()} threads on " in cpu.text
-
-
-def test_a_gpu_that_onnxruntime_cannot_use_is_told(program: Any):
-    program("nvidia-smi", "exit 0")
-    warning, *_ = inference.providers()
-    assert warning.state == WARN
-    assert warning.fix == 'pip uninstall -y onnxruntime && pip install "emotion-runtime[gpu]"'
 
 
 def test_gpus_and_their_driver(program: Any):

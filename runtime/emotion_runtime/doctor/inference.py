@@ -70,29 +70,41 @@ def providers() -> Iterator[Finding]:
     for provider in built_in:
         if provider == _AZURE:
             continue
-        started = starts(provider)
-        if started and provider == CPU:
+        fault = fault_of(provider)
+        if not fault and provider == CPU:
             cores = f"{default_threads()} threads on {usable_cores()} cores"
             yield Finding("providers", OK, f"{CPU} starts, {cores} (at most 4: a small model gains no more)")
-        elif started:
+        elif not fault:
             yield Finding("providers", OK, f"{provider} starts")
         elif provider == CPU:
-            yield Finding("providers", FAIL, f"{provider} does not start", "reinstall ONNX Runtime")
+            yield Finding("providers", FAIL, f"{provider} does not run ({fault})", "reinstall ONNX Runtime")
         elif provider == CUDA:
-            text = f"{provider} is built in and does not start: driver, CUDA or cuDNN"
+            text = f"{provider} is built in and does not run ({fault}): driver, CUDA or cuDNN"
             yield Finding("providers", WARN, text, _GPU_LIBRARIES)
         else:
-            yield Finding("providers", OK, f"{provider} is built in and does not start; it is not used")
+            yield Finding(
+                "providers", OK, f"{provider} is built in and does not run ({fault}); it is not used"
+            )
 
 
-def starts(provider: str) -> bool:
-    """Whether ONNX Runtime runs a graph on a provider, and not on the CPU instead."""
-    from emotion_runtime.backends.onnx import open_session, providers_for  # noqa: PLC0415 - see above
+def fault_of(provider: str) -> str:
+    """Why ONNX Runtime does not run a graph on a provider, in one line; empty where it does."""
+    import numpy as np  # noqa: PLC0415 - see above
 
-    session = open_session(
-        _smallest_graph(), name=provider, fix="reinstall ONNX Runtime", providers=providers_for(provider)
-    )
-    return bool(session.get_providers()[0] == provider)
+    from emotion_runtime.backends.onnx import onnx_errors, open_session, providers_for  # noqa: PLC0415
+
+    expected: tuple[type[Exception], ...] = (EmotionError, *onnx_errors())
+    try:
+        session = open_session(
+            _smallest_graph(), name="a graph", fix="reinstall it", providers=providers_for(provider)
+        )
+        taken = session.get_providers()[0]
+        if taken != provider:
+            return f"it falls back to {taken}"
+        (found,) = session.run(None, {"x": np.full(1, 3, np.float32)})
+    except expected as error:
+        return " ".join(str(error).split())
+    return "" if found.tolist() == [3.0] else f"it says that Relu(3) is {found[0]}"
 
 
 def openvino() -> Iterator[Finding]:
@@ -143,17 +155,16 @@ def engines() -> Iterator[Finding]:
 
 def backend(bundle_name: str, name: str, precision: Any = None) -> Iterator[Finding]:
     """Whether a run would get its encoders, and what of."""
-    import numpy as np  # noqa: PLC0415 - see above
-
-    from emotion_runtime.backends import Unavailable, open_encoders  # noqa: PLC0415
+    from emotion_runtime.backends import Unavailable, close, one_person, open_encoders  # noqa: PLC0415
     from emotion_runtime.backends.native import MissingEngine, builder_command  # noqa: PLC0415
     from emotion_runtime.bundle import load_bundle  # noqa: PLC0415
 
     try:
         loaded = load_bundle(bundle_name)
-        _, temporal = open_encoders(name, loaded, precision, build=False)
-        shape = (1, loaded.manifest.clip_frames, loaded.manifest.embedding_dim)
-        temporal.run({"embeddings": np.ones(shape, np.float32)})
+        encoders = open_encoders(name, loaded, precision, build=False)
+        for encoder, feeds in zip(encoders, one_person(loaded.manifest), strict=True):
+            encoder.run(feeds)
+            close(encoder)
     except MissingEngine as error:  # which a run builds, if it can, and is served meanwhile
         builds = builder_command(loaded, "tensorrt", "ladder") is not None
         yield Finding("backend", WARN if builds else FAIL, f"{name}: {error.reason}", error.fix)
@@ -162,7 +173,7 @@ def backend(bundle_name: str, name: str, precision: Any = None) -> Iterator[Find
     except EmotionError as error:
         yield Finding("backend", FAIL, str(error))
     else:
-        yield Finding("backend", OK, f"{name}: {temporal.description}")
+        yield Finding("backend", OK, f"{name}: {encoders[0].description}")
 
 
 def _smallest_graph() -> bytes:

@@ -15,6 +15,10 @@ _JETPACKS = {"35": "5", "36.3": "6.0", "36.4": "6.1 or 6.2", "36": "6", "38": "7
 _OLDEST_JETPACK = 6  # with TensorRT 10 and Python 3.10
 
 _QUERY = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
+_CUDA_FIX = (
+    "update the driver, or pip install cuda-bindings==12.* (the CUDA that nvidia-smi says; in a container: "
+    "run it with --gpus all)"
+)
 _SECONDS = 20  # a driver that hangs is a finding, not a wait
 
 
@@ -51,7 +55,7 @@ def jetson(release: Path = Path("/etc/nv_tegra_release")) -> Iterator[Finding]:
 def gpu() -> Iterator[Finding]:
     """NVIDIA GPUs and their driver, as `nvidia-smi` has them."""
     try:
-        done = subprocess.run(_QUERY, capture_output=True, text=True, check=False, timeout=_SECONDS)
+        done = _nvidia_smi()
     except FileNotFoundError:
         yield Finding("gpu", OK, "no nvidia-smi, so no NVIDIA driver is installed; the CPU serves")
         return
@@ -68,17 +72,36 @@ def gpu() -> Iterator[Finding]:
         yield Finding("gpu", OK, f"{name}, {memory}, driver {driver}")
 
 
+def _nvidia_smi() -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(_QUERY, capture_output=True, text=True, check=False, timeout=_SECONDS)
+
+
+def _driver_shows_a_gpu() -> bool:
+    try:
+        done = _nvidia_smi()
+    except (FileNotFoundError, subprocess.TimeoutExpired):  # told by `gpu`
+        return False
+    return done.returncode == 0 and bool(done.stdout.strip())
+
+
 def cuda() -> Iterator[Finding]:
     """CUDA as a native engine would use it: cuda-python and a device that starts."""
     try:
         library = nvidia.load_cuda()
     except EmotionError as error:
-        yield Finding("cuda", OK, f"{error.args[0].split(':')[0]}; only TensorRT engines need it")
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            yield Finding("cuda", OK, f"{error.args[0].split(':')[0]}; only TensorRT engines need it")
+        else:
+            yield Finding("cuda", WARN, str(error))
         return
     try:
         found = nvidia.find_gpu(library)
     except EmotionError as error:
-        yield Finding("cuda", OK, f"cuda-python is installed; {error}")
+        if _driver_shows_a_gpu():
+            text = f"nvidia-smi shows a GPU, and CUDA does not start on it; {error}"
+            yield Finding("cuda", WARN, text, _CUDA_FIX)
+        else:
+            yield Finding("cuda", OK, f"cuda-python is installed; {error}")
         return
     number = nvidia.call(library.cudaRuntimeGetVersion)
     version = f"{number // 1000}.{number % 1000 // 10}"

@@ -1,0 +1,124 @@
+"""The doctor believes in a GPU only when something has run on it."""
+
+import sys
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from emotion_runtime import nvidia
+from emotion_runtime.backends import onnx
+from emotion_runtime.backends.onnx import CPU, CUDA
+from emotion_runtime.doctor import OK, WARN, Finding, inference, machine
+from emotion_runtime.errors import EmotionError
+
+
+def only(findings: Iterable[Finding]) -> Finding:
+    (finding,) = findings
+    return finding
+
+
+def test_a_provider_that_falls_back_in_silence_is_found_out(monkeypatch: pytest.MonkeyPatch):
+    real = onnxruntime.InferenceSession
+
+    def session(model: bytes, options: Any, providers: list[Any]) -> Any:
+        asked = [each if isinstance(each, str) else each[0] for each in providers]
+        return real(model, options, providers=[name for name in asked if name == CPU])
+
+    monkeypatch.setattr(onnx, "available_providers", lambda: [CUDA, "AzureExecutionProvider", CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    cuda, cpu = inference.providers()
+    assert (cuda.state, cuda.text.split()[0]) == (WARN, CUDA)
+    assert cuda.fix
+    assert (cpu.state, cpu.text.split(",")[0]) == (OK, f"{CPU} starts")
+    assert f"{onnx.default_threads()} threads on " in cpu.text
+
+
+class _FailsToRun:
+    """A session that opens on CUDA and cannot run."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def get_providers(self) -> list[str]:
+        return [CUDA, CPU]
+
+    def run(self, *_: Any) -> None:
+        (fail,) = [each for each in onnx.onnx_errors() if each.__name__ == "Fail"]
+        raise fail("CUDNN_STATUS_NOT_INITIALIZED\nin line 7")
+
+
+def test_a_provider_that_starts_and_does_not_run_is_found_out(monkeypatch: pytest.MonkeyPatch):
+    real = onnxruntime.InferenceSession
+
+    def session(model: bytes, options: Any, providers: list[Any]) -> Any:
+        return _FailsToRun() if len(providers) > 1 else real(model, options, providers=providers)
+
+    monkeypatch.setattr(onnx, "available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    cuda, cpu = inference.providers()
+    assert (cuda.state, cpu.state) == (WARN, OK)
+    assert "does not run (CUDNN_STATUS_NOT_INITIALIZED in line 7)" in cuda.text
+    assert cuda.fix
+
+
+def test_a_provider_whose_session_raises_is_a_finding_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: Any, **options: Any) -> Any:
+        if len(options["providers"]) > 1:
+            raise EmotionError("cannot load it (libcublas.so.12 not found)")
+        return real(*_, **options)
+
+    real = onnx.open_session
+    monkeypatch.setattr(onnx, "available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnx, "open_session", fails)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    cuda, cpu = inference.providers()
+    assert (cuda.state, cpu.state) == (WARN, OK)
+    assert "libcublas.so.12 not found" in cuda.text
+
+
+class _NoDriver(int):
+    name = "cudaErrorInsufficientDriver"
+
+
+@pytest.mark.parametrize(
+    ("shown", "state"), [("echo 'Tesla T4, 470.82, 15360 MiB'", WARN), ("exit 9", OK), ("true", OK)]
+)
+def test_a_cuda_that_does_not_start_on_a_gpu_is_told(
+    program: Any, monkeypatch: pytest.MonkeyPatch, shown: str, state: str
+):
+    program("nvidia-smi", shown)
+    library = SimpleNamespace(cudaGetDeviceCount=lambda: (_NoDriver(35), 0))
+    monkeypatch.setattr(nvidia, "load_cuda", lambda: library)
+    finding = only(machine.cuda())
+    assert finding.state == state
+    assert "cudaErrorInsufficientDriver" in finding.text
+    assert (finding.fix is not None) == (state == WARN)
+
+
+def test_a_cuda_python_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch):
+    def broken() -> Any:
+        raise EmotionError("cuda-python is installed and does not start (libcudart.so.12): pip install")
+
+    monkeypatch.setattr(nvidia, "load_cuda", broken)
+    assert only(machine.cuda()) == Finding(
+        "cuda", WARN, "cuda-python is installed and does not start (libcudart.so.12): pip install"
+    )
+
+
+def test_without_cuda_python_nothing_is_wrong(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    finding = only(machine.cuda())
+    assert (finding.state, finding.fix) == (OK, None)
+    assert "cuda-python is not installed" in finding.text
+
+
+def test_a_gpu_that_onnxruntime_cannot_use_is_told(program: Any):
+    program("nvidia-smi", "exit 0")
+    warning, *_ = inference.providers()
+    assert warning.state == WARN
+    assert warning.fix == 'pip uninstall -y onnxruntime && pip install "emotion-runtime[gpu]"'
