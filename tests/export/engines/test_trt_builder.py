@@ -10,12 +10,14 @@ from typing import get_args
 import numpy as np
 import onnx
 import pytest
-from exported import Exported
+from exported import Exported, trained
 from onnx import TensorProto, helper, numpy_helper
 
 from emotion_export.engines import read_model
 from emotion_export.fp16 import half_precision
+from emotion_export.graphs import graph_sources
 from emotion_export.layers import GraphIndex
+from emotion_export.onnx import write_graph
 from emotion_export.progress import Progress
 from emotion_export.quantize import calibrate, int8_layers, quantise
 from emotion_export.tensorrt import (
@@ -30,7 +32,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import GraphName, Precision
 from emotion_runtime.nvidia import builder_name, load_tensorrt
-from emotion_train.model import EmotionCLIP
+from emotion_train.model import PRESETS, EmotionCLIP
 
 GRAPHS = get_args(GraphName)
 
@@ -83,6 +85,23 @@ def test_all_ways_to_say_who_is_meant(
 ):
     _, path = frame_encoders(subject)
     assert len(build_engine(rtx, read_model(path)[0], subject, Limits()).engine) > 100_000
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_prompting_in_fewer_bits(rtx: Builder, small: Exported, precision: Precision):
+    path = load_bundle(small.folder).graph_path("frame_encoder", precision)
+    assert precision in build_engine(rtx, read_model(path)[0], "sap", Limits()).layer_types
+
+
+def test_pictures_shared_by_their_persons_at_the_widths_of_vit_b_32(rtx: Builder, tmp_path: Path):
+    """Two of its twelve blocks: the others are the same."""
+    path = tmp_path / "shared.onnx"
+    config = replace(PRESETS["vit-b-32"], subject="shared", vision_layers=2, text_layers=1, text_vocab=100)
+    write_graph(graph_sources(trained(config))[0], path)
+    for precision, model in (("fp32", read_model(path)[0]), ("fp16", half_precision(read_model(path)[0]))):
+        built = build_engine(rtx, model, "shared", Limits())
+        assert precision in built.layer_types
+        assert 0.8 < len(built.engine) / model.ByteSize() < 2
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
