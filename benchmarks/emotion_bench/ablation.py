@@ -181,6 +181,13 @@ def _seeds(answers: dict[str, Answers]) -> set[int]:
     return set(next(iter(answers.values())).right)
 
 
+def shifted_share(runs: Path) -> float | None:
+    """Mean A of all trained rows with subject-aware masking; None without one."""
+    entries = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/measured.json"))]
+    shares = [share for entry in entries for share in entry.get("shift", [])]
+    return float(np.mean(shares)) if shares else None
+
+
 def write_results(runs: Path, results: Path, *, settings: dict[str, Any], beta: float) -> None:
     """ablation.json, ablation.md and ablation.png of what is measured so far."""
     found = load_answers(runs)
@@ -188,9 +195,15 @@ def write_results(runs: Path, results: Path, *, settings: dict[str, Any], beta: 
     compared = comparisons(found, beta)
     write_json(
         results / "ablation.json",
-        {"machine": card(), "settings": settings, "rows": rows, "comparisons": compared},
+        {
+            "machine": card(),
+            "settings": settings,
+            "rows": rows,
+            "comparisons": compared,
+            "shifted_share": shifted_share(runs),
+        },
     )
-    write_text(results / "ablation.md", page(rows, compared, settings))
+    write_text(results / "ablation.md", page(rows, compared, settings, shifted_share(runs)))
     from emotion_bench.ablation_plot import plot  # noqa: PLC0415  (matplotlib is slow to import)
 
     plot(results / "ablation.png", rows, beta)

@@ -38,11 +38,16 @@ What must be known to read this:
   of one seed say little about differences of a point or two.
 - `sap` without bias and `saam` differ from the paper, where both learn: there the positions come from
   CLIP and a million clips follow. Here the sum of covered positions is an address that a new model has
-  yet to learn to read, and `saam` reaches the class token only through the human token.
+  yet to learn to read, and `saam` reaches the class token only through the human token{shifted}.
 """
 
 
-def page(rows: list[dict[str, Any]], compared: list[dict[str, Any]], settings: dict[str, Any]) -> str:
+def page(
+    rows: list[dict[str, Any]],
+    compared: list[dict[str, Any]],
+    settings: dict[str, Any],
+    shifted: float | None,
+) -> str:
     """ablation.md."""
     header = [
         "who is meant",
@@ -83,6 +88,7 @@ def page(rows: list[dict[str, Any]], compared: list[dict[str, Any]], settings: d
             f"--{name.replace('_', '-')} {value}" for name, value in settings.items() if value is not None
         ),
         table=markdown(header, table),
+        shifted="" if shifted is None else f" (A begins at 0.10 and ends at {shifted:.2f} on average)",
         verdicts=markdown(["claim", "difference (95 %)", "by seed", "holds"], verdicts),
     )
 
