@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -150,6 +151,7 @@ def run_full(source: str, backend: str, settings: Settings) -> Pass:
         for name, total in runtime.timer.seconds.items()
         if name != "sinks"
     }
+    runtime.close()
     return Pass(frames / seconds, stages, networks.seconds / seconds, persons)
 
 
@@ -187,11 +189,12 @@ def run_live(source: str, backend: str, settings: Settings) -> dict[str, float]:
     dropped, played = 0, 0.0
     while played < settings.live:
         last = None
-        for last in EmotionRuntime(settings.bundle, backend=backend).stream(source, realtime=True):
-            if last.frame:  # the first frame pays for memory and threads
-                latencies.append(last.latency_ms)
-            if played + last.t >= settings.live:
-                break
+        with closing(EmotionRuntime(settings.bundle, backend=backend)) as runtime:
+            for last in runtime.stream(source, realtime=True):
+                if last.frame:  # the first frame pays for memory and threads
+                    latencies.append(last.latency_ms)
+                if played + last.t >= settings.live:
+                    break
         if last is None or not latencies:
             raise EmotionError(
                 f"{source}: gives no frames at its own pace: expected a video of a second or more"

@@ -272,7 +272,7 @@ def _store(
         sha256=hashlib.sha256(rung.built.engine).hexdigest(),
         size=len(rung.built.engine),
         precision=rung.precision,
-        verdict=Verdict("passed" if rung.parity else "not run", rung.parity),
+        verdict=_verdict(plan, rung),
         fp32_layers=rung.fp32_layers,
         layer_types=rung.built.layer_types,
         layer_types_of="network" if plan.builder.target else "engine",
@@ -282,6 +282,12 @@ def _store(
     path = store_engine(plan.folder, rung.built.engine, sidecar)
     report(f"{key.graph}: {_summary(sidecar)}, {path}")
     return sidecar
+
+
+def _verdict(plan: Plan, rung: Rung) -> Verdict:
+    if not rung.parity:
+        return Verdict("not run")
+    return Verdict("passed", rung.parity, gpu=plan.gpu.name, driver=plan.gpu.driver)
 
 
 def _summary(sidecar: Sidecar) -> str:

@@ -139,6 +139,7 @@ def _run(config: RunConfig, started: float) -> None:
             timing=_timing(config),
             precision=config.precision,
         )
+        stack.callback(runtime.close)
         # Sources before sinks: a mistyped source must not empty yesterday's results.
         sources = [stack.enter_context(open_source(uri, realtime=config.realtime)) for uri in config.sources]
         sinks = [stack.enter_context(closing(sink)) for sink in _open_sinks(config)]

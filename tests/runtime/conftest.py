@@ -11,11 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from engine_stand_ins import GPU, TENSORRT_SPEC, VERSION, Cache, StandIn, pretend_installed
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, save
 from safetensors.numpy import save_file
 
-from emotion_runtime.bundle import sha256_of
+from emotion_runtime import engines, nvidia
+from emotion_runtime.backends import native
+from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.manifest import Graph, Head, Manifest, Tensor, write_manifest
 from emotion_runtime.preprocess import PreprocessSpec
 
@@ -176,3 +179,21 @@ def _manifest(folder: Path) -> Manifest:
         default_head="probe",
         parity=[],
     )
+
+
+@pytest.fixture
+def cache(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+    """TensorRT and a GPU that start, and an empty cache."""
+    monkeypatch.setenv(engines.CACHE_VARIABLE, str(tmp_path / "engines"))
+    pretend_installed(monkeypatch, {"tensorrt": TENSORRT_SPEC})
+    monkeypatch.setattr(nvidia, "load_tensorrt", lambda flavor: flavor)
+    monkeypatch.setattr(nvidia, "builder_name", lambda flavor, _library: f"{flavor}{VERSION}")
+    monkeypatch.setattr(nvidia, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(native, "TensorRTBackend", StandIn)
+    return Cache(engines.cache_folder(), load_bundle(tiny_bundle))
+
+
+@pytest.fixture
+def no_builder(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - set up before it
+    """Of TensorRT there is only the runtime."""
+    pretend_installed(monkeypatch, {"tensorrt": TENSORRT_SPEC, "emotion_export": None})

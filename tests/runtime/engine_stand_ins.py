@@ -1,0 +1,130 @@
+"""A cache of engines, each an ONNX file that ONNX Runtime runs in the place of TensorRT."""
+
+import errno
+import hashlib
+import importlib.util
+import os
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from emotion_runtime import engines
+from emotion_runtime.backends.base import Feeds, Outputs
+from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.backends.onnx import open_session
+from emotion_runtime.bundle import Bundle
+from emotion_runtime.engines import EngineKey, EngineRefused, Sidecar, Verdict
+from emotion_runtime.manifest import GraphName
+from emotion_runtime.nvidia import Gpu
+
+GPU = Gpu("NVIDIA Test", "8.6", "12.6")
+UNLOADABLE = b"of another driver"
+PASSED = Verdict("passed", gpu=GPU.name, driver=GPU.driver)
+VERSION = " 10.3.0 Test"
+BUILDER = f"tensorrt{VERSION}"
+TENSORRT_SPEC = ModuleSpec("tensorrt", None)
+SECONDS = 60  # a thread that hangs is an error, not a wait
+REFUSED = {
+    "unloadable": "the engine cannot be loaded",
+    "not the model": "the engine of temporal_encoder is not the model on this GPU",
+}
+
+
+class StandIn:
+    """Runs what is in the "engine", which is an ONNX file."""
+
+    description = "engine"
+
+    def __init__(self, engine: bytes, *, flavor: str) -> None:
+        assert flavor == "tensorrt"
+        if engine == UNLOADABLE:
+            raise EngineRefused("the engine cannot be loaded by TensorRT")
+        self._session = open_session(engine, name="engine", fix="none")
+
+    def run(self, feeds: Feeds) -> Outputs:
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+
+
+@dataclass(frozen=True)
+class Cache:
+    """An engine cache for a bundle on a GPU that is not there."""
+
+    folder: Path
+    bundle: Bundle
+
+    def key(self, graph: GraphName) -> EngineKey:
+        return engines.engine_key(
+            self.bundle, graph, builder=BUILDER, gpu=GPU, precision="ladder", limits=Limits()
+        )
+
+    def store(
+        self, graph: GraphName, *, content: bytes | None = None, verdict: Verdict | None = None
+    ) -> None:
+        content = content or self.bundle.graph_path(graph).read_bytes()
+        stored = sidecar(self.key(graph), content, verdict or PASSED)
+        engines.store_engine(self.folder, content, stored)
+
+
+def sidecar(key: EngineKey, content: bytes, verdict: Verdict) -> Sidecar:
+    return Sidecar(
+        schema=engines.SIDECAR_SCHEMA,
+        key=key,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        precision="fp32",
+        verdict=verdict,
+        fp32_layers=[],
+        layer_types={},
+        layer_types_of="engine",
+        refused=[],
+        build_seconds=1.0,
+    )
+
+
+def pretend_installed(monkeypatch: pytest.MonkeyPatch, specs: dict[str, ModuleSpec | None]) -> None:
+    real = find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: specs[name] if name in specs else real(name)
+    )
+
+
+def clips(persons: int = 3) -> Feeds:
+    return {"embeddings": np.random.default_rng(persons).random((persons, 4, 4), np.float32)}
+
+
+def not_the_model(folder: Path) -> bytes:
+    """The temporal encoder, with the oldest frame weighted instead of the newest."""
+    model = onnx.load(folder / "temporal_encoder.onnx")
+    (ramp,) = [each for each in model.graph.initializer if each.name == "ramp"]
+    turned = onnx.numpy_helper.to_array(ramp)[::-1]
+    ramp.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(turned), "ramp"))
+    return bytes(model.SerializeToString())
+
+
+def refuse(cache: Cache, reason: str) -> None:
+    """Store engines, of which that of the temporal encoder may not run."""
+    cache.store("frame_encoder")
+    if reason == "unloadable":
+        cache.store("temporal_encoder", content=UNLOADABLE)
+    else:
+        cache.store(
+            "temporal_encoder", content=not_the_model(cache.bundle.folder), verdict=Verdict("not run")
+        )
+
+
+def forbid_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For root, too, who may write where nobody may."""
+    real = engines.tempfile.TemporaryFile
+
+    def refuse(dir: Path) -> object:  # noqa: A002 - tempfile's name
+        if dir == folder:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(dir=dir)
+
+    monkeypatch.setattr(engines.tempfile, "TemporaryFile", refuse)

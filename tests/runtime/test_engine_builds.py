@@ -1,0 +1,174 @@
+"""Engines that are built while ONNX Runtime serves."""
+
+import logging
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine_stand_ins import REFUSED, SECONDS, TENSORRT_SPEC, Cache, forbid_writing, pretend_installed, refuse
+
+from emotion_runtime import engines
+from emotion_runtime.backends import native
+from emotion_runtime.backends.base import Unavailable
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.runtime import EmotionRuntime
+from emotion_runtime.types import Detections, EmotionEvent
+
+
+@pytest.fixture
+def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Installs a builder: a script in a process of its own, which begins by waiting for a file."""
+
+    def install(body: str) -> Path:
+        package, go = tmp_path / "export" / "emotion_export", tmp_path / "go"
+        package.mkdir(parents=True)
+        script = f"""
+            import sys, time
+            from pathlib import Path
+            while not Path({str(go)!r}).exists():
+                time.sleep(0.01)
+            {body}
+            """
+        (package.parent / "to_trt.py").write_text(textwrap.dedent(script))
+
+        spec = ModuleSpec("emotion_export", None)
+        spec.submodule_search_locations = [str(package)]
+        pretend_installed(monkeypatch, {"tensorrt": TENSORRT_SPEC, "emotion_export": spec})
+        return go
+
+    return install
+
+
+def one_person(_image_bgr: np.ndarray) -> Detections:
+    return Detections(np.array([(16, 24, 48, 64)], np.float32), np.array([0.9], np.float32))
+
+
+def watch(runtime: EmotionRuntime, start: int, end: int) -> list[EmotionEvent]:
+    return [
+        runtime.step(np.random.default_rng(i).integers(0, 256, (96, 128, 3), dtype=np.uint8), i / 10)
+        for i in range(start, end)
+    ]
+
+
+def wait_for(thread_name: str) -> None:
+    for thread in threading.enumerate():
+        if thread.name == thread_name:
+            thread.join(SECONDS)
+            assert not thread.is_alive()
+
+
+def test_the_runtime_serves_while_engines_are_built_and_goes_on_with_them(
+    cache: Cache, builder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+):
+    go = builder("Path(sys.argv[sys.argv.index('--bundle') + 1], 'built').touch()")
+    expected = watch(EmotionRuntime(cache.bundle.folder, one_person, "cpu"), 0, 30)
+    with caplog.at_level(logging.INFO):
+        runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
+        events = watch(runtime, 0, 13)
+        assert "CPUExecutionProvider" in runtime.backend
+        for graph in native.ENCODERS:  # what the builder's process would do
+            cache.store(graph)
+        go.touch()
+        wait_for("tensorrt engines")
+        events += watch(runtime, 13, 30)
+    assert runtime.backend == "engine"
+    assert (cache.bundle.folder / "built").exists()  # the builder ran, on this bundle
+    assert events == expected
+    assert [person.state for person in events[-1].persons] == ["steady"]
+    assert caplog.messages[1].startswith("building tensorrt engines, which takes minutes; meanwhile on ONNX")
+    assert caplog.messages[0].startswith("backend tensorrt, until its engines are built: ONNX Runtime")
+
+
+def test_a_builder_that_fails_ends_the_run_in_its_own_words(
+    cache: Cache, builder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+):
+    """One asked for by name and not had is an error."""
+    go = builder("sys.exit('to_trt: error: out of memory')")
+    runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
+    go.touch()
+    wait_for("tensorrt engines")
+    with pytest.raises(Unavailable) as caught:
+        watch(runtime, 0, 10)
+    assert str(caught.value) == (
+        "backend tensorrt: building failed with status 1: to_trt: error: out of memory; or use --backend cpu"
+    )
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]  # once is enough
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_an_engine_that_may_not_run_is_built_anew(
+    cache: Cache,
+    tmp_path: Path,
+    builder: Callable[[str], Path],
+    caplog: pytest.LogCaptureFixture,
+    reason: str,
+):
+    refuse(cache, reason)
+    go = builder(f"Path({str(tmp_path / 'log')!r}).open('a').write('built ')")
+    with caplog.at_level(logging.INFO):
+        runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
+        assert "CPUExecutionProvider" in runtime.backend
+        cache.store("temporal_encoder")
+        go.touch()
+        wait_for("tensorrt engines")
+        watch(runtime, 0, 10)
+    assert runtime.backend == "engine"
+    assert (tmp_path / "log").read_text() == "built "
+    assert REFUSED[reason] in caplog.messages[0]
+    assert caplog.messages[0].startswith("backend tensorrt: ")
+    assert caplog.messages[1].startswith("backend tensorrt, until its engines are built: ONNX Runtime")
+
+
+def test_an_unwritable_cache_is_no_obstacle_to_building_while_serving(
+    cache: Cache, tmp_path: Path, builder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+):
+    """Both processes have to use the same temporary folder."""
+    made = Cache(tmp_path / "made", cache.bundle)
+    made.folder.mkdir()
+    for graph in native.ENCODERS:
+        made.store(graph)
+    forbid_writing(cache.folder, monkeypatch)
+    told = "sys.argv[sys.argv.index('--cache') + 1]"
+    go = builder(f"import shutil; shutil.copytree({str(made.folder)!r}, {told}, dirs_exist_ok=True)")
+    runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
+    go.touch()
+    wait_for("tensorrt engines")
+    watch(runtime, 0, 10)
+    assert runtime.backend == "engine"
+    assert not list(cache.folder.iterdir())
+
+
+def test_the_real_builder_takes_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # it must not begin to build where there is a GPU
+    monkeypatch.setenv(engines.CACHE_VARIABLE, str(tmp_path))
+    for flavor in ("tensorrt", "tensorrt-rtx"):
+        command = native.builder_command(load_bundle("nano"), flavor, "fp32")
+        assert command is not None
+        # Without a GPU, it gets as far as saying so; "to_trt.py: error" would be argparse.
+        with pytest.raises(EmotionError, match=r"status 2: to_trt: error: (no GPU|CUDA|tensorrt)"):
+            native.run_builder(command)
+
+
+def test_a_builder_does_not_outlive_the_program(tmp_path: Path):
+    """Who ends the runtime after ten seconds does not want a GPU busy for ten minutes."""
+    mark = tmp_path / "pid"
+    sleeper = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    code = (
+        "import sys, threading, time; from pathlib import Path; from emotion_runtime.backends import native\n"
+        "command = [sys.executable, '-c', sys.argv[1]]\n"
+        "threading.Thread(target=native.run_builder, args=(command,), daemon=True).start()\n"
+        "while not Path(sys.argv[2]).exists() or not Path(sys.argv[2]).read_text(): time.sleep(0.01)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, sleeper, str(mark)], check=True, timeout=SECONDS)
+    process, deadline = Path("/proc", mark.read_text()), time.monotonic() + SECONDS
+    while process.exists() and "\nState:\tZ" not in (process / "status").read_text():
+        assert time.monotonic() < deadline, "the builder goes on"
+        time.sleep(0.05)
