@@ -1,0 +1,18 @@
+"""The tests of engines/, in a process of their own.
+
+TensorRT-RTX and OpenVINO, which other tests use, do not live in one process: builds that came after OpenVINO had
+run ended in a segmentation fault, and took all other tests with them.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent / "engines"
+
+
+def test_engines():
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=-ra --strict-markers", str(FOLDER)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-2000:]}"
+    assert " passed" in done.stdout
