@@ -1,7 +1,7 @@
 """The tests of engines/, in a process of their own.
 
-TensorRT-RTX and OpenVINO, which other tests use, do not live in one process: builds that came after OpenVINO had
-run ended in a segmentation fault, and took all other tests with them.
+In the process of all other tests, some of which run OpenVINO, TensorRT-RTX's builds ended in a segmentation
+fault, and took these tests with them.
 """
 
 import subprocess
