@@ -1,17 +1,21 @@
 """Models with random but realistic weights, and what an export of one leaves."""
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from emotion_runtime.bundle import sha256_of
 from emotion_train.heads import HeadCard, LinearHead, save_head
 from emotion_train.model import PRESETS, EmotionCLIP, ModelConfig
+
+Main = Callable[[list[str]], int]  # to_onnx.py
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
@@ -73,3 +77,16 @@ def save_probe(folder: Path, checkpoint: Path, dim: int) -> LinearHead:
     head = LinearHead(weight, 0.1 * rng.standard_normal(len(LABELS)).astype(np.float32), card)
     save_head(folder, "probe", head)
     return head
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refusal(to_onnx: Main, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one line on stderr."""
+    assert to_onnx([str(argument) for argument in arguments]) == 2
+    line, end = capsys.readouterr().err.split("\n")
+    assert line.startswith("to_onnx: error: ")
+    assert not end
+    return line

@@ -1,14 +1,13 @@
 """More precisions for a bundle without its checkpoint, and what that refuses."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import onnx
 import pytest
-from exported import Exported
+from exported import Exported, Main, contents, refusal
 
 import emotion_export.parity
 from emotion_export.parity import TOLERANCES, Tolerance
@@ -16,7 +15,6 @@ from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.manifest import write_manifest
 
-Main = Callable[[list[str]], int]
 MEAN = 6e-3
 
 
@@ -33,19 +31,6 @@ def plain(small: Exported, tmp_path: Path) -> Bundle:
     parity = [row for row in manifest.parity if row.precision == "fp32"]
     write_manifest(msgspec.structs.replace(manifest, graphs=graphs, parity=parity), folder)
     return load_bundle(folder)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def refusal(to_onnx: Main, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line on stderr."""
-    assert to_onnx([str(argument) for argument in arguments]) == 2
-    line, end = capsys.readouterr().err.split("\n")
-    assert line.startswith("to_onnx: error: ")
-    assert not end
-    return line
 
 
 def derive(to_onnx: Main, bundle: Path, out: Path, *precisions: str) -> Bundle:

@@ -6,14 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from exported import ROOT, SUBJECTS, Exported, save_probe
+from exported import ROOT, SUBJECTS, Exported, Main, contents, refusal, save_probe
 from onnx import numpy_helper
 
 import emotion_export.bundle
@@ -22,8 +21,6 @@ from emotion_export.graphs import GraphSource
 from emotion_runtime.bundle import load_bundle
 from emotion_train.checkpoint import save_checkpoint
 from emotion_train.model import EmotionCLIP
-
-Main = Callable[[list[str]], int]
 
 
 @pytest.fixture
@@ -45,19 +42,6 @@ def old(nano: Exported, tmp_path: Path) -> Path:
     with (folder / "bundle.json").open("a") as file:
         file.write(" ")
     return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def refusal(to_onnx: Main, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line on stderr."""
-    assert to_onnx([str(argument) for argument in arguments]) == 2
-    line, end = capsys.readouterr().err.split("\n")
-    assert line.startswith("to_onnx: error: ")
-    assert not end
-    return line
 
 
 @pytest.mark.parametrize("graph", ["frame_encoder", "temporal_encoder"])
