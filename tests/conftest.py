@@ -2,8 +2,19 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
+PILLOW_OPEN = Image.open
+
+
+@pytest.fixture(autouse=True)
+def pillow_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that import ultralytics replace `PIL.Image.open` for all that come after.
+
+    Its own raises ModuleNotFoundError for a damaged picture where Pillow says what is wrong.
+    """
+    monkeypatch.setattr(Image, "open", PILLOW_OPEN)
 
 
 @pytest.fixture(scope="session")
