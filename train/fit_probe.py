@@ -7,7 +7,7 @@ r"""Fit linear probes on a checkpoint's frozen features and say what they are wo
 Data sets: bold, moviegraphs, meld, emotic, liris (layouts: docs/datasets.md), table (one's own), scenes
 (FER2013 faces in drawn scenes). Writes into --out: report.json, report.md with its pictures, and the heads
 (NAME.safetensors, NAME.json) that export/to_onnx.py --probe takes: probe (emotions), affect (valence,
-arousal, dominance), and of scenes zero_shot.
+arousal, dominance), and of scenes zero_shot and the experimental categories.
 """
 
 import argparse
@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.heads import PROBE, ZERO_SHOT, LinearHead, save_head
+from emotion_train.heads import CATEGORIES, PROBE, ZERO_SHOT, LinearHead, save_head
+from emotion_train.phrases import CATEGORY_PHRASES
 from emotion_train.probing import scenes
 from emotion_train.probing.cards import as_linear_head, as_task_head, card_metrics, head_name
 from emotion_train.probing.measure import Measured, Measuring, measure
@@ -109,7 +110,7 @@ def fitted_heads(outcome: Outcome, source: Source, dataset: str) -> dict[str, Li
 def with_scenes(
     report: Report, heads: dict[str, LinearHead], outcome: Outcome, source: Source, how: Measuring
 ) -> tuple[Report, dict[str, LinearHead]]:
-    """What scenes have besides: pairs of people in one picture, and the bank of the seven classes."""
+    """What scenes have besides: pairs of people in one picture, banks of 7 classes and 26 categories."""
     if source.plan is None:
         raise ValueError("only scenes have a plan")
     model, sha256 = source.checkpoint.model, source.checkpoint.sha256
@@ -122,10 +123,18 @@ def with_scenes(
     (measured,) = measure(as_task_head(bank, scenes.TASK), one_person, "zero_shot_one_person", how)
     figures = card_metrics([measured], scenes.TASK)
     bank = replace(bank, card=msgspec.structs.replace(bank.card, metrics=figures))
+    categories = zero_shot_head(
+        model,
+        sha256,
+        scenes.category_figures(model, one_person),
+        phrases=CATEGORY_PHRASES,
+        dataset="scenes",
+        experimental=True,
+    )
     everything: tuple[Measured, ...] = (*report.measured, measured)
     return (
         replace(report, measured=everything, extras=pairs),
-        heads | {PROBE: replace(probe, card=card), ZERO_SHOT: bank},
+        heads | {PROBE: replace(probe, card=card), ZERO_SHOT: bank, CATEGORIES: categories},
     )
 
 

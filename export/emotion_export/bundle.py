@@ -30,7 +30,8 @@ from emotion_runtime.manifest import (
     ReducedPrecision,
     write_manifest,
 )
-from emotion_train.heads import AFFECT_PROBE, PROBE, ZERO_SHOT, LinearHead, load_head
+from emotion_train.heads import AFFECT_PROBE, CATEGORIES, PROBE, ZERO_SHOT, LinearHead, load_head
+from emotion_train.phrases import CATEGORY_PHRASES
 from emotion_train.zero_shot import check_tower, zero_shot_head
 
 LICENSE = "Apache-2.0"
@@ -130,28 +131,35 @@ def write_graphs(
 
 
 def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dict[str, Head]:
-    """Write the heads into `folder`: those of the folder `probe`, and a zero-shot bank in any case.
+    """Write the heads into `folder`: those of the folder `probe`, and the zero-shot banks in any case.
 
     Raises:
         EmotionError: `probe` holds no head, or one of another checkpoint, or a head is broken.
 
     """
     heads = {}
-    bank = zero_shot_head(checkpoint.model, checkpoint.sha256, {})
+    banks = {
+        ZERO_SHOT: zero_shot_head(checkpoint.model, checkpoint.sha256, {}),
+        CATEGORIES: zero_shot_head(
+            checkpoint.model, checkpoint.sha256, {}, phrases=CATEGORY_PHRASES, experimental=True
+        ),
+    }
     if probe is not None:
         found = [name for name in (PROBE, AFFECT_PROBE) if (probe / f"{name}.json").is_file()]
-        measured = (probe / f"{ZERO_SHOT}.json").is_file()
+        measured = [name for name in banks if (probe / f"{name}.json").is_file()]
         for name in found or ([] if measured else [PROBE]):  # the last is what is then said to be missing
             heads[name] = _write_head(folder, name, _fitted(checkpoint, probe, name))
-        if measured:
-            saved = load_head(probe, ZERO_SHOT)
-            if saved.card.text_tower_sha256 is None:  # of a version that did not bind banks to their tower
-                bank = replace(bank, card=msgspec.structs.replace(bank.card, metrics=saved.card.metrics))
-            else:
-                check_tower(saved, checkpoint.model)
-                bank = saved
-    heads[ZERO_SHOT] = _write_head(folder, ZERO_SHOT, bank)
-    return heads
+        banks |= {name: _measured_bank(checkpoint, probe, name, banks[name]) for name in measured}
+    return heads | {name: _write_head(folder, name, bank) for name, bank in banks.items()}
+
+
+def _measured_bank(checkpoint: Checkpoint, probe: Path, name: str, bank: LinearHead) -> LinearHead:
+    """The bank that fit_probe.py measured, if it is of this checkpoint's text tower."""
+    saved = load_head(probe, name)
+    if saved.card.text_tower_sha256 is None:  # of a version that did not bind banks to their tower
+        return replace(bank, card=msgspec.structs.replace(bank.card, metrics=saved.card.metrics))
+    check_tower(saved, checkpoint.model)
+    return saved
 
 
 def _fitted(checkpoint: Checkpoint, probe: Path, name: str) -> LinearHead:
@@ -183,5 +191,13 @@ def _write_head(folder: Path, name: str, head: LinearHead) -> Head:
     path.write_bytes(save({"weight": np.ascontiguousarray(head.weight), "bias": head.bias}))
     card = head.card
     return Head(
-        card.kind, path.name, sha256_of(path), card.labels, card.activation, card.temperature, card.metrics
+        card.kind,
+        path.name,
+        sha256_of(path),
+        card.labels,
+        card.activation,
+        card.temperature,
+        card.metrics,
+        card.abstain,
+        card.experimental,
     )

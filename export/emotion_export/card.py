@@ -147,7 +147,9 @@ def _metrics(name: str, head: Head, *, default: bool) -> str:
     kind = "linear, fitted on labels" if head.kind == "probe" else "text embeddings, fitted on nothing"
     labels = ", ".join(head.labels)
     measured = "" if head.metrics else " Not measured."
-    intro = f"Head `{name}`{' (default)' if default else ''}: {kind}.{measured}\nLabels: {labels}."
+    notes = "".join([" (default)" if default else "", " (EXPERIMENTAL)" if head.experimental else ""])
+    unsure = f" No label is given under a probability of {head.abstain:.3f}." if head.abstain else ""
+    intro = f"Head `{name}`{notes}: {kind}.{measured}{unsure}\nLabels: {labels}."
     if not head.metrics:
         return intro
     rows = [f"| {metric} | {value:.4g} |" for metric, value in head.metrics.items()]

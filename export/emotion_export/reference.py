@@ -56,5 +56,6 @@ def _by_torch(source: GraphSource) -> Run:
 
 
 def _heads(folder: Path, heads: Mapping[str, Head]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    tensors = [load_file(folder / head.file) for head in heads.values()]
+    """Those whose labels must be kept; an experimental one's are too near to each other to say much."""
+    tensors = [load_file(folder / head.file) for head in heads.values() if not head.experimental]
     return [(tensor["weight"], tensor["bias"]) for tensor in tensors]

@@ -140,6 +140,10 @@ def _run(config: RunConfig, started: float) -> None:
             precision=config.precision,
         )
         stack.callback(runtime.close)
+        if runtime.experimental:
+            sys.stderr.write(
+                f"emotion-runtime: head {config.head} is experimental: the model card says what it is worth\n"
+            )
         # Sources before sinks: a mistyped source must not empty yesterday's results.
         sources = [stack.enter_context(open_source(uri, realtime=config.realtime)) for uri in config.sources]
         sinks = [stack.enter_context(closing(sink)) for sink in _open_sinks(config)]

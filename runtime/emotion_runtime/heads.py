@@ -19,6 +19,7 @@ class LinearHead:
 
     labels: C names. weight: (C, D) float32. bias: (C,) float32. A zero-shot bank is the same with
     text embeddings for weights; a regression has the activation "identity" and the units of its targets.
+    abstain: a label less probable than this is better not given.
     """
 
     labels: tuple[str, ...]
@@ -26,6 +27,7 @@ class LinearHead:
     bias: NDArray[np.float32]
     activation: Activation
     temperature: float
+    abstain: float = 0.0
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Answers (P, C) to features (P, D) of any length; each row of a softmax sums to 1."""
@@ -80,5 +82,10 @@ def _read(bundle: Bundle, name: str) -> LinearHead:
     head = bundle.manifest.heads[name]
     tensors = load_file(bundle.head_path(name))
     return LinearHead(
-        tuple(head.labels), tensors["weight"], tensors["bias"], head.activation, head.temperature
+        tuple(head.labels),
+        tensors["weight"],
+        tensors["bias"],
+        head.activation,
+        head.temperature,
+        head.abstain,
     )

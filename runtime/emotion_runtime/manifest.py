@@ -44,12 +44,13 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     variants: dict[ReducedPrecision, Variant] = {}
 
 
-class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A linear head: `activation((features @ weight.T + bias) / temperature)`, features L2-normalised.
 
     kind "probe": fitted on labels. kind "zero_shot": weight holds L2-normalised text embeddings, bias is 0.
     activation "identity": a regression; temperature is 1, answers have the units of what it was fitted on.
-    metrics: figures measured on unseen data, by name.
+    metrics: figures measured on unseen data, by name. abstain: a label less probable than this is not given.
+    experimental: its answers are known to be weak, or are mostly unmeasured.
     """
 
     kind: Literal["probe", "zero_shot"]
@@ -59,6 +60,8 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     activation: Activation
     temperature: float
     metrics: dict[str, float]
+    abstain: float = 0.0
+    experimental: bool = False
 
 
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

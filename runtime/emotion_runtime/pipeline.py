@@ -193,7 +193,6 @@ class Pipeline:
 
     def _person(self, track: Track, person: _Person) -> Person:
         state: State = "lost" if not track.seen else "warming" if person.ring.warming else "steady"
-        top = person.smoother.top
         return Person(
             id=track.id,
             box=track.box,
@@ -201,9 +200,16 @@ class Pipeline:
             state=state,
             emotions=self._labelled(person.smoothed),
             raw=self._labelled(person.raw),
-            top=None if top is None else self._models.head.labels[top],
+            top=self._top(person),
             **self._affect(person.affect),
         )
+
+    def _top(self, person: _Person) -> str | None:
+        """The label that hysteresis holds, if it is likely enough to be said."""
+        head, top = self._models.head, person.smoother.top
+        if top is None or person.smoothed is None or person.smoothed[top] < head.abstain:
+            return None
+        return head.labels[top]
 
     def _affect(self, values: NDArray[np.float64] | None) -> dict[str, float]:
         """Valence, arousal and dominance, those that the bundle's head has."""

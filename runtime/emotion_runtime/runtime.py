@@ -76,6 +76,7 @@ class EmotionRuntime:
             self._held = held.pop_all()
         self._encoder = frame_encoder
         self.labels: tuple[str, ...] = models.head.labels
+        self.experimental = manifest.heads[head or manifest.default_head].experimental
         self._steps: dict[str, tuple[int, float]] = {}  # index and t of the last frame `step` was given
 
     @property

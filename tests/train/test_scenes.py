@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_runtime.detector import load_detector
+from emotion_train.data.camera import Camera
 from emotion_train.data.clips import detected_head
 from emotion_train.data.faces import Faces
 from emotion_train.data.scenes import Box, Scene, body_box, draw_scene, face_box, render
@@ -19,7 +20,7 @@ def scene_of(seed: int, people: int, share: tuple[float, float] = SHARE) -> Scen
 
 def steady(scene: Scene) -> Scene:
     """Without what a camera spoils."""
-    return replace(scene, gain=np.ones(3, np.float32), offset=0.0, blur=0.0, noise=0.0, jpeg=0, grey=False)
+    return replace(scene, camera=Camera())
 
 
 def film(scene: Scene, images: NDArray[np.uint8], moment: float) -> NDArray[np.int16]:
@@ -56,7 +57,7 @@ def test_the_same_seed_gives_the_same_pixels(real_faces: Faces):
     for seed in (3, 3, 4):
         rng = np.random.default_rng(seed)
         scene = draw_scene(rng, [0, 1], face_share=SHARE)
-        pictures.append(render(replace(scene, noise=5.0), real_faces.images, 0.3, rng))
+        pictures.append(render(replace(scene, camera=Camera(noise=5.0)), real_faces.images, 0.3, rng))
     first, again, other = pictures
     assert first.dtype == np.uint8
     assert first.ndim == 3

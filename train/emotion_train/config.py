@@ -48,7 +48,10 @@ class Scenes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     distinct_frames: frames drawn and encoded of each clip of 8, cycling over the steps.
     train_text: False keeps the warm text tower locked. sentence_confidence: a sentence must be given at least
     this probability of its own class by the sentiment model (the paper filters by neutral probability).
-    people, face_share, body_boxes, wide_windows, one_picture, aspect: see `data.clips.SceneMix`.
+    supervised: weight of a cross-entropy on labels beside the contrastive loss. stem_answers: share of its
+    targets that the warm stem's own view of each face takes from the label.
+    people, face_share, body_boxes, wide_windows, one_picture, aspect, poor, close_ups: see
+    `data.clips.SceneMix`.
     evaluate_every: steps between two looks at validation faces (zero-shot and a small probe); 0: none.
     """
 
@@ -63,12 +66,16 @@ class Scenes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     distinct_frames: Annotated[tuple[Count, ...], Meta(min_length=1)] = (1, 1, 2)
     train_text: bool = False
     sentence_confidence: Share = 0.5
+    supervised: Factor = 0.0
+    stem_answers: Share = 0.0
     people: tuple[Share, Share, Share, Share] = (0.35, 0.35, 0.2, 0.1)
     face_share: tuple[Rate, Rate] = (0.16, 0.45)
     body_boxes: Share = 0.15
     wide_windows: Share = 0.3
     one_picture: Share = 0.0
     aspect: tuple[Rate, Rate] = ASPECT
+    poor: Share = 0.0
+    close_ups: Share = 0.0
     evaluate_every: Annotated[int, Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
@@ -173,6 +180,10 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.compile and self.accumulate > 1:
             raise ValueError(
                 "compile with accumulate: dropout of a compiled piece is not the same when it is repeated"
+            )
+        if self.scenes and self.scenes.stem_answers and not (self.stem_warmup and self.scenes.supervised):
+            raise ValueError(
+                "scenes.stem_answers needs [stem_warmup], whose stem answers, and supervised > 0"
             )
         if self.probe and not self.clips:
             raise ValueError("[probe] goes with [clips]; scenes have evaluate_every")

@@ -29,13 +29,16 @@ class PairEncoder(nn.Module):
     """What is wrapped for several processes: clips and sentences to features of one space.
 
     freeze_batchnorm: BatchNorm uses its running statistics, so that a row's features do not depend on which
-    other rows are encoded with it.
+    other rows are encoded with it. classifier: of video features, for a supervised term; None: there is none.
     """
 
-    def __init__(self, model: EmotionCLIP, *, freeze_batchnorm: bool = False) -> None:
+    def __init__(
+        self, model: EmotionCLIP, *, freeze_batchnorm: bool = False, classifier: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.freeze_batchnorm = freeze_batchnorm
+        self.classifier = classifier
 
     def train(self, mode: bool = True) -> "PairEncoder":
         """As in `nn.Module`; frozen parts stay in eval mode."""
@@ -48,14 +51,15 @@ class PairEncoder(nn.Module):
 
     def forward(
         self, images: Tensor, pictures: Tensor, patch_weights: Tensor, text: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Video features (B, D), text features (B, D), both float32 and L2-normalised, and 1/tau.
 
-        Arguments are as in `Pairs`.
+        With a classifier: its logits (B, C) float32 as well. Arguments are as in `Pairs`.
         """
         video = F.normalize(encode_clips(self.model, images, patch_weights, pictures), dim=-1)
         features = text if text.is_floating_point() else self.model.encode_text(text)
-        return video, F.normalize(features.float(), dim=-1), self.model.logit_scale.exp()
+        joint = video, F.normalize(features.float(), dim=-1), self.model.logit_scale.exp()
+        return joint if self.classifier is None else (*joint, self.classifier(video).float())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Execution:
     compiled: bool = False
     freeze_batchnorm: bool = False
 
-    def encoder(self, model: EmotionCLIP) -> nn.Module:
+    def encoder(self, model: EmotionCLIP, classifier: nn.Module | None = None) -> nn.Module:
         """The model's `PairEncoder`, compiled and wrapped as asked.
 
         Raises:
@@ -83,7 +87,7 @@ class Execution:
                 f"{self.world.size} processes, accumulate {self.accumulate}: the stem's BatchNorm would see "
                 "only a part of the batch: set freeze_batchnorm = true, or train in one process and one piece"
             )
-        encoder: nn.Module = PairEncoder(model, freeze_batchnorm=self.freeze_batchnorm)
+        encoder: nn.Module = PairEncoder(model, freeze_batchnorm=self.freeze_batchnorm, classifier=classifier)
         if self.compiled:
             encoder.compile()  # in place: the parameters keep their names
         return wrap(encoder, self.world)
@@ -95,6 +99,7 @@ class ContrastiveObjective:
 
     encoder: a `PairEncoder`, wrapped or not. pairs: from what the loader gives. chunks: pieces in which
     this process encodes its rows. figures: more figures for the log, of this process's features and pairs.
+    supervised: weight of the cross-entropy between the encoder's classifier and the pairs' targets.
     """
 
     encoder: nn.Module
@@ -104,6 +109,7 @@ class ContrastiveObjective:
     world: World
     chunks: int = 1
     figures: Callable[[Tensor, Pairs], dict[str, float]] = lambda _video, _pairs: {}
+    supervised: float = 0.0
 
     def __call__(self, batch: Any, precision: Precision, seed: int) -> tuple[float, dict[str, float]]:
         """The loss of the joined batch, with figures for the log."""
@@ -114,11 +120,19 @@ class ContrastiveObjective:
             encoded = [self._encode(piece, precision, seed, number) for number, piece in enumerate(pieces)]
         video, text = (torch.cat([features[i] for features in encoded]) for i in (0, 1))
         loss, gradients, figures = self._joined_loss(video, text, encoded[0][2], pairs.sentiment, precision)
+        by_logits = None
+        if self.supervised:
+            logits = torch.cat([features[3] for features in encoded])
+            term, by_logits, more = self._supervised_term(logits, pairs, precision)
+            loss, figures = loss + term, figures | more
         start = 0
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
             stop = start + len(piece)
+            own: tuple[Tensor | None, ...]
             own = (gradients[0][start:stop], gradients[1][start:stop], gradients[2] if last else None)
+            if by_logits is not None:
+                own = (*own, by_logits[start:stop])
             if last:
                 self._carry_back(encoded[0] if whole else self._encode(piece, precision, seed, number), own)
             else:
@@ -159,6 +173,20 @@ class ContrastiveObjective:
         gradients = (by_video[own] * size, by_text[own] * size, by_scale)
         figures = {"retrieval": retrieval_accuracy(videos, texts), "scale": scale.item()}
         return loss.item(), gradients, figures
+
+    def _supervised_term(
+        self, logits: Tensor, pairs: Pairs, precision: Precision
+    ) -> tuple[float, Tensor, dict[str, float]]:
+        """The weighted cross-entropy of this process's rows, its gradient by their logits, and a figure."""
+        if pairs.targets is None:
+            raise ValueError("a supervised term needs pairs with targets")
+        leaf = logits.detach().requires_grad_()
+        term = self.supervised * F.cross_entropy(leaf, pairs.targets, reduction="sum")
+        # Processes may have different numbers of rows; averaging divides by the number of processes.
+        rows = gather_rows(logits.detach(), self.world)[0].shape[0]
+        (by_logits,) = torch.autograd.grad(precision.scaled(term * (self.world.size / rows)), leaf)
+        right = (logits.argmax(-1) == pairs.targets.argmax(-1)).float().mean().item()
+        return term.item() / len(logits), by_logits, {"supervised": right}
 
     @staticmethod
     def _carry_back(features: tuple[Tensor, ...], gradients: tuple[Tensor | None, ...]) -> None:

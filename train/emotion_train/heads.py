@@ -17,7 +17,8 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Activation
 from emotion_train.files import write_whole
 
-PROBE, AFFECT_PROBE, ZERO_SHOT = "probe", "affect", "zero_shot"  # names of the files
+# Names of the files.
+PROBE, AFFECT_PROBE, ZERO_SHOT, CATEGORIES = "probe", "affect", "zero_shot", "categories"
 
 
 class HeadCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,7 +26,7 @@ class HeadCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     checkpoint_sha256: of the model whose features it reads. features: of its temporal encoder ("video", which
     the runtime has) or of its frame encoder ("image"). text_tower_sha256: of the tower that gave a zero-shot
-    bank. dataset: what it was fitted or measured on.
+    bank. dataset: what it was fitted or measured on. abstain, experimental: of `manifest.Head`.
     """
 
     kind: Literal["probe", "zero_shot"]
@@ -37,6 +38,8 @@ class HeadCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     features: Literal["video", "image"] = "video"
     text_tower_sha256: str | None = None
     dataset: str | None = None
+    abstain: float = 0.0
+    experimental: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def draw_batch(model: EmotionCLIP, source: BatchSource) -> Pairs:
             sentence_confidence=source.sentence_confidence,
             train_text=True,  # so that sentences stay tokens
         )
-        stage = scene_stage(model, scenes.faces, scenes.bank, settings, seed=seed, execution=execution)
+        stage = scene_stage(model, scenes, settings, seed=seed, execution=execution)
     else:
         shards = ShardSet.open(source.data)
         stage = clip_stage(model, shards, Clips(batch=source.batch, warmup=0), seed=seed, execution=execution)

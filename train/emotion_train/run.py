@@ -12,7 +12,7 @@ from torch import nn
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint, save_checkpoint
-from emotion_train.config import PretrainConfig, changed_settings
+from emotion_train.config import PretrainConfig, Scenes, changed_settings
 from emotion_train.contrastive import Execution
 from emotion_train.data.labels import EKMAN
 from emotion_train.data.scene_data import SceneData, load_scene_data
@@ -23,6 +23,7 @@ from emotion_train.precision import Precision
 from emotion_train.report import write_report
 from emotion_train.stages import clip_stage, scene_stage, stem_stage, text_stage
 from emotion_train.start import freeze, set_recompute, start_model
+from emotion_train.supervision import Supervision, stem_answers
 from emotion_train.trainer import Progress, Runner, Stage, cut_log
 from emotion_train.validation import Evaluation, dataset_evaluation, scene_evaluation
 
@@ -67,6 +68,7 @@ class Run:
         self.text_head = nn.Linear(sizes.embed_dim, len(EKMAN))
         self.stem_head = nn.Linear(sizes.vision_width, len(EKMAN))
         self.heads = nn.ModuleDict({"text": self.text_head, "stem": self.stem_head})
+        self.supervision: Supervision | None = None
         self.precision = Precision(config.precision, world.device)
         self._resumed: dict[str, Any] = {}
         self._stage: Stage | None = None
@@ -103,9 +105,12 @@ class Run:
         """Clips of video."""
         return ShardSet.open(str(self.data))
 
-    def _load_data(self) -> str:
-        """Open everything now, so that what is missing is said before the first step. Its fingerprint."""
-        return self.shards.fingerprint if self.config.clips else self.scene_data.fingerprint()
+    def _load_data(self) -> None:
+        """Open everything now, so that what is missing is said before the first step."""
+        self.fingerprint = self.shards.fingerprint if self.config.clips else self.scene_data.fingerprint()
+        if self.config.scenes and self.config.scenes.supervised:
+            self.supervision = Supervision(self.model.config.embed_dim, len(self.scene_data.faces.labels))
+            self.heads["scenes"] = self.supervision
 
     # --- the place on disk
 
@@ -114,10 +119,10 @@ class Run:
         if not resume:
             if path.exists():
                 raise EmotionError(f"{path} exists: add --resume to go on, or choose another --out")
-            self.fingerprint = self._load_data()
+            self._load_data()
             return start_model(self.model, self.config.start)
         state = load_checkpoint(path)
-        self.fingerprint = self._load_data()
+        self._load_data()
         self._check_same_run(path, state)
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
@@ -208,13 +213,15 @@ class Run:
             head, faces = self.stem_head, self.scene_data.faces
             self._stage = stem_stage(self.model, head, faces, config.stem_warmup, seed=seed + 1, world=world)
         elif name == "scenes" and config.scenes:
+            if self.progress.step == 0:  # later the targets come from the checkpoint
+                self._set_targets(config.scenes)
             self._stage = scene_stage(
                 self.model,
-                self.scene_data.faces,
-                self.scene_data.bank,
+                self.scene_data,
                 config.scenes,
                 seed=seed + 2,
                 execution=execution,
+                supervision=self.supervision,
             )
         elif name == "clips" and config.clips:
             self._stage = clip_stage(
@@ -228,6 +235,15 @@ class Run:
         else:
             raise ValueError(f"stage {name!r} is not in the configuration")
         return self._stage
+
+    def _set_targets(self, scenes: Scenes) -> None:
+        """What the supervised term of scenes asks for, from the labels and from the stem as it is now."""
+        if self.supervision is None:
+            return
+        faces, answers = self.scene_data.faces, None
+        if scenes.stem_answers:
+            answers = stem_answers(self.model, self.stem_head, faces)
+        self.supervision.set_targets(faces, answers, scenes.stem_answers)
 
     def load_optimizer(self, stage: Stage) -> None:
         """Give a resumed stage its optimizer's moments back; later stages start fresh."""

@@ -5,6 +5,7 @@ A model that starts from CLIP skips the first two.
 
 import math
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from emotion_train.data.clips import ClipBatch, ClipDataset, SceneMix
 from emotion_train.data.faces import Faces
 from emotion_train.data.labels import EKMAN, rows_by_class
 from emotion_train.data.pairs import Pairs
+from emotion_train.data.scene_data import SceneData
 from emotion_train.data.shard_batches import ShardBatches
 from emotion_train.data.shards import ShardSet
 from emotion_train.data.text import SentenceBank
@@ -28,6 +30,7 @@ from emotion_train.distributed import World, wrap
 from emotion_train.model import EmotionCLIP
 from emotion_train.normalise import normalise
 from emotion_train.schedule import Schedule, parameter_groups
+from emotion_train.supervision import Supervision
 from emotion_train.trainer import SimpleObjective, Stage
 
 MAX_LOGIT_SCALE = math.log(100)  # the authors clamp to [0, ln 100] after each step
@@ -134,10 +137,19 @@ def stem_stage(
 
 
 def scene_stage(
-    model: EmotionCLIP, faces: Faces, bank: SentenceBank, config: Scenes, *, seed: int, execution: Execution
+    model: EmotionCLIP,
+    data: SceneData,
+    config: Scenes,
+    *,
+    seed: int,
+    execution: Execution,
+    supervision: Supervision | None = None,
 ) -> Stage:
-    """Contrastive pre-training: clips of a person against sentences of the person's emotion (Eq. 5-7)."""
-    bank = bank.confident(config.sentence_confidence)
+    """Contrastive pre-training: clips of a person against sentences of the person's emotion (Eq. 5-7).
+
+    supervision: the classifier of the supervised term, with its targets; None: without that term.
+    """
+    bank = data.bank.confident(config.sentence_confidence)
     rows = rows_by_class(bank.labels)
     text, anchors = bank.tokens, None
     if not config.train_text:
@@ -146,36 +158,33 @@ def scene_stage(
         text = _encode_bank(model, bank.tokens).cpu()
         anchors = torch.stack([F.normalize(text[r].mean(0), dim=0) for r in rows])
 
+    wanted = None if supervision is None else supervision.targets.cpu()
+
     def pairs(batch: ClipBatch) -> Pairs:
         drawn = _draw_sentences(rows, batch)
         shown = (batch.images, batch.pictures, batch.patch_weights)
-        return Pairs(*shown, text[drawn], bank.sentiment[drawn], batch.labels)
+        targets = None if wanted is None else wanted[batch.faces]
+        return Pairs(*shown, text[drawn], bank.sentiment[drawn], batch.labels, targets)
 
     def figures(video: Tensor, pairs: Pairs) -> dict[str, float]:
         if anchors is None or pairs.labels is None:
             return {}
         return {"zero_shot": _accuracy(video @ anchors.to(video.device).T, pairs.labels)}
 
+    classifier = [] if supervision is None else [*supervision.named_parameters()]
     groups = parameter_groups(
-        model.named_parameters(),
+        [*model.named_parameters(), *classifier],
         lr=config.lr,
         weight_decay=config.weight_decay,
         slow="stem",
         factor=config.stem_lr,
     )
-    encoder = execution.encoder(model)
-    mix = SceneMix(
-        config.people,
-        config.face_share,
-        config.body_boxes,
-        config.wide_windows,
-        config.one_picture,
-        config.aspect,
-    )
+    encoder = execution.encoder(model, supervision)
+    mix = SceneMix(**{field.name: getattr(config, field.name) for field in fields(SceneMix)})
     return Stage(
         "scenes",
         ClipDataset(
-            faces,
+            data.faces,
             model.config.preprocess,
             mix,
             seed=seed,
@@ -183,7 +192,14 @@ def scene_stage(
             distinct_frames=config.distinct_frames,
         ),
         ContrastiveObjective(
-            encoder, pairs, config.beta, config.kl_direction, execution.world, execution.accumulate, figures
+            encoder,
+            pairs,
+            config.beta,
+            config.kl_direction,
+            execution.world,
+            execution.accumulate,
+            figures,
+            config.supervised,
         ),
         lambda batch: len(batch.labels),
         torch.optim.AdamW(groups),

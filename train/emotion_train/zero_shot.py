@@ -22,6 +22,7 @@ def zero_shot_head(
     *,
     phrases: Mapping[str, tuple[str, ...]] = EKMAN_PHRASES,
     dataset: str | None = None,
+    experimental: bool = False,
 ) -> LinearHead:
     """Classes from text alone, at the temperature that the contrastive loss learned."""
     weight = zero_shot_weight(model, phrases)
@@ -34,6 +35,7 @@ def zero_shot_head(
         checkpoint_sha256=checkpoint_sha256,
         text_tower_sha256=text_tower_sha256(model),
         dataset=dataset,
+        experimental=experimental,
     )
     return LinearHead(weight, np.zeros(len(weight), np.float32), card)
 

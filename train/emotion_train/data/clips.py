@@ -17,7 +17,17 @@ from emotion_runtime.detectors.centerface import head_box
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
 from emotion_train.data.faces import Faces, class_weights
 from emotion_train.data.labels import rows_by_class
-from emotion_train.data.scenes import ASPECT, Actor, Box, Scene, body_box, draw_scene, face_box, render
+from emotion_train.data.scenes import (
+    ASPECT,
+    Actor,
+    Box,
+    Scene,
+    body_box,
+    draw_close_up,
+    draw_scene,
+    face_box,
+    render,
+)
 
 LEAST_SEEN = 0.5  # share of a head that must be in a window for its person to count
 
@@ -27,13 +37,14 @@ class ClipBatch:
     """Clips of B persons, K encoded frames each.
 
     images: (F, K, S, S, 3) uint8 RGB. pictures: (B,) int64, whose row of images shows each person.
-    patch_weights: (B, K, G) float32. labels: (B,) int64 in `EKMAN` order. seed: what the batch was drawn
-    from, for whatever else is drawn for it.
+    patch_weights: (B, K, G) float32. faces: (B,) int64, rows of the training faces. labels: (B,) int64 in
+    `EKMAN` order. seed: what the batch was drawn from, for whatever else is drawn for it.
     """
 
     images: torch.Tensor
     pictures: torch.Tensor
     patch_weights: torch.Tensor
+    faces: torch.Tensor
     labels: torch.Tensor
     seed: tuple[int, int]
 
@@ -46,7 +57,8 @@ class SceneMix:
     picture's height. body_boxes: share of clips whose subject is given by a body box instead of a head box.
     wide_windows: share of clips whose window is up to 2.4 times the runtime's, so that neighbours stand in it
     and only the patch weights tell who is meant. one_picture: share of scenes of which one window serves all
-    persons, those with less than half of their head in it left out. aspect: see `draw_scene`.
+    persons, those with less than half of their head in it left out. aspect: see `draw_scene`. poor: share of
+    scenes under poor conditions. close_ups: share of one-person scenes that are a face and nothing else.
     """
 
     people: tuple[float, float, float, float] = (0.35, 0.35, 0.2, 0.1)
@@ -55,6 +67,8 @@ class SceneMix:
     wide_windows: float = 0.3
     one_picture: float = 0.0
     aspect: tuple[float, float] = ASPECT
+    poor: float = 0.0
+    close_ups: float = 0.0
 
 
 class ClipDataset(Dataset[ClipBatch]):
@@ -88,7 +102,7 @@ class ClipDataset(Dataset[ClipBatch]):
         chosen: list[int] = []
         for count in people:
             numbers = [self._draw_face(rng) for _ in range(count)]
-            scene = draw_scene(rng, numbers, face_share=self.mix.face_share, aspect=self.mix.aspect)
+            scene = self._draw(rng, numbers)
             # Random moments in time order, as the authors draw the frames of a clip.
             moments = np.sort(rng.random(frames))
             pictures = [render(scene, self.faces.images, moment, rng) for moment in moments]
@@ -110,9 +124,16 @@ class ClipDataset(Dataset[ClipBatch]):
             torch.from_numpy(np.stack(images)),
             torch.tensor(shown, dtype=torch.int64),
             torch.from_numpy(np.stack(weights)),
+            torch.tensor(chosen, dtype=torch.int64),
             torch.from_numpy(self.faces.labels[chosen]),
             (self.seed, index),
         )
+
+    def _draw(self, rng: np.random.Generator, numbers: list[int]) -> Scene:
+        poor = bool(rng.random() < self.mix.poor)
+        if len(numbers) == 1 and rng.random() < self.mix.close_ups:
+            return draw_close_up(rng, numbers[0], poor=poor)
+        return draw_scene(rng, numbers, face_share=self.mix.face_share, aspect=self.mix.aspect, poor=poor)
 
     def _draw_face(self, rng: np.random.Generator) -> int:
         return int(rng.choice(self.rows[rng.choice(len(self.rows), p=self.class_weights)]))
@@ -126,7 +147,7 @@ class ClipDataset(Dataset[ClipBatch]):
         moments: NDArray[np.float64],
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """One person's clip: (K, S, S, 3) uint8 and (K, G) float32, window and box jittered."""
-        body = rng.random() < self.mix.body_boxes
+        body = rng.random() < self.mix.body_boxes and not actor.close_up
         wide = rng.random() < self.mix.wide_windows
         zoom = float(rng.uniform(1.2, 2.4) if wide else rng.uniform(0.85, 1.2))
         shift = rng.normal(0, 0.04, 4)

@@ -14,7 +14,7 @@ class Pairs:
     images: (F, K, S, S, 3) uint8 RGB. pictures: (B,) int64, whose row of images shows each person.
     patch_weights: (B, K, G) float32. text: tokens (B, 77) int64, or
     features (B, D) float32 of a locked tower. sentiment: (B, 7) float32 logits. labels: (B,) int64 in `EKMAN`
-    order where the emotion is known.
+    order where the emotion is known. targets: (B, 7) float32, rows that sum to 1, for a supervised term.
     """
 
     images: Tensor
@@ -23,6 +23,7 @@ class Pairs:
     text: Tensor
     sentiment: Tensor
     labels: Tensor | None = None
+    targets: Tensor | None = None
 
     def __len__(self) -> int:
         return self.pictures.shape[0]
@@ -36,7 +37,7 @@ class Pairs:
         return self._map(Tensor.pin_memory)
 
     def split(self, chunks: int) -> list["Pairs"]:
-        """At most `chunks` pieces of nearly equal numbers of persons, without labels."""
+        """At most `chunks` pieces of nearly equal numbers of persons, without labels and targets."""
         if chunks == 1:
             return [self]
         pieces = []
@@ -62,4 +63,5 @@ class Pairs:
             change(self.text),
             change(self.sentiment),
             None if self.labels is None else change(self.labels),
+            None if self.targets is None else change(self.targets),
         )

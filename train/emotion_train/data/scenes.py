@@ -4,25 +4,48 @@ A scene is a whole picture as a camera would give it; windows and boxes come fro
 so a model meets in training what the runtime will hand it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_train.data.camera import Camera, Picture, draw_camera, draw_poor_camera, photograph
+
 Box = tuple[float, float, float, float]
-Picture = NDArray[np.uint8]
 
 # Skin from dark to light, RGB: a grey face times one of these (over its brightest value) is a coloured face.
 _SKIN = np.array([(92, 58, 42), (141, 94, 66), (188, 138, 104), (222, 176, 146), (241, 205, 180)], np.float32)
 _HAIR = np.array([(20, 16, 14), (50, 34, 24), (96, 64, 36), (170, 130, 80), (150, 150, 150)], np.float32)
 
 ASPECT = (1.0, 1.78)  # of cameras, square to wide
+LEAST_FACE = 22  # side of a face square, pixels; what is smaller no label can be read from
+
+# What covers faces: centre x, y and half width, half height, in sides of the square. Lower half, left,
+# right, eyes, a cheek.
+_COVERS = (
+    (0.0, 0.34, 0.42, 0.26),
+    (-0.34, 0.0, 0.3, 0.55),
+    (0.34, 0.0, 0.3, 0.55),
+    (0.0, -0.12, 0.42, 0.12),
+    (0.25, 0.25, 0.2, 0.25),
+)
 
 # Where CenterFace finds the face in a FER2013 square, in sides of that square: centre x, centre y, width,
 # height; mean and spread over 150 faces of the validation split pasted on a body.
 _FACE_IN_SQUARE = np.array([(0.50, 0.51, 0.78, 0.92), (0.04, 0.04, 0.09, 0.09)])
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """Something before a face: an ellipse, in sides of the face square from its centre. color: RGB."""
+
+    x: float
+    y: float
+    half_width: float
+    half_height: float
+    color: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +54,8 @@ class Actor:
 
     face: row of the face among the faces given. x, y: centre of the face square at mid-clip, side: its side.
     drift: (x, y, relative size, degrees) moved from the first to the last frame. tilt: degrees, clockwise.
+    narrow: width of a face that is turned a little aside, of its width seen from the front. close_up: all of
+    the square is shown, and nothing else is drawn of the person.
     """
 
     face: int
@@ -46,22 +71,20 @@ class Actor:
     hair_width: float
     shoulders: float
     detected: NDArray[np.float64]  # face box relative to the square, as a detector would place it
+    narrow: float = 1.0
+    cover: Cover | None = None
+    close_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A picture size, the people in it, and the camera's faults, which last for the whole clip."""
+    """A picture size, the people in it, and the camera, which stays the same for the whole clip."""
 
     height: int
     width: int
     actors: tuple[Actor, ...]
     backdrop: Picture
-    gain: NDArray[np.float32]
-    offset: float
-    blur: float
-    noise: float
-    jpeg: int
-    grey: bool
+    camera: Camera
 
 
 def draw_scene(
@@ -70,11 +93,13 @@ def draw_scene(
     *,
     face_share: tuple[float, float],
     aspect: tuple[float, float] = ASPECT,
+    poor: bool = False,
 ) -> Scene:
     """A random scene with one person for every face number.
 
     face_share: least and largest side of a face square relative to the picture's height. aspect: least and
-    largest width of the picture relative to its height.
+    largest width of the picture relative to its height. poor: taken by a poor camera, of people who tilt
+    their heads, turn aside and now and then hide a part of their faces.
     """
     height = int(rng.integers(180, 301))
     width = int(height * rng.uniform(*aspect))
@@ -83,23 +108,23 @@ def draw_scene(
     common = rng.uniform(*face_share) * height
     actors = []
     for i, face in enumerate(faces):
-        side = float(np.clip(common * rng.uniform(0.85, 1.2), 24, 0.8 * slot * crowd + 8))
+        side = float(np.clip(common * rng.uniform(0.85, 1.2), LEAST_FACE, 0.8 * slot * crowd + 8))
         x = width / 2 + (i + 0.5 - len(faces) / 2) * slot * crowd + rng.uniform(-0.1, 0.1) * slot
         y = float(np.clip(height * rng.uniform(0.25, 0.6), 0.65 * side, height - 0.5 * side))
-        actors.append(_draw_actor(rng, face, x, y, side))
-    grey = rng.random() < 0.15
-    return Scene(
-        height,
-        width,
-        tuple(actors),
-        _backdrop(rng, height, width),
-        gain=(rng.uniform(0.7, 1.25) * rng.uniform(0.9, 1.1, 3)).astype(np.float32),
-        offset=float(rng.uniform(-20, 20)),
-        blur=float(rng.uniform(0.3, 1.4)) if rng.random() < 0.3 else 0.0,
-        noise=float(rng.uniform(1, 10)) if rng.random() < 0.5 else 0.0,
-        jpeg=int(rng.integers(30, 96)) if rng.random() < 0.5 else 0,
-        grey=grey,
-    )
+        actor = _draw_actor(rng, face, x, y, side)
+        actors.append(_disturbed(rng, actor) if poor else actor)
+    camera = draw_poor_camera(rng) if poor else draw_camera(rng)
+    return Scene(height, width, tuple(actors), _backdrop(rng, height, width), camera)
+
+
+def draw_close_up(rng: np.random.Generator, face: int, *, poor: bool = False) -> Scene:
+    """A picture that a face fills, as photographs cut to it are. poor: as in `draw_scene`."""
+    size = int(rng.integers(48, 225))
+    middle = size / 2 + rng.normal(0, 0.02 * size, 2)
+    actor = _draw_actor(rng, face, float(middle[0]), float(middle[1]), size * float(rng.uniform(0.95, 1.3)))
+    actor = replace(_disturbed(rng, actor) if poor else actor, close_up=True)
+    camera = draw_poor_camera(rng) if poor else draw_camera(rng)
+    return Scene(size, size, (actor,), _backdrop(rng, size, size), camera)
 
 
 def render(scene: Scene, images: NDArray[np.uint8], moment: float, rng: np.random.Generator) -> Picture:
@@ -111,21 +136,11 @@ def render(scene: Scene, images: NDArray[np.uint8], moment: float, rng: np.rando
     canvas = scene.backdrop.astype(np.float32)
     actors = sorted(scene.actors, key=lambda a: a.side)  # the larger stand in front
     for actor in actors:
-        _paint_body(canvas, actor, moment)
+        if not actor.close_up:
+            _paint_body(canvas, actor, moment)
     for actor in actors:  # after all bodies: a neighbour's shoulder must not hide the face that is the label
         _paint_head(canvas, actor, images[actor.face], moment)
-    canvas = canvas * scene.gain + scene.offset
-    if scene.grey:
-        canvas = np.repeat(canvas @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=2)
-    if scene.blur:
-        canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), scene.blur), np.float32)
-    if scene.noise:
-        canvas += rng.standard_normal(canvas.shape, np.float32) * np.float32(scene.noise)
-    picture = np.clip(canvas, 0, 255).astype(np.uint8)
-    if scene.jpeg:
-        _, packed = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg])
-        picture = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
-    return picture
+    return photograph(canvas, scene.camera, rng)
 
 
 def face_box(actor: Actor, moment: float) -> Box:
@@ -168,6 +183,24 @@ def _draw_actor(rng: np.random.Generator, face: int, x: float, y: float, side: f
     )
 
 
+def _disturbed(rng: np.random.Generator, actor: Actor) -> Actor:
+    return replace(
+        actor,
+        tilt=float(rng.uniform(-25, 25)) if rng.random() < 0.3 else actor.tilt,
+        narrow=float(rng.uniform(0.82, 1.0)) if rng.random() < 0.5 else 1.0,
+        cover=_draw_cover(rng) if rng.random() < 0.2 else None,
+    )
+
+
+def _draw_cover(rng: np.random.Generator) -> Cover:
+    """A hand, a cup, a mask, dark glasses or somebody's shoulder."""
+    color = _between(rng, _SKIN) if rng.random() < 0.4 else rng.uniform(10, 245, 3).astype(np.float32)
+    x, y, half_width, half_height = _COVERS[rng.integers(len(_COVERS))]
+    reach = float(rng.uniform(0.8, 1.15))
+    x, y = x + float(rng.normal(0, 0.05)), y + float(rng.normal(0, 0.04))
+    return Cover(x, y, half_width * reach, half_height * reach, color)
+
+
 def _pose(actor: Actor, moment: float) -> tuple[float, float, float, float]:
     """Centre x, centre y, side, degrees at a moment."""
     along = moment - 0.5
@@ -190,9 +223,10 @@ def _paint_body(canvas: NDArray[np.float32], actor: Actor, moment: float) -> Non
 
 def _paint_head(canvas: NDArray[np.float32], actor: Actor, image: NDArray[np.uint8], moment: float) -> None:
     x, y, side, degrees = _pose(actor, moment)
-    neck = _tuple(actor.skin * 0.75)
-    cv2.line(canvas, _int(x, y + 0.3 * side), _int(x, y + 0.75 * side), neck, int(0.4 * side))
-    _ellipse(canvas, (x, y - 0.06 * side), (actor.hair_width * side, 0.66 * side), actor.hair)
+    if not actor.close_up:
+        neck = _tuple(actor.skin * 0.75)
+        cv2.line(canvas, _int(x, y + 0.3 * side), _int(x, y + 0.75 * side), neck, int(0.4 * side))
+        _ellipse(canvas, (x, y - 0.06 * side), (actor.hair_width * side, 0.66 * side), actor.hair)
     # The grey face keeps its own shading; the skin colour is that of its brightest parts.
     face = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB).astype(np.float32)
     face = face / max(float(np.percentile(image, 95)), 60.0) * actor.skin
@@ -206,11 +240,23 @@ def _paint_head(canvas: NDArray[np.float32], actor: Actor, image: NDArray[np.uin
     if actor.flip:
         turn = turn @ np.array([[-1, 0, 47], [0, 1, 0], [0, 0, 1]], np.float64)
     turn[:, 2] += np.array([x - 23.5 - left, y - 23.5 - top])
+    turn[0] = actor.narrow * turn[0] + [0, 0, (1 - actor.narrow) * (x - left)]
     size = (right - left, bottom - top)
     warped = cv2.warpAffine(face, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    alpha = cv2.warpAffine(_face_alpha(), turn, size, flags=cv2.INTER_LINEAR)[..., None]
     region = canvas[top:bottom, left:right]
-    region += (warped - region) * alpha
+    if actor.close_up:
+        region[:] = warped  # the borders replicated around the square
+    else:
+        alpha = cv2.warpAffine(_face_alpha(), turn, size, flags=cv2.INTER_LINEAR)[..., None]
+        region += (warped - region) * alpha
+    if actor.cover is not None:
+        cover, angle = actor.cover, np.deg2rad(degrees)
+        middle = (
+            x + side * (cover.x * np.cos(angle) - cover.y * np.sin(angle)),
+            y + side * (cover.x * np.sin(angle) + cover.y * np.cos(angle)),
+        )
+        axes = (cover.half_width * side, cover.half_height * side)
+        _ellipse(canvas, middle, axes, cover.color, degrees)
 
 
 @cache
@@ -256,8 +302,9 @@ def _ellipse(
     center: tuple[float, float],
     axes: tuple[float, float],
     color: NDArray[np.float32],
+    degrees: float = 0.0,
 ) -> None:
-    cv2.ellipse(canvas, _int(*center), _int(*axes), 0, 0, 360, _tuple(color), -1, cv2.LINE_AA)
+    cv2.ellipse(canvas, _int(*center), _int(*axes), degrees, 0, 360, _tuple(color), -1, cv2.LINE_AA)
 
 
 def _int(x: float, y: float) -> tuple[int, int]:

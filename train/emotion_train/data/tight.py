@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from emotion_train.data.camera import brightened, shrunk, slope
 from emotion_train.data.faces import Faces, class_weights
 from emotion_train.data.labels import rows_by_class
 
@@ -27,21 +28,33 @@ class TightFaces(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def _augment(rng: np.random.Generator, face: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """(48, 48) grey -> (size, size, 3) RGB: turned, moved, scaled, flipped, tinted, sometimes half hidden."""
+    """(48, 48) grey -> (size, size, 3) RGB, as cameras see faces.
+
+    Turned, moved, scaled, narrowed, flipped, badly lit, tinted, sometimes blurred, small, noisy or covered.
+    """
     half = face.shape[0] / 2 - 0.5
     zoom = size / face.shape[0] * rng.uniform(0.8, 1.15)
-    turn = cv2.getRotationMatrix2D((half, half), float(rng.normal(0, 9)), zoom)
-    turn[:, 2] += size / 2 - half + rng.normal(0, 0.04 * size, 2)
+    turn = cv2.getRotationMatrix2D((half, half), float(rng.normal(0, 10)), zoom)
+    turn[0] *= rng.uniform(0.87, 1.08)
+    turn[:, 2] = size / 2 - turn[:, :2] @ [half, half] + rng.normal(0, 0.04 * size, 2)
     if rng.random() < 0.5:
         face = np.ascontiguousarray(face[:, ::-1])
-    grey = cv2.warpAffine(face, turn, (size, size), borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    pixels = face.astype(np.float32)
     if rng.random() < 0.2:
-        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), float(rng.uniform(0.4, 1.3))), np.float32)
-    grey = grey * rng.uniform(0.6, 1.3) + rng.uniform(-25, 25)
+        pixels = shrunk(pixels, float(rng.uniform(0.35, 0.8)))
+    grey = np.asarray(cv2.warpAffine(pixels, turn, (size, size), borderMode=cv2.BORDER_REPLICATE), np.float32)
+    if rng.random() < 0.2:
+        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), float(rng.uniform(0.4, 1.6))), np.float32)
+    if rng.random() < 0.3:
+        grey = brightened(grey, float(rng.uniform(0.6, 1.7)))
+    grey = grey * rng.uniform(0.45, 1.4) + rng.uniform(-25, 25)
+    if rng.random() < 0.3:
+        across, down = rng.uniform(-0.45, 0.45, 2).tolist()
+        grey = grey * slope((across, down), grey.shape)
     image = grey[..., None] * rng.uniform(0.75, 1.15, 3).astype(np.float32)
     if rng.random() < 0.3:
-        image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(1, 8))
-    if rng.random() < 0.25:
+        image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(1, 14))
+    if rng.random() < 0.3:
         x, y = rng.integers(0, size, 2)
         w, h = rng.integers(size // 8, size // 2, 2)
         image[y : y + h, x : x + w] = rng.uniform(0, 255, 3)

@@ -15,6 +15,7 @@ from emotion_runtime.manifest import Activation
 
 BINS = 15
 LOG_BOUND = 3.0  # temperatures lie in exp(-3) .. exp(3)
+ABSTAIN_SHARE = 0.1
 _TINY = 1e-12
 
 Values = NDArray[np.float64]
@@ -55,6 +56,14 @@ def fit_temperature(
         return float(-np.log(np.maximum(likelihood, _TINY)).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-LOG_BOUND, LOG_BOUND), method="bounded").x))
+
+
+def abstain_threshold(probability: Values) -> float:
+    """The confidence that all but a tenth of held-out samples reach; probability: (N, C), calibrated.
+
+    Under it the largest probability is right less often than elsewhere, and a label says more than is known.
+    """
+    return float(np.quantile(probability.max(axis=1), ABSTAIN_SHARE))
 
 
 def calibration_error(claims: Claims, weights: Values) -> Values:

@@ -46,6 +46,7 @@ def as_linear_head(
         checkpoint_sha256=checkpoint_sha256,
         features=kind,
         dataset=dataset,
+        abstain=head.abstain,
     )
     return LinearHead(head.weight, head.bias, card)
 

@@ -12,7 +12,7 @@ from emotion_runtime.heads import activate
 from emotion_runtime.manifest import Activation
 from emotion_train.datasets.base import Kind, Task
 from emotion_train.probing.bootstrap import point_figures
-from emotion_train.probing.calibration import LOG_BOUND, fit_temperature
+from emotion_train.probing.calibration import LOG_BOUND, abstain_threshold, fit_temperature
 from emotion_train.probing.classifiers import (
     MAX_ITER,
     Linear,
@@ -37,7 +37,8 @@ class TaskHead:
     """`activation((features @ weight.T + bias) / temperature)` for a task; weight (C, D), bias (C,) float32.
 
     tuned_on: name of the set that the temperature was fitted on, None where nothing was. chosen_on: name of
-    the set that decided on C, None where it was given. notes: what a reader of its figures must know.
+    the set that decided on C, None where it was given. abstain: the largest probability under which no label
+    is given. notes: what a reader of its figures must know.
     """
 
     task: Task
@@ -48,6 +49,7 @@ class TaskHead:
     c: float | None = None
     tuned_on: str | None = None
     chosen_on: str | None = None
+    abstain: float = 0.0
     notes: tuple[str, ...] = ()
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -95,9 +97,13 @@ def fit_task(
     temperature = fit_temperature(head.logits(tune.features), tune.targets[task.name], head.activation)
     if abs(np.log(temperature)) > 0.99 * LOG_BOUND:
         notes.append(f"no temperature within bounds is likeliest on {tune.name}: {temperature:.3g} was taken")
+    abstain = 0.0
+    if task.kind == "single_label":
+        abstain = abstain_threshold(activate(head.logits(tune.features), head.activation, temperature))
     return replace(
         head,
         temperature=temperature,
+        abstain=abstain,
         c=c,
         tuned_on=tune.name,
         chosen_on=tune.name if len(grid) > 1 else None,

@@ -13,15 +13,24 @@ from emotion_train.data.labels import EKMAN
 from emotion_train.data.scene_sets import Clip as SceneClip
 from emotion_train.data.scene_sets import pair_clips, person_clips
 from emotion_train.datasets.base import Task
+from emotion_train.model import EmotionCLIP
+from emotion_train.phrases import CATEGORY_PHRASES
 from emotion_train.probing.bootstrap import Figures, Weights, intervals, point_figures
 from emotion_train.probing.features import Clip, FeatureSet, encode_all
 from emotion_train.probing.fit import TaskHead
 from emotion_train.probing.measure import Interval, Measuring
-from emotion_train.probing.metrics import weighted_mean
+from emotion_train.probing.metrics import area_under_roc, weighted_mean
 from emotion_train.probing.samples import Encoding
+from emotion_train.zero_shot import zero_shot_weight
 
 TASK = Task("emotion", "single_label", EKMAN)
 Labels = NDArray[np.int64]
+
+# Of the 26 categories those that a face of FER2013 can be an example of: category -> emotion.
+LABELLED_CATEGORIES = {
+    **{name: name for name in EKMAN if name in CATEGORY_PHRASES},
+    "aversion": "disgust",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,23 @@ def measure_pairs(
         between = intervals(swaps, np.arange(count), seed=how.seed, resamples=how.resamples)
         results[name] = figures, between
     return results
+
+
+def category_figures(model: EmotionCLIP, part: FeatureSet) -> dict[str, float]:
+    """What can be measured here of the 26 categories: the area under the ROC of those with labelled faces.
+
+    The other categories have no labelled picture at hand, and stay unmeasured.
+    """
+    names = list(CATEGORY_PHRASES)
+    scores = part.features.astype(np.float64) @ zero_shot_weight(model, CATEGORY_PHRASES).T
+    labels = part.targets[TASK.name]
+    everyone = np.ones((1, len(part)))
+    return {
+        f"{part.name}_auc_{category}": float(
+            area_under_roc(scores[:, names.index(category)], labels == EKMAN.index(emotion), everyone)[0]
+        )
+        for category, emotion in LABELLED_CATEGORIES.items()
+    }
 
 
 class Swaps:
