@@ -3,7 +3,7 @@
 Windows and boxes are the runtime's own, with a head box from its default detector.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
 from emotion_train.data.clips import SceneMix, cut_scene, detected_head, window_of_all
 from emotion_train.data.faces import Faces
-from emotion_train.data.scenes import Box, Scene, draw_scene, render
+from emotion_train.data.scenes import Actor, Box, Scene, draw_scene, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +24,58 @@ class Clip:
     label: int
 
 
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A scene as a camera saw it. pictures: (H, W, 3) uint8 RGB, one a moment of the clip."""
+
+    scene: Scene
+    pictures: list[NDArray[np.uint8]]
+    moments: list[float]
+
+    def boxes(self, actor: Actor) -> list[Box]:
+        """The person's head in every picture, as the runtime's default detector would give it."""
+        return [detected_head(actor, moment) for moment in self.moments]
+
+    def clip(self, actor: Actor, label: int, spec: PreprocessSpec) -> Clip:
+        """The person's clip, in a window of its own."""
+        boxes = self.boxes(actor)
+        windows = [subject_window(box, self.scene.height, self.scene.width, spec) for box in boxes]
+        return _clip(self.pictures, boxes, windows, spec, label)
+
+
+Change = Callable[[Scene], Scene]
+
+
+def films(
+    faces: Faces,
+    people: tuple[int, ...],
+    *,
+    frames: int,
+    seed: int,
+    draw: Callable[[np.random.Generator, list[int]], Scene] | None = None,
+    change: Change = lambda scene: scene,
+) -> Iterator[Film]:
+    """Every face in one scene, of as many people as `people` says (cycling).
+
+    draw: a scene of the given faces; None: an ordinary one. change: what is done to it before it is filmed;
+    the scenes themselves are the same whatever it does.
+    """
+    rng = np.random.default_rng(seed)
+    moments = np.linspace(0, 1, frames).tolist()
+    for number, numbers in enumerate(_groups(rng, len(faces.labels), people)):
+        own = np.random.default_rng([seed, number])
+        scene = draw(own, numbers) if draw else draw_scene(own, numbers, face_share=SceneMix().face_share)
+        scene = change(scene)
+        yield Film(scene, [render(scene, faces.images, moment, own) for moment in moments], moments)
+
+
 def person_clips(
     faces: Faces, spec: PreprocessSpec, people: tuple[int, ...], *, frames: int, seed: int
 ) -> Iterator[Clip]:
     """Every face once, in scenes of as many people as `people` says (cycling), each in its own window."""
-    rng = np.random.default_rng(seed)
-    for numbers in _groups(rng, len(faces.labels), people):
-        scene, pictures, moments = _film(rng, faces, numbers, frames)
-        for actor in scene.actors:
-            boxes = [detected_head(actor, moment) for moment in moments]
-            windows = [subject_window(box, scene.height, scene.width, spec) for box in boxes]
-            yield _clip(pictures, boxes, windows, spec, int(faces.labels[actor.face]))
+    for film in films(faces, people, frames=frames, seed=seed):
+        for actor in film.scene.actors:
+            yield film.clip(actor, int(faces.labels[actor.face]), spec)
 
 
 def pair_clips(
@@ -46,22 +87,27 @@ def pair_clips(
     the frame's short side bounds it, so heads far apart may be cut, never by more than a part of them.
     Otherwise each has the window that the runtime would give.
     """
-    rng = np.random.default_rng(seed)
-    for numbers in _groups(rng, len(faces.labels), (2,)):
-        if len(numbers) < 2 or faces.labels[numbers[0]] == faces.labels[numbers[1]]:
-            continue
-        scene, pictures, moments = _film(rng, faces, numbers, frames)
-        both = [[detected_head(actor, moment) for moment in moments] for actor in scene.actors]
-        clips = []
-        for actor, boxes in zip(scene.actors, both, strict=True):
-            windows = [
-                window_of_all((a, b), scene.height, scene.width, spec)
-                if same_window
-                else subject_window(own, scene.height, scene.width, spec)
-                for own, a, b in zip(boxes, *both, strict=True)
-            ]
-            clips.append(_clip(pictures, boxes, windows, spec, int(faces.labels[actor.face])))
-        yield clips[0], clips[1]
+    for film in films(faces, (2,), frames=frames, seed=seed):
+        pair = pair_of(film, faces, spec, same_window=same_window)
+        if pair is not None:
+            yield pair
+
+
+def pair_of(film: Film, faces: Faces, spec: PreprocessSpec, *, same_window: bool) -> tuple[Clip, Clip] | None:
+    """The clips of two people of different emotions, as in `pair_clips`; None: the film shows no such two."""
+    scene = film.scene
+    labels = [int(faces.labels[actor.face]) for actor in scene.actors]
+    if len(labels) != 2 or labels[0] == labels[1]:
+        return None
+    if not same_window:
+        first, second = (film.clip(*person, spec) for person in zip(scene.actors, labels, strict=True))
+        return first, second
+    both = [film.boxes(actor) for actor in scene.actors]
+    windows = [window_of_all(heads, scene.height, scene.width, spec) for heads in zip(*both, strict=True)]
+    first, second = (
+        _clip(film.pictures, boxes, windows, spec, label) for boxes, label in zip(both, labels, strict=True)
+    )
+    return first, second
 
 
 def crowd_clips(
@@ -90,14 +136,6 @@ def _groups(rng: np.random.Generator, count: int, people: tuple[int, ...]) -> It
         yield order[:size]
         order = order[size:]
         turn += 1
-
-
-def _film(
-    rng: np.random.Generator, faces: Faces, numbers: list[int], frames: int
-) -> tuple[Scene, list[NDArray[np.uint8]], list[float]]:
-    scene = draw_scene(rng, numbers, face_share=SceneMix().face_share)
-    moments = np.linspace(0, 1, frames).tolist()
-    return scene, [render(scene, faces.images, moment, rng) for moment in moments], moments
 
 
 def _clip(

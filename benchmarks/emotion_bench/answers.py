@@ -1,0 +1,80 @@
+"""What a bundle answers to clips, in ONNX Runtime and without torch, as the runtime computes it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.backends import open_encoders
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.heads import load_head
+from emotion_runtime.manifest import Precision
+from emotion_runtime.temporal import TemporalEncoder
+from emotion_train.data.scene_sets import Clip
+
+BATCH = 16  # clips
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Of N clips. labels: (N,) int64. probabilities: (N, C) of each head. group: (N,) int64, the caller's."""
+
+    labels: NDArray[np.int64]
+    probabilities: Mapping[str, NDArray[np.float64]]
+    group: NDArray[np.int64]
+
+    def of(self, rows: NDArray[np.bool_]) -> "Answers":
+        """Some of them."""
+        chosen = {name: values[rows] for name, values in self.probabilities.items()}
+        return Answers(self.labels[rows], chosen, self.group[rows])
+
+
+class Answerer:
+    """A bundle on one backend. heads: names; None: all that answer with emotions."""
+
+    def __init__(
+        self,
+        bundle: str,
+        *,
+        backend: str = "cpu",
+        precision: Precision | None = None,
+        heads: tuple[str, ...] | None = None,
+    ) -> None:
+        loaded = load_bundle(bundle)
+        self.manifest = loaded.manifest
+        emotions = [name for name, head in self.manifest.heads.items() if head.activation != "identity"]
+        self.heads = {name: load_head(loaded, name) for name in heads or emotions}
+        self.frame_encoder, temporal = open_encoders(backend, loaded, precision)
+        self._temporal = TemporalEncoder(temporal)
+
+    def features(self, clips: list[Clip]) -> NDArray[np.float32]:
+        """(N, D) of clips with equal numbers of pictures; K pictures stand for T as in a ring that fills."""
+        frames = len(clips[0].images)
+        images = np.concatenate([clip.images for clip in clips])
+        weights = np.concatenate([clip.patch_weights for clip in clips])
+        index = np.arange(len(images))
+        fed = {"images": images, "frame_index": index, "patch_weights": weights}
+        embeddings = self.frame_encoder.run(fed)["embeddings"].reshape(len(clips), frames, -1)
+        moments = np.arange(self.manifest.clip_frames) * frames // self.manifest.clip_frames
+        return self._temporal.features(list(embeddings[:, moments]))
+
+    def answers(self, clips: Iterable[tuple[int, Clip]]) -> Answers:
+        """To clips as they come, each with the number of its group."""
+        waiting = iter(clips)
+        labels: list[int] = []
+        groups: list[int] = []
+        features: list[NDArray[np.float32]] = []
+        for batch in _batches(waiting):
+            features.append(self.features([clip for _, clip in batch]))
+            labels += [clip.label for _, clip in batch]
+            groups += [group for group, _ in batch]
+        joined = np.concatenate(features)
+        probabilities = {name: head(joined) for name, head in self.heads.items()}
+        return Answers(np.array(labels, np.int64), probabilities, np.array(groups, np.int64))
+
+
+def _batches(clips: Iterator[tuple[int, Clip]]) -> Iterator[list[tuple[int, Clip]]]:
+    while batch := list(islice(clips, BATCH)):
+        yield batch
