@@ -30,6 +30,9 @@ _CARD = """\
 
 {metrics}
 
+<!-- measured: begin -->
+<!-- measured: end -->
+
 {limits}
 
 ## Is the exported graph the model?

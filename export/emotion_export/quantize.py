@@ -1,11 +1,11 @@
-"""A float32 graph with int8 matrix products, as QuantizeLinear and DequantizeLinear around each (QDQ).
+"""A float32 graph with int8 products, as QuantizeLinear and DequantizeLinear around each (QDQ).
 
-Static, symmetric, one scale a column of each weight, biases in float: what TensorRT takes without a
-calibrator. Weights have seven bits of the eight: processors without VNNI add two products in 16 bits, which
+Static, symmetric, one scale a column or channel of each weight, biases in float: what TensorRT takes without
+a calibrator. Weights have seven bits of the eight: processors without VNNI add two products in 16 bits, which
 overflow at eight (measured: a cosine of 0.79), and the eighth bit is worth little.
 
-Spared are convolutions (the patch embedding on raw pixels was the worst place, and a stem comes before all
-else), what reads the graph's inputs directly, and the products inside attention, which have no weights.
+Spared are convolutions of pixels (the patch embedding was the worst place), what reads the graph's inputs
+directly, and the products inside attention, which have no weights.
 """
 
 import tempfile
@@ -18,7 +18,8 @@ import onnx
 from emotion_export.layers import GraphIndex, weighted_layers
 from emotion_export.parity import Feed
 
-_OPERATOR = "MatMul"
+_OPERATORS = ["MatMul", "Conv"]
+_COLOURS = 3
 
 
 def int8_layers(index: GraphIndex) -> dict[str, list[str]]:
@@ -28,12 +29,21 @@ def int8_layers(index: GraphIndex) -> dict[str, list[str]]:
     return {
         layer: names
         for layer, names in weighted_layers(index).items()
-        if all(nodes[name].op_type == _OPERATOR and nodes[name].input[0] not in inputs for name in names)
+        if all(
+            nodes[name].op_type in _OPERATORS
+            and nodes[name].input[0] not in inputs
+            and not _sees_pixels(index, nodes[name])
+            for name in names
+        )
     }
 
 
+def _sees_pixels(index: GraphIndex, node: onnx.NodeProto) -> bool:
+    return node.op_type == "Conv" and index.constants[node.input[1]].dims[1] == _COLOURS
+
+
 def calibrate(model: Path, feeds: Sequence[Feed]) -> Any:
-    """Ranges of all tensors that a matrix product reads, over all feeds: ONNX Runtime's `TensorsData`.
+    """Ranges of all tensors that a product reads, over all feeds: ONNX Runtime's `TensorsData`.
 
     The largest magnitude counts: of percentiles, too, the 99.999th was measured to give the same accuracy.
     """
@@ -42,7 +52,7 @@ def calibrate(model: Path, feeds: Sequence[Feed]) -> Any:
     with tempfile.TemporaryDirectory() as folder:  # of a copy of the graph with more outputs
         calibrator = create_calibrator(
             str(model),
-            [_OPERATOR],
+            _OPERATORS,
             str(Path(folder) / "augmented.onnx"),
             CalibrationMethod.MinMax,
             extra_options={"symmetric": True},
@@ -52,7 +62,7 @@ def calibrate(model: Path, feeds: Sequence[Feed]) -> Any:
 
 
 def quantise(model: onnx.ModelProto, ranges: Any, nodes: Collection[str]) -> onnx.ModelProto:
-    """The graph with these MatMul nodes in int8; the model that is given stays as it is.
+    """The graph with these nodes in int8; the model that is given stays as it is.
 
     ranges: of `calibrate`. nodes: names, of `int8_layers`.
     """
@@ -72,12 +82,12 @@ def quantise(model: onnx.ModelProto, ranges: Any, nodes: Collection[str]) -> onn
         tensors_range=ranges,
         nodes_to_quantize=list(nodes),
         nodes_to_exclude=[],
-        op_types_to_quantize=[_OPERATOR],
+        op_types_to_quantize=_OPERATORS,
         extra_options={
             "ActivationSymmetric": True,  # TensorRT refuses a zero point that is not zero
             "WeightSymmetric": True,
             "QuantizeBias": False,  # TensorRT refuses int32 biases
-            "OpTypesToExcludeOutputQuantization": [_OPERATOR],  # what follows adds a bias, in float
+            "OpTypesToExcludeOutputQuantization": _OPERATORS,  # what follows adds a bias, in float
         },
     )
     quantizer.quantize_model()

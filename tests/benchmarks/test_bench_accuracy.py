@@ -1,0 +1,281 @@
+"""The benchmark of accuracy: its sets are what they are called, its figures are those of others."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+import bench_accuracy
+import readme_table
+from emotion_bench import accuracy, through_runtime
+from emotion_bench.accuracy_page import bars, page
+from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, face_crop, scenes, tight_faces
+from emotion_bench.answers import Answerer, Answers
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.types import EmotionEvent, Person
+from emotion_train.data.faces import Faces, load_faces
+from emotion_train.data.labels import EKMAN
+from emotion_train.data.scene_sets import Clip, Film
+from emotion_train.data.scenes import face_box
+
+SPEC = load_bundle("nano").manifest.preprocess
+
+
+@pytest.fixture(scope="module")
+def faces(shared_data: Path) -> Faces:
+    everyone = load_faces(shared_data / "data" / "fer2013.npz", "test")
+    return everyone.take(np.random.default_rng(0).permutation(len(everyone.labels))[:24])
+
+
+def plan_of(faces: Faces, frames: int = 1) -> Plan:
+    return Plan(faces, SPEC, frames, 1.6, 3)
+
+
+# --- answers
+
+
+def test_a_bundle_answers_as_its_graphs_do(faces: Faces):
+    clips = [clip for _, clip in scenes(plan_of(faces, 2))][:3]
+    bundle = load_bundle("nano")
+    frame, temporal = (
+        onnxruntime.InferenceSession(str(bundle.graph_path(name)))
+        for name in ("frame_encoder", "temporal_encoder")
+    )
+    expected = []
+    for clip in clips:
+        fed = {"images": clip.images, "frame_index": np.arange(2), "patch_weights": clip.patch_weights}
+        first, second = frame.run(None, fed)[0]
+        ring = np.stack([first] * 4 + [second] * 4)[None]
+        expected.append(temporal.run(None, {"embeddings": ring})[0][0])
+    np.testing.assert_allclose(Answerer("nano").features(clips), np.stack(expected), atol=1e-5)
+
+
+def test_answers_keep_the_order_of_clips_over_batches(faces: Faces):
+    clips = list(scenes(plan_of(faces)))
+    answerer = Answerer("nano", heads=("probe",))
+    together = answerer.answers(clips)
+    alone = np.concatenate([answerer.answers([clip]).probabilities["probe"] for clip in clips])
+    np.testing.assert_allclose(together.probabilities["probe"], alone, atol=1e-5)
+    assert together.labels.tolist() == [clip.label for _, clip in clips]
+    assert together.group.tolist() == [group for group, _ in clips]
+
+
+# --- sets
+
+
+def test_every_face_is_in_the_scenes_once_with_its_own_label(faces: Faces):
+    seen = sorted(actor.face for film in plan_of(faces).films() for actor in film.scene.actors)
+    assert seen == list(range(24))
+    for film in plan_of(faces).films():
+        for actor in film.scene.actors:
+            assert plan_of(faces).label(actor) == faces.labels[actor.face]
+
+
+def test_a_tight_face_is_the_square_and_nothing_else(faces: Faces):
+    for row, (_, clip) in enumerate(tight_faces(plan_of(faces))):
+        square = Image.fromarray(np.repeat(faces.images[row][..., None], 3, axis=2))
+        expected = np.asarray(square.resize((SPEC.size, SPEC.size), Image.Resampling.BICUBIC))
+        assert np.abs(clip.images[0].astype(int) - expected).max() <= 1
+        assert clip.label == faces.labels[row]
+        assert clip.patch_weights.min() > 0.5  # all of it is the subject
+
+
+def picture_of(faces: Faces, name: str) -> tuple[Film, NDArray[np.float64]]:
+    film = next(plan_of(faces).films((1,), change=CORRUPTIONS.get(name, CLEAN)))
+    return film, film.pictures[0].astype(np.float64)
+
+
+def test_each_corruption_does_what_it_is_called(faces: Faces):
+    (film, clean) = picture_of(faces, "clean")
+    actor = film.scene.actors[0]
+    x1, y1, x2, y2 = face_box(actor, 0.0)
+    assert len(CORRUPTIONS) == 9
+    bright = picture_of(faces, "brightness: 40 % or 170 %")[1]
+    factor = 1.7 if actor.face % 2 == 0 else 0.4
+    np.testing.assert_allclose(bright, np.clip(clean * factor, 0, 255), atol=1.7)
+    flat = picture_of(faces, "contrast: 35 %")[1]
+    np.testing.assert_allclose(flat, 128 + 0.35 * (clean - 128), atol=1.5)
+    warm = picture_of(faces, "colour cast")[1]
+    np.testing.assert_allclose(warm[..., 2], 0.55 * clean[..., 2], atol=1.5)
+    noise = picture_of(faces, "noise: sigma 20 of 255")[1] - clean
+    inside = (clean > 70) & (clean < 185)
+    assert noise[inside].std() == pytest.approx(20, rel=0.1)
+    blurred = picture_of(faces, "blur: sigma 2 px of a face of 80")[1]
+    face = tuple(slice(round(low), round(high)) for low, high in ((y1, y2), (x1, x2)))
+    edges = [np.abs(np.diff(picture[face], axis=1)).mean() for picture in (clean, blurred)]
+    assert edges[1] < 0.75 * edges[0]
+    packed = picture_of(faces, "JPEG, quality 30")[1]
+    assert 0.2 < np.abs(packed - clean).mean() < 12
+    small = picture_of(faces, "face of 24 px")[0].scene.actors[0]
+    assert (actor.side, small.side) == (80.0, 24.0)
+    assert abs(picture_of(faces, "head tilted 20 degrees")[0].scene.actors[0].tilt) == 20
+    half = picture_of(faces, "half of the face covered")[1]
+    changed = np.abs(half - clean).max(axis=2)[face] > 3
+    assert 0.35 < changed.mean() < 0.75
+
+
+def test_a_peer_gets_the_face_and_little_else(faces: Faces):
+    film, _ = picture_of(faces, "clean")
+    actor = film.scene.actors[0]
+    crop = face_crop(film, actor, 0, 64).astype(float)
+    # The drawn face is the grey square, coloured: the two are the same picture up to contrast.
+    square = np.asarray(Image.fromarray(faces.images[actor.face]).resize((64, 64)), float)
+    if actor.flip:
+        square = square[:, ::-1]
+    middle = slice(16, 48)
+    assert np.corrcoef(crop[middle, middle].ravel(), square[middle, middle].ravel())[0, 1] > 0.8
+
+
+# --- figures
+
+
+def test_figures_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels, probability = rng.integers(0, 7, 300), rng.dirichlet(np.ones(7), 300)
+    result = accuracy.figures(probability, labels, resamples=200)
+    predicted = probability.argmax(1)
+    assert result["accuracy"]["value"] == pytest.approx(accuracy_score(labels, predicted), abs=1e-4)
+    balanced = balanced_accuracy_score(labels, predicted)
+    assert result["balanced_accuracy"]["value"] == pytest.approx(balanced, abs=1e-4)
+    assert result["accuracy"]["low"] < result["accuracy"]["value"] < result["accuracy"]["high"]
+    assert result["samples"] == 300
+
+
+def test_unlikely_answers_are_not_given():
+    probability = np.array([[0.9, 0.1], [0.6, 0.4], [0.55, 0.45], [0.2, 0.8]])
+    answers = Answers(np.array([0, 0, 1, 0]), {"probe": probability}, np.array([1, 1, 2, 2]))
+    result = accuracy.abstaining(answers, "probe", 0.6)
+    assert result["answered"] == 0.75
+    assert result["accuracy_of_answered"] == pytest.approx(2 / 3, abs=1e-4)
+    assert result["accuracy_of_the_rest"] == 0
+    assert accuracy.by_people(answers, "probe") == {"1": 1.0, "2": 0.0}
+
+
+@dataclass
+class Stub:
+    """Answers with what it is told of a clip."""
+
+    rule: str
+
+    def answers(self, clips: Iterable[tuple[int, Clip]]) -> Answers:
+        given = list(clips)
+        labels = np.array([clip.label for _, clip in given])
+        if self.rule == "knows":
+            chosen = labels
+        else:  # sees the pictures and is not told who is meant
+            chosen = np.array([int(clip.images.sum()) % 7 for _, clip in given])
+        return Answers(labels, {"probe": np.eye(7)[chosen]}, np.array([group for group, _ in given]))
+
+
+def test_who_follows_the_subject_and_who_does_not(faces: Faces):
+    knows = accuracy.pairs(Stub("knows"), plan_of(faces), "probe", resamples=0)  # type: ignore[arg-type]
+    assert knows["right_singly"] == knows["pairs"] > 3
+    for name in ("own_window", "same_window"):
+        assert knows[name]["changed"]["value"] == knows[name]["both_right"]["value"] == 1
+        assert knows[name]["other"]["value"] == 0
+    blind = accuracy.pairs(Stub("blind"), plan_of(faces), "probe", resamples=0)  # type: ignore[arg-type]
+    assert blind["same_window"]["changed"]["value"] == 0
+
+
+def test_a_peers_classes_are_put_in_our_order(shared_data: Path, faces: Faces):
+    peer = accuracy.Peer(shared_data / "peers" / "human_emotion.onnx")
+    assert [EKMAN[number] for number in peer._order] == [
+        "anger",
+        "disgust",
+        "fear",
+        "happiness",
+        "sadness",
+        "surprise",
+        "neutral",
+    ]
+    crops = [np.asarray(Image.fromarray(image).resize((64, 64))) for image in faces.images]
+    np.testing.assert_allclose(peer.probabilities(crops).sum(1), 1, atol=1e-5)
+
+
+# --- the whole runtime
+
+
+def event(t: float, *persons: Person) -> EmotionEvent:
+    return EmotionEvent(1, "film", 0, t, list(persons), 0.0, 0)
+
+
+def person(number: int, top: str | None, raw: str, state: str = "steady") -> Person:
+    sure = {"anger": 0.1, "fear": 0.1} | {raw: 0.9}
+    return Person(number, (0, 0, 9, 9), 1.0, state, sure, sure, top)  # type: ignore[arg-type]
+
+
+class Watched:
+    """A runtime that saw what it is told."""
+
+    def __init__(self, events: list[EmotionEvent]) -> None:
+        self.events = events
+
+    def follow(self, _: object) -> Iterator[tuple[None, EmotionEvent]]:
+        return ((None, event) for event in self.events)
+
+
+def test_changes_of_labels_are_counted_by_person_and_minute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(through_runtime, "open_source", lambda _: open(tmp_path / "film", "w"))  # noqa: PTH123, SIM115
+    watched = Watched(
+        [
+            event(0, person(1, "anger", "anger")),
+            event(15, person(1, "anger", "fear"), person(2, "fear", "fear")),
+            event(30, person(1, None, "anger"), person(2, "fear", "fear", "lost")),
+            event(45, person(1, "fear", "fear")),
+        ]
+    )
+    counted = through_runtime.steadiness(watched, "film")  # type: ignore[arg-type]
+    assert counted.per_minute() == {
+        "person_minutes": 0.75,
+        "raw_changes": 4.0,  # three of person 1 in 45 seconds
+        "label_changes": pytest.approx(2 / 0.75, abs=0.01),
+    }
+
+
+def test_boxes_overlap_by_intersection_over_union():
+    assert through_runtime._overlap((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3)
+    assert through_runtime._overlap((0, 0, 1, 1), (2, 2, 3, 3)) == 0
+
+
+# --- the report
+
+
+def test_a_run_writes_what_the_readme_and_the_card_are_made_of(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "nano"
+    options = ["--data", str(shared_data), "--faces", "8", "--frames", "1", "--resamples", "5"]
+    assert bench_accuracy.main([*options, "--out", str(out)]) == 0
+    result = json.loads((out / "accuracy.json").read_text())
+    assert result["test_faces"] == result["sets"]["scenes"]["samples"] == 8
+    assert {"confusion.png", "reliability.png", "accuracy.md"} <= {file.name for file in out.iterdir()}
+    assert (out / "accuracy.md").read_text() == page(result)
+    monkeypatch.setattr(readme_table, "RESULTS", tmp_path)
+    (out / "failures.md").write_text("### What fails\n")
+    shown = f"{100 * result['sets']['scenes']['accuracy']['value']:.1f} %"
+    assert shown in "\n".join(readme_table.accuracy_rows())
+    assert shown in readme_table.card_figures()
+    assert "What fails" in readme_table.card_figures()
+
+
+def test_a_bar_is_met_or_missed_by_the_figures():
+    recorded = Path(bench_accuracy.RESULTS) / "nano" / "accuracy.json"
+    result = json.loads(recorded.read_text())
+    for value, verdict in ((0.601, "met"), (0.599, "**missed**")):
+        result["sets"]["scenes"]["accuracy"]["value"] = value
+        result["sets"]["scenes"]["balanced_accuracy"]["value"] = 0.56
+        assert next(iter(bars(result)))[-1] == verdict
+
+
+def test_bad_options_are_refused_in_one_line(shared_data: Path, capsys: pytest.CaptureFixture[str]):
+    assert bench_accuracy.main(["--data", str(shared_data), "--bundle", "nobody"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(SystemExit):
+        bench_accuracy.parse_args(["--data", ".", "--faces", "2"])
