@@ -30,6 +30,7 @@ from emotion_runtime.engines import (
     Verdict,
     engine_key,
     find_engine,
+    remove_leftovers,
     store_engine,
 )
 from emotion_runtime.errors import EmotionError
@@ -162,6 +163,7 @@ def _alone_in(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
         report(f"waiting: another process builds engines in {folder}")
         lock.acquire()
     try:
+        remove_leftovers(folder)
         yield
     finally:
         lock.release()

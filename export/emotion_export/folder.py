@@ -1,6 +1,6 @@
 """Putting a folder or a file in place whole or not at all, whatever happens on the way."""
 
-import os
+import secrets
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import MANIFEST
 
 MODEL_CARD = "MODEL_CARD.md"
+CARD_PICTURES = ("confusion.png", "reliability.png", "failures.png")
 
 
 def check_destination(out: Path) -> None:
@@ -23,7 +24,9 @@ def check_destination(out: Path) -> None:
         raise EmotionError(f"--out {out} is a file: expected a folder to write the bundle to")
     names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     foreign = [
-        n for n in names if n not in (MANIFEST, MODEL_CARD) and not n.endswith((".onnx", ".safetensors"))
+        name
+        for name in names
+        if name not in (MANIFEST, MODEL_CARD, *CARD_PICTURES) and not name.endswith((".onnx", ".safetensors"))
     ]
     if foreign or (names and MANIFEST not in names):
         raise EmotionError(
@@ -40,7 +43,7 @@ def folder_in_place_of(out: Path) -> Iterator[Path]:
         EmotionError: the disk is full or read-only, or something else keeps the files from being written.
 
     """
-    new, old = (out.with_name(f".{out.name}.{os.getpid()}.{state}") for state in ("new", "old"))
+    new, old = (out.with_name(f".{out.name}.{_unique()}.{state}") for state in ("new", "old"))
     made = _missing_parents(out)
     try:
         new.mkdir(parents=True)
@@ -58,7 +61,7 @@ def file_in_place_of(out: Path) -> Iterator[Path]:
     """The same for one file. The block is given the file's name in a folder of its own, beside `out`."""
     if out.is_dir():
         raise EmotionError(f"--out {out} is a folder: expected the name of a file, for example {out}/m.onnx")
-    folder = out.with_name(f".{out.name}.{os.getpid()}.new")
+    folder = out.with_name(f".{out.name}.{_unique()}.new")
     made = _missing_parents(out)
     try:
         folder.mkdir(parents=True)
@@ -69,6 +72,11 @@ def file_in_place_of(out: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _remove_if_empty(made)
+
+
+def _unique() -> str:
+    """No process number: in containers that share a disk these are the same, again and again."""
+    return secrets.token_hex(4)
 
 
 def _not_written(what: str, out: Path, error: OSError) -> EmotionError:

@@ -57,5 +57,7 @@ def _by_torch(source: GraphSource) -> Run:
 
 def _heads(folder: Path, heads: Mapping[str, Head]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Those whose labels must be kept; an experimental one's are too near to each other to say much."""
-    tensors = [load_file(folder / head.file) for head in heads.values() if not head.experimental]
+    emotions = [head for head in heads.values() if head.activation != "identity"]
+    firm = [head for head in emotions if not head.experimental]
+    tensors = [load_file(folder / head.file) for head in firm or emotions]
     return [(tensor["weight"], tensor["bias"]) for tensor in tensors]

@@ -150,14 +150,8 @@ def _check_manifest(folder: Path, manifest: Manifest) -> None:
         )
     elif manifest.default_head not in manifest.heads:
         problem = f"default head {manifest.default_head!r} is none of its heads ({', '.join(manifest.heads)})"
-    for name, head in manifest.heads.items():
-        if not head.labels or len(set(head.labels)) != len(head.labels):
-            problem = f"head {name}: labels {head.labels}, expected different ones"
-        elif not head.temperature > 0:
-            problem = f"head {name}: temperature {head.temperature}, expected more than 0"
-        elif head.activation == "identity" and head.temperature != 1:
-            problem = f"head {name}: temperature {head.temperature} of a regression, expected 1"
-    problem = problem or _affect_problem(manifest)
+    problems = (_head_problem(name, head) for name, head in manifest.heads.items())
+    problem = problem or next(filter(None, problems), None) or _affect_problem(manifest)
     if problem:
         raise EmotionError(f"bundle {folder}: {problem}; {_EXPORT_AGAIN}")
     for name, (inputs, outputs) in _expected_graphs(manifest).items():
@@ -166,6 +160,18 @@ def _check_manifest(folder: Path, manifest: Manifest) -> None:
         graph = manifest.graphs[name]
         _check_tensors(folder, f"input of {name}", graph.inputs, inputs)
         _check_tensors(folder, f"output of {name}", graph.outputs, outputs)
+
+
+def _head_problem(name: str, head: Head) -> str | None:
+    if not head.labels or len(set(head.labels)) != len(head.labels):
+        return f"head {name}: labels {head.labels}, expected different ones"
+    if not head.temperature > 0:
+        return f"head {name}: temperature {head.temperature}, expected more than 0"
+    if head.activation == "identity" and head.temperature != 1:
+        return f"head {name}: temperature {head.temperature} of a regression, expected 1"
+    if not 0 <= head.abstain < 1:
+        return f"head {name}: abstain {head.abstain}, expected a probability under 1"
+    return None
 
 
 def _affect_problem(manifest: Manifest) -> str | None:

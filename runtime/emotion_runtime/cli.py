@@ -141,8 +141,9 @@ def _run(config: RunConfig, started: float) -> None:
         )
         stack.callback(runtime.close)
         if runtime.experimental:
+            name = config.head or "of the bundle"
             sys.stderr.write(
-                f"emotion-runtime: head {config.head} is experimental: the model card says what it is worth\n"
+                f"emotion-runtime: head {name} is experimental: the model card says what it is worth\n"
             )
         # Sources before sinks: a mistyped source must not empty yesterday's results.
         sources = [stack.enter_context(open_source(uri, realtime=config.realtime)) for uri in config.sources]

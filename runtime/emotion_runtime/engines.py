@@ -11,8 +11,10 @@ frame_encoder-0123456789abcdef.json     `Sidecar`
 import hashlib
 import logging
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -292,15 +294,18 @@ def store_sidecar(folder: Path, sidecar: Sidecar) -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it.
+    """Write a file under a temporary name, which nothing here ever reads, and rename it.
+
+    Killed meanwhile, it leaves that file; see `remove_leftovers`.
 
     Raises:
         EmotionError: it cannot be written; nothing of it is left.
 
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # By chance, not by process: in two containers that share a folder, both may have the same number.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # a rename may reach the disk before what was written
@@ -312,3 +317,10 @@ def write_whole(path: Path, content: bytes) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `write_whole` left of engines when it was killed; nobody may write one meanwhile."""
+    for path in folder.glob(".*.engine.*.tmp"):
+        with suppress(OSError):  # somebody else's; it only takes room
+            path.unlink()

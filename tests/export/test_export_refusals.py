@@ -106,6 +106,7 @@ def test_a_bundle_is_replaced_only_by_a_good_one(
     assert sorted(path.name for path in old.iterdir()) == [
         "MODEL_CARD.md",
         "bundle.json",
+        "categories.safetensors",
         "frame_encoder.onnx",
         "temporal_encoder.onnx",
         "zero_shot.safetensors",

@@ -84,7 +84,7 @@ def test_values_alone_leave_the_emotions_to_the_text_tower(
     assert export(tmp_path / "probe") == 0
     manifest = load_bundle(tmp_path / "bundle").manifest
     assert (manifest.default_head, manifest.affect_head) == ("zero_shot", "affect")
-    assert sorted(manifest.heads) == ["affect", "zero_shot"]
+    assert sorted(manifest.heads) == ["affect", "categories", "zero_shot"]
 
 
 def test_a_bank_of_ones_own_labels_is_taken_over(

@@ -1,6 +1,7 @@
 """What an export writes, and whether it is the model."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from emotion_runtime import __version__
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import load_bundle
+from emotion_runtime.cli import main as run_command
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import ReducedPrecision
@@ -34,6 +36,7 @@ def test_a_bundle_is_whole_and_says_where_it_comes_from(nano: Exported):
     assert sorted(path.name for path in nano.folder.iterdir()) == [
         "MODEL_CARD.md",
         "bundle.json",
+        "categories.safetensors",
         "frame_encoder.fp16.onnx",
         "frame_encoder.int8.onnx",
         "frame_encoder.onnx",
@@ -119,6 +122,28 @@ def test_released_weights_give_the_official_numbers(released: Exported, shared_d
     temporal = OnnxBackend(bundle.graph_path("temporal_encoder"))
     found = temporal.run({"embeddings": clips})["features"]
     assert np.abs(found - golden["temporal_output"]).max() <= 2e-4
+
+
+def test_released_weights_run_with_the_same_command(released: Exported, tmp_path: Path):
+    lines = tmp_path / "events.jsonl"
+    options = [
+        "--bundle",
+        str(released.folder),
+        "--source",
+        "demo",
+        "--max-frames",
+        "4",
+        "--jsonl",
+        str(lines),
+    ]
+    assert run_command(options) == 0
+    events = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert len(events) == 4
+    answered = [person for event in events for person in event["persons"] if person["emotions"]]
+    assert answered
+    for person in answered:
+        assert sorted(person["emotions"]) == sorted(EKMAN_PHRASES)
+        assert sum(person["emotions"].values()) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize(("precision", "tolerated"), [("fp16", 0.02), ("int8", 0.5)])

@@ -150,6 +150,7 @@ FRAME_INPUTS = ("graphs", "frame_encoder", "inputs")
         (set_in("heads", "probe", "labels", value=["joy", "joy", "anger"]), "expected different ones"),
         (set_in("heads", "probe", "labels", value=["joy", "anger"]), "'weight': [2, 4]"),
         (set_in("heads", "probe", "temperature", value=0), "temperature 0"),
+        (set_in("heads", "probe", "abstain", value=2.0), "abstain 2"),
         (set_in("clip_seconds", value=0), "expected more than 0"),
     ],
 )

@@ -213,14 +213,18 @@ def test_a_tensorrt_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch):
     assert "tensorrt-rtx is not installed" in second.text
 
 
-def test_torn_engines_are_told_with_the_command_that_removes_them(own_cache: Path):
+def test_torn_engines_are_told_with_the_command_that_removes_them(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    own_cache = own_cache.with_name("my engines")
+    monkeypatch.setenv(engines.CACHE_VARIABLE, str(own_cache))
     own_cache.mkdir()
     assert only(inference.engines()).text == f"0 whole in {own_cache}, 0 MB in all"
     (own_cache / "frame_encoder-0123456789abcdef.engine").write_bytes(bytes(3_000_000))
     (own_cache / "frame_encoder-0123456789abcdef.json").write_text("{}")
     torn, total = inference.engines()
     assert torn.state == WARN
-    assert torn.fix == f"rm {own_cache}/frame_encoder-0123456789abcdef.engine"
+    assert torn.fix == f"rm '{own_cache}/frame_encoder-0123456789abcdef.engine'"
     assert total.text == f"0 whole in {own_cache}, 3 MB in all"
 
 

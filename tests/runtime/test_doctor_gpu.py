@@ -11,7 +11,7 @@ import pytest
 from emotion_runtime import nvidia
 from emotion_runtime.backends import onnx
 from emotion_runtime.backends.onnx import CPU, CUDA
-from emotion_runtime.doctor import OK, WARN, Finding, inference, machine
+from emotion_runtime.doctor import FAIL, OK, WARN, Finding, inference, machine
 from emotion_runtime.errors import EmotionError
 
 
@@ -79,6 +79,18 @@ def test_a_provider_whose_session_raises_is_a_finding_of_its_own(monkeypatch: py
     cuda, cpu = inference.providers()
     assert (cuda.state, cpu.state) == (WARN, OK)
     assert "libcublas.so.12 not found" in cuda.text
+
+
+def test_an_onnxruntime_that_runs_nothing_is_a_fault_with_its_command(monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: Any, **__: Any) -> Any:
+        raise EmotionError("cannot load it (undefined symbol)")
+
+    monkeypatch.setattr(onnx, "available_providers", lambda: [CPU])
+    monkeypatch.setattr(onnx, "open_session", fails)
+    cpu = only(inference.providers())
+    assert cpu.state == FAIL
+    assert cpu.fix is not None
+    assert cpu.fix.startswith('pip install --force-reinstall "emotion-runtime')
 
 
 class _NoDriver(int):

@@ -4,6 +4,9 @@ import errno
 import logging
 import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -25,6 +28,8 @@ from emotion_runtime.engines import (
     engines_for,
     find_engine,
     find_engine_for,
+    remove_leftovers,
+    sidecars,
     store_engine,
     store_sidecar,
     write_whole,
@@ -295,6 +300,48 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monke
     assert path.read_bytes() == CONTENT
     assert len(list(tmp_path.iterdir())) == 2
     assert isinstance(find_engine(tmp_path, KEY), Found)
+
+
+def test_a_kill_leaves_nothing_that_is_ever_loaded(tmp_path: Path):
+    """A real process, ended without a word when all of the engine but the last step is written."""
+    code = (
+        "import os, signal, sys; from pathlib import Path; from emotion_runtime import engines\n"
+        "engines.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "engines.write_whole(Path(sys.argv[1]), bytes(9))\n"
+    )
+    for name in (f"{KEY.stem}.engine", f"{KEY.stem}.json"):
+        killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
+        assert killed.returncode == -signal.SIGKILL
+    half = list(tmp_path.iterdir())
+    assert len(half) == 2
+    assert reason(tmp_path) == "there is none yet"
+    assert sidecars(tmp_path) == []
+    assert list(tmp_path.glob("*.engine")) == []  # what the doctor counts
+    store_engine(tmp_path, CONTENT, sidecar())
+    remove_leftovers(tmp_path)
+    assert isinstance(find_engine(tmp_path, KEY), Found)
+    # A sidecar is small, and a runtime may be writing it at this moment.
+    assert [path.name for path in half if path.exists()] == [
+        path.name for path in half if ".json." in path.name
+    ]
+
+
+def test_two_processes_of_one_number_do_not_write_into_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As in two containers that share a folder: the second one begins while the first one writes."""
+    path, written = tmp_path / "file", []
+
+    def write_another(_descriptor: int) -> None:
+        if not written:
+            written.append(True)
+            write_whole(path, b"of the second")
+            assert path.read_bytes() == b"of the second"
+
+    monkeypatch.setattr(engines.os, "fsync", write_another)
+    write_whole(path, b"of the first process")
+    assert path.read_bytes() == b"of the first process"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_whoever_reads_while_it_is_written_sees_one_whole_file(tmp_path: Path):

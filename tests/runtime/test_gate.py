@@ -6,19 +6,22 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend
-from emotion_runtime.bundle import load_bundle
+from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.engines import Got
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.gate import (
     ENGINE_TOLERANCES,
     Exam,
+    Labels,
     compare,
     failures,
     frame_encoder_feeds,
+    labels_of,
     make_exam,
     temporal_encoder_feeds,
 )
@@ -39,11 +42,21 @@ class Says:
         return {"features": self._rows[: len(feeds["embeddings"])]}
 
 
+def larger(features: np.ndarray) -> np.ndarray:
+    """Labels of one head: the index of the largest value."""
+    return features.argmax(axis=1)[None]
+
+
+def exam_of(expected: np.ndarray, labels: Labels = larger) -> Exam:
+    """One batch of the temporal encoder."""
+    feed = {"embeddings": np.zeros((len(expected), 8, 2), np.float32)}
+    return Exam("temporal_encoder", [feed], [expected], labels)
+
+
 def test_figures_of_a_difference():
     expected = np.array([[3, 4], [0, 1]], np.float32)
     found = np.array([[4, 3], [0, 1]], np.float32)  # cosine (12 + 12) / 25
-    feed = {"embeddings": np.zeros((2, 8, 2), np.float32)}
-    (row,) = compare("temporal_encoder", "mixed", Says(found), [expected], [feed])
+    (row,) = compare(exam_of(expected), "mixed", Says(found))
     assert (row.graph, row.persons, row.frames, row.samples) == ("temporal_encoder", 2, 8, 2)
     assert (row.max_abs, row.mean_abs) == (1, 0.5)
     assert row.cosine_min == pytest.approx(0.96)
@@ -51,6 +64,55 @@ def test_figures_of_a_difference():
     deviation = math.sqrt((1 + 4 + 4 + 1) / 4)  # of 3, 4, 0, 1, whose mean is 2
     assert row.tolerance == pytest.approx(0.05 * deviation)
     assert (row.precision, row.reference) == ("fp16", "fp32 graph")
+    assert row.top1_agreement == 0.5  # 4 > 3 and 3 < 4; the other person is the same
+
+
+def test_a_person_keeps_the_label_of_every_head_or_none():
+    expected = np.array([[1, 2, 3], [1, 2, 3], [1, 2, 3], [3, 2, 1]], np.float32)
+    found = np.array([[1, 2, 3], [1, 3, 2], [2, 1, 3], [3, 2, 1]], np.float32)
+
+    def largest_and_smallest(features: np.ndarray) -> np.ndarray:
+        return np.stack([features.argmax(axis=1), features.argmin(axis=1)])
+
+    (row,) = compare(exam_of(expected, largest_and_smallest), "int8", Says(found))
+    assert row.top1_agreement == 0.5
+
+
+def test_labels_count_in_all_rows_together():
+    """One person of 28 may stand between two labels; what changes those of many is not the model."""
+    expected = np.array([[1.0, -1.0, 0.5]], np.float32)
+    (good,) = compare(exam_of(expected), "fp16", Says(expected))
+    assert good.top1_agreement == 1
+    few = msgspec.structs.replace(good, top1_agreement=0.0)
+    many = msgspec.structs.replace(good, persons=27, samples=27)
+    assert failures([many, few], "fp16") == ""
+    line = failures([many, few, few], "fp16")
+    assert "of all persons 93% keep their labels; expected " in line
+    assert line.endswith("95% or more")
+    assert failures([many, few, few], "int8") == ""
+
+
+def test_whose_labels_count(tiny_bundle: Path):
+    """Those of heads that somebody may trust: none that is experimental, unless it is what people see."""
+    bundle = load_bundle(tiny_bundle)
+    features = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    normalised = features / np.linalg.norm(features, axis=1, keepdims=True)
+    heads = [load_file(tiny_bundle / f"{name}.safetensors") for name in ("probe", "opposite")]
+    probe, opposite = ((normalised @ head["weight"].T + head["bias"]).argmax(axis=1) for head in heads)
+    assert (probe != opposite).any()
+    assert np.array_equal(labels_of(bundle)(features), [probe, opposite])
+
+    def changed(name: str, **fields: object) -> Bundle:
+        heads = {
+            **bundle.manifest.heads,
+            name: msgspec.structs.replace(bundle.manifest.heads[name], **fields),
+        }
+        return Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, heads=heads))
+
+    default, other = bundle.manifest.default_head, "opposite"
+    for fields in ({"experimental": True}, {"activation": "identity", "temperature": 1.0}):
+        assert np.array_equal(labels_of(changed(other, **fields))(features), [probe])
+    assert np.array_equal(labels_of(changed(default, experimental=True))(features), [probe, opposite])
 
 
 def test_what_is_held_against_the_graph_is_the_second_run():
@@ -65,22 +127,19 @@ def test_what_is_held_against_the_graph_is_the_second_run():
             return {"features": expected if self.runs == 1 else -expected}
 
     expected = np.array([[1.0, -1.0]], np.float32)
-    feed = {"embeddings": np.zeros((1, 8, 2), np.float32)}
-    rows = compare("temporal_encoder", "fp16", WrongWhenCaptured(), [expected], [feed])
+    rows = compare(exam_of(expected), "fp16", WrongWhenCaptured())
     assert "cosine -1.00000" in failures(rows, "fp16")
 
 
 def test_another_shape_is_refused():
-    feed = {"embeddings": np.zeros((2, 8, 2), np.float32)}
     with pytest.raises(EmotionError, match=r"temporal_encoder: the engine gives \(2, 3\), expected \(2, 2\)"):
-        compare("temporal_encoder", "fp16", Says(np.ones((2, 3))), [np.ones((2, 2), np.float32)], [feed])
+        compare(exam_of(np.ones((2, 2), np.float32)), "fp16", Says(np.ones((2, 3))))
 
 
 @pytest.mark.parametrize("precision", ENGINE_TOLERANCES)
 def test_each_figure_is_held_against_its_tolerance(precision: Got):
-    feed = {"embeddings": np.zeros((1, 8, 3), np.float32)}
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
-    (good,) = compare("temporal_encoder", precision, Says(expected), [expected], [feed])
+    (good,) = compare(exam_of(expected), precision, Says(expected))
     assert failures([good], precision) == ""
     tolerance = ENGINE_TOLERANCES[precision]
     for bad in (
@@ -95,9 +154,8 @@ def test_each_figure_is_held_against_its_tolerance(precision: Got):
 
 
 def test_the_worst_row_is_the_one_that_is_said():
-    feed = {"embeddings": np.zeros((1, 8, 3), np.float32)}
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
-    (good,) = compare("temporal_encoder", "fp16", Says(expected), [expected], [feed])
+    (good,) = compare(exam_of(expected), "fp16", Says(expected))
     rows = [msgspec.structs.replace(good, cosine_min=c, persons=p) for p, c in ((1, 0.9), (3, 0.5), (8, 0.7))]
     assert "with 3 persons: cosine 0.50000" in failures(rows, "fp16")
     rows.append(msgspec.structs.replace(good, cosine_min=math.nan, persons=16))

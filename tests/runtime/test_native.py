@@ -1,6 +1,8 @@
 """Engines from the cache: which are taken, which are refused, which come next."""
 
+import errno
 import logging
+import os
 import sys
 
 import msgspec
@@ -112,6 +114,7 @@ def test_an_engine_built_ahead_of_time_is_held_against_the_graph_once(
         assert isinstance(found, engines.Found)
         assert found.sidecar.verdict.parity_gate == "passed"
         assert {row.graph for row in found.sidecar.verdict.parity} == {graph}
+        assert {row.top1_agreement for row in found.sidecar.verdict.parity} == {1.0}
     monkeypatch.setattr(gate, "make_exam", None)  # the second time it is believed
     open_encoders("tensorrt", cache.bundle)
 
@@ -221,3 +224,21 @@ def test_engines_of_a_read_only_cache_are_taken(cache: Cache, monkeypatch: pytes
     for _ in range(2):
         assert open_encoders("tensorrt", cache.bundle)[0].description == "engine"
     assert {path: path.read_bytes() for path in cache.folder.iterdir()} == before
+
+
+def test_a_full_disk_costs_the_next_start_an_exam_and_not_the_engine(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    cache.store("frame_encoder")
+    cache.store("temporal_encoder", verdict=Verdict("not run"))
+    monkeypatch.setattr(engines.os, "fsync", full)
+    assert open_encoders("tensorrt", cache.bundle)[0].description == "engine"
+    (message,) = caplog.messages
+    assert "examined again next time: " in message
+    assert "No space left on device" in message
+    found = engines.find_engine(cache.folder, cache.key("temporal_encoder"))
+    assert isinstance(found, engines.Found)
+    assert found.sidecar.verdict.parity_gate == "not run"

@@ -1,6 +1,6 @@
 """One of several processes that `torchrun` starts for test_distributed.py: a step on its share of the rows.
 
-argv: file to write loss and gradients to, number of pieces.
+argv: file to write loss and gradients to, number of pieces, "supervised" for a supervised term as well.
 """
 
 import sys
@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from small_model import build
 from test_contrastive import FP32, some_pairs, without_dropout
+from test_supervised_step import WEIGHT, classifier_of_seven, supervised_pairs
 
 from emotion_train.contrastive import ContrastiveObjective, Execution
 from emotion_train.data.pairs import Pairs
@@ -18,13 +19,19 @@ FIRST_ROWS = 4  # of the first process; the other has 3
 
 
 def main() -> None:
-    out, chunks = sys.argv[1], int(sys.argv[2])
+    out, chunks, supervised = sys.argv[1], int(sys.argv[2]), "supervised" in sys.argv[3:]
     with joined_world() as world:
         model = without_dropout(build("sap"))
-        encoder = Execution(world=world, accumulate=chunks).encoder(model).train()
-        objective = ContrastiveObjective(encoder, lambda pairs: pairs, 2.0, "paper", world, chunks)
-        loss, figures = objective(_own_rows(some_pairs(), world.rank), FP32, 0)
+        classifier = classifier_of_seven() if supervised else None
+        encoder = Execution(world=world, accumulate=chunks).encoder(model, classifier).train()
+        weight, pairs = (WEIGHT, supervised_pairs()) if supervised else (0.0, some_pairs())
+        objective = ContrastiveObjective(
+            encoder, lambda pairs: pairs, 2.0, "paper", world, chunks, supervised=weight
+        )
+        loss, figures = objective(_own_rows(pairs, world.rank), FP32, 0)
         gradients = {name: p.grad for name, p in model.named_parameters()}
+        if classifier is not None:
+            gradients |= {f"classifier.{name}": p.grad for name, p in classifier.named_parameters()}
         torch.save({"loss": loss, "figures": figures, "gradients": gradients}, f"{out}.{world.rank}")
 
 
@@ -36,6 +43,7 @@ def _own_rows(pairs: Pairs, rank: int) -> Pairs:
         patch_weights=pairs.patch_weights[rows],
         text=pairs.text[rows],
         sentiment=pairs.sentiment[rows],
+        targets=None if pairs.targets is None else pairs.targets[rows],
     )
 
 

@@ -164,6 +164,31 @@ def test_newer_checkpoints_are_refused(tmp_path: Path):
         load_checkpoint(rewritten(path, config={**plain, "stem": "quantum"}))
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"config": None},
+        {"config": "nano"},
+        {"state": [1]},
+        {"schema": None},
+        {"state": {"model": {"logit_scale": 3.0}}},
+    ],
+)
+def test_a_checkpoint_with_something_else_inside_is_refused_in_one_line(tmp_path: Path, harm: dict[str, Any]):
+    path = tmp_path / "checkpoint.pt"
+    model = EmotionCLIP(SMALL)
+    save_checkpoint(path, config=SMALL, state={"model": model.state_dict()})
+    payload = torch.load(path, weights_only=True)
+    if "model" in harm.get("state", {}):
+        payload["state"]["model"].update(harm["state"]["model"])
+    else:
+        payload.update(harm)
+    torch.save({key: value for key, value in payload.items() if value is not None}, path)
+    with pytest.raises(EmotionError) as error:
+        model_from_checkpoint(path)
+    assert str(path) in message_of(error)
+
+
 def test_weights_of_another_configuration_are_refused(tmp_path: Path):
     path = tmp_path / "last.pt"
     weights = EmotionCLIP(replace(SMALL, text_layers=2)).state_dict()

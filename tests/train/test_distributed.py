@@ -12,6 +12,8 @@ import torch
 from made_shards import write_set
 from small_model import build
 from test_contrastive import direct, some_pairs, without_dropout
+from test_supervised_step import classifier_of_seven, supervised_pairs
+from test_supervised_step import direct as direct_supervised
 
 from emotion_train.checkpoint import load_checkpoint
 
@@ -71,6 +73,21 @@ def test_two_processes_have_the_loss_and_gradients_of_the_joined_batch(chunks: i
         assert found["gradients"].keys() == expected.keys()
         for name, gradient in found["gradients"].items():
             torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-5, msg=f"{rank} {name}")
+
+
+def test_two_processes_have_the_gradients_of_the_joined_supervised_batch(tmp_path: Path):
+    """Four rows and three: a mean of the processes' means would weigh them wrongly."""
+    done = torchrun(str(HERE / "distributed_worker.py"), str(tmp_path / "step"), "2", "supervised")
+    assert done.returncode == 0, done.stderr
+    model, classifier = without_dropout(build("sap")), classifier_of_seven()
+    contrastive, _, expected = direct_supervised(model, classifier, supervised_pairs())
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"step.{rank}", weights_only=True)
+        assert found["loss"] > contrastive
+        assert len(found["gradients"]) == len(expected)
+        for name, gradient in found["gradients"].items():
+            wanted = expected[name if name.startswith("classifier.") else f"model.{name}"]
+            torch.testing.assert_close(gradient, wanted, atol=1e-5, rtol=1e-4, msg=f"{rank} {name}")
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:

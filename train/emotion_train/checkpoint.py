@@ -79,12 +79,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} was not written by this project's training: expected a checkpoint of pretrain.py "
             "(released weights are read with load_official)"
         )
-    if payload["schema"] != SCHEMA_VERSION:
+    if payload.get("schema") != SCHEMA_VERSION:
         raise EmotionError(
-            f"checkpoint {path} has schema {payload['schema']}, this version reads {SCHEMA_VERSION}: "
+            f"checkpoint {path} has schema {payload.get('schema')}, this version reads {SCHEMA_VERSION}: "
             "update the project"
         )
-    return {**payload["state"], "config": _config(payload["config"], path)}
+    config, state = payload.get("config"), payload.get("state")
+    if not isinstance(config, dict) or not isinstance(state, dict):
+        raise EmotionError(
+            f"checkpoint {path} lacks its config or its state, or they are no dicts: use an earlier one"
+        )
+    return {**state, "config": _config(config, path)}
 
 
 def model_from_checkpoint(path: Path) -> EmotionCLIP:
@@ -172,6 +177,9 @@ def _load_strict(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> 
 
 
 def _check_names(expected: Mapping[str, torch.Size], weights: Mapping[str, Tensor], what: str) -> None:
+    odd = sorted(name for name, tensor in weights.items() if not isinstance(tensor, Tensor))
+    if odd:
+        raise EmotionError(f"{what} do not fit the model: {len(odd)} no tensors: {_some(odd)}")
     faults = {
         "missing": sorted(expected.keys() - weights.keys()),
         "unexpected": sorted(weights.keys() - expected.keys()),

@@ -177,16 +177,17 @@ class ContrastiveObjective:
     def _supervised_term(
         self, logits: Tensor, pairs: Pairs, precision: Precision
     ) -> tuple[float, Tensor, dict[str, float]]:
-        """The weighted cross-entropy of this process's rows, its gradient by their logits, and a figure."""
+        """The weighted cross-entropy of all rows, its gradient by own logits, and a figure of these."""
         if pairs.targets is None:
             raise ValueError("a supervised term needs pairs with targets")
         leaf = logits.detach().requires_grad_()
-        term = self.supervised * F.cross_entropy(leaf, pairs.targets, reduction="sum")
+        own = self.supervised * F.cross_entropy(leaf, pairs.targets, reduction="none")
+        everyone, _ = gather_rows(own.detach()[:, None], self.world)
         # Processes may have different numbers of rows; averaging divides by the number of processes.
-        rows = gather_rows(logits.detach(), self.world)[0].shape[0]
-        (by_logits,) = torch.autograd.grad(precision.scaled(term * (self.world.size / rows)), leaf)
+        share = own.sum() * (self.world.size / len(everyone))
+        (by_logits,) = torch.autograd.grad(precision.scaled(share), leaf)
         right = (logits.argmax(-1) == pairs.targets.argmax(-1)).float().mean().item()
-        return term.item() / len(logits), by_logits, {"supervised": right}
+        return everyone.mean().item(), by_logits, {"supervised": right}
 
     @staticmethod
     def _carry_back(features: tuple[Tensor, ...], gradients: tuple[Tensor | None, ...]) -> None:

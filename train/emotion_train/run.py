@@ -148,6 +148,8 @@ class Run:
             problem = f"of a run of {state.get('processes', 1)} processes, and this has {self.world.size}"
         elif changed := changed_settings(state.get("settings", {}), msgspec.to_builtins(self.config)):
             problem = f"of a run with other settings ({', '.join(changed)})"
+        elif state["heads"].keys() != self.heads.state_dict().keys():
+            problem = "of a run with another supervised term"
         if problem:
             raise EmotionError(
                 f"{checkpoint} is {problem}: resume with the config it was made with, or choose another --out"

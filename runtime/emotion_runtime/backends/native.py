@@ -127,9 +127,17 @@ def _load(bundle: Bundle, graph: GraphName, found: Found, flavor: Flavor, gpu: G
             raise EngineRefused(f"the engine of {graph} is not the model on this GPU ({fault})")
         verdict = Verdict("passed", rows, gpu.name, gpu.driver)
         if found.folder == engines.cache_folder():  # in one that is read-only, it is examined every time
-            engines.store_sidecar(found.folder, msgspec.structs.replace(found.sidecar, verdict=verdict))
+            _remember(found, verdict)
         held.pop_all()
     return Bucketed(backend, limits)
+
+
+def _remember(found: Found, verdict: Verdict) -> None:
+    """Write a verdict beside its engine; a disk that is full costs only the next start an exam."""
+    try:
+        engines.store_sidecar(found.folder, msgspec.structs.replace(found.sidecar, verdict=verdict))
+    except EmotionError as error:
+        _log.warning("the engine is the model, and is examined again next time: %s", error)
 
 
 def engines_behind(

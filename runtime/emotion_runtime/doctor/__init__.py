@@ -6,12 +6,10 @@ Nothing is imported here that may be missing or broken: that is what is to be fo
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding, as_json, as_text
+from emotion_runtime.doctor.findings import FAIL, OK, REINSTALL, WARN, Finding, as_json, as_text
 from emotion_runtime.errors import EmotionError
 
 __all__ = ["FAIL", "OK", "WARN", "Finding", "as_json", "as_text", "examine", "worst"]
-
-_REINSTALL = 'pip install --force-reinstall "emotion-runtime[cpu]" (or [gpu])'
 
 
 def examine(bundle: str, backend: str, precision: Any = None) -> list[Finding]:
@@ -52,6 +50,6 @@ def _guarded(area: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]
     try:
         return list(check())
     except (ImportError, OSError) as error:  # OSError: a shared library that is not there
-        return [Finding(area, FAIL, " ".join(str(error).split()), _REINSTALL)]
+        return [Finding(area, FAIL, " ".join(str(error).split()), REINSTALL)]
     except EmotionError as error:
         return [Finding(area, FAIL, str(error), None)]

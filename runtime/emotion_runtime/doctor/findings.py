@@ -11,6 +11,7 @@ WARN: Final = "WARN"
 FAIL: Final = "FAIL"
 
 SCHEMA = 1
+REINSTALL: Final = 'pip install --force-reinstall "emotion-runtime[cpu]" (or [gpu])'
 
 
 @dataclass(frozen=True, slots=True)

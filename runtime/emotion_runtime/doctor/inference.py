@@ -3,12 +3,13 @@
 import importlib.metadata
 import importlib.util
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from emotion_runtime import nvidia
-from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding
+from emotion_runtime.doctor.findings import FAIL, OK, REINSTALL, WARN, Finding
 from emotion_runtime.doctor.installed import installed
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Flavor
@@ -77,7 +78,7 @@ def providers() -> Iterator[Finding]:
         elif not fault:
             yield Finding("providers", OK, f"{provider} starts")
         elif provider == CPU:
-            yield Finding("providers", FAIL, f"{provider} does not run ({fault})", "reinstall ONNX Runtime")
+            yield Finding("providers", FAIL, f"{provider} does not run ({fault})", REINSTALL)
         elif provider == CUDA:
             text = f"{provider} is built in and does not run ({fault}): driver, CUDA or cuDNN"
             yield Finding("providers", WARN, text, _GPU_LIBRARIES)
@@ -149,7 +150,7 @@ def engines() -> Iterator[Finding]:
     whole = {key.stem for key in keys if isinstance(cache.find_engine(folder, key), cache.Found)}
     if bad := [str(file) for file in files if file.stem not in whole]:
         text = f"{len(bad)} torn or of another version in {folder}"
-        yield Finding("engines", WARN, text, f"rm {' '.join(bad)}")
+        yield Finding("engines", WARN, text, shlex.join(["rm", *bad]))
     yield Finding("engines", OK, f"{len(whole)} whole in {folder}, {size / 1e6:.0f} MB in all")
 
 

@@ -67,6 +67,15 @@ def test_a_torn_engine_is_built_again_once(
     assert quick == ["temporal_encoder"]
 
 
+@pytest.mark.usefixtures("quick")
+def test_what_a_killed_build_left_is_removed_by_the_next(to_trt: Main, tmp_path: Path):
+    left = tmp_path / ".frame_encoder-0123456789abcdef.engine.0123456789abcdef.tmp"
+    left.write_bytes(b"half an engine")
+    assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 0
+    assert not left.exists()
+    assert len(sidecars(tmp_path)) == 2
+
+
 def test_two_processes_do_not_build_the_same_engines(
     to_trt: Main, quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

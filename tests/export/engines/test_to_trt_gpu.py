@@ -24,6 +24,7 @@ def test_on_a_gpu_the_engine_is_held_against_the_model(to_trt: Main, gpu: list[s
         assert sidecar.verdict.parity_gate == "passed"
         assert {row.graph for row in sidecar.verdict.parity} == {sidecar.key.graph}
         assert all(0.9995 < row.cosine_min < 1 for row in sidecar.verdict.parity)
+        assert all(0.9 < (row.top1_agreement or 0) <= 1 for row in sidecar.verdict.parity)
         assert (sidecar.layer_types_of, sidecar.layer_types) == ("engine", {"fp16": 1})
 
 

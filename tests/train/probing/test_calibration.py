@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.heads import activate
 from emotion_train.probing.calibration import (
+    abstain_threshold,
     calibration_error,
     claims_of,
     fit_temperature,
@@ -100,3 +101,15 @@ def test_the_temperature_of_independent_labels_is_found(temperature: float):
     noise = np.random.default_rng(2).logistic(size=logits.shape)
     targets = (logits / temperature > noise).astype(np.float32)  # draws from the sigmoid
     assert fit_temperature(logits, targets, "sigmoid") == pytest.approx(temperature, rel=0.05)
+
+
+def test_a_tenth_of_the_samples_is_less_sure_than_the_threshold():
+    """Eleven samples, ten steps: the tenth lies on the second least sure."""
+    confidence = np.array([0.9, 0.42, 0.7, 0.61, 0.55, 0.99, 0.8, 0.47, 0.75, 0.66, 0.95])
+    probability = np.stack([confidence, 0.6 * (1 - confidence), 0.4 * (1 - confidence)], axis=1)
+    for columns in ([0, 1, 2], [2, 0, 1]):  # whichever label it is
+        assert abstain_threshold(probability[:, columns]) == pytest.approx(0.47)
+    many = activate(random_logits(5000), "softmax")
+    threshold = abstain_threshold(many)
+    assert (many.max(axis=1) < threshold).mean() == pytest.approx(0.1, abs=2e-4)
+    assert 1 / 7 < threshold < 1

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score
 from emotion_runtime.errors import EmotionError
 from emotion_train.datasets.base import Task
 from emotion_train.probing.calibration import fit_temperature
+from emotion_train.probing.cards import as_linear_head
 from emotion_train.probing.classifiers import fit_logistic, fit_one_vs_rest
 from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.fit import TaskHead, fit_task
@@ -85,6 +86,25 @@ def test_of_several_labels_the_mean_precision_decides():
     assert maps[head.c] == max(maps.values())
     assert head.activation == "sigmoid"
     assert head.temperature == fit_temperature(head.logits(VAL.features), VAL.targets["emotions"], "sigmoid")
+
+
+def test_a_head_of_one_label_abstains_where_a_tenth_of_the_tuning_set_is_less_sure():
+    """By the calibrated probabilities, as the runtime compares them."""
+    head = fit(SINGLE)
+    scaled = (VAL.features.astype(float) @ head.weight.T + head.bias) / head.temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    sure = np.sort((powers / powers.sum(axis=1, keepdims=True)).max(axis=1))
+    place = 0.1 * (len(sure) - 1)  # between the two samples about the tenth part
+    low = int(place)
+    assert head.abstain == pytest.approx(sure[low] + (place - low) * (sure[low + 1] - sure[low]), abs=1e-9)
+    uncalibrated = np.exp(scaled * head.temperature)
+    assert abs(head.temperature - 1) > 0.05
+    assert np.quantile((uncalibrated / uncalibrated.sum(1, keepdims=True)).max(1), 0.1) != pytest.approx(
+        head.abstain, abs=1e-3
+    )
+    card = as_linear_head(head, {}, "ab" * 32, "video", "bold").card
+    assert (card.abstain, card.experimental) == (head.abstain, False)
+    assert fit(MULTI).abstain == fit(VALUES).abstain == 0
 
 
 def test_answers_are_the_bundles_formula():

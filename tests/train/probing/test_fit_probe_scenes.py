@@ -84,6 +84,18 @@ def test_the_card_says_what_the_head_is(fitted: Path, tiny_run: Path):
     } <= card.metrics.keys()
 
 
+def test_the_probe_abstains_and_the_bank_of_categories_lies_beside_it(fitted: Path):
+    assert 1 / 7 < load_head(fitted, "probe").card.abstain < 1
+    categories, bank = load_head(fitted, "categories").card, load_head(fitted, "zero_shot").card
+    assert (len(categories.labels), categories.experimental, categories.dataset) == (26, True, "scenes")
+    assert {name.removeprefix("one_person_auc_") for name in categories.metrics} == {
+        *("anger", "aversion", "fear", "happiness", "sadness", "surprise")
+    }
+    assert all(0 < value < 1 for value in categories.metrics.values())
+    assert (bank.experimental, bank.abstain) == (False, 0.0)
+    assert categories.text_tower_sha256 == bank.text_tower_sha256
+
+
 def test_the_report_counts_pairs(fitted: Path):
     report = json.loads((fitted / "report.json").read_text())
     for name in ("pairs_same_window", "pairs_own_window"):

@@ -106,7 +106,8 @@ class ClipDataset(Dataset[ClipBatch]):
             # Random moments in time order, as the authors draw the frames of a clip.
             moments = np.sort(rng.random(frames))
             pictures = [render(scene, self.faces.images, moment, rng) for moment in moments]
-            if self.mix.one_picture and rng.random() < self.mix.one_picture:
+            together = bool(self.mix.one_picture) and rng.random() < self.mix.one_picture
+            if together and not scene.actors[0].close_up:
                 image, persons = cut_scene(pictures, scene, moments, self.spec)
                 images.append(image)
                 for actor, weight in persons:

@@ -113,12 +113,13 @@ def category_figures(model: EmotionCLIP, part: FeatureSet) -> dict[str, float]:
     scores = part.features.astype(np.float64) @ zero_shot_weight(model, CATEGORY_PHRASES).T
     labels = part.targets[TASK.name]
     everyone = np.ones((1, len(part)))
-    return {
+    figures = {
         f"{part.name}_auc_{category}": float(
             area_under_roc(scores[:, names.index(category)], labels == EKMAN.index(emotion), everyone)[0]
         )
         for category, emotion in LABELLED_CATEGORIES.items()
     }
+    return {name: value for name, value in figures.items() if not np.isnan(value)}  # no such face: left out
 
 
 class Swaps:

@@ -1,0 +1,179 @@
+r"""What each part of the shipped model's recipe is worth: short runs from one start, a part more in each.
+
+    python benchmarks/bench_recipe.py --data ../shared --warm runs/nano/warm.pt    # 20 minutes on two cores
+
+--warm: a checkpoint of train/configs/nano.toml at the end of its stage `stem`. All rows see as many scenes
+from the same seeds, and are measured by a probe on faces of the *validation* split: a recipe is not chosen on
+test faces. Written to --out: recipe.json, recipe.md.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emotion_bench.accuracy import figures
+from emotion_bench.accuracy_page import percent
+from emotion_bench.accuracy_sets import Numbered, Plan, scenes, tight_faces
+from emotion_bench.machine import card
+from emotion_bench.report import markdown, write_json, write_text
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.heads import activate
+from emotion_train.checkpoint import load_checkpoint
+from emotion_train.config import PretrainConfig, Scenes, load_config
+from emotion_train.data.faces import Faces, Split, load_faces
+from emotion_train.data.scene_data import SceneData, load_scene_data
+from emotion_train.distributed import World
+from emotion_train.model import PRESETS, EmotionCLIP
+from emotion_train.probing.classifiers import fit_logistic
+from emotion_train.probing.features import encode_all
+from emotion_train.run import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "train" / "configs" / "nano.toml"
+SEED = 2022
+PROBE_FACES, PROBE_C = 2000, 3.16
+# Each row is the one before it with something more; the last is the recipe.
+STAGES: dict[str, tuple[str, ...]] = {
+    "contrastive alone, ordinary scenes": (),
+    "+ supervised term": ("supervised",),
+    "+ half of its targets from the stem": ("stem_answers",),
+    "+ poor conditions and close-ups": ("poor", "close_ups"),
+}
+
+
+_PAGE = """# What each part of nano's recipe is worth
+
+    python benchmarks/bench_recipe.py --data DIR --warm FILE
+
+Accuracy of a probe on validation faces after {steps} steps from one warm stem, with 95 % intervals over
+faces; one seed, so differences of a point or two say little. Each row has what the row above has, and
+something more.
+
+{table}
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="bench_recipe", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder with data/fer2013.npz and sentences")
+    add("--warm", type=Path, required=True, help="checkpoint at the end of the stage stem")
+    add("--steps", type=int, default=300, help="of every row")
+    add("--val-faces", type=int, help="use only so many validation faces")
+    add("--runs", type=Path, default=ROOT / "runs" / "recipe", help="folder of the runs")
+    add("--out", type=Path, default=ROOT / "benchmarks" / "results" / "nano", help="of the table")
+    args = parser.parse_args(argv)
+    try:
+        result = compare(args)
+    except EmotionError as error:
+        print(f"bench_recipe: error: {error}", file=sys.stderr)
+        return 2
+    text = page(result)
+    write_json(args.out / "recipe.json", result)
+    write_text(args.out / "recipe.md", text)
+    print(text)
+    return 0
+
+
+def compare(args: argparse.Namespace) -> dict[str, Any]:
+    """Train and measure every row."""
+    recipe = load_config(CONFIG)
+    data = load_scene_data(args.data, recipe.sentiment)
+    archive = args.data / "data" / "fer2013.npz"
+    rows: dict[str, Any] = {}
+    parts: set[str] = set()
+    for number, (name, more) in enumerate(STAGES.items()):
+        print(f"bench_recipe: {name}", flush=True)
+        parts.update(more)
+        model = train(config_of(recipe, parts, args.steps), data, args.runs / str(number), args.warm)
+        rows[name] = measure(model, archive, args.val_faces)
+    return {"benchmark": "recipe", "machine": card(), "steps": args.steps, "rows": rows}
+
+
+def config_of(recipe: PretrainConfig, parts: set[str], steps: int) -> PretrainConfig:
+    """The recipe with only some of its parts, shortened."""
+    if recipe.scenes is None:
+        raise EmotionError(f"{CONFIG} has no [scenes]")
+    plain = Scenes(steps=1)
+    switched = {name for names in STAGES.values() for name in names}
+    off = {name: getattr(plain, name) for name in switched - parts}
+    return msgspec.structs.replace(
+        recipe, text_warmup=None, scenes=msgspec.structs.replace(recipe.scenes, steps=steps, **off)
+    )
+
+
+def train(config: PretrainConfig, data: SceneData, out: Path, warm: Path) -> EmotionCLIP:
+    """The scenes of a configuration, from a warm start."""
+    state = load_checkpoint(warm)
+    if state["stage"] != "stem":
+        raise EmotionError(f"--warm {warm} stands in stage {state['stage']}: expected the end of stem")
+    torch.manual_seed(config.seed)
+    for file in out.glob("checkpoint.pt"):
+        file.unlink()
+    run = Run(config, PRESETS[config.preset], data=data, out=out, world=World(), resume=False)
+    run.model.load_state_dict(state["model"])
+    stem_head = {
+        name.removeprefix("stem."): tensor
+        for name, tensor in state["heads"].items()
+        if name.startswith("stem.")
+    }
+    run.stem_head.load_state_dict(stem_head)
+    run.progress.stage = "scenes"
+    run.train(say=lambda _: None)
+    return run.model.eval()
+
+
+def measure(model: EmotionCLIP, archive: Path, limit: int | None) -> dict[str, Any]:
+    """Figures of a probe on validation faces, by set."""
+    fitted = _encoded(model, scenes(_plan(model, archive, "train", PROBE_FACES), poor=False))
+    weight, bias = fit_logistic(*fitted, c=PROBE_C, seed=SEED)
+    plan = _plan(model, archive, "val", limit)
+    sets = {"scenes": scenes(plan), "poor_scenes": scenes(plan, poor=True), "tight_faces": tight_faces(plan)}
+    result = {}
+    for name, clips in sets.items():
+        features, labels = _encoded(model, clips)
+        result[name] = figures(activate(features @ weight.T + bias, "softmax"), labels, resamples=1000)
+    return result
+
+
+def _plan(model: EmotionCLIP, archive: Path, split: Split, limit: int | None) -> Plan:
+    faces: Faces = load_faces(archive, split)
+    rows = np.random.default_rng(SEED).permutation(len(faces.labels))[:limit]
+    return Plan(faces.take(rows), model.config.preprocess, 1, 1.6, SEED)
+
+
+def _encoded(model: EmotionCLIP, clips: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    given: list[Numbered] = list(clips)
+    _, features = encode_all(
+        model, ((row, clip.images, clip.patch_weights) for row, (_, clip) in enumerate(given))
+    )
+    return features, np.array([clip.label for _, clip in given], np.int64)
+
+
+def page(result: dict[str, Any]) -> str:
+    """recipe.md."""
+    titles = {"scenes": "scenes", "poor_scenes": "poor scenes", "tight_faces": "tight faces"}
+    lines = [
+        (
+            name,
+            *(
+                f"{percent(row[key][figure]['value'])} "
+                f"({100 * row[key][figure]['low']:.1f}-{100 * row[key][figure]['high']:.1f})"
+                for key in titles
+                for figure in ("accuracy",)
+            ),
+        )
+        for name, row in result["rows"].items()
+    ]
+    return _PAGE.format(steps=result["steps"], table=markdown(("", *titles.values()), lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
