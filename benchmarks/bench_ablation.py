@@ -44,6 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A quarter of nano's vision tower: a run takes minutes on one core, and every row has the same.
 SIZES = {
+    "preprocess": {"beyond_frame": False},
     "vision_width": 128,
     "vision_layers": 3,
     "vision_heads": 4,

@@ -12,6 +12,7 @@ videos. Written to --out: accuracy.json, accuracy.md, confusion.png, reliability
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -126,9 +127,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     say("pairs of people of different emotions")
     result["pairs"] = measures.pairs(answerer, plan, head, resamples=args.resamples)
     say("one corruption at a time")
-    result["corruptions"] = measures.corruptions(answerer, plan, head)
+    still = dataclasses.replace(plan, frames=1)  # nobody moves there, or it is nearness that is compared
+    result["corruptions"] = measures.corruptions(answerer, still, head)
     say("a window each against one picture for all")
-    result["windows"] = measures.windows(answerer, plan, head)
+    result["windows"] = measures.windows(answerer, still, head)
     if args.peer:
         say("the peer")
         peer = measures.Peer(args.peer)

@@ -13,7 +13,7 @@ from emotion_train.data.camera import Camera
 from emotion_train.data.clips import SceneMix
 from emotion_train.data.faces import Faces
 from emotion_train.data.scene_sets import Change, Clip, Film, films
-from emotion_train.data.scenes import Actor, Cover, Scene, draw_scene, face_box
+from emotion_train.data.scenes import Actor, Cover, Scene, face_box
 
 Numbered = tuple[int, Clip]
 PEOPLE = (1, 2, 3, 4)
@@ -33,11 +33,8 @@ class Plan:
         self, people: tuple[int, ...] = PEOPLE, *, poor: bool = False, change: Change = lambda scene: scene
     ) -> Iterator[Film]:
         """Every face once."""
-
-        def draw(rng: np.random.Generator, numbers: list[int]) -> Scene:
-            return draw_scene(rng, numbers, face_share=SceneMix().face_share, poor=poor)
-
-        return films(self.faces, people, frames=self.frames, seed=self.seed, draw=draw, change=change)
+        mix = SceneMix(poor=float(poor))
+        return films(self.faces, people, frames=self.frames, seed=self.seed, mix=mix, change=change)
 
     def label(self, actor: Actor) -> int:
         """Of an actor's face."""

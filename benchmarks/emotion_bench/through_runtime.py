@@ -64,27 +64,26 @@ class Steadiness:
         }
 
 
-def steadiness(runtime: EmotionRuntime, video: str, *, loops: int = 1) -> Steadiness:
+def steadiness(runtime: EmotionRuntime, video: str) -> Steadiness:
     """A video frame by frame at the default smoothing.
 
     raw: changes of the likeliest label of a clip alone; label: changes of what people are shown, where "not
-    sure" is a label of its own. Loops of a video are watched by someone who has forgotten the one before.
+    sure" is a label of its own.
     """
     total = Steadiness()
-    for _ in range(loops):
-        with open_source(video) as source:
-            last: dict[int, tuple[float, str | None, str]] = {}
-            for _, event in runtime.follow([source]):
-                for person in event.persons:
-                    if person.state == "lost" or not person.raw:
-                        continue
-                    now = max(person.raw, key=lambda label, raw=person.raw: raw[label])  # type: ignore[misc]
-                    if person.id in last:
-                        before, held, raw = last[person.id]
-                        total.minutes += (event.t - before) / 60
-                        total.held += held != person.top
-                        total.raw += raw != now
-                    last[person.id] = event.t, person.top, now
+    last: dict[int, tuple[float, str | None, str]] = {}
+    with open_source(video) as source:
+        for _, event in runtime.follow([source]):
+            for person in event.persons:
+                if person.state == "lost" or not person.raw:
+                    continue
+                now = max(person.raw, key=lambda label, raw=person.raw: raw[label])  # type: ignore[misc]
+                if person.id in last:
+                    before, held, raw = last[person.id]
+                    total.minutes += (event.t - before) / 60
+                    total.held += held != person.top
+                    total.raw += raw != now
+                last[person.id] = event.t, person.top, now
     return total
 
 

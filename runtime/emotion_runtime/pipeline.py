@@ -53,9 +53,9 @@ class Timing:
     hysteresis: float = 0.08
     detect_every: float = 0.0
 
-    def smoother(self) -> Smoother:
-        """One person's smoother."""
-        return Smoother(time_constant=self.smoothing, margin=self.hysteresis)
+    def smoother(self, abstain: float = 0.0) -> Smoother:
+        """One person's smoother; abstain: of the head."""
+        return Smoother(time_constant=self.smoothing, margin=self.hysteresis, abstain=abstain)
 
 
 @dataclass(slots=True)
@@ -142,11 +142,11 @@ class Pipeline:
         with self.timer.stage("track"):
             source.tracks = source.tracker.update(detections, frame.t)
         known = source.persons
-        source.persons = {
-            track.id: known.get(track.id)
-            or _Person(EmbeddingRing(self._clips), self._timing.smoother(), self._timing.smoother())
-            for track in source.tracks
-        }
+        source.persons = {track.id: known.get(track.id) or self._newcomer() for track in source.tracks}
+
+    def _newcomer(self) -> _Person:
+        smoother = self._timing.smoother(self._models.head.abstain)
+        return _Person(EmbeddingRing(self._clips), smoother, self._timing.smoother())
 
     def _encode(self, frames: Sequence[Frame]) -> None:
         """Encode the persons in view who are due, of all frames together."""
@@ -192,6 +192,7 @@ class Pipeline:
         )
 
     def _person(self, track: Track, person: _Person) -> Person:
+        label = person.smoother.label
         state: State = "lost" if not track.seen else "warming" if person.ring.warming else "steady"
         return Person(
             id=track.id,
@@ -200,16 +201,9 @@ class Pipeline:
             state=state,
             emotions=self._labelled(person.smoothed),
             raw=self._labelled(person.raw),
-            top=self._top(person),
+            top=None if label is None else self._models.head.labels[label],
             **self._affect(person.affect),
         )
-
-    def _top(self, person: _Person) -> str | None:
-        """The label that hysteresis holds, if it is likely enough to be said."""
-        head, top = self._models.head, person.smoother.top
-        if top is None or person.smoothed is None or person.smoothed[top] < head.abstain:
-            return None
-        return head.labels[top]
 
     def _affect(self, values: NDArray[np.float64] | None) -> dict[str, float]:
         """Valence, arousal and dominance, those that the bundle's head has."""

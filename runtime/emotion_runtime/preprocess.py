@@ -36,6 +36,9 @@ class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     "subject" is a square window that holds the person.
     subject_scale: side of a subject window in head widths (1.8: the head fills a bit over half);
     None: the same share of the frame's short side as the centre crop, slid to the person.
+    beyond_frame: a subject window that the frame is too small for keeps its side, and what lies outside is
+    the mean colour; False: it shrinks to the frame's short side, where a head that fills the frame is larger
+    than a model has seen heads.
     mean, std: RGB, of values in [0, 1].
     """
 
@@ -44,6 +47,7 @@ class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: Literal["center", "subject"] = "center"
     short_side: int = 256
     subject_scale: float | None = None
+    beyond_frame: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -111,8 +115,8 @@ def subject_window(box: Sequence[float], height: int, width: int, spec: Preproce
     """A square window that holds the person, slid to stay inside the frame.
 
     box: (x1, y1, x2, y2) in frame pixels, of a head or of a whole body (told by its aspect).
-    The side is `spec.subject_scale` head widths, or the centre crop's share of the short side; never
-    more than the frame's short side, never less than 16 px. Sides are whole pixels.
+    The side is `spec.subject_scale` head widths, or the centre crop's share of the short side; never less
+    than 16 px, and never more than the frame's short side unless `spec.beyond_frame`. Sides are whole pixels.
     """
     x1, y1, x2, y2 = (float(v) for v in box)
     box_w, box_h = max(x2 - x1, 1.0), max(y2 - y1, 1.0)
@@ -124,17 +128,27 @@ def subject_window(box: Sequence[float], height: int, width: int, spec: Preproce
         center_y = y1 + 0.4 * wanted  # the head is at the top of a body box: leave a little air above
     else:
         wanted = spec.subject_scale * math.sqrt(box_w * box_h)
-    side = round(min(max(wanted, 16), height, width))
-    left = min(max(round(center_x - side / 2), 0), width - side)
-    top = min(max(round(center_y - side / 2), 0), height - side)
+    side = round(max(wanted, 16))
+    if not spec.beyond_frame:
+        side = min(side, height, width)
+    left = _slid(center_x, side, width)
+    top = _slid(center_y, side, height)
     scale = spec.size / side
     return Window(scale, left * scale, top * scale, (left, top, left + side, top + side))
+
+
+def _slid(center: float, side: int, length: int) -> int:
+    """Where a window begins: inside the frame, or with the frame in its middle where that is too small."""
+    if side > length:
+        return (length - side) // 2
+    return min(max(round(center - side / 2), 0), length - side)
 
 
 def crop(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpec) -> NDArray[np.uint8]:
     """The window of the frame as the model's input.
 
-    image_rgb_uint8: (H, W, 3) uint8 RGB. Returns (S, S, 3) uint8 RGB.
+    image_rgb_uint8: (H, W, 3) uint8 RGB. Returns (S, S, 3) uint8 RGB; what lies outside of the frame is the
+    spec's mean colour.
     Pillow's antialiased bicubic is what released weights saw, and its fixed-point result is the same on
     every machine. `box=` equals resize-then-crop to within one grey level at half the cost.
 
@@ -156,10 +170,29 @@ def crop(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpe
     cut = image_rgb_uint8[
         cut_y : min(math.ceil(y2) + margin, height), cut_x : min(math.ceil(x2) + margin, width)
     ]
-    picture = Image.fromarray(np.ascontiguousarray(cut)).resize(
-        (spec.size, spec.size), Image.Resampling.BICUBIC, box=(x1 - cut_x, y1 - cut_y, x2 - cut_x, y2 - cut_y)
-    )
-    return np.asarray(picture)
+    picture = Image.fromarray(np.ascontiguousarray(cut))
+    box = (x1 - cut_x, y1 - cut_y, x2 - cut_x, y2 - cut_y)
+    outside = _outside(box, picture.size)
+    if any(outside):
+        left, top, right, bottom = outside
+        canvas = Image.new("RGB", (picture.width + left + right, picture.height + top + bottom), _mean(spec))
+        canvas.paste(picture, (left, top))
+        picture, box = canvas, (box[0] + left, box[1] + top, box[2] + left, box[3] + top)
+    resized = picture.resize((spec.size, spec.size), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(resized)
+
+
+def _outside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Whole pixels by which a box reaches over the left, top, right and bottom edge of a picture."""
+    edges = (-box[0], -box[1], box[2] - size[0], box[3] - size[1])
+    # A corner of the scaled frame may lie a rounding error beyond it; that is no border.
+    left, top, right, bottom = (math.ceil(edge) if edge > 1e-3 else 0 for edge in edges)
+    return left, top, right, bottom
+
+
+def _mean(spec: PreprocessSpec) -> tuple[int, int, int]:
+    red, green, blue = (round(255 * value) for value in spec.mean)
+    return red, green, blue
 
 
 def patch_weights(box_xyxy: Sequence[float], window: Window, spec: PreprocessSpec) -> NDArray[np.float32]:

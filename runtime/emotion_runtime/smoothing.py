@@ -18,15 +18,19 @@ class Smoother:
     the same at 5 and at 50 updates a second, and right when updates are uneven.
     margin: by how much another probability must exceed the held label's to replace it. A held label that fell
     under chance (1 / number of labels) is replaced by the likeliest without a margin.
+    abstain: a label is given from this probability on and taken back a margin below, so that `label` does
+    not blink either.
     """
 
-    def __init__(self, *, time_constant: float = 0.8, margin: float = 0.08) -> None:
+    def __init__(self, *, time_constant: float = 0.8, margin: float = 0.08, abstain: float = 0.0) -> None:
         if not 0 <= time_constant < math.inf:
             raise EmotionError(f"smoothing {time_constant}: expected seconds, 0 (off) or more")
         if not 0 <= margin < 1:
             raise EmotionError(f"hysteresis {margin}: expected a difference of probabilities in [0, 1)")
         self._time_constant = time_constant
         self._margin = margin
+        self._abstain = abstain
+        self._given = False
         self._smoothed: NDArray[np.float64] | None = None
         self._t = -math.inf
         self.top: int | None = None
@@ -37,12 +41,19 @@ class Smoother:
         A convex combination: what sums to 1 stays so. A step back in time starts over.
         """
         if self._smoothed is None or t < self._t:
-            self._smoothed, self.top = probabilities, None
+            self._smoothed, self.top, self._given = probabilities, None, False
         else:
             self._smoothed = probabilities + self._kept(t - self._t) * (self._smoothed - probabilities)
         self._t = t
         self.top = self._held(self._smoothed)
+        least = self._abstain - self._margin if self._given else self._abstain
+        self._given = bool(self._smoothed[self.top] >= least)
         return self._smoothed
+
+    @property
+    def label(self) -> int | None:
+        """The top label where it is likely enough to be said."""
+        return self.top if self._given else None
 
     def _kept(self, elapsed: float) -> float:
         """Share of the past that is left after `elapsed` seconds."""

@@ -67,7 +67,7 @@ class Person(msgspec.Struct, frozen=True):
 
     emotions: probability by label, smoothed over time; raw: the same from this frame's clip alone; both sum
     to 1 over the labels of a softmax head. Both are empty until the person was encoded once.
-    top: the label that hysteresis holds, None while unknown or under the abstain threshold.
+    top: the label that hysteresis holds, None while unknown or under the head's abstain threshold.
     valence, arousal, dominance: smoothed over time, in the units that the bundle's affect head was fitted on;
     None until the person was encoded once, and where the bundle has no such head.
     """

@@ -1,5 +1,6 @@
 """Windows, crops and patch weights; tests/train/test_golden.py holds them against the official ones."""
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,6 +72,28 @@ def test_a_subject_window_is_a_square_inside_the_frame(box: tuple[int, ...], spe
     assert y1 >= 0
     assert x2 <= 640
     assert y2 <= 360
+
+
+@pytest.mark.parametrize("frame", [(60, 60), (60, 90), (90, 60), (300, 300)])
+def test_a_window_beyond_the_frame_shows_the_head_at_its_usual_size(frame: tuple[int, int]):
+    height, width = frame
+    spec = msgspec.structs.replace(HEADS, beyond_frame=True)
+    window = subject_window((0, 0, 60, 60), height, width, spec)
+    x1, y1, x2, y2 = window.source
+    assert x2 - x1 == y2 - y1 == 78  # 1.3 heads, whatever the frame
+    # The frame is in the middle of what it cannot fill; where it is large enough nothing is outside.
+    assert (x1, y1) == tuple((length - 78) // 2 if length < 78 else 0 for length in (width, height))
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    grey = np.round(255 * np.array(spec.mean)).astype(np.uint8)
+    canvas = np.tile(grey, (height + 200, width + 200, 1))
+    canvas[100 : 100 + height, 100 : 100 + width] = image
+    shown = canvas[100 + int(y1) : 100 + int(y2), 100 + int(x1) : 100 + int(x2)]
+    expected = np.asarray(Image.fromarray(shown).resize((112, 112), Image.Resampling.BICUBIC), int)
+    inside = slice(2, -2)  # the kernel reaches over a window's edge where there is a frame
+    found = crop(image, window, spec).astype(int)
+    assert np.abs(found - expected)[inside, inside].max() <= 1
+    if height < 78:
+        assert (found[0] == grey).all()
 
 
 def test_a_head_fills_the_window_as_the_spec_says():

@@ -87,6 +87,16 @@ def test_a_top_that_fell_under_chance_goes_without_a_margin():
     assert tops(0.08, [0.5, 0.3, 0.2], [0.32, 0.36, 0.32]) == [0, 1]
 
 
+def test_a_label_is_given_from_a_threshold_on_and_taken_back_a_margin_below():
+    smoother = Smoother(time_constant=0, margin=0.08, abstain=0.4)
+    shown = []
+    for t, probability in enumerate((0.39, 0.4, 0.33, 0.321, 0.319, 0.39, 0.41)):
+        smoother.update(np.array([probability, 0.2, 0.8 - probability - 0.2]), float(t))
+        shown.append(smoother.label)
+    assert shown[:5] == [None, 0, 0, 0, None]
+    assert shown[5:] == [None, 0]
+
+
 def test_no_top_before_the_first_answer():
     assert Smoother().top is None
 

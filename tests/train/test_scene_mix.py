@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_model import SMALL
 
-from emotion_train.data.clips import ClipBatch, ClipDataset, SceneMix
+from emotion_train.data.clips import ClipBatch, ClipDataset, SceneMix, draw_mixed
 from emotion_train.data.faces import Faces
 from emotion_train.data.scenes import Scene
 
@@ -21,8 +21,8 @@ def dataset(mix: SceneMix, faces: Faces = BLACK, *, scenes: int = 12, frames: in
 
 
 def drawn(mix: SceneMix, people: int, count: int = 200) -> list[Scene]:
-    clips, rng = dataset(mix), np.random.default_rng(0)
-    return [clips._draw(rng, list(range(people))) for _ in range(count)]
+    rng = np.random.default_rng(0)
+    return [draw_mixed(rng, list(range(people)), mix) for _ in range(count)]
 
 
 def is_poor(scene: Scene) -> bool:

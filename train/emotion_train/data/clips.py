@@ -71,6 +71,14 @@ class SceneMix:
     close_ups: float = 0.0
 
 
+def draw_mixed(rng: np.random.Generator, faces: list[int], mix: SceneMix) -> Scene:
+    """A scene of the given faces, under conditions that are drawn as well."""
+    poor = bool(rng.random() < mix.poor)
+    if len(faces) == 1 and rng.random() < mix.close_ups:
+        return draw_close_up(rng, faces[0], poor=poor)
+    return draw_scene(rng, faces, face_share=mix.face_share, aspect=mix.aspect, poor=poor)
+
+
 class ClipDataset(Dataset[ClipBatch]):
     """Random batches; item i is batch i.
 
@@ -102,7 +110,7 @@ class ClipDataset(Dataset[ClipBatch]):
         chosen: list[int] = []
         for count in people:
             numbers = [self._draw_face(rng) for _ in range(count)]
-            scene = self._draw(rng, numbers)
+            scene = draw_mixed(rng, numbers, self.mix)
             # Random moments in time order, as the authors draw the frames of a clip.
             moments = np.sort(rng.random(frames))
             pictures = [render(scene, self.faces.images, moment, rng) for moment in moments]
@@ -129,12 +137,6 @@ class ClipDataset(Dataset[ClipBatch]):
             torch.from_numpy(self.faces.labels[chosen]),
             (self.seed, index),
         )
-
-    def _draw(self, rng: np.random.Generator, numbers: list[int]) -> Scene:
-        poor = bool(rng.random() < self.mix.poor)
-        if len(numbers) == 1 and rng.random() < self.mix.close_ups:
-            return draw_close_up(rng, numbers[0], poor=poor)
-        return draw_scene(rng, numbers, face_share=self.mix.face_share, aspect=self.mix.aspect, poor=poor)
 
     def _draw_face(self, rng: np.random.Generator) -> int:
         return int(rng.choice(self.rows[rng.choice(len(self.rows), p=self.class_weights)]))
@@ -181,7 +183,8 @@ def cut_clip_frame(
 def window_of_all(boxes: Sequence[Box], height: int, width: int, spec: PreprocessSpec) -> Window:
     """One window around several heads, with the margin of a subject window, as far as the frame allows.
 
-    It is a square no larger than the frame's short side, so heads that stand far apart may be cut off.
+    Without `spec.beyond_frame` it is no larger than the frame's short side, so heads that stand far apart may
+    be cut off.
     """
     x1, y1 = min(box[0] for box in boxes), min(box[1] for box in boxes)
     x2, y2 = max(box[2] for box in boxes), max(box[3] for box in boxes)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
-from emotion_train.data.clips import SceneMix, cut_scene, detected_head, window_of_all
+from emotion_train.data.clips import SceneMix, cut_scene, detected_head, draw_mixed, window_of_all
 from emotion_train.data.faces import Faces
 from emotion_train.data.scenes import Actor, Box, Scene, draw_scene, render
 
@@ -52,28 +52,33 @@ def films(
     *,
     frames: int,
     seed: int,
-    draw: Callable[[np.random.Generator, list[int]], Scene] | None = None,
+    mix: SceneMix = SceneMix(),  # noqa: B008 - immutable
     change: Change = lambda scene: scene,
 ) -> Iterator[Film]:
     """Every face in one scene, of as many people as `people` says (cycling).
 
-    draw: a scene of the given faces; None: an ordinary one. change: what is done to it before it is filmed;
-    the scenes themselves are the same whatever it does.
+    mix: what scenes are drawn, but for who is in them and how they are cut. change: what is done to a scene
+    before it is filmed; the scenes themselves are the same whatever it does.
     """
     rng = np.random.default_rng(seed)
     moments = np.linspace(0, 1, frames).tolist()
     for number, numbers in enumerate(_groups(rng, len(faces.labels), people)):
         own = np.random.default_rng([seed, number])
-        scene = draw(own, numbers) if draw else draw_scene(own, numbers, face_share=SceneMix().face_share)
-        scene = change(scene)
+        scene = change(draw_mixed(own, numbers, mix))
         yield Film(scene, [render(scene, faces.images, moment, own) for moment in moments], moments)
 
 
 def person_clips(
-    faces: Faces, spec: PreprocessSpec, people: tuple[int, ...], *, frames: int, seed: int
+    faces: Faces,
+    spec: PreprocessSpec,
+    people: tuple[int, ...],
+    *,
+    frames: int,
+    seed: int,
+    mix: SceneMix = SceneMix(),  # noqa: B008 - immutable
 ) -> Iterator[Clip]:
     """Every face once, in scenes of as many people as `people` says (cycling), each in its own window."""
-    for film in films(faces, people, frames=frames, seed=seed):
+    for film in films(faces, people, frames=frames, seed=seed, mix=mix):
         for actor in film.scene.actors:
             yield film.clip(actor, int(faces.labels[actor.face]), spec)
 
@@ -84,7 +89,8 @@ def pair_clips(
     """Scenes of two people of different emotions, one clip for each of the two.
 
     same_window: one window around both heads serves both, so that only the patch weights say who is meant;
-    the frame's short side bounds it, so heads far apart may be cut, never by more than a part of them.
+    without `spec.beyond_frame` the frame's short side bounds it, so heads far apart may be cut, never by more
+    than a part of them.
     Otherwise each has the window that the runtime would give.
     """
     for film in films(faces, (2,), frames=frames, seed=seed):

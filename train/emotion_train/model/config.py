@@ -91,7 +91,7 @@ PRESETS: Final[Mapping[str, ModelConfig]] = MappingProxyType(
         "vit-b-32": ModelConfig(),
         "nano": ModelConfig(
             preprocess=PreprocessSpec(
-                size=112, patch=16, window="subject", short_side=128, subject_scale=1.3
+                size=112, patch=16, window="subject", short_side=128, subject_scale=1.3, beyond_frame=True
             ),
             stem="conv",
             subject="shared",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from emotion_train.data.clips import SceneMix
 from emotion_train.data.faces import Faces, Split, load_faces
 from emotion_train.data.labels import EKMAN
 from emotion_train.data.scene_sets import Clip as SceneClip
@@ -50,6 +51,9 @@ SETS: dict[str, tuple[Split, tuple[int, ...], int | None]] = {
     "two_or_three": ("test", (2, 3), None),
 }
 
+# A probe should know faces near and far, in good light and in bad; its temperature is for ordinary scenes.
+FITTED_ON = SceneMix(poor=0.3, close_ups=0.3)
+
 
 def chosen_faces(plan: ScenePlan, split: Split, seed: int) -> Faces:
     """The faces of a split in a random order, at most the plan's limit."""
@@ -69,7 +73,8 @@ def scene_set(name: str, plan: ScenePlan, encoding: Encoding, seed: int) -> Feat
     frames = plan.frames if frames is None else frames
     faces = chosen_faces(plan, split, seed)
     offset = list(SETS).index(name)
-    clips = person_clips(faces, encoding.spec, people, frames=frames, seed=seed + offset)
+    mix = FITTED_ON if name == "train" else SceneMix()
+    clips = person_clips(faces, encoding.spec, people, frames=frames, seed=seed + offset, mix=mix)
     features, labels = _encoded(name, clips, encoding, len(faces.labels))
     groups = tuple(map(str, range(len(labels))))
     return FeatureSet(name, features, {TASK.name: labels}, groups, {})
