@@ -43,4 +43,4 @@ def test_every_source_and_the_bundle_travel(wheel: zipfile.ZipFile):
 
 def test_no_bytecode_no_data(wheel: zipfile.ZipFile):
     suffixes = {Path(name).suffix for name in wheel.namelist() if ".dist-info/" not in name}
-    assert suffixes <= {".py", ".typed", ".json", ".onnx", ".safetensors", ".md"}
+    assert suffixes <= {".py", ".typed", ".json", ".onnx", ".safetensors", ".md", ".png"}
