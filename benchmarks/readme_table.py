@@ -121,7 +121,7 @@ def card_figures() -> str:
     report = (folder / "accuracy.md").read_text(encoding="utf-8")
     _, body = report.split("\n", 1)  # without its title
     failures = (folder / "failures.md").read_text(encoding="utf-8")
-    parts = [body.strip().replace("\n## ", "\n### "), *speed_beside_vit(), failures.strip()]
+    parts = [body.strip("\n").replace("\n## ", "\n### "), *speed_beside_vit(), failures.strip()]
     return "\n\n".join(parts)
 
 

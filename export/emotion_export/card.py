@@ -56,6 +56,9 @@ From nothing, with `train/pretrain.py` and the data below; saved at step {step} 
   drawn body and background, the subject given by patch weights, paired with a sentence of the subject's
   emotion. So the model knows faces, and hardly anything of gestures, places or what people do to each other.
   Before that the stem learned on the faces alone and the text tower on the sentences.
+- The recipe of `train/configs/nano.toml` adds a supervised term: a classifier of the features, thrown away
+  afterwards, that has to give the label, softened by what the stem sees in the face. "Zero-shot" is said of a
+  bank that was fitted on nothing; the features know the seven classes.
 - Faces: FER2013, 48 x 48 grey, 7 classes, collected by web search. **No licence is stated: research use.**
   Nothing of it is in this bundle but what the weights learned. Its labels are noisy (people reach about
   65 %, Goodfellow et al. 2013) and unbalanced: the class disgust is tiny.
