@@ -79,12 +79,20 @@ def test_every_face_is_in_the_scenes_once_with_its_own_label(faces: Faces):
 
 
 def test_a_tight_face_is_the_square_and_nothing_else(faces: Faces):
+    """At the size that heads have in a window, so with the mean colour around it."""
+    grey = tuple(round(255 * value) for value in SPEC.mean)
     for row, (_, clip) in enumerate(tight_faces(plan_of(faces))):
         square = Image.fromarray(np.repeat(faces.images[row][..., None], 3, axis=2))
-        expected = np.asarray(square.resize((SPEC.size, SPEC.size), Image.Resampling.BICUBIC))
-        assert np.abs(clip.images[0].astype(int) - expected).max() <= 1
+        fits = []
+        for side in range(48, 90):
+            canvas = Image.new("RGB", (side, side), grey)
+            canvas.paste(square, ((side - 48) // 2 + (side - 48) % 2,) * 2)
+            shown = np.asarray(canvas.resize((SPEC.size, SPEC.size), Image.Resampling.BICUBIC)).astype(int)
+            fits.append(np.abs(shown - clip.images[0])[2:-2, 2:-2].max())
+        assert min(fits) <= 1
+        assert 1.3 * 0.78 * 48 < 48 + int(np.argmin(fits)) < 90  # wider than the face that is in it
         assert clip.label == faces.labels[row]
-        assert clip.patch_weights.min() > 0.5  # all of it is the subject
+        assert clip.patch_weights.max() == 1
 
 
 def picture_of(faces: Faces, name: str) -> tuple[Film, NDArray[np.float64]]:
