@@ -1,0 +1,42 @@
+"""The benchmark of the recipe: each row has what it is called, and the last one is the recipe."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import bench_recipe
+from emotion_runtime.errors import EmotionError
+from emotion_train.checkpoint import save_checkpoint
+from emotion_train.config import Scenes, load_config
+from emotion_train.data.scene_data import SceneData
+from emotion_train.model import PRESETS
+
+
+def test_each_row_is_the_one_before_with_something_more_and_the_last_is_the_recipe():
+    recipe = load_config(bench_recipe.CONFIG)
+    assert recipe.scenes is not None
+    parts: set[str] = set()
+    before = None
+    for more in bench_recipe.STAGES.values():
+        parts.update(more)
+        config = bench_recipe.config_of(recipe, parts, 7)
+        assert config.scenes is not None
+        assert config.scenes.steps == 7
+        now = msgspec.structs.asdict(config.scenes)
+        if before is None:
+            plain = Scenes(steps=7)
+            assert all(now[name] == getattr(plain, name) for name in ("supervised", "poor", "close_ups"))
+        else:
+            assert {name for name in now if now[name] != before[name]} == set(more)
+        before = now
+    assert before == msgspec.structs.asdict(msgspec.structs.replace(recipe.scenes, steps=7))
+
+
+def test_a_start_that_is_not_warm_is_refused(tmp_path: Path):
+    path = tmp_path / "cold.pt"
+    save_checkpoint(path, config=PRESETS["nano"], state={"stage": "scenes", "model": {}, "heads": {}})
+    recipe = load_config(bench_recipe.CONFIG)
+    nothing: SceneData = None  # type: ignore[assignment]
+    with pytest.raises(EmotionError, match="expected the end of stem"):
+        bench_recipe.train(recipe, nothing, tmp_path / "run", path)
