@@ -9,7 +9,6 @@ import bench_recipe
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import save_checkpoint
 from emotion_train.config import Scenes, load_config
-from emotion_train.data.scene_data import SceneData
 from emotion_train.model import PRESETS
 
 
@@ -37,6 +36,5 @@ def test_a_start_that_is_not_warm_is_refused(tmp_path: Path):
     path = tmp_path / "cold.pt"
     save_checkpoint(path, config=PRESETS["nano"], state={"stage": "scenes", "model": {}, "heads": {}})
     recipe = load_config(bench_recipe.CONFIG)
-    nothing: SceneData = None  # type: ignore[assignment]
-    with pytest.raises(EmotionError, match="expected the end of stem"):
-        bench_recipe.train(recipe, nothing, tmp_path / "run", path)
+    with pytest.raises(EmotionError, match="expected the end of stem"):  # before anything is read
+        bench_recipe.train(recipe, None, tmp_path / "run", path)  # type: ignore[arg-type]
