@@ -36,10 +36,10 @@ class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     "subject" is a square window that holds the person.
     subject_scale: side of a subject window in head widths (1.8: the head fills a bit over half);
     None: the same share of the frame's short side as the centre crop, slid to the person.
+    mean, std: RGB, of values in [0, 1].
     beyond_frame: a subject window that the frame is too small for keeps its side, and what lies outside is
     the mean colour; False: it shrinks to the frame's short side, where a head that fills the frame is larger
     than a model has seen heads.
-    mean, std: RGB, of values in [0, 1].
     """
 
     size: int = 224
@@ -47,9 +47,9 @@ class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: Literal["center", "subject"] = "center"
     short_side: int = 256
     subject_scale: float | None = None
-    beyond_frame: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    beyond_frame: bool = False
 
     def __post_init__(self) -> None:
         if self.patch <= 0 or self.size <= 0 or self.size % self.patch:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import numpy as np
 import pytest
 from by_hand import Fitted, both, features, targets
@@ -12,7 +13,6 @@ from scipy.stats import pearsonr
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r2_score
 
-from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.checkpoint import model_from_checkpoint
 from emotion_train.datasets import load_dataset
 from emotion_train.heads import load_head
@@ -69,9 +69,7 @@ def test_bold_has_two_heads_and_names_what_it_could_not_learn(bold: Fitted, mode
 
 def test_emotic_is_probed_on_image_features_of_its_own_size(emotic: Fitted, model: EmotionCLIP):
     own = model.config.preprocess
-    spec = PreprocessSpec(
-        own.size, own.patch, own.window, own.size, own.subject_scale, own.mean, own.std
-    )  # short_side = size
+    spec = msgspec.structs.replace(own, short_side=own.size)
     train = load_dataset("emotic", emotic.data, "train")
     test = load_dataset("emotic", emotic.data, "test")
     rows, truth = features(model, test, spec=spec), targets(test, "categories")
