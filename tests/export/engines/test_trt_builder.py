@@ -93,12 +93,12 @@ def test_prompting_in_fewer_bits(rtx: Builder, small: Exported, precision: Preci
     assert precision in build_engine(rtx, read_model(path)[0], "sap", Limits()).layer_types
 
 
-def test_pictures_shared_by_their_persons_at_the_widths_of_vit_b_32(rtx: Builder, tmp_path: Path):
-    """Two of its twelve blocks: the others are the same."""
+def test_vit_b_32_with_pictures_shared_by_their_persons(rtx: Builder, tmp_path: Path):
     path = tmp_path / "shared.onnx"
-    config = replace(PRESETS["vit-b-32"], subject="shared", vision_layers=2, text_layers=1, text_vocab=100)
+    config = replace(PRESETS["vit-b-32"], subject="shared", text_layers=1, text_vocab=100)
     write_graph(graph_sources(trained(config))[0], path)
-    for precision, model in (("fp32", read_model(path)[0]), ("fp16", half_precision(read_model(path)[0]))):
+    for precision in get_args(Precision):
+        model = reduced(path, "frame_encoder", precision)
         built = build_engine(rtx, model, "shared", Limits())
         assert precision in built.layer_types
         assert 0.8 < len(built.engine) / model.ByteSize() < 2
