@@ -42,7 +42,7 @@ def joined_world() -> Iterator[World]:
     distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield World(distributed.get_rank(), distributed.get_world_size(), device)
-        # Nobody leaves while another still talks: without it one in a dozen runs was seen to abort at its end.
+        # Nobody leaves while another still talks: without it one run in a dozen aborted at its end.
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
