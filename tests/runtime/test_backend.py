@@ -15,7 +15,7 @@ import pytest
 
 import emotion_runtime
 from emotion_runtime.backends import cuda, open_backend, open_encoders
-from emotion_runtime.backends.onnx import CPU, CUDA, default_threads, usable_cores
+from emotion_runtime.backends.onnx import CPU, CUDA, default_threads, open_graph, usable_cores
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Variant, write_manifest
@@ -214,3 +214,23 @@ def test_weights_outside_the_hashed_file_are_refused(tmp_path: Path):
     onnx.save(model, path, save_as_external_data=True, size_threshold=0, location="split.data")
     with pytest.raises(EmotionError, match="as one file"):
         open_backend("cpu", path)
+
+
+@pytest.mark.parametrize(("version", "spins"), [("1.23.2", "0"), ("1.32.0", None), ("2.0.1", None)])
+def test_threads_spin_only_where_the_limit_is_known(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, version: str, spins: str | None
+):
+    """Without a limit a session's threads take the cores from the next model for many milliseconds."""
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    options = open_graph(tiny_bundle / "frame_encoder.onnx").get_session_options()
+
+    def setting(name: str) -> str | None:
+        try:
+            return str(options.get_session_config_entry(f"session.{name}"))
+        except RuntimeError:  # not set
+            return None
+
+    assert setting("intra_op.allow_spinning") == spins
+    assert (setting("force_spinning_stop"), setting("intra_op.spin_duration_us")) == (
+        (None, None) if spins else ("1", "20")
+    )

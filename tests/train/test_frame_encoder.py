@@ -90,12 +90,12 @@ def test_nobody_in_the_pictures():
 
 def test_shared_patches_do_not_know_who_is_meant():
     model = build("shared", subject_bias=True)
-    streams: list[dict[str, list[Tensor]]] = []
+    streams: list[list[Tensor]] = []
     for seed in (2, 3):
-        stream: dict[str, list[Tensor]] = {"patches": [], "persons": []}
+        stream: list[Tensor] = []  # rows before each block: two of each person, then those of patches
 
-        def record(_: nn.Module, inputs: tuple[Tensor], into: dict[str, list[Tensor]] = stream) -> None:
-            into["patches" if inputs[0].shape[1] == PATCHES else "persons"].append(inputs[0])
+        def record(_: nn.Module, inputs: tuple[Tensor], into: list[Tensor] = stream) -> None:
+            into.append(inputs[0])
 
         hooks = [
             block.ln_1.register_forward_pre_hook(record)
@@ -105,10 +105,12 @@ def test_shared_patches_do_not_know_who_is_meant():
         for hook in hooks:
             hook.remove()
         streams.append(stream)
-    first, second = streams
-    assert len(first["patches"]) == len(first["persons"]) == SMALL.vision_layers
-    assert all(torch.equal(a, b) for a, b in zip(first["patches"], second["patches"], strict=True))
-    assert not torch.allclose(first["persons"][-1], second["persons"][-1], atol=1e-2)
+    assert [len(stream) for stream in streams] == 2 * [SMALL.vision_layers]
+    own = 2 * 2
+    for first, second in zip(*streams, strict=True):
+        assert first.shape == second.shape == (own + 2 * PATCHES, SMALL.vision_width)
+        assert torch.equal(first[own:], second[own:])
+        assert not torch.allclose(first[:own], second[:own], atol=1e-2)
 
 
 @pytest.mark.parametrize("subject", ["sap", "shared"])

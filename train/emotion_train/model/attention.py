@@ -67,12 +67,24 @@ class Attention(nn.Module):
     def project(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of the first `queries` rows (None: all), keys, values of all; each (N, heads, rows, d)."""
         if queries is None:
-            query, key, value = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+            query, key, value = self.split(self.project_rows(x))
         else:
-            width = x.shape[-1]
-            query = F.linear(x[:, :queries], self.in_proj_weight[:width], self.in_proj_bias[:width])
-            key, value = F.linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
-        return self._split(query), self._split(key), self._split(value)
+            (query,) = self.split(self.project_rows(x[:, :queries], parts=slice(0, 1)))
+            key, value = self.split(self.project_rows(x, parts=slice(1, 3)))
+        return query, key, value
+
+    def project_rows(self, x: Tensor, parts: slice = slice(0, 3)) -> Tensor:
+        """Rows (..., width) -> (..., 3 * width): queries, keys and values, or only `parts` of the three."""
+        width = x.shape[-1]
+        rows = slice(parts.start * width, parts.stop * width)
+        return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(N, L, parts * width) -> as many tensors (N, heads, L, d)."""
+        rows, length, size = x.shape
+        width = self.in_proj_weight.shape[1]
+        by_head = x.reshape(rows, length, self.heads * (size // width), width // self.heads)
+        return torch.split(by_head.transpose(1, 2), self.heads, dim=1)
 
     def attend(
         self,
@@ -84,6 +96,8 @@ class Attention(nn.Module):
         causal: bool = False,
     ) -> Tensor:
         """Rows (N, Lq, width) for projected queries (N, heads, Lq, d) over keys and values (N, heads, Lk, d).
+
+        They still have to pass `out_proj`.
 
         subject: (N, 1, Lq or 1, Lk). With `subject_bias`: log weights of the keys, added to the logits times
         `subject_gain`. With `saam_tokens`: M of Eq. 4, 0 where a query may look for the subject, else -inf.
@@ -97,13 +111,7 @@ class Attention(nn.Module):
             x = x + attention_shift(query, key, subject, self.subject_shift.sigmoid()) @ value
         # The copy is for export: the kernels lay their results out in different ways, and torch.export would
         # keep a view that fits only the one it saw.
-        x = x.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)  # (N, Lq, width)
-        rows: Tensor = self.out_proj(x)
-        return rows
-
-    def _split(self, x: Tensor) -> Tensor:
-        rows, length, width = x.shape
-        return x.reshape(rows, length, self.heads, width // self.heads).transpose(1, 2)
+        return x.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)  # (N, Lq, width)
 
 
 class Mlp(nn.Module):
@@ -159,48 +167,21 @@ class Block(nn.Module):
             subject = subject[:, :, :queries]
 
         def whole(x: Tensor) -> Tensor:
-            return self._update(x[:, :queries], self.project(x, queries), subject=subject, causal=causal)
+            projected = self.attn.project(self.ln_1(x), queries)
+            return self.add(x[:, :queries], self.attn.attend(*projected, subject=subject, causal=causal))
 
-        return self._in_training(whole, x)
+        return self.in_training(whole, x)
 
-    def project(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of the normalised rows; see `Attention.project`."""
-        return self.attn.project(self.ln_1(x), queries)
-
-    def update(
-        self,
-        x: Tensor,
-        projected: tuple[Tensor, Tensor, Tensor],
-        *,
-        subject: Tensor | None = None,
-        causal: bool = False,
-    ) -> Tensor:
-        """The rest of the block, for rows x (N, Lq, width) whose queries look at any keys and values.
-
-        projected: queries, keys and values, as `project` gives them.
-        """
-
-        def rest(x: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            return self._update(x, (query, key, value), subject=subject, causal=causal)
-
-        return self._in_training(rest, x, *projected)
-
-    def _in_training(self, part: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        """`part(*tensors)`, recomputed in the backward pass when asked for."""
+    def in_training(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`part(x)`, a part of the block, computed again in the backward pass where `recompute` says so."""
         if not (self.recompute and torch.is_grad_enabled()):
-            return part(*tensors)
-        out: Tensor = checkpoint(part, *tensors, use_reentrant=False)
+            return part(x)
+        out: Tensor = checkpoint(part, x, use_reentrant=False)
         return out
 
-    def _update(
-        self,
-        x: Tensor,
-        projected: tuple[Tensor, Tensor, Tensor],
-        *,
-        subject: Tensor | None,
-        causal: bool,
-    ) -> Tensor:
-        x = x + self.attn.attend(*projected, subject=subject, causal=causal)
+    def add(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The rest of the block, for rows x (..., width) and what `attn.attend` made for them."""
+        x = x + self.attn.out_proj(attended)
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
 

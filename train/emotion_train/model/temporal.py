@@ -24,7 +24,8 @@ class PostNormLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = self.norm1(x + self.dropout(self.self_attn.attend(*self.self_attn.project(x))))
+        attended = self.self_attn.attend(*self.self_attn.project(x))
+        x = self.norm1(x + self.dropout(self.self_attn.out_proj(attended)))
         hidden = self.dropout(F.gelu(self.linear1(x)))
         out: Tensor = self.norm2(x + self.dropout(self.linear2(hidden)))
         return out

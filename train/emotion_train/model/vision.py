@@ -3,11 +3,13 @@
 Source: paper Sec. 3.3; the vision transformer is CLIP's. Shapes: F pictures, P persons, G patches.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emotion_train.model.attention import Transformer
+from emotion_train.model.attention import Attention, Block, Transformer
 from emotion_train.model.config import ModelConfig
 from emotion_train.model.stem import ConvStem
 
@@ -135,25 +137,45 @@ class VisionTransformer(nn.Module):
         """(F, G, width), (P, 1, width) -> class rows (P, width): patches see patches only.
 
         So they are encoded once a picture, and a person costs two rows, [cls, prompt], that see their
-        picture's patches and each other. Both streams pass through the same weights.
+        picture's patches and each other. All rows, 2 * P + F * G, pass through the weights as one matrix: two
+        small products cost a processor more than one.
         """
-        patches = self.ln_pre(patches)  # (F, G, width)
-        persons = self.ln_pre(
-            torch.cat([self._class_tokens(prompt.shape[0]), prompt], dim=1)
-        )  # (P, 2, width)
+        grid = patches.shape[1]
+        own = 2 * prompt.shape[0]  # rows of persons, which come first
+        persons = torch.cat([self._class_tokens(prompt.shape[0]), prompt], dim=1)  # (P, 2, width)
+        rows = self.ln_pre(torch.cat([persons.flatten(0, 1), patches.flatten(0, 1)]))
         subject = None
         if log_weights is not None:
             subject = F.pad(log_weights, (0, 2))[:, None, None]  # (P, 1, 1, G + 2)
-        blocks = self.transformer.blocks()
-        for number, block in enumerate(blocks, start=1):
-            last = number == len(blocks)
-            # After the last block only the class rows are read.
-            of_patches = block.project(patches, 0 if last else None)
-            query, key, value = block.project(persons, 1 if last else None)
-            key = torch.cat([of_patches[1].index_select(0, frame_index), key], dim=2)
-            value = torch.cat([of_patches[2].index_select(0, frame_index), value], dim=2)
-            persons = block.update(persons[:, : query.shape[2]], (query, key, value), subject=subject)
-            if not last:
-                patches = block.update(patches, of_patches)
-        cls: Tensor = persons[:, 0]
-        return cls
+
+        def split(attn: Attention, projected: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+            """What was projected, for persons (P, heads, 2, d) and for patches (F, heads, G, d)."""
+            size = projected.shape[1]
+            return (
+                attn.split(projected[:own].reshape(-1, 2, size)),
+                attn.split(projected[own:].reshape(-1, grid, size)),
+            )
+
+        def seen(of_person: Tensor, of_patches: Tensor) -> Tensor:
+            """Keys or values that persons look at: their picture's patches and their own two rows."""
+            return torch.cat([of_patches.index_select(0, frame_index), of_person], dim=2)
+
+        def whole(block: Block, rows: Tensor) -> Tensor:
+            attn = block.attn
+            (query, *others), of_patches = split(attn, attn.project_rows(block.ln_1(rows)))
+            key, value = map(seen, others, of_patches[1:])
+            persons = attn.attend(query, key, value, subject=subject)
+            patches = attn.attend(*of_patches)
+            return block.add(rows, torch.cat([persons.flatten(0, 1), patches.flatten(0, 1)]))
+
+        def classes(block: Block, rows: Tensor) -> Tensor:
+            """Only the class rows, the first of each person: nothing else is read after the last block."""
+            attn, normal = block.attn, block.ln_1(rows)
+            (query,) = attn.split(attn.project_rows(normal[:own:2], parts=slice(0, 1))[:, None])
+            key, value = map(seen, *split(attn, attn.project_rows(normal, parts=slice(1, 3))))
+            return block.add(rows[:own:2], attn.attend(query, key, value, subject=subject)[:, 0])
+
+        *blocks, last = self.transformer.blocks()
+        for block in blocks:
+            rows = block.in_training(partial(whole, block), rows)
+        return last.in_training(partial(classes, last), rows)
