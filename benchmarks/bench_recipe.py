@@ -9,6 +9,7 @@ test faces. Written to --out: recipe.json, recipe.md.
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from emotion_train.checkpoint import load_checkpoint
 from emotion_train.config import PretrainConfig, Scenes, load_config
 from emotion_train.data.faces import Faces, Split, load_faces
 from emotion_train.data.scene_data import SceneData, load_scene_data
+from emotion_train.data.scene_sets import pair_of
 from emotion_train.distributed import World
 from emotion_train.model import PRESETS, EmotionCLIP
 from emotion_train.probing.classifiers import fit_logistic
@@ -44,6 +46,13 @@ STAGES: dict[str, tuple[str, ...]] = {
     "+ supervised term": ("supervised",),
     "+ half of its targets from the stem": ("stem_answers",),
     "+ poor conditions and close-ups": ("poor", "close_ups"),
+    "+ several persons of one picture": ("one_picture",),
+}
+TITLES = {
+    "scenes": "scenes",
+    "poor_scenes": "poor scenes",
+    "tight_faces": "tight faces",
+    "one_picture": "two in one picture",
 }
 
 
@@ -135,12 +144,25 @@ def measure(model: EmotionCLIP, archive: Path, limit: int | None) -> dict[str, A
     fitted = _encoded(model, scenes(_plan(model, archive, "train", PROBE_FACES), poor=False))
     weight, bias = fit_logistic(*fitted, c=PROBE_C, seed=SEED)
     plan = _plan(model, archive, "val", limit)
-    sets = {"scenes": scenes(plan), "poor_scenes": scenes(plan, poor=True), "tight_faces": tight_faces(plan)}
+    sets = {
+        "scenes": scenes(plan),
+        "poor_scenes": scenes(plan, poor=True),
+        "tight_faces": tight_faces(plan),
+        "one_picture": two_in_one_picture(plan),
+    }
     result = {}
     for name, clips in sets.items():
         features, labels = _encoded(model, clips)
         result[name] = figures(activate(features @ weight.T + bias, "softmax"), labels, resamples=1000)
     return result
+
+
+def two_in_one_picture(plan: Plan) -> Iterator[Numbered]:
+    """Two people of different emotions in one window, so that only the patch weights tell who is meant."""
+    for film in plan.films((2,)):
+        pair = pair_of(film, plan.faces, plan.spec, same_window=True)
+        for clip in pair or ():
+            yield 2, clip
 
 
 def _plan(model: EmotionCLIP, archive: Path, split: Split, limit: int | None) -> Plan:
@@ -159,20 +181,19 @@ def _encoded(model: EmotionCLIP, clips: Any) -> tuple[NDArray[np.float32], NDArr
 
 def page(result: dict[str, Any]) -> str:
     """recipe.md."""
-    titles = {"scenes": "scenes", "poor_scenes": "poor scenes", "tight_faces": "tight faces"}
     lines = [
         (
             name,
             *(
                 f"{percent(row[key][figure]['value'])} "
                 f"({100 * row[key][figure]['low']:.1f}-{100 * row[key][figure]['high']:.1f})"
-                for key in titles
+                for key in TITLES
                 for figure in ("accuracy",)
             ),
         )
         for name, row in result["rows"].items()
     ]
-    return _PAGE.format(steps=result["steps"], table=markdown(("", *titles.values()), lines))
+    return _PAGE.format(steps=result["steps"], table=markdown(("", *TITLES.values()), lines))
 
 
 if __name__ == "__main__":

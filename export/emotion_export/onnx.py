@@ -46,10 +46,7 @@ def write_graph(source: GraphSource, path: Path) -> None:
             input_names=list(source.inputs),
             output_names=[source.output],
             dynamic_shapes=tuple({0: symbols[source.dynamic[name]]} for name in source.inputs),
-            custom_translation_table={
-                torch.ops.aten.linear.default: _linear,
-                torch.ops.aten.scaled_dot_product_attention.default: _attention,
-            },
+            custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},
             verbose=False,
         )
     if program is None:
@@ -125,15 +122,6 @@ def describe_graph(path: Path) -> Graph:
         _tensors(model.graph.input),
         _tensors(model.graph.output),
     )
-
-
-def _linear(rows: Any, weight: Any, bias: Any = None) -> Any:
-    """A matrix product and a sum, for rows of any number of dimensions.
-
-    The exporter makes a Gemm of two-dimensional rows alone: every later step would have to know both.
-    """
-    product = op.MatMul(rows, op.Transpose(weight, perm=[1, 0]))
-    return product if bias is None else op.Add(product, bias)
 
 
 def _attention(  # noqa: PLR0913, PLR0917 - the signature of aten::scaled_dot_product_attention

@@ -108,9 +108,9 @@ def test_shared_patches_do_not_know_who_is_meant():
     assert [len(stream) for stream in streams] == 2 * [SMALL.vision_layers]
     own = 2 * 2
     for first, second in zip(*streams, strict=True):
-        assert first.shape == second.shape == (own + 2 * PATCHES, SMALL.vision_width)
-        assert torch.equal(first[own:], second[own:])
-        assert not torch.allclose(first[:own], second[:own], atol=1e-2)
+        assert first.shape == second.shape == (1, own + 2 * PATCHES, SMALL.vision_width)
+        assert torch.equal(first[:, own:], second[:, own:])
+        assert not torch.allclose(first[:, :own], second[:, :own], atol=1e-2)
 
 
 @pytest.mark.parametrize("subject", ["sap", "shared"])

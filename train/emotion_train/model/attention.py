@@ -73,8 +73,10 @@ class Attention(nn.Module):
             key, value = self.split(self.project_rows(x, parts=slice(1, 3)))
         return query, key, value
 
-    def project_rows(self, x: Tensor, parts: slice = slice(0, 3)) -> Tensor:
+    def project_rows(self, x: Tensor, parts: slice | None = None) -> Tensor:
         """Rows (..., width) -> (..., 3 * width): queries, keys and values, or only `parts` of the three."""
+        if parts is None:  # not a slice of all: an exported layer is called by its parameters
+            return F.linear(x, self.in_proj_weight, self.in_proj_bias)
         width = x.shape[-1]
         rows = slice(parts.start * width, parts.stop * width)
         return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])

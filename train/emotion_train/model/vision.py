@@ -143,17 +143,17 @@ class VisionTransformer(nn.Module):
         grid = patches.shape[1]
         own = 2 * prompt.shape[0]  # rows of persons, which come first
         persons = torch.cat([self._class_tokens(prompt.shape[0]), prompt], dim=1)  # (P, 2, width)
-        rows = self.ln_pre(torch.cat([persons.flatten(0, 1), patches.flatten(0, 1)]))
+        rows = self.ln_pre(_as_rows(persons, patches))
         subject = None
         if log_weights is not None:
             subject = F.pad(log_weights, (0, 2))[:, None, None]  # (P, 1, 1, G + 2)
 
         def split(attn: Attention, projected: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
             """What was projected, for persons (P, heads, 2, d) and for patches (F, heads, G, d)."""
-            size = projected.shape[1]
+            size = projected.shape[2]
             return (
-                attn.split(projected[:own].reshape(-1, 2, size)),
-                attn.split(projected[own:].reshape(-1, grid, size)),
+                attn.split(projected[:, :own].reshape(-1, 2, size)),
+                attn.split(projected[:, own:].reshape(-1, grid, size)),
             )
 
         def seen(of_person: Tensor, of_patches: Tensor) -> Tensor:
@@ -165,17 +165,27 @@ class VisionTransformer(nn.Module):
             (query, *others), of_patches = split(attn, attn.project_rows(block.ln_1(rows)))
             key, value = map(seen, others, of_patches[1:])
             persons = attn.attend(query, key, value, subject=subject)
-            patches = attn.attend(*of_patches)
-            return block.add(rows, torch.cat([persons.flatten(0, 1), patches.flatten(0, 1)]))
+            return block.add(rows, _as_rows(persons, attn.attend(*of_patches)))
 
         def classes(block: Block, rows: Tensor) -> Tensor:
             """Only the class rows, the first of each person: nothing else is read after the last block."""
             attn, normal = block.attn, block.ln_1(rows)
-            (query,) = attn.split(attn.project_rows(normal[:own:2], parts=slice(0, 1))[:, None])
+            of_classes = attn.project_rows(normal[:, :own:2], parts=slice(0, 1))  # (1, P, width)
+            (query,) = attn.split(of_classes.transpose(0, 1))
             key, value = map(seen, *split(attn, attn.project_rows(normal, parts=slice(1, 3))))
-            return block.add(rows[:own:2], attn.attend(query, key, value, subject=subject)[:, 0])
+            attended = attn.attend(query, key, value, subject=subject)  # (P, 1, width)
+            return block.add(rows[:, :own:2], attended.transpose(0, 1))
 
         *blocks, last = self.transformer.blocks()
         for block in blocks:
             rows = block.in_training(partial(whole, block), rows)
-        return last.in_training(partial(classes, last), rows)
+        return last.in_training(partial(classes, last), rows)[0]
+
+
+def _as_rows(persons: Tensor, patches: Tensor) -> Tensor:
+    """(P, 2, width) and (F, G, width) -> (1, 2 * P + F * G, width).
+
+    Three dimensions, because ONNX Runtime joins a product of two with the bias that follows, and then has no
+    integer kernel for it.
+    """
+    return torch.cat([persons.flatten(0, 1), patches.flatten(0, 1)])[None]
