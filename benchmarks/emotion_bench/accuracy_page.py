@@ -52,8 +52,8 @@ The same people, alone, standing still, with a face of 80 px, before a plain cam
 
 ## A window for each person, or one picture for all
 
-The frame encoder's time on this machine, of the encoder alone. One picture is the square around all heads; "in
-it" are people of whom at least half of the head is.
+The frame encoder's time on this machine, of the encoder alone. One picture is the square around all heads;
+"in it" are people of whom at least half of the head is.
 
 {windows}
 
