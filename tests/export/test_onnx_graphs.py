@@ -125,9 +125,9 @@ def inferred(path: Path) -> tuple[onnx.GraphProto, dict[str, list[int | str]]]:
 def test_the_last_block_computes_one_row_a_person(frame_encoders: Encoders, subject: str, layers: int):
     """Of attention and MLP, that is; its keys and values are of all rows, and so are all other blocks."""
     graph, shapes = inferred(frame_encoders(subject)[1])
-    # A row a person: (1, P, width) where all rows are one matrix, else (P, 1, width).
+    # A row a person, or a picture: (1, P, width) where all rows are one matrix, else (P, 1, width).
     rows = [shapes[node.output[0]][:-1] for node in graph.node if node.op_type == "Gelu"]
-    one = [1, "P"] if subject == "shared" else ["P", 1]
+    one = {"shared": [1, "P"], "sap": ["P", 1], "none": ["F", 1]}[subject]
     assert len(rows) == layers
     assert rows[-1] == one
     assert one not in rows[:-1]
