@@ -185,10 +185,8 @@ def page(result: dict[str, Any]) -> str:
         (
             name,
             *(
-                f"{percent(row[key][figure]['value'])} "
-                f"({100 * row[key][figure]['low']:.1f}-{100 * row[key][figure]['high']:.1f})"
-                for key in TITLES
-                for figure in ("accuracy",)
+                f"{percent(accuracy['value'])} ({100 * accuracy['low']:.1f}-{100 * accuracy['high']:.1f})"
+                for accuracy in (row[key]["accuracy"] for key in TITLES)
             ),
         )
         for name, row in result["rows"].items()

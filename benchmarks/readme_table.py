@@ -155,7 +155,7 @@ def pipeline_rows() -> list[str]:
     # The same backend once more only shows what is noise.
     results = [(machine, row) for machine, row in results if not row["backend"].endswith(", again")]
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        "video": lambda row: row["source"],
+        "video": lambda row: Path(row["source"]).stem.removeprefix("intel_").replace("-", " "),
         "persons": lambda row: str(row["persons"]),
         "encoders on": lambda row: row["backend"],
         "fps": lambda row: f"{row['fps']['median']:.1f}",
