@@ -8,6 +8,8 @@ for event in EmotionRuntime(bundle="nano").stream("people.mp4"):
 
 from typing import TYPE_CHECKING, Any
 
+from emotion_runtime.telemetry import opt_out
+
 if TYPE_CHECKING:
     from emotion_runtime.errors import EmotionError
     from emotion_runtime.pipeline import Timing
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["EmotionError", "EmotionEvent", "EmotionRuntime", "Person", "Timing", "__version__"]
+
+# Every entry point of the runtime, training and export imports this package first.
+opt_out()
 
 _HOMES = {
     "EmotionError": "errors",

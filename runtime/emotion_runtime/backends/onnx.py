@@ -86,7 +86,6 @@ def open_session(
 
     """
     runtime = _onnxruntime()
-    runtime.disable_telemetry_events()  # official builds for Windows send some; this program sends nothing
     options = runtime.SessionOptions()
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads or default_threads()
@@ -156,7 +155,7 @@ def _onnxruntime() -> ModuleType:
         import onnxruntime  # noqa: PLC0415 - an extra: everything else must import without it
     except ModuleNotFoundError as error:
         raise EmotionError(
-            'ONNX Runtime is not installed: pip install "emotion-runtime[cpu]" (or [gpu])'
+            "ONNX Runtime is not installed: pip install onnxruntime (for an NVIDIA GPU: onnxruntime-gpu)"
         ) from error
     module: ModuleType = onnxruntime
     return module

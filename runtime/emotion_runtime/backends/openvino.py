@@ -9,6 +9,7 @@ import numpy as np
 from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
 from emotion_runtime.backends.onnx import default_threads
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.telemetry import hide_openvino_telemetry
 
 
 class OpenVinoBackend:
@@ -53,6 +54,7 @@ class OpenVinoBackend:
 
 
 def _openvino() -> Any:
+    hide_openvino_telemetry()
     try:
         return importlib.import_module("openvino")  # an extra: everything else must import without it
     except ModuleNotFoundError as error:
