@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
 # Runs the given statement in a fresh interpreter in which importing any of these packages fails.
 BLOCKED = """
 import sys
@@ -52,6 +56,22 @@ def test_every_module_imports_without_torch():
     result = run_blocked(EVERY_MODULE)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 20
+
+
+@pytest.mark.parametrize("script", ["to_trt", "to_triton"])
+def test_engine_builders_start_without_torch(script: str):
+    """A Jetson has the lean environment and its own TensorRT, nothing of the training extra."""
+    body = "import runpy\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
+    result = run_blocked(body, str(ROOT / "export" / f"{script}.py"), "--help")
+    assert result.returncode == 0, result.stderr
+    assert "--bundle" in result.stdout
+
+
+def test_the_package_runs_as_a_module():
+    body = "import runpy\nrunpy.run_module('emotion_runtime', run_name='__main__')\n"
+    result = run_blocked(body, "--version")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("emotion-runtime ")
 
 
 def test_the_demo_runs_without_torch(tmp_path: Path):

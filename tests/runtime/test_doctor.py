@@ -103,9 +103,7 @@ def test_two_onnxruntimes_are_a_fault(tmp_path: Path):
     finding = only(inference.distributions(path))
     assert finding.state == FAIL
     assert finding.text.startswith("onnxruntime 1.32.0 and onnxruntime-gpu 1.31.0 are installed")
-    assert finding.fix == (
-        'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "emotion-runtime[gpu]"'
-    )
+    assert finding.fix == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +148,7 @@ def test_a_package_that_cannot_be_loaded_is_a_finding(tiny_bundle: Path, monkeyp
     assert finding.state == FAIL
     assert "cv2" in finding.text
     assert finding.fix is not None
-    assert finding.fix.startswith("pip install --force-reinstall")
+    assert finding.fix == "pip install --force-reinstall opencv-python"
 
 
 def test_gpus_and_their_driver(program: Any):

@@ -16,7 +16,7 @@ from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
 from emotion_runtime.backends.onnx import CUDA, available_providers, onnx_errors, onnx_version, open_graph
 from emotion_runtime.errors import EmotionError
 
-GPU_INSTALL = 'pip uninstall -y onnxruntime && pip install "emotion-runtime[gpu]"'
+GPU_INSTALL = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
 _CAPTURE = {"enable_cuda_graph": "1"}
 _DEVICE = "cuda"
 _NO_CAPTURE = -1  # ONNX Runtime's number for a run that is neither captured nor replayed; 0 is its own

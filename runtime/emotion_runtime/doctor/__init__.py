@@ -6,7 +6,7 @@ Nothing is imported here that may be missing or broken: that is what is to be fo
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from emotion_runtime.doctor.findings import FAIL, OK, REINSTALL, WARN, Finding, as_json, as_text
+from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding, as_json, as_text
 from emotion_runtime.errors import EmotionError
 
 __all__ = ["FAIL", "OK", "WARN", "Finding", "as_json", "as_text", "examine", "worst"]
@@ -20,6 +20,8 @@ def examine(bundle: str, backend: str, precision: Any = None) -> list[Finding]:
     """
     from emotion_runtime.doctor import inference, machine, media  # noqa: PLC0415 - see above
 
+    # Packages are named themselves: nobody has published this project on an index under a name of its own.
+    fixes = {"opencv": "opencv-python", "pyav": "av"}
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("system", machine.system),
         ("jetson", machine.jetson),
@@ -37,7 +39,11 @@ def examine(bundle: str, backend: str, precision: Any = None) -> list[Finding]:
         ("engines", inference.engines),
         ("backend", lambda: inference.backend(bundle, backend, precision)),
     ]
-    return [finding for area, check in checks for finding in _guarded(area, check)]
+    return [
+        finding
+        for area, check in checks
+        for finding in _guarded(area, check, package=fixes.get(area, "onnxruntime"))
+    ]
 
 
 def worst(findings: Sequence[Finding]) -> str:
@@ -45,11 +51,11 @@ def worst(findings: Sequence[Finding]) -> str:
     return max((finding.state for finding in findings), key=(OK, WARN, FAIL).index)
 
 
-def _guarded(area: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+def _guarded(area: str, check: Callable[[], Iterator[Finding]], *, package: str) -> list[Finding]:
     """What a check finds; a package that is missing or cannot be loaded is a finding, too."""
     try:
         return list(check())
     except (ImportError, OSError) as error:  # OSError: a shared library that is not there
-        return [Finding(area, FAIL, " ".join(str(error).split()), REINSTALL)]
+        return [Finding(area, FAIL, " ".join(str(error).split()), f"pip install --force-reinstall {package}")]
     except EmotionError as error:
         return [Finding(area, FAIL, str(error), None)]

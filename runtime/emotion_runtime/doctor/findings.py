@@ -11,7 +11,6 @@ WARN: Final = "WARN"
 FAIL: Final = "FAIL"
 
 SCHEMA = 1
-REINSTALL: Final = 'pip install --force-reinstall "emotion-runtime[cpu]" (or [gpu])'
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from emotion_runtime import nvidia
-from emotion_runtime.doctor.findings import FAIL, OK, REINSTALL, WARN, Finding
+from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding
 from emotion_runtime.doctor.installed import installed
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Flavor
 
 _AZURE = "AzureExecutionProvider"  # calls a service instead of computing, and is never used
+_REINSTALL = "pip install --force-reinstall onnxruntime (with CUDA: onnxruntime-gpu)"
 _GPU_LIBRARIES = (
     'pip install "onnxruntime-gpu[cuda,cudnn]" (or the CUDA and cuDNN that its release notes name)'
 )
@@ -41,10 +42,9 @@ def distributions(path: Sequence[str] | None = None) -> Iterator[Finding]:
     """
     found = installed("onnxruntime", path)
     listed = " and ".join(f"{name} {version}" for name, version in found.items())
-    wanted = "gpu" if "onnxruntime-gpu" in found else "cpu"
-    install = f'pip install "emotion-runtime[{wanted}]"'
+    install = "pip install " + ("onnxruntime-gpu" if "onnxruntime-gpu" in found else "onnxruntime")
     if not found:
-        fix = f'{install}, or pip install "emotion-runtime[gpu]" for an NVIDIA GPU'
+        fix = f"{install} (for an NVIDIA GPU: onnxruntime-gpu)"
         yield Finding("onnxruntime", FAIL, "ONNX Runtime is not installed", fix)
     elif len(found) > 1:
         text = f"{listed} are installed and own the same module: the last one won, removing one breaks it"
@@ -78,7 +78,7 @@ def providers() -> Iterator[Finding]:
         elif not fault:
             yield Finding("providers", OK, f"{provider} starts")
         elif provider == CPU:
-            yield Finding("providers", FAIL, f"{provider} does not run ({fault})", REINSTALL)
+            yield Finding("providers", FAIL, f"{provider} does not run ({fault})", _REINSTALL)
         elif provider == CUDA:
             text = f"{provider} is built in and does not run ({fault}): driver, CUDA or cuDNN"
             yield Finding("providers", WARN, text, _GPU_LIBRARIES)
