@@ -8,20 +8,22 @@ from emotion_bench.report import markdown
 Result = dict[str, Any]
 
 SETS = {
-    "scenes": "scenes of 1-4 people",
+    "scenes": "rendered scenes of 1-4 people",
     "tight_faces": "tight faces as one-person pictures",
-    "poor_scenes": "scenes of 1-4 people under poor conditions",
-    "scenes_fp16": "scenes of 1-4 people, fp16",
-    "scenes_int8": "scenes of 1-4 people, int8",
+    "poor_scenes": "rendered scenes of 1-4 people under poor conditions",
+    "scenes_fp16": "rendered scenes of 1-4 people, fp16",
+    "scenes_int8": "rendered scenes of 1-4 people, int8",
 }
 
 _PAGE = """# What `{bundle}` knows
 
-    python benchmarks/bench_accuracy.py --bundle {bundle} --data DIR --peer FILE --videos VIDEO ...
+    python benchmarks/bench_accuracy.py --bundle {bundle} --data DIR --videos VIDEO ...
 
 Seven emotions on {faces} test faces of FER2013, which no training and no tuning ever saw, through the
 bundle's ONNX graphs. 95 % bootstrap intervals over faces. Guessing gives 14.3 %, always answering the largest
 class 24.3 %; the labels are noisy, people reach about 65 % (Goodfellow et al. 2013).
+
+The scenes are rendered: faces of FER2013 on drawn bodies and backgrounds.
 
 {sets}
 
@@ -179,7 +181,7 @@ def percent(share: float) -> str:
 def _sets(result: Result) -> str:
     rows = [(title, result["sets"][name]) for name, title in SETS.items() if name in result["sets"]]
     if "zero_shot" in result:
-        rows.insert(1, ("scenes of 1-4 people, zero-shot", result["zero_shot"]))
+        rows.insert(1, ("rendered scenes of 1-4 people, zero-shot", result["zero_shot"]))
     if "peer" in result:
         peer = result["peer"]
         rows += [

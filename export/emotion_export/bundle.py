@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from safetensors.numpy import save
 
-from emotion_export.card import model_card
+from emotion_export.card import license_of, model_card
 from emotion_export.checkpoints import Checkpoint, read_checkpoint
 from emotion_export.folder import MODEL_CARD, check_destination, folder_in_place_of
 from emotion_export.graphs import graph_sources
@@ -33,9 +33,6 @@ from emotion_runtime.manifest import (
 from emotion_train.heads import AFFECT_PROBE, CATEGORIES, PROBE, ZERO_SHOT, LinearHead, load_head
 from emotion_train.phrases import CATEGORY_PHRASES
 from emotion_train.zero_shot import check_tower, zero_shot_head
-
-LICENSE = "Apache-2.0"
-RELEASED_LICENSE = "as the authors of the weights state"  # not ours to give
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ def export_bundle(
             name=options.name,
             preset=source.preset,
             created_by=f"emotion-runtime {__version__}",
-            license=RELEASED_LICENSE if source.released else LICENSE,
+            license=license_of(source),
             checkpoint_sha256=source.sha256,
             embedding_dim=source.model.config.embed_dim,
             clip_frames=source.model.config.clip_frames,

@@ -44,18 +44,25 @@ beyond what is tolerated of max abs, or of mean abs and cosine, is refused.
 """
 
 _WHAT = """\
-A model of the EmotionCLIP kind (Zhang et al., CVPR 2023): it sees a clip of a scene, is told which person is
-meant by the covered fraction of each patch, and gives one embedding a person, which linear heads turn into
-probabilities of emotions. `bundle.json` states every file with its SHA-256, every tensor and every label."""
+A model of the EmotionCLIP kind (Zhang et al., CVPR 2023). Its input is a short clip and, for each person,
+the fraction of every image patch that the person covers; its output is one embedding per person, which linear
+heads turn into probabilities of emotions. `bundle.json` lists every file with its SHA-256, every tensor and
+every label."""
+
+_FACES_ONLY = """
+
+**It reads faces, not the scene.** The architecture can use the scene, but this model was trained on faces
+pasted on rendered backgrounds. On 81 photographs of one person, replacing everything beyond half a head width
+around the head by grey kept the likeliest label of 80."""
 
 _TRAINING_NANO = """\
 From nothing, with `train/pretrain.py` and the data below; saved at step {step} of its stage `{stage}`
 (a finished run ends with `{last}`). No film, no series and no footage of real scenes was used.
 
-- Contrastive pre-training (paper Sec. 3.4) on *drawn* scenes: clips of 1-4 people, each a face pasted on a
-  drawn body and background, the subject given by patch weights, paired with a sentence of the subject's
-  emotion. So the model knows faces, and hardly anything of gestures, places or what people do to each other.
-  Before that the stem learned on the faces alone and the text tower on the sentences.
+- Contrastive pre-training (paper Sec. 3.4) on *rendered* scenes: clips of 1-4 people, each a FER2013 face
+  pasted on a drawn body and background, the subject given by patch weights, paired with a sentence of the
+  subject's emotion. So the model knows faces, and hardly anything of gestures, places or what people do to
+  each other. Before that the stem learned on the faces alone and the text tower on the sentences.
 - The recipe of `train/configs/nano.toml` adds a supervised term: a classifier of the features, thrown away
   afterwards, that has to give the label, softened by what the stem sees in the face. "Zero-shot" is said of a
   bank that was fitted on nothing; the features know the seven classes.
@@ -78,9 +85,10 @@ _TRAINING_UNKNOWN = """\
 The checkpoint does not say on what data. Whoever passes this bundle on: write it here."""
 
 _FIGURES_OF_SCENES = """\
-Measured by `train/fit_probe.py` on scenes drawn with faces that no training saw. Guessing gives an accuracy
-of {chance:.3f}; `balanced_accuracy` is the mean recall of the classes, `ece` the expected calibration error,
-and `changed` the share of pairs of people of different emotions in one picture whose answers differ."""
+Measured by `train/fit_probe.py` on scenes rendered with FER2013 faces that no training saw. Guessing gives
+an accuracy of {chance:.3f}; `balanced_accuracy` is the mean recall of the classes, `ece` the expected
+calibration error, and `changed` the fraction of pairs of people of different emotions in one image whose
+predictions differ."""
 
 _FIGURES = """\
 Measured by `train/fit_probe.py` or `train/evaluate.py` on a labelled data set; a name begins with the split.
@@ -101,8 +109,9 @@ groups it is worse for was not measured.
 ## Who must not use it
 
 - **In the European Union it is prohibited to infer the emotions of people at workplaces and in education**,
-  except for medical or safety reasons: AI Act (Regulation (EU) 2024/1689), Art. 5(1)(f). Other uses of
-  emotion recognition are high-risk (Annex III), and people must be told of it (Art. 50).
+  except for medical or safety reasons: AI Act (Regulation (EU) 2024/1689), Art. 5(1)(f), in force since
+  2 February 2025. Other uses of emotion recognition are high-risk (Annex III). Since 2 August 2026 whoever
+  uses it must inform the people exposed to it (Art. 50(3)), whether the use is high-risk or not.
 - Nobody should use it to decide about a person: hiring, grading, insurance, credit, policing, borders,
   diagnosis, or to find out who lies.
 - Nobody should use it on people who do not know of it or cannot refuse."""
@@ -114,7 +123,7 @@ def model_card(manifest: Manifest, checkpoint: Checkpoint) -> str:
     frame_parameters, temporal_parameters = _parameters(checkpoint.model)
     return _CARD.format(
         name=manifest.name,
-        what=_WHAT,
+        what=_WHAT + (_FACES_ONLY if _is_nano_run(checkpoint) else ""),
         preset=manifest.preset,
         subject=config.subject,
         bias=", with attention bias" if config.subject_bias else "",
@@ -139,14 +148,32 @@ def model_card(manifest: Manifest, checkpoint: Checkpoint) -> str:
     )
 
 
+def license_of(checkpoint: Checkpoint) -> str:
+    """Return the terms of a bundle's weights and of its code, in one line.
+
+    Weights have the terms of the data and the people that made them, whatever the licence of the code.
+    """
+    if checkpoint.released:
+        return "weights: as their authors state"
+    if _is_nano_run(checkpoint):
+        weights = "research use only (trained on FER2013, which states no licence)"
+    else:
+        weights = "not stated (see the data they were trained on)"
+    return f"weights: {weights}; code: Apache-2.0"
+
+
 def _training(checkpoint: Checkpoint) -> str:
-    """What may be claimed: only a nano checkpoint that went through pretrain.py has seen nano's data."""
     if checkpoint.released:
         return _TRAINING_RELEASED
-    if checkpoint.preset == "nano" and checkpoint.progress is not None:
-        stage, step = checkpoint.progress
+    if _is_nano_run(checkpoint):
+        stage, step = checkpoint.progress or ("", 0)
         return _TRAINING_NANO.format(stage=stage, step=step, last=_LAST_STAGE)
     return _TRAINING_UNKNOWN
+
+
+def _is_nano_run(checkpoint: Checkpoint) -> bool:
+    """Only a nano checkpoint that went through pretrain.py is known to have seen nano's data."""
+    return checkpoint.preset == "nano" and checkpoint.progress is not None
 
 
 def _metrics(name: str, head: Head, *, default: bool) -> str:

@@ -20,7 +20,7 @@ def pipeline(backend: str, **more: Any) -> dict[str, Any]:
         "persons": 3,
         "fps": spread(21.713),
         "fps_detector_alone": spread(25.46),
-        "share_of_ceiling": spread(0.9105),
+        "fraction_of_detector_alone": spread(0.9105),
         "ms_per_frame": {"encode": spread(4.5285)},
         "start_to_first_event_s": spread(1.33),
         **more,
@@ -43,7 +43,7 @@ def write(results: Path, machine: str, benchmark: str, rows: list[dict[str, Any]
 def test_what_nobody_measured_has_no_column(results: Path):
     write(results, "a", "pipeline", [pipeline("cpu")])
     assert readme_table.pipeline_rows() == [
-        "| machine | persons | fps | detector alone | share of ceiling | encode, ms a frame | first event |",
+        "| machine | persons | fps | detector alone | fraction of it | encode, ms a frame | first event |",
         "|---|---|---|---|---|---|---|",
         "| a, 2 cores | 3 | 21.7 | 25.5 | 91.0 % | 4.5 | 1.3 s |",
     ]

@@ -117,7 +117,7 @@ def test_openvino_refuses_a_graph_in_one_line(tmp_path: Path):
 
 def test_cuda_by_name_is_an_error_where_it_was_not_built_in(graph: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cuda, "available_providers", lambda: [CPU])
-    with pytest.raises(EmotionError, match="no CUDA in it.*pip install onnxruntime-gpu.*--backend cpu"):
+    with pytest.raises(EmotionError, match=r"no CUDA in it.*pip install onnxruntime-gpu.*--backend cpu"):
         open_backend("cuda", graph)
 
 
