@@ -28,9 +28,9 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_train.data.faces import load_faces
-from emotion_train.data.labels import EKMAN
 from emotion_train.files import write_whole
 from emotion_train.heads import CATEGORIES, ZERO_SHOT
+from emotion_train.language.labels import EKMAN
 from emotion_train.probing.calibration import claims_of
 from emotion_train.probing.plots import confusion_png, reliability_png
 

@@ -21,7 +21,7 @@ import msgspec
 from emotion_runtime.errors import EmotionError
 from emotion_train.datasets.base import Task
 from emotion_train.heads import AFFECT_PROBE, PROBE, ZERO_SHOT, LinearHead, load_head, save_head
-from emotion_train.phrases import Phrases, canonical, phrases_for, phrases_of
+from emotion_train.language.phrases import Phrases, canonical, phrases_for, phrases_of
 from emotion_train.pretrained import Checkpoint, read_checkpoint
 from emotion_train.probing.cards import OTHER_VALUES, as_task_head, card_metrics, head_name
 from emotion_train.probing.fit import TaskHead

@@ -19,7 +19,7 @@ import msgspec
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.heads import CATEGORIES, PROBE, ZERO_SHOT, LinearHead, save_head
-from emotion_train.phrases import CATEGORY_PHRASES
+from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.probing import scenes
 from emotion_train.probing.cards import as_linear_head, as_task_head, card_metrics, head_name
 from emotion_train.probing.measure import Measured, Measuring, measure

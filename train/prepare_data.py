@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
+from emotion_train.language.sentiment import PAPER_MODEL
 from emotion_train.prepare.page import warnings
 from emotion_train.prepare.run import Engine, Output, prepare_authors, prepare_raw
 from emotion_train.prepare.settings import Filters, ModelNames, Settings, check_models, identity
 from emotion_train.prepare.statistics import Statistics
-from emotion_train.sentiment import PAPER_MODEL
 
 AUTHORS = "of the authors"  # instead of the name of a model
 

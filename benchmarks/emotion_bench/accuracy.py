@@ -15,9 +15,9 @@ from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, changed, face_
 from emotion_bench.answers import Answerer, Answers
 from emotion_runtime.backends.onnx import open_graph
 from emotion_train.data.clips import cut_scene
-from emotion_train.data.labels import EKMAN, ekman_index
 from emotion_train.data.scene_sets import Clip, Film, pair_of
 from emotion_train.data.scenes import Scene
+from emotion_train.language.labels import EKMAN, ekman_index
 from emotion_train.probing.bootstrap import Scorer, intervals, point_figures
 from emotion_train.probing.metrics import area_under_roc
 from emotion_train.probing.scenes import LABELLED_CATEGORIES, Swaps

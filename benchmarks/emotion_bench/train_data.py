@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.sentences import load_sentences
 from emotion_train.data.shard_format import SCHEMA_VERSION, ClipRecord, Index
+from emotion_train.language.goemotions import load_sentences
 from emotion_train.prepare.run import Engine, Output, prepare_raw
 from emotion_train.prepare.settings import Filters, ModelNames, Settings
 from emotion_train.prepare.writer import shard_of, write_file, write_tar

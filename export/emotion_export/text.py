@@ -17,9 +17,9 @@ from emotion_export.onnx import write_graph
 from emotion_export.parity import TOLERANCES, distances
 from emotion_export.reference import run_graph
 from emotion_runtime.errors import EmotionError
+from emotion_train.language.phrases import EKMAN_PHRASES, TEMPLATES
+from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import EmotionCLIP
-from emotion_train.phrases import EKMAN_PHRASES, TEMPLATES
-from emotion_train.tokenizer import tokenize
 
 _BATCHES = (1, 3, 8)  # sentences at once that are compared
 _LONG = "I do not know " * 40  # longer than the context: cut, and its end token comes last

@@ -21,9 +21,9 @@ from emotion_bench.answers import Answerer, Answers
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.types import EmotionEvent, Person
 from emotion_train.data.faces import Faces, load_faces
-from emotion_train.data.labels import EKMAN
 from emotion_train.data.scene_sets import Clip, Film
 from emotion_train.data.scenes import face_box
+from emotion_train.language.labels import EKMAN
 
 SPEC = load_bundle("nano").manifest.preprocess
 

@@ -21,9 +21,9 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import SCHEMA_VERSION, Head, Manifest
 from emotion_train.datasets.bold import CATEGORIES
 from emotion_train.heads import HeadCard, LinearHead, save_head
+from emotion_train.language.phrases import CATEGORY_PHRASES, TEMPLATES
+from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import PRESETS
-from emotion_train.phrases import CATEGORY_PHRASES, TEMPLATES
-from emotion_train.tokenizer import tokenize
 from emotion_train.zero_shot import zero_shot_head
 
 SHA256 = "ab" * 32

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import emotion_export.text
 from emotion_export.graphs import GraphSource
 from emotion_export.onnx import OPSET, describe_graph, write_graph
-from emotion_train.tokenizer import tokenize
+from emotion_train.language.tokenizer import tokenize
 
 Main = Callable[[list[str]], int]
 SENTENCES = ["I am so happy!", "", "go away " * 60, "Why did nobody tell me about this before?", "sad"]
@@ -55,7 +55,7 @@ def test_with_the_vision_graphs_it_is_the_zero_shot_head(small: Exported, tower:
     """A class's embedding made by the graph is the row of the bundle's bank, up to its length."""
     from safetensors.numpy import load_file  # noqa: PLC0415 - this test only
 
-    from emotion_train.phrases import EKMAN_PHRASES, TEMPLATES  # noqa: PLC0415 - this test only
+    from emotion_train.language.phrases import EKMAN_PHRASES, TEMPLATES  # noqa: PLC0415 - this test only
 
     bank = load_file(small.folder / "zero_shot.safetensors")["weight"]
     prompts = [template.format(phrase) for phrase in EKMAN_PHRASES["fear"] for template in TEMPLATES]

@@ -23,9 +23,9 @@ from emotion_runtime.sources.demo import read_demo
 from emotion_runtime.subject import plan
 from emotion_runtime.temporal import TemporalEncoder
 from emotion_train.heads import load_head as load_fitted
+from emotion_train.language.phrases import EKMAN_PHRASES
+from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import PRESETS
-from emotion_train.phrases import EKMAN_PHRASES
-from emotion_train.tokenizer import tokenize
 
 Main = Callable[[list[str]], int]
 PEOPLE = [(104.0, 60.0, 200.0, 170.0), (430.0, 70.0, 520.0, 190.0), (-60.0, 20.0, -10.0, 90.0)]

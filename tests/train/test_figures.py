@@ -16,8 +16,8 @@ from test_validation import write_table
 
 from emotion_train.checkpoint import load_checkpoint, save_checkpoint
 from emotion_train.config import load_config, model_config
-from emotion_train.data.labels import EKMAN
 from emotion_train.distributed import World
+from emotion_train.language.labels import EKMAN
 from emotion_train.model import EmotionCLIP
 from emotion_train.run import Run
 

@@ -12,6 +12,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.data.pairs import Pairs
 from emotion_train.encode import encode_clips
+from emotion_train.language.tokenizer import tokenize
 from emotion_train.losses import sentiment_guided_contrastive_loss
 from emotion_train.reweighting import (
     BatchSource,
@@ -23,7 +24,6 @@ from emotion_train.reweighting import (
     sentence,
     short,
 )
-from emotion_train.tokenizer import tokenize
 
 SPEC = PreprocessSpec(size=48, patch=16, short_side=60)
 

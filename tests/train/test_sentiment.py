@@ -6,10 +6,10 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.labels import EKMAN
-from emotion_train.data.sentences import Sentences, load_sentences
-from emotion_train.data.text import SentenceBank, build_bank
-from emotion_train.sentiment import LinearSentiment, TransformersSentiment, load_sentiment
+from emotion_train.language.goemotions import Sentences, load_sentences
+from emotion_train.language.labels import EKMAN
+from emotion_train.language.sentence_bank import SentenceBank, build_bank
+from emotion_train.language.sentiment import LinearSentiment, TransformersSentiment, load_sentiment
 
 HARTMANN = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")  # the paper's model's order
 TO_EKMAN = [0, 1, 2, 3, 5, 6, 4]  # EKMAN: ..., happiness, sadness, surprise, neutral

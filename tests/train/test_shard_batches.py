@@ -14,7 +14,7 @@ from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.data.pairs import Pairs
 from emotion_train.data.shard_batches import ShardBatches, cut_frame
 from emotion_train.data.shards import ShardSet
-from emotion_train.tokenizer import tokenize
+from emotion_train.language.tokenizer import tokenize
 
 SPEC = PreprocessSpec(size=48, patch=16, short_side=SHORT)
 CLIPS, BATCH = 20, 6

@@ -1,6 +1,6 @@
 import torch
 
-from emotion_train.tokenizer import tokenize
+from emotion_train.language.tokenizer import tokenize
 
 START, END = 49406, 49407
 

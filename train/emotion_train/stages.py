@@ -19,14 +19,14 @@ from emotion_train.config import Clips, Scenes, StemWarmup, TextWarmup
 from emotion_train.contrastive import ContrastiveObjective, Execution
 from emotion_train.data.clips import ClipBatch, ClipDataset, SceneMix
 from emotion_train.data.faces import Faces
-from emotion_train.data.labels import EKMAN, rows_by_class
 from emotion_train.data.pairs import Pairs
 from emotion_train.data.scene_data import SceneData
 from emotion_train.data.shard_batches import ShardBatches
 from emotion_train.data.shards import ShardSet
-from emotion_train.data.text import SentenceBank
 from emotion_train.data.tight import TightFaces
 from emotion_train.distributed import World, wrap
+from emotion_train.language.labels import EKMAN, rows_by_class
+from emotion_train.language.sentence_bank import SentenceBank
 from emotion_train.model import EmotionCLIP
 from emotion_train.normalise import normalise
 from emotion_train.schedule import Schedule, parameter_groups

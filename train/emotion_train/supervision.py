@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emotion_train.data.faces import Faces
-from emotion_train.data.labels import EKMAN
+from emotion_train.language.labels import EKMAN
 from emotion_train.model import EmotionCLIP
 from emotion_train.normalise import normalise
 

@@ -12,8 +12,8 @@ from emotion_train.config import Probe
 from emotion_train.data.faces import Split, load_faces
 from emotion_train.data.scene_sets import person_clips
 from emotion_train.datasets import load_dataset
+from emotion_train.language.phrases import EKMAN_PHRASES
 from emotion_train.model import EmotionCLIP
-from emotion_train.phrases import EKMAN_PHRASES
 from emotion_train.probing.classifiers import fit_logistic
 from emotion_train.probing.features import Clip, encode_all
 from emotion_train.probing.protocol import C_GRID, SEED, Protocol, protocol_of

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.heads import HeadCard, LinearHead
+from emotion_train.language.phrases import EKMAN_PHRASES, TEMPLATES
+from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import EmotionCLIP
-from emotion_train.phrases import EKMAN_PHRASES, TEMPLATES
-from emotion_train.tokenizer import tokenize
 
 
 def zero_shot_head(

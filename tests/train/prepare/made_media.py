@@ -9,7 +9,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_train.data.labels import EKMAN
+from emotion_train.language.labels import EKMAN
 
 FEELINGS = {
     "anger": "angry furious mad hate",

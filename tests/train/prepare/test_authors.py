@@ -11,8 +11,8 @@ from PIL import Image
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.data.authors import load_index, open_video, scaled_box
-from emotion_train.data.labels import EKMAN
 from emotion_train.data.shards import ShardSet
+from emotion_train.language.labels import EKMAN
 
 COLUMNS = ["anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise"]  # of their sentiment model
 LOGITS = np.arange(35, dtype=np.float32).reshape(5, 7) / 4

@@ -13,10 +13,10 @@ import webdataset
 from made_media import ONE, write_srt
 from PIL import Image
 
-from emotion_train.data.labels import EKMAN
-from emotion_train.data.sentences import load_sentences
 from emotion_train.data.shards import ShardSet
-from emotion_train.sentiment import LinearSentiment
+from emotion_train.language.goemotions import load_sentences
+from emotion_train.language.labels import EKMAN
+from emotion_train.language.sentiment import LinearSentiment
 
 
 def shades(frames: list[bytes]) -> list[float]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
-from emotion_train.data.labels import EKMAN
+from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.models import Models
 from emotion_train.prepare.pack import read_clip
 from emotion_train.prepare.settings import Filters, Settings

@@ -10,11 +10,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 from small_model import SMALL
 
-from emotion_train.data.labels import EKMAN
 from emotion_train.datasets.bold import CATEGORIES
 from emotion_train.heads import LinearHead, load_head, save_head
+from emotion_train.language.labels import EKMAN
+from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.model import EmotionCLIP
-from emotion_train.phrases import CATEGORY_PHRASES
 from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.scenes import category_figures
 from emotion_train.zero_shot import zero_shot_head

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from emotion_train.checkpoint import load_checkpoint, model_from_checkpoint, save_checkpoint
 from emotion_train.datasets import load_dataset
 from emotion_train.heads import load_head
+from emotion_train.language.phrases import CATEGORY_PHRASES, EKMAN_PHRASES, TEMPLATES
+from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import EmotionCLIP
-from emotion_train.phrases import CATEGORY_PHRASES, EKMAN_PHRASES, TEMPLATES
-from emotion_train.tokenizer import tokenize
 
 
 @pytest.fixture(scope="module")

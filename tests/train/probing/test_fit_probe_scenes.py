@@ -12,9 +12,9 @@ from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from emotion_train.checkpoint import model_from_checkpoint
 from emotion_train.data.faces import load_faces
-from emotion_train.data.labels import EKMAN
 from emotion_train.data.scene_sets import person_clips
 from emotion_train.heads import LinearHead, load_head
+from emotion_train.language.labels import EKMAN
 
 SEED = 5
 

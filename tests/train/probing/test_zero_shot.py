@@ -10,19 +10,19 @@ import torch
 from small_model import SMALL
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.labels import EKMAN
 from emotion_train.datasets.bold import CATEGORIES
 from emotion_train.datasets.meld import EMOTIONS
 from emotion_train.heads import HeadCard, LinearHead
-from emotion_train.model import EmotionCLIP
-from emotion_train.phrases import (
+from emotion_train.language.labels import EKMAN
+from emotion_train.language.phrases import (
     CATEGORY_PHRASES,
     EKMAN_PHRASES,
     TEMPLATES,
     phrases_for,
     phrases_of,
 )
-from emotion_train.tokenizer import tokenize
+from emotion_train.language.tokenizer import tokenize
+from emotion_train.model import EmotionCLIP
 from emotion_train.zero_shot import check_tower, text_tower_sha256, zero_shot_head, zero_shot_weight
 
 WORDS = {"joy": ("joy", "so happy"), "fear": ("scared",)}

@@ -16,7 +16,6 @@ from torch.utils.data import Dataset
 from emotion_runtime.detectors.centerface import head_box
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
 from emotion_train.data.faces import Faces, class_weights
-from emotion_train.data.labels import rows_by_class
 from emotion_train.data.scenes import (
     ASPECT,
     Actor,
@@ -28,6 +27,7 @@ from emotion_train.data.scenes import (
     face_box,
     render,
 )
+from emotion_train.language.labels import rows_by_class
 
 LEAST_SEEN = 0.5  # share of a head that must be in a window for its person to count
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.labels import ekman_index
+from emotion_train.language.labels import ekman_index
 
 Split = Literal["train", "val", "test"]
 

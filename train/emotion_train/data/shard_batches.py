@@ -23,7 +23,7 @@ from emotion_runtime.preprocess import (
 from emotion_train.data.pairs import Pairs
 from emotion_train.data.shard_format import PERSON_SCORE
 from emotion_train.data.shards import ShardSet
-from emotion_train.tokenizer import tokenize
+from emotion_train.language.tokenizer import tokenize
 
 _JITTER = 0.15  # of a subject window's scale, either way
 

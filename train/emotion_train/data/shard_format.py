@@ -24,7 +24,7 @@ class ClipRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     video: name of its source. caption: the sentence spoken. start, end: seconds of the video. fps: stored
     frames a second. width, height: of the stored frames, pixels. boxes: for each stored frame, the persons in
     it as (x1, y1, x2, y2, score) in pixels of the stored frame. sentiment: 7 logits in the order of
-    `emotion_train.data.labels.EKMAN`. neutral: probability that the sentence is neutral.
+    `emotion_train.language.labels.EKMAN`. neutral: probability that the sentence is neutral.
     """
 
     video: str

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from emotion_train.data.camera import brightened, shrunk, slope
 from emotion_train.data.faces import Faces, class_weights
-from emotion_train.data.labels import rows_by_class
+from emotion_train.language.labels import rows_by_class
 
 
 class TightFaces(Dataset[tuple[torch.Tensor, torch.Tensor]]):

@@ -75,7 +75,7 @@ class EmotionCLIP(nn.Module):
         return self.encode_temporal(embeddings.reshape(*images.shape[:2], -1))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Token ids (B, context) int64, as `emotion_train.tokenizer` gives them -> (B, D) float32.
+        """Token ids (B, context) int64, as `emotion_train.language.tokenizer` gives them -> (B, D) float32.
 
         Raises:
             EmotionError: tokens are not (B, context).

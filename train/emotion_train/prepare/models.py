@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Any
 
 from emotion_runtime.detector import Detector, load_detector
-from emotion_train.data.sentences import load_sentences
+from emotion_train.language.goemotions import load_sentences
+from emotion_train.language.sentiment import LinearSentiment, SentimentModel, TransformersSentiment
 from emotion_train.prepare.settings import ModelNames
-from emotion_train.sentiment import LinearSentiment, SentimentModel, TransformersSentiment
 
 
 @dataclass(frozen=True, slots=True)

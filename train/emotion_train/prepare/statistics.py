@@ -7,7 +7,7 @@ from typing import get_args
 import msgspec
 import numpy as np
 
-from emotion_train.data.labels import EKMAN
+from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.pairing import Pairs
 from emotion_train.prepare.settings import Fate, Settings
 from emotion_train.prepare.work import VideoResult

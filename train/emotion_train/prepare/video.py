@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sources.file import read_file
-from emotion_train.data.labels import EKMAN
 from emotion_train.data.shard_format import ClipRecord
+from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.captions import read_captions
 from emotion_train.prepare.frames import Clock, StoredFrame, at_moments, grid_numbers, store
 from emotion_train.prepare.models import Models, load_models, one_thread

@@ -9,8 +9,8 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.labels import EKMAN
 from emotion_train.data.shard_format import PERSON_SCORE, ClipRecord, ScoredBox, Shard
+from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.settings import Fate, Settings
 from emotion_train.prepare.writer import write_file
 

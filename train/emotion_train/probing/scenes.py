@@ -10,12 +10,12 @@ from tqdm import tqdm
 
 from emotion_train.data.clips import SceneMix
 from emotion_train.data.faces import Faces, Split, load_faces
-from emotion_train.data.labels import EKMAN
 from emotion_train.data.scene_sets import Clip as SceneClip
 from emotion_train.data.scene_sets import pair_clips, person_clips
 from emotion_train.datasets.base import Task
+from emotion_train.language.labels import EKMAN
+from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.model import EmotionCLIP
-from emotion_train.phrases import CATEGORY_PHRASES
 from emotion_train.probing.bootstrap import Figures, Weights, intervals, point_figures
 from emotion_train.probing.features import Clip, FeatureSet, encode_all
 from emotion_train.probing.fit import TaskHead

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.labels import EKMAN, ekman_index, missing_classes
-from emotion_train.data.sentences import Sentences
+from emotion_train.language.goemotions import Sentences
+from emotion_train.language.labels import EKMAN, ekman_index, missing_classes
 
 PAPER_MODEL = "j-hartmann/emotion-english-distilroberta-base"
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.labels import EKMAN, ekman_index
+from emotion_train.language.labels import EKMAN, ekman_index
 
 Phrases = dict[str, tuple[str, ...]]
 

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.labels import missing_classes
-from emotion_train.data.sentences import Sentences
-from emotion_train.sentiment import SentimentModel
-from emotion_train.tokenizer import tokenize
+from emotion_train.language.goemotions import Sentences
+from emotion_train.language.labels import missing_classes
+from emotion_train.language.sentiment import SentimentModel
+from emotion_train.language.tokenizer import tokenize
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Sentences and labels: emotion classes, GoEmotions, tokens, sentiment scores and prompt phrases."""
