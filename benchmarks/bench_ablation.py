@@ -36,8 +36,8 @@ from emotion_train.data.faces import Faces, load_faces
 from emotion_train.data.scene_data import SceneData, load_scene_data
 from emotion_train.data.scene_sets import crowd_clips
 from emotion_train.distributed import World
-from emotion_train.encode import encode_clips
 from emotion_train.model import EmotionCLIP
+from emotion_train.model.encode import encode_clips
 from emotion_train.run import CHECKPOINT, Run
 
 ROOT = Path(__file__).resolve().parents[1]

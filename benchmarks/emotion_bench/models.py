@@ -18,7 +18,7 @@ from emotion_bench.plain import PlainFrameEncoder, PlainTemporalEncoder
 from emotion_export.graphs import GraphSource, graph_sources
 from emotion_export.onnx import OPSET, write_graph
 from emotion_train.model import PRESETS, EmotionCLIP
-from emotion_train.normalise import normalise
+from emotion_train.model.normalise import normalise
 
 Feeds = dict[str, NDArray[Any]]
 

@@ -27,7 +27,7 @@ from emotion_train.data.pairs import Pairs
 from emotion_train.data.shards import ShardSet
 from emotion_train.distributed import World
 from emotion_train.model import EmotionCLIP, ModelConfig
-from emotion_train.normalise import normalise
+from emotion_train.model.normalise import normalise
 from emotion_train.precision import Precision, PrecisionName
 from emotion_train.stages import clip_stage
 from emotion_train.trainer import Objective, Progress, Runner, Stage

@@ -12,9 +12,9 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.contrastive import ContrastiveObjective, Execution, PairEncoder, retrieval_accuracy
 from emotion_train.data.pairs import Pairs
 from emotion_train.distributed import World
-from emotion_train.encode import encode_clips
 from emotion_train.losses import sentiment_guided_contrastive_loss
 from emotion_train.model import EmotionCLIP
+from emotion_train.model.encode import encode_clips
 from emotion_train.precision import Precision
 
 FP32 = Precision("fp32", torch.device("cpu"))

@@ -19,8 +19,8 @@ from emotion_train.data.clips import (
 from emotion_train.data.faces import Faces
 from emotion_train.data.scene_sets import crowd_clips
 from emotion_train.data.scenes import Scene, draw_scene, render
-from emotion_train.encode import encode_clips
-from emotion_train.normalise import normalise
+from emotion_train.model.encode import encode_clips
+from emotion_train.model.normalise import normalise
 
 SPEC = PreprocessSpec(size=48, patch=16, window="subject", short_side=48, subject_scale=1.5)
 MIX = SceneMix(people=(0.2, 0.3, 0.3, 0.2), one_picture=1.0, aspect=(1.0, 1.2))

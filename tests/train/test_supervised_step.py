@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from emotion_train.contrastive import ContrastiveObjective, PairEncoder
 from emotion_train.data.pairs import Pairs
 from emotion_train.distributed import World
-from emotion_train.encode import encode_clips
 from emotion_train.losses import sentiment_guided_contrastive_loss
 from emotion_train.model import EmotionCLIP
+from emotion_train.model.encode import encode_clips
 
 WEIGHT = 0.7
 

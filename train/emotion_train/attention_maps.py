@@ -21,7 +21,7 @@ from emotion_runtime.preprocess import PreprocessSpec, Window, crop
 from emotion_runtime.subject import plan
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.attention import Attention, Block, attention_shift
-from emotion_train.normalise import normalise
+from emotion_train.model.normalise import normalise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

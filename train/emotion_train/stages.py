@@ -28,7 +28,7 @@ from emotion_train.distributed import World, wrap
 from emotion_train.language.labels import EKMAN, rows_by_class
 from emotion_train.language.sentence_bank import SentenceBank
 from emotion_train.model import EmotionCLIP
-from emotion_train.normalise import normalise
+from emotion_train.model.normalise import normalise
 from emotion_train.schedule import Schedule, parameter_groups
 from emotion_train.supervision import Supervision
 from emotion_train.trainer import SimpleObjective, Stage

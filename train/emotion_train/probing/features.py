@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.encode import encode_clips
 from emotion_train.model import EmotionCLIP
-from emotion_train.normalise import normalise
+from emotion_train.model.encode import encode_clips
+from emotion_train.model.normalise import normalise
 
 Features = NDArray[np.float32]
 FeatureKind = Literal["video", "image"]

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from emotion_train.data.clips import spread_frames
 from emotion_train.model import EmotionCLIP
-from emotion_train.normalise import normalise
+from emotion_train.model.normalise import normalise
 
 
 def encode_clips(
