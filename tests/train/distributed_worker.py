@@ -11,8 +11,8 @@ from small_model import build
 from test_contrastive import FP32, some_pairs, without_dropout
 from test_supervised_step import WEIGHT, classifier_of_seven, supervised_pairs
 
+from emotion_train.batch import Pairs
 from emotion_train.contrastive import ContrastiveObjective, Execution
-from emotion_train.data.pairs import Pairs
 from emotion_train.distributed import joined_world
 
 FIRST_ROWS = 4  # of the first process; the other has 3

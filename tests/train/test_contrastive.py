@@ -9,8 +9,8 @@ from small_model import PATCHES, SIZE, SMALL, build
 from torch import Tensor, nn
 
 from emotion_runtime.errors import EmotionError
+from emotion_train.batch import Pairs
 from emotion_train.contrastive import ContrastiveObjective, Execution, PairEncoder, retrieval_accuracy
-from emotion_train.data.pairs import Pairs
 from emotion_train.distributed import World
 from emotion_train.losses import sentiment_guided_contrastive_loss
 from emotion_train.model import EmotionCLIP

@@ -10,7 +10,7 @@ from small_model import build
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.data.pairs import Pairs
+from emotion_train.batch import Pairs
 from emotion_train.language.tokenizer import tokenize
 from emotion_train.losses import sentiment_guided_contrastive_loss
 from emotion_train.model.encode import encode_clips

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.data.pairs import Pairs
+from emotion_train.batch import Pairs
 from emotion_train.data.shard_batches import ShardBatches, cut_frame
 from emotion_train.data.shards import ShardSet
 from emotion_train.language.tokenizer import tokenize

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.pairs import Pairs
+from emotion_train.batch import Pairs
 from emotion_train.distributed import World, gather_rows, without_averaging, wrap
 from emotion_train.losses import KLDirection, sentiment_guided_contrastive_loss
 from emotion_train.model import EmotionCLIP

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emotion_runtime.errors import EmotionError
+from emotion_train.batch import Pairs
 from emotion_train.config import Clips, Scenes
 from emotion_train.contrastive import ContrastiveObjective, Execution
-from emotion_train.data.pairs import Pairs
 from emotion_train.data.scene_data import load_scene_data
 from emotion_train.data.shards import ShardSet
 from emotion_train.language.labels import EKMAN

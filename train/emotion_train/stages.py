@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from emotion_runtime.errors import EmotionError
+from emotion_train.batch import Pairs
 from emotion_train.config import Clips, Scenes, StemWarmup, TextWarmup
 from emotion_train.contrastive import ContrastiveObjective, Execution
 from emotion_train.data.clips import ClipBatch, ClipDataset, SceneMix
 from emotion_train.data.faces import Faces
-from emotion_train.data.pairs import Pairs
 from emotion_train.data.scene_data import SceneData
 from emotion_train.data.shard_batches import ShardBatches
 from emotion_train.data.shards import ShardSet

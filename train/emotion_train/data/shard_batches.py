@@ -20,7 +20,7 @@ from emotion_runtime.preprocess import (
     union_patch_weights,
     window_at,
 )
-from emotion_train.data.pairs import Pairs
+from emotion_train.batch import Pairs
 from emotion_train.data.shard_format import PERSON_SCORE
 from emotion_train.data.shards import ShardSet
 from emotion_train.language.tokenizer import tokenize
