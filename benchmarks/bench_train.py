@@ -28,7 +28,7 @@ from emotion_bench.report import markdown, plot_bars, write_json, write_text
 from emotion_bench.train_data import made_shards, real_shards
 from emotion_bench.train_step import PARTS, Settings, measure
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.shards import ShardSet
+from emotion_train.clips.reader import ShardSet
 from emotion_train.model import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.shard_format import SCHEMA_VERSION, ClipRecord, Index
+from emotion_train.clips.format import SCHEMA_VERSION, ClipRecord, Index
+from emotion_train.clips.writer import shard_of, write_file, write_tar
 from emotion_train.language.goemotions import load_sentences
 from emotion_train.prepare.run import Engine, Output, prepare_raw
 from emotion_train.prepare.settings import Filters, ModelNames, Settings
-from emotion_train.prepare.writer import shard_of, write_file, write_tar
 
 SECONDS, PAUSE = 2.8, 0.2  # of a sentence, and after it
 _LONGEST = 80  # characters: what is said in that time

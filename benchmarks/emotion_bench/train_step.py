@@ -22,9 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from emotion_train.batch import Pairs
+from emotion_train.clips.reader import ShardSet
 from emotion_train.config import Clips
 from emotion_train.contrastive import ContrastiveObjective, Execution
-from emotion_train.data.shards import ShardSet
 from emotion_train.distributed import World
 from emotion_train.model import EmotionCLIP, ModelConfig
 from emotion_train.model.normalise import normalise

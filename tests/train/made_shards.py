@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from emotion_train.data.shard_format import SCHEMA_VERSION, ClipRecord, Index
-from emotion_train.prepare.writer import shard_of, write_file, write_tar
+from emotion_train.clips.format import SCHEMA_VERSION, ClipRecord, Index
+from emotion_train.clips.writer import shard_of, write_file, write_tar
 
 SENTENCES = ("I am so happy!", "Leave me alone.", "What was that?", "It is late.", "How sad.", "Fine by me.")
 SHORT, LONG = 60, 80  # sides of the stored frames

@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from emotion_train.data.shard_format import SCHEMA_VERSION, Index
-from emotion_train.data.shards import ClipRecord, ShardSet
-from emotion_train.prepare.writer import shard_of, write_file, write_tar
+from emotion_train.clips.format import SCHEMA_VERSION, Index
+from emotion_train.clips.reader import ClipRecord, ShardSet
+from emotion_train.clips.writer import shard_of, write_file, write_tar
 
 FRAMES = (3, 8, 1, 11, 2)  # of each clip
 

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.batch import Pairs
-from emotion_train.data.shard_batches import ShardBatches, cut_frame
-from emotion_train.data.shards import ShardSet
+from emotion_train.clips.batches import ShardBatches, cut_frame
+from emotion_train.clips.reader import ShardSet
 from emotion_train.language.tokenizer import tokenize
 
 SPEC = PreprocessSpec(size=48, patch=16, short_side=SHORT)

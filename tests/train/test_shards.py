@@ -9,8 +9,8 @@ import webdataset
 from random_shards import CLIPS, check_whole, write_set
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.shards import ClipRecord, ShardSet
-from emotion_train.prepare.writer import CannotWrite, write_tar
+from emotion_train.clips.reader import ClipRecord, ShardSet
+from emotion_train.clips.writer import CannotWrite, write_tar
 
 
 @pytest.fixture

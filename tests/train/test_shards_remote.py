@@ -18,7 +18,7 @@ from random_shards import (
 from torch.utils.data import DataLoader
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.shards import ClipRecord, ShardSet
+from emotion_train.clips.reader import ClipRecord, ShardSet
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.batch import Pairs
+from emotion_train.clips.reader import ShardSet
 from emotion_train.config import Clips, Scenes
 from emotion_train.contrastive import ContrastiveObjective, Execution
 from emotion_train.data.scene_data import load_scene_data
-from emotion_train.data.shards import ShardSet
 from emotion_train.language.labels import EKMAN
 from emotion_train.losses import KLDirection, negative_weights
 from emotion_train.model import EmotionCLIP

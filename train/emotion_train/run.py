@@ -12,10 +12,10 @@ from torch import nn
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint, save_checkpoint
+from emotion_train.clips.reader import ShardSet
 from emotion_train.config import PretrainConfig, Scenes, changed_settings
 from emotion_train.contrastive import Execution
 from emotion_train.data.scene_data import SceneData, load_scene_data
-from emotion_train.data.shards import ShardSet
 from emotion_train.distributed import World
 from emotion_train.language.labels import EKMAN
 from emotion_train.model import EmotionCLIP, ModelConfig

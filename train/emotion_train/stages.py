@@ -16,13 +16,13 @@ from torch.utils.data import Dataset
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.batch import Pairs
+from emotion_train.clips.batches import ShardBatches
+from emotion_train.clips.reader import ShardSet
 from emotion_train.config import Clips, Scenes, StemWarmup, TextWarmup
 from emotion_train.contrastive import ContrastiveObjective, Execution
 from emotion_train.data.clips import ClipBatch, ClipDataset, SceneMix
 from emotion_train.data.faces import Faces
 from emotion_train.data.scene_data import SceneData
-from emotion_train.data.shard_batches import ShardBatches
-from emotion_train.data.shards import ShardSet
 from emotion_train.data.tight import TightFaces
 from emotion_train.distributed import World, wrap
 from emotion_train.language.labels import EKMAN, rows_by_class

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.authors import load_index, open_video, scaled_box
-from emotion_train.data.shards import ShardSet
+from emotion_train.clips.authors_format import load_index, open_video, scaled_box
+from emotion_train.clips.reader import ShardSet
 from emotion_train.language.labels import EKMAN
 
 COLUMNS = ["anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise"]  # of their sentiment model

@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from made_media import ONE, flat_pictures, write_srt, write_video
 
-from emotion_train.data.shards import ShardSet
+from emotion_train.clips.reader import ShardSet
 
 SCRIPT = Path(__file__).resolve().parents[3] / "train" / "prepare_data.py"
 

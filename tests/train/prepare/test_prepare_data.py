@@ -13,7 +13,7 @@ import webdataset
 from made_media import ONE, write_srt
 from PIL import Image
 
-from emotion_train.data.shards import ShardSet
+from emotion_train.clips.reader import ShardSet
 from emotion_train.language.goemotions import load_sentences
 from emotion_train.language.labels import EKMAN
 from emotion_train.language.sentiment import LinearSentiment

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 from emotion_runtime.detector import load_detector
 from emotion_runtime.sources.file import read_file
-from emotion_train.data.shards import ShardSet
+from emotion_train.clips.reader import ShardSet
 from emotion_train.language.labels import EKMAN
 
 HARTMANN = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")

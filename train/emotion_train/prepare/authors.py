@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.authors import BOXES_NAME, FRAMES_NAME, AuthorsClip, load_index, open_video
-from emotion_train.data.shard_format import ClipRecord
+from emotion_train.clips.authors_format import BOXES_NAME, FRAMES_NAME, AuthorsClip, load_index, open_video
+from emotion_train.clips.format import ClipRecord
+from emotion_train.clips.writer import CannotWrite, shard_of, write_tar
 from emotion_train.prepare.pairing import Pairs, key_of
 from emotion_train.prepare.settings import Fate, Settings
 from emotion_train.prepare.work import (
@@ -17,7 +18,6 @@ from emotion_train.prepare.work import (
     persons_in,
     write_result,
 )
-from emotion_train.prepare.writer import CannotWrite, shard_of, write_tar
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from emotion_runtime.detector import Detector
 from emotion_runtime.types import Frame
-from emotion_train.data.shard_format import ScoredBox
-from emotion_train.data.stored import shrunk_jpeg
+from emotion_train.clips.format import ScoredBox
+from emotion_train.clips.jpeg import shrunk_jpeg
 
 _EPSILON = 1e-6  # seconds; times of frames are sums and quotients
 _FIRST_STEP = 0.04  # seconds that the only frame of a video lasts

@@ -8,7 +8,7 @@ import msgspec
 from tqdm import tqdm
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.shard_format import (
+from emotion_train.clips.format import (
     BLOCK,
     INDEX_NAME,
     SCHEMA_VERSION,
@@ -18,7 +18,7 @@ from emotion_train.data.shard_format import (
     Shard,
     member_starts,
 )
-from emotion_train.prepare.writer import shard_of, write_file, write_tar
+from emotion_train.clips.writer import shard_of, write_file, write_tar
 
 Clips = list[tuple[Path, Shard]]  # tars of a video each, and what is in them
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 from PIL import Image, ImageDraw
 
-from emotion_train.data.shard_format import PERSON_SCORE
-from emotion_train.data.shards import ClipRecord, ShardSet
+from emotion_train.clips.format import PERSON_SCORE
+from emotion_train.clips.reader import ClipRecord, ShardSet
+from emotion_train.clips.writer import write_file
 from emotion_train.prepare.charts import charts, share
 from emotion_train.prepare.statistics import Statistics
-from emotion_train.prepare.writer import write_file
 
 LISTED = 200  # names in a list; statistics.json has them all
 SHOWN_CLIPS, SHOWN_FRAMES, SHOWN_HEIGHT = 6, 4, 150

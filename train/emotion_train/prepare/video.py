@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sources.file import read_file
-from emotion_train.data.shard_format import ClipRecord
+from emotion_train.clips.format import ClipRecord
+from emotion_train.clips.writer import CannotWrite, ClipWriter, shard_of, write_tar
 from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.captions import read_captions
 from emotion_train.prepare.frames import Clock, StoredFrame, at_moments, grid_numbers, store
@@ -27,7 +28,6 @@ from emotion_train.prepare.work import (
     persons_in,
     write_result,
 )
-from emotion_train.prepare.writer import CannotWrite, ClipWriter, shard_of, write_tar
 
 NEUTRAL = EKMAN.index("neutral")
 BEYOND_END = 0.5  # seconds that a caption may stay after the last frame

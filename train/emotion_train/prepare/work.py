@@ -9,10 +9,10 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.shard_format import PERSON_SCORE, ClipRecord, ScoredBox, Shard
+from emotion_train.clips.format import PERSON_SCORE, ClipRecord, ScoredBox, Shard
+from emotion_train.clips.writer import write_file
 from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.settings import Fate, Settings
-from emotion_train.prepare.writer import write_file
 
 SETTINGS_NAME = "settings.json"
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.shard_format import (
+from emotion_train.clips.format import (
     BLOCK,
     END_BLOCKS,
     INDEX_NAME,

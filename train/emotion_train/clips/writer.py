@@ -1,4 +1,4 @@
-"""Writing the tars that `emotion_train.data.shards` reads: the same clips give the same bytes."""
+"""Writing the tars that `emotion_train.clips.reader` reads: the same clips give the same bytes."""
 
 import io
 import os
@@ -12,7 +12,7 @@ import msgspec
 
 from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.shard_format import ClipRecord, Sample, Shard, member_starts
+from emotion_train.clips.format import ClipRecord, Sample, Shard, member_starts
 
 NAME_LIMIT = 100  # bytes of a member's name in its header; a longer one would need a header of its own
 

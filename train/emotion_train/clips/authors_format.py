@@ -26,8 +26,8 @@ import numpy as np
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.shard_format import ClipRecord, ScoredBox
-from emotion_train.data.stored import shrunk_jpeg
+from emotion_train.clips.format import ClipRecord, ScoredBox
+from emotion_train.clips.jpeg import shrunk_jpeg
 from emotion_train.language.labels import ekman_index
 
 INDEX_NAME, SENTIMENT_NAME = "tv_index.json", "tv_sentiment_logits.npy"

@@ -21,8 +21,8 @@ from emotion_runtime.preprocess import (
     window_at,
 )
 from emotion_train.batch import Pairs
-from emotion_train.data.shard_format import PERSON_SCORE
-from emotion_train.data.shards import ShardSet
+from emotion_train.clips.format import PERSON_SCORE
+from emotion_train.clips.reader import ShardSet
 from emotion_train.language.tokenizer import tokenize
 
 _JITTER = 0.15  # of a subject window's scale, either way
