@@ -27,12 +27,12 @@ from emotion_bench.report import write_json, write_text
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.runtime import EmotionRuntime
-from emotion_train.data.faces import load_faces
 from emotion_train.files import write_whole
 from emotion_train.heads import CATEGORIES, ZERO_SHOT
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.calibration import claims_of
 from emotion_train.probing.plots import confusion_png, reliability_png
+from emotion_train.scenes.faces import load_faces
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SEED = 2022

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, changed, face_crop, scenes, tight_faces
 from emotion_bench.answers import Answerer, Answers
 from emotion_runtime.backends.onnx import open_graph
-from emotion_train.data.clips import cut_scene
-from emotion_train.data.scene_sets import Clip, Film, pair_of
-from emotion_train.data.scenes import Scene
 from emotion_train.language.labels import EKMAN, ekman_index
 from emotion_train.probing.bootstrap import Scorer, intervals, point_figures
 from emotion_train.probing.metrics import area_under_roc
 from emotion_train.probing.scenes import LABELLED_CATEGORIES, Swaps
 from emotion_train.probing.scorers import single_label_scorer
+from emotion_train.scenes.batches import cut_scene
+from emotion_train.scenes.drawing import Scene
+from emotion_train.scenes.sets import Clip, Film, pair_of
 
 Result = dict[str, Any]
 CROWDS = (1, 3, 8)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.data.camera import Camera
-from emotion_train.data.clips import SceneMix
-from emotion_train.data.faces import Faces
-from emotion_train.data.scene_sets import Change, Clip, Film, films
-from emotion_train.data.scenes import Actor, Cover, Scene, face_box
+from emotion_train.scenes.batches import SceneMix
+from emotion_train.scenes.camera import Camera
+from emotion_train.scenes.drawing import Actor, Cover, Scene, face_box
+from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.sets import Change, Clip, Film, films
 
 Numbered = tuple[int, Clip]
 PEOPLE = (1, 2, 3, 4)

@@ -12,7 +12,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import Precision
 from emotion_runtime.temporal import TemporalEncoder
-from emotion_train.data.scene_sets import Clip
+from emotion_train.scenes.sets import Clip
 
 BATCH = 16  # clips
 

@@ -8,8 +8,8 @@ from emotion_bench.accuracy_sets import Plan
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sources import open_source
 from emotion_runtime.types import EmotionEvent, Person
-from emotion_train.data.faces import Faces
-from emotion_train.data.scenes import Box
+from emotion_train.scenes.drawing import Box
+from emotion_train.scenes.faces import Faces
 
 # The fixed subset of test faces that the model card's figure and the test that guards it are taken of.
 SUBSET, SUBSET_SEED = 300, 2022

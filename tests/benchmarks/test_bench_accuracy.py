@@ -20,10 +20,10 @@ from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, face_crop, sce
 from emotion_bench.answers import Answerer, Answers
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.types import EmotionEvent, Person
-from emotion_train.data.faces import Faces, load_faces
-from emotion_train.data.scene_sets import Clip, Film
-from emotion_train.data.scenes import face_box
 from emotion_train.language.labels import EKMAN
+from emotion_train.scenes.drawing import face_box
+from emotion_train.scenes.faces import Faces, load_faces
+from emotion_train.scenes.sets import Clip, Film
 
 SPEC = load_bundle("nano").manifest.preprocess
 

@@ -8,7 +8,7 @@ from emotion_bench import through_runtime
 from emotion_bench.accuracy_sets import Plan
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.runtime import EmotionRuntime
-from emotion_train.data.faces import load_faces
+from emotion_train.scenes.faces import load_faces
 
 ONE_POINT = 0.01
 

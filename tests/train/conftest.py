@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scripts import script
 from small_model import SMALL
 
-from emotion_train.data.faces import Faces, load_faces
+from emotion_train.scenes.faces import Faces, load_faces
 
 ROOT = Path(__file__).resolve().parents[2]
 FACES_OF_A_CLASS = {"train": 24, "val": 6, "test": 6}

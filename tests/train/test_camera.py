@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from emotion_train.data.camera import (
+from emotion_train.scenes.camera import (
     Camera,
     draw_camera,
     draw_poor_camera,

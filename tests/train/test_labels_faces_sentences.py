@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.faces import Faces, Split, class_weights, load_faces
 from emotion_train.language.goemotions import load_sentences
 from emotion_train.language.labels import EKMAN, ekman_index, missing_classes, rows_by_class
+from emotion_train.scenes.faces import Faces, Split, class_weights, load_faces
 
 FER2013 = {  # the archive's own names
     "angry": "anger",

@@ -8,7 +8,9 @@ import torch
 from small_model import build
 
 from emotion_runtime.preprocess import PreprocessSpec, patch_weights
-from emotion_train.data.clips import (
+from emotion_train.model.encode import encode_clips
+from emotion_train.model.normalise import normalise
+from emotion_train.scenes.batches import (
     ClipDataset,
     SceneMix,
     cut_scene,
@@ -16,11 +18,9 @@ from emotion_train.data.clips import (
     spread_frames,
     window_of_all,
 )
-from emotion_train.data.faces import Faces
-from emotion_train.data.scene_sets import crowd_clips
-from emotion_train.data.scenes import Scene, draw_scene, render
-from emotion_train.model.encode import encode_clips
-from emotion_train.model.normalise import normalise
+from emotion_train.scenes.drawing import Scene, draw_scene, render
+from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.sets import crowd_clips
 
 SPEC = PreprocessSpec(size=48, patch=16, window="subject", short_side=48, subject_scale=1.5)
 MIX = SceneMix(people=(0.2, 0.3, 0.3, 0.2), one_picture=1.0, aspect=(1.0, 1.2))

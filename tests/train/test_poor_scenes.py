@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from test_scenes import BLACK, SHARE, WHITE, center, film, inside, overlap, steady
 
-from emotion_train.data.faces import Faces
-from emotion_train.data.scenes import (
+from emotion_train.scenes.drawing import (
     Actor,
     Box,
     Cover,
@@ -18,6 +17,7 @@ from emotion_train.data.scenes import (
     face_box,
     render,
 )
+from emotion_train.scenes.faces import Faces
 
 STILL = (0.0, 0.0, 0.0, 0.0)
 SKIN = np.array([200, 120, 60], np.float32)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from small_model import SMALL
 
-from emotion_train.data.clips import ClipBatch, ClipDataset, SceneMix, draw_mixed
-from emotion_train.data.faces import Faces
-from emotion_train.data.scenes import Scene
+from emotion_train.scenes.batches import ClipBatch, ClipDataset, SceneMix, draw_mixed
+from emotion_train.scenes.drawing import Scene
+from emotion_train.scenes.faces import Faces
 
 SPEC = SMALL.preprocess
 ALONE = SceneMix(people=(1.0, 0.0, 0.0, 0.0), poor=0.5, close_ups=0.5)

@@ -6,11 +6,11 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subject_window
-from emotion_train.data import scene_sets
-from emotion_train.data.clips import SceneMix, draw_mixed
-from emotion_train.data.faces import Faces
-from emotion_train.data.scene_sets import Clip, pair_clips, person_clips
-from emotion_train.data.scenes import Actor, Box, Scene, render
+from emotion_train.scenes import sets as scene_sets
+from emotion_train.scenes.batches import SceneMix, draw_mixed
+from emotion_train.scenes.drawing import Actor, Box, Scene, render
+from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.sets import Clip, pair_clips, person_clips
 
 SPEC = PreprocessSpec(size=64, patch=16, window="subject", short_side=72, subject_scale=1.5)
 

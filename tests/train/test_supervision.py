@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from small_model import SMALL, build
 from torch import nn
 
-from emotion_train.data.faces import Faces
 from emotion_train.model import EmotionCLIP
+from emotion_train.scenes.faces import Faces
 from emotion_train.supervision import Supervision, stem_answers
 
 # Patches of grey, so that faces differ after pooling.

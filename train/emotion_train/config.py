@@ -9,10 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.data.scenes import ASPECT
 from emotion_train.losses import KLDirection
 from emotion_train.model import PRESETS, ModelConfig
 from emotion_train.precision import PrecisionName
+from emotion_train.scenes.drawing import ASPECT
 
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0)]

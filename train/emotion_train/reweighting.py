@@ -17,10 +17,10 @@ from emotion_train.batch import Pairs
 from emotion_train.clips.reader import ShardSet
 from emotion_train.config import Clips, Scenes
 from emotion_train.contrastive import ContrastiveObjective, Execution
-from emotion_train.data.scene_data import load_scene_data
 from emotion_train.language.labels import EKMAN
 from emotion_train.losses import KLDirection, negative_weights
 from emotion_train.model import EmotionCLIP
+from emotion_train.scenes.training_data import load_scene_data
 from emotion_train.stages import clip_stage, scene_stage
 
 _SPACE_TOO_MANY = re.compile(r" (?=[.,!?;:')])")  # the tokenizer puts one before every mark

@@ -20,15 +20,15 @@ from emotion_train.clips.batches import ShardBatches
 from emotion_train.clips.reader import ShardSet
 from emotion_train.config import Clips, Scenes, StemWarmup, TextWarmup
 from emotion_train.contrastive import ContrastiveObjective, Execution
-from emotion_train.data.clips import ClipBatch, ClipDataset, SceneMix
-from emotion_train.data.faces import Faces
-from emotion_train.data.scene_data import SceneData
-from emotion_train.data.tight import TightFaces
 from emotion_train.distributed import World, wrap
 from emotion_train.language.labels import EKMAN, rows_by_class
 from emotion_train.language.sentence_bank import SentenceBank
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.normalise import normalise
+from emotion_train.scenes.batches import ClipBatch, ClipDataset, SceneMix
+from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.tight_faces import TightFaces
+from emotion_train.scenes.training_data import SceneData
 from emotion_train.schedule import Schedule, parameter_groups
 from emotion_train.supervision import Supervision
 from emotion_train.trainer import SimpleObjective, Stage

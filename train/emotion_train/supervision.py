@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emotion_train.data.faces import Faces
 from emotion_train.language.labels import EKMAN
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.normalise import normalise
+from emotion_train.scenes.faces import Faces
 
 # Logits of L2-normalised features are cosines times this: a softmax of bare cosines is nearly uniform.
 SHARPNESS = 16.0

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_train.config import Probe
-from emotion_train.data.faces import Split, load_faces
-from emotion_train.data.scene_sets import person_clips
 from emotion_train.datasets import load_dataset
 from emotion_train.language.phrases import EKMAN_PHRASES
 from emotion_train.model import EmotionCLIP
@@ -21,6 +19,8 @@ from emotion_train.probing.run import Fitting, run_protocol
 from emotion_train.probing.samples import Encoding, features_of
 from emotion_train.probing.scorers import HEADLINE
 from emotion_train.report import VALIDATION
+from emotion_train.scenes.faces import Split, load_faces
+from emotion_train.scenes.sets import person_clips
 from emotion_train.zero_shot import zero_shot_weight
 
 Evaluation = Callable[[], dict[str, float]]

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from emotion_train.checkpoint import model_from_checkpoint
-from emotion_train.data.faces import load_faces
-from emotion_train.data.scene_sets import person_clips
 from emotion_train.heads import LinearHead, load_head
 from emotion_train.language.labels import EKMAN
+from emotion_train.scenes.faces import load_faces
+from emotion_train.scenes.sets import person_clips
 
 SEED = 5
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from emotion_train.data.clips import spread_frames
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.normalise import normalise
+from emotion_train.scenes.batches import spread_frames
 
 
 def encode_clips(

@@ -8,10 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from emotion_train.data.clips import SceneMix
-from emotion_train.data.faces import Faces, Split, load_faces
-from emotion_train.data.scene_sets import Clip as SceneClip
-from emotion_train.data.scene_sets import pair_clips, person_clips
 from emotion_train.datasets.base import Task
 from emotion_train.language.labels import EKMAN
 from emotion_train.language.phrases import CATEGORY_PHRASES
@@ -22,6 +18,10 @@ from emotion_train.probing.fit import TaskHead
 from emotion_train.probing.measure import Interval, Measuring
 from emotion_train.probing.metrics import area_under_roc, weighted_mean
 from emotion_train.probing.samples import Encoding
+from emotion_train.scenes.batches import SceneMix
+from emotion_train.scenes.faces import Faces, Split, load_faces
+from emotion_train.scenes.sets import Clip as SceneClip
+from emotion_train.scenes.sets import pair_clips, person_clips
 from emotion_train.zero_shot import zero_shot_weight
 
 TASK = Task("emotion", "single_label", EKMAN)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_train.data.camera import Camera, Picture, draw_camera, draw_poor_camera, photograph
+from emotion_train.scenes.camera import Camera, Picture, draw_camera, draw_poor_camera, photograph
 
 Box = tuple[float, float, float, float]
 

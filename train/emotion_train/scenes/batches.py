@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 
 from emotion_runtime.detectors.centerface import head_box
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
-from emotion_train.data.faces import Faces, class_weights
-from emotion_train.data.scenes import (
+from emotion_train.language.labels import rows_by_class
+from emotion_train.scenes.drawing import (
     ASPECT,
     Actor,
     Box,
@@ -27,7 +27,7 @@ from emotion_train.data.scenes import (
     face_box,
     render,
 )
-from emotion_train.language.labels import rows_by_class
+from emotion_train.scenes.faces import Faces, class_weights
 
 LEAST_SEEN = 0.5  # share of a head that must be in a window for its person to count
 

@@ -4,10 +4,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from emotion_train.data.faces import Faces, load_faces
 from emotion_train.language.goemotions import load_sentences
 from emotion_train.language.sentence_bank import SentenceBank, build_bank
 from emotion_train.language.sentiment import load_sentiment
+from emotion_train.scenes.faces import Faces, load_faces
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from emotion_train.data.camera import brightened, shrunk, slope
-from emotion_train.data.faces import Faces, class_weights
 from emotion_train.language.labels import rows_by_class
+from emotion_train.scenes.camera import brightened, shrunk, slope
+from emotion_train.scenes.faces import Faces, class_weights
 
 
 class TightFaces(Dataset[tuple[torch.Tensor, torch.Tensor]]):

@@ -1,1 +1,0 @@
-"""Where training clips come from."""

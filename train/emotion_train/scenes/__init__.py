@@ -1,0 +1,1 @@
+"""Scenes rendered from portraits: drawing, camera effects, and training and test clips cut from them."""
