@@ -29,7 +29,7 @@ from emotion_train.probing.measure import Measuring
 from emotion_train.probing.options import OneLineParser, Source, add_options, describe, open_source
 from emotion_train.probing.report import Report, summary_lines, write_report
 from emotion_train.probing.run import measure_heads
-from emotion_train.zero_shot import check_tower, zero_shot_head
+from emotion_train.probing.zero_shot import check_tower, zero_shot_head
 
 
 def main(argv: list[str] | None = None) -> int:

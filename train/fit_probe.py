@@ -20,7 +20,7 @@ import msgspec
 from emotion_runtime.errors import EmotionError
 from emotion_train.heads import CATEGORIES, PROBE, ZERO_SHOT, LinearHead, save_head
 from emotion_train.language.phrases import CATEGORY_PHRASES
-from emotion_train.probing import scenes
+from emotion_train.probing import scene_probe as scenes
 from emotion_train.probing.cards import as_linear_head, as_task_head, card_metrics, head_name
 from emotion_train.probing.measure import Measured, Measuring, measure
 from emotion_train.probing.options import (
@@ -34,7 +34,7 @@ from emotion_train.probing.options import (
 from emotion_train.probing.protocol import C_GRID
 from emotion_train.probing.report import Report, summary_lines, write_report
 from emotion_train.probing.run import Fitting, Outcome, run_protocol
-from emotion_train.zero_shot import zero_shot_head
+from emotion_train.probing.zero_shot import zero_shot_head
 
 
 def main(argv: list[str] | None = None) -> int:

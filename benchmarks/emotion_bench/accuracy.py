@@ -17,7 +17,7 @@ from emotion_runtime.backends.onnx import open_graph
 from emotion_train.language.labels import EKMAN, ekman_index
 from emotion_train.probing.bootstrap import Scorer, intervals, point_figures
 from emotion_train.probing.metrics import area_under_roc
-from emotion_train.probing.scenes import LABELLED_CATEGORIES, Swaps
+from emotion_train.probing.scene_probe import LABELLED_CATEGORIES, Swaps
 from emotion_train.probing.scorers import single_label_scorer
 from emotion_train.scenes.batches import cut_scene
 from emotion_train.scenes.drawing import Scene

@@ -32,7 +32,7 @@ from emotion_runtime.manifest import (
 )
 from emotion_train.heads import AFFECT_PROBE, CATEGORIES, PROBE, ZERO_SHOT, LinearHead, load_head
 from emotion_train.language.phrases import CATEGORY_PHRASES
-from emotion_train.zero_shot import check_tower, zero_shot_head
+from emotion_train.probing.zero_shot import check_tower, zero_shot_head
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from emotion_train.heads import HeadCard, LinearHead, save_head
 from emotion_train.language.phrases import CATEGORY_PHRASES, TEMPLATES
 from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import PRESETS
-from emotion_train.zero_shot import zero_shot_head
+from emotion_train.probing.zero_shot import zero_shot_head
 
 SHA256 = "ab" * 32
 MEASURED = {"one_person_auc_fear": 0.625}

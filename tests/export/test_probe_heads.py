@@ -16,7 +16,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.heads import load_affect_head, load_head
 from emotion_train.heads import HeadCard, LinearHead, save_head
 from emotion_train.heads import load_head as load_fitted
-from emotion_train.zero_shot import zero_shot_head
+from emotion_train.probing.zero_shot import zero_shot_head
 
 Main = Callable[[list[str]], int]
 WORDS = {"focused": ("absorbed",), "bored": ("so bored", "tired of this")}

@@ -18,10 +18,10 @@ from emotion_train.probing.protocol import C_GRID, SEED, Protocol, protocol_of
 from emotion_train.probing.run import Fitting, run_protocol
 from emotion_train.probing.samples import Encoding, features_of
 from emotion_train.probing.scorers import HEADLINE
+from emotion_train.probing.zero_shot import zero_shot_weight
 from emotion_train.report import VALIDATION
 from emotion_train.scenes.faces import Split, load_faces
 from emotion_train.scenes.sets import person_clips
-from emotion_train.zero_shot import zero_shot_weight
 
 Evaluation = Callable[[], dict[str, float]]
 

@@ -16,8 +16,8 @@ from emotion_train.language.labels import EKMAN
 from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.model import EmotionCLIP
 from emotion_train.probing.features import FeatureSet
-from emotion_train.probing.scenes import category_figures
-from emotion_train.zero_shot import zero_shot_head
+from emotion_train.probing.scene_probe import category_figures
+from emotion_train.probing.zero_shot import zero_shot_head
 
 # Position in EKMAN of the emotion that a category means.
 MEANS = {"anger": 0, "aversion": 1, "fear": 2, "happiness": 3, "sadness": 4, "surprise": 5}

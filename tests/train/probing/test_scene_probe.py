@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emotion_train.probing.bootstrap import intervals
-from emotion_train.probing.scenes import Swaps, swap_figures
+from emotion_train.probing.scene_probe import Swaps, swap_figures
 
 TABLE = [  # answer with a as subject, with b as subject, label of a, label of b
     (0, 1, 0, 1),  # follows the subject

@@ -23,7 +23,7 @@ from emotion_train.language.phrases import (
 )
 from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import EmotionCLIP
-from emotion_train.zero_shot import check_tower, text_tower_sha256, zero_shot_head, zero_shot_weight
+from emotion_train.probing.zero_shot import check_tower, text_tower_sha256, zero_shot_head, zero_shot_weight
 
 WORDS = {"joy": ("joy", "so happy"), "fear": ("scared",)}
 

@@ -15,7 +15,7 @@ from emotion_train.datasets import load_dataset
 from emotion_train.datasets.base import Task
 from emotion_train.datasets.table import Columns
 from emotion_train.pretrained import Checkpoint, read_checkpoint
-from emotion_train.probing import scenes
+from emotion_train.probing import scene_probe as scenes
 from emotion_train.probing.bootstrap import LEVEL, RESAMPLES
 from emotion_train.probing.calibration import BINS
 from emotion_train.probing.classifiers import MAX_ITER, RIDGE_ALPHA, SOLVER

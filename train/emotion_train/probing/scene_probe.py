@@ -18,11 +18,11 @@ from emotion_train.probing.fit import TaskHead
 from emotion_train.probing.measure import Interval, Measuring
 from emotion_train.probing.metrics import area_under_roc, weighted_mean
 from emotion_train.probing.samples import Encoding
+from emotion_train.probing.zero_shot import zero_shot_weight
 from emotion_train.scenes.batches import SceneMix
 from emotion_train.scenes.faces import Faces, Split, load_faces
 from emotion_train.scenes.sets import Clip as SceneClip
 from emotion_train.scenes.sets import pair_clips, person_clips
-from emotion_train.zero_shot import zero_shot_weight
 
 TASK = Task("emotion", "single_label", EKMAN)
 Labels = NDArray[np.int64]
