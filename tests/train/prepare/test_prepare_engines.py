@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.prepare.engines import run_local
+from emotion_train.prepare.pools import run_local
 
 
 def note(path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_worker_that_is_killed(tmp_path: Path):
 
 def test_workers_leave_with_a_run_that_is_killed(tmp_path: Path):
     code = (
-        "import sys; from pathlib import Path; from emotion_train.prepare.engines import run_local\n"
+        "import sys; from pathlib import Path; from emotion_train.prepare.pools import run_local\n"
         "from test_prepare_engines import note_and_wait\n"
         f"if __name__ == '__main__': list(run_local([Path(r'{tmp_path}/a'), Path(r'{tmp_path}/b')], "
         "note_and_wait, workers=2))"

@@ -12,7 +12,7 @@ from emotion_runtime.detector import load_detector
 from emotion_runtime.preprocess import PreprocessSpec, center_window
 from emotion_runtime.sources.file import read_file
 from emotion_runtime.types import Detections, Frame
-from emotion_train.prepare.frames import Clock, at_moments, grid_numbers, store
+from emotion_train.prepare.stored_frames import Clock, at_moments, grid_numbers, store
 
 
 def film(times: list[float]) -> list[Frame]:

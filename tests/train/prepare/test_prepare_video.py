@@ -14,8 +14,8 @@ from emotion_runtime.types import Detections
 from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.models import Models
 from emotion_train.prepare.pack import read_clip
+from emotion_train.prepare.raw_video import _prepare
 from emotion_train.prepare.settings import Filters, Settings
-from emotion_train.prepare.video import _prepare
 from emotion_train.prepare.work import Job, VideoResult, read_result, write_result
 
 SETTINGS = Settings(short_side=16)

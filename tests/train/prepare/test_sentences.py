@@ -1,7 +1,7 @@
 import pytest
 
 from emotion_train.prepare.captions import Word
-from emotion_train.prepare.sentences import Sentence, regroup
+from emotion_train.prepare.regroup import Sentence, regroup
 
 
 def spoken(

@@ -10,14 +10,14 @@ import msgspec
 from tqdm import tqdm
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.prepare.authors import convert_video, find_videos
-from emotion_train.prepare.engines import run_local, run_ray
+from emotion_train.prepare.authors_video import convert_video, find_videos
 from emotion_train.prepare.pack import pack
 from emotion_train.prepare.page import write_page
 from emotion_train.prepare.pairing import Pairs, pair
+from emotion_train.prepare.pools import run_local, run_ray
+from emotion_train.prepare.raw_video import prepare_video
 from emotion_train.prepare.settings import ModelNames, Settings
 from emotion_train.prepare.statistics import Statistics, gather
-from emotion_train.prepare.video import prepare_video
 from emotion_train.prepare.work import Job, VideoResult, claim, read_result
 
 WORK_NAME = "work"

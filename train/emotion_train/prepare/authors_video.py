@@ -1,4 +1,4 @@
-"""Videos of the authors' layout as jobs, beside the raw ones of `emotion_train.prepare.video`."""
+"""Videos of the authors' layout as jobs, beside the raw ones of `emotion_train.prepare.raw_video`."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -14,10 +14,10 @@ from emotion_train.clips.format import ClipRecord
 from emotion_train.clips.writer import CannotWrite, ClipWriter, shard_of, write_tar
 from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.captions import read_captions
-from emotion_train.prepare.frames import Clock, StoredFrame, at_moments, grid_numbers, store
 from emotion_train.prepare.models import Models, load_models, one_thread
-from emotion_train.prepare.sentences import Sentence, regroup
+from emotion_train.prepare.regroup import Sentence, regroup
 from emotion_train.prepare.settings import Fate, ModelNames, Settings
+from emotion_train.prepare.stored_frames import Clock, StoredFrame, at_moments, grid_numbers, store
 from emotion_train.prepare.work import (
     Captioned,
     ClipFacts,
