@@ -30,15 +30,15 @@ from tqdm import tqdm
 from emotion_bench.ablation import write_results
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import model_from_checkpoint
-from emotion_train.config import PretrainConfig, Scenes, Start, StemWarmup, TextWarmup, model_config
-from emotion_train.distributed import World
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.encode import encode_clips
-from emotion_train.run import CHECKPOINT, Run
 from emotion_train.scenes.batches import SceneMix
 from emotion_train.scenes.faces import Faces, load_faces
 from emotion_train.scenes.sets import crowd_clips
 from emotion_train.scenes.training_data import SceneData, load_scene_data
+from emotion_train.training.config import PretrainConfig, Scenes, Start, StemWarmup, TextWarmup, model_config
+from emotion_train.training.parallel import World
+from emotion_train.training.run import CHECKPOINT, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 

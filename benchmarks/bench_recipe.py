@@ -26,15 +26,15 @@ from emotion_bench.report import markdown, write_json, write_text
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import activate
 from emotion_train.checkpoint import load_checkpoint
-from emotion_train.config import PretrainConfig, Scenes, load_config
-from emotion_train.distributed import World
 from emotion_train.model import PRESETS, EmotionCLIP
 from emotion_train.probing.classifiers import fit_logistic
 from emotion_train.probing.features import encode_all
-from emotion_train.run import Run
 from emotion_train.scenes.faces import Faces, Split, load_faces
 from emotion_train.scenes.sets import pair_of
 from emotion_train.scenes.training_data import SceneData, load_scene_data
+from emotion_train.training.config import PretrainConfig, Scenes, load_config
+from emotion_train.training.parallel import World
+from emotion_train.training.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "train" / "configs" / "nano.toml"

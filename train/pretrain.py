@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.config import PretrainConfig, load_config, model_config
-from emotion_train.distributed import World, joined_world
 from emotion_train.model import PRESETS
-from emotion_train.run import Run
+from emotion_train.training.config import PretrainConfig, load_config, model_config
+from emotion_train.training.parallel import World, joined_world
+from emotion_train.training.run import Run
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -23,14 +23,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from emotion_train.batch import Pairs
 from emotion_train.clips.reader import ShardSet
-from emotion_train.config import Clips
-from emotion_train.contrastive import ContrastiveObjective, Execution
-from emotion_train.distributed import World
 from emotion_train.model import EmotionCLIP, ModelConfig
 from emotion_train.model.normalise import normalise
-from emotion_train.precision import Precision, PrecisionName
-from emotion_train.stages import clip_stage
-from emotion_train.trainer import Objective, Progress, Runner, Stage
+from emotion_train.training.config import Clips
+from emotion_train.training.loop import Objective, Progress, Runner, Stage
+from emotion_train.training.objective import ContrastiveObjective, Execution
+from emotion_train.training.parallel import World
+from emotion_train.training.precision import Precision, PrecisionName
+from emotion_train.training.stages import clip_stage
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "other")
 

@@ -8,8 +8,8 @@ import pytest
 import bench_recipe
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import save_checkpoint
-from emotion_train.config import Scenes, load_config
 from emotion_train.model import PRESETS
+from emotion_train.training.config import Scenes, load_config
 
 
 def test_each_row_is_the_one_before_with_something_more_and_the_last_is_the_recipe():

@@ -27,12 +27,12 @@ from emotion_bench.train_step import (
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.clips.reader import ShardSet
-from emotion_train.config import Clips
-from emotion_train.contrastive import Execution
 from emotion_train.model import EmotionCLIP, ModelConfig
-from emotion_train.precision import Precision
-from emotion_train.stages import clip_stage
-from emotion_train.trainer import SimpleObjective, Stage
+from emotion_train.training.config import Clips
+from emotion_train.training.loop import SimpleObjective, Stage
+from emotion_train.training.objective import Execution
+from emotion_train.training.precision import Precision
+from emotion_train.training.stages import clip_stage
 
 CPU = torch.device("cpu")
 SMALL = ModelConfig(

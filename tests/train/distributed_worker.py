@@ -12,8 +12,8 @@ from test_contrastive import FP32, some_pairs, without_dropout
 from test_supervised_step import WEIGHT, classifier_of_seven, supervised_pairs
 
 from emotion_train.batch import Pairs
-from emotion_train.contrastive import ContrastiveObjective, Execution
-from emotion_train.distributed import joined_world
+from emotion_train.training.objective import ContrastiveObjective, Execution
+from emotion_train.training.parallel import joined_world
 
 FIRST_ROWS = 4  # of the first process; the other has 3
 

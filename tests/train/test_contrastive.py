@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.batch import Pairs
-from emotion_train.contrastive import ContrastiveObjective, Execution, PairEncoder, retrieval_accuracy
-from emotion_train.distributed import World
 from emotion_train.losses import sentiment_guided_contrastive_loss
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.encode import encode_clips
-from emotion_train.precision import Precision
+from emotion_train.training.objective import ContrastiveObjective, Execution, PairEncoder, retrieval_accuracy
+from emotion_train.training.parallel import World
+from emotion_train.training.precision import Precision
 
 FP32 = Precision("fp32", torch.device("cpu"))
 

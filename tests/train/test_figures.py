@@ -15,11 +15,11 @@ from test_distributed import CLIPS, TINY
 from test_validation import write_table
 
 from emotion_train.checkpoint import load_checkpoint, save_checkpoint
-from emotion_train.config import load_config, model_config
-from emotion_train.distributed import World
 from emotion_train.language.labels import EKMAN
 from emotion_train.model import EmotionCLIP
-from emotion_train.run import Run
+from emotion_train.training.config import load_config, model_config
+from emotion_train.training.parallel import World
+from emotion_train.training.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import torch
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint, model_from_checkpoint
-from emotion_train.config import load_config
 from emotion_train.model import PRESETS
+from emotion_train.training.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY_STEP = [(stage, step) for stage in ("text", "stem", "scenes") for step in range(4)]

@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from emotion_train.report import write_report
+from emotion_train.training.report import write_report
 
 
 def write_log(run: Path, steps: int, **figures: float) -> None:

@@ -7,7 +7,7 @@ from made_shards import write_set
 from scripts import script
 from test_distributed import CLIPS, TINY
 
-from emotion_train.config import changed_settings
+from emotion_train.training.config import changed_settings
 
 
 @pytest.fixture(scope="module")

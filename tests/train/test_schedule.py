@@ -7,7 +7,7 @@ from small_model import SMALL
 from torch import nn
 
 from emotion_train.model import EmotionCLIP
-from emotion_train.schedule import SHIFT_FACTOR, Schedule, parameter_groups, warmup_cosine
+from emotion_train.training.optim import SHIFT_FACTOR, Schedule, parameter_groups, warmup_cosine
 
 
 def test_warm_up_is_a_straight_line_to_one():

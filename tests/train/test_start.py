@@ -10,9 +10,9 @@ from small_model import SMALL, build
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import save_checkpoint
-from emotion_train.config import Start
 from emotion_train.model import PRESETS, EmotionCLIP
-from emotion_train.start import freeze, load_what_fits, start_model
+from emotion_train.training.config import Start
+from emotion_train.training.start import freeze, load_what_fits, start_model
 
 
 def learning(model: EmotionCLIP) -> set[str]:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-import emotion_train.run
+import emotion_train.training.run
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint, model_from_checkpoint, save_checkpoint
-from emotion_train.config import changed_settings, load_config
 from emotion_train.scenes.faces import load_faces
-from emotion_train.supervision import stem_answers
+from emotion_train.training.config import changed_settings, load_config
+from emotion_train.training.supervision import stem_answers
 
 CONFIG = """
 preset = "tiny"
@@ -81,7 +81,7 @@ def test_stopped_in_scenes_the_next_losses_are_the_uninterrupted_runs(
     def not_again(*_: object) -> None:
         pytest.fail("the stem was asked again")
 
-    monkeypatch.setattr(emotion_train.run, "stem_answers", not_again)
+    monkeypatch.setattr(emotion_train.training.run, "stem_answers", not_again)
     torch.manual_seed(99)  # another process stands elsewhere in its random stream
     assert call(run, "--resume") == 0
     expected, found = log_of(whole), log_of(run)

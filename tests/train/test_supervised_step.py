@@ -9,11 +9,11 @@ from test_contrastive import FP32, some_pairs, without_dropout
 from torch import Tensor, nn
 
 from emotion_train.batch import Pairs
-from emotion_train.contrastive import ContrastiveObjective, PairEncoder
-from emotion_train.distributed import World
 from emotion_train.losses import sentiment_guided_contrastive_loss
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.encode import encode_clips
+from emotion_train.training.objective import ContrastiveObjective, PairEncoder
+from emotion_train.training.parallel import World
 
 WEIGHT = 0.7
 

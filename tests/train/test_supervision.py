@@ -13,7 +13,7 @@ from torch import nn
 
 from emotion_train.model import EmotionCLIP
 from emotion_train.scenes.faces import Faces
-from emotion_train.supervision import Supervision, stem_answers
+from emotion_train.training.supervision import Supervision, stem_answers
 
 # Patches of grey, so that faces differ after pooling.
 PATCHES = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype=np.uint8)

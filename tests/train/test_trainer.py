@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.distributed import World
-from emotion_train.precision import Precision
-from emotion_train.schedule import Schedule
-from emotion_train.trainer import Progress, Runner, SimpleObjective, Stage, cut_log
+from emotion_train.training.loop import Progress, Runner, SimpleObjective, Stage, cut_log
+from emotion_train.training.optim import Schedule
+from emotion_train.training.parallel import World
+from emotion_train.training.precision import Precision
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ from PIL import Image
 from test_distributed import CLIPS, TINY
 
 from emotion_train.checkpoint import model_from_checkpoint
-from emotion_train.config import Probe
 from emotion_train.model import PRESETS
-from emotion_train.validation import dataset_evaluation
+from emotion_train.training.config import Probe
+from emotion_train.training.evaluation import dataset_evaluation
 
 PICTURES = 12  # of each split and class
 

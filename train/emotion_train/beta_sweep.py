@@ -15,12 +15,12 @@ from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
 from emotion_train.clips.reader import ShardSet
 from emotion_train.clips.writer import write_file
-from emotion_train.config import PretrainConfig, model_config
-from emotion_train.distributed import World
-from emotion_train.report import VALIDATION
-from emotion_train.run import CHECKPOINT, Run
 from emotion_train.scenes.training_data import SceneData, load_scene_data
-from emotion_train.validation import Evaluation, dataset_evaluation, scene_evaluation
+from emotion_train.training.config import PretrainConfig, model_config
+from emotion_train.training.evaluation import Evaluation, dataset_evaluation, scene_evaluation
+from emotion_train.training.parallel import World
+from emotion_train.training.report import VALIDATION
+from emotion_train.training.run import CHECKPOINT, Run
 
 RESULT = "beta_sweep"
 _SETTINGS, _MEASURED = "settings.json", "measured.json"

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from emotion_runtime.errors import EmotionError
 from emotion_train.batch import Pairs
 from emotion_train.clips.reader import ShardSet
-from emotion_train.config import Clips, Scenes
-from emotion_train.contrastive import ContrastiveObjective, Execution
 from emotion_train.language.labels import EKMAN
 from emotion_train.losses import KLDirection, negative_weights
 from emotion_train.model import EmotionCLIP
 from emotion_train.scenes.training_data import load_scene_data
-from emotion_train.stages import clip_stage, scene_stage
+from emotion_train.training.config import Clips, Scenes
+from emotion_train.training.objective import ContrastiveObjective, Execution
+from emotion_train.training.stages import clip_stage, scene_stage
 
 _SPACE_TOO_MANY = re.compile(r" (?=[.,!?;:')])")  # the tokenizer puts one before every mark
 STRONG, FAINT = 10.0, 0.5  # logits; a softmax loses e^-10 of a sentence, or hardly notices

@@ -13,19 +13,19 @@ from torch import nn
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint, save_checkpoint
 from emotion_train.clips.reader import ShardSet
-from emotion_train.config import PretrainConfig, Scenes, changed_settings
-from emotion_train.contrastive import Execution
-from emotion_train.distributed import World
 from emotion_train.language.labels import EKMAN
 from emotion_train.model import EmotionCLIP, ModelConfig
-from emotion_train.precision import Precision
-from emotion_train.report import write_report
 from emotion_train.scenes.training_data import SceneData, load_scene_data
-from emotion_train.stages import clip_stage, scene_stage, stem_stage, text_stage
-from emotion_train.start import freeze, set_recompute, start_model
-from emotion_train.supervision import Supervision, stem_answers
-from emotion_train.trainer import Progress, Runner, Stage, cut_log
-from emotion_train.validation import Evaluation, dataset_evaluation, scene_evaluation
+from emotion_train.training.config import PretrainConfig, Scenes, changed_settings
+from emotion_train.training.evaluation import Evaluation, dataset_evaluation, scene_evaluation
+from emotion_train.training.loop import Progress, Runner, Stage, cut_log
+from emotion_train.training.objective import Execution
+from emotion_train.training.parallel import World
+from emotion_train.training.precision import Precision
+from emotion_train.training.report import write_report
+from emotion_train.training.stages import clip_stage, scene_stage, stem_stage, text_stage
+from emotion_train.training.start import freeze, set_recompute, start_model
+from emotion_train.training.supervision import Supervision, stem_answers
 
 CHECKPOINT = "checkpoint.pt"
 

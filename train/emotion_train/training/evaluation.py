@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_train.config import Probe
 from emotion_train.datasets import load_dataset
 from emotion_train.language.phrases import EKMAN_PHRASES
 from emotion_train.model import EmotionCLIP
@@ -19,9 +18,10 @@ from emotion_train.probing.run import Fitting, run_protocol
 from emotion_train.probing.samples import Encoding, features_of
 from emotion_train.probing.scorers import HEADLINE
 from emotion_train.probing.zero_shot import zero_shot_weight
-from emotion_train.report import VALIDATION
 from emotion_train.scenes.faces import Split, load_faces
 from emotion_train.scenes.sets import person_clips
+from emotion_train.training.config import Probe
+from emotion_train.training.report import VALIDATION
 
 Evaluation = Callable[[], dict[str, float]]
 

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.distributed import World
-from emotion_train.precision import Precision
-from emotion_train.schedule import Schedule
+from emotion_train.training.optim import Schedule
+from emotion_train.training.parallel import World
+from emotion_train.training.precision import Precision
 
 
 class Objective(Protocol):

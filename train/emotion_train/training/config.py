@@ -11,8 +11,8 @@ from msgspec import Meta
 from emotion_runtime.errors import EmotionError
 from emotion_train.losses import KLDirection
 from emotion_train.model import PRESETS, ModelConfig
-from emotion_train.precision import PrecisionName
 from emotion_train.scenes.drawing import ASPECT
+from emotion_train.training.precision import PrecisionName
 
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0)]
@@ -146,7 +146,7 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     precision: "bf16" and "fp16" autocast matrix products and convolutions, weights stay float32.
     accumulate: pieces in which a process encodes its batch; the contrastive loss stays that of the whole.
     recompute: transformer blocks are computed again in the backward pass, for memory. compile: torch.compile.
-    freeze_batchnorm: see `emotion_train.contrastive.PairEncoder`.
+    freeze_batchnorm: see `emotion_train.training.objective.PairEncoder`.
     sentiment: "linear" (fitted on GoEmotions, offline) or a transformers model's hub name or folder, for
     scenes; shards carry their own. workers: processes that draw or decode batches, of each training process.
     save_every: seconds between checkpoints.

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.batch import Pairs
-from emotion_train.distributed import World, gather_rows, without_averaging, wrap
 from emotion_train.losses import KLDirection, sentiment_guided_contrastive_loss
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.encode import encode_clips
-from emotion_train.precision import Precision
+from emotion_train.training.parallel import World, gather_rows, without_averaging, wrap
+from emotion_train.training.precision import Precision
 
 _CHUNK_SEED = 7_919  # apart from the steps' own seeds
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_openclip
-from emotion_train.config import Start
 from emotion_train.model import EmotionCLIP
 from emotion_train.pretrained import read_checkpoint
+from emotion_train.training.config import Start
 
 CLIP_MODEL = "ViT-B-32"
 

@@ -18,9 +18,6 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.batch import Pairs
 from emotion_train.clips.batches import ShardBatches
 from emotion_train.clips.reader import ShardSet
-from emotion_train.config import Clips, Scenes, StemWarmup, TextWarmup
-from emotion_train.contrastive import ContrastiveObjective, Execution
-from emotion_train.distributed import World, wrap
 from emotion_train.language.labels import EKMAN, rows_by_class
 from emotion_train.language.sentence_bank import SentenceBank
 from emotion_train.model import EmotionCLIP
@@ -29,9 +26,12 @@ from emotion_train.scenes.batches import ClipBatch, ClipDataset, SceneMix
 from emotion_train.scenes.faces import Faces
 from emotion_train.scenes.tight_faces import TightFaces
 from emotion_train.scenes.training_data import SceneData
-from emotion_train.schedule import Schedule, parameter_groups
-from emotion_train.supervision import Supervision
-from emotion_train.trainer import SimpleObjective, Stage
+from emotion_train.training.config import Clips, Scenes, StemWarmup, TextWarmup
+from emotion_train.training.loop import SimpleObjective, Stage
+from emotion_train.training.objective import ContrastiveObjective, Execution
+from emotion_train.training.optim import Schedule, parameter_groups
+from emotion_train.training.parallel import World, wrap
+from emotion_train.training.supervision import Supervision
 
 MAX_LOGIT_SCALE = math.log(100)  # the authors clamp to [0, ln 100] after each step
 

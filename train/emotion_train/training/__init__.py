@@ -1,0 +1,1 @@
+"""A pre-training run: its configuration, stages, loop, objective, start weights and report."""
