@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.attention_maps import AttentionMaps, hmn_attention, maps_of, see, shares
+from emotion_train.figures.attention_maps import AttentionMaps, hmn_attention, maps_of, see, shares
 from emotion_train.model import EmotionCLIP
 
 HEADS, LAYERS = SMALL.vision_heads, SMALL.vision_layers

@@ -11,10 +11,7 @@ from small_model import build
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.batch import Pairs
-from emotion_train.language.tokenizer import tokenize
-from emotion_train.losses import sentiment_guided_contrastive_loss
-from emotion_train.model.encode import encode_clips
-from emotion_train.reweighting import (
+from emotion_train.figures.reweighting import (
     BatchSource,
     Drawn,
     chosen,
@@ -24,6 +21,9 @@ from emotion_train.reweighting import (
     sentence,
     short,
 )
+from emotion_train.language.tokenizer import tokenize
+from emotion_train.losses import sentiment_guided_contrastive_loss
+from emotion_train.model.encode import encode_clips
 
 SPEC = PreprocessSpec(size=48, patch=16, short_side=60)
 
