@@ -8,13 +8,13 @@ from torch.utils.data import DataLoader
 
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subject_window
 from emotion_runtime.subject import plan
+from emotion_train.model.encode import spread_frames
 from emotion_train.scenes.batches import (
     ClipBatch,
     ClipDataset,
     SceneMix,
     cut_clip_frame,
     detected_head,
-    spread_frames,
 )
 from emotion_train.scenes.drawing import draw_scene, face_box
 from emotion_train.scenes.faces import Faces

@@ -8,14 +8,13 @@ import torch
 from small_model import build
 
 from emotion_runtime.preprocess import PreprocessSpec, patch_weights
-from emotion_train.model.encode import encode_clips
+from emotion_train.model.encode import encode_clips, spread_frames
 from emotion_train.model.normalise import normalise
 from emotion_train.scenes.batches import (
     ClipDataset,
     SceneMix,
     cut_scene,
     detected_head,
-    spread_frames,
     window_of_all,
 )
 from emotion_train.scenes.drawing import Scene, draw_scene, render

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.normalise import normalise
-from emotion_train.scenes.batches import spread_frames
 
 
 def encode_clips(
@@ -25,3 +24,13 @@ def encode_clips(
         pixels.contiguous(memory_format=torch.channels_last), index.flatten(), patch_weights.flatten(0, 1)
     ).reshape(*index.shape, -1)
     return model.encode_temporal(spread_frames(embeddings, model.config.clip_frames)).float()
+
+
+def spread_frames(values: Tensor, clip_frames: int) -> Tensor:
+    """(B, K, ...) -> (B, T, ...): each of K encoded frames stands for its share of the clip's T.
+
+    The runtime does the same while a person is new (it repeats the oldest embedding), and encoding fewer
+    frames a clip lets a CPU see more faces in the same time.
+    """
+    index = torch.arange(clip_frames, device=values.device) * values.shape[1] // clip_frames
+    return values.index_select(1, index)

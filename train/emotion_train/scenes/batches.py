@@ -225,16 +225,6 @@ def _share_inside(box: Box, window: Window) -> float:
     return across * down / max((box[2] - box[0]) * (box[3] - box[1]), 1e-9)
 
 
-def spread_frames(values: torch.Tensor, clip_frames: int) -> torch.Tensor:
-    """(B, K, ...) -> (B, T, ...): each of K encoded frames stands for its share of the clip's T.
-
-    The runtime does the same while a person is new (it repeats the oldest embedding), and encoding fewer
-    frames a clip lets a CPU see more faces in the same time.
-    """
-    index = torch.arange(clip_frames, device=values.device) * values.shape[1] // clip_frames
-    return values.index_select(1, index)
-
-
 def _jitter(box: Box, shift: NDArray[np.float64]) -> Box:
     """Detectors are never exact: move each edge by a share of the box's size."""
     width, height = box[2] - box[0], box[3] - box[1]

@@ -51,7 +51,7 @@ class Scenes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     supervised: weight of a cross-entropy on labels beside the contrastive loss. stem_answers: share of its
     targets that the warm stem's own view of each face takes from the label.
     people, face_share, body_boxes, wide_windows, one_picture, aspect, poor, close_ups: see
-    `data.clips.SceneMix`.
+    `scenes.batches.SceneMix`.
     evaluate_every: steps between two looks at validation faces (zero-shot and a small probe); 0: none.
     """
 
