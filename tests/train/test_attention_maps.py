@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from masked_attention import masked_model, reference
 from small_model import PATCHES, SIZE, SMALL, build, pictures, weights
-from test_saam import masked_model, reference
 from torch import Tensor
 from torch.nn import functional as F
 

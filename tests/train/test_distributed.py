@@ -14,42 +14,11 @@ from small_model import build
 from test_contrastive import direct, some_pairs, without_dropout
 from test_supervised_step import classifier_of_seven, supervised_pairs
 from test_supervised_step import direct as direct_supervised
+from tiny_run import CLIPS, PRETRAIN, TINY
 
 from emotion_train.checkpoint import load_checkpoint
 
 HERE = Path(__file__).resolve().parent
-PRETRAIN = HERE.parents[1] / "train" / "pretrain.py"
-
-TINY = """
-preset = "vit-b-32"
-workers = 0
-seed = 3
-[model]
-vision_width = 32
-vision_layers = 2
-vision_heads = 4
-embed_dim = 24
-temporal_layers = 1
-temporal_heads = 4
-temporal_ff = 40
-temporal = "mean"
-text_width = 16
-text_layers = 1
-text_heads = 2
-[model.preprocess]
-size = 48
-patch = 16
-short_side = 60
-"""
-CLIPS = """
-[clips]
-epochs = 2
-batch = {batch}
-lr = 1e-2
-vector_lr = 1e-2
-warmup = 2
-warmup_start = 0.1
-"""
 
 
 def torchrun(*argv: str) -> subprocess.CompletedProcess[str]:

@@ -11,8 +11,7 @@ from made_shards import write_set
 from PIL import Image
 from scripts import script
 from small_model import build
-from test_distributed import CLIPS, TINY
-from test_validation import write_table
+from tiny_run import CLIPS, TINY, write_table
 
 from emotion_train.checkpoint import load_checkpoint, save_checkpoint
 from emotion_train.language.labels import EKMAN

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from made_shards import write_set
-from test_distributed import CLIPS, PRETRAIN, TINY
+from tiny_run import CLIPS, PRETRAIN, TINY
 
 from emotion_train.checkpoint import load_checkpoint
 

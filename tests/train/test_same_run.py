@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from made_shards import write_set
 from scripts import script
-from test_distributed import CLIPS, TINY
+from tiny_run import CLIPS, TINY
 
 from emotion_train.training.config import changed_settings
 

@@ -4,35 +4,14 @@ import json
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 from made_shards import write_set
-from PIL import Image
-from test_distributed import CLIPS, TINY
+from tiny_run import CLIPS, TINY, write_table
 
 from emotion_train.checkpoint import model_from_checkpoint
 from emotion_train.model import PRESETS
 from emotion_train.training.config import Probe
 from emotion_train.training.evaluation import dataset_evaluation
-
-PICTURES = 12  # of each split and class
-
-
-def write_table(folder: Path) -> Path:
-    """Pictures of two classes that any encoder tells apart: dark and bright."""
-    folder.mkdir()
-    rows = ["path,split,label"]
-    for split in ("train", "val"):
-        for label, level in (("dark", 20), ("bright", 220)):
-            for number in range(PICTURES):
-                name = f"{split}-{label}-{number}.png"
-                rng = np.random.default_rng([number, level, len(split)])
-                pixels = rng.integers(level - 20, level + 20, (60, 80, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / name)
-                rows.append(f"{name},{split},{label}")
-    table = folder / "table.csv"
-    table.write_text("\n".join(rows))
-    return table
 
 
 @pytest.fixture
