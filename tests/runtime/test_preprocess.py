@@ -1,4 +1,4 @@
-"""Windows, crops and patch weights; tests/train/test_golden.py holds them against the official ones."""
+"""Windows, crops and patch weights; tests/train/model/test_golden.py holds them against the official ones."""
 
 import msgspec
 import numpy as np

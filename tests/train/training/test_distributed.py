@@ -11,7 +11,7 @@ import pytest
 import torch
 from made_shards import write_set
 from small_model import build
-from test_contrastive import direct, some_pairs, without_dropout
+from test_objective import direct, some_pairs, without_dropout
 from test_supervised_step import classifier_of_seven, supervised_pairs
 from test_supervised_step import direct as direct_supervised
 from tiny_run import CLIPS, PRETRAIN, TINY
@@ -26,7 +26,7 @@ def torchrun(*argv: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}",
+        "PYTHONPATH": f"{HERE}:{HERE.parent}:{os.environ.get('PYTHONPATH', '')}",
     }
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from small_model import SMALL, build
-from test_contrastive import FP32, some_pairs, without_dropout
+from test_objective import FP32, some_pairs, without_dropout
 from torch import Tensor, nn
 
 from emotion_train.batch import Pairs

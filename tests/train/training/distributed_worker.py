@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 from small_model import build
-from test_contrastive import FP32, some_pairs, without_dropout
+from test_objective import FP32, some_pairs, without_dropout
 from test_supervised_step import WEIGHT, classifier_of_seven, supervised_pairs
 
 from emotion_train.batch import Pairs
