@@ -1,5 +1,4 @@
 import io
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +6,7 @@ import pytest
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.language.goemotions import load_sentences
-from emotion_train.language.labels import EKMAN, ekman_index, missing_classes, rows_by_class
+from emotion_train.language.labels import EKMAN
 from emotion_train.scenes.faces import Faces, Split, class_weights, load_faces
 
 FER2013 = {  # the archive's own names
@@ -20,31 +18,6 @@ FER2013 = {  # the archive's own names
     "surprise": "surprise",
     "neutral": "neutral",
 }
-
-
-# --- labels
-
-
-@pytest.mark.parametrize(
-    ("name", "ekman"), [*FER2013.items(), ("joy", "happiness"), ("happiness", "happiness")]
-)
-def test_names_of_the_data_sets_mean_ekmans_classes(name: str, ekman: str):
-    assert EKMAN[ekman_index(name)] == ekman
-
-
-def test_an_unknown_name_is_no_class():
-    with pytest.raises(EmotionError, match="'contempt' is none of the seven"):
-        ekman_index("contempt")
-
-
-def test_rows_and_missing_classes():
-    labels = np.array([6, 0, 6, 2])
-    assert [rows.tolist() for rows in rows_by_class(labels)] == [[1], [], [3], [], [], [], [0, 2]]
-    assert missing_classes(labels) == ["disgust", "happiness", "sadness", "surprise"]
-    assert missing_classes(np.arange(7)) == []
-
-
-# --- faces
 
 
 @pytest.mark.parametrize(
@@ -91,43 +64,3 @@ def test_classes_are_drawn_by_the_root_of_their_counts():
     np.testing.assert_allclose(class_weights(np.array([400, 100, 0, 900])), [2 / 6, 1 / 6, 0, 3 / 6])
     np.testing.assert_allclose(class_weights(np.array([30, 10]), power=1), [0.75, 0.25])
     np.testing.assert_allclose(class_weights(np.array([30, 10]), power=0), [0.5, 0.5])
-
-
-# --- sentences
-
-GO_EMOTIONS = [
-    "anger",
-    "disgust",
-    "fear",
-    "happiness",
-    "neutral",
-    "sadness",
-    "surprise",
-]  # labels.txt's order
-
-
-@pytest.mark.parametrize("split", ["train", "dev", "test"])
-def test_sentences_have_exactly_one_label(sentence_folder: Path, split: str):
-    lines = (sentence_folder / f"{split}.tsv").read_text(encoding="utf-8").split("\n")
-    columns = [line.rstrip("\r").split("\t") for line in lines if line]
-    single = [(text, GO_EMOTIONS[int(label)]) for text, label, _ in columns if label.isdigit()]
-    assert len(single) < len(columns)  # some have several
-    sentences = load_sentences(sentence_folder, split)
-    assert sentences.labels.dtype == np.int64
-    assert list(zip(sentences.texts, [EKMAN[c] for c in sentences.labels], strict=True)) == single
-
-
-def test_known_sentences(sentence_folder: Path):
-    sentences = load_sentences(sentence_folder, "train")
-    emotions = dict(zip(sentences.texts, sentences.labels, strict=True))
-    assert emotions["My favourite food is anything I didn't have to cook myself."] == EKMAN.index("neutral")
-    assert emotions["To make her feel threatened"] == EKMAN.index("fear")
-    assert emotions["WHY THE FUCK IS BAYLESS ISOING"] == EKMAN.index("anger")
-    dev = load_sentences(sentence_folder, "dev")
-    assert not any(text.startswith("You know the answer man") for text in dev.texts)  # of two emotions
-    assert set(Counter(sentences.labels.tolist())) == set(range(7))
-
-
-def test_a_missing_split(sentence_folder: Path):
-    with pytest.raises(EmotionError, match=r"no GoEmotions split at .*valid\.tsv"):
-        load_sentences(sentence_folder, "valid")
