@@ -1,11 +1,15 @@
 """What is in the wheel: three packages and the nano bundle, nothing else."""
 
+import re
 import subprocess
 import sys
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,3 +48,21 @@ def test_every_source_and_the_bundle_travel(wheel: zipfile.ZipFile):
 def test_no_bytecode_no_data(wheel: zipfile.ZipFile):
     suffixes = {Path(name).suffix for name in wheel.namelist() if ".dist-info/" not in name}
     assert suffixes <= {".py", ".typed", ".json", ".onnx", ".safetensors", ".md", ".png"}
+
+
+def test_a_package_index_would_accept_the_metadata(wheel: zipfile.ZipFile):
+    command = [sys.executable, "-m", "twine", "check", "--strict", str(wheel.filename)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_links_of_the_readme_work_outside_of_the_repository(wheel: zipfile.ZipFile):
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = message_from_bytes(wheel.read(name))
+    readme = metadata.get_payload(decode=True).decode()
+    here = f"emotion-runtime/emotion-runtime/blob/v{metadata['Version']}/ARCHITECTURE.md)"
+    assert f"](https://github.com/{here}" in readme
+    targets = re.findall(r"""\]\(([^)]+)|(?:src|href)="([^"]+)""", readme)
+    assert len(targets) > 10
+    relative = [one or other for one, other in targets if not (one or other).startswith(("https://", "#"))]
+    assert not relative
