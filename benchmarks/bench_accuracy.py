@@ -26,8 +26,8 @@ from emotion_bench.machine import card
 from emotion_bench.report import write_json, write_text
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
 from emotion_runtime.runtime import EmotionRuntime
-from emotion_train.files import write_whole
 from emotion_train.heads import CATEGORIES, ZERO_SHOT
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.calibration import claims_of
@@ -152,8 +152,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             result["label_changes"][Path(video).name] = counted.per_minute()
     probability = scenes.probabilities[head]
     title = f"{manifest.name}, {len(scenes.labels)} unseen faces in scenes of 1-4 people"
-    write_whole(args.out / "confusion.png", confusion_png(EKMAN, probability.argmax(1), scenes.labels, title))
-    write_whole(
+    write_atomically(
+        args.out / "confusion.png", confusion_png(EKMAN, probability.argmax(1), scenes.labels, title)
+    )
+    write_atomically(
         args.out / "reliability.png",
         reliability_png({"scenes": claims_of(probability, scenes.labels)}, title),
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.datasets.base import Task
 from emotion_train.heads import AFFECT_PROBE, PROBE, ZERO_SHOT, LinearHead, load_head, save_head
@@ -26,7 +27,7 @@ from emotion_train.pretrained import Checkpoint, read_checkpoint
 from emotion_train.probing.cards import OTHER_VALUES, as_task_head, card_metrics, head_name
 from emotion_train.probing.fit import TaskHead
 from emotion_train.probing.measure import Measuring
-from emotion_train.probing.options import OneLineParser, Source, add_options, describe, open_source
+from emotion_train.probing.options import Source, add_options, describe, open_source
 from emotion_train.probing.report import Report, summary_lines, write_report
 from emotion_train.probing.run import measure_heads
 from emotion_train.probing.zero_shot import check_tower, zero_shot_head

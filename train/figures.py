@@ -17,6 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.clips.writer import write_file
 from emotion_train.datasets.base import Picture
@@ -25,7 +26,6 @@ from emotion_train.figures.attention_maps import attention_png, maps_of, see
 from emotion_train.figures.beta_sweep import Sweep, run_sweep
 from emotion_train.figures.reweighting import BatchSource, draw_batch, reweight, reweighting_page
 from emotion_train.pretrained import Checkpoint, read_checkpoint
-from emotion_train.probing.options import OneLineParser
 from emotion_train.training.config import load_config
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.heads import CATEGORIES, PROBE, ZERO_SHOT, LinearHead, save_head
 from emotion_train.language.phrases import CATEGORY_PHRASES
@@ -24,7 +25,6 @@ from emotion_train.probing import scene_probe as scenes
 from emotion_train.probing.cards import as_linear_head, as_task_head, card_metrics, head_name
 from emotion_train.probing.measure import Measured, Measuring, measure
 from emotion_train.probing.options import (
-    OneLineParser,
     Source,
     add_options,
     describe,

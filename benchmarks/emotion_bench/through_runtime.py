@@ -7,8 +7,7 @@ import numpy as np
 from emotion_bench.accuracy_sets import Plan
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sources import open_source
-from emotion_runtime.types import EmotionEvent, Person
-from emotion_train.scenes.drawing import Box
+from emotion_runtime.types import Box, EmotionEvent, Person
 from emotion_train.scenes.faces import Faces
 
 # The fixed subset of test faces that the model card's figure and the test that guards it are taken of.

@@ -13,11 +13,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from threading import Event
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from emotion_runtime import __version__
 from emotion_runtime.config import RunConfig, as_toml, make_config, read_toml
+from emotion_runtime.console import OneLineParser, print_messages, run
+from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.errors import EmotionError, SourceBroken
+
+PROGRAM = "emotion-runtime"
 
 if TYPE_CHECKING:
     from emotion_runtime.pipeline import Timing
@@ -32,15 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: the arguments without the program's name; None: those of the process.
     """
     started = time.monotonic()
-    logging.basicConfig(format="emotion-runtime: %(levelname)s: %(message)s")
-    logging.getLogger("emotion_runtime").setLevel(logging.INFO)  # which backend was taken, and why
-    try:
-        return _command(argv, started)
-    except EmotionError as error:
-        sys.stderr.write(f"emotion-runtime: error: {error}\n")
-        return 2
-    except KeyboardInterrupt:  # before or after the run, or a second Ctrl-C within it
-        return 0
+    print_messages(PROGRAM)
+    # Interrupted before or after the run, or by a second Ctrl-C within it: nothing is lost.
+    return run(PROGRAM, lambda: _command(argv, started), interrupted=0)
 
 
 def _command(argv: Sequence[str] | None, started: float) -> int:
@@ -74,17 +72,10 @@ def _examine(config: RunConfig, *, as_json: bool) -> int:
     return 2 if doctor.worst(findings) == doctor.FAIL else 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse prints its usage before the mistake; here a mistake is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise EmotionError(f"{message}; see emotion-runtime --help")
-
-
 def _parser() -> argparse.ArgumentParser:
     # A flag that is not given leaves no trace, so that it does not override the file.
-    parser = _Parser(
-        prog="emotion-runtime",
+    parser = OneLineParser(
+        prog=PROGRAM,
         description="How each person in front of a camera feels.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
@@ -108,8 +99,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how often a person is encoded (default: from --window)",
     )
-    add("--smoothing", type=float, metavar="SECONDS", help="time constant, 0 for none (default 0.8)")
-    add("--hysteresis", type=float, metavar="P", help="lead that changes the top label (default 0.08)")
+    add(
+        "--smoothing",
+        type=float,
+        metavar="SECONDS",
+        help=f"time constant of the smoothing, 0 for none (default {SMOOTHING})",
+    )
+    add(
+        "--hysteresis",
+        type=float,
+        metavar="P",
+        help="probability margin by which another label must lead before the shown label changes "
+        f"(default {HYSTERESIS})",
+    )
     add("--jsonl", metavar="PATH", help="write one line of JSON a frame; - for standard output")
     add("--record", metavar="OUT.mp4", help="write the video with what was found drawn in")
     add("--show", action=argparse.BooleanOptionalAction, help="a window (default: for a camera on a display)")

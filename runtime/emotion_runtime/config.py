@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.errors import EmotionError
 
 if sys.version_info >= (3, 11):
@@ -36,8 +37,8 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     head: str | None = None
     window: float | None = None
     every: float | None = None
-    smoothing: float = 0.8
-    hysteresis: float = 0.08
+    smoothing: float = SMOOTHING
+    hysteresis: float = HYSTERESIS
     jsonl: str | None = None
     record: str | None = None
     show: bool | None = None

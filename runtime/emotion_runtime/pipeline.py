@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.detector import Detector
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.errors import EmotionError
@@ -49,8 +50,8 @@ class Timing:
 
     window: float | None = None
     every: float | None = None
-    smoothing: float = 0.8
-    hysteresis: float = 0.08
+    smoothing: float = SMOOTHING
+    hysteresis: float = HYSTERESIS
     detect_every: float = 0.0
 
     def smoother(self, abstain: float = 0.0) -> Smoother:

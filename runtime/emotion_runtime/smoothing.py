@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.errors import EmotionError
 
 
@@ -22,7 +23,9 @@ class Smoother:
     not blink either.
     """
 
-    def __init__(self, *, time_constant: float = 0.8, margin: float = 0.08, abstain: float = 0.0) -> None:
+    def __init__(
+        self, *, time_constant: float = SMOOTHING, margin: float = HYSTERESIS, abstain: float = 0.0
+    ) -> None:
         if not 0 <= time_constant < math.inf:
             raise EmotionError(f"smoothing {time_constant}: expected seconds, 0 (off) or more")
         if not 0 <= margin < 1:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.preprocess import PreprocessSpec, Window, center_window, patch_weights, subject_window
-
-Box = tuple[float, float, float, float]
+from emotion_runtime.types import Box
 
 # Two windows are shared when their sides differ by at most this factor and each box lies inside.
 SHARED_SIDE_RATIO = 1.15

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
+
 State = Literal["warming", "steady", "lost"]
 
 
@@ -57,7 +59,7 @@ class Track:
     """
 
     id: int
-    box: tuple[float, float, float, float]
+    box: Box
     score: float
     seen: bool = True
 
@@ -73,7 +75,7 @@ class Person(msgspec.Struct, frozen=True):
     """
 
     id: int
-    box: tuple[float, float, float, float]
+    box: Box
     score: float
     state: State
     emotions: dict[str, float]

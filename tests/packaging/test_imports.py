@@ -27,7 +27,7 @@ ULTRALYTICS_ONLY_IN = "export/emotion_export/detector.py"
 
 # Layers of emotion_train, from low to high. A unit is a subpackage or a top-level module.
 TRAIN_LAYERS = (
-    {"model", "language", "datasets", "losses", "batch", "checkpoint", "pretrained", "heads", "files"},
+    {"model", "language", "datasets", "losses", "batch", "checkpoint", "pretrained", "heads"},
     {"scenes", "clips"},
     {"prepare", "probing"},
     {"training"},

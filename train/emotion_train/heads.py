@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
 from emotion_runtime.manifest import Activation
-from emotion_train.files import write_whole
 
 # Names of the files.
 PROBE, AFFECT_PROBE, ZERO_SHOT, CATEGORIES = "probe", "affect", "zero_shot", "categories"
@@ -60,9 +60,9 @@ def save_head(folder: Path, name: str, head: LinearHead) -> None:
     """
     # safetensors writes memory as it lies, and scikit-learn's coefficients lie column by column.
     tensors = {"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)}
-    write_whole(folder / f"{name}.safetensors", save(tensors))
+    write_atomically(folder / f"{name}.safetensors", save(tensors))
     card = msgspec.json.format(msgspec.json.encode(head.card), indent=2)
-    write_whole(folder / f"{name}.json", card + b"\n")
+    write_atomically(folder / f"{name}.json", card + b"\n")
 
 
 def load_head(folder: Path, name: str) -> LinearHead:

@@ -101,13 +101,13 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("emotion_train.files.os.fsync", fail)
+    monkeypatch.setattr("emotion_runtime.files.os.fsync", fail)
     return
 
 
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_nothing(tmp_path: Path, compute: Counted):
-    with pytest.raises(EmotionError, match=r"cannot be written \(No space left on device\): make room, or"):
+    with pytest.raises(EmotionError, match=r"cannot be written \(No space left on device\): free disk"):
         cached(tmp_path, KEY, compute, report=print)
     assert not list(tmp_path.iterdir())
 

@@ -1,23 +1,18 @@
 """Scenes under poor conditions and close-ups: what is drawn, and where."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from test_scenes import BLACK, SHARE, WHITE, center, film, inside, overlap, steady
 
-from emotion_train.scenes.drawing import (
-    Actor,
-    Box,
-    Cover,
-    Scene,
-    draw_close_up,
-    draw_scene,
-    face_box,
-    render,
-)
+from emotion_train.scenes.drawing import Actor, Cover, Scene, draw_close_up, draw_scene, face_box, render
 from emotion_train.scenes.faces import Faces
+
+if TYPE_CHECKING:
+    from emotion_runtime.types import Box
 
 STILL = (0.0, 0.0, 0.0, 0.0)
 SKIN = np.array([200, 120, 60], np.float32)

@@ -6,9 +6,10 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subject_window
+from emotion_runtime.types import Box
 from emotion_train.scenes import sets as scene_sets
 from emotion_train.scenes.batches import SceneMix, draw_mixed
-from emotion_train.scenes.drawing import Actor, Box, Scene, render
+from emotion_train.scenes.drawing import Actor, Scene, render
 from emotion_train.scenes.faces import Faces
 from emotion_train.scenes.sets import Clip, pair_clips, person_clips
 

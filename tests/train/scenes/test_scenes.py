@@ -5,9 +5,10 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_runtime.detector import load_detector
+from emotion_runtime.types import Box
 from emotion_train.scenes.batches import detected_head
 from emotion_train.scenes.camera import Camera
-from emotion_train.scenes.drawing import Box, Scene, body_box, draw_scene, face_box, render
+from emotion_train.scenes.drawing import Scene, body_box, draw_scene, face_box, render
 from emotion_train.scenes.faces import Faces
 
 WHITE, BLACK = np.full((48, 48), 255, np.uint8), np.zeros((48, 48), np.uint8)

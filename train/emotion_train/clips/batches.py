@@ -20,14 +20,13 @@ from emotion_runtime.preprocess import (
     union_patch_weights,
     window_at,
 )
+from emotion_runtime.types import Box
 from emotion_train.batch import Pairs
 from emotion_train.clips.format import PERSON_SCORE
 from emotion_train.clips.reader import ShardSet
 from emotion_train.language.tokenizer import tokenize
 
 _JITTER = 0.15  # of a subject window's scale, either way
-
-Box = tuple[float, float, float, float]
 
 
 class ShardBatches(Dataset[Pairs]):

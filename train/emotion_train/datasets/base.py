@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-Box = tuple[float, float, float, float]
+from emotion_runtime.types import Box
+
 Kind = Literal["single_label", "multi_label", "regression"]
 
 

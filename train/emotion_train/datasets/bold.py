@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emotion_train.datasets.base import Box, Dataset, Picture, Sample, Task
+from emotion_runtime.types import Box
+from emotion_train.datasets.base import Dataset, Picture, Sample, Task
 from emotion_train.datasets.boxes import joints_box
 from emotion_train.datasets.frames import clip_frames
 from emotion_train.datasets.layout import Layout

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_train.datasets.base import Box, Picture
+from emotion_runtime.types import Box
+from emotion_train.datasets.base import Picture
 from emotion_train.datasets.rows import BadRow
 
 Detection = tuple[float, float, float, float, float]  # x1, y1, x2, y2, score

@@ -10,7 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from emotion_train.datasets.base import Box, Dataset, Picture, Sample, Task
+from emotion_runtime.types import Box
+from emotion_train.datasets.base import Dataset, Picture, Sample, Task
 from emotion_train.datasets.bold import AFFECT, CATEGORIES
 from emotion_train.datasets.boxes import inside
 from emotion_train.datasets.frames import picture_size

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.datasets.base import Box, Picture
+from emotion_runtime.types import Box
+from emotion_train.datasets.base import Picture
 from emotion_train.datasets.frames import CLIP_PICTURES, is_image, numbered_frames, picture_size, uniform
 from emotion_train.datasets.rows import BadRow
 from emotion_train.datasets.video import video_facts

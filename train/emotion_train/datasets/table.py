@@ -11,7 +11,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.datasets.base import Box, Dataset, Sample, Task
+from emotion_runtime.types import Box
+from emotion_train.datasets.base import Dataset, Sample, Task
 from emotion_train.datasets.boxes import inside
 from emotion_train.datasets.layout import Layout
 from emotion_train.datasets.media import Medium, open_medium

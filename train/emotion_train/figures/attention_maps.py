@@ -19,6 +19,7 @@ from torch import Tensor
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop
 from emotion_runtime.subject import plan
+from emotion_runtime.types import Box
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.attention import Attention, Block, attention_shift
 from emotion_train.model.normalise import normalise
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 INK, GREY, BOX = "#1b2a38", "#8a949e", "#ff4d4d"
 _PANEL = 1.75  # inches
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.files import write_whole
 
 Cached = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows (N,), features (N, D)
 
@@ -94,4 +94,4 @@ def _write(path: Path, key: CacheKey, rows: NDArray[np.int64], features: NDArray
         {"rows": np.ascontiguousarray(rows), "features": np.ascontiguousarray(features)},
         {"key": msgspec.json.encode(key).decode()},
     )
-    write_whole(path, content, mend="make room, or give another folder as --cache")
+    write_atomically(path, content, fix="free disk space, or give another folder as --cache")

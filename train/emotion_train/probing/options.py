@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -22,14 +22,6 @@ from emotion_train.probing.classifiers import MAX_ITER, RIDGE_ALPHA, SOLVER
 from emotion_train.probing.protocol import PROTOCOLS, SEED, Protocol, protocol_of
 from emotion_train.probing.run import Outcome, SetOf
 from emotion_train.probing.samples import Encoding, features_of
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """argparse prints its usage before a mistake; here a mistake is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of exit."""
-        raise EmotionError(f"{message}; see {self.prog} --help")
 
 
 @dataclass(frozen=True, slots=True)

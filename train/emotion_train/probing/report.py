@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from emotion_train.files import write_whole
+from emotion_runtime.files import write_atomically
 from emotion_train.probing.calibration import claims_of
 from emotion_train.probing.measure import Interval, Measured
 from emotion_train.probing.plots import confusion_png, regression_png, reliability_png
@@ -74,11 +74,11 @@ def write_report(folder: Path, report: Report, name: str = "report") -> None:
     for measured in report.measured:
         for kind, content in _pictures(measured, report.dataset).items():
             file = f"{kind}_{measured.name}.png"
-            write_whole(folder / file, content)
+            write_atomically(folder / file, content)
             pictures.setdefault(measured.name, []).append(file)
-    write_whole(folder / f"{name}.md", as_markdown(report, pictures).encode())
+    write_atomically(folder / f"{name}.md", as_markdown(report, pictures).encode())
     json = msgspec.json.format(msgspec.json.encode(as_dict(report)), indent=2)
-    write_whole(folder / f"{name}.json", json + b"\n")
+    write_atomically(folder / f"{name}.json", json + b"\n")
 
 
 def summary_lines(report: Report) -> list[str]:

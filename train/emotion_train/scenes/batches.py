@@ -15,11 +15,11 @@ from torch.utils.data import Dataset
 
 from emotion_runtime.detectors.centerface import head_box
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
+from emotion_runtime.types import Box
 from emotion_train.language.labels import rows_by_class
 from emotion_train.scenes.drawing import (
     ASPECT,
     Actor,
-    Box,
     Scene,
     body_box,
     draw_close_up,

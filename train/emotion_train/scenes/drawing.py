@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.types import Box
 from emotion_train.scenes.camera import Camera, Picture, draw_camera, draw_poor_camera, photograph
-
-Box = tuple[float, float, float, float]
 
 # Skin from dark to light, RGB: a grey face times one of these (over its brightest value) is a coloured face.
 _SKIN = np.array([(92, 58, 42), (141, 94, 66), (188, 138, 104), (222, 176, 146), (241, 205, 180)], np.float32)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
+from emotion_runtime.types import Box
 from emotion_train.scenes.batches import SceneMix, cut_scene, detected_head, draw_mixed, window_of_all
-from emotion_train.scenes.drawing import Actor, Box, Scene, draw_scene, render
+from emotion_train.scenes.drawing import Actor, Scene, draw_scene, render
 from emotion_train.scenes.faces import Faces
 
 

@@ -1,0 +1,62 @@
+"""Write files atomically: a reader sees the old content or the new content, never a part."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from emotion_runtime.errors import EmotionError
+
+
+@contextmanager
+def atomic_file(path: Path, *, fix: str = "free disk space, or choose another folder") -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path`, which becomes `path` when the block ends without an error.
+
+    The folder of `path` is created. If the block raises, `path` is as it was and the temporary file is gone;
+    a process that is killed leaves the temporary file behind (see `remove_leftovers`).
+
+    Args:
+        path: The file to write.
+        fix: What the user can do, for the error message.
+
+    Raises:
+        EmotionError: The file cannot be written. Other errors of the block pass through, also an OSError that
+            names another file.
+    """
+    # In the same folder, since a rename is atomic only within one file system. The name is random: process
+    # ids repeat in containers that share a disk.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # a rename can reach the disk before the data does
+        temporary.replace(path)
+    except OSError as error:
+        if error.filename not in (None, str(temporary), str(path), str(path.parent)):
+            raise  # the block failed to read something else
+        raise EmotionError(f"{path} cannot be written ({error.strerror or error}): {fix}") from error
+    finally:
+        with suppress(OSError):  # there is none if its folder could not be created
+            temporary.unlink()
+
+
+def write_atomically(path: Path, content: bytes | str, **options: str) -> None:
+    """Write a whole file at once; text is encoded as UTF-8. Options and errors are those of `atomic_file`."""
+    with atomic_file(path, **options) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove temporary files that killed processes left in a folder; nobody may be writing there.
+
+    Args:
+        folder: Where `atomic_file` wrote.
+        name: Pattern of the final names, for example "*.engine".
+    """
+    for path in folder.glob(f".{name}.*.tmp"):
+        with suppress(OSError):  # another user's file: it only takes up space
+            path.unlink()

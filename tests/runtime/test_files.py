@@ -1,0 +1,69 @@
+"""Atomic writes: old content or new content, and one line that says what to do."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import atomic_file, remove_leftovers, write_atomically
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_and_its_folders_are_written(tmp_path: Path):
+    path = tmp_path / "new" / "folder" / "file.txt"
+    write_atomically(path, "é\n")
+    assert path.read_bytes() == "é\n".encode()
+    write_atomically(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert names(path.parent) == ["file.txt"]
+
+
+def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as file:
+        file.write(b"a part of the new content" * (1 // 0))
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_file_the_block_cannot_read_is_not_called_unwritable(tmp_path: Path):
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "file"):
+        (tmp_path / "missing").read_bytes()
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_one_line_with_the_fix(tmp_path: Path):
+    with (
+        pytest.raises(EmotionError, match=r"file cannot be written \(No space left.*\): empty the bin"),
+        atomic_file(tmp_path / "file", fix="empty the bin"),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EmotionError, match=r"cannot be written \(.*\): free disk space"):
+        write_atomically(tmp_path / "file" / "inside", b"")
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path: Path):
+    child = os.fork()
+    if child == 0:  # dies in the middle of writing
+        with atomic_file(tmp_path / "model.engine") as file:
+            file.write(b"half")
+            file.flush()
+            os.kill(os.getpid(), 9)
+    os.waitpid(child, 0)
+    (tmp_path / "other.engine").write_text("whole")
+    assert len(names(tmp_path)) == 2
+    remove_leftovers(tmp_path, "*.json")
+    assert len(names(tmp_path)) == 2
+    remove_leftovers(tmp_path, "*.engine")
+    assert names(tmp_path) == ["other.engine"]
