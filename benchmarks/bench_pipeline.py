@@ -33,7 +33,7 @@ from emotion_bench.machine import card, folder_name
 from emotion_bench.networks import network_time
 from emotion_bench.report import markdown, plot_bars, write_json, write_text
 from emotion_bench.rounds import percentile, ratios, spread
-from emotion_runtime.detector import load_detector
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sources import open_source

@@ -17,7 +17,7 @@ import numpy as np
 
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.bundle import Bundle, load_bundle
-from emotion_runtime.detector import load_detector
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_affect_head, load_head

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.detector import load_detector
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights

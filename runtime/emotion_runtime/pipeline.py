@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
-from emotion_runtime.detector import Detector
+from emotion_runtime.detectors import Detector
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import LinearHead

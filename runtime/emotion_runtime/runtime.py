@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.backends import close, open_encoders
 from emotion_runtime.bundle import load_bundle
-from emotion_runtime.detector import Detector, load_detector
+from emotion_runtime.detectors import Detector, load_detector
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.heads import load_affect_head, load_head

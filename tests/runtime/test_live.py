@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_runtime.detector import load_detector
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import SourceBroken
 from emotion_runtime.sources import Source, camera, live, open_source
 from emotion_runtime.tracker import Tracker

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from emotion_runtime.detector import load_detector
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.tracker import Tracker
 from emotion_runtime.types import Detections, Track
 

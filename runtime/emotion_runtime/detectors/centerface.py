@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.detectors.boxes import clip, suppress, to_frame
-from emotion_runtime.detectors.constants import make_weights_constant
+from emotion_runtime.detectors.constant_weights import make_weights_constant
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 
@@ -49,7 +49,7 @@ def head_box(face_box: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class CenterFace:
-    """Finds faces and gives heads. See `emotion_runtime.detector.Detector`.
+    """Finds faces and gives heads. See `emotion_runtime.detectors.Detector`.
 
     long_side: pictures are shrunk to this, pixels; smaller ones are taken as they are.
     """

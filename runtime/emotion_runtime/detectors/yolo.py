@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.backends.onnx import onnx_errors, open_session
 from emotion_runtime.detectors.boxes import clip, suppress, to_frame
-from emotion_runtime.detectors.constants import with_constant_weights
+from emotion_runtime.detectors.constant_weights import with_constant_weights
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 
@@ -33,7 +33,7 @@ ACCEPTED = (
 
 
 class Yolo:
-    """Finds persons (class 0 of COCO). See `emotion_runtime.detector.Detector`.
+    """Finds persons (class 0 of COCO). See `emotion_runtime.detectors.Detector`.
 
     The layout is told by the shape of the output. YOLOX takes BGR in [0, 255] letterboxed to the top left;
     ultralytics takes RGB in [0, 1], letterboxed to the centre. A dynamic ultralytics export is fed the

@@ -8,7 +8,7 @@ from made_media import flat_pictures, write_video
 from numpy.typing import NDArray
 from PIL import Image
 
-from emotion_runtime.detector import load_detector
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.preprocess import PreprocessSpec, center_window
 from emotion_runtime.sources.file import read_file
 from emotion_runtime.types import Detections, Frame

@@ -10,7 +10,7 @@ import torch
 from made_media import FEELINGS, write_srt
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
-from emotion_runtime.detector import load_detector
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.sources.file import read_file
 from emotion_train.clips.reader import ShardSet
 from emotion_train.language.labels import EKMAN

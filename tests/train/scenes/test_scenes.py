@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_runtime.detector import load_detector
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.types import Box
 from emotion_train.scenes.batches import detected_head
 from emotion_train.scenes.camera import Camera

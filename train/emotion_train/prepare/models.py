@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from emotion_runtime.detector import Detector, load_detector
+from emotion_runtime.detectors import Detector, load_detector
 from emotion_train.language.goemotions import load_sentences
 from emotion_train.language.sentiment import LinearSentiment, SentimentModel, TransformersSentiment
 from emotion_train.prepare.settings import ModelNames

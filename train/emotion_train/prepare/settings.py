@@ -81,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ModelNames:
     """Where a worker finds the models; hashable.
 
-    detector: as `emotion_runtime.detector.load_detector` takes it. sentiment: "linear" or a transformers
+    detector: as `emotion_runtime.detectors.load_detector` takes it. sentiment: "linear" or a transformers
     model. sentences: folder of the GoEmotions split that "linear" is fitted on.
     """
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from emotion_runtime.detector import Detector
+from emotion_runtime.detectors import Detector
 from emotion_runtime.types import Frame
 from emotion_train.clips.format import ScoredBox
 from emotion_train.clips.jpeg import shrunk_jpeg
