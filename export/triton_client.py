@@ -18,7 +18,7 @@ import numpy as np
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.detectors import load_detector
-from emotion_runtime.encoder import FrameEncoder
+from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.manifest import GraphName
@@ -26,7 +26,6 @@ from emotion_runtime.pipeline import Models, Pipeline, Timing
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.sinks.jsonl import JsonlSink
 from emotion_runtime.sources import open_source
-from emotion_runtime.temporal import TemporalEncoder
 
 
 class TritonBackend:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from emotion_runtime.backends import open_encoders
 from emotion_runtime.bundle import load_bundle
+from emotion_runtime.encoder import TemporalEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import Precision
-from emotion_runtime.temporal import TemporalEncoder
 from emotion_train.scenes.sets import Clip
 
 BATCH = 16  # clips

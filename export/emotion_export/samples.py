@@ -18,7 +18,7 @@ from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights
 from emotion_runtime.sources import open_source
-from emotion_runtime.subject import plan
+from emotion_runtime.subject import plan_crops
 
 # (pictures, persons): a graph with a number of either baked in fails at one of them.
 SIZES: Final = ((1, 1), (2, 1), (1, 3), (2, 3), (1, 8), (2, 8))
@@ -117,7 +117,7 @@ def _views_of(image_bgr: NDArray[np.uint8], boxes: NDArray[np.float32], spec: Pr
     """One view a window of the frame, with the persons that the runtime would ask it about."""
     height, width = image_bgr.shape[:2]
     plain = [(float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in boxes]
-    subjects = plan(plain, height, width, spec)
+    subjects = plan_crops(plain, height, width, spec)
     image_rgb = np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
     return [
         View(crop(image_rgb, window, spec), subjects.patch_weights[subjects.frame_index == number])
@@ -143,7 +143,7 @@ def _random_window(rng: np.random.Generator, spec: PreprocessSpec) -> Window:
     height, width = _SCENE
     side = rng.uniform(0.15, 0.4) * min(height, width)
     x, y = rng.uniform(0, width - side), rng.uniform(0, height - side)
-    return plan([(x, y, x + side, y + 1.2 * side)], height, width, spec).windows[0]
+    return plan_crops([(x, y, x + side, y + 1.2 * side)], height, width, spec).windows[0]
 
 
 def _random_box(rng: np.random.Generator, window: Window) -> tuple[float, float, float, float]:

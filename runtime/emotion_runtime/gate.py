@@ -21,7 +21,7 @@ from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import GraphName, Manifest, Parity
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights
 from emotion_runtime.sources.demo import read_demo
-from emotion_runtime.subject import plan
+from emotion_runtime.subject import plan_crops
 
 if TYPE_CHECKING:  # backends import this module
     from emotion_runtime.backends.base import Backend, Feeds
@@ -252,7 +252,7 @@ def _demo_crops(spec: PreprocessSpec) -> tuple[list[NDArray[np.uint8]], list[NDA
         rgb = np.ascontiguousarray(frame.image[:, :, ::-1])
         height, width = rgb.shape[:2]
         for head in _HEADS:
-            window = plan([head], height, width, spec).windows[0]
+            window = plan_crops([head], height, width, spec).windows[0]
             crops.append(crop(rgb, window, spec))
             weights.append(patch_weights(head, window, spec))
     return crops, weights[: len(_HEADS)]

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.detectors import Detector
-from emotion_runtime.encoder import FrameEncoder
+from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import LinearHead
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.ring import EARLY, ClipPlan, EmbeddingRing
 from emotion_runtime.smoothing import Smoother
-from emotion_runtime.subject import Subjects, plan
-from emotion_runtime.temporal import TemporalEncoder
+from emotion_runtime.subject import Subjects, plan_crops
 from emotion_runtime.tracker import Tracker
 from emotion_runtime.types import SCHEMA_VERSION, EmotionEvent, Frame, Person, State, Track
 
@@ -128,7 +127,7 @@ class Pipeline:
         """Drop all that is known of a source that ended."""
         self._sources.pop(source, None)
 
-    def remembered(self) -> dict[str, list[int]]:
+    def person_ids(self) -> dict[str, list[int]]:
         """Ids of the persons for whom there is state, by source."""
         return {name: list(source.persons) for name, source in self._sources.items()}
 
@@ -160,7 +159,7 @@ class Pipeline:
             if chosen:
                 height, width = frame.image.shape[:2]
                 boxes = [track.box for track in chosen]
-                views.append((frame.image, plan(boxes, height, width, self._models.encoder.spec)))
+                views.append((frame.image, plan_crops(boxes, height, width, self._models.encoder.spec)))
                 due.extend((source.persons[track.id], frame.t) for track in chosen)
         if not due:
             return

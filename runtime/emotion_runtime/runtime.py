@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from emotion_runtime.backends import close, open_encoders
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import Detector, load_detector
-from emotion_runtime.encoder import FrameEncoder
+from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.manifest import Precision
@@ -21,7 +21,6 @@ from emotion_runtime.metrics import StageTimer
 from emotion_runtime.pipeline import Models, Pipeline, Timing
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.sources import open_source
-from emotion_runtime.temporal import TemporalEncoder
 from emotion_runtime.types import EmotionEvent, Frame
 
 
@@ -188,7 +187,7 @@ class EmotionRuntime:
 
         On ONNX Runtime the next frame starts anew; a TensorRT engine cannot run again.
         """
-        for source in self._pipeline.remembered():
+        for source in self._pipeline.person_ids():
             self._pipeline.forget(source)
         self._steps.clear()
         self._held.close()

@@ -29,7 +29,7 @@ class Subjects:
     patch_weights: NDArray[np.float32]
 
 
-def plan(boxes: Sequence[Box], height: int, width: int, spec: PreprocessSpec) -> Subjects:
+def plan_crops(boxes: Sequence[Box], height: int, width: int, spec: PreprocessSpec) -> Subjects:
     """Windows and patch weights for every box (x1, y1, x2, y2 in frame pixels) of one frame."""
     if spec.window == "center":
         windows = [center_window(height, width, spec)] if boxes else []

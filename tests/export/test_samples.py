@@ -9,7 +9,7 @@ from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.sources.demo import read_demo
-from emotion_runtime.subject import plan
+from emotion_runtime.subject import plan_crops
 from emotion_train.model import PRESETS
 
 SPECS = [PRESETS["nano"].preprocess, PRESETS["vit-b-32"].preprocess]
@@ -36,7 +36,7 @@ def test_real_views_are_what_the_runtime_would_encode(spec: PreprocessSpec):
     """The first frame of the demo, through the runtime's own encoder."""
     frame = next(iter(read_demo())).image
     boxes = [tuple(map(float, box)) for box in load_detector("face")(frame).boxes]
-    batch = FrameEncoder(Nothing(), spec).gather([(frame, plan(boxes, *frame.shape[:2], spec))])
+    batch = FrameEncoder(Nothing(), spec).gather([(frame, plan_crops(boxes, *frame.shape[:2], spec))])
     views = real_views([], spec)
     first = views[: len(batch.images)]
     np.testing.assert_array_equal([view.image for view in first], batch.images)

@@ -16,12 +16,11 @@ from emotion_runtime import __version__
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.cli import main as run_command
-from emotion_runtime.encoder import FrameEncoder
+from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import ReducedPrecision
 from emotion_runtime.sources.demo import read_demo
-from emotion_runtime.subject import plan
-from emotion_runtime.temporal import TemporalEncoder
+from emotion_runtime.subject import plan_crops
 from emotion_train.heads import load_head as load_fitted
 from emotion_train.language.phrases import EKMAN_PHRASES
 from emotion_train.language.tokenizer import tokenize
@@ -71,7 +70,7 @@ def test_the_runtime_answers_as_torch_does(nano: Exported):
     bundle = load_bundle(nano.folder)
     encoder = FrameEncoder(OnnxBackend(bundle.graph_path("frame_encoder")), bundle.manifest.preprocess)
     frames = [frame.image for frame in read_demo()][:16:2]
-    batches = [encoder.gather([(frame, plan(PEOPLE, 360, 640, encoder.spec))]) for frame in frames]
+    batches = [encoder.gather([(frame, plan_crops(PEOPLE, 360, 640, encoder.spec))]) for frame in frames]
     clips = np.stack([encoder.embed(batch) for batch in batches], axis=1)  # (P, T, D)
     features = TemporalEncoder(OnnxBackend(bundle.graph_path("temporal_encoder"))).features(list(clips))
 

@@ -9,13 +9,12 @@ import pytest
 
 from emotion_runtime.backends import open_backend
 from emotion_runtime.bundle import load_bundle
-from emotion_runtime.encoder import FrameEncoder
+from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.metrics import RunReport, StageTimer
 from emotion_runtime.pipeline import Models, Pipeline, Timing
 from emotion_runtime.preprocess import patch_weights, subject_window
 from emotion_runtime.ring import plan_clips
-from emotion_runtime.temporal import TemporalEncoder
 from emotion_runtime.types import Detections, EmotionEvent, Frame, Person
 
 Box = tuple[float, float, float, float]
@@ -210,14 +209,14 @@ def test_state_is_bounded_by_the_people_in_view(bench: Bench):
         x, y = rng.uniform(0, 270), rng.uniform(0, 100)
         for boxes in [[(x, y, x + 40, y + 50)]] * 5 + [[]] * 3:
             ids = [person.id for person in bench.show(boxes, image).persons]
-            assert bench.pipeline.remembered() == {"a": ids}
+            assert bench.pipeline.person_ids() == {"a": ids}
             assert len(ids) <= 4  # a second of memory holds no more visitors than that
             highest = max([highest, *ids])
     assert highest >= 30  # they were many
     bench.show_many([], image, 15)
-    assert bench.pipeline.remembered() == {"a": []}
+    assert bench.pipeline.person_ids() == {"a": []}
     bench.pipeline.forget("a")
-    assert bench.pipeline.remembered() == {}
+    assert bench.pipeline.person_ids() == {}
 
 
 def test_detects_at_its_own_pace(tiny_bundle: Path):

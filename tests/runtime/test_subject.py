@@ -1,7 +1,7 @@
 import numpy as np
 
 from emotion_runtime.preprocess import PreprocessSpec, center_window, patch_weights, subject_window
-from emotion_runtime.subject import plan
+from emotion_runtime.subject import plan_crops
 
 HEADS = PreprocessSpec(size=112, patch=16, short_side=128, window="subject", subject_scale=1.3)
 WIDE = PreprocessSpec(window="subject")
@@ -10,7 +10,7 @@ LEFT, RIGHT = (100.0, 100.0, 160.0, 170.0), (900.0, 120.0, 960.0, 190.0)
 
 
 def test_people_far_apart_have_windows_of_their_own():
-    subjects = plan([LEFT, RIGHT], 720, 1280, HEADS)
+    subjects = plan_crops([LEFT, RIGHT], 720, 1280, HEADS)
     assert subjects.frame_index.tolist() == [0, 1]
     for box, window, weights in zip([LEFT, RIGHT], subjects.windows, subjects.patch_weights, strict=True):
         assert window == subject_window(box, 720, 1280, HEADS)
@@ -19,7 +19,7 @@ def test_people_far_apart_have_windows_of_their_own():
 
 def test_people_who_fit_share_a_window_and_keep_their_own_weights():
     near = (LEFT[0] + 120, LEFT[1], LEFT[2] + 120, LEFT[3])
-    subjects = plan([LEFT, near], 720, 1280, WIDE)
+    subjects = plan_crops([LEFT, near], 720, 1280, WIDE)
     assert subjects.frame_index.tolist() == [0, 0]
     assert len(subjects.windows) == 1
     assert not np.array_equal(*subjects.patch_weights)
@@ -28,18 +28,18 @@ def test_people_who_fit_share_a_window_and_keep_their_own_weights():
 
 def test_a_window_is_not_shared_by_heads_of_other_sizes():
     small = (120.0, 110.0, 140.0, 135.0)  # inside the window of the large head, but it would be a few pixels
-    assert plan([LEFT, small], 720, 1280, HEADS).frame_index.tolist() == [0, 1]
+    assert plan_crops([LEFT, small], 720, 1280, HEADS).frame_index.tolist() == [0, 1]
 
 
 def test_center_windows_are_one_for_all():
     spec = PreprocessSpec()
-    subjects = plan([LEFT, RIGHT], 720, 1280, spec)
+    subjects = plan_crops([LEFT, RIGHT], 720, 1280, spec)
     assert subjects.windows == [center_window(720, 1280, spec)]
     assert subjects.frame_index.tolist() == [0, 0]
 
 
 def test_no_one():
-    subjects = plan([], 720, 1280, HEADS)
+    subjects = plan_crops([], 720, 1280, HEADS)
     assert subjects.windows == []
     assert subjects.frame_index.shape == (0,)
     assert subjects.patch_weights.shape == (0, 49)

@@ -13,12 +13,11 @@ from emotion_runtime.backends.agreement import least_cosine
 from emotion_runtime.backends.base import Backend, Feeds, Outputs
 from emotion_runtime.backends.switching import SwitchingBackend, build_behind
 from emotion_runtime.bundle import load_bundle
-from emotion_runtime.encoder import FrameEncoder
+from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_head
 from emotion_runtime.pipeline import Models, Pipeline, Timing
 from emotion_runtime.ring import plan_clips
-from emotion_runtime.temporal import TemporalEncoder
 from emotion_runtime.types import Detections, EmotionEvent, Frame
 
 Distortion = Callable[[np.ndarray], np.ndarray]

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subject_window
-from emotion_runtime.subject import plan
+from emotion_runtime.subject import plan_crops
 from emotion_train.model.encode import spread_frames
 from emotion_train.scenes.batches import (
     ClipBatch,
@@ -53,7 +53,7 @@ def people(**changes: Any) -> SceneMix:
 def test_a_frame_is_cut_as_the_runtime_cuts_it(box: tuple[float, float, float, float]):
     picture = np.random.default_rng(0).integers(0, 256, (240, 300, 3), dtype=np.uint8)
     image, weights = cut_clip_frame(picture, box, SPEC)
-    runtime = plan([box], 240, 300, SPEC)
+    runtime = plan_crops([box], 240, 300, SPEC)
     np.testing.assert_array_equal(image, crop(picture, runtime.windows[0], SPEC))
     np.testing.assert_array_equal(weights, runtime.patch_weights[0])
 

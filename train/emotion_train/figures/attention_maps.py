@@ -18,7 +18,7 @@ from torch import Tensor
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop
-from emotion_runtime.subject import plan
+from emotion_runtime.subject import plan_crops
 from emotion_runtime.types import Box
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.attention import Attention, Block, attention_shift
@@ -140,7 +140,7 @@ def see(picture: NDArray[np.uint8], box: Box, spec: PreprocessSpec) -> Seen:
     x1, y1, x2, y2 = box
     if not (x1 < x2 and y1 < y2):
         raise EmotionError(f"box {_numbers(box)}: expected x1 < x2 and y1 < y2, pixels of the picture")
-    subjects = plan([box], height, width, spec)
+    subjects = plan_crops([box], height, width, spec)
     weights, window = subjects.patch_weights[0], subjects.windows[0]
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height or not weights.any():
         raise EmotionError(
