@@ -19,7 +19,7 @@ from pathlib import Path
 
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
-from emotion_train.clips.writer import write_file
+from emotion_runtime.files import write_atomically
 from emotion_train.datasets.base import Picture
 from emotion_train.datasets.pictures import load_picture
 from emotion_train.figures.attention_maps import attention_png, maps_of, see
@@ -101,7 +101,7 @@ def attention(args: argparse.Namespace) -> None:
     checkpoint = read_checkpoint(args.checkpoint)
     seen = see(picture, tuple(args.box), checkpoint.model.config.preprocess)
     maps = maps_of(checkpoint.model, seen)
-    write(args.out, attention_png(seen, maps, describe(checkpoint), heads=args.heads))
+    write_atomically(args.out, attention_png(seen, maps, describe(checkpoint), heads=args.heads))
 
 
 def reweighting(args: argparse.Namespace) -> None:
@@ -120,7 +120,7 @@ def reweighting(args: argparse.Namespace) -> None:
         f"{len(pairs)}, seed {args.seed}. Sentences as the text encoder reads them."
     )
     page = reweighting_page(drawn, args.positive, args.rows, facts)
-    write(args.out, page.encode())
+    write_atomically(args.out, page)
     print(page)
 
 
@@ -138,15 +138,6 @@ def describe(checkpoint: Checkpoint) -> str:
     way = config.subject + (" + bias" if config.subject_bias else "")
     when = "released layout" if checkpoint.released else f"checkpoint {checkpoint.sha256[:8]}"
     return f"{checkpoint.preset}, {way}, {when}"
-
-
-def write(path: Path, data: bytes) -> None:
-    """A file with its folder, whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EmotionError(f"--out {path}: {error.strerror}; choose a place that can be written") from error
-    write_file(path, data)
 
 
 def say(text: str) -> None:

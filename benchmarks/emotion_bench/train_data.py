@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
 from emotion_train.clips.format import SCHEMA_VERSION, ClipRecord, Index
-from emotion_train.clips.writer import shard_of, write_file, write_tar
+from emotion_train.clips.writer import shard_of, write_tar
 from emotion_train.language.goemotions import load_sentences
 from emotion_train.prepare.run import Engine, Output, prepare_raw
 from emotion_train.prepare.settings import Filters, ModelNames, Settings
@@ -95,7 +96,7 @@ def made_shards(out: Path, *, clips: int, short_side: int) -> Path:
             record = ClipRecord(f"v{clip}", caption, 0, frames / 8, 8, width, short_side, boxes, logits, 0.01)
             writer.add(f"clip-{clip:06d}", record, [_jpeg(rng, width, short_side) for _ in range(frames)])
     index = Index(SCHEMA_VERSION, {}, clips, clips * frames, [shard_of(path, writer.samples)])
-    write_file(out / "index.json", msgspec.json.encode(index))
+    write_atomically(out / "index.json", msgspec.json.encode(index))
     return out
 
 

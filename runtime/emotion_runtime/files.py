@@ -10,6 +10,10 @@ from typing import BinaryIO
 from emotion_runtime.errors import EmotionError
 
 
+class WriteError(EmotionError):
+    """A file that cannot be written: the fault of the disk or the folder, not of the data."""
+
+
 @contextmanager
 def atomic_file(path: Path, *, fix: str = "free disk space, or choose another folder") -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`, which becomes `path` when the block ends without an error.
@@ -22,7 +26,7 @@ def atomic_file(path: Path, *, fix: str = "free disk space, or choose another fo
         fix: What the user can do, for the error message.
 
     Raises:
-        EmotionError: The file cannot be written. Other errors of the block pass through, also an OSError that
+        WriteError: The file cannot be written. Other errors of the block pass through, also an OSError that
             names another file.
     """
     # In the same folder, since a rename is atomic only within one file system. The name is random: process
@@ -38,7 +42,7 @@ def atomic_file(path: Path, *, fix: str = "free disk space, or choose another fo
     except OSError as error:
         if error.filename not in (None, str(temporary), str(path), str(path.parent)):
             raise  # the block failed to read something else
-        raise EmotionError(f"{path} cannot be written ({error.strerror or error}): {fix}") from error
+        raise WriteError(f"{path} cannot be written ({error.strerror or error}): {fix}") from error
     finally:
         with suppress(OSError):  # there is none if its folder could not be created
             temporary.unlink()

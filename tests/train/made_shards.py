@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 from PIL import Image
 
+from emotion_runtime.files import write_atomically
 from emotion_train.clips.format import SCHEMA_VERSION, ClipRecord, Index
-from emotion_train.clips.writer import shard_of, write_file, write_tar
+from emotion_train.clips.writer import shard_of, write_tar
 
 SENTENCES = ("I am so happy!", "Leave me alone.", "What was that?", "It is late.", "How sad.", "Fine by me.")
 SHORT, LONG = 60, 80  # sides of the stored frames
@@ -31,7 +32,7 @@ def write_set(folder: Path, clips: int = 20, score: float = 0.9) -> Path:
                 writer.add(f"clip-{clip:04d}", record, [_jpeg(clip, frame) for frame in range(frames)])
         shards.append(shard_of(path, writer.samples))
     index = Index(SCHEMA_VERSION, {"short_side": SHORT}, clips, total, shards)
-    write_file(folder / "index.json", msgspec.json.encode(index))
+    write_atomically(folder / "index.json", msgspec.json.encode(index))
     return folder
 
 

@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 from PIL import Image
 
+from emotion_runtime.files import write_atomically
 from emotion_train.clips.format import SCHEMA_VERSION, Index
 from emotion_train.clips.reader import ClipRecord, ShardSet
-from emotion_train.clips.writer import shard_of, write_file, write_tar
+from emotion_train.clips.writer import shard_of, write_tar
 
 FRAMES = (3, 8, 1, 11, 2)  # of each clip
 
@@ -47,7 +48,7 @@ def write_set(folder: Path) -> Path:
                 writer.add(key, record, frames)
         shards.append(shard_of(path, writer.samples))
     index = Index(SCHEMA_VERSION, {"fps": 8.0}, len(CLIPS), sum(FRAMES), shards)
-    write_file(folder / "index.json", msgspec.json.encode(index))
+    write_atomically(folder / "index.json", msgspec.json.encode(index))
     return folder
 
 

@@ -9,8 +9,9 @@ import webdataset
 from random_shards import CLIPS, check_whole, write_set
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import WriteError
 from emotion_train.clips.reader import ClipRecord, ShardSet
-from emotion_train.clips.writer import CannotWrite, write_tar
+from emotion_train.clips.writer import write_tar
 
 
 @pytest.fixture
@@ -171,6 +172,7 @@ def test_errors_of_reading_are_not_blamed_on_the_disk(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path):
-    with pytest.raises(CannotWrite, match=r"shard-000000\.tar cannot be written: No such file or directory"):
+def test_a_folder_that_cannot_be_made(tmp_path: Path):
+    (tmp_path / "no").write_text("a file")
+    with pytest.raises(WriteError, match=r"shard-000000\.tar cannot be written \(File exists\)"):
         write_set(tmp_path / "no")

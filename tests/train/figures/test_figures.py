@@ -100,7 +100,7 @@ def test_attention_that_cannot_be_drawn(
     assert not out.exists()
     sap = saved(build("sap"), tmp_path / "sap.pt")
     argv = ["attention", "--checkpoint", str(sap), "--image", str(picture), "--box", "9", "9", "50", "50"]
-    assert "choose a place" in error_of(figures, [*argv, "--out", str(picture / "a.png")], capsys)
+    assert "choose another folder" in error_of(figures, [*argv, "--out", str(picture / "a.png")], capsys)
 
 
 def test_the_table_of_reweighted_logits(

@@ -225,7 +225,7 @@ def test_a_disk_that_is_full(
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if "error" in line]
     assert len(errors) == 1
-    assert f"{out / file} cannot be written: File too large; make room" in errors[0]
+    assert f"{out / file} cannot be written (File too large): free disk space" in errors[0]
     assert not (out / file).exists()
     assert not (out / "index.json").exists()
     assert not list(out.rglob("*.tmp"))

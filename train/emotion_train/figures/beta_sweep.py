@@ -13,8 +13,8 @@ import torch
 
 from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
 from emotion_train.clips.reader import ShardSet
-from emotion_train.clips.writer import write_file
 from emotion_train.scenes.training_data import SceneData, load_scene_data
 from emotion_train.training.config import PretrainConfig, model_config
 from emotion_train.training.evaluation import Evaluation, dataset_evaluation, scene_evaluation
@@ -68,11 +68,11 @@ def run_sweep(sweep: Sweep, betas: Sequence[float], say: Callable[[str], None]) 
                 else sweep.data
             )
             figures = _train(sweep, beta, data)
-            write_file(measured, json.dumps({"beta": beta, "figures": figures}).encode())
+            write_atomically(measured, json.dumps({"beta": beta, "figures": figures}))
         rows.append(json.loads(measured.read_text(encoding="utf-8")))
         result = json.dumps({**settings, "betas": rows}, indent=2) + "\n"
-        write_file(sweep.out / f"{RESULT}.json", result.encode())
-        write_file(sweep.out / f"{RESULT}.png", sweep_png(rows, f"{sweep.steps} steps at each beta"))
+        write_atomically(sweep.out / f"{RESULT}.json", result)
+        write_atomically(sweep.out / f"{RESULT}.png", sweep_png(rows, f"{sweep.steps} steps at each beta"))
     return rows
 
 
@@ -104,11 +104,7 @@ def _claim(sweep: Sweep) -> dict[str, Any]:
     }
     path = sweep.out / _SETTINGS
     if not path.is_file():
-        try:
-            sweep.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EmotionError(f"--out {sweep.out}: {error.strerror}; choose another folder") from error
-        write_file(path, json.dumps(settings, indent=2).encode())
+        write_atomically(path, json.dumps(settings, indent=2))
     found = json.loads(path.read_text(encoding="utf-8"))
     different = [name for name in settings if found.get(name) != settings[name]]
     if different:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import WriteError
 from emotion_train.clips.authors_format import BOXES_NAME, FRAMES_NAME, AuthorsClip, load_index, open_video
 from emotion_train.clips.format import ClipRecord
-from emotion_train.clips.writer import CannotWrite, shard_of, write_tar
+from emotion_train.clips.writer import shard_of, write_tar
 from emotion_train.prepare.pairing import Pairs, key_of
 from emotion_train.prepare.settings import Fate, Settings
 from emotion_train.prepare.work import (
@@ -57,13 +58,13 @@ def convert_video(item: AuthorsJob, settings: Settings) -> None:
     A video that cannot be read is a result too.
 
     Raises:
-        CannotWrite: the disk is full: no fault of the video.
+        WriteError: the disk is full: no fault of the video.
 
     """
     job, inputs = item.job, item.job.inputs()
     try:
         result = _convert(item, inputs, settings)
-    except CannotWrite:
+    except WriteError:
         raise
     except EmotionError as error:
         result = VideoResult(job.name, inputs, error=str(error))

@@ -8,6 +8,7 @@ import msgspec
 from tqdm import tqdm
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import remove_leftovers, write_atomically
 from emotion_train.clips.format import (
     BLOCK,
     INDEX_NAME,
@@ -18,7 +19,7 @@ from emotion_train.clips.format import (
     Shard,
     member_starts,
 )
-from emotion_train.clips.writer import shard_of, write_file, write_tar
+from emotion_train.clips.writer import RUN_AGAIN, shard_of, write_tar
 
 Clips = list[tuple[Path, Shard]]  # tars of a video each, and what is in them
 
@@ -30,7 +31,7 @@ def pack(out: Path, tars: Clips, spec: dict[str, Any], *, seed: int, clips_per_s
     same however the work was shared out.
 
     Raises:
-        CannotWrite: the disk is full.
+        WriteError: the disk is full.
 
     """
     content = hashlib.sha256("".join(sorted(shard.sha256 for _, shard in tars)).encode()).hexdigest()
@@ -39,8 +40,9 @@ def pack(out: Path, tars: Clips, spec: dict[str, Any], *, seed: int, clips_per_s
     if finished is not None:
         return finished
     (out / INDEX_NAME).unlink(missing_ok=True)  # from here until the end this is no shard set
-    for old in [*out.glob("shard-*.tar"), *out.glob(".*.tmp")]:
+    for old in out.glob("shard-*.tar"):
         old.unlink()
+    remove_leftovers(out)
     clips = [(path, sample) for path, shard in tars for sample in shard.samples]
     clips.sort(key=lambda clip: (hashlib.sha256(f"{seed} {clip[1].key}".encode()).digest(), clip[1].key))
     shards = []
@@ -54,7 +56,7 @@ def pack(out: Path, tars: Clips, spec: dict[str, Any], *, seed: int, clips_per_s
             shards.append(shard_of(path, writer.samples))
     frames = sum(len(sample.sizes) - 1 for _, sample in clips)
     index = Index(SCHEMA_VERSION, spec, len(clips), frames, shards)
-    write_file(out / INDEX_NAME, msgspec.json.encode(index))
+    write_atomically(out / INDEX_NAME, msgspec.json.encode(index), fix=RUN_AGAIN)
     return index
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 from PIL import Image, ImageDraw
 
+from emotion_runtime.files import write_atomically
 from emotion_train.clips.format import PERSON_SCORE
 from emotion_train.clips.reader import ClipRecord, ShardSet
-from emotion_train.clips.writer import write_file
+from emotion_train.clips.writer import RUN_AGAIN
 from emotion_train.prepare.charts import charts, share
 from emotion_train.prepare.statistics import Statistics
 
@@ -43,13 +44,12 @@ def write_page(out: Path, statistics: Statistics) -> None:
     """Write statistics.html and statistics.json beside the shards.
 
     Raises:
-        CannotWrite: the disk is full.
+        WriteError: the disk is full.
 
     """
-    write_file(
-        out / "statistics.json", msgspec.json.format(msgspec.json.encode(statistics), indent=2) + b"\n"
-    )
-    write_file(out / "statistics.html", render(statistics, _examples(out, statistics)).encode())
+    numbers = msgspec.json.format(msgspec.json.encode(statistics), indent=2) + b"\n"
+    write_atomically(out / "statistics.json", numbers, fix=RUN_AGAIN)
+    write_atomically(out / "statistics.html", render(statistics, _examples(out, statistics)), fix=RUN_AGAIN)
 
 
 def render(statistics: Statistics, examples: str) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import WriteError
 from emotion_runtime.sources.file import read_file
 from emotion_train.clips.format import ClipRecord
-from emotion_train.clips.writer import CannotWrite, ClipWriter, shard_of, write_tar
+from emotion_train.clips.writer import ClipWriter, shard_of, write_tar
 from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.captions import read_captions
 from emotion_train.prepare.models import Models, load_models, one_thread
@@ -50,7 +51,7 @@ def prepare_video(job: Job, settings: Settings, names: ModelNames) -> None:
     A video or captions that cannot be read are a result too.
 
     Raises:
-        CannotWrite: the disk is full: no fault of the video.
+        WriteError: the disk is full: no fault of the video.
         EmotionError: a model cannot be loaded.
 
     """
@@ -60,7 +61,7 @@ def prepare_video(job: Job, settings: Settings, names: ModelNames) -> None:
     with one_thread():  # again, for what the models have loaded
         try:
             result = _prepare(job, inputs, settings, models)
-        except CannotWrite:
+        except WriteError:
             raise
         except EmotionError as error:
             result = VideoResult(job.name, inputs, error=str(error))

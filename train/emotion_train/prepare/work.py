@@ -9,8 +9,9 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import remove_leftovers, write_atomically
 from emotion_train.clips.format import PERSON_SCORE, ClipRecord, ScoredBox, Shard
-from emotion_train.clips.writer import write_file
+from emotion_train.clips.writer import RUN_AGAIN
 from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.settings import Fate, Settings
 
@@ -110,10 +111,10 @@ def write_result(job: Job, result: VideoResult) -> None:
     """Say that a video is done.
 
     Raises:
-        CannotWrite: no space, no permission.
+        WriteError: no space, no permission.
 
     """
-    write_file(job.result, msgspec.json.encode(result))
+    write_atomically(job.result, msgspec.json.encode(result), fix=RUN_AGAIN)
 
 
 def read_result(job: Job) -> VideoResult | None:
@@ -148,8 +149,7 @@ def claim(folder: Path, settings: Settings) -> Iterator[None]:
         raise EmotionError(f"{folder}: {error.strerror}; choose an --out that can be written") from error
     try:
         _check_settings(folder / SETTINGS_NAME, settings)
-        for torn in folder.glob(".*.tmp"):  # of a run that was killed
-            torn.unlink()
+        remove_leftovers(folder)  # of a run that was killed
         yield
     finally:
         lock.release()
@@ -157,7 +157,7 @@ def claim(folder: Path, settings: Settings) -> Iterator[None]:
 
 def _check_settings(path: Path, settings: Settings) -> None:
     if not path.exists():
-        write_file(path, msgspec.json.encode(settings))
+        write_atomically(path, msgspec.json.encode(settings), fix=RUN_AGAIN)
         return
     try:
         before = msgspec.json.decode(path.read_bytes(), type=Settings)
