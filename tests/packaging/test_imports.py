@@ -27,7 +27,18 @@ ULTRALYTICS_ONLY_IN = "export/emotion_export/detector.py"
 
 # Layers of emotion_train, from low to high. A unit is a subpackage or a top-level module.
 TRAIN_LAYERS = (
-    {"model", "language", "datasets", "losses", "batch", "checkpoint", "pretrained", "heads"},
+    {
+        "model",
+        "language",
+        "datasets",
+        "losses",
+        "batch",
+        "checkpoint",
+        "pretrained",
+        "heads",
+        "plotting",
+        "tables",
+    },
     {"scenes", "clips"},
     {"prepare", "probing"},
     {"training"},
