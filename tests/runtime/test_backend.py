@@ -60,22 +60,26 @@ def test_a_container_gets_threads_for_the_cores_it_may_use(
     assert usable_cores(tmp_path / "none") == 3  # control groups of another version, or none
 
 
-def test_auto_says_once_what_it_took_and_why(
+def test_auto_logs_its_choice_in_one_line_and_the_reasons_for_debugging(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(cuda, "available_providers", lambda: [CPU])
     for module in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, module, None)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG, logger="emotion_runtime"):
         first, second = open_encoders("auto", bundle)
     assert CPU in first.description
     assert CPU in second.description
-    (record,) = caplog.records
-    assert record.levelno == logging.INFO
-    assert record.message == (
-        f"backend auto: {first.description}; tensorrt is not installed (tensorrt not found); "
-        "tensorrt-rtx is not installed (tensorrt_rtx not found); the installed ONNX Runtime has no CUDA in it"
-    )
+    messages = [(record.levelno, record.message) for record in caplog.records]
+    assert messages == [
+        (logging.DEBUG, "backend tensorrt is not used: tensorrt is not installed (tensorrt not found)"),
+        (
+            logging.DEBUG,
+            "backend tensorrt-rtx is not used: tensorrt-rtx is not installed (tensorrt_rtx not found)",
+        ),
+        (logging.DEBUG, "backend cuda is not used: the installed ONNX Runtime has no CUDA in it"),
+        (logging.INFO, f"backend auto: {first.description}"),
+    ]
 
 
 @pytest.mark.parametrize("persons", [1, 3])

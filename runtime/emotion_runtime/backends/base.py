@@ -53,6 +53,7 @@ class Unavailable(EmotionError):  # noqa: N818 - reads as what is the case
     def __init__(self, name: str, reason: str, *, fix: str | None = None, broken: bool = False) -> None:
         mend = f": {fix}, or" if fix else "; or"
         super().__init__(f"backend {name}: {reason}{mend} use --backend cpu")
+        self.name = name
         self.reason = reason
         self.fix = fix
         self.broken = broken
