@@ -34,9 +34,9 @@ from emotion_runtime.engines import (
     store_engine,
 )
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.gate import make_exam
 from emotion_runtime.manifest import Graph, GraphName, Variant
 from emotion_runtime.nvidia import Gpu, builder_name
+from emotion_runtime.parity_check import make_exam
 
 _LOCK = ".lock"
 _FEWEST_BITS_FIRST: tuple[Got, ...] = ("int8", "fp16", "fp32")

@@ -22,8 +22,8 @@ from emotion_export.tensorrt import Built
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.engines import Got
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.gate import Exam
 from emotion_runtime.manifest import Parity
+from emotion_runtime.parity_check import Exam
 
 # Parts of the stages that "mixed" keeps in fp32, one build each: a build takes minutes on a small device.
 _SPARED = (0.25, 0.5)

@@ -36,7 +36,7 @@ class Tolerance:
     top1_agreement: float
 
 
-# The one table of graphs: the export refuses by it, the tests assert it. Engines have their own, in `gate`.
+# The one table of graphs: the export refuses by it, the tests assert it. Engines: see `parity_check`.
 TOLERANCES: Final[Mapping[Precision, Tolerance]] = MappingProxyType(
     {
         # Measured: 1e-6 to 1e-5, the order of summation. A wrong operator, a constant that was baked in or a

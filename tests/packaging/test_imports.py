@@ -47,10 +47,10 @@ TRAIN_LAYERS = (
 # Edges of emotion_runtime that close a cycle around the TensorRT engines; no others may appear.
 KNOWN_CYCLE = {
     ("engines", "backends.buckets"),
-    ("gate", "backends.agreement"),
-    ("gate", "backends.base"),
-    ("gate", "backends.buckets"),
-    ("gate", "backends.onnx"),
+    ("parity_check", "backends.agreement"),
+    ("parity_check", "backends.base"),
+    ("parity_check", "backends.buckets"),
+    ("parity_check", "backends.onnx"),
 }
 
 Edges = set[tuple[str, str]]

@@ -21,7 +21,7 @@ from engine_stand_ins import (
     sidecar,
 )
 
-from emotion_runtime import engines, gate, nvidia
+from emotion_runtime import engines, nvidia, parity_check
 from emotion_runtime.backends import native, open_encoders
 from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
 from emotion_runtime.doctor import FAIL, WARN, inference
@@ -115,7 +115,7 @@ def test_an_engine_built_ahead_of_time_is_held_against_the_graph_once(
         assert found.sidecar.verdict.parity_gate == "passed"
         assert {row.graph for row in found.sidecar.verdict.parity} == {graph}
         assert {row.top1_agreement for row in found.sidecar.verdict.parity} == {1.0}
-    monkeypatch.setattr(gate, "make_exam", None)  # the second time it is believed
+    monkeypatch.setattr(parity_check, "make_exam", None)  # the second time it is believed
     open_encoders("tensorrt", cache.bundle)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from emotion_runtime import engines, gate, nvidia
+from emotion_runtime import engines, nvidia, parity_check
 from emotion_runtime.backends.base import Backend, Unavailable, close
 from emotion_runtime.backends.buckets import Bucketed, Limits
 from emotion_runtime.backends.switching import build_behind
@@ -122,7 +122,7 @@ def _load(bundle: Bundle, graph: GraphName, found: Found, flavor: Flavor, gpu: G
         return Bucketed(backend, limits)
     with ExitStack() as held:
         held.callback(close, backend)
-        rows, fault = gate.make_exam(bundle, graph, limits).sit(backend, found.sidecar.precision)
+        rows, fault = parity_check.make_exam(bundle, graph, limits).sit(backend, found.sidecar.precision)
         if fault:
             raise EngineRefused(f"the engine of {graph} is not the model on this GPU ({fault})")
         verdict = Verdict("passed", rows, gpu.name, gpu.driver)

@@ -9,8 +9,8 @@ from emotion_runtime.backends.agreement import least_cosine
 from emotion_runtime.backends.base import Backend, Feeds, Outputs, close
 from emotion_runtime.errors import EmotionError
 
-# What `gate` allows an int8 engine. Rows of an fp16 engine that is right agree to 0.999 and more; the broken
-# ones that were reported for vision transformers had 0.65 (NVIDIA/TensorRT#4373).
+# The tolerance of `parity_check` for int8. Rows of an fp16 engine that is right agree to 0.999 and more; the
+# broken ones that were reported for vision transformers had 0.65 (NVIDIA/TensorRT#4373).
 LEAST_COSINE = 0.98
 
 _log = logging.getLogger(__name__)

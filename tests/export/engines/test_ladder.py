@@ -21,7 +21,7 @@ from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.gate import ENGINE_TOLERANCES, Exam, make_exam
+from emotion_runtime.parity_check import ENGINE_TOLERANCES, Exam, make_exam
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 

@@ -25,8 +25,8 @@ from emotion_runtime.backends.onnx import OnnxBackend, open_session
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.engines import EngineKey, Sidecar, Verdict, store_engine
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.gate import frame_encoder_feeds
 from emotion_runtime.nvidia import Gpu
+from emotion_runtime.parity_check import frame_encoder_feeds
 from emotion_runtime.runtime import EmotionRuntime
 
 NUMPY = {"TYPE_UINT8": "uint8", "TYPE_INT64": "int64", "TYPE_FP32": "float32"}

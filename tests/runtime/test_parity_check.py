@@ -14,7 +14,7 @@ from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.engines import Got
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.gate import (
+from emotion_runtime.parity_check import (
     ENGINE_TOLERANCES,
     Exam,
     Labels,
