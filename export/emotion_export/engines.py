@@ -22,12 +22,12 @@ from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.engines import (
     SIDECAR_SCHEMA,
-    Asked,
+    CachedEngine,
+    CheckResult,
     EngineKey,
-    Found,
-    Got,
+    EnginePrecision,
+    RequestedPrecision,
     Sidecar,
-    Verdict,
     engine_key,
     find_engine,
     remove_leftovers,
@@ -36,10 +36,10 @@ from emotion_runtime.engines import (
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Graph, GraphName, Variant
 from emotion_runtime.nvidia import Gpu, builder_name
-from emotion_runtime.parity_check import make_exam
+from emotion_runtime.parity_check import make_parity_check
 
 _LOCK = ".lock"
-_FEWEST_BITS_FIRST: tuple[Got, ...] = ("int8", "fp16", "fp32")
+_FEWEST_BITS_FIRST: tuple[EnginePrecision, ...] = ("int8", "fp16", "fp32")
 GRAPHS: tuple[GraphName, ...] = ("frame_encoder", "temporal_encoder")
 
 
@@ -50,7 +50,7 @@ class Plan:
     builder: Builder
     gpu: Gpu
     folder: Path
-    precision: Asked
+    precision: RequestedPrecision
     limits: Limits
 
 
@@ -113,11 +113,11 @@ def build_file(path: Path, plan: Plan, *, report: Callable[[str], None] = lambda
         plan.gpu.compute_capability,
         "fp32",
         plan.limits.persons,
-        plan.limits.pictures,
+        plan.limits.images,
     )
     with _alone_in(plan.folder, report):
         found = find_engine(plan.folder, key)
-        if isinstance(found, Found):
+        if isinstance(found, CachedEngine):
             report(f"{path.stem}: {_summary(found.sidecar)}, already in {plan.folder}")
             return found.sidecar
         start = time.perf_counter()
@@ -180,7 +180,7 @@ def _engine(
     bundle: Bundle, name: GraphName, key: EngineKey, plan: Plan, report: Callable[[str], None]
 ) -> Sidecar:
     found = find_engine(plan.folder, key)
-    if isinstance(found, Found):
+    if isinstance(found, CachedEngine):
         report(f"{name}: {_summary(found.sidecar)}, already in {plan.folder}")
         return found.sidecar
     report(f"{name}: building, {found.reason}")
@@ -191,7 +191,7 @@ def _engine(
         rung = _named(name, rung)
         rung = replace(rung, built=device.inspect(rung.built))
     else:
-        precision: Got = "fp16" if plan.precision == "ladder" else plan.precision
+        precision: EnginePrecision = "fp16" if plan.precision == "ladder" else plan.precision
         built = build_engine(plan.builder, _model(bundle, name, precision), name, plan.limits)
         rung = _named(name, Rung(precision, built, [], [], []))
     return _store(plan, key, rung, seconds=time.perf_counter() - start, report=report)
@@ -201,11 +201,11 @@ def _build_here(
     bundle: Bundle, name: GraphName, plan: Plan, device: Device, report: Callable[[str], None]
 ) -> Rung:
     """Build on the device that will run the engine, and hold it against the fp32 graph there."""
-    exam = make_exam(bundle, name, plan.limits)
+    check = make_parity_check(bundle, name, plan.limits)
     if plan.precision != "ladder":
-        return take(device, exam, plan.precision, _model(bundle, name, plan.precision))
+        return take(device, check, plan.precision, _model(bundle, name, plan.precision))
     models = _model(bundle, name, "fp32"), _model(bundle, name, "fp16")
-    return climb(device, exam, models, _on_the_cpu, report)
+    return climb(device, check, models, _on_the_cpu, report)
 
 
 def _on_the_cpu(model: onnx.ModelProto) -> Backend:
@@ -215,7 +215,7 @@ def _on_the_cpu(model: onnx.ModelProto) -> Backend:
         return OnnxBackend(path)
 
 
-def _model(bundle: Bundle, name: GraphName, precision: Got) -> onnx.ModelProto:
+def _model(bundle: Bundle, name: GraphName, precision: EnginePrecision) -> onnx.ModelProto:
     """The graph in a precision; fp16 is made of fp32 for a bundle that has none."""
     graph = bundle.manifest.graphs[name]
     stated: Graph | Variant = graph
@@ -238,7 +238,7 @@ def _check_batch(path: Path, model: onnx.ModelProto) -> None:
             )
 
 
-def network_precision(layer_types: Mapping[str, int]) -> Got:
+def network_precision(layer_types: Mapping[str, int]) -> EnginePrecision:
     """What a strongly typed network is called by: the fewest bits that any of its layers gives."""
     return next((name for name in _FEWEST_BITS_FIRST if name in layer_types), "fp32")
 
@@ -254,7 +254,7 @@ def _named(name: str, rung: Rung) -> Rung:
         EmotionError: the network has fewer bits than its name.
 
     """
-    asked: Got = "fp16" if rung.precision == "mixed" else rung.precision
+    asked: EnginePrecision = "fp16" if rung.precision == "mixed" else rung.precision
     found = network_precision(rung.built.layer_types)
     if _FEWEST_BITS_FIRST.index(found) < _FEWEST_BITS_FIRST.index(asked):
         raise EmotionError(
@@ -274,7 +274,7 @@ def _store(
         sha256=hashlib.sha256(rung.built.engine).hexdigest(),
         size=len(rung.built.engine),
         precision=rung.precision,
-        verdict=_verdict(plan, rung),
+        check=_verdict(plan, rung),
         fp32_layers=rung.fp32_layers,
         layer_types=rung.built.layer_types,
         layer_types_of="network" if plan.builder.target else "engine",
@@ -286,11 +286,11 @@ def _store(
     return sidecar
 
 
-def _verdict(plan: Plan, rung: Rung) -> Verdict:
+def _verdict(plan: Plan, rung: Rung) -> CheckResult:
     if not rung.parity:
-        return Verdict("not run")
-    return Verdict("passed", rung.parity, gpu=plan.gpu.name, driver=plan.gpu.driver)
+        return CheckResult("not run")
+    return CheckResult("passed", rung.parity, gpu=plan.gpu.name, driver=plan.gpu.driver)
 
 
 def _summary(sidecar: Sidecar) -> str:
-    return f"{sidecar.precision}, {sidecar.size / 1e6:.1f} MB, parity {sidecar.verdict.parity_gate}"
+    return f"{sidecar.precision}, {sidecar.size / 1e6:.1f} MB, parity {sidecar.check.status}"

@@ -20,10 +20,10 @@ from emotion_export.fp16 import half_precision
 from emotion_export.layers import MATRIX_OPS, GraphIndex
 from emotion_export.tensorrt import Built
 from emotion_runtime.backends.base import Backend
-from emotion_runtime.engines import Got
+from emotion_runtime.engines import EnginePrecision
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Parity
-from emotion_runtime.parity_check import Exam
+from emotion_runtime.parity_check import ParityCheck
 
 # Parts of the stages that "mixed" keeps in fp32, one build each: a build takes minutes on a small device.
 _SPARED = (0.25, 0.5)
@@ -48,7 +48,7 @@ class Device(Protocol):
 class Rung:
     """An engine that passed. fp32_layers: what "mixed" kept. refused: a line for each that did not pass."""
 
-    precision: Got
+    precision: EnginePrecision
     built: Built
     parity: list[Parity]
     fp32_layers: list[str]
@@ -67,17 +67,17 @@ class Stage:
     before: tuple[int, ...]
 
 
-def take(device: Device, exam: Exam, precision: Got, model: onnx.ModelProto) -> Rung:
+def take(device: Device, check: ParityCheck, precision: EnginePrecision, model: onnx.ModelProto) -> Rung:
     """One precision that was asked for by name.
 
     Raises:
         EmotionError: the engine is not the model, or cannot be built or loaded.
 
     """
-    built, rows, fault = _try(device, exam, precision, model)
+    built, rows, fault = _try(device, check, precision, model)
     if fault:
         raise EmotionError(
-            f"{exam.graph}: on this device {fault}. It is not kept: use --precision ladder, which takes "
+            f"{check.graph}: on this device {fault}. It is not kept: use --precision ladder, which takes "
             "the fewest bits that pass"
         )
     return Rung(precision, built, rows, [], [])
@@ -85,7 +85,7 @@ def take(device: Device, exam: Exam, precision: Got, model: onnx.ModelProto) -> 
 
 def climb(
     device: Device,
-    exam: Exam,
+    check: ParityCheck,
     models: tuple[onnx.ModelProto, onnx.ModelProto],
     reference: Reference,
     report: Callable[[str], None] = lambda _: None,
@@ -101,11 +101,11 @@ def climb(
 
     def refuse(line: str) -> None:
         refused.append(line)
-        report(f"{exam.graph}: {line}")
+        report(f"{check.graph}: {line}")
 
-    def attempt(precision: Got, model: onnx.ModelProto, kept: Sequence[str] = ()) -> Rung | None:
+    def attempt(precision: EnginePrecision, model: onnx.ModelProto, kept: Sequence[str] = ()) -> Rung | None:
         try:
-            built, rows, fault = _try(device, exam, precision, model)
+            built, rows, fault = _try(device, check, precision, model)
         except EmotionError as error:
             fault = f"{precision} cannot be had ({error})"
         if not fault:
@@ -117,7 +117,7 @@ def climb(
         return rung
     stages, order = stages_of(full), list[int]()
     try:
-        order = worst_first(stages, _errors(device, exam, models, reference))
+        order = worst_first(stages, _errors(device, check, models, reference))
     except EmotionError as error:
         refuse(f"mixed is left out: what is wrong in fp16 cannot be found ({error})")
     for part in _SPARED if order else ():
@@ -128,7 +128,7 @@ def climb(
     if rung := attempt("fp32", full):
         return rung
     raise EmotionError(
-        f"{exam.graph}: no engine of this TensorRT on this device is the model ({'; '.join(refused)}). "
+        f"{check.graph}: no engine of this TensorRT on this device is the model ({'; '.join(refused)}). "
         "None is kept: use another version of TensorRT, or --backend cuda"
     )
 
@@ -177,26 +177,26 @@ def worst_first(stages: Sequence[Stage], errors: Sequence[float]) -> list[int]:
 
 
 def _try(
-    device: Device, exam: Exam, precision: Got, model: onnx.ModelProto
+    device: Device, check: ParityCheck, precision: EnginePrecision, model: onnx.ModelProto
 ) -> tuple[Built, list[Parity], str]:
-    built = device.build(model, f"{exam.graph} in {precision}")
+    built = device.build(model, f"{check.graph} in {precision}")
     with device.load(built.engine) as backend:
-        rows, fault = exam.sit(backend, precision)
+        rows, fault = check.run(backend, precision)
     return built, rows, fault
 
 
 def _errors(
     device: Device,
-    exam: Exam,
+    check: ParityCheck,
     models: tuple[onnx.ModelProto, onnx.ModelProto],
     reference: Reference,
 ) -> list[float]:
     """Relative error (root mean square) of the fp16 engine where each stage ends, on the largest batch."""
     probes = [stage.probe for stage in stages_of(models[0])]
     right, wrong = (_with_outputs(model, probes) for model in models)
-    feed = max(exam.feeds, key=lambda feed: sum(value.nbytes for value in feed.values()))
+    feed = max(check.feeds, key=lambda feed: sum(value.nbytes for value in feed.values()))
     expected = reference(right).run(feed)
-    built = device.build(wrong, f"{exam.graph} in fp16, to find its worst layers")
+    built = device.build(wrong, f"{check.graph} in fp16, to find its worst layers")
     with device.load(built.engine) as backend:
         found = backend.run(feed)
     return [_relative_error(expected[probe], found[probe]) for probe in probes]

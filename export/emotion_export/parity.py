@@ -176,7 +176,7 @@ def compare(comparison: Comparison, found: NDArray[np.float32], precision: Preci
         precision=precision,
         cosine_mean=float(cosine.mean()),
         top1_agreement=float(agree.mean()),
-        pictures=comparison.pictures,
+        images=comparison.pictures,
         reference=comparison.reference.kind,
         samples=len(expected),
     )
@@ -262,7 +262,7 @@ def parity_table(rows: Sequence[Parity]) -> str:
         mean = "" if row.cosine_mean is None else f"{row.cosine_mean:.9f}"
         labels = "" if row.top1_agreement is None else f"{row.top1_agreement:.1%} of {row.samples}"
         lines.append(
-            f"| {row.graph:16} | {row.precision:4} | {row.pictures:8} | {row.persons} | {row.frames} "
+            f"| {row.graph:16} | {row.precision:4} | {row.images:8} | {row.persons} | {row.frames} "
             f"| {row.max_abs:7.1e} | {row.mean_abs:8.1e} | {row.cosine_min:.9f} | {mean:11} "
             f"| {labels:13} | {row.tolerance:9.0e} |"
         )

@@ -23,7 +23,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Flavor
 
 # What an engine is fastest at unless told otherwise: a few people in one picture.
-USUAL = Limits(persons=4, pictures=1)
+USUAL = Limits(persons=4, images=1)
 
 NEWEST_OPSET = 22
 
@@ -103,7 +103,7 @@ def shape_ranges(
 
     """
     ranges = {}
-    known = dict.fromkeys(("F", "batch"), (usual.pictures, limits.pictures))
+    known = dict.fromkeys(("F", "batch"), (usual.images, limits.images))
     known["P"] = usual.persons, limits.persons
     for value in model.graph.input:
         dims = [d.dim_value or d.dim_param or "?" for d in value.type.tensor_type.shape.dim]

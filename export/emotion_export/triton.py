@@ -32,7 +32,7 @@ from emotion_export.engines import GRAPHS, read_model
 from emotion_export.folder import folder_in_place_of
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.engines import Unusable, cache_folder, engine_key, find_engine_for
+from emotion_runtime.engines import UnusableEngine, cache_folder, engine_key, find_compatible_engine
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import GraphName, Tensor
 from emotion_runtime.nvidia import builder_name, find_gpu, load_tensorrt
@@ -160,14 +160,14 @@ def _engine(bundle: Bundle, graph: GraphName) -> tuple[bytes, Limits]:
     builder = builder_name("tensorrt", load_tensorrt("tensorrt"))
     gpu = find_gpu()
     key = engine_key(bundle, graph, builder=builder, gpu=gpu, precision="ladder", limits=Limits())
-    found = find_engine_for(cache_folder(), key)
-    if isinstance(found, Unusable) or found.sidecar.verdict.parity_gate != "passed":
-        reason = found.reason if isinstance(found, Unusable) else "its parity was never checked"
+    found = find_compatible_engine(cache_folder(), key)
+    if isinstance(found, UnusableEngine) or found.sidecar.check.status != "passed":
+        reason = found.reason if isinstance(found, UnusableEngine) else "its parity was never checked"
         raise EmotionError(
             f"{graph} has no engine of {builder} for {gpu.name} ({reason}): python export/to_trt.py --bundle "
             f"{bundle.folder}, on the server's GPU and with its version of TensorRT"
         )
-    return found.engine, Limits(found.sidecar.key.persons, found.sidecar.key.pictures)
+    return found.engine, Limits(found.sidecar.key.persons, found.sidecar.key.images)
 
 
 def _tensors_text(kind: str, tensors: Sequence[Tensor], *, batched: bool) -> list[str]:

@@ -35,24 +35,24 @@ CACHE_VARIABLE = "EMOTION_ENGINE_CACHE"
 SIDECAR_SCHEMA = 1
 
 # "ladder": fp16, then fp16 with the worst layers in fp32, then fp32, whichever first equals the model.
-Asked = Literal["ladder", "fp16", "fp32", "int8"]
-Got = Literal["fp16", "mixed", "fp32", "int8"]
+RequestedPrecision = Literal["ladder", "fp16", "fp32", "int8"]
+EnginePrecision = Literal["fp16", "mixed", "fp32", "int8"]
 
-_FASTEST: tuple[Got, ...] = ("int8", "fp16", "mixed", "fp32")
+_FASTEST: tuple[EnginePrecision, ...] = ("int8", "fp16", "mixed", "fp32")
 
 _log = logging.getLogger(__name__)
 
 
-class EngineRefused(EmotionError):  # noqa: N818 - reads as what is the case
+class EngineRejected(EmotionError):  # noqa: N818 - reads as what is the case
     """An engine that its sidecar vouches for, and that cannot be loaded here or is not the model."""
 
 
-class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"images": "pictures"}):
     """What an engine is for; any other value of any field is another engine.
 
     sources: SHA-256 of the ONNX files it is made from, by precision; for an fp16 graph that the bundle has
     not got, the version that derives it. builder: `nvidia.builder_name`. gpu: its name; empty when built
-    ahead of time for every GPU of that compute capability. persons, pictures: most of one run.
+    ahead of time for every GPU of that compute capability. persons, images: most of one run.
     """
 
     graph: str
@@ -60,9 +60,9 @@ class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     builder: str
     gpu: str
     compute_capability: str
-    precision: Asked
+    precision: RequestedPrecision
     persons: int
-    pictures: int
+    images: int
 
     @property
     def stem(self) -> str:
@@ -71,24 +71,24 @@ class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{self.graph}-{hashlib.sha256(text).hexdigest()[:16]}"
 
 
-class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CheckResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"status": "parity_gate"}):
     """Is the engine the model? parity: one row a size of batch, none when "not run".
 
     gpu, driver: of the `nvidia.Gpu` that the exam was sat on. An engine that is the model there need not be
     on another GPU of the same compute capability, or with another driver.
     """
 
-    parity_gate: Literal["passed", "not run"]
+    status: Literal["passed", "not run"]
     parity: list[Parity] = []
     gpu: str = ""
     driver: str = ""
 
-    def holds_on(self, gpu: Gpu) -> bool:
+    def is_valid_on(self, gpu: Gpu) -> bool:
         """Whether an engine may run on a GPU without sitting the exam (again)."""
-        return self.parity_gate == "passed" and (self.gpu, self.driver) == (gpu.name, gpu.driver)
+        return self.status == "passed" and (self.gpu, self.driver) == (gpu.name, gpu.driver)
 
 
-class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"check": "verdict"}):
     """What is known of an engine.
 
     precision: what it computes in. fp32_layers: nodes of the graph that "mixed" kept in fp32. layer_types:
@@ -101,8 +101,8 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: EngineKey
     sha256: str
     size: int
-    precision: Got
-    verdict: Verdict
+    precision: EnginePrecision
+    check: CheckResult
     fp32_layers: list[str]
     layer_types: dict[str, int]
     layer_types_of: Literal["engine", "network"]
@@ -111,7 +111,7 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CachedEngine:
     """An engine of the cache that may be loaded. folder: the one it lies in."""
 
     engine: bytes
@@ -120,7 +120,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
+class UnusableEngine:
     """No engine; reason: in a few words, for people."""
 
     reason: str
@@ -132,7 +132,7 @@ def engine_key(
     *,
     builder: str,
     gpu: Gpu,
-    precision: Asked,
+    precision: RequestedPrecision,
     limits: "Limits",
 ) -> EngineKey:
     """The key of a bundle's graph. gpu: with an empty name for an engine built ahead of time.
@@ -150,7 +150,7 @@ def engine_key(
         bundle.graph_path(graph, wanted)  # says what the bundle has instead
         sources[wanted] = stated.variants[wanted].sha256
     return EngineKey(
-        graph, sources, builder, gpu.name, gpu.compute_capability, precision, limits.persons, limits.pictures
+        graph, sources, builder, gpu.name, gpu.compute_capability, precision, limits.persons, limits.images
     )
 
 
@@ -176,7 +176,7 @@ def default_folder() -> Path:
     return Path(variable) if variable else user_cache / "emotion-runtime" / "engines"
 
 
-def folders() -> list[Path]:
+def search_folders() -> list[Path]:
     """Where engines are looked for: the folder they are written to, then one that may be read-only."""
     return list(dict.fromkeys([cache_folder(), default_folder()]))
 
@@ -195,51 +195,53 @@ def _temporary_folder(instead_of: Path, reason: str) -> Path:
     return folder
 
 
-def find_engine(folder: Path, key: EngineKey) -> Found | Unusable:
+def find_engine(folder: Path, key: EngineKey) -> CachedEngine | UnusableEngine:
     """The engine of a key, if it is whole and the sidecar vouches for it."""
     engine, sidecar_file = (folder / f"{key.stem}{ending}" for ending in (".engine", ".json"))
     try:
         sidecar = msgspec.json.decode(sidecar_file.read_bytes(), type=Sidecar)
         content = engine.read_bytes()
     except FileNotFoundError:
-        return Unusable("there is none yet")
+        return UnusableEngine("there is none yet")
     except OSError as error:
-        return Unusable(f"{error.filename} cannot be read ({error.strerror})")
+        return UnusableEngine(f"{error.filename} cannot be read ({error.strerror})")
     except msgspec.DecodeError as error:
-        return Unusable(f"{sidecar_file.name} is torn or of another version ({error})")
+        return UnusableEngine(f"{sidecar_file.name} is torn or of another version ({error})")
     if sidecar.schema != SIDECAR_SCHEMA or sidecar.key != key:
-        return Unusable(f"{sidecar_file.name} is of another engine")
+        return UnusableEngine(f"{sidecar_file.name} is of another engine")
     if len(content) != sidecar.size or hashlib.sha256(content).hexdigest() != sidecar.sha256:
-        return Unusable(f"{engine.name} is torn: {len(content)} bytes, or not those of its sidecar")
-    return Found(content, sidecar, folder)
+        return UnusableEngine(f"{engine.name} is torn: {len(content)} bytes, or not those of its sidecar")
+    return CachedEngine(content, sidecar, folder)
 
 
-def find_engine_for(folder: Path, key: EngineKey) -> Found | Unusable:
-    """The first of `engines_for`."""
-    return next(engines_for(folder, key), None) or find_engine(folder, key)
+def find_compatible_engine(folder: Path, key: EngineKey) -> CachedEngine | UnusableEngine:
+    """The first of `compatible_engines`."""
+    return next(compatible_engines(folder, key), None) or find_engine(folder, key)
 
 
-def engines_for(folder: Path, key: EngineKey) -> Iterator[Found]:
+def compatible_engines(folder: Path, key: EngineKey) -> Iterator[CachedEngine]:
     """The engine of a key, then those that serve for it, the best first.
 
     These are of the same graph, builder and GPU, made for other numbers of persons and pictures, or ahead of
     time for all GPUs of the compute capability; for a key that asks for "ladder", in any precision.
     """
-    others = [sidecar for sidecar in sidecars(folder) if sidecar.key != key and _serves(sidecar.key, key)]
+    others = [
+        sidecar for sidecar in read_sidecars(folder) if sidecar.key != key and _serves(sidecar.key, key)
+    ]
     others.sort(key=_rank)
     for each in (key, *(sidecar.key for sidecar in others)):
         found = find_engine(folder, each)
-        if isinstance(found, Found):
+        if isinstance(found, CachedEngine):
             yield found
 
 
 def _rank(sidecar: Sidecar) -> tuple[bool, int, int, int, str]:
     """Less is better: built here, for many, fast; names only so that it is always the same."""
     key = sidecar.key
-    return (key.gpu == "", -key.persons, -key.pictures, _FASTEST.index(sidecar.precision), key.stem)
+    return (key.gpu == "", -key.persons, -key.images, _FASTEST.index(sidecar.precision), key.stem)
 
 
-def sidecars(folder: Path) -> list[Sidecar]:
+def read_sidecars(folder: Path) -> list[Sidecar]:
     """All sidecars of a folder that can be read; whether their engines are whole `find_engine` tells."""
     read = (_sidecar_or_none(path) for path in sorted(folder.glob("*.json")))
     return [sidecar for sidecar in read if sidecar is not None]
@@ -277,7 +279,7 @@ def store_engine(folder: Path, engine: bytes, sidecar: Sidecar) -> Path:
     return path
 
 
-def discard(found: Found) -> None:
+def discard(found: CachedEngine) -> None:
     """Take the sidecar of an engine away, so that it counts as not built and the next build makes it anew."""
     path = found.folder / f"{found.sidecar.key.stem}.json"
     try:

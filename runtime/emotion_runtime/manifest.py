@@ -64,11 +64,17 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     experimental: bool = False
 
 
-class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Parity(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    rename={"images": "pictures"},
+):
     """Difference between a graph and the model in fp32, at one size of batch.
 
     tolerance: largest max_abs that is taken. cosine_min, cosine_mean: over persons. top1_agreement: share of
-    persons, in [0, 1], to whom all heads give the label that the model's features get. pictures: what was
+    persons, in [0, 1], to whom all heads give the label that the model's features get. images: what was
     compared on: "real" (photographs and video), "random" (noise and drawings), or both in one row. reference:
     the model in torch, or, where its checkpoint was not at hand, the fp32 graph. samples: persons compared.
     Fields that a bundle of schema 1 has not are None.
@@ -84,7 +90,7 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     precision: Precision = "fp32"
     cosine_mean: float | None = None
     top1_agreement: float | None = None
-    pictures: Literal["mixed", "real", "random"] = "mixed"
+    images: Literal["mixed", "real", "random"] = "mixed"
     reference: Literal["torch", "fp32 graph"] = "torch"
     samples: int | None = None
 

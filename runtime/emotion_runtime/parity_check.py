@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.engines import EngineRefused, Got
+from emotion_runtime.engines import EnginePrecision, EngineRejected
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import GraphName, Manifest, Parity
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights
@@ -45,9 +45,9 @@ class EngineTolerance:
 
 # fp32 with TF32 off differs by the order of sums alone, 1e-6 to 1e-5. fp16 has 11 bits: ViT-B/32 with
 # LayerNorm and softmax in fp32 measured a cosine of 0.999999 and 4e-3; reported broken engines had 0.65 and
-# less. int8 has 8 bits, and only its direction matters to the heads. An exam has 28 persons or more: even in
+# less. int8 has 8 bits, and only its direction matters to the heads. A check has 28 persons or more: even in
 # fp32 one may stand between two labels.
-ENGINE_TOLERANCES: Final[Mapping[Got, EngineTolerance]] = MappingProxyType(
+ENGINE_TOLERANCES: Final[Mapping[EnginePrecision, EngineTolerance]] = MappingProxyType(
     {
         "fp32": EngineTolerance(relative_max=1e-3, cosine_min=0.99999, top1_agreement=0.95),
         "mixed": EngineTolerance(relative_max=0.05, cosine_min=0.9995, top1_agreement=0.95),
@@ -62,11 +62,11 @@ _HEADS = ((104.0, 60.0, 200.0, 170.0), (430.0, 70.0, 520.0, 190.0))  # of the de
 _DEMO_FRAMES, _DEMO_STEP = 16, 5
 
 
-def frame_encoder_feeds(spec: PreprocessSpec, *, persons: int, pictures: int) -> list["Feeds"]:
+def frame_encoder_feeds(spec: PreprocessSpec, *, persons: int, images: int) -> list["Feeds"]:
     """Batches for the frame encoder, of every size in `SIZES` that the engine takes, always the same.
 
     Pictures: windows of the demo's people, and noise. Persons: a head, nobody (zeros), any weights, all of
-    the picture. persons, pictures: most of one run.
+    the picture. persons, images: most of one run.
     """
     rng = np.random.default_rng(7)
     crops, heads = _demo_crops(spec)
@@ -84,7 +84,7 @@ def frame_encoder_feeds(spec: PreprocessSpec, *, persons: int, pictures: int) ->
             "frame_index": np.arange(p, dtype=np.int64) % f,  # (P,)
             "patch_weights": np.stack(list(islice(endless_weights, p))),  # (P, G)
         }
-        for f, p in _sizes(persons, pictures)
+        for f, p in _sizes(persons, images)
     ]
 
 
@@ -101,7 +101,7 @@ def temporal_encoder_feeds(
 
 
 @dataclass(frozen=True, slots=True)
-class Exam:
+class ParityCheck:
     """What an engine of a graph has to pass.
 
     expected: (P, D) of the fp32 graph, for each of `feeds`. labels: the likeliest one of each head.
@@ -112,19 +112,19 @@ class Exam:
     expected: Sequence[NDArray[np.float32]]
     labels: Labels
 
-    def sit(self, engine: "Backend", precision: Got) -> tuple[list[Parity], str]:
+    def run(self, engine: "Backend", precision: EnginePrecision) -> tuple[list[Parity], str]:
         """Rows of the report, one a batch, and what is wrong in one line; empty when nothing is.
 
         Raises:
-            EngineRefused: the engine gives another shape.
+            EngineRejected: the engine gives another shape.
 
         """
         rows = compare(self, precision, engine)
         return rows, failures(rows, precision)
 
 
-def make_exam(bundle: Bundle, graph: GraphName, limits: "Limits") -> Exam:
-    """The exam for engines of a bundle's graph: its fp32 graph answers in ONNX Runtime, on the CPU.
+def make_parity_check(bundle: Bundle, graph: GraphName, limits: "Limits") -> ParityCheck:
+    """The check for engines of a bundle's graph: its fp32 graph answers in ONNX Runtime, on the CPU.
 
     Raises:
         EmotionError: ONNX Runtime is not installed or cannot load a graph.
@@ -135,22 +135,22 @@ def make_exam(bundle: Bundle, graph: GraphName, limits: "Limits") -> Exam:
     encoder, temporal = (
         OnnxBackend(bundle.graph_path(name)) for name in ("frame_encoder", "temporal_encoder")
     )
-    of_features = labels_of(bundle)
+    of_features = label_function(bundle)
 
     def of_embeddings(embeddings: NDArray[np.float32]) -> NDArray[np.intp]:
         """Each repeated to a clip, as in a person's first moment."""
         clips = np.repeat(embeddings[:, None], bundle.manifest.clip_frames, axis=1)  # (P, T, D)
         return of_features(temporal.run({"embeddings": clips})["features"])
 
-    feeds = frame_encoder_feeds(bundle.manifest.preprocess, persons=limits.persons, pictures=limits.pictures)
+    feeds = frame_encoder_feeds(bundle.manifest.preprocess, persons=limits.persons, images=limits.images)
     expected = [encoder.run(feed)["embeddings"] for feed in feeds]
     if graph == "frame_encoder":
-        return Exam(graph, feeds, expected, of_embeddings)
+        return ParityCheck(graph, feeds, expected, of_embeddings)
     feeds = temporal_encoder_feeds(bundle.manifest, np.concatenate(expected), persons=limits.persons)
-    return Exam(graph, feeds, [temporal.run(feed)["features"] for feed in feeds], of_features)
+    return ParityCheck(graph, feeds, [temporal.run(feed)["features"] for feed in feeds], of_features)
 
 
-def labels_of(bundle: Bundle) -> Labels:
+def label_function(bundle: Bundle) -> Labels:
     """What a bundle's heads make of features (P, D).
 
     Left out are experimental heads, whose labels are too near to each other to say much, unless it is the one
@@ -170,20 +170,20 @@ def labels_of(bundle: Bundle) -> Labels:
     return labels
 
 
-def compare(exam: Exam, precision: Got, engine: "Backend") -> list[Parity]:
+def compare(check: ParityCheck, precision: EnginePrecision, engine: "Backend") -> list[Parity]:
     """Run an engine on every batch and hold its second run against the expected (P, D); one row a batch.
 
     Raises:
-        EngineRefused: the engine gives another shape.
+        EngineRejected: the engine gives another shape.
 
     """
     rows = []
-    for feed, expected in zip(exam.feeds, exam.expected, strict=True):
+    for feed, expected in zip(check.feeds, check.expected, strict=True):
         engine.run(feed)
         (found,) = engine.run(feed).values()  # a size that comes again is replayed from what was captured
         if found.shape != expected.shape:
-            raise EngineRefused(f"{exam.graph}: the engine gives {found.shape}, expected {expected.shape}")
-        rows.append(_row(exam, precision, feed, expected, found))
+            raise EngineRejected(f"{check.graph}: the engine gives {found.shape}, expected {expected.shape}")
+        rows.append(_row(check, precision, feed, expected, found))
     return rows
 
 
@@ -192,7 +192,7 @@ def passes(row: Parity, tolerance: EngineTolerance) -> bool:
     return row.max_abs <= row.tolerance and row.cosine_min >= tolerance.cosine_min
 
 
-def failures(rows: Sequence[Parity], precision: Got) -> str:
+def failures(rows: Sequence[Parity], precision: EnginePrecision) -> str:
     """What is wrong with an engine in one line; empty when nothing is.
 
     Distances count in every row, labels in all rows together: a row may be one person.
@@ -212,16 +212,20 @@ def failures(rows: Sequence[Parity], precision: Got) -> str:
 
 
 def _row(
-    exam: Exam, precision: Got, feed: "Feeds", expected: NDArray[np.float32], found: NDArray[np.float32]
+    check: ParityCheck,
+    precision: EnginePrecision,
+    feed: "Feeds",
+    expected: NDArray[np.float32],
+    found: NDArray[np.float32],
 ) -> Parity:
     from emotion_runtime.backends.agreement import cosines  # noqa: PLC0415 - backends import this module
 
     a, b = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (expected, found))
     difference = np.abs(a - b)
     cosine = cosines(a, b)
-    kept = (exam.labels(expected) == exam.labels(found)).all(axis=0)  # (P,)
+    kept = (check.labels(expected) == check.labels(found)).all(axis=0)  # (P,)
     return Parity(
-        graph=exam.graph,
+        graph=check.graph,
         persons=len(expected),
         frames=_frames(feed),
         max_abs=float(difference.max()),
@@ -241,8 +245,8 @@ def _frames(feed: "Feeds") -> int:
     return len(feed["images"]) if "images" in feed else feed["embeddings"].shape[1]
 
 
-def _sizes(persons: int, pictures: int) -> list[tuple[int, int]]:
-    return sorted({(min(f, pictures), min(p, persons)) for f, p in SIZES})
+def _sizes(persons: int, images: int) -> list[tuple[int, int]]:
+    return sorted({(min(f, images), min(p, persons)) for f, p in SIZES})
 
 
 def _demo_crops(spec: PreprocessSpec) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]:

@@ -76,7 +76,7 @@ def test_figures_of_the_report_are_those_of_the_files(plain: Bundle, to_onnx: Ma
     reported = max(
         row.max_abs
         for row in made.manifest.parity
-        if (row.graph, row.precision, row.pictures) == ("frame_encoder", "int8", "random")
+        if (row.graph, row.precision, row.images) == ("frame_encoder", "int8", "random")
     )
     assert reported / 5 < np.abs(found - expected).max() < 5 * reported
 

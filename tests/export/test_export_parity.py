@@ -63,7 +63,7 @@ def test_figures_of_a_difference():
     found = np.array([[4, 3], [1, 0]], np.float32)  # cosine (12 + 12) / 25, and the other label
     figures = compare(comparison(expected), found, "fp16")
     assert (figures.graph, figures.frames, figures.persons) == ("temporal_encoder", 5, 2)
-    assert (figures.precision, figures.pictures, figures.reference) == ("fp16", "real", "torch")
+    assert (figures.precision, figures.images, figures.reference) == ("fp16", "real", "torch")
     assert figures.max_abs == 1
     assert figures.mean_abs == 0.5
     assert figures.cosine_min == pytest.approx(0.96, abs=1e-12)
@@ -188,7 +188,7 @@ def test_the_report_is_on_the_screen_in_the_manifest_and_in_the_card(nano: Expor
         for pictures in ("real", "random")
         for size in sizes
     }
-    assert {(r.precision, r.pictures, r.graph, r.frames, r.persons) for r in rows} == expected
+    assert {(r.precision, r.images, r.graph, r.frames, r.persons) for r in rows} == expected
     assert len(rows) == len(expected)
     assert all(within_tolerance(r) and r.reference == "torch" for r in rows)
     assert all(r.max_abs > 0 for r in rows)  # two different programs never agree to the last bit
@@ -198,6 +198,5 @@ def test_the_report_is_on_the_screen_in_the_manifest_and_in_the_card(nano: Expor
             r"^\| (\w+_encoder) +\| (\w+) \| (\w+) +\| (\d) \| (\d) \| +(\S+) \|", text, re.MULTILINE
         )
         assert sorted(found) == sorted(
-            (r.graph, r.precision, r.pictures, str(r.persons), str(r.frames), f"{r.max_abs:.1e}")
-            for r in rows
+            (r.graph, r.precision, r.images, str(r.persons), str(r.frames), f"{r.max_abs:.1e}") for r in rows
         )

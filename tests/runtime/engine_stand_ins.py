@@ -18,13 +18,13 @@ from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.engines import EngineKey, EngineRefused, Sidecar, Verdict
+from emotion_runtime.engines import CheckResult, EngineKey, EngineRejected, Sidecar
 from emotion_runtime.manifest import GraphName
 from emotion_runtime.nvidia import Gpu
 
 GPU = Gpu("NVIDIA Test", "8.6", "12.6")
 UNLOADABLE = b"of another driver"
-PASSED = Verdict("passed", gpu=GPU.name, driver=GPU.driver)
+PASSED = CheckResult("passed", gpu=GPU.name, driver=GPU.driver)
 VERSION = " 10.3.0 Test"
 BUILDER = f"tensorrt{VERSION}"
 TENSORRT_SPEC = ModuleSpec("tensorrt", None)
@@ -43,7 +43,7 @@ class StandIn:
     def __init__(self, engine: bytes, *, flavor: str) -> None:
         assert flavor == "tensorrt"
         if engine == UNLOADABLE:
-            raise EngineRefused("the engine cannot be loaded by TensorRT")
+            raise EngineRejected("the engine cannot be loaded by TensorRT")
         self._session = open_session(engine, name="engine", fix="none")
 
     def run(self, feeds: Feeds) -> Outputs:
@@ -64,21 +64,21 @@ class Cache:
         )
 
     def store(
-        self, graph: GraphName, *, content: bytes | None = None, verdict: Verdict | None = None
+        self, graph: GraphName, *, content: bytes | None = None, check: CheckResult | None = None
     ) -> None:
         content = content or self.bundle.graph_path(graph).read_bytes()
-        stored = sidecar(self.key(graph), content, verdict or PASSED)
+        stored = sidecar(self.key(graph), content, check or PASSED)
         engines.store_engine(self.folder, content, stored)
 
 
-def sidecar(key: EngineKey, content: bytes, verdict: Verdict) -> Sidecar:
+def sidecar(key: EngineKey, content: bytes, check: CheckResult) -> Sidecar:
     return Sidecar(
         schema=engines.SIDECAR_SCHEMA,
         key=key,
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
         precision="fp32",
-        verdict=verdict,
+        check=check,
         fp32_layers=[],
         layer_types={},
         layer_types_of="engine",
@@ -114,7 +114,7 @@ def refuse(cache: Cache, reason: str) -> None:
         cache.store("temporal_encoder", content=UNLOADABLE)
     else:
         cache.store(
-            "temporal_encoder", content=not_the_model(cache.bundle.folder), verdict=Verdict("not run")
+            "temporal_encoder", content=not_the_model(cache.bundle.folder), check=CheckResult("not run")
         )
 
 

@@ -126,13 +126,13 @@ def test_sizes_are_powers_of_two_up_to_the_limit():
 def test_parts_hold_everybody_once_within_both_limits(seed: int):
     rng = np.random.default_rng(seed)
     index = rng.integers(0, 9, 50)
-    limits = Limits(persons=int(rng.integers(1, 17)), pictures=int(rng.integers(1, 5)))
+    limits = Limits(persons=int(rng.integers(1, 17)), images=int(rng.integers(1, 5)))
     parts = split(index, limits)
     np.testing.assert_array_equal(np.concatenate([np.arange(50)[part] for part in parts]), np.arange(50))
     for part, following in zip(parts, [*parts[1:], None], strict=True):
         group = index[part]
         assert len(group) <= limits.persons
-        assert len(set(group)) <= limits.pictures
+        assert len(set(group)) <= limits.images
         if following is not None:  # no part ends before it has to
             full = len(group) == limits.persons
-            assert full or len({*group, index[following][0]}) > limits.pictures
+            assert full or len({*group, index[following][0]}) > limits.images

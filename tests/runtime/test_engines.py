@@ -17,19 +17,19 @@ from emotion_runtime import __version__, engines
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.engines import (
+    CachedEngine,
+    CheckResult,
     EngineKey,
-    Found,
     Sidecar,
-    Unusable,
-    Verdict,
+    UnusableEngine,
     cache_folder,
+    compatible_engines,
     discard,
     engine_key,
-    engines_for,
+    find_compatible_engine,
     find_engine,
-    find_engine_for,
+    read_sidecars,
     remove_leftovers,
-    sidecars,
     store_engine,
     store_sidecar,
     write_whole,
@@ -50,7 +50,7 @@ KEY = EngineKey(
     compute_capability="8.7",
     precision="ladder",
     persons=16,
-    pictures=4,
+    images=4,
 )
 OTHERS = {
     "graph": "temporal_encoder",
@@ -60,7 +60,7 @@ OTHERS = {
     "compute_capability": "8.6",
     "precision": "fp16",
     "persons": 8,
-    "pictures": 2,
+    "images": 2,
 }
 
 
@@ -71,7 +71,7 @@ def sidecar(key: EngineKey = KEY) -> Sidecar:
         sha256=SHA256,
         size=len(CONTENT),
         precision="fp16",
-        verdict=Verdict("not run"),
+        check=CheckResult("not run"),
         fp32_layers=[],
         layer_types={"fp16": 3},
         layer_types_of="network",
@@ -82,14 +82,14 @@ def sidecar(key: EngineKey = KEY) -> Sidecar:
 
 def reason(folder: Path, key: EngineKey = KEY) -> str:
     found = find_engine(folder, key)
-    assert isinstance(found, Unusable)
+    assert isinstance(found, UnusableEngine)
     return found.reason
 
 
 def test_a_stored_engine_is_found(tmp_path: Path):
     assert reason(tmp_path) == "there is none yet"
     path = store_engine(tmp_path, CONTENT, sidecar())
-    assert find_engine(tmp_path, KEY) == Found(CONTENT, sidecar(), tmp_path)
+    assert find_engine(tmp_path, KEY) == CachedEngine(CONTENT, sidecar(), tmp_path)
     assert sorted(file.suffix for file in tmp_path.iterdir()) == [".engine", ".json"]
     assert path.read_bytes() == CONTENT
 
@@ -123,7 +123,7 @@ def test_torn_files_are_not_taken_and_are_replaced_by_the_next_build(tmp_path: P
         json.write_bytes(torn)
         assert "is torn or of another version" in reason(tmp_path)
     store_engine(tmp_path, CONTENT, sidecar())
-    assert isinstance(find_engine(tmp_path, KEY), Found)
+    assert isinstance(find_engine(tmp_path, KEY), CachedEngine)
 
 
 def test_a_sidecar_of_another_version_is_not_taken(tmp_path: Path):
@@ -140,19 +140,19 @@ def test_stopped_between_the_two_files_the_old_pair_does_not_count(tmp_path: Pat
 
 def test_built_here_comes_before_built_ahead(tmp_path: Path):
     ahead = msgspec.structs.replace(KEY, gpu="")
-    assert isinstance(find_engine_for(tmp_path, KEY), Unusable)
+    assert isinstance(find_compatible_engine(tmp_path, KEY), UnusableEngine)
     store_engine(tmp_path, CONTENT, sidecar(ahead))
-    found = find_engine_for(tmp_path, KEY)
-    assert isinstance(found, Found)
+    found = find_compatible_engine(tmp_path, KEY)
+    assert isinstance(found, CachedEngine)
     assert found.sidecar.key == ahead
     store_engine(tmp_path, CONTENT, sidecar())
-    here = find_engine_for(tmp_path, KEY)
-    assert isinstance(here, Found)
+    here = find_compatible_engine(tmp_path, KEY)
+    assert isinstance(here, CachedEngine)
     assert here.sidecar.key == KEY
 
 
 SERVES = {
-    "made for fewer people": {"persons": 8, "pictures": 2},
+    "made for fewer people": {"persons": 8, "images": 2},
     "made ahead of time": {"gpu": ""},
     "of another precision": {"precision": "fp16", "sources": {"fp32": "a" * 64, "fp16": "c" * 64}},
 }
@@ -175,7 +175,7 @@ def test_what_serves_instead(tmp_path: Path, case: str):
         tmp_path, CONTENT, sidecar(msgspec.structs.replace(wanted, **{**SERVES, **SERVES_NOT}[case]))
     )
     (tmp_path / "torn.json").write_bytes(b"{")
-    assert isinstance(find_engine_for(tmp_path, wanted), Found) == (case in SERVES)
+    assert isinstance(find_compatible_engine(tmp_path, wanted), CachedEngine) == (case in SERVES)
 
 
 def test_among_equals_the_faster_precision_comes_first(tmp_path: Path):
@@ -188,14 +188,16 @@ def test_among_equals_the_faster_precision_comes_first(tmp_path: Path):
                 wanted, precision=precision, sources=asked.get(precision, wanted.sources), persons=persons
             )
             store_engine(tmp_path, CONTENT, msgspec.structs.replace(sidecar(key), precision=got))
-    found = [(each.sidecar.key.persons, each.sidecar.precision) for each in engines_for(tmp_path, wanted)]
+    found = [
+        (each.sidecar.key.persons, each.sidecar.precision) for each in compatible_engines(tmp_path, wanted)
+    ]
     assert found == [(p, precision) for p in (8, 4) for precision in ("fp16", "mixed", "fp32")]
 
 
 def test_what_is_discarded_counts_as_not_built(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     store_engine(tmp_path, CONTENT, sidecar())
     found = find_engine(tmp_path, KEY)
-    assert isinstance(found, Found)
+    assert isinstance(found, CachedEngine)
     discard(found)
     assert reason(tmp_path) == "there is none yet"
     discard(found)  # somebody else may have been first
@@ -210,23 +212,25 @@ def test_what_cannot_be_discarded_is_said(
 
     store_engine(tmp_path, CONTENT, sidecar())
     monkeypatch.setattr(Path, "unlink", read_only)
-    discard(Found(CONTENT, sidecar(), tmp_path))
+    discard(CachedEngine(CONTENT, sidecar(), tmp_path))
     (message,) = caplog.messages
     assert message.endswith("cannot be removed (Read-only file system)")
 
 
 def test_a_precision_that_is_asked_for_by_name_is_no_other(tmp_path: Path):
     store_engine(tmp_path, CONTENT, sidecar())
-    assert isinstance(find_engine_for(tmp_path, msgspec.structs.replace(KEY, precision="fp32")), Unusable)
+    assert isinstance(
+        find_compatible_engine(tmp_path, msgspec.structs.replace(KEY, precision="fp32")), UnusableEngine
+    )
 
 
 def test_a_verdict_is_written_anew(tmp_path: Path):
     store_engine(tmp_path, CONTENT, sidecar())
-    passed = msgspec.structs.replace(sidecar(), verdict=Verdict("passed"))
+    passed = msgspec.structs.replace(sidecar(), check=CheckResult("passed"))
     store_sidecar(tmp_path, passed)
     found = find_engine(tmp_path, KEY)
-    assert isinstance(found, Found)
-    assert found.sidecar.verdict.parity_gate == "passed"
+    assert isinstance(found, CachedEngine)
+    assert found.sidecar.check.status == "passed"
 
 
 def test_the_key_of_a_bundle(tiny_bundle: Path):
@@ -238,7 +242,7 @@ def test_the_key_of_a_bundle(tiny_bundle: Path):
             bundle, "temporal_encoder", builder="b", gpu=ORIN, precision=precision, limits=Limits(8, 2)
         )
         assert key == EngineKey(
-            "temporal_encoder", sources, "b", "Orin", "8.7", precision, persons=8, pictures=2
+            "temporal_encoder", sources, "b", "Orin", "8.7", precision, persons=8, images=2
         )
     for precision in ("fp16", "int8"):
         with pytest.raises(EmotionError, match=f"has no temporal_encoder in {precision}, only in fp32"):
@@ -299,7 +303,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monke
     assert "\n" not in str(error.value)
     assert path.read_bytes() == CONTENT
     assert len(list(tmp_path.iterdir())) == 2
-    assert isinstance(find_engine(tmp_path, KEY), Found)
+    assert isinstance(find_engine(tmp_path, KEY), CachedEngine)
 
 
 def test_a_kill_leaves_nothing_that_is_ever_loaded(tmp_path: Path):
@@ -315,11 +319,11 @@ def test_a_kill_leaves_nothing_that_is_ever_loaded(tmp_path: Path):
     half = list(tmp_path.iterdir())
     assert len(half) == 2
     assert reason(tmp_path) == "there is none yet"
-    assert sidecars(tmp_path) == []
+    assert read_sidecars(tmp_path) == []
     assert list(tmp_path.glob("*.engine")) == []  # what the doctor counts
     store_engine(tmp_path, CONTENT, sidecar())
     remove_leftovers(tmp_path)
-    assert isinstance(find_engine(tmp_path, KEY), Found)
+    assert isinstance(find_engine(tmp_path, KEY), CachedEngine)
     # A sidecar is small, and a runtime may be writing it at this moment.
     assert [path.name for path in half if path.exists()] == [
         path.name for path in half if ".json." in path.name

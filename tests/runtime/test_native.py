@@ -25,7 +25,7 @@ from emotion_runtime import engines, nvidia, parity_check
 from emotion_runtime.backends import native, open_encoders
 from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
 from emotion_runtime.doctor import FAIL, WARN, inference
-from emotion_runtime.engines import Verdict
+from emotion_runtime.engines import CheckResult
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Gpu
 
@@ -66,7 +66,7 @@ def test_the_doctor_builds_nothing(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, builder: list[str] | None, state: str
 ):
     monkeypatch.setattr(native, "builder_command", lambda *_: builder)
-    monkeypatch.setattr(native, "engines_behind", None)
+    monkeypatch.setattr(native, "build_engines_in_background", None)
     (finding,) = inference.backend(str(cache.bundle.folder), "tensorrt")
     assert finding.state == state
     assert finding.text == "tensorrt: no engine of frame_encoder (there is none yet)"
@@ -107,31 +107,34 @@ def test_an_engine_built_ahead_of_time_is_held_against_the_graph_once(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ):
     for graph in native.ENCODERS:
-        cache.store(graph, verdict=Verdict("not run"))
+        cache.store(graph, check=CheckResult("not run"))
     open_encoders("tensorrt", cache.bundle)
     for graph in native.ENCODERS:
         found = engines.find_engine(cache.folder, cache.key(graph))
-        assert isinstance(found, engines.Found)
-        assert found.sidecar.verdict.parity_gate == "passed"
-        assert {row.graph for row in found.sidecar.verdict.parity} == {graph}
-        assert {row.top1_agreement for row in found.sidecar.verdict.parity} == {1.0}
-    monkeypatch.setattr(parity_check, "make_exam", None)  # the second time it is believed
+        assert isinstance(found, engines.CachedEngine)
+        assert found.sidecar.check.status == "passed"
+        assert {row.graph for row in found.sidecar.check.parity} == {graph}
+        assert {row.top1_agreement for row in found.sidecar.check.parity} == {1.0}
+    monkeypatch.setattr(parity_check, "make_parity_check", None)  # the second time it is believed
     open_encoders("tensorrt", cache.bundle)
 
 
 @pytest.mark.parametrize(
     "elsewhere",
-    [Verdict("passed", gpu="Other Test", driver="12.6"), Verdict("passed", gpu="NVIDIA Test", driver="13.0")],
+    [
+        CheckResult("passed", gpu="Other Test", driver="12.6"),
+        CheckResult("passed", gpu="NVIDIA Test", driver="13.0"),
+    ],
 )
-def test_a_verdict_of_another_gpu_or_driver_is_not_believed(cache: Cache, elsewhere: Verdict):
+def test_a_verdict_of_another_gpu_or_driver_is_not_believed(cache: Cache, elsewhere: CheckResult):
     """Two GPUs of one compute capability share what was built ahead of time, and its sidecar."""
     cache.store("frame_encoder")
-    cache.store("temporal_encoder", verdict=elsewhere)
+    cache.store("temporal_encoder", check=elsewhere)
     open_encoders("tensorrt", cache.bundle)
     found = engines.find_engine(cache.folder, cache.key("temporal_encoder"))
-    assert isinstance(found, engines.Found)
-    assert found.sidecar.verdict.parity  # the exam was sat, here
-    assert found.sidecar.verdict.holds_on(GPU)
+    assert isinstance(found, engines.CachedEngine)
+    assert found.sidecar.check.parity  # the check ran here
+    assert found.sidecar.check.is_valid_on(GPU)
 
 
 @pytest.mark.parametrize("reason", REFUSED)
@@ -144,8 +147,10 @@ def test_an_engine_that_may_not_run_is_told_and_counts_as_not_built(
         open_encoders("tensorrt", cache.bundle)
     assert "\n" not in str(caught.value)
     # The command that is told builds what it does not find.
-    assert isinstance(engines.find_engine(cache.folder, cache.key("temporal_encoder")), engines.Unusable)
-    assert isinstance(engines.find_engine(cache.folder, cache.key("frame_encoder")), engines.Found)
+    assert isinstance(
+        engines.find_engine(cache.folder, cache.key("temporal_encoder")), engines.UnusableEngine
+    )
+    assert isinstance(engines.find_engine(cache.folder, cache.key("frame_encoder")), engines.CachedEngine)
     # The best that works is another one, and what is broken is worth a warning.
     refuse(cache, reason)
     with caplog.at_level(logging.INFO):
@@ -163,7 +168,7 @@ def test_when_the_best_engine_may_not_run_the_next_one_does(
     refuse(cache, reason)
     content = cache.bundle.graph_path("temporal_encoder").read_bytes()
     ahead = msgspec.structs.replace(cache.key("temporal_encoder"), gpu="")
-    engines.store_engine(cache.folder, content, sidecar(ahead, content, Verdict("not run")))
+    engines.store_engine(cache.folder, content, sidecar(ahead, content, CheckResult("not run")))
     _, temporal = open_encoders("tensorrt", cache.bundle)
     expected = np.einsum("t,ptd->pd", [0.1, 0.2, 0.3, 0.4], clips()["embeddings"])
     np.testing.assert_allclose(temporal.run(clips())["features"], expected, atol=1e-6)
@@ -218,7 +223,7 @@ def test_what_was_loaded_is_closed_when_the_other_engine_is_not_there(
 def test_engines_of_a_read_only_cache_are_taken(cache: Cache, monkeypatch: pytest.MonkeyPatch):
     """As baked into the image of a container."""
     for graph in native.ENCODERS:
-        cache.store(graph, verdict=Verdict("not run"))
+        cache.store(graph, check=CheckResult("not run"))
     before = {path: path.read_bytes() for path in cache.folder.iterdir()}
     forbid_writing(cache.folder, monkeypatch)
     for _ in range(2):
@@ -233,12 +238,12 @@ def test_a_full_disk_costs_the_next_start_an_exam_and_not_the_engine(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     cache.store("frame_encoder")
-    cache.store("temporal_encoder", verdict=Verdict("not run"))
+    cache.store("temporal_encoder", check=CheckResult("not run"))
     monkeypatch.setattr(engines.os, "fsync", full)
     assert open_encoders("tensorrt", cache.bundle)[0].description == "engine"
     (message,) = caplog.messages
     assert "examined again next time: " in message
     assert "No space left on device" in message
     found = engines.find_engine(cache.folder, cache.key("temporal_encoder"))
-    assert isinstance(found, engines.Found)
-    assert found.sidecar.verdict.parity_gate == "not run"
+    assert isinstance(found, engines.CachedEngine)
+    assert found.sidecar.check.status == "not run"

@@ -12,17 +12,17 @@ from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle, load_bundle
-from emotion_runtime.engines import Got
+from emotion_runtime.engines import EnginePrecision
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.parity_check import (
     ENGINE_TOLERANCES,
-    Exam,
     Labels,
+    ParityCheck,
     compare,
     failures,
     frame_encoder_feeds,
-    labels_of,
-    make_exam,
+    label_function,
+    make_parity_check,
     temporal_encoder_feeds,
 )
 from emotion_runtime.preprocess import PreprocessSpec
@@ -47,16 +47,16 @@ def larger(features: np.ndarray) -> np.ndarray:
     return features.argmax(axis=1)[None]
 
 
-def exam_of(expected: np.ndarray, labels: Labels = larger) -> Exam:
+def check_of(expected: np.ndarray, labels: Labels = larger) -> ParityCheck:
     """One batch of the temporal encoder."""
     feed = {"embeddings": np.zeros((len(expected), 8, 2), np.float32)}
-    return Exam("temporal_encoder", [feed], [expected], labels)
+    return ParityCheck("temporal_encoder", [feed], [expected], labels)
 
 
 def test_figures_of_a_difference():
     expected = np.array([[3, 4], [0, 1]], np.float32)
     found = np.array([[4, 3], [0, 1]], np.float32)  # cosine (12 + 12) / 25
-    (row,) = compare(exam_of(expected), "mixed", Says(found))
+    (row,) = compare(check_of(expected), "mixed", Says(found))
     assert (row.graph, row.persons, row.frames, row.samples) == ("temporal_encoder", 2, 8, 2)
     assert (row.max_abs, row.mean_abs) == (1, 0.5)
     assert row.cosine_min == pytest.approx(0.96)
@@ -74,14 +74,14 @@ def test_a_person_keeps_the_label_of_every_head_or_none():
     def largest_and_smallest(features: np.ndarray) -> np.ndarray:
         return np.stack([features.argmax(axis=1), features.argmin(axis=1)])
 
-    (row,) = compare(exam_of(expected, largest_and_smallest), "int8", Says(found))
+    (row,) = compare(check_of(expected, largest_and_smallest), "int8", Says(found))
     assert row.top1_agreement == 0.5
 
 
 def test_labels_count_in_all_rows_together():
     """One person of 28 may stand between two labels; what changes those of many is not the model."""
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
-    (good,) = compare(exam_of(expected), "fp16", Says(expected))
+    (good,) = compare(check_of(expected), "fp16", Says(expected))
     assert good.top1_agreement == 1
     few = msgspec.structs.replace(good, top1_agreement=0.0)
     many = msgspec.structs.replace(good, persons=27, samples=27)
@@ -100,7 +100,7 @@ def test_whose_labels_count(tiny_bundle: Path):
     heads = [load_file(tiny_bundle / f"{name}.safetensors") for name in ("probe", "opposite")]
     probe, opposite = ((normalised @ head["weight"].T + head["bias"]).argmax(axis=1) for head in heads)
     assert (probe != opposite).any()
-    assert np.array_equal(labels_of(bundle)(features), [probe, opposite])
+    assert np.array_equal(label_function(bundle)(features), [probe, opposite])
 
     def changed(name: str, **fields: object) -> Bundle:
         heads = {
@@ -111,8 +111,8 @@ def test_whose_labels_count(tiny_bundle: Path):
 
     default, other = bundle.manifest.default_head, "opposite"
     for fields in ({"experimental": True}, {"activation": "identity", "temperature": 1.0}):
-        assert np.array_equal(labels_of(changed(other, **fields))(features), [probe])
-    assert np.array_equal(labels_of(changed(default, experimental=True))(features), [probe, opposite])
+        assert np.array_equal(label_function(changed(other, **fields))(features), [probe])
+    assert np.array_equal(label_function(changed(default, experimental=True))(features), [probe, opposite])
 
 
 def test_what_is_held_against_the_graph_is_the_second_run():
@@ -127,19 +127,19 @@ def test_what_is_held_against_the_graph_is_the_second_run():
             return {"features": expected if self.runs == 1 else -expected}
 
     expected = np.array([[1.0, -1.0]], np.float32)
-    rows = compare(exam_of(expected), "fp16", WrongWhenCaptured())
+    rows = compare(check_of(expected), "fp16", WrongWhenCaptured())
     assert "cosine -1.00000" in failures(rows, "fp16")
 
 
 def test_another_shape_is_refused():
     with pytest.raises(EmotionError, match=r"temporal_encoder: the engine gives \(2, 3\), expected \(2, 2\)"):
-        compare(exam_of(np.ones((2, 2), np.float32)), "fp16", Says(np.ones((2, 3))))
+        compare(check_of(np.ones((2, 2), np.float32)), "fp16", Says(np.ones((2, 3))))
 
 
 @pytest.mark.parametrize("precision", ENGINE_TOLERANCES)
-def test_each_figure_is_held_against_its_tolerance(precision: Got):
+def test_each_figure_is_held_against_its_tolerance(precision: EnginePrecision):
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
-    (good,) = compare(exam_of(expected), precision, Says(expected))
+    (good,) = compare(check_of(expected), precision, Says(expected))
     assert failures([good], precision) == ""
     tolerance = ENGINE_TOLERANCES[precision]
     for bad in (
@@ -155,7 +155,7 @@ def test_each_figure_is_held_against_its_tolerance(precision: Got):
 
 def test_the_worst_row_is_the_one_that_is_said():
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
-    (good,) = compare(exam_of(expected), "fp16", Says(expected))
+    (good,) = compare(check_of(expected), "fp16", Says(expected))
     rows = [msgspec.structs.replace(good, cosine_min=c, persons=p) for p, c in ((1, 0.9), (3, 0.5), (8, 0.7))]
     assert "with 3 persons: cosine 0.50000" in failures(rows, "fp16")
     rows.append(msgspec.structs.replace(good, cosine_min=math.nan, persons=16))
@@ -168,21 +168,21 @@ def test_precisions_are_held_more_strictly_the_more_bits_they_have():
     assert [t.relative_max for t in order] == sorted(t.relative_max for t in order)
 
 
-@pytest.mark.parametrize(("persons", "pictures"), [(16, 4), (3, 1), (1, 1)])
-def test_pictures_and_persons_of_all_kinds_and_sizes(persons: int, pictures: int):
-    feeds = frame_encoder_feeds(SPEC, persons=persons, pictures=pictures)
+@pytest.mark.parametrize(("persons", "images"), [(16, 4), (3, 1), (1, 1)])
+def test_pictures_and_persons_of_all_kinds_and_sizes(persons: int, images: int):
+    feeds = frame_encoder_feeds(SPEC, persons=persons, images=images)
     sizes = {(len(feed["images"]), len(feed["frame_index"])) for feed in feeds}
-    assert (pictures, persons) in sizes
+    assert (images, persons) in sizes
     assert len(sizes) == len(feeds)
     for feed in feeds:
         f, p = len(feed["images"]), len(feed["frame_index"])
-        assert (f <= pictures, p <= persons) == (True, True)
+        assert (f <= images, p <= persons) == (True, True)
         assert feed["images"].shape == (f, 112, 112, 3)
         assert feed["images"].dtype == np.uint8
         assert feed["frame_index"].max() == min(f, p) - 1
         assert feed["patch_weights"].shape == (p, 49)
         assert feed["patch_weights"].dtype == np.float32
-    again = frame_encoder_feeds(SPEC, persons=persons, pictures=pictures)
+    again = frame_encoder_feeds(SPEC, persons=persons, images=images)
     assert all(np.array_equal(a[name], b[name]) for a, b in zip(feeds, again, strict=True) for name in a)
     if persons >= 5:
         weights = np.concatenate([feed["patch_weights"] for feed in feeds])
@@ -208,10 +208,10 @@ def test_clips_are_of_embeddings_that_were_given(tiny_bundle: Path):
 @pytest.mark.parametrize("graph", ["frame_encoder", "temporal_encoder"])
 def test_the_graph_itself_passes_and_another_does_not(tiny_bundle: Path, graph: str):
     bundle = load_bundle(tiny_bundle)
-    exam = make_exam(bundle, graph, Limits(persons=8, pictures=2))
-    assert isinstance(exam, Exam)
+    check = make_parity_check(bundle, graph, Limits(persons=8, images=2))
+    assert isinstance(check, ParityCheck)
     backend = OnnxBackend(bundle.graph_path(graph))
-    rows, fault = exam.sit(backend, "fp32")
+    rows, fault = check.run(backend, "fp32")
     assert fault == ""
     assert {row.persons for row in rows} >= {1, 3, 8}
 
@@ -224,4 +224,4 @@ def test_the_graph_itself_passes_and_another_does_not(tiny_bundle: Path, graph: 
             return {name: value}
 
     for precision in ("fp32", "fp16", "mixed"):
-        assert exam.sit(Off(), precision)[1].startswith(f"{precision} differs")
+        assert check.run(Off(), precision)[1].startswith(f"{precision} differs")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from emotion_runtime.backends import open_backend
-from emotion_runtime.backends.agreement import least_cosine
+from emotion_runtime.backends.agreement import lowest_cosine
 from emotion_runtime.backends.base import Backend, Feeds, Outputs
-from emotion_runtime.backends.switching import SwitchingBackend, build_behind
+from emotion_runtime.backends.switching import SwitchingBackend, build_in_background
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
@@ -97,7 +97,7 @@ def test_people_keep_their_numbers_clips_and_smoothing(tiny_bundle: Path, caplog
     first, second = named(tiny_bundle, "first"), named(tiny_bundle, "second")
     build = Slow(lambda: second)
     with caplog.at_level(logging.INFO):
-        switching, thread = build_behind(first, build, name="a build")
+        switching, thread = build_in_background(first, build, name="a build")
         watched = pipeline(tiny_bundle, switching)
         events = watch(watched, 0, 14)  # while it builds
         assert {backend.description for backend in switching} == {"first"}
@@ -180,7 +180,7 @@ def test_a_build_that_fails_ends_the_run(tiny_bundle: Path):
         raise EmotionError("no room on the disk")
 
     build = Slow(fail)
-    switching, thread = build_behind(named(tiny_bundle, "first"), build, name="engines")
+    switching, thread = build_in_background(named(tiny_bundle, "first"), build, name="engines")
     watched = pipeline(tiny_bundle, switching)
     assert watch(watched, 0, 10) == watch(pipeline(tiny_bundle, named(tiny_bundle, "only")), 0, 10)
     build.end(thread)
@@ -194,7 +194,7 @@ def test_a_bug_in_a_build_keeps_its_traceback_and_serving_goes_on(
 ):
     seen: list[type[BaseException] | None] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_type))
-    switching, thread = build_behind(named(tiny_bundle, "first"), lambda: 1 // 0, name="engines")
+    switching, thread = build_in_background(named(tiny_bundle, "first"), lambda: 1 // 0, name="engines")
     thread.join(SECONDS)
     assert seen == [ZeroDivisionError]
     assert watch(pipeline(tiny_bundle, switching), 0, 5)[-1].persons
@@ -203,6 +203,6 @@ def test_a_bug_in_a_build_keeps_its_traceback_and_serving_goes_on(
 def test_the_cosine_of_rows():
     a = np.array([[3, 4], [0, 0], [1, 0]], np.float32)
     b = np.array([[4, 3], [0, 0], [5, 0]], np.float32)
-    assert least_cosine({"y": a}, {"y": b}) == pytest.approx(24 / 25)
-    assert least_cosine({"y": a}, {"y": -b}) == pytest.approx(-1)
-    assert np.isnan(least_cosine({"y": a}, {"y": np.zeros_like(b)}))  # rows of zeros agree with zeros only
+    assert lowest_cosine({"y": a}, {"y": b}) == pytest.approx(24 / 25)
+    assert lowest_cosine({"y": a}, {"y": -b}) == pytest.approx(-1)
+    assert np.isnan(lowest_cosine({"y": a}, {"y": np.zeros_like(b)}))  # rows of zeros agree with zeros only

@@ -140,7 +140,9 @@ def _engines(flavor: "Flavor", bundle: "Bundle", precision: "Precision | None") 
         if missing.broken:
             _log.warning("backend %s: %s: building it anew", flavor, missing.reason)
     serving = _best(["cuda", "cpu"], bundle, None, asked=f"{flavor}, until its engines are built")
-    return native.engines_behind(command, lambda: _open(flavor, bundle, precision), serving, flavor=flavor)
+    return native.build_engines_in_background(
+        command, lambda: _open(flavor, bundle, precision), serving, flavor=flavor
+    )
 
 
 def _check_name(name: str) -> None:

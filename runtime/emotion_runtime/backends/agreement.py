@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from emotion_runtime.backends.base import Outputs
 
 
-def least_cosine(expected: Outputs, found: Outputs) -> float:
+def lowest_cosine(expected: Outputs, found: Outputs) -> float:
     """The least cosine between rows of the same place in two sets of outputs, (P, D) each.
 
     NaN where a value is not finite. Two rows of zeros agree.
@@ -18,7 +18,7 @@ def least_cosine(expected: Outputs, found: Outputs) -> float:
 
 
 def cosines(expected: NDArray[Any], found: NDArray[Any]) -> NDArray[np.float64]:
-    """(P, D), (P, D) -> (P,); see `least_cosine`."""
+    """(P, D), (P, D) -> (P,); see `lowest_cosine`."""
     a, b = expected.astype(np.float64), found.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))

@@ -23,7 +23,7 @@ class Limits:
     """Most persons and pictures of one run; what `to_trt.py` builds engines for unless told otherwise."""
 
     persons: int = 16
-    pictures: int = 4
+    images: int = 4
 
 
 def bucket(count: int, most: int) -> int:
@@ -39,7 +39,7 @@ def split(frame_index: NDArray[np.int64], limits: Limits) -> list[slice]:
     starts, pictures = [0], set[int]()
     for person, picture in enumerate(frame_index.tolist()):
         full = person - starts[-1] == limits.persons
-        if full or (picture not in pictures and len(pictures) == limits.pictures):
+        if full or (picture not in pictures and len(pictures) == limits.images):
             starts.append(person)
             pictures = set()
         pictures.add(picture)
@@ -78,7 +78,7 @@ class Bucketed:
         if _PICTURES in feeds:
             # Only the pictures in which somebody of this part stands, renumbered.
             kept, rows[_INDEX] = np.unique(rows[_INDEX], return_inverse=True)
-            pictures = bucket(len(kept), self._limits.pictures)
+            pictures = bucket(len(kept), self._limits.images)
         size = bucket(persons, self._limits.persons)
         # A person made of zeros stands in the first picture and covers none of it.
         filled = {name: _fill(np.asarray(value, feeds[name].dtype), size) for name, value in rows.items()}

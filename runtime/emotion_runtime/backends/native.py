@@ -20,10 +20,17 @@ import msgspec
 from emotion_runtime import engines, nvidia, parity_check
 from emotion_runtime.backends.base import Backend, Unavailable, close
 from emotion_runtime.backends.buckets import Bucketed, Limits
-from emotion_runtime.backends.switching import build_behind
+from emotion_runtime.backends.switching import build_in_background
 from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.engines import Asked, EngineKey, EngineRefused, Found, Unusable, Verdict
+from emotion_runtime.engines import (
+    CachedEngine,
+    CheckResult,
+    EngineKey,
+    EngineRejected,
+    RequestedPrecision,
+    UnusableEngine,
+)
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import GraphName
 from emotion_runtime.nvidia import Flavor, Gpu
@@ -49,7 +56,7 @@ class MissingEngine(Unavailable):
         return f"{self.reason}: {self._command}"
 
 
-def open_engines(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[Backend]:
+def open_engines(bundle: Bundle, flavor: Flavor, asked: RequestedPrecision) -> list[Backend]:
     """Engines of both encoders from the cache.
 
     Raises:
@@ -75,7 +82,7 @@ def open_engines(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[Backend]:
             for graph, key in keys.items():
                 opened.append(_open(bundle, graph, key, flavor, gpu))
                 held.callback(close, opened[-1])
-        except EngineRefused as error:
+        except EngineRejected as error:
             raise MissingEngine(flavor, str(error), build, broken=True) from error
         except _NoEngine as error:
             raise MissingEngine(flavor, str(error), build) from error
@@ -93,15 +100,17 @@ def _open(bundle: Bundle, graph: GraphName, key: EngineKey, flavor: Flavor, gpu:
     """The best engine for a key that loads and is the model; the better ones count as not built any more.
 
     Raises:
-        EngineRefused: there are engines, and none of them may run.
+        EngineRejected: there are engines, and none of them may run.
         _NoEngine: there is none.
 
     """
-    refused: list[EngineRefused] = []
-    for found in chain.from_iterable(engines.engines_for(folder, key) for folder in engines.folders()):
+    refused: list[EngineRejected] = []
+    for found in chain.from_iterable(
+        engines.compatible_engines(folder, key) for folder in engines.search_folders()
+    ):
         try:
             backend = _load(bundle, graph, found, flavor, gpu)
-        except EngineRefused as error:
+        except EngineRejected as error:
             engines.discard(found)
             refused.append(error)
             continue
@@ -111,36 +120,38 @@ def _open(bundle: Bundle, graph: GraphName, key: EngineKey, flavor: Flavor, gpu:
     if refused:
         raise refused[0]
     there = engines.find_engine(engines.default_folder(), key)
-    raise _NoEngine(f"no engine of {graph} ({there.reason if isinstance(there, Unusable) else 'gone'})")
+    raise _NoEngine(f"no engine of {graph} ({there.reason if isinstance(there, UnusableEngine) else 'gone'})")
 
 
-def _load(bundle: Bundle, graph: GraphName, found: Found, flavor: Flavor, gpu: Gpu) -> Backend:
+def _load(bundle: Bundle, graph: GraphName, found: CachedEngine, flavor: Flavor, gpu: Gpu) -> Backend:
     """An engine of the cache, ready to run; one that was not examined on this very GPU is so first."""
     key = found.sidecar.key
-    backend, limits = TensorRTBackend(found.engine, flavor=flavor), Limits(key.persons, key.pictures)
-    if found.sidecar.verdict.holds_on(gpu):
+    backend, limits = TensorRTBackend(found.engine, flavor=flavor), Limits(key.persons, key.images)
+    if found.sidecar.check.is_valid_on(gpu):
         return Bucketed(backend, limits)
     with ExitStack() as held:
         held.callback(close, backend)
-        rows, fault = parity_check.make_exam(bundle, graph, limits).sit(backend, found.sidecar.precision)
+        rows, fault = parity_check.make_parity_check(bundle, graph, limits).run(
+            backend, found.sidecar.precision
+        )
         if fault:
-            raise EngineRefused(f"the engine of {graph} is not the model on this GPU ({fault})")
-        verdict = Verdict("passed", rows, gpu.name, gpu.driver)
+            raise EngineRejected(f"the engine of {graph} is not the model on this GPU ({fault})")
+        result = CheckResult("passed", rows, gpu.name, gpu.driver)
         if found.folder == engines.cache_folder():  # in one that is read-only, it is examined every time
-            _remember(found, verdict)
+            _remember(found, result)
         held.pop_all()
     return Bucketed(backend, limits)
 
 
-def _remember(found: Found, verdict: Verdict) -> None:
-    """Write a verdict beside its engine; a disk that is full costs only the next start an exam."""
+def _remember(found: CachedEngine, result: CheckResult) -> None:
+    """Write a verdict beside its engine; a disk that is full costs the next start another check."""
     try:
-        engines.store_sidecar(found.folder, msgspec.structs.replace(found.sidecar, verdict=verdict))
+        engines.store_sidecar(found.folder, msgspec.structs.replace(found.sidecar, check=result))
     except EmotionError as error:
         _log.warning("the engine is the model, and is examined again next time: %s", error)
 
 
-def engines_behind(
+def build_engines_in_background(
     command: Sequence[str], reopen: Callable[[], list[Backend]], serving: Sequence[Backend], *, flavor: Flavor
 ) -> list[Backend]:
     """Serve with `serving` while a command builds the engines, then go on with what `reopen` gives.
@@ -156,7 +167,7 @@ def engines_behind(
         except EmotionError as error:
             raise _by_name(flavor, error) from error
 
-    switching, _ = build_behind(serving, build, name=f"{flavor} engines")
+    switching, _ = build_in_background(serving, build, name=f"{flavor} engines")
     return list(switching)
 
 
@@ -164,7 +175,7 @@ def _by_name(flavor: Flavor, error: EmotionError) -> Unavailable:
     return error if isinstance(error, Unavailable) else Unavailable(flavor, str(error), broken=True)
 
 
-def builder_command(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[str] | None:
+def builder_command(bundle: Bundle, flavor: Flavor, asked: RequestedPrecision) -> list[str] | None:
     """The command that builds both engines into the cache; None where the builder is not installed."""
     # The runtime never imports what exports; it only knows where a checkout has it.
     spec = importlib.util.find_spec("emotion_export")
@@ -178,7 +189,7 @@ def builder_command(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[str] |
     return [sys.executable, str(script), *build_arguments(bundle, flavor, asked), *cache]
 
 
-def build_arguments(bundle: Bundle, flavor: Flavor, asked: Asked) -> list[str]:
+def build_arguments(bundle: Bundle, flavor: Flavor, asked: RequestedPrecision) -> list[str]:
     """Of export/to_trt.py."""
     arguments = ["--bundle", str(bundle.folder), "--flavor", flavor.removeprefix("tensorrt-")]
     return arguments if asked == "ladder" else [*arguments, "--precision", asked]

@@ -5,13 +5,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from emotion_runtime.backends.agreement import least_cosine
+from emotion_runtime.backends.agreement import lowest_cosine
 from emotion_runtime.backends.base import Backend, Feeds, Outputs, close
 from emotion_runtime.errors import EmotionError
 
 # The tolerance of `parity_check` for int8. Rows of an fp16 engine that is right agree to 0.999 and more; the
 # broken ones that were reported for vision transformers had 0.65 (NVIDIA/TensorRT#4373).
-LEAST_COSINE = 0.98
+MIN_COSINE = 0.98
 
 _log = logging.getLogger(__name__)
 
@@ -71,14 +71,14 @@ class SwitchingBackend:
 
     def _try(self, offered: Backend, feeds: Feeds, outputs: Outputs) -> None:
         try:
-            agreement = least_cosine(outputs, offered.run(feeds))
+            agreement = lowest_cosine(outputs, offered.run(feeds))
         except (EmotionError, RuntimeError) as error:  # RuntimeError: of TensorRT's bindings and CUDA's
             _log.warning(
                 "%s does not run (%s): going on with %s", offered.description, error, self.description
             )
             close(offered)
             return
-        if agreement >= LEAST_COSINE:  # False, too, for what is not a number
+        if agreement >= MIN_COSINE:  # False, too, for what is not a number
             _log.info("going on with %s, instead of %s", offered.description, self.description)
             before, self._serving = self._serving, offered
             close(before)
@@ -87,13 +87,13 @@ class SwitchingBackend:
                 "%s gives other results (cosine %.4f, expected %s or more) and is not used: going on with %s",
                 offered.description,
                 agreement,
-                LEAST_COSINE,
+                MIN_COSINE,
                 self.description,
             )
             close(offered)
 
 
-def build_behind(
+def build_in_background(
     serving: Sequence[Backend], build: Callable[[], Sequence[Backend]], *, name: str
 ) -> tuple[list[SwitchingBackend], threading.Thread]:
     """Serve with some backends while `build` makes their successors, in the same order, in a thread.

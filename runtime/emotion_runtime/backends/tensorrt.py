@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.backends.base import Feeds, Outputs
-from emotion_runtime.engines import EngineRefused
+from emotion_runtime.engines import EngineRejected
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Flavor, builder_name, call, find_gpu, load_cuda, load_tensorrt
 
@@ -148,7 +148,7 @@ class TensorRTBackend:
         self._runtime = self._trt.Runtime(self._logger)  # both have to outlive the engine
         loaded = self._runtime.deserialize_cuda_engine(engine)
         if loaded is None:  # TensorRT says why on stderr, and raises nothing
-            raise EngineRefused(
+            raise EngineRejected(
                 f"the engine cannot be loaded by {self.description}: it was built by another version, for "
                 "another GPU, or the driver is too old (TensorRT's line above says which): build it again "
                 "with python export/to_trt.py --bundle DIR"

@@ -146,8 +146,8 @@ def engines() -> Iterator[Finding]:
         return
     files = sorted(folder.glob("*.engine"))
     size = sum(file.stat().st_size for file in files)
-    keys = [sidecar.key for sidecar in cache.sidecars(folder)]
-    whole = {key.stem for key in keys if isinstance(cache.find_engine(folder, key), cache.Found)}
+    keys = [sidecar.key for sidecar in cache.read_sidecars(folder)]
+    whole = {key.stem for key in keys if isinstance(cache.find_engine(folder, key), cache.CachedEngine)}
     if bad := [str(file) for file in files if file.stem not in whole]:
         text = f"{len(bad)} torn or of another version in {folder}"
         yield Finding("engines", WARN, text, shlex.join(["rm", *bad]))

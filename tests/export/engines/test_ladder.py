@@ -21,7 +21,7 @@ from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.parity_check import ENGINE_TOLERANCES, Exam, make_exam
+from emotion_runtime.parity_check import ENGINE_TOLERANCES, ParityCheck, make_parity_check
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -82,11 +82,11 @@ class Faulty:
 class Graph:
     full: onnx.ModelProto
     half: onnx.ModelProto
-    exam: Exam
+    check: ParityCheck
 
     def climb(self, device: Faulty) -> Rung:
         return climb(
-            device, self.exam, (self.full, self.half), lambda m: InOnnxRuntime(m.SerializeToString())
+            device, self.check, (self.full, self.half), lambda m: InOnnxRuntime(m.SerializeToString())
         )
 
     def products(self) -> list[str]:
@@ -104,7 +104,7 @@ def graph(request: pytest.FixtureRequest) -> Graph:
     """Of the shipped bundle."""
     bundle = load_bundle("nano")
     full = onnx.load(bundle.graph_path(request.param))
-    return Graph(full, half_precision(full), make_exam(bundle, request.param, Limits()))
+    return Graph(full, half_precision(full), make_parity_check(bundle, request.param, Limits()))
 
 
 def test_fp16_is_taken_where_it_is_the_model(graph: Graph):
@@ -186,8 +186,8 @@ def test_a_rung_that_cannot_be_built_is_stepped_over(graph: Graph):
     """Without the fp16 engine nobody can tell its worst layers, so fp32 is next."""
     device = Unbuildable(refused=("in fp16",))
     rung = graph.climb(device)
-    assert (rung.precision, rung.fp32_layers, len(rung.parity)) == ("fp32", [], len(graph.exam.feeds))
-    name = graph.exam.graph
+    assert (rung.precision, rung.fp32_layers, len(rung.parity)) == ("fp32", [], len(graph.check.feeds))
+    name = graph.check.graph
     built, searched = rung.refused
     assert built == f"fp16 cannot be had ({name} in fp16: cannot be built (no kernel))"
     assert searched.startswith(
@@ -214,15 +214,15 @@ def test_where_no_rung_can_be_built_all_reasons_are_said(graph: Graph):
 
 def test_a_precision_by_name_that_cannot_be_built_is_the_builders_error(graph: Graph):
     with pytest.raises(EmotionError, match=r"^\w+ in fp16: cannot be built \(no kernel\)$"):
-        take(Unbuildable(refused=("in fp16",)), graph.exam, "fp16", graph.half)
+        take(Unbuildable(refused=("in fp16",)), graph.check, "fp16", graph.half)
 
 
 def test_a_precision_asked_for_by_name_is_had_or_is_an_error(graph: Graph):
-    rung = take(Faulty(), graph.exam, "fp16", graph.half)
+    rung = take(Faulty(), graph.check, "fp16", graph.half)
     assert rung.precision == "fp16"
     broken = Faulty(graph.products()[:1])
     with pytest.raises(EmotionError, match=r"fp16 differs .*: use --precision ladder"):
-        take(broken, graph.exam, "fp16", graph.half)
+        take(broken, graph.check, "fp16", graph.half)
     assert len(broken.built) == 1
 
 

@@ -21,7 +21,7 @@ from emotion_export.progress import Progress
 from emotion_export.tensorrt import Built
 from emotion_runtime import engines
 from emotion_runtime.bundle import load_bundle, sha256_of
-from emotion_runtime.engines import sidecars
+from emotion_runtime.engines import read_sidecars
 
 
 def test_ahead_of_time_for_the_shipped_bundle(
@@ -29,16 +29,16 @@ def test_ahead_of_time_for_the_shipped_bundle(
 ):
     """Real parser, real builder, no GPU: so no verdict, and the sidecar says so."""
     assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 0
-    frame, temporal = sorted(sidecars(tmp_path), key=lambda sidecar: sidecar.key.graph)
+    frame, temporal = sorted(read_sidecars(tmp_path), key=lambda sidecar: sidecar.key.graph)
     manifest = load_bundle("nano").manifest
     for sidecar in (frame, temporal):
         key = sidecar.key
         assert key.sources["fp32"] == manifest.graphs[key.graph].sha256
         assert (key.gpu, key.compute_capability, key.precision) == ("", "8.6", "ladder")
-        assert (key.persons, key.pictures) == (16, 4)
-        assert (sidecar.precision, sidecar.verdict.parity_gate) == ("fp16", "not run")
+        assert (key.persons, key.images) == (16, 4)
+        assert (sidecar.precision, sidecar.check.status) == ("fp16", "not run")
         assert sidecar.layer_types["fp16"] > sidecar.layer_types["fp32"]
-        assert (sidecar.layer_types_of, sidecar.verdict.parity) == ("network", [])
+        assert (sidecar.layer_types_of, sidecar.check.parity) == ("network", [])
     out = capsys.readouterr().out
     assert out.count("building, there is none yet") == 2
     assert out.count("fp16, ") == 2
@@ -73,7 +73,7 @@ def test_what_a_killed_build_left_is_removed_by_the_next(to_trt: Main, tmp_path:
     left.write_bytes(b"half an engine")
     assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 0
     assert not left.exists()
-    assert len(sidecars(tmp_path)) == 2
+    assert len(read_sidecars(tmp_path)) == 2
 
 
 def test_two_processes_do_not_build_the_same_engines(
@@ -110,7 +110,7 @@ def test_other_options_are_other_engines(to_trt: Main, quick: list[str], tmp_pat
         assert to_trt("--bundle", "nano", *AHEAD, "--out", tmp_path / "new", *option) == 0
         assert len(quick) == 2 * number
         assert len(files_in(tmp_path / "new")) == 4 * number
-    assert {(s.key.persons, s.key.pictures, s.precision) for s in sidecars(tmp_path / "new")} == {
+    assert {(s.key.persons, s.key.images, s.precision) for s in read_sidecars(tmp_path / "new")} == {
         (16, 4, "fp16"),
         (8, 4, "fp16"),
         (16, 1, "fp16"),
@@ -136,7 +136,7 @@ def test_ctrl_c_in_a_build_leaves_no_half_engine(
     assert signal.getsignal(signal.SIGINT) is handler
     assert len(builds) == 2
     assert sorted(path.suffix for path in files_in(tmp_path)) == [".engine", ".json"]
-    assert [sidecar.key.graph for sidecar in sidecars(tmp_path)] == ["frame_encoder"]
+    assert [sidecar.key.graph for sidecar in read_sidecars(tmp_path)] == ["frame_encoder"]
     captured = capsys.readouterr()
     assert captured.err == "to_trt: stopped; engines that were finished are kept, no half one is left\n"
     monkeypatch.undo()
@@ -164,7 +164,7 @@ def test_a_cache_that_is_not_writable(to_trt: Main, tmp_path: Path, caplog: pyte
     (line,) = caplog.messages
     assert "is not writable (Not a directory): using " in line
     folder = Path(line.split("using ")[1].split(",")[0])
-    assert len(sidecars(folder)) == 2
+    assert len(read_sidecars(folder)) == 2
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
@@ -265,8 +265,8 @@ def test_a_detector_is_built_as_it_is(to_trt: Main, quick: list[str], tmp_path: 
     for _ in range(2):
         assert to_trt("--detector", path, *AHEAD, "--out", tmp_path) == 0
     assert quick == ["temporal_encoder"]
-    (sidecar,) = sidecars(tmp_path)
-    assert (sidecar.precision, sidecar.verdict.parity_gate) == ("fp32", "not run")
+    (sidecar,) = read_sidecars(tmp_path)
+    assert (sidecar.precision, sidecar.check.status) == ("fp32", "not run")
     assert sidecar.layer_types_of == "network"
 
 
@@ -278,5 +278,5 @@ def test_the_engine_of_a_detector_is_called_by_what_is_in_its_file(
     monkeypatch.setattr(building, "build_engine", lambda *_: Built(b"engine", types))
     path = load_bundle("nano").graph_path("temporal_encoder")
     assert to_trt("--detector", path, *AHEAD, "--out", tmp_path) == 0
-    (sidecar,) = sidecars(tmp_path)
+    (sidecar,) = read_sidecars(tmp_path)
     assert sidecar.precision == precision

@@ -13,18 +13,18 @@ from trt_stand_ins import Engine, Main, files_in, only_line, types_of
 from emotion_export import engines as building
 from emotion_export.tensorrt import Built
 from emotion_runtime.bundle import load_bundle
-from emotion_runtime.engines import sidecars
+from emotion_runtime.engines import read_sidecars
 
 
 def test_on_a_gpu_the_engine_is_held_against_the_model(to_trt: Main, gpu: list[str], tmp_path: Path):
     assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
     assert gpu == ["frame_encoder in fp16", "temporal_encoder in fp16"]
-    for sidecar in sidecars(tmp_path):
+    for sidecar in read_sidecars(tmp_path):
         assert (sidecar.key.gpu, sidecar.precision) == ("Test GPU", "fp16")
-        assert sidecar.verdict.parity_gate == "passed"
-        assert {row.graph for row in sidecar.verdict.parity} == {sidecar.key.graph}
-        assert all(0.9995 < row.cosine_min < 1 for row in sidecar.verdict.parity)
-        assert all(0.9 < (row.top1_agreement or 0) <= 1 for row in sidecar.verdict.parity)
+        assert sidecar.check.status == "passed"
+        assert {row.graph for row in sidecar.check.parity} == {sidecar.key.graph}
+        assert all(0.9995 < row.cosine_min < 1 for row in sidecar.check.parity)
+        assert all(0.9 < (row.top1_agreement or 0) <= 1 for row in sidecar.check.parity)
         assert (sidecar.layer_types_of, sidecar.layer_types) == ("engine", {"fp16": 1})
 
 
@@ -44,7 +44,7 @@ def test_on_a_gpu_that_is_wrong_in_fp16(
 ):
     monkeypatch.setattr(building, "build_engine", wrong_in_fp16)
     assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
-    frame = next(sidecar for sidecar in sidecars(tmp_path) if sidecar.key.graph == "frame_encoder")
+    frame = next(sidecar for sidecar in read_sidecars(tmp_path) if sidecar.key.graph == "frame_encoder")
     assert (frame.precision, frame.layer_types) == ("fp32", {"fp32": 1})
     assert [line.split()[0] for line in frame.refused] == ["fp16", "mixed", "mixed"]
     assert capsys.readouterr().out.count("frame_encoder: mixed differs") == 2
@@ -77,7 +77,7 @@ def test_what_the_inspector_says_of_an_engine_is_recorded_and_costs_no_engine(
     information = json.dumps({"Layers": [{"Outputs": [{"Format/Datatype": words}]}]})
     monkeypatch.setattr(Engine, "layer_information", lambda _: information)
     assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
-    for sidecar in sidecars(tmp_path):
+    for sidecar in read_sidecars(tmp_path):
         assert sidecar.precision == "fp16"
         assert sidecar.layer_types in ({"int8": 1}, {"other": 1})
 
@@ -105,7 +105,7 @@ def test_an_engine_is_called_by_the_types_of_its_network(
         arguments = ["--bundle", "nano", "--flavor", "rtx", "--precision", asked, *where]
         status = to_trt(*arguments, "--cache", tmp_path)
     assert status == (0 if called else 2)
-    assert {sidecar.precision for sidecar in sidecars(tmp_path)} == ({called} if called else set())
+    assert {sidecar.precision for sidecar in read_sidecars(tmp_path)} == ({called} if called else set())
 
 
 @pytest.mark.usefixtures("gpu")
@@ -124,7 +124,7 @@ def test_a_detector_on_a_gpu_is_loaded_there(to_trt: Main, gpu: list[str], tmp_p
     path = load_bundle("nano").graph_path("temporal_encoder")
     assert to_trt("--detector", path, "--flavor", "rtx", "--out", tmp_path) == 0
     assert gpu == ["temporal_encoder"]
-    (sidecar,) = sidecars(tmp_path)
+    (sidecar,) = read_sidecars(tmp_path)
     assert (sidecar.key.gpu, sidecar.layer_types_of, sidecar.layer_types) == (
         "Test GPU",
         "engine",

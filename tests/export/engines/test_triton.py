@@ -23,7 +23,7 @@ from emotion_export import triton
 from emotion_export.triton import picture_for_each, write_repository
 from emotion_runtime.backends.onnx import OnnxBackend, open_session
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
-from emotion_runtime.engines import EngineKey, Sidecar, Verdict, store_engine
+from emotion_runtime.engines import CheckResult, EngineKey, Sidecar, store_engine
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Gpu
 from emotion_runtime.parity_check import frame_encoder_feeds
@@ -116,7 +116,7 @@ def test_joined_requests_give_what_each_gives_alone(nano_bundle: Bundle):
     original = OnnxBackend(nano_bundle.graph_path("frame_encoder"))
     served = picture_for_each(onnx.load(nano_bundle.graph_path("frame_encoder")))
     session = open_session(served.SerializeToString(), name="served", fix="none")
-    requests = frame_encoder_feeds(nano_bundle.manifest.preprocess, persons=8, pictures=2)
+    requests = frame_encoder_feeds(nano_bundle.manifest.preprocess, persons=8, images=2)
     expected = [original.run(feed)["embeddings"] for feed in requests]
     joined = {
         "images": np.concatenate([feed["images"][feed["frame_index"]] for feed in requests]),
@@ -135,7 +135,7 @@ def engines_here(
     monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.3.0"))
     monkeypatch.setattr(triton, "find_gpu", lambda: Gpu("Server GPU", "8.9"))
 
-    def store(gate: str) -> None:
+    def store(status: str) -> None:
         library = SimpleNamespace(__version__="10.3.0")
         for graph in triton.GRAPHS:
             key = EngineKey(
@@ -144,7 +144,9 @@ def engines_here(
             )  # fmt: skip
             content = f"engine of {graph}".encode()
             sha256 = hashlib.sha256(content).hexdigest()
-            sidecar = Sidecar(1, key, sha256, len(content), "fp16", Verdict(gate), [], {}, "engine", [], 1.0)
+            sidecar = Sidecar(
+                1, key, sha256, len(content), "fp16", CheckResult(status), [], {}, "engine", [], 1.0
+            )
             store_engine(triton.cache_folder(), content, sidecar)
 
     return store

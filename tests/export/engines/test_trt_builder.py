@@ -207,12 +207,12 @@ def test_an_opset_that_crashes_the_builder_is_refused_before(rtx: Builder):
 
 def test_ranges_of_the_shapes():
     model = read_model(load_bundle("nano").graph_path("frame_encoder"))[0]
-    assert shape_ranges(model, "frame_encoder", Limits(persons=16, pictures=4)) == {
+    assert shape_ranges(model, "frame_encoder", Limits(persons=16, images=4)) == {
         "images": ((1, 112, 112, 3), (1, 112, 112, 3), (4, 112, 112, 3)),
         "frame_index": ((1,), (4,), (16,)),
         "patch_weights": ((1, 49), (4, 49), (16, 49)),
     }
-    ranges = shape_ranges(model, "frame_encoder", Limits(persons=2, pictures=1))
+    ranges = shape_ranges(model, "frame_encoder", Limits(persons=2, images=1))
     assert ranges["patch_weights"] == ((1, 49), (2, 49), (2, 49))
     relu = helper.make_node("Relu", ["x"], ["y"])
     odd = graph_of([relu], input_shape=[1, 3, "height", 64])
