@@ -21,7 +21,7 @@ from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_train.datasets.base import Picture
-from emotion_train.datasets.pictures import load_picture
+from emotion_train.datasets.images import load_picture
 from emotion_train.figures.attention_maps import attention_png, maps_of, see
 from emotion_train.figures.beta_sweep import Sweep, run_sweep
 from emotion_train.figures.reweighting import BatchSource, draw_batch, reweight, reweighting_page

@@ -10,7 +10,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.datasets import load_dataset
 from emotion_train.datasets.bold import CATEGORIES
-from emotion_train.datasets.pictures import prepare_sample
+from emotion_train.datasets.images import prepare_sample
 
 HEADER = ["Index", "Folder", "Filename", "Image Size", "BBox", "Gender", "Age"]
 ROWS = [

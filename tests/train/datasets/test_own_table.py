@@ -11,7 +11,7 @@ from trees import jpeg, write_csv
 from emotion_runtime.errors import EmotionError
 from emotion_train.datasets import load_dataset
 from emotion_train.datasets.base import Dataset
-from emotion_train.datasets.pictures import load_picture
+from emotion_train.datasets.images import load_picture
 from emotion_train.datasets.table import Columns
 
 RATE, FRAMES = 10, 40
@@ -243,7 +243,7 @@ def test_a_score_that_is_none(media: Path):
     assert data.skipped == {"label outside of 0 to 1": 1, "label not a number": 1}
 
 
-def test_pictures_and_clips_do_not_mix(media: Path):
+def test_images_and_clips_do_not_mix(media: Path):
     with pytest.raises(EmotionError, match=r"table\.csv: split train mixes single pictures with clips"):
         table(media, "path,label,split", "a.jpg,x,train", "clip,x,train")
 

@@ -10,7 +10,7 @@ import torch
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.datasets import load_dataset
 from emotion_train.datasets.base import Dataset
-from emotion_train.datasets.pictures import prepare_sample
+from emotion_train.datasets.images import prepare_sample
 from emotion_train.model import EmotionCLIP
 
 

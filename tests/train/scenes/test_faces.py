@@ -34,7 +34,7 @@ def test_the_archive_holds_what_is_documented(archive: Path, split: Split, count
     assert [EKMAN[label] for label in faces.labels] == named
 
 
-def test_pictures_are_what_another_decoder_sees(archive: Path, real_faces: Faces):
+def test_images_are_what_another_decoder_sees(archive: Path, real_faces: Faces):
     with np.load(archive) as raw:
         encoded, offsets = raw["test_bytes"], raw["test_offsets"]
     for row in (0, 7, 1759):

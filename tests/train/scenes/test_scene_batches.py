@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subject_window
 from emotion_runtime.subject import plan_crops
 from emotion_train.model.encode import spread_frames
+from emotion_train.scenes.aligned_faces import TightFaces
 from emotion_train.scenes.batches import (
     ClipBatch,
     ClipDataset,
@@ -18,7 +19,6 @@ from emotion_train.scenes.batches import (
 )
 from emotion_train.scenes.drawing import draw_scene, face_box
 from emotion_train.scenes.faces import Faces
-from emotion_train.scenes.tight_faces import TightFaces
 
 SPEC = PreprocessSpec(size=64, patch=16, window="subject", short_side=72, subject_scale=1.5)
 BOXES = [

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.datasets.base import Dataset, Sample
-from emotion_train.datasets.pictures import prepare_sample
+from emotion_train.datasets.images import prepare_sample
 from emotion_train.model import EmotionCLIP
 from emotion_train.probing.cache import CacheKey, cached
 from emotion_train.probing.features import Clip, FeatureKind, FeatureSet, encode_all

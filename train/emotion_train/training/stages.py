@@ -22,9 +22,9 @@ from emotion_train.language.labels import EKMAN, rows_by_class
 from emotion_train.language.sentence_bank import SentenceBank
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.normalise import normalise
+from emotion_train.scenes.aligned_faces import TightFaces
 from emotion_train.scenes.batches import ClipBatch, ClipDataset, SceneMix
 from emotion_train.scenes.faces import Faces
-from emotion_train.scenes.tight_faces import TightFaces
 from emotion_train.scenes.training_data import SceneData
 from emotion_train.training.config import Clips, Scenes, StemWarmup, TextWarmup
 from emotion_train.training.loop import SimpleObjective, Stage

@@ -83,7 +83,7 @@ def test_people_of_poor_scenes_tilt_turn_aside_and_hide():
     assert not any(actor.close_up for actor in poor)
 
 
-def test_poor_scenes_have_poor_cameras():
+def test_degraded_scenes_have_poor_cameras():
     cameras = [scene_of(seed).camera for seed in range(60)]
     assert any(camera.motion[0] for camera in cameras)
     assert any(camera.sharpen for camera in cameras)

@@ -14,7 +14,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, subject_window
 from emotion_runtime.sources.file import read_file
 from emotion_train.datasets.base import Picture, Sample
-from emotion_train.datasets.pictures import load_picture, prepare_sample
+from emotion_train.datasets.images import load_picture, prepare_sample
 from emotion_train.datasets.video import video_facts
 
 CENTER = PreprocessSpec(size=64, patch=16, short_side=72)
