@@ -34,7 +34,7 @@ from emotion_train.model import EmotionCLIP
 from emotion_train.model.encode import encode_clips
 from emotion_train.scenes.batches import SceneMix
 from emotion_train.scenes.faces import Faces, load_faces
-from emotion_train.scenes.sets import crowd_clips
+from emotion_train.scenes.sets import shared_crop_clips
 from emotion_train.scenes.training_data import SceneData, load_scene_data
 from emotion_train.training.config import PretrainConfig, Scenes, Start, StemWarmup, TextWarmup, model_config
 from emotion_train.training.parallel import World
@@ -265,7 +265,7 @@ class Crowd:
 @torch.inference_mode()
 def crowd_features(model: EmotionCLIP, faces: Faces, people: tuple[int, ...], *, seed: int) -> Crowd:
     """Features of every person of scenes that are seen through one window each."""
-    clips = crowd_clips(faces, model.config.preprocess, MIX, people, frames=1, seed=seed)
+    clips = shared_crop_clips(faces, model.config.preprocess, MIX, people, frames=1, seed=seed)
     features, labels, scenes = [], [], []
     for batch in batched(enumerate(tqdm(clips, desc=f"{people} people", unit="scene")), SCENES_AT_A_TIME):
         images = torch.from_numpy(np.stack([images for _, (images, _) in batch]))

@@ -30,7 +30,7 @@ from emotion_train.model import PRESETS, EmotionCLIP
 from emotion_train.probing.classifiers import fit_logistic
 from emotion_train.probing.features import encode_all
 from emotion_train.scenes.faces import Faces, Split, load_faces
-from emotion_train.scenes.sets import pair_of
+from emotion_train.scenes.sets import person_pair
 from emotion_train.scenes.training_data import SceneData, load_scene_data
 from emotion_train.training.config import PretrainConfig, Scenes, load_config
 from emotion_train.training.parallel import World
@@ -141,12 +141,12 @@ def train(config: PretrainConfig, data: SceneData, out: Path, warm: Path) -> Emo
 
 def measure(model: EmotionCLIP, archive: Path, limit: int | None) -> dict[str, Any]:
     """Figures of a probe on validation faces, by set."""
-    fitted = _encoded(model, scenes(_plan(model, archive, "train", PROBE_FACES), poor=False))
+    fitted = _encoded(model, scenes(_plan(model, archive, "train", PROBE_FACES), degraded=False))
     weight, bias = fit_logistic(*fitted, c=PROBE_C, seed=SEED)
     plan = _plan(model, archive, "val", limit)
     sets = {
         "scenes": scenes(plan),
-        "poor_scenes": scenes(plan, poor=True),
+        "poor_scenes": scenes(plan, degraded=True),
         "tight_faces": tight_faces(plan),
         "one_picture": two_in_one_picture(plan),
     }
@@ -159,8 +159,8 @@ def measure(model: EmotionCLIP, archive: Path, limit: int | None) -> dict[str, A
 
 def two_in_one_picture(plan: Plan) -> Iterator[Numbered]:
     """Two people of different emotions in one window, so that only the patch weights tell who is meant."""
-    for film in plan.films((2,)):
-        pair = pair_of(film, plan.faces, plan.spec, same_window=True)
+    for rendered in plan.rendered_clips((2,)):
+        pair = person_pair(rendered, plan.faces, plan.spec, same_window=True)
         for clip in pair or ():
             yield 2, clip
 

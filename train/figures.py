@@ -20,8 +20,8 @@ from pathlib import Path
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
-from emotion_train.datasets.base import Picture
-from emotion_train.datasets.images import load_picture
+from emotion_train.datasets.base import SampleImage
+from emotion_train.datasets.images import load_image
 from emotion_train.figures.attention_maps import attention_png, maps_of, see
 from emotion_train.figures.beta_sweep import Sweep, run_sweep
 from emotion_train.figures.reweighting import BatchSource, draw_batch, reweight, reweighting_page
@@ -97,7 +97,7 @@ def _add_common(parser: argparse.ArgumentParser, draw: object, what: str) -> Non
 
 def attention(args: argparse.Namespace) -> None:
     """Attention of the hmn and the cls token, a panel a block."""
-    picture = load_picture(Picture(args.image, ()))
+    picture = load_image(SampleImage(args.image, ()))
     checkpoint = read_checkpoint(args.checkpoint)
     seen = see(picture, tuple(args.box), checkpoint.model.config.preprocess)
     maps = maps_of(checkpoint.model, seen)

@@ -19,9 +19,9 @@ from emotion_train.probing.bootstrap import Scorer, intervals, point_figures
 from emotion_train.probing.metrics import area_under_roc
 from emotion_train.probing.scene_probe import LABELLED_CATEGORIES, Swaps
 from emotion_train.probing.scorers import single_label_scorer
-from emotion_train.scenes.batches import cut_scene
+from emotion_train.scenes.batches import cut_shared_crop
 from emotion_train.scenes.drawing import Scene
-from emotion_train.scenes.sets import Clip, Film, pair_of
+from emotion_train.scenes.sets import PersonClip, RenderedClip, person_pair
 
 Result = dict[str, Any]
 CROWDS = (1, 3, 8)
@@ -91,7 +91,7 @@ def pairs(answerer: Answerer, plan: Plan, head: str, *, resamples: int) -> Resul
     tell them apart. right_singly: pairs of whom both are answered rightly when the other is not there, and
     what becomes of these when he is.
     """
-    kinds: dict[str, list[tuple[int, Clip]]] = {"own_window": [], "same_window": [], "alone": []}
+    kinds: dict[str, list[tuple[int, PersonClip]]] = {"own_window": [], "same_window": [], "alone": []}
     answered: dict[str, list[Answers]] = {name: [] for name in kinds}
 
     def flush() -> None:
@@ -100,9 +100,9 @@ def pairs(answerer: Answerer, plan: Plan, head: str, *, resamples: int) -> Resul
                 answered[name].append(answerer.answers(clips))
                 clips.clear()
 
-    for film, single in zip(plan.films((2,)), _alone(plan), strict=True):
+    for rendered, single in zip(plan.rendered_clips((2,)), _alone(plan), strict=True):
         for name, same in (("own_window", False), ("same_window", True)):
-            pair = pair_of(film, plan.faces, plan.spec, same_window=same)
+            pair = person_pair(rendered, plan.faces, plan.spec, same_window=same)
             if pair is not None:
                 kinds[name] += [(0, clip) for clip in pair]
         if len(single) == 2 and single[0].label != single[1].label:
@@ -131,18 +131,20 @@ def pairs(answerer: Answerer, plan: Plan, head: str, *, resamples: int) -> Resul
     return result
 
 
-def _alone(plan: Plan) -> Iterator[list[Clip]]:
-    """Each person of each film of two with the other one taken out."""
+def _alone(plan: Plan) -> Iterator[list[PersonClip]]:
+    """Each person of each rendered clip of two people with the other one taken out."""
 
-    def without(position: int) -> Iterator[Film]:
+    def without(position: int) -> Iterator[RenderedClip]:
         def one(scene: Scene) -> Scene:
-            return replace(scene, actors=scene.actors[position : position + 1])
+            return replace(scene, people=scene.people[position : position + 1])
 
-        return plan.films((2,), change=one)
+        return plan.rendered_clips((2,), change=one)
 
-    for films in zip(without(0), without(1), strict=True):
+    for both in zip(without(0), without(1), strict=True):
         yield [
-            film.clip(actor, plan.label(actor), plan.spec) for film in films for actor in film.scene.actors
+            rendered.person_clip(person, plan.label(person), plan.spec)
+            for rendered in both
+            for person in rendered.scene.people
         ]
 
 
@@ -167,14 +169,17 @@ def windows(answerer: Answerer, plan: Plan, head: str) -> list[Result]:
     """A window for each person against one picture for all: accuracy, who is left out, and what it costs."""
     rows = []
     for people in CROWDS:
-        own: list[tuple[int, Clip]] = []
-        one: list[tuple[int, Clip]] = []
+        own: list[tuple[int, PersonClip]] = []
+        one: list[tuple[int, PersonClip]] = []
         persons = 0
-        for film in islice(plan.films((people,)), len(plan.faces.labels) // people):
-            own += [(0, film.clip(actor, plan.label(actor), plan.spec)) for actor in film.scene.actors]
-            images, shown = cut_scene(film.pictures, film.scene, film.moments, plan.spec)
-            one += [(0, Clip(images, weights, plan.label(actor))) for actor, weights in shown]
-            persons += len(film.scene.actors)
+        for rendered in islice(plan.rendered_clips((people,)), len(plan.faces.labels) // people):
+            own += [
+                (0, rendered.person_clip(person, plan.label(person), plan.spec))
+                for person in rendered.scene.people
+            ]
+            images, shown = cut_shared_crop(rendered.frames, rendered.scene, rendered.times, plan.spec)
+            one += [(0, PersonClip(images, weights, plan.label(person))) for person, weights in shown]
+            persons += len(rendered.scene.people)
         row: Result = {"people": people, "persons": persons}
         for name, clips, pictures in (("own_windows", own, people), ("one_picture", one, 1)):
             answers = answerer.answers(clips)
@@ -235,11 +240,11 @@ def peer_on_tight_faces(peer: Peer, plan: Plan, *, resamples: int) -> Result:
 def peer_on_scenes(peer: Peer, plan: Plan, *, resamples: int) -> Result:
     """The peer on faces cut from the scenes, its answers of all pictures of a clip averaged."""
     answers, labels = [], []
-    for film in plan.films():
-        for actor in film.scene.actors:
-            crops = [face_crop(film, actor, moment, peer.SIZE) for moment in range(len(film.moments))]
+    for rendered in plan.rendered_clips():
+        for person in rendered.scene.people:
+            crops = [face_crop(rendered, person, frame, peer.SIZE) for frame in range(len(rendered.times))]
             answers.append(peer.probabilities(crops).mean(0))
-            labels.append(plan.label(actor))
+            labels.append(plan.label(person))
     return figures(np.stack(answers), np.array(labels), resamples=resamples)
 
 
@@ -247,7 +252,7 @@ def sets(answerer: Answerer, plan: Plan) -> Mapping[str, Answers]:
     """The answers on every set that figures are taken of."""
     return {
         "scenes": answerer.answers(scenes(plan)),
-        "poor_scenes": answerer.answers(scenes(plan, poor=True)),
+        "poor_scenes": answerer.answers(scenes(plan, degraded=True)),
         "tight_faces": answerer.answers(tight_faces(plan)),
     }
 

@@ -12,7 +12,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import TemporalEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import Precision
-from emotion_train.scenes.sets import Clip
+from emotion_train.scenes.sets import PersonClip
 
 BATCH = 16  # clips
 
@@ -49,7 +49,7 @@ class Answerer:
         self.frame_encoder, temporal = open_encoders(backend, loaded, precision)
         self._temporal = TemporalEncoder(temporal)
 
-    def features(self, clips: list[Clip]) -> NDArray[np.float32]:
+    def features(self, clips: list[PersonClip]) -> NDArray[np.float32]:
         """(N, D) of clips with equal numbers of pictures; K pictures stand for T as in a ring that fills."""
         frames = len(clips[0].images)
         images = np.concatenate([clip.images for clip in clips])
@@ -60,7 +60,7 @@ class Answerer:
         moments = np.arange(self.manifest.clip_frames) * frames // self.manifest.clip_frames
         return self._temporal.features(list(embeddings[:, moments]))
 
-    def answers(self, clips: Iterable[tuple[int, Clip]]) -> Answers:
+    def answers(self, clips: Iterable[tuple[int, PersonClip]]) -> Answers:
         """To clips as they come, each with the number of its group."""
         waiting = iter(clips)
         labels: list[int] = []
@@ -75,6 +75,6 @@ class Answerer:
         return Answers(np.array(labels, np.int64), probabilities, np.array(groups, np.int64))
 
 
-def _batches(clips: Iterator[tuple[int, Clip]]) -> Iterator[list[tuple[int, Clip]]]:
+def _batches(clips: Iterator[tuple[int, PersonClip]]) -> Iterator[list[tuple[int, PersonClip]]]:
     while batch := list(islice(clips, BATCH)):
         yield batch

@@ -13,7 +13,7 @@ from emotion_train.scenes.faces import Faces
 # The fixed subset of test faces that the model card's figure and the test that guards it are taken of.
 SUBSET, SUBSET_SEED = 300, 2022
 PEOPLE = (1, 2)
-GAP = 100.0  # seconds of media time between the beginnings of films
+GAP = 100.0  # seconds of media time between the starts of two rendered clips
 OVERLAP = 0.4  # intersection over union from which a box is that person's
 
 
@@ -30,18 +30,18 @@ def accuracy(runtime: EmotionRuntime, plan: Plan) -> dict[str, float]:
     """
     found: list[bool] = []
     right: list[bool] = []
-    for number, film in enumerate(plan.films(PEOPLE)):
+    for number, rendered in enumerate(plan.rendered_clips(PEOPLE)):
         event = None
-        for picture, moment in zip(film.pictures, film.moments, strict=True):
+        for picture, time in zip(rendered.frames, rendered.times, strict=True):
             frame = np.ascontiguousarray(picture[..., ::-1])
-            # After so long a gap nothing is left of whom the film before showed.
-            event = runtime.step(frame, number * GAP + moment * plan.seconds)
-        for actor in film.scene.actors:
-            person = _at(event, film.boxes(actor)[-1])
+            # After so long a gap no track of the previous clip is left.
+            event = runtime.step(frame, number * GAP + time * plan.seconds)
+        for subject in rendered.scene.people:
+            person = _at(event, rendered.boxes(subject)[-1])
             found.append(person is not None)
             if person is not None:
                 answer = max(person.raw, key=lambda label: person.raw[label])
-                right.append(answer == runtime.labels[plan.label(actor)])
+                right.append(answer == runtime.labels[plan.label(subject)])
     accuracy = sum(right) / max(len(right), 1)
     return {"persons": len(found), "found": float(np.mean(found)), "accuracy": accuracy}
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from emotion_train.batch import Pairs
+from emotion_train.batch import ClipTextBatch
 from emotion_train.clips.reader import ShardSet
 from emotion_train.model import EmotionCLIP, ModelConfig
 from emotion_train.model.normalise import normalise
@@ -233,7 +233,7 @@ def matmul_peak(device: torch.device, precision: PrecisionName, side: int, *, re
     return float(2 * side**3 / min(step["product"] for step in watch.steps))
 
 
-def step_flops(objective: Objective, batch: Pairs, precision: Precision) -> int:
+def step_flops(objective: Objective, batch: ClipTextBatch, precision: Precision) -> int:
     """Operations of matrix products and convolutions, forward and backward, in one step."""
     # The counter knows attention by its matrix products only on a CPU.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -253,7 +253,7 @@ def peak_memory(device: torch.device) -> int:
     return used if sys.platform == "darwin" else used * 1024
 
 
-def wire_bytes(pairs: Pairs, config: ModelConfig) -> dict[str, Any]:
+def wire_bytes(pairs: ClipTextBatch, config: ModelConfig) -> dict[str, Any]:
     """Bytes a clip that a worker hands over, and those of float pictures and full-size masks.
 
     pairs: as received from a worker. Measured: the storage of the tensors. By formula: 4 bytes for three

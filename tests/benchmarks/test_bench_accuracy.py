@@ -23,7 +23,7 @@ from emotion_runtime.types import EmotionEvent, Person
 from emotion_train.language.labels import EKMAN
 from emotion_train.scenes.drawing import face_box
 from emotion_train.scenes.faces import Faces, load_faces
-from emotion_train.scenes.sets import Clip, Film
+from emotion_train.scenes.sets import PersonClip, RenderedClip
 
 SPEC = load_bundle("nano").manifest.preprocess
 
@@ -71,11 +71,13 @@ def test_answers_keep_the_order_of_clips_over_batches(faces: Faces):
 
 
 def test_every_face_is_in_the_scenes_once_with_its_own_label(faces: Faces):
-    seen = sorted(actor.face for film in plan_of(faces).films() for actor in film.scene.actors)
+    seen = sorted(
+        person.face for rendered in plan_of(faces).rendered_clips() for person in rendered.scene.people
+    )
     assert seen == list(range(24))
-    for film in plan_of(faces).films():
-        for actor in film.scene.actors:
-            assert plan_of(faces).label(actor) == faces.labels[actor.face]
+    for rendered in plan_of(faces).rendered_clips():
+        for person in rendered.scene.people:
+            assert plan_of(faces).label(person) == faces.labels[person.face]
 
 
 def test_a_tight_face_is_the_square_and_nothing_else(faces: Faces):
@@ -95,18 +97,18 @@ def test_a_tight_face_is_the_square_and_nothing_else(faces: Faces):
         assert clip.patch_weights.max() == 1
 
 
-def picture_of(faces: Faces, name: str) -> tuple[Film, NDArray[np.float64]]:
-    film = next(plan_of(faces).films((1,), change=CORRUPTIONS.get(name, CLEAN)))
-    return film, film.pictures[0].astype(np.float64)
+def picture_of(faces: Faces, name: str) -> tuple[RenderedClip, NDArray[np.float64]]:
+    rendered = next(plan_of(faces).rendered_clips((1,), change=CORRUPTIONS.get(name, CLEAN)))
+    return rendered, rendered.frames[0].astype(np.float64)
 
 
 def test_each_corruption_does_what_it_is_called(faces: Faces):
-    (film, clean) = picture_of(faces, "clean")
-    actor = film.scene.actors[0]
-    x1, y1, x2, y2 = face_box(actor, 0.0)
+    (rendered, clean) = picture_of(faces, "clean")
+    person = rendered.scene.people[0]
+    x1, y1, x2, y2 = face_box(person, 0.0)
     assert len(CORRUPTIONS) == 9
     bright = picture_of(faces, "brightness: 40 % or 170 %")[1]
-    factor = 1.7 if actor.face % 2 == 0 else 0.4
+    factor = 1.7 if person.face % 2 == 0 else 0.4
     np.testing.assert_allclose(bright, np.clip(clean * factor, 0, 255), atol=1.7)
     flat = picture_of(faces, "contrast: 35 %")[1]
     np.testing.assert_allclose(flat, 128 + 0.35 * (clean - 128), atol=1.5)
@@ -121,21 +123,21 @@ def test_each_corruption_does_what_it_is_called(faces: Faces):
     assert edges[1] < 0.75 * edges[0]
     packed = picture_of(faces, "JPEG, quality 30")[1]
     assert 0.2 < np.abs(packed - clean).mean() < 12
-    small = picture_of(faces, "face of 24 px")[0].scene.actors[0]
-    assert (actor.side, small.side) == (80.0, 24.0)
-    assert abs(picture_of(faces, "head tilted 20 degrees")[0].scene.actors[0].tilt) == 20
+    small = picture_of(faces, "face of 24 px")[0].scene.people[0]
+    assert (person.side, small.side) == (80.0, 24.0)
+    assert abs(picture_of(faces, "head tilted 20 degrees")[0].scene.people[0].tilt) == 20
     half = picture_of(faces, "half of the face covered")[1]
     changed = np.abs(half - clean).max(axis=2)[face] > 3
     assert 0.35 < changed.mean() < 0.75
 
 
 def test_a_peer_gets_the_face_and_little_else(faces: Faces):
-    film, _ = picture_of(faces, "clean")
-    actor = film.scene.actors[0]
-    crop = face_crop(film, actor, 0, 64).astype(float)
+    rendered, _ = picture_of(faces, "clean")
+    person = rendered.scene.people[0]
+    crop = face_crop(rendered, person, 0, 64).astype(float)
     # The drawn face is the grey square, coloured: the two are the same picture up to contrast.
-    square = np.asarray(Image.fromarray(faces.images[actor.face]).resize((64, 64)), float)
-    if actor.flip:
+    square = np.asarray(Image.fromarray(faces.images[person.face]).resize((64, 64)), float)
+    if person.flip:
         square = square[:, ::-1]
     middle = slice(16, 48)
     assert np.corrcoef(crop[middle, middle].ravel(), square[middle, middle].ravel())[0, 1] > 0.8
@@ -172,7 +174,7 @@ class Stub:
 
     rule: str
 
-    def answers(self, clips: Iterable[tuple[int, Clip]]) -> Answers:
+    def answers(self, clips: Iterable[tuple[int, PersonClip]]) -> Answers:
         given = list(clips)
         labels = np.array([clip.label for _, clip in given])
         if self.rule == "knows":
@@ -211,7 +213,7 @@ def test_a_peers_classes_are_put_in_our_order(shared_data: Path, faces: Faces):
 
 
 def event(t: float, *persons: Person) -> EmotionEvent:
-    return EmotionEvent(1, "film", 0, t, list(persons), 0.0, 0)
+    return EmotionEvent(1, "video", 0, t, list(persons), 0.0, 0)
 
 
 def person(number: int, top: str | None, raw: str, state: str = "steady") -> Person:
@@ -230,7 +232,7 @@ class Watched:
 
 
 def test_changes_of_labels_are_counted_by_person_and_minute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(through_runtime, "open_source", lambda _: open(tmp_path / "film", "w"))  # noqa: PTH123, SIM115
+    monkeypatch.setattr(through_runtime, "open_source", lambda _: open(tmp_path / "video", "w"))  # noqa: PTH123, SIM115
     watched = Watched(
         [
             event(0, person(1, "anger", "anger")),
@@ -239,7 +241,7 @@ def test_changes_of_labels_are_counted_by_person_and_minute(monkeypatch: pytest.
             event(45, person(1, "fear", "fear")),
         ]
     )
-    counted = through_runtime.steadiness(watched, "film")  # type: ignore[arg-type]
+    counted = through_runtime.steadiness(watched, "video")  # type: ignore[arg-type]
     assert counted.per_minute() == {
         "person_minutes": 0.75,
         "raw_changes": 4.0,  # three of person 1 in 45 seconds

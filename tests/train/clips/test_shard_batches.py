@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.batch import Pairs
+from emotion_train.batch import ClipTextBatch
 from emotion_train.clips.batches import ShardBatches, cut_frame
 from emotion_train.clips.reader import ShardSet
 from emotion_train.language.tokenizer import tokenize
@@ -29,7 +29,7 @@ def batches(shards: ShardSet, **changes: int) -> ShardBatches:
     return ShardBatches(shards, SPEC, **{"seed": 1, "batch": BATCH, "frames": 8, **changes})
 
 
-def clips_of(pairs: Pairs) -> list[int]:
+def clips_of(pairs: ClipTextBatch) -> list[int]:
     """Which clips are shown, read from their colour."""
     reds = pairs.images[:, 0, 24, 24, 0].float()
     return ((reds - 5) / 10).round().int().tolist()
@@ -49,7 +49,7 @@ def test_a_batch_is_a_function_of_its_number(shards: ShardSet):
     data = batches(shards)
     loader = DataLoader(data, batch_size=None, sampler=[4, 2, 3, 0, 1], num_workers=2)
     for number, found in zip([4, 2, 3, 0, 1], loader, strict=True):
-        for part in ("images", "pictures", "patch_weights", "text", "sentiment"):
+        for part in ("images", "clip_index", "patch_weights", "text", "sentiment"):
             assert torch.equal(getattr(found, part), getattr(expected[number], part)), part
 
 

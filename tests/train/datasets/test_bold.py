@@ -71,18 +71,18 @@ def test_the_order_of_the_labels(shared_data: Path):
 
 
 def test_frames_are_spread_over_the_whole_clip(bold: Path):
-    pictures = load_dataset("bold", bold, "train").samples[0].pictures
+    pictures = load_dataset("bold", bold, "train").samples[0].images
     # linspace(0, 9, 8) = 0, 1.29, 2.57, 3.86, 5.14, 6.43, 7.71, 9, rounded down; names count from 1
     assert [p.path.name for p in pictures] == [f"image_{n:05d}.jpg" for n in (1, 2, 3, 4, 6, 7, 8, 10)]
 
 
 def test_a_clip_shorter_than_eight_frames_repeats_them(bold: Path):
-    pictures = load_dataset("bold", bold, "train").samples[1].pictures
+    pictures = load_dataset("bold", bold, "train").samples[1].images
     assert [p.path.name[-5] for p in pictures] == list("11111112")
 
 
 def test_the_box_holds_the_joints_of_that_person_in_that_frame(bold: Path):
-    pictures = load_dataset("bold", bold, "train").samples[0].pictures
+    pictures = load_dataset("bold", bold, "train").samples[0].images
     boxes = {int(p.path.stem[-5:]): p.boxes for p in pictures}
     assert boxes[1] == ()  # the person comes in with frame 2
     for n in (2, 3, 4, 6, 7, 8, 10):
@@ -124,7 +124,7 @@ def test_joints_of_no_frame_are_nobodys(bold: Path):
     rows = [joints(n, 0, (4, 4, 1), (9, 9, 1)) for n in (1, 2)]
     rows[0][0] = float("nan")
     path = save_array(bold / "joints" / CLIP.replace("0114.mp4", "0114.npy"), rows)
-    pictures = load_dataset("bold", bold, "train").samples[0].pictures
+    pictures = load_dataset("bold", bold, "train").samples[0].images
     assert [picture.boxes for picture in pictures] == [((4, 4, 9, 9),)] + [()] * 7  # now frame 1 of the clip
     save_array(path, np.zeros((0, 56)))
     assert load_dataset("bold", bold, "train").skipped == {"no joints of the person": 1}

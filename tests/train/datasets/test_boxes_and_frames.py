@@ -8,7 +8,7 @@ from trees import jpeg
 
 from emotion_runtime.preprocess import PreprocessSpec, center_window, union_patch_weights
 from emotion_train.datasets.boxes import everybody, inside, person_boxes
-from emotion_train.datasets.frames import clip_frames, frame_number, picture_size, uniform
+from emotion_train.datasets.frames import clip_frames, frame_number, image_size, uniform
 from emotion_train.datasets.rows import BadRow
 
 SPEC = PreprocessSpec()
@@ -106,6 +106,6 @@ def test_frames_are_ordered_by_number_not_by_name(tmp_path: Path):
 
 
 def test_the_size_of_a_picture(tmp_path: Path):
-    assert picture_size(jpeg(tmp_path / "a.jpg", (31, 17))) == (31, 17)
+    assert image_size(jpeg(tmp_path / "a.jpg", (31, 17))) == (31, 17)
     with pytest.raises(BadRow, match="missing frame"):
-        picture_size(tmp_path / "b.jpg")
+        image_size(tmp_path / "b.jpg")

@@ -64,10 +64,10 @@ def test_categories_are_bolds_by_the_alphabet(emotic: Path):
 
 def test_a_sample_is_one_picture_with_its_own_box(emotic: Path):
     first, second, third = load_dataset("emotic", emotic, "val").samples
-    assert [len(sample.pictures) for sample in (first, second, third)] == [1, 1, 1]
-    assert first.pictures[0].boxes == ((86, 58, 564, 479),)
-    assert second.pictures[0].boxes == ((0, 0, 100, 200),)
-    assert third.pictures[0].boxes == ((5, 5, 100, 70),)
+    assert [len(sample.images) for sample in (first, second, third)] == [1, 1, 1]
+    assert first.images[0].boxes == ((86, 58, 564, 479),)
+    assert second.images[0].boxes == ((0, 0, 100, 200),)
+    assert third.images[0].boxes == ((5, 5, 100, 70),)
 
 
 def test_the_mask_is_the_authors(emotic: Path):

@@ -13,9 +13,9 @@ from trees import jpeg
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, subject_window
 from emotion_runtime.sources.file import read_file
-from emotion_train.datasets.base import Picture, Sample
-from emotion_train.datasets.images import load_picture, prepare_sample
-from emotion_train.datasets.video import video_facts
+from emotion_train.datasets.base import Sample, SampleImage
+from emotion_train.datasets.images import load_image, prepare_sample
+from emotion_train.datasets.video import video_info
 
 CENTER = PreprocessSpec(size=64, patch=16, short_side=72)
 SUBJECT = PreprocessSpec(size=64, patch=16, short_side=72, window="subject", subject_scale=1.5)
@@ -23,7 +23,7 @@ RATE, FRAMES = 10, 25
 WIDTH, HEIGHT = 120, 90
 
 
-def sample(*pictures: Picture) -> Sample:
+def sample(*pictures: SampleImage) -> Sample:
     return Sample("key", "group", pictures, {})
 
 
@@ -52,35 +52,35 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shown(video: Path, seconds: float) -> float:
     """Number of the frame that is shown then."""
-    return round(float(load_picture(Picture(video, (), seconds)).mean()) / 10)
+    return round(float(load_image(SampleImage(video, (), seconds)).mean()) / 10)
 
 
 # --- pixels
 
 
 def test_a_picture_file_is_rgb_uint8(tmp_path: Path):
-    image = load_picture(Picture(jpeg(tmp_path / "a.png", (30, 20), (200, 100, 50)), ()))
+    image = load_image(SampleImage(jpeg(tmp_path / "a.png", (30, 20), (200, 100, 50)), ()))
     assert image.shape == (20, 30, 3)
     assert image.dtype == np.uint8
     assert image[0, 0].tolist() == [200, 100, 50]
     Image.new("L", (5, 4), 77).save(tmp_path / "grey.png")
-    assert load_picture(Picture(tmp_path / "grey.png", ())).tolist() == np.full((4, 5, 3), 77).tolist()
+    assert load_image(SampleImage(tmp_path / "grey.png", ())).tolist() == np.full((4, 5, 3), 77).tolist()
 
 
 def test_a_turn_in_exif_is_not_applied(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    assert load_picture(Picture(tmp_path / "turned.jpg", ())).shape == (20, 30, 3)
+    assert load_image(SampleImage(tmp_path / "turned.jpg", ())).shape == (20, 30, 3)
 
 
 def test_a_picture_that_is_missing_or_broken(tmp_path: Path):
     with pytest.raises(EmotionError, match=r"no picture .*gone\.jpg: was it moved"):
-        load_picture(Picture(tmp_path / "gone.jpg", ()))
+        load_image(SampleImage(tmp_path / "gone.jpg", ()))
     path = noise(tmp_path / "torn.png")
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(EmotionError, match=r"torn\.png cannot be decoded \(.*\): get a whole copy") as error:
-        load_picture(Picture(path, ()))
+        load_image(SampleImage(path, ()))
     assert "\n" not in str(error.value)
 
 
@@ -95,7 +95,7 @@ def test_files_without_a_good_index_give_the_same_frames(tmp_path: Path, suffix:
     """A transport stream does not begin at 0, and a seek in it lands after what was sought."""
     path = write_video(tmp_path / f"grey{suffix}")
     assert [shown(path, n / RATE) for n in range(FRAMES)] == list(range(FRAMES))
-    assert video_facts(path).last == pytest.approx((FRAMES - 1) / RATE)
+    assert video_info(path).last == pytest.approx((FRAMES - 1) / RATE)
 
 
 def test_a_long_file_is_entered_near_the_moment(tmp_path: Path):
@@ -120,7 +120,7 @@ def test_a_moment_out_of_order_or_after_the_end(video: Path):
 
 
 def test_the_facts_of_a_video(video: Path):
-    facts = video_facts(video)
+    facts = video_info(video)
     assert (facts.width, facts.height) == (WIDTH, HEIGHT)
     assert facts.last == pytest.approx((FRAMES - 1) / RATE)
     assert facts.step == pytest.approx(1 / RATE)
@@ -130,14 +130,14 @@ def test_the_facts_of_a_video(video: Path):
 def test_a_real_video_is_what_the_runtime_sees(shared_data: Path, name: str):
     path = shared_data / "videos" / name
     for frame in islice(read_file(str(path)), 0, 70, 23):
-        pixels = load_picture(Picture(path, (), frame.t))
+        pixels = load_image(SampleImage(path, (), frame.t))
         np.testing.assert_array_equal(pixels[..., ::-1], frame.image)
 
 
 def test_the_last_frame_of_a_real_video(shared_data: Path):
     path = shared_data / "videos" / "vtest.avi"
-    assert video_facts(path).last == pytest.approx(794 / 10)  # 795 frames at 10 a second
-    load_picture(Picture(path, (), video_facts(path).last))
+    assert video_info(path).last == pytest.approx(794 / 10)  # 795 frames at 10 a second
+    load_image(SampleImage(path, (), video_info(path).last))
 
 
 def test_a_recording_lying_on_its_side_is_upright(video: Path, tmp_path: Path):
@@ -147,37 +147,37 @@ def test_a_recording_lying_on_its_side_is_upright(video: Path, tmp_path: Path):
     data[matrix : matrix + 16] = struct.pack(">4i", 0, 1 << 16, 0, -(1 << 16))
     turned = tmp_path / "turned.mp4"
     turned.write_bytes(data)
-    assert load_picture(Picture(turned, (), 1.0)).shape == (WIDTH, HEIGHT, 3)
-    facts = video_facts(turned)
+    assert load_image(SampleImage(turned, (), 1.0)).shape == (WIDTH, HEIGHT, 3)
+    facts = video_info(turned)
     assert (facts.width, facts.height) == (HEIGHT, WIDTH)
     runtime = next(iter(read_file(str(turned)))).image
-    np.testing.assert_array_equal(load_picture(Picture(turned, (), 0.0))[..., ::-1], runtime)
+    np.testing.assert_array_equal(load_image(SampleImage(turned, (), 0.0))[..., ::-1], runtime)
 
 
 def test_videos_that_are_none(tmp_path: Path, video: Path):
     with pytest.raises(EmotionError, match=r"no video .*gone\.mp4"):
-        load_picture(Picture(tmp_path / "gone.mp4", (), 0.0))
+        load_image(SampleImage(tmp_path / "gone.mp4", (), 0.0))
     (tmp_path / "text.mp4").write_text("hello")
     with pytest.raises(EmotionError, match=r"text\.mp4 cannot be decoded"):
-        load_picture(Picture(tmp_path / "text.mp4", (), 0.0))
+        load_image(SampleImage(tmp_path / "text.mp4", (), 0.0))
     (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:1500])
     with pytest.raises(EmotionError, match=r"cut\.mp4 holds no pictures: expected a whole video file"):
-        video_facts(tmp_path / "cut.mp4")
+        video_info(tmp_path / "cut.mp4")
 
 
 def test_a_video_that_is_cut_off_ends_where_it_does(shared_data: Path, tmp_path: Path):
     whole = shared_data / "videos" / "vtest.avi"
     path = tmp_path / "cut.avi"
     path.write_bytes(whole.read_bytes()[:1_500_000])
-    last = video_facts(path).last
+    last = video_info(path).last
     assert 0 < last < 79
     np.testing.assert_array_equal(
-        load_picture(Picture(path, (), last - 1)), load_picture(Picture(whole, (), last - 1))
+        load_image(SampleImage(path, (), last - 1)), load_image(SampleImage(whole, (), last - 1))
     )
     with pytest.raises(
         EmotionError, match=rf"cut\.avi ends at {last + 0.1:.2f} s, before the 79\.00 s asked for"
     ):
-        load_picture(Picture(path, (), 79.0))
+        load_image(SampleImage(path, (), 79.0))
 
 
 # --- samples
@@ -186,7 +186,7 @@ def test_a_video_that_is_cut_off_ends_where_it_does(shared_data: Path, tmp_path:
 def test_a_center_spec_gives_the_papers_crop_and_everybodys_weights(tmp_path: Path):
     path = noise(tmp_path / "a.png")
     boxes = ((20.0, 10.0, 50.5, 70.2), (40.0, 30.0, 100.0, 80.0))
-    images, weights = prepare_sample(sample(Picture(path, boxes), Picture(path, ())), CENTER)
+    images, weights = prepare_sample(sample(SampleImage(path, boxes), SampleImage(path, ())), CENTER)
     assert images.shape == (2, 64, 64, 3)
     assert images.dtype == np.uint8
     assert weights.shape == (2, 16)
@@ -208,7 +208,9 @@ def test_a_center_spec_gives_the_papers_crop_and_everybodys_weights(tmp_path: Pa
 def test_a_subject_spec_looks_at_the_largest_person(tmp_path: Path):
     path = noise(tmp_path / "a.png")
     small, large = (4.0, 4.0, 14.0, 14.0), (70.0, 20.0, 100.0, 55.0)
-    images, weights = prepare_sample(sample(Picture(path, (small, large)), Picture(path, (small,))), SUBJECT)
+    images, weights = prepare_sample(
+        sample(SampleImage(path, (small, large)), SampleImage(path, (small,))), SUBJECT
+    )
     pixels = np.asarray(Image.open(path))
     for image, box in zip(images, (large, small), strict=True):
         np.testing.assert_array_equal(
@@ -220,8 +222,8 @@ def test_a_subject_spec_looks_at_the_largest_person(tmp_path: Path):
 
 def test_a_subject_spec_and_nobody_gives_the_centre(tmp_path: Path):
     path = noise(tmp_path / "a.png")
-    images, weights = prepare_sample(sample(Picture(path, ())), SUBJECT)
-    centre, _ = prepare_sample(sample(Picture(path, ())), CENTER)
+    images, weights = prepare_sample(sample(SampleImage(path, ())), SUBJECT)
+    centre, _ = prepare_sample(sample(SampleImage(path, ())), CENTER)
     np.testing.assert_array_equal(images, centre)
     assert not weights.any()
 
@@ -229,7 +231,12 @@ def test_a_subject_spec_and_nobody_gives_the_centre(tmp_path: Path):
 def test_a_moment_and_a_file_keep_their_places(tmp_path: Path, video: Path):
     """Pictures are read file by file, videos in one opening; the order of the sample stays."""
     grey = jpeg(tmp_path / "grey.png", (WIDTH, HEIGHT), (200, 200, 200))
-    pictures = [Picture(video, (), 1.2), Picture(grey, ()), Picture(video, (), 0.4), Picture(video, (), 1.2)]
+    pictures = [
+        SampleImage(video, (), 1.2),
+        SampleImage(grey, ()),
+        SampleImage(video, (), 0.4),
+        SampleImage(video, (), 1.2),
+    ]
     images, _ = prepare_sample(sample(*pictures), CENTER)
     assert images.mean((1, 2, 3)) == pytest.approx([120, 200, 40, 120], abs=3)
 
@@ -239,7 +246,7 @@ def test_a_picture_that_stands_eight_times_is_read_once(tmp_path: Path, monkeypa
     real = Image.open
     monkeypatch.setattr(Image, "open", lambda path: (opened.append(path), real(path))[1])
     path = noise(tmp_path / "a.png")
-    images, weights = prepare_sample(sample(*[Picture(path, ((1.0, 2.0, 30.0, 40.0),))] * 8), CENTER)
+    images, weights = prepare_sample(sample(*[SampleImage(path, ((1.0, 2.0, 30.0, 40.0),))] * 8), CENTER)
     assert opened == [path]
     assert images.shape == (8, 64, 64, 3)
     assert (weights == weights[0]).all()

@@ -55,18 +55,18 @@ def test_the_test_split_is_the_folder_that_says_so(liris: Path):
 def test_the_frame_of_the_label_stands_eight_times(liris: Path):
     samples = load_dataset("liris", liris, "test").samples
     for t, sample in enumerate(samples):
-        assert len(sample.pictures) == 8
-        assert len(set(sample.pictures)) == 1
-        assert sample.pictures[0].path.name == f"{t + 1:08d}.jpg"  # of a film at 1 fps, counted from 1
-    assert samples[0].pictures[0].boxes == ((5, 10, 55, 110),)  # 640 over 320 pixels
-    assert samples[2].pictures[0].boxes == ()
+        assert len(sample.images) == 8
+        assert len(set(sample.images)) == 1
+        assert sample.images[0].path.name == f"{t + 1:08d}.jpg"  # of a film at 1 fps, counted from 1
+    assert samples[0].images[0].boxes == ((5, 10, 55, 110),)  # 640 over 320 pixels
+    assert samples[2].images[0].boxes == ()
 
 
 def test_boxes_in_one_object_say_the_same(liris: Path):
     listed = load_dataset("liris", liris, "test").samples
     whole = {f"{n:08d}.jpg": [] if n == 3 else [[10, 20, 110, 220, 0.9]] for n in range(1, SECONDS + 1)}
     write_json(liris / "bboxes" / "MEDIAEVAL18_54.mp4" / "human_boxes.json", whole)
-    assert [s.pictures for s in load_dataset("liris", liris, "test").samples] == [s.pictures for s in listed]
+    assert [s.images for s in load_dataset("liris", liris, "test").samples] == [s.images for s in listed]
 
 
 def test_bad_rows_are_counted(liris: Path):

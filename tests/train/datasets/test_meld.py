@@ -103,10 +103,10 @@ def test_frames_boxes_and_what_has_neither(meld: Path):
     data = load_dataset("meld", meld, "dev")
     first, second = data.samples
     # linspace(0, 29, 8) = 0, 4.1, 8.3, 12.4, 16.6, 20.7, 24.9, 29
-    assert [int(p.path.stem[6:]) for p in first.pictures] == [0, 4, 8, 12, 16, 20, 24, 29]
-    assert [int(p.path.stem[6:]) for p in second.pictures] == [0, 0, 0, 0, 1, 1, 1, 2]
+    assert [int(p.path.stem[6:]) for p in first.images] == [0, 4, 8, 12, 16, 20, 24, 29]
+    assert [int(p.path.stem[6:]) for p in second.images] == [0, 0, 0, 0, 1, 1, 1, 2]
     # 640 over 128 pixels: a fifth; a score of 0.5 is nobody; the last box ends with the picture
-    assert first.pictures[0].boxes == ((20, 10, 60, 70), (120, 60, 128, 72))
+    assert first.images[0].boxes == ((20, 10, 60, 70), (120, 60, 128, 72))
     assert data.skipped == {"no folder of frames": 1109 - 3, "known to have no video": 1}
 
 
@@ -114,7 +114,7 @@ def test_frames_without_boxes_are_counted(meld: Path):
     write_json(meld / "dev_human_boxes.json", {"dia0_utt1": {f"frame_{n}.jpg": [] for n in range(3)}})
     data = load_dataset("meld", meld, "dev")
     assert [sample.key for sample in data.samples] == ["dev/dia0_utt1"]
-    assert data.samples[0].pictures[0].boxes == ()
+    assert data.samples[0].images[0].boxes == ()
     assert data.skipped["no boxes for a frame"] == 1
 
 

@@ -80,13 +80,13 @@ def test_splits_are_films(moviegraphs: Path):
 
 def test_scenes_are_cut_at_their_shots(moviegraphs: Path):
     samples = load_dataset("moviegraphs", moviegraphs, "val").samples
-    numbers = [[int(p.path.stem.removeprefix("frame_")) for p in sample.pictures] for sample in samples]
+    numbers = [[int(p.path.stem.removeprefix("frame_")) for p in sample.images] for sample in samples]
     assert numbers == [SCENE_0, SCENE_1, SCENE_2]
-    assert samples[0].pictures[0].path == moviegraphs / "frames" / FILM / "frame_0.jpg"
+    assert samples[0].images[0].path == moviegraphs / "frames" / FILM / "frame_0.jpg"
 
 
 def test_everybody_is_meant(moviegraphs: Path):
-    pictures = load_dataset("moviegraphs", moviegraphs, "val").samples[0].pictures
+    pictures = load_dataset("moviegraphs", moviegraphs, "val").samples[0].images
     assert pictures[1].boxes == ((10, 1, 20, 31),)  # 640 over 64 pixels: a tenth; a score of 0.5 is nobody
     assert [p.boxes for p in pictures[2:]] == [()] * 6
 
@@ -103,7 +103,7 @@ def test_the_film_that_is_shorter_than_its_annotation(moviegraphs: Path):
         jpeg(moviegraphs / "frames" / film / f"frame_{n}.jpg")
     write_json(moviegraphs / "all_human_boxes.json", {film: {f"frame_{n}.jpg": [] for n in numbers}})
     (sample,) = load_dataset("moviegraphs", moviegraphs, "train").samples
-    assert [p.path.stem for p in sample.pictures] == [f"frame_{n}" for n in numbers]
+    assert [p.path.stem for p in sample.images] == [f"frame_{n}" for n in numbers]
 
 
 @pytest.mark.parametrize(

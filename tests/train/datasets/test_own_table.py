@@ -11,7 +11,7 @@ from trees import jpeg, write_csv
 from emotion_runtime.errors import EmotionError
 from emotion_train.datasets import load_dataset
 from emotion_train.datasets.base import Dataset
-from emotion_train.datasets.images import load_picture
+from emotion_train.datasets.images import load_image
 from emotion_train.datasets.table import Columns
 
 RATE, FRAMES = 10, 40
@@ -44,7 +44,7 @@ def table(
 
 
 def numbers(data: Dataset, row: int = 0) -> list[int]:
-    return [int(p.path.stem[-3:]) for p in data.samples[row].pictures]
+    return [int(p.path.stem[-3:]) for p in data.samples[row].images]
 
 
 # --- labels
@@ -111,7 +111,7 @@ def test_without_a_group_rows_of_one_file_hang_together(media: Path):
 
 def test_a_picture_makes_a_sample_of_one(media: Path):
     (sample,) = table(media, "path,label,split", "a.jpg,x,train").samples
-    (picture,) = sample.pictures
+    (picture,) = sample.images
     assert picture.path == media / "a.jpg"
     assert picture.seconds is None
 
@@ -129,19 +129,19 @@ def test_a_folder_gives_eight_frames_of_the_span(media: Path):
 
 def test_a_video_gives_eight_moments_of_the_span(media: Path):
     data = table(media, "path,start,end,label,split", "film.mp4,1,2.4,x,train", "film.mp4,,,x,train")
-    moments = [picture.seconds for picture in data.samples[0].pictures]
+    moments = [picture.seconds for picture in data.samples[0].images]
     np.testing.assert_allclose(moments, [1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.4])
-    greys = [load_picture(picture).mean() / 6 for picture in data.samples[0].pictures]
+    greys = [load_image(picture).mean() / 6 for picture in data.samples[0].images]
     np.testing.assert_allclose(greys, [10, 12, 14, 16, 18, 20, 22, 24], atol=0.4)
-    whole = [picture.seconds for picture in data.samples[1].pictures]
+    whole = [picture.seconds for picture in data.samples[1].images]
     assert (whole[0], whole[-1]) == (0, pytest.approx(3.9))  # the last frame begins at 3.9 s
-    assert load_picture(data.samples[1].pictures[-1]).mean() / 6 == pytest.approx(39, abs=0.4)
+    assert load_image(data.samples[1].images[-1]).mean() / 6 == pytest.approx(39, abs=0.4)
 
 
 @pytest.mark.parametrize("end", ["4.0", "4.09"])  # the second as times rounded up may have it
 def test_the_end_of_the_video_is_its_last_frame(media: Path, end: str):
     (sample,) = table(media, "path,start,end,label,split", f"film.mp4,3.5,{end},x,train").samples
-    assert load_picture(sample.pictures[-1]).mean() / 6 == pytest.approx(39, abs=0.4)
+    assert load_image(sample.images[-1]).mean() / 6 == pytest.approx(39, abs=0.4)
 
 
 # --- boxes
@@ -150,16 +150,16 @@ def test_the_end_of_the_video_is_its_last_frame(media: Path, end: str):
 @pytest.mark.parametrize("cell", ["10 20 30.5 40", "[10; 20; 30.5; 40]", "(10 20 30.5 40)"])
 def test_a_box_in_one_column(media: Path, cell: str):
     (sample,) = table(media, "path,box,label,split", f"a.jpg,{cell},x,train").samples
-    assert sample.pictures[0].boxes == ((10, 20, 30.5, 40),)
+    assert sample.images[0].boxes == ((10, 20, 30.5, 40),)
 
 
 def test_a_box_in_four_columns_stands_in_every_picture(media: Path):
     data = table(media, "path,x1,y1,x2,y2,label,split", "clip,1,2,3,4,x,train", "clip,,,,,x,train")
-    assert {picture.boxes for picture in data.samples[0].pictures} == {((1, 2, 3, 4),)}
-    assert {picture.boxes for picture in data.samples[1].pictures} == {()}
+    assert {picture.boxes for picture in data.samples[0].images} == {((1, 2, 3, 4),)}
+    assert {picture.boxes for picture in data.samples[1].images} == {()}
     columns = Columns(box=("l", "t", "r", "b"))
     data = table(media, "path,l,t,r,b,label,split", "clip,1,2,3,4,x,train", columns=columns)
-    assert data.samples[0].pictures[0].boxes == ((1, 2, 3, 4),)
+    assert data.samples[0].images[0].boxes == ((1, 2, 3, 4),)
 
 
 # --- Parquet
@@ -192,7 +192,7 @@ def test_parquet_says_the_same(media: Path, tmp_path: Path):
     stored = load_dataset("table", file, "train")
     assert stored.tasks == listed.tasks
     for ours, theirs in zip(stored.samples, listed.samples, strict=True):
-        assert (ours.key, ours.group, ours.pictures) == (theirs.key, theirs.group, theirs.pictures)
+        assert (ours.key, ours.group, ours.images) == (theirs.key, theirs.group, theirs.images)
         assert {k: v.tolist() for k, v in ours.targets.items()} == {
             k: v.tolist() for k, v in theirs.targets.items()
         }

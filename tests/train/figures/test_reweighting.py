@@ -10,7 +10,7 @@ from small_model import build
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.batch import Pairs
+from emotion_train.batch import ClipTextBatch
 from emotion_train.figures.reweighting import (
     BatchSource,
     Drawn,
@@ -81,7 +81,7 @@ def handmade() -> Drawn:
     sentiment = torch.zeros(5, 7)
     sentiment[:, 4] = 5.0
     sentiment[4] = torch.tensor([0, 0, 0, 9.0, 0, 0, 0])
-    pairs = Pairs(torch.zeros(5, 1), torch.arange(5), torch.zeros(5, 1), text, sentiment)
+    pairs = ClipTextBatch(torch.zeros(5, 1), torch.arange(5), torch.zeros(5, 1), text, sentiment)
     weights = torch.full((5, 5), 0.25).fill_diagonal_(0)
     weights[0, 1:] = torch.tensor([math.inf, 710.0, 12.0, 0.1])
     logits = torch.zeros(5, 5)

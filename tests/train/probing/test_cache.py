@@ -11,7 +11,7 @@ import pytest
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.datasets.base import Dataset, Picture, Sample
+from emotion_train.datasets.base import Dataset, Sample, SampleImage
 from emotion_train.probing.cache import Cached, CacheKey, cached
 from emotion_train.probing.samples import fingerprint, protocol_spec
 
@@ -119,7 +119,7 @@ def dataset(**changes: Any) -> Dataset:
         "boxes": ((0.0, 1.0, 2.0, 3.0),),
         "seconds": None,
     } | changes
-    picture = Picture(part["path"], part["boxes"], part["seconds"])
+    picture = SampleImage(part["path"], part["boxes"], part["seconds"])
     return Dataset("meld", "dev", (), (Sample(part["key"], "g", (picture,), {}),), {})
 
 

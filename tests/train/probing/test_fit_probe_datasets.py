@@ -168,7 +168,7 @@ def test_a_picture_that_cannot_be_read_is_counted(
 
 def test_images_have_the_size_that_boxes_assume(meld: Fitted):
     sample = load_dataset("meld", meld.data, "test").samples[0]
-    assert sample.pictures[0].boxes == ((20.0, 10.0, 60.0, 50.0),)
+    assert sample.images[0].boxes == ((20.0, 10.0, 60.0, 50.0),)
     assert SIZE == (80, 60)
 
 

@@ -14,19 +14,19 @@ from PIL import Image
 
 from emotion_train.scenes.camera import (
     Camera,
+    apply_camera,
+    downsampled,
     draw_camera,
-    draw_poor_camera,
-    photograph,
-    shrunk,
-    slope,
+    draw_degraded_camera,
+    light_gradient,
 )
 
-Draw = Callable[[np.random.Generator], Camera]
+DrawCamera = Callable[[np.random.Generator], Camera]
 
 
 def shot(view: NDArray[np.generic], seed: int = 0, **faults: object) -> NDArray[np.float64]:
-    """The photograph of (H, W, 3), as numbers that may be subtracted."""
-    taken = photograph(np.asarray(view, np.float32), Camera(**faults), np.random.default_rng(seed))
+    """The apply_camera of (H, W, 3), as numbers that may be subtracted."""
+    taken = apply_camera(np.asarray(view, np.float32), Camera(**faults), np.random.default_rng(seed))
     assert taken.dtype == np.uint8
     assert taken.flags.c_contiguous
     assert taken.shape == view.shape
@@ -81,7 +81,7 @@ def test_light_from_one_side():
     expected = {(2, 8): 140, (2, 0): 60, (4, 4): 80, (0, 4): 120, (0, 8): 160, (2, 6): 120, (1, 4): 110}
     for place, level in expected.items():
         np.testing.assert_allclose(taken[place], level, atol=1, err_msg=str(place))
-    factors = slope((0.3, -0.45), (101, 51, 3))
+    factors = light_gradient((0.3, -0.45), (101, 51, 3))
     assert factors.shape == (101, 51)
     assert factors[50, 25] == pytest.approx(1, abs=1e-6)
     assert factors.mean() == pytest.approx(1, abs=1e-5)
@@ -131,12 +131,12 @@ def test_jpeg_is_that_of_another_encoder():
 def test_a_small_sensor_sees_the_means_of_what_it_cannot_tell_apart():
     y, x = np.mgrid[:12, :16]
     board = (255.0 * ((x + y) % 2)).astype(np.float32)
-    np.testing.assert_allclose(shrunk(board, 0.5), 127.5)
-    np.testing.assert_allclose(shrunk(np.repeat(board[..., None], 3, 2), 0.5), 127.5)
+    np.testing.assert_allclose(downsampled(board, 0.5), 127.5)
+    np.testing.assert_allclose(downsampled(np.repeat(board[..., None], 3, 2), 0.5), 127.5)
     np.testing.assert_allclose(shot(np.repeat(board[..., None], 3, 2), detail=0.5), 127.5, atol=0.5)
     ramp = np.repeat(np.arange(40, dtype=np.float32)[None], 40, 0)
-    np.testing.assert_allclose(shrunk(ramp, 0.4)[:, 4:-4], ramp[:, 4:-4], atol=0.8)
-    assert shrunk(ramp, 0.001).shape == (40, 40)  # of one pixel
+    np.testing.assert_allclose(downsampled(ramp, 0.4)[:, 4:-4], ramp[:, 4:-4], atol=0.8)
+    assert downsampled(ramp, 0.001).shape == (40, 40)  # of one pixel
 
 
 @pytest.mark.parametrize("degrees", [0.0, 30.0, 45.0, 90.0, 120.0, 170.0])
@@ -192,8 +192,8 @@ def test_faults_come_in_the_order_of_light_lens_sensor_and_file():
     )
 
 
-@pytest.mark.parametrize("draw", [draw_camera, draw_poor_camera])
-def test_a_camera_is_a_function_of_the_generators_state(draw: Draw):
+@pytest.mark.parametrize("draw", [draw_camera, draw_degraded_camera])
+def test_a_camera_is_a_function_of_the_generators_state(draw: DrawCamera):
     rng = np.random.default_rng(5)
     state = copy.deepcopy(rng.bit_generator.state)
     first, second = draw(rng), draw(rng)
@@ -208,7 +208,7 @@ USUAL = {"gain", "offset", "blur", "noise", "jpeg", "grey"}
 FAULTS = {"gamma", "light", "detail", "motion", "sharpen"}
 
 
-def shares(draw: Draw) -> dict[str, float]:
+def shares(draw: DrawCamera) -> dict[str, float]:
     """How many of 500 cameras have each fault, and what all of them keep to."""
     rng = np.random.default_rng(0)
     cameras = [draw(rng) for _ in range(500)]
@@ -224,10 +224,10 @@ def shares(draw: Draw) -> dict[str, float]:
     }
 
 
-def test_ordinary_cameras_have_ordinary_faults_and_poor_ones_all():
-    usual, poor = shares(draw_camera), shares(draw_poor_camera)
+def test_ordinary_cameras_have_ordinary_faults_and_degraded_ones_all():
+    usual, degraded = shares(draw_camera), shares(draw_degraded_camera)
     assert {name for name, share in usual.items() if share} == USUAL
-    for found in (usual, poor):
+    for found in (usual, degraded):
         assert all(0.08 < share < 0.6 for name, share in found.items() if share and name in FAULTS)
         assert all(0.08 < found[name] < 0.6 for name in USUAL - {"gain", "offset"})
-    assert {name for name, share in poor.items() if share} == USUAL | FAULTS
+    assert {name for name, share in degraded.items() if share} == USUAL | FAULTS

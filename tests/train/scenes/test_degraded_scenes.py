@@ -1,4 +1,4 @@
-"""Scenes under poor conditions and close-ups: what is drawn, and where."""
+"""Scenes under degraded conditions and close-ups: what is drawn, and where."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_scenes import BLACK, SHARE, WHITE, center, film, inside, overlap, steady
+from test_scenes import BLACK, SHARE, WHITE, center, inside, overlap, pixels_of, steady
 
-from emotion_train.scenes.drawing import Actor, Cover, Scene, draw_close_up, draw_scene, face_box, render
+from emotion_train.scenes.drawing import (
+    Occluder,
+    RenderedPerson,
+    Scene,
+    draw_close_up,
+    draw_scene,
+    face_box,
+    render,
+)
 from emotion_train.scenes.faces import Faces
 
 if TYPE_CHECKING:
@@ -19,25 +27,25 @@ SKIN = np.array([200, 120, 60], np.float32)
 GREEN = np.array([10, 250, 20], np.float32)
 
 
-def scene_of(seed: int, people: int = 1, *, poor: bool = True) -> Scene:
-    return draw_scene(np.random.default_rng(seed), list(range(people)), face_share=SHARE, poor=poor)
+def scene_of(seed: int, people: int = 1, *, degraded: bool = True) -> Scene:
+    return draw_scene(np.random.default_rng(seed), list(range(people)), face_height=SHARE, degraded=degraded)
 
 
-def close_up_of(seed: int, *, poor: bool = False) -> Scene:
-    return steady(draw_close_up(np.random.default_rng(seed), 0, poor=poor))
+def close_up_of(seed: int, *, degraded: bool = False) -> Scene:
+    return steady(draw_close_up(np.random.default_rng(seed), 0, degraded=degraded))
 
 
 def posed(scene: Scene, **changes: object) -> Scene:
     """The first person, in the middle of the picture, upright and still unless changed; a perfect camera."""
     middle = {"x": scene.width / 2, "y": scene.height / 2, "tilt": 0.0, "drift": STILL, "flip": False}
-    front = {"skin": SKIN, "narrow": 1.0, "cover": None}
-    actor = replace(scene.actors[0], **(middle | front | changes))
-    return replace(steady(scene), actors=(actor,))
+    front = {"skin": SKIN, "narrow": 1.0, "occluder": None}
+    person = replace(scene.people[0], **(middle | front | changes))
+    return replace(steady(scene), people=(person,))
 
 
 def large(**changes: object) -> Scene:
     """A face of 120 pixels in an ordinary scene."""
-    return posed(scene_of(1, poor=False), side=120.0, **changes)
+    return posed(scene_of(1, degraded=False), side=120.0, **changes)
 
 
 def marked(*pixels: tuple[slice, slice]) -> NDArray[np.uint8]:
@@ -48,46 +56,46 @@ def marked(*pixels: tuple[slice, slice]) -> NDArray[np.uint8]:
     return image
 
 
-def lit(scene: Scene, image: NDArray[np.uint8], moment: float = 0.5) -> NDArray[np.bool_]:
+def lit(scene: Scene, image: NDArray[np.uint8], time: float = 0.5) -> NDArray[np.bool_]:
     """Pixels where the white parts of a face are seen."""
-    return (film(scene, image[None], moment) - film(scene, BLACK[None], moment)).max(axis=2) > 90
+    return (pixels_of(scene, image[None], time) - pixels_of(scene, BLACK[None], time)).max(axis=2) > 90
 
 
-# --- poor conditions
+# --- degraded conditions
 
 
-def test_a_poor_scene_is_a_function_of_the_generators_state(real_faces: Faces):
+def test_a_degraded_scene_is_a_function_of_the_generators_state(real_faces: Faces):
     pictures = []
     for seed in (3, 3, 4):
         rng = np.random.default_rng(seed)
-        scene = draw_scene(rng, [0, 1], face_share=SHARE, poor=True)
+        scene = draw_scene(rng, [0, 1], face_height=SHARE, degraded=True)
         pictures.append(render(scene, real_faces.images, 0.3, rng))
     first, again, other = pictures
     assert np.array_equal(first, again)
     assert first.shape != other.shape or not np.array_equal(first, other)
 
 
-def actors_of(*, poor: bool) -> list[Actor]:
-    return [actor for seed in range(120) for actor in scene_of(seed, 3, poor=poor).actors]
+def people_of(*, degraded: bool) -> list[RenderedPerson]:
+    return [person for seed in range(120) for person in scene_of(seed, 3, degraded=degraded).people]
 
 
-def test_people_of_poor_scenes_tilt_turn_aside_and_hide():
-    poor, usual = actors_of(poor=True), actors_of(poor=False)
-    error = 4 * 0.5 / len(poor) ** 0.5  # four standard errors at most
-    assert np.mean([actor.narrow < 1 for actor in poor]) == pytest.approx(0.5, abs=error)
-    assert np.mean([actor.cover is not None for actor in poor]) == pytest.approx(0.2, abs=error)
-    assert all(0.8 < actor.narrow <= 1 for actor in poor)
-    assert all(actor.narrow == 1 and actor.cover is None for actor in usual)
-    assert np.std([a.tilt for a in poor]) > 1.25 * np.std([a.tilt for a in usual])
-    assert all(abs(actor.tilt) < 35 for actor in poor)
-    assert not any(actor.close_up for actor in poor)
+def test_people_of_degraded_scenes_tilt_turn_aside_and_hide():
+    degraded, usual = people_of(degraded=True), people_of(degraded=False)
+    error = 4 * 0.5 / len(degraded) ** 0.5  # four standard errors at most
+    assert np.mean([person.narrow < 1 for person in degraded]) == pytest.approx(0.5, abs=error)
+    assert np.mean([person.occluder is not None for person in degraded]) == pytest.approx(0.2, abs=error)
+    assert all(0.8 < person.narrow <= 1 for person in degraded)
+    assert all(person.narrow == 1 and person.occluder is None for person in usual)
+    assert np.std([a.tilt for a in degraded]) > 1.25 * np.std([a.tilt for a in usual])
+    assert all(abs(person.tilt) < 35 for person in degraded)
+    assert not any(person.close_up for person in degraded)
 
 
-def test_degraded_scenes_have_poor_cameras():
+def test_degraded_scenes_have_degraded_cameras():
     cameras = [scene_of(seed).camera for seed in range(60)]
     assert any(camera.motion[0] for camera in cameras)
     assert any(camera.sharpen for camera in cameras)
-    for camera in (scene_of(seed, poor=False).camera for seed in range(60)):
+    for camera in (scene_of(seed, degraded=False).camera for seed in range(60)):
         assert (camera.motion, camera.sharpen, camera.gamma, camera.detail) == ((0.0, 0.0), 0.0, 1.0, 1.0)
 
 
@@ -102,14 +110,14 @@ def test_a_narrow_face_is_narrower_about_its_middle(flip: bool):
     assert widths[0] == pytest.approx(120 * 20 / 48, abs=2)
     assert widths[1] == pytest.approx(0.8 * 120 * 20 / 48, abs=2)
     assert heights[0] == heights[1] == pytest.approx(120 * 24 / 48, abs=2)
-    middle = np.array([large().actors[0].x, large().actors[0].y])
+    middle = np.array([large().people[0].x, large().people[0].y])
     for seen in (front, aside):
         np.testing.assert_allclose(center(seen), middle, atol=1)
 
 
 def test_what_stands_beside_the_middle_comes_nearer_to_it():
     image = marked((slice(20, 28), slice(34, 40)))  # 13 of 48 to the right of the middle
-    middle = large().actors[0].x
+    middle = large().people[0].x
     for narrow in (1.0, 0.82):
         away = center(lit(large(narrow=narrow), image))[0] - middle
         assert away == pytest.approx(narrow * 13 * 120 / 48, abs=1)
@@ -120,13 +128,13 @@ def test_what_stands_beside_the_middle_comes_nearer_to_it():
 
 def ellipse(scene: Scene, degrees: float) -> NDArray[np.bool_]:
     """Where the only person's cover lies, by the equation of an ellipse turned with the head."""
-    (actor,) = scene.actors
-    assert actor.cover is not None
+    (person,) = scene.people
+    assert person.occluder is not None
     y, x = np.mgrid[: scene.height, : scene.width]
-    right, down = (x - actor.x) / actor.side, (y - actor.y) / actor.side
+    right, down = (x - person.x) / person.side, (y - person.y) / person.side
     c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     along, across = c * right + s * down, c * down - s * right  # turned back, clockwise on a picture
-    cover = actor.cover
+    cover = person.occluder
     inside_it = ((along - cover.x) / cover.half_width) ** 2 + ((across - cover.y) / cover.half_height) ** 2
     return np.asarray(inside_it <= 1)
 
@@ -138,13 +146,13 @@ def shared(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 @pytest.mark.parametrize("tilt", [0.0, 25.0, -40.0])
 def test_a_cover_lies_where_it_says_and_turns_with_the_head(tilt: float):
-    cover = Cover(0.2, 0.25, 0.3, 0.12, GREEN)
-    for scene, moment in (
-        (large(cover=cover, tilt=tilt), 0.5),
-        (large(cover=cover, tilt=tilt - 10, drift=(0.0, 0.0, 0.0, 20.0)), 1.0),  # turned so far by then
-        (posed(close_up_of(3), cover=cover, tilt=tilt), 0.5),
+    cover = Occluder(0.2, 0.25, 0.3, 0.12, GREEN)
+    for scene, time in (
+        (large(occluder=cover, tilt=tilt), 0.5),
+        (large(occluder=cover, tilt=tilt - 10, drift=(0.0, 0.0, 0.0, 20.0)), 1.0),  # turned so far by then
+        (posed(close_up_of(3), occluder=cover, tilt=tilt), 0.5),
     ):
-        picture = film(scene, WHITE[None], moment)
+        picture = pixels_of(scene, WHITE[None], time)
         seen = np.abs(picture - GREEN).max(axis=2) < 20
         assert shared(seen, ellipse(scene, tilt)) > 0.9
         assert seen.sum() > 100
@@ -154,9 +162,9 @@ def test_a_cover_lies_where_it_says_and_turns_with_the_head(tilt: float):
 def test_a_cover_hides_that_part_of_the_face(tilt: float):
     """A mark on the face, which OpenCV turns with it: the cover of its place hides it and no other."""
     place, other = marked((slice(33, 38), slice(11, 16))), marked((slice(33, 38), slice(32, 37)))
-    cover = Cover((13 - 23.5) / 48, (35 - 23.5) / 48, 5 / 48, 5 / 48, 0 * GREEN)
+    cover = Occluder((13 - 23.5) / 48, (35 - 23.5) / 48, 5 / 48, 5 / 48, 0 * GREEN)
     for scene in (large(tilt=tilt), posed(close_up_of(3), tilt=tilt)):
-        covered = replace(scene, actors=(replace(scene.actors[0], cover=cover),))
+        covered = replace(scene, people=(replace(scene.people[0], occluder=cover),))
         assert lit(scene, place).sum() > 10
         assert not lit(covered, place).any()
         np.testing.assert_array_equal(lit(covered, other), lit(scene, other))
@@ -167,12 +175,14 @@ def test_covers_of_scenes_hide_a_part_of_the_face_and_leave_some():
     shares = []
     for seed in range(150):
         scene = steady(scene_of(seed))
-        (actor,) = scene.actors
-        if actor.cover is None:
+        (person,) = scene.people
+        if person.occluder is None:
             continue
-        bare = replace(scene, actors=(replace(actor, cover=None),))
-        box = inside(face_box(actor, 0.5), (scene.height, scene.width))
-        difference = np.abs(film(scene, WHITE[None], 0.5) - film(bare, WHITE[None], 0.5)).max(axis=2) > 0
+        bare = replace(scene, people=(replace(person, occluder=None),))
+        box = inside(face_box(person, 0.5), (scene.height, scene.width))
+        difference = (
+            np.abs(pixels_of(scene, WHITE[None], 0.5) - pixels_of(bare, WHITE[None], 0.5)).max(axis=2) > 0
+        )
         shares.append((difference & box).sum() / box.sum())
     assert len(shares) > 10
     assert min(shares) > 0.05
@@ -185,14 +195,14 @@ def test_covers_of_scenes_hide_a_part_of_the_face_and_leave_some():
 def test_a_close_up_is_a_face_and_nothing_else():
     """A white face is skin from edge to edge, and a black one is black: no body, no hair, no room."""
     for seed in range(40):
-        scene = close_up_of(seed, poor=seed % 2 == 1)
-        (actor,) = scene.actors
-        scene = replace(scene, actors=(replace(actor, skin=SKIN, cover=None),))
+        scene = close_up_of(seed, degraded=seed % 2 == 1)
+        (person,) = scene.people
+        scene = replace(scene, people=(replace(person, skin=SKIN, occluder=None),))
         assert scene.height == scene.width
         assert 48 <= scene.width < 225
-        for moment in (0.0, 0.5, 1.0):
-            skin = np.abs(film(scene, WHITE[None], moment) - SKIN).max(axis=2) <= 1
-            black = film(scene, BLACK[None], moment).max(axis=2) == 0
+        for time in (0.0, 0.5, 1.0):
+            skin = np.abs(pixels_of(scene, WHITE[None], time) - SKIN).max(axis=2) <= 1
+            black = pixels_of(scene, BLACK[None], time).max(axis=2) == 0
             assert skin.mean() > 0.97, seed
             np.testing.assert_array_equal(skin, black)
 
@@ -200,17 +210,17 @@ def test_a_close_up_is_a_face_and_nothing_else():
 def test_most_of_the_face_is_in_a_close_up():
     for seed in range(40):
         scene = close_up_of(seed)
-        (actor,) = scene.actors
-        assert actor.close_up
-        assert 0.95 <= actor.side / scene.width <= 1.3
-        box = inside(face_box(actor, 0.5), (scene.height, scene.width))
-        x1, y1, x2, y2 = face_box(actor, 0.5)
+        (person,) = scene.people
+        assert person.close_up
+        assert 0.95 <= person.side / scene.width <= 1.3
+        box = inside(face_box(person, 0.5), (scene.height, scene.width))
+        x1, y1, x2, y2 = face_box(person, 0.5)
         assert box.sum() > 0.6 * (x2 - x1) * (y2 - y1), seed
         assert box.mean() > 0.4, seed
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.5, 1.0])
-def test_the_box_of_a_close_up_is_where_the_face_is(moment: float):
+@pytest.mark.parametrize("time", [0.0, 0.5, 1.0])
+def test_the_box_of_a_close_up_is_where_the_face_is(time: float):
     """The part of the square that a detector boxes, in white, at sizes at which all of it is seen."""
     rows, columns = slice(4, 44), slice(8, 40)
     relative = np.array([0.5, 0.5, 32 / 48, 40 / 48])
@@ -218,18 +228,18 @@ def test_the_box_of_a_close_up_is_where_the_face_is(moment: float):
         scene = draw_close_up(np.random.default_rng(seed), 0)
         side, drift = 0.8 * scene.width, (0.05 * scene.width, -0.03 * scene.width, 0.1, 0.0)
         scene = posed(scene, side=side, drift=drift, detected=relative)
-        seen = np.nonzero(lit(scene, marked((rows, columns)), moment))
+        seen = np.nonzero(lit(scene, marked((rows, columns)), time))
         found: Box = (seen[1].min(), seen[0].min(), seen[1].max() + 1.0, seen[0].max() + 1.0)
-        assert overlap(found, face_box(scene.actors[0], moment)) > 0.88, seed
+        assert overlap(found, face_box(scene.people[0], time)) > 0.88, seed
 
 
-def test_close_ups_are_disturbed_only_when_they_are_poor():
-    usual, poor = (
-        [draw_close_up(np.random.default_rng(seed), 0, poor=poor) for seed in range(60)]
-        for poor in (False, True)
+def test_close_ups_are_disturbed_only_when_they_are_degraded():
+    usual, degraded = (
+        [draw_close_up(np.random.default_rng(seed), 0, degraded=degraded) for seed in range(60)]
+        for degraded in (False, True)
     )
-    assert all(s.actors[0].cover is None and s.actors[0].narrow == 1 for s in usual)
-    assert any(s.actors[0].cover is not None for s in poor)
-    assert any(s.actors[0].narrow < 1 for s in poor)
+    assert all(s.people[0].occluder is None and s.people[0].narrow == 1 for s in usual)
+    assert any(s.people[0].occluder is not None for s in degraded)
+    assert any(s.people[0].narrow < 1 for s in degraded)
     assert not any(s.camera.sharpen for s in usual)
-    assert any(s.camera.sharpen for s in poor)
+    assert any(s.camera.sharpen for s in degraded)

@@ -9,12 +9,12 @@ from torch.utils.data import DataLoader
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subject_window
 from emotion_runtime.subject import plan_crops
 from emotion_train.model.encode import spread_frames
-from emotion_train.scenes.aligned_faces import TightFaces
+from emotion_train.scenes.aligned_faces import AlignedFaces
 from emotion_train.scenes.batches import (
-    ClipBatch,
-    ClipDataset,
+    SceneBatch,
+    SceneBatches,
     SceneMix,
-    cut_clip_frame,
+    cut_person_crop,
     detected_head,
 )
 from emotion_train.scenes.drawing import draw_scene, face_box
@@ -29,14 +29,14 @@ BOXES = [
 ]
 
 
-def dataset(faces: Faces, mix: SceneMix | None = None, **changes: Any) -> ClipDataset:
+def dataset(faces: Faces, mix: SceneMix | None = None, **changes: Any) -> SceneBatches:
     settings = {"seed": 7, "scenes_per_batch": 3, "distinct_frames": (1, 2)} | changes
-    return ClipDataset(faces, SPEC, mix or SceneMix(), **settings)
+    return SceneBatches(faces, SPEC, mix or SceneMix(), **settings)
 
 
-def assert_same(a: ClipBatch, b: ClipBatch) -> None:
+def assert_same(a: SceneBatch, b: SceneBatch) -> None:
     assert a.seed == b.seed
-    for field in fields(ClipBatch):
+    for field in fields(SceneBatch):
         if field.name != "seed":
             assert torch.equal(getattr(a, field.name), getattr(b, field.name)), field.name
 
@@ -52,7 +52,7 @@ def people(**changes: Any) -> SceneMix:
 @pytest.mark.parametrize("box", BOXES)
 def test_a_frame_is_cut_as_the_runtime_cuts_it(box: tuple[float, float, float, float]):
     picture = np.random.default_rng(0).integers(0, 256, (240, 300, 3), dtype=np.uint8)
-    image, weights = cut_clip_frame(picture, box, SPEC)
+    image, weights = cut_person_crop(picture, box, SPEC)
     runtime = plan_crops([box], 240, 300, SPEC)
     np.testing.assert_array_equal(image, crop(picture, runtime.windows[0], SPEC))
     np.testing.assert_array_equal(weights, runtime.patch_weights[0])
@@ -63,14 +63,14 @@ def test_zoom_widens_the_window_around_the_same_person():
     box = BOXES[0]
     wide = PreprocessSpec(size=64, patch=16, window="subject", short_side=72, subject_scale=3.0)
     window = subject_window(box, 240, 300, wide)
-    image, weights = cut_clip_frame(picture, box, SPEC, zoom=2.0)
+    image, weights = cut_person_crop(picture, box, SPEC, zoom=2.0)
     np.testing.assert_array_equal(image, crop(picture, window, wide))
     np.testing.assert_array_equal(weights, patch_weights(box, window, wide))
 
 
 def test_the_head_is_wider_than_the_face_and_around_it():
-    actor = draw_scene(np.random.default_rng(0), [0], face_share=(0.3, 0.3)).actors[0]
-    face, head = np.array(face_box(actor, 0.5)), np.array(detected_head(actor, 0.5))
+    person = draw_scene(np.random.default_rng(0), [0], face_height=(0.3, 0.3)).people[0]
+    face, head = np.array(face_box(person, 0.5)), np.array(detected_head(person, 0.5))
     assert (head[:2] < face[:2]).all()
     assert (head[2:] > face[2:]).all()
     assert (head[2] - head[0]) / (face[2] - face[0]) == pytest.approx(1.5, abs=1e-3)  # as head_box documents
@@ -163,22 +163,22 @@ def test_encoded_frames_spread_over_the_clip(encoded: int, clip: int):
 
 
 def test_tight_faces_are_a_function_of_their_number(real_faces: Faces):
-    tight = TightFaces(real_faces, seed=1, batch=12, size=40)
+    tight = AlignedFaces(real_faces, seed=1, batch=12, size=40)
     images, labels = tight[5]
     assert images.shape == (12, 40, 40, 3)
     assert images.dtype == torch.uint8
     assert labels.dtype == torch.int64
-    again = TightFaces(real_faces, seed=1, batch=12, size=40)[5]
+    again = AlignedFaces(real_faces, seed=1, batch=12, size=40)[5]
     assert torch.equal(images, again[0])
     assert torch.equal(labels, again[1])
     assert not torch.equal(images, tight[6][0])
-    assert not torch.equal(images, TightFaces(real_faces, seed=2, batch=12, size=40)[5][0])
+    assert not torch.equal(images, AlignedFaces(real_faces, seed=2, batch=12, size=40)[5][0])
 
 
 def test_tight_faces_stay_what_their_label_says():
     faces = np.zeros((2, 48, 48), np.uint8)
     faces[0, :24], faces[1, 24:] = 220, 220
-    images, labels = TightFaces(Faces(faces, np.array([0, 1])), seed=0, batch=64, size=48)[0]
+    images, labels = AlignedFaces(Faces(faces, np.array([0, 1])), seed=0, batch=64, size=48)[0]
     brightness = images.float().mean((2, 3))  # (B, rows)
     upper = brightness[:, 8:20].mean(1) > brightness[:, 28:40].mean(1)
     assert (upper == (labels == 0)).float().mean() > 0.95

@@ -1,4 +1,4 @@
-"""Batches with poor conditions and close-ups in them, and whose faces they say they show."""
+"""Batches with degraded conditions and close-ups in them, and whose faces they say they show."""
 
 from dataclasses import replace
 
@@ -7,17 +7,17 @@ import pytest
 import torch
 from small_model import SMALL
 
-from emotion_train.scenes.batches import ClipBatch, ClipDataset, SceneMix, draw_mixed
+from emotion_train.scenes.batches import SceneBatch, SceneBatches, SceneMix, draw_mixed
 from emotion_train.scenes.drawing import Scene
 from emotion_train.scenes.faces import Faces
 
 SPEC = SMALL.preprocess
-ALONE = SceneMix(people=(1.0, 0.0, 0.0, 0.0), poor=0.5, close_ups=0.5)
+ALONE = SceneMix(people=(1.0, 0.0, 0.0, 0.0), degraded=0.5, close_ups=0.5)
 BLACK = Faces(np.zeros((14, 48, 48), np.uint8), np.arange(14) % 7)  # two of every emotion
 
 
-def dataset(mix: SceneMix, faces: Faces = BLACK, *, scenes: int = 12, frames: int = 1) -> ClipDataset:
-    return ClipDataset(faces, SPEC, mix, seed=4, scenes_per_batch=scenes, distinct_frames=(frames,))
+def dataset(mix: SceneMix, faces: Faces = BLACK, *, scenes: int = 12, frames: int = 1) -> SceneBatches:
+    return SceneBatches(faces, SPEC, mix, seed=4, scenes_per_batch=scenes, distinct_frames=(frames,))
 
 
 def drawn(mix: SceneMix, people: int, count: int = 200) -> list[Scene]:
@@ -25,11 +25,11 @@ def drawn(mix: SceneMix, people: int, count: int = 200) -> list[Scene]:
     return [draw_mixed(rng, list(range(people)), mix) for _ in range(count)]
 
 
-def is_poor(scene: Scene) -> bool:
-    """Has something that only poor scenes have; one of a single person has nothing of it in 6 % of cases."""
+def is_degraded(scene: Scene) -> bool:
+    """Return whether a scene has a fault that only degraded scenes have; 6 % of single people have none."""
     faults = scene.camera
     spoiled = faults.gamma != 1 or faults.light != (0, 0) or faults.detail < 1
-    disturbed = any(actor.narrow < 1 or actor.cover is not None for actor in scene.actors)
+    disturbed = any(person.narrow < 1 or person.occluder is not None for person in scene.people)
     return spoiled or disturbed or faults.motion[0] > 0 or faults.sharpen > 0
 
 
@@ -38,21 +38,21 @@ UNSEEN = 0.5 * 0.8 * 0.6 * 0.6 * 0.75 * 0.85 * 0.7
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_a_share_of_the_scenes_is_poor(share: float):
-    found = np.mean([is_poor(scene) for scene in drawn(SceneMix(poor=share), 1)])
+def test_a_share_of_the_scenes_is_degraded(share: float):
+    found = np.mean([is_degraded(scene) for scene in drawn(SceneMix(degraded=share), 1)])
     assert found == pytest.approx(share * (1 - UNSEEN), abs=4 * 0.5 / 200**0.5 if share else 0)
 
 
 def test_a_share_of_one_person_scenes_are_close_ups_and_none_of_several_people():
-    mix = SceneMix(poor=0.4, close_ups=0.3)
-    close = [scene for scene in drawn(mix, 1) if scene.actors[0].close_up]
+    mix = SceneMix(degraded=0.4, close_ups=0.3)
+    close = [scene for scene in drawn(mix, 1) if scene.people[0].close_up]
     assert len(close) / 200 == pytest.approx(0.3, abs=4 * 0.5 / 200**0.5)
-    assert 0 < sum(is_poor(scene) for scene in close) < len(close)
-    assert not any(actor.close_up for scene in drawn(mix, 2, 60) for actor in scene.actors)
-    assert not any(scene.actors[0].close_up for scene in drawn(SceneMix(), 1, 60))
+    assert 0 < sum(is_degraded(scene) for scene in close) < len(close)
+    assert not any(person.close_up for scene in drawn(mix, 2, 60) for person in scene.people)
+    assert not any(scene.people[0].close_up for scene in drawn(SceneMix(), 1, 60))
 
 
-def changed(before: ClipBatch, after: ClipBatch) -> list[int]:
+def changed(before: SceneBatch, after: SceneBatch) -> list[int]:
     """Rows of the pictures that differ."""
     return torch.nonzero((before.images != after.images).flatten(1).any(1)).flatten().tolist()
 
@@ -77,26 +77,26 @@ def test_a_batch_names_the_faces_whose_labels_it_gives(row: int):
 
 
 def test_it_names_them_where_people_share_a_picture():
-    mix = SceneMix(people=(0.0, 0.5, 0.3, 0.2), one_picture=0.6, aspect=(1.0, 1.1))
+    mix = SceneMix(people=(0.0, 0.5, 0.3, 0.2), shared_crop=0.6, aspect=(1.0, 1.1))
     found = 0
     for index in range(2):
         batch = dataset(mix)[index]
-        assert len(batch.faces) == len(batch.pictures) == len(batch.labels) > len(batch.images)
+        assert len(batch.faces) == len(batch.clip_index) == len(batch.labels) > len(batch.images)
         assert batch.faces.dtype == torch.int64
         assert batch.labels.tolist() == [face % 7 for face in batch.faces.tolist()]
         for row in (0, 3, 11):
             pictures = changed(batch, dataset(mix, whitened(row))[index])
-            own = batch.pictures[batch.faces == row].tolist()
+            own = batch.clip_index[batch.faces == row].tolist()
             assert set(own) <= set(pictures)  # others of the scene may see the face as well
             found += len(own)
     assert found > 0
 
 
-def test_a_batch_of_poor_scenes_and_close_ups_is_a_function_of_its_number(real_faces: Faces):
+def test_a_batch_of_degraded_scenes_and_close_ups_is_a_function_of_its_number(real_faces: Faces):
     faces = real_faces.take(np.arange(0, 1750, 50))
-    mix = SceneMix(poor=0.5, close_ups=0.5)
+    mix = SceneMix(degraded=0.5, close_ups=0.5)
     first, again, next_one = (dataset(mix, faces, scenes=6, frames=2)[index] for index in (3, 3, 4))
-    for name in ("images", "pictures", "patch_weights", "faces", "labels"):
+    for name in ("images", "clip_index", "patch_weights", "faces", "labels"):
         assert torch.equal(getattr(first, name), getattr(again, name)), name
     assert first.faces.tolist() != next_one.faces.tolist()
 

@@ -9,9 +9,9 @@ from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subj
 from emotion_runtime.types import Box
 from emotion_train.scenes import sets as scene_sets
 from emotion_train.scenes.batches import SceneMix, draw_mixed
-from emotion_train.scenes.drawing import Actor, Scene, render
+from emotion_train.scenes.drawing import RenderedPerson, Scene, render
 from emotion_train.scenes.faces import Faces
-from emotion_train.scenes.sets import Clip, pair_clips, person_clips
+from emotion_train.scenes.sets import PersonClip, pair_clips, person_clips
 
 SPEC = PreprocessSpec(size=64, patch=16, window="subject", short_side=72, subject_scale=1.5)
 
@@ -35,7 +35,7 @@ def scenes(monkeypatch: pytest.MonkeyPatch) -> list[Scene]:
 
 
 def faces_in(scene: Scene) -> list[int]:
-    return [actor.face for actor in scene.actors]
+    return [person.face for person in scene.people]
 
 
 def test_every_face_stands_in_one_scene(faces: Faces, scenes: list[Scene]):
@@ -43,7 +43,7 @@ def test_every_face_stands_in_one_scene(faces: Faces, scenes: list[Scene]):
     order = [number for scene in scenes for number in faces_in(scene)]
     assert sorted(order) == list(range(25))
     assert order != list(range(25))
-    assert [len(scene.actors) for scene in scenes] == [2, 3] * 5
+    assert [len(scene.people) for scene in scenes] == [2, 3] * 5
     assert [clip.label for clip in clips] == faces.labels[order].tolist()
 
 
@@ -66,23 +66,23 @@ def test_every_frame_is_cut_at_its_own_moment(
         pictures.append(render(*args))
         return pictures[-1]
 
-    def head(_: Actor, moment: float) -> Box:
-        return (20 + 60 * moment, 50.0, 60 + 90 * moment, 90 + 30 * moment)
+    def head(_: RenderedPerson, time: float) -> Box:
+        return (20 + 60 * time, 50.0, 60 + 90 * time, 90 + 30 * time)
 
     monkeypatch.setattr(scene_sets, "render", record)
     monkeypatch.setattr(scene_sets, "detected_head", head)
     (clip,) = person_clips(faces.take(np.arange(1)), SPEC, (1,), frames=3, seed=0)
     assert len(pictures) == 3
-    for image, weights, picture, moment in zip(
+    for image, weights, picture, time in zip(
         clip.images, clip.patch_weights, pictures, (0.0, 0.5, 1.0), strict=True
     ):
-        box = head(scenes[0].actors[0], moment)
+        box = head(scenes[0].people[0], time)
         window = subject_window(box, *picture.shape[:2], SPEC)
         np.testing.assert_array_equal(image, crop(picture, window, SPEC))
         np.testing.assert_array_equal(weights, patch_weights(box, window, SPEC))
 
 
-def same(a: Iterator[Clip], b: Iterator[Clip]) -> bool:
+def same(a: Iterator[PersonClip], b: Iterator[PersonClip]) -> bool:
     return all(
         np.array_equal(x.images, y.images) and np.array_equal(x.patch_weights, y.patch_weights)
         for x, y in zip(a, b, strict=True)
@@ -90,7 +90,7 @@ def same(a: Iterator[Clip], b: Iterator[Clip]) -> bool:
 
 
 def test_the_seed_fixes_the_set(faces: Faces):
-    def clips(seed: int) -> Iterator[Clip]:
+    def clips(seed: int) -> Iterator[PersonClip]:
         return person_clips(faces, SPEC, (1, 2), frames=1, seed=seed)
 
     assert same(clips(1), clips(1))
@@ -115,7 +115,7 @@ def test_pairs_are_of_two_emotions(faces: Faces, scenes: list[Scene], same_windo
 
 
 def test_in_a_common_window_the_first_stands_left(faces: Faces):
-    def middle(clip: Clip) -> float:
+    def middle(clip: PersonClip) -> float:
         columns = clip.patch_weights.reshape(-1, 4, 4).sum(axis=(0, 1))
         return float(columns @ np.arange(4) / columns.sum())
 

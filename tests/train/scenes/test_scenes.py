@@ -16,7 +16,7 @@ SHARE = (0.16, 0.45)
 
 
 def scene_of(seed: int, people: int, share: tuple[float, float] = SHARE) -> Scene:
-    return draw_scene(np.random.default_rng(seed), list(range(people)), face_share=share)
+    return draw_scene(np.random.default_rng(seed), list(range(people)), face_height=share)
 
 
 def steady(scene: Scene) -> Scene:
@@ -24,16 +24,16 @@ def steady(scene: Scene) -> Scene:
     return replace(scene, camera=Camera())
 
 
-def film(scene: Scene, images: NDArray[np.uint8], moment: float) -> NDArray[np.int16]:
-    return render(scene, images, moment, np.random.default_rng(0)).astype(np.int16)
+def pixels_of(scene: Scene, images: NDArray[np.uint8], time: float) -> NDArray[np.int16]:
+    return render(scene, images, time, np.random.default_rng(0)).astype(np.int16)
 
 
-def where_face_is(scene: Scene, row: int, moment: float) -> NDArray[np.bool_]:
+def where_face_is(scene: Scene, row: int, time: float) -> NDArray[np.bool_]:
     """Pixels that change when this one person's face turns from black to white: (H, W)."""
-    images = np.stack([BLACK] * len(scene.actors))
-    dark = film(scene, images, moment)
+    images = np.stack([BLACK] * len(scene.people))
+    dark = pixels_of(scene, images, time)
     images[row] = WHITE
-    return np.abs(film(scene, images, moment) - dark).max(axis=2) > 12
+    return np.abs(pixels_of(scene, images, time) - dark).max(axis=2) > 12
 
 
 def inside(box: Box, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_pixels(real_faces: Faces):
     pictures = []
     for seed in (3, 3, 4):
         rng = np.random.default_rng(seed)
-        scene = draw_scene(rng, [0, 1], face_share=SHARE)
+        scene = draw_scene(rng, [0, 1], face_height=SHARE)
         pictures.append(render(replace(scene, camera=Camera(noise=5.0)), real_faces.images, 0.3, rng))
     first, again, other = pictures
     assert first.dtype == np.uint8
@@ -68,21 +68,21 @@ def test_the_same_seed_gives_the_same_pixels(real_faces: Faces):
 
 def test_a_picture_is_as_large_as_the_scene_says():
     scene = scene_of(5, 2)
-    assert film(scene, np.stack([WHITE, BLACK]), 0.0).shape == (scene.height, scene.width, 3)
+    assert pixels_of(scene, np.stack([WHITE, BLACK]), 0.0).shape == (scene.height, scene.width, 3)
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.5, 1.0])
-def test_a_face_is_where_its_box_says(moment: float):
+@pytest.mark.parametrize("time", [0.0, 0.5, 1.0])
+def test_a_face_is_where_its_box_says(time: float):
     for seed in range(8):
         scene = scene_of(seed, 1)
-        seen = where_face_is(scene, 0, moment)
-        box = inside(face_box(scene.actors[0], moment), seen.shape)
+        seen = where_face_is(scene, 0, time)
+        box = inside(face_box(scene.people[0], time), seen.shape)
         assert (seen & box).sum() > 0.8 * box.sum(), seed  # the box is full of face
         assert (seen & box).sum() > 0.5 * seen.sum(), seed  # and holds most of it
 
 
 def test_faces_are_taller_than_wide_as_detectors_box_them():
-    boxes = np.array([face_box(scene_of(seed, 1).actors[0], 0.5) for seed in range(100)])
+    boxes = np.array([face_box(scene_of(seed, 1).people[0], 0.5) for seed in range(100)])
     ratio = (boxes[:, 2] - boxes[:, 0]) / (boxes[:, 3] - boxes[:, 1])
     assert 0.75 < np.median(ratio) < 0.95
 
@@ -90,13 +90,13 @@ def test_faces_are_taller_than_wide_as_detectors_box_them():
 def test_everyone_has_the_face_of_their_own_number():
     for seed in range(6):
         scene = scene_of(seed, 3)
-        for row, actor in enumerate(scene.actors):
-            assert actor.face == row
+        for row, person in enumerate(scene.people):
+            assert person.face == row
             seen = where_face_is(scene, row, 0.5)
-            shares = [(seen & inside(face_box(a, 0.5), seen.shape)).sum() for a in scene.actors]
+            shares = [(seen & inside(face_box(a, 0.5), seen.shape)).sum() for a in scene.people]
             assert np.argmax(shares) == row, seed
             # A larger neighbour may stand a little before it.
-            assert shares[row] > 0.5 * inside(face_box(actor, 0.5), seen.shape).sum(), seed
+            assert shares[row] > 0.5 * inside(face_box(person, 0.5), seen.shape).sum(), seed
 
 
 def test_faces_stand_upright_and_flips_flip():
@@ -105,34 +105,38 @@ def test_faces_stand_upright_and_flips_flip():
     for seed in range(6):
         scene = steady(scene_of(seed, 1))
         for flip in (False, True):
-            actor = replace(scene.actors[0], tilt=0.0, drift=(0.0, 0.0, 0.0, 0.0), flip=flip)
-            scene = replace(scene, actors=(actor,))
-            upper = center(film(scene, top[None], 0.5).sum(2) > film(scene, BLACK[None], 0.5).sum(2) + 12)
-            side = center(film(scene, left[None], 0.5).sum(2) > film(scene, BLACK[None], 0.5).sum(2) + 12)
-            assert upper[1] < actor.y - 0.1 * actor.side
-            assert abs(upper[0] - actor.x) < 0.05 * actor.side
-            assert (side[0] > actor.x) == flip
-            assert abs(side[0] - actor.x) > 0.1 * actor.side
+            person = replace(scene.people[0], tilt=0.0, drift=(0.0, 0.0, 0.0, 0.0), flip=flip)
+            scene = replace(scene, people=(person,))
+            upper = center(
+                pixels_of(scene, top[None], 0.5).sum(2) > pixels_of(scene, BLACK[None], 0.5).sum(2) + 12
+            )
+            side = center(
+                pixels_of(scene, left[None], 0.5).sum(2) > pixels_of(scene, BLACK[None], 0.5).sum(2) + 12
+            )
+            assert upper[1] < person.y - 0.1 * person.side
+            assert abs(upper[0] - person.x) < 0.05 * person.side
+            assert (side[0] > person.x) == flip
+            assert abs(side[0] - person.x) > 0.1 * person.side
 
 
 def test_people_move_through_the_clip_and_their_boxes_with_them():
     scene = steady(scene_of(1, 1, (0.2, 0.2)))
-    actor = replace(scene.actors[0], x=scene.width / 2, y=scene.height / 2, drift=(40.0, -20.0, 0.0, 0.0))
-    scene = replace(scene, actors=(actor,))
+    person = replace(scene.people[0], x=scene.width / 2, y=scene.height / 2, drift=(40.0, -20.0, 0.0, 0.0))
+    scene = replace(scene, people=(person,))
     moved = center(where_face_is(scene, 0, 1.0)) - center(where_face_is(scene, 0, 0.0))
     np.testing.assert_allclose(moved, [40, -20], atol=1)
-    boxes = np.array([face_box(actor, moment) for moment in (0.0, 1.0)])
+    boxes = np.array([face_box(person, time) for time in (0.0, 1.0)])
     np.testing.assert_allclose(boxes[1] - boxes[0], [40, -20, 40, -20])
-    growing = replace(actor, drift=(0.0, 0.0, 0.5, 0.0))
-    first, last = (face_box(growing, moment) for moment in (0.0, 1.0))
+    growing = replace(person, drift=(0.0, 0.0, 0.5, 0.0))
+    first, last = (face_box(growing, time) for time in (0.0, 1.0))
     assert (last[2] - last[0]) / (first[2] - first[0]) == pytest.approx(1.25 / 0.75)
 
 
 def test_a_body_holds_its_face_and_reaches_the_floor():
     for seed in range(100):
         scene = scene_of(seed, 1 + seed % 4)
-        for actor in scene.actors:
-            face, body = face_box(actor, 0.5), body_box(actor, 0.5, scene.height)
+        for person in scene.people:
+            face, body = face_box(person, 0.5), body_box(person, 0.5, scene.height)
             assert body[0] < face[0]
             assert body[1] < face[1]
             assert body[2] > face[2]
@@ -142,7 +146,7 @@ def test_a_body_holds_its_face_and_reaches_the_floor():
 def test_people_stand_side_by_side_and_in_the_picture():
     for seed in range(100):
         scene = scene_of(seed, 4)
-        middles = [(actor.x, actor.y) for actor in scene.actors]
+        middles = [(person.x, person.y) for person in scene.people]
         assert middles == sorted(middles)
         assert all(0 < x < scene.width and 0 < y < scene.height for x, y in middles)
 
@@ -153,9 +157,9 @@ def test_the_runtimes_detector_finds_heads_where_training_has_them(real_faces: F
     overlaps = []
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        scene = draw_scene(rng, [10 * seed], face_share=(0.2, 0.45))
+        scene = draw_scene(rng, [10 * seed], face_height=(0.2, 0.45))
         picture = render(scene, real_faces.images, 0.5, rng)
-        x1, y1, x2, y2 = detected_head(scene.actors[0], 0.5)
+        x1, y1, x2, y2 = detected_head(scene.people[0], 0.5)
         ours = (max(x1, 0.0), max(y1, 0.0), min(x2, scene.width), min(y2, scene.height))
         found = detector(np.ascontiguousarray(picture[:, :, ::-1])).boxes.tolist()
         overlaps.append(max((overlap(ours, tuple(box)) for box in found), default=0.0))

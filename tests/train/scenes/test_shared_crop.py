@@ -11,18 +11,18 @@ from emotion_runtime.preprocess import PreprocessSpec, patch_weights
 from emotion_train.model.encode import encode_clips, spread_frames
 from emotion_train.model.normalise import normalise
 from emotion_train.scenes.batches import (
-    ClipDataset,
+    SceneBatches,
     SceneMix,
-    cut_scene,
+    cut_shared_crop,
     detected_head,
-    window_of_all,
+    shared_window,
 )
 from emotion_train.scenes.drawing import Scene, draw_scene, render
 from emotion_train.scenes.faces import Faces
-from emotion_train.scenes.sets import crowd_clips
+from emotion_train.scenes.sets import shared_crop_clips
 
 SPEC = PreprocessSpec(size=48, patch=16, window="subject", short_side=48, subject_scale=1.5)
-MIX = SceneMix(people=(0.2, 0.3, 0.3, 0.2), one_picture=1.0, aspect=(1.0, 1.2))
+MIX = SceneMix(people=(0.2, 0.3, 0.3, 0.2), shared_crop=1.0, aspect=(1.0, 1.2))
 
 
 @pytest.fixture
@@ -31,29 +31,29 @@ def faces(real_faces: Faces) -> Faces:
 
 
 def scene_of(numbers: list[int], seed: int, aspect: tuple[float, float]) -> Scene:
-    return draw_scene(np.random.default_rng(seed), numbers, face_share=MIX.face_share, aspect=aspect)
+    return draw_scene(np.random.default_rng(seed), numbers, face_height=MIX.face_height, aspect=aspect)
 
 
 def test_people_of_a_scene_share_its_picture(faces: Faces):
-    data = ClipDataset(faces, SPEC, MIX, seed=3, scenes_per_batch=8, distinct_frames=(2,))
+    data = SceneBatches(faces, SPEC, MIX, seed=3, scenes_per_batch=8, distinct_frames=(2,))
     batch = data[0]
     assert batch.images.shape == (8, 2, 48, 48, 3)
-    assert len(batch.pictures) == len(batch.labels) == len(batch.patch_weights) > 8
-    assert batch.pictures.tolist() == sorted(batch.pictures.tolist())
+    assert len(batch.clip_index) == len(batch.labels) == len(batch.patch_weights) > 8
+    assert batch.clip_index.tolist() == sorted(batch.clip_index.tolist())
     for picture in range(8):
-        weights = batch.patch_weights[batch.pictures == picture]
+        weights = batch.patch_weights[batch.clip_index == picture]
         assert all((weights[0] - other).abs().max() > 0.1 for other in weights[1:])
     assert (batch.patch_weights.sum(dim=2) > 0).all()
 
 
 def test_a_part_of_the_scenes(faces: Faces):
-    mixed = ClipDataset(
-        faces, SPEC, replace(MIX, one_picture=0.5), seed=3, scenes_per_batch=30, distinct_frames=(1,)
+    mixed = SceneBatches(
+        faces, SPEC, replace(MIX, shared_crop=0.5), seed=3, scenes_per_batch=30, distinct_frames=(1,)
     )[0]
-    alone = ClipDataset(
-        faces, SPEC, replace(MIX, one_picture=0.0), seed=3, scenes_per_batch=30, distinct_frames=(1,)
+    alone = SceneBatches(
+        faces, SPEC, replace(MIX, shared_crop=0.0), seed=3, scenes_per_batch=30, distinct_frames=(1,)
     )[0]
-    assert torch.equal(alone.pictures, torch.arange(len(alone.labels)))
+    assert torch.equal(alone.clip_index, torch.arange(len(alone.labels)))
     assert 30 < len(mixed.images) < len(mixed.labels)
 
 
@@ -63,37 +63,37 @@ def test_one_window_holds_every_head_that_fits(faces: Faces):
     for seed in range(40):
         scene = scene_of([0, 5, 9], seed, (1.0, 1.78))
         picture = render(scene, faces.images, 0.5, np.random.default_rng(seed))
-        image, persons = cut_scene([picture], scene, [0.5], SPEC)
-        heads = [detected_head(actor, 0.5) for actor in scene.actors]
-        window = window_of_all(heads, scene.height, scene.width, SPEC)
+        image, persons = cut_shared_crop([picture], scene, [0.5], SPEC)
+        heads = [detected_head(person, 0.5) for person in scene.people]
+        window = shared_window(heads, scene.height, scene.width, SPEC)
         x1, y1, x2, y2 = (round(v) for v in window.source)
         seen = []
-        for actor, box in zip(scene.actors, heads, strict=True):
+        for person, box in zip(scene.people, heads, strict=True):
             inside = np.zeros((2000, 2000), bool)  # counted in tenths of pixels around the picture
             left, top, right, bottom = (round(4 * v) + 400 for v in box)
             inside[top:bottom, left:right] = True
             share = inside[4 * y1 + 400 : 4 * y2 + 400, 4 * x1 + 400 : 4 * x2 + 400].sum() / inside.sum()
             if abs(share - 0.5) > 0.02:
-                assert (share > 0.5) == any(kept is actor for kept, _ in persons)
+                assert (share > 0.5) == any(kept is person for kept, _ in persons)
             seen.append(share)
-        left_out += len(scene.actors) - len(persons)
-        for actor, weights in persons:
-            np.testing.assert_array_equal(weights[0], patch_weights(detected_head(actor, 0.5), window, SPEC))
+        left_out += len(scene.people) - len(persons)
+        for person, weights in persons:
+            np.testing.assert_array_equal(weights[0], patch_weights(detected_head(person, 0.5), window, SPEC))
         assert image.shape == (1, 48, 48, 3)
     assert left_out > 0  # wide pictures lose some
 
 
 def test_crowds_show_every_face_at_most_once(faces: Faces):
     seen = []
-    for images, persons in crowd_clips(faces, SPEC, MIX, (1, 3, 4), frames=2, seed=0):
+    for images, persons in shared_crop_clips(faces, SPEC, MIX, (1, 3, 4), frames=2, seed=0):
         assert 1 <= len(persons) <= 4
         assert all(person.images is images for person in persons)
         seen += [person.label for person in persons]
     counts, had = np.bincount(seen, minlength=7), np.bincount(faces.labels, minlength=7)
     assert (counts <= had).all()
     assert counts.sum() > 0.9 * len(faces.labels)  # the scenes are narrow
-    again = crowd_clips(faces, SPEC, MIX, (1, 3, 4), frames=2, seed=0)
-    first = crowd_clips(faces, SPEC, MIX, (1, 3, 4), frames=2, seed=0)
+    again = shared_crop_clips(faces, SPEC, MIX, (1, 3, 4), frames=2, seed=0)
+    first = shared_crop_clips(faces, SPEC, MIX, (1, 3, 4), frames=2, seed=0)
     assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(again, first, strict=True))
 
 

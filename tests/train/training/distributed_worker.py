@@ -11,7 +11,7 @@ from small_model import build
 from test_objective import FP32, some_pairs, without_dropout
 from test_supervised_step import WEIGHT, classifier_of_seven, supervised_pairs
 
-from emotion_train.batch import Pairs
+from emotion_train.batch import ClipTextBatch
 from emotion_train.training.objective import ContrastiveObjective, Execution
 from emotion_train.training.parallel import joined_world
 
@@ -35,11 +35,11 @@ def main() -> None:
         torch.save({"loss": loss, "figures": figures, "gradients": gradients}, f"{out}.{world.rank}")
 
 
-def _own_rows(pairs: Pairs, rank: int) -> Pairs:
+def _own_rows(pairs: ClipTextBatch, rank: int) -> ClipTextBatch:
     rows = slice(0, FIRST_ROWS) if rank == 0 else slice(FIRST_ROWS, None)
     return replace(
         pairs,
-        pictures=pairs.pictures[rows],
+        clip_index=pairs.clip_index[rows],
         patch_weights=pairs.patch_weights[rows],
         text=pairs.text[rows],
         sentiment=pairs.sentiment[rows],

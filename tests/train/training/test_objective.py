@@ -9,7 +9,7 @@ from small_model import PATCHES, SIZE, SMALL, build
 from torch import Tensor, nn
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.batch import Pairs
+from emotion_train.batch import ClipTextBatch
 from emotion_train.losses import sentiment_guided_contrastive_loss
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.encode import encode_clips
@@ -20,7 +20,7 @@ from emotion_train.training.precision import Precision
 FP32 = Precision("fp32", torch.device("cpu"))
 
 
-def some_pairs(people: int = 7, frames: int = 2) -> Pairs:
+def some_pairs(people: int = 7, frames: int = 2) -> ClipTextBatch:
     """People of four clips; some clips show several, one shows nobody."""
     random = torch.Generator().manual_seed(5)
     images = torch.randint(0, 256, (5, frames, SIZE, SIZE, 3), dtype=torch.uint8, generator=random)
@@ -29,7 +29,7 @@ def some_pairs(people: int = 7, frames: int = 2) -> Pairs:
     tokens = torch.zeros(people, 77, dtype=torch.int64)
     tokens[:, :5] = torch.randint(1, 90, (people, 5), generator=random)
     tokens[:, 5] = 99
-    return Pairs(images, pictures, weights, tokens, torch.randn(people, 7, generator=random))
+    return ClipTextBatch(images, pictures, weights, tokens, torch.randn(people, 7, generator=random))
 
 
 def without_dropout(model: EmotionCLIP) -> EmotionCLIP:
@@ -41,9 +41,9 @@ def without_dropout(model: EmotionCLIP) -> EmotionCLIP:
     return model
 
 
-def direct(model: EmotionCLIP, pairs: Pairs) -> tuple[float, dict[str, Tensor]]:
+def direct(model: EmotionCLIP, pairs: ClipTextBatch) -> tuple[float, dict[str, Tensor]]:
     """One forward pass, one loss, one backward pass."""
-    video = encode_clips(model, pairs.images[pairs.pictures], pairs.patch_weights)
+    video = encode_clips(model, pairs.images[pairs.clip_index], pairs.patch_weights)
     text = model.encode_text(pairs.text)
     loss = sentiment_guided_contrastive_loss(
         video / video.norm(dim=1, keepdim=True),
@@ -124,10 +124,10 @@ def test_pieces_hold_only_the_pictures_that_they_need():
     assert [len(piece) for piece in pieces] == [3, 2, 2]
     row = 0
     for piece in pieces:
-        assert len(piece.images) == len(set(pairs.pictures[row : row + len(piece)].tolist()))
+        assert len(piece.images) == len(set(pairs.clip_index[row : row + len(piece)].tolist()))
         for person in range(len(piece)):
-            shown = pairs.images[pairs.pictures[row]]
-            assert torch.equal(piece.images[piece.pictures[person]], shown)
+            shown = pairs.images[pairs.clip_index[row]]
+            assert torch.equal(piece.images[piece.clip_index[person]], shown)
             assert torch.equal(piece.text[person], pairs.text[row])
             row += 1
 

@@ -8,7 +8,7 @@ from small_model import SMALL, build
 from test_objective import FP32, some_pairs, without_dropout
 from torch import Tensor, nn
 
-from emotion_train.batch import Pairs
+from emotion_train.batch import ClipTextBatch
 from emotion_train.losses import sentiment_guided_contrastive_loss
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.encode import encode_clips
@@ -23,17 +23,19 @@ def classifier_of_seven() -> nn.Linear:
     return nn.Linear(SMALL.embed_dim, 7)
 
 
-def supervised_pairs() -> Pairs:
+def supervised_pairs() -> ClipTextBatch:
     """With soft targets that are sharp enough to have a likeliest class."""
     pairs = some_pairs()
     drawn = 2 * torch.randn(len(pairs), 7, generator=torch.Generator().manual_seed(8))
     return replace(pairs, targets=drawn.softmax(1))
 
 
-def direct(model: EmotionCLIP, classifier: nn.Linear, pairs: Pairs) -> tuple[float, float, dict[str, Tensor]]:
+def direct(
+    model: EmotionCLIP, classifier: nn.Linear, pairs: ClipTextBatch
+) -> tuple[float, float, dict[str, Tensor]]:
     """One forward pass, one backward pass: contrastive loss, cross-entropy of the rows, gradients of all."""
     assert pairs.targets is not None
-    video = encode_clips(model, pairs.images[pairs.pictures], pairs.patch_weights)
+    video = encode_clips(model, pairs.images[pairs.clip_index], pairs.patch_weights)
     video = video / video.norm(dim=1, keepdim=True)
     text = model.encode_text(pairs.text)
     contrastive = sentiment_guided_contrastive_loss(
@@ -88,7 +90,7 @@ def test_the_term_changes_what_the_encoder_learns():
 @pytest.mark.parametrize("right", [0, 3, 7])
 def test_the_figure_counts_rows_that_are_called_what_they_should_be(right: int):
     model, classifier, pairs = without_dropout(build("shared")), classifier_of_seven(), some_pairs()
-    video = encode_clips(model, pairs.images[pairs.pictures], pairs.patch_weights)
+    video = encode_clips(model, pairs.images[pairs.clip_index], pairs.patch_weights)
     called = classifier(video / video.norm(dim=1, keepdim=True)).argmax(1)
     wanted = torch.where(torch.arange(7) < right, called, (called + 1) % 7)
     pairs = replace(pairs, targets=0.9 * torch.eye(7)[wanted] + 0.1 / 7)
@@ -102,7 +104,7 @@ def test_the_figure_counts_rows_that_are_called_what_they_should_be(right: int):
 def test_targets_follow_their_pairs_to_a_device_and_are_needed():
     pairs = supervised_pairs()
     assert pairs.targets is not None
-    assert pairs.on(torch.device("meta")).targets.device.type == "meta"
+    assert pairs.to(torch.device("meta")).targets.device.type == "meta"
     encoder = PairEncoder(build("shared"), classifier=classifier_of_seven()).train()
     step = ContrastiveObjective(encoder, lambda pairs: pairs, 2.0, "paper", World(), supervised=WEIGHT)
     with pytest.raises(ValueError, match="needs pairs with targets"):

@@ -21,7 +21,7 @@ from emotion_runtime.preprocess import (
     window_at,
 )
 from emotion_runtime.types import Box
-from emotion_train.batch import Pairs
+from emotion_train.batch import ClipTextBatch
 from emotion_train.clips.format import PERSON_SCORE
 from emotion_train.clips.reader import ShardSet
 from emotion_train.language.tokenizer import tokenize
@@ -29,7 +29,7 @@ from emotion_train.language.tokenizer import tokenize
 _JITTER = 0.15  # of a subject window's scale, either way
 
 
-class ShardBatches(Dataset[Pairs]):
+class ShardBatches(Dataset[ClipTextBatch]):
     """Item j is batch j of `batch` clips, drawn without replacement within an epoch.
 
     It depends on (seed, j) and the shards alone, whatever process or worker asks for it, so a resumed run
@@ -55,12 +55,12 @@ class ShardBatches(Dataset[Pairs]):
         self._batches = self.steps_per_epoch * parallel  # of an epoch
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
-    def __getitem__(self, index: int) -> Pairs:
+    def __getitem__(self, index: int) -> ClipTextBatch:
         epoch, number = divmod(index, self._batches)
         rows = self._epoch(epoch)[number * self.batch : (number + 1) * self.batch]
         clips = [self._clip(int(row), epoch) for row in rows]
         images, weights, captions, sentiments = zip(*clips, strict=True)
-        return Pairs(
+        return ClipTextBatch(
             torch.from_numpy(np.stack(images)),
             torch.arange(len(rows)),
             torch.from_numpy(np.stack(weights)),

@@ -22,7 +22,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class SampleImage:
     """One frame of a sample.
 
     path: an image file, or a video file when `seconds` says where in it. boxes: (x1, y1, x2, y2) in pixels of
@@ -46,7 +46,7 @@ class Sample:
 
     key: str
     group: str
-    pictures: tuple[Picture, ...]
+    images: tuple[SampleImage, ...]
     targets: Mapping[str, NDArray[Any]]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from emotion_runtime.types import Box
-from emotion_train.datasets.base import Dataset, Picture, Sample, Task
+from emotion_train.datasets.base import Dataset, Sample, SampleImage, Task
 from emotion_train.datasets.boxes import joints_box
 from emotion_train.datasets.frames import clip_frames
 from emotion_train.datasets.layout import Layout
@@ -86,7 +86,7 @@ def load(root: Path, split: str) -> Dataset:
         return Sample(
             key=f"{split}/{number}/{video}/{person}",
             group=str(Path(video).parent) if "/" in video else video,
-            pictures=_pictures(layout.root / "mmextract" / video, boxes_of(video), person),
+            images=_pictures(layout.root / "mmextract" / video, boxes_of(video), person),
             targets={
                 "categories": present(cells[_SCORES], "category"),
                 "vad": finite(cells[_AFFECT], "valence, arousal or dominance"),
@@ -96,11 +96,11 @@ def load(root: Path, split: str) -> Dataset:
     return assemble(layout, split, TASKS, enumerate(table), sample)
 
 
-def _pictures(folder: Path, boxes: Boxes, person: int) -> tuple[Picture, ...]:
+def _pictures(folder: Path, boxes: Boxes, person: int) -> tuple[SampleImage, ...]:
     if not any(who == person for _, who in boxes):
         raise BadRow("no joints of the person")
     frames = [(path, boxes.get((number, person))) for number, path in clip_frames(folder)]
-    return tuple(Picture(path, () if box is None else (box,)) for path, box in frames)
+    return tuple(SampleImage(path, () if box is None else (box,)) for path, box in frames)
 
 
 def _boxes(layout: Layout, video: str) -> Boxes:

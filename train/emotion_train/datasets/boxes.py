@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.types import Box
-from emotion_train.datasets.base import Picture
+from emotion_train.datasets.base import SampleImage
 from emotion_train.datasets.rows import BadRow
 
 Detection = tuple[float, float, float, float, float]  # x1, y1, x2, y2, score
@@ -33,7 +33,9 @@ def person_boxes(detections: Iterable[Detection], width: int, height: int) -> tu
     return tuple(boxes)
 
 
-def everybody(path: Path, detections: Mapping[str, Iterable[Detection]], width: int, height: int) -> Picture:
+def everybody(
+    path: Path, detections: Mapping[str, Iterable[Detection]], width: int, height: int
+) -> SampleImage:
     """A frame whose subject is everybody in it. detections: of the clip, by file name.
 
     Raises:
@@ -42,7 +44,7 @@ def everybody(path: Path, detections: Mapping[str, Iterable[Detection]], width: 
     """
     if path.name not in detections:
         raise BadRow("no boxes for a frame")
-    return Picture(path, person_boxes(detections[path.name], width, height))
+    return SampleImage(path, person_boxes(detections[path.name], width, height))
 
 
 def inside(box: Box, width: int, height: int) -> Box:

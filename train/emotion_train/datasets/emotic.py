@@ -11,10 +11,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from emotion_runtime.types import Box
-from emotion_train.datasets.base import Dataset, Picture, Sample, Task
+from emotion_train.datasets.base import Dataset, Sample, SampleImage, Task
 from emotion_train.datasets.bold import AFFECT, CATEGORIES
 from emotion_train.datasets.boxes import inside
-from emotion_train.datasets.frames import picture_size
+from emotion_train.datasets.frames import image_size
 from emotion_train.datasets.layout import Layout
 from emotion_train.datasets.rows import BadRow, assemble, finite, numbers, present
 
@@ -54,7 +54,7 @@ def load(root: Path, split: str) -> Dataset:
         return Sample(
             key=f"{split}/{number}/{name}",
             group=name,
-            pictures=(Picture(path, (_box(row, path),)),),
+            images=(SampleImage(path, (_box(row, path),)),),
             targets={
                 "categories": present(categories[number], "category"),
                 "vad": finite(affect[number], "valence, arousal or dominance"),
@@ -76,7 +76,7 @@ def _box(row: dict[str, str], path: Path) -> Box:
     """The person's box in pixels of the picture."""
     stated_width, stated_height = _numbers(row, "Image Size", 2)
     x1, y1, x2, y2 = _numbers(row, "BBox", 4)
-    width, height = picture_size(path)
+    width, height = image_size(path)
     if stated_width <= 0 or stated_height <= 0:
         raise BadRow("Image Size without area")
     across, down = width / stated_width, height / stated_height

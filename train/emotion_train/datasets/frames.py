@@ -8,12 +8,12 @@ from PIL import Image
 
 from emotion_train.datasets.rows import BadRow
 
-CLIP_PICTURES = 8  # T of the paper
+CLIP_FRAMES = 8  # T of the paper
 
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
-def uniform(first: int, last: int, count: int = CLIP_PICTURES) -> list[int]:
+def uniform(first: int, last: int, count: int = CLIP_FRAMES) -> list[int]:
     """`count` whole numbers spread over first .. last, both ends among them; they may repeat.
 
     Rounded down, as `np.linspace` does for whole numbers and the authors' readers with it: 0 .. 9 gives
@@ -61,7 +61,7 @@ def clip_frames(folder: Path) -> list[tuple[int, Path]]:
     return [frames[position] for position in uniform(0, len(frames) - 1)]
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of a picture file in pixels; only its header is read.
 
     Raises:

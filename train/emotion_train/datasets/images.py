@@ -15,11 +15,11 @@ from emotion_runtime.preprocess import (
     subject_window,
     union_patch_weights,
 )
-from emotion_train.datasets.base import Picture, Sample
-from emotion_train.datasets.video import video_pictures
+from emotion_train.datasets.base import Sample, SampleImage
+from emotion_train.datasets.video import video_frames
 
 
-def load_picture(picture: Picture) -> NDArray[np.uint8]:
+def load_image(picture: SampleImage) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB.
 
     A picture file is taken as it is stored: a turn in its EXIF data is not applied, as boxes are given in
@@ -30,7 +30,7 @@ def load_picture(picture: Picture) -> NDArray[np.uint8]:
 
     """
     if picture.seconds is not None:
-        return video_pictures(picture.path, [picture.seconds])[0]
+        return video_frames(picture.path, [picture.seconds])[0]
     return _image(picture.path)
 
 
@@ -48,25 +48,25 @@ def prepare_sample(sample: Sample, spec: PreprocessSpec) -> tuple[NDArray[np.uin
         EmotionError: a picture cannot be read.
 
     """
-    cut = {picture: _cut(pixels, picture, spec) for picture, pixels in _loaded(sample.pictures)}
-    images, weights = zip(*(cut[picture] for picture in sample.pictures), strict=True)
+    cut = {picture: _cut(pixels, picture, spec) for picture, pixels in _loaded(sample.images)}
+    images, weights = zip(*(cut[picture] for picture in sample.images), strict=True)
     return np.stack(images), np.stack(weights)
 
 
-def _loaded(pictures: Sequence[Picture]) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
+def _loaded(pictures: Sequence[SampleImage]) -> Iterator[tuple[SampleImage, NDArray[np.uint8]]]:
     """Every different picture with its pixels; a video is opened once for all of its moments."""
-    moments: dict[Path, list[Picture]] = {}
+    moments: dict[Path, list[SampleImage]] = {}
     for picture in dict.fromkeys(pictures):
         if picture.seconds is None:
             yield picture, _image(picture.path)
         else:
             moments.setdefault(picture.path, []).append(picture)
     for path, shown in moments.items():
-        yield from zip(shown, video_pictures(path, [p.seconds or 0.0 for p in shown]), strict=True)
+        yield from zip(shown, video_frames(path, [p.seconds or 0.0 for p in shown]), strict=True)
 
 
 def _cut(
-    pixels: NDArray[np.uint8], picture: Picture, spec: PreprocessSpec
+    pixels: NDArray[np.uint8], picture: SampleImage, spec: PreprocessSpec
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """The window of a picture, (S, S, 3) uint8 RGB, and its patch weights, (G,) float32."""
     height, width = pixels.shape[:2]

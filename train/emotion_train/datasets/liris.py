@@ -9,7 +9,7 @@ from pathlib import Path
 
 from emotion_train.datasets.base import Dataset, Sample, Task
 from emotion_train.datasets.boxes import Detection, everybody
-from emotion_train.datasets.frames import CLIP_PICTURES, is_image, picture_size
+from emotion_train.datasets.frames import CLIP_FRAMES, image_size, is_image
 from emotion_train.datasets.layout import Layout
 from emotion_train.datasets.rows import BadRow, assemble, finite, whole
 
@@ -67,7 +67,7 @@ def load(root: Path, split: str) -> Dataset:
         if file not in film.files:
             raise BadRow("missing frame")
         picture = everybody(film.folder / file, film.boxes, film.width, film.height)
-        return Sample(f"{split}/{film.name}/{time}", film.name, (picture,) * CLIP_PICTURES, {"va": affect})
+        return Sample(f"{split}/{film.name}/{time}", film.name, (picture,) * CLIP_FRAMES, {"va": affect})
 
     data = assemble(layout, split, TASKS, _rows(layout, split), sample)
     return replace(data, samples=tuple(sorted(data.samples, key=_place)))
@@ -109,4 +109,4 @@ def _film(layout: Layout, names: list[str]) -> _Film | str:
     stored = layout.json(boxes_file, list[Boxes] | Boxes)
     parts = stored if isinstance(stored, list) else [stored]
     boxes = {file: found for part in parts for file, found in part.items()}
-    return _Film(name, folder, frozenset(files), boxes, *picture_size(folder / files[0]))
+    return _Film(name, folder, frozenset(files), boxes, *image_size(folder / files[0]))

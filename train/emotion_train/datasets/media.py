@@ -7,10 +7,10 @@ import numpy as np
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Box
-from emotion_train.datasets.base import Picture
-from emotion_train.datasets.frames import CLIP_PICTURES, is_image, numbered_frames, picture_size, uniform
+from emotion_train.datasets.base import SampleImage
+from emotion_train.datasets.frames import CLIP_FRAMES, image_size, is_image, numbered_frames, uniform
 from emotion_train.datasets.rows import BadRow
-from emotion_train.datasets.video import video_facts
+from emotion_train.datasets.video import video_info
 
 Span = tuple[float | None, float | None]
 
@@ -23,7 +23,7 @@ class Medium:
     width: int
     height: int
 
-    def pictures(self, span: Span, boxes: tuple[Box, ...]) -> tuple[Picture, ...]:
+    def images(self, span: Span, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
         """The pictures to look at. span: start and end of the part that is meant, None for the whole.
 
         Raises:
@@ -32,7 +32,7 @@ class Medium:
         """
         if span != (None, None):
             raise BadRow("start or end of a single picture")
-        return (Picture(self.path, boxes),)
+        return (SampleImage(self.path, boxes),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class FrameFolder(Medium):
 
     frames: tuple[tuple[int, Path], ...]
 
-    def pictures(self, span: Span, boxes: tuple[Box, ...]) -> tuple[Picture, ...]:
+    def images(self, span: Span, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
         """Eight files, spread over the frames of the span by their order."""
         start, end = span
         chosen = [
@@ -51,7 +51,7 @@ class FrameFolder(Medium):
         ]
         if not chosen:
             raise BadRow("no frames from start to end")
-        return tuple(Picture(chosen[position], boxes) for position in uniform(0, len(chosen) - 1))
+        return tuple(SampleImage(chosen[position], boxes) for position in uniform(0, len(chosen) - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,15 @@ class Video(Medium):
     last: float
     step: float
 
-    def pictures(self, span: Span, boxes: tuple[Box, ...]) -> tuple[Picture, ...]:
+    def images(self, span: Span, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
         """Eight moments, both ends of the span among them."""
         start = 0.0 if span[0] is None else span[0]
         end = self.last if span[1] is None else span[1]
         # The last frame lasts a step, and written times may be rounded up by another.
         if not 0 <= start <= end <= self.last + 2 * self.step:
             raise BadRow("start and end not in the video, in this order")
-        moments = np.minimum(np.linspace(start, end, CLIP_PICTURES), self.last).tolist()
-        return tuple(Picture(self.path, boxes, moment) for moment in moments)
+        moments = np.minimum(np.linspace(start, end, CLIP_FRAMES), self.last).tolist()
+        return tuple(SampleImage(self.path, boxes, moment) for moment in moments)
 
 
 def open_medium(path: Path) -> Medium:
@@ -81,13 +81,13 @@ def open_medium(path: Path) -> Medium:
     """
     if path.is_dir():
         frames = numbered_frames(path)
-        return FrameFolder(path, *picture_size(frames[0][1]), tuple(frames))
+        return FrameFolder(path, *image_size(frames[0][1]), tuple(frames))
     if not path.is_file():
         raise BadRow("no file or folder at the path")
     if is_image(path):
-        return Medium(path, *picture_size(path))
+        return Medium(path, *image_size(path))
     try:
-        facts = video_facts(path)
+        facts = video_info(path)
     except EmotionError as error:
         raise BadRow("unreadable video") from error
     return Video(path, facts.width, facts.height, facts.last, facts.step)

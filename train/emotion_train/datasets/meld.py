@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emotion_train.datasets.base import Dataset, Sample, Task
 from emotion_train.datasets.boxes import Detection, everybody
-from emotion_train.datasets.frames import clip_frames, picture_size
+from emotion_train.datasets.frames import clip_frames, image_size
 from emotion_train.datasets.layout import Layout
 from emotion_train.datasets.rows import BadRow, assemble, class_of, whole
 
@@ -48,11 +48,11 @@ def load(root: Path, split: str) -> Dataset:
         clip = f"dia{dialogue}_utt{utterance}"
         emotion = class_of(row["Emotion"], EMOTIONS)
         paths = [path for _, path in clip_frames(root / "frames" / f"{split}_splits" / clip)]
-        size = picture_size(paths[0])  # one video, one size
+        size = image_size(paths[0])  # one video, one size
         return Sample(
             key=f"{split}/{clip}",
             group=f"{split}/dia{dialogue}",
-            pictures=tuple(everybody(path, boxes.get(clip, {}), *size) for path in paths),
+            images=tuple(everybody(path, boxes.get(clip, {}), *size) for path in paths),
             targets={"emotion": emotion},
         )
 

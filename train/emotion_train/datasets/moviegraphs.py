@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from emotion_train.datasets.base import Dataset, Picture, Sample, Task
+from emotion_train.datasets.base import Dataset, Sample, SampleImage, Task
 from emotion_train.datasets.bold import CATEGORIES
 from emotion_train.datasets.boxes import Detection, everybody
-from emotion_train.datasets.frames import picture_size, uniform
+from emotion_train.datasets.frames import image_size, uniform
 from emotion_train.datasets.layout import Layout
 from emotion_train.datasets.rows import BadRow, assemble, several_of, whole
 
@@ -87,7 +87,7 @@ def _full_name(group: str) -> str:
     return _SHORT_NAMES.get(name, name)
 
 
-def _pictures(film: _Film, clip: int) -> tuple[Picture, ...]:
+def _pictures(film: _Film, clip: int) -> tuple[SampleImage, ...]:
     if not 0 <= clip < len(film.scenes):
         raise BadRow("no such scene in the film")
     span = film.scenes[clip]
@@ -98,7 +98,7 @@ def _pictures(film: _Film, clip: int) -> tuple[Picture, ...]:
     paths = [film.frames / f"frame_{number}.jpg" for number in uniform(first, last)]
     if not all(path.is_file() for path in paths):
         raise BadRow("missing frame")
-    size = picture_size(paths[0])
+    size = image_size(paths[0])
     return tuple(everybody(path, film.boxes, *size) for path in paths)
 
 

@@ -89,12 +89,12 @@ def load(file: Path, split: str, columns: Columns | None = None) -> Dataset:
         return Sample(
             key=f"{split}/{number}/{place}",
             group=_text(row, columns.group) or place,
-            pictures=medium.pictures(span, _boxes(row, columns.box, medium)),
+            images=medium.images(span, _boxes(row, columns.box, medium)),
             targets=targets,
         )
 
     data = assemble(layout, split, tasks, chosen, sample)
-    if len({len(sample.pictures) for sample in data.samples}) > 1:
+    if len({len(sample.images) for sample in data.samples}) > 1:
         raise EmotionError(
             f"table {file}: split {split} mixes single pictures with clips; give one kind only"
         )

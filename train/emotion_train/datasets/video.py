@@ -17,7 +17,7 @@ _BACK = 10.0  # seconds; where a file without a good index is entered when a see
 
 
 @dataclass(frozen=True, slots=True)
-class VideoFacts:
+class VideoInfo:
     """width, height: pixels of an upright frame. last: when the last frame begins, seconds from the first.
 
     step: seconds from a frame to the next, nominally.
@@ -29,7 +29,7 @@ class VideoFacts:
     step: float
 
 
-def video_facts(path: Path) -> VideoFacts:
+def video_info(path: Path) -> VideoInfo:
     """How large and how long a video is, from its first and its last frames.
 
     Raises:
@@ -43,13 +43,13 @@ def video_facts(path: Path) -> VideoFacts:
         for entry in (stated, stated - _BACK):
             times = [t for t, _ in video.frames()] if video.seek(entry) else []
             if times:
-                return VideoFacts(width, height, times[-1], video.step)
+                return VideoInfo(width, height, times[-1], video.step)
     with _opened(path) as video:
         *_, last = [0.0, *(t for t, _ in video.frames())]
-        return VideoFacts(width, height, last, video.step)
+        return VideoInfo(width, height, last, video.step)
 
 
-def video_pictures(path: Path, moments: Sequence[float]) -> list[NDArray[np.uint8]]:
+def video_frames(path: Path, moments: Sequence[float]) -> list[NDArray[np.uint8]]:
     """The frames shown at each moment, seconds after the first frame; each (H, W, 3) uint8 RGB, upright.
 
     Raises:

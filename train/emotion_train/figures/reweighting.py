@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.batch import Pairs
+from emotion_train.batch import ClipTextBatch
 from emotion_train.clips.reader import ShardSet
 from emotion_train.language.labels import EKMAN
 from emotion_train.losses import KLDirection, negative_weights
@@ -35,7 +35,7 @@ class Drawn:
     float32 in [0, inf], subtracted from them.
     """
 
-    pairs: Pairs
+    pairs: ClipTextBatch
     logits: Tensor
     weights: Tensor
 
@@ -55,7 +55,7 @@ class BatchSource:
     sentence_confidence: float
 
 
-def draw_batch(model: EmotionCLIP, source: BatchSource) -> Pairs:
+def draw_batch(model: EmotionCLIP, source: BatchSource) -> ClipTextBatch:
     """The first batch that pre-training would draw, sentences as tokens.
 
     Raises:
@@ -81,10 +81,10 @@ def draw_batch(model: EmotionCLIP, source: BatchSource) -> Pairs:
 
 
 @torch.no_grad()
-def reweight(model: EmotionCLIP, pairs: Pairs, *, beta: float, kl_direction: KLDirection) -> Drawn:
+def reweight(model: EmotionCLIP, pairs: ClipTextBatch, *, beta: float, kl_direction: KLDirection) -> Drawn:
     """Logits of a batch under the model and the weights that the loss subtracts; raises as the loss does."""
     encoder = Execution().encoder(model).eval()
-    video, text, scale = encoder(pairs.images, pairs.pictures, pairs.patch_weights, pairs.text)
+    video, text, scale = encoder(pairs.images, pairs.clip_index, pairs.patch_weights, pairs.text)
     weights = negative_weights(pairs.sentiment, beta=beta, kl_direction=kl_direction)
     return Drawn(pairs, scale * video @ text.T, weights)
 

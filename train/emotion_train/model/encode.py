@@ -1,4 +1,4 @@
-"""Clips as they come from data, uint8 pictures and patch weights, to features."""
+"""Clips as they come from data, uint8 clip_index and patch weights, to features."""
 
 import torch
 from torch import Tensor
@@ -8,18 +8,18 @@ from emotion_train.model.normalise import normalise
 
 
 def encode_clips(
-    model: EmotionCLIP, images: Tensor, patch_weights: Tensor, pictures: Tensor | None = None
+    model: EmotionCLIP, images: Tensor, patch_weights: Tensor, clip_index: Tensor | None = None
 ) -> Tensor:
     """Clips of K encoded frames of B persons, whole or several persons to a clip -> (B, D) float32.
 
-    images: (F, K, S, S, 3) uint8 RGB. patch_weights: (B, K, G) float32. pictures: (B,) int64, whose row of
+    images: (F, K, S, S, 3) uint8 RGB. patch_weights: (B, K, G) float32. clip_index: (B,) int64, whose row of
     images shows each person; None: one person a clip, B = F.
     """
     pixels = normalise(images.flatten(0, 1), model.config.preprocess)
     frames = images.shape[1]
-    if pictures is None:
-        pictures = torch.arange(images.shape[0], device=images.device)
-    index = pictures[:, None] * frames + torch.arange(frames, device=images.device)  # (B, K)
+    if clip_index is None:
+        clip_index = torch.arange(images.shape[0], device=images.device)
+    index = clip_index[:, None] * frames + torch.arange(frames, device=images.device)  # (B, K)
     embeddings = model.encode_people(
         pixels.contiguous(memory_format=torch.channels_last), index.flatten(), patch_weights.flatten(0, 1)
     ).reshape(*index.shape, -1)

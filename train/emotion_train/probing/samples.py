@@ -98,7 +98,7 @@ def fingerprint(dataset: Dataset) -> str:
     """SHA-256 over what the features depend on: keys, file names, moments and boxes, in order."""
     digest = hashlib.sha256()
     for sample in dataset.samples:
-        pictures = [(list(p.path.parts[-3:]), p.seconds, p.boxes) for p in sample.pictures]
+        pictures = [(list(p.path.parts[-3:]), p.seconds, p.boxes) for p in sample.images]
         digest.update(msgspec.json.encode([sample.key, pictures]))
     return digest.hexdigest()
 
@@ -144,8 +144,8 @@ class _Prepared(TorchDataset[Prepared]):
 
     def __getitem__(self, row: int) -> Prepared:
         sample = self.samples[row]
-        if self.kind == "image" or len(set(sample.pictures)) == 1:
-            sample = replace(sample, pictures=sample.pictures[:1])
+        if self.kind == "image" or len(set(sample.images)) == 1:
+            sample = replace(sample, images=sample.images[:1])
         try:
             images, weights = prepare_sample(sample, self.spec)
         except EmotionError as error:

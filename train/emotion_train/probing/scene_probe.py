@@ -21,8 +21,7 @@ from emotion_train.probing.samples import Encoding
 from emotion_train.probing.zero_shot import zero_shot_weight
 from emotion_train.scenes.batches import SceneMix
 from emotion_train.scenes.faces import Faces, Split, load_faces
-from emotion_train.scenes.sets import Clip as SceneClip
-from emotion_train.scenes.sets import pair_clips, person_clips
+from emotion_train.scenes.sets import PersonClip, pair_clips, person_clips
 
 TASK = Task("emotion", "single_label", EKMAN)
 Labels = NDArray[np.int64]
@@ -52,7 +51,7 @@ SETS: dict[str, tuple[Split, tuple[int, ...], int | None]] = {
 }
 
 # A probe should know faces near and far, in good light and in bad; its temperature is for ordinary scenes.
-FITTED_ON = SceneMix(poor=0.3, close_ups=0.3)
+FITTED_ON = SceneMix(degraded=0.3, close_ups=0.3)
 
 
 def chosen_faces(plan: ScenePlan, split: Split, seed: int) -> Faces:
@@ -144,7 +143,7 @@ class Swaps:
 
 
 def _encoded(
-    name: str, clips: Iterable[SceneClip], encoding: Encoding, total: int | None = None
+    name: str, clips: Iterable[PersonClip], encoding: Encoding, total: int | None = None
 ) -> tuple[NDArray[np.float32], Labels]:
     """Features (N, D) and labels (N,) of clips as they are drawn; nothing is kept on disk."""
     labels: list[int] = []

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from emotion_train.language.labels import rows_by_class
-from emotion_train.scenes.camera import brightened, shrunk, slope
+from emotion_train.scenes.camera import downsampled, light_gradient, with_gamma
 from emotion_train.scenes.faces import Faces, class_weights
 
 
-class TightFaces(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+class AlignedFaces(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Item i: images (B, size, size, 3) uint8 RGB and labels (B,) int64."""
 
     def __init__(self, faces: Faces, *, seed: int, batch: int, size: int) -> None:
@@ -41,16 +41,16 @@ def _augment(rng: np.random.Generator, face: NDArray[np.uint8], size: int) -> ND
         face = np.ascontiguousarray(face[:, ::-1])
     pixels = face.astype(np.float32)
     if rng.random() < 0.2:
-        pixels = shrunk(pixels, float(rng.uniform(0.35, 0.8)))
+        pixels = downsampled(pixels, float(rng.uniform(0.35, 0.8)))
     grey = np.asarray(cv2.warpAffine(pixels, turn, (size, size), borderMode=cv2.BORDER_REPLICATE), np.float32)
     if rng.random() < 0.2:
         grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), float(rng.uniform(0.4, 1.6))), np.float32)
     if rng.random() < 0.3:
-        grey = brightened(grey, float(rng.uniform(0.6, 1.7)))
+        grey = with_gamma(grey, float(rng.uniform(0.6, 1.7)))
     grey = grey * rng.uniform(0.45, 1.4) + rng.uniform(-25, 25)
     if rng.random() < 0.3:
         across, down = rng.uniform(-0.45, 0.45, 2).tolist()
-        grey = grey * slope((across, down), grey.shape)
+        grey = grey * light_gradient((across, down), grey.shape)
     image = grey[..., None] * rng.uniform(0.75, 1.15, 3).astype(np.float32)
     if rng.random() < 0.3:
         image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(1, 14))

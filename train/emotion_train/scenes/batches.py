@@ -19,7 +19,7 @@ from emotion_runtime.types import Box
 from emotion_train.language.labels import rows_by_class
 from emotion_train.scenes.drawing import (
     ASPECT,
-    Actor,
+    RenderedPerson,
     Scene,
     body_box,
     draw_close_up,
@@ -29,20 +29,20 @@ from emotion_train.scenes.drawing import (
 )
 from emotion_train.scenes.faces import Faces, class_weights
 
-LEAST_SEEN = 0.5  # share of a head that must be in a window for its person to count
+MIN_VISIBLE_FRACTION = 0.5  # share of a head that must be in a window for its person to count
 
 
 @dataclass(frozen=True, slots=True)
-class ClipBatch:
+class SceneBatch:
     """Clips of B persons, K encoded frames each.
 
-    images: (F, K, S, S, 3) uint8 RGB. pictures: (B,) int64, whose row of images shows each person.
+    images: (F, K, S, S, 3) uint8 RGB. clip_index: (B,) int64, whose row of images shows each person.
     patch_weights: (B, K, G) float32. faces: (B,) int64, rows of the training faces. labels: (B,) int64 in
     `EKMAN` order. seed: what the batch was drawn from, for whatever else is drawn for it.
     """
 
     images: torch.Tensor
-    pictures: torch.Tensor
+    clip_index: torch.Tensor
     patch_weights: torch.Tensor
     faces: torch.Tensor
     labels: torch.Tensor
@@ -53,33 +53,33 @@ class ClipBatch:
 class SceneMix:
     """What scenes are drawn.
 
-    people: probability of 1, 2, 3, 4 persons. face_share: least and largest face square relative to the
+    people: probability of 1, 2, 3, 4 persons. face_height: least and largest face square relative to the
     picture's height. body_boxes: share of clips whose subject is given by a body box instead of a head box.
     wide_windows: share of clips whose window is up to 2.4 times the runtime's, so that neighbours stand in it
-    and only the patch weights tell who is meant. one_picture: share of scenes of which one window serves all
-    persons, those with less than half of their head in it left out. aspect: see `draw_scene`. poor: share of
-    scenes under poor conditions. close_ups: share of one-person scenes that are a face and nothing else.
+    and only the patch weights tell who is meant. shared_crop: share of scenes of which one window serves all
+    persons, those with less than half of their head in it left out. aspect: see `draw_scene`. degraded: share
+    of degraded scenes. close_ups: share of one-person scenes that are a face and nothing else.
     """
 
     people: tuple[float, float, float, float] = (0.35, 0.35, 0.2, 0.1)
-    face_share: tuple[float, float] = (0.16, 0.45)
+    face_height: tuple[float, float] = (0.16, 0.45)
     body_boxes: float = 0.15
     wide_windows: float = 0.3
-    one_picture: float = 0.0
+    shared_crop: float = 0.0
     aspect: tuple[float, float] = ASPECT
-    poor: float = 0.0
+    degraded: float = 0.0
     close_ups: float = 0.0
 
 
 def draw_mixed(rng: np.random.Generator, faces: list[int], mix: SceneMix) -> Scene:
     """A scene of the given faces, under conditions that are drawn as well."""
-    poor = bool(rng.random() < mix.poor)
+    degraded = bool(rng.random() < mix.degraded)
     if len(faces) == 1 and rng.random() < mix.close_ups:
-        return draw_close_up(rng, faces[0], poor=poor)
-    return draw_scene(rng, faces, face_share=mix.face_share, aspect=mix.aspect, poor=poor)
+        return draw_close_up(rng, faces[0], degraded=degraded)
+    return draw_scene(rng, faces, face_height=mix.face_height, aspect=mix.aspect, degraded=degraded)
 
 
-class ClipDataset(Dataset[ClipBatch]):
+class SceneBatches(Dataset[SceneBatch]):
     """Random batches; item i is batch i.
 
     distinct_frames: how many of a clip's frames are drawn and encoded, cycling over the batches.
@@ -100,7 +100,7 @@ class ClipDataset(Dataset[ClipBatch]):
         self.rows = rows_by_class(faces.labels)
         self.class_weights = class_weights(np.array([len(rows) for rows in self.rows]))
 
-    def __getitem__(self, index: int) -> ClipBatch:
+    def __getitem__(self, index: int) -> SceneBatch:
         rng = np.random.default_rng([self.seed, index])
         frames = self.distinct_frames[index % len(self.distinct_frames)]
         people = rng.choice(len(self.mix.people), self.scenes_per_batch, p=self.mix.people) + 1
@@ -111,25 +111,25 @@ class ClipDataset(Dataset[ClipBatch]):
         for count in people:
             numbers = [self._draw_face(rng) for _ in range(count)]
             scene = draw_mixed(rng, numbers, self.mix)
-            # Random moments in time order, as the authors draw the frames of a clip.
-            moments = np.sort(rng.random(frames))
-            pictures = [render(scene, self.faces.images, moment, rng) for moment in moments]
-            together = bool(self.mix.one_picture) and rng.random() < self.mix.one_picture
-            if together and not scene.actors[0].close_up:
-                image, persons = cut_scene(pictures, scene, moments, self.spec)
+            # Random times in time order, as the authors draw the frames of a clip.
+            times = np.sort(rng.random(frames))
+            pictures = [render(scene, self.faces.images, time, rng) for time in times]
+            together = bool(self.mix.shared_crop) and rng.random() < self.mix.shared_crop
+            if together and not scene.people[0].close_up:
+                image, persons = cut_shared_crop(pictures, scene, times, self.spec)
                 images.append(image)
-                for actor, weight in persons:
+                for person, weight in persons:
                     shown.append(len(images) - 1)
                     weights.append(weight)
-                    chosen.append(actor.face)
+                    chosen.append(person.face)
                 continue
-            for actor in scene.actors:
-                image, weight = self._cut(rng, scene, actor, pictures, moments)
+            for person in scene.people:
+                image, weight = self._cut(rng, scene, person, pictures, times)
                 images.append(image)
                 shown.append(len(images) - 1)
                 weights.append(weight)
-                chosen.append(actor.face)
-        return ClipBatch(
+                chosen.append(person.face)
+        return SceneBatch(
             torch.from_numpy(np.stack(images)),
             torch.tensor(shown, dtype=torch.int64),
             torch.from_numpy(np.stack(weights)),
@@ -145,32 +145,32 @@ class ClipDataset(Dataset[ClipBatch]):
         self,
         rng: np.random.Generator,
         scene: Scene,
-        actor: Actor,
+        person: RenderedPerson,
         pictures: list[NDArray[np.uint8]],
-        moments: NDArray[np.float64],
+        times: NDArray[np.float64],
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """One person's clip: (K, S, S, 3) uint8 and (K, G) float32, window and box jittered."""
-        body = rng.random() < self.mix.body_boxes and not actor.close_up
+        body = rng.random() < self.mix.body_boxes and not person.close_up
         wide = rng.random() < self.mix.wide_windows
         zoom = float(rng.uniform(1.2, 2.4) if wide else rng.uniform(0.85, 1.2))
         shift = rng.normal(0, 0.04, 4)
         images, weights = [], []
-        for picture, moment in zip(pictures, moments, strict=True):
-            given = body_box(actor, moment, scene.height) if body else detected_head(actor, moment)
+        for picture, time in zip(pictures, times, strict=True):
+            given = body_box(person, time, scene.height) if body else detected_head(person, time)
             box = _jitter(given, shift)
-            image, weight = cut_clip_frame(picture, box, self.spec, zoom=zoom)
+            image, weight = cut_person_crop(picture, box, self.spec, zoom=zoom)
             images.append(image)
             weights.append(weight)
         return np.stack(images), np.stack(weights)
 
 
-def detected_head(actor: Actor, moment: float) -> Box:
+def detected_head(person: RenderedPerson, time: float) -> Box:
     """The head as the runtime's default detector would give it."""
-    x1, y1, x2, y2 = head_box(np.array(face_box(actor, moment), np.float32)).tolist()
+    x1, y1, x2, y2 = head_box(np.array(face_box(person, time), np.float32)).tolist()
     return (x1, y1, x2, y2)
 
 
-def cut_clip_frame(
+def cut_person_crop(
     picture: NDArray[np.uint8], box: Box, spec: PreprocessSpec, *, zoom: float = 1.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Crop (S, S, 3) uint8 RGB and patch weights (G,) of a person; window `zoom` times the runtime's."""
@@ -180,7 +180,7 @@ def cut_clip_frame(
     return crop(picture, window, spec), patch_weights(box, window, spec)
 
 
-def window_of_all(boxes: Sequence[Box], height: int, width: int, spec: PreprocessSpec) -> Window:
+def shared_window(boxes: Sequence[Box], height: int, width: int, spec: PreprocessSpec) -> Window:
     """One window around several heads, with the margin of a subject window, as far as the frame allows.
 
     Without `spec.beyond_frame` it is no larger than the frame's short side, so heads that stand far apart may
@@ -194,26 +194,29 @@ def window_of_all(boxes: Sequence[Box], height: int, width: int, spec: Preproces
     return subject_window(square, height, width, spec)
 
 
-def cut_scene(
+def cut_shared_crop(
     pictures: Sequence[NDArray[np.uint8]],
     scene: Scene,
-    moments: Sequence[float] | NDArray[np.float64],
+    times: Sequence[float] | NDArray[np.float64],
     spec: PreprocessSpec,
-) -> tuple[NDArray[np.uint8], list[tuple[Actor, NDArray[np.float32]]]]:
+) -> tuple[NDArray[np.uint8], list[tuple[RenderedPerson, NDArray[np.float32]]]]:
     """One clip for all persons of a scene: (K, S, S, 3) uint8, and the patch weights (K, G) of each.
 
-    pictures: the frames at the K moments. Persons of whom less than half a head is in the window are left
+    pictures: the frames at the K times. Persons of whom less than half a head is in the window are left
     out.
     """
-    boxes = [[detected_head(actor, moment) for actor in scene.actors] for moment in moments]
-    windows = [window_of_all(heads, scene.height, scene.width, spec) for heads in boxes]
+    boxes = [[detected_head(person, time) for person in scene.people] for time in times]
+    windows = [shared_window(heads, scene.height, scene.width, spec) for heads in boxes]
     images = [crop(picture, window, spec) for picture, window in zip(pictures, windows, strict=True)]
     persons = []
-    for number, actor in enumerate(scene.actors):
+    for number, person in enumerate(scene.people):
         own = [heads[number] for heads in boxes]
         weights = [patch_weights(box, window, spec) for box, window in zip(own, windows, strict=True)]
-        if min(_share_inside(box, window) for box, window in zip(own, windows, strict=True)) >= LEAST_SEEN:
-            persons.append((actor, np.stack(weights)))
+        if (
+            min(_share_inside(box, window) for box, window in zip(own, windows, strict=True))
+            >= MIN_VISIBLE_FRACTION
+        ):
+            persons.append((person, np.stack(weights)))
     return np.stack(images), persons
 
 

@@ -47,7 +47,7 @@ def draw_camera(rng: np.random.Generator) -> Camera:
     )
 
 
-def draw_poor_camera(rng: np.random.Generator) -> Camera:
+def draw_degraded_camera(rng: np.random.Generator) -> Camera:
     """One in bad light, with every fault now and then."""
     sides = rng.uniform(-0.45, 0.45, 2)
     return Camera(
@@ -72,17 +72,17 @@ def _tinted(
     return red, green, blue
 
 
-def photograph(view: NDArray[np.float32], camera: Camera, rng: np.random.Generator) -> Picture:
+def apply_camera(view: NDArray[np.float32], camera: Camera, rng: np.random.Generator) -> Picture:
     """(H, W, 3) float32 RGB around 0 to 255 -> (H, W, 3) uint8 RGB. rng: for the noise."""
     view = view * np.asarray(camera.gain, np.float32) + np.float32(camera.offset)
     if camera.gamma != 1:
-        view = brightened(view, camera.gamma)
+        view = with_gamma(view, camera.gamma)
     if camera.light != (0, 0):
-        view = view * slope(camera.light, view.shape)[..., None]
+        view = view * light_gradient(camera.light, view.shape)[..., None]
     if camera.grey:
         view = np.repeat(view @ _GREY, 3, axis=2)
     if camera.detail < 1:
-        view = shrunk(view, camera.detail)
+        view = downsampled(view, camera.detail)
     if camera.motion[0] > 0:
         view = np.asarray(cv2.filter2D(view, -1, _streak(*camera.motion)), np.float32)
     if camera.blur:
@@ -98,7 +98,7 @@ def photograph(view: NDArray[np.float32], camera: Camera, rng: np.random.Generat
     return np.ascontiguousarray(picture)
 
 
-def shrunk(picture: NDArray[np.float32], detail: float) -> NDArray[np.float32]:
+def downsampled(picture: NDArray[np.float32], detail: float) -> NDArray[np.float32]:
     """(H, W) or (H, W, C) as it looks when a sensor has only `detail` of its width and height."""
     height, width = picture.shape[:2]
     small = (max(round(width * detail), 1), max(round(height * detail), 1))
@@ -106,12 +106,12 @@ def shrunk(picture: NDArray[np.float32], detail: float) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(less, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def brightened(picture: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:
+def with_gamma(picture: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:
     """Grey levels with their exponent changed; see `Camera.gamma`."""
     return np.asarray(255 * (np.clip(picture, 0, 255) / 255) ** np.float32(gamma), np.float32)
 
 
-def slope(light: tuple[float, float], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def light_gradient(light: tuple[float, float], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Light from one side: factors (H, W), 1 in the middle; see `Camera.light`."""
     across, down = (
         np.linspace(-edge, edge, size, dtype=np.float32)

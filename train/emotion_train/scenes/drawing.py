@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.types import Box
-from emotion_train.scenes.camera import Camera, Picture, draw_camera, draw_poor_camera, photograph
+from emotion_train.scenes.camera import Camera, Picture, apply_camera, draw_camera, draw_degraded_camera
 
 # Skin from dark to light, RGB: a grey face times one of these (over its brightest value) is a coloured face.
 _SKIN = np.array([(92, 58, 42), (141, 94, 66), (188, 138, 104), (222, 176, 146), (241, 205, 180)], np.float32)
 _HAIR = np.array([(20, 16, 14), (50, 34, 24), (96, 64, 36), (170, 130, 80), (150, 150, 150)], np.float32)
 
 ASPECT = (1.0, 1.78)  # of cameras, square to wide
-LEAST_FACE = 22  # side of a face square, pixels; what is smaller no label can be read from
+MIN_FACE_SIDE = 22  # side of a face square, pixels; what is smaller no label can be read from
 
 # What covers faces: centre x, y and half width, half height, in sides of the square. Lower half, left,
 # right, eyes, a cheek.
@@ -37,7 +37,7 @@ _FACE_IN_SQUARE = np.array([(0.50, 0.51, 0.78, 0.92), (0.04, 0.04, 0.09, 0.09)])
 
 
 @dataclass(frozen=True, slots=True)
-class Cover:
+class Occluder:
     """Something before a face: an ellipse, in sides of the face square from its centre. color: RGB."""
 
     x: float
@@ -48,7 +48,7 @@ class Cover:
 
 
 @dataclass(frozen=True, slots=True)
-class Actor:
+class RenderedPerson:
     """One person of a scene. Lengths in pixels of the picture.
 
     face: row of the face among the faces given. x, y: centre of the face square at mid-clip, side: its side.
@@ -71,7 +71,7 @@ class Actor:
     shoulders: float
     detected: NDArray[np.float64]  # face box relative to the square, as a detector would place it
     narrow: float = 1.0
-    cover: Cover | None = None
+    occluder: Occluder | None = None
     close_up: bool = False
 
 
@@ -81,7 +81,7 @@ class Scene:
 
     height: int
     width: int
-    actors: tuple[Actor, ...]
+    people: tuple[RenderedPerson, ...]
     backdrop: Picture
     camera: Camera
 
@@ -90,77 +90,77 @@ def draw_scene(
     rng: np.random.Generator,
     faces: list[int],
     *,
-    face_share: tuple[float, float],
+    face_height: tuple[float, float],
     aspect: tuple[float, float] = ASPECT,
-    poor: bool = False,
+    degraded: bool = False,
 ) -> Scene:
     """A random scene with one person for every face number.
 
-    face_share: least and largest side of a face square relative to the picture's height. aspect: least and
-    largest width of the picture relative to its height. poor: taken by a poor camera, of people who tilt
-    their heads, turn aside and now and then hide a part of their faces.
+    face_height: least and largest side of a face square relative to the picture's height. aspect: least and
+    largest width of the picture relative to its height. degraded: taken by a degraded camera, of people
+    who tilt their heads, turn aside and now and then hide a part of their faces.
     """
     height = int(rng.integers(180, 301))
     width = int(height * rng.uniform(*aspect))
     slot = width / len(faces)
     crowd = rng.uniform(0.55, 1.0)  # how far apart people stand
-    common = rng.uniform(*face_share) * height
-    actors = []
+    common = rng.uniform(*face_height) * height
+    people = []
     for i, face in enumerate(faces):
-        side = float(np.clip(common * rng.uniform(0.85, 1.2), LEAST_FACE, 0.8 * slot * crowd + 8))
+        side = float(np.clip(common * rng.uniform(0.85, 1.2), MIN_FACE_SIDE, 0.8 * slot * crowd + 8))
         x = width / 2 + (i + 0.5 - len(faces) / 2) * slot * crowd + rng.uniform(-0.1, 0.1) * slot
         y = float(np.clip(height * rng.uniform(0.25, 0.6), 0.65 * side, height - 0.5 * side))
-        actor = _draw_actor(rng, face, x, y, side)
-        actors.append(_disturbed(rng, actor) if poor else actor)
-    camera = draw_poor_camera(rng) if poor else draw_camera(rng)
-    return Scene(height, width, tuple(actors), _backdrop(rng, height, width), camera)
+        person = _draw_actor(rng, face, x, y, side)
+        people.append(_disturbed(rng, person) if degraded else person)
+    camera = draw_degraded_camera(rng) if degraded else draw_camera(rng)
+    return Scene(height, width, tuple(people), _backdrop(rng, height, width), camera)
 
 
-def draw_close_up(rng: np.random.Generator, face: int, *, poor: bool = False) -> Scene:
-    """A picture that a face fills, as photographs cut to it are. poor: as in `draw_scene`."""
+def draw_close_up(rng: np.random.Generator, face: int, *, degraded: bool = False) -> Scene:
+    """A picture that a face fills, as photographs cut to it are. degraded: as in `draw_scene`."""
     size = int(rng.integers(48, 225))
     middle = size / 2 + rng.normal(0, 0.02 * size, 2)
-    actor = _draw_actor(rng, face, float(middle[0]), float(middle[1]), size * float(rng.uniform(0.95, 1.3)))
-    actor = replace(_disturbed(rng, actor) if poor else actor, close_up=True)
-    camera = draw_poor_camera(rng) if poor else draw_camera(rng)
-    return Scene(size, size, (actor,), _backdrop(rng, size, size), camera)
+    person = _draw_actor(rng, face, float(middle[0]), float(middle[1]), size * float(rng.uniform(0.95, 1.3)))
+    person = replace(_disturbed(rng, person) if degraded else person, close_up=True)
+    camera = draw_degraded_camera(rng) if degraded else draw_camera(rng)
+    return Scene(size, size, (person,), _backdrop(rng, size, size), camera)
 
 
-def render(scene: Scene, images: NDArray[np.uint8], moment: float, rng: np.random.Generator) -> Picture:
-    """The scene at one moment of its clip.
+def render(scene: Scene, images: NDArray[np.uint8], time: float, rng: np.random.Generator) -> Picture:
+    """The scene at one time of its clip.
 
-    images: (N, 48, 48) uint8 grey faces that the actors' numbers point into. moment: 0 (first) to 1 (last).
+    images: (N, 48, 48) uint8 grey faces that the people point into. time: 0 (first) to 1 (last).
     Returns (H, W, 3) uint8 RGB.
     """
     canvas = scene.backdrop.astype(np.float32)
-    actors = sorted(scene.actors, key=lambda a: a.side)  # the larger stand in front
-    for actor in actors:
-        if not actor.close_up:
-            _paint_body(canvas, actor, moment)
-    for actor in actors:  # after all bodies: a neighbour's shoulder must not hide the face that is the label
-        _paint_head(canvas, actor, images[actor.face], moment)
-    return photograph(canvas, scene.camera, rng)
+    people = sorted(scene.people, key=lambda a: a.side)  # the larger stand in front
+    for person in people:
+        if not person.close_up:
+            _paint_body(canvas, person, time)
+    for person in people:  # after all bodies: a neighbour's shoulder must not hide the face that is the label
+        _paint_head(canvas, person, images[person.face], time)
+    return apply_camera(canvas, scene.camera, rng)
 
 
-def face_box(actor: Actor, moment: float) -> Box:
+def face_box(person: RenderedPerson, time: float) -> Box:
     """The face as the default detector would box it, in pixels of the picture."""
-    x, y, side, _ = _pose(actor, moment)
-    center_x, center_y, width, height = actor.detected
+    x, y, side, _ = _pose(person, time)
+    center_x, center_y, width, height = person.detected
     middle_x, middle_y = x + (center_x - 0.5) * side, y + (center_y - 0.5) * side
     half_w, half_h = width * side / 2, height * side / 2
     return (middle_x - half_w, middle_y - half_h, middle_x + half_w, middle_y + half_h)
 
 
-def body_box(actor: Actor, moment: float, height: int) -> Box:
+def body_box(person: RenderedPerson, time: float, height: int) -> Box:
     """The whole visible person as a person detector would box it, in pixels of the picture."""
-    x, y, side, _ = _pose(actor, moment)
-    half = actor.shoulders * side
+    x, y, side, _ = _pose(person, time)
+    half = person.shoulders * side
     return (x - half, y - 0.68 * side, x + half, float(height))
 
 
-def _draw_actor(rng: np.random.Generator, face: int, x: float, y: float, side: float) -> Actor:
+def _draw_actor(rng: np.random.Generator, face: int, x: float, y: float, side: float) -> RenderedPerson:
     reach = 0.12 * side * rng.random()
-    return Actor(
+    return RenderedPerson(
         face,
         x,
         y,
@@ -182,53 +182,55 @@ def _draw_actor(rng: np.random.Generator, face: int, x: float, y: float, side: f
     )
 
 
-def _disturbed(rng: np.random.Generator, actor: Actor) -> Actor:
+def _disturbed(rng: np.random.Generator, person: RenderedPerson) -> RenderedPerson:
     return replace(
-        actor,
-        tilt=float(rng.uniform(-25, 25)) if rng.random() < 0.3 else actor.tilt,
+        person,
+        tilt=float(rng.uniform(-25, 25)) if rng.random() < 0.3 else person.tilt,
         narrow=float(rng.uniform(0.82, 1.0)) if rng.random() < 0.5 else 1.0,
-        cover=_draw_cover(rng) if rng.random() < 0.2 else None,
+        occluder=_draw_cover(rng) if rng.random() < 0.2 else None,
     )
 
 
-def _draw_cover(rng: np.random.Generator) -> Cover:
+def _draw_cover(rng: np.random.Generator) -> Occluder:
     """A hand, a cup, a mask, dark glasses or somebody's shoulder."""
     color = _between(rng, _SKIN) if rng.random() < 0.4 else rng.uniform(10, 245, 3).astype(np.float32)
     x, y, half_width, half_height = _COVERS[rng.integers(len(_COVERS))]
     reach = float(rng.uniform(0.8, 1.15))
     x, y = x + float(rng.normal(0, 0.05)), y + float(rng.normal(0, 0.04))
-    return Cover(x, y, half_width * reach, half_height * reach, color)
+    return Occluder(x, y, half_width * reach, half_height * reach, color)
 
 
-def _pose(actor: Actor, moment: float) -> tuple[float, float, float, float]:
-    """Centre x, centre y, side, degrees at a moment."""
-    along = moment - 0.5
-    dx, dy, grow, turn = actor.drift
+def _pose(person: RenderedPerson, time: float) -> tuple[float, float, float, float]:
+    """Centre x, centre y, side, degrees at a time."""
+    along = time - 0.5
+    dx, dy, grow, turn = person.drift
     return (
-        actor.x + dx * along,
-        actor.y + dy * along,
-        actor.side * (1 + grow * along),
-        actor.tilt + turn * along,
+        person.x + dx * along,
+        person.y + dy * along,
+        person.side * (1 + grow * along),
+        person.tilt + turn * along,
     )
 
 
-def _paint_body(canvas: NDArray[np.float32], actor: Actor, moment: float) -> None:
-    x, y, side, _ = _pose(actor, moment)
-    width = actor.shoulders * side
-    _ellipse(canvas, (x, y + 1.35 * side), (width, 0.72 * side), actor.cloth)
+def _paint_body(canvas: NDArray[np.float32], person: RenderedPerson, time: float) -> None:
+    x, y, side, _ = _pose(person, time)
+    width = person.shoulders * side
+    _ellipse(canvas, (x, y + 1.35 * side), (width, 0.72 * side), person.cloth)
     bottom = _int(x + width, canvas.shape[0])
-    cv2.rectangle(canvas, _int(x - width, y + 1.3 * side), bottom, _tuple(actor.cloth), -1)
+    cv2.rectangle(canvas, _int(x - width, y + 1.3 * side), bottom, _tuple(person.cloth), -1)
 
 
-def _paint_head(canvas: NDArray[np.float32], actor: Actor, image: NDArray[np.uint8], moment: float) -> None:
-    x, y, side, degrees = _pose(actor, moment)
-    if not actor.close_up:
-        neck = _tuple(actor.skin * 0.75)
+def _paint_head(
+    canvas: NDArray[np.float32], person: RenderedPerson, image: NDArray[np.uint8], time: float
+) -> None:
+    x, y, side, degrees = _pose(person, time)
+    if not person.close_up:
+        neck = _tuple(person.skin * 0.75)
         cv2.line(canvas, _int(x, y + 0.3 * side), _int(x, y + 0.75 * side), neck, int(0.4 * side))
-        _ellipse(canvas, (x, y - 0.06 * side), (actor.hair_width * side, 0.66 * side), actor.hair)
+        _ellipse(canvas, (x, y - 0.06 * side), (person.hair_width * side, 0.66 * side), person.hair)
     # The grey face keeps its own shading; the skin colour is that of its brightest parts.
     face = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB).astype(np.float32)
-    face = face / max(float(np.percentile(image, 95)), 60.0) * actor.skin
+    face = face / max(float(np.percentile(image, 95)), 60.0) * person.skin
     # Warp only into the square's surroundings, not the whole picture.
     reach = int(0.75 * side) + 1
     left, top = max(int(x) - reach, 0), max(int(y) - reach, 0)
@@ -236,20 +238,20 @@ def _paint_head(canvas: NDArray[np.float32], actor: Actor, image: NDArray[np.uin
     if right <= left or bottom <= top:
         return
     turn = cv2.getRotationMatrix2D((23.5, 23.5), -degrees, side / 48)
-    if actor.flip:
+    if person.flip:
         turn = turn @ np.array([[-1, 0, 47], [0, 1, 0], [0, 0, 1]], np.float64)
     turn[:, 2] += np.array([x - 23.5 - left, y - 23.5 - top])
-    turn[0] = actor.narrow * turn[0] + [0, 0, (1 - actor.narrow) * (x - left)]
+    turn[0] = person.narrow * turn[0] + [0, 0, (1 - person.narrow) * (x - left)]
     size = (right - left, bottom - top)
     warped = cv2.warpAffine(face, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     region = canvas[top:bottom, left:right]
-    if actor.close_up:
+    if person.close_up:
         region[:] = warped  # the borders replicated around the square
     else:
         alpha = cv2.warpAffine(_face_alpha(), turn, size, flags=cv2.INTER_LINEAR)[..., None]
         region += (warped - region) * alpha
-    if actor.cover is not None:
-        cover, angle = actor.cover, np.deg2rad(degrees)
+    if person.occluder is not None:
+        cover, angle = person.occluder, np.deg2rad(degrees)
         middle = (
             x + side * (cover.x * np.cos(angle) - cover.y * np.sin(angle)),
             y + side * (cover.x * np.sin(angle) + cover.y * np.cos(angle)),

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
 from emotion_runtime.types import Box
-from emotion_train.scenes.batches import SceneMix, cut_scene, detected_head, draw_mixed, window_of_all
-from emotion_train.scenes.drawing import Actor, Scene, draw_scene, render
+from emotion_train.scenes.batches import SceneMix, cut_shared_crop, detected_head, draw_mixed, shared_window
+from emotion_train.scenes.drawing import RenderedPerson, Scene, draw_scene, render
 from emotion_train.scenes.faces import Faces
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class PersonClip:
     """One person's clip. images: (K, S, S, 3) uint8 RGB. patch_weights: (K, G) float32. label: in `EKMAN`."""
 
     images: NDArray[np.uint8]
@@ -26,47 +26,47 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
-    """A scene as a camera saw it. pictures: (H, W, 3) uint8 RGB, one a moment of the clip."""
+class RenderedClip:
+    """A scene as a camera saw it. pictures: (H, W, 3) uint8 RGB, one a time of the clip."""
 
     scene: Scene
-    pictures: list[NDArray[np.uint8]]
-    moments: list[float]
+    frames: list[NDArray[np.uint8]]
+    times: list[float]
 
-    def boxes(self, actor: Actor) -> list[Box]:
+    def boxes(self, person: RenderedPerson) -> list[Box]:
         """The person's head in every picture, as the runtime's default detector would give it."""
-        return [detected_head(actor, moment) for moment in self.moments]
+        return [detected_head(person, time) for time in self.times]
 
-    def clip(self, actor: Actor, label: int, spec: PreprocessSpec) -> Clip:
+    def person_clip(self, person: RenderedPerson, label: int, spec: PreprocessSpec) -> PersonClip:
         """The person's clip, in a window of its own."""
-        boxes = self.boxes(actor)
+        boxes = self.boxes(person)
         windows = [subject_window(box, self.scene.height, self.scene.width, spec) for box in boxes]
-        return _clip(self.pictures, boxes, windows, spec, label)
+        return _clip(self.frames, boxes, windows, spec, label)
 
 
-Change = Callable[[Scene], Scene]
+SceneChange = Callable[[Scene], Scene]
 
 
-def films(
+def rendered_clips(
     faces: Faces,
     people: tuple[int, ...],
     *,
     frames: int,
     seed: int,
     mix: SceneMix = SceneMix(),  # noqa: B008 - immutable
-    change: Change = lambda scene: scene,
-) -> Iterator[Film]:
+    change: SceneChange = lambda scene: scene,
+) -> Iterator[RenderedClip]:
     """Every face in one scene, of as many people as `people` says (cycling).
 
     mix: what scenes are drawn, but for who is in them and how they are cut. change: what is done to a scene
     before it is filmed; the scenes themselves are the same whatever it does.
     """
     rng = np.random.default_rng(seed)
-    moments = np.linspace(0, 1, frames).tolist()
+    times = np.linspace(0, 1, frames).tolist()
     for number, numbers in enumerate(_groups(rng, len(faces.labels), people)):
         own = np.random.default_rng([seed, number])
         scene = change(draw_mixed(own, numbers, mix))
-        yield Film(scene, [render(scene, faces.images, moment, own) for moment in moments], moments)
+        yield RenderedClip(scene, [render(scene, faces.images, time, own) for time in times], times)
 
 
 def person_clips(
@@ -77,16 +77,16 @@ def person_clips(
     frames: int,
     seed: int,
     mix: SceneMix = SceneMix(),  # noqa: B008 - immutable
-) -> Iterator[Clip]:
+) -> Iterator[PersonClip]:
     """Every face once, in scenes of as many people as `people` says (cycling), each in its own window."""
-    for film in films(faces, people, frames=frames, seed=seed, mix=mix):
-        for actor in film.scene.actors:
-            yield film.clip(actor, int(faces.labels[actor.face]), spec)
+    for rendered in rendered_clips(faces, people, frames=frames, seed=seed, mix=mix):
+        for person in rendered.scene.people:
+            yield rendered.person_clip(person, int(faces.labels[person.face]), spec)
 
 
 def pair_clips(
     faces: Faces, spec: PreprocessSpec, *, frames: int, seed: int, same_window: bool
-) -> Iterator[tuple[Clip, Clip]]:
+) -> Iterator[tuple[PersonClip, PersonClip]]:
     """Scenes of two people of different emotions, one clip for each of the two.
 
     same_window: one window around both heads serves both, so that only the patch weights say who is meant;
@@ -94,32 +94,36 @@ def pair_clips(
     than a part of them.
     Otherwise each has the window that the runtime would give.
     """
-    for film in films(faces, (2,), frames=frames, seed=seed):
-        pair = pair_of(film, faces, spec, same_window=same_window)
+    for rendered in rendered_clips(faces, (2,), frames=frames, seed=seed):
+        pair = person_pair(rendered, faces, spec, same_window=same_window)
         if pair is not None:
             yield pair
 
 
-def pair_of(film: Film, faces: Faces, spec: PreprocessSpec, *, same_window: bool) -> tuple[Clip, Clip] | None:
-    """The clips of two people of different emotions, as in `pair_clips`; None: the film shows no such two."""
-    scene = film.scene
-    labels = [int(faces.labels[actor.face]) for actor in scene.actors]
+def person_pair(
+    rendered: RenderedClip, faces: Faces, spec: PreprocessSpec, *, same_window: bool
+) -> tuple[PersonClip, PersonClip] | None:
+    """The clips of two people of different emotions, as in `pair_clips`; None without such two."""
+    scene = rendered.scene
+    labels = [int(faces.labels[person.face]) for person in scene.people]
     if len(labels) != 2 or labels[0] == labels[1]:
         return None
     if not same_window:
-        first, second = (film.clip(*person, spec) for person in zip(scene.actors, labels, strict=True))
+        first, second = (
+            rendered.person_clip(*person, spec) for person in zip(scene.people, labels, strict=True)
+        )
         return first, second
-    both = [film.boxes(actor) for actor in scene.actors]
-    windows = [window_of_all(heads, scene.height, scene.width, spec) for heads in zip(*both, strict=True)]
+    both = [rendered.boxes(person) for person in scene.people]
+    windows = [shared_window(heads, scene.height, scene.width, spec) for heads in zip(*both, strict=True)]
     first, second = (
-        _clip(film.pictures, boxes, windows, spec, label) for boxes, label in zip(both, labels, strict=True)
+        _clip(rendered.frames, boxes, windows, spec, label) for boxes, label in zip(both, labels, strict=True)
     )
     return first, second
 
 
-def crowd_clips(
+def shared_crop_clips(
     faces: Faces, spec: PreprocessSpec, mix: SceneMix, people: tuple[int, ...], *, frames: int, seed: int
-) -> Iterator[tuple[NDArray[np.uint8], list[Clip]]]:
+) -> Iterator[tuple[NDArray[np.uint8], list[PersonClip]]]:
     """Scenes seen through one window each: the clip (K, S, S, 3) uint8 and its persons, at least one.
 
     Every face is in one scene, of as many people as `people` says (cycling). Only the patch weights say who
@@ -127,12 +131,15 @@ def crowd_clips(
     """
     rng = np.random.default_rng(seed)
     for numbers in _groups(rng, len(faces.labels), people):
-        scene = draw_scene(rng, numbers, face_share=mix.face_share, aspect=mix.aspect)
-        moments = np.linspace(0, 1, frames).tolist()
-        pictures = [render(scene, faces.images, moment, rng) for moment in moments]
-        images, persons = cut_scene(pictures, scene, moments, spec)
+        scene = draw_scene(rng, numbers, face_height=mix.face_height, aspect=mix.aspect)
+        times = np.linspace(0, 1, frames).tolist()
+        pictures = [render(scene, faces.images, time, rng) for time in times]
+        images, persons = cut_shared_crop(pictures, scene, times, spec)
         if persons:
-            yield images, [Clip(images, weights, int(faces.labels[actor.face])) for actor, weights in persons]
+            yield (
+                images,
+                [PersonClip(images, weights, int(faces.labels[person.face])) for person, weights in persons],
+            )
 
 
 def _groups(rng: np.random.Generator, count: int, people: tuple[int, ...]) -> Iterator[list[int]]:
@@ -151,8 +158,8 @@ def _clip(
     windows: list[Window],
     spec: PreprocessSpec,
     label: int,
-) -> Clip:
-    return Clip(
+) -> PersonClip:
+    return PersonClip(
         np.stack([crop(picture, window, spec) for picture, window in zip(pictures, windows, strict=True)]),
         np.stack([patch_weights(box, window, spec) for box, window in zip(boxes, windows, strict=True)]),
         label,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.batch import Pairs
+from emotion_train.batch import ClipTextBatch
 from emotion_train.losses import KLDirection, sentiment_guided_contrastive_loss
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.encode import encode_clips
@@ -54,7 +54,7 @@ class PairEncoder(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Video features (B, D), text features (B, D), both float32 and L2-normalised, and 1/tau.
 
-        With a classifier: its logits (B, C) float32 as well. Arguments are as in `Pairs`.
+        With a classifier: its logits (B, C) float32 as well. Arguments are as in `ClipTextBatch`.
         """
         video = F.normalize(encode_clips(self.model, images, patch_weights, pictures), dim=-1)
         features = text if text.is_floating_point() else self.model.encode_text(text)
@@ -103,17 +103,17 @@ class ContrastiveObjective:
     """
 
     encoder: nn.Module
-    pairs: Callable[[Any], Pairs]
+    pairs: Callable[[Any], ClipTextBatch]
     beta: float
     kl_direction: KLDirection
     world: World
     chunks: int = 1
-    figures: Callable[[Tensor, Pairs], dict[str, float]] = lambda _video, _pairs: {}
+    figures: Callable[[Tensor, ClipTextBatch], dict[str, float]] = lambda _video, _pairs: {}
     supervised: float = 0.0
 
     def __call__(self, batch: Any, precision: Precision, seed: int) -> tuple[float, dict[str, float]]:
         """The loss of the joined batch, with figures for the log."""
-        pairs = self.pairs(batch).on(self.world.device)
+        pairs = self.pairs(batch).to(self.world.device)
         pieces = pairs.split(self.chunks)
         whole = len(pieces) == 1
         with torch.set_grad_enabled(whole):  # of several pieces no graph is kept: they are encoded again
@@ -141,12 +141,14 @@ class ContrastiveObjective:
             start = stop
         return loss, figures | self.figures(video.detach(), pairs)
 
-    def _encode(self, piece: Pairs, precision: Precision, seed: int, number: int) -> tuple[Tensor, ...]:
+    def _encode(
+        self, piece: ClipTextBatch, precision: Precision, seed: int, number: int
+    ) -> tuple[Tensor, ...]:
         # Dropout must fall alike when a piece is encoded again, and differently in each process.
         torch.manual_seed(seed + _CHUNK_SEED * (number + self.world.rank * self.chunks))
         with precision.autocast():
             features: tuple[Tensor, ...] = self.encoder(
-                piece.images, piece.pictures, piece.patch_weights, piece.text
+                piece.images, piece.clip_index, piece.patch_weights, piece.text
             )
         return features
 
@@ -175,7 +177,7 @@ class ContrastiveObjective:
         return loss.item(), gradients, figures
 
     def _supervised_term(
-        self, logits: Tensor, pairs: Pairs, precision: Precision
+        self, logits: Tensor, pairs: ClipTextBatch, precision: Precision
     ) -> tuple[float, Tensor, dict[str, float]]:
         """The weighted cross-entropy of all rows, its gradient by own logits, and a figure of these."""
         if pairs.targets is None:

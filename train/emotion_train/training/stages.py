@@ -5,7 +5,6 @@ A model that starts from CLIP skips the first two.
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
 
 import numpy as np
 import torch
@@ -15,15 +14,15 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.batch import Pairs
+from emotion_train.batch import ClipTextBatch
 from emotion_train.clips.batches import ShardBatches
 from emotion_train.clips.reader import ShardSet
 from emotion_train.language.labels import EKMAN, rows_by_class
 from emotion_train.language.sentence_bank import SentenceBank
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.normalise import normalise
-from emotion_train.scenes.aligned_faces import TightFaces
-from emotion_train.scenes.batches import ClipBatch, ClipDataset, SceneMix
+from emotion_train.scenes.aligned_faces import AlignedFaces
+from emotion_train.scenes.batches import SceneBatch, SceneBatches, SceneMix
 from emotion_train.scenes.faces import Faces
 from emotion_train.scenes.training_data import SceneData
 from emotion_train.training.config import Clips, Scenes, StemWarmup, TextWarmup
@@ -127,7 +126,7 @@ def stem_stage(
     groups = parameter_groups(named, lr=config.lr, weight_decay=config.weight_decay)
     return Stage(
         "stem",
-        TightFaces(faces, seed=seed, batch=config.batch, size=config.size),
+        AlignedFaces(faces, seed=seed, batch=config.batch, size=config.size),
         SimpleObjective(loss),
         lambda batch: len(batch[1]),
         torch.optim.AdamW(groups),
@@ -160,13 +159,13 @@ def scene_stage(
 
     wanted = None if supervision is None else supervision.targets.cpu()
 
-    def pairs(batch: ClipBatch) -> Pairs:
+    def pairs(batch: SceneBatch) -> ClipTextBatch:
         drawn = _draw_sentences(rows, batch)
-        shown = (batch.images, batch.pictures, batch.patch_weights)
+        shown = (batch.images, batch.clip_index, batch.patch_weights)
         targets = None if wanted is None else wanted[batch.faces]
-        return Pairs(*shown, text[drawn], bank.sentiment[drawn], batch.labels, targets)
+        return ClipTextBatch(*shown, text[drawn], bank.sentiment[drawn], batch.labels, targets)
 
-    def figures(video: Tensor, pairs: Pairs) -> dict[str, float]:
+    def figures(video: Tensor, pairs: ClipTextBatch) -> dict[str, float]:
         if anchors is None or pairs.labels is None:
             return {}
         return {"zero_shot": _accuracy(video @ anchors.to(video.device).T, pairs.labels)}
@@ -180,10 +179,19 @@ def scene_stage(
         factor=config.stem_lr,
     )
     encoder = execution.encoder(model, supervision)
-    mix = SceneMix(**{field.name: getattr(config, field.name) for field in fields(SceneMix)})
+    mix = SceneMix(
+        people=config.people,
+        face_height=config.face_share,
+        body_boxes=config.body_boxes,
+        wide_windows=config.wide_windows,
+        shared_crop=config.one_picture,
+        aspect=config.aspect,
+        degraded=config.poor,
+        close_ups=config.close_ups,
+    )
     return Stage(
         "scenes",
-        ClipDataset(
+        SceneBatches(
             data.faces,
             model.config.preprocess,
             mix,
@@ -284,7 +292,7 @@ def _clamp_scale(model: EmotionCLIP) -> Callable[[], None]:
     return clamp
 
 
-def _draw_sentences(rows: list[NDArray[np.int64]], batch: ClipBatch) -> Tensor:
+def _draw_sentences(rows: list[NDArray[np.int64]], batch: SceneBatch) -> Tensor:
     """A sentence of each person's emotion: (B,) row numbers, a function of the batch's seed alone."""
     rng = np.random.default_rng([*batch.seed, 1])
     return torch.tensor([int(rng.choice(rows[label])) for label in batch.labels.tolist()], dtype=torch.int64)
