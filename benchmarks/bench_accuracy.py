@@ -30,7 +30,7 @@ from emotion_runtime.files import write_atomically
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_train.heads import CATEGORIES, ZERO_SHOT
 from emotion_train.language.labels import EKMAN
-from emotion_train.probing.calibration import claims_of
+from emotion_train.probing.calibration import confidences_of
 from emotion_train.probing.plots import confusion_png, reliability_png
 from emotion_train.scenes.faces import load_faces
 
@@ -157,7 +157,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     )
     write_atomically(
         args.out / "reliability.png",
-        reliability_png({"scenes": claims_of(probability, scenes.labels)}, title),
+        reliability_png({"scenes": confidences_of(probability, scenes.labels)}, title),
     )
     return result
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from emotion_bench.ablation_page import Interval, page
 from emotion_bench.machine import card
 from emotion_bench.report import write_json, write_text
-from emotion_train.probing.bootstrap import Weights, cluster_numbers, intervals, point_figures
+from emotion_train.probing.bootstrap import Weights, bootstrap_intervals, cluster_indices, point_metrics
 from emotion_train.probing.metrics import weighted_mean
 
 SEED = 2022
@@ -99,8 +99,8 @@ def interval(values: NDArray[np.float64], scenes: NDArray[np.int64]) -> Interval
     def scorer(weights: Weights) -> dict[str, Weights]:
         return {"mean": weighted_mean(values, weights)}
 
-    low, high = intervals(scorer, cluster_numbers(scenes), seed=SEED)["mean"]
-    return point_figures(scorer, len(values))["mean"], low, high
+    low, high = bootstrap_intervals(scorer, cluster_indices(scenes), seed=SEED)["mean"]
+    return point_metrics(scorer, len(values))["mean"], low, high
 
 
 def crowded(

@@ -15,9 +15,9 @@ from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, changed, face_
 from emotion_bench.answers import Answerer, Answers
 from emotion_runtime.backends.onnx import open_graph
 from emotion_train.language.labels import EKMAN, ekman_index
-from emotion_train.probing.bootstrap import Scorer, intervals, point_figures
+from emotion_train.probing.bootstrap import Scorer, bootstrap_intervals, point_metrics
 from emotion_train.probing.metrics import area_under_roc
-from emotion_train.probing.scene_probe import LABELLED_CATEGORIES, Swaps
+from emotion_train.probing.scene_probe import LABELLED_CATEGORIES, SwapScorer
 from emotion_train.probing.scorers import single_label_scorer
 from emotion_train.scenes.batches import cut_shared_crop
 from emotion_train.scenes.drawing import Scene
@@ -39,8 +39,10 @@ def figures(probability: NDArray[np.float64], labels: NDArray[np.int64], *, resa
 
 def described(scorer: Scorer, samples: int, resamples: int, kept: set[str] | None = None) -> Result:
     """{"samples": N, NAME: {"value", "low", "high"}}; every sample is a group of its own."""
-    points = point_figures(scorer, samples)
-    between = intervals(scorer, np.arange(samples), seed=0, resamples=resamples) if resamples else {}
+    points = point_metrics(scorer, samples)
+    between = (
+        bootstrap_intervals(scorer, np.arange(samples), seed=0, resamples=resamples) if resamples else {}
+    )
     result: Result = {"samples": samples}
     for name, value in points.items():
         if (kept is None or name in kept) and not np.isnan(value):
@@ -124,9 +126,9 @@ def pairs(answerer: Answerer, plan: Plan, head: str, *, resamples: int) -> Resul
     }
     for name in ("own_window", "same_window"):
         first, second = predicted[name][::2], predicted[name][1::2]
-        whole = Swaps(first, second, a, b)
+        whole = SwapScorer(first, second, a, b)
         result[name] = described(whole, len(a), resamples)
-        of_right = Swaps(first[singly], second[singly], a[singly], b[singly])
+        of_right = SwapScorer(first[singly], second[singly], a[singly], b[singly])
         result[name]["of_right_singly"] = described(of_right, int(singly.sum()), resamples)
     return result
 

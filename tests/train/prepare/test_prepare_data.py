@@ -68,7 +68,7 @@ def test_frames_are_those_shown_at_the_moments_of_the_grid(prepared: Path):
 
 def test_every_sentence_is_counted_once(prepared: Path):
     statistics = json.loads((prepared / "statistics.json").read_text())
-    assert {fate: count for fate, count in statistics["sentences"].items() if count} == {
+    assert {outcome: count for outcome, count in statistics["sentences"].items() if count} == {
         "kept": 4,
         "too short": 1,
         "too neutral": 1,

@@ -12,7 +12,7 @@ from emotion_runtime.detectors import load_detector
 from emotion_runtime.preprocess import PreprocessSpec, center_window
 from emotion_runtime.sources.file import read_file
 from emotion_runtime.types import Detections, Frame
-from emotion_train.prepare.stored_frames import Clock, at_moments, grid_numbers, store
+from emotion_train.prepare.stored_frames import VideoClock, frames_on_grid, grid_indices, store
 
 
 def film(times: list[float]) -> list[Frame]:
@@ -21,8 +21,8 @@ def film(times: list[float]) -> list[Frame]:
 
 
 def shown(times: list[float], wanted: list[int], fps: float) -> tuple[dict[int, int], float]:
-    clock = Clock()
-    got = {k: int(image[0, 0, 0]) for k, image in at_moments(iter(film(times)), wanted, fps, clock)}
+    clock = VideoClock()
+    got = {k: int(image[0, 0, 0]) for k, image in frames_on_grid(iter(film(times)), wanted, fps, clock)}
     return got, clock.end
 
 
@@ -62,12 +62,15 @@ def test_a_video_of_one_frame_lasts_a_moment():
     ],
 )
 def test_numbers_of_moments(start: float, end: float, numbers: range):
-    assert grid_numbers(start, end, 8.0) == numbers
+    assert grid_indices(start, end, 8.0) == numbers
 
 
 def test_moments_of_a_real_file(tmp_path: Path):
     path = write_video(tmp_path / "film.mkv", flat_pictures(100), fps=25)
-    got = {k: int(image.mean()) for k, image in at_moments(read_file(str(path)), range(40), 8.0, Clock())}
+    got = {
+        k: int(image.mean())
+        for k, image in frames_on_grid(read_file(str(path)), range(40), 8.0, VideoClock())
+    }
     assert got == {k: 2 * int(25 * k / 8 + 1e-6) for k in range(32)}
 
 
@@ -118,7 +121,7 @@ def test_boxes_are_those_of_the_full_picture_in_pixels_of_the_stored_one():
 def test_heads_of_real_people_are_found_where_they_stand(shared_data: Path):
     path = str(shared_data / "videos" / "intel_head-pose-face-detection-female-and-male.gif")
     detector = load_detector("face", threads=1)
-    moments = at_moments(read_file(path), [8, 16], 8.0, Clock())
+    moments = frames_on_grid(read_file(path), [8, 16], 8.0, VideoClock())
     frames = [store(image, detector, short_side=256, quality=90) for _, image in moments]
     assert [(frame.width, frame.height) for frame in frames] == [(455, 256)] * 2
     for frame in frames:
@@ -141,5 +144,5 @@ def test_moments_rise(shared_data: Path):
     path = str(shared_data / "videos" / "intel_classroom.gif")
     times = [frame.t for frame in read_file(path)][:60]
     assert all(before < after for before, after in pairwise(times))
-    got = [k for k, _ in at_moments(read_file(path), range(20), 8.0, Clock())]
+    got = [k for k, _ in frames_on_grid(read_file(path), range(20), 8.0, VideoClock())]
     assert got == list(range(20))

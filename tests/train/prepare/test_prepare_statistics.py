@@ -3,10 +3,10 @@ import re
 import pytest
 
 from emotion_train.prepare.page import render, warnings
-from emotion_train.prepare.pairing import Pairs
+from emotion_train.prepare.pairing import VideoPairs
 from emotion_train.prepare.settings import Settings
 from emotion_train.prepare.statistics import Statistics, gather, histogram
-from emotion_train.prepare.work import Captioned, ClipFacts, SentenceFacts, VideoResult
+from emotion_train.prepare.work import CaptionCounts, ClipFacts, SentenceFacts, VideoResult
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_bins_hold_their_lower_edge(values: list[float], counts: list[int]):
 
 
 def statistics_of(*results: VideoResult, alone: tuple[str, ...] = ()) -> Statistics:
-    return gather(Settings(), Pairs([], list(alone), [], []), list(results), shards=2, size=1_500_000)
+    return gather(Settings(), VideoPairs([], list(alone), [], []), list(results), shards=2, size=1_500_000)
 
 
 def film(persons: list[int]) -> VideoResult:
@@ -32,7 +32,7 @@ def film(persons: list[int]) -> VideoResult:
     return VideoResult(
         "film",
         [],
-        captions=Captioned(5, 2, 1),
+        captions=CaptionCounts(5, 2, 1),
         sentences=[SentenceFacts(3.0, 0.01, "kept"), SentenceFacts(4.0, 0.5, "too neutral")],
         clips=[ClipFacts(len(persons), persons, 3)],
     )
@@ -43,7 +43,10 @@ def test_counts():
     got = statistics_of(film([0, 1, 1, 12]), film([2, 2]), broken)
     assert (got.videos, got.broken, got.clips, got.frames) == (3, {"torn": "cut off"}, 2, 6)
     assert (got.cues, got.overlapping_cues, got.repeated_cues) == (10, 4, 2)
-    assert {fate: count for fate, count in got.sentences.items() if count} == {"kept": 2, "too neutral": 2}
+    assert {outcome: count for outcome, count in got.sentences.items() if count} == {
+        "kept": 2,
+        "too neutral": 2,
+    }
     assert got.persons == [1, 2, 2, 0, 0, 0, 0, 0, 1]  # 12 are "8 or more"
     assert got.frames_without_persons == 1
     assert got.clip_seconds == 6.0

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 from emotion_train.language.labels import EKMAN
-from emotion_train.prepare.models import Models
+from emotion_train.prepare.models import PrepareModels
 from emotion_train.prepare.pack import read_clip
 from emotion_train.prepare.raw_video import _prepare
 from emotion_train.prepare.settings import Filters, Settings
-from emotion_train.prepare.work import Job, VideoResult, read_result, write_result
+from emotion_train.prepare.work import VideoJob, VideoResult, read_result, write_result
 
 SETTINGS = Settings(short_side=16)
 
@@ -44,22 +44,22 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("film") / "film.mkv", flat_pictures(120))
 
 
-def job_of(film: Path, cues: Sequence[tuple[float, float, str]], folder: Path) -> Job:
-    return Job("film", "film", (film, write_srt(folder / "film.srt", cues)), folder)
+def job_of(film: Path, cues: Sequence[tuple[float, float, str]], folder: Path) -> VideoJob:
+    return VideoJob("film", "film", (film, write_srt(folder / "film.srt", cues)), folder)
 
 
 def prepare(
-    job: Job, settings: Settings, *, finder: Finder | None = None, neutral: float = 0.01
+    job: VideoJob, settings: Settings, *, finder: Finder | None = None, neutral: float = 0.01
 ) -> VideoResult:
-    return _prepare(job, job.inputs(), settings, Models(finder or Finder(), sentiment_of(neutral)))  # type: ignore[arg-type]
+    return _prepare(job, job.inputs(), settings, PrepareModels(finder or Finder(), sentiment_of(neutral)))  # type: ignore[arg-type]
 
 
-def fates(result: VideoResult) -> list[str]:
-    return [fact.fate for fact in result.sentences]
+def outcomes(result: VideoResult) -> list[str]:
+    return [fact.outcome for fact in result.sentences]
 
 
 @pytest.mark.parametrize(
-    ("cue", "fate"),
+    ("cue", "outcome"),
     [
         ((1.0, 3.0, "Good."), "too short"),  # the paper: longer than 2 s
         ((1.0, 3.001, "Good."), "kept"),
@@ -74,13 +74,13 @@ def fates(result: VideoResult) -> list[str]:
         ((4.0, 13.9, "Good."), "outside the video"),
     ],
 )
-def test_filters_of_the_paper(cue: tuple[float, float, str], fate: str, film: Path, tmp_path: Path):
-    assert fates(prepare(job_of(film, [cue], tmp_path), SETTINGS)) == [fate]
+def test_filters_of_the_paper(cue: tuple[float, float, str], outcome: str, film: Path, tmp_path: Path):
+    assert outcomes(prepare(job_of(film, [cue], tmp_path), SETTINGS)) == [outcome]
 
 
 def test_a_sentence_longer_than_its_video(tmp_path: Path):
     film = write_video(tmp_path / "short.mkv", flat_pictures(30))
-    assert fates(prepare(job_of(film, [(0.0, 9.0, "Good.")], tmp_path), SETTINGS)) == ["outside the video"]
+    assert outcomes(prepare(job_of(film, [(0.0, 9.0, "Good.")], tmp_path), SETTINGS)) == ["outside the video"]
 
 
 def test_frames_after_the_end_are_not_made_up(film: Path, tmp_path: Path):
@@ -92,10 +92,10 @@ def test_frames_after_the_end_are_not_made_up(film: Path, tmp_path: Path):
     assert (record.start, record.end) == (9.0, 12.4)
 
 
-@pytest.mark.parametrize(("neutral", "fate"), [(0.049, "kept"), (0.051, "too neutral")])
-def test_neutral_sentences_are_left_out(neutral: float, fate: str, film: Path, tmp_path: Path):
+@pytest.mark.parametrize(("neutral", "outcome"), [(0.049, "kept"), (0.051, "too neutral")])
+def test_neutral_sentences_are_left_out(neutral: float, outcome: str, film: Path, tmp_path: Path):
     result = prepare(job_of(film, [(1.0, 4.0, "Good.")], tmp_path), SETTINGS, neutral=neutral)
-    assert fates(result) == [fate]
+    assert outcomes(result) == [outcome]
     assert result.sentences[0].neutral == pytest.approx(neutral, abs=1e-5)
 
 
@@ -105,17 +105,17 @@ def test_too_few_frames(film: Path, tmp_path: Path):
         (3.0, 5.8, "Eight."),
     ]  # at 2.75 a second: 0, 0.36 ... 2.55; and 3.27 ... 5.45
     result = prepare(job_of(film, cues, tmp_path), msgspec.structs.replace(SETTINGS, fps=2.75))
-    assert fates(result) == ["kept", "too few frames"]
+    assert outcomes(result) == ["kept", "too few frames"]
     assert [clip.frames for clip in result.clips] == [8]
 
 
-@pytest.mark.parametrize(("score", "fate"), [(0.5, "kept"), (0.49, "nobody in the picture")])
-def test_weak_boxes_are_nobody(score: float, fate: str, film: Path, tmp_path: Path):
+@pytest.mark.parametrize(("score", "outcome"), [(0.5, "kept"), (0.49, "nobody in the picture")])
+def test_weak_boxes_are_nobody(score: float, outcome: str, film: Path, tmp_path: Path):
     settings = msgspec.structs.replace(SETTINGS, filters=Filters(need_person=True))
     job = job_of(film, [(1.0, 4.0, "Good.")], tmp_path)
-    assert fates(prepare(job, settings, finder=Finder(score))) == [fate]
+    assert outcomes(prepare(job, settings, finder=Finder(score))) == [outcome]
     kept = prepare(job, SETTINGS, finder=Finder(score))
-    assert fates(kept) == ["kept"]
+    assert outcomes(kept) == ["kept"]
     assert kept.clips[0].persons == [int(score >= 0.5)] * 24
     assert kept.tar is not None
     record, _ = read_clip(job.tar, kept.tar.samples[0])
@@ -128,7 +128,7 @@ def test_sentences_at_the_same_time_share_their_frames(film: Path, tmp_path: Pat
     cues = [(1.0, 5.0, "I am talking for a rather long while to you all."), (2.0, 4.5, "- Me too.")]
     job = job_of(film, cues, tmp_path)
     result = prepare(job, SETTINGS, finder=finder)
-    assert fates(result) == ["kept", "kept"]
+    assert outcomes(result) == ["kept", "kept"]
     assert result.captions.overlapping == 1
     assert result.tar is not None
     clips = [read_clip(job.tar, sample) for sample in result.tar.samples]
@@ -146,7 +146,7 @@ def test_sentences_at_the_same_time_share_their_frames(film: Path, tmp_path: Pat
 def test_a_video_without_a_clip_is_not_decoded(tmp_path: Path):
     film = tmp_path / "film.mkv"
     film.write_text("no film")
-    assert fates(prepare(job_of(film, [(0, 1, "Good.")], tmp_path), SETTINGS)) == ["too short"]
+    assert outcomes(prepare(job_of(film, [(0, 1, "Good.")], tmp_path), SETTINGS)) == ["too short"]
     with pytest.raises(EmotionError, match="not a video that FFmpeg can read"):
         prepare(job_of(film, [(0, 3, "Good.")], tmp_path), SETTINGS)
 

@@ -5,28 +5,28 @@ import pytest
 from scipy.stats import bootstrap
 
 from emotion_train.probing.bootstrap import (
-    Figures,
+    Metrics,
     Weights,
-    cluster_numbers,
-    intervals,
-    point_figures,
+    bootstrap_intervals,
+    cluster_indices,
+    point_metrics,
     resample_weights,
 )
 from emotion_train.probing.metrics import weighted_mean
 
 
 class Mean:
-    """Scorer of one figure, the mean."""
+    """Scorer of one metric, the mean."""
 
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
 
-    def __call__(self, weights: Weights) -> Figures:
+    def __call__(self, weights: Weights) -> Metrics:
         return {"mean": weighted_mean(self.values, weights)}
 
 
 def test_groups_are_numbered_as_they_come():
-    assert cluster_numbers(["b", "a", "b", "c", "a"]).tolist() == [0, 1, 0, 2, 1]
+    assert cluster_indices(["b", "a", "b", "c", "a"]).tolist() == [0, 1, 0, 2, 1]
 
 
 def test_a_group_is_drawn_whole_and_as_many_groups_as_there_are():
@@ -50,12 +50,12 @@ def test_drawing_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch):
 
 def test_intervals_are_scipys():
     values = np.random.default_rng(1).exponential(size=300)
-    low, high = intervals(Mean(values), np.arange(300), seed=0, resamples=4000)["mean"]
+    low, high = bootstrap_intervals(Mean(values), np.arange(300), seed=0, resamples=4000)["mean"]
     theirs = bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1).confidence_interval
     spread = theirs.high - theirs.low
     assert low == pytest.approx(theirs.low, abs=0.06 * spread)
     assert high == pytest.approx(theirs.high, abs=0.06 * spread)
-    assert point_figures(Mean(values), 300) == {"mean": pytest.approx(values.mean())}
+    assert point_metrics(Mean(values), 300) == {"mean": pytest.approx(values.mean())}
 
 
 def covered(groups: int, size: int, *, clustered: bool) -> float:
@@ -66,7 +66,9 @@ def covered(groups: int, size: int, *, clustered: bool) -> float:
     for _ in range(300):
         values = rng.normal(size=groups)[clusters] + rng.normal(size=groups * size)
         drawn = clusters if clustered else np.arange(groups * size)
-        low, high = intervals(Mean(values), drawn, seed=int(rng.integers(1 << 30)), resamples=400)["mean"]
+        low, high = bootstrap_intervals(Mean(values), drawn, seed=int(rng.integers(1 << 30)), resamples=400)[
+            "mean"
+        ]
         hits += low <= 0 <= high
     return hits / 300
 
@@ -80,7 +82,7 @@ def test_coverage():
 
 
 def test_a_figure_counts_only_the_resamples_that_define_it():
-    def score(weights: Weights) -> Figures:
+    def score(weights: Weights) -> Metrics:
         first = weights[:, 0]
         return {
             "never": np.full(len(weights), np.nan),
@@ -88,7 +90,7 @@ def test_a_figure_counts_only_the_resamples_that_define_it():
             "rarely": np.where(first > 1, first, np.nan),  # 26 %
         }
 
-    found = intervals(score, np.arange(20), seed=0)
+    found = bootstrap_intervals(score, np.arange(20), seed=0)
     assert np.isnan([found["never"], found["rarely"]]).all()
     assert found["mostly"][0] == 1
     assert found["mostly"][1] >= 3

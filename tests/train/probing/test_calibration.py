@@ -11,7 +11,7 @@ from emotion_runtime.heads import activate
 from emotion_train.probing.calibration import (
     abstain_threshold,
     calibration_error,
-    claims_of,
+    confidences_of,
     fit_temperature,
     reliability,
 )
@@ -22,7 +22,7 @@ def random_logits(count: int, seed: int = 0) -> NDArray[np.float64]:
 
 
 def error_of(probability: NDArray[np.float64], targets: NDArray[np.generic]) -> float:
-    return float(calibration_error(claims_of(probability, targets), np.ones((1, len(probability))))[0])
+    return float(calibration_error(confidences_of(probability, targets), np.ones((1, len(probability))))[0])
 
 
 def test_calibration_error_by_hand():
@@ -37,7 +37,7 @@ def test_calibration_error_by_hand():
     expected = 0.5 * abs(0.5 - 0.96) + 0.25 * (1 - 0.6) + 0.25 * (1 - 0.55)
     assert error_of(probability, labels) == pytest.approx(expected)
     # The first sample three times, the second not at all: three right in the last bin, one of five each else.
-    drawn = calibration_error(claims_of(probability, labels), np.array([[3.0, 0, 1, 1]]))
+    drawn = calibration_error(confidences_of(probability, labels), np.array([[3.0, 0, 1, 1]]))
     assert drawn[0] == pytest.approx(0.6 * 0.05 + 0.2 * 0.4 + 0.2 * 0.45)
 
 
@@ -67,8 +67,8 @@ def slow_bins(
 def test_the_curve_of_a_plot_has_the_bins_of_the_error():
     probability = activate(random_logits(200), "softmax")
     labels = np.random.default_rng(3).integers(0, 7, 200)
-    claims = claims_of(probability, labels)
-    count, confidence, truth = reliability(claims)
+    confidences = confidences_of(probability, labels)
+    count, confidence, truth = reliability(confidences)
     bins = list(slow_bins(probability.max(axis=1), probability.argmax(axis=1) == labels))
     assert count.tolist() == [len(held) for held in bins]
     gap = 0.0

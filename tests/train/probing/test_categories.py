@@ -51,22 +51,22 @@ def test_the_categories_are_those_of_the_data_sets(bank: LinearHead):
 
 def test_those_with_labelled_faces_are_measured_as_scikit_learn_does(model: EmotionCLIP, bank: LinearHead):
     part = some_features()
-    figures = category_figures(model, part)
-    assert set(figures) == {f"one_person_auc_{name}" for name in MEANS}
+    metrics = category_figures(model, part)
+    assert set(metrics) == {f"one_person_auc_{name}" for name in MEANS}
     labels = part.targets["emotion"]
     for name, emotion in MEANS.items():
         scores = part.features.astype(np.float64) @ bank.weight[bank.card.labels.index(name)]
         expected = roc_auc_score(labels == emotion, scores)
-        assert figures[f"one_person_auc_{name}"] == pytest.approx(expected, abs=1e-9), name
-    assert len({round(value, 6) for value in figures.values()}) == len(MEANS)
+        assert metrics[f"one_person_auc_{name}"] == pytest.approx(expected, abs=1e-9), name
+    assert len({round(value, 6) for value in metrics.values()}) == len(MEANS)
     assert EKMAN[MEANS["aversion"]] == "disgust"
 
 
 def test_what_no_face_shows_is_left_out_of_the_card(model: EmotionCLIP, bank: LinearHead, tmp_path: Path):
     """NaN is no number of JSON: a card that held it could not be read again."""
-    figures = category_figures(model, some_features(classes=3))  # anger, disgust, fear
-    assert set(figures) == {f"one_person_auc_{name}" for name in ("anger", "aversion", "fear")}
-    card = msgspec.structs.replace(bank.card, metrics=figures)
+    metrics = category_figures(model, some_features(classes=3))  # anger, disgust, fear
+    assert set(metrics) == {f"one_person_auc_{name}" for name in ("anger", "aversion", "fear")}
+    card = msgspec.structs.replace(bank.card, metrics=metrics)
     save_head(tmp_path, "categories", replace(bank, card=card))
     assert load_head(tmp_path, "categories").card == card
 

@@ -88,12 +88,12 @@ def test_single_labels_from_text(
     assert evaluate.main([*argv, "--labels", "ekman"]) == 0  # where joy is happiness
     rows, truth = both("meld", meld, "test", model, "emotion")
     names = ["neutral", "surprise", "fear", "sadness", "happiness", "disgust", "anger"]
-    answers = (rows @ prompts_bank(model, EKMAN_PHRASES, names).T).argmax(axis=1)
-    figures = report(tmp_path, "zero_shot_evaluation")["zero_shot_test"]
-    assert figures["accuracy"] == pytest.approx(accuracy_score(truth, answers))
+    predictions = (rows @ prompts_bank(model, EKMAN_PHRASES, names).T).argmax(axis=1)
+    metrics = report(tmp_path, "zero_shot_evaluation")["zero_shot_test"]
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, predictions))
     bank = load_head(tmp_path, "zero_shot")
     assert bank.card.labels == ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]
-    assert bank.card.metrics["zero_shot_test_accuracy"] == figures["accuracy"]
+    assert bank.card.metrics["zero_shot_test_accuracy"] == metrics["accuracy"]
     assert bank.card.dataset == "meld"
 
 
@@ -107,12 +107,12 @@ def test_several_labels_from_text(
     names = list(data.tasks[0].labels)
     logits = rows @ prompts_bank(model, CATEGORY_PHRASES, names).T / 0.07
     shares = torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
-    figures = report(tmp_path, "zero_shot_evaluation")["zero_shot_val_categories"]
+    metrics = report(tmp_path, "zero_shot_evaluation")["zero_shot_val_categories"]
     for name in ("peace", "affection", "esteem"):
         number = names.index(name)
         expected = average_precision_score(truth[:, number], shares[:, number])
-        assert figures[f"ap_{name}"] == pytest.approx(expected)
-    assert "ece" not in figures  # shares of a softmax do not promise several labels
+        assert metrics[f"ap_{name}"] == pytest.approx(expected)
+    assert "ece" not in metrics  # shares of a softmax do not promise several labels
 
 
 def test_a_saved_bank_is_measured_again(evaluate: ModuleType, meld: Fitted, checkpoint: Path, tmp_path: Path):

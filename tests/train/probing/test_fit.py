@@ -111,11 +111,11 @@ def test_answers_are_the_bundles_formula():
     head = fit(SINGLE)
     scaled = (VAL.features.astype(float) @ head.weight.T + head.bias) / head.temperature
     powers = np.exp(scaled)
-    np.testing.assert_allclose(head.answers(VAL.features), powers / powers.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(head.predictions(VAL.features), powers / powers.sum(axis=1, keepdims=True))
     values = fit(VALUES)
     assert (values.activation, values.temperature, values.c) == ("identity", 1, None)
     np.testing.assert_allclose(
-        values.answers(VAL.features), VAL.features.astype(float) @ values.weight.T + values.bias
+        values.predictions(VAL.features), VAL.features.astype(float) @ values.weight.T + values.bias
     )
 
 
@@ -152,10 +152,10 @@ def test_a_class_without_examples_is_named_and_answers_the_same_to_everybody():
     targets[:, NAMES.index("fear")] = 0
     head = fit(MULTI, with_targets(TRAIN, MULTI, targets))
     assert len(head.notes) == 1
-    assert "train has no example, or nothing but examples, of fear: a constant answer" in head.notes[0]
-    answers = head.answers(VAL.features)
-    assert np.ptp(answers[:, NAMES.index("fear")]) == 0
-    assert (np.ptp(answers, axis=0) > 0).sum() == 3
+    assert "train has no example, or nothing but examples, of fear: a constant prediction" in head.notes[0]
+    predictions = head.predictions(VAL.features)
+    assert np.ptp(predictions[:, NAMES.index("fear")]) == 0
+    assert (np.ptp(predictions, axis=0) > 0).sum() == 3
 
 
 def test_a_solver_that_was_stopped_is_told_of(monkeypatch: pytest.MonkeyPatch):

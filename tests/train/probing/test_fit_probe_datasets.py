@@ -30,11 +30,11 @@ def test_meld_is_scikit_learns_on_the_models_features(meld: Fitted, model: Emoti
     classifier = LogisticRegression(C=8, solver="sag", max_iter=2000, random_state=2022).fit(train, labels)
     for split in ("dev", "test"):
         rows, truth = both("meld", meld, split, model, "emotion")
-        answers = classifier.predict(rows)
-        figures = meld.report[split]
-        assert figures["accuracy"] == pytest.approx(accuracy_score(truth, answers))
-        assert figures["weighted_f1"] == pytest.approx(f1_score(truth, answers, average="weighted"))
-        assert 0.4 < figures["accuracy"] < 0.95  # or equality would show little
+        predictions = classifier.predict(rows)
+        metrics = meld.report[split]
+        assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, predictions))
+        assert metrics["weighted_f1"] == pytest.approx(f1_score(truth, predictions, average="weighted"))
+        assert 0.4 < metrics["accuracy"] < 0.95  # or equality would show little
     head = load_head(meld.out, "probe")
     rows, truth = both("meld", meld, "test", model, "emotion")
     assert (rows @ head.weight.T + head.bias).argmax(axis=1).tolist() == classifier.predict(rows).tolist()
@@ -46,23 +46,23 @@ def test_meld_is_scikit_learns_on_the_models_features(meld: Fitted, model: Emoti
 def test_bold_has_two_heads_and_names_what_it_could_not_learn(bold: Fitted, model: EmotionCLIP):
     train, vad = both("bold", bold, "train", model, "vad")
     rows, truth = both("bold", bold, "val", model, "vad")
-    answers = Ridge(alpha=1).fit(train, vad).predict(rows)
-    expected = r2_score(truth, answers, multioutput="uniform_average")
+    predictions = Ridge(alpha=1).fit(train, vad).predict(rows)
+    expected = r2_score(truth, predictions, multioutput="uniform_average")
     assert bold.report["val_vad"]["r2"] == pytest.approx(expected, abs=1e-4)
     assert bold.report["val_vad"]["r2_valence"] > 0.5
     affect = load_head(bold.out, "affect")
-    np.testing.assert_allclose(rows @ affect.weight.T + affect.bias, answers, atol=1e-4)
+    np.testing.assert_allclose(rows @ affect.weight.T + affect.bias, predictions, atol=1e-4)
     assert (affect.card.activation, affect.card.temperature) == ("identity", 1)
     assert affect.card.labels == ["valence", "arousal", "dominance"]
-    figures, notes = bold.report["val_categories"], bold.report["notes"]["val_categories"]
-    assert figures["ap_pain"] == pytest.approx(1 / 24)  # one of 24, and every score is the same
-    assert figures["auc_pain"] == 0.5
-    assert figures["ap_fear"] is None
-    four = [figures[f"ap_{name}"] for name in ("peace", "affection", "esteem", "pain")]
-    assert figures["map"] == pytest.approx(np.mean(four))
-    assert any("pain" in note and "a constant answer" in note for note in notes)
+    metrics, notes = bold.report["val_categories"], bold.report["notes"]["val_categories"]
+    assert metrics["ap_pain"] == pytest.approx(1 / 24)  # one of 24, and every score is the same
+    assert metrics["auc_pain"] == 0.5
+    assert metrics["ap_fear"] is None
+    four = [metrics[f"ap_{name}"] for name in ("peace", "affection", "esteem", "pain")]
+    assert metrics["map"] == pytest.approx(np.mean(four))
+    assert any("pain" in note and "a constant prediction" in note for note in notes)
     assert any("left out of the means over classes: anticipation, " in note for note in notes)
-    assert bold.report["spread"]["val_categories"]["map"]["mean"] == pytest.approx(figures["map"], abs=0.01)
+    assert bold.report["spread"]["val_categories"]["map"]["mean"] == pytest.approx(metrics["map"], abs=0.01)
     assert bold.report["about"]["seeds"] == [2022, 2023]
     assert load_head(bold.out, "probe").card.activation == "sigmoid"
 
@@ -88,17 +88,17 @@ def test_liris_is_scored_smoothed_film_by_film_and_without(liris: Fitted, model:
     train, values = both("liris", liris, "train", model, "va")
     data = load_dataset("liris", liris.data, "test")
     rows, truth = features(model, data), targets(data, "va")
-    answers = Ridge(alpha=1).fit(train, values).predict(rows)
+    predictions = Ridge(alpha=1).fit(train, values).predict(rows)
     films = [sample.group for sample in data.samples]
     assert films == ["Long"] * 130 + ["Short"] * 40
-    smooth = smooth_films(answers, films)[0]
-    for name, scored in (("test", smooth), ("test_unsmoothed", answers)):
-        figures = liris.report[name]
+    smooth = smooth_films(predictions, films)[0]
+    for name, scored in (("test", smooth), ("test_unsmoothed", predictions)):
+        metrics = liris.report[name]
         for number, value in enumerate(("valence", "arousal")):
             error = ((scored - truth)[:, number] ** 2).mean()
-            assert figures[f"mse_{value}"] == pytest.approx(error, rel=1e-4)
+            assert metrics[f"mse_{value}"] == pytest.approx(error, rel=1e-4)
             correlation = pearsonr(scored[:, number], truth[:, number])[0]
-            assert figures[f"pcc_{value}"] == pytest.approx(correlation, abs=1e-4)
+            assert metrics[f"pcc_{value}"] == pytest.approx(correlation, abs=1e-4)
     assert liris.report["test"]["mse"] != liris.report["test_unsmoothed"]["mse"]
     assert "not smoothed, being shorter than the window: Short" in liris.report["notes"]["test"]
     assert "intervals over 2 groups only are too narrow to be trusted" in liris.report["notes"]["test"]
@@ -131,7 +131,7 @@ def test_the_report_is_whole(meld: Fitted, bold: Fitted, liris: Fitted):
         assert part in text
     own = next(line for line in text.splitlines() if line.startswith("| **this checkpoint**"))
     assert f"**{100 * meld.report['test']['accuracy']:.2f} %**" in own
-    # Every figure of the report stands within its interval, and every split within its per-class table.
+    # Every metric of the report stands within its interval, and every split within its per-class table.
     low, high = meld.report["intervals"]["test"]["accuracy"]
     assert low <= meld.report["test"]["accuracy"] <= high
     assert sum(meld.report["support"]["test"].values()) == 28

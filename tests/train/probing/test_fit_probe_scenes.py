@@ -34,7 +34,7 @@ def fitted(
     return out
 
 
-def answers(run: Path, data: Path, head: LinearHead) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def predictions(run: Path, data: Path, head: LinearHead) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Predictions and labels of the one-person test scenes, clip by clip through `encode_video`."""
     model = model_from_checkpoint(run / "checkpoint.pt")
     spec = model.config.preprocess
@@ -55,13 +55,13 @@ def answers(run: Path, data: Path, head: LinearHead) -> tuple[NDArray[np.int64],
 def test_the_probe_on_disk_is_the_one_that_was_measured(fitted: Path, tiny_run: Path, small_data: Path):
     head = load_head(fitted, "probe")
     report: dict[str, Any] = json.loads((fitted / "report.json").read_text())
-    predicted, labels = answers(tiny_run, small_data, head)
+    predicted, labels = predictions(tiny_run, small_data, head)
     assert len(labels) == 42
-    figures = report["one_person"]
-    assert figures["accuracy"] == pytest.approx((predicted == labels).mean())
-    assert figures["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    metrics = report["one_person"]
+    assert metrics["accuracy"] == pytest.approx((predicted == labels).mean())
+    assert metrics["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
     recalls = recall_score(labels, predicted, average=None)
-    assert [figures[f"recall_{name}"] for name in EKMAN] == pytest.approx(recalls.tolist())
+    assert [metrics[f"recall_{name}"] for name in EKMAN] == pytest.approx(recalls.tolist())
     assert len(set(recalls.tolist())) > 1  # else other weights might agree
 
 
@@ -100,7 +100,7 @@ def test_the_report_counts_pairs(fitted: Path):
     report = json.loads((fitted / "report.json").read_text())
     for name in ("pairs_same_window", "pairs_own_window"):
         assert 0 < report[name]["pairs"] <= 21
-        assert all(0 <= report[name][figure] <= 1 for figure in ("changed", "own", "other", "both_right"))
+        assert all(0 <= report[name][metric] <= 1 for metric in ("changed", "own", "other", "both_right"))
     assert report["pairs_same_window"]["pairs"] == report["pairs_own_window"]["pairs"]
 
 

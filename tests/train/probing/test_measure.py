@@ -17,7 +17,7 @@ from sklearn.metrics import (
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import activate
 from emotion_train.datasets.base import Task
-from emotion_train.probing.bootstrap import cluster_numbers
+from emotion_train.probing.bootstrap import cluster_indices
 from emotion_train.probing.calibration import fit_temperature
 from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.fit import TaskHead, fit_task
@@ -46,36 +46,36 @@ def with_targets(task: Task, targets: np.ndarray) -> FeatureSet:
 
 def test_single_labels():
     measured = one(SINGLE)
-    labels, answers = TEST.targets["emotion"], head(SINGLE).logits(TEST.features).argmax(axis=1)
-    figures = measured.figures
-    assert figures["accuracy"] == pytest.approx(accuracy_score(labels, answers))
-    assert figures["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, answers))
-    assert figures["weighted_f1"] == pytest.approx(f1_score(labels, answers, average="weighted"))
+    labels, predictions = TEST.targets["emotion"], head(SINGLE).logits(TEST.features).argmax(axis=1)
+    metrics = measured.metrics
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
+    assert metrics["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predictions))
+    assert metrics["weighted_f1"] == pytest.approx(f1_score(labels, predictions, average="weighted"))
     assert measured.support == (40, 40, 40, 40)
     assert (measured.samples, measured.groups) == (160, 40)
-    assert figures.keys() == measured.intervals.keys()
+    assert metrics.keys() == measured.intervals.keys()
     for name in ("accuracy", "weighted_f1", "recall_joy"):
         low, high = measured.intervals[name]
-        assert low < figures[name] < high
-    assert figures["ece"] != figures["ece_unscaled"]  # by the temperature of val
+        assert low < metrics[name] < high
+    assert metrics["ece"] != metrics["ece_unscaled"]  # by the temperature of val
 
 
 def test_several_labels():
     measured = one(MULTI)
     truth, scores = TEST.targets["emotions"], head(MULTI).logits(TEST.features)
-    assert measured.figures["map"] == pytest.approx(average_precision_score(truth, scores, average="macro"))
-    assert measured.figures["auc"] == pytest.approx(roc_auc_score(truth, scores, average="macro"))
+    assert measured.metrics["map"] == pytest.approx(average_precision_score(truth, scores, average="macro"))
+    assert measured.metrics["auc"] == pytest.approx(roc_auc_score(truth, scores, average="macro"))
     right = [truth[row, scores[row].argmax()] for row in range(160)]
-    assert measured.figures["top1"] == pytest.approx(np.mean(right))
+    assert measured.metrics["top1"] == pytest.approx(np.mean(right))
 
 
 def test_values():
     measured = one(VALUES)
-    answers = head(VALUES).answers(TEST.features)
-    expected = r2_score(TEST.targets["vad"], answers, multioutput="uniform_average")
-    assert measured.figures["r2"] == pytest.approx(expected)
-    assert measured.figures["mse_arousal"] == pytest.approx(
-        ((answers - TEST.targets["vad"])[:, 1] ** 2).mean()
+    predictions = head(VALUES).predictions(TEST.features)
+    expected = r2_score(TEST.targets["vad"], predictions, multioutput="uniform_average")
+    assert measured.metrics["r2"] == pytest.approx(expected)
+    assert measured.metrics["mse_arousal"] == pytest.approx(
+        ((predictions - TEST.targets["vad"])[:, 1] ** 2).mean()
     )
 
 
@@ -101,10 +101,10 @@ def test_a_class_without_examples_is_left_out_of_the_means_and_named():
     truth = TEST.targets["emotions"].copy()
     truth[:, NAMES.index("joy")] = 0
     measured = one(MULTI, with_targets(MULTI, truth))
-    assert np.isnan(measured.figures["ap_joy"])
+    assert np.isnan(measured.metrics["ap_joy"])
     assert np.isnan(measured.intervals["ap_joy"]).all()
-    others = [measured.figures[f"ap_{name}"] for name in NAMES if name != "joy"]
-    assert measured.figures["map"] == pytest.approx(np.mean(others))
+    others = [measured.metrics[f"ap_{name}"] for name in NAMES if name != "joy"]
+    assert measured.metrics["map"] == pytest.approx(np.mean(others))
     assert measured.notes == ("without examples, and so left out of the means over classes: joy",)
 
 
@@ -117,28 +117,28 @@ def test_resamples_without_a_rare_class_do_not_widen_the_interval():
     low, high = measured.intervals["map"]
     others = [measured.intervals[f"ap_{name}"] for name in NAMES if name != "joy"]
     best = (sum(top for _, top in others) + measured.intervals["ap_joy"][1]) / 4
-    assert low < measured.figures["map"] < high < best + 0.02
+    assert low < measured.metrics["map"] < high < best + 0.02
 
 
 def test_a_class_that_everybody_has():
     truth = TEST.targets["emotions"].copy()
     truth[:, NAMES.index("joy")] = 1
     measured = one(MULTI, with_targets(MULTI, truth))
-    assert measured.figures["ap_joy"] == 1
-    others = [measured.figures[f"auc_{name}"] for name in NAMES if name != "joy"]
-    assert measured.figures["auc"] == pytest.approx(np.mean(others))
+    assert measured.metrics["ap_joy"] == 1
+    others = [measured.metrics[f"auc_{name}"] for name in NAMES if name != "joy"]
+    assert measured.metrics["auc"] == pytest.approx(np.mean(others))
     assert "in every example, and so left out of the mean AUC: joy" in measured.notes
 
 
 def test_a_set_of_one_class_is_measured_and_says_so():
     measured = one(SINGLE, with_targets(SINGLE, np.full(160, 3)))
-    assert "holds a single class, calm: its figures say little" in measured.notes
-    assert measured.figures["accuracy"] == measured.figures["balanced_accuracy"]
+    assert "holds a single class, calm: its metrics say little" in measured.notes
+    assert measured.metrics["accuracy"] == measured.metrics["balanced_accuracy"]
 
 
 def test_a_set_without_any_label_has_no_mean():
     measured = one(MULTI, with_targets(MULTI, np.zeros((160, 4), np.float32)))
-    assert np.isnan(measured.figures["map"])
+    assert np.isnan(measured.metrics["map"])
     assert "not defined on this set: map, auc" in measured.notes
 
 
@@ -156,15 +156,15 @@ def test_bad_targets_are_refused_before_they_are_measured():
 def test_on_the_set_of_its_temperature_each_half_has_that_of_the_other():
     fitted = head(SINGLE)
     part = blobs(200, noise=0.6, name="val", seed=1, size=4)
-    clusters = cluster_numbers(part.groups)
-    answers, notes = calibrated(fitted, part, clusters, seed=3)
+    clusters = cluster_indices(part.groups)
+    predictions, notes = calibrated(fitted, part, clusters, seed=3)
     assert "each half of the groups of val" in notes[0]
     logits, labels = fitted.logits(part.features), part.targets["emotion"]
     temperatures = np.empty(200)
-    for row in range(200):  # the temperature that turns the logits into the answer
-        low, high = answers[row].argmin(), answers[row].argmax()
+    for row in range(200):  # the temperature that turns the logits into the prediction
+        low, high = predictions[row].argmin(), predictions[row].argmax()
         gap = logits[row, high] - logits[row, low]
-        temperatures[row] = gap / np.log(answers[row, high] / answers[row, low])
+        temperatures[row] = gap / np.log(predictions[row, high] / predictions[row, low])
     found = np.unique(temperatures.round(6))
     assert len(found) == 2
     for temperature in found:
@@ -172,7 +172,7 @@ def test_on_the_set_of_its_temperature_each_half_has_that_of_the_other():
         assert len(set(clusters[rows]) & set(clusters[~rows])) == 0
         assert 80 <= rows.sum() <= 120
         assert temperature == pytest.approx(fit_temperature(logits[~rows], labels[~rows]), abs=1e-4)
-    other, notes = calibrated(fitted, TEST, cluster_numbers(TEST.groups), seed=3)
+    other, notes = calibrated(fitted, TEST, cluster_indices(TEST.groups), seed=3)
     np.testing.assert_array_equal(
         other, activate(fitted.logits(TEST.features), "softmax", fitted.temperature)
     )
@@ -182,15 +182,15 @@ def test_on_the_set_of_its_temperature_each_half_has_that_of_the_other():
 def test_the_set_that_chose_c_is_said_to_flatter():
     chosen = fit_task(SINGLE, TRAIN, VAL, grid=(0.3, 1.0), seed=0, report=print)
     notes = {part.name: measure(chosen, part, part.name, HOW)[0].notes for part in (VAL, TEST)}
-    assert "C was chosen on val itself, which flatters these figures" in notes["val"]
+    assert "C was chosen on val itself, which flatters these metrics" in notes["val"]
     assert notes["test"] == ()
 
 
 def test_a_set_of_one_group_cannot_be_halved():
     part = replace(VAL, groups=("film",) * 200)
-    answers, notes = calibrated(head(SINGLE), part, cluster_numbers(part.groups), seed=0)
+    predictions, notes = calibrated(head(SINGLE), part, cluster_indices(part.groups), seed=0)
     assert "its one group cannot be halved" in notes[0]
-    assert np.isfinite(answers).all()
+    assert np.isfinite(predictions).all()
 
 
 def test_spread_by_hand():
@@ -216,7 +216,7 @@ def test_each_seed_has_its_own_draws_and_the_first_ones_heads_are_kept():
         if seed == 1:
             np.testing.assert_array_equal(outcome.heads[0].weight, alone.weight)
     # Sets of several tasks say in their names which one was measured.
-    first = {result.name: result.figures for result in outcome.measured}["test_emotion"]
+    first = {result.name: result.metrics for result in outcome.measured}["test_emotion"]
     assert first["accuracy"] == pytest.approx(accuracies[0])
     over = outcome.spread["test_emotion"]["accuracy"]
     assert over["mean"] == pytest.approx(np.mean(accuracies))

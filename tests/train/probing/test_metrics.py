@@ -1,4 +1,4 @@
-"""Figures against scikit-learn and SciPy on samples that are really repeated, and against slow loops."""
+"""Metrics against scikit-learn and SciPy on samples that are really repeated, and against slow loops."""
 
 import warnings
 from collections.abc import Callable
@@ -100,9 +100,9 @@ def test_regression_without_spread_is_not_defined():
     np.testing.assert_array_equal(
         np.isnan(metrics.r_squared(ANSWERS, constant, WEIGHTS)), [[True, False]] * 4
     )
-    for answers, targets in ((ANSWERS, constant), (constant, TARGETS)):
+    for predictions, targets in ((ANSWERS, constant), (constant, TARGETS)):
         np.testing.assert_array_equal(
-            np.isnan(metrics.pearson(answers, targets, WEIGHTS)), [[True, False]] * 4
+            np.isnan(metrics.pearson(predictions, targets, WEIGHTS)), [[True, False]] * 4
         )
 
 

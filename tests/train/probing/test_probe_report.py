@@ -52,11 +52,11 @@ def test_readers_see_figures_with_their_intervals(report: Report):
     low, high = single.intervals["accuracy"]
     assert cells(text, "accuracy") == [
         "accuracy",
-        f"{100 * single.figures['accuracy']:.2f} %",
+        f"{100 * single.metrics['accuracy']:.2f} %",
         f"{100 * low:.2f} to {100 * high:.2f}",
     ]
-    assert cells(text, "calm")[:3] == ["calm", "20", f"{100 * single.figures['recall_calm']:.2f} %"]
-    assert cells(text, "R², mean")[1] == f"{report.measured[2].figures['r2']:.3f}"
+    assert cells(text, "calm")[:3] == ["calm", "20", f"{100 * single.metrics['recall_calm']:.2f} %"]
+    assert cells(text, "R², mean")[1] == f"{report.measured[2].metrics['r2']:.3f}"
     assert cells(text, "joy | 0") == ["joy", "0", "n/a", "n/a", "n/a", "n/a"]
     assert cells(text, "changed") == ["changed", "25.00 %", "10.00 to 50.00"]
     assert cells(text, "pairs") == ["pairs", "12", "n/a"]
@@ -70,7 +70,7 @@ def test_machines_get_null_for_what_is_not_defined(report: Report, tmp_path: Pat
     several = report.measured[1]
     assert found["test_emotions"]["ap_joy"] is None
     assert found["intervals"]["test_emotions"]["ap_joy"] == [None, None]
-    assert found["test_emotions"]["map"] == several.figures["map"]
+    assert found["test_emotions"]["map"] == several.metrics["map"]
     assert found["support"]["test_emotions"]["joy"] == 0
     assert found["pairs"] == {"pairs": 12, "changed": 0.25}
     assert found["skipped"] == {"test": {"no label": 3}}
@@ -91,9 +91,9 @@ def test_machines_get_null_for_what_is_not_defined(report: Report, tmp_path: Pat
 def test_a_dark_diagonal_is_drawn_where_answers_are_right():
     labels = np.arange(40) % 4
 
-    def slope(answers: np.ndarray) -> float:
+    def slope(predictions: np.ndarray) -> float:
         """Correlation of x and y over the cells that are full."""
-        content = np.frombuffer(confusion_png(NAMES, answers, labels, "t"), np.uint8)
+        content = np.frombuffer(confusion_png(NAMES, predictions, labels, "t"), np.uint8)
         blue, _, red = np.moveaxis(cv2.imdecode(content, cv2.IMREAD_COLOR).astype(int), 2, 0)
         full = (red < 40) & (blue > 90)
         full[:, int(0.78 * full.shape[1]) :] = False  # the colour bar
@@ -109,8 +109,8 @@ def test_a_dark_diagonal_is_drawn_where_answers_are_right():
 def test_a_label_does_not_break_its_table(report: Report):
     single = report.measured[0]
     task = replace(single.task, labels=("a|b", *NAMES[1:]))
-    figures = {key.replace("_anger", "_a|b"): value for key, value in single.figures.items()}
-    odd = replace(single, task=task, figures=figures)
+    metrics = {key.replace("_anger", "_a|b"): value for key, value in single.metrics.items()}
+    odd = replace(single, task=task, metrics=metrics)
     text = as_markdown(replace(report, measured=[odd]), {})
     assert r"| a\|b | 20 |" in text
 
@@ -149,9 +149,9 @@ def test_the_papers_numbers_are_the_papers(dataset: str, shared_data: Path):
     for row in published(dataset):
         name = "EmotionCLIP" if row.method.startswith("EmotionCLIP") else row.method
         printed = [float(cell) for cell in rows[name] if re.fullmatch(r"-?[\d.]+", cell)]
-        for (_, figure), value in row.figures.items():
-            shown = value * (1 if figure in ("r2", "mse_valence", "mse_arousal") else 100)
-            assert any(abs(shown - number) < 1e-9 for number in printed), (row.method, figure, printed)
+        for (_, metric), value in row.metrics.items():
+            shown = value * (1 if metric in ("r2", "mse_valence", "mse_arousal") else 100)
+            assert any(abs(shown - number) < 1e-9 for number in printed), (row.method, metric, printed)
     assert PROTOCOLS[dataset]
 
 
@@ -168,7 +168,7 @@ def test_the_papers_own_rows(dataset: str, expected: dict[str, float]):
     """The facts file's column `paper`."""
     (own,) = [row for row in published(dataset) if row.method.startswith("EmotionCLIP")]
     found = {
-        name if dataset == "moviegraphs" else figure: value * (1 if figure == "r2" else 100)
-        for (name, figure), value in own.figures.items()
+        name if dataset == "moviegraphs" else metric: value * (1 if metric == "r2" else 100)
+        for (name, metric), value in own.metrics.items()
     }
     assert found == pytest.approx(expected)

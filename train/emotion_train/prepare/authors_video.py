@@ -8,12 +8,12 @@ from emotion_runtime.files import WriteError
 from emotion_train.clips.authors_format import BOXES_NAME, FRAMES_NAME, AuthorsClip, load_index, open_video
 from emotion_train.clips.format import ClipRecord
 from emotion_train.clips.writer import shard_of, write_tar
-from emotion_train.prepare.pairing import Pairs, key_of
-from emotion_train.prepare.settings import Fate, Settings
+from emotion_train.prepare.pairing import VideoPairs, key_of
+from emotion_train.prepare.settings import SentenceOutcome, Settings
 from emotion_train.prepare.work import (
     ClipFacts,
-    Job,
     SentenceFacts,
+    VideoJob,
     VideoResult,
     clip_facts,
     persons_in,
@@ -25,11 +25,11 @@ from emotion_train.prepare.work import (
 class AuthorsJob:
     """A video and its clips."""
 
-    job: Job
+    job: VideoJob
     clips: tuple[AuthorsClip, ...]
 
 
-def find_videos(root: Path, work: Path, *, exclude: frozenset[str]) -> tuple[list[AuthorsJob], Pairs]:
+def find_videos(root: Path, work: Path, *, exclude: frozenset[str]) -> tuple[list[AuthorsJob], VideoPairs]:
     """A job for each video of the index whose folder is there, and what stays alone.
 
     Raises:
@@ -41,7 +41,7 @@ def find_videos(root: Path, work: Path, *, exclude: frozenset[str]) -> tuple[lis
     for name in sorted(index.keys() - exclude):
         files = (root / name / FRAMES_NAME, root / name / BOXES_NAME)
         if all(path.is_file() for path in files):
-            jobs.append(AuthorsJob(Job(name, key_of(name), files, work), tuple(index[name])))
+            jobs.append(AuthorsJob(VideoJob(name, key_of(name), files, work), tuple(index[name])))
         else:
             alone.append(name)
     if not jobs:
@@ -49,7 +49,7 @@ def find_videos(root: Path, work: Path, *, exclude: frozenset[str]) -> tuple[lis
             f"--from-authors {root}: none of the index's {len(index)} videos is left; expected "
             f"{root}/<video_id>/{FRAMES_NAME} and {BOXES_NAME}"
         )
-    return jobs, Pairs([job.job for job in jobs], [], alone, sorted(exclude & index.keys()))
+    return jobs, VideoPairs([job.job for job in jobs], [], alone, sorted(exclude & index.keys()))
 
 
 def convert_video(item: AuthorsJob, settings: Settings) -> None:
@@ -77,20 +77,20 @@ def _convert(item: AuthorsJob, inputs: list[int], settings: Settings) -> VideoRe
     facts: list[ClipFacts] = []
     with open_video(job.files[0].parent) as video, write_tar(job.tar) as writer:
         for number, clip in enumerate(item.clips):
-            fate = _judge_entry(clip, settings)
-            if fate == "kept":
+            outcome = _judge_entry(clip, settings)
+            if outcome == "kept":
                 read = video.read(clip, short_side=settings.short_side, quality=settings.jpeg_quality)
-                fate = _judge_frames(read, settings)
-                if read is not None and fate == "kept":
+                outcome = _judge_frames(read, settings)
+                if read is not None and outcome == "kept":
                     writer.add(f"{job.key}-{number:05d}", *read)
                     facts.append(clip_facts(read[0]))
-            sentences.append(SentenceFacts(clip.entry.duration, clip.entry.neutral_score, fate))
+            sentences.append(SentenceFacts(clip.entry.duration, clip.entry.neutral_score, outcome))
     return VideoResult(
         job.name, inputs, sentences=sentences, clips=facts, tar=shard_of(job.tar, writer.samples)
     )
 
 
-def _judge_entry(clip: AuthorsClip, settings: Settings) -> Fate:
+def _judge_entry(clip: AuthorsClip, settings: Settings) -> SentenceOutcome:
     filters, entry = settings.filters, clip.entry
     if entry.duration <= filters.min_seconds:
         return "too short"
@@ -101,7 +101,7 @@ def _judge_entry(clip: AuthorsClip, settings: Settings) -> Fate:
     return "too neutral" if entry.neutral_score > filters.max_neutral else "kept"
 
 
-def _judge_frames(read: tuple[ClipRecord, list[bytes]] | None, settings: Settings) -> Fate:
+def _judge_frames(read: tuple[ClipRecord, list[bytes]] | None, settings: Settings) -> SentenceOutcome:
     if read is None:
         return "outside the video"
     record, frames = read

@@ -22,7 +22,7 @@ def charts(statistics: Statistics) -> list[str]:
         figure, axis = _axis(plt, "Sentences: kept, or left out and why")
         _bars(
             axis,
-            [fate for fate, count in statistics.sentences.items() if count or fate == "kept"],
+            [outcome for outcome, count in statistics.sentences.items() if count or outcome == "kept"],
             statistics,
         )
         drawn.append(_svg(plt, figure))
@@ -61,10 +61,10 @@ def _axis(plt: Any, title: str) -> tuple[Any, Any]:
     return figure, axis
 
 
-def _bars(axis: Any, fates: Sequence[str], statistics: Statistics) -> None:
-    counts = [statistics.sentences[fate] for fate in fates]
+def _bars(axis: Any, outcomes: Sequence[str], statistics: Statistics) -> None:
+    counts = [statistics.sentences[outcome] for outcome in outcomes]
     total = max(sum(statistics.sentences.values()), 1)
-    bars = axis.barh(fates, counts, color=[BLUE if fate == "kept" else GREY for fate in fates])
+    bars = axis.barh(outcomes, counts, color=[BLUE if outcome == "kept" else GREY for outcome in outcomes])
     axis.bar_label(bars, [f" {count:,} ({share(count, total)})" for count in counts], fontsize=8)
     axis.set_xlim(0, max(*counts, 1) * 1.35)
     axis.invert_yaxis()

@@ -14,7 +14,7 @@ from emotion_train.prepare.settings import ModelNames
 
 
 @dataclass(frozen=True, slots=True)
-class Models:
+class PrepareModels:
     """What a worker holds."""
 
     detector: Detector
@@ -22,7 +22,7 @@ class Models:
 
 
 @lru_cache(maxsize=1)
-def load_models(names: ModelNames) -> Models:
+def load_models(names: ModelNames) -> PrepareModels:
     """The models, loaded once a process.
 
     Raises:
@@ -34,7 +34,7 @@ def load_models(names: ModelNames) -> Models:
         sentiment = LinearSentiment(load_sentences(names.sentences, "train"))
     else:
         sentiment = TransformersSentiment(names.sentiment)
-    return Models(load_detector(names.detector, threads=1, score=names.detector_score), sentiment)
+    return PrepareModels(load_detector(names.detector, threads=1, score=names.detector_score), sentiment)
 
 
 @contextmanager

@@ -21,14 +21,14 @@ from emotion_train.clips.format import (
 )
 from emotion_train.clips.writer import RUN_AGAIN, shard_of, write_tar
 
-Clips = list[tuple[Path, Shard]]  # tars of a video each, and what is in them
+VideoTars = list[tuple[Path, Shard]]  # tars of a video each, and what is in them
 
 
-def pack(out: Path, tars: Clips, spec: dict[str, Any], *, seed: int, clips_per_shard: int) -> Index:
+def pack(out: Path, tars: VideoTars, spec: dict[str, Any], *, seed: int, clips_per_shard: int) -> Index:
     """Write shards and, last, the index; old ones go first. What is finished already stays as it is.
 
-    Clips stand in the order of a hash of their keys: neighbours are of different videos, and the order is the
-    same however the work was shared out.
+    Clips are ordered by a hash of their keys: neighbours are of different videos, and the order does not
+    depend on how the work was distributed.
 
     Raises:
         WriteError: the disk is full.

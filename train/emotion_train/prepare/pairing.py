@@ -7,23 +7,23 @@ from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.prepare.captions import SUFFIXES
-from emotion_train.prepare.work import Job
+from emotion_train.prepare.work import VideoJob
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
 _KEY_LIMIT = 60  # characters; names of members have room for 100
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class VideoPairs:
     """jobs: what there is to do, in order of names. And the names of what stays alone or is left out."""
 
-    jobs: list[Job]
+    jobs: list[VideoJob]
     videos_without_captions: list[str]
     captions_without_video: list[str]
     excluded: list[str]
 
 
-def pair(videos: Path, captions: Path, work: Path, *, language: str, exclude: frozenset[str]) -> Pairs:
+def pair(videos: Path, captions: Path, work: Path, *, language: str, exclude: frozenset[str]) -> VideoPairs:
     """Match every video NAME.mp4 with NAME.vtt or NAME.en.vtt, in the same folder below the two roots.
 
     Of several, captions without a language come first, then those whose tag begins with `language`; of these
@@ -46,14 +46,16 @@ def pair(videos: Path, captions: Path, work: Path, *, language: str, exclude: fr
             if name not in chosen or rank < chosen[name][0]:
                 chosen[name] = (rank, path)
     named = {name: path for name, path in found.items() if name not in exclude}
-    jobs = [Job(name, key_of(name), (named[name], chosen[name][1]), work) for name in named if name in chosen]
+    jobs = [
+        VideoJob(name, key_of(name), (named[name], chosen[name][1]), work) for name in named if name in chosen
+    ]
     if not jobs:
         raise EmotionError(
             f"none of {len(found)} videos in {videos} has captions among {len(texts)} files in {captions}: "
             f"expected NAME.vtt or NAME.{language}.vtt (also .srt, .json, .json3) for NAME.mp4"
             + (f"; {len(found) - len(named)} are excluded" if len(named) < len(found) else "")
         )
-    return Pairs(
+    return VideoPairs(
         jobs,
         [name for name in named if name not in chosen],
         alone,

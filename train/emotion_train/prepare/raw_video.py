@@ -15,15 +15,15 @@ from emotion_train.clips.format import ClipRecord
 from emotion_train.clips.writer import ClipWriter, shard_of, write_tar
 from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.captions import read_captions
-from emotion_train.prepare.models import Models, load_models, one_thread
+from emotion_train.prepare.models import PrepareModels, load_models, one_thread
 from emotion_train.prepare.regroup import Sentence, regroup
-from emotion_train.prepare.settings import Fate, ModelNames, Settings
-from emotion_train.prepare.stored_frames import Clock, StoredFrame, at_moments, grid_numbers, store
+from emotion_train.prepare.settings import ModelNames, SentenceOutcome, Settings
+from emotion_train.prepare.stored_frames import StoredFrame, VideoClock, frames_on_grid, grid_indices, store
 from emotion_train.prepare.work import (
-    Captioned,
+    CaptionCounts,
     ClipFacts,
-    Job,
     SentenceFacts,
+    VideoJob,
     VideoResult,
     clip_facts,
     persons_in,
@@ -40,12 +40,12 @@ class _Candidate:
 
     number: int
     sentence: Sentence
-    fate: Fate = "kept"
+    outcome: SentenceOutcome = "kept"
     logits: list[float] = field(default_factory=list)
     neutral: float | None = None
 
 
-def prepare_video(job: Job, settings: Settings, names: ModelNames) -> None:
+def prepare_video(job: VideoJob, settings: Settings, names: ModelNames) -> None:
     """Write the clips of one video, and what became of each of its sentences, into the work folder.
 
     A video or captions that cannot be read are a result too.
@@ -68,7 +68,7 @@ def prepare_video(job: Job, settings: Settings, names: ModelNames) -> None:
     write_result(job, result)
 
 
-def _prepare(job: Job, inputs: list[int], settings: Settings, models: Models) -> VideoResult:
+def _prepare(job: VideoJob, inputs: list[int], settings: Settings, models: PrepareModels) -> VideoResult:
     captions = read_captions(job.files[1])
     # What has no full stop may be cut into sentences that just pass the filter.
     sentences = regroup(captions.words, pause=settings.pause, longest=settings.filters.max_seconds - 0.001)
@@ -79,24 +79,24 @@ def _prepare(job: Job, inputs: list[int], settings: Settings, models: Models) ->
     return VideoResult(
         job.name,
         inputs,
-        captions=Captioned(captions.cues, captions.overlapping, captions.repeated),
-        sentences=[SentenceFacts(c.sentence.seconds, c.neutral, c.fate) for c in candidates],
+        captions=CaptionCounts(captions.cues, captions.overlapping, captions.repeated),
+        sentences=[SentenceFacts(c.sentence.seconds, c.neutral, c.outcome) for c in candidates],
         clips=clips,
         tar=shard_of(job.tar, writer.samples),
     )
 
 
-def _judge_sentences(candidates: list[_Candidate], settings: Settings, models: Models) -> None:
+def _judge_sentences(candidates: list[_Candidate], settings: Settings, models: PrepareModels) -> None:
     """All that can be said of sentences without their pictures."""
     filters = settings.filters
     for candidate in candidates:
         if candidate.sentence.seconds <= filters.min_seconds:
-            candidate.fate = "too short"
+            candidate.outcome = "too short"
         elif candidate.sentence.seconds >= filters.max_seconds:
-            candidate.fate = "too long"
+            candidate.outcome = "too long"
         elif len(candidate.sentence.text) < filters.min_characters:
-            candidate.fate = "too few characters"
-    scored = [candidate for candidate in candidates if candidate.fate == "kept"]
+            candidate.outcome = "too few characters"
+    scored = [candidate for candidate in candidates if candidate.outcome == "kept"]
     if not scored:
         return
     logits = models.sentiment([candidate.sentence.text for candidate in scored])  # (N, 7)
@@ -104,18 +104,18 @@ def _judge_sentences(candidates: list[_Candidate], settings: Settings, models: M
         candidate.logits = row.tolist()
         candidate.neutral = round(float(_softmax(row)[NEUTRAL]), 6)
         if candidate.neutral > filters.max_neutral:
-            candidate.fate = "too neutral"
+            candidate.outcome = "too neutral"
 
 
 def _write_clips(
-    job: Job, settings: Settings, models: Models, candidates: list[_Candidate], writer: ClipWriter
+    job: VideoJob, settings: Settings, models: PrepareModels, candidates: list[_Candidate], writer: ClipWriter
 ) -> list[ClipFacts]:
     """Read the video once and write every clip as soon as its last frame is there."""
-    clock = Clock()
+    clock = VideoClock()
     clips = []
     for candidate, frames in _gather(job.files[0], settings, models, candidates, clock):
-        candidate.fate = _judge_frames(candidate.sentence, frames, clock, settings)
-        if candidate.fate == "kept":
+        candidate.outcome = _judge_frames(candidate.sentence, frames, clock, settings)
+        if candidate.outcome == "kept":
             record = _record(job, settings, candidate, frames)
             writer.add(f"{job.key}-{candidate.number:05d}", record, [frame.jpeg for frame in frames])
             clips.append(clip_facts(record))
@@ -123,13 +123,13 @@ def _write_clips(
 
 
 def _gather(
-    path: Path, settings: Settings, models: Models, candidates: list[_Candidate], clock: Clock
+    path: Path, settings: Settings, models: PrepareModels, candidates: list[_Candidate], clock: VideoClock
 ) -> Iterator[tuple[_Candidate, list[StoredFrame]]]:
     """Every candidate with its frames: those that end first come first, those that never end come last."""
     waiting = {
-        c.number: grid_numbers(c.sentence.start, c.sentence.end, settings.fps)
+        c.number: grid_indices(c.sentence.start, c.sentence.end, settings.fps)
         for c in candidates
-        if c.fate == "kept"
+        if c.outcome == "kept"
     }
     wanted = sorted({number for numbers in waiting.values() for number in numbers})
     if not wanted:
@@ -140,7 +140,7 @@ def _gather(
         numbers = waiting.pop(number)
         return candidates[number], [held[k] for k in numbers if k in held]
 
-    for k, image in at_moments(read_file(str(path)), wanted, settings.fps, clock):
+    for k, image in frames_on_grid(read_file(str(path)), wanted, settings.fps, clock):
         held[k] = store(image, models.detector, short_side=settings.short_side, quality=settings.jpeg_quality)
         for number in [number for number, numbers in waiting.items() if numbers[-1] == k]:
             yield take(number)
@@ -151,9 +151,11 @@ def _gather(
         yield take(number)
 
 
-def _judge_frames(sentence: Sentence, frames: list[StoredFrame], clock: Clock, settings: Settings) -> Fate:
+def _judge_frames(
+    sentence: Sentence, frames: list[StoredFrame], clock: VideoClock, settings: Settings
+) -> SentenceOutcome:
     filters = settings.filters
-    wanted = grid_numbers(sentence.start, sentence.end, settings.fps)
+    wanted = grid_indices(sentence.start, sentence.end, settings.fps)
     if len(frames) < len(wanted) and (not frames or sentence.end > clock.end + BEYOND_END):
         return "outside the video"
     if len(frames) < filters.min_frames:
@@ -163,7 +165,9 @@ def _judge_frames(sentence: Sentence, frames: list[StoredFrame], clock: Clock, s
     return "kept"
 
 
-def _record(job: Job, settings: Settings, candidate: _Candidate, frames: list[StoredFrame]) -> ClipRecord:
+def _record(
+    job: VideoJob, settings: Settings, candidate: _Candidate, frames: list[StoredFrame]
+) -> ClipRecord:
     return ClipRecord(
         video=job.name,
         caption=candidate.sentence.text,

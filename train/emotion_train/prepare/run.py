@@ -13,12 +13,12 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.prepare.authors_video import convert_video, find_videos
 from emotion_train.prepare.pack import pack
 from emotion_train.prepare.page import write_page
-from emotion_train.prepare.pairing import Pairs, pair
+from emotion_train.prepare.pairing import VideoPairs, pair
 from emotion_train.prepare.pools import run_local, run_ray
 from emotion_train.prepare.raw_video import prepare_video
 from emotion_train.prepare.settings import ModelNames, Settings
 from emotion_train.prepare.statistics import Statistics, gather
-from emotion_train.prepare.work import Job, VideoResult, claim, read_result
+from emotion_train.prepare.work import VideoJob, VideoResult, claim, read_result
 
 WORK_NAME = "work"
 
@@ -90,7 +90,7 @@ def prepare_authors(
         return _finish(output, settings, pairs)
 
 
-def _do(engine: Engine, jobs: list[tuple[Job, T]], work: Callable[[T], None]) -> None:
+def _do(engine: Engine, jobs: list[tuple[VideoJob, T]], work: Callable[[T], None]) -> None:
     """Do what no earlier run has done."""
     left = [item for job, item in jobs if read_result(job) is None]
     if not left:
@@ -100,7 +100,7 @@ def _do(engine: Engine, jobs: list[tuple[Job, T]], work: Callable[[T], None]) ->
             bar.update()
 
 
-def _finish(output: Output, settings: Settings, pairs: Pairs) -> Statistics:
+def _finish(output: Output, settings: Settings, pairs: VideoPairs) -> Statistics:
     """From the work folder to shards, index and statistics."""
     results = [_result(job) for job in pairs.jobs]
     tars = [
@@ -116,7 +116,7 @@ def _finish(output: Output, settings: Settings, pairs: Pairs) -> Statistics:
     return statistics
 
 
-def _result(job: Job) -> VideoResult:
+def _result(job: VideoJob) -> VideoResult:
     result = read_result(job)
     if result is None:
         raise EmotionError(f"{job.name}: its files changed while they were read; give the same command again")

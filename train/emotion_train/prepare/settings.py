@@ -11,7 +11,7 @@ from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
 
 # What became of a sentence; the first that applies.
-Fate = Literal[
+SentenceOutcome = Literal[
     "kept",
     "too short",
     "too long",

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from emotion_train.language.labels import EKMAN
-from emotion_train.prepare.pairing import Pairs
-from emotion_train.prepare.settings import Fate, Settings
+from emotion_train.prepare.pairing import VideoPairs
+from emotion_train.prepare.settings import SentenceOutcome, Settings
 from emotion_train.prepare.work import VideoResult
 
 SECONDS_STEP, SECONDS_END = 0.5, 15.0  # bins of durations; the last takes all that is longer
@@ -27,7 +27,7 @@ class Histogram(msgspec.Struct, frozen=True):
 class Statistics(msgspec.Struct, frozen=True):
     """`statistics.json`.
 
-    sentences: how many met which fate. seconds, kept_seconds: durations of all sentences and of clips.
+    sentences: how many met which outcome. seconds, kept_seconds: durations of all sentences and of clips.
     neutral: of the sentences that were scored. persons: frames by number of detections, 0 to `MOST_PERSONS`.
     sentiment: clips by their likeliest class. broken: why, by video. bytes: of all shards.
     """
@@ -57,14 +57,14 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 def gather(
-    settings: Settings, pairs: Pairs, results: list[VideoResult], *, shards: int, size: int
+    settings: Settings, pairs: VideoPairs, results: list[VideoResult], *, shards: int, size: int
 ) -> Statistics:
     """Count. size: bytes of all shards."""
     facts = [fact for result in results for fact in result.sentences]
     clips = [clip for result in results for clip in result.clips]
-    fates = Counter(fact.fate for fact in facts)
+    outcomes = Counter(fact.outcome for fact in facts)
     persons = Counter(min(count, MOST_PERSONS) for clip in clips for count in clip.persons)
-    kept = [fact.seconds for fact in facts if fact.fate == "kept"]
+    kept = [fact.seconds for fact in facts if fact.outcome == "kept"]
     return Statistics(
         settings=settings,
         videos=len(results),
@@ -75,7 +75,7 @@ def gather(
         cues=sum(result.captions.cues for result in results),
         overlapping_cues=sum(result.captions.overlapping for result in results),
         repeated_cues=sum(result.captions.repeated for result in results),
-        sentences={fate: fates[fate] for fate in get_args(Fate)},
+        sentences={outcome: outcomes[outcome] for outcome in get_args(SentenceOutcome)},
         clips=len(clips),
         clips_without_persons=sum(not any(clip.persons) for clip in clips),
         clip_seconds=round(sum(kept), 3),

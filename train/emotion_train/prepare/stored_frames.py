@@ -28,19 +28,19 @@ class StoredFrame:
 
 
 @dataclass(slots=True)
-class Clock:
+class VideoClock:
     """How far a video has been read. end: seconds, when its last frame so far ceases to be shown."""
 
     end: float = 0.0
 
 
-def grid_numbers(start: float, end: float, fps: float) -> range:
+def grid_indices(start: float, end: float, fps: float) -> range:
     """Numbers k of the moments k / fps from start (included) to end (excluded), seconds."""
     return range(math.ceil(start * fps - _EPSILON), math.ceil(end * fps - _EPSILON))
 
 
-def at_moments(
-    frames: Iterable[Frame], wanted: Iterable[int], fps: float, clock: Clock
+def frames_on_grid(
+    frames: Iterable[Frame], wanted: Iterable[int], fps: float, clock: VideoClock
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """The picture that is shown at each of the moments k / fps: the last that began before or at it.
 

@@ -13,12 +13,12 @@ from emotion_runtime.files import remove_leftovers, write_atomically
 from emotion_train.clips.format import PERSON_SCORE, ClipRecord, ScoredBox, Shard
 from emotion_train.clips.writer import RUN_AGAIN
 from emotion_train.language.labels import EKMAN
-from emotion_train.prepare.settings import Fate, Settings
+from emotion_train.prepare.settings import SentenceOutcome, Settings
 
 SETTINGS_NAME = "settings.json"
 
 
-class Captioned(msgspec.Struct, frozen=True):
+class CaptionCounts(msgspec.Struct, frozen=True):
     """Counts of a caption file; see `emotion_train.prepare.captions.Captions`."""
 
     cues: int = 0
@@ -31,7 +31,7 @@ class SentenceFacts(msgspec.Struct, frozen=True, array_like=True):
 
     seconds: float
     neutral: float | None
-    fate: Fate
+    outcome: SentenceOutcome
 
 
 class ClipFacts(msgspec.Struct, frozen=True, array_like=True):
@@ -51,14 +51,14 @@ class VideoResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     inputs: list[int]
     error: str | None = None
-    captions: Captioned = Captioned()
+    captions: CaptionCounts = CaptionCounts()
     sentences: list[SentenceFacts] = []
     clips: list[ClipFacts] = []
     tar: Shard | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class VideoJob:
     """A video to be worked on, and where its result goes.
 
     name: what people know it by. key: what its clips' keys begin with, unique in a run. files: what is read;
@@ -107,7 +107,7 @@ def clip_facts(record: ClipRecord) -> ClipFacts:
     return ClipFacts(len(record.boxes), persons, max(range(len(EKMAN)), key=record.sentiment.__getitem__))
 
 
-def write_result(job: Job, result: VideoResult) -> None:
+def write_result(job: VideoJob, result: VideoResult) -> None:
     """Say that a video is done.
 
     Raises:
@@ -117,7 +117,7 @@ def write_result(job: Job, result: VideoResult) -> None:
     write_atomically(job.result, msgspec.json.encode(result), fix=RUN_AGAIN)
 
 
-def read_result(job: Job) -> VideoResult | None:
+def read_result(job: VideoJob) -> VideoResult | None:
     """What came of a video; None when it is still to be done, or its files have changed since."""
     try:
         result = msgspec.json.decode(job.result.read_bytes(), type=VideoResult)

@@ -1,1 +1,1 @@
-"""The linear-probe protocol: frozen features, classifiers, figures with intervals, calibration, reports."""
+"""The linear-probe protocol: frozen features, classifiers, metrics with intervals, calibration, reports."""

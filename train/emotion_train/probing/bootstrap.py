@@ -1,4 +1,4 @@
-"""Bootstrap intervals: what the figures would be, had others been measured.
+"""Bootstrap intervals: what the metrics would be, had others been measured.
 
 Samples that hang together (of one video, one film, one picture) are drawn together, or a video with many
 samples would count as many independent ones and every interval would be too narrow.
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Weights = NDArray[np.float64]
-Figures = dict[str, Weights]  # by name: one figure a row of weights, (B,)
-Scorer = Callable[[Weights], Figures]
+Metrics = dict[str, Weights]  # by name: one metric a row of weights, (B,)
+Scorer = Callable[[Weights], Metrics]
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -21,7 +21,7 @@ FEW_GROUPS = 20  # under about so many, percentile intervals are known to be too
 _CELLS = 2_000_000  # weights at a time: 16 MB
 
 
-def cluster_numbers(groups: Sequence[Any] | NDArray[np.generic]) -> NDArray[np.int64]:
+def cluster_indices(groups: Sequence[Any] | NDArray[np.generic]) -> NDArray[np.int64]:
     """(N,) numbers 0..G-1 of the groups in order of their first sample."""
     number: dict[Any, int] = {}
     return np.array([number.setdefault(group, len(number)) for group in groups], np.int64)
@@ -41,17 +41,17 @@ def resample_weights(clusters: NDArray[np.int64], count: int, seed: int) -> Iter
         yield drawn[:, clusters]
 
 
-def point_figures(scorer: Scorer, samples: int) -> dict[str, float]:
-    """The figures of the data as it is."""
+def point_metrics(scorer: Scorer, samples: int) -> dict[str, float]:
+    """The metrics of the data as it is."""
     return {name: float(rows[0]) for name, rows in scorer(np.ones((1, samples))).items()}
 
 
-def intervals(
+def bootstrap_intervals(
     scorer: Scorer, clusters: NDArray[np.int64], *, seed: int, resamples: int = RESAMPLES
 ) -> dict[str, tuple[float, float]]:
-    """The middle 95 % of every figure over resamples (percentile bootstrap, Efron 1979).
+    """The middle 95 % of every metric over resamples (percentile bootstrap, Efron 1979).
 
-    A resample for which a figure is not defined does not count for it, and a figure that is defined for less
+    A resample for which a metric is not defined does not count for it, and a metric that is defined for less
     than half of them has (NaN, NaN): what is left would be no sample of anything.
     """
     rows: dict[str, list[Weights]] = {}

@@ -12,30 +12,29 @@ from numpy.typing import NDArray
 
 from emotion_runtime.heads import activate
 from emotion_runtime.manifest import Activation
+from emotion_train.probing.metrics import Values
 
 BINS = 15
 LOG_BOUND = 3.0  # temperatures lie in exp(-3) .. exp(3)
-ABSTAIN_SHARE = 0.1
+ABSTAIN_FRACTION = 0.1
 _TINY = 1e-12
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
+class Confidences:
     """M probabilities with whether each came true; sample: (M,) which of the N samples it is about."""
 
     confidence: Values
-    came_true: NDArray[np.bool_]
+    correct: NDArray[np.bool_]
     sample: NDArray[np.int64]
 
 
-def claims_of(probability: Values, targets: NDArray[Any]) -> Claims:
-    """What probabilities (N, C) claim; targets: labels (N,) int64, or 0 and 1 of shape (N, C)."""
+def confidences_of(probability: Values, targets: NDArray[Any]) -> Confidences:
+    """The confidences of probabilities (N, C); targets: labels (N,) int64, or 0 and 1 of shape (N, C)."""
     rows = np.arange(len(probability))
     if targets.ndim == 1:
-        return Claims(probability.max(axis=1), probability.argmax(axis=1) == targets, rows)
-    return Claims(probability.ravel(), targets.ravel() > 0, np.repeat(rows, probability.shape[1]))
+        return Confidences(probability.max(axis=1), probability.argmax(axis=1) == targets, rows)
+    return Confidences(probability.ravel(), targets.ravel() > 0, np.repeat(rows, probability.shape[1]))
 
 
 def fit_temperature(
@@ -63,34 +62,34 @@ def abstain_threshold(probability: Values) -> float:
 
     Under it the largest probability is right less often than elsewhere, and a label says more than is known.
     """
-    return float(np.quantile(probability.max(axis=1), ABSTAIN_SHARE))
+    return float(np.quantile(probability.max(axis=1), ABSTAIN_FRACTION))
 
 
-def calibration_error(claims: Claims, weights: Values) -> Values:
+def calibration_error(confidences: Confidences, weights: Values) -> Values:
     """(B,): mean gap between confidence and truth over 15 equal bins, weighted by their size.
 
     weights: (B, N) over samples, as in `metrics`.
     """
-    share, confidence, truth = _by_bin(claims, weights)
+    share, confidence, truth = _by_bin(confidences, weights)
     return np.asarray(np.abs(confidence - truth).sum(axis=1) / share.sum(axis=1))
 
 
-def reliability(claims: Claims) -> tuple[Values, Values, Values]:
-    """Of each of the 15 bins: number of claims, their mean confidence, the share that came true."""
-    samples = int(claims.sample.max()) + 1
-    share, confidence, truth = (part[0] for part in _by_bin(claims, np.ones((1, samples))))
+def reliability(confidences: Confidences) -> tuple[Values, Values, Values]:
+    """Of each of the 15 bins: number of confidences, their mean confidence, the share that came true."""
+    samples = int(confidences.sample.max()) + 1
+    share, confidence, truth = (part[0] for part in _by_bin(confidences, np.ones((1, samples))))
     held = np.maximum(share, _TINY)
     return share, confidence / held, truth / held
 
 
-def _by_bin(claims: Claims, weights: Values) -> tuple[Values, Values, Values]:
-    """(B, 15) sums over the claims of each bin: 1, confidence, came true."""
-    bins = np.minimum((claims.confidence * BINS).astype(np.int64), BINS - 1)
-    cells = claims.sample * BINS + bins
+def _by_bin(confidences: Confidences, weights: Values) -> tuple[Values, Values, Values]:
+    """(B, 15) sums over the confidences of each bin: 1, confidence, came true."""
+    bins = np.minimum((confidences.confidence * BINS).astype(np.int64), BINS - 1)
+    cells = confidences.sample * BINS + bins
     samples = weights.shape[1]
 
     def totals(values: NDArray[np.generic]) -> Values:
         table = np.bincount(cells, values.astype(np.float64), samples * BINS).reshape(samples, BINS)
         return np.asarray(weights @ table)
 
-    return totals(np.ones(len(cells))), totals(claims.confidence), totals(claims.came_true)
+    return totals(np.ones(len(cells))), totals(confidences.confidence), totals(confidences.correct)

@@ -25,11 +25,11 @@ def head_name(task: Task) -> str:
 def card_metrics(measured: Iterable[Measured], task: Task) -> dict[str, float]:
     """SET_FIGURE of every set that a task's head was measured on; what is not defined is left out."""
     return {
-        f"{result.name}_{figure}": result.figures[figure]
+        f"{result.name}_{metric}": result.metrics[metric]
         for result in measured
         if result.task == task
-        for figure in HEADLINE[task.kind]
-        if not isnan(result.figures.get(figure, nan))
+        for metric in HEADLINE[task.kind]
+        if not isnan(result.metrics.get(metric, nan))
     }
 
 
@@ -68,7 +68,7 @@ def as_task_head(head: LinearHead, task: Task, *, tuned_on: str | None = None) -
         )
     if (card.activation == "identity") != (task.kind == "regression"):
         raise EmotionError(
-            f"the head gives {card.activation} answers, task {task.name} is a {task.kind.replace('_', ' ')} "
-            "one: measure it on another data set"
+            f"the head has activation {card.activation}, task {task.name} is {task.kind.replace('_', ' ')}: "
+            "measure the head on a data set of its own kind of task"
         )
     return TaskHead(task, head.weight, head.bias, card.activation, card.temperature, tuned_on=tuned_on)

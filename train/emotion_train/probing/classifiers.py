@@ -6,7 +6,8 @@ Source: paper Sec. 4.1 and the authors' protocol: scikit-learn, solver sag, at m
 import numpy as np
 from numpy.typing import NDArray
 
-Features = NDArray[np.float32]
+from emotion_train.probing.features import Features
+
 Linear = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 MAX_ITER = 2000

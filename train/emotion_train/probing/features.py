@@ -18,7 +18,7 @@ Features = NDArray[np.float32]
 FeatureKind = Literal["video", "image"]
 
 # A row's number with K pictures (K, S, S, 3) uint8 RGB and their patch weights (K, G) float32.
-Clip = tuple[int, NDArray[np.uint8], NDArray[np.float32]]
+ClipInput = tuple[int, NDArray[np.uint8], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class FeatureSet:
 
 @torch.inference_mode()
 def encode_all(
-    model: EmotionCLIP, clips: Iterable[Clip], *, kind: FeatureKind = "video", batch: int = 32
+    model: EmotionCLIP, clips: Iterable[ClipInput], *, kind: FeatureKind = "video", batch: int = 32
 ) -> tuple[NDArray[np.int64], Features]:
     """Rows (N,) in ascending order and their features (N, D).
 
@@ -51,13 +51,13 @@ def encode_all(
     Clips may have different numbers of pictures; each has all T of the model, or K that stand for these.
 
     Raises:
-        EmotionError: there is no clip, or the model answers with something else than finite numbers.
+        EmotionError: there is no clip, or the model predictions with something else than finite numbers.
 
     """
     model.eval()
     rows: list[int] = []
     features: list[Features] = []
-    waiting: dict[int, list[Clip]] = {}  # by K: only clips of one length make a batch
+    waiting: dict[int, list[ClipInput]] = {}  # by K: only clips of one length make a batch
     for clip in clips:
         pieces = waiting.setdefault(len(clip[1]), [])
         pieces.append(clip)
@@ -82,7 +82,7 @@ def encode_all(
     return np.array(rows, np.int64)[order], joined
 
 
-def _encode(model: EmotionCLIP, pieces: list[Clip], kind: FeatureKind) -> Features:
+def _encode(model: EmotionCLIP, pieces: list[ClipInput], kind: FeatureKind) -> Features:
     device = model.logit_scale.device
     images = torch.from_numpy(np.stack([images for _, images, _ in pieces])).to(device)  # (B, K, S, S, 3)
     weights = torch.from_numpy(np.stack([weights for _, _, weights in pieces])).to(device)  # (B, K, G)

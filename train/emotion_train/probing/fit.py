@@ -11,7 +11,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import activate
 from emotion_runtime.manifest import Activation
 from emotion_train.datasets.base import Kind, Task
-from emotion_train.probing.bootstrap import point_figures
+from emotion_train.probing.bootstrap import point_metrics
 from emotion_train.probing.calibration import LOG_BOUND, abstain_threshold, fit_temperature
 from emotion_train.probing.classifiers import (
     MAX_ITER,
@@ -29,7 +29,7 @@ ACTIVATIONS: dict[Kind, Activation] = {
     "multi_label": "sigmoid",
     "regression": "identity",
 }
-CHOSEN_BY = {"single_label": "accuracy", "multi_label": "map"}  # the figure on `tune` that decides on C
+CHOSEN_BY = {"single_label": "accuracy", "multi_label": "map"}  # the metric on `tune` that decides on C
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class TaskHead:
 
     tuned_on: name of the set that the temperature was fitted on, None where nothing was. chosen_on: name of
     the set that decided on C, None where it was given. abstain: the largest probability under which no label
-    is given. notes: what a reader of its figures must know.
+    is given. notes: what a reader of its metrics must know.
     """
 
     task: Task
@@ -56,7 +56,7 @@ class TaskHead:
         """(N, D) -> (N, C), or the values of a regression."""
         return np.asarray(features.astype(np.float64) @ self.weight.T + self.bias)
 
-    def answers(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    def predictions(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """(N, D) -> (N, C) probabilities or values, as the runtime gives them."""
         return activate(self.logits(features), self.activation, self.temperature)
 
@@ -89,7 +89,9 @@ def fit_task(
         _check_classes(task, train)
     elif constant := constant_classes(targets):
         names = ", ".join(task.labels[number] for number in constant)
-        notes.append(f"{train.name} has no example, or nothing but examples, of {names}: a constant answer")
+        notes.append(
+            f"{train.name} has no example, or nothing but examples, of {names}: a constant prediction"
+        )
     c, (weight, bias), converged = _best_c(task, train, tune, grid, seed=seed, report=report)
     if not converged:
         notes.append(f"the solver stopped after {MAX_ITER} iterations before it had converged")
@@ -120,15 +122,15 @@ def _best_c(
     seed: int,
     report: Callable[[str], None],
 ) -> tuple[float, Linear, bool]:
-    """The C of the best figure on `tune`, its classifier, and whether its solver came to an end."""
+    """The C of the best metric on `tune`, its classifier, and whether its solver came to an end."""
     if len(grid) == 1:
         return grid[0], *_classifier(task, train, grid[0], seed)
     tried: list[tuple[float, float, Linear, bool]] = []
     for c in grid:
         linear, converged = _classifier(task, train, c, seed)
-        figure = _figure_on(task, linear, tune)
-        report(f"{task.name}: C {c:g}: {CHOSEN_BY[task.kind]} {figure:.3f} on {tune.name}")
-        tried.append((figure, c, linear, converged))
+        metric = _figure_on(task, linear, tune)
+        report(f"{task.name}: C {c:g}: {CHOSEN_BY[task.kind]} {metric:.3f} on {tune.name}")
+        tried.append((metric, c, linear, converged))
     _, c, linear, converged = max(tried, key=lambda entry: entry[0])  # of equals, the first: the smallest C
     return c, linear, converged
 
@@ -191,5 +193,5 @@ def _figure_on(task: Task, linear: Linear, tune: FeatureSet) -> float:
     weight, bias = linear
     scores = tune.features.astype(np.float64) @ weight.T + bias
     scorer = single_label_scorer if task.kind == "single_label" else multi_label_scorer
-    figures = point_figures(scorer(task.labels, scores, tune.targets[task.name], {}), len(tune))
-    return figures[CHOSEN_BY[task.kind]]
+    metrics = point_metrics(scorer(task.labels, scores, tune.targets[task.name], {}), len(tune))
+    return metrics[CHOSEN_BY[task.kind]]

@@ -1,4 +1,4 @@
-"""Measure heads on sets: figures, intervals, and what the plots show."""
+"""Measure heads on sets: metrics, intervals, and what the plots show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from emotion_train.probing.bootstrap import (
     FEW_GROUPS,
     RESAMPLES,
     Scorer,
-    cluster_numbers,
-    intervals,
-    point_figures,
+    bootstrap_intervals,
+    cluster_indices,
+    point_metrics,
 )
 from emotion_train.probing.calibration import fit_temperature
 from emotion_train.probing.features import FeatureSet
@@ -29,9 +29,9 @@ Interval = tuple[float, float]
 class Measured:
     """One head on one set.
 
-    name: of the set, with the task's where a set is measured in several. figures, intervals: by name; NaN
-    where a figure is not defined. support: (C,) rows of each class, empty for a regression. answers: (N, C)
-    calibrated probabilities, or values. unscaled: (N, C) probabilities at temperature 1, None where no
+    name: of the set, with the task's where a set is measured in several. metrics, intervals: by name; NaN
+    where a metric is not defined. support: (C,) rows of each class, empty for a regression. predictions:
+    (N, C) calibrated probabilities, or values. unscaled: (N, C) probabilities at temperature 1, None where no
     temperature was fitted. targets: see `FeatureSet`.
     """
 
@@ -39,10 +39,10 @@ class Measured:
     task: Task
     samples: int
     groups: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
     intervals: dict[str, Interval]
     support: tuple[int, ...]
-    answers: NDArray[np.float64]
+    predictions: NDArray[np.float64]
     unscaled: NDArray[np.float64] | None
     targets: NDArray[np.generic]
     notes: tuple[str, ...]
@@ -69,7 +69,7 @@ def measure(head: TaskHead, part: FeatureSet, name: str, how: Measuring) -> list
         return _measure_values(head, part, name, how)
     targets = part.targets[head.task.name]
     logits = head.logits(part.features)
-    scaled, notes = calibrated(head, part, cluster_numbers(part.groups), how.seed)
+    scaled, notes = calibrated(head, part, cluster_indices(part.groups), how.seed)
     unscaled = None if head.tuned_on is None else activate(logits, head.activation)
     probabilities = {}
     if head.task.kind == "single_label" or head.activation == "sigmoid":  # else they promise nothing
@@ -106,16 +106,16 @@ def calibrated(
         return activate(logits, head.activation, head.temperature), (note,)
     first = np.random.default_rng(seed).permutation(number)[: number // 2]
     half = np.isin(clusters, first)
-    answers = np.empty_like(logits)
+    predictions = np.empty_like(logits)
     for rows in (half, ~half):
         temperature = fit_temperature(logits[~rows], targets[~rows], head.activation)
-        answers[rows] = activate(logits[rows], head.activation, temperature)
+        predictions[rows] = activate(logits[rows], head.activation, temperature)
     note = f"ece: each half of the groups of {part.name} is judged with the temperature of the other half"
-    return answers, (note,)
+    return predictions, (note,)
 
 
 def _measure_values(head: TaskHead, part: FeatureSet, name: str, how: Measuring) -> list[Measured]:
-    values, targets = head.answers(part.features), part.targets[head.task.name]
+    values, targets = head.predictions(part.features), part.targets[head.task.name]
     evidence = {name: _Evidence(values, None, (), ())}
     if how.smoothed:
         smooth, short = smooth_films(values, part.groups)
@@ -125,7 +125,7 @@ def _measure_values(head: TaskHead, part: FeatureSet, name: str, how: Measuring)
             f"{name}_unsmoothed": _Evidence(values, None, (), ()),
         }
     scorers = {
-        key: regression_scorer(head.task.labels, each.answers, targets) for key, each in evidence.items()
+        key: regression_scorer(head.task.labels, each.predictions, targets) for key, each in evidence.items()
     }
     return [_result(head, scorers[key], part, key, how, each) for key, each in evidence.items()]
 
@@ -134,7 +134,7 @@ def _measure_values(head: TaskHead, part: FeatureSet, name: str, how: Measuring)
 class _Evidence:
     """What a result keeps of a set; see `Measured`."""
 
-    answers: NDArray[np.float64]
+    predictions: NDArray[np.float64]
     unscaled: NDArray[np.float64] | None
     support: tuple[int, ...]
     notes: tuple[str, ...]
@@ -144,26 +144,28 @@ def _result(
     head: TaskHead, scorer: Scorer, part: FeatureSet, name: str, how: Measuring, evidence: _Evidence
 ) -> Measured:
     notes = evidence.notes
-    clusters = cluster_numbers(part.groups)
+    clusters = cluster_indices(part.groups)
     number = int(clusters.max()) + 1
     if number < FEW_GROUPS and how.resamples:
         notes += (f"intervals over {number} groups only are too narrow to be trusted",)
     if head.chosen_on == part.name:
-        notes += (f"C was chosen on {part.name} itself, which flatters these figures",)
-    figures = point_figures(scorer, len(part))
-    undefined = [key for key in HEADLINE[head.task.kind] if np.isnan(figures.get(key, 0))]
+        notes += (f"C was chosen on {part.name} itself, which flatters these metrics",)
+    metrics = point_metrics(scorer, len(part))
+    undefined = [key for key in HEADLINE[head.task.kind] if np.isnan(metrics.get(key, 0))]
     if undefined:
         notes += (f"not defined on this set: {', '.join(undefined)}",)
-    between = intervals(scorer, clusters, seed=how.seed, resamples=how.resamples) if how.resamples else {}
+    between = (
+        bootstrap_intervals(scorer, clusters, seed=how.seed, resamples=how.resamples) if how.resamples else {}
+    )
     return Measured(
         name,
         head.task,
         len(part),
         number,
-        figures,
+        metrics,
         between,
         evidence.support,
-        evidence.answers,
+        evidence.predictions,
         evidence.unscaled,
         part.targets[head.task.name],
         (*head.notes, *notes),
@@ -175,7 +177,7 @@ def _absent(task: Task, support: NDArray[np.int64]) -> tuple[str, ...]:
     if not names:
         return ()
     if len(names) == len(task.labels) - 1 and task.kind == "single_label":
-        return (f"holds a single class, {task.labels[int(support.argmax())]}: its figures say little",)
+        return (f"holds a single class, {task.labels[int(support.argmax())]}: its metrics say little",)
     return (f"without examples, and so left out of the means over classes: {', '.join(names)}",)
 
 
@@ -187,12 +189,12 @@ def _everywhere(task: Task, support: NDArray[np.int64], samples: int) -> tuple[s
 def spread(
     runs: Sequence[dict[str, dict[str, float]]],
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean and sample standard deviation over seeds of every figure: set -> figure -> mean, std."""
+    """Mean and sample standard deviation over seeds of every metric: set -> metric -> mean, std."""
     result: dict[str, dict[str, dict[str, float]]] = {}
     for name in runs[0]:
         result[name] = {}
-        for figure in runs[0][name]:
-            values = np.array([run[name][figure] for run in runs])
+        for metric in runs[0][name]:
+            values = np.array([run[name][metric] for run in runs])
             std = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-            result[name][figure] = {"mean": float(values.mean()), "std": std}
+            result[name][metric] = {"mean": float(values.mean()), "std": std}
     return result

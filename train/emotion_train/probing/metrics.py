@@ -1,8 +1,8 @@
 """Figures of the protocol for weighted samples, so that a bootstrap needs no loop over resamples.
 
 weights: (B, N), one row a resample; row b says how often each of the N samples was drawn. A row of ones is
-the data as it is, and gives what scikit-learn gives. Each function returns one figure a row; NaN where a
-figure is not defined: no positive, no negative, or no spread.
+the data as it is, and gives what scikit-learn gives. Each function returns one metric a row; NaN where a
+metric is not defined: no positive, no negative, or no spread.
 """
 
 import numpy as np

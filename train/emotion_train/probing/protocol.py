@@ -19,8 +19,8 @@ class Protocol:
     """One data set's constants.
 
     fit: split that the classifiers learn from. tune: split on which temperatures are fitted, and C where it
-    is not given. measured: splits that figures are reported of. c: inverse regularisation, None: the one of
-    `C_GRID` with the best figure on `tune`. features: of which encoder. smoothed: predictions of a film are
+    is not given. measured: splits that metrics are reported of. c: inverse regularisation, None: the one of
+    `C_GRID` with the best metric on `tune`. features: of which encoder. smoothed: predictions of a film are
     smoothed before they are scored, and scored without as well.
     """
 

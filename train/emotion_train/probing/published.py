@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedRow:
     """A method's row.
 
-    figures: by set and figure of our reports, such as ("val_categories", "map"); in the units of ours.
+    metrics: by set and metric of our reports, such as ("val_categories", "map"); in the units of ours.
     evaluation: "supervised" or "linear" (a linear probe on frozen features, as here). multimodal: it had
     sound or text as well, which the paper marks with a star.
     """
 
     method: str
     evaluation: str
-    figures: Mapping[tuple[str, str], float]
+    metrics: Mapping[tuple[str, str], float]
     multimodal: bool = False
 
 
@@ -23,7 +23,7 @@ PAPER = "EmotionCLIP (the paper)"
 SOURCE = "Zhang et al., CVPR 2023, Table 4"
 
 
-def published(dataset: str) -> tuple[Published, ...]:
+def published(dataset: str) -> tuple[PublishedRow, ...]:
     """The rows of a data set's part of Table 4; none for one's own data.
 
     The table does not say which splits of BoLD and Emotic its rows are of; they stand beside BoLD's val, the
@@ -101,18 +101,18 @@ _LIRIS: tuple[_Row, ...] = (
 
 def _rows(
     columns: Sequence[tuple[str, str]], scales: Sequence[float], rows: Sequence[_Row]
-) -> tuple[Published, ...]:
-    """Per cent become shares; a figure that the table does not give is left out."""
+) -> tuple[PublishedRow, ...]:
+    """Per cent become shares; a metric that the table does not give is left out."""
     return tuple(
-        Published(
+        PublishedRow(
             method.removeprefix("*"),
             evaluation,
             {
-                column: figure / scale
-                for column, scale, figure in zip(columns, scales, figures, strict=True)
-                if figure is not None
+                column: metric / scale
+                for column, scale, metric in zip(columns, scales, metrics, strict=True)
+                if metric is not None
             },
             multimodal=method.startswith("*"),
         )
-        for method, evaluation, figures in rows
+        for method, evaluation, metrics in rows
     )

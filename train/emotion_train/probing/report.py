@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 
 from emotion_runtime.files import write_atomically
-from emotion_train.probing.calibration import claims_of
+from emotion_train.probing.calibration import confidences_of
 from emotion_train.probing.measure import Interval, Measured
 from emotion_train.probing.plots import confusion_png, regression_png, reliability_png
 from emotion_train.probing.published import SOURCE, published, remarks
 from emotion_train.probing.scorers import HEADLINE
 
-Spread = Mapping[str, Mapping[str, Mapping[str, float]]]  # set -> figure -> mean, std
+Spread = Mapping[str, Mapping[str, Mapping[str, float]]]  # set -> metric -> mean, std
 
 _BY_CLASS = {
     "single_label": ("recall", "f1"),
@@ -50,9 +50,9 @@ MOST_CLASSES_DRAWN = 30
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """about: where the figures come from, by name. skipped: rows left out, by split and reason.
+    """about: where the metrics come from, by name. skipped: rows left out, by split and reason.
 
-    extras: figures and intervals of sets that are no task's. spread: over the seeds, empty with one.
+    extras: metrics and intervals of sets that are no task's. spread: over the seeds, empty with one.
     """
 
     dataset: str
@@ -84,20 +84,20 @@ def write_report(folder: Path, report: Report, name: str = "report") -> None:
 def summary_lines(report: Report) -> list[str]:
     """One line a set, for a screen."""
     rows = {
-        m.name: {key: m.figures[key] for key in HEADLINE[m.task.kind] if key in m.figures}
+        m.name: {key: m.metrics[key] for key in HEADLINE[m.task.kind] if key in m.metrics}
         for m in report.measured
     }
-    rows |= {name: dict(figures) for name, (figures, _) in report.extras.items()}
+    rows |= {name: dict(metrics) for name, (metrics, _) in report.extras.items()}
     return [
-        f"{name:22s} {'  '.join(f'{key} {_text(key, value)}' for key, value in figures.items())}"
-        for name, figures in rows.items()
+        f"{name:22s} {'  '.join(f'{key} {_text(key, value)}' for key, value in metrics.items())}"
+        for name, metrics in rows.items()
     ]
 
 
 def as_dict(report: Report) -> dict[str, Any]:
-    """Every set's figures under its name, and what belongs to them beside; NaN becomes null."""
-    sets = {measured.name: measured.figures for measured in report.measured}
-    extras = {name: dict(figures) for name, (figures, _) in report.extras.items()}
+    """Every set's metrics under its name, and what belongs to them beside; NaN becomes null."""
+    sets = {measured.name: measured.metrics for measured in report.measured}
+    extras = {name: dict(metrics) for name, (metrics, _) in report.extras.items()}
     between = {measured.name: measured.intervals for measured in report.measured}
     between |= {name: dict(found) for name, (_, found) in report.extras.items()}
     return {
@@ -119,7 +119,7 @@ def as_dict(report: Report) -> dict[str, Any]:
                 "evaluation": row.evaluation,
                 "multimodal": row.multimodal,
                 "source": SOURCE,
-                **{f"{name}_{figure}": value for (name, figure), value in row.figures.items()},
+                **{f"{name}_{metric}": value for (name, metric), value in row.metrics.items()},
             }
             for row in published(report.dataset)
         ],
@@ -133,9 +133,9 @@ def as_markdown(report: Report, pictures: Mapping[str, Sequence[str]]) -> str:
     for measured in report.measured:
         lines += _set_lines(measured, report.spread.get(measured.name, {}))
         lines += [f"![{file}]({file})" for file in pictures.get(measured.name, ())]
-    for name, (figures, between) in report.extras.items():
-        lines += ["", f"## {name}", "", "| figure | value | 95 % interval |", "|---|---|---|"]
-        lines += [_row([key, _text(key, value), _span(key, between)]) for key, value in figures.items()]
+    for name, (metrics, between) in report.extras.items():
+        lines += ["", f"## {name}", "", "| metric | value | 95 % interval |", "|---|---|---|"]
+        lines += [_row([key, _text(key, value), _span(key, between)]) for key, value in metrics.items()]
     lines += _published_lines(report)
     lines += ["", "## Left out", ""]
     rows = [(split, reason, n) for split, by in report.skipped.items() for reason, n in by.items() if n]
@@ -155,12 +155,12 @@ def _set_lines(measured: Measured, spread: Mapping[str, Mapping[str, float]]) ->
         "",
         f"{measured.samples} samples in {measured.groups} groups.",
         "",
-        f"| figure | value | 95 % interval |{over_seeds}",
+        f"| metric | value | 95 % interval |{over_seeds}",
         f"|---|---|---|{'---|' if spread else ''}",
     ]
     for key in HEADLINE[measured.task.kind]:
-        if key in measured.figures:
-            cells = [_TITLES[key], _text(key, measured.figures[key]), _span(key, measured.intervals)]
+        if key in measured.metrics:
+            cells = [_TITLES[key], _text(key, measured.metrics[key]), _span(key, measured.intervals)]
             if spread:
                 cells.append(f"{_text(key, spread[key]['mean'])} ± {_text(key, spread[key]['std'])}")
             lines.append(_row(cells))
@@ -181,7 +181,7 @@ def _class_lines(measured: Measured) -> list[str]:
         cells = [label, str(measured.support[number])] if counted else [label]
         for kind in kinds:
             key = f"{kind}_{label}"
-            value = measured.figures[key]
+            value = measured.metrics[key]
             cells += [_text(kind, value), _span(key, measured.intervals, kind)]
         lines.append(_row(cells))
     return lines
@@ -189,11 +189,11 @@ def _class_lines(measured: Measured) -> list[str]:
 
 def _published_lines(report: Report) -> list[str]:
     rows = published(report.dataset)
-    columns = list(dict.fromkeys(column for row in rows for column in row.figures))
-    own = {measured.name: measured.figures for measured in report.measured}
+    columns = list(dict.fromkeys(column for row in rows for column in row.metrics))
+    own = {measured.name: measured.metrics for measured in report.measured}
     if not any(name in own for name, _ in columns):  # one's own data, text banks, or other splits
         return []
-    titles = [f"{name}: {_TITLES.get(figure, figure)}" for name, figure in columns]
+    titles = [f"{name}: {_TITLES.get(metric, metric)}" for name, metric in columns]
     lines = [
         "",
         f"## Beside {SOURCE}",
@@ -202,11 +202,11 @@ def _published_lines(report: Report) -> list[str]:
     ]
     lines += [f"| method | evaluation | {' | '.join(titles)} |", "|---" * (2 + len(columns)) + "|"]
     ours = [
-        f"**{_text(figure, own[name][figure])}**" if name in own else "not measured"
-        for name, figure in columns
+        f"**{_text(metric, own[name][metric])}**" if name in own else "not measured"
+        for name, metric in columns
     ]
     for row in rows:
-        cells = [_text(column[1], row.figures.get(column, float("nan"))) for column in columns]
+        cells = [_text(column[1], row.metrics.get(column, float("nan"))) for column in columns]
         star = " (with sound or text)" if row.multimodal else ""
         lines.append(_row([row.method + star, row.evaluation, *cells]))
     lines.append(_row(["**this checkpoint**", "linear", *ours]))
@@ -222,25 +222,27 @@ def _pictures(measured: Measured, dataset: str) -> dict[str, bytes]:
     """PNGs by what they show."""
     labels, title = measured.task.labels, f"{dataset}, {measured.name}"
     if measured.task.kind == "regression":
-        drawn = regression_png(labels, measured.answers, measured.targets, title)
+        drawn = regression_png(labels, measured.predictions, measured.targets, title)
         return {"regression": drawn}
     pictures = {}
     if measured.task.kind == "single_label" and len(labels) <= MOST_CLASSES_DRAWN:
-        answers = measured.answers.argmax(axis=1)
+        predictions = measured.predictions.argmax(axis=1)
         truth = np.asarray(measured.targets, np.int64)
-        pictures["confusion"] = confusion_png(labels, answers, truth, title)
-    if "ece" in measured.figures:
-        kept = {"measured": measured.answers, "before temperature scaling": measured.unscaled}
+        pictures["confusion"] = confusion_png(labels, predictions, truth, title)
+    if "ece" in measured.metrics:
+        kept = {"measured": measured.predictions, "before temperature scaling": measured.unscaled}
         curves = {
-            name: claims_of(values, measured.targets) for name, values in kept.items() if values is not None
+            name: confidences_of(values, measured.targets)
+            for name, values in kept.items()
+            if values is not None
         }
-        error = f"calibration error {measured.figures['ece']:.3f}"
+        error = f"calibration error {measured.metrics['ece']:.3f}"
         pictures["reliability"] = reliability_png(curves, f"{title}: {error}")
     return pictures
 
 
 def _text(key: str, value: float) -> str:
-    """A share as per cent, another figure with three places, nothing for what is not defined."""
+    """A share as per cent, another metric with three places, nothing for what is not defined."""
     if np.isnan(value):
         return "n/a"
     if key == "pairs":

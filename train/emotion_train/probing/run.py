@@ -56,12 +56,12 @@ def run_protocol(tasks: Sequence[Task], protocol: Protocol, set_of: SetOf, fitti
             )
             for task in tasks
         )
-        # Intervals say how the figures depend on the samples; the spread over seeds needs none of them.
+        # Intervals say how the metrics depend on the samples; the spread over seeds needs none of them.
         how = Measuring(fitting.seeds[0], 0 if number else fitting.resamples, protocol.smoothed)
         measured = measure_heads(heads, [sets[name] for name in protocol.measured], how)
         runs.append((heads, measured))
     heads, measured = runs[0]
-    over = [{result.name: result.figures for result in results} for _, results in runs]
+    over = [{result.name: result.metrics for result in results} for _, results in runs]
     return Outcome(heads, measured, spread(over) if len(over) > 1 else {}, skipped)
 
 

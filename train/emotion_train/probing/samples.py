@@ -20,7 +20,7 @@ from emotion_train.datasets.base import Dataset, Sample
 from emotion_train.datasets.images import prepare_sample
 from emotion_train.model import EmotionCLIP
 from emotion_train.probing.cache import CacheKey, cached
-from emotion_train.probing.features import Clip, FeatureKind, FeatureSet, encode_all
+from emotion_train.probing.features import ClipInput, FeatureKind, FeatureSet, encode_all
 
 PAPER_SIZE = 224  # the input that a data set's short side refers to
 
@@ -115,7 +115,7 @@ def _encode(
     name = f"{dataset.name} {dataset.split}"
     unreadable: list[str] = []
 
-    def clips() -> Iterator[Clip]:
+    def clips() -> Iterator[ClipInput]:
         for prepared in tqdm(loader, total=len(dataset.samples), desc=name, unit="sample"):
             if len(prepared) == 2:
                 unreadable.append(prepared[1])

@@ -1,4 +1,4 @@
-"""FER2013 faces in drawn scenes as a data set, and the pairs that tell if the answer follows the subject."""
+"""FER2013 faces in rendered scenes as a data set, and pairs of people that test subject conditioning."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from emotion_train.datasets.base import Task
 from emotion_train.language.labels import EKMAN
 from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.model import EmotionCLIP
-from emotion_train.probing.bootstrap import Figures, Weights, intervals, point_figures
-from emotion_train.probing.features import Clip, FeatureSet, encode_all
+from emotion_train.probing.bootstrap import Metrics, Weights, bootstrap_intervals, point_metrics
+from emotion_train.probing.features import ClipInput, FeatureSet, encode_all
 from emotion_train.probing.fit import TaskHead
 from emotion_train.probing.measure import Interval, Measuring
-from emotion_train.probing.metrics import area_under_roc, weighted_mean
+from emotion_train.probing.metrics import Labels, area_under_roc, weighted_mean
 from emotion_train.probing.samples import Encoding
 from emotion_train.probing.zero_shot import zero_shot_weight
 from emotion_train.scenes.batches import SceneMix
@@ -24,7 +24,6 @@ from emotion_train.scenes.faces import Faces, Split, load_faces
 from emotion_train.scenes.sets import PersonClip, pair_clips, person_clips
 
 TASK = Task("emotion", "single_label", EKMAN)
-Labels = NDArray[np.int64]
 
 # Of the 26 categories those that a face of FER2013 can be an example of: category -> emotion.
 LABELLED_CATEGORIES = {
@@ -79,32 +78,32 @@ def scene_set(name: str, plan: ScenePlan, encoding: Encoding, seed: int) -> Feat
     return FeatureSet(name, features, {TASK.name: labels}, groups, {})
 
 
-def swap_figures(first: Labels, second: Labels, a: Labels, b: Labels) -> dict[str, float]:
-    """Does the answer follow the subject? For pairs of people of different emotions in one picture.
+def swap_metrics(first: Labels, second: Labels, a: Labels, b: Labels) -> dict[str, float]:
+    """Does the prediction follow the subject? For pairs of people of different emotions in one picture.
 
     first, second: (N,) predictions with the first and the second person as subject. a, b: their labels.
-    changed: the two answers differ. own: answers that are right. other: answers that name the neighbour's
-    emotion. both_right: pairs with two right answers.
+    changed: the two predictions differ. own: fraction of right predictions. other: fraction that name the
+    neighbour's emotion. both_right: pairs with two right predictions.
     """
-    return point_figures(Swaps(first, second, a, b), len(first))
+    return point_metrics(SwapScorer(first, second, a, b), len(first))
 
 
 def measure_pairs(
     head: TaskHead, plan: ScenePlan, encoding: Encoding, seed: int, how: Measuring
 ) -> dict[str, tuple[dict[str, float], dict[str, Interval]]]:
-    """Swap figures with their intervals, of pairs that share one window and of pairs with one each."""
+    """Swap metrics with their intervals, of pairs that share one window and of pairs with one each."""
     faces = chosen_faces(plan, "test", seed)
     results = {}
     for name, same in (("pairs_same_window", True), ("pairs_own_window", False)):
         pairs = pair_clips(faces, encoding.spec, frames=plan.frames, seed=seed + 4, same_window=same)
         both = (clip for pair in pairs for clip in pair)
         features, labels = _encoded(name, both, encoding)
-        answers = head.logits(features).argmax(axis=1)
-        swaps = Swaps(answers[::2], answers[1::2], labels[::2], labels[1::2])
+        predictions = head.logits(features).argmax(axis=1)
+        swaps = SwapScorer(predictions[::2], predictions[1::2], labels[::2], labels[1::2])
         count = len(labels) // 2
-        figures = {"pairs": float(count), **point_figures(swaps, count)}
-        between = intervals(swaps, np.arange(count), seed=how.seed, resamples=how.resamples)
-        results[name] = figures, between
+        metrics = {"pairs": float(count), **point_metrics(swaps, count)}
+        between = bootstrap_intervals(swaps, np.arange(count), seed=how.seed, resamples=how.resamples)
+        results[name] = metrics, between
     return results
 
 
@@ -117,17 +116,17 @@ def category_figures(model: EmotionCLIP, part: FeatureSet) -> dict[str, float]:
     scores = part.features.astype(np.float64) @ zero_shot_weight(model, CATEGORY_PHRASES).T
     labels = part.targets[TASK.name]
     everyone = np.ones((1, len(part)))
-    figures = {
+    metrics = {
         f"{part.name}_auc_{category}": float(
             area_under_roc(scores[:, names.index(category)], labels == EKMAN.index(emotion), everyone)[0]
         )
         for category, emotion in LABELLED_CATEGORIES.items()
     }
-    return {name: value for name, value in figures.items() if not np.isnan(value)}  # no such face: left out
+    return {name: value for name, value in metrics.items() if not np.isnan(value)}  # no such face: left out
 
 
-class Swaps:
-    """Scorer of the figures of `swap_figures`, over pairs."""
+class SwapScorer:
+    """Scorer of the metrics of `swap_metrics`, over pairs."""
 
     def __init__(self, first: Labels, second: Labels, a: Labels, b: Labels) -> None:
         self._parts = {
@@ -137,8 +136,8 @@ class Swaps:
             "both_right": (first == a) & (second == b),
         }
 
-    def __call__(self, weights: Weights) -> Figures:
-        """Each figure of each row of weights (B, N)."""
+    def __call__(self, weights: Weights) -> Metrics:
+        """Each metric of each row of weights (B, N)."""
         return {name: weighted_mean(values, weights) for name, values in self._parts.items()}
 
 
@@ -148,7 +147,7 @@ def _encoded(
     """Features (N, D) and labels (N,) of clips as they are drawn; nothing is kept on disk."""
     labels: list[int] = []
 
-    def numbered() -> Iterator[Clip]:
+    def numbered() -> Iterator[ClipInput]:
         for row, clip in enumerate(tqdm(clips, total=total, desc=name, unit="clip")):
             labels.append(clip.label)
             yield row, clip.images, clip.patch_weights

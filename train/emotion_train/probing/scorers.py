@@ -1,4 +1,4 @@
-"""From answers and targets to all figures of a task, as functions of bootstrap weights."""
+"""From predictions and targets to all metrics of a task, as functions of bootstrap weights."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_train.datasets.base import Kind
-from emotion_train.probing.bootstrap import Figures, Scorer, Weights
-from emotion_train.probing.calibration import calibration_error, claims_of
+from emotion_train.probing.bootstrap import Metrics, Scorer, Weights
+from emotion_train.probing.calibration import calibration_error, confidences_of
 from emotion_train.probing.metrics import (
+    Values,
     area_under_roc,
     average_precision,
     confusion_matrices,
@@ -22,9 +23,7 @@ from emotion_train.probing.metrics import (
     weighted_mean,
 )
 
-Values = NDArray[np.float64]
-
-# What is said of a whole set; the other figures are of one class or value each.
+# What is said of a whole set; the other metrics are of one class or value each.
 HEADLINE: dict[Kind, tuple[str, ...]] = {
     "single_label": ("accuracy", "balanced_accuracy", "weighted_f1", "ece", "ece_unscaled"),
     "multi_label": ("map", "auc", "top1", "ece", "ece_unscaled"),
@@ -40,21 +39,21 @@ def single_label_scorer(
 ) -> Scorer:
     """accuracy, balanced_accuracy, weighted_f1, recall_<class>, f1_<class>, and calibration errors.
 
-    scores: (N, C), the largest is the answer. labels: (N,). probabilities: (N, C) by the name that their
+    scores: (N, C), the largest is the prediction. labels: (N,). probabilities: (N, C) by the name that their
     calibration error gets.
     """
     predicted = scores.argmax(axis=1)
-    claims = {name: claims_of(values, labels) for name, values in probabilities.items()}
+    confidences = {name: confidences_of(values, labels) for name, values in probabilities.items()}
     present = np.bincount(labels, minlength=len(names)) > 0
 
-    def score(weights: Weights) -> Figures:
+    def score(weights: Weights) -> Metrics:
         confusion = confusion_matrices(predicted, labels, weights, len(names))
         found, f1 = recalls(confusion), f1_scores(confusion)
         return {
             "accuracy": weighted_mean(predicted == labels, weights),
             "balanced_accuracy": macro(found, present),
             "weighted_f1": weighted_f1(confusion),
-            **{name: calibration_error(claim, weights) for name, claim in claims.items()},
+            **{name: calibration_error(confidence, weights) for name, confidence in confidences.items()},
             **_by_name("recall", names, found),
             **_by_name("f1", names, f1),
         }
@@ -76,11 +75,11 @@ def multi_label_scorer(
     """
     ranks, positives = scores.astype(np.float64), targets > 0
     top_is_right = positives[np.arange(len(scores)), scores.argmax(axis=1)]
-    claims = {name: claims_of(values, targets) for name, values in probabilities.items()}
+    confidences = {name: confidences_of(values, targets) for name, values in probabilities.items()}
     some = np.asarray(positives.any(axis=0))
     both = np.asarray(some & ~positives.all(axis=0))
 
-    def score(weights: Weights) -> Figures:
+    def score(weights: Weights) -> Metrics:
         columns = [(ranks[:, c], positives[:, c], weights) for c in range(len(names))]
         precision = np.stack([average_precision(*column) for column in columns], axis=1)
         area = np.stack([area_under_roc(*column) for column in columns], axis=1)
@@ -88,7 +87,7 @@ def multi_label_scorer(
             "map": macro(precision, some),
             "auc": macro(area, both),
             "top1": weighted_mean(top_is_right, weights),
-            **{name: calibration_error(claim, weights) for name, claim in claims.items()},
+            **{name: calibration_error(confidence, weights) for name, confidence in confidences.items()},
             **_by_name("ap", names, precision),
             **_by_name("auc", names, area),
         }
@@ -103,22 +102,22 @@ def regression_scorer(
 
     r2 and pcc leave out a value that is the same in all of `targets`.
     """
-    answers, truth = predicted.astype(np.float64), targets.astype(np.float64)
+    predictions, truth = predicted.astype(np.float64), targets.astype(np.float64)
     varies = np.ptp(truth, axis=0) > 0
 
-    def score(weights: Weights) -> Figures:
+    def score(weights: Weights) -> Metrics:
         by_kind = {
-            "r2": r_squared(answers, truth, weights),
-            "mse": squared_error(answers, truth, weights),
-            "pcc": pearson(answers, truth, weights),
+            "r2": r_squared(predictions, truth, weights),
+            "mse": squared_error(predictions, truth, weights),
+            "pcc": pearson(predictions, truth, weights),
         }
-        figures: Figures = {kind: macro(values, varies | (kind == "mse")) for kind, values in by_kind.items()}
+        metrics: Metrics = {kind: macro(values, varies | (kind == "mse")) for kind, values in by_kind.items()}
         for kind, values in by_kind.items():
-            figures |= _by_name(kind, names, values)
-        return figures
+            metrics |= _by_name(kind, names, values)
+        return metrics
 
     return score
 
 
-def _by_name(kind: str, names: Sequence[str], columns: Values) -> Figures:
+def _by_name(kind: str, names: Sequence[str], columns: Values) -> Metrics:
     return {f"{kind}_{name}": columns[:, number] for number, name in enumerate(names)}

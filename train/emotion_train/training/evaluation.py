@@ -12,7 +12,7 @@ from emotion_train.datasets import load_dataset
 from emotion_train.language.phrases import EKMAN_PHRASES
 from emotion_train.model import EmotionCLIP
 from emotion_train.probing.classifiers import fit_logistic
-from emotion_train.probing.features import Clip, encode_all
+from emotion_train.probing.features import ClipInput, encode_all
 from emotion_train.probing.protocol import C_GRID, SEED, Protocol, protocol_of
 from emotion_train.probing.run import Fitting, run_protocol
 from emotion_train.probing.samples import Encoding, features_of
@@ -35,9 +35,9 @@ def scene_evaluation(model: EmotionCLIP, archive: Path) -> Evaluation:
 
     archive: fer2013.npz. The scenes are the same at every look.
     """
-    sets: dict[Split, tuple[list[Clip], NDArray[np.int64]]] = {}
+    sets: dict[Split, tuple[list[ClipInput], NDArray[np.int64]]] = {}
 
-    def drawn(split: Split) -> tuple[list[Clip], NDArray[np.int64]]:
+    def drawn(split: Split) -> tuple[list[ClipInput], NDArray[np.int64]]:
         if split not in sets:
             faces = load_faces(archive, split)
             rows = np.random.default_rng(SEED).permutation(len(faces.labels))[: FACES[split]]
@@ -90,18 +90,18 @@ def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) ->
             )
         return dict(
             _named(
-                (f"{VALIDATION}{result.name}_{figure}", result.figures.get(figure, math.nan))
+                (f"{VALIDATION}{result.name}_{metric}", result.metrics.get(metric, math.nan))
                 for result in outcome.measured
-                for figure in HEADLINE[result.task.kind]
+                for metric in HEADLINE[result.task.kind]
             )
         )
 
     return evaluate
 
 
-def _named(figures: Iterator[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+def _named(metrics: Iterator[tuple[str, float]]) -> Iterator[tuple[str, float]]:
     """Those that are defined: the log is strict JSON."""
-    return ((name, value) for name, value in figures if math.isfinite(value))
+    return ((name, value) for name, value in metrics if math.isfinite(value))
 
 
 def _nobody(_: str) -> None:
