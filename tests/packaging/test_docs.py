@@ -1,0 +1,148 @@
+"""The documentation builds strictly, and its commands and Python blocks fit this version of the code."""
+
+import ast
+import importlib
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from emotion_runtime import cli
+from emotion_runtime.errors import EmotionError
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+# Scripts of a checkout whose command lines are checked, beside those of emotion-runtime.
+SCRIPTS = (
+    *(f"train/{name}.py" for name in ("pretrain", "prepare_data", "fit_probe", "evaluate", "figures")),
+    *(f"export/to_{name}.py" for name in ("onnx", "trt", "triton")),
+)
+RUN = ("python: run", "ci: python")  # markers of Python blocks that are run
+
+
+class Block(NamedTuple):
+    """A fenced code block: page and line where it starts, its language, and the marker comment above it."""
+
+    page: Path
+    line: int
+    language: str
+    marker: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for match in re.finditer(
+        r"(?:^<!-- ([^\n]+) -->\n)?^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    ):
+        line = text.count("\n", 0, match.start(2)) + 1
+        yield Block(page, line, match[2], match[1] or "", match[3])
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+
+
+def command_lines(shell: str) -> Iterator[list[str]]:
+    """Yield the words of every command of ours in a block of shell commands."""
+    for line in shell.replace("\\\n", " ").splitlines():
+        words: list[str] = []
+        for word in [*shlex.split(line, comments=True), "&&"]:
+            if word in ("&&", "|", ";", "<<PY"):
+                yield from our_command(words)
+                words = []
+            else:
+                words.append(word)
+
+
+def our_command(words: list[str]) -> Iterator[list[str]]:
+    """Yield program and arguments if the command runs a program of this project."""
+    for start, word in enumerate(words):
+        program = Path(word).name
+        if word in SCRIPTS or program == "emotion-runtime":
+            yield [word if word in SCRIPTS else program, *words[start + 1 :]]
+            return
+
+
+COMMANDS = [
+    pytest.param(command, id=f"{block}-{number}")
+    for block in BLOCKS
+    if block.language == "bash"
+    for number, command in enumerate(command_lines(block.text))
+]
+
+
+def parse(program: str, arguments: list[str]) -> None:
+    if program == "emotion-runtime":
+        cli._parser().parse_args(arguments)
+        return
+    names = runpy.run_path(str(ROOT / program))
+    if "parse_args" in names:
+        names["parse_args"](arguments)
+    else:  # the script only calls the module behind the console command
+        package, script = f"emotion_{Path(program).parent}", Path(program).stem.removeprefix("to_")
+        importlib.import_module(f"{package}.commands.{script}").parser().parse_args(arguments)
+
+
+def test_pages_have_commands_of_every_program():
+    named = {param.values[0][0] for param in COMMANDS}
+    assert len(COMMANDS) > 20
+    assert named == {"emotion-runtime", *SCRIPTS}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_accepted_by_the_parser(command: list[str]):
+    program, *arguments = command
+    try:
+        parse(program, arguments)
+    except (SystemExit, EmotionError) as error:
+        pytest.fail(f"{' '.join(command)}: {error}")
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python_blocks_import_names_that_exist(block: Block):
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                importlib.import_module(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module or "")
+            missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            assert not missing, f"{block}: {node.module} has no {', '.join(missing)}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", [block for block in PYTHON if block.marker in RUN], ids=str)
+def test_marked_python_blocks_print_what_the_page_shows(block: Block, tmp_path: Path):
+    command = [sys.executable, "-c", block.text]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    following = next((other for other in blocks(block.page) if other.line > block.line), None)
+    if following is not None and following.language == "text":
+        assert blurred(run.stdout).endswith(blurred(following.text))
+
+
+def blurred(text: str) -> str:
+    """Hide the last digit of percentages, which differs between processors."""
+    return re.sub(r"\d%", "?%", text)
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path):
+    pytest.importorskip("sphinx_argparse_cli", reason="needs the extra: pip install '.[docs]'")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    run = subprocess.run(
+        [*command, str(ROOT / "docs"), str(tmp_path / "site")], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "site" / "reference" / "commands.html").is_file()
