@@ -1,4 +1,4 @@
-"""What the README says is what was measured."""
+"""The pages show what was measured, and the links of the Markdown files at the top lead to files."""
 
 import re
 import subprocess
@@ -8,15 +8,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_table_is_made_from_the_results():
+def test_the_tables_are_made_from_the_results():
     command = [sys.executable, str(ROOT / "benchmarks" / "readme_table.py"), "--check"]
     assert subprocess.run(command, check=False).returncode == 0, "run: python benchmarks/readme_table.py"
 
 
 def test_links_lead_somewhere():
-    papers = [*ROOT.glob("*.md")]
-    assert len(papers) >= 5
-    for paper in papers:
-        targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", paper.read_text(encoding="utf-8"))
+    pages = [*ROOT.glob("*.md")]
+    assert len(pages) >= 5
+    for page in pages:
+        targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8"))
         missing = [target for target in targets if not (ROOT / target).exists()]
-        assert not missing, f"{paper.name}: {missing}"
+        assert not missing, f"{page.name}: {missing}"
