@@ -43,6 +43,7 @@ TRAIN_LAYERS = (
     {"prepare", "probing"},
     {"training"},
     {"figures"},
+    {"commands"},
 )
 # Edges of emotion_runtime that close a cycle around the TensorRT engines; no others may appear.
 KNOWN_CYCLE = {

@@ -1,0 +1,1 @@
+"""The commands of `emotion-train`, one module each."""

@@ -1,0 +1,194 @@
+r"""Measure a fitted head, or classes from text alone, on a labelled data set; nothing is fitted.
+
+    python train/evaluate.py --probe runs/meld --dataset meld --data MELD.Raw \
+        --checkpoint emotionclip.pt --splits test
+    python train/evaluate.py --zero-shot --dataset meld --data MELD.Raw \
+        --checkpoint emotionclip.pt --out runs/bank
+    python train/evaluate.py --zero-shot --labels moods.txt --checkpoint emotionclip.pt --out runs/moods
+
+--zero-shot makes a bank of text embeddings from prompts and saves it as the head zero_shot in --out, where
+export/to_onnx.py --probe finds it; with --probe it measures the bank of that folder instead. Without
+--dataset the bank is made and not measured.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from emotion_runtime.console import OneLineParser
+from emotion_runtime.errors import EmotionError
+from emotion_train.datasets.base import Task
+from emotion_train.heads import AFFECT_PROBE, PROBE, ZERO_SHOT, LinearHead, load_head, save_head
+from emotion_train.language.phrases import Phrases, canonical, phrases_for, phrases_of
+from emotion_train.pretrained import Checkpoint, read_checkpoint
+from emotion_train.probing.cards import OTHER_VALUES, as_task_head, card_metrics, head_name
+from emotion_train.probing.fit import TaskHead
+from emotion_train.probing.measure import Measuring
+from emotion_train.probing.options import Source, add_options, describe, open_source
+from emotion_train.probing.report import Report, summary_lines, write_report
+from emotion_train.probing.run import measure_heads
+from emotion_train.probing.zero_shot import check_tower, zero_shot_head
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    try:
+        args = parse_args(argv)
+        if args.dataset is None:
+            unmeasured_bank(args)
+            return 0
+        report = evaluate(args)
+    except EmotionError as error:
+        print(f"evaluate: error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(summary_lines(report)))
+    return 0
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line.
+
+    Raises:
+        EmotionError: options that do not go together.
+
+    """
+    parser = OneLineParser(prog="evaluate", description=__doc__.splitlines()[0])
+    add_options(parser, required=False)
+    parser.add_argument("--probe", type=Path, metavar="DIR", help="folder of the heads to be measured")
+    parser.add_argument("--zero-shot", action="store_true", help="classes from text instead of a fitted head")
+    parser.add_argument(
+        "--labels",
+        metavar="SET",
+        help="of the bank: ekman, bold, or a text file of `label: phrase; phrase` (default: the data set's)",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report, and of a bank")
+    args = parser.parse_args(argv)
+    if args.probe is None and not args.zero_shot:
+        raise EmotionError("nothing to measure: give --probe DIR, --zero-shot, or both")
+    if args.labels and (args.probe or not args.zero_shot):
+        raise EmotionError("--labels are of a new bank: give it with --zero-shot and without --probe")
+    if args.dataset is None and (args.probe or not args.labels or args.out is None):
+        raise EmotionError(
+            "--dataset is missing: give it and --data, or make a bank: --zero-shot --labels SET --out DIR"
+        )
+    if args.dataset is not None and args.data is None:
+        raise EmotionError("--data is missing: expected the folder of the data set, or the file of a table")
+    return args
+
+
+def unmeasured_bank(args: argparse.Namespace) -> None:
+    """Make and save a bank of any labels."""
+    checkpoint = read_checkpoint(args.checkpoint)
+    bank = zero_shot_head(checkpoint.model, checkpoint.sha256, {}, phrases=phrases_of(args.labels))
+    save_head(args.out, ZERO_SHOT, bank)
+    say(f"{args.out} holds a bank of {len(bank.card.labels)} labels, not measured")
+
+
+def evaluate(args: argparse.Namespace) -> Report:
+    """Measure and write; returns the report."""
+    if args.probe and not args.features:
+        args.features = _feature_kind(args)
+    source = open_source(args, say)
+    bank = None
+    if args.zero_shot:
+        task, bank = zero_shot_task(source, args)
+        heads: list[TaskHead] = [as_task_head(bank, task)]
+    else:
+        heads = probe_heads(source, args)
+    sets = [source.set_of(name, args.seed) for name in source.protocol.measured]
+    for part in sets:
+        if not args.zero_shot and part.name == source.protocol.fit:
+            say(f"{part.name} is what probes are fitted on: these figures say nothing of unseen data")
+    how = Measuring(args.seed, args.resamples, source.protocol.smoothed)
+    measured = measure_heads(heads, sets, how, prefix="zero_shot_" if args.zero_shot else "")
+    about = describe(source, args) | {"head": "text embeddings" if args.zero_shot else "fitted before"}
+    report = Report(args.dataset, about, measured, {part.name: part.skipped for part in sets}, {}, {})
+    if args.out is not None:
+        if bank is not None and not args.probe:
+            metrics = card_metrics(measured, heads[0].task)
+            card = msgspec.structs.replace(bank.card, metrics=metrics, dataset=args.dataset)
+            save_head(args.out, ZERO_SHOT, replace(bank, card=card))
+        write_report(args.out, report, "zero_shot_evaluation" if args.zero_shot else "evaluation")
+    return report
+
+
+def probe_heads(source: Source, args: argparse.Namespace) -> list[TaskHead]:
+    """The fitted heads of a folder for the tasks of the data set.
+
+    Raises:
+        EmotionError: there is none, or one was fitted on another checkpoint or other features or labels.
+
+    """
+    heads = []
+    for task in source.tasks:
+        name = head_name(task)
+        if not (args.probe / f"{name}.json").is_file():
+            say(f"task {task.name} is not measured: {args.probe} has no head {name}")
+            continue
+        head = load_head(args.probe, name)
+        _check_features(head, source.checkpoint, source.encoding.kind, args.probe / name)
+        own = head.card.dataset == args.dataset
+        heads.append(as_task_head(head, task, tuned_on=source.protocol.tune if own else None))
+    if not heads:
+        names = ", ".join(dict.fromkeys(head_name(task) for task in source.tasks))
+        raise EmotionError(f"{args.probe} has no head of {args.dataset}: expected {names} of fit_probe.py")
+    return heads
+
+
+def zero_shot_task(source: Source, args: argparse.Namespace) -> tuple[Task, LinearHead]:
+    """The classification of the data set and a bank for it, made or read.
+
+    Raises:
+        EmotionError: the data set has no classes, or the bank is of other labels or of another text tower.
+
+    """
+    tasks = [task for task in source.tasks if task.kind != "regression"]
+    for task in source.tasks:
+        if task.kind == "regression":
+            say(f"task {task.name} is not measured: values cannot be asked for in words")
+    if not tasks:
+        raise EmotionError(f"{args.dataset} has values only: zero-shot needs classes")
+    task, checkpoint = tasks[0], source.checkpoint
+    if args.probe:
+        bank = load_head(args.probe, ZERO_SHOT)
+        check_tower(bank, checkpoint.model)
+        return task, bank
+    phrases = _in_order(task, phrases_of(args.labels)) if args.labels else phrases_for(task.labels)
+    return task, zero_shot_head(checkpoint.model, checkpoint.sha256, {}, phrases=phrases)
+
+
+def _in_order(task: Task, phrases: Phrases) -> Phrases:
+    """Phrases under the task's own names of the labels, in its order."""
+    said = {canonical(label): variants for label, variants in phrases.items()}
+    wanted = {canonical(label): label for label in task.labels}
+    missing, unknown = sorted(wanted.keys() - said.keys()), sorted(said.keys() - wanted.keys())
+    if missing or unknown:
+        raise EmotionError(
+            f"--labels lack {', '.join(missing) or 'nothing'} and have {', '.join(unknown) or 'nothing'} "
+            f"besides: expected the labels of the data set, {', '.join(task.labels)}"
+        )
+    return {label: said[name] for name, label in wanted.items()}
+
+
+def _feature_kind(args: argparse.Namespace) -> str | None:
+    """What the heads of the folder read; None where they do not say."""
+    names = [ZERO_SHOT] if args.zero_shot else [PROBE, AFFECT_PROBE, OTHER_VALUES]
+    kinds = [load_head(args.probe, n).card.features for n in names if (args.probe / f"{n}.json").is_file()]
+    return kinds[0] if kinds else None
+
+
+def _check_features(head: LinearHead, checkpoint: Checkpoint, kind: str, what: Path) -> None:
+    card, dim = head.card, checkpoint.model.config.embed_dim
+    if card.checkpoint_sha256 != checkpoint.sha256 or card.features != kind or head.weight.shape[1] != dim:
+        raise EmotionError(
+            f"head {what} reads {card.features} features of checkpoint {card.checkpoint_sha256[:12]}..., "
+            f"these are {kind} features of {checkpoint.sha256[:12]}...: give its own checkpoint, or fit anew"
+        )
+
+
+def say(text: str) -> None:
+    """A line on what is being done."""
+    print(f"evaluate: {text}", flush=True)

@@ -1,0 +1,145 @@
+r"""Figures of the paper from any checkpoint: of pretrain.py, or the released .pt file.
+
+    python train/figures.py attention --checkpoint runs/nano/checkpoint.pt --image people.jpg \
+        --box 120 40 260 210 --out attention.png
+    python train/figures.py reweighting --checkpoint runs/nano/checkpoint.pt --data ../shared --beta 1 \
+        --out reweighting.md
+    python train/figures.py beta-sweep --checkpoint runs/nano/checkpoint.pt --config train/configs/nano.toml \
+        --data ../shared --betas 0 0.1 1 10 100 --steps 200 --out runs/betas
+
+attention: where the frame encoder looks for a person, block by block (Fig. 5). reweighting: the logits of one
+clip's sentences before and after the loss takes their sentiment into account (Table 2). beta-sweep: what
+validation says after going on from the checkpoint at several strengths of that loss (Fig. 6); what is done
+already is not done again.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from emotion_runtime.console import OneLineParser
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
+from emotion_train.datasets.base import SampleImage
+from emotion_train.datasets.images import load_image
+from emotion_train.figures.attention_maps import attention_png, maps_of, see
+from emotion_train.figures.beta_sweep import Sweep, run_sweep
+from emotion_train.figures.reweighting import BatchSource, draw_batch, reweight, reweighting_page
+from emotion_train.pretrained import Checkpoint, read_checkpoint
+from emotion_train.training.config import load_config
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    try:
+        args = parse_args(argv)
+        args.draw(args)
+    except EmotionError as error:
+        print(f"figures: error: {error}", file=sys.stderr)
+        return 2
+    say(str(args.out))
+    return 0
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = OneLineParser(prog="figures", description=__doc__.splitlines()[0])
+    figures = parser.add_subparsers(required=True, metavar="FIGURE")
+    one = figures.add_parser("attention", help="where the encoder looks for a person (Fig. 5)")
+    _add_common(one, attention, "PNG file to write")
+    add = one.add_argument
+    add("--image", type=Path, required=True, help="a picture")
+    add(
+        "--box",
+        type=float,
+        nargs=4,
+        required=True,
+        metavar=("X1", "Y1", "X2", "Y2"),
+        help="of the person, pixels",
+    )
+    add("--heads", action="store_true", help="a row for every head instead of their mean")
+
+    two = figures.add_parser("reweighting", help="what the loss does to the logits of a clip (Table 2)")
+    _add_common(two, reweighting, "Markdown file to write")
+    add = two.add_argument
+    add("--data", required=True, help="shards, or folder with data/fer2013.npz and data/goemotions_ekman/")
+    add("--beta", type=float, default=10.0, help="of the loss (default: the paper's, %(default)s)")
+    add("--kl-direction", choices=("paper", "official"), default="paper")
+    add("--rows", type=int, default=5, help="of the table (default: %(default)s)")
+    add("--positive", type=int, default=0, help="number of the clip in the batch (default: %(default)s)")
+    add("--batch", type=int, default=32, help="clips, or scenes of one to four people (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of the batch (default: %(default)s)")
+    add("--sentiment", default="linear", help="for scenes: linear, or a transformers model")
+    add(
+        "--sentence-confidence",
+        type=float,
+        default=0.5,
+        help="for scenes, as in the config (default: %(default)s)",
+    )
+
+    three = figures.add_parser("beta-sweep", help="validation over the strength of the loss (Fig. 6)")
+    _add_common(three, beta_sweep, "folder of the runs, the plot and the JSON")
+    add = three.add_argument
+    add("--config", type=Path, required=True, help="of pretrain.py, with [scenes], or [clips] and [probe]")
+    add("--data", required=True, help="as in pretrain.py")
+    add("--betas", type=float, nargs="+", default=[0, 0.1, 1, 10, 100], help="(default: %(default)s)")
+    add("--steps", type=int, required=True, help="of each beta")
+    return parser.parse_args(argv)
+
+
+def _add_common(parser: argparse.ArgumentParser, draw: object, what: str) -> None:
+    parser.set_defaults(draw=draw)
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="of pretrain.py, or the released .pt file"
+    )
+    parser.add_argument("--out", type=Path, required=True, help=what)
+
+
+def attention(args: argparse.Namespace) -> None:
+    """Attention of the hmn and the cls token, a panel a block."""
+    picture = load_image(SampleImage(args.image, ()))
+    checkpoint = read_checkpoint(args.checkpoint)
+    seen = see(picture, tuple(args.box), checkpoint.model.config.preprocess)
+    maps = maps_of(checkpoint.model, seen)
+    write_atomically(args.out, attention_png(seen, maps, describe(checkpoint), heads=args.heads))
+
+
+def reweighting(args: argparse.Namespace) -> None:
+    """Logits of a clip before and after."""
+    if args.batch < 1:
+        raise EmotionError(f"--batch {args.batch}: expected 1 or more")
+    if args.seed < 0:
+        raise EmotionError(f"--seed {args.seed}: expected 0 or more")
+    checkpoint = read_checkpoint(args.checkpoint)
+    source = BatchSource(args.data, args.batch, args.seed, args.sentiment, args.sentence_confidence)
+    pairs = draw_batch(checkpoint.model, source)
+    drawn = reweight(checkpoint.model, pairs, beta=args.beta, kl_direction=args.kl_direction)
+    kl = "the paper" if args.kl_direction == "paper" else "the official code"
+    facts = (
+        f"{describe(checkpoint)}; beta {args.beta:g}, KL as in {kl}; clip {args.positive} of a batch of "
+        f"{len(pairs)}, seed {args.seed}. Sentences as the text encoder reads them."
+    )
+    page = reweighting_page(drawn, args.positive, args.rows, facts)
+    write_atomically(args.out, page)
+    print(page)
+
+
+def beta_sweep(args: argparse.Namespace) -> None:
+    """A run and its validation figures for every beta."""
+    sweep = Sweep(load_config(args.config), args.checkpoint, args.data, args.steps, args.out)
+    for row in run_sweep(sweep, args.betas, say):
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in row["figures"].items())
+        say(f"beta {row['beta']:g}: {figures}")
+
+
+def describe(checkpoint: Checkpoint) -> str:
+    """A checkpoint in a few words."""
+    config = checkpoint.model.config
+    way = config.subject + (" + bias" if config.subject_bias else "")
+    when = "released layout" if checkpoint.released else f"checkpoint {checkpoint.sha256[:8]}"
+    return f"{checkpoint.preset}, {way}, {when}"
+
+
+def say(text: str) -> None:
+    """A line on what is done."""
+    print(f"figures: {text}", flush=True)

@@ -1,0 +1,143 @@
+r"""Fit linear probes on a checkpoint's frozen features and say what they are worth on unseen data.
+
+    python train/fit_probe.py --dataset scenes --data ../shared \
+        --checkpoint runs/nano/checkpoint.pt --out runs/nano/probe
+    python train/fit_probe.py --dataset meld --data MELD.Raw --checkpoint emotionclip.pt --out runs/meld
+
+Data sets: bold, moviegraphs, meld, emotic, liris (layouts: docs/datasets.md), table (one's own), scenes
+(FER2013 faces in drawn scenes). Writes into --out: report.json, report.md with its pictures, and the heads
+(NAME.safetensors, NAME.json) that export/to_onnx.py --probe takes: probe (emotions), affect (valence,
+arousal, dominance), and of scenes zero_shot and the experimental categories.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from emotion_runtime.console import OneLineParser
+from emotion_runtime.errors import EmotionError
+from emotion_train.heads import CATEGORIES, PROBE, ZERO_SHOT, LinearHead, save_head
+from emotion_train.language.phrases import CATEGORY_PHRASES
+from emotion_train.probing import scene_probe as scenes
+from emotion_train.probing.cards import as_linear_head, as_task_head, card_metrics, head_name
+from emotion_train.probing.measure import Measured, Measuring, measure
+from emotion_train.probing.options import (
+    Source,
+    add_options,
+    describe,
+    describe_fit,
+    open_source,
+)
+from emotion_train.probing.protocol import C_GRID
+from emotion_train.probing.report import Report, summary_lines, write_report
+from emotion_train.probing.run import Fitting, Outcome, run_protocol
+from emotion_train.probing.zero_shot import zero_shot_head
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    try:
+        args = parse_args(argv)
+        report = fit(args)
+    except EmotionError as error:
+        print(f"fit_probe: error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(summary_lines(report)))
+    print(f"fit_probe: {args.out} holds the report and the heads")
+    return 0
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = OneLineParser(prog="fit_probe", description=__doc__.splitlines()[0])
+    add_options(parser)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report and the heads")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="fit with N seeds, from --seed on")
+    parser.add_argument(
+        "--c",
+        type=float,
+        nargs="+",
+        help="inverse regularisation; of several the best on val (default: the protocol's, or such a choice)",
+    )
+    return parser.parse_args(argv)
+
+
+def fit(args: argparse.Namespace) -> Report:
+    """Fit, measure, write; returns the report."""
+    if args.seeds < 1:
+        raise EmotionError(f"--seeds {args.seeds}: expected 1 or more")
+    if args.c and not all(0 < c < float("inf") for c in args.c):
+        raise EmotionError(f"--c {' '.join(map(str, args.c))}: expected numbers above 0")
+    source = open_source(args, say, fitting=True)
+    grid = tuple(args.c or ([source.protocol.c] if source.protocol.c else C_GRID))
+    seeds = tuple(range(args.seed, args.seed + args.seeds))
+    fitting = Fitting(seeds, grid, args.resamples, say)
+    outcome = run_protocol(source.tasks, source.protocol, source.set_of, fitting)
+    heads = fitted_heads(outcome, source, args.dataset)
+    report = Report(
+        args.dataset,
+        describe(source, args) | describe_fit(source, seeds, outcome),
+        outcome.measured,
+        outcome.skipped,
+        {},
+        outcome.spread,
+    )
+    if source.plan is not None:
+        report, heads = with_scenes(report, heads, outcome, source, Measuring(args.seed, args.resamples))
+    for name, head in heads.items():
+        save_head(args.out, name, head)
+    write_report(args.out, report)
+    return report
+
+
+def fitted_heads(outcome: Outcome, source: Source, dataset: str) -> dict[str, LinearHead]:
+    """The heads by the names of their files."""
+    return {
+        head_name(head.task): as_linear_head(
+            head,
+            card_metrics(outcome.measured, head.task),
+            source.checkpoint.sha256,
+            source.encoding.kind,
+            dataset,
+        )
+        for head in outcome.heads
+    }
+
+
+def with_scenes(
+    report: Report, heads: dict[str, LinearHead], outcome: Outcome, source: Source, how: Measuring
+) -> tuple[Report, dict[str, LinearHead]]:
+    """What scenes have besides: pairs of people in one picture, banks of 7 classes and 26 categories."""
+    if source.plan is None:
+        raise ValueError("only scenes have a plan")
+    model, sha256 = source.checkpoint.model, source.checkpoint.sha256
+    pairs = scenes.measure_pairs(outcome.heads[0], source.plan, source.encoding, how.seed, how)
+    changed = {f"{name}_changed": figures["changed"] for name, (figures, _) in pairs.items()}
+    probe = heads[PROBE]
+    card = msgspec.structs.replace(probe.card, metrics=probe.card.metrics | changed)
+    bank = zero_shot_head(model, sha256, {}, dataset="scenes")
+    one_person = source.set_of("one_person", how.seed)
+    (measured,) = measure(as_task_head(bank, scenes.TASK), one_person, "zero_shot_one_person", how)
+    figures = card_metrics([measured], scenes.TASK)
+    bank = replace(bank, card=msgspec.structs.replace(bank.card, metrics=figures))
+    categories = zero_shot_head(
+        model,
+        sha256,
+        scenes.category_figures(model, one_person),
+        phrases=CATEGORY_PHRASES,
+        dataset="scenes",
+        experimental=True,
+    )
+    everything: tuple[Measured, ...] = (*report.measured, measured)
+    return (
+        replace(report, measured=everything, extras=pairs),
+        heads | {PROBE: replace(probe, card=card), ZERO_SHOT: bank, CATEGORIES: categories},
+    )
+
+
+def say(text: str) -> None:
+    """A line on what is being done."""
+    print(f"fit_probe: {text}", flush=True)
