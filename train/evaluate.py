@@ -1,8 +1,8 @@
-"""Measure a fitted head, or classes from text alone, on a labelled data set; nothing is fitted."""
+"""The same as the command `emotion-train evaluate`, for use from a checkout."""
 
 import sys
 
-from emotion_train.commands.evaluate import main
+from emotion_train.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

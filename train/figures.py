@@ -1,8 +1,8 @@
-"""Figures of the paper from any checkpoint: of pretrain.py, or the released .pt file."""
+"""The same as the command `emotion-train figures`, for use from a checkout."""
 
 import sys
 
-from emotion_train.commands.figures import main
+from emotion_train.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["figures", *sys.argv[1:]]))

@@ -1,8 +1,8 @@
-"""Fit linear probes on a checkpoint's frozen features and say what they are worth on unseen data."""
+"""The same as the command `emotion-train fit-probe`, for use from a checkout."""
 
 import sys
 
-from emotion_train.commands.fit_probe import main
+from emotion_train.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["fit-probe", *sys.argv[1:]]))

@@ -1,8 +1,8 @@
-"""Prepare videos and captions for pre-training: clips of a sentence each, in shards."""
+"""The same as the command `emotion-train prepare-data`, for use from a checkout."""
 
 import sys
 
-from emotion_train.commands.prepare_data import main
+from emotion_train.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["prepare-data", *sys.argv[1:]]))

@@ -1,8 +1,8 @@
-"""Pre-train EmotionCLIP."""
+"""The same as the command `emotion-train pretrain`, for use from a checkout."""
 
 import sys
 
-from emotion_train.commands.pretrain import main
+from emotion_train.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["pretrain", *sys.argv[1:]]))

@@ -1,5 +1,6 @@
-"""What is in the wheel: three packages and the nano bundle, nothing else."""
+"""What is in the wheel: three packages, the nano bundle, the training configurations, and the commands."""
 
+import configparser
 import re
 import subprocess
 import sys
@@ -12,6 +13,22 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+WITHOUT_THE_EXTRA = """
+import sys
+
+sys.path.insert(0, sys.argv[1])
+from emotion_train.cli import EXTRA, __file__
+assert __file__.startswith(sys.argv[1])
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name in EXTRA:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Block())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +62,42 @@ def test_every_source_and_the_bundle_travel(wheel: zipfile.ZipFile):
     assert "emotion_runtime/bundles/nano/MODEL_CARD.md" in wheel.namelist()
 
 
+def test_the_training_configurations_travel(wheel: zipfile.ZipFile):
+    expected = {f"emotion_train/configs/{file.name}" for file in (ROOT / "train" / "configs").glob("*.toml")}
+    assert expected
+    assert expected <= set(wheel.namelist())
+
+
+def test_the_commands_exist(wheel: zipfile.ZipFile):
+    (name,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
+    entries = configparser.ConfigParser()
+    entries.read_string(wheel.read(name).decode())
+    assert set(entries["console_scripts"]) >= {"emotion-runtime", "emotion-train"}
+    for target in entries["console_scripts"].values():
+        module, function = target.split(":")
+        source = wheel.read(f"{module.replace('.', '/')}.py").decode()
+        assert f"\ndef {function}(" in source
+
+
+@pytest.mark.parametrize("command", ["pretrain", "prepare-data", "fit-probe", "evaluate", "figures"])
+def test_without_the_extra_a_command_says_so_in_one_line(
+    command: str, wheel: zipfile.ZipFile, tmp_path: Path
+):
+    """In an interpreter that sees the unpacked wheel, and finds no package of the extra `train`."""
+    wheel.extractall(tmp_path)
+    run = f"{WITHOUT_THE_EXTRA}\nfrom emotion_train.cli import main\nsys.exit(main([{command!r}]))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", run, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"emotion-train {command}: error: the package ")
+    assert line.endswith("it comes with the extra `train`: run pip install '.[train]' in a checkout")
+
+
 def test_no_bytecode_no_data(wheel: zipfile.ZipFile):
     suffixes = {Path(name).suffix for name in wheel.namelist() if ".dist-info/" not in name}
-    assert suffixes <= {".py", ".typed", ".json", ".onnx", ".safetensors", ".md", ".png"}
+    assert suffixes <= {".py", ".typed", ".toml", ".json", ".onnx", ".safetensors", ".md", ".png"}
 
 
 def test_a_package_index_would_accept_the_metadata(wheel: zipfile.ZipFile):

@@ -3,12 +3,11 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from command import Command
 from numpy.typing import NDArray
-from scripts import script
 from small_model import SMALL
 
 from emotion_train.scenes.faces import Faces, load_faces
@@ -82,22 +81,21 @@ def small_data(archive: Path, sentence_folder: Path, tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(scope="session")
-def pretrain() -> ModuleType:
-    """The script, with presets small enough for a test."""
-    module = script("pretrain")
+def pretrain() -> Command:
+    """The command, with presets small enough for a test."""
     tiny = replace(SMALL, stem="conv", subject="shared", subject_bias=True, text_vocab=49408)
-    module.PRESETS = {"tiny": tiny, "other": replace(tiny, subject_bias=False, vision_layers=2)}
-    return module
+    presets = {"tiny": tiny, "other": replace(tiny, subject_bias=False, vision_layers=2)}
+    return Command("pretrain", presets)
 
 
 @pytest.fixture(scope="session")
-def fit_probe() -> ModuleType:
-    """The script."""
-    return script("fit_probe")
+def fit_probe() -> Command:
+    """The command."""
+    return Command("fit-probe")
 
 
 @pytest.fixture(scope="session")
-def tiny_run(pretrain: ModuleType, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_run(pretrain: Command, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of every stage that nothing stopped, with its config beside it."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     config = folder.with_name("tiny.toml")

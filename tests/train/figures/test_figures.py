@@ -2,14 +2,13 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from command import Command
 from made_shards import write_set
 from PIL import Image
-from scripts import script
 from small_model import build
 from tiny_run import CLIPS, TINY, write_table
 
@@ -22,9 +21,9 @@ from emotion_train.training.run import Run
 
 
 @pytest.fixture(scope="module")
-def figures() -> ModuleType:
-    """The script."""
-    return script("figures")
+def figures() -> Command:
+    """The command."""
+    return Command("figures")
 
 
 def saved(model: EmotionCLIP, path: Path) -> Path:
@@ -39,11 +38,11 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def error_of(figures: ModuleType, argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def error_of(figures: Command, argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert figures.main(argv) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("figures: error: ")
+    assert line.startswith("emotion-train figures: error: ")
     return line
 
 
@@ -71,7 +70,7 @@ def _runs(found: np.ndarray) -> list[slice]:
     [("sap", False, 3 + 4), ("shared", False, 3 + 4), ("saam", True, 4 * (3 + 4))],
 )
 def test_attention_has_a_panel_a_layer(
-    figures: ModuleType, tmp_path: Path, picture: Path, subject: str, heads: bool, panels: int
+    figures: Command, tmp_path: Path, picture: Path, subject: str, heads: bool, panels: int
 ):
     checkpoint = saved(build(subject), tmp_path / "checkpoint.pt")
     out = tmp_path / "new" / "attention.png"
@@ -82,7 +81,7 @@ def test_attention_has_a_panel_a_layer(
 
 
 def test_attention_that_cannot_be_drawn(
-    figures: ModuleType, tmp_path: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+    figures: Command, tmp_path: Path, picture: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "attention.png"
     none = saved(build("none"), tmp_path / "none.pt")
@@ -104,7 +103,7 @@ def test_attention_that_cannot_be_drawn(
 
 
 def test_the_table_of_reweighted_logits(
-    figures: ModuleType, tmp_path: Path, tiny_run: Path, small_data: Path, capsys: pytest.CaptureFixture[str]
+    figures: Command, tmp_path: Path, tiny_run: Path, small_data: Path, capsys: pytest.CaptureFixture[str]
 ):
     """Of scenes: every row names a sentence's feeling, and the loss never raises a logit."""
     out = tmp_path / "table.md"
@@ -158,7 +157,7 @@ def swept(out: Path) -> dict[float, dict[str, float]]:
 
 
 def test_a_sweep_over_scenes_is_a_pretraining_a_beta(
-    figures: ModuleType, tmp_path: Path, start: Path, small_data: Path
+    figures: Command, tmp_path: Path, start: Path, small_data: Path
 ):
     out = tmp_path / "sweep"
     config = write_config(tmp_path / "run.toml", SCENES.format(beta=7, every=0))
@@ -184,7 +183,7 @@ def test_a_sweep_over_scenes_is_a_pretraining_a_beta(
 
 
 def test_a_sweep_over_clips_is_probed_and_goes_on_after_a_kill(
-    figures: ModuleType, tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+    figures: Command, tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
 ):
     table, shards = write_table(tmp_path / "own"), write_set(tmp_path / "shards")
     probe = f'\n[probe]\ndataset = "table"\ndata = "{table}"\n'
@@ -213,7 +212,7 @@ def test_a_sweep_over_clips_is_probed_and_goes_on_after_a_kill(
 
 
 def test_a_sweep_that_cannot_be(
-    figures: ModuleType, tmp_path: Path, start: Path, small_data: Path, capsys: pytest.CaptureFixture[str]
+    figures: Command, tmp_path: Path, start: Path, small_data: Path, capsys: pytest.CaptureFixture[str]
 ):
     scenes = write_config(tmp_path / "scenes.toml", SCENES.format(beta=1, every=0))
     clips = write_config(tmp_path / "clips.toml", CLIPS.format(batch=8))

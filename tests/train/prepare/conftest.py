@@ -2,19 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from command import Command
 from made_media import ONE, TWO, flat_pictures, write_json3, write_sentences, write_srt, write_video
-from scripts import script
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="session")
-def prepare_data() -> ModuleType:
-    """The script."""
-    return script("prepare_data")
+def prepare_data() -> Command:
+    """The command."""
+    return Command("prepare-data")
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +50,7 @@ def options(media: Path, sentences: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def prepared(prepare_data: ModuleType, options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(prepare_data: Command, options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run that nothing stopped."""
     out = tmp_path_factory.mktemp("prepared") / "shards"
     assert prepare_data.main([*options, "--out", str(out)]) == 0
@@ -59,7 +58,7 @@ def prepared(prepare_data: ModuleType, options: list[str], tmp_path_factory: pyt
 
 
 @pytest.fixture
-def error_line(prepare_data: ModuleType, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
+def error_line(prepare_data: Command, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
     """Run with options that cannot be; the one line on stderr."""
 
     def run(argv: list[str]) -> str:
@@ -67,7 +66,7 @@ def error_line(prepare_data: ModuleType, capsys: pytest.CaptureFixture[str]) -> 
         assert prepare_data.main(argv) == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
         assert len(lines) == 1
-        assert lines[0].startswith("prepare_data: error: ")
+        assert lines[0].startswith("emotion-train prepare-data: error: ")
         return lines[0]
 
     return run

@@ -2,11 +2,11 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import h5py
 import numpy as np
 import pytest
+from command import Command
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError
@@ -115,7 +115,7 @@ def test_boxes_are_scaled_by_the_longer_side(
 
 
 def test_shards_of_the_authors_data(
-    prepare_data: ModuleType, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    prepare_data: Command, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     argv = ["--from-authors", str(root), "--workers", "1", "--out"]
     assert prepare_data.main([*argv, str(tmp_path / "out")]) == 0
@@ -135,7 +135,7 @@ def test_shards_of_the_authors_data(
 
 
 def test_a_damaged_video_is_a_result_too(
-    prepare_data: ModuleType, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    prepare_data: Command, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     torn = root / "aaa" / "frames.hdf5"
     torn.write_bytes(torn.read_bytes()[:3000])

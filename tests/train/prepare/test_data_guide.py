@@ -3,10 +3,10 @@
 import re
 import shlex
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from emotion_train.commands import prepare_data
 from emotion_train.prepare.settings import Settings
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "data.md"
@@ -23,24 +23,24 @@ def test_there_are_commands():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_are_understood(command: str, prepare_data: ModuleType):
+def test_commands_are_understood(command: str):
     python, script, *argv = shlex.split(command)
     assert (python, script) == ("python", "train/prepare_data.py")
-    args = prepare_data.parse_args(argv)
+    args = prepare_data.parser().parse_args(argv)
     assert args.out == Path("shards") or args.out == Path("/data/shards")
     assert (args.videos is None) == (args.captions is None) == (args.from_authors is not None)
 
 
-def test_options_that_are_named_exist(prepare_data: ModuleType):
+def test_options_that_are_named_exist():
     named = set(re.findall(r"`(--[a-z-]+)", GUIDE.read_text(encoding="utf-8"))) - {"--data"}  # pretrain.py's
-    known = {f"--{name.replace('_', '-')}" for name in vars(prepare_data.parse_args(["--out", ""]))}
+    known = {f"--{name.replace('_', '-')}" for name in vars(prepare_data.parser().parse_args(["--out", ""]))}
     assert named <= known
 
 
-def test_figures_of_the_paper_are_the_defaults(prepare_data: ModuleType):
-    assert prepare_data.settings_of(prepare_data.parse_args(["--out", "", "--sentiment", "m"])) == Settings(
-        sentiment="m"
-    )
+def test_figures_of_the_paper_are_the_defaults():
+    assert prepare_data.settings_of(
+        prepare_data.parser().parse_args(["--out", "", "--sentiment", "m"])
+    ) == Settings(sentiment="m")
     filters = Settings().filters
     text = GUIDE.read_text(encoding="utf-8")
     for option, value in (

@@ -9,9 +9,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from command import Command
 from filelock import FileLock
 from made_media import ONE, flat_pictures, write_srt, write_video
 
@@ -29,7 +29,7 @@ def written(out: Path) -> dict[str, bytes]:
 
 
 def test_a_second_call_does_nothing(
-    prepare_data: ModuleType, options: list[str], prepared: Path, monkeypatch: pytest.MonkeyPatch
+    prepare_data: Command, options: list[str], prepared: Path, monkeypatch: pytest.MonkeyPatch
 ):
     before = {path: path.stat().st_mtime_ns for path in [*prepared.glob("shard-*"), *prepared.glob("work/*")]}
     monkeypatch.setattr("emotion_train.prepare.run.run_local", None)  # if it were called, it would fail
@@ -38,13 +38,13 @@ def test_a_second_call_does_nothing(
 
 
 def test_two_processes_write_the_same_bytes(
-    prepare_data: ModuleType, options: list[str], prepared: Path, tmp_path: Path
+    prepare_data: Command, options: list[str], prepared: Path, tmp_path: Path
 ):
     assert prepare_data.main([*options, "--workers", "2", "--out", str(tmp_path / "two")]) == 0
     assert written(tmp_path / "two") == written(prepared)
 
 
-def started(prepare_data: ModuleType, argv: list[str], attempts: int = 3) -> int:
+def started(prepare_data: Command, argv: list[str], attempts: int = 3) -> int:
     """Run, again if Ray did not start within the 30 s it gives itself: a busy machine may need more."""
     try:
         status: int = prepare_data.main(argv)
@@ -55,9 +55,7 @@ def started(prepare_data: ModuleType, argv: list[str], attempts: int = 3) -> int
     return status
 
 
-def test_ray_writes_the_same_bytes(
-    prepare_data: ModuleType, options: list[str], prepared: Path, tmp_path: Path
-):
+def test_ray_writes_the_same_bytes(prepare_data: Command, options: list[str], prepared: Path, tmp_path: Path):
     ray = pytest.importorskip("ray")
     argv = [*options, "--engine", "ray", "--workers", "2", "--out", str(tmp_path / "ray")]
     assert started(prepare_data, argv) == 0
@@ -95,7 +93,7 @@ def test_ray_that_cannot_be_reached(
 
 
 def test_a_run_killed_in_the_middle_of_a_video_goes_on(
-    prepare_data: ModuleType, options: list[str], prepared: Path, tmp_path: Path
+    prepare_data: Command, options: list[str], prepared: Path, tmp_path: Path
 ):
     out = tmp_path / "killed"
     argv = [sys.executable, str(SCRIPT), *options, "--out", str(out)]
@@ -114,7 +112,7 @@ def test_a_run_killed_in_the_middle_of_a_video_goes_on(
 
 
 def test_a_run_killed_while_shards_are_written_goes_on(
-    prepare_data: ModuleType,
+    prepare_data: Command,
     options: list[str],
     prepared: Path,
     tmp_path: Path,
@@ -138,7 +136,7 @@ def test_a_run_killed_while_shards_are_written_goes_on(
 
 
 def test_another_seed_is_another_order_of_the_same_clips(
-    prepare_data: ModuleType, options: list[str], prepared: Path, tmp_path: Path
+    prepare_data: Command, options: list[str], prepared: Path, tmp_path: Path
 ):
     out = tmp_path / "seeded"
     shutil.copytree(prepared, out)
@@ -151,7 +149,7 @@ def test_another_seed_is_another_order_of_the_same_clips(
 
 
 def test_a_video_that_changed_is_done_again(
-    prepare_data: ModuleType, options: list[str], media: Path, prepared: Path, tmp_path: Path
+    prepare_data: Command, options: list[str], media: Path, prepared: Path, tmp_path: Path
 ):
     root = tmp_path / "media"
     shutil.copytree(media, root)
@@ -179,7 +177,7 @@ def test_two_runs_at_once(error_line: Callable[[list[str]], str], options: list[
 
 def test_damaged_work_is_named(
     error_line: Callable[[list[str]], str],
-    prepare_data: ModuleType,
+    prepare_data: Command,
     options: list[str],
     prepared: Path,
     tmp_path: Path,
@@ -217,7 +215,7 @@ def small_files(limit: int) -> Callable[[], None]:
     ("limit", "file"), [(20_000, "work/one.tar"), (100_000, "shard-000000.tar")], ids=["video", "shard"]
 )
 def test_a_disk_that_is_full(
-    limit: int, file: str, prepare_data: ModuleType, options: list[str], prepared: Path, tmp_path: Path
+    limit: int, file: str, prepare_data: Command, options: list[str], prepared: Path, tmp_path: Path
 ):
     out = tmp_path / "full"
     argv = [sys.executable, str(SCRIPT), *options, "--out", str(out)]

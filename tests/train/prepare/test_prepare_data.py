@@ -5,11 +5,11 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import webdataset
+from command import Command
 from made_media import ONE, write_srt
 from PIL import Image
 
@@ -210,7 +210,7 @@ def test_an_output_that_is_a_file(error_line: Callable[[list[str]], str], option
 
 
 def test_no_clip_at_all_is_said(
-    prepare_data: ModuleType, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    prepare_data: Command, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert prepare_data.main([*options, "--min-characters", "99", "--out", str(tmp_path / "out")]) == 0
     assert "warning: no sentence became a clip" in capsys.readouterr().err
@@ -218,7 +218,7 @@ def test_no_clip_at_all_is_said(
 
 
 def test_clips_that_show_nobody_are_left_out_on_request(
-    prepare_data: ModuleType,
+    prepare_data: Command,
     options: list[str],
     prepared: Path,
     tmp_path: Path,
@@ -230,7 +230,7 @@ def test_clips_that_show_nobody_are_left_out_on_request(
     assert "4 nobody in the picture" in capsys.readouterr().out
 
 
-def test_excluded_videos(prepare_data: ModuleType, options: list[str], tmp_path: Path):
+def test_excluded_videos(prepare_data: Command, options: list[str], tmp_path: Path):
     (tmp_path / "names.txt").write_text("one\n\nshow/two x\nnot there\n")
     argv = [*options, "--exclude", str(tmp_path / "names.txt"), "--out", str(tmp_path / "out")]
     assert prepare_data.main(argv) == 0

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from command import Command
 from made_media import FEELINGS, write_srt
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
@@ -59,7 +59,7 @@ def logits_of(model: torch.nn.Module, text: str) -> np.ndarray:
         return model(input_ids=torch.tensor([ids])).logits[0].numpy()[TO_EKMAN]
 
 
-def test_people_and_what_they_say(prepare_data: ModuleType, folder: Path, shared_data: Path):
+def test_people_and_what_they_say(prepare_data: Command, folder: Path, shared_data: Path):
     model = write_sentiment_model(folder / "model", HARTMANN)
     logits = {f"{text}.": logits_of(model, text) for text in SAID}
     neutral = {

@@ -4,13 +4,12 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from by_hand import Fitted
+from command import Command
 from labelled_trees import bold_tree, emotic_tree, liris_tree, meld_tree, table_file
-from scripts import script
 from small_model import SMALL
 
 from emotion_train.checkpoint import save_checkpoint
@@ -20,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="session")
-def evaluate() -> ModuleType:
-    """The script."""
-    return script("evaluate")
+def evaluate() -> Command:
+    """The command."""
+    return Command("evaluate")
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fit(
-    fit_probe: ModuleType, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+    fit_probe: Command, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Fitted]:
     """Fits a probe on a data set through the command line."""
 

@@ -3,13 +3,13 @@
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import msgspec
 import numpy as np
 import pytest
 import torch
 from by_hand import Fitted, both, features, targets
+from command import Command
 from sklearn.metrics import accuracy_score, average_precision_score
 from torch.nn import functional as F
 
@@ -36,7 +36,7 @@ def report(folder: Path, name: str = "evaluation") -> dict[str, dict[str, float]
 
 
 def test_a_probe_is_measured_as_when_it_was_fitted(
-    evaluate: ModuleType, meld: Fitted, checkpoint: Path, tmp_path: Path
+    evaluate: Command, meld: Fitted, checkpoint: Path, tmp_path: Path
 ):
     argv = arguments("meld", meld, checkpoint, "--probe", meld.out, "--out", tmp_path)
     assert evaluate.main(argv) == 0
@@ -47,7 +47,7 @@ def test_a_probe_is_measured_as_when_it_was_fitted(
 
 
 def test_any_split_can_be_measured_and_the_fitted_one_is_called_so(
-    evaluate: ModuleType,
+    evaluate: Command,
     meld: Fitted,
     checkpoint: Path,
     model: EmotionCLIP,
@@ -64,7 +64,7 @@ def test_any_split_can_be_measured_and_the_fitted_one_is_called_so(
 
 
 def test_heads_on_image_features_are_measured_on_these(
-    evaluate: ModuleType, emotic: Fitted, checkpoint: Path, tmp_path: Path
+    evaluate: Command, emotic: Fitted, checkpoint: Path, tmp_path: Path
 ):
     argv = arguments("emotic", emotic, checkpoint, "--probe", emotic.out, "--out", tmp_path)
     assert evaluate.main(argv) == 0
@@ -82,7 +82,7 @@ def prompts_bank(model: EmotionCLIP, phrases: dict[str, tuple[str, ...]], names:
 
 
 def test_single_labels_from_text(
-    evaluate: ModuleType, meld: Fitted, checkpoint: Path, model: EmotionCLIP, tmp_path: Path
+    evaluate: Command, meld: Fitted, checkpoint: Path, model: EmotionCLIP, tmp_path: Path
 ):
     argv = arguments("meld", meld, checkpoint, "--zero-shot", "--splits", "test", "--out", tmp_path)
     assert evaluate.main([*argv, "--labels", "ekman"]) == 0  # where joy is happiness
@@ -98,7 +98,7 @@ def test_single_labels_from_text(
 
 
 def test_several_labels_from_text(
-    evaluate: ModuleType, bold: Fitted, checkpoint: Path, model: EmotionCLIP, tmp_path: Path
+    evaluate: Command, bold: Fitted, checkpoint: Path, model: EmotionCLIP, tmp_path: Path
 ):
     options = ("--zero-shot", "--labels", "bold", "--out", tmp_path)
     assert evaluate.main(arguments("bold", bold, checkpoint, *options)) == 0
@@ -115,7 +115,7 @@ def test_several_labels_from_text(
     assert "ece" not in metrics  # shares of a softmax do not promise several labels
 
 
-def test_a_saved_bank_is_measured_again(evaluate: ModuleType, meld: Fitted, checkpoint: Path, tmp_path: Path):
+def test_a_saved_bank_is_measured_again(evaluate: Command, meld: Fitted, checkpoint: Path, tmp_path: Path):
     made, again = tmp_path / "made", tmp_path / "again"
     options = ("--zero-shot", "--splits", "test", "--out")
     assert evaluate.main(arguments("meld", meld, checkpoint, *options, made)) == 0
@@ -125,7 +125,7 @@ def test_a_saved_bank_is_measured_again(evaluate: ModuleType, meld: Fitted, chec
     assert not (again / "zero_shot.json").exists()
 
 
-def test_a_bank_of_ones_own_labels_needs_no_data(evaluate: ModuleType, checkpoint: Path, tmp_path: Path):
+def test_a_bank_of_ones_own_labels_needs_no_data(evaluate: Command, checkpoint: Path, tmp_path: Path):
     moods = tmp_path / "moods.txt"
     moods.write_text("focused: absorbed\nbored\n")
     out = tmp_path / "bank"
@@ -145,14 +145,14 @@ def other_checkpoint(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     return path
 
 
-def mistake(evaluate: ModuleType, capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
+def mistake(evaluate: Command, capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
     assert evaluate.main(argv) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("evaluate")]
     return line
 
 
 def test_a_head_of_another_checkpoint_is_refused(
-    evaluate: ModuleType, meld: Fitted, other_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    evaluate: Command, meld: Fitted, other_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ):
     line = mistake(evaluate, capsys, arguments("meld", meld, other_checkpoint, "--probe", meld.out))
     assert "reads video features of checkpoint" in line
@@ -160,7 +160,7 @@ def test_a_head_of_another_checkpoint_is_refused(
 
 
 def test_a_bank_of_another_tower_is_refused(
-    evaluate: ModuleType,
+    evaluate: Command,
     meld: Fitted,
     checkpoint: Path,
     other_checkpoint: Path,
@@ -174,7 +174,7 @@ def test_a_bank_of_another_tower_is_refused(
 
 
 def test_a_head_of_other_labels_is_refused(
-    evaluate: ModuleType, meld: Fitted, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    evaluate: Command, meld: Fitted, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     folder = Path(shutil.copytree(meld.out, tmp_path / "probe"))
     card = json.loads((folder / "probe.json").read_text())
@@ -203,7 +203,7 @@ def test_a_head_of_other_labels_is_refused(
 def test_mistakes_are_one_line(
     options: list[str],
     message: str,
-    evaluate: ModuleType,
+    evaluate: Command,
     meld: Fitted,
     checkpoint: Path,
     capsys: pytest.CaptureFixture[str],
@@ -220,13 +220,13 @@ def test_mistakes_are_one_line(
     ],
 )
 def test_a_data_set_is_asked_for(
-    argv: list[str], message: str, evaluate: ModuleType, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    argv: list[str], message: str, evaluate: Command, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert message in mistake(evaluate, capsys, [*argv, "--checkpoint", str(checkpoint)])
 
 
 def test_values_cannot_be_asked_for_in_words(
-    evaluate: ModuleType, liris: Fitted, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    evaluate: Command, liris: Fitted, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ):
     argv = arguments("liris", liris, checkpoint, "--zero-shot")
     assert "liris has values only: zero-shot needs classes" in mistake(evaluate, capsys, argv)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import msgspec
 import numpy as np
 import pytest
 from by_hand import Fitted, both, features, targets
+from command import Command
 from labelled_trees import SIZE, table_file
 from scipy.stats import pearsonr
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -193,13 +193,13 @@ def usual(table: Fitted, checkpoint: Path, tmp_path: Path) -> list[str]:
         (["--device", "gpu"], "--device gpu cannot be used"),
         (["--features", "sound"], "invalid choice: 'sound'"),
         (["--label-columns", "mood"], "no column mood"),
-        (["--colour"], "unrecognized arguments: --colour; see fit_probe --help"),
+        (["--colour"], "unrecognized arguments: --colour; see emotion-train fit-probe --help"),
     ],
 )
 def test_mistakes_are_one_line(
     options: list[str],
     message: str,
-    fit_probe: ModuleType,
+    fit_probe: Command,
     usual: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -211,7 +211,7 @@ def test_mistakes_are_one_line(
 
 
 def test_a_table_of_one_class_is_one_line(
-    fit_probe: ModuleType, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fit_probe: Command, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     file = table_file(tmp_path, labels="one")
     file.write_text(file.read_text().replace(",dim,", ",red,"))
@@ -223,7 +223,7 @@ def test_a_table_of_one_class_is_one_line(
 
 
 def test_a_split_that_is_missing_is_noticed_before_any_is_encoded(
-    fit_probe: ModuleType, usual: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fit_probe: Command, usual: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     kept = tmp_path / "features"
     assert fit_probe.main([*usual, "--splits", "test", "later", "--cache", str(kept)]) == 2

@@ -1,12 +1,12 @@
 import hashlib
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command import Command
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
@@ -26,7 +26,7 @@ def arguments(run: Path, data: Path, out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def fitted(
-    fit_probe: ModuleType, tiny_run: Path, small_data: Path, tmp_path_factory: pytest.TempPathFactory
+    fit_probe: Command, tiny_run: Path, small_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The folder that fit_probe wrote."""
     out = tmp_path_factory.mktemp("probe") / "scenes"
@@ -122,7 +122,7 @@ def test_mistakes_end_with_status_2(
     options: list[str],
     message: str,
     usual: list[str],
-    fit_probe: ModuleType,
+    fit_probe: Command,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ):
@@ -146,7 +146,7 @@ def test_every_figure_has_its_interval(fitted: Path):
 
 
 def test_evaluate_finds_the_same_without_fitting(
-    evaluate: ModuleType, fitted: Path, tiny_run: Path, small_data: Path, tmp_path: Path
+    evaluate: Command, fitted: Path, tiny_run: Path, small_data: Path, tmp_path: Path
 ):
     argv = [*arguments(tiny_run, small_data, tmp_path), "--probe", str(fitted), "--splits", "two_or_three"]
     assert evaluate.main(argv) == 0
@@ -154,8 +154,6 @@ def test_evaluate_finds_the_same_without_fitting(
     assert found["two_or_three"] == json.loads((fitted / "report.json").read_text())["two_or_three"]
 
 
-def test_scenes_have_their_own_sets(
-    usual: list[str], fit_probe: ModuleType, capsys: pytest.CaptureFixture[str]
-):
+def test_scenes_have_their_own_sets(usual: list[str], fit_probe: Command, capsys: pytest.CaptureFixture[str]):
     assert fit_probe.main([*usual, "--splits", "test"]) == 2
     assert "scenes has no set test: choose of train, val, one_person, two_or_three" in capsys.readouterr().err

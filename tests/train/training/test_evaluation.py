@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from command import Command
 from made_shards import write_set
 from tiny_run import CLIPS, TINY, write_table
 
@@ -15,14 +15,14 @@ from emotion_train.training.evaluation import dataset_evaluation
 
 
 @pytest.fixture
-def pretrain_script(pretrain: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def pretrain_script(pretrain: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     """With the real presets; the other tests' are tiny."""
-    monkeypatch.setattr(pretrain, "PRESETS", PRESETS)
+    monkeypatch.setattr(pretrain, "presets", PRESETS)
     return pretrain
 
 
 def test_every_epoch_is_probed_as_fit_probe_would(
-    pretrain_script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pretrain_script: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     table = write_table(tmp_path / "own")
     write_set(tmp_path / "shards")
@@ -43,7 +43,7 @@ def test_every_epoch_is_probed_as_fit_probe_would(
 
 
 def test_a_data_set_that_is_not_there_is_said_before_the_first_step(
-    pretrain_script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pretrain_script: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     write_set(tmp_path / "shards")
     config = tmp_path / "run.toml"

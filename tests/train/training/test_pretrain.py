@@ -4,11 +4,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from command import Command
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint, model_from_checkpoint
@@ -27,7 +27,7 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def call(pretrain: ModuleType, small_data: Path, tiny_run: Path) -> Callable[..., int]:
+def call(pretrain: Command, small_data: Path, tiny_run: Path) -> Callable[..., int]:
     """Run pretrain.py in this process with the tiny run's config, unless given others."""
 
     def run(out: Path, *options: str, config: Path | None = None, data: Path | None = None) -> int:
@@ -123,7 +123,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     """What stands on stderr, less the progress bars."""
     lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert len(lines) == 1
-    assert lines[0].startswith("pretrain: error: ")
+    assert lines[0].startswith("emotion-train pretrain: error: ")
     return lines[0]
 
 
@@ -190,14 +190,14 @@ def test_an_output_that_is_a_file(
 
 
 def test_a_preset_without_a_stem_has_none_to_warm_up(
-    pretrain: ModuleType,
+    pretrain: Command,
     call: Callable[..., int],
     tiny_run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    monkeypatch.setattr(pretrain, "PRESETS", {"tiny": replace(pretrain.PRESETS["tiny"], stem="patch")})
+    monkeypatch.setattr(pretrain, "presets", {"tiny": replace(pretrain.presets["tiny"], stem="patch")})
     config = tmp_path / "stem.toml"
     config.write_text(
         tiny_run.with_name("tiny.toml").read_text().replace("[text_warmup]\nsteps = 4\nbatch = 8\n", "")
@@ -253,8 +253,8 @@ def test_the_command_line_ends_with_status_2_and_one_line(tmp_path: Path):
     )
     assert done.returncode == 2
     assert done.stderr == (
-        f"pretrain: error: config {tmp_path / 'no.toml'}: No such file or directory; "
-        "train/configs/ holds the ones that come with this\n"
+        f"emotion-train pretrain: error: config {tmp_path / 'no.toml'}: No such file or directory; "
+        "give the path of a TOML file, or one of emotionclip, nano, smoke, smoke-clips, smoke-ranks\n"
     )
 
 

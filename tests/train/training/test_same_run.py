@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from command import Command
 from made_shards import write_set
-from scripts import script
 from tiny_run import CLIPS, TINY
 
 from emotion_train.training.config import changed_settings
@@ -23,7 +23,7 @@ def go_on(folder: Path, text: str, *options: str) -> int:
     config = folder / "run.toml"
     config.write_text(text)
     argv = ["--config", str(config), "--data", str(folder / "shards"), "--out", str(folder / "run"), *options]
-    status: int = script("pretrain").main(argv)
+    status: int = Command("pretrain").main(argv)
     return status
 
 

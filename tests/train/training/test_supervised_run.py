@@ -3,12 +3,12 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command import Command
 
 import emotion_train.training.run
 from emotion_runtime.errors import EmotionError
@@ -46,9 +46,7 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def call(
-    pretrain: ModuleType, small_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., int]:
+def call(pretrain: Command, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., int]:
     """pretrain.py in this process."""
     config = tmp_path_factory.mktemp("supervised") / "run.toml"
     config.write_text(CONFIG)
@@ -143,7 +141,7 @@ def test_the_term_is_on_the_rows_own_faces(whole: Path, call: Callable[..., int]
     ],
 )
 def test_answers_of_no_stem_or_for_no_term_are_refused(
-    before: str, after: str, pretrain: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    before: str, after: str, pretrain: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     config = tmp_path / "run.toml"
     assert before in CONFIG
@@ -155,7 +153,7 @@ def test_answers_of_no_stem_or_for_no_term_are_refused(
     argv = ["--config", str(config), "--data", str(tmp_path), "--out", str(tmp_path / "run")]
     assert pretrain.main(argv) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"pretrain: error: {config}: ")
+    assert line.startswith(f"emotion-train pretrain: error: {config}: ")
     assert not (tmp_path / "run").exists()
 
 
@@ -165,9 +163,7 @@ def test_another_mix_or_term_is_another_run(name: str):
     assert changed_settings(before, now) == [f"scenes.{name}"]
 
 
-def test_the_term_without_the_stems_view_needs_no_stem(
-    pretrain: ModuleType, small_data: Path, tmp_path: Path
-):
+def test_the_term_without_the_stems_view_needs_no_stem(pretrain: Command, small_data: Path, tmp_path: Path):
     config = tmp_path / "run.toml"
     text = CONFIG.replace("[stem_warmup]\nsteps = 3\nbatch = 8\nsize = 32\n", "").replace(
         "steps = 5", "steps = 1"

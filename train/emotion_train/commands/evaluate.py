@@ -1,10 +1,10 @@
 r"""Measure a fitted head, or classes from text alone, on a labelled data set; nothing is fitted.
 
-    python train/evaluate.py --probe runs/meld --dataset meld --data MELD.Raw \
+    emotion-train evaluate --probe runs/meld --dataset meld --data MELD.Raw \
         --checkpoint emotionclip.pt --splits test
-    python train/evaluate.py --zero-shot --dataset meld --data MELD.Raw \
+    emotion-train evaluate --zero-shot --dataset meld --data MELD.Raw \
         --checkpoint emotionclip.pt --out runs/bank
-    python train/evaluate.py --zero-shot --labels moods.txt --checkpoint emotionclip.pt --out runs/moods
+    emotion-train evaluate --zero-shot --labels moods.txt --checkpoint emotionclip.pt --out runs/moods
 
 --zero-shot makes a bank of text embeddings from prompts and saves it as the head zero_shot in --out, where
 export/to_onnx.py --probe finds it; with --probe it measures the bank of that folder instead. Without
@@ -12,7 +12,7 @@ export/to_onnx.py --probe finds it; with --probe it measures the bank of that fo
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,29 +33,20 @@ from emotion_train.probing.run import measure_heads
 from emotion_train.probing.zero_shot import check_tower, zero_shot_head
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
-    try:
-        args = parse_args(argv)
-        if args.dataset is None:
-            unmeasured_bank(args)
-            return 0
-        report = evaluate(args)
-    except EmotionError as error:
-        print(f"evaluate: error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(summary_lines(report)))
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    args = parser().parse_args(argv)
+    check_options(args)
+    if args.dataset is None:
+        unmeasured_bank(args)
+    else:
+        print("\n".join(summary_lines(evaluate(args))))
     return 0
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line.
-
-    Raises:
-        EmotionError: options that do not go together.
-
-    """
-    parser = OneLineParser(prog="evaluate", description=__doc__.splitlines()[0])
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = OneLineParser(prog="emotion-train evaluate", description=__doc__.splitlines()[0])
     add_options(parser, required=False)
     parser.add_argument("--probe", type=Path, metavar="DIR", help="folder of the heads to be measured")
     parser.add_argument("--zero-shot", action="store_true", help="classes from text instead of a fitted head")
@@ -65,7 +56,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="of the bank: ekman, bold, or a text file of `label: phrase; phrase` (default: the data set's)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report, and of a bank")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        EmotionError: an option is missing, or excludes another one.
+    """
     if args.probe is None and not args.zero_shot:
         raise EmotionError("nothing to measure: give --probe DIR, --zero-shot, or both")
     if args.labels and (args.probe or not args.zero_shot):
@@ -76,7 +75,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         )
     if args.dataset is not None and args.data is None:
         raise EmotionError("--data is missing: expected the folder of the data set, or the file of a table")
-    return args
 
 
 def unmeasured_bank(args: argparse.Namespace) -> None:

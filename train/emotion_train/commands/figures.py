@@ -1,10 +1,10 @@
 r"""Figures of the paper from any checkpoint: of pretrain.py, or the released .pt file.
 
-    python train/figures.py attention --checkpoint runs/nano/checkpoint.pt --image people.jpg \
+    emotion-train figures attention --checkpoint runs/nano/checkpoint.pt --image people.jpg \
         --box 120 40 260 210 --out attention.png
-    python train/figures.py reweighting --checkpoint runs/nano/checkpoint.pt --data ../shared --beta 1 \
+    emotion-train figures reweighting --checkpoint runs/nano/checkpoint.pt --data ../shared --beta 1 \
         --out reweighting.md
-    python train/figures.py beta-sweep --checkpoint runs/nano/checkpoint.pt --config train/configs/nano.toml \
+    emotion-train figures beta-sweep --checkpoint runs/nano/checkpoint.pt --config nano \
         --data ../shared --betas 0 0.1 1 10 100 --steps 200 --out runs/betas
 
 attention: where the frame encoder looks for a person, block by block (Fig. 5). reweighting: the logits of one
@@ -14,7 +14,7 @@ already is not done again.
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from emotion_runtime.console import OneLineParser
@@ -26,24 +26,20 @@ from emotion_train.figures.attention_maps import attention_png, maps_of, see
 from emotion_train.figures.beta_sweep import Sweep, run_sweep
 from emotion_train.figures.reweighting import BatchSource, draw_batch, reweight, reweighting_page
 from emotion_train.pretrained import Checkpoint, read_checkpoint
-from emotion_train.training.config import load_config
+from emotion_train.training.config import find_config, load_config
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
-    try:
-        args = parse_args(argv)
-        args.draw(args)
-    except EmotionError as error:
-        print(f"figures: error: {error}", file=sys.stderr)
-        return 2
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    args = parser().parse_args(argv)
+    args.draw(args)
     say(str(args.out))
     return 0
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = OneLineParser(prog="figures", description=__doc__.splitlines()[0])
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = OneLineParser(prog="emotion-train figures", description=__doc__.splitlines()[0])
     figures = parser.add_subparsers(required=True, metavar="FIGURE")
     one = figures.add_parser("attention", help="where the encoder looks for a person (Fig. 5)")
     _add_common(one, attention, "PNG file to write")
@@ -80,11 +76,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     three = figures.add_parser("beta-sweep", help="validation over the strength of the loss (Fig. 6)")
     _add_common(three, beta_sweep, "folder of the runs, the plot and the JSON")
     add = three.add_argument
-    add("--config", type=Path, required=True, help="of pretrain.py, with [scenes], or [clips] and [probe]")
+    add(
+        "--config",
+        required=True,
+        metavar="NAME|FILE.toml",
+        help="configuration as in pretrain, with [scenes], or with [clips] and [probe]",
+    )
     add("--data", required=True, help="as in pretrain.py")
     add("--betas", type=float, nargs="+", default=[0, 0.1, 1, 10, 100], help="(default: %(default)s)")
     add("--steps", type=int, required=True, help="of each beta")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _add_common(parser: argparse.ArgumentParser, draw: object, what: str) -> None:
@@ -126,7 +127,7 @@ def reweighting(args: argparse.Namespace) -> None:
 
 def beta_sweep(args: argparse.Namespace) -> None:
     """A run and its validation figures for every beta."""
-    sweep = Sweep(load_config(args.config), args.checkpoint, args.data, args.steps, args.out)
+    sweep = Sweep(load_config(find_config(args.config)), args.checkpoint, args.data, args.steps, args.out)
     for row in run_sweep(sweep, args.betas, say):
         figures = ", ".join(f"{name} {value:.3f}" for name, value in row["figures"].items())
         say(f"beta {row['beta']:g}: {figures}")

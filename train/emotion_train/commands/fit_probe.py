@@ -1,8 +1,8 @@
 r"""Fit linear probes on a checkpoint's frozen features and say what they are worth on unseen data.
 
-    python train/fit_probe.py --dataset scenes --data ../shared \
+    emotion-train fit-probe --dataset scenes --data ../shared \
         --checkpoint runs/nano/checkpoint.pt --out runs/nano/probe
-    python train/fit_probe.py --dataset meld --data MELD.Raw --checkpoint emotionclip.pt --out runs/meld
+    emotion-train fit-probe --dataset meld --data MELD.Raw --checkpoint emotionclip.pt --out runs/meld
 
 Data sets: bold, moviegraphs, meld, emotic, liris (layouts: docs/datasets.md), table (one's own), scenes
 (FER2013 faces in drawn scenes). Writes into --out: report.json, report.md with its pictures, and the heads
@@ -11,7 +11,7 @@ arousal, dominance), and of scenes zero_shot and the experimental categories.
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,22 +37,18 @@ from emotion_train.probing.run import Fitting, Outcome, run_protocol
 from emotion_train.probing.zero_shot import zero_shot_head
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
-    try:
-        args = parse_args(argv)
-        report = fit(args)
-    except EmotionError as error:
-        print(f"fit_probe: error: {error}", file=sys.stderr)
-        return 2
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    args = parser().parse_args(argv)
+    report = fit(args)
     print("\n".join(summary_lines(report)))
     print(f"fit_probe: {args.out} holds the report and the heads")
     return 0
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = OneLineParser(prog="fit_probe", description=__doc__.splitlines()[0])
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = OneLineParser(prog="emotion-train fit-probe", description=__doc__.splitlines()[0])
     add_options(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder of the report and the heads")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="fit with N seeds, from --seed on")
@@ -62,7 +58,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         help="inverse regularisation; of several the best on val (default: the protocol's, or such a choice)",
     )
-    return parser.parse_args(argv)
+    return parser
 
 
 def fit(args: argparse.Namespace) -> Report:

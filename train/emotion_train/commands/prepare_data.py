@@ -1,7 +1,7 @@
 r"""Prepare videos and captions for pre-training: clips of a sentence each, in shards.
 
-    python train/prepare_data.py --videos DIR --captions DIR --out SHARDS
-    python train/prepare_data.py --from-authors DIR --out SHARDS
+    emotion-train prepare-data --videos DIR --captions DIR --out SHARDS
+    emotion-train prepare-data --from-authors DIR --out SHARDS
 
 Writes into --out: shard-NNNNNN.tar, index.json, statistics.html, statistics.json; and work/, the clips of
 each video, by which the same command goes on where it was stopped. The guide is docs/data.md.
@@ -10,8 +10,10 @@ each video, by which the same command goes on where it was stopped. The guide is
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.language.sentiment import PAPER_MODEL
 from emotion_train.prepare.page import warnings
@@ -22,21 +24,16 @@ from emotion_train.prepare.statistics import Statistics
 AUTHORS = "of the authors"  # instead of the name of a model
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
-    args = parse_args(argv)
-    try:
-        statistics = prepare(args)
-    except EmotionError as error:
-        print(f"prepare_data: error: {error}", file=sys.stderr)
-        return 2
-    report(args.out, statistics)
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    args = parser().parse_args(argv)
+    report(args.out, prepare(args))
     return 0
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = OneLineParser(prog="emotion-train prepare-data", description=__doc__.splitlines()[0])
     standard = Settings()
     source = parser.add_argument_group("what is prepared")
     source.add_argument("--videos", type=Path, help="folder of videos")
@@ -82,7 +79,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     work.add_argument("--address", help="of a Ray cluster; without it, Ray starts here")
     work.add_argument("--seed", type=int, default=0, help="of the order of clips in the shards")
     work.add_argument("--clips-per-shard", type=int, default=1000)
-    return parser.parse_args(argv)
+    return parser
 
 
 def prepare(args: argparse.Namespace) -> Statistics:
@@ -110,7 +107,7 @@ def prepare(args: argparse.Namespace) -> Statistics:
 
 def refuse_settled(args: argparse.Namespace) -> None:
     """Options that would change nothing."""
-    standard = parse_args(["--out", ""])
+    standard = parser().parse_args(["--out", ""])
     for name in ("fps", "pause", "language", "detector", "detector_score", "sentiment", "sentences"):
         if getattr(args, name) != getattr(standard, name):
             option = name.replace("_", "-")

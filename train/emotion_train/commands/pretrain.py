@@ -1,8 +1,8 @@
 r"""Pre-train EmotionCLIP.
 
-    python train/pretrain.py --config train/configs/nano.toml --data ../shared --out runs/nano
-    python train/pretrain.py --config train/configs/nano.toml --data ../shared --out runs/nano --resume
-    torchrun --nproc-per-node 8 train/pretrain.py --config train/configs/emotionclip.toml \
+    emotion-train pretrain --config nano --data ../shared --out runs/nano
+    emotion-train pretrain --config nano --data ../shared --out runs/nano --resume
+    torchrun --nproc-per-node 8 train/pretrain.py --config emotionclip \
         --data https://storage.example/shards --out runs/emotionclip
 
 Writes into --out: checkpoint.pt (everything needed to resume, probe and export), log.jsonl (a line a step),
@@ -11,35 +11,43 @@ same steps.
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.model import PRESETS
-from emotion_train.training.config import PretrainConfig, load_config, model_config
+from emotion_train.training.config import (
+    PretrainConfig,
+    find_config,
+    load_config,
+    model_config,
+    shipped_configs,
+)
 from emotion_train.training.parallel import World, joined_world
 from emotion_train.training.run import Run
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
-    args = parse_args(argv)
-    try:
-        config = load_config(args.config)
-        with joined_world() as world:
-            pretrain(config, args, world)
-    except EmotionError as error:
-        print(f"pretrain: error: {error}", file=sys.stderr)
-        return 2
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    args = parser().parse_args(argv)
+    config = load_config(find_config(args.config))
+    with joined_world() as world:
+        pretrain(config, args, world)
     return 0
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, required=True, help="a file of train/configs/")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = OneLineParser(prog="emotion-train pretrain", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="NAME|FILE.toml",
+        help=f"configuration: one of {', '.join(shipped_configs())}, or the path of a file",
+    )
     parser.add_argument(
         "--data",
         required=True,
@@ -49,7 +57,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--max-steps", type=int, help="stop after this many steps, over all stages")
-    return parser.parse_args(argv)
+    return parser
 
 
 def pretrain(config: PretrainConfig, args: argparse.Namespace, world: World) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+import emotion_train
 from emotion_runtime.errors import EmotionError
 from emotion_train.losses import KLDirection
 from emotion_train.model import PRESETS, ModelConfig
@@ -230,6 +231,26 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], inside: 
     return sorted(changed)
 
 
+def shipped_configs() -> dict[str, Path]:
+    """Return the configurations that come with the package, by name."""
+    package = Path(emotion_train.__file__).parent
+    # In a wheel they are part of the package, in a checkout they lie beside it.
+    folders = (package / "configs", package.parent / "configs")
+    return dict(sorted((path.stem, path) for folder in folders for path in folder.glob("*.toml")))
+
+
+def find_config(name: str) -> Path:
+    """Return the file of a configuration.
+
+    Args:
+        name: Path of a TOML file, or the name of a shipped configuration. A file wins.
+    """
+    shipped = shipped_configs()
+    if Path(name).is_file() or name not in shipped:
+        return Path(name)
+    return shipped[name]
+
+
 def load_config(path: Path) -> PretrainConfig:
     """Read and check a TOML file.
 
@@ -241,7 +262,8 @@ def load_config(path: Path) -> PretrainConfig:
         return msgspec.toml.decode(path.read_bytes(), type=PretrainConfig)
     except OSError as error:
         raise EmotionError(
-            f"config {path}: {error.strerror}; train/configs/ holds the ones that come with this"
+            f"config {path}: {error.strerror}; give the path of a TOML file, or one of "
+            f"{', '.join(shipped_configs())}"
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # of which a wrong value is a kind
         raise EmotionError(f"{path}: {error}") from error
