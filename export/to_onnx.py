@@ -55,7 +55,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--checkpoint", type=Path, help="of pretrain.py, or the released .pt file")
+    what.add_argument("--checkpoint", type=Path, help="of emotion-train pretrain, or the released .pt file")
     what.add_argument("--bundle", help="name or folder of a bundle that gets more precisions")
     what.add_argument(
         "--detector", metavar="MODEL", help="ultralytics .pt or .yaml (AGPL-3.0: its terms apply)"
@@ -83,7 +83,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--text-tower", action="store_true", help="export the text tower of --checkpoint only"
     )
-    parser.add_argument("--probe", type=Path, help="folder of fit_probe.py; its head becomes the default")
+    parser.add_argument(
+        "--probe", type=Path, help="folder of emotion-train fit-probe; its head becomes the default"
+    )
     parser.add_argument("--name", help="of the bundle (default: the name of --out)")
     parser.add_argument(
         "--clip-seconds",

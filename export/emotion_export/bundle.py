@@ -39,10 +39,10 @@ from emotion_train.probing.zero_shot import check_tower, zero_shot_head
 class BundleOptions:
     """What a bundle is made with, beside its checkpoint.
 
-    name: in the manifest. clip_seconds: time a clip spans. probe: folder of fit_probe.py, its head becomes
-    the default, and its head of valence, arousal and dominance the manifest's affect_head. window: replaces
-    the window of the checkpoint's preprocess spec. videos: people to calibrate int8 and to compare on, beside
-    the demo's two. precisions: that the bundle has beside fp32.
+    name: in the manifest. clip_seconds: time a clip spans. probe: folder of emotion-train fit-probe, its head
+    becomes the default, and its head of valence, arousal and dominance the manifest's affect_head. window:
+    replaces the window of the checkpoint's preprocess spec. videos: people to calibrate int8 and to compare
+    on, beside the demo's two. precisions: that the bundle has beside fp32.
     """
 
     name: str
@@ -151,7 +151,7 @@ def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dic
 
 
 def _measured_bank(checkpoint: Checkpoint, probe: Path, name: str, bank: LinearHead) -> LinearHead:
-    """The bank that fit_probe.py measured, if it is of this checkpoint's text tower."""
+    """The bank that emotion-train fit-probe measured, if it is of this checkpoint's text tower."""
     saved = load_head(probe, name)
     if saved.card.text_tower_sha256 is None:  # of a version that did not bind banks to their tower
         return replace(bank, card=msgspec.structs.replace(bank.card, metrics=saved.card.metrics))
@@ -160,19 +160,19 @@ def _measured_bank(checkpoint: Checkpoint, probe: Path, name: str, bank: LinearH
 
 
 def _fitted(checkpoint: Checkpoint, probe: Path, name: str) -> LinearHead:
-    """A head of fit_probe.py that reads the features which the runtime will have."""
+    """A head of emotion-train fit-probe that reads the features which the runtime will have."""
     fitted = load_head(probe, name)
     dim = checkpoint.model.config.embed_dim
     if fitted.card.checkpoint_sha256 != checkpoint.sha256 or fitted.weight.shape[1] != dim:
         raise EmotionError(
             f"probe {probe} reads {fitted.weight.shape[1]} features of checkpoint "
             f"{fitted.card.checkpoint_sha256[:12]}..., this is {dim} features of "
-            f"{checkpoint.sha256[:12]}...: run train/fit_probe.py with this checkpoint"
+            f"{checkpoint.sha256[:12]}...: run emotion-train fit-probe with this checkpoint"
         )
     if fitted.card.features != "video":
         raise EmotionError(
             f"probe {probe}: head {name} reads features of the frame encoder alone, the runtime has those of "
-            "the temporal encoder: run train/fit_probe.py with --features video"
+            "the temporal encoder: run emotion-train fit-probe with --features video"
         )
     return fitted
 

@@ -143,7 +143,7 @@ def test_bad_checkpoints_are_refused(tmp_path: Path, to_onnx: Main, capsys: pyte
     torch.save([1, 2], path)
     assert "a list, expected a dict" in line()
     torch.save({"weights": {}}, path)
-    assert "keys weights: expected a checkpoint of pretrain.py" in line()
+    assert "keys weights: expected a checkpoint of emotion-train pretrain" in line()
     torch.save({"model": {"backbone.visual.proj": torch.zeros(1)}}, path)
     assert "missing" in line()
     torch.save({"model": torch.nn.Linear(1, 1)}, path)  # code would have to run

@@ -114,7 +114,7 @@ def test_a_bank_that_was_never_bound_gives_its_figures_only(
     ("name", "changes", "said"),
     [
         ("probe", {"features": "image"}, "reads features of the frame encoder alone"),
-        ("probe", {"checkpoint_sha256": "00" * 32}, "run train/fit_probe.py with this checkpoint"),
+        ("probe", {"checkpoint_sha256": "00" * 32}, "run emotion-train fit-probe with this checkpoint"),
         (
             "zero_shot",
             {"kind": "zero_shot", "text_tower_sha256": "00" * 32},

@@ -76,8 +76,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise EmotionError(f"checkpoint {path} is damaged or no checkpoint: use an earlier one") from error
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
         raise EmotionError(
-            f"{path} was not written by this project's training: expected a checkpoint of pretrain.py "
-            "(released weights are read with load_official)"
+            f"{path} was not written by this project's training: expected a checkpoint of emotion-train "
+            "pretrain (released weights are read with load_official)"
         )
     if payload.get("schema") != SCHEMA_VERSION:
         raise EmotionError(

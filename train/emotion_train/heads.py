@@ -75,7 +75,8 @@ def load_head(folder: Path, name: str) -> LinearHead:
     numbers, card = folder / f"{name}.safetensors", folder / f"{name}.json"
     if not numbers.is_file() or not card.is_file():
         raise EmotionError(
-            f"no head {name!r} in {folder}: expected {numbers.name} and {card.name} of fit_probe.py"
+            f"no head {name!r} in {folder}: expected {numbers.name} and {card.name} of emotion-train "
+            "fit-probe"
         )
     try:
         described = msgspec.json.decode(card.read_bytes(), type=HeadCard)

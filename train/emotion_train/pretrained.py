@@ -22,7 +22,7 @@ class Checkpoint:
     """A model in eval mode, on the CPU, and where it comes from.
 
     preset: key of PRESETS, or "custom". released: in the layout of the authors' weights. progress: stage and
-    step of pretrain.py at which it was saved, None where the file does not say.
+    step of emotion-train pretrain at which it was saved, None where the file does not say.
     """
 
     model: EmotionCLIP
@@ -55,7 +55,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(payload.get("model"), Mapping):
         raise EmotionError(
             f"checkpoint {path} has the keys {', '.join(map(str, list(payload)[:10])) or 'none'}: expected a "
-            "checkpoint of pretrain.py, or the released layout, with weights under the key 'model'"
+            "checkpoint of emotion-train pretrain, or the released layout, with weights under the key 'model'"
         )
     model = EmotionCLIP(PRESETS[RELEASED_PRESET])
     try:
@@ -63,7 +63,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except EmotionError as error:
         raise EmotionError(
             f"checkpoint {path}: {error}; expected the layout of the preset {RELEASED_PRESET}, or a "
-            "checkpoint of pretrain.py, which says what preset it is"
+            "checkpoint of emotion-train pretrain, which says what preset it is"
         ) from error
     return Checkpoint(model.eval(), sha256, RELEASED_PRESET, released=True, progress=None)
 
@@ -75,7 +75,7 @@ def _payload(path: Path) -> Mapping[Any, Any]:
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise EmotionError(
             f"checkpoint {path} is torn, or holds more than tensors and plain values: expected a checkpoint "
-            "of pretrain.py or the released .pt file; use an earlier one, or download it again"
+            "of emotion-train pretrain or the released .pt file; use an earlier one, or download it again"
         ) from error
     if not isinstance(payload, Mapping):
         raise EmotionError(f"checkpoint {path} holds a {type(payload).__name__}, expected a dict")

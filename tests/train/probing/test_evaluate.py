@@ -1,4 +1,4 @@
-"""evaluate.py measures what is there: a head of fit_probe.py, or classes from text."""
+"""emotion-train evaluate measures what is there: a head of emotion-train fit-probe, or classes from text."""
 
 import json
 import shutil
@@ -189,7 +189,7 @@ def test_a_head_of_other_labels_is_refused(
     ("options", "message"),
     [
         ([], "nothing to measure: give --probe DIR, --zero-shot, or both"),
-        (["--probe", "nowhere"], "nowhere has no head of meld: expected probe of fit_probe.py"),
+        (["--probe", "nowhere"], "nowhere has no head of meld: expected probe of emotion-train fit-probe"),
         (["--probe", "nowhere", "--labels", "ekman"], "--labels are of a new bank"),
         (["--zero-shot", "--labels", "moods"], "no label set 'moods': expected ekman or bold"),
         (

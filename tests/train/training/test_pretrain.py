@@ -28,7 +28,7 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def call(pretrain: Command, small_data: Path, tiny_run: Path) -> Callable[..., int]:
-    """Run pretrain.py in this process with the tiny run's config, unless given others."""
+    """Run emotion-train pretrain in this process with the tiny run's config, unless given others."""
 
     def run(out: Path, *options: str, config: Path | None = None, data: Path | None = None) -> int:
         config = config or tiny_run.with_name("tiny.toml")
@@ -113,7 +113,7 @@ def test_without_warm_ups_a_run_is_scenes_only(
         ("scenes", 1),
     ]
     assert "text" in learned(before, load_checkpoint(tmp_path / "run" / "checkpoint.pt"))
-    assert "next: python train/fit_probe.py --dataset scenes" in capsys.readouterr().out
+    assert "next: emotion-train fit-probe --dataset scenes" in capsys.readouterr().out
 
 
 # --- mistakes

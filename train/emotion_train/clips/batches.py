@@ -97,7 +97,7 @@ class ShardBatches(Dataset[ClipTextBatch]):
         except OSError as error:
             raise EmotionError(
                 f"{self.shards.location}: clip {self.shards.keys[row]} has a damaged picture ({error}): "
-                "copy the shards again, or run train/prepare_data.py again"
+                "copy the shards again, or run emotion-train prepare-data again"
             ) from error
 
 

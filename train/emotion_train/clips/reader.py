@@ -31,7 +31,7 @@ from emotion_train.clips.format import (
 
 __all__ = ["ClipRecord", "ShardSet"]
 
-PREPARE_AGAIN = "copy it again, or run train/prepare_data.py again"
+PREPARE_AGAIN = "copy it again, or run emotion-train prepare-data again"
 
 _T = TypeVar("_T")
 
@@ -239,7 +239,7 @@ def _said_in_one_line(name: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise EmotionError(
             f"{name}: no such file, or it cannot be reached; expected what a finished run of "
-            "train/prepare_data.py writes"
+            "emotion-train prepare-data writes"
         ) from error
     except ImportError as error:  # the file system of a URL is a package of its own
         raise EmotionError(f"{name}: {error}") from error

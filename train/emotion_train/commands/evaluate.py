@@ -132,7 +132,9 @@ def probe_heads(source: Source, args: argparse.Namespace) -> list[TaskHead]:
         heads.append(as_task_head(head, task, tuned_on=source.protocol.tune if own else None))
     if not heads:
         names = ", ".join(dict.fromkeys(head_name(task) for task in source.tasks))
-        raise EmotionError(f"{args.probe} has no head of {args.dataset}: expected {names} of fit_probe.py")
+        raise EmotionError(
+            f"{args.probe} has no head of {args.dataset}: expected {names} of emotion-train fit-probe"
+        )
     return heads
 
 

@@ -1,4 +1,4 @@
-r"""Figures of the paper from any checkpoint: of pretrain.py, or the released .pt file.
+r"""Figures of the paper from any checkpoint: of emotion-train pretrain, or the released .pt file.
 
     emotion-train figures attention --checkpoint runs/nano/checkpoint.pt --image people.jpg \
         --box 120 40 260 210 --out attention.png
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME|FILE.toml",
         help="configuration as in pretrain, with [scenes], or with [clips] and [probe]",
     )
-    add("--data", required=True, help="as in pretrain.py")
+    add("--data", required=True, help="as in emotion-train pretrain")
     add("--betas", type=float, nargs="+", default=[0, 0.1, 1, 10, 100], help="(default: %(default)s)")
     add("--steps", type=int, required=True, help="of each beta")
     return parser
@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_common(parser: argparse.ArgumentParser, draw: object, what: str) -> None:
     parser.set_defaults(draw=draw)
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, help="of pretrain.py, or the released .pt file"
+        "--checkpoint", type=Path, required=True, help="of emotion-train pretrain, or the released .pt file"
     )
     parser.add_argument("--out", type=Path, required=True, help=what)
 

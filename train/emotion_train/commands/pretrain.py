@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         required=True,
-        help="for [clips]: folder or URL of prepare_data.py's shards; for [scenes]: folder with "
+        help="for [clips]: folder or URL of emotion-train prepare-data's shards; for [scenes]: folder with "
         "data/fer2013.npz, data/goemotions_ekman/",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")

@@ -73,7 +73,7 @@ def render(statistics: Statistics, examples: str) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Prepared clips</title>'
         f"<style>{_STYLE}</style></head><body><main><h1>Prepared clips</h1>"
-        f'<p class="sub">Written by train/prepare_data.py; the same figures are in statistics.json.</p>'
+        f'<p class="sub">Written by emotion-train prepare-data; the same figures are in statistics.json.</p>'
         f'<div class="tiles">{figures}</div>{_warnings(statistics)}'
         f'<h2>What became of the sentences, and what the clips are like</h2><div class="plots">{plots}</div>'
         f"{examples}{_problems(statistics)}"

@@ -1,4 +1,4 @@
-"""What fit_probe.py and evaluate.py have in common: options, and where features come from."""
+"""What `emotion-train fit-probe` and `evaluate` share: options, and where features come from."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser, *, required: bool = True) -> No
     add = parser.add_argument
     add("--dataset", required=required, metavar="NAME", help=f"one of {', '.join(PROTOCOLS)}")
     add("--data", type=Path, required=required, help="folder of the data set, or the file of a table")
-    add("--checkpoint", type=Path, required=True, help="of pretrain.py, or the released .pt file")
+    add("--checkpoint", type=Path, required=True, help="of emotion-train pretrain, or the released .pt file")
     add("--splits", nargs="+", metavar="SPLIT", help="measured (default: those of the protocol)")
     add("--features", choices=("video", "image"), help="of which encoder (default: the protocol's)")
     add("--cache", type=Path, metavar="DIR", help="kept features (default: `features` beside --checkpoint)")

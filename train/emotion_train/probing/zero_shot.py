@@ -80,5 +80,6 @@ def check_tower(head: LinearHead, model: EmotionCLIP) -> None:
     if card.text_tower_sha256 != found:
         raise EmotionError(
             f"the zero-shot bank is of text tower {(card.text_tower_sha256 or 'unknown')[:12]}, the "
-            f"checkpoint has {found[:12]}: make the bank anew with evaluate.py --zero-shot --out DIR"
+            f"checkpoint has {found[:12]}: make the bank anew with emotion-train evaluate --zero-shot "
+            "--out DIR"
         )

@@ -115,7 +115,7 @@ class Clips(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A labelled data set that is probed after every epoch of clips; see `fit_probe.py --dataset`."""
+    """A labelled data set to probe after every epoch of clips; see `emotion-train fit-probe --dataset`."""
 
     dataset: str
     data: str

@@ -62,7 +62,7 @@ def scene_evaluation(model: EmotionCLIP, archive: Path) -> Evaluation:
 
 
 def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) -> Evaluation:
-    """The linear probe of a labelled data set, as `fit_probe.py` fits it, measured on its tuning split.
+    """Fit the linear probe of `emotion-train fit-probe` and measure it on its tuning split.
 
     workers: processes that read its pictures.
 

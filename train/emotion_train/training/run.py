@@ -33,8 +33,8 @@ CHECKPOINT = "checkpoint.pt"
 class Run:
     """Everything a run needs, ready to take its next step.
 
-    data: folder or URL, see `pretrain.py --data`; or what scenes need, ready in memory. out: folder of the
-    run. resume: go on from its checkpoint.
+    data: folder or URL, see `emotion-train pretrain --data`; or what scenes need, ready in memory. out:
+    folder of the run. resume: go on from its checkpoint.
 
     Raises:
         EmotionError: the data, the first weights, the checkpoint or the folder cannot be used.
@@ -287,7 +287,7 @@ class Run:
         dataset = "scenes" if self.config.scenes else "NAME"
         data = self._data_name() if self.config.scenes else "PATH"
         return (
-            f"python train/fit_probe.py --dataset {dataset} --data {data} "
+            f"emotion-train fit-probe --dataset {dataset} --data {data} "
             f"--checkpoint {self.out / CHECKPOINT} --out {self.out / 'probe'}"
         )
 
