@@ -90,9 +90,7 @@ def test_other_missing_modules_are_bugs(module: str, monkeypatch: pytest.MonkeyP
 def test_the_packages_of_the_extra_are_those_that_are_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.match(r"[^<>=;\s]+", line)[0] for line in project["optional-dependencies"]["train"]}
-    assert set(cli.EXTRA.values()) == {
-        name for name in declared if not name.startswith(("emotion-", "onnxruntime"))
-    }
+    assert set(cli.EXTRA.values()) == declared
 
 
 # --- configurations

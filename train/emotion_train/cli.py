@@ -30,7 +30,6 @@ EXTRA = {
     "sklearn": "scikit-learn",
     "scipy": "scipy",
     "threadpoolctl": "threadpoolctl",
-    "filelock": "filelock",
     "matplotlib": "matplotlib",
     "tensorboard": "tensorboard",
     "fsspec": "fsspec[http]",
