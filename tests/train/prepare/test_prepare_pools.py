@@ -60,13 +60,14 @@ def test_a_worker_that_is_killed(tmp_path: Path):
 def test_workers_leave_with_a_run_that_is_killed(tmp_path: Path):
     code = (
         "import sys; from pathlib import Path; from emotion_train.prepare.pools import run_local\n"
-        "from test_prepare_engines import note_and_wait\n"
+        "from test_prepare_pools import note_and_wait\n"
         f"if __name__ == '__main__': list(run_local([Path(r'{tmp_path}/a'), Path(r'{tmp_path}/b')], "
         "note_and_wait, workers=2))"
     )
     script = tmp_path / "run.py"
     script.write_text(code)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
     run = subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("[ab]"))) < 2 and time.monotonic() < deadline:
