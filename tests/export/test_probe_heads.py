@@ -74,7 +74,7 @@ def test_valence_arousal_and_dominance_go_beside_the_emotions(
     text = (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
     assert "Labels: valence, arousal, dominance." in text
     assert "| val_vad_r2 | 0.125 |\n\nMeasured by `train/fit_probe.py` or `train/evaluate.py` on a" in text
-    assert text.count("scenes drawn with faces that no training saw") == 1  # of the other head
+    assert text.count("scenes rendered with FER2013 faces that no training saw") == 1  # of the other head
 
 
 def test_values_alone_leave_the_emotions_to_the_text_tower(

@@ -119,7 +119,7 @@ def test_shards_of_the_authors_data(
 ):
     argv = ["--from-authors", str(root), "--workers", "1", "--out"]
     assert prepare_data.main([*argv, str(tmp_path / "out")]) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "2 clips of 2 videos in 1 shards" in said
     assert "left out: 1 too neutral, 1 outside the video" in said
     assert "1 captions without a video: ccc" in said
@@ -142,7 +142,7 @@ def test_a_damaged_video_is_a_result_too(
     assert (
         prepare_data.main(["--from-authors", str(root), "--workers", "1", "--out", str(tmp_path / "o")]) == 0
     )
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "1 clips of 1 videos" in said
     assert f"1 could not be used: aaa: {torn}: no HDF5 file, or a torn one" in said
 

@@ -213,7 +213,7 @@ def test_no_clip_at_all_is_said(
     prepare_data: Command, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert prepare_data.main([*options, "--min-characters", "99", "--out", str(tmp_path / "out")]) == 0
-    assert "warning: no sentence became a clip" in capsys.readouterr().err
+    assert "WARNING: no sentence became a clip" in capsys.readouterr().err
     assert len(ShardSet.open(str(tmp_path / "out"))) == 0
 
 
@@ -227,7 +227,7 @@ def test_clips_that_show_nobody_are_left_out_on_request(
     statistics = json.loads((prepared / "statistics.json").read_text())
     assert statistics["clips_without_persons"] == statistics["clips"] == 4  # kept, as by the authors
     assert prepare_data.main([*options, "--need-person", "--out", str(tmp_path / "out")]) == 0
-    assert "4 nobody in the picture" in capsys.readouterr().out
+    assert "4 nobody in the picture" in capsys.readouterr().err
 
 
 def test_excluded_videos(prepare_data: Command, options: list[str], tmp_path: Path):

@@ -60,7 +60,7 @@ def test_any_split_can_be_measured_and_the_fitted_one_is_called_so(
     head = load_head(meld.out, "probe")
     expected = accuracy_score(truth, (rows @ head.weight.T + head.bias).argmax(axis=1))
     assert report(tmp_path)["train"]["accuracy"] == pytest.approx(expected)
-    assert "train is what probes are fitted on" in capsys.readouterr().out
+    assert "train is what probes are fitted on" in capsys.readouterr().err
 
 
 def test_heads_on_image_features_are_measured_on_these(
@@ -147,7 +147,7 @@ def other_checkpoint(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 
 def mistake(evaluate: Command, capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
     assert evaluate.main(argv) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("evaluate")]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if ": error: " in line]
     return line
 
 

@@ -161,7 +161,7 @@ def test_a_picture_that_cannot_be_read_is_counted(
     found = fit("table", file, "--workers", "1")
     assert found.report["skipped"]["val"] == {"picture cannot be read": 1}
     assert found.report["sizes"]["val_label"]["samples"] == 17
-    assert "table val: 1 samples left out, first: picture" in capsys.readouterr().out
+    assert "table val: 1 samples left out, first: picture" in capsys.readouterr().err
     assert "| val | picture cannot be read | 1 |" in (found.out / "report.md").read_text()
     assert load_head(found.out, "probe").card.labels == ["dim", "red"]
 
@@ -205,7 +205,7 @@ def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ):
     assert fit_probe.main([*usual, *options]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fit_probe")]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if ": error: " in line]
     assert message in line
     assert not (tmp_path / "out").exists()
 

@@ -127,7 +127,7 @@ def test_mistakes_end_with_status_2(
     capsys: pytest.CaptureFixture[str],
 ):
     assert fit_probe.main([*usual, "--test-faces", "7", *options]) == 2
-    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fit_probe")]
+    error = [line for line in capsys.readouterr().err.splitlines() if ": error: " in line]
     assert len(error) == 1
     assert message in error[0]
     assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ export/to_onnx.py --probe finds it; with --probe it measures the bank of that fo
 """
 
 import argparse
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from emotion_train.probing.options import Source, add_options, describe, open_so
 from emotion_train.probing.report import Report, summary_lines, write_report
 from emotion_train.probing.run import measure_heads
 from emotion_train.probing.zero_shot import check_tower, zero_shot_head
+
+_log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -82,14 +85,14 @@ def unmeasured_bank(args: argparse.Namespace) -> None:
     checkpoint = read_checkpoint(args.checkpoint)
     bank = zero_shot_head(checkpoint.model, checkpoint.sha256, {}, phrases=phrases_of(args.labels))
     save_head(args.out, ZERO_SHOT, bank)
-    say(f"{args.out} holds a bank of {len(bank.card.labels)} labels, not measured")
+    _log.info("%s holds a bank of %d labels, not measured", args.out, len(bank.card.labels))
 
 
 def evaluate(args: argparse.Namespace) -> Report:
     """Measure and write; returns the report."""
     if args.probe and not args.features:
         args.features = _feature_kind(args)
-    source = open_source(args, say)
+    source = open_source(args, _log.info)
     bank = None
     if args.zero_shot:
         task, bank = zero_shot_task(source, args)
@@ -99,7 +102,9 @@ def evaluate(args: argparse.Namespace) -> Report:
     sets = [source.set_of(name, args.seed) for name in source.protocol.measured]
     for part in sets:
         if not args.zero_shot and part.name == source.protocol.fit:
-            say(f"{part.name} is what probes are fitted on: these figures say nothing of unseen data")
+            _log.info(
+                "%s is what probes are fitted on: these metrics say nothing about unseen data", part.name
+            )
     how = Measuring(args.seed, args.resamples, source.protocol.smoothed)
     measured = measure_heads(heads, sets, how, prefix="zero_shot_" if args.zero_shot else "")
     about = describe(source, args) | {"head": "text embeddings" if args.zero_shot else "fitted before"}
@@ -124,7 +129,7 @@ def probe_heads(source: Source, args: argparse.Namespace) -> list[TaskHead]:
     for task in source.tasks:
         name = head_name(task)
         if not (args.probe / f"{name}.json").is_file():
-            say(f"task {task.name} is not measured: {args.probe} has no head {name}")
+            _log.info("task %s is not measured: %s has no head %s", task.name, args.probe, name)
             continue
         head = load_head(args.probe, name)
         _check_features(head, source.checkpoint, source.encoding.kind, args.probe / name)
@@ -148,7 +153,7 @@ def zero_shot_task(source: Source, args: argparse.Namespace) -> tuple[Task, Line
     tasks = [task for task in source.tasks if task.kind != "regression"]
     for task in source.tasks:
         if task.kind == "regression":
-            say(f"task {task.name} is not measured: values cannot be asked for in words")
+            _log.info("task %s is not measured: zero-shot heads predict classes, not values", task.name)
     if not tasks:
         raise EmotionError(f"{args.dataset} has values only: zero-shot needs classes")
     task, checkpoint = tasks[0], source.checkpoint
@@ -187,8 +192,3 @@ def _check_features(head: LinearHead, checkpoint: Checkpoint, kind: str, what: P
             f"head {what} reads {card.features} features of checkpoint {card.checkpoint_sha256[:12]}..., "
             f"these are {kind} features of {checkpoint.sha256[:12]}...: give its own checkpoint, or fit anew"
         )
-
-
-def say(text: str) -> None:
-    """A line on what is being done."""
-    print(f"evaluate: {text}", flush=True)

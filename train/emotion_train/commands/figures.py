@@ -14,6 +14,7 @@ already is not done again.
 """
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,12 +29,14 @@ from emotion_train.figures.reweighting import BatchSource, draw_batch, reweight,
 from emotion_train.pretrained import Checkpoint, read_checkpoint
 from emotion_train.training.config import find_config, load_config
 
+_log = logging.getLogger(__name__)
+
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     args = parser().parse_args(argv)
     args.draw(args)
-    say(str(args.out))
+    _log.info("%s is written", args.out)
     return 0
 
 
@@ -128,9 +131,9 @@ def reweighting(args: argparse.Namespace) -> None:
 def beta_sweep(args: argparse.Namespace) -> None:
     """A run and its validation figures for every beta."""
     sweep = Sweep(load_config(find_config(args.config)), args.checkpoint, args.data, args.steps, args.out)
-    for row in run_sweep(sweep, args.betas, say):
+    for row in run_sweep(sweep, args.betas, _log.info):
         figures = ", ".join(f"{name} {value:.3f}" for name, value in row["figures"].items())
-        say(f"beta {row['beta']:g}: {figures}")
+        _log.info("beta %g: %s", row["beta"], figures)
 
 
 def describe(checkpoint: Checkpoint) -> str:
@@ -139,8 +142,3 @@ def describe(checkpoint: Checkpoint) -> str:
     way = config.subject + (" + bias" if config.subject_bias else "")
     when = "released layout" if checkpoint.released else f"checkpoint {checkpoint.sha256[:8]}"
     return f"{checkpoint.preset}, {way}, {when}"
-
-
-def say(text: str) -> None:
-    """A line on what is done."""
-    print(f"figures: {text}", flush=True)

@@ -11,6 +11,7 @@ arousal, dominance), and of scenes zero_shot and the experimental categories.
 """
 
 import argparse
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,13 +37,15 @@ from emotion_train.probing.report import Report, summary_lines, write_report
 from emotion_train.probing.run import Fitting, Outcome, run_protocol
 from emotion_train.probing.zero_shot import zero_shot_head
 
+_log = logging.getLogger(__name__)
+
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     args = parser().parse_args(argv)
     report = fit(args)
     print("\n".join(summary_lines(report)))
-    print(f"fit_probe: {args.out} holds the report and the heads")
+    _log.info("%s holds the report and the heads", args.out)
     return 0
 
 
@@ -67,10 +70,10 @@ def fit(args: argparse.Namespace) -> Report:
         raise EmotionError(f"--seeds {args.seeds}: expected 1 or more")
     if args.c and not all(0 < c < float("inf") for c in args.c):
         raise EmotionError(f"--c {' '.join(map(str, args.c))}: expected numbers above 0")
-    source = open_source(args, say, fitting=True)
+    source = open_source(args, _log.info, fitting=True)
     grid = tuple(args.c or ([source.protocol.c] if source.protocol.c else C_GRID))
     seeds = tuple(range(args.seed, args.seed + args.seeds))
-    fitting = Fitting(seeds, grid, args.resamples, say)
+    fitting = Fitting(seeds, grid, args.resamples, _log.info)
     outcome = run_protocol(source.tasks, source.protocol, source.set_of, fitting)
     heads = fitted_heads(outcome, source, args.dataset)
     report = Report(
@@ -132,8 +135,3 @@ def with_scenes(
         replace(report, measured=everything, extras=pairs),
         heads | {PROBE: replace(probe, card=card), ZERO_SHOT: bank, CATEGORIES: categories},
     )
-
-
-def say(text: str) -> None:
-    """A line on what is being done."""
-    print(f"fit_probe: {text}", flush=True)

@@ -8,8 +8,8 @@ each video, by which the same command goes on where it was stopped. The guide is
 """
 
 import argparse
+import logging
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from emotion_train.prepare.settings import Filters, ModelNames, Settings, check_
 from emotion_train.prepare.statistics import Statistics
 
 AUTHORS = "of the authors"  # instead of the name of a model
+
+_log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -157,10 +159,13 @@ def read_names(path: Path | None) -> frozenset[str]:
 def report(out: Path, statistics: Statistics) -> None:
     """What was made, and what should make somebody look again."""
     left_out = {fate: count for fate, count in statistics.sentences.items() if count and fate != "kept"}
-    print(
-        f"prepare_data: {statistics.clips} clips of {statistics.videos - len(statistics.broken)} videos in "
-        f"{statistics.shards} shards at {out}; left out: "
-        + (", ".join(f"{count} {fate}" for fate, count in left_out.items()) or "nothing")
+    _log.info(
+        "%d clips of %d videos in %d shards at %s; left out: %s",
+        statistics.clips,
+        statistics.videos - len(statistics.broken),
+        statistics.shards,
+        out,
+        ", ".join(f"{count} {fate}" for fate, count in left_out.items()) or "nothing",
     )
     for what, names in (
         ("could not be used", [f"{name}: {reason}" for name, reason in statistics.broken.items()]),
@@ -168,7 +173,7 @@ def report(out: Path, statistics: Statistics) -> None:
         ("captions without a video", statistics.captions_without_video),
     ):
         if names:
-            print(f"prepare_data: {len(names)} {what}: {names[0]}" + (" ..." if len(names) > 1 else ""))
+            _log.info("%d %s: %s%s", len(names), what, names[0], " ..." if len(names) > 1 else "")
     for line in warnings(statistics):
-        print(f"prepare_data: warning: {line}", file=sys.stderr)
-    print(f"prepare_data: {out / 'statistics.html'} shows what was found and left out")
+        _log.warning("%s", line)
+    _log.info("%s shows what was found and left out", out / "statistics.html")
