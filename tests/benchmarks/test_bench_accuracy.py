@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import bench_accuracy
-import readme_table
+import result_tables
 from emotion_bench import accuracy, through_runtime
 from emotion_bench.accuracy_page import bars, page
 from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, face_crop, scenes, tight_faces
@@ -267,12 +267,12 @@ def test_a_run_writes_what_the_readme_and_the_card_are_made_of(
     assert result["test_faces"] == result["sets"]["scenes"]["samples"] == 8
     assert {"confusion.png", "reliability.png", "accuracy.md"} <= {file.name for file in out.iterdir()}
     assert (out / "accuracy.md").read_text() == page(result)
-    monkeypatch.setattr(readme_table, "RESULTS", tmp_path)
+    monkeypatch.setattr(result_tables, "RESULTS", tmp_path)
     (out / "failures.md").write_text("### What fails\n")
     shown = f"{100 * result['sets']['scenes']['accuracy']['value']:.1f} %"
-    assert shown in "\n".join(readme_table.accuracy_rows())
-    assert shown in readme_table.card_figures()
-    assert "What fails" in readme_table.card_figures()
+    assert shown in "\n".join(result_tables.accuracy_rows())
+    assert shown in result_tables.card_figures()
+    assert "What fails" in result_tables.card_figures()
 
 
 def test_a_bar_is_met_or_missed_by_the_figures():

@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_tables_are_made_from_the_results():
-    command = [sys.executable, str(ROOT / "benchmarks" / "readme_table.py"), "--check"]
-    assert subprocess.run(command, check=False).returncode == 0, "run: python benchmarks/readme_table.py"
+    command = [sys.executable, str(ROOT / "benchmarks" / "result_tables.py"), "--check"]
+    assert subprocess.run(command, check=False).returncode == 0, "run: python benchmarks/result_tables.py"
 
 
 def test_links_lead_somewhere():

@@ -1,7 +1,7 @@
 """Write the measured results into docs/benchmarks.md and the model card, each between its two markers.
 
-    python benchmarks/readme_table.py            # rewrite docs/benchmarks.md and bundles/nano/MODEL_CARD.md
-    python benchmarks/readme_table.py --check    # exit with status 1 if one of them differs
+    python benchmarks/result_tables.py            # rewrite docs/benchmarks.md and bundles/nano/MODEL_CARD.md
+    python benchmarks/result_tables.py --check    # exit with status 1 if one of them differs
 
 Accuracy comes from results/nano/accuracy.json, which bench_accuracy.py wrote; speed from
 results/*/pipeline.json and results/*/encoder.json, which bench_pipeline.py and bench_encoder.py wrote.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import readme_table
+import result_tables
 
 
 def spread(value: float) -> dict[str, float]:
@@ -29,7 +29,7 @@ def pipeline(backend: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(readme_table, "RESULTS", tmp_path)
+    monkeypatch.setattr(result_tables, "RESULTS", tmp_path)
     return tmp_path
 
 
@@ -42,7 +42,7 @@ def write(results: Path, machine: str, benchmark: str, rows: list[dict[str, Any]
 
 def test_what_nobody_measured_has_no_column(results: Path):
     write(results, "a", "pipeline", [pipeline("cpu")])
-    assert readme_table.pipeline_rows() == [
+    assert result_tables.pipeline_rows() == [
         "Machine: a, 2 cores.",
         "",
         "| people | fps | detector alone | fraction of that | encode, ms per frame | first event |",
@@ -56,7 +56,7 @@ def test_what_one_machine_did_not_measure_is_a_dash(results: Path):
     live = {"p50_ms": 31.2, "p95_ms": 44.8}
     more = {"share_not_a_network": spread(0.123), "live": live, "peak_memory_mb": 410.2}
     write(results, "b", "pipeline", [pipeline("cuda", **more), pipeline("cuda, again", live=None)])
-    header, _, first, second = readme_table.pipeline_rows()
+    header, _, first, second = result_tables.pipeline_rows()
     assert "encoders on" in header
     assert "video" not in header  # one and the same
     assert first == "| a, 2 cores | 3 | cpu | 21.7 | 25.5 | 91.0 % | 4.5 | - | - | 1.3 s | - |"
@@ -79,7 +79,7 @@ def test_encoders_beside_the_plain_export(results: Path):
         row("ours on cpu", 1, 9.0, 1.0) | {"graph": "temporal_encoder"},
     ]
     write(results, "a", "encoder", rows)
-    assert readme_table.encoder_rows()[4:] == [
+    assert result_tables.encoder_rows()[4:] == [
         "| nano | ours on cpu | 2.0 ms (1.05) | 3.0 ms (3.33) |",
         "| nano | plain on cpu | 2.1 ms (1.00) | - |",
     ]
@@ -87,4 +87,4 @@ def test_encoders_beside_the_plain_export(results: Path):
 
 def test_without_results_there_is_no_table(results: Path):
     assert results.is_dir()
-    assert readme_table.pipeline_rows() == readme_table.encoder_rows() == []
+    assert result_tables.pipeline_rows() == result_tables.encoder_rows() == []
