@@ -9,6 +9,7 @@ import pytest
 
 from emotion_runtime.telemetry import OPT_OUTS
 
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 # ONNX Runtime, ultralytics and OpenVINO keep quiet where they see a CI service or pytest.
 QUIETING = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "PYTEST_CURRENT_TEST")
 # Not reports, but caches and settings that libraries write into a home folder.
@@ -21,7 +22,13 @@ def run_at_home(home: Path, *command: str) -> list[str]:
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment["HOME"] = str(home)
     done = subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, *command],
+        cwd=BENCHMARKS,  # Python finds emotion_bench there, which no environment has installed
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     files = [path.relative_to(home) for path in home.rglob("*") if path.is_file()]
