@@ -257,6 +257,7 @@ def test_boxes_overlap_by_intersection_over_union():
 # --- the report
 
 
+@pytest.mark.slow
 def test_a_run_writes_what_the_readme_and_the_card_are_made_of(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

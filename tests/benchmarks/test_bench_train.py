@@ -171,6 +171,7 @@ def test_bytes_are_those_of_the_formula(shards: Path):
     assert found["times_less"] == pytest.approx(found["plain"] / found["ours"])
 
 
+@pytest.mark.slow
 def test_memory_is_a_high_water_mark():
     before = peak_memory(CPU)
     block = np.ones(before, np.uint8)  # as much again
@@ -196,6 +197,7 @@ def test_a_small_model_is_measured(shards: Path):
     assert found["batch"] == 4
 
 
+@pytest.mark.slow
 def test_real_videos_become_shards(shared_data: Path, tmp_path: Path):
     """A film of ten seconds, through prepare_data.py's own parts."""
     data = tmp_path / "data"
@@ -216,6 +218,7 @@ def test_real_videos_become_shards(shared_data: Path, tmp_path: Path):
     assert len(frames) >= 8
 
 
+@pytest.mark.slow
 def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     argv = ["--quick", "--workers", "1", "--steps", "1", "--batch", "2", "--results", str(tmp_path)]
     assert bench_train.main(argv) == 0

@@ -170,6 +170,7 @@ class Engine:
         self.closed = True
 
 
+@pytest.mark.slow
 def test_both_flavours_are_built_in_both_precisions_and_freed(
     model: EmotionCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

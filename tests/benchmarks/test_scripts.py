@@ -17,6 +17,8 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.model import PRESETS
 from gpu import run_all
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 import bench_accuracy
 from emotion_bench import through_runtime
 from emotion_bench.accuracy_sets import Plan
@@ -10,9 +12,12 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_train.scenes.faces import load_faces
 
+pytestmark = pytest.mark.slow
+
 ONE_POINT = 0.01
 
 
+@pytest.mark.slow
 def test_300_faces_through_detector_tracker_and_all(shared_data: Path):
     """One minute: frames in, events out, no torch between them."""
     recorded = json.loads((bench_accuracy.RESULTS / "nano" / "accuracy.json").read_text())

@@ -14,6 +14,8 @@ from emotion_runtime.cli import main
 from emotion_runtime.heads import load_head
 from emotion_runtime.pipeline import Timing
 
+pytestmark = pytest.mark.slow
+
 EKMAN = {"anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"}
 # Counted by eye. Everybody is in sight from the first frame to the last.
 PERSONS = {

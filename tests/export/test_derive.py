@@ -15,6 +15,8 @@ from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.manifest import write_manifest
 
+pytestmark = pytest.mark.slow
+
 MEAN = 6e-3
 
 

@@ -8,11 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).resolve().parent / "engines"
 
 
-def test_engines():
+@pytest.mark.slow
+def test_engines(request: pytest.FixtureRequest):
     command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=-ra --strict-markers", str(FOLDER)]
+    if "not network" in request.config.option.markexpr:
+        command += ["-m", "not network"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-2000:]}"
     assert " passed" in done.stdout

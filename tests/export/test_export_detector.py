@@ -14,6 +14,8 @@ import emotion_export.detector
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.sources.demo import read_demo
 
+pytestmark = pytest.mark.slow
+
 Main = Callable[[list[str]], int]
 
 

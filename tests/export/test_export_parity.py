@@ -178,6 +178,7 @@ def test_the_reference_answers_for_both_graphs_at_all_sizes():
         assert not passes(measure(made, graph, lambda feed, run=run: run(feed) + 1, "fp32"))
 
 
+@pytest.mark.slow
 def test_the_report_is_on_the_screen_in_the_manifest_and_in_the_card(nano: Exported):
     rows = load_bundle(nano.folder).manifest.parity
     sizes = [("frame_encoder", *size) for size in SIZES]

@@ -22,6 +22,8 @@ from emotion_runtime.bundle import load_bundle
 from emotion_train.checkpoint import save_checkpoint
 from emotion_train.model import EmotionCLIP
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def copied_graphs(nano: Exported, small: Exported, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,7 @@ def test_layers_are_named_by_their_bias_and_share_a_weight():
         weighted_layers(GraphIndex(nameless))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", ["frame_encoder", "temporal_encoder"])
 def test_the_graphs_of_a_bundle(nano: Exported, graph: str):
     path = nano.folder / f"{graph}.fp16.onnx"
@@ -167,6 +168,7 @@ def test_the_graphs_of_a_bundle(nano: Exported, graph: str):
         check_graph(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["sap", "sap with bias", "none"])
 def test_every_kind_of_subject(
     frame_encoders: Callable[[str], tuple[EmotionCLIP, Path]], tmp_path: Path, subject: str

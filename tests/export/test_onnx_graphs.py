@@ -16,6 +16,8 @@ from emotion_export.parity import TOLERANCES
 from emotion_runtime.errors import EmotionError
 from emotion_train.model import EmotionCLIP
 
+pytestmark = pytest.mark.slow
+
 SUBJECTS = ("shared", "sap", "sap with bias", "none")
 Encoders = Callable[[str], tuple[EmotionCLIP, Path]]
 

@@ -18,6 +18,8 @@ from emotion_train.heads import HeadCard, LinearHead, save_head
 from emotion_train.heads import load_head as load_fitted
 from emotion_train.probing.zero_shot import zero_shot_head
 
+pytestmark = pytest.mark.slow
+
 Main = Callable[[list[str]], int]
 WORDS = {"focused": ("absorbed",), "bored": ("so bored", "tired of this")}
 

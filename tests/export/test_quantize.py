@@ -90,6 +90,7 @@ def test_candidates_have_weights_and_do_not_read_inputs():
     assert list(int8_layers(GraphIndex(direct)).values()) == [["second"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", ["frame_encoder", "temporal_encoder"])
 def test_the_graphs_of_a_bundle(nano: Exported, graph: str):
     model = onnx.load(nano.folder / f"{graph}.int8.onnx")

@@ -31,6 +31,7 @@ def test_sizes_tell_constants_from_dimensions():
     assert len(SIZES) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS, ids=IDS)
 def test_real_views_are_what_the_runtime_would_encode(spec: PreprocessSpec):
     """The first frame of the demo, through the runtime's own encoder."""
@@ -45,6 +46,7 @@ def test_real_views_are_what_the_runtime_would_encode(spec: PreprocessSpec):
     assert sum(len(view.subjects) for view in views) == 2 * 12  # both people, all along
 
 
+@pytest.mark.slow
 def test_videos_add_their_people(shared_data: Path):
     video = shared_data / "videos" / "intel_face-demographics-walking-and-pause.gif"
     demo = real_views([], SPECS[0])
@@ -55,6 +57,7 @@ def test_videos_add_their_people(shared_data: Path):
     assert len(many) < 4 * len(both)  # the time that a comparison takes has a bound
 
 
+@pytest.mark.slow
 def test_a_video_without_people_is_refused(tmp_path: Path):
     cv2 = pytest.importorskip("cv2")
     path = str(tmp_path / "grey.avi")

@@ -16,6 +16,8 @@ from emotion_export.graphs import GraphSource
 from emotion_export.onnx import OPSET, describe_graph, write_graph
 from emotion_train.language.tokenizer import tokenize
 
+pytestmark = pytest.mark.slow
+
 Main = Callable[[list[str]], int]
 SENTENCES = ["I am so happy!", "", "go away " * 60, "Why did nobody tell me about this before?", "sad"]
 

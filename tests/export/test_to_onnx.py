@@ -26,6 +26,8 @@ from emotion_train.language.phrases import EKMAN_PHRASES
 from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import PRESETS
 
+pytestmark = pytest.mark.slow
+
 Main = Callable[[list[str]], int]
 PEOPLE = [(104.0, 60.0, 200.0, 170.0), (430.0, 70.0, 520.0, 190.0), (-60.0, 20.0, -10.0, 90.0)]
 

@@ -40,12 +40,14 @@ def test_the_home_folder_shows_a_report(tmp_path: Path):
     assert any("onnxruntime" in name for name in run_at_home(tmp_path, "-c", "import onnxruntime"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["cpu", "openvino"])
 def test_a_run_reports_nothing(tmp_path: Path, backend: str):
     run = ("-m", "emotion_runtime", "--source", "demo", "--max-frames", "3", "--jsonl", os.devnull)
     assert run_at_home(tmp_path, *run, "--backend", backend) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "modules", ["emotion_export.quantize, onnxruntime", "emotion_train.model, onnxruntime", "emotion_bench"]
 )
@@ -53,6 +55,7 @@ def test_training_export_and_benchmarks_report_nothing(tmp_path: Path, modules: 
     assert run_at_home(tmp_path, "-c", f"import {modules}") == []
 
 
+@pytest.mark.slow
 def test_ultralytics_sends_no_events(tmp_path: Path):
     program = "import emotion_export; from ultralytics.utils.events import events; assert not events.enabled"
     assert run_at_home(tmp_path, "-c", program) == []

@@ -84,6 +84,7 @@ def test_a_checkpoint_gives_back_what_was_saved(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
 
 
+@pytest.mark.slow
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path):
     """As on a full disk: no file of this process may exceed 100 kB."""
     path = tmp_path / "last.pt"
@@ -269,6 +270,7 @@ def openclip_model(**changes: Any) -> Any:
     return open_clip.create_model("ViT-B-32", pretrained=None, **changes).eval()
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_towers_of_openclip_give_openclips_features():
     theirs = openclip_model()
@@ -291,6 +293,7 @@ def test_towers_of_openclip_give_openclips_features():
     assert ours.logit_scale.item() == start
 
 
+@pytest.mark.slow
 def test_openclip_models_that_are_others_are_refused():
     with torch.device("meta"):
         ours = EmotionCLIP(PRESETS["vit-b-32"])

@@ -73,6 +73,7 @@ def test_the_layout_is_that_of_a_repository(repository: Path):
     ]
 
 
+@pytest.mark.network
 def test_the_temporal_encoder_is_batched_over_persons(schema: ModuleType, repository: Path):
     parsed = config(schema, repository / "nano_temporal_encoder")
     assert (parsed.name, parsed.platform) == ("nano_temporal_encoder", "onnxruntime_onnx")
@@ -83,6 +84,7 @@ def test_the_temporal_encoder_is_batched_over_persons(schema: ModuleType, reposi
     assert tensors(schema, parsed.output) == {"features": ("float32", [256])}
 
 
+@pytest.mark.network
 def test_every_person_brings_a_picture(schema: ModuleType, repository: Path):
     parsed = config(schema, repository / "nano_frame_encoder")
     assert parsed.max_batch_size == 16
@@ -94,6 +96,7 @@ def test_every_person_brings_a_picture(schema: ModuleType, repository: Path):
     assert tensors(schema, parsed.output) == {"embeddings": ("float32", [256])}
 
 
+@pytest.mark.network
 def test_the_files_are_what_their_configuration_says(schema: ModuleType, repository: Path):
     for folder in repository.iterdir():
         parsed = config(schema, folder)
@@ -152,6 +155,7 @@ def engines_here(
     return store
 
 
+@pytest.mark.network
 def test_engines_are_served_as_they_were_proven(
     schema: ModuleType, nano_bundle: Bundle, tmp_path: Path, engines_here: Callable[[str], None]
 ):

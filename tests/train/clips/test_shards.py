@@ -60,6 +60,7 @@ def read_last(shards: ShardSet) -> tuple[ClipRecord, list[bytes]]:
     return shards.read(len(shards) - 1)
 
 
+@pytest.mark.slow
 def test_a_spawned_process_reads_too(folder: Path):
     shards = ShardSet.open(str(folder))
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -19,6 +19,8 @@ from emotion_train.training.config import load_config, model_config
 from emotion_train.training.parallel import World
 from emotion_train.training.run import Run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def figures() -> Command:

@@ -60,6 +60,7 @@ def saved_model(folder: Path, classes: tuple[str, ...]) -> BertForSequenceClassi
 # --- linear
 
 
+@pytest.mark.slow
 def test_linear_model_knows_the_emotion_of_unseen_sentences(linear: LinearSentiment, sentence_folder: Path):
     dev = load_sentences(sentence_folder, "dev")
     logits = linear(dev.texts)
@@ -73,6 +74,7 @@ def test_linear_model_knows_the_emotion_of_unseen_sentences(linear: LinearSentim
     assert [EKMAN[c] for c in linear(obvious).argmax(axis=1)] == ["anger", "disgust", "fear", "happiness"]
 
 
+@pytest.mark.slow
 def test_linear_model_is_the_same_every_time(linear: LinearSentiment, train_sentences: Sentences):
     texts = train_sentences.texts[:50]
     np.testing.assert_array_equal(LinearSentiment(train_sentences)(texts), linear(texts))

@@ -166,6 +166,7 @@ class FrameEncoder(nn.Module):
         return self.model.encode_people(images, frame_index, patch_weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["sap", "shared"])
 def test_one_exported_graph_serves_any_number_of_pictures_and_persons(subject: str, tmp_path: Path):
     """With the bias: torch takes another attention kernel then, whose layout must not get into the graph."""

@@ -86,6 +86,7 @@ class FrameEncoder(nn.Module):
         return self.model.encode_frames(images, patch_weights)
 
 
+@pytest.mark.slow
 def test_it_exports(tmp_path: Path):
     model = masked_model(vision_layers=2)
     batch = torch.export.Dim("batch")

@@ -17,6 +17,8 @@ from made_media import ONE, flat_pictures, write_srt, write_video
 
 from emotion_train.clips.reader import ShardSet
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[3] / "train" / "prepare_data.py"
 
 

@@ -59,6 +59,7 @@ def logits_of(model: torch.nn.Module, text: str) -> np.ndarray:
         return model(input_ids=torch.tensor([ids])).logits[0].numpy()[TO_EKMAN]
 
 
+@pytest.mark.slow
 def test_people_and_what_they_say(prepare_data: Command, folder: Path, shared_data: Path):
     model = write_sentiment_model(folder / "model", HARTMANN)
     logits = {f"{text}.": logits_of(model, text) for text in SAID}

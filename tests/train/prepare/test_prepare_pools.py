@@ -57,6 +57,7 @@ def test_a_worker_that_is_killed(tmp_path: Path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_workers_leave_with_a_run_that_is_killed(tmp_path: Path):
     code = (
         "import sys; from pathlib import Path; from emotion_train.prepare.pools import run_local\n"

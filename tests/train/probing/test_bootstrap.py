@@ -73,6 +73,7 @@ def covered(groups: int, size: int, *, clustered: bool) -> float:
     return hits / 300
 
 
+@pytest.mark.slow
 def test_coverage():
     """A binomial of 300 at 95 % has a standard deviation of 1.3 %; the percentile method costs a little."""
     assert 0.90 <= covered(60, 1, clustered=True) <= 0.985

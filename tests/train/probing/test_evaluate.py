@@ -20,6 +20,8 @@ from emotion_train.language.phrases import CATEGORY_PHRASES, EKMAN_PHRASES, TEMP
 from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import EmotionCLIP
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(checkpoint: Path) -> EmotionCLIP:

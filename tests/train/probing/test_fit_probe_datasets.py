@@ -19,6 +19,8 @@ from emotion_train.heads import load_head
 from emotion_train.model import EmotionCLIP
 from emotion_train.probing.smoothing import smooth_films
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(checkpoint: Path) -> EmotionCLIP:

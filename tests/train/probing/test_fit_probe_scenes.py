@@ -16,6 +16,8 @@ from emotion_train.language.labels import EKMAN
 from emotion_train.scenes.faces import load_faces
 from emotion_train.scenes.sets import person_clips
 
+pytestmark = pytest.mark.slow
+
 SEED = 5
 
 

@@ -18,6 +18,8 @@ from tiny_run import CLIPS, PRETRAIN, TINY
 
 from emotion_train.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).resolve().parent
 
 

@@ -174,6 +174,7 @@ def test_retrieval_counts_both_directions():
     assert retrieval_accuracy(video, text) == pytest.approx(hits / 18)
 
 
+@pytest.mark.slow
 def test_compiled_the_step_is_the_same(monkeypatch: pytest.MonkeyPatch):
     """Traced forward and backward, without the minutes in which the default backend writes C++."""
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))

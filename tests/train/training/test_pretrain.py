@@ -15,6 +15,8 @@ from emotion_train.checkpoint import load_checkpoint, model_from_checkpoint
 from emotion_train.model import PRESETS
 from emotion_train.training.config import load_config
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 EVERY_STEP = [(stage, step) for stage in ("text", "stem", "scenes") for step in range(4)]
 CLOCK = {"rows_per_s", "waited"}

@@ -16,6 +16,8 @@ from tiny_run import CLIPS, PRETRAIN, TINY
 
 from emotion_train.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 STEPS = 30
 CONFIG = TINY.replace('temporal = "mean"', "").replace("workers = 0", "workers = 1\nsave_every = 0.0") + (
     CLIPS.format(batch=4).replace("epochs = 2", f"epochs = {STEPS // 5}")

@@ -96,6 +96,7 @@ def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["shared", "saam"])
 def test_clip_weights_start_every_way_of_telling_who_is_meant(subject: str, clip_file: Path):
     model = EmotionCLIP(
@@ -108,6 +109,7 @@ def test_clip_weights_start_every_way_of_telling_who_is_meant(subject: str, clip
     assert torch.equal(model.backbone.token_embedding.weight, weights["token_embedding.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["no_such_tag", "/nowhere/clip.pt"])
 def test_clip_weights_that_are_not_there(name: str):
     with pytest.raises(EmotionError, match=f"clip '{name}': open_clip cannot load it.*or a file of weights"):

@@ -17,6 +17,8 @@ from emotion_train.scenes.faces import load_faces
 from emotion_train.training.config import changed_settings, load_config
 from emotion_train.training.supervision import stem_answers
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 preset = "tiny"
 seed = 3
