@@ -8,12 +8,12 @@ import torch
 from small_model import SMALL, build
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.probing.features import Clip, encode_all
+from emotion_train.probing.features import ClipInput, encode_all
 
 SIZE, PATCHES = SMALL.preprocess.size, SMALL.preprocess.patches
 
 
-def clips(*pictures: int) -> list[Clip]:
+def clips(*pictures: int) -> list[ClipInput]:
     """A clip of as many pictures as each number says."""
     rng = np.random.default_rng(0)
     return [
@@ -67,7 +67,7 @@ def test_no_clips():
 def test_a_broken_model_is_named_before_anything_is_fitted():
     model = build("sap")
 
-    def one_good_one_bad() -> Iterator[Clip]:
+    def one_good_one_bad() -> Iterator[ClipInput]:
         yield clips(2)[0]
         with torch.no_grad():
             model.backbone.visual.ln_post.weight[0] = float("nan")
