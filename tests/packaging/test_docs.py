@@ -19,11 +19,15 @@ from emotion_runtime.errors import EmotionError
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-# Scripts of a checkout whose command lines are checked, beside those of emotion-runtime.
-SCRIPTS = (
-    *(f"train/{name}.py" for name in ("pretrain", "prepare_data", "fit_probe", "evaluate", "figures")),
-    *(f"export/to_{name}.py" for name in ("onnx", "trt", "triton")),
-)
+# Programs and scripts whose command lines are checked, with the modules whose `parser()` they use.
+PARSERS = {
+    **{
+        f"emotion-train {name}": f"emotion_train.commands.{name.replace('-', '_')}"
+        for name in ("pretrain", "prepare-data", "fit-probe", "evaluate", "figures")
+    },
+    "train/pretrain.py": "emotion_train.commands.pretrain",
+}
+SCRIPTS = tuple(f"export/to_{name}.py" for name in ("onnx", "trt", "triton"))
 RUN = ("python: run", "ci: python")  # markers of Python blocks that are run
 
 
@@ -69,9 +73,15 @@ def our_command(words: list[str]) -> Iterator[list[str]]:
     """Yield program and arguments if the command runs a program of this project."""
     for start, word in enumerate(words):
         program = Path(word).name
-        if word in SCRIPTS or program == "emotion-runtime":
-            yield [word if word in SCRIPTS else program, *words[start + 1 :]]
-            return
+        if program == "emotion-runtime":
+            yield [program, *words[start + 1 :]]
+        elif program == "emotion-train":
+            yield [f"{program} {words[start + 1]}", *words[start + 2 :]]
+        elif word in (*PARSERS, *SCRIPTS):
+            yield [word, *words[start + 1 :]]
+        else:
+            continue
+        return
 
 
 COMMANDS = [
@@ -85,19 +95,21 @@ COMMANDS = [
 def parse(program: str, arguments: list[str]) -> None:
     if program == "emotion-runtime":
         cli._parser().parse_args(arguments)
-        return
-    names = runpy.run_path(str(ROOT / program))
-    if "parse_args" in names:
-        names["parse_args"](arguments)
-    else:  # the script only calls the module behind the console command
-        package, script = f"emotion_{Path(program).parent}", Path(program).stem.removeprefix("to_")
-        importlib.import_module(f"{package}.commands.{script}").parser().parse_args(arguments)
+    elif program in SCRIPTS:
+        names = runpy.run_path(str(ROOT / program))
+        if "parse_args" in names:
+            names["parse_args"](arguments)
+        else:  # the script only calls the module behind the console command
+            script = Path(program).stem.removeprefix("to_")
+            importlib.import_module(f"emotion_export.commands.{script}").parser().parse_args(arguments)
+    else:
+        importlib.import_module(PARSERS[program]).parser().parse_args(arguments)
 
 
 def test_pages_have_commands_of_every_program():
     named = {param.values[0][0] for param in COMMANDS}
     assert len(COMMANDS) > 20
-    assert named == {"emotion-runtime", *SCRIPTS}
+    assert named == {"emotion-runtime", *PARSERS, *SCRIPTS}
 
 
 # Words of an older way of writing, which readers stumbled over.
