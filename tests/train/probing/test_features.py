@@ -60,7 +60,7 @@ def test_image_features_pass_the_temporal_encoder_by():
 
 
 def test_no_clips():
-    with pytest.raises(EmotionError, match="no clip to encode"):
+    with pytest.raises(EmotionError, match="there are no clips to encode"):
         encode_all(build("sap"), iter(()))
 
 
@@ -73,5 +73,5 @@ def test_a_broken_model_is_named_before_anything_is_fitted():
             model.backbone.visual.ln_post.weight[0] = float("nan")
         yield (1, *clips(2)[0][1:])
 
-    with pytest.raises(EmotionError, match="features of 1 of 2 clips are no finite numbers: training broke"):
+    with pytest.raises(EmotionError, match="the features of 1 of 2 clips are not finite: training diverged"):
         encode_all(model, one_good_one_bad(), batch=1)

@@ -1,7 +1,7 @@
-"""Bootstrap intervals: what the metrics would be, had others been measured.
+"""Bootstrap confidence intervals of metrics.
 
-Samples that hang together (of one video, one film, one picture) are drawn together, or a video with many
-samples would count as many independent ones and every interval would be too narrow.
+Samples of one cluster (a video, a film, an image) are resampled together: otherwise a video with many samples
+would count as many independent ones, and every interval would be too narrow.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,48 +11,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 Weights = NDArray[np.float64]
-Metrics = dict[str, Weights]  # by name: one metric a row of weights, (B,)
+Metrics = dict[str, Weights]  # by name, (B,): one value per row of weights
 Scorer = Callable[[Weights], Metrics]
 
 RESAMPLES = 1000
 LEVEL = 0.95
-FEW_GROUPS = 20  # under about so many, percentile intervals are known to be too narrow
+FEW_GROUPS = 20  # below about this many clusters, percentile intervals are known to be too narrow
 
-_CELLS = 2_000_000  # weights at a time: 16 MB
+_BATCH_WEIGHTS = 2_000_000  # weights computed at a time: 16 MB
 
 
 def cluster_indices(groups: Sequence[Any] | NDArray[np.generic]) -> NDArray[np.int64]:
-    """(N,) numbers 0..G-1 of the groups in order of their first sample."""
-    number: dict[Any, int] = {}
-    return np.array([number.setdefault(group, len(number)) for group in groups], np.int64)
+    """Return the index 0..G-1 of each sample's group, (N,), numbered in order of their first sample."""
+    index: dict[Any, int] = {}
+    return np.array([index.setdefault(group, len(index)) for group in groups], np.int64)
 
 
 def resample_weights(clusters: NDArray[np.int64], count: int, seed: int) -> Iterator[Weights]:
-    """`count` rows of (B, N) in some batches: how often each sample is drawn.
+    """Yield weights (B, N) in batches, `count` rows in all: how often each sample is drawn.
 
-    clusters: (N,), numbers 0..G-1; G of them are drawn with replacement, and with one all of its samples.
+    Args:
+        clusters: (N,) indices 0..G-1. G clusters are drawn with replacement, each with all of its samples.
+        count: Number of resamples.
+        seed: Of the draws.
     """
     rng = np.random.default_rng(seed)
-    number = int(clusters.max()) + 1
-    batch = max(1, _CELLS // len(clusters))
+    groups = int(clusters.max()) + 1
+    batch = max(1, _BATCH_WEIGHTS // len(clusters))
     for start in range(0, count, batch):
         rows = min(batch, count - start)
-        drawn = rng.multinomial(number, np.full(number, 1 / number), size=rows).astype(np.float64)
+        drawn = rng.multinomial(groups, np.full(groups, 1 / groups), size=rows).astype(np.float64)
         yield drawn[:, clusters]
 
 
 def point_metrics(scorer: Scorer, samples: int) -> dict[str, float]:
-    """The metrics of the data as it is."""
+    """Return the metrics of the data themselves, without resampling."""
     return {name: float(rows[0]) for name, rows in scorer(np.ones((1, samples))).items()}
 
 
 def bootstrap_intervals(
     scorer: Scorer, clusters: NDArray[np.int64], *, seed: int, resamples: int = RESAMPLES
 ) -> dict[str, tuple[float, float]]:
-    """The middle 95 % of every metric over resamples (percentile bootstrap, Efron 1979).
+    """Return the 95 % percentile interval of every metric (Efron 1979).
 
-    A resample for which a metric is not defined does not count for it, and a metric that is defined for less
-    than half of them has (NaN, NaN): what is left would be no sample of anything.
+    Resamples for which a metric is undefined are left out of its interval.
+
+    Args:
+        scorer: Computes the metrics from weights (B, N).
+        clusters: (N,) cluster of each sample, see `cluster_indices`.
+        seed: Of the resampling.
+        resamples: How many.
+
+    Returns:
+        (low, high) by name of the metric; (NaN, NaN) if it is defined for less than half of the resamples, since
+        the rest would not be representative.
     """
     rows: dict[str, list[Weights]] = {}
     for weights in resample_weights(clusters, resamples, seed):

@@ -1,7 +1,8 @@
-"""Are the probabilities right? Temperature scaling (Guo et al. 2017) and the expected calibration error.
+"""Calibration: temperature scaling (Guo et al. 2017) and the expected calibration error.
 
-Single labels: the confidence is the largest probability, and being right is being the label. Several labels:
-each of the C probabilities of a sample says yes or no for itself, and all N * C are judged together.
+With single labels, the confidence of a sample is its largest probability, and the prediction is correct if that
+class is the label. With several labels, each of the C probabilities of a sample is a binary prediction of its
+own, and all N * C are evaluated together.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,13 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Confidences:
-    """M probabilities with whether each came true; sample: (M,) which of the N samples it is about."""
+    """M predicted probabilities and whether each was correct.
+
+    Attributes:
+        confidence: (M,) probabilities.
+        correct: (M,) whether the predicted event was the case.
+        sample: (M,) index of the sample, 0..N-1, that a prediction is about.
+    """
 
     confidence: Values
     correct: NDArray[np.bool_]
@@ -30,7 +37,12 @@ class Confidences:
 
 
 def confidences_of(probability: Values, targets: NDArray[Any]) -> Confidences:
-    """The confidences of probabilities (N, C); targets: labels (N,) int64, or 0 and 1 of shape (N, C)."""
+    """Pair probabilities with whether they were correct.
+
+    Args:
+        probability: (N, C).
+        targets: Labels (N,) int64, or 0 and 1 of shape (N, C).
+    """
     rows = np.arange(len(probability))
     if targets.ndim == 1:
         return Confidences(probability.max(axis=1), probability.argmax(axis=1) == targets, rows)
@@ -40,9 +52,15 @@ def confidences_of(probability: Values, targets: NDArray[Any]) -> Confidences:
 def fit_temperature(
     logits: NDArray[np.floating], targets: NDArray[Any], activation: Activation = "softmax"
 ) -> float:
-    """The temperature of least negative log likelihood, within exp of `LOG_BOUND`; fit it on held-out data.
+    """Return the temperature with the smallest negative log likelihood on held-out data.
 
-    targets: (N,) int64 for a softmax, (N, C) of 0 and 1 for a sigmoid.
+    Args:
+        logits: (N, C).
+        targets: (N,) int64 for a softmax, (N, C) of 0 and 1 for a sigmoid.
+        activation: Of the head.
+
+    Returns:
+        A temperature between exp(-`LOG_BOUND`) and exp(`LOG_BOUND`).
     """
     from scipy.optimize import minimize_scalar  # noqa: PLC0415 - slow to import
 
@@ -58,32 +76,38 @@ def fit_temperature(
 
 
 def abstain_threshold(probability: Values) -> float:
-    """The confidence that all but a tenth of held-out samples reach; probability: (N, C), calibrated.
+    """Return the confidence that all but a tenth of held-out samples reach; below it no label is shown.
 
-    Under it the largest probability is right less often than elsewhere, and a label says more than is known.
+    Args:
+        probability: (N, C), calibrated.
     """
     return float(np.quantile(probability.max(axis=1), ABSTAIN_FRACTION))
 
 
 def calibration_error(confidences: Confidences, weights: Values) -> Values:
-    """(B,): mean gap between confidence and truth over 15 equal bins, weighted by their size.
+    """Compute the expected calibration error: the mean gap between confidence and accuracy over 15 equal bins.
 
-    weights: (B, N) over samples, as in `metrics`.
+    Args:
+        confidences: Of N samples.
+        weights: (B, N), see `metrics`.
+
+    Returns:
+        (B,) errors; bins count by the number of predictions in them.
     """
-    share, confidence, truth = _by_bin(confidences, weights)
-    return np.asarray(np.abs(confidence - truth).sum(axis=1) / share.sum(axis=1))
+    count, confidence, correct = _by_bin(confidences, weights)
+    return np.asarray(np.abs(confidence - correct).sum(axis=1) / count.sum(axis=1))
 
 
 def reliability(confidences: Confidences) -> tuple[Values, Values, Values]:
-    """Of each of the 15 bins: number of confidences, their mean confidence, the share that came true."""
+    """Return, for each of the 15 bins, the number of predictions, their mean confidence, and their accuracy."""
     samples = int(confidences.sample.max()) + 1
-    share, confidence, truth = (part[0] for part in _by_bin(confidences, np.ones((1, samples))))
-    held = np.maximum(share, _TINY)
-    return share, confidence / held, truth / held
+    count, confidence, correct = (part[0] for part in _by_bin(confidences, np.ones((1, samples))))
+    divisor = np.maximum(count, _TINY)
+    return count, confidence / divisor, correct / divisor
 
 
 def _by_bin(confidences: Confidences, weights: Values) -> tuple[Values, Values, Values]:
-    """(B, 15) sums over the confidences of each bin: 1, confidence, came true."""
+    """Sum over the predictions of each bin: 1, confidence, correct; each (B, 15)."""
     bins = np.minimum((confidences.confidence * BINS).astype(np.int64), BINS - 1)
     cells = confidences.sample * BINS + bins
     samples = weights.shape[1]

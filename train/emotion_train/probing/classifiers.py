@@ -1,4 +1,4 @@
-"""The protocol's linear classifiers on frozen features, each as weight (C, D) and bias (C,).
+"""Fit the protocol's linear classifiers on frozen features.
 
 Source: paper Sec. 4.1 and the authors' protocol: scikit-learn, solver sag, at most 2000 iterations.
 """
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from emotion_train.probing.features import Features
 
-Linear = tuple[NDArray[np.float32], NDArray[np.float32]]
+Linear = tuple[NDArray[np.float32], NDArray[np.float32]]  # weight (C, D), bias (C,)
 
 MAX_ITER = 2000
 SOLVER = "sag"
@@ -16,10 +16,17 @@ RIDGE_ALPHA = 1.0
 
 
 def fit_logistic(features: Features, labels: NDArray[np.int64], *, c: float, seed: int) -> Linear:
-    """Multinomial logistic regression, inverse regularisation c.
+    """Fit a multinomial logistic regression.
 
-    labels: (N,), every class 0..C-1 at least once. Two classes give two rows as well, whose softmax is the
-    one logistic function that scikit-learn fits.
+    Args:
+        features: (N, D).
+        labels: (N,), every class 0..C-1 at least once.
+        c: Inverse regularisation strength.
+        seed: Of the solver.
+
+    Returns:
+        C rows of weights, also for two classes: their softmax is the one logistic function that scikit-learn
+        fits.
     """
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to import
 
@@ -32,35 +39,41 @@ def fit_logistic(features: Features, labels: NDArray[np.int64], *, c: float, see
 
 
 def fit_one_vs_rest(features: Features, targets: NDArray[np.float32], *, c: float, seed: int) -> Linear:
-    """One logistic regression a class; targets (N, C) of 0 and 1.
+    """Fit one binary logistic regression per class.
 
-    A class that no row, or every row, has cannot be fitted: its weights are 0 and its bias the log odds of
-    its share, with half a row added on both sides (`constant_classes` names them).
+    A class that is positive in no row, or in every row, cannot be fitted: its weights are 0 and its bias is
+    the log odds of its frequency, with half a row added on both sides (see `constant_classes`).
+
+    Args:
+        features: (N, D).
+        targets: (N, C) of 0 and 1.
+        c: Inverse regularisation strength.
+        seed: Of the solver.
     """
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to import
 
     classes = targets.shape[1]
     weight, bias = np.zeros((classes, features.shape[1]), np.float32), np.zeros(classes, np.float32)
     constant = set(constant_classes(targets))
-    for number in range(classes):
-        positives = targets[:, number] > 0
-        if number in constant:
-            bias[number] = np.log((positives.sum() + 0.5) / ((~positives).sum() + 0.5))
+    for index in range(classes):
+        positives = targets[:, index] > 0
+        if index in constant:
+            bias[index] = np.log((positives.sum() + 0.5) / ((~positives).sum() + 0.5))
             continue
         classifier = LogisticRegression(C=c, solver=SOLVER, max_iter=MAX_ITER, random_state=seed)
         classifier.fit(features, positives)
-        weight[number], bias[number] = classifier.coef_[0], classifier.intercept_[0]
+        weight[index], bias[index] = classifier.coef_[0], classifier.intercept_[0]
     return weight, bias
 
 
 def constant_classes(targets: NDArray[np.float32]) -> list[int]:
-    """Numbers of the classes that no row, or every row, of targets (N, C) has."""
-    share = (targets > 0).mean(axis=0)
-    return [int(number) for number in np.flatnonzero((share == 0) | (share == 1))]
+    """Return the indices of the classes that are positive in no row, or in every row, of targets (N, C)."""
+    fraction = (targets > 0).mean(axis=0)
+    return [int(index) for index in np.flatnonzero((fraction == 0) | (fraction == 1))]
 
 
 def fit_ridge(features: Features, targets: NDArray[np.float32]) -> Linear:
-    """Ridge regression with alpha 1 of every value; targets (N, V). The optimum is unique, so no seed."""
+    """Fit a ridge regression with alpha 1 on targets (N, V). The optimum is unique, so there is no seed."""
     from sklearn.linear_model import Ridge  # noqa: PLC0415 - slow to import
 
     regression = Ridge(alpha=RIDGE_ALPHA).fit(features.astype(np.float64), targets.astype(np.float64))

@@ -1,4 +1,4 @@
-"""Frozen features of clips: L2-normalised, in eval mode, fp32."""
+"""Compute frozen features of clips: L2-normalised, in eval mode, fp32."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,17 +17,20 @@ from emotion_train.model.normalise import normalise
 Features = NDArray[np.float32]
 FeatureKind = Literal["video", "image"]
 
-# A row's number with K pictures (K, S, S, 3) uint8 RGB and their patch weights (K, G) float32.
+# Row index, K images (K, S, S, 3) uint8 RGB, and their patch weights (K, G) float32.
 ClipInput = tuple[int, NDArray[np.uint8], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSet:
-    """What a probe is fitted or measured on.
+    """Features and targets that a probe is fitted or measured on.
 
-    name: of the split or set. features: (N, D) float32. targets: by name of the task, (N,) int64 or
-    (N, C) float32 as in `datasets.base.Sample`. groups: (N,) what rows hang together by, rows of one group
-    in order of time. skipped: rows that are not in it, by reason.
+    Attributes:
+        name: Of the split or set.
+        features: (N, D) float32.
+        targets: By name of the task, (N,) int64 or (N, C) float32 as in `datasets.base.Sample`.
+        groups: (N,) cluster of each row (its video, film or image); rows of one group are in order of time.
+        skipped: Number of rows left out, by reason.
     """
 
     name: str
@@ -37,7 +40,7 @@ class FeatureSet:
     skipped: Mapping[str, int]
 
     def __len__(self) -> int:
-        """N."""
+        """Return the number of rows."""
         return len(self.features)
 
 
@@ -45,39 +48,45 @@ class FeatureSet:
 def encode_all(
     model: EmotionCLIP, clips: Iterable[ClipInput], *, kind: FeatureKind = "video", batch: int = 32
 ) -> tuple[NDArray[np.int64], Features]:
-    """Rows (N,) in ascending order and their features (N, D).
+    """Encode clips in batches.
 
-    kind: "video" is the temporal encoder's feature, "image" the frame encoder's of a clip's first picture.
-    Clips may have different numbers of pictures; each has all T of the model, or K that stand for these.
+    Args:
+        model: Set to eval mode.
+        clips: Each has the T images of the model, or K images that stand for these; K may differ.
+        kind: "video" is the feature of the temporal encoder, "image" that of the frame encoder for a clip's
+            first image.
+        batch: Clips that are encoded together.
+
+    Returns:
+        Row indices (N,) in ascending order, and the features (N, D) in the same order.
 
     Raises:
-        EmotionError: there is no clip, or the model predictions with something else than finite numbers.
-
+        EmotionError: There is no clip, or the model returns values that are not finite.
     """
     model.eval()
     rows: list[int] = []
     features: list[Features] = []
-    waiting: dict[int, list[ClipInput]] = {}  # by K: only clips of one length make a batch
+    pending: dict[int, list[ClipInput]] = {}  # by K: a batch needs clips of one length
     for clip in clips:
-        pieces = waiting.setdefault(len(clip[1]), [])
+        pieces = pending.setdefault(len(clip[1]), [])
         pieces.append(clip)
         if len(pieces) == batch:
             features.append(_encode(model, pieces, kind))
             rows.extend(row for row, _, _ in pieces)
             pieces.clear()
-    for pieces in waiting.values():
+    for pieces in pending.values():
         if pieces:
             features.append(_encode(model, pieces, kind))
             rows.extend(row for row, _, _ in pieces)
     if not rows:
-        raise EmotionError("no clip to encode: give more samples or faces")
+        raise EmotionError("there are no clips to encode: expected at least one; use more samples or faces")
     order = np.argsort(rows)
     joined = np.concatenate(features)[order]
     broken = int((~np.isfinite(joined).all(axis=1)).sum())
     if broken:
         raise EmotionError(
-            f"features of {broken} of {len(rows)} clips are no finite numbers: training broke before this "
-            "checkpoint was written, use an earlier one"
+            f"the features of {broken} of {len(rows)} clips are not finite: training diverged before this "
+            "checkpoint was written; use an earlier checkpoint"
         )
     return np.array(rows, np.int64)[order], joined
 

@@ -1,4 +1,4 @@
-"""What is fitted on which split of a data set, and how.
+"""The evaluation protocol of each data set: what is fitted on which split, and how.
 
 Source: paper Sec. 4.1 and 4.3, the authors' evaluation: scikit-learn's linear models on L2-normalised
 features, solver sag, at most 2000 iterations, seed 2022.
@@ -16,12 +16,16 @@ C_GRID = (0.1, 0.3, 1.0, 3.16, 10.0, 31.6)
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """One data set's constants.
+    """The constants of one data set.
 
-    fit: split that the classifiers learn from. tune: split on which temperatures are fitted, and C where it
-    is not given. measured: splits that metrics are reported of. c: inverse regularisation, None: the one of
-    `C_GRID` with the best metric on `tune`. features: of which encoder. smoothed: predictions of a film are
-    smoothed before they are scored, and scored without as well.
+    Attributes:
+        fit: Split that the classifiers are fitted on.
+        tune: Split on which temperatures are fitted, and C where it is not given.
+        measured: Splits whose metrics are reported.
+        c: Inverse regularisation strength; None chooses the value of `C_GRID` with the best metric on `tune`.
+        features: Encoder whose features are used.
+        smoothed: Whether the predictions of a film are smoothed before they are scored; they are also scored
+            without smoothing.
     """
 
     fit: str
@@ -33,12 +37,12 @@ class Protocol:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """All that are needed, each once."""
+        """All splits that are needed, each once."""
         return tuple(dict.fromkeys([self.fit, self.tune, *self.measured]))
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
-    "bold": Protocol("train", "val", ("val",), c=3.16),  # the labels of its test split were never published
+    "bold": Protocol("train", "val", ("val",), c=3.16),  # the labels of its test split are not published
     "moviegraphs": Protocol("train", "val", ("val", "test"), c=10.0),
     "meld": Protocol("train", "dev", ("dev", "test"), c=8.0),
     "emotic": Protocol("train", "val", ("val", "test"), c=2.5, features="image"),
@@ -49,11 +53,10 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def protocol_of(dataset: str) -> Protocol:
-    """The constants of a data set.
+    """Return the protocol of a data set.
 
     Raises:
-        EmotionError: there is no such data set.
-
+        EmotionError: There is no such data set.
     """
     if dataset not in PROTOCOLS:
         raise EmotionError(f"unknown data set {dataset!r}: choose one of {', '.join(PROTOCOLS)}")

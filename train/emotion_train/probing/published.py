@@ -1,4 +1,4 @@
-"""What the paper reports, to stand beside what was measured. Source: paper Table 4 (a-e)."""
+"""The results that the paper reports, for comparison with ours. Source: paper Table 4 (a-e)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
-    """A method's row.
+    """The row of one method.
 
-    metrics: by set and metric of our reports, such as ("val_categories", "map"); in the units of ours.
-    evaluation: "supervised" or "linear" (a linear probe on frozen features, as here). multimodal: it had
-    sound or text as well, which the paper marks with a star.
+    Attributes:
+        method: Name of the method.
+        evaluation: "supervised" or "linear" (a linear probe on frozen features, as here).
+        metrics: Values by set and metric of our reports, such as ("val_categories", "map"), in our units.
+        multimodal: Whether it used sound or text as well, which the paper marks with a star.
     """
 
     method: str
@@ -24,10 +26,10 @@ SOURCE = "Zhang et al., CVPR 2023, Table 4"
 
 
 def published(dataset: str) -> tuple[PublishedRow, ...]:
-    """The rows of a data set's part of Table 4; none for one's own data.
+    """Return the rows of a data set's part of Table 4; empty for the user's own data.
 
-    The table does not say which splits of BoLD and Emotic its rows are of; they stand beside BoLD's val, the
-    only labelled one, and Emotic's test.
+    The table does not say which splits of BoLD and Emotic it uses. We compare with BoLD's val, the only labelled
+    one, and Emotic's test.
     """
     if dataset == "bold":
         columns = [("val_categories", "map"), ("val_categories", "auc"), ("val_vad", "r2")]
@@ -44,16 +46,16 @@ def published(dataset: str) -> tuple[PublishedRow, ...]:
 
 
 def remarks(dataset: str) -> tuple[str, ...]:
-    """What a reader must know who compares."""
+    """Return notes that a comparison with the paper needs."""
     if dataset == "liris":
-        return ("The paper's own row of Table 4e is missing in the copy at hand, so it is not given here.",)
+        return ("The paper's own row of Table 4e is missing in our copy of the paper, so it is not shown.",)
     return ()
 
 
 _Row = tuple[str, str, Sequence[float | None]]
 
-# A star in front of a name is the table's own. In parts (c) and (e) of our copy the line "Linear-Eval" has
-# slipped between methods that are supervised by their papers' titles; they are taken as such.
+# A star in front of a name is the table's own. In parts (c) and (e) of our copy the line "Linear-Eval" stands
+# between methods that are supervised according to their papers' titles; we treat them as supervised.
 _BOLD: tuple[_Row, ...] = (
     ("ST-GCN", "supervised", (12.63, 55.96, 0.044)),
     ("TSN", "supervised", (17.02, 62.70, 0.095)),
@@ -102,7 +104,7 @@ _LIRIS: tuple[_Row, ...] = (
 def _rows(
     columns: Sequence[tuple[str, str]], scales: Sequence[float], rows: Sequence[_Row]
 ) -> tuple[PublishedRow, ...]:
-    """Per cent become shares; a metric that the table does not give is left out."""
+    """Convert per cent to fractions; a metric that the table does not give is left out."""
     return tuple(
         PublishedRow(
             method.removeprefix("*"),

@@ -1,4 +1,4 @@
-"""From predictions and targets to all metrics of a task, as functions of bootstrap weights."""
+"""Compute all metrics of a task from predictions and targets, as functions of bootstrap weights."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,7 +23,7 @@ from emotion_train.probing.metrics import (
     weighted_mean,
 )
 
-# What is said of a whole set; the other metrics are of one class or value each.
+# Metrics of a whole set; the others are of one class or value each.
 HEADLINE: dict[Kind, tuple[str, ...]] = {
     "single_label": ("accuracy", "balanced_accuracy", "weighted_f1", "ece", "ece_unscaled"),
     "multi_label": ("map", "auc", "top1", "ece", "ece_unscaled"),
@@ -37,10 +37,13 @@ def single_label_scorer(
     labels: NDArray[np.int64],
     probabilities: Mapping[str, Values],
 ) -> Scorer:
-    """accuracy, balanced_accuracy, weighted_f1, recall_<class>, f1_<class>, and calibration errors.
+    """Score accuracy, balanced_accuracy, weighted_f1, recall_<class>, f1_<class>, and calibration errors.
 
-    scores: (N, C), the largest is the prediction. labels: (N,). probabilities: (N, C) by the name that their
-    calibration error gets.
+    Args:
+        names: C class names.
+        scores: (N, C); the class of the largest score is the prediction.
+        labels: (N,) class indices.
+        probabilities: (N, C) each, by the name that their calibration error gets.
     """
     predicted = scores.argmax(axis=1)
     confidences = {name: confidences_of(values, labels) for name, values in probabilities.items()}
@@ -67,26 +70,31 @@ def multi_label_scorer(
     targets: NDArray[np.floating],
     probabilities: Mapping[str, Values],
 ) -> Scorer:
-    """map, auc, top1, ap_<class>, auc_<class>, and calibration errors.
+    """Score map, auc, top1, ap_<class>, auc_<class>, and calibration errors.
 
-    map and auc are means over the classes that have positives, and for auc negatives as well.
-    scores: (N, C), compared within a class. targets: (N, C) of 0 and 1. top1: the class of the largest score
-    is one of the sample's. probabilities: see `single_label_scorer`.
+    map is the mean over the classes that have positives, auc over those that have negatives as well. top1 is the
+    fraction of samples whose label set contains the class of the largest score.
+
+    Args:
+        names: C class names.
+        scores: (N, C), compared within a class.
+        targets: (N, C) of 0 and 1.
+        probabilities: See `single_label_scorer`.
     """
     ranks, positives = scores.astype(np.float64), targets > 0
-    top_is_right = positives[np.arange(len(scores)), scores.argmax(axis=1)]
+    top_is_correct = positives[np.arange(len(scores)), scores.argmax(axis=1)]
     confidences = {name: confidences_of(values, targets) for name, values in probabilities.items()}
-    some = np.asarray(positives.any(axis=0))
-    both = np.asarray(some & ~positives.all(axis=0))
+    has_positives = np.asarray(positives.any(axis=0))
+    has_both = np.asarray(has_positives & ~positives.all(axis=0))
 
     def score(weights: Weights) -> Metrics:
         columns = [(ranks[:, c], positives[:, c], weights) for c in range(len(names))]
         precision = np.stack([average_precision(*column) for column in columns], axis=1)
         area = np.stack([area_under_roc(*column) for column in columns], axis=1)
         return {
-            "map": macro(precision, some),
-            "auc": macro(area, both),
-            "top1": weighted_mean(top_is_right, weights),
+            "map": macro(precision, has_positives),
+            "auc": macro(area, has_both),
+            "top1": weighted_mean(top_is_correct, weights),
             **{name: calibration_error(confidence, weights) for name, confidence in confidences.items()},
             **_by_name("ap", names, precision),
             **_by_name("auc", names, area),
@@ -98,9 +106,14 @@ def multi_label_scorer(
 def regression_scorer(
     names: Sequence[str], predicted: NDArray[np.floating], targets: NDArray[np.floating]
 ) -> Scorer:
-    """r2, mse, pcc (means over the values), and each of them by value. predicted, targets: (N, V).
+    """Score r2, mse and pcc, as means over the values and for each value.
 
-    r2 and pcc leave out a value that is the same in all of `targets`.
+    r2 and pcc leave out a value that is constant in `targets`.
+
+    Args:
+        names: V names of the values.
+        predicted: (N, V).
+        targets: (N, V).
     """
     predictions, truth = predicted.astype(np.float64), targets.astype(np.float64)
     varies = np.ptp(truth, axis=0) > 0
@@ -120,4 +133,4 @@ def regression_scorer(
 
 
 def _by_name(kind: str, names: Sequence[str], columns: Values) -> Metrics:
-    return {f"{kind}_{name}": columns[:, number] for number, name in enumerate(names)}
+    return {f"{kind}_{name}": columns[:, index] for index, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""Predictions of a film smoothed over time, as the protocol of LIRIS-ACCEDE has it."""
+"""Smooth the predictions of a film over time, as in the protocol of LIRIS-ACCEDE."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,19 @@ ORDER = 3
 def smooth_films(
     values: NDArray[np.floating], groups: Sequence[str]
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Savitzky-Golay over each film: values (N, V), rows of one group in order of time.
+    """Apply a Savitzky-Golay filter to each film.
 
-    Returns the smoothed values and the films shorter than the window, whose values stay as they are.
+    A window of 100 has no middle sample. SciPy's filter, which the protocol names, fits its cubic to the
+    seconds i-49 .. i+50 and takes the value in their middle: the result for second i is that of i + 1/2. The
+    published numbers were computed this way, and so are ours. Within the first and last 50 seconds the cubic
+    of the first and last 100 is evaluated at the second itself (mode "interp").
 
-    A window of 100 has no middle sample. scipy's filter, which the protocol names, fits its cubic to the
-    seconds i-49 .. i+50 of second i and takes the value in their middle, i + 1/2: what it returns is the
-    film half a second later. That is what was published, and what is done here; within the first and
-    last 50 seconds the cubic of the first and last 100 is read at the second itself (mode "interp").
+    Args:
+        values: (N, V) predictions.
+        groups: (N,) film of each row; the rows of one film are in order of time.
+
+    Returns:
+        (N, V) smoothed values, and the films shorter than the window, whose values are unchanged.
     """
     from scipy.signal import savgol_filter  # noqa: PLC0415 - slow to import
 
