@@ -12,8 +12,8 @@ from emotion_runtime.files import write_atomically
 from emotion_train.clips.format import SCHEMA_VERSION, ClipRecord, Index
 from emotion_train.clips.writer import shard_of, write_tar
 from emotion_train.language.goemotions import load_sentences
-from emotion_train.prepare.run import Engine, Output, prepare_raw
-from emotion_train.prepare.settings import Filters, ModelNames, Settings
+from emotion_train.prepare.run import ShardOutput, WorkerPool, prepare_raw
+from emotion_train.prepare.settings import Filters, ModelNames, PrepareSettings
 
 SECONDS, PAUSE = 2.8, 0.2  # of a sentence, and after it
 _LONGEST = 80  # characters: what is said in that time
@@ -54,10 +54,10 @@ def real_shards(data: Path, out: Path, *, workers: int) -> Path:
         (captions / f"{path.stem}.srt").write_text(_subtitles(texts[number * 100 :]), encoding="utf-8")
     names = ModelNames("face", None, "linear", sentences)
     # The captions go on when the video has ended; neutral sentences are as good as others here.
-    settings = Settings(filters=Filters(max_neutral=1.0))
-    engine = Engine("local", workers)
-    output = Output(out / "shards", 0, 1000)
-    prepare_raw((videos, captions), output, settings, names, engine, frozenset())
+    settings = PrepareSettings(filters=Filters(max_neutral=1.0))
+    pool = WorkerPool("local", workers)
+    output = ShardOutput(out / "shards", 0, 1000)
+    prepare_raw((videos, captions), output, settings, names, pool, frozenset())
     return output.folder
 
 

@@ -12,7 +12,13 @@ from torch.nn import functional as F
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.figures.attention_maps import AttentionMaps, hmn_attention, maps_of, see, shares
+from emotion_train.figures.attention_maps import (
+    AttentionMaps,
+    attention_fractions,
+    crop_person,
+    hmn_attention,
+    person_attention,
+)
 from emotion_train.model import EmotionCLIP
 
 HEADS, LAYERS = SMALL.vision_heads, SMALL.vision_layers
@@ -118,12 +124,12 @@ def test_a_person_is_seen_as_the_runtime_would():
     spec = PreprocessSpec(size=48, patch=16, short_side=48)
     picture = np.zeros((96, 192, 3), np.uint8)
     picture[32:64, 64:96] = 255
-    seen = see(picture, (64, 32, 96, 64), spec)
-    assert seen.box == (64 / 2 - 24, 16, 96 / 2 - 24, 32)
+    person = crop_person(picture, (64, 32, 96, 64), spec)
+    assert person.box == (64 / 2 - 24, 16, 96 / 2 - 24, 32)
     # The person stands between columns 8 and 24, rows 16 and 32: half of one patch and half of its neighbour.
-    assert seen.patch_weights == pytest.approx([0, 0, 0, 0.5, 0.5, 0, 0, 0, 0])
-    assert seen.image[24, 16].min() > 250
-    assert seen.image[24, 28].max() < 5
+    assert person.patch_weights == pytest.approx([0, 0, 0, 0.5, 0.5, 0, 0, 0, 0])
+    assert person.image[24, 16].min() > 250
+    assert person.image[24, 28].max() < 5
 
 
 @pytest.mark.parametrize(
@@ -137,28 +143,28 @@ def test_a_person_is_seen_as_the_runtime_would():
 def test_boxes_that_show_nobody(box: tuple[float, float, float, float], said: str):
     spec = PreprocessSpec(size=48, patch=16, short_side=48)
     with pytest.raises(EmotionError, match=said):
-        see(np.zeros((96, 192, 3), np.uint8), box, spec)
+        crop_person(np.zeros((96, 192, 3), np.uint8), box, spec)
 
 
 def test_a_box_outside_of_the_picture_has_no_window_of_its_own():
     """The runtime's window is slid into the picture; the box must be in there too."""
     with pytest.raises(EmotionError, match="lies outside"):
-        see(np.zeros((96, 192, 3), np.uint8), (200, 10, 240, 50), SMALL.preprocess)
+        crop_person(np.zeros((96, 192, 3), np.uint8), (200, 10, 240, 50), SMALL.preprocess)
 
 
 def test_maps_of_a_cut_picture_are_of_its_normalised_pixels():
     model = build("sap")
     picture = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
-    seen = see(picture, (0, 0, 48, 24), PreprocessSpec(size=SIZE, patch=16, short_side=SIZE))
+    person = crop_person(picture, (0, 0, 48, 24), PreprocessSpec(size=SIZE, patch=16, short_side=SIZE))
     pixels = (picture / 255 - SMALL.preprocess.mean) / SMALL.preprocess.std
     images = torch.from_numpy(pixels).float().permute(2, 0, 1)[None]
     covered = torch.tensor([[1, 1, 1, 0.5, 0.5, 0.5, 0, 0, 0]])
     expected = hmn_attention(model, images, torch.zeros(1, dtype=torch.int64), covered)
-    torch.testing.assert_close(maps_of(model, seen).hmn, expected.hmn, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(person_attention(model, person).hmn, expected.hmn, atol=1e-5, rtol=1e-4)
 
 
 def test_shares_of_a_row():
     row = np.array([0.1, 0.2, 0.3, 0.0, 0.25, 0.15], np.float32)  # four patches, cls, hmn
-    on_patches, on_person = shares(row, np.array([0, 1, 0.5, 1], np.float32))
+    on_patches, on_person = attention_fractions(row, np.array([0, 1, 0.5, 1], np.float32))
     assert on_patches == pytest.approx(0.6)
     assert on_person == pytest.approx((0.2 + 0.15) / 0.6)

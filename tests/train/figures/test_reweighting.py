@@ -13,13 +13,13 @@ from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.batch import ClipTextBatch
 from emotion_train.figures.reweighting import (
     BatchSource,
-    Drawn,
-    chosen,
+    ReweightedBatch,
+    choose_rows,
+    decode_sentence,
     draw_batch,
+    format_logit,
     reweight,
     reweighting_page,
-    sentence,
-    short,
 )
 from emotion_train.language.tokenizer import tokenize
 from emotion_train.losses import sentiment_guided_contrastive_loss
@@ -70,13 +70,13 @@ def test_logits_and_weights_are_those_of_the_loss(shards: str, direction: str):
 
 def test_both_ends_are_shown():
     weights = torch.tensor([0.1, 7.0, 0.0, math.inf, 0.2, 3.0, 0.3])
-    assert chosen(weights, 2, 5) == [2, 3, 1, 4, 0]  # the positive, the two heaviest, the two lightest
-    assert chosen(weights, 2, 4) == [2, 3, 1, 0]
-    assert chosen(weights, 2, 2) == [2, 3]
-    assert chosen(weights, 2, 20) == [2, 3, 1, 5, 6, 4, 0]  # all there are
+    assert choose_rows(weights, 2, 5) == [2, 3, 1, 4, 0]  # the positive, the two heaviest, the two lightest
+    assert choose_rows(weights, 2, 4) == [2, 3, 1, 0]
+    assert choose_rows(weights, 2, 2) == [2, 3]
+    assert choose_rows(weights, 2, 20) == [2, 3, 1, 5, 6, 4, 0]  # all there are
 
 
-def handmade() -> Drawn:
+def handmade() -> ReweightedBatch:
     text = tokenize(["I'm so sorry.", "Sad | indeed!", "Don't be sad", "What a day", "Great, isn't it?"])
     sentiment = torch.zeros(5, 7)
     sentiment[:, 4] = 5.0
@@ -86,7 +86,7 @@ def handmade() -> Drawn:
     weights[0, 1:] = torch.tensor([math.inf, 710.0, 12.0, 0.1])
     logits = torch.zeros(5, 5)
     logits[0] = torch.tensor([10.68, 12.6, 13.0, 9.81, 15.2])
-    return Drawn(pairs, logits, weights)
+    return ReweightedBatch(pairs, logits, weights)
 
 
 def test_the_table_is_the_papers():
@@ -107,21 +107,21 @@ def test_the_table_is_the_papers():
 
 def test_a_sentence_is_what_the_encoder_reads():
     long = "word " * 200
-    assert [sentence(tokens) for tokens in tokenize(["Fine by me!", long])] == [
+    assert [decode_sentence(tokens) for tokens in tokenize(["Fine by me!", long])] == [
         "fine by me!",
         ("word " * 75).strip(),
     ]
 
 
 def test_numbers_keep_three_digits():
-    assert [short(x) for x in (10.68, -97.63, -697.4, -12345.6, 0.0, -math.inf)] == [
+    assert [format_logit(x) for x in (10.68, -97.63, -697.4, -12345.6, 0.0, -math.inf)] == [
         "10.7", "-97.6", "-697", "-12346", "0", "removed",
     ]  # fmt: skip
 
 
 def test_a_batch_of_shards_has_its_captions(shards: str):
     pairs = draw_batch(build("sap", preprocess=SPEC, text_vocab=49408), source(shards, 6))
-    assert {sentence(tokens) for tokens in pairs.text} <= {text.lower() for text in SENTENCES}
+    assert {decode_sentence(tokens) for tokens in pairs.text} <= {text.lower() for text in SENTENCES}
 
 
 def test_what_cannot_be_shown(shards: str, tmp_path: Path):

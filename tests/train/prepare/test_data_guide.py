@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emotion_train.commands import prepare_data
-from emotion_train.prepare.settings import Settings
+from emotion_train.prepare.settings import PrepareSettings
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "data.md"
 COMMANDS = [
@@ -40,8 +40,8 @@ def test_options_that_are_named_exist():
 def test_figures_of_the_paper_are_the_defaults():
     assert prepare_data.settings_of(
         prepare_data.parser().parse_args(["--out", "", "--sentiment", "m"])
-    ) == Settings(sentiment="m")
-    filters = Settings().filters
+    ) == PrepareSettings(sentiment="m")
+    filters = PrepareSettings().filters
     text = GUIDE.read_text(encoding="utf-8")
     for option, value in (
         ("--min-seconds", f"longer than {filters.min_seconds:g} s"),

@@ -4,7 +4,7 @@ import pytest
 
 from emotion_train.prepare.page import render, warnings
 from emotion_train.prepare.pairing import VideoPairs
-from emotion_train.prepare.settings import Settings
+from emotion_train.prepare.settings import PrepareSettings
 from emotion_train.prepare.statistics import Statistics, gather, histogram
 from emotion_train.prepare.work import CaptionCounts, ClipFacts, SentenceFacts, VideoResult
 
@@ -24,7 +24,9 @@ def test_bins_hold_their_lower_edge(values: list[float], counts: list[int]):
 
 
 def statistics_of(*results: VideoResult, alone: tuple[str, ...] = ()) -> Statistics:
-    return gather(Settings(), VideoPairs([], list(alone), [], []), list(results), shards=2, size=1_500_000)
+    return gather(
+        PrepareSettings(), VideoPairs([], list(alone), [], []), list(results), shards=2, size=1_500_000
+    )
 
 
 def film(persons: list[int]) -> VideoResult:

@@ -15,10 +15,10 @@ from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.models import PrepareModels
 from emotion_train.prepare.pack import read_clip
 from emotion_train.prepare.raw_video import _prepare
-from emotion_train.prepare.settings import Filters, Settings
+from emotion_train.prepare.settings import Filters, PrepareSettings
 from emotion_train.prepare.work import VideoJob, VideoResult, read_result, write_result
 
-SETTINGS = Settings(short_side=16)
+SETTINGS = PrepareSettings(short_side=16)
 
 
 class Finder:
@@ -49,7 +49,7 @@ def job_of(film: Path, cues: Sequence[tuple[float, float, str]], folder: Path) -
 
 
 def prepare(
-    job: VideoJob, settings: Settings, *, finder: Finder | None = None, neutral: float = 0.01
+    job: VideoJob, settings: PrepareSettings, *, finder: Finder | None = None, neutral: float = 0.01
 ) -> VideoResult:
     return _prepare(job, job.inputs(), settings, PrepareModels(finder or Finder(), sentiment_of(neutral)))  # type: ignore[arg-type]
 

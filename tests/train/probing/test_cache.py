@@ -1,7 +1,9 @@
 """Kept features are read again only if they are whole and of the very same origin."""
 
 import errno
+import logging
 from collections.abc import Iterator
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +39,17 @@ def compute() -> Counted:
 
 
 def read(folder: Path, compute: Counted, key: CacheKey = KEY) -> list[str]:
-    """What was reported."""
-    said: list[str] = []
-    rows, features = cached(folder, key, compute, report=said.append)
+    """Read or compute the features, and return the messages of doing so."""
+    logger, handler = logging.getLogger("emotion_train.probing.cache"), BufferingHandler(100)
+    logger.addHandler(handler)
+    try:
+        rows, features = cached(folder, key, compute)
+    finally:
+        logger.removeHandler(handler)
     np.testing.assert_array_equal(rows, ROWS)
     np.testing.assert_array_equal(features, FEATURES)
     assert features.dtype == np.float32
-    return said
+    return [record.getMessage() for record in handler.buffer]
 
 
 def test_the_second_time_nothing_is_computed(tmp_path: Path, compute: Counted):
@@ -91,7 +97,7 @@ def test_a_torn_file_is_computed_again_and_said_so(share: float, tmp_path: Path,
 
 
 def test_numbers_that_cannot_be_are_computed_again(tmp_path: Path, compute: Counted):
-    cached(tmp_path, KEY, lambda: (ROWS, FEATURES * np.inf), report=print)
+    cached(tmp_path, KEY, lambda: (ROWS, FEATURES * np.inf))
     (line,) = read(tmp_path, compute)
     assert "hold numbers that cannot be" in line
 
@@ -108,7 +114,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_nothing(tmp_path: Path, compute: Counted):
     with pytest.raises(EmotionError, match=r"cannot be written \(No space left on device\): free disk"):
-        cached(tmp_path, KEY, compute, report=print)
+        cached(tmp_path, KEY, compute)
     assert not list(tmp_path.iterdir())
 
 

@@ -21,22 +21,22 @@ from emotion_train.probing.bootstrap import cluster_indices
 from emotion_train.probing.calibration import fit_temperature
 from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.fit import TaskHead, fit_task
-from emotion_train.probing.measure import Measured, Measuring, calibrated, measure, spread
+from emotion_train.probing.measure import HeadResult, MeasureOptions, calibrated, measure, spread
 from emotion_train.probing.protocol import Protocol
-from emotion_train.probing.run import Fitting, run_protocol
+from emotion_train.probing.run import FitOptions, run_protocol
 
 TRAIN = blobs(120, noise=0.6)
 VAL = blobs(200, noise=0.6, name="val", seed=1)
 TEST = blobs(160, noise=0.6, name="test", seed=2, size=4)
-HOW = Measuring(0, resamples=200)
+OPTIONS = MeasureOptions(0, resamples=200)
 
 
 def head(task: Task) -> TaskHead:
-    return fit_task(task, TRAIN, VAL, grid=(1.0,), seed=0, report=print)
+    return fit_task(task, TRAIN, VAL, grid=(1.0,), seed=0)
 
 
-def one(task: Task, part: FeatureSet = TEST, how: Measuring = HOW) -> Measured:
-    (measured,) = measure(head(task), part, part.name, how)
+def one(task: Task, part: FeatureSet = TEST, options: MeasureOptions = OPTIONS) -> HeadResult:
+    (measured,) = measure(head(task), part, part.name, options)
     return measured
 
 
@@ -90,7 +90,7 @@ def test_groups_widen_intervals_where_they_hang_together():
     )
     single = replace(tenfold, groups=tuple(map(str, range(400))))
     widths = [
-        float(np.diff(one(SINGLE, each, Measuring(0)).intervals["accuracy"])[0])
+        float(np.diff(one(SINGLE, each, MeasureOptions(0)).intervals["accuracy"])[0])
         for each in (part, tenfold, single)
     ]
     assert widths[1] == pytest.approx(widths[0], rel=0.1)  # the same 40 groups
@@ -113,7 +113,7 @@ def test_resamples_without_a_rare_class_do_not_widen_the_interval():
     truth = TEST.targets["emotions"].copy()
     truth[:, NAMES.index("joy")] = np.arange(160) == 7
     part = replace(with_targets(MULTI, truth), groups=tuple(map(str, range(160))))
-    measured = one(MULTI, part, Measuring(0))
+    measured = one(MULTI, part, MeasureOptions(0))
     low, high = measured.intervals["map"]
     others = [measured.intervals[f"ap_{name}"] for name in NAMES if name != "joy"]
     best = (sum(top for _, top in others) + measured.intervals["ap_joy"][1]) / 4
@@ -145,7 +145,7 @@ def test_a_set_without_any_label_has_no_mean():
 def test_few_groups_are_warned_of():
     few = replace(TEST, groups=("a",) * 80 + ("b",) * 80)
     assert "intervals over 2 groups only are too narrow to be trusted" in one(SINGLE, few).notes
-    assert not one(SINGLE, few, Measuring(0, resamples=0)).intervals
+    assert not one(SINGLE, few, MeasureOptions(0, resamples=0)).intervals
 
 
 def test_bad_targets_are_refused_before_they_are_measured():
@@ -180,8 +180,8 @@ def test_on_the_set_of_its_temperature_each_half_has_that_of_the_other():
 
 
 def test_the_set_that_chose_c_is_said_to_flatter():
-    chosen = fit_task(SINGLE, TRAIN, VAL, grid=(0.3, 1.0), seed=0, report=print)
-    notes = {part.name: measure(chosen, part, part.name, HOW)[0].notes for part in (VAL, TEST)}
+    chosen = fit_task(SINGLE, TRAIN, VAL, grid=(0.3, 1.0), seed=0)
+    notes = {part.name: measure(chosen, part, part.name, OPTIONS)[0].notes for part in (VAL, TEST)}
     assert "C was chosen on val itself, which flatters these metrics" in notes["val"]
     assert notes["test"] == ()
 
@@ -200,18 +200,16 @@ def test_spread_by_hand():
 
 
 def test_each_seed_has_its_own_draws_and_the_first_ones_heads_are_kept():
-    def set_of(name: str, seed: int) -> FeatureSet:
+    def load_set(name: str, seed: int) -> FeatureSet:
         number = {"train": 0, "val": 1, "test": 2}[name]
         return blobs(80, noise=0.8, name=name, seed=10 * seed + number)
 
     protocol = Protocol("train", "val", ("val", "test"), c=1.0)
-    outcome = run_protocol([SINGLE], protocol, set_of, Fitting((1, 2, 3), (1.0,), 50, print))
+    outcome = run_protocol([SINGLE], protocol, load_set, FitOptions((1, 2, 3), (1.0,), 50))
     accuracies = []
     for seed in (1, 2, 3):
-        alone = fit_task(
-            SINGLE, set_of("train", seed), set_of("val", seed), grid=(1.0,), seed=seed, report=print
-        )
-        part = set_of("test", seed)
+        alone = fit_task(SINGLE, load_set("train", seed), load_set("val", seed), grid=(1.0,), seed=seed)
+        part = load_set("test", seed)
         accuracies.append((alone.logits(part.features).argmax(axis=1) == part.targets["emotion"]).mean())
         if seed == 1:
             np.testing.assert_array_equal(outcome.heads[0].weight, alone.weight)

@@ -13,31 +13,33 @@ from feature_sets import MULTI, NAMES, SINGLE, VALUES, blobs
 from emotion_runtime.errors import EmotionError
 from emotion_train.datasets.base import Task
 from emotion_train.probing.fit import fit_task
-from emotion_train.probing.measure import Measured, Measuring, measure
+from emotion_train.probing.measure import HeadResult, MeasureOptions, measure
 from emotion_train.probing.plots import confusion_png
 from emotion_train.probing.protocol import PROTOCOLS
 from emotion_train.probing.published import published
-from emotion_train.probing.report import Report, as_markdown, summary_lines, write_report
+from emotion_train.probing.report import ProbeReport, as_markdown, summary_lines, write_report
 
 TEST = blobs(80, noise=0.6, name="test", seed=2)
 
 
-def measured(task: Task) -> Measured:
+def measured(task: Task) -> HeadResult:
     train, val = blobs(80, noise=0.6), blobs(80, noise=0.6, name="val", seed=1)
     targets = {task.name: TEST.targets[task.name].copy()}
     if task is MULTI:
         targets[task.name][:, NAMES.index("joy")] = 0
     part = replace(TEST, targets=targets)
-    head = fit_task(task, train, val, grid=(1.0,), seed=0, report=print)
-    (result,) = measure(head, part, f"test_{task.name}", Measuring(0, 100))
+    head = fit_task(task, train, val, grid=(1.0,), seed=0)
+    (result,) = measure(head, part, f"test_{task.name}", MeasureOptions(0, 100))
     return result
 
 
 @pytest.fixture(scope="module")
-def report() -> Report:
+def report() -> ProbeReport:
     pairs = ({"pairs": 12.0, "changed": 0.25}, {"changed": (0.1, 0.5)})
     results = [measured(task) for task in (SINGLE, MULTI, VALUES)]
-    return Report("table", {"checkpoint": "x.pt"}, results, {"test": {"no label": 3}}, {"pairs": pairs}, {})
+    return ProbeReport(
+        "table", {"checkpoint": "x.pt"}, results, {"test": {"no label": 3}}, {"pairs": pairs}, {}
+    )
 
 
 def cells(text: str, first: str) -> list[str]:
@@ -46,7 +48,7 @@ def cells(text: str, first: str) -> list[str]:
     return [cell.strip() for cell in line.strip("| ").split(" | ")]
 
 
-def test_readers_see_figures_with_their_intervals(report: Report):
+def test_readers_see_figures_with_their_intervals(report: ProbeReport):
     text = as_markdown(report, {})
     single = report.measured[0]
     low, high = single.intervals["accuracy"]
@@ -64,7 +66,7 @@ def test_readers_see_figures_with_their_intervals(report: Report):
     assert "left out of the means over classes: joy" in text
 
 
-def test_machines_get_null_for_what_is_not_defined(report: Report, tmp_path: Path):
+def test_machines_get_null_for_what_is_not_defined(report: ProbeReport, tmp_path: Path):
     write_report(tmp_path, report)
     found = json.loads((tmp_path / "report.json").read_text())
     several = report.measured[1]
@@ -106,7 +108,7 @@ def test_a_dark_diagonal_is_drawn_where_answers_are_right():
     assert slope(3 - labels) < -0.9
 
 
-def test_a_label_does_not_break_its_table(report: Report):
+def test_a_label_does_not_break_its_table(report: ProbeReport):
     single = report.measured[0]
     task = replace(single.task, labels=("a|b", *NAMES[1:]))
     metrics = {key.replace("_anger", "_a|b"): value for key, value in single.metrics.items()}
@@ -115,14 +117,14 @@ def test_a_label_does_not_break_its_table(report: Report):
     assert r"| a\|b | 20 |" in text
 
 
-def test_the_screen_has_one_line_a_set(report: Report):
+def test_the_screen_has_one_line_a_set(report: ProbeReport):
     lines = summary_lines(report)
     assert [line.split()[0] for line in lines] == ["test_emotion", "test_emotions", "test_vad", "pairs"]
     assert "accuracy" in lines[0]
     assert "map" in lines[1]
 
 
-def test_a_report_that_cannot_be_written(report: Report, tmp_path: Path):
+def test_a_report_that_cannot_be_written(report: ProbeReport, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EmotionError, match="cannot be written"):
         write_report(tmp_path / "file", report)

@@ -27,9 +27,9 @@ from emotion_train.language.phrases import Phrases, canonical, phrases_for, phra
 from emotion_train.pretrained import Checkpoint, read_checkpoint
 from emotion_train.probing.cards import OTHER_VALUES, as_task_head, card_metrics, head_name
 from emotion_train.probing.fit import TaskHead
-from emotion_train.probing.measure import Measuring
-from emotion_train.probing.options import Source, add_options, describe, open_source
-from emotion_train.probing.report import Report, summary_lines, write_report
+from emotion_train.probing.measure import MeasureOptions
+from emotion_train.probing.options import ProbeSetup, add_options, describe, open_source
+from emotion_train.probing.report import ProbeReport, summary_lines, write_report
 from emotion_train.probing.run import measure_heads
 from emotion_train.probing.zero_shot import check_tower, zero_shot_head
 
@@ -88,27 +88,27 @@ def unmeasured_bank(args: argparse.Namespace) -> None:
     _log.info("%s holds a bank of %d labels, not measured", args.out, len(bank.card.labels))
 
 
-def evaluate(args: argparse.Namespace) -> Report:
+def evaluate(args: argparse.Namespace) -> ProbeReport:
     """Measure and write; returns the report."""
     if args.probe and not args.features:
         args.features = _feature_kind(args)
-    source = open_source(args, _log.info)
+    setup = open_source(args)
     bank = None
     if args.zero_shot:
-        task, bank = zero_shot_task(source, args)
+        task, bank = zero_shot_task(setup, args)
         heads: list[TaskHead] = [as_task_head(bank, task)]
     else:
-        heads = probe_heads(source, args)
-    sets = [source.set_of(name, args.seed) for name in source.protocol.measured]
+        heads = probe_heads(setup, args)
+    sets = [setup.load_set(name, args.seed) for name in setup.protocol.measured]
     for part in sets:
-        if not args.zero_shot and part.name == source.protocol.fit:
+        if not args.zero_shot and part.name == setup.protocol.fit:
             _log.info(
                 "%s is what probes are fitted on: these metrics say nothing about unseen data", part.name
             )
-    how = Measuring(args.seed, args.resamples, source.protocol.smoothed)
-    measured = measure_heads(heads, sets, how, prefix="zero_shot_" if args.zero_shot else "")
-    about = describe(source, args) | {"head": "text embeddings" if args.zero_shot else "fitted before"}
-    report = Report(args.dataset, about, measured, {part.name: part.skipped for part in sets}, {}, {})
+    options = MeasureOptions(args.seed, args.resamples, setup.protocol.smoothed)
+    measured = measure_heads(heads, sets, options, prefix="zero_shot_" if args.zero_shot else "")
+    about = describe(setup, args) | {"head": "text embeddings" if args.zero_shot else "fitted before"}
+    report = ProbeReport(args.dataset, about, measured, {part.name: part.skipped for part in sets}, {}, {})
     if args.out is not None:
         if bank is not None and not args.probe:
             metrics = card_metrics(measured, heads[0].task)
@@ -118,7 +118,7 @@ def evaluate(args: argparse.Namespace) -> Report:
     return report
 
 
-def probe_heads(source: Source, args: argparse.Namespace) -> list[TaskHead]:
+def probe_heads(setup: ProbeSetup, args: argparse.Namespace) -> list[TaskHead]:
     """The fitted heads of a folder for the tasks of the data set.
 
     Raises:
@@ -126,37 +126,37 @@ def probe_heads(source: Source, args: argparse.Namespace) -> list[TaskHead]:
 
     """
     heads = []
-    for task in source.tasks:
+    for task in setup.tasks:
         name = head_name(task)
         if not (args.probe / f"{name}.json").is_file():
             _log.info("task %s is not measured: %s has no head %s", task.name, args.probe, name)
             continue
         head = load_head(args.probe, name)
-        _check_features(head, source.checkpoint, source.encoding.kind, args.probe / name)
+        _check_features(head, setup.checkpoint, setup.encoding.kind, args.probe / name)
         own = head.card.dataset == args.dataset
-        heads.append(as_task_head(head, task, tuned_on=source.protocol.tune if own else None))
+        heads.append(as_task_head(head, task, tuned_on=setup.protocol.tune if own else None))
     if not heads:
-        names = ", ".join(dict.fromkeys(head_name(task) for task in source.tasks))
+        names = ", ".join(dict.fromkeys(head_name(task) for task in setup.tasks))
         raise EmotionError(
             f"{args.probe} has no head of {args.dataset}: expected {names} of emotion-train fit-probe"
         )
     return heads
 
 
-def zero_shot_task(source: Source, args: argparse.Namespace) -> tuple[Task, LinearHead]:
+def zero_shot_task(setup: ProbeSetup, args: argparse.Namespace) -> tuple[Task, LinearHead]:
     """The classification of the data set and a bank for it, made or read.
 
     Raises:
         EmotionError: the data set has no classes, or the bank is of other labels or of another text tower.
 
     """
-    tasks = [task for task in source.tasks if task.kind != "regression"]
-    for task in source.tasks:
+    tasks = [task for task in setup.tasks if task.kind != "regression"]
+    for task in setup.tasks:
         if task.kind == "regression":
             _log.info("task %s is not measured: zero-shot heads predict classes, not values", task.name)
     if not tasks:
         raise EmotionError(f"{args.dataset} has values only: zero-shot needs classes")
-    task, checkpoint = tasks[0], source.checkpoint
+    task, checkpoint = tasks[0], setup.checkpoint
     if args.probe:
         bank = load_head(args.probe, ZERO_SHOT)
         check_tower(bank, checkpoint.model)

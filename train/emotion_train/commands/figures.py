@@ -23,7 +23,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_train.datasets.base import SampleImage
 from emotion_train.datasets.images import load_image
-from emotion_train.figures.attention_maps import attention_png, maps_of, see
+from emotion_train.figures.attention_maps import attention_png, crop_person, person_attention
 from emotion_train.figures.beta_sweep import Sweep, run_sweep
 from emotion_train.figures.reweighting import BatchSource, draw_batch, reweight, reweighting_page
 from emotion_train.pretrained import Checkpoint, read_checkpoint
@@ -103,9 +103,9 @@ def attention(args: argparse.Namespace) -> None:
     """Attention of the hmn and the cls token, a panel a block."""
     picture = load_image(SampleImage(args.image, ()))
     checkpoint = read_checkpoint(args.checkpoint)
-    seen = see(picture, tuple(args.box), checkpoint.model.config.preprocess)
-    maps = maps_of(checkpoint.model, seen)
-    write_atomically(args.out, attention_png(seen, maps, describe(checkpoint), heads=args.heads))
+    person = crop_person(picture, tuple(args.box), checkpoint.model.config.preprocess)
+    maps = person_attention(checkpoint.model, person)
+    write_atomically(args.out, attention_png(person, maps, describe(checkpoint), heads=args.heads))
 
 
 def reweighting(args: argparse.Namespace) -> None:

@@ -24,17 +24,17 @@ from emotion_train.heads import CATEGORIES, PROBE, ZERO_SHOT, LinearHead, save_h
 from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.probing import scene_probe as scenes
 from emotion_train.probing.cards import as_linear_head, as_task_head, card_metrics, head_name
-from emotion_train.probing.measure import Measured, Measuring, measure
+from emotion_train.probing.measure import HeadResult, MeasureOptions, measure
 from emotion_train.probing.options import (
-    Source,
+    ProbeSetup,
     add_options,
     describe,
     describe_fit,
     open_source,
 )
 from emotion_train.probing.protocol import C_GRID
-from emotion_train.probing.report import Report, summary_lines, write_report
-from emotion_train.probing.run import Fitting, Outcome, run_protocol
+from emotion_train.probing.report import ProbeReport, summary_lines, write_report
+from emotion_train.probing.run import FitOptions, ProtocolResult, run_protocol
 from emotion_train.probing.zero_shot import zero_shot_head
 
 _log = logging.getLogger(__name__)
@@ -64,42 +64,42 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def fit(args: argparse.Namespace) -> Report:
+def fit(args: argparse.Namespace) -> ProbeReport:
     """Fit, measure, write; returns the report."""
     if args.seeds < 1:
         raise EmotionError(f"--seeds {args.seeds}: expected 1 or more")
     if args.c and not all(0 < c < float("inf") for c in args.c):
         raise EmotionError(f"--c {' '.join(map(str, args.c))}: expected numbers above 0")
-    source = open_source(args, _log.info, fitting=True)
-    grid = tuple(args.c or ([source.protocol.c] if source.protocol.c else C_GRID))
+    setup = open_source(args, fitting=True)
+    grid = tuple(args.c or ([setup.protocol.c] if setup.protocol.c else C_GRID))
     seeds = tuple(range(args.seed, args.seed + args.seeds))
-    fitting = Fitting(seeds, grid, args.resamples, _log.info)
-    outcome = run_protocol(source.tasks, source.protocol, source.set_of, fitting)
-    heads = fitted_heads(outcome, source, args.dataset)
-    report = Report(
+    fitting = FitOptions(seeds, grid, args.resamples)
+    outcome = run_protocol(setup.tasks, setup.protocol, setup.load_set, fitting)
+    heads = fitted_heads(outcome, setup, args.dataset)
+    report = ProbeReport(
         args.dataset,
-        describe(source, args) | describe_fit(source, seeds, outcome),
+        describe(setup, args) | describe_fit(setup, seeds, outcome),
         outcome.measured,
         outcome.skipped,
         {},
         outcome.spread,
     )
-    if source.plan is not None:
-        report, heads = with_scenes(report, heads, outcome, source, Measuring(args.seed, args.resamples))
+    if setup.plan is not None:
+        report, heads = with_scenes(report, heads, outcome, setup, MeasureOptions(args.seed, args.resamples))
     for name, head in heads.items():
         save_head(args.out, name, head)
     write_report(args.out, report)
     return report
 
 
-def fitted_heads(outcome: Outcome, source: Source, dataset: str) -> dict[str, LinearHead]:
+def fitted_heads(outcome: ProtocolResult, setup: ProbeSetup, dataset: str) -> dict[str, LinearHead]:
     """The heads by the names of their files."""
     return {
         head_name(head.task): as_linear_head(
             head,
             card_metrics(outcome.measured, head.task),
-            source.checkpoint.sha256,
-            source.encoding.kind,
+            setup.checkpoint.sha256,
+            setup.encoding.kind,
             dataset,
         )
         for head in outcome.heads
@@ -107,30 +107,34 @@ def fitted_heads(outcome: Outcome, source: Source, dataset: str) -> dict[str, Li
 
 
 def with_scenes(
-    report: Report, heads: dict[str, LinearHead], outcome: Outcome, source: Source, how: Measuring
-) -> tuple[Report, dict[str, LinearHead]]:
+    report: ProbeReport,
+    heads: dict[str, LinearHead],
+    outcome: ProtocolResult,
+    setup: ProbeSetup,
+    options: MeasureOptions,
+) -> tuple[ProbeReport, dict[str, LinearHead]]:
     """What scenes have besides: pairs of people in one picture, banks of 7 classes and 26 categories."""
-    if source.plan is None:
+    if setup.plan is None:
         raise ValueError("only scenes have a plan")
-    model, sha256 = source.checkpoint.model, source.checkpoint.sha256
-    pairs = scenes.measure_pairs(outcome.heads[0], source.plan, source.encoding, how.seed, how)
+    model, sha256 = setup.checkpoint.model, setup.checkpoint.sha256
+    pairs = scenes.measure_pairs(outcome.heads[0], setup.plan, setup.encoding, options.seed, options)
     changed = {f"{name}_changed": figures["changed"] for name, (figures, _) in pairs.items()}
     probe = heads[PROBE]
     card = msgspec.structs.replace(probe.card, metrics=probe.card.metrics | changed)
     bank = zero_shot_head(model, sha256, {}, dataset="scenes")
-    one_person = source.set_of("one_person", how.seed)
-    (measured,) = measure(as_task_head(bank, scenes.TASK), one_person, "zero_shot_one_person", how)
+    one_person = setup.load_set("one_person", options.seed)
+    (measured,) = measure(as_task_head(bank, scenes.TASK), one_person, "zero_shot_one_person", options)
     figures = card_metrics([measured], scenes.TASK)
     bank = replace(bank, card=msgspec.structs.replace(bank.card, metrics=figures))
     categories = zero_shot_head(
         model,
         sha256,
-        scenes.category_figures(model, one_person),
+        scenes.category_metrics(model, one_person),
         phrases=CATEGORY_PHRASES,
         dataset="scenes",
         experimental=True,
     )
-    everything: tuple[Measured, ...] = (*report.measured, measured)
+    everything: tuple[HeadResult, ...] = (*report.measured, measured)
     return (
         replace(report, measured=everything, extras=pairs),
         heads | {PROBE: replace(probe, card=card), ZERO_SHOT: bank, CATEGORIES: categories},

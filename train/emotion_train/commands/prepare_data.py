@@ -17,8 +17,8 @@ from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.language.sentiment import PAPER_MODEL
 from emotion_train.prepare.page import warnings
-from emotion_train.prepare.run import Engine, Output, prepare_authors, prepare_raw
-from emotion_train.prepare.settings import Filters, ModelNames, Settings, check_models, identity
+from emotion_train.prepare.run import ShardOutput, WorkerPool, prepare_authors, prepare_raw
+from emotion_train.prepare.settings import Filters, ModelNames, PrepareSettings, check_models, identity
 from emotion_train.prepare.statistics import Statistics
 
 AUTHORS = "of the authors"  # instead of the name of a model
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OneLineParser(prog="emotion-train prepare-data", description=__doc__.splitlines()[0])
-    standard = Settings()
+    standard = PrepareSettings()
     source = parser.add_argument_group("what is prepared")
     source.add_argument("--videos", type=Path, help="folder of videos")
     source.add_argument(
@@ -91,20 +91,20 @@ def prepare(args: argparse.Namespace) -> Statistics:
             raise EmotionError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected 1 or more")
     if args.address and args.engine != "ray":
         raise EmotionError(f"--address {args.address}: only Ray has one; add --engine ray")
-    engine = Engine(args.engine, args.workers, args.address)
-    output = Output(args.out.resolve(), args.seed, args.clips_per_shard)
+    pool = WorkerPool(args.engine, args.workers, args.address)
+    output = ShardOutput(args.out.resolve(), args.seed, args.clips_per_shard)
     exclude = read_names(args.exclude)
     if args.from_authors is not None:
         if args.videos or args.captions:
             raise EmotionError("--from-authors comes without --videos and --captions: give one or the other")
         refuse_settled(args)
-        return prepare_authors(args.from_authors.resolve(), output, settings_of(args), engine, exclude)
+        return prepare_authors(args.from_authors.resolve(), output, settings_of(args), pool, exclude)
     if args.videos is None or args.captions is None:
         raise EmotionError("no data: give --videos DIR and --captions DIR, or --from-authors DIR")
     names = ModelNames(_found(args.detector), args.detector_score, _found(args.sentiment), args.sentences)
     check_models(names)
     folders = (args.videos.resolve(), args.captions.resolve())
-    return prepare_raw(folders, output, settings_of(args), names, engine, exclude)
+    return prepare_raw(folders, output, settings_of(args), names, pool, exclude)
 
 
 def refuse_settled(args: argparse.Namespace) -> None:
@@ -121,7 +121,7 @@ def _found(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
-def settings_of(args: argparse.Namespace) -> Settings:
+def settings_of(args: argparse.Namespace) -> PrepareSettings:
     """All that the clips depend on."""
     authors = args.from_authors is not None
     fitted_on = args.sentences if args.sentiment == "linear" else None
@@ -133,7 +133,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         args.min_frames,
         args.need_person,
     )
-    return Settings(
+    return PrepareSettings(
         fps=args.fps,
         short_side=args.short_side,
         jpeg_quality=args.jpeg_quality,

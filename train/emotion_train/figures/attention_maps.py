@@ -118,7 +118,7 @@ def _attend(
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PersonCrop:
     """What the encoder is given of a person in a picture.
 
     image: (S, S, 3) uint8 RGB. patch_weights: (G,) float32. box: (x1, y1, x2, y2) in pixels of the image.
@@ -129,7 +129,7 @@ class Seen:
     box: Box
 
 
-def see(picture: NDArray[np.uint8], box: Box, spec: PreprocessSpec) -> Seen:
+def crop_person(picture: NDArray[np.uint8], box: Box, spec: PreprocessSpec) -> PersonCrop:
     """The person's window, as the runtime cuts it. picture: (H, W, 3) uint8 RGB. box: in its pixels.
 
     Raises:
@@ -147,7 +147,7 @@ def see(picture: NDArray[np.uint8], box: Box, spec: PreprocessSpec) -> Seen:
             f"box {_numbers(box)} lies outside of what the model sees of the {width} x {height} picture, "
             f"{_numbers(window.source)}: give a box in there, or cut the picture around the person"
         )
-    return Seen(crop(picture, window, spec), weights, _in_window(box, window))
+    return PersonCrop(crop(picture, window, spec), weights, _in_window(box, window))
 
 
 def _in_window(box: Box, window: Window) -> Box:
@@ -159,14 +159,14 @@ def _numbers(box: Sequence[float]) -> str:
     return " ".join(f"{value:g}" for value in box)
 
 
-def maps_of(model: EmotionCLIP, seen: Seen) -> AttentionMaps:
+def person_attention(model: EmotionCLIP, person: PersonCrop) -> AttentionMaps:
     """`hmn_attention` of one person, P = 1."""
-    image = normalise(torch.tensor(seen.image)[None], model.config.preprocess)
+    image = normalise(torch.tensor(person.image)[None], model.config.preprocess)
     index = torch.zeros(1, dtype=torch.int64)
-    return hmn_attention(model, image, index, torch.from_numpy(seen.patch_weights)[None])
+    return hmn_attention(model, image, index, torch.from_numpy(person.patch_weights)[None])
 
 
-def attention_png(seen: Seen, maps: AttentionMaps, title: str, *, heads: bool = False) -> bytes:
+def attention_png(person: PersonCrop, maps: AttentionMaps, title: str, *, heads: bool = False) -> bytes:
     """A panel a block: the hmn token in the first row, cls below; with `heads`, so for every head.
 
     Each panel has its own scale, from 0 to its largest weight. Under it: the share of the row's attention
@@ -187,11 +187,11 @@ def attention_png(seen: Seen, maps: AttentionMaps, title: str, *, heads: bool = 
     )
     grid = figure.subplots(len(rows), layers + 1, squeeze=False)
     for number, (name, weights) in enumerate(rows):
-        _picture(grid[number][0], seen)
+        _picture(grid[number][0], person)
         grid[number][0].set_ylabel(name, fontsize=10, color=INK)
         for layer, axes in enumerate(grid[number][1:]):
             if layer < len(weights):
-                _panel(axes, seen, weights[layer].numpy())
+                _panel(axes, person, weights[layer].numpy())
             else:
                 axes.set_axis_off()
                 axes.set_box_aspect(1)
@@ -203,7 +203,7 @@ def attention_png(seen: Seen, maps: AttentionMaps, title: str, *, heads: bool = 
     )  # fmt: skip
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     note = "each panel from 0 (dark) to its largest weight; the box covers"
-    covered = 100 * float(seen.patch_weights.mean())
+    covered = 100 * float(person.patch_weights.mean())
     figure.supxlabel(
         f"{note} {covered:.0f} % of what the model sees", x=0.01, ha="left", fontsize=8, color=GREY
     )
@@ -212,40 +212,45 @@ def attention_png(seen: Seen, maps: AttentionMaps, title: str, *, heads: bool = 
     return out.getvalue()
 
 
-def shares(weights: NDArray[np.float32], patch_weights: NDArray[np.float32]) -> tuple[float, float]:
+def attention_fractions(
+    weights: NDArray[np.float32], patch_weights: NDArray[np.float32]
+) -> tuple[float, float]:
     """Of a row (G + 2,): the share of it on patches, and the share of that on the person."""
     on_patches = weights[: len(patch_weights)]
     total = float(on_patches.sum())
     return total, float(on_patches @ patch_weights) / total
 
 
-def _panel(axes: "Axes", seen: Seen, weights: NDArray[np.float32]) -> None:
-    side = round(len(seen.patch_weights) ** 0.5)
-    size = seen.image.shape[0]
-    grey = seen.image.mean(axis=2)
+def _panel(axes: "Axes", person: PersonCrop, weights: NDArray[np.float32]) -> None:
+    side = round(len(person.patch_weights) ** 0.5)
+    size = person.image.shape[0]
+    grey = person.image.mean(axis=2)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
     axes.imshow(
         weights[: side * side].reshape(side, side),
         cmap="viridis", alpha=0.62, vmin=0, extent=(-0.5, size - 0.5, size - 0.5, -0.5),
     )  # fmt: skip
-    _frame(axes, seen)
-    on_patches, on_person = shares(weights, seen.patch_weights)
+    _frame(axes, person)
+    on_patches, on_person = attention_fractions(weights, person.patch_weights)
     axes.set_xlabel(f"patches {100 * on_patches:.0f} %\nof it person {100 * on_person:.0f} %", fontsize=7)
 
 
-def _picture(axes: "Axes", seen: Seen) -> None:
-    axes.imshow(seen.image)
-    _frame(axes, seen)
+def _picture(axes: "Axes", person: PersonCrop) -> None:
+    axes.imshow(person.image)
+    _frame(axes, person)
 
 
-def _frame(axes: "Axes", seen: Seen) -> None:
+def _frame(axes: "Axes", person: PersonCrop) -> None:
     from matplotlib.patches import Rectangle  # noqa: PLC0415 - slow to import
 
-    x1, y1, x2, y2 = seen.box
+    x1, y1, x2, y2 = person.box
     axes.add_patch(
         Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=BOX, linewidth=1.6)
     )
     axes.set(
-        xticks=[], yticks=[], xlim=(-0.5, seen.image.shape[1] - 0.5), ylim=(seen.image.shape[0] - 0.5, -0.5)
+        xticks=[],
+        yticks=[],
+        xlim=(-0.5, person.image.shape[1] - 0.5),
+        ylim=(person.image.shape[0] - 0.5, -0.5),
     )
     axes.spines[:].set_visible(False)

@@ -28,7 +28,7 @@ STRONG, FAINT = 10.0, 0.5  # logits; a softmax loses e^-10 of a sentence, or har
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class ReweightedBatch:
     """A batch, and what the loss makes of it.
 
     pairs: with tokens as text. logits: (B, B) float32, clips by sentences, scaled by 1/tau. weights: (B, B)
@@ -81,15 +81,17 @@ def draw_batch(model: EmotionCLIP, source: BatchSource) -> ClipTextBatch:
 
 
 @torch.no_grad()
-def reweight(model: EmotionCLIP, pairs: ClipTextBatch, *, beta: float, kl_direction: KLDirection) -> Drawn:
+def reweight(
+    model: EmotionCLIP, pairs: ClipTextBatch, *, beta: float, kl_direction: KLDirection
+) -> ReweightedBatch:
     """Logits of a batch under the model and the weights that the loss subtracts; raises as the loss does."""
     encoder = Execution().encoder(model).eval()
     video, text, scale = encoder(pairs.images, pairs.clip_index, pairs.patch_weights, pairs.text)
     weights = negative_weights(pairs.sentiment, beta=beta, kl_direction=kl_direction)
-    return Drawn(pairs, scale * video @ text.T, weights)
+    return ReweightedBatch(pairs, scale * video @ text.T, weights)
 
 
-def chosen(weights: Tensor, positive: int, rows: int) -> list[int]:
+def choose_rows(weights: Tensor, positive: int, rows: int) -> list[int]:
     """The positive, then `rows` - 1 others: half of them the most suppressed, half the least, in that order.
 
     weights: (B,) of the positive's row.
@@ -103,7 +105,7 @@ def chosen(weights: Tensor, positive: int, rows: int) -> list[int]:
     return [positive, *order]
 
 
-def reweighting_page(drawn: Drawn, positive: int, rows: int, facts: str) -> str:
+def reweighting_page(drawn: ReweightedBatch, positive: int, rows: int, facts: str) -> str:
     """Markdown: the table, and how much of the whole batch is suppressed. facts: one line on its origin.
 
     Raises:
@@ -117,17 +119,17 @@ def reweighting_page(drawn: Drawn, positive: int, rows: int, facts: str) -> str:
         raise EmotionError(f"--rows {rows}: expected 2 or more, the positive and others")
     lines = ["# Logits of a clip before and after sentiment-guided reweighting", "", facts, ""]
     lines += ["| text | sentiment | logit |", "|---|---|---|"]
-    for number in chosen(drawn.weights[positive], positive, rows):
+    for number in choose_rows(drawn.weights[positive], positive, rows):
         logit, weight = float(drawn.logits[positive, number]), float(drawn.weights[positive, number])
         own = number == positive
-        text = sentence(drawn.pairs.text[number]).replace("|", "\\|")
-        moved = short(logit) if own else f"{short(logit)} → {short(logit - weight)}"
+        text = decode_sentence(drawn.pairs.text[number]).replace("|", "\\|")
+        moved = format_logit(logit) if own else f"{format_logit(logit)} → {format_logit(logit - weight)}"
         name = f"{text} **(positive sample)**" if own else text
         lines.append(f"| {name} | {_feeling(drawn.pairs.sentiment[number])} | {moved} |")
     return "\n".join([*lines, "", _summary(drawn.weights), ""])
 
 
-def sentence(tokens: Tensor) -> str:
+def decode_sentence(tokens: Tensor) -> str:
     """What the text encoder reads, in lower case and cut where it is too long. tokens: (77,) int64."""
     from open_clip.tokenizer import SimpleTokenizer  # noqa: PLC0415  (seconds to import)
 
@@ -135,7 +137,7 @@ def sentence(tokens: Tensor) -> str:
     return _SPACE_TOO_MANY.sub("", SimpleTokenizer().decode(inside).strip())
 
 
-def short(logit: float) -> str:
+def format_logit(logit: float) -> str:
     """Three digits; a logit from which infinity was subtracted is removed from the softmax."""
     if logit == -torch.inf:
         return "removed"

@@ -9,7 +9,7 @@ from emotion_train.clips.authors_format import BOXES_NAME, FRAMES_NAME, AuthorsC
 from emotion_train.clips.format import ClipRecord
 from emotion_train.clips.writer import shard_of, write_tar
 from emotion_train.prepare.pairing import VideoPairs, key_of
-from emotion_train.prepare.settings import SentenceOutcome, Settings
+from emotion_train.prepare.settings import PrepareSettings, SentenceOutcome
 from emotion_train.prepare.work import (
     ClipFacts,
     SentenceFacts,
@@ -52,7 +52,7 @@ def find_videos(root: Path, work: Path, *, exclude: frozenset[str]) -> tuple[lis
     return jobs, VideoPairs([job.job for job in jobs], [], alone, sorted(exclude & index.keys()))
 
 
-def convert_video(item: AuthorsJob, settings: Settings) -> None:
+def convert_video(item: AuthorsJob, settings: PrepareSettings) -> None:
     """Write the clips of one video, and what became of each, into the work folder.
 
     A video that cannot be read is a result too.
@@ -71,7 +71,7 @@ def convert_video(item: AuthorsJob, settings: Settings) -> None:
     write_result(job, result)
 
 
-def _convert(item: AuthorsJob, inputs: list[int], settings: Settings) -> VideoResult:
+def _convert(item: AuthorsJob, inputs: list[int], settings: PrepareSettings) -> VideoResult:
     job = item.job
     sentences: list[SentenceFacts] = []
     facts: list[ClipFacts] = []
@@ -90,7 +90,7 @@ def _convert(item: AuthorsJob, inputs: list[int], settings: Settings) -> VideoRe
     )
 
 
-def _judge_entry(clip: AuthorsClip, settings: Settings) -> SentenceOutcome:
+def _judge_entry(clip: AuthorsClip, settings: PrepareSettings) -> SentenceOutcome:
     filters, entry = settings.filters, clip.entry
     if entry.duration <= filters.min_seconds:
         return "too short"
@@ -101,7 +101,7 @@ def _judge_entry(clip: AuthorsClip, settings: Settings) -> SentenceOutcome:
     return "too neutral" if entry.neutral_score > filters.max_neutral else "kept"
 
 
-def _judge_frames(read: tuple[ClipRecord, list[bytes]] | None, settings: Settings) -> SentenceOutcome:
+def _judge_frames(read: tuple[ClipRecord, list[bytes]] | None, settings: PrepareSettings) -> SentenceOutcome:
     if read is None:
         return "outside the video"
     record, frames = read

@@ -17,7 +17,7 @@ from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.captions import read_captions
 from emotion_train.prepare.models import PrepareModels, load_models, one_thread
 from emotion_train.prepare.regroup import Sentence, regroup
-from emotion_train.prepare.settings import ModelNames, SentenceOutcome, Settings
+from emotion_train.prepare.settings import ModelNames, PrepareSettings, SentenceOutcome
 from emotion_train.prepare.stored_frames import StoredFrame, VideoClock, frames_on_grid, grid_indices, store
 from emotion_train.prepare.work import (
     CaptionCounts,
@@ -45,7 +45,7 @@ class _Candidate:
     neutral: float | None = None
 
 
-def prepare_video(job: VideoJob, settings: Settings, names: ModelNames) -> None:
+def prepare_video(job: VideoJob, settings: PrepareSettings, names: ModelNames) -> None:
     """Write the clips of one video, and what became of each of its sentences, into the work folder.
 
     A video or captions that cannot be read are a result too.
@@ -68,7 +68,9 @@ def prepare_video(job: VideoJob, settings: Settings, names: ModelNames) -> None:
     write_result(job, result)
 
 
-def _prepare(job: VideoJob, inputs: list[int], settings: Settings, models: PrepareModels) -> VideoResult:
+def _prepare(
+    job: VideoJob, inputs: list[int], settings: PrepareSettings, models: PrepareModels
+) -> VideoResult:
     captions = read_captions(job.files[1])
     # What has no full stop may be cut into sentences that just pass the filter.
     sentences = regroup(captions.words, pause=settings.pause, longest=settings.filters.max_seconds - 0.001)
@@ -86,7 +88,7 @@ def _prepare(job: VideoJob, inputs: list[int], settings: Settings, models: Prepa
     )
 
 
-def _judge_sentences(candidates: list[_Candidate], settings: Settings, models: PrepareModels) -> None:
+def _judge_sentences(candidates: list[_Candidate], settings: PrepareSettings, models: PrepareModels) -> None:
     """All that can be said of sentences without their pictures."""
     filters = settings.filters
     for candidate in candidates:
@@ -108,7 +110,11 @@ def _judge_sentences(candidates: list[_Candidate], settings: Settings, models: P
 
 
 def _write_clips(
-    job: VideoJob, settings: Settings, models: PrepareModels, candidates: list[_Candidate], writer: ClipWriter
+    job: VideoJob,
+    settings: PrepareSettings,
+    models: PrepareModels,
+    candidates: list[_Candidate],
+    writer: ClipWriter,
 ) -> list[ClipFacts]:
     """Read the video once and write every clip as soon as its last frame is there."""
     clock = VideoClock()
@@ -123,7 +129,11 @@ def _write_clips(
 
 
 def _gather(
-    path: Path, settings: Settings, models: PrepareModels, candidates: list[_Candidate], clock: VideoClock
+    path: Path,
+    settings: PrepareSettings,
+    models: PrepareModels,
+    candidates: list[_Candidate],
+    clock: VideoClock,
 ) -> Iterator[tuple[_Candidate, list[StoredFrame]]]:
     """Every candidate with its frames: those that end first come first, those that never end come last."""
     waiting = {
@@ -152,7 +162,7 @@ def _gather(
 
 
 def _judge_frames(
-    sentence: Sentence, frames: list[StoredFrame], clock: VideoClock, settings: Settings
+    sentence: Sentence, frames: list[StoredFrame], clock: VideoClock, settings: PrepareSettings
 ) -> SentenceOutcome:
     filters = settings.filters
     wanted = grid_indices(sentence.start, sentence.end, settings.fps)
@@ -166,7 +176,7 @@ def _judge_frames(
 
 
 def _record(
-    job: VideoJob, settings: Settings, candidate: _Candidate, frames: list[StoredFrame]
+    job: VideoJob, settings: PrepareSettings, candidate: _Candidate, frames: list[StoredFrame]
 ) -> ClipRecord:
     return ClipRecord(
         video=job.name,

@@ -16,7 +16,7 @@ from emotion_train.prepare.page import write_page
 from emotion_train.prepare.pairing import VideoPairs, pair
 from emotion_train.prepare.pools import run_local, run_ray
 from emotion_train.prepare.raw_video import prepare_video
-from emotion_train.prepare.settings import ModelNames, Settings
+from emotion_train.prepare.settings import ModelNames, PrepareSettings
 from emotion_train.prepare.statistics import Statistics, gather
 from emotion_train.prepare.work import VideoJob, VideoResult, claim, read_result
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class WorkerPool:
     """Where the work is done. workers: processes of this machine. address: of a Ray cluster."""
 
     kind: Literal["local", "ray"]
@@ -41,7 +41,7 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class ShardOutput:
     """Where the shards go, and how clips are spread over them."""
 
     folder: Path
@@ -56,10 +56,10 @@ class Output:
 
 def prepare_raw(
     folders: tuple[Path, Path],
-    output: Output,
-    settings: Settings,
+    output: ShardOutput,
+    settings: PrepareSettings,
     names: ModelNames,
-    engine: Engine,
+    pool: WorkerPool,
     exclude: frozenset[str],
 ) -> Statistics:
     """Videos and captions, in the two folders, to shards.
@@ -71,12 +71,12 @@ def prepare_raw(
     pairs = pair(*folders, output.work, language=settings.language, exclude=exclude)
     work = partial(prepare_video, settings=settings, names=names)
     with claim(output.work, settings):
-        _do(engine, [(job, job) for job in pairs.jobs], work)
+        _do(pool, [(job, job) for job in pairs.jobs], work)
         return _finish(output, settings, pairs)
 
 
 def prepare_authors(
-    root: Path, output: Output, settings: Settings, engine: Engine, exclude: frozenset[str]
+    root: Path, output: ShardOutput, settings: PrepareSettings, pool: WorkerPool, exclude: frozenset[str]
 ) -> Statistics:
     """The authors' prepared data to shards.
 
@@ -86,21 +86,21 @@ def prepare_authors(
     """
     jobs, pairs = find_videos(root, output.work, exclude=exclude)
     with claim(output.work, settings):
-        _do(engine, [(item.job, item) for item in jobs], partial(convert_video, settings=settings))
+        _do(pool, [(item.job, item) for item in jobs], partial(convert_video, settings=settings))
         return _finish(output, settings, pairs)
 
 
-def _do(engine: Engine, jobs: list[tuple[VideoJob, T]], work: Callable[[T], None]) -> None:
+def _do(pool: WorkerPool, jobs: list[tuple[VideoJob, T]], work: Callable[[T], None]) -> None:
     """Do what no earlier run has done."""
     left = [item for job, item in jobs if read_result(job) is None]
     if not left:
         return
     with tqdm(total=len(jobs), initial=len(jobs) - len(left), desc="videos", unit="video") as bar:
-        for _ in engine.run(left, work):
+        for _ in pool.run(left, work):
             bar.update()
 
 
-def _finish(output: Output, settings: Settings, pairs: VideoPairs) -> Statistics:
+def _finish(output: ShardOutput, settings: PrepareSettings, pairs: VideoPairs) -> Statistics:
     """From the work folder to shards, index and statistics."""
     results = [_result(job) for job in pairs.jobs]
     tars = [

@@ -38,7 +38,7 @@ class Filters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     need_person: bool = False
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PrepareSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that the clips of a video depend on; part of the index.
 
     fps: stored frames a second, at multiples of 1 / fps of the video's time. short_side: of a stored frame,

@@ -9,7 +9,7 @@ import numpy as np
 
 from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.pairing import VideoPairs
-from emotion_train.prepare.settings import SentenceOutcome, Settings
+from emotion_train.prepare.settings import PrepareSettings, SentenceOutcome
 from emotion_train.prepare.work import VideoResult
 
 SECONDS_STEP, SECONDS_END = 0.5, 15.0  # bins of durations; the last takes all that is longer
@@ -32,7 +32,7 @@ class Statistics(msgspec.Struct, frozen=True):
     sentiment: clips by their likeliest class. broken: why, by video. bytes: of all shards.
     """
 
-    settings: Settings
+    settings: PrepareSettings
     videos: int
     broken: dict[str, str]
     videos_without_captions: list[str]
@@ -57,7 +57,7 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 def gather(
-    settings: Settings, pairs: VideoPairs, results: list[VideoResult], *, shards: int, size: int
+    settings: PrepareSettings, pairs: VideoPairs, results: list[VideoResult], *, shards: int, size: int
 ) -> Statistics:
     """Count. size: bytes of all shards."""
     facts = [fact for result in results for fact in result.sentences]

@@ -13,7 +13,7 @@ from emotion_runtime.files import remove_leftovers, write_atomically
 from emotion_train.clips.format import PERSON_SCORE, ClipRecord, ScoredBox, Shard
 from emotion_train.clips.writer import RUN_AGAIN
 from emotion_train.language.labels import EKMAN
-from emotion_train.prepare.settings import SentenceOutcome, Settings
+from emotion_train.prepare.settings import PrepareSettings, SentenceOutcome
 
 SETTINGS_NAME = "settings.json"
 
@@ -130,7 +130,7 @@ def read_result(job: VideoJob) -> VideoResult | None:
 
 
 @contextmanager
-def claim(folder: Path, settings: Settings) -> Iterator[None]:
+def claim(folder: Path, settings: PrepareSettings) -> Iterator[None]:
     """The work folder, for this run alone; what lies in it was made with the same settings.
 
     Raises:
@@ -155,12 +155,12 @@ def claim(folder: Path, settings: Settings) -> Iterator[None]:
         lock.release()
 
 
-def _check_settings(path: Path, settings: Settings) -> None:
+def _check_settings(path: Path, settings: PrepareSettings) -> None:
     if not path.exists():
         write_atomically(path, msgspec.json.encode(settings), fix=RUN_AGAIN)
         return
     try:
-        before = msgspec.json.decode(path.read_bytes(), type=Settings)
+        before = msgspec.json.decode(path.read_bytes(), type=PrepareSettings)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise EmotionError(f"{path}: {error}; choose another --out, or delete {path.parent}") from error
     if before != settings:
@@ -170,12 +170,12 @@ def _check_settings(path: Path, settings: Settings) -> None:
         )
 
 
-def _differences(before: Settings, now: Settings) -> str:
+def _differences(before: PrepareSettings, now: PrepareSettings) -> str:
     """`fps 8.0, now 4.0; ...`."""
     old, new = (_flat(settings) for settings in (before, now))
     return "; ".join(f"{name} {old[name]}, now {new[name]}" for name in old if old[name] != new[name])
 
 
-def _flat(settings: Settings) -> dict[str, object]:
+def _flat(settings: PrepareSettings) -> dict[str, object]:
     plain: dict[str, object] = msgspec.structs.asdict(settings)
     return {**plain, **msgspec.structs.asdict(settings.filters), "filters": None}

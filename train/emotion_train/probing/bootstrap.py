@@ -63,8 +63,8 @@ def bootstrap_intervals(
         resamples: How many.
 
     Returns:
-        (low, high) by name of the metric; (NaN, NaN) if it is defined for less than half of the resamples, since
-        the rest would not be representative.
+        (low, high) by name of the metric; (NaN, NaN) if it is defined for less than half of the resamples,
+        since the rest would not be representative.
     """
     rows: dict[str, list[Weights]] = {}
     for weights in resample_weights(clusters, resamples, seed):

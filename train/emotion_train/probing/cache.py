@@ -5,6 +5,7 @@ again, and said so.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from safetensors.numpy import save
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.preprocess import PreprocessSpec
+
+_log = logging.getLogger(__name__)
 
 Cached = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows (N,), features (N, D)
 
@@ -42,9 +45,7 @@ class CacheKey(msgspec.Struct, frozen=True):
         return folder / f"{self.dataset}-{self.split}-{digest[:16]}.safetensors"
 
 
-def cached(
-    folder: Path, key: CacheKey, compute: Callable[[], Cached], *, report: Callable[[str], None]
-) -> Cached:
+def cached(folder: Path, key: CacheKey, compute: Callable[[], Cached]) -> Cached:
     """Read the features of `key`, or compute and keep them.
 
     report: is told why a file that is there is not used.
@@ -58,7 +59,7 @@ def cached(
         found = _read(path, key)
         if not isinstance(found, str):
             return found
-        report(f"cached features {path} {found}: computing them again")
+        _log.warning("cached features %s %s: computing them again", path, found)
     rows, features = compute()
     _write(path, key, rows, features)
     return rows, features

@@ -1,8 +1,8 @@
 """Calibration: temperature scaling (Guo et al. 2017) and the expected calibration error.
 
-With single labels, the confidence of a sample is its largest probability, and the prediction is correct if that
-class is the label. With several labels, each of the C probabilities of a sample is a binary prediction of its
-own, and all N * C are evaluated together.
+With single labels, the confidence of a sample is its largest probability, and the prediction is correct if
+that class is the label. With several labels, each of the C probabilities of a sample is a binary prediction
+of its own, and all N * C are evaluated together.
 """
 
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ def abstain_threshold(probability: Values) -> float:
 
 
 def calibration_error(confidences: Confidences, weights: Values) -> Values:
-    """Compute the expected calibration error: the mean gap between confidence and accuracy over 15 equal bins.
+    """Compute the expected calibration error: mean gap between confidence and accuracy over 15 equal bins.
 
     Args:
         confidences: Of N samples.
@@ -99,7 +99,7 @@ def calibration_error(confidences: Confidences, weights: Values) -> Values:
 
 
 def reliability(confidences: Confidences) -> tuple[Values, Values, Values]:
-    """Return, for each of the 15 bins, the number of predictions, their mean confidence, and their accuracy."""
+    """Return the number of predictions, their mean confidence and their accuracy in each of the 15 bins."""
     samples = int(confidences.sample.max()) + 1
     count, confidence, correct = (part[0] for part in _by_bin(confidences, np.ones((1, samples))))
     divisor = np.maximum(count, _TINY)

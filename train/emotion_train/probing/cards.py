@@ -9,7 +9,7 @@ from emotion_train.datasets.base import Task
 from emotion_train.heads import AFFECT_PROBE, PROBE, HeadCard, LinearHead
 from emotion_train.probing.features import FeatureKind
 from emotion_train.probing.fit import TaskHead
-from emotion_train.probing.measure import Measured
+from emotion_train.probing.measure import HeadResult
 from emotion_train.probing.scorers import HEADLINE
 
 OTHER_VALUES = "values"  # a regression that is no affect head of a bundle
@@ -22,7 +22,7 @@ def head_name(task: Task) -> str:
     return AFFECT_PROBE if set(task.labels) <= set(AFFECT) else OTHER_VALUES
 
 
-def card_metrics(measured: Iterable[Measured], task: Task) -> dict[str, float]:
+def card_metrics(measured: Iterable[HeadResult], task: Task) -> dict[str, float]:
     """SET_FIGURE of every set that a task's head was measured on; what is not defined is left out."""
     return {
         f"{result.name}_{metric}": result.metrics[metric]

@@ -1,7 +1,8 @@
 """Fit the head of one task on frozen features."""
 
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +24,8 @@ from emotion_train.probing.classifiers import (
 )
 from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.scorers import multi_label_scorer, single_label_scorer
+
+_log = logging.getLogger(__name__)
 
 ACTIVATIONS: dict[Kind, Activation] = {
     "single_label": "softmax",
@@ -68,11 +71,8 @@ def fit_task(
     *,
     grid: Sequence[float],
     seed: int,
-    report: Callable[[str], None],
 ) -> TaskHead:
     """Fit on `train`; choose C of `grid` and the temperature on `tune`.
-
-    report: is told what each C gives, where there is more than one.
 
     Raises:
         EmotionError: targets are no finite numbers, or the classes cannot be told apart from what is there.
@@ -92,7 +92,7 @@ def fit_task(
         notes.append(
             f"{train.name} has no example, or nothing but examples, of {names}: a constant prediction"
         )
-    c, (weight, bias), converged = _best_c(task, train, tune, grid, seed=seed, report=report)
+    c, (weight, bias), converged = _best_c(task, train, tune, grid, seed=seed)
     if not converged:
         notes.append(f"the solver stopped after {MAX_ITER} iterations before it had converged")
     head = TaskHead(task, weight, bias, ACTIVATIONS[task.kind])
@@ -120,7 +120,6 @@ def _best_c(
     grid: Sequence[float],
     *,
     seed: int,
-    report: Callable[[str], None],
 ) -> tuple[float, Linear, bool]:
     """The C of the best metric on `tune`, its classifier, and whether its solver came to an end."""
     if len(grid) == 1:
@@ -128,8 +127,8 @@ def _best_c(
     tried: list[tuple[float, float, Linear, bool]] = []
     for c in grid:
         linear, converged = _classifier(task, train, c, seed)
-        metric = _figure_on(task, linear, tune)
-        report(f"{task.name}: C {c:g}: {CHOSEN_BY[task.kind]} {metric:.3f} on {tune.name}")
+        metric = _metric_on(task, linear, tune)
+        _log.info("%s: C %g: %s %.3f on %s", task.name, c, CHOSEN_BY[task.kind], metric, tune.name)
         tried.append((metric, c, linear, converged))
     _, c, linear, converged = max(tried, key=lambda entry: entry[0])  # of equals, the first: the smallest C
     return c, linear, converged
@@ -189,7 +188,7 @@ def _check_classes(task: Task, train: FeatureSet) -> None:
         )
 
 
-def _figure_on(task: Task, linear: Linear, tune: FeatureSet) -> float:
+def _metric_on(task: Task, linear: Linear, tune: FeatureSet) -> float:
     weight, bias = linear
     scores = tune.features.astype(np.float64) @ weight.T + bias
     scorer = single_label_scorer if task.kind == "single_label" else multi_label_scorer

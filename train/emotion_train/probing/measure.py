@@ -26,7 +26,7 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class HeadResult:
     """One head on one set.
 
     name: of the set, with the task's where a set is measured in several. metrics, intervals: by name; NaN
@@ -49,7 +49,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Measuring:
+class MeasureOptions:
     """How to measure. seed: of the bootstrap. resamples: 0 for no intervals. smoothed: see `Protocol`."""
 
     seed: int
@@ -57,7 +57,7 @@ class Measuring:
     smoothed: bool = False
 
 
-def measure(head: TaskHead, part: FeatureSet, name: str, how: Measuring) -> list[Measured]:
+def measure(head: TaskHead, part: FeatureSet, name: str, options: MeasureOptions) -> list[HeadResult]:
     """A head on a set; two results where films are smoothed, the second without.
 
     Raises:
@@ -66,10 +66,10 @@ def measure(head: TaskHead, part: FeatureSet, name: str, how: Measuring) -> list
     """
     check_targets(head.task, part)
     if head.task.kind == "regression":
-        return _measure_values(head, part, name, how)
+        return _measure_values(head, part, name, options)
     targets = part.targets[head.task.name]
     logits = head.logits(part.features)
-    scaled, notes = calibrated(head, part, cluster_indices(part.groups), how.seed)
+    scaled, notes = calibrated(head, part, cluster_indices(part.groups), options.seed)
     unscaled = None if head.tuned_on is None else activate(logits, head.activation)
     probabilities = {}
     if head.task.kind == "single_label" or head.activation == "sigmoid":  # else they promise nothing
@@ -86,7 +86,7 @@ def measure(head: TaskHead, part: FeatureSet, name: str, how: Measuring) -> list
         support = (targets > 0).sum(axis=0)
         notes += _absent(head.task, support) + _everywhere(head.task, support, len(part))
     evidence = _Evidence(scaled, unscaled, tuple(support.tolist()), notes)
-    return [_result(head, scorer, part, name, how, evidence)]
+    return [_result(head, scorer, part, name, options, evidence)]
 
 
 def calibrated(
@@ -114,10 +114,10 @@ def calibrated(
     return predictions, (note,)
 
 
-def _measure_values(head: TaskHead, part: FeatureSet, name: str, how: Measuring) -> list[Measured]:
+def _measure_values(head: TaskHead, part: FeatureSet, name: str, options: MeasureOptions) -> list[HeadResult]:
     values, targets = head.predictions(part.features), part.targets[head.task.name]
     evidence = {name: _Evidence(values, None, (), ())}
-    if how.smoothed:
+    if options.smoothed:
         smooth, short = smooth_films(values, part.groups)
         notes = (f"not smoothed, being shorter than the window: {', '.join(short)}",) if short else ()
         evidence = {
@@ -127,12 +127,12 @@ def _measure_values(head: TaskHead, part: FeatureSet, name: str, how: Measuring)
     scorers = {
         key: regression_scorer(head.task.labels, each.predictions, targets) for key, each in evidence.items()
     }
-    return [_result(head, scorers[key], part, key, how, each) for key, each in evidence.items()]
+    return [_result(head, scorers[key], part, key, options, each) for key, each in evidence.items()]
 
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What a result keeps of a set; see `Measured`."""
+    """What a result keeps of a set; see `HeadResult`."""
 
     predictions: NDArray[np.float64]
     unscaled: NDArray[np.float64] | None
@@ -141,12 +141,12 @@ class _Evidence:
 
 
 def _result(
-    head: TaskHead, scorer: Scorer, part: FeatureSet, name: str, how: Measuring, evidence: _Evidence
-) -> Measured:
+    head: TaskHead, scorer: Scorer, part: FeatureSet, name: str, options: MeasureOptions, evidence: _Evidence
+) -> HeadResult:
     notes = evidence.notes
     clusters = cluster_indices(part.groups)
     number = int(clusters.max()) + 1
-    if number < FEW_GROUPS and how.resamples:
+    if number < FEW_GROUPS and options.resamples:
         notes += (f"intervals over {number} groups only are too narrow to be trusted",)
     if head.chosen_on == part.name:
         notes += (f"C was chosen on {part.name} itself, which flatters these metrics",)
@@ -155,9 +155,11 @@ def _result(
     if undefined:
         notes += (f"not defined on this set: {', '.join(undefined)}",)
     between = (
-        bootstrap_intervals(scorer, clusters, seed=how.seed, resamples=how.resamples) if how.resamples else {}
+        bootstrap_intervals(scorer, clusters, seed=options.seed, resamples=options.resamples)
+        if options.resamples
+        else {}
     )
-    return Measured(
+    return HeadResult(
         name,
         head.task,
         len(part),

@@ -1,8 +1,8 @@
 """The protocol's metrics for weighted samples, so that a bootstrap needs no loop over resamples.
 
-All functions take `weights` (B, N): row b holds how often each of the N samples was drawn in resample b. With a
-row of ones, the results are those of scikit-learn. Each function returns one value per row, NaN where the metric
-is undefined: no positives, no negatives, or no variance.
+All functions take `weights` (B, N): row b holds how often each of the N samples was drawn in resample b. With
+a row of ones, the results are those of scikit-learn. Each function returns one value per row, NaN where the
+metric is undefined: no positives, no negatives, or no variance.
 """
 
 import numpy as np
@@ -49,8 +49,8 @@ def macro(by_class: Values, counted: Hits) -> Values:
 
     Args:
         by_class: (B, C).
-        counted: (C,) classes to include: those for which the metric is defined on the data themselves. A resample
-            missing one of these classes is not comparable and yields NaN.
+        counted: (C,) classes to include: those for which the metric is defined on the data themselves. A
+            resample missing one of these classes is not comparable and yields NaN.
     """
     return np.asarray(by_class[:, counted].mean(axis=1) if counted.any() else by_class[:, 0] * np.nan)
 

@@ -1,7 +1,7 @@
 """What `emotion-train fit-probe` and `evaluate` share: options, and where features come from."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -20,19 +20,19 @@ from emotion_train.probing.bootstrap import LEVEL, RESAMPLES
 from emotion_train.probing.calibration import BINS
 from emotion_train.probing.classifiers import MAX_ITER, RIDGE_ALPHA, SOLVER
 from emotion_train.probing.protocol import PROTOCOLS, SEED, Protocol, protocol_of
-from emotion_train.probing.run import Outcome, SetOf
+from emotion_train.probing.run import ProtocolResult, SetLoader
 from emotion_train.probing.samples import Encoding, features_of
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where features come from. tasks: what can be predicted. set_of: split (and seed) -> features."""
+class ProbeSetup:
+    """Where features come from. tasks: what can be predicted. load_set: split (and seed) -> features."""
 
     checkpoint: Checkpoint
     encoding: Encoding
     protocol: Protocol
     tasks: tuple[Task, ...]
-    set_of: SetOf
+    load_set: SetLoader
     plan: scenes.ScenePlan | None  # only scenes have one
 
 
@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser, *, required: bool = True) -> No
     table.add_argument("--classes", nargs="+", default=(), metavar="LABEL", help="in the order of the head")
 
 
-def open_source(args: argparse.Namespace, report: Callable[[str], None], *, fitting: bool = False) -> Source:
+def open_source(args: argparse.Namespace, *, fitting: bool = False) -> ProbeSetup:
     """The checkpoint and the data set that the command line names.
 
     fitting: the splits that are fitted on are needed as well. Every split that is needed is read before the
@@ -96,7 +96,6 @@ def open_source(args: argparse.Namespace, report: Callable[[str], None], *, fitt
         protocol.features,
         args.cache or args.checkpoint.parent / "features",
         args.workers,
-        report,
     )
     if args.dataset == "scenes":
         return _scenes(args, checkpoint, encoding, protocol)
@@ -105,12 +104,12 @@ def open_source(args: argparse.Namespace, report: Callable[[str], None], *, fitt
     sets = {split: load_dataset(args.dataset, args.data, split, columns) for split in needed}
     features = cache(lambda split: features_of(sets[split], encoding))
     tasks = sets[protocol.measured[0]].tasks
-    return Source(checkpoint, encoding, protocol, tasks, lambda split, _: features(split), None)
+    return ProbeSetup(checkpoint, encoding, protocol, tasks, lambda split, _: features(split), None)
 
 
 def _scenes(
     args: argparse.Namespace, checkpoint: Checkpoint, encoding: Encoding, protocol: Protocol
-) -> Source:
+) -> ProbeSetup:
     unknown = [name for name in protocol.splits if name not in scenes.SETS]
     if unknown:
         raise EmotionError(f"scenes has no set {', '.join(unknown)}: choose of {', '.join(scenes.SETS)}")
@@ -121,8 +120,8 @@ def _scenes(
         args.frames,
         {"train": args.train_faces, "val": args.test_faces, "test": args.test_faces},
     )
-    set_of = cache(lambda name, seed: scenes.scene_set(name, plan, encoding, seed))
-    return Source(checkpoint, encoding, protocol, (scenes.TASK,), set_of, plan)
+    load_set = cache(lambda name, seed: scenes.scene_set(name, plan, encoding, seed))
+    return ProbeSetup(checkpoint, encoding, protocol, (scenes.TASK,), load_set, plan)
 
 
 def _columns(args: argparse.Namespace) -> Columns:
@@ -151,14 +150,14 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def describe(source: Source, args: argparse.Namespace) -> dict[str, Any]:
+def describe(setup: ProbeSetup, args: argparse.Namespace) -> dict[str, Any]:
     """Where features come from and how they are measured, for a report."""
-    spec = source.encoding.spec
+    spec = setup.encoding.spec
     return {
         "checkpoint": args.checkpoint.name,
-        "checkpoint_sha256": source.checkpoint.sha256,
-        "preset": source.checkpoint.preset,
-        "features": f"{source.encoding.kind}, L2-normalised",
+        "checkpoint_sha256": setup.checkpoint.sha256,
+        "preset": setup.checkpoint.preset,
+        "features": f"{setup.encoding.kind}, L2-normalised",
         "window": f"{spec.window}, {spec.size} px",
         "intervals": (
             f"the middle {100 * LEVEL:.0f} % of {args.resamples} bootstrap resamples of whole groups, "
@@ -168,11 +167,11 @@ def describe(source: Source, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def describe_fit(source: Source, seeds: Sequence[int], outcome: Outcome) -> dict[str, Any]:
+def describe_fit(setup: ProbeSetup, seeds: Sequence[int], outcome: ProtocolResult) -> dict[str, Any]:
     """How heads were fitted, for a report."""
     return {
-        "fitted_on": source.protocol.fit,
-        "temperature_from": source.protocol.tune,
+        "fitted_on": setup.protocol.fit,
+        "temperature_from": setup.protocol.tune,
         "classifiers": (
             f"scikit-learn {version('scikit-learn')}: logistic regression ({SOLVER}, at most {MAX_ITER} "
             f"iterations), one against the rest for several labels; ridge, alpha {RIDGE_ALPHA:g}, for values"

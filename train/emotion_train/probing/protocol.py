@@ -1,4 +1,4 @@
-"""The evaluation protocol of each data set: what is fitted on which split, and how.
+"""The evaluation protocol of each data set: what is fitted on which split, and options.
 
 Source: paper Sec. 4.1 and 4.3, the authors' evaluation: scikit-learn's linear models on L2-normalised
 features, solver sag, at most 2000 iterations, seed 2022.

@@ -28,8 +28,8 @@ SOURCE = "Zhang et al., CVPR 2023, Table 4"
 def published(dataset: str) -> tuple[PublishedRow, ...]:
     """Return the rows of a data set's part of Table 4; empty for the user's own data.
 
-    The table does not say which splits of BoLD and Emotic it uses. We compare with BoLD's val, the only labelled
-    one, and Emotic's test.
+    The table does not say which splits of BoLD and Emotic it uses. We compare with BoLD's val, the only
+    labelled one, and Emotic's test.
     """
     if dataset == "bold":
         columns = [("val_categories", "map"), ("val_categories", "auc"), ("val_vad", "r2")]

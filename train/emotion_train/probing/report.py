@@ -10,7 +10,7 @@ import numpy as np
 
 from emotion_runtime.files import write_atomically
 from emotion_train.probing.calibration import confidences_of
-from emotion_train.probing.measure import Interval, Measured
+from emotion_train.probing.measure import HeadResult, Interval
 from emotion_train.probing.plots import confusion_png, regression_png, reliability_png
 from emotion_train.probing.published import SOURCE, published, remarks
 from emotion_train.probing.scorers import HEADLINE
@@ -49,7 +49,7 @@ MOST_CLASSES_DRAWN = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ProbeReport:
     """about: where the metrics come from, by name. skipped: rows left out, by split and reason.
 
     extras: metrics and intervals of sets that are no task's. spread: over the seeds, empty with one.
@@ -57,13 +57,13 @@ class Report:
 
     dataset: str
     about: Mapping[str, Any]
-    measured: Sequence[Measured]
+    measured: Sequence[HeadResult]
     skipped: Mapping[str, Mapping[str, int]]
     extras: Mapping[str, tuple[Mapping[str, float], Mapping[str, Interval]]]
     spread: Spread
 
 
-def write_report(folder: Path, report: Report, name: str = "report") -> None:
+def write_report(folder: Path, report: ProbeReport, name: str = "report") -> None:
     """Write NAME.json, NAME.md and the pictures that it shows.
 
     Raises:
@@ -81,7 +81,7 @@ def write_report(folder: Path, report: Report, name: str = "report") -> None:
     write_atomically(folder / f"{name}.json", json + b"\n")
 
 
-def summary_lines(report: Report) -> list[str]:
+def summary_lines(report: ProbeReport) -> list[str]:
     """One line a set, for a screen."""
     rows = {
         m.name: {key: m.metrics[key] for key in HEADLINE[m.task.kind] if key in m.metrics}
@@ -94,7 +94,7 @@ def summary_lines(report: Report) -> list[str]:
     ]
 
 
-def as_dict(report: Report) -> dict[str, Any]:
+def as_dict(report: ProbeReport) -> dict[str, Any]:
     """Every set's metrics under its name, and what belongs to them beside; NaN becomes null."""
     sets = {measured.name: measured.metrics for measured in report.measured}
     extras = {name: dict(metrics) for name, (metrics, _) in report.extras.items()}
@@ -126,7 +126,7 @@ def as_dict(report: Report) -> dict[str, Any]:
     }
 
 
-def as_markdown(report: Report, pictures: Mapping[str, Sequence[str]]) -> str:
+def as_markdown(report: ProbeReport, pictures: Mapping[str, Sequence[str]]) -> str:
     """The report for readers."""
     lines = [f"# {report.dataset}", ""]
     lines += [f"- {name}: {value}" for name, value in report.about.items()]
@@ -147,7 +147,7 @@ def as_markdown(report: Report, pictures: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _set_lines(measured: Measured, spread: Mapping[str, Mapping[str, float]]) -> list[str]:
+def _set_lines(measured: HeadResult, spread: Mapping[str, Mapping[str, float]]) -> list[str]:
     over_seeds = " over seeds |" if spread else ""
     lines = [
         "",
@@ -169,7 +169,7 @@ def _set_lines(measured: Measured, spread: Mapping[str, Mapping[str, float]]) ->
     return [*lines, "", *_class_lines(measured), ""]
 
 
-def _class_lines(measured: Measured) -> list[str]:
+def _class_lines(measured: HeadResult) -> list[str]:
     kinds = _BY_CLASS[measured.task.kind]
     titles = [f"{_CLASS_TITLES[kind]} | 95 % interval" for kind in kinds]
     counted = bool(measured.support)
@@ -187,7 +187,7 @@ def _class_lines(measured: Measured) -> list[str]:
     return lines
 
 
-def _published_lines(report: Report) -> list[str]:
+def _published_lines(report: ProbeReport) -> list[str]:
     rows = published(report.dataset)
     columns = list(dict.fromkeys(column for row in rows for column in row.metrics))
     own = {measured.name: measured.metrics for measured in report.measured}
@@ -218,7 +218,7 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _pictures(measured: Measured, dataset: str) -> dict[str, bytes]:
+def _pictures(measured: HeadResult, dataset: str) -> dict[str, bytes]:
     """PNGs by what they show."""
     labels, title = measured.task.labels, f"{dataset}, {measured.name}"
     if measured.task.kind == "regression":

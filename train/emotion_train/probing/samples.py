@@ -1,8 +1,9 @@
 """From the samples of a data set to frozen features: pictures are read, cut and encoded once."""
 
 import hashlib
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from emotion_train.model import EmotionCLIP
 from emotion_train.probing.cache import CacheKey, cached
 from emotion_train.probing.features import ClipInput, FeatureKind, FeatureSet, encode_all
 
+_log = logging.getLogger(__name__)
+
 PAPER_SIZE = 224  # the input that a data set's short side refers to
 
 Prepared = tuple[int, NDArray[np.uint8], NDArray[np.float32]] | tuple[int, str]  # or why it cannot be read
@@ -40,7 +43,6 @@ class Encoding:
     kind: FeatureKind
     cache: Path
     workers: int = 0
-    report: Callable[[str], None] = print
 
     @property
     def spec(self) -> PreprocessSpec:
@@ -73,7 +75,7 @@ def features_of(dataset: Dataset, encoding: Encoding) -> FeatureSet:
     def compute() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         return _encode(dataset, spec, encoding)
 
-    rows, features = cached(encoding.cache, key, compute, report=encoding.report)
+    rows, features = cached(encoding.cache, key, compute)
     kept = [dataset.samples[row] for row in rows]
     unreadable = len(dataset.samples) - len(kept)
     skipped = Counter(dataset.skipped) + Counter({"picture cannot be read": unreadable})
@@ -129,7 +131,7 @@ def _encode(
         reason = f" (no picture can be read, first: {unreadable[0]})" if unreadable else ""
         raise EmotionError(f"{name}: {error}{reason}") from error
     if unreadable:
-        encoding.report(f"{name}: {len(unreadable)} samples left out, first: {unreadable[0]}")
+        _log.warning("%s: %d samples left out, first: %s", name, len(unreadable), unreadable[0])
     return found
 
 

@@ -15,7 +15,7 @@ from emotion_train.model import EmotionCLIP
 from emotion_train.probing.bootstrap import Metrics, Weights, bootstrap_intervals, point_metrics
 from emotion_train.probing.features import ClipInput, FeatureSet, encode_all
 from emotion_train.probing.fit import TaskHead
-from emotion_train.probing.measure import Interval, Measuring
+from emotion_train.probing.measure import Interval, MeasureOptions
 from emotion_train.probing.metrics import Labels, area_under_roc, weighted_mean
 from emotion_train.probing.samples import Encoding
 from emotion_train.probing.zero_shot import zero_shot_weight
@@ -89,7 +89,7 @@ def swap_metrics(first: Labels, second: Labels, a: Labels, b: Labels) -> dict[st
 
 
 def measure_pairs(
-    head: TaskHead, plan: ScenePlan, encoding: Encoding, seed: int, how: Measuring
+    head: TaskHead, plan: ScenePlan, encoding: Encoding, seed: int, options: MeasureOptions
 ) -> dict[str, tuple[dict[str, float], dict[str, Interval]]]:
     """Swap metrics with their intervals, of pairs that share one window and of pairs with one each."""
     faces = chosen_faces(plan, "test", seed)
@@ -102,12 +102,12 @@ def measure_pairs(
         swaps = SwapScorer(predictions[::2], predictions[1::2], labels[::2], labels[1::2])
         count = len(labels) // 2
         metrics = {"pairs": float(count), **point_metrics(swaps, count)}
-        between = bootstrap_intervals(swaps, np.arange(count), seed=how.seed, resamples=how.resamples)
+        between = bootstrap_intervals(swaps, np.arange(count), seed=options.seed, resamples=options.resamples)
         results[name] = metrics, between
     return results
 
 
-def category_figures(model: EmotionCLIP, part: FeatureSet) -> dict[str, float]:
+def category_metrics(model: EmotionCLIP, part: FeatureSet) -> dict[str, float]:
     """What can be measured here of the 26 categories: the area under the ROC of those with labelled faces.
 
     The other categories have no labelled picture at hand, and stay unmeasured.

@@ -72,8 +72,8 @@ def multi_label_scorer(
 ) -> Scorer:
     """Score map, auc, top1, ap_<class>, auc_<class>, and calibration errors.
 
-    map is the mean over the classes that have positives, auc over those that have negatives as well. top1 is the
-    fraction of samples whose label set contains the class of the largest score.
+    map is the mean over the classes that have positives, auc over those that have negatives as well. top1 is
+    the fraction of samples whose label set contains the class of the largest score.
 
     Args:
         names: C class names.

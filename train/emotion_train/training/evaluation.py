@@ -1,7 +1,9 @@
 """What is measured now and then in training: small probes on data that the model does not learn from."""
 
+import logging
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +16,7 @@ from emotion_train.model import EmotionCLIP
 from emotion_train.probing.classifiers import fit_logistic
 from emotion_train.probing.features import ClipInput, encode_all
 from emotion_train.probing.protocol import C_GRID, SEED, Protocol, protocol_of
-from emotion_train.probing.run import Fitting, run_protocol
+from emotion_train.probing.run import FitOptions, run_protocol
 from emotion_train.probing.samples import Encoding, features_of
 from emotion_train.probing.scorers import HEADLINE
 from emotion_train.probing.zero_shot import zero_shot_weight
@@ -76,12 +78,12 @@ def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) ->
     short = Protocol(
         protocol.fit, protocol.tune, (protocol.tune,), protocol.c, protocol.features, protocol.smoothed
     )
-    fitting = Fitting((SEED,), (protocol.c,) if protocol.c else C_GRID, resamples=0, report=_nobody)
+    fitting = FitOptions((SEED,), (protocol.c,) if protocol.c else C_GRID, resamples=0)
 
     def evaluate() -> dict[str, float]:
         # Features of a model that is still learning are not worth keeping.
-        with TemporaryDirectory() as cache:
-            encoding = Encoding(model, "", protocol.features, Path(cache), workers, _nobody)
+        with TemporaryDirectory() as cache, _without_messages():
+            encoding = Encoding(model, "", protocol.features, Path(cache), workers)
             outcome = run_protocol(
                 sets[protocol.fit].tasks,
                 short,
@@ -104,5 +106,13 @@ def _named(metrics: Iterator[tuple[str, float]]) -> Iterator[tuple[str, float]]:
     return ((name, value) for name, value in metrics if math.isfinite(value))
 
 
-def _nobody(_: str) -> None:
-    """Progress of a look at the data is nobody's business."""
+@contextmanager
+def _without_messages() -> Iterator[None]:
+    """Hide the messages of the probes, which would repeat themselves at every evaluation."""
+    logger = logging.getLogger("emotion_train.probing")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
