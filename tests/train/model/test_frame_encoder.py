@@ -186,3 +186,40 @@ def test_one_exported_graph_serves_any_number_of_pictures_and_persons(subject: s
         given = (pictures(max(index) + 1), torch.tensor(index), weights(len(index)))
         (got,) = session.run(None, {name: x.numpy() for name, x in zip(names, given, strict=True)})
         torch.testing.assert_close(torch.from_numpy(got), model.encode_people(*given), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("subject", ["sap", "shared", "saam"])
+@torch.no_grad()
+def test_a_hook_is_given_the_attention_weights_and_changes_nothing(subject: str):
+    """Weighted sums of the values are what each call of `attend` returns."""
+    model = build(subject, subject_bias=subject != "saam")
+    images, subjects = pictures(3), weights(3)
+    expected = model.encode_frames(images, subjects)
+    seen: list[Tensor] = []
+    attentions = [block.attn for block in model.backbone.visual.transformer.blocks()]
+    for attention in attentions:
+        attention.weights_hook = seen.append
+    assert torch.equal(model.encode_frames(images, subjects), expected)
+    calls_per_block = (
+        2 if subject == "shared" else 1
+    )  # people and patches attend apart, but for the last block
+    assert len(seen) == calls_per_block * len(attentions) - (calls_per_block - 1)
+    for rows in seen:
+        torch.testing.assert_close(rows.sum(-1), torch.ones(rows.shape[:-1]))
+    for attention in attentions:
+        attention.weights_hook = None
+    model.encode_frames(images, subjects)
+    assert len(seen) == calls_per_block * len(attentions) - (calls_per_block - 1)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@torch.no_grad()
+def test_attention_weights_are_those_that_sum_up_the_values(causal: bool):
+    torch.manual_seed(0)
+    attention = Block(32, 4, depth=2, subject_bias=True).attn
+    query, key, value = attention.project(torch.randn(3, 7, 32))
+    subject = None if causal else torch.randn(3, 1, 7, 7)
+    summed = attention.weights(query, key, subject=subject, causal=causal) @ value
+    torch.testing.assert_close(
+        attention.attend(query, key, value, subject=subject, causal=causal), summed.transpose(1, 2).flatten(2)
+    )

@@ -107,18 +107,18 @@ def test_every_parameter_learns():
         ),
         (
             lambda m: m.encode_frames(pictures(2), weights(3)),
-            r"patch_weights of shape \(3, 9\): expected \(2, 9\)",
+            r"patch_weights has shape \(3, 9\): expected \(2, 9\)",
         ),
         (lambda m: m.encode_frames(pictures(2), torch.zeros(2, 49)), r"expected \(2, 9\)"),
         (
             lambda m: m.encode_people(pictures(2), torch.zeros(2, 1), weights(2)),
-            r"frame_index of shape \(2, 1\)",
+            r"frame_index has shape \(2, 1\)",
         ),
         (lambda m: m.encode_temporal(torch.zeros(2, 7, 24)), r"\(2, 7, 24\): expected \(B, 8, 24\)"),
         (lambda m: m.encode_video(pictures(8), weights(8)), r"expected \(B, 8, 3, 48, 48\)"),
         (
             lambda m: m.encode_video(pictures(8)[None], weights(8)),
-            r"patch_weights of shape \(8, 9\): expected \(1, 8, 9\)",
+            r"patch_weights has shape \(8, 9\): expected \(1, 8, 9\)",
         ),
         (lambda m: m.encode_text(torch.zeros(2, 20, dtype=torch.int64)), r"\(2, 20\): expected \(B, 77\)"),
     ],
@@ -131,7 +131,7 @@ def test_bad_shapes_are_named(call: Any, message: str):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vision_heads": 5}, "vision width 32 is no positive multiple of 5 heads"),
+        ({"vision_heads": 5}, "vision width 32 must be a positive multiple of the number of heads"),
         ({"text_layers": 0}, "at least 1 layer"),
         (
             {"stem": "conv", "preprocess": PreprocessSpec()},

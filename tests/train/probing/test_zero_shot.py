@@ -18,8 +18,8 @@ from emotion_train.language.phrases import (
     CATEGORY_PHRASES,
     EKMAN_PHRASES,
     TEMPLATES,
+    load_phrases,
     phrases_for,
-    phrases_of,
 )
 from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import EmotionCLIP
@@ -126,11 +126,11 @@ def test_labels_of_a_task_find_their_phrases_in_its_order():
 
 
 def test_phrases_by_name_or_from_a_file(tmp_path: Path):
-    assert phrases_of("ekman") == EKMAN_PHRASES
-    assert phrases_of("bold") == CATEGORY_PHRASES
+    assert load_phrases("ekman") == EKMAN_PHRASES
+    assert load_phrases("bold") == CATEGORY_PHRASES
     file = tmp_path / "moods.txt"
     file.write_text("# moods of a class\nfocused: absorbed; I am reading.\n\nbored\n")
-    assert phrases_of(str(file)) == {"focused": ("absorbed", "I am reading."), "bored": ("bored",)}
+    assert load_phrases(str(file)) == {"focused": ("absorbed", "I am reading."), "bored": ("bored",)}
 
 
 @pytest.mark.parametrize(
@@ -146,11 +146,11 @@ def test_a_file_that_is_none_of_labels(content: bytes, said: str, tmp_path: Path
     file = tmp_path / "moods.txt"
     file.write_bytes(content)
     with pytest.raises(EmotionError) as caught:
-        phrases_of(str(file))
+        load_phrases(str(file))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_label_set():
     with pytest.raises(EmotionError, match="no label set 'moods': expected ekman or bold, or a text file"):
-        phrases_of("moods")
+        load_phrases("moods")

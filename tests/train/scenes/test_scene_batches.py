@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subject_window
 from emotion_runtime.subject import plan_crops
-from emotion_train.model.encode import spread_frames
+from emotion_train.model.encode import repeat_frames
 from emotion_train.scenes.aligned_faces import AlignedFaces
 from emotion_train.scenes.batches import (
     SceneBatch,
@@ -154,7 +154,7 @@ def test_classes_are_drawn_by_the_root_of_their_counts():
 @pytest.mark.parametrize(("encoded", "clip"), [(1, 8), (2, 8), (3, 8), (8, 8), (4, 6)])
 def test_encoded_frames_spread_over_the_clip(encoded: int, clip: int):
     values = torch.arange(2 * encoded).view(2, encoded)
-    got = spread_frames(values, clip)
+    got = repeat_frames(values, clip)
     for t in range(clip):
         assert torch.equal(got[:, t], values[:, (t * encoded) // clip])
 

@@ -8,7 +8,7 @@ import torch
 from small_model import build
 
 from emotion_runtime.preprocess import PreprocessSpec, patch_weights
-from emotion_train.model.encode import encode_clips, spread_frames
+from emotion_train.model.encode import encode_clips, repeat_frames
 from emotion_train.model.normalise import normalise
 from emotion_train.scenes.batches import (
     SceneBatches,
@@ -112,5 +112,5 @@ def test_clips_of_several_people_are_the_clips_of_each(subject: str):
                 for k in range(3)
             ]
         )
-        expected = model.encode_temporal(spread_frames(embeddings[None], 8))[0]
+        expected = model.encode_temporal(repeat_frames(embeddings[None], 8))[0]
         torch.testing.assert_close(together[person], expected, atol=1e-5, rtol=1e-4)

@@ -27,7 +27,7 @@ from PIL import Image
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.clips.format import ClipRecord, ScoredBox
-from emotion_train.clips.jpeg import shrunk_jpeg
+from emotion_train.clips.jpeg import resized_jpeg
 from emotion_train.language.labels import ekman_index
 
 INDEX_NAME, SENTIMENT_NAME = "tv_index.json", "tv_sentiment_logits.npy"
@@ -38,7 +38,7 @@ DETECTOR_SIDE = 640
 COLUMNS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 
 
-class Entry(msgspec.Struct, frozen=True):
+class AuthorsEntry(msgspec.Struct, frozen=True):
     """A clip of the index. duration: seconds. start_frame, end_frame: both included."""
 
     video_id: str
@@ -54,7 +54,7 @@ class Entry(msgspec.Struct, frozen=True):
 class AuthorsClip:
     """An entry with its 7 logits in `EKMAN` order."""
 
-    entry: Entry
+    entry: AuthorsEntry
     sentiment: tuple[float, ...]
 
 
@@ -70,7 +70,7 @@ def load_index(root: Path) -> dict[str, list[AuthorsClip]]:
         if not needed.is_file():
             raise EmotionError(f"{needed}: no such file; expected it beside the folders of the videos")
     try:
-        entries = msgspec.json.decode(path.read_bytes(), type=list[Entry])
+        entries = msgspec.json.decode(path.read_bytes(), type=list[AuthorsEntry])
         logits = np.load(logits_path, allow_pickle=False)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise EmotionError(f"{path}: {error}; expected the authors' index") from error
@@ -189,6 +189,6 @@ def _resized(jpeg: bytes, name: str, short_side: int, quality: int) -> tuple[byt
             picture.load()
             if picture.format == "JPEG" and min(picture.size) == short_side:
                 return jpeg, picture.size
-            return shrunk_jpeg(picture, short_side=short_side, quality=quality)
+            return resized_jpeg(picture, short_side=short_side, quality=quality)
     except OSError as error:
         raise EmotionError(f"frame {name}: no picture, or a torn one ({error}); make it again") from error

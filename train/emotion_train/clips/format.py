@@ -39,7 +39,7 @@ class ClipRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     neutral: float
 
 
-class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ClipLocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a clip lies in its shard.
 
     offset: of the header of its first member, bytes. sizes: bytes of data of its members: the record, then
@@ -57,7 +57,7 @@ class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     bytes: int
     sha256: str
-    samples: list[Sample]
+    samples: list[ClipLocation]
 
 
 class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

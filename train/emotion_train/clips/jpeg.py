@@ -7,7 +7,7 @@ from PIL import Image
 _EPSILON = 1e-6  # products of fractions: 255.9999999 is 256
 
 
-def shrunk_jpeg(picture: Image.Image, *, short_side: int, quality: int) -> tuple[bytes, tuple[int, int]]:
+def resized_jpeg(picture: Image.Image, *, short_side: int, quality: int) -> tuple[bytes, tuple[int, int]]:
     """A picture as JPEG with the wanted short side, pixels, by Pillow's bicubic; and its (width, height).
 
     A smaller picture is enlarged, as it would be for the model. The long side is rounded down, as in

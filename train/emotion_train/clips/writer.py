@@ -10,7 +10,7 @@ import msgspec
 
 from emotion_runtime.bundle import sha256_of
 from emotion_runtime.files import atomic_file
-from emotion_train.clips.format import ClipRecord, Sample, Shard, member_starts
+from emotion_train.clips.format import ClipLocation, ClipRecord, Shard, member_starts
 
 NAME_LIMIT = 100  # bytes of a member's name in its header; a longer one would need a header of its own
 
@@ -23,7 +23,7 @@ class ClipWriter:
 
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
-        self.samples: list[Sample] = []
+        self.samples: list[ClipLocation] = []
 
     def add(self, key: str, record: ClipRecord, frames: Sequence[bytes]) -> None:
         """Append a clip. key: letters, digits, `-`, `_`. frames: JPEG, one for each of `record.boxes`.
@@ -46,7 +46,7 @@ class ClipWriter:
         sizes = [len(data) for _, data in members]
         if self._tar.offset - offset != member_starts(sizes)[-1]:
             raise ValueError(f"{key}: the tar is not laid out as its readers expect")
-        self.samples.append(Sample(key, offset, sizes))
+        self.samples.append(ClipLocation(key, offset, sizes))
 
 
 @contextmanager
@@ -63,6 +63,6 @@ def write_tar(path: Path) -> Iterator[ClipWriter]:
         tar.close()  # writes the end of the archive: only when all went well
 
 
-def shard_of(path: Path, samples: list[Sample]) -> Shard:
+def shard_of(path: Path, samples: list[ClipLocation]) -> Shard:
     """The index's entry of a written tar."""
     return Shard(path.name, path.stat().st_size, sha256_of(path), samples)

@@ -23,7 +23,7 @@ from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.datasets.base import Task
 from emotion_train.heads import AFFECT_PROBE, PROBE, ZERO_SHOT, LinearHead, load_head, save_head
-from emotion_train.language.phrases import Phrases, canonical, phrases_for, phrases_of
+from emotion_train.language.phrases import Phrases, canonical, load_phrases, phrases_for
 from emotion_train.pretrained import Checkpoint, read_checkpoint
 from emotion_train.probing.cards import OTHER_VALUES, as_task_head, card_metrics, head_name
 from emotion_train.probing.fit import TaskHead
@@ -83,7 +83,7 @@ def check_options(args: argparse.Namespace) -> None:
 def unmeasured_bank(args: argparse.Namespace) -> None:
     """Make and save a bank of any labels."""
     checkpoint = read_checkpoint(args.checkpoint)
-    bank = zero_shot_head(checkpoint.model, checkpoint.sha256, {}, phrases=phrases_of(args.labels))
+    bank = zero_shot_head(checkpoint.model, checkpoint.sha256, {}, phrases=load_phrases(args.labels))
     save_head(args.out, ZERO_SHOT, bank)
     _log.info("%s holds a bank of %d labels, not measured", args.out, len(bank.card.labels))
 
@@ -161,7 +161,7 @@ def zero_shot_task(setup: ProbeSetup, args: argparse.Namespace) -> tuple[Task, L
         bank = load_head(args.probe, ZERO_SHOT)
         check_tower(bank, checkpoint.model)
         return task, bank
-    phrases = _in_order(task, phrases_of(args.labels)) if args.labels else phrases_for(task.labels)
+    phrases = _in_order(task, load_phrases(args.labels)) if args.labels else phrases_for(task.labels)
     return task, zero_shot_head(checkpoint.model, checkpoint.sha256, {}, phrases=phrases)
 
 

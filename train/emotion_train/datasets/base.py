@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.types import Box
 
-Kind = Literal["single_label", "multi_label", "regression"]
+TaskKind = Literal["single_label", "multi_label", "regression"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Task:
     """Something to be predicted. labels: names of the C classes, or of the V values of a regression."""
 
     name: str
-    kind: Kind
+    kind: TaskKind
     labels: tuple[str, ...]
 
 

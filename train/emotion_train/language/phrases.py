@@ -68,7 +68,7 @@ CATEGORY_PHRASES: Phrases = {
 _SETS: Mapping[str, Phrases] = {"ekman": EKMAN_PHRASES, "bold": CATEGORY_PHRASES}
 
 
-def phrases_of(chosen: str) -> Phrases:
+def load_phrases(chosen: str) -> Phrases:
     """A label set by name (ekman, bold), or of a text file.
 
     A file has one class a line: `label`, or `label: phrase; phrase; ...`. Empty lines and lines that begin

@@ -1,8 +1,8 @@
-"""Attention and the pre-norm transformer block of CLIP, which the vision and the text tower share.
+"""Attention and the pre-norm transformer block of CLIP, shared by the vision and the text tower.
 
-Written over `scaled_dot_product_attention` and not `nn.MultiheadAttention`: queries can be fewer than keys,
-keys can come from another stream, and the exported graph is plain matrix products and softmax.
-Parameter names are those of `nn.MultiheadAttention`, as released weights have them.
+Written with `scaled_dot_product_attention` instead of `nn.MultiheadAttention`: there can be fewer queries
+than keys, keys can come from another sequence, and the exported graph consists of plain matrix products and
+softmax. Parameter names are those of `nn.MultiheadAttention`, as in the released weights.
 """
 
 from collections.abc import Callable
@@ -12,34 +12,51 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-# Logit of A at the start of subject-aware attention masking: a tenth of the attention is shifted, so that a
-# tower that starts from CLIP starts close to it.
-SHIFT_START = -2.2
+# Initial logit of A in subject-aware attention masking: a tenth of the attention is shifted, so that a tower
+# initialised from CLIP starts close to CLIP.
+INITIAL_SHIFT_LOGIT = -2.2
 
 
-def attention_shift(query: Tensor, key: Tensor, mask: Tensor, share: Tensor) -> Tensor:
-    """What subject-aware masking adds to the weights of plain attention, (N, heads, Lq, Lk); rows sum to 0.
+def attention_shift(query: Tensor, key: Tensor, mask: Tensor, fraction: Tensor) -> Tensor:
+    """Return what subject-aware attention masking adds to the weights of plain attention.
 
-    mask: M, (N, 1, Lq, Lk). share: A in [0, 1], (L, L), of which the first Lq rows count.
-    Source: Eq. 2 read elementwise: of the weights S the context keeps (1 - A) * S, and the mass taken from
+    Source: Eq. 2, read elementwise: of the weights S the context keeps (1 - A) * S, and the mass taken from
     row i, sum_j A_ij S_ij, goes to the subject distribution U_i (Eq. 3). That is S + (mass * U - A * S), so
-    that A = 0 is plain attention to the last bit.
+    A = 0 is plain attention to the last bit.
+
+    Args:
+        query: (N, heads, Lq, d).
+        key: (N, heads, Lk, d).
+        mask: M of Eq. 4, (N, 1, Lq, Lk).
+        fraction: A in [0, 1], (L, L); only its first Lq rows are used.
+
+    Returns:
+        (N, heads, Lq, Lk); every row sums to 0.
     """
     logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-    taken = share[: query.shape[2]] * logits.softmax(-1)  # A * S
-    # hmn always sees itself and every patch all patches, so no row of M is -inf throughout.
+    taken = fraction[: query.shape[2]] * logits.softmax(-1)  # A * S
+    # hmn always sees itself and every patch sees all patches, so no row of M is -inf throughout.
     toward_subject = (logits + mask).softmax(-1)  # U
     shift: Tensor = taken.sum(-1, keepdim=True) * toward_subject - taken
     return shift.to(query.dtype)
 
 
 class Attention(nn.Module):
-    """Multi-head attention of (N, L, width) rows.
+    """Multi-head attention over sequences (N, L, width).
 
-    subject_bias: adds `subject_gain` (heads,), the strength with which each head follows the subject;
-    1 at the start, at 0 the attention is the plain one.
-    saam_tokens: length L of the sequence for subject-aware attention masking, 0 without it; adds
-    `subject_shift` (L, L), the logits of A in Eq. 2, so that A lies in [0, 1] whatever is learned.
+    Args:
+        width: Size of a token.
+        heads: Number of heads.
+        subject_bias: Add the parameter `subject_gain` (heads,), the strength with which each head follows the
+            subject. It starts at 1; at 0 this is plain attention.
+        saam_tokens: Length L of the sequence for subject-aware attention masking; 0 turns it off. Adds the
+            parameter `subject_shift` (L, L), the logits of A in Eq. 2, so that A stays in [0, 1].
+        dropout: Probability of dropping an attention weight in training.
+
+    Attributes:
+        weights_hook: Called with the attention weights of every call of `attend`, see `weights`. They are
+            computed a second time for it, since the fused kernel does not return them, so the output does not
+            change. None (the default) costs nothing.
     """
 
     def __init__(
@@ -54,35 +71,44 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.dropout = dropout
+        self.weights_hook: Callable[[Tensor], None] | None = None
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))  # query, key, value
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
         self.subject_gain = nn.Parameter(torch.ones(heads)) if subject_bias else None
         self.subject_shift = (
-            nn.Parameter(torch.full((saam_tokens, saam_tokens), SHIFT_START)) if saam_tokens else None
+            nn.Parameter(torch.full((saam_tokens, saam_tokens), INITIAL_SHIFT_LOGIT)) if saam_tokens else None
         )
         nn.init.normal_(self.in_proj_weight, std=width**-0.5)
         nn.init.zeros_(self.out_proj.bias)
 
     def project(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries of the first `queries` rows (None: all), keys, values of all; each (N, heads, rows, d)."""
+        """Project tokens (N, L, width) to queries, keys and values.
+
+        Args:
+            x: (N, L, width).
+            queries: Number of leading tokens to compute queries for; None means all.
+
+        Returns:
+            Queries (N, heads, queries, d), keys and values (N, heads, L, d).
+        """
         if queries is None:
-            query, key, value = self.split(self.project_rows(x))
+            query, key, value = self.split_heads(self.project_tokens(x))
         else:
-            (query,) = self.split(self.project_rows(x[:, :queries], parts=slice(0, 1)))
-            key, value = self.split(self.project_rows(x, parts=slice(1, 3)))
+            (query,) = self.split_heads(self.project_tokens(x[:, :queries], parts=slice(0, 1)))
+            key, value = self.split_heads(self.project_tokens(x, parts=slice(1, 3)))
         return query, key, value
 
-    def project_rows(self, x: Tensor, parts: slice | None = None) -> Tensor:
-        """Rows (..., width) -> (..., 3 * width): queries, keys and values, or only `parts` of the three."""
-        if parts is None:  # not a slice of all: an exported layer is called by its parameters
+    def project_tokens(self, x: Tensor, parts: slice | None = None) -> Tensor:
+        """Project (..., width) to (..., 3 * width): queries, keys and values, or `parts` of them."""
+        if parts is None:  # not slice(0, 3): an exported layer gets its name from the whole parameter
             return F.linear(x, self.in_proj_weight, self.in_proj_bias)
         width = x.shape[-1]
         rows = slice(parts.start * width, parts.stop * width)
         return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
 
-    def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(N, L, parts * width) -> as many tensors (N, heads, L, d)."""
+    def split_heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Split projections (N, L, parts * width) into `parts` tensors (N, heads, L, d)."""
         rows, length, size = x.shape
         width = self.in_proj_weight.shape[1]
         by_head = x.reshape(rows, length, self.heads * (size // width), width // self.heads)
@@ -97,13 +123,22 @@ class Attention(nn.Module):
         subject: Tensor | None = None,
         causal: bool = False,
     ) -> Tensor:
-        """Rows (N, Lq, width) for projected queries (N, heads, Lq, d) over keys and values (N, heads, Lk, d).
+        """Sum up the values by the attention weights; the result still has to pass `out_proj`.
 
-        They still have to pass `out_proj`.
+        Args:
+            query: (N, heads, Lq, d).
+            key: (N, heads, Lk, d).
+            value: (N, heads, Lk, d).
+            subject: (N, 1, Lq or 1, Lk). With `subject_bias`: log weights of the keys, added to the logits
+                times `subject_gain`. With `saam_tokens`: M of Eq. 4, 0 where a query may look for the
+                subject, otherwise -inf.
+            causal: Let each query see only itself and the keys before it.
 
-        subject: (N, 1, Lq or 1, Lk). With `subject_bias`: log weights of the keys, added to the logits times
-        `subject_gain`. With `saam_tokens`: M of Eq. 4, 0 where a query may look for the subject, else -inf.
+        Returns:
+            (N, Lq, width).
         """
+        if self.weights_hook is not None:
+            self.weights_hook(self.weights(query, key, subject=subject, causal=causal))
         bias = None
         if subject is not None and self.subject_gain is not None:
             bias = (self.subject_gain.view(-1, 1, 1) * subject).to(query.dtype)
@@ -111,13 +146,38 @@ class Attention(nn.Module):
         x = F.scaled_dot_product_attention(query, key, value, bias, dropout_p=dropout, is_causal=causal)
         if subject is not None and self.subject_shift is not None:
             x = x + attention_shift(query, key, subject, self.subject_shift.sigmoid()) @ value
-        # The copy is for export: the kernels lay their results out in different ways, and torch.export would
-        # keep a view that fits only the one it saw.
+        # The copy is for export: kernels lay out their results differently, and torch.export would keep a
+        # view that fits only the layout it saw.
         return x.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)  # (N, Lq, width)
+
+    def weights(
+        self, query: Tensor, key: Tensor, *, subject: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
+        """Return the weights by which `attend` sums up the values, without dropout.
+
+        Args:
+            query: As in `attend`.
+            key: As in `attend`.
+            subject: As in `attend`.
+            causal: As in `attend`.
+
+        Returns:
+            (N, heads, Lq, Lk); every row sums to 1.
+        """
+        logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+        if subject is not None and self.subject_gain is not None:
+            logits = logits + self.subject_gain.view(-1, 1, 1) * subject
+        if causal:
+            later = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
+            logits = logits.masked_fill(later, -torch.inf)
+        weights: Tensor = logits.softmax(-1)
+        if subject is not None and self.subject_shift is not None:
+            weights = weights + attention_shift(query, key, subject, self.subject_shift.sigmoid())
+        return weights
 
 
 class Mlp(nn.Module):
-    """Two linear layers with exact GELU, 4x as wide between them."""
+    """Two linear layers with exact GELU; the hidden layer is 4 times as wide."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -126,7 +186,7 @@ class Mlp(nn.Module):
         nn.init.normal_(self.c_fc.weight, std=(2 * width) ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) -> (..., width)."""
+        """Map (..., width) to (..., width)."""
         out: Tensor = self.c_proj(F.gelu(self.c_fc(x)))
         return out
 
@@ -134,9 +194,16 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block: attention, then an MLP.
 
-    depth: blocks of the whole tower, which sets the scale of the residual branches at the start.
-    subject_bias, saam_tokens: of its attention. `recompute`: trade time for memory in training, by
-    computing the block again in the backward pass instead of keeping what is inside of it.
+    Args:
+        width: Size of a token.
+        heads: Number of attention heads.
+        depth: Number of blocks in the whole tower; it sets the initial scale of the residual branches.
+        subject_bias: See `Attention`.
+        saam_tokens: See `Attention`.
+
+    Attributes:
+        recompute: Save memory in training by running the block again in the backward pass instead of keeping
+            its activations.
     """
 
     def __init__(
@@ -148,7 +215,7 @@ class Block(nn.Module):
         self.ln_1 = nn.LayerNorm(width)
         self.mlp = Mlp(width)
         self.ln_2 = nn.LayerNorm(width)
-        # CLIP's start: each of the 2 * depth branches adds its share to a residual of unit variance.
+        # CLIP's initialisation: 2 * depth branches together add up to a residual of unit variance.
         residual_std = width**-0.5 * (2 * depth) ** -0.5
         nn.init.normal_(self.attn.out_proj.weight, std=residual_std)
         nn.init.normal_(self.mlp.c_proj.weight, std=residual_std)
@@ -161,37 +228,52 @@ class Block(nn.Module):
         subject: Tensor | None = None,
         causal: bool = False,
     ) -> Tensor:
-        """(N, L, width) -> (N, L, width); only the first `queries` rows of it when given, which is exact.
+        """Run the block on (N, L, width).
 
-        subject: as in `Attention.attend`.
+        Args:
+            x: (N, L, width).
+            queries: Compute only this many leading tokens of the result; the result is the same. None means
+                all.
+            subject: As in `Attention.attend`.
+            causal: As in `Attention.attend`.
+
+        Returns:
+            (N, L, width), or (N, queries, width).
         """
         if subject is not None:
             subject = subject[:, :, :queries]
 
-        def whole(x: Tensor) -> Tensor:
+        def block(x: Tensor) -> Tensor:
             projected = self.attn.project(self.ln_1(x), queries)
-            return self.add(x[:, :queries], self.attn.attend(*projected, subject=subject, causal=causal))
+            return self.add_residuals(
+                x[:, :queries], self.attn.attend(*projected, subject=subject, causal=causal)
+            )
 
-        return self.in_training(whole, x)
+        return self.maybe_recompute(block, x)
 
-    def in_training(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """`part(x)`, a part of the block, computed again in the backward pass where `recompute` says so."""
+    def maybe_recompute(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Return `function(x)`; with `recompute`, the backward pass computes it again."""
         if not (self.recompute and torch.is_grad_enabled()):
-            return part(x)
-        out: Tensor = checkpoint(part, x, use_reentrant=False)
+            return function(x)
+        out: Tensor = checkpoint(function, x, use_reentrant=False)
         return out
 
-    def add(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The rest of the block, for rows x (..., width) and what `attn.attend` made for them."""
+    def add_residuals(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Finish the block, given its input x (..., width) and the result of `attn.attend` for x."""
         x = x + self.attn.out_proj(attended)
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
 
 
 class Transformer(nn.Module):
-    """A tower's blocks; the towers run them themselves.
+    """The blocks of a tower. It has no `forward`: each tower runs the blocks in its own way.
 
-    saam: sequence length and number of leading blocks with subject-aware attention masking.
+    Args:
+        width: Size of a token.
+        layers: Number of blocks.
+        heads: Number of attention heads.
+        subject_bias: See `Attention`.
+        saam: Sequence length, and number of leading blocks with subject-aware attention masking.
     """
 
     def __init__(
@@ -204,18 +286,18 @@ class Transformer(nn.Module):
         saam: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
-        tokens, masked = saam
+        tokens, masked_layers = saam
         self.resblocks = nn.ModuleList(
             Block(
                 width,
                 heads,
                 depth=layers,
                 subject_bias=subject_bias,
-                saam_tokens=tokens if number < masked else 0,
+                saam_tokens=tokens if layer < masked_layers else 0,
             )
-            for number in range(layers)
+            for layer in range(layers)
         )
 
     def blocks(self) -> tuple[Block, ...]:
-        """The blocks, typed."""
+        """Return the blocks as `Block`; iterating over a ModuleList gives `Module` to a type checker."""
         return tuple(block for block in self.resblocks if isinstance(block, Block))

@@ -1,4 +1,4 @@
-"""Sizes of a model, and the presets."""
+"""Configuration of a model, and the presets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,16 +17,25 @@ Temporal = Literal["transformer", "mean", "conv"]
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Everything that fixes the names and shapes of the parameters.
+    """Everything that determines the names and shapes of a model's parameters.
 
-    subject: how the encoder learns who is meant. "sap": subject-aware prompting, one more token in each
-    person's own pass (paper Sec. 3.3). "shared": the patches of a picture are encoded once for all its
-    persons. "saam": subject-aware attention masking (Eq. 2-4) in the first `saam_layers` blocks, None: in
-    all. "none": plain CLIP, patch weights are ignored.
-    subject_bias: attention of a person's own tokens leans towards the covered patches; off in released
-    weights. temporal: "transformer" is the paper's; "mean" has no parameters; "conv" is a depthwise
-    convolution over time, and like "mean" it has no use for the `temporal_*` sizes. clip_frames: T.
-    embed_dim: D. The defaults are those of the released ViT-B/32.
+    The defaults are those of the released ViT-B/32.
+
+    Attributes:
+        preprocess: How images are cropped, resized and normalised.
+        stem: How an image becomes patches: "patch" is CLIP's linear projection, "conv" four strided
+            convolutions.
+        subject: How the encoder selects the subject. "sap": subject-aware prompting, one more token in each
+            person's own pass (paper Sec. 3.3). "shared": as "sap", but the patches of an image are encoded
+            once for all its people. "saam": subject-aware attention masking (Eq. 2-4). "none": plain CLIP,
+            which ignores patch weights.
+        subject_bias: Bias the attention of a person's own tokens towards the covered patches; off in the
+            released weights.
+        saam_layers: Number of leading blocks with subject-aware attention masking; None means all.
+        temporal: "transformer" is the paper's; "mean" has no parameters; "conv" is a depthwise convolution
+            over time. The last two ignore the `temporal_*` sizes.
+        clip_frames: T, frames of a clip.
+        embed_dim: D, size of an embedding.
     """
 
     preprocess: PreprocessSpec = PreprocessSpec()  # noqa: RUF009 (frozen)
@@ -57,13 +66,16 @@ class ModelConfig:
         ):
             if width <= 0 or heads <= 0 or width % heads:
                 raise EmotionError(
-                    f"model config: {tower} width {width} is no positive multiple of {heads} heads"
+                    f"model config: {tower} width {width} must be a positive multiple of the number of "
+                    f"heads ({heads})"
                 )
         if min(self.vision_layers, self.temporal_layers, self.text_layers, self.clip_frames) < 1:
-            raise EmotionError("model config: every tower needs at least 1 layer, a clip at least 1 frame")
+            raise EmotionError(
+                "model config: every tower needs at least 1 layer, and a clip at least 1 frame"
+            )
         if self.stem == "conv" and self.preprocess.patch != CONV_STEM_STRIDE:
             raise EmotionError(
-                f"model config: patch {self.preprocess.patch} with stem 'conv', which halves the picture "
+                f"model config: patch {self.preprocess.patch} with stem 'conv', which halves the image "
                 f"four times: set preprocess.patch to {CONV_STEM_STRIDE}"
             )
         if self.subject_bias and self.subject not in ("sap", "shared"):
@@ -80,7 +92,7 @@ class ModelConfig:
 
     @property
     def saam(self) -> tuple[int, int]:
-        """Tokens of a sequence, and how many blocks shift attention to the subject; (0, 0) without SAAM."""
+        """Sequence length and number of blocks with subject-aware attention masking; (0, 0) without it."""
         if self.subject != "saam":
             return (0, 0)
         return (self.preprocess.patches + 2, self.saam_layers or self.vision_layers)

@@ -1,4 +1,4 @@
-"""Pixels to the model's input."""
+"""From pixels to the model's input."""
 
 import torch
 from torch import Tensor
@@ -7,6 +7,6 @@ from emotion_runtime.preprocess import PreprocessSpec
 
 
 def normalise(images: Tensor, spec: PreprocessSpec) -> Tensor:
-    """(..., S, S, 3) uint8 RGB -> (..., 3, S, S) float32 by the spec's mean and std."""
+    """Convert (..., S, S, 3) uint8 RGB to (..., 3, S, S) float32, normalised by the spec's mean and std."""
     mean, std = (255 * torch.tensor(x, device=images.device)[:, None, None] for x in (spec.mean, spec.std))
     return (images.float().movedim(-1, -3) - mean) / std

@@ -1,7 +1,7 @@
-"""Convolutional stem: what a small model needs in place of CLIP's patch projection.
+"""Convolutional stem, which a small model uses in place of CLIP's patch projection.
 
-A ViT of a few million parameters does not learn faces from 27,000 pictures through a linear patch projection
-in any short time; four strided convolutions do, and can be trained on tight faces before the rest.
+With a linear patch projection, a ViT of a few million parameters does not learn faces from 27,000 images in a
+short time. With four strided convolutions it does, and they can be trained on aligned face crops beforehand.
 """
 
 from collections import OrderedDict
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 
 def _conv(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)  # a BatchNorm follows: no bias
+    return nn.Conv2d(
+        inputs, outputs, 3, stride, padding=1, bias=False
+    )  # the BatchNorm that follows has the bias
 
 
 class ResidualBlock(nn.Module):
-    """conv-BN-ReLU-conv-BN, plus the input, ReLU; starts as the identity of its non-negative input."""
+    """`ReLU(BN(conv(ReLU(BN(conv(x))))) + x)`; initially the identity, since its input is not negative."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -26,29 +28,30 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.bn2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
+        """Map (B, C, h, w) to (B, C, h, w)."""
         out = torch.relu(self.bn1(self.conv1(x)))
         return torch.relu(self.bn2(self.conv2(out)) + x)
 
 
 class ConvStem(nn.Sequential):
-    """(B, 3, H, W) float32 normalised pictures of any size -> (B, width, ceil(H/16), ceil(W/16)).
+    """Maps normalised images (B, 3, H, W) float32 of any size to (B, width, ceil(H/16), ceil(W/16)).
 
-    Four stages of stride 2, a residual block after each but the first, where pictures are still large.
+    Four stages of stride 2. Each but the first, where feature maps are still large, ends with a residual
+    block.
     """
 
     def __init__(self, width: int) -> None:
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         inputs = 3
-        for number, channels in enumerate((32, 64, 128, width), start=1):
+        for stage, channels in enumerate((32, 64, 128, width), start=1):
             layers: list[nn.Module] = [_conv(inputs, channels, 2), nn.BatchNorm2d(channels), nn.ReLU()]
-            if number > 1:
+            if stage > 1:
                 layers.append(ResidualBlock(channels))
-            stages[f"stage{number}"] = nn.Sequential(*layers)
+            stages[f"stage{stage}"] = nn.Sequential(*layers)
             inputs = channels
         super().__init__(stages)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        # Several times as fast on a CPU, and on a GPU the layout that tensor cores want.
+        # This layout is several times faster on a CPU, and on a GPU it is the one that tensor cores use.
         self.to(memory_format=torch.channels_last)

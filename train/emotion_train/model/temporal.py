@@ -1,4 +1,4 @@
-"""Temporal encoder: the embeddings of a clip's frames -> one feature."""
+"""Temporal encoder: from the embeddings of a clip's frames to one feature."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,7 +10,7 @@ DROPOUT = 0.1
 
 
 class PostNormLayer(nn.Module):
-    """`nn.TransformerEncoderLayer` with GELU, without its fast path, which does not export."""
+    """`nn.TransformerEncoderLayer` with GELU, without its fast path, which cannot be exported."""
 
     def __init__(self, width: int, heads: int, ff: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class PostNormLayer(nn.Module):
         nn.init.xavier_uniform_(self.self_attn.in_proj_weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """Map (B, T, D) to (B, T, D)."""
         attended = self.self_attn.attend(*self.self_attn.project(x))
         x = self.norm1(x + self.dropout(self.self_attn.out_proj(attended)))
         hidden = self.dropout(F.gelu(self.linear1(x)))
@@ -31,8 +31,8 @@ class PostNormLayer(nn.Module):
         return out
 
 
-class Layers(nn.Module):
-    """The layers and the final LayerNorm."""
+class PostNormLayers(nn.Module):
+    """The layers of the temporal encoder and the final LayerNorm."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Layers(nn.Module):
         self.norm = nn.LayerNorm(config.embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """Map (B, T, D) to (B, T, D)."""
         for layer in self.layers:
             x = layer(x)
         out: Tensor = self.norm(x)
@@ -51,15 +51,15 @@ class Layers(nn.Module):
 
 
 class MeanPooling(nn.Module):
-    """The mean over time, without parameters (paper Table 3, last row)."""
+    """The mean over time; it has no parameters (paper Table 3, last row)."""
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """(B, T, D) -> (B, D)."""
+        """Map (B, T, D) to (B, D)."""
         return embeddings.mean(dim=1)
 
 
 class TemporalConv(nn.Module):
-    """`mean_t(conv(x) + x)` with a depthwise convolution over three frames: order counts, a little."""
+    """`mean_t(gelu(conv(x)) + x)` with a depthwise convolution over three frames."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -67,13 +67,13 @@ class TemporalConv(nn.Module):
         self.conv = nn.Conv1d(width, width, 3, padding=1, groups=width)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """(B, T, D), oldest first -> (B, D)."""
+        """Map (B, T, D), oldest frame first, to (B, D)."""
         convolved = self.conv(embeddings.transpose(1, 2)).transpose(1, 2)
         return (F.gelu(convolved) + embeddings).mean(dim=1)
 
 
 def temporal_encoder(config: ModelConfig) -> nn.Module:
-    """The temporal encoder that the configuration names."""
+    """Build the temporal encoder that the configuration names."""
     match config.temporal:
         case "mean":
             return MeanPooling()
@@ -84,16 +84,16 @@ def temporal_encoder(config: ModelConfig) -> nn.Module:
 
 
 class TemporalEncoder(nn.Module):
-    """`mean_t(encoder(x + position) + x)`, T fixed by the learned positions."""
+    """`mean_t(layers(x + position) + x)`; the learned positions fix T."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.frame_position_embedding = nn.Embedding(config.clip_frames, config.embed_dim)
-        self.fusion_layer = Layers(config)
+        self.fusion_layer = PostNormLayers(config)
         nn.init.normal_(self.frame_position_embedding.weight, std=0.02)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """(B, T, D), oldest first -> (B, D)."""
+        """Map (B, T, D), oldest frame first, to (B, D)."""
         encoded = self.fusion_layer(embeddings + self.frame_position_embedding.weight)
         out: Tensor = (encoded + embeddings).mean(dim=1)
         return out

@@ -9,7 +9,7 @@ from emotion_train.model.vision import VisionTransformer
 
 
 class Backbone(nn.Module):
-    """Vision and text tower under one roof, named as in released checkpoints."""
+    """The vision tower and the text tower, with the parameter names of released checkpoints."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -24,10 +24,13 @@ class Backbone(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """(B, context) int64 -> (B, D), read at the end-of-text token, which has the largest id."""
+        """Encode tokens (B, context) int64 to (B, D), the output at the end-of-text token.
+
+        The end-of-text token is the one with the largest id.
+        """
         end = tokens.argmax(dim=-1)
         if not torch.compiler.is_compiling():
-            # Attention is causal: padding after the longest sentence changes nothing, so it is not computed.
+            # Attention is causal, so padding after the longest sentence has no effect and is not computed.
             tokens = tokens[:, : int(end.max()) + 1]
         x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]  # (B, L, width)
         for block in self.transformer.blocks():

@@ -13,9 +13,9 @@ from emotion_train.clips.format import (
     BLOCK,
     INDEX_NAME,
     SCHEMA_VERSION,
+    ClipLocation,
     ClipRecord,
     Index,
-    Sample,
     Shard,
     member_starts,
 )
@@ -60,7 +60,7 @@ def pack(out: Path, tars: VideoTars, spec: dict[str, Any], *, seed: int, clips_p
     return index
 
 
-def read_clip(tar: Path, sample: Sample) -> tuple[ClipRecord, list[bytes]]:
+def read_clip(tar: Path, sample: ClipLocation) -> tuple[ClipRecord, list[bytes]]:
     """A clip of a tar in the work folder.
 
     Raises:

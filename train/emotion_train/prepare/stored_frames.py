@@ -11,7 +11,7 @@ from PIL import Image
 from emotion_runtime.detectors import Detector
 from emotion_runtime.types import Frame
 from emotion_train.clips.format import ScoredBox
-from emotion_train.clips.jpeg import shrunk_jpeg
+from emotion_train.clips.jpeg import resized_jpeg
 
 _EPSILON = 1e-6  # seconds; times of frames are sums and quotients
 _FIRST_STEP = 0.04  # seconds that the only frame of a video lasts
@@ -70,7 +70,7 @@ def store(image_bgr: NDArray[np.uint8], detector: Detector, *, short_side: int, 
     short_side: of the stored frame, pixels. quality: of the JPEG, 1 to 95.
     """
     picture = Image.fromarray(np.ascontiguousarray(image_bgr[:, :, ::-1]))
-    jpeg, size = shrunk_jpeg(picture, short_side=short_side, quality=quality)
+    jpeg, size = resized_jpeg(picture, short_side=short_side, quality=quality)
     return StoredFrame(jpeg, *size, _stored_boxes(detector, image_bgr, size))
 
 

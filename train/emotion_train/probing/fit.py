@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import activate
 from emotion_runtime.manifest import Activation
-from emotion_train.datasets.base import Kind, Task
+from emotion_train.datasets.base import Task, TaskKind
 from emotion_train.probing.bootstrap import point_metrics
 from emotion_train.probing.calibration import LOG_BOUND, abstain_threshold, fit_temperature
 from emotion_train.probing.classifiers import (
@@ -27,7 +27,7 @@ from emotion_train.probing.scorers import multi_label_scorer, single_label_score
 
 _log = logging.getLogger(__name__)
 
-ACTIVATIONS: dict[Kind, Activation] = {
+ACTIVATIONS: dict[TaskKind, Activation] = {
     "single_label": "softmax",
     "multi_label": "sigmoid",
     "regression": "identity",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_train.datasets.base import Kind
+from emotion_train.datasets.base import TaskKind
 from emotion_train.probing.bootstrap import Metrics, Scorer, Weights
 from emotion_train.probing.calibration import calibration_error, confidences_of
 from emotion_train.probing.metrics import (
@@ -24,7 +24,7 @@ from emotion_train.probing.metrics import (
 )
 
 # Metrics of a whole set; the others are of one class or value each.
-HEADLINE: dict[Kind, tuple[str, ...]] = {
+HEADLINE: dict[TaskKind, tuple[str, ...]] = {
     "single_label": ("accuracy", "balanced_accuracy", "weighted_f1", "ece", "ece_unscaled"),
     "multi_label": ("map", "auc", "top1", "ece", "ece_unscaled"),
     "regression": ("r2", "mse", "pcc"),
