@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exported import ROOT, SUBJECTS, Exported, load_module, save_probe, trained
+from exported import SUBJECTS, Exported, load_module, save_probe, trained
 
+from emotion_export.commands import onnx
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import write_graph
 from emotion_train.checkpoint import load_official, save_checkpoint
@@ -20,9 +21,8 @@ from emotion_train.model import PRESETS, EmotionCLIP
 
 @pytest.fixture(scope="session")
 def to_onnx() -> Callable[[list[str]], int]:
-    """`main` of export/to_onnx.py."""
-    main: Callable[[list[str]], int] = load_module(ROOT / "export" / "to_onnx.py").main
-    return main
+    """`main` of the command onnx."""
+    return onnx.main
 
 
 @pytest.fixture(scope="session")

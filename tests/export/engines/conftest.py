@@ -3,14 +3,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
-from exported import ROOT, load_module
 from trt_stand_ins import Engine, Main, types_of
 
 from emotion_export import engines as building
+from emotion_export.commands import trt
 from emotion_export.tensorrt import Built
 from emotion_runtime.nvidia import Gpu
 
@@ -34,14 +33,9 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return get
 
 
-@pytest.fixture(scope="module")
-def script() -> Any:
-    return load_module(ROOT / "export" / "to_trt.py")
-
-
 @pytest.fixture
-def to_trt(script: Any) -> Main:
-    return lambda *arguments: script.main([str(argument) for argument in arguments])
+def to_trt() -> Main:
+    return lambda *arguments: trt.main([str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -58,8 +52,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def gpu(script: Any, quick: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def gpu(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A GPU of this machine on which ONNX Runtime runs; what was built."""
-    monkeypatch.setattr(script, "find_gpu", lambda: Gpu("Test GPU", "8.6"))
+    monkeypatch.setattr(trt, "find_gpu", lambda: Gpu("Test GPU", "8.6"))
     monkeypatch.setattr(building, "TensorRTBackend", Engine)
     return quick

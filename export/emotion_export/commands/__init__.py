@@ -1,0 +1,1 @@
+"""The commands of `emotion-export`, one module each."""

@@ -1,0 +1,53 @@
+"""Write a bundle as a model repository of NVIDIA's Triton Inference Server.
+
+    python export/to_triton.py --bundle nano --out repository
+    python export/to_triton.py --bundle nano --out repository --platform tensorrt   # on the server's GPU
+
+UNVERIFIED until run on a server: see emotion_export/triton.py for the commands that verify it.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from emotion_export.triton import PERSONS, write_repository
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.errors import EmotionError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    args = parse_args(argv)
+    try:
+        names = write_repository(
+            load_bundle(args.bundle),
+            args.out,
+            platform=args.platform,
+            version=args.model_version,
+            persons=args.max_persons,
+        )
+    except EmotionError as error:
+        print(f"to_triton: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("to_triton: stopped; nothing was written", file=sys.stderr)
+        return 130
+    print(f"{args.out}: {', '.join(names)}, UNVERIFIED until a server has run them")
+    print(f"next: tritonserver --model-repository={args.out.resolve()}")
+    print(f"then: python export/triton_client.py --bundle {args.bundle} --source demo")
+    return 0
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", required=True, help="name of a shipped bundle, or a folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the repository; new or empty")
+    parser.add_argument(
+        "--platform", choices=("onnxruntime", "tensorrt"), default="onnxruntime", help="default: %(default)s"
+    )
+    parser.add_argument("--model-version", type=int, default=1, help="default: %(default)s")
+    parser.add_argument(
+        "--max-persons", type=int, help=f"of one batch, only for onnxruntime (default: {PERSONS})"
+    )
+    return parser.parse_args(argv)

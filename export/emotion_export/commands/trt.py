@@ -1,0 +1,156 @@
+"""Build TensorRT engines from a bundle, one for each graph, and prove them on this device.
+
+    python export/to_trt.py --bundle nano                              # on the GPU that will run them
+    python export/to_trt.py --bundle nano --flavor rtx --target SM86   # ahead of time, no GPU needed
+    python export/to_trt.py --detector yolo11n.onnx --flavor rtx
+
+On a GPU each engine is held against the fp32 graph, and `--precision ladder` takes the fewest bits that pass:
+fp16, fp16 with the worst layers in fp32, fp32. Built ahead of time, an engine is held against it when it is
+first loaded. Engines of a bundle go to the cache, where `emotion-runtime --backend tensorrt` finds them.
+
+A detector is built in the precision that its file is in, and not held against anything. The runtime runs
+detectors in ONNX Runtime: the engine is for programs of your own.
+
+Building ahead of time is tested with the real tensorrt-rtx. What happens on a GPU is UNVERIFIED: it is tested
+with stand-ins, and the first command above, followed by `emotion-runtime --backend tensorrt`, verifies it.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from emotion_export.engines import Plan, build_bundle, build_file
+from emotion_export.tensorrt import Builder, parse_target
+from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.engines import CACHE_VARIABLE, cache_folder, default_folder
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.nvidia import Flavor, Gpu, find_gpu, load_tensorrt
+
+FLAVORS: dict[str, Flavor] = {"tensorrt": "tensorrt", "rtx": "tensorrt-rtx"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    args = parse_args(argv)
+    logging.basicConfig(format="to_trt: %(message)s")
+    try:
+        plan = make_plan(args)
+        if args.bundle is not None:
+            build_bundle(load_bundle(args.bundle), plan, report=say)
+            say(f"next: {next_command(args.bundle, plan)}")
+        if args.detector is not None:
+            build_file(args.detector, plan, report=say)
+    except EmotionError as error:
+        print(f"to_trt: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("to_trt: stopped; engines that were finished are kept, no half one is left", file=sys.stderr)
+        return 130
+    return 0
+
+
+def make_plan(args: argparse.Namespace) -> Plan:
+    """How to build, as the command line says.
+
+    Raises:
+        EmotionError: it asks for what cannot be had.
+
+    """
+    if args.bundle is None and args.detector is None:
+        raise EmotionError("nothing to build: give --bundle NAME|DIR, or --detector FILE.onnx")
+    if min(args.max_persons, args.max_frames, args.workspace) < 1:
+        raise EmotionError("--max-persons, --max-frames and --workspace: expected 1 or more")
+    if args.detector is not None and args.precision is not None:
+        raise EmotionError(
+            f"--precision {args.precision} is not for --detector, which is built in the precision of its "
+            "file: leave it out, or build bundle and detector one after the other"
+        )
+    flavor = FLAVORS[args.flavor]
+    if args.target is not None and flavor == "tensorrt":
+        raise EmotionError(
+            "tensorrt builds an engine only on the GPU that will run it: leave --target out and run this "
+            "there, or build ahead of time with --flavor rtx"
+        )
+    library = load_tensorrt(flavor)
+    folder = output_folder(args.out) if args.out is not None else cache_folder(args.cache)
+    if args.target is None:
+        gpu = find_gpu()
+        timings = None if flavor == "tensorrt-rtx" else folder / timing_file(library.__version__, gpu)
+    else:
+        gpu, timings = Gpu("", parse_target(args.target, library)), None
+    return Plan(
+        Builder(library, flavor, args.target, args.workspace, timings),
+        gpu,
+        folder,
+        args.precision or "ladder",
+        Limits(args.max_persons, args.max_frames),
+    )
+
+
+def next_command(bundle: str, plan: Plan) -> str:
+    """What runs the engines of a bundle."""
+    where = "" if plan.folder == default_folder() else f"{CACHE_VARIABLE}={plan.folder.resolve()} "
+    command = f"{where}emotion-runtime --bundle {bundle} --source demo --backend {plan.builder.flavor}"
+    return command if plan.builder.target is None else f"on a GPU of {plan.builder.target}, {command}"
+
+
+def timing_file(version: str, gpu: Gpu) -> str:
+    """Name of the file of measured kernels: times of another version or GPU are worth nothing."""
+    return f"timings-{version}-{'-'.join(gpu.name.split())}.cache"
+
+
+def output_folder(out: Path) -> Path:
+    """The folder of --out, made if it is not there, and tried before anything is built for minutes.
+
+    Raises:
+        EmotionError: it cannot be made or written to.
+
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise EmotionError(
+            f"--out {out} cannot be written to ({error.strerror}): choose another folder"
+        ) from error
+    return out
+
+
+def say(line: str) -> None:
+    """Print a line of the report at once."""
+    print(line, flush=True)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", help="name of a shipped bundle, or a folder")
+    parser.add_argument(
+        "--detector", type=Path, metavar="FILE.onnx", help="a detector, built in its own precision"
+    )
+    parser.add_argument("--flavor", choices=FLAVORS, default="tensorrt", help="default: %(default)s")
+    parser.add_argument(
+        "--precision",
+        choices=("ladder", "fp16", "fp32", "int8"),
+        help="of a bundle's engines (default: ladder)",
+    )
+    parser.add_argument(
+        "--target", metavar="SM86", help="a GPU that need not be here (only --flavor rtx); default: this one"
+    )
+    parser.add_argument("--max-persons", type=int, default=16, help="of one run (default: %(default)s)")
+    parser.add_argument("--max-frames", type=int, default=4, help="of one run (default: %(default)s)")
+    parser.add_argument(
+        "--workspace",
+        type=int,
+        default=1024,
+        metavar="MIB",
+        help="most scratch memory (default: %(default)s)",
+    )
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--cache", type=Path, metavar="DIR", help="folder of engines (default: the runtime's)")
+    place.add_argument("--out", type=Path, metavar="DIR", help="put the engines here instead of the cache")
+    return parser.parse_args(argv)
