@@ -1,8 +1,8 @@
-"""Export to ONNX: a checkpoint as a bundle, more precisions for a bundle, a detector, a text tower."""
+"""The same as the command `emotion-export onnx`, for use from a checkout."""
 
 import sys
 
-from emotion_export.commands.onnx import main
+from emotion_export.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["onnx", *sys.argv[1:]]))

@@ -1,8 +1,8 @@
-"""Write a bundle as a model repository of NVIDIA's Triton Inference Server."""
+"""The same as the command `emotion-export triton`, for use from a checkout."""
 
 import sys
 
-from emotion_export.commands.triton import main
+from emotion_export.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["triton", *sys.argv[1:]]))

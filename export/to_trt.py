@@ -1,8 +1,8 @@
-"""Build TensorRT engines from a bundle, one for each graph, and prove them on this device."""
+"""The same as the command `emotion-export trt`, for use from a checkout."""
 
 import sys
 
-from emotion_export.commands.trt import main
+from emotion_export.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["trt", *sys.argv[1:]]))

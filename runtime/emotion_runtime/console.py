@@ -3,9 +3,12 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from typing import NoReturn
 
+from emotion_runtime import __version__
 from emotion_runtime.errors import EmotionError
 
 # Of every package of this project; libraries keep their own loggers.
@@ -37,6 +40,77 @@ def run(program: str, command: Callable[[], int | None], *, interrupted: int = 1
         return 2
     except KeyboardInterrupt:
         return interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class CommandGroup:
+    """A program with several commands, such as `emotion-train pretrain`.
+
+    A command is a module with a function `main(argv) -> int`. It is imported only when it is called, so that
+    `--help` answers at once, and a package that is not installed is reported by name.
+
+    Attributes:
+        program: Name of the program.
+        description: What the program is for, in one sentence.
+        package: Package of the modules; the command `fit-probe` is its module `fit_probe`.
+        commands: What each command does, by its name.
+        extra: Extra of this project that the commands may need.
+        extra_packages: The packages that the extra installs, by the name under which each is imported.
+    """
+
+    program: str
+    description: str
+    package: str
+    commands: Mapping[str, str]
+    extra: str
+    extra_packages: Mapping[str, str]
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Return the parser of the command line up to the command's name."""
+        parser = OneLineParser(
+            prog=self.program,
+            description=self.description,
+            epilog="\n".join(["commands:", *(f"  {name:<14}{what}" for name, what in self.commands.items())]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument(
+            "command", choices=self.commands, metavar="COMMAND", help="one of the commands below"
+        )
+        parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+        return parser
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Run a command and return its exit status; see `run`.
+
+        Args:
+            argv: The arguments without the program's name. None: those of the process.
+        """
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        names = [name for name in arguments[:1] if name in self.commands]
+        program = " ".join([self.program, *names])
+        print_messages(program)
+        return run(program, lambda: self._run(arguments))
+
+    def _run(self, arguments: list[str]) -> int:
+        """Import a command and run it.
+
+        Raises:
+            EmotionError: There is no such command, a package of the extra is not installed, or the command
+                raised it.
+        """
+        command: str = self.parser().parse_args(arguments[:1]).command
+        try:
+            module = import_module(f"{self.package}.{command.replace('-', '_')}")
+            status: int = module.main(arguments[1:])
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in self.extra_packages:
+                raise
+            raise EmotionError(
+                f"the package {self.extra_packages[missing]} is not installed; it comes with the extra "
+                f"`{self.extra}`: run pip install '.[{self.extra}]' in a checkout"
+            ) from error
+        return status
 
 
 def print_messages(program: str, level: int = logging.INFO) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from exported import SUBJECTS, Exported, load_module, save_probe, trained
 
-from emotion_export.commands import onnx
+from emotion_export.cli import main
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import write_graph
 from emotion_train.checkpoint import load_official, save_checkpoint
@@ -21,8 +21,8 @@ from emotion_train.model import PRESETS, EmotionCLIP
 
 @pytest.fixture(scope="session")
 def to_onnx() -> Callable[[list[str]], int]:
-    """`main` of the command onnx."""
-    return onnx.main
+    """`emotion-export onnx` with these options."""
+    return lambda options: main(["onnx", *options])
 
 
 @pytest.fixture(scope="session")

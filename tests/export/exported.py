@@ -87,6 +87,6 @@ def refusal(to_onnx: Main, capsys: pytest.CaptureFixture[str], *arguments: str |
     """The one line on stderr."""
     assert to_onnx([str(argument) for argument in arguments]) == 2
     line, end = capsys.readouterr().err.split("\n")
-    assert line.startswith("to_onnx: error: ")
+    assert line.startswith("emotion-export onnx: error: ")
     assert not end
     return line

@@ -46,7 +46,7 @@ def refusal(to_onnx: Main, capsys: pytest.CaptureFixture[str], *arguments: str |
     """The last line on stderr; ultralytics has its say before."""
     assert to_onnx([str(argument) for argument in arguments]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("to_onnx: error: ")
+    assert line.startswith("emotion-export onnx: error: ")
     return line
 
 

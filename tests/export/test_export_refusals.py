@@ -249,7 +249,7 @@ def test_ctrl_c_leaves_nothing(old: Path, tmp_path: Path):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == f"to_onnx: interrupted; nothing was written to {old}"
+    assert errors.splitlines()[-1] == f"emotion-export onnx: interrupted; nothing was written to {old}"
     assert contents(tmp_path) == before
     assert [path.name for path in old.parent.iterdir()] == ["old"]
 

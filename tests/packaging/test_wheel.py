@@ -19,7 +19,7 @@ WITHOUT_THE_EXTRA = """
 import sys
 
 sys.path.insert(0, sys.argv[1])
-from emotion_train.cli import EXTRA, __file__
+from emotion_export.cli import EXTRA, __file__
 assert __file__.startswith(sys.argv[1])
 
 class Block:
@@ -72,27 +72,37 @@ def test_the_commands_exist(wheel: zipfile.ZipFile):
     (name,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
     entries = configparser.ConfigParser()
     entries.read_string(wheel.read(name).decode())
-    assert set(entries["console_scripts"]) >= {"emotion-runtime", "emotion-train"}
+    assert set(entries["console_scripts"]) >= {"emotion-runtime", "emotion-train", "emotion-export"}
     for target in entries["console_scripts"].values():
         module, function = target.split(":")
         source = wheel.read(f"{module.replace('.', '/')}.py").decode()
         assert f"\ndef {function}(" in source
 
 
-@pytest.mark.parametrize("command", ["pretrain", "prepare-data", "fit-probe", "evaluate", "figures"])
+@pytest.mark.parametrize(
+    ("extra", "command"),
+    [
+        ("train", "pretrain"),
+        ("train", "prepare-data"),
+        ("train", "fit-probe"),
+        ("train", "evaluate"),
+        ("train", "figures"),
+        ("export", "onnx"),
+    ],
+)
 def test_without_the_extra_a_command_says_so_in_one_line(
-    command: str, wheel: zipfile.ZipFile, tmp_path: Path
+    extra: str, command: str, wheel: zipfile.ZipFile, tmp_path: Path
 ):
-    """In an interpreter that sees the unpacked wheel, and finds no package of the extra `train`."""
+    """In an interpreter that sees the unpacked wheel, and finds no package of the extra."""
     wheel.extractall(tmp_path)
-    run = f"{WITHOUT_THE_EXTRA}\nfrom emotion_train.cli import main\nsys.exit(main([{command!r}]))\n"
+    run = f"{WITHOUT_THE_EXTRA}\nfrom emotion_{extra}.cli import main\nsys.exit(main([{command!r}]))\n"
     done = subprocess.run(
         [sys.executable, "-c", run, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"emotion-train {command}: error: the package ")
-    assert line.endswith("it comes with the extra `train`: run pip install '.[train]' in a checkout")
+    assert line.startswith(f"emotion-{extra} {command}: error: the package ")
+    assert line.endswith(f"it comes with the extra `{extra}`: run pip install '.[{extra}]' in a checkout")
 
 
 def test_no_bytecode_no_data(wheel: zipfile.ZipFile):

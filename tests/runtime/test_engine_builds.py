@@ -152,8 +152,10 @@ def test_the_real_builder_takes_what_it_is_given(tmp_path: Path, monkeypatch: py
     for flavor in ("tensorrt", "tensorrt-rtx"):
         command = native.builder_command(load_bundle("nano"), flavor, "fp32")
         assert command is not None
-        # Without a GPU, it gets as far as saying so; "to_trt.py: error" would be argparse.
-        with pytest.raises(EmotionError, match=r"status 2: to_trt: error: (no GPU|CUDA|tensorrt)"):
+        # Without a GPU, it gets as far as saying so; a wrong option would be another error.
+        with pytest.raises(
+            EmotionError, match=r"status 2: emotion-export trt: error: (no GPU|CUDA|tensorrt)"
+        ):
             native.run_builder(command)
 
 

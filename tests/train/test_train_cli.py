@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from emotion_runtime import console
 from emotion_train import cli
 from emotion_train.training.config import find_config, shipped_configs
 
@@ -65,7 +66,7 @@ def missing(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: list[str]) -> int:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    monkeypatch.setattr(cli, "import_module", lambda _: SimpleNamespace(main=fail))
+    monkeypatch.setattr(console, "import_module", lambda _: SimpleNamespace(main=fail))
 
 
 @pytest.mark.parametrize(("module", "package"), [("torch", "torch"), ("sklearn.svm", "scikit-learn")])

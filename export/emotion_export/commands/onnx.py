@@ -1,11 +1,11 @@
 """Export to ONNX: a checkpoint as a bundle, more precisions for a bundle, a detector, a text tower.
 
-    python export/to_onnx.py --checkpoint runs/nano/checkpoint.pt --probe runs/nano/probe --out bundles/nano
-    python export/to_onnx.py --checkpoint emotionclip_released.pt --window subject --out bundles/vit-b-32
-    python export/to_onnx.py --checkpoint CKPT --precision fp16 int8 --videos people.mp4 --out bundles/mine
-    python export/to_onnx.py --bundle nano --precision fp16 int8 --videos people.mp4 --out bundles/nano-small
-    python export/to_onnx.py --detector yolo11n.pt --imgsz 640 --out yolo11n.onnx
-    python export/to_onnx.py --checkpoint CKPT --text-tower --out text_encoder.onnx
+    emotion-export onnx --checkpoint runs/nano/checkpoint.pt --probe runs/nano/probe --out bundles/nano
+    emotion-export onnx --checkpoint emotionclip_released.pt --window subject --out bundles/vit-b-32
+    emotion-export onnx --checkpoint CKPT --precision fp16 int8 --videos people.mp4 --out bundles/mine
+    emotion-export onnx --bundle nano --precision fp16 int8 --videos people.mp4 --out bundles/nano-small
+    emotion-export onnx --detector yolo11n.pt --imgsz 640 --out yolo11n.onnx
+    emotion-export onnx --checkpoint CKPT --text-tower --out text_encoder.onnx
 
 Both kinds of checkpoint are taken: ours, and the layout of the released weights. Every graph is compared with
 the torch model (of --bundle: with its fp32 graphs), on the demo's portraits, on the people of --videos and on
@@ -14,6 +14,7 @@ random pictures; beyond the tolerance nothing is written, and what was there sta
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -22,7 +23,10 @@ from emotion_export.bundle import BundleOptions, export_bundle
 from emotion_export.derive import derive_bundle
 from emotion_export.detector import export_detector
 from emotion_export.text import export_text_tower
+from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
+
+PROGRAM = "emotion-export onnx"
 
 _DEFAULTS: Final = MappingProxyType(
     {
@@ -37,23 +41,20 @@ _DEFAULTS: Final = MappingProxyType(
 )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
-    args = parse_args(argv)
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    args = parser().parse_args(argv)
     try:
         _export(args)
-    except EmotionError as error:
-        print(f"to_onnx: error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print(f"to_onnx: interrupted; nothing was written to {args.out}", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted; nothing was written to {args.out}", file=sys.stderr)
         return 130
     return 0
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = OneLineParser(prog=PROGRAM, description=__doc__.splitlines()[0])
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", type=Path, help="of emotion-train pretrain, or the released .pt file")
     what.add_argument("--bundle", help="name or folder of a bundle that gets more precisions")
@@ -102,7 +103,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         default=_DEFAULTS["imgsz"],
         help="side of the detector's input, pixels (default: %(default)s)",
     )
-    return parser.parse_args(argv)
+    return parser
 
 
 def _export(args: argparse.Namespace) -> None:

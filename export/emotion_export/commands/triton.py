@@ -1,23 +1,26 @@
 """Write a bundle as a model repository of NVIDIA's Triton Inference Server.
 
-    python export/to_triton.py --bundle nano --out repository
-    python export/to_triton.py --bundle nano --out repository --platform tensorrt   # on the server's GPU
+    emotion-export triton --bundle nano --out repository
+    emotion-export triton --bundle nano --out repository --platform tensorrt   # on the server's GPU
 
 UNVERIFIED until run on a server: see emotion_export/triton.py for the commands that verify it.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from emotion_export.triton import PERSONS, write_repository
 from emotion_runtime.bundle import load_bundle
-from emotion_runtime.errors import EmotionError
+from emotion_runtime.console import OneLineParser
+
+PROGRAM = "emotion-export triton"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
-    args = parse_args(argv)
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    args = parser().parse_args(argv)
     try:
         names = write_repository(
             load_bundle(args.bundle),
@@ -26,11 +29,8 @@ def main(argv: list[str] | None = None) -> int:
             version=args.model_version,
             persons=args.max_persons,
         )
-    except EmotionError as error:
-        print(f"to_triton: error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print("to_triton: stopped; nothing was written", file=sys.stderr)
+        print(f"{PROGRAM}: stopped; nothing was written", file=sys.stderr)
         return 130
     print(f"{args.out}: {', '.join(names)}, UNVERIFIED until a server has run them")
     print(f"next: tritonserver --model-repository={args.out.resolve()}")
@@ -38,9 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = OneLineParser(prog=PROGRAM, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", required=True, help="name of a shipped bundle, or a folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the repository; new or empty")
     parser.add_argument(
@@ -50,4 +50,4 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--max-persons", type=int, help=f"of one batch, only for onnxruntime (default: {PERSONS})"
     )
-    return parser.parse_args(argv)
+    return parser

@@ -1,8 +1,8 @@
 """Build TensorRT engines from a bundle, one for each graph, and prove them on this device.
 
-    python export/to_trt.py --bundle nano                              # on the GPU that will run them
-    python export/to_trt.py --bundle nano --flavor rtx --target SM86   # ahead of time, no GPU needed
-    python export/to_trt.py --detector yolo11n.onnx --flavor rtx
+    emotion-export trt --bundle nano                              # on the GPU that will run them
+    emotion-export trt --bundle nano --flavor rtx --target SM86   # ahead of time, no GPU needed
+    emotion-export trt --detector yolo11n.onnx --flavor rtx
 
 On a GPU each engine is held against the fp32 graph, and `--precision ladder` takes the fewest bits that pass:
 fp16, fp16 with the worst layers in fp32, fp32. Built ahead of time, an engine is held against it when it is
@@ -16,26 +16,27 @@ with stand-ins, and the first command above, followed by `emotion-runtime --back
 """
 
 import argparse
-import logging
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from emotion_export.engines import Plan, build_bundle, build_file
 from emotion_export.tensorrt import Builder, parse_target
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import load_bundle
+from emotion_runtime.console import OneLineParser
 from emotion_runtime.engines import CACHE_VARIABLE, cache_folder, default_folder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Flavor, Gpu, find_gpu, load_tensorrt
 
+PROGRAM = "emotion-export trt"
 FLAVORS: dict[str, Flavor] = {"tensorrt": "tensorrt", "rtx": "tensorrt-rtx"}
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
-    args = parse_args(argv)
-    logging.basicConfig(format="to_trt: %(message)s")
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    args = parser().parse_args(argv)
     try:
         plan = make_plan(args)
         if args.bundle is not None:
@@ -43,11 +44,10 @@ def main(argv: list[str] | None = None) -> int:
             say(f"next: {next_command(args.bundle, plan)}")
         if args.detector is not None:
             build_file(args.detector, plan, report=say)
-    except EmotionError as error:
-        print(f"to_trt: error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print("to_trt: stopped; engines that were finished are kept, no half one is left", file=sys.stderr)
+        print(
+            f"{PROGRAM}: stopped; engines that were finished are kept, no half one is left", file=sys.stderr
+        )
         return 130
     return 0
 
@@ -125,9 +125,9 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = OneLineParser(prog=PROGRAM, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", help="name of a shipped bundle, or a folder")
     parser.add_argument(
         "--detector", type=Path, metavar="FILE.onnx", help="a detector, built in its own precision"
@@ -153,4 +153,4 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--cache", type=Path, metavar="DIR", help="folder of engines (default: the runtime's)")
     place.add_argument("--out", type=Path, metavar="DIR", help="put the engines here instead of the cache")
-    return parser.parse_args(argv)
+    return parser

@@ -9,6 +9,7 @@ import pytest
 from trt_stand_ins import Engine, Main, types_of
 
 from emotion_export import engines as building
+from emotion_export.cli import main
 from emotion_export.commands import trt
 from emotion_export.tensorrt import Built
 from emotion_runtime.nvidia import Gpu
@@ -35,7 +36,7 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture
 def to_trt() -> Main:
-    return lambda *arguments: trt.main([str(argument) for argument in arguments])
+    return lambda *arguments: main(["trt", *map(str, arguments)])
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from google.protobuf import text_format
 from safetensors.numpy import save_file
 
 from emotion_export import triton
-from emotion_export.commands import triton as to_triton
+from emotion_export.cli import main
 from emotion_export.triton import picture_for_each, write_repository
 from emotion_runtime.backends.onnx import OnnxBackend, open_session
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
@@ -189,7 +189,6 @@ def test_engines_that_are_missing_or_not_proven_are_not_served(
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    main = to_triton.main
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("")
     (tmp_path / "file").write_text("")
@@ -203,21 +202,20 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--bundle", "nano", "--out", new, "--max-persons", "0"], "expected 1 or more"),
         (["--bundle", "nano", "--out", new, "--platform=tensorrt", "--max-persons=16"], "16 is not for --pl"),
     ):
-        assert main(arguments) == 2
+        assert main(["triton", *arguments]) == 2
         line, end = capsys.readouterr().err.split("\n")
-        assert line.startswith("to_triton: error: ")
+        assert line.startswith("emotion-export triton: error: ")
         assert words in line
         assert not end
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
-    assert main(["--bundle", "nano", "--out", new]) == 0
+    assert main(["triton", "--bundle", "nano", "--out", new]) == 0
     assert "UNVERIFIED" in capsys.readouterr().out
 
 
 def test_ctrl_c_leaves_no_half_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """After the first model's file, before its configuration."""
     monkeypatch.setattr(triton, "config_text", Mock(side_effect=KeyboardInterrupt))
-    main = to_triton.main
-    assert main(["--bundle", "nano", "--out", str(tmp_path / "out")]) == 130
+    assert main(["triton", "--bundle", "nano", "--out", str(tmp_path / "out")]) == 130
     assert list(tmp_path.iterdir()) == []
 
 

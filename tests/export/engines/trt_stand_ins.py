@@ -19,7 +19,7 @@ AHEAD = ("--flavor", "rtx", "--target", "SM86")
 def only_line(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr."""
     line, end = capsys.readouterr().err.split("\n")
-    assert line.startswith("to_trt: error: ")
+    assert line.startswith("emotion-export trt: error: ")
     assert not end
     return line
 
