@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from emotion_bench.ablation import write_results
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
 from emotion_train.checkpoint import model_from_checkpoint
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.encode import encode_clips
@@ -151,9 +152,7 @@ def ablate(args: argparse.Namespace) -> None:
         start = warm_start(args, data)
         train_row(row, args, data, start)
         measured = measure(args.out / row.name / CHECKPOINT, args)
-        partial = done.with_suffix(".tmp")
-        partial.write_text(json.dumps({"row": vars(row), **measured}))
-        partial.replace(done)
+        write_atomically(done, json.dumps({"row": vars(row), **measured}))
         write_results(args.out, args.results, settings=settings, beta=SNCE_BETA)
     write_results(args.out, args.results, settings=settings, beta=SNCE_BETA)
 

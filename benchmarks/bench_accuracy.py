@@ -1,13 +1,12 @@
-r"""What a bundle knows: every figure of its model card, on faces that no training and no tuning ever saw.
+"""Measure the accuracy of a bundle: every number of its model card, on faces never used to train or tune it.
 
-    python benchmarks/bench_accuracy.py --data ../shared --peer ../shared/peers/human_emotion.onnx \
-        --videos ../shared/videos/*.gif        # about a quarter of an hour
-    python benchmarks/bench_accuracy.py --data ../shared --faces 40 --frames 2    # does it run?
+    python benchmarks/bench_accuracy.py --data ../shared --videos ../shared/videos/*.gif   # about 15 minutes
+    python benchmarks/bench_accuracy.py --data ../shared --faces 40 --frames 2             # a quick trial
 
-All of it runs on the bundle's ONNX graphs, as the runtime computes them; nothing of the model is in torch.
-Sets: scenes (1-4 people, an ordinary camera), poor_scenes (bad light, tilted and covered faces, every fault
-of a camera), tight_faces (the 48 px squares themselves), pairs (two people of different emotions), one
-corruption at a time, crowds of 1, 3 and 8, 300 faces through detector, tracker and all, label changes on
+Everything runs on the bundle's ONNX graphs, as the runtime computes them; nothing of the model is in torch.
+Test sets: scenes (1-4 people, an ordinary camera), poor_scenes (bad light, tilted and covered faces, camera
+faults), tight_faces (the aligned 48 px crops themselves), pairs (two people of different emotions), one
+corruption at a time, scenes of 1, 3 and 8 people, 300 faces through the whole runtime, and label changes on
 videos. Written to --out: accuracy.json, accuracy.md, confusion.png, reliability.png.
 """
 
@@ -21,9 +20,9 @@ from emotion_bench import accuracy as measures
 from emotion_bench import through_runtime
 from emotion_bench.accuracy_page import page
 from emotion_bench.accuracy_sets import Plan
-from emotion_bench.answers import Answerer
 from emotion_bench.machine import card
-from emotion_bench.report import write_json, write_text
+from emotion_bench.predictions import Predictor
+from emotion_bench.report import write_json
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
@@ -39,7 +38,7 @@ SEED = 2022
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run the benchmark and return the exit status."""
     try:
         args = parse_args(argv)
         result = measure(args)
@@ -48,23 +47,23 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     text = page(result)
     write_json(args.out / "accuracy.json", result)
-    write_text(args.out / "accuracy.md", text)
+    write_atomically(args.out / "accuracy.md", text)
     print(text)
     print(f"bench_accuracy: {args.out} holds the report")
     return 0
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="bench_accuracy", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--bundle", default="nano", help="name or folder (default nano)")
+    add("--bundle", default="nano", help="bundle name or folder (default nano)")
     add("--data", type=Path, required=True, help="folder with data/fer2013.npz")
-    add("--peer", type=Path, help="ONNX file of a network for tight faces, measured beside")
-    add("--videos", nargs="*", default=[], help="real people, on whom label changes are counted")
-    add("--faces", type=int, help="only so many test faces (default: all)")
-    add("--frames", type=int, default=8, help="pictures drawn of a clip (default 8)")
-    add("--resamples", type=int, default=1000, help="of the bootstrap (default 1000)")
+
+    add("--videos", nargs="*", default=[], help="videos of real people on which label changes are counted")
+    add("--faces", type=int, help="number of test faces (default: all)")
+    add("--frames", type=int, default=8, help="number of frames rendered per clip (default 8)")
+    add("--resamples", type=int, default=1000, help="number of bootstrap resamples (default 1000)")
     add("--out", type=Path, help="folder of the report (default results/BUNDLE)")
     args = parser.parse_args(argv)
     if args.frames < 1 or args.resamples < 0 or (args.faces is not None and args.faces < 8):
@@ -74,28 +73,28 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Everything, as JSON has it."""
+    """Run all measurements and return the content of accuracy.json."""
     bundle = load_bundle(args.bundle)
     manifest = bundle.manifest
     head = manifest.default_head
     if manifest.heads[head].labels != list(EKMAN):
         raise EmotionError(
-            f"head {head} of bundle {manifest.name} answers with {', '.join(manifest.heads[head].labels)}: "
-            f"expected {', '.join(EKMAN)}, which test faces are labelled with"
+            f"head {head} of bundle {manifest.name} predicts {', '.join(manifest.heads[head].labels)}: "
+            f"expected {', '.join(EKMAN)}, the labels of the test faces"
         )
     faces = load_faces(args.data / "data" / "fer2013.npz", "test")
     if args.faces:
         faces = through_runtime.subset(faces).take(range(args.faces))  # type: ignore[arg-type]
     plan = Plan(faces, manifest.preprocess, args.frames, manifest.clip_seconds, SEED)
-    answerer = Answerer(args.bundle)
+    predictor = Predictor(args.bundle)
 
-    say("scenes, poor scenes, tight faces")
-    answers = measures.sets(answerer, plan)
+    say("scenes, degraded scenes, aligned faces")
+    predictions = measures.sets(predictor, plan)
     rows: dict[str, Any] = {
-        name: measures.figures(part.probabilities[head], part.labels, resamples=args.resamples)
-        for name, part in answers.items()
+        name: measures.metrics(part.probabilities[head], part.labels, resamples=args.resamples)
+        for name, part in predictions.items()
     }
-    scenes = answers["scenes"]
+    scenes = predictions["scenes"]
     result: dict[str, Any] = {
         "benchmark": "accuracy",
         "machine": card(),
@@ -111,35 +110,28 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "by_people": measures.by_people(scenes, head),
         "abstaining": measures.abstaining(scenes, head, manifest.heads[head].abstain),
     }
-    if ZERO_SHOT in answerer.heads:
-        result["zero_shot"] = measures.figures(
+    if ZERO_SHOT in predictor.heads:
+        result["zero_shot"] = measures.metrics(
             scenes.probabilities[ZERO_SHOT], scenes.labels, resamples=args.resamples
         )
-    if CATEGORIES in answerer.heads:
+    if CATEGORIES in predictor.heads:
         result["categories_auc"] = measures.categories(scenes, CATEGORIES, manifest.heads[CATEGORIES].labels)
     precisions = sorted(set.intersection(*(set(graph.variants) for graph in manifest.graphs.values())))
     for precision in precisions:
         say(f"scenes in {precision}")
-        part = Answerer(args.bundle, precision=precision).answers(measures.scenes(plan))
-        rows[f"scenes_{precision}"] = measures.figures(
+        part = Predictor(args.bundle, precision=precision).predictions(measures.scenes(plan))
+        rows[f"scenes_{precision}"] = measures.metrics(
             part.probabilities[head], part.labels, resamples=args.resamples
         )
     say("pairs of people of different emotions")
-    result["pairs"] = measures.pairs(answerer, plan, head, resamples=args.resamples)
+    result["pairs"] = measures.pairs(predictor, plan, head, resamples=args.resamples)
     say("one corruption at a time")
-    still = dataclasses.replace(plan, frames=1)  # nobody moves there, or it is nearness that is compared
-    result["corruptions"] = measures.corruptions(answerer, still, head)
-    say("a window each against one picture for all")
-    result["windows"] = measures.windows(answerer, still, head)
-    if args.peer:
-        say("the peer")
-        peer = measures.Peer(args.peer)
-        result["peer"] = {
-            "name": args.peer.name,
-            "tight_faces": measures.peer_on_tight_faces(peer, plan, resamples=args.resamples),
-            "scenes": measures.peer_on_scenes(peer, plan, resamples=args.resamples),
-        }
-    say("through detector, tracker and all")
+    still = dataclasses.replace(plan, frames=1)  # nobody moves: distance is not what is compared
+    result["corruptions"] = measures.corruptions(predictor, still, head)
+    say("a crop per person against one shared crop")
+    result["windows"] = measures.windows(predictor, still, head)
+
+    say("the whole runtime")
     few = Plan(through_runtime.subset(faces), plan.spec, manifest.clip_frames, plan.seconds, SEED)
     with EmotionRuntime(args.bundle, backend="cpu") as runtime:
         result["through_runtime"] = through_runtime.accuracy(runtime, few)
@@ -163,7 +155,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def sizes(folder: Path) -> dict[str, int]:
-    """Bytes of what a bundle needs in fp32, and of its graphs in other precisions."""
+    """Return the bytes of a bundle by precision of its graphs, heads included."""
     graphs: dict[str, int] = {}
     other = 0
     for file in folder.iterdir():
@@ -176,7 +168,7 @@ def sizes(folder: Path) -> dict[str, int]:
 
 
 def say(text: str) -> None:
-    """A line on what is being done."""
+    """Print a line of progress."""
     print(f"bench_accuracy: {text}", flush=True)
 
 

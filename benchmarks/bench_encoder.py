@@ -29,11 +29,13 @@ import numpy as np
 from emotion_bench.ceilings import Sgemm
 from emotion_bench.machine import card, folder_name
 from emotion_bench.models import Exported, Feeds, clip_feeds, export_both, formula_model, frame_feeds
-from emotion_bench.report import markdown, plot_lines, write_json, write_text
+from emotion_bench.report import plot_lines, write_json
 from emotion_bench.rounds import interleave, ratios, spread
 from emotion_runtime.backends import Backend, Unavailable, open_backend
 from emotion_runtime.backends.buckets import Bucketed
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
+from emotion_train.tables import markdown_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BASELINE, AGAIN, BUCKETED, SGEMM = "plain on cpu", "ours on cpu, again", "ours, bucketed", "sgemm"
@@ -69,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
             return 2
     result = {"benchmark": "encoder", "machine": machine, "rounds": args.rounds, "rows": rows}
     write_json(out / "encoder.json", result)
-    write_text(out / "encoder.md", table(rows) + "\n")
+    write_atomically(out / "encoder.md", table(rows) + "\n")
     plot_lines(out / "encoder.png", panels(rows), "ms a call")
     print(table(rows))
     print(f"{out}: encoder.json, encoder.md, encoder.png", file=sys.stderr)
@@ -225,7 +227,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "In brackets: times as fast as plain in ONNX Runtime, the median over the rounds. Per cent: share of "
         f"the sgemm rate. The same graph loaded twice differs by {100 * noise:.1f} % (median): less is noise."
     )
-    return f"{markdown(header, lines)}\n\n{note}"
+    return f"{markdown_table(header, lines)}\n\n{note}"
 
 
 def panels(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[int, float]]]:

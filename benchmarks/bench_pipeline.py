@@ -31,13 +31,15 @@ from typing import Any
 
 from emotion_bench.machine import card, folder_name
 from emotion_bench.networks import network_time
-from emotion_bench.report import markdown, plot_bars, write_json, write_text
+from emotion_bench.report import plot_bars, write_json
 from emotion_bench.rounds import percentile, ratios, spread
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sources import open_source
 from emotion_runtime.types import EmotionEvent
+from emotion_train.tables import markdown_table, percent
 
 RESULTS = Path(__file__).resolve().parent / "results"
 AGAIN = ", again"
@@ -92,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         "rows": rows,
     }
     write_json(out / "pipeline.json", result)
-    write_text(out / "pipeline.md", table(rows) + "\n")
+    write_atomically(out / "pipeline.md", table(rows) + "\n")
     plot_bars(out / "pipeline.png", bars(rows), "ms a frame")
     print(table(rows))
     print(f"{out}: pipeline.json, pipeline.md, pipeline.png", file=sys.stderr)
@@ -283,7 +285,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells += [f"{each['start_to_first_event_s']['median']:.1f} s" if live else ""]
         cells += [f"{each['peak_memory_mb']:.0f} MB" if live and each["peak_memory_mb"] else ""]
         lines.append(cells)
-    return markdown(header, lines)
+    return markdown_table(header, lines)
 
 
 def bars(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -294,11 +296,6 @@ def bars(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         rest = 1000 / each["fps"]["median"] - sum(stages.values())
         parts[f"{each['source']}, {each['backend']}"] = stages | {"rest": max(rest, 0.0)}
     return parts
-
-
-def percent(share: float) -> str:
-    """0.4567 -> 45.7 %."""
-    return f"{100 * share:.1f} %"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-r"""What each part of the shipped model's recipe is worth: short runs from one start, a part more in each.
+"""Measure what each part of the shipped model's recipe contributes, in short runs that add one part each.
 
     python benchmarks/bench_recipe.py --data ../shared --warm runs/nano/warm.pt    # 20 minutes on two cores
 
---warm: a checkpoint of train/configs/nano.toml at the end of its stage `stem`. All rows see as many scenes
-from the same seeds, and are measured by a probe on faces of the *validation* split: a recipe is not chosen on
-test faces. Written to --out: recipe.json, recipe.md.
+--warm is a checkpoint of train/configs/nano.toml at the end of its stage `stem`. All rows see the same number of
+scenes from the same seeds and are measured by a probe on faces of the *validation* split, since a recipe
+must not be chosen on test faces. Written to --out: recipe.json, recipe.md.
 """
 
 import argparse
@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emotion_bench.accuracy import figures
-from emotion_bench.accuracy_page import percent
-from emotion_bench.accuracy_sets import Numbered, Plan, scenes, tight_faces
+from emotion_bench.accuracy import metrics
+from emotion_bench.accuracy_sets import Numbered, Plan, aligned_faces, scenes
 from emotion_bench.machine import card
-from emotion_bench.report import markdown, write_json, write_text
+from emotion_bench.report import write_json
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
 from emotion_runtime.heads import activate
 from emotion_train.checkpoint import load_checkpoint
 from emotion_train.model import PRESETS, EmotionCLIP
@@ -32,6 +32,7 @@ from emotion_train.probing.features import encode_all
 from emotion_train.scenes.faces import Faces, Split, load_faces
 from emotion_train.scenes.sets import person_pair
 from emotion_train.scenes.training_data import SceneData, load_scene_data
+from emotion_train.tables import markdown_table, percent
 from emotion_train.training.config import PretrainConfig, Scenes, load_config
 from emotion_train.training.parallel import World
 from emotion_train.training.run import Run
@@ -40,44 +41,44 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "train" / "configs" / "nano.toml"
 SEED = 2022
 PROBE_FACES, PROBE_C = 2000, 3.16
-# Each row is the one before it with something more; the last is the recipe.
+# Each row adds parts to the row before; the last is the whole recipe. Values are keys of [scenes].
 STAGES: dict[str, tuple[str, ...]] = {
     "contrastive alone, ordinary scenes": (),
     "+ supervised term": ("supervised",),
     "+ half of its targets from the stem": ("stem_answers",),
-    "+ poor conditions and close-ups": ("poor", "close_ups"),
-    "+ several persons of one picture": ("one_picture",),
+    "+ degraded images and close-ups": ("poor", "close_ups"),
+    "+ several people in a shared crop": ("one_picture",),
 }
 TITLES = {
     "scenes": "scenes",
-    "poor_scenes": "poor scenes",
-    "tight_faces": "tight faces",
-    "one_picture": "two in one picture",
+    "poor_scenes": "degraded scenes",
+    "tight_faces": "aligned face crops",
+    "one_picture": "two people in a shared crop",
 }
 
 
-_PAGE = """# What each part of nano's recipe is worth
+_PAGE = """# What each part of nano's recipe contributes
 
     python benchmarks/bench_recipe.py --data DIR --warm FILE
 
-Accuracy of a probe on validation faces after {steps} steps from one warm stem, with 95 % intervals over
-faces; one seed, so differences of a point or two say little. Each row has what the row above has, and
-something more.
+Accuracy of a probe on validation faces after {steps} steps from the same warm stem, with 95 % intervals
+over faces. There is one seed, so differences of a point or two mean little. Each row adds something to the
+row above.
 
 {table}
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(prog="bench_recipe", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with data/fer2013.npz and sentences")
     add("--warm", type=Path, required=True, help="checkpoint at the end of the stage stem")
-    add("--steps", type=int, default=300, help="of every row")
-    add("--val-faces", type=int, help="use only so many validation faces")
+    add("--steps", type=int, default=300, help="number of steps of every row (default 300)")
+    add("--val-faces", type=int, help="number of validation faces (default: all)")
     add("--runs", type=Path, default=ROOT / "runs" / "recipe", help="folder of the runs")
-    add("--out", type=Path, default=ROOT / "benchmarks" / "results" / "nano", help="of the table")
+    add("--out", type=Path, default=ROOT / "benchmarks" / "results" / "nano", help="folder of the results")
     args = parser.parse_args(argv)
     try:
         result = compare(args)
@@ -86,28 +87,28 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     text = page(result)
     write_json(args.out / "recipe.json", result)
-    write_text(args.out / "recipe.md", text)
+    write_atomically(args.out / "recipe.md", text)
     print(text)
     return 0
 
 
 def compare(args: argparse.Namespace) -> dict[str, Any]:
-    """Train and measure every row."""
+    """Train and measure every row; return the content of recipe.json."""
     recipe = load_config(CONFIG)
     data = load_scene_data(args.data, recipe.sentiment)
     archive = args.data / "data" / "fer2013.npz"
     rows: dict[str, Any] = {}
     parts: set[str] = set()
-    for number, (name, more) in enumerate(STAGES.items()):
+    for index, (name, more) in enumerate(STAGES.items()):
         print(f"bench_recipe: {name}", flush=True)
         parts.update(more)
-        model = train(config_of(recipe, parts, args.steps), data, args.runs / str(number), args.warm)
+        model = train(config_of(recipe, parts, args.steps), data, args.runs / str(index), args.warm)
         rows[name] = measure(model, archive, args.val_faces)
     return {"benchmark": "recipe", "machine": card(), "steps": args.steps, "rows": rows}
 
 
 def config_of(recipe: PretrainConfig, parts: set[str], steps: int) -> PretrainConfig:
-    """The recipe with only some of its parts, shortened."""
+    """Return the recipe with only some of its parts and with fewer steps."""
     if recipe.scenes is None:
         raise EmotionError(f"{CONFIG} has no [scenes]")
     plain = Scenes(steps=1)
@@ -119,10 +120,12 @@ def config_of(recipe: PretrainConfig, parts: set[str], steps: int) -> PretrainCo
 
 
 def train(config: PretrainConfig, data: SceneData, out: Path, warm: Path) -> EmotionCLIP:
-    """The scenes of a configuration, from a warm start."""
+    """Train the stage `scenes` of a configuration from a warm start."""
     state = load_checkpoint(warm)
     if state["stage"] != "stem":
-        raise EmotionError(f"--warm {warm} stands in stage {state['stage']}: expected the end of stem")
+        raise EmotionError(
+            f"--warm {warm} is in stage {state['stage']}: expected a checkpoint at the end of the stage stem"
+        )
     torch.manual_seed(config.seed)
     for file in out.glob("checkpoint.pt"):
         file.unlink()
@@ -140,25 +143,25 @@ def train(config: PretrainConfig, data: SceneData, out: Path, warm: Path) -> Emo
 
 
 def measure(model: EmotionCLIP, archive: Path, limit: int | None) -> dict[str, Any]:
-    """Figures of a probe on validation faces, by set."""
+    """Return the metrics of a probe on validation faces, by test set."""
     fitted = _encoded(model, scenes(_plan(model, archive, "train", PROBE_FACES), degraded=False))
     weight, bias = fit_logistic(*fitted, c=PROBE_C, seed=SEED)
     plan = _plan(model, archive, "val", limit)
     sets = {
         "scenes": scenes(plan),
         "poor_scenes": scenes(plan, degraded=True),
-        "tight_faces": tight_faces(plan),
-        "one_picture": two_in_one_picture(plan),
+        "tight_faces": aligned_faces(plan),
+        "one_picture": two_in_shared_crop(plan),
     }
     result = {}
     for name, clips in sets.items():
         features, labels = _encoded(model, clips)
-        result[name] = figures(activate(features @ weight.T + bias, "softmax"), labels, resamples=1000)
+        result[name] = metrics(activate(features @ weight.T + bias, "softmax"), labels, resamples=1000)
     return result
 
 
-def two_in_one_picture(plan: Plan) -> Iterator[Numbered]:
-    """Two people of different emotions in one window, so that only the patch weights tell who is meant."""
+def two_in_shared_crop(plan: Plan) -> Iterator[Numbered]:
+    """Yield two people of different emotions in a shared crop: only the patch weights tell them apart."""
     for rendered in plan.rendered_clips((2,)):
         pair = person_pair(rendered, plan.faces, plan.spec, same_window=True)
         for clip in pair or ():
@@ -180,7 +183,7 @@ def _encoded(model: EmotionCLIP, clips: Any) -> tuple[NDArray[np.float32], NDArr
 
 
 def page(result: dict[str, Any]) -> str:
-    """recipe.md."""
+    """Return recipe.md for a result."""
     lines = [
         (
             name,
@@ -191,7 +194,7 @@ def page(result: dict[str, Any]) -> str:
         )
         for name, row in result["rows"].items()
     ]
-    return _PAGE.format(steps=result["steps"], table=markdown(("", *TITLES.values()), lines))
+    return _PAGE.format(steps=result["steps"], table=markdown_table(("", *TITLES.values()), lines))
 
 
 if __name__ == "__main__":

@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from emotion_bench.machine import card
-from emotion_bench.report import markdown, plot_bars, write_json, write_text
+from emotion_bench.report import plot_bars, write_json
 from emotion_bench.train_data import made_shards, real_shards
 from emotion_bench.train_step import PARTS, Settings, measure
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
 from emotion_train.clips.reader import ShardSet
 from emotion_train.model import PRESETS
+from emotion_train.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = {"nano": 16, "vit-b-32": 4}  # what a CPU takes in seconds
@@ -47,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bench_train: error: {error}", file=sys.stderr)
         return 2
     write_json(args.results / "train.json", result)
-    write_text(args.results / "train.md", page(result))
+    write_atomically(args.results / "train.md", page(result))
     write_parts(args.results / "train.png", result["presets"])
     print(page(result))
     return 0
@@ -165,9 +167,8 @@ def page(result: dict[str, Any]) -> str:
     )
     quick = " A quick run: structure, not speed." if result["quick"] else ""
     memory = next(iter(presets.values()))["memory_is_of"]
-    return (
-        f"# Training on clips\n\n{facts}{quick} Memory is of {memory}.\n\n{markdown(['', *presets], rows)}\n"
-    )
+    table = markdown_table(["", *presets], rows)
+    return f"# Training on clips\n\n{facts}{quick} Memory is of {memory}.\n\n{table}\n"
 
 
 def _part(parts: dict[str, float], name: str) -> str:

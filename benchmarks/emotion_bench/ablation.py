@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from emotion_bench.ablation_page import Interval, page
 from emotion_bench.machine import card
-from emotion_bench.report import write_json, write_text
+from emotion_bench.report import write_json
+from emotion_runtime.files import write_atomically
 from emotion_train.probing.bootstrap import Weights, bootstrap_intervals, cluster_indices, point_metrics
 from emotion_train.probing.metrics import weighted_mean
 
@@ -203,7 +204,7 @@ def write_results(runs: Path, results: Path, *, settings: dict[str, Any], beta: 
             "shifted_share": shifted_share(runs),
         },
     )
-    write_text(results / "ablation.md", page(rows, compared, settings, shifted_share(runs)))
+    write_atomically(results / "ablation.md", page(rows, compared, settings, shifted_share(runs)))
     from emotion_bench.ablation_plot import plot  # noqa: PLC0415  (matplotlib is slow to import)
 
     plot(results / "ablation.png", rows, beta)

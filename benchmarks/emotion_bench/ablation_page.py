@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from emotion_bench.report import markdown
+from emotion_train.tables import markdown_table
 
 Interval = tuple[float, float, float]  # figure, and the ends of its 95 % interval
 
@@ -87,9 +87,9 @@ def page(
         options=" ".join(
             f"--{name.replace('_', '-')} {value}" for name, value in settings.items() if value is not None
         ),
-        table=markdown(header, table),
+        table=markdown_table(header, table),
         shifted="" if shifted is None else f" (A begins at 0.10 and ends at {shifted:.2f} on average)",
-        verdicts=markdown(["claim", "difference (95 %)", "by seed", "holds"], verdicts),
+        verdicts=markdown_table(["claim", "difference (95 %)", "by seed", "holds"], verdicts),
     )
 
 

@@ -1,20 +1,18 @@
-"""Figures of a bundle on the test faces, with 95 % intervals over faces."""
+"""Metrics of a bundle on the test faces, with 95 % bootstrap intervals over faces."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, changed, face_crop, scenes, tight_faces
-from emotion_bench.answers import Answerer, Answers
-from emotion_runtime.backends.onnx import open_graph
-from emotion_train.language.labels import EKMAN, ekman_index
+from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, aligned_faces, changed, scenes
+from emotion_bench.predictions import Predictions, Predictor
+from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Scorer, bootstrap_intervals, point_metrics
 from emotion_train.probing.metrics import area_under_roc
 from emotion_train.probing.scene_probe import LABELLED_CATEGORIES, SwapScorer
@@ -24,25 +22,23 @@ from emotion_train.scenes.drawing import Scene
 from emotion_train.scenes.sets import PersonClip, RenderedClip, person_pair
 
 Result = dict[str, Any]
-CROWDS = (1, 3, 8)
-TIMED = 40  # calls
-# What is said of a set; recalls of the classes follow.
+CROWDS = (1, 3, 8)  # people in a scene
+TIMED_CALLS = 40
+# The metrics of every test set, beside the recall of each class.
 KEPT = ("accuracy", "balanced_accuracy", "ece")
 
 
-def figures(probability: NDArray[np.float64], labels: NDArray[np.int64], *, resamples: int) -> Result:
-    """Accuracy, balanced accuracy, calibration error and recalls, each with its interval."""
+def metrics(probability: NDArray[np.float64], labels: NDArray[np.int64], *, resamples: int) -> Result:
+    """Return accuracy, balanced accuracy, calibration error and recalls, each with its interval."""
     scorer = single_label_scorer(EKMAN, probability, labels, {"ece": probability})
     kept = {*KEPT, *(f"recall_{name}" for name in EKMAN)}
     return described(scorer, len(labels), resamples, kept)
 
 
 def described(scorer: Scorer, samples: int, resamples: int, kept: set[str] | None = None) -> Result:
-    """{"samples": N, NAME: {"value", "low", "high"}}; every sample is a group of its own."""
+    """Return {"samples": N, NAME: {"value", "low", "high"}}; every sample is resampled on its own."""
     points = point_metrics(scorer, samples)
-    between = (
-        bootstrap_intervals(scorer, np.arange(samples), seed=0, resamples=resamples) if resamples else {}
-    )
+    between = bootstrap_intervals(scorer, np.arange(samples), seed=0, resamples=resamples) if resamples else {}
     result: Result = {"samples": samples}
     for name, value in points.items():
         if (kept is None or name in kept) and not np.isnan(value):
@@ -51,17 +47,19 @@ def described(scorer: Scorer, samples: int, resamples: int, kept: set[str] | Non
     return result
 
 
-def by_people(answers: Answers, head: str) -> dict[str, float]:
-    """Accuracy by the number of people in the scene."""
-    right = answers.probabilities[head].argmax(1) == answers.labels
-    return {str(n): round(float(right[answers.group == n].mean()), 4) for n in np.unique(answers.group)}
+def by_people(predictions: Predictions, head: str) -> dict[str, float]:
+    """Return the accuracy by the number of people in the scene."""
+    right = predictions.probabilities[head].argmax(1) == predictions.labels
+    return {
+        str(n): round(float(right[predictions.group == n].mean()), 4) for n in np.unique(predictions.group)
+    }
 
 
-def abstaining(answers: Answers, head: str, threshold: float) -> Result:
-    """How many answers remain when unlikely ones are not given, and how many of these are right."""
-    probability = answers.probabilities[head]
+def abstaining(predictions: Predictions, head: str, threshold: float) -> Result:
+    """Return how many predictions reach the threshold, and how many of these and of the others are right."""
+    probability = predictions.probabilities[head]
     given = probability.max(1) >= threshold
-    right = probability.argmax(1) == answers.labels
+    right = probability.argmax(1) == predictions.labels
     return {
         "threshold": round(threshold, 4),
         "answered": round(float(given.mean()), 4),
@@ -70,14 +68,14 @@ def abstaining(answers: Answers, head: str, threshold: float) -> Result:
     }
 
 
-def categories(answers: Answers, head: str, labels: Sequence[str]) -> Result:
-    """Area under the ROC of those of the 26 categories that labelled faces can be examples of."""
-    scores, everyone = answers.probabilities[head], np.ones((1, len(answers.labels)))
+def categories(predictions: Predictions, head: str, labels: Sequence[str]) -> Result:
+    """Return the area under the ROC curve of those of the 26 categories that have labelled faces here."""
+    scores, everyone = predictions.probabilities[head], np.ones((1, len(predictions.labels)))
     return {
         category: round(
             float(
                 area_under_roc(
-                    scores[:, list(labels).index(category)], answers.labels == EKMAN.index(name), everyone
+                    scores[:, list(labels).index(category)], predictions.labels == EKMAN.index(name), everyone
                 )[0]
             ),
             4,
@@ -86,20 +84,22 @@ def categories(answers: Answers, head: str, labels: Sequence[str]) -> Result:
     }
 
 
-def pairs(answerer: Answerer, plan: Plan, head: str, *, resamples: int) -> Result:
-    """Whether the answer follows the subject, for two people of different emotions.
+def pairs(predictor: Predictor, plan: Plan, head: str, *, resamples: int) -> Result:
+    """Measure whether the prediction follows the subject, for two people of different emotions.
 
-    own_window: as the runtime sees them. same_window: one window around both, so that only the patch weights
-    tell them apart. right_singly: pairs of whom both are answered rightly when the other is not there, and
-    what becomes of these when he is.
+    Returns:
+        own_window: metrics with a crop per person, as the runtime makes them. same_window: metrics with one
+        crop around both, so that only the patch weights tell them apart. right_singly: the number of pairs in
+        which both predictions are right when the other person is absent; `of_right_singly` are the metrics of
+        these pairs when both are there.
     """
     kinds: dict[str, list[tuple[int, PersonClip]]] = {"own_window": [], "same_window": [], "alone": []}
-    answered: dict[str, list[Answers]] = {name: [] for name in kinds}
+    collected: dict[str, list[Predictions]] = {name: [] for name in kinds}
 
     def flush() -> None:
         for name, clips in kinds.items():
             if clips:
-                answered[name].append(answerer.answers(clips))
+                collected[name].append(predictor.predictions(clips))
                 clips.clear()
 
     for rendered, single in zip(plan.rendered_clips((2,)), _alone(plan), strict=True):
@@ -114,9 +114,9 @@ def pairs(answerer: Answerer, plan: Plan, head: str, *, resamples: int) -> Resul
     flush()
     predicted = {
         name: np.concatenate([part.probabilities[head].argmax(1) for part in parts])
-        for name, parts in answered.items()
+        for name, parts in collected.items()
     }
-    labels = np.concatenate([part.labels for part in answered["alone"]])
+    labels = np.concatenate([part.labels for part in collected["alone"]])
     a, b = labels[::2], labels[1::2]
     singly = (predicted["alone"][::2] == a) & (predicted["alone"][1::2] == b)
     result: Result = {
@@ -134,7 +134,7 @@ def pairs(answerer: Answerer, plan: Plan, head: str, *, resamples: int) -> Resul
 
 
 def _alone(plan: Plan) -> Iterator[list[PersonClip]]:
-    """Each person of each rendered clip of two people with the other one taken out."""
+    """Yield both people of each rendered clip of two, each rendered without the other."""
 
     def without(position: int) -> Iterator[RenderedClip]:
         def one(scene: Scene) -> Scene:
@@ -150,13 +150,13 @@ def _alone(plan: Plan) -> Iterator[list[PersonClip]]:
         ]
 
 
-def corruptions(answerer: Answerer, plan: Plan, head: str) -> Result:
-    """Accuracy on the same people, one thing wrong at a time, and the mean drop in points."""
+def corruptions(predictor: Predictor, plan: Plan, head: str) -> Result:
+    """Measure the accuracy on the same people under one corruption at a time, and the mean drop in points."""
 
     def accuracy(name: str) -> float:
         change = CORRUPTIONS.get(name, CLEAN)
-        answers = answerer.answers(changed(plan, change))
-        return float((answers.probabilities[head].argmax(1) == answers.labels).mean())
+        predictions = predictor.predictions(changed(plan, change))
+        return float((predictions.probabilities[head].argmax(1) == predictions.labels).mean())
 
     clean = accuracy("clean")
     rows = {name: accuracy(name) for name in CORRUPTIONS}
@@ -167,8 +167,8 @@ def corruptions(answerer: Answerer, plan: Plan, head: str) -> Result:
     }
 
 
-def windows(answerer: Answerer, plan: Plan, head: str) -> list[Result]:
-    """A window for each person against one picture for all: accuracy, who is left out, and what it costs."""
+def windows(predictor: Predictor, plan: Plan, head: str) -> list[Result]:
+    """Compare a crop per person with one shared crop: accuracy, fraction of people inside, and time."""
     rows = []
     for people in CROWDS:
         own: list[tuple[int, PersonClip]] = []
@@ -183,79 +183,40 @@ def windows(answerer: Answerer, plan: Plan, head: str) -> list[Result]:
             one += [(0, PersonClip(images, weights, plan.label(person))) for person, weights in shown]
             persons += len(rendered.scene.people)
         row: Result = {"people": people, "persons": persons}
-        for name, clips, pictures in (("own_windows", own, people), ("one_picture", one, 1)):
-            answers = answerer.answers(clips)
-            right = answers.probabilities[head].argmax(1) == answers.labels
+        for name, clips, crops in (("own_windows", own, people), ("one_picture", one, 1)):
+            predictions = predictor.predictions(clips)
+            right = predictions.probabilities[head].argmax(1) == predictions.labels
             row[name] = {
                 "accuracy": round(float(right.mean()), 4),
                 "in_the_picture": round(len(clips) / persons, 4),
-                "frame_encoder_ms": round(1000 * _seconds(answerer, plan, pictures, people), 3),
+                "frame_encoder_ms": round(1000 * _seconds(predictor, plan, crops, people), 3),
             }
         rows.append(row)
     return rows
 
 
-def _seconds(answerer: Answerer, plan: Plan, pictures: int, persons: int) -> float:
-    """Median seconds of the frame encoder for some persons in some pictures."""
+def _seconds(predictor: Predictor, plan: Plan, images: int, persons: int) -> float:
+    """Return the median seconds of the frame encoder for a number of people in a number of images."""
     size, rng = plan.spec.size, np.random.default_rng(0)
     feeds = {
-        "images": rng.integers(0, 256, (pictures, size, size, 3), dtype=np.uint8),
-        "frame_index": np.arange(persons) % pictures,
+        "images": rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8),
+        "frame_index": np.arange(persons) % images,
         "patch_weights": rng.random((persons, plan.spec.patches), dtype=np.float32),
     }
     seconds = []
-    for _ in range(TIMED):
+    for _ in range(TIMED_CALLS):
         start = time.perf_counter()
-        answerer.frame_encoder.run(feeds)
+        predictor.frame_encoder.run(feeds)
         seconds.append(time.perf_counter() - start)
     return median(seconds)
 
 
-class Peer:
-    """A network for tight faces: (n, 64, 64, 1) grey in [-1, 1] -> probabilities of its 7 classes."""
-
-    LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-    SIZE = 64
-
-    def __init__(self, path: Path) -> None:
-        self._session = open_graph(path)
-        self._input = self._session.get_inputs()[0].name
-        self._order = [ekman_index(name) for name in self.LABELS]
-
-    def probabilities(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """(N, 7) in the order of `EKMAN`, of (64, 64) grey pictures."""
-        fed = np.stack(crops).astype(np.float32)[..., None] / 127.5 - 1
-        (output,) = self._session.run(None, {self._input: fed})
-        ordered = np.empty_like(output, np.float64)
-        ordered[:, self._order] = output
-        return ordered
-
-
-def peer_on_tight_faces(peer: Peer, plan: Plan, *, resamples: int) -> Result:
-    """The peer on the face squares themselves."""
-    import cv2  # noqa: PLC0415
-
-    crops = [cv2.resize(image, (peer.SIZE, peer.SIZE)) for image in plan.faces.images]
-    return figures(peer.probabilities(crops), plan.faces.labels, resamples=resamples)
-
-
-def peer_on_scenes(peer: Peer, plan: Plan, *, resamples: int) -> Result:
-    """The peer on faces cut from the scenes, its answers of all pictures of a clip averaged."""
-    answers, labels = [], []
-    for rendered in plan.rendered_clips():
-        for person in rendered.scene.people:
-            crops = [face_crop(rendered, person, frame, peer.SIZE) for frame in range(len(rendered.times))]
-            answers.append(peer.probabilities(crops).mean(0))
-            labels.append(plan.label(person))
-    return figures(np.stack(answers), np.array(labels), resamples=resamples)
-
-
-def sets(answerer: Answerer, plan: Plan) -> Mapping[str, Answers]:
-    """The answers on every set that figures are taken of."""
+def sets(predictor: Predictor, plan: Plan) -> Mapping[str, Predictions]:
+    """Return the predictions on every test set."""
     return {
-        "scenes": answerer.answers(scenes(plan)),
-        "poor_scenes": answerer.answers(scenes(plan, degraded=True)),
-        "tight_faces": answerer.answers(tight_faces(plan)),
+        "scenes": predictor.predictions(scenes(plan)),
+        "poor_scenes": predictor.predictions(scenes(plan, degraded=True)),
+        "tight_faces": predictor.predictions(aligned_faces(plan)),
     }
 
 

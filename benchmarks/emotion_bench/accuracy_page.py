@@ -1,85 +1,86 @@
-"""Accuracy in words: the figures, the bars they are held against, and how to read them."""
+"""The accuracy report: metrics, targets, and how to read them."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from emotion_bench.report import markdown
+from emotion_train.tables import markdown_table, percent
 
 Result = dict[str, Any]
 
 SETS = {
     "scenes": "rendered scenes of 1-4 people",
-    "tight_faces": "tight faces as one-person pictures",
-    "poor_scenes": "rendered scenes of 1-4 people under poor conditions",
+    "tight_faces": "aligned face crops as one-person images",
+    "poor_scenes": "rendered scenes of 1-4 people, degraded images",
     "scenes_fp16": "rendered scenes of 1-4 people, fp16",
     "scenes_int8": "rendered scenes of 1-4 people, int8",
 }
 
-_PAGE = """# What `{bundle}` knows
+_PAGE = """# Accuracy of `{bundle}`
 
     python benchmarks/bench_accuracy.py --bundle {bundle} --data DIR --videos VIDEO ...
 
-Seven emotions on {faces} test faces of FER2013, which no training and no tuning ever saw, through the
-bundle's ONNX graphs. 95 % bootstrap intervals over faces. Guessing gives 14.3 %, always answering the largest
-class 24.3 %; the labels are noisy, people reach about 65 % (Goodfellow et al. 2013).
+Seven emotions on {faces} test faces of FER2013, which were never used for training or tuning, through the
+bundle's ONNX graphs; 95 % bootstrap intervals over faces. Chance is 14.3 %, always predicting the largest
+class 24.3 %. The labels are noisy: people reach about 65 % (Goodfellow et al. 2013).
 
 The scenes are rendered: faces of FER2013 on drawn bodies and backgrounds.
 
 {sets}
 
-## Against what was asked for
+## Targets
 
-{bars}
+{targets}
 
-## Who is taken for whom, and what a probability is worth
+## Confusions and calibration
 
 ![Confusion matrix](confusion.png) ![Reliability](reliability.png)
 
-Labels less probable than {threshold:.3f} are not given (the threshold was fitted on validation faces):
-{answered} of the answers remain, {right} of them right, of the others {rest}.
+No label is given where its probability is under {threshold:.3f} (a threshold fitted on validation faces). A
+label is given in {answered} of the cases; {right} of these are right, and {rest} of the others would be.
 
-## Two people of different emotions in one picture
+## Two people of different emotions in one image
 
-{pairs} pairs; {singly} of them are answered rightly when each person is there alone ({alone} of the answers).
-"changed": the two answers differ.
+{pairs} pairs. In {singly} of them both predictions are right when the other person is absent ({alone} of
+all such predictions are right). "changed": the predictions for the two people differ.
 
 {pair_table}
 
-## One thing wrong at a time
+## One corruption at a time
 
-The same people, alone, standing still, with a face of 80 px, before a plain camera: {clean}. Mean drop
-{drop:.1f} points.
+The same people, alone, standing still, with a face of 80 px, before a plain camera: {clean}. A corruption
+costs {drop:.1f} points on average.
 
 {corruptions}
 
-## A window for each person, or one picture for all
+## A crop per person, or one shared crop
 
-The frame encoder's time on this machine, of the encoder alone. One picture is the square around all heads;
-"in it" are people of whom at least half of the head is.
+Milliseconds are those of the frame encoder alone, on this machine. The shared crop is the square around all
+heads;
+"inside" is the fraction of people with at least half of their head in it.
 
 {windows}
 
 ## The whole runtime
 
-{persons} people of {subset} test faces in scenes of one and two, frame by frame: the detector found {found}
-of them where they are, and {whole} of the answers to these are right.
+{persons} people with {subset} test faces, in scenes of one and two, frame by frame: the detector found
+{found} of them, and {whole} of the predictions for these are right.
 
-Changes of label on real people, a person and minute, at the default smoothing ("raw": the likeliest label of
-each clip alone):
+Changes of the label on real people, per person and minute, at the default smoothing ("raw": the likeliest
+label of each clip alone):
 
 {changes}
 
 ## The 26 categories (experimental)
 
-Zero-shot, fitted on nothing. Of six of the 26 there are labelled faces here; the area under the ROC on them,
-0.5 being chance. **The other 20 are unmeasured.**
+Zero-shot: not fitted on any labels. Labelled faces exist for six of the 26 categories; the table gives the
+area under the ROC curve for these (chance: 0.5). **The other 20 are not measured.**
 
 {categories}
 """
 
 
 def page(result: Result) -> str:
-    """accuracy.md."""
+    """Return accuracy.md for a result of bench_accuracy.py."""
     pairs, corruptions, abstaining = result["pairs"], result["corruptions"], result["abstaining"]
     whole = result["through_runtime"]
     rest = abstaining["accuracy_of_the_rest"]
@@ -87,7 +88,7 @@ def page(result: Result) -> str:
         bundle=result["bundle"]["name"],
         faces=result["test_faces"],
         sets=_sets(result),
-        bars=markdown(("what", "bar", "moonshot", "measured", ""), list(bars(result))),
+        targets=markdown_table(("what", "target", "beyond", "measured", ""), list(targets(result))),
         threshold=abstaining["threshold"],
         answered=percent(abstaining["answered"]),
         right=percent(abstaining["accuracy_of_answered"]),
@@ -98,7 +99,7 @@ def page(result: Result) -> str:
         pair_table=_pairs(pairs),
         clean=percent(corruptions["clean"]),
         drop=corruptions["mean_drop_points"],
-        corruptions=markdown(
+        corruptions=markdown_table(
             ("", "accuracy", "drop, points"),
             [
                 (name, percent(value), f"{100 * (corruptions['clean'] - value):.1f}")
@@ -110,7 +111,7 @@ def page(result: Result) -> str:
         subset=min(300, result["test_faces"]),
         found=percent(whole["found"]),
         whole=percent(whole["accuracy"]),
-        changes=markdown(
+        changes=markdown_table(
             ("video", "person minutes", "raw", "shown"),
             [
                 (
@@ -123,75 +124,65 @@ def page(result: Result) -> str:
             ]
             or [("none given", "", "", "")],
         ),
-        categories=markdown(
+        categories=markdown_table(
             ("category", "AUC"),
             [(name, f"{value:.3f}") for name, value in result.get("categories_auc", {}).items()],
         ),
     )
 
 
-def bars(result: Result) -> Iterator[tuple[str, str, str, str, str]]:
-    """What was asked for, at least and at best, and what came of it."""
+def targets(result: Result) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield rows of the table of targets: what, target, a more ambitious value, measured, met or missed."""
     sets, pairs = result["sets"], result["pairs"]
     for name, least, best in (
         ("scenes", (0.60, 0.55), (0.68, 0.63)),
         ("tight_faces", (0.62, 0.57), (0.70, 0.65)),
     ):
         found = [sets[name][figure]["value"] for figure in ("accuracy", "balanced_accuracy")]
-        met = all(value >= bar for value, bar in zip(found, least, strict=True))
-        yield f"{SETS[name]}: accuracy / balanced", _two(least), _two(best), _two(found), _verdict(met)
+        met = all(value >= target for value, target in zip(found, least, strict=True))
+        yield f"{SETS[name]}: accuracy / balanced", _two(least), _two(best), _two(found), _met(met)
     lost = 100 * (pairs["accuracy_alone"] - pairs["own_window"]["own"]["value"])
     yield (
-        "pairs: points lost to being two",
+        "pairs: points lost because a second person is there",
         "<= 2",
         "<= 1",
         f"{lost:.1f}",
-        _verdict(lost <= 2),
+        _met(lost <= 2),
     )
-    for name, title in (("own_window", "as the runtime sees them"), ("same_window", "in one picture")):
+    for name, title in (("own_window", "a crop per person"), ("same_window", "one shared crop")):
         changed = pairs[name]["of_right_singly"]["changed"]["value"]
         yield (
-            f"pairs right singly, {title}: answers that change",
+            f"pairs right singly, {title}: predictions that change",
             ">= 85 %",
             "",
             percent(changed),
-            _verdict(changed >= 0.85),
+            _met(changed >= 0.85),
         )
     ece = sets["scenes"]["ece"]["value"]
-    yield "calibration error, 15 bins", "<= 0.05", "<= 0.03", f"{ece:.3f}", _verdict(ece <= 0.05)
+    yield "calibration error, 15 bins", "<= 0.05", "<= 0.03", f"{ece:.3f}", _met(ece <= 0.05)
     drop = result["corruptions"]["mean_drop_points"]
-    yield "corruptions: mean drop, points", "<= 12", "<= 7", f"{drop:.1f}", _verdict(drop <= 12)
+    yield "corruptions: mean drop, points", "<= 12", "<= 7", f"{drop:.1f}", _met(drop <= 12)
     size = result["bundle"]["bytes"]
-    yield "bundle in fp32, MB", "<= 20", "", f"{size['fp32'] / 1e6:.1f}", _verdict(size["fp32"] <= 20e6)
+    yield "bundle in fp32, MB", "<= 20", "", f"{size['fp32'] / 1e6:.1f}", _met(size["fp32"] <= 20e6)
     if "int8" in size and "scenes_int8" in sets:
         points = 100 * (sets["scenes"]["accuracy"]["value"] - sets["scenes_int8"]["accuracy"]["value"])
-        yield "int8: accuracy lost, points", "<= 1", "<= 0.5", f"{points:.1f}", _verdict(points <= 1)
-        yield "bundle in int8, MB", "<= 6", "", f"{size['int8'] / 1e6:.1f}", _verdict(size["int8"] <= 6e6)
+        yield "int8: accuracy lost, points", "<= 1", "<= 0.5", f"{points:.1f}", _met(points <= 1)
+        yield "bundle in int8, MB", "<= 6", "", f"{size['int8'] / 1e6:.1f}", _met(size["int8"] <= 6e6)
     if changes := result["label_changes"]:
         minutes = sum(row["person_minutes"] for row in changes.values())
         mean = sum(row["label_changes"] * row["person_minutes"] for row in changes.values()) / minutes
-        yield "label changes a minute and person", "<= 6", "", f"{mean:.1f}", _verdict(mean <= 6)
-
-
-def percent(share: float) -> str:
-    """0.4567 -> 45.7 %."""
-    return f"{100 * share:.1f} %"
+        yield "label changes a minute and person", "<= 6", "", f"{mean:.1f}", _met(mean <= 6)
 
 
 def _sets(result: Result) -> str:
     rows = [(title, result["sets"][name]) for name, title in SETS.items() if name in result["sets"]]
     if "zero_shot" in result:
         rows.insert(1, ("rendered scenes of 1-4 people, zero-shot", result["zero_shot"]))
-    if "peer" in result:
-        peer = result["peer"]
-        rows += [
-            (f"`{peer['name']}` on {part.replace('_', ' ')}", peer[part])
-            for part in ("tight_faces", "scenes")
-        ]
+
     lines = [
         (
             title,
-            *(_between(row[figure]) for figure in ("accuracy", "balanced_accuracy")),
+            *(_with_interval(row[figure]) for figure in ("accuracy", "balanced_accuracy")),
             f"{row['ece']['value']:.3f}",
         )
         for title, row in rows
@@ -203,26 +194,26 @@ def _sets(result: Result) -> str:
         for name in result["labels"]
         if f"recall_{name}" in scenes  # of a few faces none may be of a class
     )
-    table = markdown(("", "accuracy", "balanced accuracy", "calibration error"), lines)
+    table = markdown_table(("", "accuracy", "balanced accuracy", "calibration error"), lines)
     return f"{table}\n\nBy number of people in the scene: {people}.\nRecall in scenes: {recalls}."
 
 
 def _pairs(pairs: Result) -> str:
-    header = ("", "pairs", "right", "the neighbour's", "both right", "changed")
+    header = ("", "pairs", "right", "the other's label", "both right", "changed")
     lines = []
     for name, title in (
-        ("own_window", "a window each, as the runtime sees them"),
-        ("same_window", "one window"),
+        ("own_window", "a crop per person, as in the runtime"),
+        ("same_window", "one shared crop"),
     ):
         for row, of in ((pairs[name], "all"), (pairs[name]["of_right_singly"], "those right singly")):
             cells = [percent(row[figure]["value"]) for figure in ("own", "other", "both_right", "changed")]
             lines.append((f"{title}; {of}", str(row["samples"]), *cells))
-    return markdown(header, lines)
+    return markdown_table(header, lines)
 
 
 def _windows(rows: list[Result]) -> str:
-    header = ("people", "own windows", "ms", "one picture", "in it", "ms")
-    return markdown(
+    header = ("people", "own crops", "ms", "shared crop", "inside", "ms")
+    return markdown_table(
         header,
         [
             (
@@ -238,14 +229,14 @@ def _windows(rows: list[Result]) -> str:
     )
 
 
-def _between(figure: Result) -> str:
-    text = percent(figure["value"])
-    return text if figure["low"] is None else f"{text} ({100 * figure['low']:.1f}-{100 * figure['high']:.1f})"
+def _with_interval(metric: Result) -> str:
+    text = percent(metric["value"])
+    return text if metric["low"] is None else f"{text} ({100 * metric['low']:.1f}-{100 * metric['high']:.1f})"
 
 
-def _two(shares: Any) -> str:
-    return " / ".join(f"{100 * share:.1f}" for share in shares)
+def _two(fractions: Any) -> str:
+    return " / ".join(f"{100 * fraction:.1f}" for fraction in fractions)
 
 
-def _verdict(met: bool) -> str:
+def _met(met: bool) -> str:
     return "met" if met else "**missed**"

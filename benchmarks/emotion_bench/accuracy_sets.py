@@ -1,4 +1,4 @@
-"""The sets that accuracy is measured on, all made of faces that no training and no tuning ever saw."""
+"""The test sets for accuracy, all rendered from faces that were never used for training or tuning."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -6,22 +6,29 @@ from types import MappingProxyType
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.scenes.batches import SceneMix
 from emotion_train.scenes.camera import Camera
-from emotion_train.scenes.drawing import Occluder, RenderedPerson, Scene, face_box
+from emotion_train.scenes.drawing import Occluder, RenderedPerson, Scene
 from emotion_train.scenes.faces import Faces
 from emotion_train.scenes.sets import PersonClip, RenderedClip, SceneChange, rendered_clips
 
-Numbered = tuple[int, PersonClip]
+Numbered = tuple[int, PersonClip]  # the group that a clip is counted in
 PEOPLE = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """faces: of the test split. frames: pictures of a clip. seconds: it spans. seed: of all that is drawn."""
+    """What the test sets are rendered from.
+
+    Attributes:
+        faces: Faces of the test split.
+        spec: Preprocessing of the model.
+        frames: Number of frames of a clip.
+        seconds: Time that a clip spans.
+        seed: Seed of everything that is rendered.
+    """
 
     faces: Faces
     spec: PreprocessSpec
@@ -36,24 +43,24 @@ class Plan:
         degraded: bool = False,
         change: SceneChange = lambda scene: scene,
     ) -> Iterator[RenderedClip]:
-        """Every face once."""
+        """Render every face once, in scenes of each number of people in turn."""
         mix = SceneMix(degraded=float(degraded))
         return rendered_clips(self.faces, people, frames=self.frames, seed=self.seed, mix=mix, change=change)
 
     def label(self, person: RenderedPerson) -> int:
-        """Of a person's face."""
+        """Return the class of a person's face."""
         return int(self.faces.labels[person.face])
 
 
 def scenes(plan: Plan, people: tuple[int, ...] = PEOPLE, *, degraded: bool = False) -> Iterator[Numbered]:
-    """Every face once in scenes of several people, each in its own window; the group is their number."""
+    """Yield every face once, in scenes of several people with a crop each; the group is their number."""
     for rendered in plan.rendered_clips(people, degraded=degraded):
         for person in rendered.scene.people:
             yield len(rendered.scene.people), rendered.person_clip(person, plan.label(person), plan.spec)
 
 
-def tight_faces(plan: Plan) -> Iterator[Numbered]:
-    """The 48 px squares as they are, as pictures of one person who keeps still."""
+def aligned_faces(plan: Plan) -> Iterator[Numbered]:
+    """Yield the aligned 48 px face crops as they are, as images of one person who keeps still."""
     for row, image in enumerate(plan.faces.images):
         scene = _square(plan.faces.images.shape[1], row)
         rendered = RenderedClip(scene, [np.repeat(image[..., None], 3, axis=2)], [0.5])
@@ -61,14 +68,14 @@ def tight_faces(plan: Plan) -> Iterator[Numbered]:
 
 
 def changed(plan: Plan, change: SceneChange) -> Iterator[Numbered]:
-    """Every face once and alone, in scenes that `change` is done to."""
+    """Yield every face once and alone, in scenes to which `change` is applied."""
     for rendered in plan.rendered_clips((1,), change=change):
         person = rendered.scene.people[0]
         yield 1, rendered.person_clip(person, plan.label(person), plan.spec)
 
 
 def _square(side: int, face: int) -> Scene:
-    """A picture that is the face square of one person, boxed as CenterFace would on average."""
+    """Return a scene that is the aligned crop of one face, with the box that CenterFace gives on average."""
     nothing = np.zeros(3, np.float32)
     middle = (side - 1) / 2
     person = RenderedPerson(
@@ -91,7 +98,7 @@ def _square(side: int, face: int) -> Scene:
 
 
 def _clean(scene: Scene) -> Scene:
-    """A plain camera, a person who stands still and upright, with a face square of 80 px."""
+    """Give a scene a plain camera and a person who stands still and upright, with a face of 80 px."""
     person = replace(scene.people[0], tilt=0.0, drift=(0.0, 0.0, 0.0, 0.0), side=80.0)
     return replace(scene, camera=Camera(), people=(person,))
 
@@ -113,7 +120,7 @@ def _shown(who: Callable[[RenderedPerson], RenderedPerson]) -> SceneChange:
 
 
 def _either(person: RenderedPerson, first: float, second: float) -> float:
-    """One of two, as fixed for a face as its number."""
+    """Return one of two values, always the same one for a face."""
     return first if person.face % 2 else second
 
 
@@ -133,7 +140,7 @@ def _half_covered(person: RenderedPerson) -> RenderedPerson:
 
 CLEAN: Final[SceneChange] = _clean
 
-# What may be wrong with a picture, one thing at a time.
+# Corruptions of an image, by the name that reports print.
 CORRUPTIONS: Final[Mapping[str, SceneChange]] = MappingProxyType(
     {
         "brightness: 40 % or 170 %": _seen_by(
@@ -149,23 +156,3 @@ CORRUPTIONS: Final[Mapping[str, SceneChange]] = MappingProxyType(
         "half of the face covered": _shown(_half_covered),
     }
 )
-
-
-def face_crop(rendered: RenderedClip, person: RenderedPerson, frame: int, size: int) -> NDArray[np.uint8]:
-    """(size, size) grey: the square around a face that a model of tight faces is given."""
-    import cv2  # noqa: PLC0415 - only a peer needs it
-
-    x1, y1, x2, y2 = face_box(person, rendered.times[frame])
-    half = 0.5 * max(x2 - x1, y2 - y1)
-    middle = ((x1 + x2) / 2, (y1 + y2) / 2)
-    grey = cv2.cvtColor(rendered.frames[frame], cv2.COLOR_RGB2GRAY)
-    scale = size / (2 * half)
-    move = np.array(
-        [[scale, 0, size / 2 - scale * middle[0]], [0, scale, size / 2 - scale * middle[1]]], np.float64
-    )
-    if scale < 1:  # a warp skips pixels
-        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), 0.5 / scale), np.uint8)
-    return np.asarray(
-        cv2.warpAffine(grey, move, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
-        np.uint8,
-    )

@@ -31,10 +31,12 @@ from emotion_bench.device import PRECISIONS, Device, copy_bytes, matmul_flops
 from emotion_bench.engine_runs import engine_rows, export, openers, split_persons
 from emotion_bench.machine import card, folder_name
 from emotion_bench.models import formula_model
-from emotion_bench.report import markdown, plot_lines, write_json, write_text
+from emotion_bench.report import plot_lines, write_json
 from emotion_bench.torch_runs import Ceilings, references, torch_rows
 from emotion_runtime.backends import Backend
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
+from emotion_train.tables import markdown_table
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -109,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
         run.skip("the rest", "stopped")
     result["seconds"] = round(time.monotonic() - started, 1)
     write_json(out / "gpu.json", result)
-    write_text(out / "gpu.md", table(result) + "\n")
+    write_atomically(out / "gpu.md", table(result) + "\n")
     plot_lines(out / "gpu.png", panels(result), "ms a call")
     print(table(result))
     print(f"{out}: gpu.json, gpu.md, gpu.png; {result['seconds']} s", file=sys.stderr)
@@ -192,7 +194,7 @@ def table(result: dict[str, Any]) -> str:
     peaks = ", ".join(f"{name} {value}" for name, value in ceilings["matmul_tflops"].items())
     note = f"Measured: matrix products of {peaks} TFLOP/s; copies of {ceilings['copy_gb_per_s']} GB/s."
     skipped = [f"Skipped: {each['what']} ({each['reason']})." for each in result["skipped"]]
-    return "\n\n".join([markdown(header, lines), note, *skipped])
+    return "\n\n".join([markdown_table(header, lines), note, *skipped])
 
 
 def panels(result: dict[str, Any]) -> dict[str, dict[str, dict[int, float]]]:

@@ -15,12 +15,11 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 import bench_accuracy
 import result_tables
 from emotion_bench import accuracy, through_runtime
-from emotion_bench.accuracy_page import bars, page
-from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, face_crop, scenes, tight_faces
-from emotion_bench.answers import Answerer, Answers
+from emotion_bench.accuracy_page import page, targets
+from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, aligned_faces, scenes
+from emotion_bench.predictions import Predictions, Predictor
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.types import EmotionEvent, Person
-from emotion_train.language.labels import EKMAN
 from emotion_train.scenes.drawing import face_box
 from emotion_train.scenes.faces import Faces, load_faces
 from emotion_train.scenes.sets import PersonClip, RenderedClip
@@ -54,14 +53,14 @@ def test_a_bundle_answers_as_its_graphs_do(faces: Faces):
         first, second = frame.run(None, fed)[0]
         ring = np.stack([first] * 4 + [second] * 4)[None]
         expected.append(temporal.run(None, {"embeddings": ring})[0][0])
-    np.testing.assert_allclose(Answerer("nano").features(clips), np.stack(expected), atol=1e-5)
+    np.testing.assert_allclose(Predictor("nano").features(clips), np.stack(expected), atol=1e-5)
 
 
 def test_answers_keep_the_order_of_clips_over_batches(faces: Faces):
     clips = list(scenes(plan_of(faces)))
-    answerer = Answerer("nano", heads=("probe",))
-    together = answerer.answers(clips)
-    alone = np.concatenate([answerer.answers([clip]).probabilities["probe"] for clip in clips])
+    predictor = Predictor("nano", heads=("probe",))
+    together = predictor.predictions(clips)
+    alone = np.concatenate([predictor.predictions([clip]).probabilities["probe"] for clip in clips])
     np.testing.assert_allclose(together.probabilities["probe"], alone, atol=1e-5)
     assert together.labels.tolist() == [clip.label for _, clip in clips]
     assert together.group.tolist() == [group for group, _ in clips]
@@ -83,7 +82,7 @@ def test_every_face_is_in_the_scenes_once_with_its_own_label(faces: Faces):
 def test_a_tight_face_is_the_square_and_nothing_else(faces: Faces):
     """At the size that heads have in a window, so with the mean colour around it."""
     grey = tuple(round(255 * value) for value in SPEC.mean)
-    for row, (_, clip) in enumerate(tight_faces(plan_of(faces))):
+    for row, (_, clip) in enumerate(aligned_faces(plan_of(faces))):
         square = Image.fromarray(np.repeat(faces.images[row][..., None], 3, axis=2))
         fits = []
         for side in range(48, 90):
@@ -131,25 +130,13 @@ def test_each_corruption_does_what_it_is_called(faces: Faces):
     assert 0.35 < changed.mean() < 0.75
 
 
-def test_a_peer_gets_the_face_and_little_else(faces: Faces):
-    rendered, _ = picture_of(faces, "clean")
-    person = rendered.scene.people[0]
-    crop = face_crop(rendered, person, 0, 64).astype(float)
-    # The drawn face is the grey square, coloured: the two are the same picture up to contrast.
-    square = np.asarray(Image.fromarray(faces.images[person.face]).resize((64, 64)), float)
-    if person.flip:
-        square = square[:, ::-1]
-    middle = slice(16, 48)
-    assert np.corrcoef(crop[middle, middle].ravel(), square[middle, middle].ravel())[0, 1] > 0.8
+# --- metrics
 
 
-# --- figures
-
-
-def test_figures_are_those_of_scikit_learn():
+def test_metrics_equal_scikit_learn():
     rng = np.random.default_rng(0)
     labels, probability = rng.integers(0, 7, 300), rng.dirichlet(np.ones(7), 300)
-    result = accuracy.figures(probability, labels, resamples=200)
+    result = accuracy.metrics(probability, labels, resamples=200)
     predicted = probability.argmax(1)
     assert result["accuracy"]["value"] == pytest.approx(accuracy_score(labels, predicted), abs=1e-4)
     balanced = balanced_accuracy_score(labels, predicted)
@@ -158,33 +145,33 @@ def test_figures_are_those_of_scikit_learn():
     assert result["samples"] == 300
 
 
-def test_unlikely_answers_are_not_given():
+def test_predictions_under_the_threshold_are_not_given():
     probability = np.array([[0.9, 0.1], [0.6, 0.4], [0.55, 0.45], [0.2, 0.8]])
-    answers = Answers(np.array([0, 0, 1, 0]), {"probe": probability}, np.array([1, 1, 2, 2]))
-    result = accuracy.abstaining(answers, "probe", 0.6)
+    predictions = Predictions(np.array([0, 0, 1, 0]), {"probe": probability}, np.array([1, 1, 2, 2]))
+    result = accuracy.abstaining(predictions, "probe", 0.6)
     assert result["answered"] == 0.75
     assert result["accuracy_of_answered"] == pytest.approx(2 / 3, abs=1e-4)
     assert result["accuracy_of_the_rest"] == 0
-    assert accuracy.by_people(answers, "probe") == {"1": 1.0, "2": 0.0}
+    assert accuracy.by_people(predictions, "probe") == {"1": 1.0, "2": 0.0}
 
 
 @dataclass
 class Stub:
-    """Answers with what it is told of a clip."""
+    """Predicts the true label, or a function of the pixels that ignores the subject."""
 
     rule: str
 
-    def answers(self, clips: Iterable[tuple[int, PersonClip]]) -> Answers:
+    def predictions(self, clips: Iterable[tuple[int, PersonClip]]) -> Predictions:
         given = list(clips)
         labels = np.array([clip.label for _, clip in given])
         if self.rule == "knows":
             chosen = labels
-        else:  # sees the pictures and is not told who is meant
+        else:  # sees the images, but not the patch weights
             chosen = np.array([int(clip.images.sum()) % 7 for _, clip in given])
-        return Answers(labels, {"probe": np.eye(7)[chosen]}, np.array([group for group, _ in given]))
+        return Predictions(labels, {"probe": np.eye(7)[chosen]}, np.array([group for group, _ in given]))
 
 
-def test_who_follows_the_subject_and_who_does_not(faces: Faces):
+def test_pairs_tell_whether_predictions_follow_the_subject(faces: Faces):
     knows = accuracy.pairs(Stub("knows"), plan_of(faces), "probe", resamples=0)  # type: ignore[arg-type]
     assert knows["right_singly"] == knows["pairs"] > 3
     for name in ("own_window", "same_window"):
@@ -192,21 +179,6 @@ def test_who_follows_the_subject_and_who_does_not(faces: Faces):
         assert knows[name]["other"]["value"] == 0
     blind = accuracy.pairs(Stub("blind"), plan_of(faces), "probe", resamples=0)  # type: ignore[arg-type]
     assert blind["same_window"]["changed"]["value"] == 0
-
-
-def test_a_peers_classes_are_put_in_our_order(shared_data: Path, faces: Faces):
-    peer = accuracy.Peer(shared_data / "peers" / "human_emotion.onnx")
-    assert [EKMAN[number] for number in peer._order] == [
-        "anger",
-        "disgust",
-        "fear",
-        "happiness",
-        "sadness",
-        "surprise",
-        "neutral",
-    ]
-    crops = [np.asarray(Image.fromarray(image).resize((64, 64))) for image in faces.images]
-    np.testing.assert_allclose(peer.probabilities(crops).sum(1), 1, atol=1e-5)
 
 
 # --- the whole runtime
@@ -276,13 +248,13 @@ def test_a_run_writes_what_the_readme_and_the_card_are_made_of(
     assert "What fails" in result_tables.card_figures()
 
 
-def test_a_bar_is_met_or_missed_by_the_figures():
+def test_a_target_is_met_or_missed():
     recorded = Path(bench_accuracy.RESULTS) / "nano" / "accuracy.json"
     result = json.loads(recorded.read_text())
-    for value, verdict in ((0.601, "met"), (0.599, "**missed**")):
+    for value, expected in ((0.601, "met"), (0.599, "**missed**")):
         result["sets"]["scenes"]["accuracy"]["value"] = value
         result["sets"]["scenes"]["balanced_accuracy"]["value"] = 0.56
-        assert next(iter(bars(result)))[-1] == verdict
+        assert next(iter(targets(result)))[-1] == expected
 
 
 def test_bad_options_are_refused_in_one_line(shared_data: Path, capsys: pytest.CaptureFixture[str]):

@@ -10,10 +10,11 @@ import pytest
 
 from emotion_bench.machine import card, cpu_name, folder_name
 from emotion_bench.networks import network_time
-from emotion_bench.report import markdown, plot_bars, plot_lines, write_json
+from emotion_bench.report import plot_bars, plot_lines, write_json
 from emotion_runtime.backends.onnx import usable_cores
 from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.runtime import EmotionRuntime
+from emotion_train.tables import markdown_table
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_the_card_says_what_does_the_work(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_tables_are_markdown():
-    text = markdown(["name", "ms"], [["a", "1.0"], ["longer", "22.0"]])
+    text = markdown_table(["name", "ms"], [["a", "1.0"], ["longer", "22.0"]])
     assert text.splitlines() == [
         "| name   | ms   |",
         "|--------|------|",

@@ -1,4 +1,4 @@
-"""What a bundle answers to clips, in ONNX Runtime and without torch, as the runtime computes it."""
+"""Predictions of a bundle for clips, computed as the runtime does: in ONNX Runtime, without torch."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,21 +18,34 @@ BATCH = 16  # clips
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """Of N clips. labels: (N,) int64. probabilities: (N, C) of each head. group: (N,) int64, the caller's."""
+class Predictions:
+    """Predictions for N clips.
+
+    Attributes:
+        labels: (N,) int64, the true classes.
+        probabilities: (N, C) float64 of each head, by its name.
+        group: (N,) int64, the group that the caller gave each clip.
+    """
 
     labels: NDArray[np.int64]
     probabilities: Mapping[str, NDArray[np.float64]]
     group: NDArray[np.int64]
 
-    def of(self, rows: NDArray[np.bool_]) -> "Answers":
-        """Some of them."""
+    def of(self, rows: NDArray[np.bool_]) -> "Predictions":
+        """Return the predictions of the rows where `rows` (N,) is true."""
         chosen = {name: values[rows] for name, values in self.probabilities.items()}
-        return Answers(self.labels[rows], chosen, self.group[rows])
+        return Predictions(self.labels[rows], chosen, self.group[rows])
 
 
-class Answerer:
-    """A bundle on one backend. heads: names; None: all that answer with emotions."""
+class Predictor:
+    """A bundle on one backend.
+
+    Args:
+        bundle: Name or folder.
+        backend: Name of the backend.
+        precision: Precision of the graphs; None means that of the backend.
+        heads: Names of heads; None means all that predict emotions.
+    """
 
     def __init__(
         self,
@@ -50,18 +63,21 @@ class Answerer:
         self._temporal = TemporalEncoder(temporal)
 
     def features(self, clips: list[PersonClip]) -> NDArray[np.float32]:
-        """(N, D) of clips with equal numbers of pictures; K pictures stand for T as in a ring that fills."""
+        """Return the features (N, D) of clips with equal numbers of frames.
+
+        Fewer frames than the model's T are repeated, as in a ring that is not full yet.
+        """
         frames = len(clips[0].images)
         images = np.concatenate([clip.images for clip in clips])
         weights = np.concatenate([clip.patch_weights for clip in clips])
         index = np.arange(len(images))
         fed = {"images": images, "frame_index": index, "patch_weights": weights}
         embeddings = self.frame_encoder.run(fed)["embeddings"].reshape(len(clips), frames, -1)
-        moments = np.arange(self.manifest.clip_frames) * frames // self.manifest.clip_frames
-        return self._temporal.features(list(embeddings[:, moments]))
+        repeated = np.arange(self.manifest.clip_frames) * frames // self.manifest.clip_frames
+        return self._temporal.features(list(embeddings[:, repeated]))
 
-    def answers(self, clips: Iterable[tuple[int, PersonClip]]) -> Answers:
-        """To clips as they come, each with the number of its group."""
+    def predictions(self, clips: Iterable[tuple[int, PersonClip]]) -> Predictions:
+        """Predict clips that come with the number of their group."""
         waiting = iter(clips)
         labels: list[int] = []
         groups: list[int] = []
@@ -72,7 +88,7 @@ class Answerer:
             groups += [group for group, _ in batch]
         joined = np.concatenate(features)
         probabilities = {name: head(joined) for name, head in self.heads.items()}
-        return Answers(np.array(labels, np.int64), probabilities, np.array(groups, np.int64))
+        return Predictions(np.array(labels, np.int64), probabilities, np.array(groups, np.int64))
 
 
 def _batches(clips: Iterator[tuple[int, PersonClip]]) -> Iterator[list[tuple[int, PersonClip]]]:
