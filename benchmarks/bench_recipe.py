@@ -2,8 +2,8 @@
 
     python benchmarks/bench_recipe.py --data ../shared --warm runs/nano/warm.pt    # 20 minutes on two cores
 
---warm is a checkpoint of train/configs/nano.toml at the end of its stage `stem`. All rows see the same number of
-scenes from the same seeds and are measured by a probe on faces of the *validation* split, since a recipe
+--warm is a checkpoint of train/configs/nano.toml at the end of its stage `stem`. All rows see the same number
+of scenes from the same seeds and are measured by a probe on faces of the *validation* split, since a recipe
 must not be chosen on test faces. Written to --out: recipe.json, recipe.md.
 """
 

@@ -38,7 +38,9 @@ def metrics(probability: NDArray[np.float64], labels: NDArray[np.int64], *, resa
 def described(scorer: Scorer, samples: int, resamples: int, kept: set[str] | None = None) -> Result:
     """Return {"samples": N, NAME: {"value", "low", "high"}}; every sample is resampled on its own."""
     points = point_metrics(scorer, samples)
-    between = bootstrap_intervals(scorer, np.arange(samples), seed=0, resamples=resamples) if resamples else {}
+    between = (
+        bootstrap_intervals(scorer, np.arange(samples), seed=0, resamples=resamples) if resamples else {}
+    )
     result: Result = {"samples": samples}
     for name, value in points.items():
         if (kept is None or name in kept) and not np.isnan(value):
