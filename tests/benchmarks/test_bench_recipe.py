@@ -36,5 +36,7 @@ def test_a_start_that_is_not_warm_is_refused(tmp_path: Path):
     path = tmp_path / "cold.pt"
     save_checkpoint(path, config=PRESETS["nano"], state={"stage": "scenes", "model": {}, "heads": {}})
     recipe = load_config(bench_recipe.CONFIG)
-    with pytest.raises(EmotionError, match="expected a checkpoint at the end of the stage stem"):  # before anything is read
+    with pytest.raises(
+        EmotionError, match="expected a checkpoint at the end of the stage stem"
+    ):  # before anything is read
         bench_recipe.train(recipe, None, tmp_path / "run", path)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -25,9 +24,9 @@ PARSERS = {
         f"emotion-train {name}": f"emotion_train.commands.{name.replace('-', '_')}"
         for name in ("pretrain", "prepare-data", "fit-probe", "evaluate", "figures")
     },
+    **{f"emotion-export {name}": f"emotion_export.commands.{name}" for name in ("onnx", "trt", "triton")},
     "train/pretrain.py": "emotion_train.commands.pretrain",
 }
-SCRIPTS = tuple(f"export/to_{name}.py" for name in ("onnx", "trt", "triton"))
 RUN = ("python: run", "ci: python")  # markers of Python blocks that are run
 
 
@@ -75,9 +74,9 @@ def our_command(words: list[str]) -> Iterator[list[str]]:
         program = Path(word).name
         if program == "emotion-runtime":
             yield [program, *words[start + 1 :]]
-        elif program == "emotion-train":
+        elif program in ("emotion-train", "emotion-export"):
             yield [f"{program} {words[start + 1]}", *words[start + 2 :]]
-        elif word in (*PARSERS, *SCRIPTS):
+        elif word in PARSERS:
             yield [word, *words[start + 1 :]]
         else:
             continue
@@ -94,22 +93,16 @@ COMMANDS = [
 
 def parse(program: str, arguments: list[str]) -> None:
     if program == "emotion-runtime":
-        cli._parser().parse_args(arguments)
-    elif program in SCRIPTS:
-        names = runpy.run_path(str(ROOT / program))
-        if "parse_args" in names:
-            names["parse_args"](arguments)
-        else:  # the script only calls the module behind the console command
-            script = Path(program).stem.removeprefix("to_")
-            importlib.import_module(f"emotion_export.commands.{script}").parser().parse_args(arguments)
+        parser = cli._parser()
     else:
-        importlib.import_module(PARSERS[program]).parser().parse_args(arguments)
+        parser = importlib.import_module(PARSERS[program]).parser()
+    parser.parse_args(arguments)
 
 
 def test_pages_have_commands_of_every_program():
     named = {param.values[0][0] for param in COMMANDS}
     assert len(COMMANDS) > 20
-    assert named == {"emotion-runtime", *PARSERS, *SCRIPTS}
+    assert named == {"emotion-runtime", *PARSERS}
 
 
 # Words of an older way of writing, which readers stumbled over.
