@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from google.protobuf.message import DecodeError
 
 from emotion_export.fp16 import half_precision
-from emotion_export.ladder import Device, Rung, climb, take
+from emotion_export.precision_fallback import Device, Rung, climb, take
 from emotion_export.tensorrt import Builder, Built, build_engine, engine_types
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.buckets import Limits
@@ -56,7 +56,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class GpuDevice:
-    """The GPU of this machine. See `ladder.Device`."""
+    """The GPU of this machine. See `precision_fallback.Device`."""
 
     builder: Builder
     limits: Limits

@@ -11,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from emotion_export.fp16 import half_precision
+from emotion_export.layer_search import spare_worst
 from emotion_export.layers import GraphIndex, weighted_layers
 from emotion_export.onnx import save_graph
 from emotion_export.parity import (
@@ -29,7 +30,6 @@ from emotion_export.parity import (
 )
 from emotion_export.quantize import calibrate, int8_layers, quantise
 from emotion_export.samples import SIZES, batches, random_views, real_views
-from emotion_export.sensitivity import spare_worst
 from emotion_runtime.backends.onnx import default_threads
 from emotion_runtime.manifest import Graph, GraphName, Parity, ReducedPrecision, Variant
 from emotion_runtime.preprocess import PreprocessSpec

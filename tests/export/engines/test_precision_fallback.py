@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from emotion_export.fp16 import half_precision
-from emotion_export.ladder import Rung, Stage, climb, stages_of, take, worst_first
 from emotion_export.layers import MATRIX_OPS
+from emotion_export.precision_fallback import Rung, Stage, climb, stages_of, take, worst_first
 from emotion_export.tensorrt import Built
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import Limits

@@ -2,7 +2,7 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-from emotion_export.sensitivity import spare_worst
+from emotion_export.layer_search import spare_worst
 
 ERRORS = {"a": 0.1, "b": 3.0, "c": 0.2, "d": 1.0, "e": float("nan"), "f": 0.0}
 LAYERS = list(ERRORS)
