@@ -17,7 +17,7 @@ from emotion_bench.torch_runs import GRAPHS, Ceilings, Reference
 from emotion_export.fp16 import half_precision
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import write_graph
-from emotion_export.tensorrt import USUAL, Builder, build_engine
+from emotion_export.tensorrt import TYPICAL, Builder, build_engine
 from emotion_runtime.backends import Backend, open_backend
 from emotion_runtime.backends.buckets import Bucketed, Limits
 from emotion_runtime.backends.tensorrt import TensorRTBackend
@@ -98,7 +98,7 @@ def _engine(flavor: Flavor, precision: str) -> Opener:
             model = half_precision(model)
         limits, shipped = Limits(persons=persons), Limits()
         # As a user has it up to that size; beyond, an engine tuned for 4 persons says little of one for 64.
-        usual = USUAL if persons <= shipped.persons else Limits(persons, USUAL.pictures)
+        usual = TYPICAL if persons <= shipped.persons else Limits(persons, TYPICAL.pictures)
         built = build_engine(Builder(library, flavor), model, graph.stem, limits, usual)
         backend = TensorRTBackend(built.engine, flavor=flavor)
         try:

@@ -10,11 +10,10 @@ import numpy as np
 from safetensors.numpy import save
 
 from emotion_export.card import license_of, model_card
-from emotion_export.checkpoints import Checkpoint, read_checkpoint
-from emotion_export.folder import MODEL_CARD, check_destination, folder_in_place_of
+from emotion_export.folder import MODEL_CARD, atomic_folder, check_destination
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import describe_graph, write_graph
-from emotion_export.parity import measure, parity_table, refuse_differences
+from emotion_export.parity import measure, parity_table, require_parity
 from emotion_export.reference import run_graph, torch_reference
 from emotion_export.variants import Samples, add_variants, take_samples
 from emotion_runtime import __version__
@@ -32,6 +31,7 @@ from emotion_runtime.manifest import (
 )
 from emotion_train.heads import AFFECT_PROBE, CATEGORIES, PROBE, ZERO_SHOT, LinearHead, load_head
 from emotion_train.language.phrases import CATEGORY_PHRASES
+from emotion_train.pretrained import Checkpoint, read_checkpoint
 from emotion_train.probing.zero_shot import check_tower, zero_shot_head
 
 
@@ -73,7 +73,7 @@ def export_bundle(
     spec = source.model.config.preprocess
     if options.window is not None:
         spec = msgspec.structs.replace(spec, window=options.window)
-    with folder_in_place_of(out) as folder:
+    with atomic_folder(out) as folder:
         heads = write_heads(source, options.probe, folder)
         report(f"looking for people in {', '.join(('demo', *options.videos))}, and asking torch about them")
         reference = torch_reference(graph_sources(source.model), folder, heads)
@@ -123,7 +123,7 @@ def write_graphs(
         graphs[name] = describe_graph(path)
     report("compared with torch: ONNX Runtime, CPU, float32")
     report(parity_table(rows))
-    refuse_differences(rows)
+    require_parity(rows)
     return graphs, rows
 
 

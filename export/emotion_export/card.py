@@ -1,9 +1,9 @@
 """The model card: what the model is, what it was trained on, what it measures, and who must not use it."""
 
-from emotion_export.checkpoints import Checkpoint
 from emotion_export.parity import parity_table
 from emotion_runtime.manifest import Head, Manifest
 from emotion_train.model import EmotionCLIP
+from emotion_train.pretrained import Checkpoint
 
 _CARD = """\
 # {name}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from emotion_export.folder import MODEL_CARD, check_destination, folder_in_place_of
+from emotion_export.folder import MODEL_CARD, atomic_folder, check_destination
 from emotion_export.onnx import describe_graph
 from emotion_export.parity import parity_table
 from emotion_export.reference import bundle_reference
@@ -58,7 +58,7 @@ def derive_bundle(
         f"looking for people in {', '.join(('demo', *videos))}; the reference is the fp32 graphs, not torch"
     )
     samples = take_samples(bundle_reference(loaded), loaded.manifest.preprocess, videos)
-    with folder_in_place_of(out) as folder:
+    with atomic_folder(out) as folder:
         _copy(loaded, folder)
         graphs, rows = add_variants(loaded.manifest.graphs, folder, precisions, samples, report)
         kept = [row for row in loaded.manifest.parity if row.precision not in precisions]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emotion_export.folder import file_in_place_of
+from emotion_export.folder import atomic_path
 from emotion_export.reference import run_graph
 from emotion_export.samples import DEMO
 from emotion_runtime.detectors.yolo import STRIDES, Yolo
@@ -61,7 +61,7 @@ def export_detector(
     report(f"exporting {model} for {imgsz} x {imgsz}: made with ultralytics, under AGPL-3.0")
     if Path(model).suffix != ".pt":
         report("its weights are random: it finds nothing, and serves to try things out")
-    with file_in_place_of(out) as path:
+    with atomic_path(out) as path:
         _write(yolo, path, imgsz)
         Yolo(path, threads=1)  # as a runtime will: what it would refuse is not put in place
         report(f"compared with torch: largest difference {_compare(yolo, path, imgsz):.1e}")

@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from google.protobuf.message import DecodeError
 
 from emotion_export.fp16 import half_precision
-from emotion_export.precision_fallback import Device, Rung, climb, take
-from emotion_export.tensorrt import Builder, Built, build_engine, engine_types
+from emotion_export.precision_fallback import CheckedEngine, Device, build_in_precision, build_with_fallback
+from emotion_export.tensorrt import Builder, BuiltEngine, build_engine, engine_types
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend
@@ -44,7 +44,7 @@ GRAPHS: tuple[GraphName, ...] = ("frame_encoder", "temporal_encoder")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BuildPlan:
     """How engines are built, and where they go. gpu: with an empty name when built ahead of time."""
 
     builder: Builder
@@ -61,7 +61,7 @@ class GpuDevice:
     builder: Builder
     limits: Limits
 
-    def build(self, model: onnx.ModelProto, name: str) -> Built:
+    def build(self, model: onnx.ModelProto, name: str) -> BuiltEngine:
         """Build one engine."""
         return build_engine(self.builder, model, name, self.limits)
 
@@ -74,14 +74,14 @@ class GpuDevice:
         finally:
             backend.close()
 
-    def inspect(self, built: Built) -> Built:
+    def inspect(self, built: BuiltEngine) -> BuiltEngine:
         """The same engine, with the types that its own layers have."""
         with self.load(built.engine) as backend:
             return replace(built, layer_types=engine_types(backend.layer_information()))
 
 
 def build_bundle(
-    bundle: Bundle, plan: Plan, *, report: Callable[[str], None] = lambda _: None
+    bundle: Bundle, plan: BuildPlan, *, report: Callable[[str], None] = lambda _: None
 ) -> dict[GraphName, Sidecar]:
     """Engines of both graphs, one after the other; what is in the folder already, and fits, is kept.
 
@@ -93,11 +93,11 @@ def build_bundle(
 
     """
     keys = {name: _key(bundle, name, plan) for name in GRAPHS}  # all refusals before the first long build
-    with _alone_in(plan.folder, report):
+    with _locked(plan.folder, report):
         return {name: _engine(bundle, name, key, plan, report) for name, key in keys.items()}
 
 
-def build_file(path: Path, plan: Plan, *, report: Callable[[str], None] = lambda _: None) -> Sidecar:
+def build_file(path: Path, plan: BuildPlan, *, report: Callable[[str], None] = lambda _: None) -> Sidecar:
     """The engine of any one ONNX file, such as a detector, in the precision of the file and without a gate.
 
     Raises:
@@ -115,7 +115,7 @@ def build_file(path: Path, plan: Plan, *, report: Callable[[str], None] = lambda
         plan.limits.persons,
         plan.limits.images,
     )
-    with _alone_in(plan.folder, report):
+    with _locked(plan.folder, report):
         found = find_engine(plan.folder, key)
         if isinstance(found, CachedEngine):
             report(f"{path.stem}: {_summary(found.sidecar)}, already in {plan.folder}")
@@ -125,8 +125,8 @@ def build_file(path: Path, plan: Plan, *, report: Callable[[str], None] = lambda
         precision = network_precision(built.layer_types)
         if plan.builder.target is None:
             built = GpuDevice(plan.builder, plan.limits).inspect(built)
-        rung = Rung(precision, built, [], [], [])
-        return _store(plan, key, rung, seconds=time.perf_counter() - start, report=report)
+        checked = CheckedEngine(precision, built, [], [], [])
+        return _store(plan, key, checked, seconds=time.perf_counter() - start, report=report)
 
 
 def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, str]:
@@ -151,7 +151,7 @@ def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, 
 
 
 @contextmanager
-def _alone_in(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
+def _locked(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
     """Build in a folder while no other process does: else both would build the same, on one GPU at once.
 
     The system lets go of the lock of a process that was killed.
@@ -169,7 +169,7 @@ def _alone_in(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
-def _key(bundle: Bundle, name: GraphName, plan: Plan) -> EngineKey:
+def _key(bundle: Bundle, name: GraphName, plan: BuildPlan) -> EngineKey:
     builder = builder_name(plan.builder.flavor, plan.builder.library)
     return engine_key(
         bundle, name, builder=builder, gpu=plan.gpu, precision=plan.precision, limits=plan.limits
@@ -177,7 +177,7 @@ def _key(bundle: Bundle, name: GraphName, plan: Plan) -> EngineKey:
 
 
 def _engine(
-    bundle: Bundle, name: GraphName, key: EngineKey, plan: Plan, report: Callable[[str], None]
+    bundle: Bundle, name: GraphName, key: EngineKey, plan: BuildPlan, report: Callable[[str], None]
 ) -> Sidecar:
     found = find_engine(plan.folder, key)
     if isinstance(found, CachedEngine):
@@ -187,25 +187,25 @@ def _engine(
     start = time.perf_counter()
     if plan.builder.target is None:
         device = GpuDevice(plan.builder, plan.limits)
-        rung = _build_here(bundle, name, plan, device, report)
-        rung = _named(name, rung)
-        rung = replace(rung, built=device.inspect(rung.built))
+        checked = _build_here(bundle, name, plan, device, report)
+        checked = _with_true_precision(name, checked)
+        checked = replace(checked, built=device.inspect(checked.built))
     else:
         precision: EnginePrecision = "fp16" if plan.precision == "ladder" else plan.precision
         built = build_engine(plan.builder, _model(bundle, name, precision), name, plan.limits)
-        rung = _named(name, Rung(precision, built, [], [], []))
-    return _store(plan, key, rung, seconds=time.perf_counter() - start, report=report)
+        checked = _with_true_precision(name, CheckedEngine(precision, built, [], [], []))
+    return _store(plan, key, checked, seconds=time.perf_counter() - start, report=report)
 
 
 def _build_here(
-    bundle: Bundle, name: GraphName, plan: Plan, device: Device, report: Callable[[str], None]
-) -> Rung:
+    bundle: Bundle, name: GraphName, plan: BuildPlan, device: Device, report: Callable[[str], None]
+) -> CheckedEngine:
     """Build on the device that will run the engine, and hold it against the fp32 graph there."""
     check = make_parity_check(bundle, name, plan.limits)
     if plan.precision != "ladder":
-        return take(device, check, plan.precision, _model(bundle, name, plan.precision))
+        return build_in_precision(device, check, plan.precision, _model(bundle, name, plan.precision))
     models = _model(bundle, name, "fp32"), _model(bundle, name, "fp16")
-    return climb(device, check, models, _on_the_cpu, report)
+    return build_with_fallback(device, check, models, _on_the_cpu, report)
 
 
 def _on_the_cpu(model: onnx.ModelProto) -> Backend:
@@ -243,8 +243,8 @@ def network_precision(layer_types: Mapping[str, int]) -> EnginePrecision:
     return next((name for name in _FEWEST_BITS_FIRST if name in layer_types), "fp32")
 
 
-def _named(name: str, rung: Rung) -> Rung:
-    """The rung by its true name: that of the network's types, which TensorRT keeps to.
+def _with_true_precision(name: str, checked: CheckedEngine) -> CheckedEngine:
+    """The engine by its true name: that of the network's types, which TensorRT keeps to.
 
     A graph without a weight, such as a mean over time, is the same in fp16: then it is called fp32. What the
     inspector says of the built engine is only recorded: its words differ from version to version, and some
@@ -254,42 +254,42 @@ def _named(name: str, rung: Rung) -> Rung:
         EmotionError: the network has fewer bits than its name.
 
     """
-    asked: EnginePrecision = "fp16" if rung.precision == "mixed" else rung.precision
-    found = network_precision(rung.built.layer_types)
+    asked: EnginePrecision = "fp16" if checked.precision == "mixed" else checked.precision
+    found = network_precision(checked.built.layer_types)
     if _FEWEST_BITS_FIRST.index(found) < _FEWEST_BITS_FIRST.index(asked):
         raise EmotionError(
             f"{name}: asked for in {asked}, but the graph is one in {found} (layers: "
-            f"{rung.built.layer_types}). The engine is not kept: export the bundle again with "
+            f"{checked.built.layer_types}). The engine is not kept: export the bundle again with "
             "export/to_onnx.py"
         )
-    return rung if found == asked else replace(rung, precision=found)
+    return checked if found == asked else replace(checked, precision=found)
 
 
 def _store(
-    plan: Plan, key: EngineKey, rung: Rung, *, seconds: float, report: Callable[[str], None]
+    plan: BuildPlan, key: EngineKey, checked: CheckedEngine, *, seconds: float, report: Callable[[str], None]
 ) -> Sidecar:
     sidecar = Sidecar(
         schema=SIDECAR_SCHEMA,
         key=key,
-        sha256=hashlib.sha256(rung.built.engine).hexdigest(),
-        size=len(rung.built.engine),
-        precision=rung.precision,
-        check=_verdict(plan, rung),
-        fp32_layers=rung.fp32_layers,
-        layer_types=rung.built.layer_types,
+        sha256=hashlib.sha256(checked.built.engine).hexdigest(),
+        size=len(checked.built.engine),
+        precision=checked.precision,
+        check=_check_result(plan, checked),
+        fp32_layers=checked.fp32_layers,
+        layer_types=checked.built.layer_types,
         layer_types_of="network" if plan.builder.target else "engine",
-        refused=rung.refused,
+        refused=checked.refused,
         build_seconds=round(seconds, 1),
     )
-    path = store_engine(plan.folder, rung.built.engine, sidecar)
+    path = store_engine(plan.folder, checked.built.engine, sidecar)
     report(f"{key.graph}: {_summary(sidecar)}, {path}")
     return sidecar
 
 
-def _verdict(plan: Plan, rung: Rung) -> CheckResult:
-    if not rung.parity:
+def _check_result(plan: BuildPlan, checked: CheckedEngine) -> CheckResult:
+    if not checked.parity:
         return CheckResult("not run")
-    return CheckResult("passed", rung.parity, gpu=plan.gpu.name, driver=plan.gpu.driver)
+    return CheckResult("passed", checked.parity, gpu=plan.gpu.name, driver=plan.gpu.driver)
 
 
 def _summary(sidecar: Sidecar) -> str:

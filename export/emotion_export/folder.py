@@ -10,7 +10,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import MANIFEST
 
 MODEL_CARD = "MODEL_CARD.md"
-CARD_PICTURES = ("confusion.png", "reliability.png", "failures.png")
+CARD_IMAGES = ("confusion.png", "reliability.png", "failures.png")
 
 
 def check_destination(out: Path) -> None:
@@ -26,7 +26,7 @@ def check_destination(out: Path) -> None:
     foreign = [
         name
         for name in names
-        if name not in (MANIFEST, MODEL_CARD, *CARD_PICTURES) and not name.endswith((".onnx", ".safetensors"))
+        if name not in (MANIFEST, MODEL_CARD, *CARD_IMAGES) and not name.endswith((".onnx", ".safetensors"))
     ]
     if foreign or (names and MANIFEST not in names):
         raise EmotionError(
@@ -36,7 +36,7 @@ def check_destination(out: Path) -> None:
 
 
 @contextmanager
-def folder_in_place_of(out: Path) -> Iterator[Path]:
+def atomic_folder(out: Path) -> Iterator[Path]:
     """A new folder beside `out` that takes its place if the block succeeds, and is removed if it does not.
 
     Raises:
@@ -57,7 +57,7 @@ def folder_in_place_of(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def file_in_place_of(out: Path) -> Iterator[Path]:
+def atomic_path(out: Path) -> Iterator[Path]:
     """The same for one file. The block is given the file's name in a folder of its own, beside `out`."""
     if out.is_dir():
         raise EmotionError(f"--out {out} is a folder: expected the name of a file, for example {out}/m.onnx")

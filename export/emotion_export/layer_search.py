@@ -6,7 +6,7 @@ Error = Callable[[frozenset[str]], float]
 Passes = Callable[[frozenset[str]], bool]
 
 
-def spare_worst(
+def keep_worst_in_fp32(
     layers: Sequence[str],
     error: Error,
     passes: Passes,

@@ -24,7 +24,7 @@ OPSET = 20
 _ANY_SIZE = (
     1 << 31
 )  # of a constant, in elements: a transposed weight matrix is computed now, not at each start
-_MEND = "export with the torch and onnxscript versions of pyproject.toml"
+_FIX = "export with the torch and onnxscript versions of pyproject.toml"
 
 
 def write_graph(source: GraphSource, path: Path) -> None:
@@ -83,7 +83,7 @@ def check_graph(path: Path, precision: Precision = "fp32") -> None:
         onnx.checker.check_model(str(path), full_check=True)
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise EmotionError(f"{path.name} is not valid: {' '.join(str(error).split())}; {_MEND}") from error
+        raise EmotionError(f"{path.name} is not valid: {' '.join(str(error).split())}; {_FIX}") from error
     graph = inferred.graph
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     made = {name for node in graph.node for name in node.output if name}
@@ -109,7 +109,7 @@ def check_graph(path: Path, precision: Precision = "fp32") -> None:
     }
     found = [f"{fault} ({', '.join(names[:5])})" for fault, names in faults.items() if names]
     if found:
-        raise EmotionError(f"{path.name}: {'; '.join(found)}; expected none: {_MEND}")
+        raise EmotionError(f"{path.name}: {'; '.join(found)}; expected none: {_FIX}")
 
 
 def describe_graph(path: Path) -> Graph:

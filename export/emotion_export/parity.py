@@ -18,8 +18,8 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import GraphName, Parity, Precision
 
 Feed = Mapping[str, NDArray[Any]]
-Run = Callable[[Feed], NDArray[np.float32]]  # a graph's inputs by name to its one output
-Pictures = Literal["real", "random"]
+RunGraph = Callable[[Feed], NDArray[np.float32]]  # a graph's inputs by name to its one output
+ImageKind = Literal["real", "random"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class Reference:
     """
 
     kind: Literal["torch", "fp32 graph"]
-    frame_encoder: Run
-    temporal_encoder: Run
+    frame_encoder: RunGraph
+    temporal_encoder: RunGraph
     clip_frames: int
     heads: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -86,7 +86,7 @@ class Comparison:
     graph: GraphName
     persons: int
     frames: int
-    pictures: Pictures
+    images: ImageKind
     feeds: Sequence[Feed]
     expected: NDArray[np.float32]
     reference: Reference
@@ -99,7 +99,7 @@ class Comparison:
 
 
 def comparisons(
-    reference: Reference, pictures: Pictures, batches: Mapping[tuple[int, int], Sequence[Batch]]
+    reference: Reference, images: ImageKind, batches: Mapping[tuple[int, int], Sequence[Batch]]
 ) -> list[Comparison]:
     """Both graphs at all sizes; the reference runs here, and never again.
 
@@ -110,16 +110,14 @@ def comparisons(
     for (frames, persons), group in batches.items():
         feeds = [frame_feed(batch) for batch in group]
         expected = np.concatenate([reference.frame_encoder(feed) for feed in feeds])
-        made.append(Comparison("frame_encoder", persons, frames, pictures, feeds, expected, reference))
+        made.append(Comparison("frame_encoder", persons, frames, images, feeds, expected, reference))
     embeddings = np.concatenate([comparison.expected for comparison in made])
     for persons in sorted({persons for _, persons in SIZES}):
         rounds = max(len(group) for group in batches.values())
         feeds = clip_feeds(embeddings, reference.clip_frames, persons, rounds)
         expected = np.concatenate([reference.temporal_encoder(feed) for feed in feeds])
         made.append(
-            Comparison(
-                "temporal_encoder", persons, reference.clip_frames, pictures, feeds, expected, reference
-            )
+            Comparison("temporal_encoder", persons, reference.clip_frames, images, feeds, expected, reference)
         )
     return made
 
@@ -141,7 +139,9 @@ def clip_feeds(embeddings: NDArray[np.float32], frames: int, persons: int, round
     ]
 
 
-def measure(compared: Sequence[Comparison], graph: GraphName, run: Run, precision: Precision) -> list[Parity]:
+def measure(
+    compared: Sequence[Comparison], graph: GraphName, run: RunGraph, precision: Precision
+) -> list[Parity]:
     """Rows of the report for one graph, or for an engine built from it."""
     return [
         compare(comparison, np.concatenate([run(feed) for feed in comparison.feeds]), precision)
@@ -176,7 +176,7 @@ def compare(comparison: Comparison, found: NDArray[np.float32], precision: Preci
         precision=precision,
         cosine_mean=float(cosine.mean()),
         top1_agreement=float(agree.mean()),
-        images=comparison.pictures,
+        images=comparison.images,
         reference=comparison.reference.kind,
         samples=len(expected),
     )
@@ -230,7 +230,7 @@ def passes(rows: Sequence[Parity]) -> bool:
     return all(map(within_tolerance, rows)) and top1_agreement(rows) >= max(tolerated, default=0)
 
 
-def refuse_differences(rows: Sequence[Parity]) -> None:
+def require_parity(rows: Sequence[Parity]) -> None:
     """Refuse graphs that are not the model.
 
     Raises:
@@ -249,7 +249,7 @@ def refuse_differences(rows: Sequence[Parity]) -> None:
             f"{worst.frames} frames: max {worst.max_abs:.1e}, mean {worst.mean_abs:.1e}, cosine "
             f"{worst.cosine_min:.7f}, same labels {top1_agreement(own):.1%}; expected "
             f"{tolerance.max_abs:.0e}, {tolerance.mean_abs:.0e}, {tolerance.cosine_min}, "
-            f"{tolerance.top1_agreement:.1%} or better. Nothing was written: {_mend(precision)}"
+            f"{tolerance.top1_agreement:.1%} or better. Nothing was written: {_fix(precision)}"
         )
 
 
@@ -273,7 +273,7 @@ def _names(row: Parity) -> str:
     return "torch model" if row.reference == "torch" else row.reference
 
 
-def _mend(precision: str) -> str:
+def _fix(precision: str) -> str:
     if precision == "fp32":
         return (
             "check that the checkpoint's weights are finite, and export with the versions of pyproject.toml"

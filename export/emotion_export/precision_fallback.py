@@ -1,7 +1,7 @@
 """The precision of an engine: the fewest bits in which, on its device, it still is the model.
 
-fp16 first; then fp16 with the worst layers in fp32; then fp32. Every rung is built, run and held against the
-fp32 graph, for what goes wrong in fp16 is up to a GPU's kernels and shows nowhere else. A rung that cannot be
+fp16 first; then fp16 with the worst layers in fp32; then fp32. Every step is built, run and held against the
+fp32 graph, for what goes wrong in fp16 is up to a GPU's kernels and shows nowhere else. A step that cannot be
 built or loaded has not passed either, and the next one is tried.
 """
 
@@ -18,7 +18,7 @@ from onnx import helper
 
 from emotion_export.fp16 import half_precision
 from emotion_export.layers import MATRIX_OPS, GraphIndex
-from emotion_export.tensorrt import Built
+from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.engines import EnginePrecision
 from emotion_runtime.errors import EmotionError
@@ -26,7 +26,7 @@ from emotion_runtime.manifest import Parity
 from emotion_runtime.parity_check import ParityCheck
 
 # Parts of the stages that "mixed" keeps in fp32, one build each: a build takes minutes on a small device.
-_SPARED = (0.25, 0.5)
+_FP32_FRACTIONS = (0.25, 0.5)
 _ROUNDING = 2.0**-10  # relative error of one fp16 operation: less than this was not made by a fault
 
 Reference = Callable[[onnx.ModelProto], Backend]  # a graph in fp32 that is right by definition
@@ -35,7 +35,7 @@ Reference = Callable[[onnx.ModelProto], Backend]  # a graph in fp32 that is righ
 class Device(Protocol):
     """What builds and runs engines."""
 
-    def build(self, model: onnx.ModelProto, name: str) -> Built:
+    def build(self, model: onnx.ModelProto, name: str) -> BuiltEngine:
         """Build one engine."""
         ...
 
@@ -45,11 +45,11 @@ class Device(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class CheckedEngine:
     """An engine that passed. fp32_layers: what "mixed" kept. refused: a line for each that did not pass."""
 
     precision: EnginePrecision
-    built: Built
+    built: BuiltEngine
     parity: list[Parity]
     fp32_layers: list[str]
     refused: list[str]
@@ -67,30 +67,32 @@ class Stage:
     before: tuple[int, ...]
 
 
-def take(device: Device, check: ParityCheck, precision: EnginePrecision, model: onnx.ModelProto) -> Rung:
+def build_in_precision(
+    device: Device, check: ParityCheck, precision: EnginePrecision, model: onnx.ModelProto
+) -> CheckedEngine:
     """One precision that was asked for by name.
 
     Raises:
         EmotionError: the engine is not the model, or cannot be built or loaded.
 
     """
-    built, rows, fault = _try(device, check, precision, model)
+    built, rows, fault = _build_and_check(device, check, precision, model)
     if fault:
         raise EmotionError(
             f"{check.graph}: on this device {fault}. It is not kept: use --precision ladder, which takes "
             "the fewest bits that pass"
         )
-    return Rung(precision, built, rows, [], [])
+    return CheckedEngine(precision, built, rows, [], [])
 
 
-def climb(
+def build_with_fallback(
     device: Device,
     check: ParityCheck,
     models: tuple[onnx.ModelProto, onnx.ModelProto],
     reference: Reference,
     report: Callable[[str], None] = lambda _: None,
-) -> Rung:
-    """The first rung that passes. models: the graph in fp32 and in fp16.
+) -> CheckedEngine:
+    """The first engine that passes. models: the graph in fp32 and in fp16.
 
     Raises:
         EmotionError: not even fp32 passes.
@@ -103,37 +105,39 @@ def climb(
         refused.append(line)
         report(f"{check.graph}: {line}")
 
-    def attempt(precision: EnginePrecision, model: onnx.ModelProto, kept: Sequence[str] = ()) -> Rung | None:
+    def attempt(
+        precision: EnginePrecision, model: onnx.ModelProto, kept: Sequence[str] = ()
+    ) -> CheckedEngine | None:
         try:
-            built, rows, fault = _try(device, check, precision, model)
+            built, rows, fault = _build_and_check(device, check, precision, model)
         except EmotionError as error:
             fault = f"{precision} cannot be had ({error})"
         if not fault:
-            return Rung(precision, built, rows, sorted(kept), refused)
+            return CheckedEngine(precision, built, rows, sorted(kept), refused)
         refuse(fault + (f" ({len(kept)} matrix products kept in fp32)" if kept else ""))
         return None
 
-    if rung := attempt("fp16", half):
-        return rung
-    stages, order = stages_of(full), list[int]()
+    if checked := attempt("fp16", half):
+        return checked
+    stages, order = find_stages(full), list[int]()
     try:
         order = worst_first(stages, _errors(device, check, models, reference))
     except EmotionError as error:
         refuse(f"mixed is left out: what is wrong in fp16 cannot be found ({error})")
-    for part in _SPARED if order else ():
+    for part in _FP32_FRACTIONS if order else ():
         worst = order[: max(1, round(part * len(order)))]
         kept = [node for index in worst for node in stages[index].nodes]
-        if rung := attempt("mixed", half_precision(full, keep=kept), kept):
-            return rung
-    if rung := attempt("fp32", full):
-        return rung
+        if checked := attempt("mixed", half_precision(full, keep=kept), kept):
+            return checked
+    if checked := attempt("fp32", full):
+        return checked
     raise EmotionError(
         f"{check.graph}: no engine of this TensorRT on this device is the model ({'; '.join(refused)}). "
         "None is kept: use another version of TensorRT, or --backend cuda"
     )
 
 
-def stages_of(model: onnx.ModelProto) -> list[Stage]:
+def find_stages(model: onnx.ModelProto) -> list[Stage]:
     """The stages of a graph, in order: each ends where a LayerNormalization reads, or in an output."""
     makers = {name: node for node in model.graph.node for name in node.output if name}
     normalised = [node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"]
@@ -176,9 +180,9 @@ def worst_first(stages: Sequence[Stage], errors: Sequence[float]) -> list[int]:
     return sorted((i for i, stage in enumerate(stages) if stage.nodes), key=factor, reverse=True)
 
 
-def _try(
+def _build_and_check(
     device: Device, check: ParityCheck, precision: EnginePrecision, model: onnx.ModelProto
-) -> tuple[Built, list[Parity], str]:
+) -> tuple[BuiltEngine, list[Parity], str]:
     built = device.build(model, f"{check.graph} in {precision}")
     with device.load(built.engine) as backend:
         rows, fault = check.run(backend, precision)
@@ -192,7 +196,7 @@ def _errors(
     reference: Reference,
 ) -> list[float]:
     """Relative error (root mean square) of the fp16 engine where each stage ends, on the largest batch."""
-    probes = [stage.probe for stage in stages_of(models[0])]
+    probes = [stage.probe for stage in find_stages(models[0])]
     right, wrong = (_with_outputs(model, probes) for model in models)
     feed = max(check.feeds, key=lambda feed: sum(value.nbytes for value in feed.values()))
     expected = reference(right).run(feed)

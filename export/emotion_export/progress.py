@@ -69,7 +69,7 @@ def make_monitor(trt: ModuleType, bar: Any) -> Any:
 
 
 @contextmanager
-def interrupting(progress: Progress) -> Iterator[None]:
+def stop_on_interrupt(progress: Progress) -> Iterator[None]:
     """Ctrl-C stops a build at its next step; a second one ends the program at once.
 
     Left alone, Python would raise KeyboardInterrupt inside of TensorRT's callback, where it is lost.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from emotion_export.graphs import GraphSource
-from emotion_export.parity import Feed, Reference, Run
+from emotion_export.parity import Feed, Reference, RunGraph
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.manifest import Head
@@ -36,7 +36,7 @@ def bundle_reference(bundle: Bundle) -> Reference:
     )
 
 
-def run_graph(path: Path, output: str) -> Run:
+def run_graph(path: Path, output: str) -> RunGraph:
     """An ONNX file as the runtime runs it on a CPU."""
     backend = OnnxBackend(path)
 
@@ -46,7 +46,7 @@ def run_graph(path: Path, output: str) -> Run:
     return run
 
 
-def _by_torch(source: GraphSource) -> Run:
+def _by_torch(source: GraphSource) -> RunGraph:
     def run(feed: Feed) -> NDArray[np.float32]:
         with torch.inference_mode():
             output = source.module(*(torch.from_numpy(feed[name]) for name in source.inputs))

@@ -33,7 +33,7 @@ _SCENE = (360, 640)  # height, width of the drawn scenes, pixels
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class SampleCrop:
     """A crop as the frame encoder takes it, and whom it could be asked about.
 
     image: (S, S, 3) uint8 RGB. subjects: (N, G) float32, patch weights of N >= 1 persons in it.
@@ -43,7 +43,7 @@ class View:
     subjects: NDArray[np.float32]
 
 
-def real_views(videos: Sequence[str], spec: PreprocessSpec) -> list[View]:
+def real_crops(videos: Sequence[str], spec: PreprocessSpec) -> list[SampleCrop]:
     """Crops of the people that the detector finds in the demo's frames and in videos, evenly over all.
 
     Raises:
@@ -51,9 +51,9 @@ def real_views(videos: Sequence[str], spec: PreprocessSpec) -> list[View]:
 
     """
     detect = load_detector("face")
-    views: list[View] = []
+    views: list[SampleCrop] = []
     for uri in (DEMO, *videos):
-        found: list[View] = []
+        found: list[SampleCrop] = []
         with open_source(uri) as source:
             for frame in islice(source, 0, _FRAMES * _STEP, _STEP):
                 found += _views_of(frame.image, detect(frame.image).boxes, spec)
@@ -68,7 +68,7 @@ def real_views(videos: Sequence[str], spec: PreprocessSpec) -> list[View]:
     return [views[i] for i in np.linspace(0, len(views) - 1, _MOST_VIEWS).round().astype(int)]
 
 
-def random_views(spec: PreprocessSpec) -> list[View]:
+def random_crops(spec: PreprocessSpec) -> list[SampleCrop]:
     """Crops of noise and of drawn scenes, each with four subjects that stand for all there can be.
 
     A box that covers the crop in part, nobody (zeros), any weights, the whole crop.
@@ -87,11 +87,11 @@ def random_views(spec: PreprocessSpec) -> list[View]:
                 np.ones(spec.patches, np.float32),
             ]
         )
-        views.append(View(crop(scene, window, spec), subjects))
+        views.append(SampleCrop(crop(scene, window, spec), subjects))
     return views
 
 
-def batches(views: Sequence[View]) -> dict[tuple[int, int], list[Batch]]:
+def batches(views: Sequence[SampleCrop]) -> dict[tuple[int, int], list[Batch]]:
     """Batches by (pictures, persons) of SIZES; every view is used, and its subjects in turn."""
     rounds = -(-len(views) // _PICTURES_A_ROUND)
     turns = [cycle(view.subjects) for view in views]
@@ -105,7 +105,10 @@ def batches(views: Sequence[View]) -> dict[tuple[int, int], list[Batch]]:
 
 
 def _batch(
-    views: Sequence[View], turns: Sequence[Iterator[NDArray[np.float32]]], chosen: Sequence[int], persons: int
+    views: Sequence[SampleCrop],
+    turns: Sequence[Iterator[NDArray[np.float32]]],
+    chosen: Sequence[int],
+    persons: int,
 ) -> Batch:
     # From the last picture to the first, so that one person of two pictures is not always in picture 0.
     index = np.array([(len(chosen) - 1 - person) % len(chosen) for person in range(persons)], np.int64)
@@ -113,14 +116,16 @@ def _batch(
     return Batch(np.stack([views[i].image for i in chosen]), index, np.stack(weights))
 
 
-def _views_of(image_bgr: NDArray[np.uint8], boxes: NDArray[np.float32], spec: PreprocessSpec) -> list[View]:
+def _views_of(
+    image_bgr: NDArray[np.uint8], boxes: NDArray[np.float32], spec: PreprocessSpec
+) -> list[SampleCrop]:
     """One view a window of the frame, with the persons that the runtime would ask it about."""
     height, width = image_bgr.shape[:2]
     plain = [(float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in boxes]
     subjects = plan_crops(plain, height, width, spec)
     image_rgb = np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
     return [
-        View(crop(image_rgb, window, spec), subjects.patch_weights[subjects.frame_index == number])
+        SampleCrop(crop(image_rgb, window, spec), subjects.patch_weights[subjects.frame_index == number])
         for number, window in enumerate(subjects.windows)
     ]
 

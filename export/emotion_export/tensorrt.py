@@ -16,14 +16,14 @@ from typing import Any
 import onnx
 from tqdm import tqdm
 
-from emotion_export.progress import interrupting, make_monitor
+from emotion_export.progress import make_monitor, stop_on_interrupt
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.engines import write_whole
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.nvidia import Flavor
 
 # What an engine is fastest at unless told otherwise: a few people in one picture.
-USUAL = Limits(persons=4, images=1)
+TYPICAL = Limits(persons=4, images=1)
 
 NEWEST_OPSET = 22
 
@@ -57,7 +57,7 @@ class Builder:
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltEngine:
     """A serialised engine. layer_types: number of the network's layers by the type of what they give."""
 
     engine: bytes
@@ -92,7 +92,7 @@ def parse_target(text: str, library: ModuleType) -> str:
 
 
 def shape_ranges(
-    model: onnx.ModelProto, name: str, limits: Limits, usual: Limits = USUAL
+    model: onnx.ModelProto, name: str, limits: Limits, usual: Limits = TYPICAL
 ) -> dict[str, ShapeRange]:
     """Smallest, usual and largest shape of every input with dynamic dimensions.
 
@@ -115,8 +115,8 @@ def shape_ranges(
 
 
 def build_engine(
-    builder: Builder, model: onnx.ModelProto, name: str, limits: Limits, usual: Limits = USUAL
-) -> Built:
+    builder: Builder, model: onnx.ModelProto, name: str, limits: Limits, usual: Limits = TYPICAL
+) -> BuiltEngine:
     """Build one engine; shows a progress bar on a terminal.
 
     name: of the graph, for messages. limits: most of one run. usual: the run that it is tuned for.
@@ -144,7 +144,7 @@ def build_engine(
     layer_types = _network_types(network)
     with tqdm(total=_PERCENT, desc=f"building {name}", unit="%", disable=None, leave=False) as bar:
         monitor = config.progress_monitor = make_monitor(trt, bar)
-        with interrupting(monitor.progress):
+        with stop_on_interrupt(monitor.progress):
             plan = factory.build_serialized_network(network, config)
     if monitor.progress.stopped:
         raise KeyboardInterrupt
@@ -156,7 +156,7 @@ def build_engine(
         )
     if builder.timing_cache is not None:
         _keep_timings(config, builder.timing_cache)
-    return Built(bytes(plan), layer_types)
+    return BuiltEngine(bytes(plan), layer_types)
 
 
 def engine_types(information: str) -> dict[str, int]:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emotion_export.checkpoints import read_checkpoint
-from emotion_export.folder import file_in_place_of
+from emotion_export.folder import atomic_path
 from emotion_export.graphs import GraphSource
 from emotion_export.onnx import write_graph
 from emotion_export.parity import TOLERANCES, distances
@@ -20,6 +19,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.language.phrases import EKMAN_PHRASES, TEMPLATES
 from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import EmotionCLIP
+from emotion_train.pretrained import read_checkpoint
 
 _BATCHES = (1, 3, 8)  # sentences at once that are compared
 _LONG = "I do not know " * 40  # longer than the context: cut, and its end token comes last
@@ -47,7 +47,7 @@ def export_text_tower(checkpoint: Path, out: Path, *, report: Callable[[str], No
     if out.suffix != ".onnx":
         raise EmotionError(f"--out {out}: expected the name of an .onnx file, for example text_encoder.onnx")
     source = text_source(read_checkpoint(checkpoint).model)
-    with file_in_place_of(out) as path:
+    with atomic_path(out) as path:
         report("exporting text_encoder")
         write_graph(source, path)
         report(f"compared with torch: {_compare(source, path)}")

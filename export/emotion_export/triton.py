@@ -29,7 +29,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from emotion_export.engines import GRAPHS, read_model
-from emotion_export.folder import folder_in_place_of
+from emotion_export.folder import atomic_folder
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.engines import UnusableEngine, cache_folder, engine_key, find_compatible_engine
@@ -44,11 +44,11 @@ _TYPES = {"uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
 _QUEUE_DELAY = 2000  # microseconds a request waits for others: a tenth of the time between two frames
 
 PERSONS = 16  # most of one batch
-PICTURES, INDEX = "images", "frame_index"
+IMAGES_INPUT, INDEX_INPUT = "images", "frame_index"
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedModel:
     """A model as a server takes it. most: rows of one batch; 0: requests are never joined."""
 
     name: str
@@ -92,8 +92,8 @@ def write_repository(
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EmotionError(f"--out {out} exists and is not an empty folder: choose a new one")
-    models = [_served(bundle, graph, platform, persons) for graph in GRAPHS]
-    with folder_in_place_of(out.resolve()) as folder:
+    models = [_served_model(bundle, graph, platform, persons) for graph in GRAPHS]
+    with atomic_folder(out.resolve()) as folder:
         for model in models:
             place = folder / model.name / str(version)
             place.mkdir(parents=True)
@@ -102,7 +102,7 @@ def write_repository(
     return [model.name for model in models]
 
 
-def config_text(model: Served) -> str:
+def config_text(model: ServedModel) -> str:
     """config.pbtxt of a model."""
     lines = [
         f'name: "{model.name}"',
@@ -116,20 +116,20 @@ def config_text(model: Served) -> str:
     return "\n".join(lines) + "\n"
 
 
-def picture_for_each(model: onnx.ModelProto) -> onnx.ModelProto:
+def one_image_per_person(model: onnx.ModelProto) -> onnx.ModelProto:
     """The frame encoder without `frame_index`: person i is in picture i. The given model stays as it is."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    kept = [value for value in graph.input if value.name != INDEX]
+    kept = [value for value in graph.input if value.name != INDEX_INPUT]
     for value in kept:
         value.type.tensor_type.shape.dim[0].dim_param = "P"
     del graph.input[:]
     graph.input.extend(kept)
     made = [
-        helper.make_node("Shape", [PICTURES], ["persons_1d"], name="persons_1d", start=0, end=1),
+        helper.make_node("Shape", [IMAGES_INPUT], ["persons_1d"], name="persons_1d", start=0, end=1),
         helper.make_node("Squeeze", ["persons_1d"], ["persons"], name="persons"),
-        helper.make_node("Range", ["from_0", "persons", "by_1"], [INDEX], name=INDEX),
+        helper.make_node("Range", ["from_0", "persons", "by_1"], [INDEX_INPUT], name=INDEX_INPUT),
     ]
     rest = list(graph.node)
     del graph.node[:]
@@ -141,18 +141,18 @@ def picture_for_each(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def _served(bundle: Bundle, graph: GraphName, platform: Platform, persons: int) -> Served:
+def _served_model(bundle: Bundle, graph: GraphName, platform: Platform, persons: int) -> ServedModel:
     stated = bundle.manifest.graphs[graph]
     name = f"{bundle.manifest.name}_{graph}"
     if platform == "tensorrt":
         engine, limits = _engine(bundle, graph)
-        most = limits.persons if all(tensor.name != INDEX for tensor in stated.inputs) else 0
-        return Served(name, platform, engine, stated.inputs, stated.outputs, most)
+        most = limits.persons if all(tensor.name != INDEX_INPUT for tensor in stated.inputs) else 0
+        return ServedModel(name, platform, engine, stated.inputs, stated.outputs, most)
     model, _ = read_model(bundle.graph_path(graph), stated.sha256)
-    inputs = [tensor for tensor in stated.inputs if tensor.name != INDEX]
+    inputs = [tensor for tensor in stated.inputs if tensor.name != INDEX_INPUT]
     if graph == "frame_encoder":
-        model = picture_for_each(model)
-    return Served(name, platform, model.SerializeToString(), inputs, stated.outputs, persons)
+        model = one_image_per_person(model)
+    return ServedModel(name, platform, model.SerializeToString(), inputs, stated.outputs, persons)
 
 
 def _engine(bundle: Bundle, graph: GraphName) -> tuple[bytes, Limits]:

@@ -11,25 +11,25 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from emotion_export.fp16 import half_precision
-from emotion_export.layer_search import spare_worst
+from emotion_export.layer_search import keep_worst_in_fp32
 from emotion_export.layers import GraphIndex, weighted_layers
 from emotion_export.onnx import save_graph
 from emotion_export.parity import (
     Comparison,
     Feed,
     Reference,
-    Run,
+    RunGraph,
     clip_feeds,
     comparisons,
     frame_feed,
     measure,
     parity_table,
     passes,
-    refuse_differences,
+    require_parity,
     worse,
 )
 from emotion_export.quantize import calibrate, int8_layers, quantise
-from emotion_export.samples import SIZES, batches, random_views, real_views
+from emotion_export.samples import SIZES, batches, random_crops, real_crops
 from emotion_runtime.backends.onnx import default_threads
 from emotion_runtime.manifest import Graph, GraphName, Parity, ReducedPrecision, Variant
 from emotion_runtime.preprocess import PreprocessSpec
@@ -55,10 +55,10 @@ def take_samples(reference: Reference, spec: PreprocessSpec, videos: Sequence[st
         EmotionError: a video cannot be read, or nobody is found in it.
 
     """
-    views = real_views(videos, spec)
+    views = real_crops(videos, spec)
     compared = [
         *comparisons(reference, "real", batches(views[1::2])),
-        *comparisons(reference, "random", batches(random_views(spec))),
+        *comparisons(reference, "random", batches(random_crops(spec))),
     ]
     frames = [frame_feed(batch) for group in batches(views[::2]).values() for batch in group]
     embeddings = np.concatenate([reference.frame_encoder(feed) for feed in frames])
@@ -90,7 +90,7 @@ class _Candidate:
 
     def error(self, spared: Collection[str]) -> float:
         """What the cosine of the worst person lacks, on the largest batch of real pictures."""
-        own = [c for c in self.compared if (c.graph, c.pictures) == (self.graph, "real")]
+        own = [c for c in self.compared if (c.graph, c.images) == (self.graph, "real")]
         (row,) = self._measure(spared, [max(own, key=lambda c: (c.persons, c.frames))])
         return 1 - row.cosine_min
 
@@ -118,10 +118,10 @@ def add_variants(
         for precision in sorted(precisions):
             report(f"{name}: making {precision}")
             candidate = _candidate(name, precision, folder / graph.file, samples)
-            spared = spare_worst(list(candidate.layers), candidate.error, candidate.passes, report)
+            spared = keep_worst_in_fp32(list(candidate.layers), candidate.error, candidate.passes, report)
             own = candidate.rows(spared or ())
             report(parity_table(own))
-            refuse_differences(own)  # as it will where there was nothing to spare
+            require_parity(own)  # as it will where there was nothing to spare
             report(
                 f"{name} in {precision}: {len(spared or ())} of {len(candidate.layers)} layers left in fp32"
             )
@@ -170,7 +170,7 @@ def _nodes(layers: Mapping[str, Sequence[str]], names: Collection[str]) -> list[
     return [node for layer, nodes in layers.items() if layer in names for node in nodes]
 
 
-def _session(content: bytes, *, optimised: bool) -> Run:
+def _session(content: bytes, *, optimised: bool) -> RunGraph:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = default_threads()

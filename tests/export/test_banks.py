@@ -13,7 +13,6 @@ from safetensors.numpy import load_file
 
 from emotion_export.bundle import write_heads
 from emotion_export.card import model_card
-from emotion_export.checkpoints import Checkpoint
 from emotion_export.graphs import graph_sources
 from emotion_export.reference import torch_reference
 from emotion_runtime.bundle import sha256_of
@@ -24,6 +23,7 @@ from emotion_train.heads import HeadCard, LinearHead, save_head
 from emotion_train.language.phrases import CATEGORY_PHRASES, TEMPLATES
 from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import PRESETS
+from emotion_train.pretrained import Checkpoint
 from emotion_train.probing.zero_shot import zero_shot_head
 
 SHA256 = "ab" * 32

@@ -16,7 +16,7 @@ from emotion_export.parity import (
     comparisons,
     measure,
     passes,
-    refuse_differences,
+    require_parity,
     top1_agreement,
     within_tolerance,
     worse,
@@ -110,10 +110,10 @@ def test_other_shapes_are_refused():
 def test_each_figure_is_held_against_its_tolerance(precision: Precision, figure: str, value: float):
     good, bad = row(precision), row(precision, **{figure: value})
     assert within_tolerance(good)
-    refuse_differences([good])
+    require_parity([good])
     assert not within_tolerance(bad)
     with pytest.raises(EmotionError, match=f"encoder.onnx in {precision} differs .* 3 persons") as error:
-        refuse_differences([good, bad])
+        require_parity([good, bad])
     assert "\n" not in str(error.value)
 
 
@@ -132,11 +132,11 @@ def test_labels_count_over_all_rows_by_persons():
     """One person of 1 who changes is 1 of 101, not half of two rows."""
     rows = [row("int8"), msgspec.structs.replace(row("int8", top1_agreement=0.0), samples=1)]
     assert top1_agreement(rows) == pytest.approx(100 / 101)
-    refuse_differences(rows)
+    require_parity(rows)
     rows.append(row("int8", top1_agreement=0.7))
     assert all(map(within_tolerance, rows))
     with pytest.raises(EmotionError, match=r"same labels 84\.6%.*90\.0% or better"):
-        refuse_differences(rows)
+        require_parity(rows)
 
 
 def test_the_worse_of_two_ways_to_run():

@@ -2,7 +2,7 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-from emotion_export.layer_search import spare_worst
+from emotion_export.layer_search import keep_worst_in_fp32
 
 ERRORS = {"a": 0.1, "b": 3.0, "c": 0.2, "d": 1.0, "e": float("nan"), "f": 0.0}
 LAYERS = list(ERRORS)
@@ -28,24 +28,24 @@ class Graph:
 )
 def test_the_fewest_of_the_worst_are_spared(tolerated: float, spared: str):
     graph = Graph()
-    assert spare_worst(LAYERS, graph.error, graph.gate(tolerated)) == frozenset(spared)
+    assert keep_worst_in_fp32(LAYERS, graph.error, graph.gate(tolerated)) == frozenset(spared)
 
 
 def test_nothing_is_searched_where_nothing_is_wrong():
     graph = Graph()
-    assert spare_worst(LAYERS, graph.error, lambda _: True) == frozenset()
+    assert keep_worst_in_fp32(LAYERS, graph.error, lambda _: True) == frozenset()
     assert not graph.asked
 
 
 def test_sparing_every_layer_is_no_reduction():
     graph = Graph()
-    assert spare_worst(LAYERS, graph.error, graph.gate(-1.0)) is None
+    assert keep_worst_in_fp32(LAYERS, graph.error, graph.gate(-1.0)) is None
     assert frozenset(LAYERS) not in graph.asked
-    assert spare_worst([], graph.error, graph.gate(-1.0)) is None
+    assert keep_worst_in_fp32([], graph.error, graph.gate(-1.0)) is None
 
 
 def test_each_layer_is_reduced_alone_and_the_search_is_told():
     graph, told = Graph(), []
-    spare_worst(LAYERS, graph.error, graph.gate(0.5), told.append)
+    keep_worst_in_fp32(LAYERS, graph.error, graph.gate(0.5), told.append)
     assert all(frozenset(LAYERS) - {layer} in graph.asked for layer in LAYERS)
     assert any("b, error alone 3.0e+00" in line for line in told)

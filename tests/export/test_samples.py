@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion_export.samples import SIZES, View, batches, random_views, real_views
+from emotion_export.samples import SIZES, SampleCrop, batches, random_crops, real_crops
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.encoder import FrameEncoder
 from emotion_runtime.errors import EmotionError
@@ -38,7 +38,7 @@ def test_real_views_are_what_the_runtime_would_encode(spec: PreprocessSpec):
     frame = next(iter(read_demo())).image
     boxes = [tuple(map(float, box)) for box in load_detector("face")(frame).boxes]
     batch = FrameEncoder(Nothing(), spec).gather([(frame, plan_crops(boxes, *frame.shape[:2], spec))])
-    views = real_views([], spec)
+    views = real_crops([], spec)
     first = views[: len(batch.images)]
     np.testing.assert_array_equal([view.image for view in first], batch.images)
     np.testing.assert_array_equal(np.concatenate([view.subjects for view in first]), batch.patch_weights)
@@ -49,11 +49,11 @@ def test_real_views_are_what_the_runtime_would_encode(spec: PreprocessSpec):
 @pytest.mark.slow
 def test_videos_add_their_people(shared_data: Path):
     video = shared_data / "videos" / "intel_face-demographics-walking-and-pause.gif"
-    demo = real_views([], SPECS[0])
-    both = real_views([str(video)], SPECS[0])
+    demo = real_crops([], SPECS[0])
+    both = real_crops([str(video)], SPECS[0])
     assert len(both) > len(demo)
     np.testing.assert_array_equal(both[0].image, demo[0].image)
-    many = real_views([str(video)] * 4, SPECS[0])
+    many = real_crops([str(video)] * 4, SPECS[0])
     assert len(many) < 4 * len(both)  # the time that a comparison takes has a bound
 
 
@@ -66,15 +66,15 @@ def test_a_video_without_people_is_refused(tmp_path: Path):
         writer.write(np.full((240, 320, 3), 90, np.uint8))
     writer.release()
     with pytest.raises(EmotionError, match=r"grey.avi: no face was found") as error:
-        real_views([path], SPECS[0])
+        real_crops([path], SPECS[0])
     assert "\n" not in str(error.value)
     with pytest.raises(EmotionError, match=r"absent\.mp4"):
-        real_views(["absent.mp4"], SPECS[0])
+        real_crops(["absent.mp4"], SPECS[0])
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=IDS)
 def test_random_views_show_all_kinds_of_subjects(spec: PreprocessSpec):
-    views = random_views(spec)
+    views = random_crops(spec)
     for view in views:
         assert view.image.shape == (spec.size, spec.size, 3)
         box, nobody, anything, everything = view.subjects
@@ -92,7 +92,7 @@ def test_random_views_show_all_kinds_of_subjects(spec: PreprocessSpec):
 def test_batches_use_every_view_and_every_subject():
     """Pictures and weights that tell which they are."""
     views = [
-        View(np.full((4, 4, 3), number, np.uint8), np.array([[number], [number + 0.5]], np.float32))
+        SampleCrop(np.full((4, 4, 3), number, np.uint8), np.array([[number], [number + 0.5]], np.float32))
         for number in range(20)
     ]
     made = batches(views)

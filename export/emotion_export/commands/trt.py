@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from emotion_export.engines import Plan, build_bundle, build_file
+from emotion_export.engines import BuildPlan, build_bundle, build_file
 from emotion_export.tensorrt import Builder, parse_target
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import load_bundle
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def make_plan(args: argparse.Namespace) -> Plan:
+def make_plan(args: argparse.Namespace) -> BuildPlan:
     """How to build, as the command line says.
 
     Raises:
@@ -81,7 +81,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         timings = None if flavor == "tensorrt-rtx" else folder / timing_file(library.__version__, gpu)
     else:
         gpu, timings = Gpu("", parse_target(args.target, library)), None
-    return Plan(
+    return BuildPlan(
         Builder(library, flavor, args.target, args.workspace, timings),
         gpu,
         folder,
@@ -90,7 +90,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     )
 
 
-def next_command(bundle: str, plan: Plan) -> str:
+def next_command(bundle: str, plan: BuildPlan) -> str:
     """What runs the engines of a bundle."""
     where = "" if plan.folder == default_folder() else f"{CACHE_VARIABLE}={plan.folder.resolve()} "
     command = f"{where}emotion-runtime --bundle {bundle} --source demo --backend {plan.builder.flavor}"

@@ -11,7 +11,7 @@ from trt_stand_ins import Engine, Main, types_of
 from emotion_export import engines as building
 from emotion_export.cli import main
 from emotion_export.commands import trt
-from emotion_export.tensorrt import Built
+from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.nvidia import Gpu
 
 
@@ -44,9 +44,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Builds that take no time; what was built."""
     built: list[str] = []
 
-    def build(_builder: object, model: onnx.ModelProto, name: str, _limits: object) -> Built:
+    def build(_builder: object, model: onnx.ModelProto, name: str, _limits: object) -> BuiltEngine:
         built.append(name)
-        return Built(model.SerializeToString(), types_of(model))
+        return BuiltEngine(model.SerializeToString(), types_of(model))
 
     monkeypatch.setattr(building, "build_engine", build)
     return built

@@ -14,8 +14,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from emotion_export.fp16 import half_precision
 from emotion_export.layers import MATRIX_OPS
-from emotion_export.precision_fallback import Rung, Stage, climb, stages_of, take, worst_first
-from emotion_export.tensorrt import Built
+from emotion_export.precision_fallback import (
+    CheckedEngine,
+    Stage,
+    build_in_precision,
+    build_with_fallback,
+    find_stages,
+    worst_first,
+)
+from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import open_session
@@ -56,7 +63,7 @@ class Faulty:
     built: list[str] = field(default_factory=list)
     loaded: int = 0
 
-    def build(self, model: onnx.ModelProto, name: str) -> Built:
+    def build(self, model: onnx.ModelProto, name: str) -> BuiltEngine:
         self.built.append(name)
         model = onnx.ModelProto.FromString(model.SerializeToString())
         weights = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -68,7 +75,7 @@ class Faulty:
                     # Others may share the weight, so the node gets one of its own.
                     model.graph.initializer.append(numpy_helper.from_array(new, f"broken {node.name}"))
                     node.input[1] = f"broken {node.name}"
-        return Built(model.SerializeToString(), {})
+        return BuiltEngine(model.SerializeToString(), {})
 
     @contextmanager
     def load(self, engine: bytes) -> Iterator[InOnnxRuntime]:
@@ -84,8 +91,8 @@ class Graph:
     half: onnx.ModelProto
     check: ParityCheck
 
-    def climb(self, device: Faulty) -> Rung:
-        return climb(
+    def build_with_fallback(self, device: Faulty) -> CheckedEngine:
+        return build_with_fallback(
             device, self.check, (self.full, self.half), lambda m: InOnnxRuntime(m.SerializeToString())
         )
 
@@ -109,12 +116,12 @@ def graph(request: pytest.FixtureRequest) -> Graph:
 
 def test_fp16_is_taken_where_it_is_the_model(graph: Graph):
     device = Faulty()
-    rung = graph.climb(device)
-    assert (rung.precision, rung.fp32_layers, rung.refused) == ("fp16", [], [])
+    checked = graph.build_with_fallback(device)
+    assert (checked.precision, checked.fp32_layers, checked.refused) == ("fp16", [], [])
     assert len(device.built) == 1
-    assert {row.persons for row in rung.parity} >= {1, 3, 8, 16}
+    assert {row.persons for row in checked.parity} >= {1, 3, 8, 16}
     tolerance = ENGINE_TOLERANCES["fp16"]
-    for row in rung.parity:
+    for row in checked.parity:
         assert tolerance.cosine_min <= row.cosine_min < 1  # not compared with itself
         assert row.max_abs <= row.tolerance
         assert (row.precision, row.reference) == ("fp16", "fp32 graph")
@@ -124,35 +131,37 @@ def test_fp16_is_taken_where_it_is_the_model(graph: Graph):
 def test_the_layer_that_is_wrong_in_fp16_is_kept_in_fp32(graph: Graph, change: Change):
     broken = graph.products()[len(graph.products()) // 2]
     device = Faulty({broken}, change=change)
-    rung = graph.climb(device)
-    assert rung.precision == "mixed"
-    assert broken in rung.fp32_layers
-    assert len(rung.fp32_layers) <= len(graph.products()) / 2
-    assert len(rung.refused) == 1
+    checked = graph.build_with_fallback(device)
+    assert checked.precision == "mixed"
+    assert broken in checked.fp32_layers
+    assert len(checked.fp32_layers) <= len(graph.products()) / 2
+    assert len(checked.refused) == 1
     assert re.fullmatch(
-        r"fp16 differs from the fp32 graph with \d+ persons: cosine (nan|-?\d\.\d+), .*", rung.refused[0]
+        r"fp16 differs from the fp32 graph with \d+ persons: cosine (nan|-?\d\.\d+), .*", checked.refused[0]
     )
     assert len(device.built) == 3  # fp16, the search for its worst layers, mixed
     # The engine that is stored is the one that was examined, with the layer in fp32.
-    weights = {t.name: t.data_type for t in onnx.ModelProto.FromString(rung.built.engine).graph.initializer}
-    node = next(n for n in onnx.ModelProto.FromString(rung.built.engine).graph.node if n.name == broken)
+    weights = {
+        t.name: t.data_type for t in onnx.ModelProto.FromString(checked.built.engine).graph.initializer
+    }
+    node = next(n for n in onnx.ModelProto.FromString(checked.built.engine).graph.node if n.name == broken)
     assert weights[node.input[1]] == TensorProto.FLOAT
     assert TensorProto.FLOAT16 in weights.values()
 
 
 def test_fp32_is_taken_where_all_of_fp16_is_wrong(graph: Graph):
     device = Faulty(graph.products(), change=overflowing)
-    rung = graph.climb(device)
-    assert (rung.precision, rung.fp32_layers) == ("fp32", [])
-    assert [line.split(" ")[0] for line in rung.refused] == ["fp16", "mixed", "mixed"]
-    assert all(row.cosine_min >= ENGINE_TOLERANCES["fp32"].cosine_min for row in rung.parity)
+    checked = graph.build_with_fallback(device)
+    assert (checked.precision, checked.fp32_layers) == ("fp32", [])
+    assert [line.split(" ")[0] for line in checked.refused] == ["fp16", "mixed", "mixed"]
+    assert all(row.cosine_min >= ENGINE_TOLERANCES["fp32"].cosine_min for row in checked.parity)
 
 
 def test_a_device_that_gets_fp32_wrong_gets_no_engine(graph: Graph):
     with pytest.raises(
         EmotionError, match=r"no engine of this TensorRT on this device is the model"
     ) as error:
-        graph.climb(Faulty(graph.products(), always=True))
+        graph.build_with_fallback(Faulty(graph.products(), always=True))
     assert "\n" not in str(error.value)
     assert "None is kept" in str(error.value)
 
@@ -168,7 +177,7 @@ class Unbuildable(Faulty):
     refused: tuple[str, ...] = ()
     unloadable: Collection[int] = ()
 
-    def build(self, model: onnx.ModelProto, name: str) -> Built:
+    def build(self, model: onnx.ModelProto, name: str) -> BuiltEngine:
         built = super().build(model, name)
         if name.partition(" ")[2].startswith(self.refused):
             raise EmotionError(f"{name}: cannot be built (no kernel)")
@@ -185,10 +194,14 @@ class Unbuildable(Faulty):
 def test_a_rung_that_cannot_be_built_is_stepped_over(graph: Graph):
     """Without the fp16 engine nobody can tell its worst layers, so fp32 is next."""
     device = Unbuildable(refused=("in fp16",))
-    rung = graph.climb(device)
-    assert (rung.precision, rung.fp32_layers, len(rung.parity)) == ("fp32", [], len(graph.check.feeds))
+    checked = graph.build_with_fallback(device)
+    assert (checked.precision, checked.fp32_layers, len(checked.parity)) == (
+        "fp32",
+        [],
+        len(graph.check.feeds),
+    )
     name = graph.check.graph
-    built, searched = rung.refused
+    built, searched = checked.refused
     assert built == f"fp16 cannot be had ({name} in fp16: cannot be built (no kernel))"
     assert searched.startswith(
         f"mixed is left out: what is wrong in fp16 cannot be found ({name} in fp16, to "
@@ -199,30 +212,30 @@ def test_a_rung_that_cannot_be_built_is_stepped_over(graph: Graph):
 def test_a_rung_that_cannot_be_loaded_is_stepped_over(graph: Graph):
     """The first mixed engine; the second one keeps twice as much."""
     broken = graph.products()[len(graph.products()) // 2]
-    rung = graph.climb(Unbuildable({broken}, unloadable=[2]))
-    assert rung.precision == "mixed"
-    assert [line.split(" (")[0] for line in rung.refused[1:]] == ["mixed cannot be had"]
-    assert re.search(r"cannot be loaded\) \(\d+ matrix products kept in fp32\)$", rung.refused[1])
-    assert broken in rung.fp32_layers
+    checked = graph.build_with_fallback(Unbuildable({broken}, unloadable=[2]))
+    assert checked.precision == "mixed"
+    assert [line.split(" (")[0] for line in checked.refused[1:]] == ["mixed cannot be had"]
+    assert re.search(r"cannot be loaded\) \(\d+ matrix products kept in fp32\)$", checked.refused[1])
+    assert broken in checked.fp32_layers
 
 
 def test_where_no_rung_can_be_built_all_reasons_are_said(graph: Graph):
     with pytest.raises(EmotionError, match=r"fp16 cannot be had .*; fp32 cannot be had ") as error:
-        graph.climb(Unbuildable(refused=("in ",)))
+        graph.build_with_fallback(Unbuildable(refused=("in ",)))
     assert "\n" not in str(error.value)
 
 
 def test_a_precision_by_name_that_cannot_be_built_is_the_builders_error(graph: Graph):
     with pytest.raises(EmotionError, match=r"^\w+ in fp16: cannot be built \(no kernel\)$"):
-        take(Unbuildable(refused=("in fp16",)), graph.check, "fp16", graph.half)
+        build_in_precision(Unbuildable(refused=("in fp16",)), graph.check, "fp16", graph.half)
 
 
 def test_a_precision_asked_for_by_name_is_had_or_is_an_error(graph: Graph):
-    rung = take(Faulty(), graph.check, "fp16", graph.half)
-    assert rung.precision == "fp16"
+    checked = build_in_precision(Faulty(), graph.check, "fp16", graph.half)
+    assert checked.precision == "fp16"
     broken = Faulty(graph.products()[:1])
     with pytest.raises(EmotionError, match=r"fp16 differs .*: use --precision ladder"):
-        take(broken, graph.check, "fp16", graph.half)
+        build_in_precision(broken, graph.check, "fp16", graph.half)
     assert len(broken.built) == 1
 
 
@@ -263,14 +276,14 @@ def test_stages_end_where_a_layer_normalization_reads():
             numpy_helper.from_array(np.ones(2, np.float32), "g"),
         ],
     )
-    first, second, last = stages_of(helper.make_model(body))
+    first, second, last = find_stages(helper.make_model(body))
     assert (first.probe, first.nodes, first.before) == ("a", ("first",), ())
     assert (second.probe, set(second.nodes), second.before) == ("f", {"second", "third"}, (0,))
     assert (last.probe, last.nodes, last.before) == ("y", (), (1,))
 
 
 def test_every_matrix_product_is_in_one_stage(graph: Graph):
-    in_stages = [node for stage in stages_of(graph.full) for node in stage.nodes]
+    in_stages = [node for stage in find_stages(graph.full) for node in stage.nodes]
     everywhere = [node.name for node in graph.full.graph.node if node.op_type in MATRIX_OPS]
     assert sorted(in_stages) == sorted(everywhere)
-    assert len(stages_of(graph.full)) >= 5
+    assert len(find_stages(graph.full)) >= 5

@@ -18,7 +18,7 @@ from trt_stand_ins import AHEAD, Main, files_in, only_line
 
 from emotion_export import engines as building
 from emotion_export.progress import Progress
-from emotion_export.tensorrt import Built
+from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime import engines
 from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.engines import read_sidecars
@@ -278,7 +278,7 @@ def test_the_engine_of_a_detector_is_called_by_what_is_in_its_file(
     to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ):
     types = {"fp32": 9, precision: 1, "int64": 3}
-    monkeypatch.setattr(building, "build_engine", lambda *_: Built(b"engine", types))
+    monkeypatch.setattr(building, "build_engine", lambda *_: BuiltEngine(b"engine", types))
     path = load_bundle("nano").graph_path("temporal_encoder")
     assert to_trt("--detector", path, *AHEAD, "--out", tmp_path) == 0
     (sidecar,) = read_sidecars(tmp_path)

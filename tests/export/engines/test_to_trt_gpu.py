@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from trt_stand_ins import Engine, Main, files_in, only_line, types_of
 
 from emotion_export import engines as building
-from emotion_export.tensorrt import Built
+from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.engines import read_sidecars
 
@@ -28,14 +28,14 @@ def test_on_a_gpu_the_engine_is_held_against_the_model(to_trt: Main, gpu: list[s
         assert (sidecar.layer_types_of, sidecar.layer_types) == ("engine", {"fp16": 1})
 
 
-def wrong_in_fp16(_builder: object, model: onnx.ModelProto, _name: str, _limits: object) -> Built:
+def wrong_in_fp16(_builder: object, model: onnx.ModelProto, _name: str, _limits: object) -> BuiltEngine:
     """A builder that negates all fp16 weights."""
     model = onnx.ModelProto.FromString(model.SerializeToString())
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.dtype == np.float16:
             tensor.CopyFrom(numpy_helper.from_array(-8 * values, tensor.name))
-    return Built(model.SerializeToString(), types_of(model))
+    return BuiltEngine(model.SerializeToString(), types_of(model))
 
 
 @pytest.mark.usefixtures("gpu")
@@ -54,7 +54,7 @@ def test_on_a_gpu_that_is_wrong_in_fp16(
 def test_a_precision_by_name_that_is_wrong_on_this_gpu_is_an_error(
     to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(building, "build_engine", lambda *_: Built(garbled(), {}))
+    monkeypatch.setattr(building, "build_engine", lambda *_: BuiltEngine(garbled(), {}))
     assert to_trt("--bundle", "nano", "--flavor", "rtx", "--precision", "fp32", "--cache", tmp_path) == 2
     assert re.search(r"on this device fp32 differs .*It is not kept: use --precision", only_line(capsys))
     assert files_in(tmp_path) == []
@@ -97,8 +97,8 @@ def test_what_the_inspector_says_of_an_engine_is_recorded_and_costs_no_engine(
 def test_an_engine_is_called_by_the_types_of_its_network(
     to_trt: Main, tmp_path: Path, where: list[str], asked: str, types: dict[str, int], called: str | None
 ):
-    def build(_builder: object, model: onnx.ModelProto, *_: object) -> Built:
-        return Built(model.SerializeToString(), types)
+    def build(_builder: object, model: onnx.ModelProto, *_: object) -> BuiltEngine:
+        return BuiltEngine(model.SerializeToString(), types)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "build_engine", build)
@@ -114,7 +114,7 @@ def test_an_engine_of_fewer_bits_than_its_name_is_one_line(
 ):
     types = {"fp16": 1, "fp32": 9}
     monkeypatch.setattr(
-        building, "build_engine", lambda _, model, *__: Built(model.SerializeToString(), types)
+        building, "build_engine", lambda _, model, *__: BuiltEngine(model.SerializeToString(), types)
     )
     assert to_trt("--bundle", "nano", "--flavor", "rtx", "--precision", "fp32", "--cache", tmp_path) == 2
     assert f"asked for in fp32, but the graph is one in fp16 (layers: {types})" in only_line(capsys)

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from emotion_export import triton
 from emotion_export.cli import main
-from emotion_export.triton import picture_for_each, write_repository
+from emotion_export.triton import one_image_per_person, write_repository
 from emotion_runtime.backends.onnx import OnnxBackend, open_session
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.engines import CheckResult, EngineKey, Sidecar, store_engine
@@ -118,7 +118,7 @@ def test_the_files_are_what_their_configuration_says(schema: ModuleType, reposit
 def test_joined_requests_give_what_each_gives_alone(nano_bundle: Bundle):
     """What Triton does with two cameras at once: rows of all inputs one below the other."""
     original = OnnxBackend(nano_bundle.graph_path("frame_encoder"))
-    served = picture_for_each(onnx.load(nano_bundle.graph_path("frame_encoder")))
+    served = one_image_per_person(onnx.load(nano_bundle.graph_path("frame_encoder")))
     session = open_session(served.SerializeToString(), name="served", fix="none")
     requests = frame_encoder_feeds(nano_bundle.manifest.preprocess, persons=8, images=2)
     expected = [original.run(feed)["embeddings"] for feed in requests]
