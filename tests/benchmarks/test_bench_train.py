@@ -95,7 +95,7 @@ class Forward:
 
     def __call__(self, batch: Any, precision: Precision, seed: int) -> tuple[float, dict[str, float]]:
         del precision, seed
-        self.objective.encoder(batch.images, batch.pictures, batch.patch_weights, batch.text)
+        self.objective.encoder(batch.images, batch.clip_index, batch.patch_weights, batch.text)
         return 0.0, {}
 
 
@@ -160,7 +160,7 @@ def test_bytes_are_those_of_the_formula(shards: Path):
     frames, size, patches = 8, 48, 9
     assert found["ours_by_part"] == {
         "images": frames * size * size * 3,
-        "pictures": 8,
+        "clip_index": 8,
         "patch_weights": frames * patches * 4,
         "text": 77 * 8,
         "sentiment": 7 * 4,

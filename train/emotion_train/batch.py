@@ -1,7 +1,8 @@
-"""Clips and the sentences spoken in them, as contrastive pre-training takes them."""
+"""The batch of contrastive pre-training: clips, and the sentence that goes with each."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,12 +10,16 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class ClipTextBatch:
-    """B clips and their sentences.
+    """B people, each seen in a clip and paired with a sentence.
 
-    images: (F, K, S, S, 3) uint8 RGB. clip_index: (B,) int64, whose row of images shows each person.
-    patch_weights: (B, K, G) float32. text: tokens (B, 77) int64, or
-    features (B, D) float32 of a locked tower. sentiment: (B, 7) float32 logits. labels: (B,) int64 in `EKMAN`
-    order where the emotion is known. targets: (B, 7) float32, rows that sum to 1, for a supervised term.
+    Attributes:
+        images: (F, K, S, S, 3) uint8 RGB, K encoded frames of F clips.
+        clip_index: (B,) int64, the row of `images` that shows each person.
+        patch_weights: (B, K, G) float32, covered fraction of each patch.
+        text: Tokens (B, 77) int64, or features (B, D) float32 of a locked text tower.
+        sentiment: (B, 7) float32, logits of the sentiment model.
+        labels: (B,) int64 in `EKMAN` order, where the emotion is known.
+        targets: (B, 7) float32, rows that sum to 1, for the supervised term.
     """
 
     images: Tensor
@@ -29,22 +34,25 @@ class ClipTextBatch:
         return self.clip_index.shape[0]
 
     def to(self, device: torch.device) -> "ClipTextBatch":
-        """On the device."""
+        """Return the batch on a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "ClipTextBatch":
-        """In memory from which a GPU copies by itself; a DataLoader calls it."""
+        """Return the batch in page-locked memory, as a DataLoader asks for it to speed up copies to a GPU."""
         return self._map(Tensor.pin_memory)
 
     def split(self, chunks: int) -> list["ClipTextBatch"]:
-        """At most `chunks` pieces of nearly equal numbers of persons, without labels and targets."""
+        """Return at most `chunks` parts with nearly equal numbers of people, without labels and targets.
+
+        Each part holds only the images that it needs.
+        """
         if chunks == 1:
             return [self]
-        pieces = []
+        parts = []
         for rows in torch.arange(len(self), device=self.clip_index.device).tensor_split(chunks):
             if len(rows):
                 used, clip_index = torch.unique(self.clip_index[rows], return_inverse=True)
-                pieces.append(
+                parts.append(
                     ClipTextBatch(
                         self.images[used],
                         clip_index,
@@ -53,15 +61,11 @@ class ClipTextBatch:
                         self.sentiment[rows],
                     )
                 )
-        return pieces
+        return parts
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "ClipTextBatch":
-        return ClipTextBatch(
-            change(self.images),
-            change(self.clip_index),
-            change(self.patch_weights),
-            change(self.text),
-            change(self.sentiment),
-            None if self.labels is None else change(self.labels),
-            None if self.targets is None else change(self.targets),
-        )
+        tensors: dict[str, Tensor | None] = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {
+            name: None if tensor is None else change(tensor) for name, tensor in tensors.items()
+        }
+        return ClipTextBatch(**changed)

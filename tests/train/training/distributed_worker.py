@@ -25,9 +25,7 @@ def main() -> None:
         classifier = classifier_of_seven() if supervised else None
         encoder = Execution(world=world, accumulate=chunks).encoder(model, classifier).train()
         weight, pairs = (WEIGHT, supervised_pairs()) if supervised else (0.0, some_pairs())
-        objective = ContrastiveObjective(
-            encoder, lambda pairs: pairs, 2.0, "paper", world, chunks, supervised=weight
-        )
+        objective = ContrastiveObjective(encoder, 2.0, "paper", world, chunks, supervised=weight)
         loss, figures = objective(_own_rows(pairs, world.rank), FP32, 0)
         gradients = {name: p.grad for name, p in model.named_parameters()}
         if classifier is not None:

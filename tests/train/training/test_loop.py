@@ -40,9 +40,7 @@ def stage_of(steps: int, *, scale: Callable[[int], float] = lambda _: 1.0, dropo
         return value, {"first": float(batch[0, 0])}
 
     optimizer = torch.optim.SGD([{"params": list(module.parameters()), "lr": 0.1, "peak_lr": 0.1}])
-    return Stage(
-        "toy", Numbers(), SimpleObjective(loss), len, optimizer, (module,), Schedule(steps, warmup=2)
-    )
+    return Stage("toy", Numbers(), SimpleObjective(loss), optimizer, (module,), Schedule(steps, warmup=2))
 
 
 def runner_in(folder: Path, **changes: Any) -> Runner:

@@ -58,7 +58,7 @@ def direct(model: EmotionCLIP, pairs: ClipTextBatch) -> tuple[float, dict[str, T
 
 def objective(model: EmotionCLIP, chunks: int) -> ContrastiveObjective:
     encoder = PairEncoder(model).train()
-    return ContrastiveObjective(encoder, lambda pairs: pairs, 2.0, "paper", World(), chunks)
+    return ContrastiveObjective(encoder, 2.0, "paper", World(), chunks)
 
 
 @pytest.mark.parametrize("subject", ["sap", "saam", "shared", "none"])
@@ -95,7 +95,7 @@ def test_dropout_falls_alike_when_a_piece_is_encoded_again():
     encoder = PairEncoder(model).train()
     features: list[Tensor] = []
     encoder.register_forward_hook(lambda _m, _i, output: features.append(output[0].detach().clone()))
-    step = ContrastiveObjective(encoder, lambda pairs: pairs, 2.0, "paper", World(), 3)
+    step = ContrastiveObjective(encoder, 2.0, "paper", World(), 3)
     step(some_pairs(), FP32, 11)
     first, again = features[:3], features[3:]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -149,7 +149,7 @@ def test_frozen_batchnorm_makes_pieces_exact():
     for chunks in (1, 3):
         model.zero_grad()
         encoder = Execution(accumulate=chunks, freeze_batchnorm=True).encoder(model).train()
-        step = ContrastiveObjective(encoder, lambda pairs: pairs, 2.0, "paper", World(), chunks)
+        step = ContrastiveObjective(encoder, 2.0, "paper", World(), chunks)
         step(some_pairs(), FP32, 0)
         gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
     for name, gradient in gradients[0].items():
@@ -183,7 +183,7 @@ def test_compiled_the_step_is_the_same(monkeypatch: pytest.MonkeyPatch):
     model.zero_grad()
     encoder = Execution(compiled=True).encoder(model).train()
     assert set(dict(encoder.named_parameters())) == {f"model.{name}" for name in expected}
-    step = ContrastiveObjective(encoder, lambda pairs: pairs, 2.0, "paper", World(), 1)
+    step = ContrastiveObjective(encoder, 2.0, "paper", World(), 1)
     loss, _ = step(some_pairs(), FP32, 0)
     assert loss == pytest.approx(expected_loss, abs=1e-5)
     for name, parameter in model.named_parameters():

@@ -60,9 +60,7 @@ def test_a_supervised_batch_in_pieces_is_the_whole_batch(subject: str, chunks: i
     model.zero_grad()
     classifier.zero_grad()
     encoder = PairEncoder(model, classifier=classifier).train()
-    step = ContrastiveObjective(
-        encoder, lambda pairs: pairs, 2.0, "paper", World(), chunks, supervised=WEIGHT
-    )
+    step = ContrastiveObjective(encoder, 2.0, "paper", World(), chunks, supervised=WEIGHT)
     loss, figures = step(pairs, FP32, 0)
     assert loss == pytest.approx(contrastive + WEIGHT * entropy, abs=1e-5)
     found = {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
@@ -80,7 +78,7 @@ def test_the_term_changes_what_the_encoder_learns():
     for weight in (0.0, WEIGHT):
         model.zero_grad()
         encoder = PairEncoder(model, classifier=classifier_of_seven() if weight else None).train()
-        step = ContrastiveObjective(encoder, lambda pairs: pairs, 2.0, "paper", World(), supervised=weight)
+        step = ContrastiveObjective(encoder, 2.0, "paper", World(), supervised=weight)
         step(pairs, FP32, 0)
         gradients.append(model.backbone.visual.proj.grad.clone())
     assert (gradients[1] - gradients[0]).abs().max() > 1e-3
@@ -95,7 +93,7 @@ def test_the_figure_counts_rows_that_are_called_what_they_should_be(right: int):
     wanted = torch.where(torch.arange(7) < right, called, (called + 1) % 7)
     pairs = replace(pairs, targets=0.9 * torch.eye(7)[wanted] + 0.1 / 7)
     encoder = PairEncoder(model, classifier=classifier).train()
-    step = ContrastiveObjective(encoder, lambda pairs: pairs, 2.0, "paper", World(), supervised=WEIGHT)
+    step = ContrastiveObjective(encoder, 2.0, "paper", World(), supervised=WEIGHT)
     with torch.enable_grad():
         _, figures = step(pairs, FP32, 0)
     assert figures["supervised"] == pytest.approx(right / 7)
@@ -106,6 +104,6 @@ def test_targets_follow_their_pairs_to_a_device_and_are_needed():
     assert pairs.targets is not None
     assert pairs.to(torch.device("meta")).targets.device.type == "meta"
     encoder = PairEncoder(build("shared"), classifier=classifier_of_seven()).train()
-    step = ContrastiveObjective(encoder, lambda pairs: pairs, 2.0, "paper", World(), supervised=WEIGHT)
-    with pytest.raises(ValueError, match="needs pairs with targets"):
+    step = ContrastiveObjective(encoder, 2.0, "paper", World(), supervised=WEIGHT)
+    with pytest.raises(ValueError, match="needs a classifier, and batches with targets"):
         step(some_pairs(), FP32, 0)

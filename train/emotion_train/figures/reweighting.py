@@ -20,7 +20,7 @@ from emotion_train.losses import KLDirection, negative_weights
 from emotion_train.model import EmotionCLIP
 from emotion_train.scenes.training_data import load_scene_data
 from emotion_train.training.config import Clips, Scenes
-from emotion_train.training.objective import ContrastiveObjective, Execution
+from emotion_train.training.objective import ContrastiveObjective, Encoded, Execution
 from emotion_train.training.stages import clip_stage, scene_stage
 
 _SPACE_TOO_MANY = re.compile(r" (?=[.,!?;:')])")  # the tokenizer puts one before every mark
@@ -77,7 +77,8 @@ def draw_batch(model: EmotionCLIP, source: BatchSource) -> ClipTextBatch:
         stage = clip_stage(model, shards, Clips(batch=source.batch, warmup=0), seed=seed, execution=execution)
     if not isinstance(stage.objective, ContrastiveObjective):
         raise TypeError(f"stage {stage.name} is not contrastive")
-    return stage.objective.pairs(stage.batches[0])
+    batch: ClipTextBatch = stage.batches[0]
+    return batch
 
 
 @torch.no_grad()
@@ -86,9 +87,9 @@ def reweight(
 ) -> ReweightedBatch:
     """Logits of a batch under the model and the weights that the loss subtracts; raises as the loss does."""
     encoder = Execution().encoder(model).eval()
-    video, text, scale = encoder(pairs.images, pairs.clip_index, pairs.patch_weights, pairs.text)
+    encoded: Encoded = encoder(pairs.images, pairs.clip_index, pairs.patch_weights, pairs.text)
     weights = negative_weights(pairs.sentiment, beta=beta, kl_direction=kl_direction)
-    return ReweightedBatch(pairs, scale * video @ text.T, weights)
+    return ReweightedBatch(pairs, encoded.scale * encoded.video @ encoded.text.T, weights)
 
 
 def choose_rows(weights: Tensor, positive: int, rows: int) -> list[int]:

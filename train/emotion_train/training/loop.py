@@ -54,7 +54,6 @@ class Stage:
     name: str
     batches: Dataset[Any]
     objective: Objective
-    rows: Callable[[Any], int]
     optimizer: torch.optim.Optimizer
     modules: tuple[nn.Module, ...]
     schedule: Schedule
@@ -62,6 +61,7 @@ class Stage:
     after_step: Callable[[], None] = lambda: None
     evaluate: Callable[[], dict[str, float]] = dict
     evaluate_every: int = 0
+    rows: Callable[[Any], int] = len
 
     @property
     def steps(self) -> int:

@@ -8,13 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.batch import ClipTextBatch
 from emotion_train.clips.batches import ShardBatches
 from emotion_train.clips.reader import ShardSet
 from emotion_train.language.labels import EKMAN, rows_by_class
@@ -22,8 +20,9 @@ from emotion_train.language.sentence_bank import SentenceBank
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.normalise import normalise
 from emotion_train.scenes.aligned_faces import AlignedFaces
-from emotion_train.scenes.batches import SceneBatch, SceneBatches, SceneMix
+from emotion_train.scenes.batches import SceneBatches, SceneMix
 from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.text_batches import SceneTextBatches
 from emotion_train.scenes.training_data import SceneData
 from emotion_train.training.config import Clips, Scenes, StemWarmup, TextWarmup
 from emotion_train.training.loop import SimpleObjective, Stage
@@ -92,7 +91,6 @@ def text_stage(
         "text",
         _TextBatches(bank, seed=seed, batch=config.batch),
         SimpleObjective(loss),
-        len,
         torch.optim.AdamW(groups, betas=(0.9, 0.98)),
         (model.backbone, head),
         Schedule(config.steps, _short_warmup(config.steps)),
@@ -128,10 +126,10 @@ def stem_stage(
         "stem",
         AlignedFaces(faces, seed=seed, batch=config.batch, size=config.size),
         SimpleObjective(loss),
-        lambda batch: len(batch[1]),
         torch.optim.AdamW(groups),
         (stem, head),
         Schedule(config.steps, _short_warmup(config.steps)),
+        rows=lambda batch: len(batch[1]),
     )
 
 
@@ -149,26 +147,12 @@ def scene_stage(
     supervision: the classifier of the supervised term, with its targets; None: without that term.
     """
     bank = data.bank.confident(config.sentence_confidence)
-    rows = rows_by_class(bank.labels)
     text, anchors = bank.tokens, None
     if not config.train_text:
         for parameter in _text_parameters(model).values():
             parameter.requires_grad_(False)
         text = _encode_bank(model, bank.tokens).cpu()
-        anchors = torch.stack([F.normalize(text[r].mean(0), dim=0) for r in rows])
-
-    wanted = None if supervision is None else supervision.targets.cpu()
-
-    def pairs(batch: SceneBatch) -> ClipTextBatch:
-        drawn = _draw_sentences(rows, batch)
-        shown = (batch.images, batch.clip_index, batch.patch_weights)
-        targets = None if wanted is None else wanted[batch.faces]
-        return ClipTextBatch(*shown, text[drawn], bank.sentiment[drawn], batch.labels, targets)
-
-    def figures(video: Tensor, pairs: ClipTextBatch) -> dict[str, float]:
-        if anchors is None or pairs.labels is None:
-            return {}
-        return {"zero_shot": _accuracy(video @ anchors.to(video.device).T, pairs.labels)}
+        anchors = torch.stack([F.normalize(text[r].mean(0), dim=0) for r in rows_by_class(bank.labels)])
 
     classifier = [] if supervision is None else [*supervision.named_parameters()]
     groups = parameter_groups(
@@ -189,27 +173,26 @@ def scene_stage(
         degraded=config.poor,
         close_ups=config.close_ups,
     )
+    scenes = SceneBatches(
+        data.faces,
+        model.config.preprocess,
+        mix,
+        seed=seed,
+        scenes_per_batch=config.scenes_per_batch,
+        distinct_frames=config.distinct_frames,
+    )
     return Stage(
         "scenes",
-        SceneBatches(
-            data.faces,
-            model.config.preprocess,
-            mix,
-            seed=seed,
-            scenes_per_batch=config.scenes_per_batch,
-            distinct_frames=config.distinct_frames,
-        ),
+        SceneTextBatches(scenes, bank, text, None if supervision is None else supervision.targets.cpu()),
         ContrastiveObjective(
             encoder,
-            pairs,
             config.beta,
             config.kl_direction,
-            execution.world,
-            execution.accumulate,
-            figures,
-            config.supervised,
+            world=execution.world,
+            chunks=execution.accumulate,
+            supervised=config.supervised,
+            anchors=anchors,
         ),
-        lambda batch: len(batch.labels),
         torch.optim.AdamW(groups),
         (encoder,),
         Schedule(config.steps, _short_warmup(config.steps, config.warmup)),
@@ -256,14 +239,8 @@ def clip_stage(
         "clips",
         batches,
         ContrastiveObjective(
-            encoder,
-            lambda pairs: pairs,
-            config.beta,
-            config.kl_direction,
-            execution.world,
-            execution.accumulate,
+            encoder, config.beta, config.kl_direction, world=execution.world, chunks=execution.accumulate
         ),
-        len,
         torch.optim.AdamW(groups, betas=config.betas, eps=config.eps),
         (encoder,),
         Schedule(
@@ -290,12 +267,6 @@ def _clamp_scale(model: EmotionCLIP) -> Callable[[], None]:
             model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 
     return clamp
-
-
-def _draw_sentences(rows: list[NDArray[np.int64]], batch: SceneBatch) -> Tensor:
-    """A sentence of each person's emotion: (B,) row numbers, a function of the batch's seed alone."""
-    rng = np.random.default_rng([*batch.seed, 1])
-    return torch.tensor([int(rng.choice(rows[label])) for label in batch.labels.tolist()], dtype=torch.int64)
 
 
 @torch.no_grad()
