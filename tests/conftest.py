@@ -7,6 +7,10 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 PILLOW_OPEN = Image.open
 
+# Before torch is loaded: the threads of several workers would slow each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(autouse=True)
 def pillow_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ In the process of all other tests, some of which run OpenVINO, TensorRT-RTX's bu
 fault, and took these tests with them.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ def test_engines(request: pytest.FixtureRequest):
     command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=-ra --strict-markers", str(FOLDER)]
     if "not network" in request.config.option.markexpr:
         command += ["-m", "not network"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-2000:]}"
     assert " passed" in done.stdout
