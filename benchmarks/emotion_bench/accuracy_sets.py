@@ -10,8 +10,9 @@ import numpy as np
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.scenes.batches import SceneMix
 from emotion_train.scenes.camera import Camera
-from emotion_train.scenes.drawing import Occluder, RenderedPerson, Scene
+from emotion_train.scenes.drawing import Scene
 from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.people import Occluder, RenderedPerson
 from emotion_train.scenes.sets import PersonClip, RenderedClip, SceneChange, rendered_clips
 
 Numbered = tuple[int, PersonClip]  # the group that a clip is counted in

@@ -20,8 +20,8 @@ from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, aligned_faces,
 from emotion_bench.predictions import Predictions, Predictor
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.types import EmotionEvent, Person
-from emotion_train.scenes.drawing import face_box
 from emotion_train.scenes.faces import Faces, load_faces
+from emotion_train.scenes.people import face_box
 from emotion_train.scenes.sets import PersonClip, RenderedClip
 
 SPEC = load_bundle("nano").manifest.preprocess

@@ -8,16 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from test_scenes import BLACK, SHARE, WHITE, center, inside, overlap, pixels_of, steady
 
-from emotion_train.scenes.drawing import (
-    Occluder,
-    RenderedPerson,
-    Scene,
-    draw_close_up,
-    draw_scene,
-    face_box,
-    render,
-)
+from emotion_train.scenes.drawing import Scene, draw_close_up, draw_scene, render
 from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.people import Occluder, RenderedPerson, face_box
 
 if TYPE_CHECKING:
     from emotion_runtime.types import Box

@@ -17,8 +17,9 @@ from emotion_train.scenes.batches import (
     cut_person_crop,
     detected_head,
 )
-from emotion_train.scenes.drawing import draw_scene, face_box
+from emotion_train.scenes.drawing import draw_scene
 from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.people import face_box
 
 SPEC = PreprocessSpec(size=64, patch=16, window="subject", short_side=72, subject_scale=1.5)
 BOXES = [

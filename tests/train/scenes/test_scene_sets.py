@@ -9,8 +9,9 @@ from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subj
 from emotion_runtime.types import Box
 from emotion_train.scenes import sets as scene_sets
 from emotion_train.scenes.batches import SceneMix, draw_mixed
-from emotion_train.scenes.drawing import RenderedPerson, Scene, render
+from emotion_train.scenes.drawing import Scene, render
 from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.people import RenderedPerson
 from emotion_train.scenes.sets import PersonClip, pair_clips, person_clips
 
 SPEC = PreprocessSpec(size=64, patch=16, window="subject", short_side=72, subject_scale=1.5)

@@ -8,8 +8,9 @@ from emotion_runtime.detectors import load_detector
 from emotion_runtime.types import Box
 from emotion_train.scenes.batches import detected_head
 from emotion_train.scenes.camera import Camera
-from emotion_train.scenes.drawing import Scene, body_box, draw_scene, face_box, render
+from emotion_train.scenes.drawing import Scene, draw_scene, render
 from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.people import body_box, face_box
 
 WHITE, BLACK = np.full((48, 48), 255, np.uint8), np.zeros((48, 48), np.uint8)
 SHARE = (0.16, 0.45)

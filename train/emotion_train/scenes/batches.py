@@ -17,17 +17,9 @@ from emotion_runtime.detectors.centerface import head_box
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
 from emotion_runtime.types import Box
 from emotion_train.language.labels import rows_by_class
-from emotion_train.scenes.drawing import (
-    ASPECT,
-    RenderedPerson,
-    Scene,
-    body_box,
-    draw_close_up,
-    draw_scene,
-    face_box,
-    render,
-)
+from emotion_train.scenes.drawing import ASPECT, Scene, draw_close_up, draw_scene, render
 from emotion_train.scenes.faces import Faces, class_weights
+from emotion_train.scenes.people import RenderedPerson, body_box, face_box
 
 MIN_VISIBLE_FRACTION = 0.5  # share of a head that must be in a window for its person to count
 

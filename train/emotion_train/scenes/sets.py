@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
 from emotion_runtime.types import Box
 from emotion_train.scenes.batches import SceneMix, cut_shared_crop, detected_head, draw_mixed, shared_window
-from emotion_train.scenes.drawing import RenderedPerson, Scene, draw_scene, render
+from emotion_train.scenes.drawing import Scene, draw_scene, render
 from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.people import RenderedPerson
 
 
 @dataclass(frozen=True, slots=True)
