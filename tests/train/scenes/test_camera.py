@@ -1,4 +1,4 @@
-"""What a camera does to a picture, against formulas, OpenCV and Pillow."""
+"""Camera effects, against formulas, OpenCV and Pillow."""
 
 import copy
 import io
@@ -24,9 +24,9 @@ from emotion_train.scenes.camera import (
 DrawCamera = Callable[[np.random.Generator], Camera]
 
 
-def shot(view: NDArray[np.generic], seed: int = 0, **faults: object) -> NDArray[np.float64]:
-    """The apply_camera of (H, W, 3), as numbers that may be subtracted."""
-    taken = apply_camera(np.asarray(view, np.float32), Camera(**faults), np.random.default_rng(seed))
+def taken_by(view: NDArray[np.generic], seed: int = 0, **effects: object) -> NDArray[np.float64]:
+    """Return the camera's image of a view (H, W, 3) as float64."""
+    taken = apply_camera(np.asarray(view, np.float32), Camera(**effects), np.random.default_rng(seed))
     assert taken.dtype == np.uint8
     assert taken.flags.c_contiguous
     assert taken.shape == view.shape
@@ -38,45 +38,45 @@ def plain(*color: float, size: tuple[int, int] = (9, 15)) -> NDArray[np.float32]
 
 
 def edge(low: float, high: float) -> NDArray[np.float32]:
-    """Dark on the left, bright from column 20 on."""
+    """Return a view that is dark on the left and bright from column 20 on."""
     view = np.full((30, 40, 3), low, np.float32)
     view[:, 20:] = high
     return view
 
 
 def below(x: float, sigma: float) -> float:
-    """Share of a normal distribution under x."""
+    """Return the fraction of a normal distribution below x."""
     return 0.5 * (1 + math.erf(x / sigma / math.sqrt(2)))
 
 
-def noisy_picture() -> NDArray[np.uint8]:
-    """Coloured shapes with fine detail."""
+def noisy_image() -> NDArray[np.uint8]:
+    """Return coloured shapes with fine detail."""
     rng = np.random.default_rng(3)
     coarse = cv2.resize(rng.integers(20, 230, (4, 5, 3), dtype=np.uint8), (80, 64))
     return np.clip(coarse + rng.normal(0, 12, coarse.shape), 0, 255).astype(np.uint8)
 
 
-def test_without_faults_a_picture_stays_as_it_is():
-    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(shot(picture), picture)
+def test_the_default_camera_does_not_change_an_image():
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(taken_by(image), image)
     between = np.random.default_rng(1).uniform(0, 255, (40, 50, 3))
-    assert np.abs(shot(between) - between).max() <= 1
-    assert shot(plain(-40, 300, 1e4))[0, 0].tolist() == [0, 255, 255]
+    assert np.abs(taken_by(between) - between).max() <= 1
+    assert taken_by(plain(-40, 300, 1e4))[0, 0].tolist() == [0, 255, 255]
 
 
-def test_gain_is_of_red_green_and_blue_and_the_offset_of_all():
-    taken = shot(plain(100, 80, 60), gain=(1.25, 0.5, 2.0), offset=10.0)
+def test_gain_is_per_channel_and_offset_is_common():
+    taken = taken_by(plain(100, 80, 60), gain=(1.25, 0.5, 2.0), offset=10.0)
     assert taken.reshape(-1, 3).tolist() == [[135, 50, 130]] * 135
 
 
-def test_an_exponent_darkens_or_brightens_and_leaves_black_and_white():
-    taken = shot(plain(51, 102, 204), gamma=2.0)  # 0.2, 0.4 and 0.8 of white
+def test_gamma_darkens_or_brightens_but_keeps_black_and_white():
+    taken = taken_by(plain(51, 102, 204), gamma=2.0)  # 0.2, 0.4 and 0.8 of white
     np.testing.assert_allclose(taken[0, 0], [255 * 0.04, 255 * 0.16, 255 * 0.64], atol=1)
-    np.testing.assert_allclose(shot(plain(63.75, 0, 255), gamma=0.5)[0, 0], [127.5, 0, 255], atol=1)
+    np.testing.assert_allclose(taken_by(plain(63.75, 0, 255), gamma=0.5)[0, 0], [127.5, 0, 255], atol=1)
 
 
 def test_light_from_one_side():
-    taken = shot(plain(100, 100, 100, size=(5, 9)), light=(0.4, -0.2))
+    taken = taken_by(plain(100, 100, 100, size=(5, 9)), light=(0.4, -0.2))
     assert taken[2, 4].tolist() == [100, 100, 100]
     expected = {(2, 8): 140, (2, 0): 60, (4, 4): 80, (0, 4): 120, (0, 8): 160, (2, 6): 120, (1, 4): 110}
     for place, level in expected.items():
@@ -88,62 +88,62 @@ def test_light_from_one_side():
     assert factors[0, 0] == pytest.approx(1 - 0.3 + 0.45, abs=1e-6)
 
 
-def test_without_colour_a_picture_is_opencvs_grey():
-    picture = noisy_picture()
-    taken = shot(picture, grey=True)
-    expected = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+def test_grey_is_opencvs_greyscale():
+    image = noisy_image()
+    taken = taken_by(image, grey=True)
+    expected = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     for channel in range(3):
         np.testing.assert_allclose(taken[..., channel], expected, atol=1)
 
 
-def test_noise_has_its_deviation_and_is_of_each_pixel_and_channel():
+def test_noise_has_its_standard_deviation_and_is_independent_per_pixel_and_channel():
     flat = plain(128, 128, 128, size=(200, 200))
-    taken = shot(flat, noise=8.0)
+    taken = taken_by(flat, noise=8.0)
     assert taken.std() == pytest.approx(math.sqrt(64 + 1 / 12), rel=0.02)  # with what whole levels add
     assert abs(taken.mean() - 128) < 0.6
     between = np.corrcoef(taken.reshape(-1, 3).T)
     assert np.abs(between[np.triu_indices(3, 1)]).max() < 0.03
     neighbours = np.corrcoef(taken[:, 1:].ravel(), taken[:, :-1].ravel())[0, 1]
     assert abs(neighbours) < 0.03
-    np.testing.assert_array_equal(shot(flat, noise=8.0), taken)
-    assert (shot(flat, 1, noise=8.0) != taken).mean() > 0.8
+    np.testing.assert_array_equal(taken_by(flat, noise=8.0), taken)
+    assert (taken_by(flat, 1, noise=8.0) != taken).mean() > 0.8
 
 
 @pytest.mark.parametrize("color", [(255, 0, 0), (0, 0, 255), (200, 120, 20)])
 def test_jpeg_keeps_colours_in_their_channels(color: tuple[int, int, int]):
-    taken = shot(plain(*color, size=(32, 32)), jpeg=90)
+    taken = taken_by(plain(*color, size=(32, 32)), jpeg=90)
     np.testing.assert_allclose(taken, np.broadcast_to(color, taken.shape), atol=6)
 
 
-def test_jpeg_is_that_of_another_encoder():
-    picture = noisy_picture()
+def test_jpeg_agrees_with_another_encoder():
+    image = noisy_image()
     lost = []
     for quality in (20, 50, 90):
         file = io.BytesIO()
-        Image.fromarray(picture).save(file, "jpeg", quality=quality)
+        Image.fromarray(image).save(file, "jpeg", quality=quality)
         expected = np.asarray(Image.open(file).convert("RGB"), np.float64)
-        taken = shot(picture, jpeg=quality)
+        taken = taken_by(image, jpeg=quality)
         assert np.abs(taken - expected).mean() < 2
-        lost.append(np.abs(taken - picture).mean())
+        lost.append(np.abs(taken - image).mean())
     assert lost[0] > lost[1] > lost[2] > 0.5
 
 
-def test_a_small_sensor_sees_the_means_of_what_it_cannot_tell_apart():
+def test_a_sensor_of_low_resolution_averages_pixels():
     y, x = np.mgrid[:12, :16]
     board = (255.0 * ((x + y) % 2)).astype(np.float32)
     np.testing.assert_allclose(downsampled(board, 0.5), 127.5)
     np.testing.assert_allclose(downsampled(np.repeat(board[..., None], 3, 2), 0.5), 127.5)
-    np.testing.assert_allclose(shot(np.repeat(board[..., None], 3, 2), detail=0.5), 127.5, atol=0.5)
+    np.testing.assert_allclose(taken_by(np.repeat(board[..., None], 3, 2), detail=0.5), 127.5, atol=0.5)
     ramp = np.repeat(np.arange(40, dtype=np.float32)[None], 40, 0)
     np.testing.assert_allclose(downsampled(ramp, 0.4)[:, 4:-4], ramp[:, 4:-4], atol=0.8)
     assert downsampled(ramp, 0.001).shape == (40, 40)  # of one pixel
 
 
 @pytest.mark.parametrize("degrees", [0.0, 30.0, 45.0, 90.0, 120.0, 170.0])
-def test_motion_smears_along_its_direction(degrees: float):
+def test_motion_blurs_along_its_direction(degrees: float):
     point = np.zeros((41, 41, 3), np.float32)
     point[20, 20] = 2200
-    seen = shot(point, motion=(12.0, degrees))[..., 0]
+    seen = taken_by(point, motion=(12.0, degrees))[..., 0]
     assert seen.max() < 255  # nothing was clipped
     assert abs(seen.sum() - 2200) <= (seen > 0).sum()  # whole levels lose less than one a pixel
     y, x = np.mgrid[-20:21, -20:21]
@@ -158,42 +158,42 @@ def test_motion_smears_along_its_direction(degrees: float):
     assert variances[0] < 0.4
 
 
-def test_motion_does_not_change_the_light():
+def test_motion_blur_keeps_the_brightness():
     for degrees in range(0, 180, 20):
         for length in (2.0, 3.0, 4.4, 5.0):
-            taken = shot(plain(200, 100, 50), motion=(length, float(degrees)))
+            taken = taken_by(plain(200, 100, 50), motion=(length, float(degrees)))
             np.testing.assert_allclose(taken, plain(200, 100, 50), atol=1)
 
 
 def test_blur_has_its_sigma():
-    taken = shot(edge(0, 200), blur=2.0)
+    taken = taken_by(edge(0, 200), blur=2.0)
     for column in range(14, 26):  # the edge lies half a pixel before the middle of column 20
         np.testing.assert_allclose(taken[15, column], 200 * below(column - 19.5, 2.0), atol=2)
 
 
-def test_sharpening_adds_what_a_small_blur_takes():
-    taken = shot(edge(50, 150), sharpen=0.8)
+def test_sharpening_adds_what_a_small_blur_removes():
+    taken = taken_by(edge(50, 150), sharpen=0.8)
     for column in range(16, 24):
         original = 150.0 if column >= 20 else 50.0
         blurred = 50 + 100 * below(column - 19.5, 1.0)
         expected = original + 0.8 * (original - blurred)
         np.testing.assert_allclose(taken[15, column], expected, atol=1.5, err_msg=str(column))
     assert taken.max() > 165
-    np.testing.assert_allclose(shot(plain(90, 90, 90), sharpen=1.5), 90, atol=1)
+    np.testing.assert_allclose(taken_by(plain(90, 90, 90), sharpen=1.5), 90, atol=1)
 
 
-def test_faults_come_in_the_order_of_light_lens_sensor_and_file():
-    """Noise is not blurred, and what the file spoils is spoiled after the noise."""
+def test_effects_come_in_the_order_of_light_lens_sensor_and_file():
+    """The lens does not blur the noise, and the file is compressed after the noise was added."""
     flat = plain(128, 128, 128, size=(64, 64))
-    assert shot(flat, blur=2.0, noise=8.0).std() == pytest.approx(8, rel=0.05)
-    assert shot(flat, grey=True, noise=8.0).std(axis=2).mean() > 3  # a sensor's noise has colours
+    assert taken_by(flat, blur=2.0, noise=8.0).std() == pytest.approx(8, rel=0.05)
+    assert taken_by(flat, grey=True, noise=8.0).std(axis=2).mean() > 3  # a sensor's noise has colours
     np.testing.assert_array_equal(
-        shot(flat, noise=8.0, jpeg=40), shot(shot(flat, noise=8.0).astype(np.uint8), jpeg=40)
+        taken_by(flat, noise=8.0, jpeg=40), taken_by(taken_by(flat, noise=8.0).astype(np.uint8), jpeg=40)
     )
 
 
 @pytest.mark.parametrize("draw", [draw_camera, draw_degraded_camera])
-def test_a_camera_is_a_function_of_the_generators_state(draw: DrawCamera):
+def test_a_drawn_camera_depends_only_on_the_state_of_the_generator(draw: DrawCamera):
     rng = np.random.default_rng(5)
     state = copy.deepcopy(rng.bit_generator.state)
     first, second = draw(rng), draw(rng)
@@ -209,7 +209,7 @@ FAULTS = {"gamma", "light", "detail", "motion", "sharpen"}
 
 
 def shares(draw: DrawCamera) -> dict[str, float]:
-    """How many of 500 cameras have each fault, and what all of them keep to."""
+    """Return the fraction of 500 cameras with each effect, and check the limits of all of them."""
     rng = np.random.default_rng(0)
     cameras = [draw(rng) for _ in range(500)]
     for camera in cameras:
@@ -224,7 +224,7 @@ def shares(draw: DrawCamera) -> dict[str, float]:
     }
 
 
-def test_ordinary_cameras_have_ordinary_faults_and_degraded_ones_all():
+def test_ordinary_cameras_have_ordinary_effects_and_degraded_ones_have_all():
     usual, degraded = shares(draw_camera), shares(draw_degraded_camera)
     assert {name for name, share in usual.items() if share} == USUAL
     for found in (usual, degraded):

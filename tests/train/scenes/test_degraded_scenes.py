@@ -1,4 +1,4 @@
-"""Scenes under degraded conditions and close-ups: what is drawn, and where."""
+"""Degraded scenes and close-ups: what is drawn, and where."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_scenes import BLACK, SHARE, WHITE, center, inside, overlap, pixels_of, steady
+from test_scenes import BLACK, SHARE, WHITE, center, inside, overlap, pixels_of, with_plain_camera
 
 from emotion_train.scenes.drawing import Scene, draw_close_up, draw_scene, render
 from emotion_train.scenes.faces import Faces
@@ -25,24 +25,24 @@ def scene_of(seed: int, people: int = 1, *, degraded: bool = True) -> Scene:
 
 
 def close_up_of(seed: int, *, degraded: bool = False) -> Scene:
-    return steady(draw_close_up(np.random.default_rng(seed), 0, degraded=degraded))
+    return with_plain_camera(draw_close_up(np.random.default_rng(seed), 0, degraded=degraded))
 
 
 def posed(scene: Scene, **changes: object) -> Scene:
-    """The first person, in the middle of the picture, upright and still unless changed; a perfect camera."""
+    """Return a scene of the first person, centred, upright and still unless changed, with a plain camera."""
     middle = {"x": scene.width / 2, "y": scene.height / 2, "tilt": 0.0, "drift": STILL, "flip": False}
     front = {"skin": SKIN, "narrow": 1.0, "occluder": None}
     person = replace(scene.people[0], **(middle | front | changes))
-    return replace(steady(scene), people=(person,))
+    return replace(with_plain_camera(scene), people=(person,))
 
 
 def large(**changes: object) -> Scene:
-    """A face of 120 pixels in an ordinary scene."""
+    """Return an ordinary scene with a face of 120 pixels."""
     return posed(scene_of(1, degraded=False), side=120.0, **changes)
 
 
 def marked(*pixels: tuple[slice, slice]) -> NDArray[np.uint8]:
-    """A black face with white parts."""
+    """Return a black face with white parts."""
     image = BLACK.copy()
     for rows, columns in pixels:
         image[rows, columns] = 255
@@ -50,20 +50,20 @@ def marked(*pixels: tuple[slice, slice]) -> NDArray[np.uint8]:
 
 
 def lit(scene: Scene, image: NDArray[np.uint8], time: float = 0.5) -> NDArray[np.bool_]:
-    """Pixels where the white parts of a face are seen."""
+    """Return the pixels that show the white parts of a face."""
     return (pixels_of(scene, image[None], time) - pixels_of(scene, BLACK[None], time)).max(axis=2) > 90
 
 
-# --- degraded conditions
+# --- degraded scenes
 
 
-def test_a_degraded_scene_is_a_function_of_the_generators_state(real_faces: Faces):
-    pictures = []
+def test_a_degraded_scene_depends_only_on_the_state_of_the_generator(real_faces: Faces):
+    frames = []
     for seed in (3, 3, 4):
         rng = np.random.default_rng(seed)
         scene = draw_scene(rng, [0, 1], face_height=SHARE, degraded=True)
-        pictures.append(render(scene, real_faces.images, 0.3, rng))
-    first, again, other = pictures
+        frames.append(render(scene, real_faces.images, 0.3, rng))
+    first, again, other = frames
     assert np.array_equal(first, again)
     assert first.shape != other.shape or not np.array_equal(first, other)
 
@@ -72,7 +72,7 @@ def people_of(*, degraded: bool) -> list[RenderedPerson]:
     return [person for seed in range(120) for person in scene_of(seed, 3, degraded=degraded).people]
 
 
-def test_people_of_degraded_scenes_tilt_turn_aside_and_hide():
+def test_people_of_degraded_scenes_tilt_turn_aside_and_are_partly_hidden():
     degraded, usual = people_of(degraded=True), people_of(degraded=False)
     error = 4 * 0.5 / len(degraded) ** 0.5  # four standard errors at most
     assert np.mean([person.narrow < 1 for person in degraded]) == pytest.approx(0.5, abs=error)
@@ -96,7 +96,7 @@ def test_degraded_scenes_have_degraded_cameras():
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_a_narrow_face_is_narrower_about_its_middle(flip: bool):
+def test_a_narrow_face_is_compressed_around_its_middle(flip: bool):
     image = marked((slice(12, 36), slice(14, 34)))  # 20 of 48 wide, 24 high, in the middle
     front, aside = (lit(large(narrow=narrow, flip=flip), image) for narrow in (1.0, 0.8))
     widths, heights = ([np.ptp(np.nonzero(seen)[axis]) + 1 for seen in (front, aside)] for axis in (1, 0))
@@ -108,7 +108,7 @@ def test_a_narrow_face_is_narrower_about_its_middle(flip: bool):
         np.testing.assert_allclose(center(seen), middle, atol=1)
 
 
-def test_what_stands_beside_the_middle_comes_nearer_to_it():
+def test_narrowing_moves_features_towards_the_middle():
     image = marked((slice(20, 28), slice(34, 40)))  # 13 of 48 to the right of the middle
     middle = large().people[0].x
     for narrow in (1.0, 0.82):
@@ -116,19 +116,21 @@ def test_what_stands_beside_the_middle_comes_nearer_to_it():
         assert away == pytest.approx(narrow * 13 * 120 / 48, abs=1)
 
 
-# --- covers
+# --- occluders
 
 
 def ellipse(scene: Scene, degrees: float) -> NDArray[np.bool_]:
-    """Where the only person's cover lies, by the equation of an ellipse turned with the head."""
+    """Return the pixels of the only person's occluder, an ellipse that rotates with the head."""
     (person,) = scene.people
     assert person.occluder is not None
     y, x = np.mgrid[: scene.height, : scene.width]
     right, down = (x - person.x) / person.side, (y - person.y) / person.side
     c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    along, across = c * right + s * down, c * down - s * right  # turned back, clockwise on a picture
-    cover = person.occluder
-    inside_it = ((along - cover.x) / cover.half_width) ** 2 + ((across - cover.y) / cover.half_height) ** 2
+    along, across = c * right + s * down, c * down - s * right  # rotated back, clockwise in the image
+    occluder = person.occluder
+    inside_it = ((along - occluder.x) / occluder.half_width) ** 2 + (
+        (across - occluder.y) / occluder.half_height
+    ) ** 2
     return np.asarray(inside_it <= 1)
 
 
@@ -138,36 +140,36 @@ def shared(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 
 @pytest.mark.parametrize("tilt", [0.0, 25.0, -40.0])
-def test_a_cover_lies_where_it_says_and_turns_with_the_head(tilt: float):
-    cover = Occluder(0.2, 0.25, 0.3, 0.12, GREEN)
+def test_an_occluder_is_at_its_place_and_turns_with_the_head(tilt: float):
+    occluder = Occluder(0.2, 0.25, 0.3, 0.12, GREEN)
     for scene, time in (
-        (large(occluder=cover, tilt=tilt), 0.5),
-        (large(occluder=cover, tilt=tilt - 10, drift=(0.0, 0.0, 0.0, 20.0)), 1.0),  # turned so far by then
-        (posed(close_up_of(3), occluder=cover, tilt=tilt), 0.5),
+        (large(occluder=occluder, tilt=tilt), 0.5),
+        (large(occluder=occluder, tilt=tilt - 10, drift=(0.0, 0.0, 0.0, 20.0)), 1.0),  # turned so far by then
+        (posed(close_up_of(3), occluder=occluder, tilt=tilt), 0.5),
     ):
-        picture = pixels_of(scene, WHITE[None], time)
-        seen = np.abs(picture - GREEN).max(axis=2) < 20
+        frame = pixels_of(scene, WHITE[None], time)
+        seen = np.abs(frame - GREEN).max(axis=2) < 20
         assert shared(seen, ellipse(scene, tilt)) > 0.9
         assert seen.sum() > 100
 
 
 @pytest.mark.parametrize("tilt", [0.0, 30.0, -30.0])
-def test_a_cover_hides_that_part_of_the_face(tilt: float):
-    """A mark on the face, which OpenCV turns with it: the cover of its place hides it and no other."""
+def test_an_occluder_hides_that_part_of_the_face(tilt: float):
+    """OpenCV rotates a mark with the face: an occluder at its place hides this mark and no other."""
     place, other = marked((slice(33, 38), slice(11, 16))), marked((slice(33, 38), slice(32, 37)))
-    cover = Occluder((13 - 23.5) / 48, (35 - 23.5) / 48, 5 / 48, 5 / 48, 0 * GREEN)
+    occluder = Occluder((13 - 23.5) / 48, (35 - 23.5) / 48, 5 / 48, 5 / 48, 0 * GREEN)
     for scene in (large(tilt=tilt), posed(close_up_of(3), tilt=tilt)):
-        covered = replace(scene, people=(replace(scene.people[0], occluder=cover),))
+        covered = replace(scene, people=(replace(scene.people[0], occluder=occluder),))
         assert lit(scene, place).sum() > 10
         assert not lit(covered, place).any()
         np.testing.assert_array_equal(lit(covered, other), lit(scene, other))
         assert lit(scene, other).any()
 
 
-def test_covers_of_scenes_hide_a_part_of_the_face_and_leave_some():
+def test_drawn_occluders_hide_a_part_of_the_face_and_not_all():
     shares = []
     for seed in range(150):
-        scene = steady(scene_of(seed))
+        scene = with_plain_camera(scene_of(seed))
         (person,) = scene.people
         if person.occluder is None:
             continue
@@ -186,7 +188,7 @@ def test_covers_of_scenes_hide_a_part_of_the_face_and_leave_some():
 
 
 def test_a_close_up_is_a_face_and_nothing_else():
-    """A white face is skin from edge to edge, and a black one is black: no body, no hair, no room."""
+    """A white face is skin from edge to edge, and a black one is black: no body, hair or background."""
     for seed in range(40):
         scene = close_up_of(seed, degraded=seed % 2 == 1)
         (person,) = scene.people
@@ -214,7 +216,7 @@ def test_most_of_the_face_is_in_a_close_up():
 
 @pytest.mark.parametrize("time", [0.0, 0.5, 1.0])
 def test_the_box_of_a_close_up_is_where_the_face_is(time: float):
-    """The part of the square that a detector boxes, in white, at sizes at which all of it is seen."""
+    """Paint the part of the square that a detector boxes white, at sizes at which all of it is visible."""
     rows, columns = slice(4, 44), slice(8, 40)
     relative = np.array([0.5, 0.5, 32 / 48, 40 / 48])
     for seed in range(8):
@@ -226,7 +228,7 @@ def test_the_box_of_a_close_up_is_where_the_face_is(time: float):
         assert overlap(found, face_box(scene.people[0], time)) > 0.88, seed
 
 
-def test_close_ups_are_disturbed_only_when_they_are_degraded():
+def test_people_in_close_ups_tilt_or_hide_only_if_degraded():
     usual, degraded = (
         [draw_close_up(np.random.default_rng(seed), 0, degraded=degraded) for seed in range(60)]
         for degraded in (False, True)

@@ -23,7 +23,7 @@ FER2013 = {  # the archive's own names
 @pytest.mark.parametrize(
     ("split", "count", "disgust"), [("train", 26942, 352), ("val", 3520, 54), ("test", 1760, 29)]
 )
-def test_the_archive_holds_what_is_documented(archive: Path, split: Split, count: int, disgust: int):
+def test_the_archive_has_the_documented_content(archive: Path, split: Split, count: int, disgust: int):
     faces = load_faces(archive, split)
     assert faces.images.shape == (count, 48, 48)
     assert faces.images.dtype == np.uint8
@@ -34,7 +34,7 @@ def test_the_archive_holds_what_is_documented(archive: Path, split: Split, count
     assert [EKMAN[label] for label in faces.labels] == named
 
 
-def test_images_are_what_another_decoder_sees(archive: Path, real_faces: Faces):
+def test_images_agree_with_another_decoder(archive: Path, real_faces: Faces):
     with np.load(archive) as raw:
         encoded, offsets = raw["test_bytes"], raw["test_offsets"]
     for row in (0, 7, 1759):
@@ -43,14 +43,17 @@ def test_images_are_what_another_decoder_sees(archive: Path, real_faces: Faces):
         assert np.abs(real_faces.images[row] - theirs).max() <= 1
 
 
-def test_taking_rows_keeps_face_and_label_together(real_faces: Faces):
+def test_take_keeps_face_and_label_together(real_faces: Faces):
     taken = real_faces.take(np.array([5, 3]))
     assert np.array_equal(taken.images[0], real_faces.images[5])
     assert taken.labels.tolist() == [real_faces.labels[5], real_faces.labels[3]]
 
 
-def test_a_missing_archive_and_one_that_is_none(tmp_path: Path):
-    with pytest.raises(EmotionError, match=r"no FER2013 archive at .*faces\.npz: give its folder's parent"):
+def test_a_missing_or_invalid_archive(tmp_path: Path):
+    with pytest.raises(
+        EmotionError,
+        match=r"no FER2013 archive at .*faces\.npz: --data must be the folder",
+    ):
         load_faces(tmp_path / "faces.npz", "test")
     (tmp_path / "faces.npz").write_bytes(b"not a zip")
     with pytest.raises(EmotionError, match="is not the FER2013 archive"):
@@ -60,7 +63,7 @@ def test_a_missing_archive_and_one_that_is_none(tmp_path: Path):
         load_faces(tmp_path / "faces.npz", "test")
 
 
-def test_classes_are_drawn_by_the_root_of_their_counts():
+def test_class_weights_are_proportional_to_a_power_of_the_counts():
     np.testing.assert_allclose(class_weights(np.array([400, 100, 0, 900])), [2 / 6, 1 / 6, 0, 3 / 6])
     np.testing.assert_allclose(class_weights(np.array([30, 10]), power=1), [0.75, 0.25])
     np.testing.assert_allclose(class_weights(np.array([30, 10]), power=0), [0.5, 0.5])

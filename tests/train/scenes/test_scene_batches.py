@@ -43,33 +43,33 @@ def assert_same(a: SceneBatch, b: SceneBatch) -> None:
 
 
 def people(**changes: Any) -> SceneMix:
-    """Head boxes and the runtime's windows, unless changed."""
+    """Return a mix of head boxes and the runtime's windows, unless changed."""
     return SceneMix(**{"body_boxes": 0.0, "wide_windows": 0.0} | changes)
 
 
-# --- what the runtime would hand the model
+# --- crops as the runtime cuts them
 
 
 @pytest.mark.parametrize("box", BOXES)
 def test_a_frame_is_cut_as_the_runtime_cuts_it(box: tuple[float, float, float, float]):
-    picture = np.random.default_rng(0).integers(0, 256, (240, 300, 3), dtype=np.uint8)
-    image, weights = cut_person_crop(picture, box, SPEC)
+    frame = np.random.default_rng(0).integers(0, 256, (240, 300, 3), dtype=np.uint8)
+    image, weights = cut_person_crop(frame, box, SPEC)
     runtime = plan_crops([box], 240, 300, SPEC)
-    np.testing.assert_array_equal(image, crop(picture, runtime.windows[0], SPEC))
+    np.testing.assert_array_equal(image, crop(frame, runtime.windows[0], SPEC))
     np.testing.assert_array_equal(weights, runtime.patch_weights[0])
 
 
 def test_zoom_widens_the_window_around_the_same_person():
-    picture = np.random.default_rng(0).integers(0, 256, (240, 300, 3), dtype=np.uint8)
+    frame = np.random.default_rng(0).integers(0, 256, (240, 300, 3), dtype=np.uint8)
     box = BOXES[0]
     wide = PreprocessSpec(size=64, patch=16, window="subject", short_side=72, subject_scale=3.0)
     window = subject_window(box, 240, 300, wide)
-    image, weights = cut_person_crop(picture, box, SPEC, zoom=2.0)
-    np.testing.assert_array_equal(image, crop(picture, window, wide))
+    image, weights = cut_person_crop(frame, box, SPEC, zoom=2.0)
+    np.testing.assert_array_equal(image, crop(frame, window, wide))
     np.testing.assert_array_equal(weights, patch_weights(box, window, wide))
 
 
-def test_the_head_is_wider_than_the_face_and_around_it():
+def test_the_head_box_contains_the_face_and_is_wider():
     person = draw_scene(np.random.default_rng(0), [0], face_height=(0.3, 0.3)).people[0]
     face, head = np.array(face_box(person, 0.5)), np.array(detected_head(person, 0.5))
     assert (head[:2] < face[:2]).all()
@@ -81,7 +81,7 @@ def test_the_head_is_wider_than_the_face_and_around_it():
 # --- batches
 
 
-def test_a_batch_is_a_function_of_its_number(real_faces: Faces):
+def test_a_batch_depends_only_on_seed_and_index(real_faces: Faces):
     first, second = dataset(real_faces), dataset(real_faces)
     wanted = [first[i] for i in range(3)]
     for i in (2, 0, 1):  # in another order, from another object
@@ -112,8 +112,8 @@ def test_shapes_and_types(real_faces: Faces):
 
 
 @pytest.mark.parametrize("wide", [0.0, 1.0])
-def test_window_and_weights_show_the_person_of_the_label(wide: float):
-    """The same scenes with the faces of the two classes exchanged, black for white."""
+def test_crop_and_patch_weights_show_the_person_of_the_label(wide: float):
+    """Compare scenes with the same scenes after swapping the two classes, black and white."""
     mix = people(people=(0.0, 0.5, 0.3, 0.2), wide_windows=wide)
     black, white = (np.full((48, 48), value, np.uint8) for value in (0, 255))
     labels = np.array([0, 1])
@@ -143,7 +143,7 @@ def test_wide_windows_show_more_than_the_person(real_faces: Faces):
     assert wide.mean() < 0.7 * narrow.mean()
 
 
-def test_classes_are_drawn_by_the_root_of_their_counts():
+def test_classes_are_drawn_by_the_square_root_of_their_counts():
     labels = np.array([0] * 400 + [1] * 100 + [2] * 25)
     clips = dataset(Faces(np.zeros((525, 48, 48), np.uint8), labels))
     rng = np.random.default_rng(0)
@@ -160,23 +160,23 @@ def test_encoded_frames_spread_over_the_clip(encoded: int, clip: int):
         assert torch.equal(got[:, t], values[:, (t * encoded) // clip])
 
 
-# --- tight faces
+# --- aligned faces
 
 
-def test_tight_faces_are_a_function_of_their_number(real_faces: Faces):
-    tight = AlignedFaces(real_faces, seed=1, batch=12, size=40)
-    images, labels = tight[5]
+def test_aligned_faces_depend_only_on_seed_and_index(real_faces: Faces):
+    aligned = AlignedFaces(real_faces, seed=1, batch=12, size=40)
+    images, labels = aligned[5]
     assert images.shape == (12, 40, 40, 3)
     assert images.dtype == torch.uint8
     assert labels.dtype == torch.int64
     again = AlignedFaces(real_faces, seed=1, batch=12, size=40)[5]
     assert torch.equal(images, again[0])
     assert torch.equal(labels, again[1])
-    assert not torch.equal(images, tight[6][0])
+    assert not torch.equal(images, aligned[6][0])
     assert not torch.equal(images, AlignedFaces(real_faces, seed=2, batch=12, size=40)[5][0])
 
 
-def test_tight_faces_stay_what_their_label_says():
+def test_augmented_faces_keep_their_label():
     faces = np.zeros((2, 48, 48), np.uint8)
     faces[0, :24], faces[1, 24:] = 220, 220
     images, labels = AlignedFaces(Faces(faces, np.array([0, 1])), seed=0, batch=64, size=48)[0]

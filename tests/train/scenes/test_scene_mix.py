@@ -1,4 +1,4 @@
-"""Batches with degraded conditions and close-ups in them, and whose faces they say they show."""
+"""Batches with degraded scenes and close-ups, and the faces that they report."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ ALONE = SceneMix(people=(1.0, 0.0, 0.0, 0.0), degraded=0.5, close_ups=0.5)
 BLACK = Faces(np.zeros((14, 48, 48), np.uint8), np.arange(14) % 7)  # two of every emotion
 
 
-def dataset(mix: SceneMix, faces: Faces = BLACK, *, scenes: int = 12, frames: int = 1) -> SceneBatches:
+def batches(mix: SceneMix, faces: Faces = BLACK, *, scenes: int = 12, frames: int = 1) -> SceneBatches:
     return SceneBatches(faces, SPEC, mix, seed=4, scenes_per_batch=scenes, distinct_frames=(frames,))
 
 
@@ -33,17 +33,17 @@ def is_degraded(scene: Scene) -> bool:
     return spoiled or disturbed or faults.motion[0] > 0 or faults.sharpen > 0
 
 
-# No narrowing, cover, gamma, light, small sensor, motion, sharpening.
-UNSEEN = 0.5 * 0.8 * 0.6 * 0.6 * 0.75 * 0.85 * 0.7
+# Probability of no narrowing, occluder, gamma, light, small sensor, motion, sharpening.
+NO_VISIBLE_FAULT = 0.5 * 0.8 * 0.6 * 0.6 * 0.75 * 0.85 * 0.7
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_a_share_of_the_scenes_is_degraded(share: float):
+def test_a_fraction_of_the_scenes_is_degraded(share: float):
     found = np.mean([is_degraded(scene) for scene in drawn(SceneMix(degraded=share), 1)])
-    assert found == pytest.approx(share * (1 - UNSEEN), abs=4 * 0.5 / 200**0.5 if share else 0)
+    assert found == pytest.approx(share * (1 - NO_VISIBLE_FAULT), abs=4 * 0.5 / 200**0.5 if share else 0)
 
 
-def test_a_share_of_one_person_scenes_are_close_ups_and_none_of_several_people():
+def test_a_fraction_of_scenes_with_one_person_are_close_ups():
     mix = SceneMix(degraded=0.4, close_ups=0.3)
     close = [scene for scene in drawn(mix, 1) if scene.people[0].close_up]
     assert len(close) / 200 == pytest.approx(0.3, abs=4 * 0.5 / 200**0.5)
@@ -53,7 +53,7 @@ def test_a_share_of_one_person_scenes_are_close_ups_and_none_of_several_people()
 
 
 def changed(before: SceneBatch, after: SceneBatch) -> list[int]:
-    """Rows of the pictures that differ."""
+    """Return the rows of images that differ."""
     return torch.nonzero((before.images != after.images).flatten(1).any(1)).flatten().tolist()
 
 
@@ -64,11 +64,11 @@ def whitened(row: int) -> Faces:
 
 
 @pytest.mark.parametrize("row", [2, 9])
-def test_a_batch_names_the_faces_whose_labels_it_gives(row: int):
-    """The clips that change with a face are those that are said to show it."""
+def test_a_batch_reports_the_faces_that_it_shows(row: int):
+    """The clips that change with a face are those that are reported to show it."""
     shown = 0
     for index in range(3):
-        before, after = dataset(ALONE)[index], dataset(ALONE, whitened(row))[index]
+        before, after = batches(ALONE)[index], batches(ALONE, whitened(row))[index]
         assert torch.equal(before.faces, after.faces)
         assert changed(before, after) == torch.nonzero(before.faces == row).flatten().tolist()
         assert before.labels.tolist() == [face % 7 for face in before.faces.tolist()]
@@ -76,42 +76,42 @@ def test_a_batch_names_the_faces_whose_labels_it_gives(row: int):
     assert shown > 0
 
 
-def test_it_names_them_where_people_share_a_picture():
+def test_faces_are_reported_for_shared_crops():
     mix = SceneMix(people=(0.0, 0.5, 0.3, 0.2), shared_crop=0.6, aspect=(1.0, 1.1))
     found = 0
     for index in range(2):
-        batch = dataset(mix)[index]
+        batch = batches(mix)[index]
         assert len(batch.faces) == len(batch.clip_index) == len(batch.labels) > len(batch.images)
         assert batch.faces.dtype == torch.int64
         assert batch.labels.tolist() == [face % 7 for face in batch.faces.tolist()]
         for row in (0, 3, 11):
-            pictures = changed(batch, dataset(mix, whitened(row))[index])
+            changed_images = changed(batch, batches(mix, whitened(row))[index])
             own = batch.clip_index[batch.faces == row].tolist()
-            assert set(own) <= set(pictures)  # others of the scene may see the face as well
+            assert set(own) <= set(changed_images)  # crops of other people may show the face as well
             found += len(own)
     assert found > 0
 
 
-def test_a_batch_of_degraded_scenes_and_close_ups_is_a_function_of_its_number(real_faces: Faces):
+def test_a_batch_of_degraded_scenes_and_close_ups_depends_only_on_its_index(real_faces: Faces):
     faces = real_faces.take(np.arange(0, 1750, 50))
     mix = SceneMix(degraded=0.5, close_ups=0.5)
-    first, again, next_one = (dataset(mix, faces, scenes=6, frames=2)[index] for index in (3, 3, 4))
+    first, again, next_one = (batches(mix, faces, scenes=6, frames=2)[index] for index in (3, 3, 4))
     for name in ("images", "clip_index", "patch_weights", "faces", "labels"):
         assert torch.equal(getattr(first, name), getattr(again, name)), name
     assert first.faces.tolist() != next_one.faces.tolist()
 
 
-def test_a_close_up_is_given_by_its_head_even_where_others_are_by_their_bodies():
+def test_close_ups_use_head_boxes_where_other_scenes_use_body_boxes():
     heads, bodies = (
-        dataset(replace(ALONE, close_ups=1.0, body_boxes=share))[0].patch_weights for share in (0.0, 1.0)
+        batches(replace(ALONE, close_ups=1.0, body_boxes=share))[0].patch_weights for share in (0.0, 1.0)
     )
     assert torch.equal(heads, bodies)
     whole = [
-        dataset(replace(ALONE, close_ups=0.0, body_boxes=share))[0].patch_weights for share in (0.0, 1.0)
+        batches(replace(ALONE, close_ups=0.0, body_boxes=share))[0].patch_weights for share in (0.0, 1.0)
     ]
     assert not torch.equal(*whole)
 
 
-def test_most_of_a_close_ups_window_is_the_person():
-    weights = dataset(replace(ALONE, close_ups=1.0, wide_windows=0.0))[0].patch_weights
+def test_the_person_fills_most_of_a_close_up():
+    weights = batches(replace(ALONE, close_ups=1.0, wide_windows=0.0))[0].patch_weights
     assert weights.mean() > 0.7

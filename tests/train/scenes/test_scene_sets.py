@@ -24,7 +24,7 @@ def faces(real_faces: Faces) -> Faces:
 
 @pytest.fixture
 def scenes(monkeypatch: pytest.MonkeyPatch) -> list[Scene]:
-    """Every scene drawn."""
+    """Collect every scene that is drawn."""
     drawn: list[Scene] = []
 
     def record(rng: np.random.Generator, numbers: list[int], mix: SceneMix) -> Scene:
@@ -39,7 +39,7 @@ def faces_in(scene: Scene) -> list[int]:
     return [person.face for person in scene.people]
 
 
-def test_every_face_stands_in_one_scene(faces: Faces, scenes: list[Scene]):
+def test_every_face_is_in_one_scene(faces: Faces, scenes: list[Scene]):
     clips = list(person_clips(faces, SPEC, (2, 3), frames=2, seed=0))
     order = [number for scene in scenes for number in faces_in(scene)]
     assert sorted(order) == list(range(25))
@@ -48,24 +48,24 @@ def test_every_face_stands_in_one_scene(faces: Faces, scenes: list[Scene]):
     assert [clip.label for clip in clips] == faces.labels[order].tolist()
 
 
-def test_clips_of_one_person_have_the_asked_shape(faces: Faces):
+def test_clips_have_the_requested_shape(faces: Faces):
     for clip in person_clips(faces.take(np.arange(3)), SPEC, (1,), frames=3, seed=0):
         assert clip.images.shape == (3, 64, 64, 3)
         assert clip.images.dtype == np.uint8
         assert clip.patch_weights.shape == (3, 16)
         assert clip.patch_weights.dtype == np.float32
-        assert clip.patch_weights.max() > 0.9  # someone is there
+        assert clip.patch_weights.max() > 0.9  # somebody is visible
 
 
-def test_every_frame_is_cut_at_its_own_moment(
+def test_every_frame_is_cut_at_its_own_time(
     faces: Faces, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
 ):
-    """A head that crosses the picture, and grows: window and weights go with it, as the runtime has them."""
-    pictures = []
+    """Windows and patch weights follow a head that crosses the image and grows, as in the runtime."""
+    frames = []
 
     def record(*args: Any) -> NDArray[np.uint8]:
-        pictures.append(render(*args))
-        return pictures[-1]
+        frames.append(render(*args))
+        return frames[-1]
 
     def head(_: RenderedPerson, time: float) -> Box:
         return (20 + 60 * time, 50.0, 60 + 90 * time, 90 + 30 * time)
@@ -73,13 +73,13 @@ def test_every_frame_is_cut_at_its_own_moment(
     monkeypatch.setattr(scene_sets, "render", record)
     monkeypatch.setattr(scene_sets, "detected_head", head)
     (clip,) = person_clips(faces.take(np.arange(1)), SPEC, (1,), frames=3, seed=0)
-    assert len(pictures) == 3
-    for image, weights, picture, time in zip(
-        clip.images, clip.patch_weights, pictures, (0.0, 0.5, 1.0), strict=True
+    assert len(frames) == 3
+    for image, weights, frame, time in zip(
+        clip.images, clip.patch_weights, frames, (0.0, 0.5, 1.0), strict=True
     ):
         box = head(scenes[0].people[0], time)
-        window = subject_window(box, *picture.shape[:2], SPEC)
-        np.testing.assert_array_equal(image, crop(picture, window, SPEC))
+        window = subject_window(box, *frame.shape[:2], SPEC)
+        np.testing.assert_array_equal(image, crop(frame, window, SPEC))
         np.testing.assert_array_equal(weights, patch_weights(box, window, SPEC))
 
 
@@ -90,7 +90,7 @@ def same(a: Iterator[PersonClip], b: Iterator[PersonClip]) -> bool:
     )
 
 
-def test_the_seed_fixes_the_set(faces: Faces):
+def test_the_seed_determines_the_set(faces: Faces):
     def clips(seed: int) -> Iterator[PersonClip]:
         return person_clips(faces, SPEC, (1, 2), frames=1, seed=seed)
 
@@ -99,7 +99,7 @@ def test_the_seed_fixes_the_set(faces: Faces):
 
 
 @pytest.mark.parametrize("same_window", [True, False])
-def test_pairs_are_of_two_emotions(faces: Faces, scenes: list[Scene], same_window: bool):
+def test_pairs_have_two_emotions(faces: Faces, scenes: list[Scene], same_window: bool):
     pairs = list(pair_clips(faces, SPEC, frames=2, seed=3, same_window=same_window))
     numbers = [number for scene in scenes for number in faces_in(scene)]
     assert len(set(numbers)) == len(numbers)  # nobody twice
@@ -115,7 +115,7 @@ def test_pairs_are_of_two_emotions(faces: Faces, scenes: list[Scene], same_windo
         assert (second.patch_weights.sum(axis=1) > 0).all()
 
 
-def test_in_a_common_window_the_first_stands_left(faces: Faces):
+def test_in_a_shared_crop_the_first_person_is_on_the_left(faces: Faces):
     def middle(clip: PersonClip) -> float:
         columns = clip.patch_weights.reshape(-1, 4, 4).sum(axis=(0, 1))
         return float(columns @ np.arange(4) / columns.sum())

@@ -20,8 +20,8 @@ def scene_of(seed: int, people: int, share: tuple[float, float] = SHARE) -> Scen
     return draw_scene(np.random.default_rng(seed), list(range(people)), face_height=share)
 
 
-def steady(scene: Scene) -> Scene:
-    """Without what a camera spoils."""
+def with_plain_camera(scene: Scene) -> Scene:
+    """Return the scene with a camera that changes nothing."""
     return replace(scene, camera=Camera())
 
 
@@ -30,7 +30,7 @@ def pixels_of(scene: Scene, images: NDArray[np.uint8], time: float) -> NDArray[n
 
 
 def where_face_is(scene: Scene, row: int, time: float) -> NDArray[np.bool_]:
-    """Pixels that change when this one person's face turns from black to white: (H, W)."""
+    """Return the pixels (H, W) that change when this one person's face turns from black to white."""
     images = np.stack([BLACK] * len(scene.people))
     dark = pixels_of(scene, images, time)
     images[row] = WHITE
@@ -47,7 +47,7 @@ def center(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
+    """Return the intersection over union."""
     width = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0)
     height = max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
     areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
@@ -55,25 +55,25 @@ def overlap(a: Box, b: Box) -> float:
 
 
 def test_the_same_seed_gives_the_same_pixels(real_faces: Faces):
-    pictures = []
+    frames = []
     for seed in (3, 3, 4):
         rng = np.random.default_rng(seed)
         scene = draw_scene(rng, [0, 1], face_height=SHARE)
-        pictures.append(render(replace(scene, camera=Camera(noise=5.0)), real_faces.images, 0.3, rng))
-    first, again, other = pictures
+        frames.append(render(replace(scene, camera=Camera(noise=5.0)), real_faces.images, 0.3, rng))
+    first, again, other = frames
     assert first.dtype == np.uint8
     assert first.ndim == 3
     assert np.array_equal(first, again)
     assert first.shape != other.shape or not np.array_equal(first, other)
 
 
-def test_a_picture_is_as_large_as_the_scene_says():
+def test_a_frame_has_the_size_of_its_scene():
     scene = scene_of(5, 2)
     assert pixels_of(scene, np.stack([WHITE, BLACK]), 0.0).shape == (scene.height, scene.width, 3)
 
 
 @pytest.mark.parametrize("time", [0.0, 0.5, 1.0])
-def test_a_face_is_where_its_box_says(time: float):
+def test_a_face_is_inside_its_box(time: float):
     for seed in range(8):
         scene = scene_of(seed, 1)
         seen = where_face_is(scene, 0, time)
@@ -82,13 +82,13 @@ def test_a_face_is_where_its_box_says(time: float):
         assert (seen & box).sum() > 0.5 * seen.sum(), seed  # and holds most of it
 
 
-def test_faces_are_taller_than_wide_as_detectors_box_them():
+def test_face_boxes_are_taller_than_wide():
     boxes = np.array([face_box(scene_of(seed, 1).people[0], 0.5) for seed in range(100)])
     ratio = (boxes[:, 2] - boxes[:, 0]) / (boxes[:, 3] - boxes[:, 1])
     assert 0.75 < np.median(ratio) < 0.95
 
 
-def test_everyone_has_the_face_of_their_own_number():
+def test_each_person_has_the_face_of_their_row():
     for seed in range(6):
         scene = scene_of(seed, 3)
         for row, person in enumerate(scene.people):
@@ -96,15 +96,15 @@ def test_everyone_has_the_face_of_their_own_number():
             seen = where_face_is(scene, row, 0.5)
             shares = [(seen & inside(face_box(a, 0.5), seen.shape)).sum() for a in scene.people]
             assert np.argmax(shares) == row, seed
-            # A larger neighbour may stand a little before it.
+            # A larger neighbour may hide a small part of it.
             assert shares[row] > 0.5 * inside(face_box(person, 0.5), seen.shape).sum(), seed
 
 
-def test_faces_stand_upright_and_flips_flip():
+def test_faces_are_upright_and_flip_mirrors_them():
     top, left = BLACK.copy(), BLACK.copy()
     top[:24], left[:, :24] = 255, 255
     for seed in range(6):
-        scene = steady(scene_of(seed, 1))
+        scene = with_plain_camera(scene_of(seed, 1))
         for flip in (False, True):
             person = replace(scene.people[0], tilt=0.0, drift=(0.0, 0.0, 0.0, 0.0), flip=flip)
             scene = replace(scene, people=(person,))
@@ -120,8 +120,8 @@ def test_faces_stand_upright_and_flips_flip():
             assert abs(side[0] - person.x) > 0.1 * person.side
 
 
-def test_people_move_through_the_clip_and_their_boxes_with_them():
-    scene = steady(scene_of(1, 1, (0.2, 0.2)))
+def test_people_and_their_boxes_move_through_the_clip():
+    scene = with_plain_camera(scene_of(1, 1, (0.2, 0.2)))
     person = replace(scene.people[0], x=scene.width / 2, y=scene.height / 2, drift=(40.0, -20.0, 0.0, 0.0))
     scene = replace(scene, people=(person,))
     moved = center(where_face_is(scene, 0, 1.0)) - center(where_face_is(scene, 0, 0.0))
@@ -133,7 +133,7 @@ def test_people_move_through_the_clip_and_their_boxes_with_them():
     assert (last[2] - last[0]) / (first[2] - first[0]) == pytest.approx(1.25 / 0.75)
 
 
-def test_a_body_holds_its_face_and_reaches_the_floor():
+def test_a_body_box_contains_the_face_and_reaches_the_bottom():
     for seed in range(100):
         scene = scene_of(seed, 1 + seed % 4)
         for person in scene.people:
@@ -144,7 +144,7 @@ def test_a_body_holds_its_face_and_reaches_the_floor():
             assert body[3] == scene.height
 
 
-def test_people_stand_side_by_side_and_in_the_picture():
+def test_people_stand_side_by_side_inside_the_image():
     for seed in range(100):
         scene = scene_of(seed, 4)
         middles = [(person.x, person.y) for person in scene.people]
@@ -152,16 +152,16 @@ def test_people_stand_side_by_side_and_in_the_picture():
         assert all(0 < x < scene.width and 0 < y < scene.height for x, y in middles)
 
 
-def test_the_runtimes_detector_finds_heads_where_training_has_them(real_faces: Faces):
-    """Training never runs the detector: its boxes must be those that the runtime will give."""
+def test_the_runtimes_detector_finds_heads_where_training_places_them(real_faces: Faces):
+    """Training does not run the detector, so its boxes must be similar to those of the runtime."""
     detector = load_detector("face", threads=1)
     overlaps = []
     for seed in range(12):
         rng = np.random.default_rng(seed)
         scene = draw_scene(rng, [10 * seed], face_height=(0.2, 0.45))
-        picture = render(scene, real_faces.images, 0.5, rng)
+        frame = render(scene, real_faces.images, 0.5, rng)
         x1, y1, x2, y2 = detected_head(scene.people[0], 0.5)
         ours = (max(x1, 0.0), max(y1, 0.0), min(x2, scene.width), min(y2, scene.height))
-        found = detector(np.ascontiguousarray(picture[:, :, ::-1])).boxes.tolist()
+        found = detector(np.ascontiguousarray(frame[:, :, ::-1])).boxes.tolist()
         overlaps.append(max((overlap(ours, tuple(box)) for box in found), default=0.0))
     assert sum(value >= 0.5 for value in overlaps) >= 9, overlaps

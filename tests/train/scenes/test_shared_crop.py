@@ -1,4 +1,4 @@
-"""Scenes seen through one window for all their people."""
+"""Crops that all people of a scene share."""
 
 from dataclasses import replace
 
@@ -34,19 +34,19 @@ def scene_of(numbers: list[int], seed: int, aspect: tuple[float, float]) -> Scen
     return draw_scene(np.random.default_rng(seed), numbers, face_height=MIX.face_height, aspect=aspect)
 
 
-def test_people_of_a_scene_share_its_picture(faces: Faces):
+def test_people_of_a_scene_share_its_crop(faces: Faces):
     data = SceneBatches(faces, SPEC, MIX, seed=3, scenes_per_batch=8, distinct_frames=(2,))
     batch = data[0]
     assert batch.images.shape == (8, 2, 48, 48, 3)
     assert len(batch.clip_index) == len(batch.labels) == len(batch.patch_weights) > 8
     assert batch.clip_index.tolist() == sorted(batch.clip_index.tolist())
-    for picture in range(8):
-        weights = batch.patch_weights[batch.clip_index == picture]
+    for clip in range(8):
+        weights = batch.patch_weights[batch.clip_index == clip]
         assert all((weights[0] - other).abs().max() > 0.1 for other in weights[1:])
     assert (batch.patch_weights.sum(dim=2) > 0).all()
 
 
-def test_a_part_of_the_scenes(faces: Faces):
+def test_a_fraction_of_the_scenes_has_shared_crops(faces: Faces):
     mixed = SceneBatches(
         faces, SPEC, replace(MIX, shared_crop=0.5), seed=3, scenes_per_batch=30, distinct_frames=(1,)
     )[0]
@@ -57,19 +57,19 @@ def test_a_part_of_the_scenes(faces: Faces):
     assert 30 < len(mixed.images) < len(mixed.labels)
 
 
-def test_one_window_holds_every_head_that_fits(faces: Faces):
-    """Half a head or more is in it, or its person is left out; weights are of each one's own head."""
+def test_a_shared_crop_keeps_people_with_half_a_head_in_it(faces: Faces):
+    """People with less of their head in it are left out; patch weights are of each person's own head."""
     left_out = 0
     for seed in range(40):
         scene = scene_of([0, 5, 9], seed, (1.0, 1.78))
-        picture = render(scene, faces.images, 0.5, np.random.default_rng(seed))
-        image, persons = cut_shared_crop([picture], scene, [0.5], SPEC)
+        frame = render(scene, faces.images, 0.5, np.random.default_rng(seed))
+        image, persons = cut_shared_crop([frame], scene, [0.5], SPEC)
         heads = [detected_head(person, 0.5) for person in scene.people]
         window = shared_window(heads, scene.height, scene.width, SPEC)
         x1, y1, x2, y2 = (round(v) for v in window.source)
         seen = []
         for person, box in zip(scene.people, heads, strict=True):
-            inside = np.zeros((2000, 2000), bool)  # counted in tenths of pixels around the picture
+            inside = np.zeros((2000, 2000), bool)  # counted in quarters of pixels around the image
             left, top, right, bottom = (round(4 * v) + 400 for v in box)
             inside[top:bottom, left:right] = True
             share = inside[4 * y1 + 400 : 4 * y2 + 400, 4 * x1 + 400 : 4 * x2 + 400].sum() / inside.sum()
@@ -80,10 +80,10 @@ def test_one_window_holds_every_head_that_fits(faces: Faces):
         for person, weights in persons:
             np.testing.assert_array_equal(weights[0], patch_weights(detected_head(person, 0.5), window, SPEC))
         assert image.shape == (1, 48, 48, 3)
-    assert left_out > 0  # wide pictures lose some
+    assert left_out > 0  # some people in wide images
 
 
-def test_crowds_show_every_face_at_most_once(faces: Faces):
+def test_shared_crop_clips_show_every_face_at_most_once(faces: Faces):
     seen = []
     for images, persons in shared_crop_clips(faces, SPEC, MIX, (1, 3, 4), frames=2, seed=0):
         assert 1 <= len(persons) <= 4
@@ -103,12 +103,12 @@ def test_clips_of_several_people_are_the_clips_of_each(subject: str):
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, 48, 48, 3), dtype=torch.uint8, generator=random)
     weights = torch.rand(4, 3, 9, generator=random)
-    pictures = torch.tensor([1, 0, 1, 1])
-    together = encode_clips(model, images, weights, pictures)
-    for person, picture in enumerate(pictures.tolist()):
+    clip_index = torch.tensor([1, 0, 1, 1])
+    together = encode_clips(model, images, weights, clip_index)
+    for person, clip in enumerate(clip_index.tolist()):
         embeddings = torch.stack(
             [
-                model.encode_frames(normalise(images[picture, k][None], SPEC), weights[person, k][None])[0]
+                model.encode_frames(normalise(images[clip, k][None], SPEC), weights[person, k][None])[0]
                 for k in range(3)
             ]
         )

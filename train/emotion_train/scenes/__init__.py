@@ -1,1 +1,1 @@
-"""Scenes rendered from portraits: drawing, camera effects, and training and test clips cut from them."""
+"""Scenes rendered from portraits: people, drawing, camera effects, training and test clips."""

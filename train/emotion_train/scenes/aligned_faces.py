@@ -1,4 +1,4 @@
-"""Tight faces for the stem's warm-up: augmented, tinted, batch i a function of (seed, i) alone."""
+"""Batches of augmented, tinted face crops for the warm-up of the stem."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,16 @@ from emotion_train.scenes.faces import Faces, class_weights
 
 
 class AlignedFaces(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Item i: images (B, size, size, 3) uint8 RGB and labels (B,) int64."""
+    """A map-style data set of batches.
+
+    Item i, which depends only on (seed, i), is images (B, size, size, 3) uint8 RGB and labels (B,) int64.
+
+    Args:
+        faces: Faces to draw from, classes with probability proportional to the square root of their counts.
+        seed: Seed of all batches.
+        batch: B, faces per batch.
+        size: Side of the images, pixels.
+    """
 
     def __init__(self, faces: Faces, *, seed: int, batch: int, size: int) -> None:
         self.faces, self.seed, self.batch, self.size = faces, seed, batch, size
@@ -28,9 +37,10 @@ class AlignedFaces(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def _augment(rng: np.random.Generator, face: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """(48, 48) grey -> (size, size, 3) RGB, as cameras see faces.
+    """Turn a (48, 48) greyscale face into a (size, size, 3) uint8 RGB image as a camera might take it.
 
-    Turned, moved, scaled, narrowed, flipped, badly lit, tinted, sometimes blurred, small, noisy or covered.
+    The face is rotated, moved, scaled, narrowed, flipped, lit unevenly and tinted, and sometimes blurred,
+    of low resolution, noisy or partly occluded.
     """
     half = face.shape[0] / 2 - 0.5
     zoom = size / face.shape[0] * rng.uniform(0.8, 1.15)

@@ -1,7 +1,7 @@
-"""Batches of clips cut from scenes, as the runtime would cut them.
+"""Training batches of clips cut from rendered scenes as the runtime would cut them.
 
-Batch number i depends on (seed, i) alone, so a resumed run sees the batches that an uninterrupted one
-would have seen, with any number of workers.
+Batch i depends only on (seed, i), so a resumed run sees the same batches as an uninterrupted one, with any
+number of workers.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,25 @@ from emotion_runtime.detectors.centerface import head_box
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
 from emotion_runtime.types import Box
 from emotion_train.language.labels import rows_by_class
+from emotion_train.scenes.camera import RgbImage
 from emotion_train.scenes.drawing import ASPECT, Scene, draw_close_up, draw_scene, render
 from emotion_train.scenes.faces import Faces, class_weights
 from emotion_train.scenes.people import RenderedPerson, body_box, face_box
 
-MIN_VISIBLE_FRACTION = 0.5  # share of a head that must be in a window for its person to count
+MIN_VISIBLE_FRACTION = 0.5  # a person with less of the head inside a shared crop is left out
 
 
 @dataclass(frozen=True, slots=True)
 class SceneBatch:
-    """Clips of B persons, K encoded frames each.
+    """Clips of B people, K encoded frames each.
 
-    images: (F, K, S, S, 3) uint8 RGB. clip_index: (B,) int64, whose row of images shows each person.
-    patch_weights: (B, K, G) float32. faces: (B,) int64, rows of the training faces. labels: (B,) int64 in
-    `EKMAN` order. seed: what the batch was drawn from, for whatever else is drawn for it.
+    Attributes:
+        images: (F, K, S, S, 3) uint8 RGB.
+        clip_index: (B,) int64, the row of `images` that shows each person.
+        patch_weights: (B, K, G) float32 in [0, 1].
+        faces: (B,) int64, rows of the training faces.
+        labels: (B,) int64, positions in `EKMAN`.
+        seed: Seed of this batch, for everything else that is drawn for it.
     """
 
     images: torch.Tensor
@@ -43,14 +48,19 @@ class SceneBatch:
 
 @dataclass(frozen=True, slots=True)
 class SceneMix:
-    """What scenes are drawn.
+    """The distribution from which scenes and crops are drawn.
 
-    people: probability of 1, 2, 3, 4 persons. face_height: least and largest face square relative to the
-    picture's height. body_boxes: share of clips whose subject is given by a body box instead of a head box.
-    wide_windows: share of clips whose window is up to 2.4 times the runtime's, so that neighbours stand in it
-    and only the patch weights tell who is meant. shared_crop: share of scenes of which one window serves all
-    persons, those with less than half of their head in it left out. aspect: see `draw_scene`. degraded: share
-    of degraded scenes. close_ups: share of one-person scenes that are a face and nothing else.
+    Attributes:
+        people: Probabilities of 1, 2, 3 and 4 people.
+        face_height: See `draw_scene`.
+        body_boxes: Fraction of clips whose subject is given by a body box instead of a head box.
+        wide_windows: Fraction of clips with a window up to 2.4 times as wide as the runtime's, so that it
+            shows neighbours and only the patch weights select the subject.
+        shared_crop: Fraction of scenes of which all people share one crop; people with less than half of
+            their head in it are left out.
+        aspect: See `draw_scene`.
+        degraded: Fraction of degraded scenes, see `draw_scene`.
+        close_ups: Fraction of scenes with one person that show only the face.
     """
 
     people: tuple[float, float, float, float] = (0.35, 0.35, 0.2, 0.1)
@@ -64,7 +74,7 @@ class SceneMix:
 
 
 def draw_mixed(rng: np.random.Generator, faces: list[int], mix: SceneMix) -> Scene:
-    """A scene of the given faces, under conditions that are drawn as well."""
+    """Draw a scene of the given faces from a mix."""
     degraded = bool(rng.random() < mix.degraded)
     if len(faces) == 1 and rng.random() < mix.close_ups:
         return draw_close_up(rng, faces[0], degraded=degraded)
@@ -72,9 +82,15 @@ def draw_mixed(rng: np.random.Generator, faces: list[int], mix: SceneMix) -> Sce
 
 
 class SceneBatches(Dataset[SceneBatch]):
-    """Random batches; item i is batch i.
+    """A map-style data set of random batches; item i is batch i.
 
-    distinct_frames: how many of a clip's frames are drawn and encoded, cycling over the batches.
+    Args:
+        faces: Faces to draw from, classes with probability proportional to the square root of their counts.
+        spec: How the model's input is cut.
+        mix: What scenes and crops are drawn.
+        seed: Seed of all batches.
+        scenes_per_batch: Number of scenes; a batch has one row per person in them.
+        distinct_frames: How many frames of a clip are rendered and encoded, cycling over the batches.
     """
 
     def __init__(
@@ -94,89 +110,97 @@ class SceneBatches(Dataset[SceneBatch]):
 
     def __getitem__(self, index: int) -> SceneBatch:
         rng = np.random.default_rng([self.seed, index])
-        frames = self.distinct_frames[index % len(self.distinct_frames)]
-        people = rng.choice(len(self.mix.people), self.scenes_per_batch, p=self.mix.people) + 1
+        frame_count = self.distinct_frames[index % len(self.distinct_frames)]
+        people_counts = rng.choice(len(self.mix.people), self.scenes_per_batch, p=self.mix.people) + 1
         images: list[NDArray[np.uint8]] = []
-        shown: list[int] = []
+        clip_index: list[int] = []
         weights: list[NDArray[np.float32]] = []
-        chosen: list[int] = []
-        for count in people:
-            numbers = [self._draw_face(rng) for _ in range(count)]
-            scene = draw_mixed(rng, numbers, self.mix)
-            # Random times in time order, as the authors draw the frames of a clip.
-            times = np.sort(rng.random(frames))
-            pictures = [render(scene, self.faces.images, time, rng) for time in times]
-            together = bool(self.mix.shared_crop) and rng.random() < self.mix.shared_crop
-            if together and not scene.people[0].close_up:
-                image, persons = cut_shared_crop(pictures, scene, times, self.spec)
+        faces: list[int] = []
+        for count in people_counts:
+            scene = draw_mixed(rng, [self._draw_face(rng) for _ in range(count)], self.mix)
+            # Random times in ascending order, as the authors draw the frames of a clip.
+            times = np.sort(rng.random(frame_count))
+            frames = [render(scene, self.faces.images, time, rng) for time in times]
+            share_crop = bool(self.mix.shared_crop) and rng.random() < self.mix.shared_crop
+            if share_crop and not scene.people[0].close_up:
+                image, people = cut_shared_crop(frames, scene, times, self.spec)
                 images.append(image)
-                for person, weight in persons:
-                    shown.append(len(images) - 1)
+                for person, weight in people:
+                    clip_index.append(len(images) - 1)
                     weights.append(weight)
-                    chosen.append(person.face)
+                    faces.append(person.face)
                 continue
             for person in scene.people:
-                image, weight = self._cut(rng, scene, person, pictures, times)
+                image, weight = self._cut_jittered_crop(rng, scene, person, frames, times)
                 images.append(image)
-                shown.append(len(images) - 1)
+                clip_index.append(len(images) - 1)
                 weights.append(weight)
-                chosen.append(person.face)
+                faces.append(person.face)
         return SceneBatch(
             torch.from_numpy(np.stack(images)),
-            torch.tensor(shown, dtype=torch.int64),
+            torch.tensor(clip_index, dtype=torch.int64),
             torch.from_numpy(np.stack(weights)),
-            torch.tensor(chosen, dtype=torch.int64),
-            torch.from_numpy(self.faces.labels[chosen]),
+            torch.tensor(faces, dtype=torch.int64),
+            torch.from_numpy(self.faces.labels[faces]),
             (self.seed, index),
         )
 
     def _draw_face(self, rng: np.random.Generator) -> int:
         return int(rng.choice(self.rows[rng.choice(len(self.rows), p=self.class_weights)]))
 
-    def _cut(
+    def _cut_jittered_crop(
         self,
         rng: np.random.Generator,
         scene: Scene,
         person: RenderedPerson,
-        pictures: list[NDArray[np.uint8]],
+        frames: list[RgbImage],
         times: NDArray[np.float64],
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """One person's clip: (K, S, S, 3) uint8 and (K, G) float32, window and box jittered."""
+        """Cut one person's clip, (K, S, S, 3) uint8 and (K, G) float32, with a jittered window and box."""
         body = rng.random() < self.mix.body_boxes and not person.close_up
         wide = rng.random() < self.mix.wide_windows
         zoom = float(rng.uniform(1.2, 2.4) if wide else rng.uniform(0.85, 1.2))
         shift = rng.normal(0, 0.04, 4)
         images, weights = [], []
-        for picture, time in zip(pictures, times, strict=True):
-            given = body_box(person, time, scene.height) if body else detected_head(person, time)
-            box = _jitter(given, shift)
-            image, weight = cut_person_crop(picture, box, self.spec, zoom=zoom)
+        for frame, time in zip(frames, times, strict=True):
+            exact = body_box(person, time, scene.height) if body else detected_head(person, time)
+            image, weight = cut_person_crop(frame, _jitter(exact, shift), self.spec, zoom=zoom)
             images.append(image)
             weights.append(weight)
         return np.stack(images), np.stack(weights)
 
 
 def detected_head(person: RenderedPerson, time: float) -> Box:
-    """The head as the runtime's default detector would give it."""
+    """Return the box of a person's head as the runtime's default detector would give it."""
     x1, y1, x2, y2 = head_box(np.array(face_box(person, time), np.float32)).tolist()
     return (x1, y1, x2, y2)
 
 
 def cut_person_crop(
-    picture: NDArray[np.uint8], box: Box, spec: PreprocessSpec, *, zoom: float = 1.0
+    frame: RgbImage, box: Box, spec: PreprocessSpec, *, zoom: float = 1.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Crop (S, S, 3) uint8 RGB and patch weights (G,) of a person; window `zoom` times the runtime's."""
+    """Cut a person's window out of a frame.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB.
+        box: The person, in pixels of the frame.
+        spec: How the model's input is cut.
+        zoom: Side of the window relative to the runtime's.
+
+    Returns:
+        The crop (S, S, 3) uint8 RGB and the patch weights (G,) float32.
+    """
     if zoom != 1.0 and spec.subject_scale is not None:
         spec = msgspec.structs.replace(spec, subject_scale=max(spec.subject_scale * zoom, 1.0))
-    window = subject_window(box, picture.shape[0], picture.shape[1], spec)
-    return crop(picture, window, spec), patch_weights(box, window, spec)
+    window = subject_window(box, frame.shape[0], frame.shape[1], spec)
+    return crop(frame, window, spec), patch_weights(box, window, spec)
 
 
 def shared_window(boxes: Sequence[Box], height: int, width: int, spec: PreprocessSpec) -> Window:
-    """One window around several heads, with the margin of a subject window, as far as the frame allows.
+    """Return one window around several heads, with the margin of a subject window if the frame allows.
 
-    Without `spec.beyond_frame` it is no larger than the frame's short side, so heads that stand far apart may
-    be cut off.
+    Without `spec.beyond_frame` the window is no larger than the frame's short side, so heads that are far
+    apart may be cut off.
     """
     x1, y1 = min(box[0] for box in boxes), min(box[1] for box in boxes)
     x2, y2 = max(box[2] for box in boxes), max(box[3] for box in boxes)
@@ -187,33 +211,37 @@ def shared_window(boxes: Sequence[Box], height: int, width: int, spec: Preproces
 
 
 def cut_shared_crop(
-    pictures: Sequence[NDArray[np.uint8]],
+    frames: Sequence[RgbImage],
     scene: Scene,
     times: Sequence[float] | NDArray[np.float64],
     spec: PreprocessSpec,
 ) -> tuple[NDArray[np.uint8], list[tuple[RenderedPerson, NDArray[np.float32]]]]:
-    """One clip for all persons of a scene: (K, S, S, 3) uint8, and the patch weights (K, G) of each.
+    """Cut one clip that all people of a scene share.
 
-    pictures: the frames at the K times. Persons of whom less than half a head is in the window are left
-    out.
+    Args:
+        frames: K frames of the scene.
+        scene: The scene.
+        times: When the frames were rendered, K.
+        spec: How the model's input is cut.
+
+    Returns:
+        The clip (K, S, S, 3) uint8 RGB, and each person with their patch weights (K, G) float32. People with
+        less than half of their head in the crop are left out.
     """
     boxes = [[detected_head(person, time) for person in scene.people] for time in times]
     windows = [shared_window(heads, scene.height, scene.width, spec) for heads in boxes]
-    images = [crop(picture, window, spec) for picture, window in zip(pictures, windows, strict=True)]
-    persons = []
-    for number, person in enumerate(scene.people):
-        own = [heads[number] for heads in boxes]
-        weights = [patch_weights(box, window, spec) for box, window in zip(own, windows, strict=True)]
-        if (
-            min(_share_inside(box, window) for box, window in zip(own, windows, strict=True))
-            >= MIN_VISIBLE_FRACTION
-        ):
-            persons.append((person, np.stack(weights)))
-    return np.stack(images), persons
+    images = [crop(frame, window, spec) for frame, window in zip(frames, windows, strict=True)]
+    people = []
+    for index, person in enumerate(scene.people):
+        placed = [(heads[index], window) for heads, window in zip(boxes, windows, strict=True)]
+        weights = [patch_weights(head, window, spec) for head, window in placed]
+        if min(_visible_fraction(head, window) for head, window in placed) >= MIN_VISIBLE_FRACTION:
+            people.append((person, np.stack(weights)))
+    return np.stack(images), people
 
 
-def _share_inside(box: Box, window: Window) -> float:
-    """Share of a box's area that lies in the window."""
+def _visible_fraction(box: Box, window: Window) -> float:
+    """Return the fraction of a box's area that lies in a window."""
     left, top, right, bottom = window.source
     across = max(min(box[2], right) - max(box[0], left), 0.0)
     down = max(min(box[3], bottom) - max(box[1], top), 0.0)
@@ -221,7 +249,7 @@ def _share_inside(box: Box, window: Window) -> float:
 
 
 def _jitter(box: Box, shift: NDArray[np.float64]) -> Box:
-    """Detectors are never exact: move each edge by a share of the box's size."""
+    """Move each edge by a fraction of the box's size, as detectors are never exact."""
     width, height = box[2] - box[0], box[3] - box[1]
     dx1, dy1, dx2, dy2 = (float(v) for v in shift)
     return (box[0] + dx1 * width, box[1] + dy1 * height, box[2] + dx2 * width, box[3] + dy2 * height)

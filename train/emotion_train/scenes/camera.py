@@ -1,4 +1,4 @@
-"""What light and a camera do to a picture: the faults that a model must not mind."""
+"""Effects of light and camera on an image, to which a model should be robust."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
-_GREY = np.array([[0.299], [0.587], [0.114]], np.float32)  # of red, green, blue, as OpenCV weighs them
+RgbImage = NDArray[np.uint8]  # (H, W, 3)
+_GREY = np.array([[0.299], [0.587], [0.114]], np.float32)  # OpenCV's weights of red, green and blue
 
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Light and camera of one clip; the defaults leave a picture as it is.
+    """Light and camera of one clip; the defaults do not change an image.
 
-    gain: of red, green and blue. offset: grey levels added. gamma: exponent of values in [0, 1]; above 1 is
-    darker. light: how much more there is at the right and at the lower edge than in the middle, as a share.
-    detail: share of the picture's width and height that the sensor has. motion: length in pixels and
-    direction in degrees of what moves while the shutter is open. blur: sigma, pixels. sharpen: how much of
-    the fine detail is added once more. noise: sigma, grey levels. jpeg: quality, 0: not compressed. grey:
-    without colour.
+    Attributes:
+        gain: Factors of red, green and blue.
+        offset: Grey levels added to every pixel.
+        gamma: Exponent of values in [0, 1]; above 1 is darker.
+        light: Additional light at the right and at the lower edge, as a fraction of that in the middle.
+        detail: Resolution of the sensor, as a fraction of the image's width and height.
+        motion: Motion blur: length in pixels and direction in degrees.
+        blur: Sigma of the lens blur, pixels.
+        sharpen: Strength of the sharpening filter, as a factor of the fine detail.
+        noise: Sigma of the sensor noise, grey levels.
+        jpeg: JPEG quality, 0 for no compression.
+        grey: Greyscale instead of colour.
     """
 
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -36,7 +42,7 @@ class Camera:
 
 
 def draw_camera(rng: np.random.Generator) -> Camera:
-    """An ordinary one: light, colour, noise and compression as they come."""
+    """Draw an ordinary camera: usual light, colour, noise and compression."""
     return Camera(
         gain=_tinted(rng, (0.7, 1.25), (0.9, 1.1)),
         offset=float(rng.uniform(-20, 20)),
@@ -48,7 +54,7 @@ def draw_camera(rng: np.random.Generator) -> Camera:
 
 
 def draw_degraded_camera(rng: np.random.Generator) -> Camera:
-    """One in bad light, with every fault now and then."""
+    """Draw a camera in bad light that has every fault in a part of the cases."""
     sides = rng.uniform(-0.45, 0.45, 2)
     return Camera(
         gain=_tinted(rng, (0.5, 1.35), (0.8, 1.2)),
@@ -72,8 +78,17 @@ def _tinted(
     return red, green, blue
 
 
-def apply_camera(view: NDArray[np.float32], camera: Camera, rng: np.random.Generator) -> Picture:
-    """(H, W, 3) float32 RGB around 0 to 255 -> (H, W, 3) uint8 RGB. rng: for the noise."""
+def apply_camera(view: NDArray[np.float32], camera: Camera, rng: np.random.Generator) -> RgbImage:
+    """Take an image of a view.
+
+    Args:
+        view: (H, W, 3) float32 RGB, about 0 to 255.
+        camera: The effects.
+        rng: Draws the noise.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
     view = view * np.asarray(camera.gain, np.float32) + np.float32(camera.offset)
     if camera.gamma != 1:
         view = with_gamma(view, camera.gamma)
@@ -91,28 +106,33 @@ def apply_camera(view: NDArray[np.float32], camera: Camera, rng: np.random.Gener
         view = view + np.float32(camera.sharpen) * (view - cv2.GaussianBlur(view, (0, 0), 1.0))
     if camera.noise:
         view = view + rng.standard_normal(view.shape, np.float32) * np.float32(camera.noise)
-    picture = np.clip(view, 0, 255).astype(np.uint8)
+    image = np.clip(view, 0, 255).astype(np.uint8)
     if camera.jpeg:
-        _, packed = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg])
-        picture = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
-    return np.ascontiguousarray(picture)
+        _, packed = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg])
+        image = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+    return np.ascontiguousarray(image)
 
 
-def downsampled(picture: NDArray[np.float32], detail: float) -> NDArray[np.float32]:
-    """(H, W) or (H, W, C) as it looks when a sensor has only `detail` of its width and height."""
-    height, width = picture.shape[:2]
+def downsampled(image: NDArray[np.float32], detail: float) -> NDArray[np.float32]:
+    """Reduce the resolution of an image, keeping its size.
+
+    Args:
+        image: (H, W) or (H, W, C) float32.
+        detail: Remaining resolution, as a fraction of width and height.
+    """
+    height, width = image.shape[:2]
     small = (max(round(width * detail), 1), max(round(height * detail), 1))
-    less = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.resize(less, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    reduced = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def with_gamma(picture: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:
-    """Grey levels with their exponent changed; see `Camera.gamma`."""
-    return np.asarray(255 * (np.clip(picture, 0, 255) / 255) ** np.float32(gamma), np.float32)
+def with_gamma(image: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:
+    """Apply a gamma curve to grey levels 0 to 255; see `Camera.gamma`."""
+    return np.asarray(255 * (np.clip(image, 0, 255) / 255) ** np.float32(gamma), np.float32)
 
 
 def light_gradient(light: tuple[float, float], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Light from one side: factors (H, W), 1 in the middle; see `Camera.light`."""
+    """Return the factors (H, W) of light from one side, 1 in the middle; see `Camera.light`."""
     across, down = (
         np.linspace(-edge, edge, size, dtype=np.float32)
         for edge, size in zip(light, shape[1::-1], strict=True)
@@ -121,7 +141,7 @@ def light_gradient(light: tuple[float, float], shape: tuple[int, ...]) -> NDArra
 
 
 def _streak(length: float, degrees: float) -> NDArray[np.float32]:
-    """Kernel that smears along a line: sums to 1."""
+    """Return a motion blur kernel, which sums to 1."""
     size = 2 * int(np.ceil(length / 2)) + 1
     middle = size // 2
     kernel = np.zeros((size, size), np.float32)

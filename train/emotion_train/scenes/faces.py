@@ -1,4 +1,4 @@
-"""FER2013: tight grey faces with one of seven emotions."""
+"""FER2013: aligned greyscale face crops, each labelled with one of seven emotions."""
 
 import zipfile
 from dataclasses import dataclass
@@ -18,25 +18,35 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """Faces of one split. images: (N, 48, 48) uint8 grey. labels: (N,) int64, positions in `EKMAN`."""
+    """Faces of one split.
+
+    Attributes:
+        images: (N, 48, 48) uint8 greyscale.
+        labels: (N,) int64, positions in `EKMAN`.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
     def take(self, rows: NDArray[np.int64]) -> "Faces":
-        """The given rows."""
+        """Return the faces of the given rows."""
         return Faces(self.images[rows], self.labels[rows])
 
 
 def load_faces(path: Path, split: Split) -> Faces:
-    """Faces of one split of the archive `fer2013.npz`.
+    """Load one split of the archive `fer2013.npz`.
+
+    Args:
+        path: The archive.
+        split: The split.
 
     Raises:
-        EmotionError: the archive is missing or not what it should be.
-
+        EmotionError: The archive is missing or has another format.
     """
     if not path.is_file():
-        raise EmotionError(f"no FER2013 archive at {path}: give its folder's parent as --data")
+        raise EmotionError(
+            f"no FER2013 archive at {path}: --data must be the folder that has data/fer2013.npz"
+        )
     try:
         with np.load(path) as archive:
             encoded, offsets = archive[f"{split}_bytes"], archive[f"{split}_offsets"]
@@ -57,6 +67,11 @@ def load_faces(path: Path, split: Split) -> Faces:
 
 
 def class_weights(counts: NDArray[np.int64], power: float = 0.5) -> NDArray[np.float64]:
-    """Probability of drawing each class: proportional to count ** power (1 as is, 0 balanced)."""
+    """Return the probability of drawing each class, proportional to count ** power.
+
+    Args:
+        counts: (C,) int64, rows of each class.
+        power: 1 keeps the frequencies of the data, 0 draws all classes equally often.
+    """
     weights = counts.astype(np.float64) ** power
     return np.asarray(weights / weights.sum())

@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 
 from emotion_runtime.types import Box
 
-# Skin from dark to light, RGB: a grey face times one of these (over its brightest value) is a coloured face.
+# RGB colours of skin, dark to light. A greyscale face, scaled to a maximum of 1, times a colour is a
+# coloured face.
 _SKIN = np.array([(92, 58, 42), (141, 94, 66), (188, 138, 104), (222, 176, 146), (241, 205, 180)], np.float32)
 _HAIR = np.array([(20, 16, 14), (50, 34, 24), (96, 64, 36), (170, 130, 80), (150, 150, 150)], np.float32)
 
-# What covers faces: centre x, y and half width, half height, in sides of the square. Lower half, left,
-# right, eyes, a cheek.
-_COVERS = (
+# Occluders of the lower half, the left, the right, the eyes and a cheek: centre x, y and half width, half
+# height, in sides of the face square.
+_OCCLUDERS = (
     (0.0, 0.34, 0.42, 0.26),
     (-0.34, 0.0, 0.3, 0.55),
     (0.34, 0.0, 0.3, 0.55),
@@ -21,14 +22,22 @@ _COVERS = (
     (0.25, 0.25, 0.2, 0.25),
 )
 
-# Where CenterFace finds the face in a FER2013 square, in sides of that square: centre x, centre y, width,
-# height; mean and spread over 150 faces of the validation split pasted on a body.
+# Where CenterFace finds the face in a FER2013 square: centre x, centre y, width and height, in sides of the
+# square. Mean and standard deviation over 150 faces of the validation split pasted on a body.
 _FACE_IN_SQUARE = np.array([(0.50, 0.51, 0.78, 0.92), (0.04, 0.04, 0.09, 0.09)])
 
 
 @dataclass(frozen=True, slots=True)
 class Occluder:
-    """Something before a face: an ellipse, in sides of the face square from its centre. color: RGB."""
+    """An ellipse in front of a face.
+
+    Attributes:
+        x: Centre, in sides of the face square to the right of its centre.
+        y: Centre, in sides of the face square below its centre.
+        half_width: In sides of the face square.
+        half_height: In sides of the face square.
+        color: (3,) float32 RGB, 0 to 255.
+    """
 
     x: float
     y: float
@@ -39,12 +48,26 @@ class Occluder:
 
 @dataclass(frozen=True, slots=True)
 class RenderedPerson:
-    """One person of a scene. Lengths in pixels of the picture.
+    """One person of a scene. Lengths are in pixels of the image.
 
-    face: row of the face among the faces given. x, y: centre of the face square at mid-clip, side: its side.
-    drift: (x, y, relative size, degrees) moved from the first to the last frame. tilt: degrees, clockwise.
-    narrow: width of a face that is turned a little aside, of its width seen from the front. close_up: all of
-    the square is shown, and nothing else is drawn of the person.
+    Attributes:
+        face: Row of the face among the faces given to `render`.
+        x: Centre of the face square in the middle of the clip.
+        y: Centre of the face square in the middle of the clip.
+        side: Side of the face square.
+        tilt: Rotation of the head, degrees clockwise.
+        flip: Mirror the face.
+        drift: Change of x, y, relative size and tilt from the first to the last frame.
+        skin: (3,) float32 RGB, 0 to 255.
+        hair: (3,) float32 RGB, 0 to 255.
+        cloth: (3,) float32 RGB, 0 to 255.
+        hair_width: Half width of the hair, in sides of the face square.
+        shoulders: Half width of the shoulders, in sides of the face square.
+        detected: (4,) float64, centre x, centre y, width and height of the face as a detector would box it,
+            in sides of the face square.
+        narrow: Width of the face as a fraction of its width from the front; below 1 it is turned aside.
+        occluder: What hides a part of the face, or None.
+        close_up: Show all of the face square and nothing else of the person.
     """
 
     face: int
@@ -59,14 +82,14 @@ class RenderedPerson:
     cloth: NDArray[np.float32]
     hair_width: float
     shoulders: float
-    detected: NDArray[np.float64]  # face box relative to the square, as a detector would place it
+    detected: NDArray[np.float64]
     narrow: float = 1.0
     occluder: Occluder | None = None
     close_up: bool = False
 
 
 def draw_person(rng: np.random.Generator, face: int, x: float, y: float, side: float) -> RenderedPerson:
-    """Draw a random person with a face at a position."""
+    """Draw a random person. face, x, y, side: as in `RenderedPerson`."""
     reach = 0.12 * side * rng.random()
     return RenderedPerson(
         face,
@@ -91,7 +114,7 @@ def draw_person(rng: np.random.Generator, face: int, x: float, y: float, side: f
 
 
 def disturbed(rng: np.random.Generator, person: RenderedPerson) -> RenderedPerson:
-    """Tilt, turn aside or partly hide a person at random."""
+    """Tilt, turn aside or partly hide a person, each with some probability."""
     return replace(
         person,
         tilt=float(rng.uniform(-25, 25)) if rng.random() < 0.3 else person.tilt,
@@ -101,28 +124,28 @@ def disturbed(rng: np.random.Generator, person: RenderedPerson) -> RenderedPerso
 
 
 def _draw_occluder(rng: np.random.Generator) -> Occluder:
-    """A hand, a cup, a mask, dark glasses or somebody's shoulder."""
+    """Draw an ellipse that stands for a hand, a cup, a mask, dark glasses or a shoulder."""
     color = _between(rng, _SKIN) if rng.random() < 0.4 else rng.uniform(10, 245, 3).astype(np.float32)
-    x, y, half_width, half_height = _COVERS[rng.integers(len(_COVERS))]
+    x, y, half_width, half_height = _OCCLUDERS[rng.integers(len(_OCCLUDERS))]
     reach = float(rng.uniform(0.8, 1.15))
     x, y = x + float(rng.normal(0, 0.05)), y + float(rng.normal(0, 0.04))
     return Occluder(x, y, half_width * reach, half_height * reach, color)
 
 
 def pose(person: RenderedPerson, time: float) -> tuple[float, float, float, float]:
-    """Centre x, centre y, side, degrees at a time."""
-    along = time - 0.5
+    """Return centre x, centre y and side of the face square, and the tilt in degrees. time: from 0 to 1."""
+    elapsed = time - 0.5  # x, y, side and tilt are those of mid-clip
     dx, dy, grow, turn = person.drift
     return (
-        person.x + dx * along,
-        person.y + dy * along,
-        person.side * (1 + grow * along),
-        person.tilt + turn * along,
+        person.x + dx * elapsed,
+        person.y + dy * elapsed,
+        person.side * (1 + grow * elapsed),
+        person.tilt + turn * elapsed,
     )
 
 
 def face_box(person: RenderedPerson, time: float) -> Box:
-    """The face as the default detector would box it, in pixels of the picture."""
+    """Return the box of the face as the default detector would give it, in pixels of the image."""
     x, y, side, _ = pose(person, time)
     center_x, center_y, width, height = person.detected
     middle_x, middle_y = x + (center_x - 0.5) * side, y + (center_y - 0.5) * side
@@ -131,15 +154,15 @@ def face_box(person: RenderedPerson, time: float) -> Box:
 
 
 def body_box(person: RenderedPerson, time: float, height: int) -> Box:
-    """The whole visible person as a person detector would box it, in pixels of the picture."""
+    """Return the box of the whole visible person as a person detector would give it. height: of the image."""
     x, y, side, _ = pose(person, time)
     half = person.shoulders * side
     return (x - half, y - 0.68 * side, x + half, float(height))
 
 
 def _between(rng: np.random.Generator, colors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A random colour on the line through the given ones, a little off it."""
-    at = rng.uniform(0, len(colors) - 1)
-    low = colors[int(at)]
-    color = low + (colors[min(int(at) + 1, len(colors) - 1)] - low) * (at % 1)
+    """Draw a colour near the line that connects the given ones."""
+    position = rng.uniform(0, len(colors) - 1)
+    low = colors[int(position)]
+    color = low + (colors[min(int(position) + 1, len(colors) - 1)] - low) * (position % 1)
     return np.asarray(np.clip(color * rng.uniform(0.9, 1.1, 3), 0, 255), np.float32)

@@ -1,6 +1,6 @@
-"""Fixed sets of scene clips for probes and evaluation: the same seed gives the same clips.
+"""Fixed sets of rendered clips for probes and evaluation: the same seed gives the same clips.
 
-Windows and boxes are the runtime's own, with a head box from its default detector.
+Crop windows are computed by the runtime's code, from head boxes as its default detector gives them.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
 from emotion_runtime.types import Box
 from emotion_train.scenes.batches import SceneMix, cut_shared_crop, detected_head, draw_mixed, shared_window
+from emotion_train.scenes.camera import RgbImage
 from emotion_train.scenes.drawing import Scene, draw_scene, render
 from emotion_train.scenes.faces import Faces
 from emotion_train.scenes.people import RenderedPerson
@@ -19,7 +20,13 @@ from emotion_train.scenes.people import RenderedPerson
 
 @dataclass(frozen=True, slots=True)
 class PersonClip:
-    """One person's clip. images: (K, S, S, 3) uint8 RGB. patch_weights: (K, G) float32. label: in `EKMAN`."""
+    """The clip of one person.
+
+    Attributes:
+        images: (K, S, S, 3) uint8 RGB.
+        patch_weights: (K, G) float32 in [0, 1].
+        label: Position of the person's emotion in `EKMAN`.
+    """
 
     images: NDArray[np.uint8]
     patch_weights: NDArray[np.float32]
@@ -28,21 +35,27 @@ class PersonClip:
 
 @dataclass(frozen=True, slots=True)
 class RenderedClip:
-    """A scene as a camera saw it. pictures: (H, W, 3) uint8 RGB, one a time of the clip."""
+    """A scene and its frames.
+
+    Attributes:
+        scene: The scene.
+        frames: K images (H, W, 3) uint8 RGB.
+        times: When the frames were rendered, from 0 to 1.
+    """
 
     scene: Scene
-    frames: list[NDArray[np.uint8]]
+    frames: list[RgbImage]
     times: list[float]
 
     def boxes(self, person: RenderedPerson) -> list[Box]:
-        """The person's head in every picture, as the runtime's default detector would give it."""
+        """Return the person's head in every frame as the runtime's default detector would give it."""
         return [detected_head(person, time) for time in self.times]
 
     def person_clip(self, person: RenderedPerson, label: int, spec: PreprocessSpec) -> PersonClip:
-        """The person's clip, in a window of its own."""
+        """Cut the person's own crop out of every frame."""
         boxes = self.boxes(person)
         windows = [subject_window(box, self.scene.height, self.scene.width, spec) for box in boxes]
-        return _clip(self.frames, boxes, windows, spec, label)
+        return _cut(self.frames, boxes, windows, spec, label)
 
 
 SceneChange = Callable[[Scene], Scene]
@@ -57,17 +70,22 @@ def rendered_clips(
     mix: SceneMix = SceneMix(),  # noqa: B008 - immutable
     change: SceneChange = lambda scene: scene,
 ) -> Iterator[RenderedClip]:
-    """Every face in one scene, of as many people as `people` says (cycling).
+    """Render scenes that show every face once.
 
-    mix: what scenes are drawn, but for who is in them and how they are cut. change: what is done to a scene
-    before it is filmed; the scenes themselves are the same whatever it does.
+    Args:
+        faces: The faces.
+        people: Numbers of people in a scene, cycling over the scenes.
+        frames: Frames per clip, spread evenly over it.
+        seed: Determines all scenes.
+        mix: What scenes are drawn; how people are chosen and crops are cut is ignored.
+        change: Changes a scene before it is rendered; it does not influence what else is drawn.
     """
     rng = np.random.default_rng(seed)
     times = np.linspace(0, 1, frames).tolist()
-    for number, numbers in enumerate(_groups(rng, len(faces.labels), people)):
-        own = np.random.default_rng([seed, number])
-        scene = change(draw_mixed(own, numbers, mix))
-        yield RenderedClip(scene, [render(scene, faces.images, time, own) for time in times], times)
+    for index, group in enumerate(_groups(rng, len(faces.labels), people)):
+        scene_rng = np.random.default_rng([seed, index])
+        scene = change(draw_mixed(scene_rng, group, mix))
+        yield RenderedClip(scene, [render(scene, faces.images, time, scene_rng) for time in times], times)
 
 
 def person_clips(
@@ -79,7 +97,7 @@ def person_clips(
     seed: int,
     mix: SceneMix = SceneMix(),  # noqa: B008 - immutable
 ) -> Iterator[PersonClip]:
-    """Every face once, in scenes of as many people as `people` says (cycling), each in its own window."""
+    """Return every face once, each person in their own crop. Arguments are as in `rendered_clips`."""
     for rendered in rendered_clips(faces, people, frames=frames, seed=seed, mix=mix):
         for person in rendered.scene.people:
             yield rendered.person_clip(person, int(faces.labels[person.face]), spec)
@@ -88,12 +106,17 @@ def person_clips(
 def pair_clips(
     faces: Faces, spec: PreprocessSpec, *, frames: int, seed: int, same_window: bool
 ) -> Iterator[tuple[PersonClip, PersonClip]]:
-    """Scenes of two people of different emotions, one clip for each of the two.
+    """Return the clips of two people for each scene of two people with different emotions.
 
-    same_window: one window around both heads serves both, so that only the patch weights say who is meant;
-    without `spec.beyond_frame` the frame's short side bounds it, so heads far apart may be cut, never by more
-    than a part of them.
-    Otherwise each has the window that the runtime would give.
+    Args:
+        faces: The faces.
+        spec: How the model's input is cut.
+        frames: Frames per clip.
+        seed: Determines all scenes.
+        same_window: Cut one shared crop around both heads, so that only the patch weights select the subject;
+            otherwise each person has their own crop, as in the runtime. Without `spec.beyond_frame` the
+            shared crop is no larger than the frame's short side, so heads that are far apart may be cut off
+            in part, but never fully.
     """
     for rendered in rendered_clips(faces, (2,), frames=frames, seed=seed):
         pair = person_pair(rendered, faces, spec, same_window=same_window)
@@ -104,20 +127,24 @@ def pair_clips(
 def person_pair(
     rendered: RenderedClip, faces: Faces, spec: PreprocessSpec, *, same_window: bool
 ) -> tuple[PersonClip, PersonClip] | None:
-    """The clips of two people of different emotions, as in `pair_clips`; None without such two."""
+    """Cut the clips of two people with different emotions, see `pair_clips`; None if the scene is another."""
     scene = rendered.scene
     labels = [int(faces.labels[person.face]) for person in scene.people]
     if len(labels) != 2 or labels[0] == labels[1]:
         return None
     if not same_window:
         first, second = (
-            rendered.person_clip(*person, spec) for person in zip(scene.people, labels, strict=True)
+            rendered.person_clip(person, label, spec)
+            for person, label in zip(scene.people, labels, strict=True)
         )
         return first, second
-    both = [rendered.boxes(person) for person in scene.people]
-    windows = [shared_window(heads, scene.height, scene.width, spec) for heads in zip(*both, strict=True)]
+    boxes_of_both = [rendered.boxes(person) for person in scene.people]
+    windows = [
+        shared_window(heads, scene.height, scene.width, spec) for heads in zip(*boxes_of_both, strict=True)
+    ]
     first, second = (
-        _clip(rendered.frames, boxes, windows, spec, label) for boxes, label in zip(both, labels, strict=True)
+        _cut(rendered.frames, boxes, windows, spec, label)
+        for boxes, label in zip(boxes_of_both, labels, strict=True)
     )
     return first, second
 
@@ -125,25 +152,37 @@ def person_pair(
 def shared_crop_clips(
     faces: Faces, spec: PreprocessSpec, mix: SceneMix, people: tuple[int, ...], *, frames: int, seed: int
 ) -> Iterator[tuple[NDArray[np.uint8], list[PersonClip]]]:
-    """Scenes seen through one window each: the clip (K, S, S, 3) uint8 and its persons, at least one.
+    """Render scenes that show every face once, seen through one shared crop each.
 
-    Every face is in one scene, of as many people as `people` says (cycling). Only the patch weights say who
-    is meant; the clips' own images are the same array. Persons outside of the window are left out.
+    Only the patch weights select the subject. People with less than half of their head in the crop are left
+    out; scenes without anybody left are skipped.
+
+    Args:
+        faces: The faces.
+        spec: How the model's input is cut.
+        mix: Its `face_height` and `aspect` are used.
+        people: Numbers of people in a scene, cycling over the scenes.
+        frames: Frames per clip, spread evenly over it.
+        seed: Determines all scenes.
+
+    Yields:
+        The images (K, S, S, 3) uint8 RGB and the clips of all people, which refer to the same images.
     """
     rng = np.random.default_rng(seed)
-    for numbers in _groups(rng, len(faces.labels), people):
-        scene = draw_scene(rng, numbers, face_height=mix.face_height, aspect=mix.aspect)
-        times = np.linspace(0, 1, frames).tolist()
-        pictures = [render(scene, faces.images, time, rng) for time in times]
-        images, persons = cut_shared_crop(pictures, scene, times, spec)
-        if persons:
-            yield (
-                images,
-                [PersonClip(images, weights, int(faces.labels[person.face])) for person, weights in persons],
-            )
+    times = np.linspace(0, 1, frames).tolist()
+    for group in _groups(rng, len(faces.labels), people):
+        scene = draw_scene(rng, group, face_height=mix.face_height, aspect=mix.aspect)
+        rendered = [render(scene, faces.images, time, rng) for time in times]
+        images, visible = cut_shared_crop(rendered, scene, times, spec)
+        if visible:
+            clips = [
+                PersonClip(images, weights, int(faces.labels[person.face])) for person, weights in visible
+            ]
+            yield images, clips
 
 
 def _groups(rng: np.random.Generator, count: int, people: tuple[int, ...]) -> Iterator[list[int]]:
+    """Split the numbers below `count`, in random order, into groups of `people` (cycling)."""
     order = rng.permutation(count).tolist()
     turn = 0
     while order:
@@ -153,15 +192,15 @@ def _groups(rng: np.random.Generator, count: int, people: tuple[int, ...]) -> It
         turn += 1
 
 
-def _clip(
-    pictures: list[NDArray[np.uint8]],
+def _cut(
+    frames: list[RgbImage],
     boxes: list[Box],
     windows: list[Window],
     spec: PreprocessSpec,
     label: int,
 ) -> PersonClip:
     return PersonClip(
-        np.stack([crop(picture, window, spec) for picture, window in zip(pictures, windows, strict=True)]),
+        np.stack([crop(frame, window, spec) for frame, window in zip(frames, windows, strict=True)]),
         np.stack([patch_weights(box, window, spec) for box, window in zip(boxes, windows, strict=True)]),
         label,
     )

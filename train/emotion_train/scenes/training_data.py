@@ -1,4 +1,4 @@
-"""Everything that scenes and their warm-ups are made of."""
+"""The training data of scenes and of their warm-up stages."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,26 +12,35 @@ from emotion_train.scenes.faces import Faces, load_faces
 
 @dataclass(frozen=True, slots=True)
 class SceneData:
-    """Training faces and sentences. archive: where the faces come from."""
+    """Training faces and sentences.
+
+    Attributes:
+        archive: The file that the faces were read from.
+        faces: Training faces.
+        bank: Training sentences.
+    """
 
     archive: Path
     faces: Faces
     bank: SentenceBank
 
     def fingerprint(self) -> str:
-        """SHA-256 of the pictures, the tokens and all labels: runs on equal ones can be resumed."""
+        """Return the SHA-256 of images, tokens and labels; a run can be resumed only on equal data."""
         digest = hashlib.sha256(self.faces.images.tobytes())
-        for numbers in (self.faces.labels, self.bank.labels, self.bank.tokens.numpy()):
-            digest.update(numbers.tobytes())
+        for array in (self.faces.labels, self.bank.labels, self.bank.tokens.numpy()):
+            digest.update(array.tobytes())
         return digest.hexdigest()
 
 
 def load_scene_data(folder: Path, sentiment: str) -> SceneData:
-    """Training faces and sentences of `folder`/data, scored by a model of `load_sentiment`.
+    """Load training faces and sentences from `folder`/data, and score the sentences.
+
+    Args:
+        folder: The folder above data/fer2013.npz and data/goemotions_ekman.
+        sentiment: Name of the sentiment model, see `load_sentiment`.
 
     Raises:
-        EmotionError: something is missing or not what it should be.
-
+        EmotionError: A file is missing or has another format.
     """
     sentences = load_sentences(folder / "data" / "goemotions_ekman", "train")
     archive = folder / "data" / "fer2013.npz"
