@@ -80,11 +80,11 @@ def _best(
         except Unavailable as reason:
             passed_over.append(reason)
             continue
-        broken = "".join(f"; {each.brief}" for each in passed_over if each.broken)
         for each in passed_over:
             _log.debug("backend %s is not used: %s", each.name, each.brief)
-        level = logging.WARNING if broken else logging.INFO
-        _log.log(level, "backend %s: %s%s", asked, chosen[0].description, broken)
+        reasons = "".join(f"; {each.brief}" for each in passed_over if each.notable)
+        level = logging.WARNING if any(each.broken for each in passed_over) else logging.INFO
+        _log.log(level, "backend %s: %s%s", asked, chosen[0].description, reasons)
         return chosen
     raise AssertionError(f"none of {candidates} is to be had")
 

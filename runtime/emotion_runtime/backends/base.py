@@ -59,6 +59,11 @@ class Unavailable(EmotionError):  # noqa: N818 - reads as what is the case
         self.broken = broken
 
     @property
+    def notable(self) -> bool:
+        """Whether the message about the chosen backend mentions this one: it could be used, after a fix."""
+        return self.broken
+
+    @property
     def brief(self) -> str:
         """The reason for a list of several; of what is not there only up to where it says how to get it."""
         return self.reason if self.broken else re.split(r"[.:] ", self.reason)[0]

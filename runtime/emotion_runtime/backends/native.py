@@ -51,8 +51,13 @@ class MissingEngine(Unavailable):
         self._command = command
 
     @property
+    def notable(self) -> bool:
+        """Always mentioned: one command makes this backend available."""
+        return True
+
+    @property
     def brief(self) -> str:
-        """With the command: the fast way is one line away."""
+        """The reason, with the command that builds the engine."""
         return f"{self.reason}: {self._command}"
 
 
