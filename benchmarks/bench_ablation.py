@@ -1,16 +1,16 @@
-r"""The paper's ablation at small scale: how a model is told who is meant, what the loss does, what time does.
+"""Run the paper's ablation at small scale: subject methods, losses and temporal encoders.
 
     python benchmarks/bench_ablation.py
 
 Every row is one training on the same scenes for the same number of steps, from the same warm start, and one
-linear probe on scenes of unseen faces. A scene holds one to four people and is seen through one window, the
-same for all of them, so that only the patch weights say who is meant. In company only scenes of different
-emotions count: there a model that cannot tell must fail. Rows that are done are not done again. Writes
+linear probe on scenes of unseen faces. A scene holds one to four people who share a crop, so that only the
+patch weights tell which of them is the subject. With several people, only scenes of different emotions
+count: there a model that does not use the subject must fail. Finished rows are not run again. Writes
 ablation.json, ablation.md and ablation.png into --results.
 
-Scenes of one person are there for completeness and are no ceiling: the window follows the heads, so a single
-face fills it, at a scale that the warm start has not seen. What a model that answers by the picture alone can
-reach in company is what `none` reaches.
+Scenes of one person are there for completeness and are not an upper bound: the crop follows the heads, so a
+single face fills it, at a scale that the warm start has not seen. The accuracy of `none` is what a model
+reaches that uses the image alone.
 """
 
 import argparse
@@ -56,11 +56,11 @@ SIZES = {
     "text_heads": 4,
 }
 MIX = SceneMix(people=(0.25, 0.4, 0.2, 0.15), face_share=(0.3, 0.5), one_picture=1.0, aspect=(1.0, 1.15))
-SNCE_BETA = 1.0  # of the shipped recipe: the linear sentiment model is milder than the paper's
+SNCE_BETA = 1.0  # as in the shipped recipe: the linear sentiment model is milder than the paper's
 CROWDS = {"one person": (1,), "two people": (2,), "three or four": (3, 4)}
-PROBE_C = 3.16  # the paper's for BoLD
+PROBE_C = 3.16  # the paper's value for BoLD
 PROBE_FACES = 2000
-ALONE_FACES = 800  # of scenes of one person, which are the most pictures for the fewest people
+ALONE_FACES = 800  # faces in scenes of one person, which need the most images per person
 SCENES_AT_A_TIME = 16
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One row of the table: a method and a seed."""
 
     subject: str
     bias: bool = False
@@ -78,13 +78,13 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Unique, and a folder's name."""
+        """A unique name, also the name of the row's folder."""
         bias = "-bias" if self.bias else ""
         return f"{self.subject}{bias}-beta{self.beta:g}-{self.temporal}-seed{self.seed}"
 
 
 def all_rows(seeds: int) -> list[Row]:
-    """The ways of telling who is meant, the grid of losses and temporal encoders, the sweep of beta."""
+    """Return the subject methods, the grid of losses and temporal encoders, and the sweep of beta."""
     ways = [
         ("none", False),
         ("saam", False),
@@ -105,23 +105,31 @@ def all_rows(seeds: int) -> list[Row]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--data", type=Path, default=ROOT.parent / "shared", help="folder with data/fer2013.npz and sentences"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ablation", help="folder of the runs")
     parser.add_argument(
-        "--results", type=Path, default=ROOT / "benchmarks" / "results" / "ablation", help="of table and plot"
+        "--results",
+        type=Path,
+        default=ROOT / "benchmarks" / "results" / "ablation",
+        help="folder of table and plot",
     )
-    parser.add_argument("--steps", type=int, default=400, help="of every row")
-    parser.add_argument("--warm-steps", type=int, default=1500, help="of the stem, once for all rows")
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--only", default="", help="only rows whose name has this in it")
-    parser.add_argument("--seeds", type=int, default=3, help="of the main rows")
-    parser.add_argument("--test-faces", type=int, help="use only so many unseen faces")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=400, help="number of steps of every row (default 400)")
+    parser.add_argument(
+        "--warm-steps",
+        type=int,
+        default=1500,
+        help="number of steps of the shared warm start of the stem (default 1500)",
+    )
+    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate (default 1e-3)")
+    parser.add_argument("--only", default="", help="run only rows whose name contains this text")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds of the main rows (default 3)")
+    parser.add_argument("--test-faces", type=int, help="number of unseen faces (default: all)")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16", help="numeric precision")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes that render scenes")
     args = parser.parse_args(argv)
     try:
         ablate(args)
@@ -132,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def ablate(args: argparse.Namespace) -> None:
-    """Warm up, train and measure every row that is missing, write what there is after each."""
+    """Warm up, then train and measure every missing row; write the results after each."""
     rows = [row for row in all_rows(args.seeds) if args.only in row.name]
     settings = {
         "steps": args.steps,
@@ -142,12 +150,12 @@ def ablate(args: argparse.Namespace) -> None:
         "test_faces": args.test_faces,
     }
     data = None
-    claim(args.out, settings)
-    for number, row in enumerate(rows, start=1):
+    check_settings(args.out, settings)
+    for index, row in enumerate(rows, start=1):
         done = args.out / row.name / "measured.json"
         if done.is_file():
             continue
-        print(f"bench_ablation: row {number} of {len(rows)}: {row.name}")
+        print(f"bench_ablation: row {index} of {len(rows)}: {row.name}")
         data = data or load_scene_data(args.data, "linear")
         start = warm_start(args, data)
         train_row(row, args, data, start)
@@ -157,17 +165,17 @@ def ablate(args: argparse.Namespace) -> None:
     write_results(args.out, args.results, settings=settings, beta=SNCE_BETA)
 
 
-def claim(out: Path, settings: dict[str, object]) -> None:
-    """Rows of other settings must not stand in one table."""
+def check_settings(out: Path, settings: dict[str, object]) -> None:
+    """Refuse a folder of rows with other settings, which must not share a table with these."""
     path = out / "settings.json"
     if path.is_file() and json.loads(path.read_text()) != settings:
-        raise EmotionError(f"{out} holds rows of other settings, see {path.name}: choose another --out")
+        raise EmotionError(f"{out} holds rows with other settings, see {path.name}: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(settings))
 
 
 def config_of(args: argparse.Namespace, **changes: object) -> PretrainConfig:
-    """The part of a configuration that all runs share, and what differs."""
+    """Return the configuration that all runs share, with the given changes."""
     common = PretrainConfig(
         preset="nano",
         precision=args.precision,
@@ -178,16 +186,16 @@ def config_of(args: argparse.Namespace, **changes: object) -> PretrainConfig:
 
 
 def warm_start(args: argparse.Namespace, data: SceneData) -> Path:
-    """Text tower and stem, trained once: from scratch on scenes a small model stays at the majority class."""
+    """Train text tower and stem once, since without it a small model keeps predicting the largest class."""
     out = args.out / "warm"
-    # Faces are about as large as in a scene of two or three.
+    # Faces of about the size that they have in a scene of two or three people.
     stem = StemWarmup(steps=args.warm_steps, batch=128, size=36)
     take(config_of(args, stem_warmup=stem, model=SIZES), out, data)
     return Path(out / CHECKPOINT)
 
 
 def train_row(row: Row, args: argparse.Namespace, data: SceneData, start: Path) -> None:
-    """Train a row to its end."""
+    """Train one row to its end."""
     config = config_of(
         args,
         text_warmup=None,
@@ -215,7 +223,7 @@ def train_row(row: Row, args: argparse.Namespace, data: SceneData, start: Path) 
 
 
 def take(config: PretrainConfig, out: Path, data: SceneData) -> None:
-    """Train a run to its end, from its checkpoint where there is one."""
+    """Train a run to its end, from its checkpoint if there is one."""
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sizes = model_config(config.preset, config.model)
@@ -226,7 +234,7 @@ def take(config: PretrainConfig, out: Path, data: SceneData) -> None:
 
 
 def measure(checkpoint: Path, args: argparse.Namespace) -> dict[str, object]:
-    """Which answers of a probe are right on unseen faces, by size of the crowd, and how pairs fare."""
+    """Predict unseen faces with a linear probe; return labels, predictions and scenes by size of crowd."""
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (slow to import)
 
     model = model_from_checkpoint(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
@@ -239,22 +247,28 @@ def measure(checkpoint: Path, args: argparse.Namespace) -> dict[str, object]:
     probe = LogisticRegression(C=PROBE_C, max_iter=2000, random_state=2022)
     probe.fit(fitted.features, fitted.labels)
     crowds = {}
-    for number, (name, people) in enumerate(CROWDS.items()):
+    for index, (name, people) in enumerate(CROWDS.items()):
         faces = test.take(np.arange(len(test.labels))[:ALONE_FACES]) if people == (1,) else test
-        found = crowd_features(model, faces, people, seed=2 + number)
-        answers = probe.predict(found.features)
+        found = crowd_features(model, faces, people, seed=2 + index)
+        predicted = probe.predict(found.features)
         crowds[name] = {
             "labels": found.labels.tolist(),
-            "answers": answers.tolist(),
+            "answers": predicted.tolist(),
             "scenes": found.scenes.tolist(),
         }
-    shares = [p.detach().sigmoid().mean().item() for n, p in model.named_parameters() if "subject_shift" in n]
-    return {"crowds": crowds, "shift": shares}
+    shifts = [p.detach().sigmoid().mean().item() for n, p in model.named_parameters() if "subject_shift" in n]
+    return {"crowds": crowds, "shift": shifts}
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """features (N, D) float32, L2-normalised; labels (N,); scenes (N,): whose persons hang together."""
+    """People of several scenes.
+
+    Attributes:
+        features: (N, D) float32, L2-normalised.
+        labels: (N,) classes.
+        scenes: (N,) the scene of each person; people of a scene are resampled together.
+    """
 
     features: np.ndarray
     labels: np.ndarray
@@ -263,16 +277,16 @@ class Crowd:
 
 @torch.inference_mode()
 def crowd_features(model: EmotionCLIP, faces: Faces, people: tuple[int, ...], *, seed: int) -> Crowd:
-    """Features of every person of scenes that are seen through one window each."""
+    """Encode every person of scenes with a shared crop."""
     clips = shared_crop_clips(faces, model.config.preprocess, MIX, people, frames=1, seed=seed)
     features, labels, scenes = [], [], []
     for batch in batched(enumerate(tqdm(clips, desc=f"{people} people", unit="scene")), SCENES_AT_A_TIME):
         images = torch.from_numpy(np.stack([images for _, (images, _) in batch]))
         shown = [(place, person) for place, (_, (_, persons)) in enumerate(batch) for person in persons]
         weights = torch.from_numpy(np.stack([person.patch_weights for _, person in shown]))
-        pictures = torch.tensor([place for place, _ in shown], dtype=torch.int64)
+        frame_index = torch.tensor([place for place, _ in shown], dtype=torch.int64)
         device = model.logit_scale.device
-        encoded = encode_clips(model, images.to(device), weights.to(device), pictures.to(device))
+        encoded = encode_clips(model, images.to(device), weights.to(device), frame_index.to(device))
         features.append(torch.nn.functional.normalize(encoded, dim=-1).cpu().numpy())
         labels += [person.label for _, person in shown]
         scenes += [batch[place][0] for place, _ in shown]
@@ -280,7 +294,7 @@ def crowd_features(model: EmotionCLIP, faces: Faces, people: tuple[int, ...], *,
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
+    """Yield lists of `size` items; the last one may be shorter."""
     waiting = iter(items)
     while batch := list(islice(waiting, size)):
         yield batch

@@ -1,17 +1,19 @@
-r"""How fast the encoders are, beside the plain export of the same model and the machine's sgemm.
+"""Measure the speed of the encoders beside the plain export of the same model and the machine's sgemm.
 
     python benchmarks/bench_encoder.py                                  # ten minutes
-    python benchmarks/bench_encoder.py --quick                          # half a minute: does it run?
+    python benchmarks/bench_encoder.py --quick                          # half a minute, a quick trial
 
-Measured one after the other in every round, in another order each time:
-  ours on BACKEND    the graph of a bundle: the patches of a picture once, weights instead of masks
-  ours on cpu, again the same file loaded a second time: what lies within its ratio to the first is noise
-  ours, bucketed     on the CPU, with P filled up to a power of two, as GPU backends get it
-  plain on BACKEND   the model as `torch.onnx.export` gives it: a picture and a full-size mask a person,
+Every round measures these contenders one after the other, in another order each time:
+  ours on BACKEND    the graph of a bundle: patches of an image are encoded once, weights instead of masks
+  ours on cpu, again the same file loaded a second time: a ratio nearer to 1 than its ratio is noise
+  ours, bucketed     on the CPU, with P padded to a power of two, as GPU backends get it
+  plain on BACKEND   the model as `torch.onnx.export` writes it: an image and a full-size mask per person,
                      all tokens through all blocks
   sgemm              a product of two 1536 x 1536 float32 matrices: what the CPU can multiply
-A ratio is the median over the rounds of plain's time in ONNX Runtime over the contender's, of the same round.
-Weights are formulas: speed needs no training. Written to --out: encoder.json, encoder.md, encoder.png.
+All people of a call share one crop, so that P = 8 means eight people in one image; the shipped model uses a
+crop per person (see bench_accuracy.py for its times). A ratio is the median, over the rounds, of the time
+of plain in ONNX Runtime divided by the contender's time in the same round. Weights are formulas, since
+speed needs no training. Written to --out: encoder.json, encoder.md, encoder.png.
 """
 
 import argparse
@@ -47,7 +49,15 @@ FEEDS: Mapping[str, Callable[..., tuple[Feeds, Feeds]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is measured. backends: beside the CPU's. work: folder of exported graphs."""
+    """What is measured.
+
+    Attributes:
+        models: Names of presets.
+        persons: Numbers of people of a call.
+        rounds: Number of rounds.
+        backends: Backends beside "cpu".
+        work: Folder of the exported graphs.
+    """
 
     models: list[str]
     persons: list[int]
@@ -57,7 +67,7 @@ class Settings:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run the benchmark and return the exit status."""
     args = parse_args(argv)
     machine = card()
     out = args.out or RESULTS / folder_name(str(machine["cpu"]), args.cores or int(machine["cores"] or 1))
@@ -72,24 +82,24 @@ def main(argv: list[str] | None = None) -> int:
     result = {"benchmark": "encoder", "machine": machine, "rounds": args.rounds, "rows": rows}
     write_json(out / "encoder.json", result)
     write_atomically(out / "encoder.md", table(rows) + "\n")
-    plot_lines(out / "encoder.png", panels(rows), "ms a call")
+    plot_lines(out / "encoder.png", panels(rows), "ms per call")
     print(table(rows))
     print(f"{out}: encoder.json, encoder.md, encoder.png", file=sys.stderr)
     return 0
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line; --quick changes what is not given."""
+    """Parse the command line; --quick changes the defaults."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--models", nargs="+", choices=("nano", "vit-b-32"))
-    add("--persons", nargs="+", type=int, metavar="P")
-    add("--rounds", type=int)
-    add("--backends", nargs="*", default=["openvino"], help="beside cpu (default: openvino)")
+    add("--models", nargs="+", choices=("nano", "vit-b-32"), help="presets to measure (default: both)")
+    add("--persons", nargs="+", type=int, metavar="P", help="numbers of people (default: 1 2 4 8)")
+    add("--rounds", type=int, help="number of rounds (default: 9)")
+    add("--backends", nargs="*", default=["openvino"], help="backends beside cpu (default: openvino)")
     add("--out", type=Path, help="folder of the results (default: results/ and the name of this machine)")
-    add("--cores", type=int, help="for that name, where several machines share a CPU")
-    add("--work", type=Path, help="folder in which exported graphs are kept for the next time")
-    add("--quick", action="store_true", help="nano alone, P = 1 and 2, three rounds")
+    add("--cores", type=int, help="number of cores in that name, where several machines share a CPU")
+    add("--work", type=Path, help="folder that keeps the exported graphs for the next run")
+    add("--quick", action="store_true", help="a quick trial: nano alone, P = 1 and 2, three rounds")
     args = parser.parse_args(argv)
     args.models = args.models or (["nano"] if args.quick else ["nano", "vit-b-32"])
     args.persons = args.persons or ([1, 2] if args.quick else [1, 2, 4, 8])
@@ -98,11 +108,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def measure_model(preset: str, settings: Settings) -> list[dict[str, Any]]:
-    """Rows of both graphs of one model.
+    """Measure both graphs of one model and return their rows.
 
     Raises:
-        EmotionError: a graph of ours and its plain export do not give the same.
-
+        EmotionError: A graph of ours and its plain export give different outputs.
     """
     print(f"{preset}: exporting", file=sys.stderr)
     model = formula_model(preset)
@@ -110,7 +119,7 @@ def measure_model(preset: str, settings: Settings) -> list[dict[str, Any]]:
     inputs = {
         (graph, persons): FEEDS[graph](model, persons) for graph in exported for persons in settings.persons
     }
-    del model  # half a gigabyte that the sessions need
+    del model  # frees half a gigabyte for the sessions
     rows = []
     for graph, files in exported.items():
         contenders = open_contenders(files, settings.backends)
@@ -123,7 +132,7 @@ def measure_model(preset: str, settings: Settings) -> list[dict[str, Any]]:
 
 
 def open_contenders(files: Exported, backends: list[str]) -> dict[str, Backend]:
-    """Everything that runs, by name; backends that are not to be had are left out, and said."""
+    """Open all contenders, by name; backends that are not available are reported and left out."""
     ours = open_backend("cpu", files.ours)
     contenders: dict[str, Backend] = {
         "ours on cpu": ours,
@@ -137,7 +146,7 @@ def open_contenders(files: Exported, backends: list[str]) -> dict[str, Backend]:
 
 
 def open_both(name: str, files: Exported) -> dict[str, Backend]:
-    """Ours and plain on a backend; nothing where it is not to be had, which is said."""
+    """Open ours and plain on a backend; return nothing, and report it, where it is not available."""
     try:
         return {
             f"ours on {name}": open_backend(name, files.ours),
@@ -151,13 +160,16 @@ def open_both(name: str, files: Exported) -> dict[str, Backend]:
 def measure(
     contenders: Mapping[str, Backend], feeds: tuple[Feeds, Feeds], flops: tuple[int, int], rounds: int
 ) -> list[dict[str, Any]]:
-    """Rows of one graph and one number of persons, one a contender and one of sgemm.
+    """Measure one graph for one number of people; return a row per contender and one for sgemm.
 
-    feeds, flops: of ours, of plain.
+    Args:
+        contenders: Backends by name.
+        feeds: Inputs of ours and of plain.
+        flops: Operations of ours and of plain.
+        rounds: Number of rounds.
 
     Raises:
-        EmotionError: two contenders do not give the same.
-
+        EmotionError: Two contenders give different outputs.
     """
     sgemm = Sgemm()
     calls: dict[str, Callable[[], object]] = {SGEMM: sgemm}
@@ -188,16 +200,15 @@ def measure(
 
 
 def first_output(backend: Backend, feeds: Feeds) -> Any:
-    """(P, D) float32."""
+    """Return the first output, (P, D) float32."""
     return next(iter(backend.run(feeds).values()))
 
 
 def difference(name: str, found: Any, expected: Any) -> float:
-    """Largest difference in standard deviations of the expected (P, D).
+    """Return the largest difference, in standard deviations of the expected output (P, D).
 
     Raises:
-        EmotionError: it is not the same function.
-
+        EmotionError: The outputs differ, so this is not the same function.
     """
     largest = float(np.abs(found - expected).max() / expected.std())
     if not largest < 1e-3:
@@ -206,7 +217,7 @@ def difference(name: str, found: Any, expected: Any) -> float:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Milliseconds and, in brackets, how many times as fast as plain in ONNX Runtime; a row a contender."""
+    """Return the table: milliseconds and, in brackets, the speed relative to plain in ONNX Runtime."""
     persons = sorted({row["persons"] for row in rows})
     groups: dict[tuple[str, str, str], dict[int, str]] = {}
     for row in rows:
@@ -224,14 +235,15 @@ def table(rows: list[dict[str, Any]]) -> str:
         abs(row["ratio_to_ours"]["median"] - 1) for row in rows if row["contender"] == AGAIN
     )
     note = (
-        "In brackets: times as fast as plain in ONNX Runtime, the median over the rounds. Per cent: share of "
-        f"the sgemm rate. The same graph loaded twice differs by {100 * noise:.1f} % (median): less is noise."
+        "P people share one crop. In brackets: speed relative to plain in ONNX Runtime, the median over the "
+        "rounds. Per cent: fraction of the sgemm rate. The same graph loaded twice differs by "
+        f"{100 * noise:.1f} % (median): smaller differences are noise."
     )
     return f"{markdown_table(header, lines)}\n\n{note}"
 
 
 def panels(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[int, float]]]:
-    """Milliseconds by persons, by contender, by model and graph."""
+    """Return milliseconds by number of people, by contender, by model and graph."""
     lines: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows:
         if row["contender"] not in (SGEMM, AGAIN):

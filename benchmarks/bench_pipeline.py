@@ -1,7 +1,7 @@
-r"""How fast the whole runtime is on videos, where the time goes, and what bounds it.
+"""Measure how fast the whole runtime is on videos, where the time goes, and what bounds it.
 
-    python benchmarks/bench_pipeline.py --source people.mp4 crowd.mp4    # two minutes a video of 50 frames
-    python benchmarks/bench_pipeline.py --source demo --quick            # does it run?
+    python benchmarks/bench_pipeline.py --source people.mp4 crowd.mp4    # two minutes per video of 50 frames
+    python benchmarks/bench_pipeline.py --source demo --quick            # a quick trial
 
 Every round measures, in turn, on each video:
   BACKEND   every stage of the runtime, frame by frame, no sink; twice for the first backend, whose second run
@@ -9,9 +9,9 @@ Every round measures, in turn, on each video:
   detector  decoding and the detector alone. While every frame is detected, this bounds the whole run; it is
             no limit of the machine: a faster detector or a rarer detection raises it
 and then once for each backend:
-  live      the video at its own pace, late frames dropped: milliseconds from capture to event
+  live      the video at its own pace, late frames dropped: milliseconds between capture and event
   process   a fresh process: seconds from its start to its first event, and its peak memory
-"Not a network" is all time of a frame outside of ONNX Runtime and OpenVINO: decoding, resizing, tracking,
+"Outside networks" is all time of a frame outside ONNX Runtime and OpenVINO: decoding, resizing, tracking,
 smoothing, Python. Written to --out: pipeline.json, pipeline.md, pipeline.png.
 """
 
@@ -48,7 +48,14 @@ PROGRAM = [sys.executable, "-c", "import sys; from emotion_runtime.cli import ma
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """frames: of each video at most; None: all. live: seconds of the live run."""
+    """What is measured.
+
+    Attributes:
+        bundle: Name or folder of the bundle.
+        rounds: Number of rounds.
+        frames: Largest number of frames of each video; None means all.
+        live: Seconds of the live run.
+    """
 
     bundle: str
     rounds: int
@@ -58,7 +65,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One run over a video. stages: milliseconds a frame. networks: share of the time. persons: seen."""
+    """One run over a video.
+
+    Attributes:
+        fps: Frames per second.
+        stages: Milliseconds per frame, by stage.
+        networks: Fraction of the time spent in networks.
+        persons: Number of people seen.
+    """
 
     fps: float
     stages: dict[str, float]
@@ -67,7 +81,7 @@ class Pass:
 
 
 @dataclass(slots=True)
-class Measured:
+class BackendRuns:
     """All passes of one backend over one video."""
 
     passes: list[Pass] = field(default_factory=list)
@@ -76,7 +90,7 @@ class Measured:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run the benchmark and return the exit status."""
     args = parse_args(argv)
     settings = Settings(args.bundle, args.rounds, args.frames, args.live)
     machine = card()
@@ -95,25 +109,25 @@ def main(argv: list[str] | None = None) -> int:
     }
     write_json(out / "pipeline.json", result)
     write_atomically(out / "pipeline.md", table(rows) + "\n")
-    plot_bars(out / "pipeline.png", bars(rows), "ms a frame")
+    plot_bars(out / "pipeline.png", bars(rows), "ms per frame")
     print(table(rows))
     print(f"{out}: pipeline.json, pipeline.md, pipeline.png", file=sys.stderr)
     return 0
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line; --quick changes what is not given."""
+    """Parse the command line; --quick changes the defaults."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--source", nargs="+", required=True, help="video files, or demo")
-    add("--backends", nargs="+", default=["cpu"], help="of the encoders (default: cpu)")
-    add("--bundle", default="nano")
-    add("--rounds", type=int)
-    add("--frames", type=int, metavar="N", help="of each video at most (default: all)")
-    add("--live", type=float, metavar="SECONDS", help="of the live run (default: 20)")
+    add("--backends", nargs="+", default=["cpu"], help="backends of the encoders (default: cpu)")
+    add("--bundle", default="nano", help="bundle name or folder (default: nano)")
+    add("--rounds", type=int, help="number of rounds (default: 9)")
+    add("--frames", type=int, metavar="N", help="largest number of frames per video (default: all)")
+    add("--live", type=float, metavar="SECONDS", help="duration of the live run (default: 20)")
     add("--out", type=Path, help="folder of the results (default: results/ and the name of this machine)")
-    add("--cores", type=int, help="for that name, where several machines share a CPU")
-    add("--quick", action="store_true", help="one round of 30 frames, one second live")
+    add("--cores", type=int, help="number of cores in that name, where several machines share a CPU")
+    add("--quick", action="store_true", help="a quick trial: one round of 30 frames, one second live")
     args = parser.parse_args(argv)
     args.rounds = args.rounds or (1 if args.quick else 9)
     args.frames = args.frames or (30 if args.quick else None)
@@ -122,16 +136,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def measure_source(source: str, backends: list[str], settings: Settings) -> list[dict[str, Any]]:
-    """Rows of one video, one a backend, and one for the first backend measured twice."""
+    """Measure one video; return a row per backend, and one for a second measurement of the first backend."""
     contenders = {name: name for name in backends} | {backends[0] + AGAIN: backends[0]}
-    measured = {name: Measured() for name in contenders}
+    measured = {name: BackendRuns() for name in contenders}
     alone: list[float] = []
-    for number in range(settings.rounds):
+    for index in range(settings.rounds):
         for name, backend in contenders.items():
             measured[name].passes.append(run_full(source, backend, settings))
         alone.append(run_detector(source, settings))
         rates = ", ".join(f"{name} {each.passes[-1].fps:.1f}" for name, each in measured.items())
-        print(f"{source} round {number + 1}: fps {rates}, detector alone {alone[-1]:.1f}", file=sys.stderr)
+        print(f"{source} round {index + 1}: fps {rates}, detector alone {alone[-1]:.1f}", file=sys.stderr)
     for name in backends:
         measured[name].live = run_live(source, name, settings)
         measured[name].process = run_processes(source, name, settings)
@@ -139,10 +153,10 @@ def measure_source(source: str, backends: list[str], settings: Settings) -> list
 
 
 def run_full(source: str, backend: str, settings: Settings) -> Pass:
-    """One pass, frame by frame; models loaded and warm."""
+    """Run the whole runtime once, frame by frame, with models loaded and warm."""
     runtime = EmotionRuntime(settings.bundle, backend=backend)
     events = islice(runtime.stream(source), settings.frames)
-    next(events)  # the first frame pays for memory and threads; it is reported as the time to the first event
+    next(events)  # allocates memory and starts threads; reported as the time to the first event
     before = dict(runtime.timer.seconds)
     with network_time() as networks:
         start = time.perf_counter()
@@ -158,34 +172,34 @@ def run_full(source: str, backend: str, settings: Settings) -> Pass:
 
 
 def count(events: Iterator[EmotionEvent]) -> tuple[int, int]:
-    """Frames, and persons by their highest number."""
+    """Return the number of frames and of people, which is their highest id."""
     frames, persons = 0, 0
     for event in events:
         frames += 1
         persons = max([persons, *(person.id for person in event.persons)])
     if not frames:
-        raise EmotionError("the video has one frame: expected more to measure")
+        raise EmotionError("the video has only one frame: expected two or more; give a longer video")
     return frames, persons
 
 
 def run_detector(source: str, settings: Settings) -> float:
-    """Frames per second of decoding and detecting alone."""
+    """Return the frames per second of decoding and detection alone."""
     detector = load_detector("face")
     with open_source(source) as opened:
         frames = islice(opened, settings.frames)
         detector(next(frames).image)
         start = time.perf_counter()
-        number = 0
+        count = 0
         for frame in frames:
             detector(frame.image)
-            number += 1
-        return number / (time.perf_counter() - start)
+            count += 1
+        return count / (time.perf_counter() - start)
 
 
 def run_live(source: str, backend: str, settings: Settings) -> dict[str, float]:
-    """Milliseconds from capture to event of a video at its own pace, and the share of frames dropped.
+    """Play a video at its own pace; return milliseconds from capture to event and the fraction dropped.
 
-    A short video is played again until `settings.live` seconds have been seen.
+    A short video is repeated until `settings.live` seconds have been played.
     """
     latencies: list[float] = []
     dropped, played = 0, 0.0
@@ -193,13 +207,13 @@ def run_live(source: str, backend: str, settings: Settings) -> dict[str, float]:
         last = None
         with closing(EmotionRuntime(settings.bundle, backend=backend)) as runtime:
             for last in runtime.stream(source, realtime=True):
-                if last.frame:  # the first frame pays for memory and threads
+                if last.frame:  # the first frame allocates memory and starts threads
                     latencies.append(last.latency_ms)
                 if played + last.t >= settings.live:
                     break
         if last is None or not latencies:
             raise EmotionError(
-                f"{source}: gives no frames at its own pace: expected a video of a second or more"
+                f"{source}: no frames when played at its own pace; expected a video of a second or more"
             )
         dropped, played = dropped + last.dropped, played + last.t
     return {
@@ -211,7 +225,7 @@ def run_live(source: str, backend: str, settings: Settings) -> dict[str, float]:
 
 
 def run_processes(source: str, backend: str, settings: Settings) -> dict[str, Any]:
-    """Start to first event, and peak memory, of fresh processes."""
+    """Measure fresh processes: seconds from the start to the first event, and peak memory."""
     common = ["--source", source, "--bundle", settings.bundle, "--backend", backend, "--no-show"]
     first = [first_event([*common, "--jsonl", "-", "--max-frames", "1"]) for _ in range(settings.rounds)]
     with tempfile.TemporaryDirectory() as folder:
@@ -220,7 +234,7 @@ def run_processes(source: str, backend: str, settings: Settings) -> dict[str, An
 
 
 def first_event(arguments: list[str]) -> float:
-    """Seconds from the start of a fresh process to its first line of JSON."""
+    """Return the seconds from the start of a fresh process to its first line of JSON."""
     start = time.perf_counter()
     with subprocess.Popen(
         [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -229,13 +243,13 @@ def first_event(arguments: list[str]) -> float:
         seconds = time.perf_counter() - start
         _, errors = process.communicate()
     if not line:
-        raise EmotionError(f"emotion-runtime gave no event: {errors.strip()}")
+        raise EmotionError(f"emotion-runtime wrote no event: {errors.strip()}")
     json.loads(line)
     return seconds
 
 
 def peak_memory(arguments: list[str]) -> float | None:
-    """Largest resident size of a fresh process, MB; None where the system does not tell."""
+    """Return the peak resident memory of a fresh process in MB; None where the system does not report it."""
     if not hasattr(os, "wait4"):
         return None
     process = subprocess.Popen([*PROGRAM, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -247,8 +261,8 @@ def peak_memory(arguments: list[str]) -> float | None:
     return round(usage.ru_maxrss / scale, 1)
 
 
-def row(source: str, name: str, measured: Measured, alone: list[float]) -> dict[str, Any]:
-    """One video and one backend, for the JSON."""
+def row(source: str, name: str, measured: BackendRuns, alone: list[float]) -> dict[str, Any]:
+    """Return the row of one video and one backend for pipeline.json."""
     passes = measured.passes
     fps = [each.fps for each in passes]
     stages = {stage: spread([each.stages[stage] for each in passes]) for stage in passes[0].stages}
@@ -269,8 +283,16 @@ def row(source: str, name: str, measured: Measured, alone: list[float]) -> dict[
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The figures that matter, one row a video and backend."""
-    header = ["video", "persons", "encoders on", "fps", "detector alone", "fraction of it", "not a network"]
+    """Return the table of the main results, one row per video and backend."""
+    header = [
+        "video",
+        "persons",
+        "encoders on",
+        "fps",
+        "detector alone",
+        "fraction of it",
+        "outside networks",
+    ]
     header += ["capture to event p50 / p95", "dropped", "first event", "memory"]
     lines = []
     for each in rows:
@@ -289,7 +311,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def bars(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Milliseconds a frame by stage, and the rest, by video and backend."""
+    """Return milliseconds per frame by stage, and the rest, by video and backend."""
     parts = {}
     for each in rows:
         stages = {name: value["median"] for name, value in each["ms_per_frame"].items()}

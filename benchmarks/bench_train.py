@@ -1,18 +1,18 @@
-r"""How fast a model trains on clips, where a step's time goes, and what bounds it.
+"""Measure how fast a model trains on clips, where the time of a step goes, and what bounds it.
 
     python benchmarks/bench_train.py --results benchmarks/results/my-machine
-    python benchmarks/bench_train.py --quick --results /tmp/train        # does it run?
+    python benchmarks/bench_train.py --quick --results /tmp/train        # a quick trial
 
 Each preset trains in a process of its own, in the loop of pretrain.py, from random weights (speed needs no
-training), on shards of the videos in --data, prepared on the spot with made-up captions, or of made pictures
-where there are none:
-  data       the trainer waits for a batch of its workers
+training), on shards of the videos in --data, prepared on the spot with invented captions, or of synthetic
+images where there are no videos:
+  data       waiting for a batch from the workers
   forward    both towers and the temporal encoder
   loss       similarities, the sentiment-guided loss and its gradient by the features
   backward   the gradient by all parameters
   optimizer  clipping and AdamW
-Beside them their ceilings: the loader with nobody who trains, and the machine's product of two square
-matrices, measured in the same process. Written to --results: train.json, train.md, train.png.
+Two bounds are measured beside them in the same process: the loader alone, without training, and the machine's
+product of two square matrices. Written to --results: train.json, train.md, train.png.
 """
 
 import argparse
@@ -34,13 +34,13 @@ from emotion_train.model import PRESETS
 from emotion_train.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
-BATCH = {"nano": 16, "vit-b-32": 4}  # what a CPU takes in seconds
+BATCH = {"nano": 16, "vit-b-32": 4}  # a step takes seconds on a CPU
 STEPS = {"nano": 20, "vit-b-32": 6}
-SMALLEST = 2  # clips of a batch: of one there is nothing to tell apart
+SMALLEST_BATCH = 2  # the contrastive loss needs at least two clips
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run the benchmark and return the exit status."""
     args = parse_args(argv)
     try:
         with tempfile.TemporaryDirectory() as work:
@@ -56,17 +56,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line; --quick changes what is not given."""
+    """Parse the command line; --quick changes the defaults."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--presets", nargs="+", choices=sorted(PRESETS), help="default: all of them")
-    add("--batch", type=int, help=f"clips of a step (default: {BATCH})")
-    add("--steps", type=int, help=f"measured steps (default: {STEPS})")
-    add("--workers", type=int, default=2, help="processes that decode batches (default: %(default)s)")
-    add("--precision", choices=("fp32", "bf16"), default="fp32")
+    add("--presets", nargs="+", choices=sorted(PRESETS), help="presets to measure (default: all)")
+    add("--batch", type=int, help=f"number of clips per step (default: {BATCH})")
+    add("--steps", type=int, help=f"number of measured steps (default: {STEPS})")
+    add("--workers", type=int, default=2, help="number of processes that load batches (default: %(default)s)")
+    add("--precision", choices=("fp32", "bf16"), default="fp32", help="numeric precision (default: fp32)")
     add("--data", type=Path, help="folder with videos/ and data/goemotions_ekman/ (default: ../shared)")
-    add("--shards", type=Path, help="what prepare_data.py made, instead of --data")
-    add("--quick", action="store_true", help="nano, three steps of four clips: structure, not speed")
+    add("--shards", type=Path, help="folder of shards written by prepare_data.py, instead of --data")
+    add(
+        "--quick",
+        action="store_true",
+        help="a quick trial: nano, three steps of four clips; its speeds mean nothing",
+    )
     add("--results", type=Path, required=True, help="folder of train.json, train.md, train.png")
     args = parser.parse_args(argv)
     args.presets = args.presets or (["nano"] if args.quick else sorted(PRESETS))
@@ -76,13 +80,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def bench(args: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """All figures of all presets.
+    """Measure all presets and return the content of train.json.
 
     Raises:
-        EmotionError: an option is out of range, or the data cannot be used.
-
+        EmotionError: An option is out of range, or the data cannot be used.
     """
-    for name, value, least in (("batch", args.batch, SMALLEST), ("steps", args.steps, 1)):
+    for name, value, least in (("batch", args.batch, SMALLEST_BATCH), ("steps", args.steps, 1)):
         if value is not None and value < least:
             raise EmotionError(f"--{name} {value}: expected {least} or more")
     if args.workers < 0:
@@ -104,7 +107,7 @@ def bench(args: argparse.Namespace, work: Path) -> dict[str, Any]:
             precision=args.precision,
             side=256 if args.quick else 1536,
         )
-        # A process of its own: memory is a high-water mark, and of one preset.
+        # In a process of its own, since peak memory is a high-water mark of the process.
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as pool:
             presets[preset] = pool.submit(measure, PRESETS[preset], settings).result()
@@ -120,52 +123,52 @@ def bench(args: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 
 def _shards(args: argparse.Namespace, work: Path) -> tuple[Path, str]:
-    """The shards, and what they show."""
+    """Return the folder of shards and a description of their content."""
     if args.shards:
         return args.shards, "prepared clips"
     data = args.data
     if data is None and not args.quick and (ROOT.parent / "shared" / "videos").is_dir():
         data = ROOT.parent / "shared"
     if data:
-        print(f"bench_train: preparing the videos of {data}, some minutes", file=sys.stderr)
+        print(f"bench_train: preparing the videos of {data}, which takes some minutes", file=sys.stderr)
         return real_shards(data, work, workers=max(args.workers, 1)), "real videos"
-    print("bench_train: clips of made pictures", file=sys.stderr)
+    print("bench_train: clips of synthetic images", file=sys.stderr)
     needed = max(args.batch or max(BATCH.values()), 24)
-    return made_shards(work / "made", clips=needed, short_side=256), "made pictures"
+    return made_shards(work / "made", clips=needed, short_side=256), "synthetic images"
 
 
 def page(result: dict[str, Any]) -> str:
-    """The table, in Markdown."""
+    """Return train.md for a result."""
     machine, presets = result["machine"], result["presets"]
     rows = [
-        ["clips a second", *(f"{p['clips_per_s']['mean']:.2f}" for p in presets.values())],
-        ["clips of a step, frames of a clip", *(f"{p['batch']}, {p['frames']}" for p in presets.values())],
+        ["clips per second", *(f"{p['clips_per_s']['mean']:.2f}" for p in presets.values())],
+        ["clips per step, frames per clip", *(f"{p['batch']}, {p['frames']}" for p in presets.values())],
         *(
-            [f"{part}, ms a step", *(_part(p["ms_per_step"], part) for p in presets.values())]
+            [f"{part}, ms per step", *(_part(p["ms_per_step"], part) for p in presets.values())]
             for part in (*PARTS, "whole")
         ),
         [
-            "clips a second of the loader alone",
+            "clips per second of the loader alone",
             *(f"{p['clips_per_s_of_loader_alone']:.1f}" for p in presets.values()),
         ],
-        ["GFLOP a clip", *(f"{p['gflop_per_clip']:.2f}" for p in presets.values())],
+        ["GFLOP per clip", *(f"{p['gflop_per_clip']:.2f}" for p in presets.values())],
         ["matrix product, GFLOP/s", *(f"{p['matmul_gflop_per_s']:.1f}" for p in presets.values())],
         [
-            "the model's FLOP/s, share of that",
+            "FLOP/s of the model, fraction of that",
             *(f"{100 * p['model_flops_share']:.1f} %" for p in presets.values()),
         ],
         ["peak memory, MiB", *(f"{p['memory_mib']['peak']:.0f}" for p in presets.values())],
-        ["of it before the model, MiB", *(f"{p['memory_mib']['before']:.0f}" for p in presets.values())],
-        ["bytes a clip from worker to trainer", *(_bytes(p, "ours") for p in presets.values())],
-        ["as float pictures and masks", *(_bytes(p, "plain") for p in presets.values())],
-        ["times as many", *(f"{p['bytes_per_clip']['times_less']:.1f}" for p in presets.values())],
+        ["of which before the model, MiB", *(f"{p['memory_mib']['before']:.0f}" for p in presets.values())],
+        ["bytes per clip from worker to trainer", *(_bytes(p, "ours") for p in presets.values())],
+        ["bytes as float images and masks", *(_bytes(p, "plain") for p in presets.values())],
+        ["ratio", *(f"{p['bytes_per_clip']['times_less']:.1f}" for p in presets.values())],
     ]
     facts = (
         f"{machine['cpu']}, {machine['cores']} cores, GPU: {machine['gpu'] or 'none'}; torch "
         f"{machine['torch']}, {result['precision']}, {result['workers']} workers; "
-        f"{result['shards']['clips']} clips of {result['shards']['of']}. Data: waiting for the workers."
+        f"{result['shards']['clips']} clips of {result['shards']['of']}. Data: waiting for workers."
     )
-    quick = " A quick run: structure, not speed." if result["quick"] else ""
+    quick = " A quick trial: its speeds mean nothing." if result["quick"] else ""
     memory = next(iter(presets.values()))["memory_is_of"]
     table = markdown_table(["", *presets], rows)
     return f"# Training on clips\n\n{facts}{quick} Memory is of {memory}.\n\n{table}\n"
@@ -180,12 +183,12 @@ def _bytes(preset: dict[str, Any], name: str) -> str:
 
 
 def write_parts(path: Path, presets: dict[str, Any]) -> None:
-    """A bar a preset: how a step's time is shared out."""
-    shares = {
+    """Write a plot with one bar per preset: how the time of a step is divided."""
+    fractions = {
         name: {part: 100 * p["ms_per_step"][part] / p["ms_per_step"]["whole"] for part in PARTS}
         for name, p in presets.items()
     }
-    plot_bars(path, shares, "% of a training step")
+    plot_bars(path, fractions, "% of a training step")
 
 
 if __name__ == "__main__":

@@ -1,44 +1,43 @@
-"""The ablation in words: its table, its claims, and what must be known to read them."""
+"""The ablation report: table, expectations, and how to read them."""
 
 from typing import Any
 
 from emotion_train.tables import markdown_table
 
-Interval = tuple[float, float, float]  # figure, and the ends of its 95 % interval
+Interval = tuple[float, float, float]  # a value and the two ends of its 95 % interval
 
 _PAGE = """# Ablation at small scale
 
     python benchmarks/bench_ablation.py {options}
 
-Accuracy, in percent, on seven emotions of unseen FER2013 faces in drawn scenes seen through one window,
-by the number of people in it, in scenes of pairwise different emotions; 95 % bootstrap intervals over
-scenes, of the mean over seeds. changed: share of the pairs of people whose two answers differ (0 %: the
-address was not learned). own, other: answers that name the subject's emotion, and the neighbour's.
+Accuracy, in percent, for seven emotions on unseen FER2013 faces in rendered scenes with a shared crop, by the
+number of people, in scenes of pairwise different emotions; 95 % bootstrap intervals over scenes, of the mean
+over seeds. changed: fraction of the pairs of people whose two predictions differ (0 %: the model does not use
+the subject). own, other: predictions that equal the subject's emotion, and the other person's.
 
 {table}
 
-Differences of accuracy in company (two to four people), in points, paired by scene and seed. The
-interval is over scenes; how much the training itself varies shows by seed. A claim holds when the whole
-interval says so, and is undecided when it says both.
+Differences of accuracy in scenes of two to four people, in points, paired by scene and seed. The interval is
+over scenes; the column "by seed" shows how much the training itself varies. An expectation holds when the
+whole interval agrees with it, and is undecided when only a part does.
 
-{verdicts}
+{comparisons}
 
-![Accuracy by number of people, answers that follow the subject, sweep of beta](ablation.png)
+![Accuracy by number of people, predictions that follow the subject, sweep of beta](ablation.png)
 
-What must be known to read this:
+How to read this:
 
-- These are runs of a few minutes from one warm start, not the paper's: 9,600 drawn scenes, no CLIP, a
-  quarter of `nano`. They say what is learned *first*.
-- The window follows the heads, so a single person's face fills it, at a scale that these runs have seen
-  least: "one person" is no ceiling.
-- A drawn person keeps one expression through the clip, and one frame a clip is measured: there is
-  nothing in time to learn, so transformer against mean compares sizes of models and not ways to see
-  time.
-- Seeds share the warm start; they vary the scenes, dropout and the start of what is new in a row. Rows
-  of one seed say little about differences of a point or two.
-- `sap` without bias and `saam` differ from the paper, where both learn: there the positions come from
-  CLIP and a million clips follow. Here the sum of covered positions is an address that a new model has
-  yet to learn to read, and `saam` reaches the class token only through the human token{shifted}.
+- These runs take a few minutes from the same warm start: 9,600 rendered scenes, no CLIP, a quarter of `nano`.
+  They show what is learned *first*, and do not reproduce the paper's training.
+- The crop follows the heads, so a single person's face fills it, at a scale that these runs have seen
+  least: accuracy with one person is not an upper bound.
+- A rendered person keeps one expression through the clip, and one frame per clip is measured: there is
+  nothing to learn over time, so transformer against mean compares sizes of models.
+- Seeds share the warm start; they vary the scenes, dropout and the initial weights of what is new in a
+  row. Rows with one seed say little about differences of a point or two.
+- `sap` without bias and `saam` differ from the paper, where both learn: there the position embeddings come
+  from CLIP and a million clips follow. Here a new model has yet to learn to read the sum of the covered
+  positions, and `saam` reaches the class token only through the human token{shift}.
 """
 
 
@@ -46,11 +45,11 @@ def page(
     rows: list[dict[str, Any]],
     compared: list[dict[str, Any]],
     settings: dict[str, Any],
-    shifted: float | None,
+    mean_shift: float | None,
 ) -> str:
-    """ablation.md."""
+    """Return ablation.md."""
     header = [
-        "who is meant",
+        "subject",
         "loss",
         "time",
         "seeds",
@@ -74,12 +73,12 @@ def page(
         ]
         for row in rows
     ]
-    verdicts = [
+    comparisons = [
         [
-            entry["claim"],
+            entry["expectation"],
             _points(entry["difference"]),
             ", ".join(f"{100 * gap:+.1f}" for gap in entry["by_seed"]),
-            entry["verdict"],
+            entry["holds"],
         ]
         for entry in compared
     ]
@@ -88,13 +87,13 @@ def page(
             f"--{name.replace('_', '-')} {value}" for name, value in settings.items() if value is not None
         ),
         table=markdown_table(header, table),
-        shifted="" if shifted is None else f" (A begins at 0.10 and ends at {shifted:.2f} on average)",
-        verdicts=markdown_table(["claim", "difference (95 %)", "by seed", "holds"], verdicts),
+        shift="" if mean_shift is None else f" (A begins at 0.10 and ends at {mean_shift:.2f} on average)",
+        comparisons=markdown_table(["expectation", "difference (95 %)", "by seed", "holds"], comparisons),
     )
 
 
-def _percent(figure: Interval) -> str:
-    return f"{100 * figure[0]:.1f} ({100 * figure[1]:.1f}-{100 * figure[2]:.1f})"
+def _percent(value: Interval) -> str:
+    return f"{100 * value[0]:.1f} ({100 * value[1]:.1f}-{100 * value[2]:.1f})"
 
 
 def _points(difference: Interval) -> str:

@@ -1,4 +1,4 @@
-"""What bounds the machine: measured beside what is measured against it."""
+"""Bounds of the machine, measured in the same run as what is compared with them."""
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -7,10 +7,10 @@ from emotion_runtime.backends.onnx import open_session
 
 
 class Sgemm:
-    """A product of two square float32 matrices in ONNX Runtime, set up as the encoders are.
+    """A product of two square float32 matrices in ONNX Runtime, set up like the encoders.
 
-    What such a machine can multiply in float32: no encoder, being matrix products for 94 % and more, runs
-    faster than this for long.
+    It shows what the machine can multiply in float32. Encoders are matrix products for 94 % and more of their
+    operations, so none exceeds this rate for long.
     """
 
     def __init__(self, side: int = 1536) -> None:

@@ -24,12 +24,13 @@ from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.nvidia import Flavor, load_tensorrt
 from emotion_train.model import EmotionCLIP
 
-# A way to run a graph, for the time of a `with`: from its ONNX file and the most persons of one call.
+# Opens a backend for the time of a `with` block, from an ONNX file and the largest number of people of a
+# call.
 Opener = Callable[[Path, int], AbstractContextManager[Backend]]
 
 
 def openers(device: str) -> dict[tuple[str, str], Opener]:
-    """Ways to run a graph, by (runner, precision); opening one that is not there is an `EmotionError`."""
+    """Return ways to run a graph, by (runner, precision); opening a missing one is an `EmotionError`."""
 
     @contextmanager
     def onnxruntime(graph: Path, _persons: int) -> Iterator[Backend]:
@@ -45,7 +46,7 @@ def openers(device: str) -> dict[tuple[str, str], Opener]:
 
 
 def export(model: EmotionCLIP, folder: Path) -> dict[str, Path]:
-    """The ONNX file of each graph."""
+    """Write the ONNX file of each graph; return the paths by graph."""
     files: dict[str, Path] = {}
     for source in graph_sources(model):
         files[source.name] = folder / f"{source.name}.onnx"
@@ -61,7 +62,7 @@ def engine_rows(
     way: tuple[str, str],
     backend: Backend,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one graph on one opened backend, for the numbers of persons in `reference.flops`."""
+    """Yield rows of one graph on one opened backend, for the numbers of people in `reference.flops`."""
     runner, precision = way
 
     def run(feeds: Feeds) -> NDArray[np.float32]:
@@ -77,13 +78,13 @@ def engine_rows(
             "precision": precision,
             "persons": persons,
             "ms": round(1000 * seconds, 4),
-            **reference.shares(persons, seconds, precision, ceilings),
+            **reference.fractions(persons, seconds, precision, ceilings),
             "cosine_min": cosine,
         }
 
 
 def split_persons(persons: list[int]) -> list[list[int]]:
-    """Numbers of persons that one engine is measured with: those of a shipped one, and more."""
+    """Split numbers of people into those that a shipped engine takes, and larger ones."""
     most = Limits().persons
     parts = [p for p in persons if p <= most], [p for p in persons if p > most]
     return [part for part in parts if part]
@@ -97,13 +98,13 @@ def _engine(flavor: Flavor, precision: str) -> Opener:
         if precision == "fp16":
             model = half_precision(model)
         limits, shipped = Limits(persons=persons), Limits()
-        # As a user has it up to that size; beyond, an engine tuned for 4 persons says little of one for 64.
-        usual = TYPICAL if persons <= shipped.persons else Limits(persons, TYPICAL.pictures)
-        built = build_engine(Builder(library, flavor), model, graph.stem, limits, usual)
+        # Up to the shipped limit, tune as for users; an engine tuned for 4 people says little about 64.
+        typical = TYPICAL if persons <= shipped.persons else Limits(persons, TYPICAL.pictures)
+        built = build_engine(Builder(library, flavor), model, graph.stem, limits, typical)
         backend = TensorRTBackend(built.engine, flavor=flavor)
         try:
             yield Bucketed(backend, limits)
         finally:
-            backend.close()  # a small GPU has no room for all engines at once
+            backend.close()  # a small GPU cannot hold all engines at once
 
     return open_engine

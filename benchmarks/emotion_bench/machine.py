@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""Describe the machine that a benchmark ran on."""
 
 import platform
 import re
@@ -22,7 +22,7 @@ PACKAGES = (
 
 
 def card(packages: Sequence[str] = PACKAGES) -> dict[str, str | int | None]:
-    """CPU, cores, system, and the versions of what does the work; None: not installed."""
+    """Return CPU, cores, GPU, system and package versions; None for a package that is not installed."""
     return {
         "cpu": cpu_name(),
         "cores": usable_cores(),
@@ -35,14 +35,14 @@ def card(packages: Sequence[str] = PACKAGES) -> dict[str, str | int | None]:
 
 
 def cpu_name(listing: Path = Path("/proc/cpuinfo")) -> str:
-    """As Linux or the platform call it."""
+    """Return the name of the CPU, from Linux or from the platform module."""
     lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def gpu_name() -> str | None:
-    """The first GPU, as nvidia-smi calls it; None without one."""
+    """Return the name, driver and memory of the first GPU from nvidia-smi; None without a GPU."""
     command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
@@ -52,7 +52,7 @@ def gpu_name() -> str | None:
 
 
 def folder_name(of: str, cores: int | None = None) -> str:
-    """A name for results/: "AMD EPYC", 2 -> "amd-epyc-2-cores"."""
+    """Return a folder name for results/: ("AMD EPYC", 2) becomes "amd-epyc-2-cores"."""
     name = re.sub(r"\(R\)|\(TM\)|CPU|Processor|NVIDIA|@.*|,.*", " ", of)
     words = re.findall(r"[a-z0-9]+", name.lower())
     return "-".join([*words, *([f"{cores}-cores"] if cores else [])])

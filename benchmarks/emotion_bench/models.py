@@ -1,4 +1,4 @@
-"""Models with formula weights, and their graphs: ours, and the plain export."""
+"""Models with formula weights, and their graphs: ours and the plain export."""
 
 import warnings
 import zlib
@@ -25,7 +25,13 @@ Feeds = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """One graph of a model in both ways. flops: multiplications and additions of `ours`, of `plain`, by P."""
+    """One graph of a model, exported in both ways.
+
+    Attributes:
+        ours: File of our export.
+        plain: File of the plain export.
+        flops: Multiplications and additions of ours and of plain, by number of people.
+    """
 
     ours: Path
     plain: Path
@@ -33,9 +39,9 @@ class Exported:
 
 
 def formula_model(preset: str, seed: int = 0) -> EmotionCLIP:
-    """A model whose weights are a function of their names: speed needs no training, and no download.
+    """Return a model whose weights are a function of their names: speed needs no training and no download.
 
-    Of about unit variance everywhere, so that no value is so small that a CPU computes it slowly.
+    Activations have about unit variance everywhere, since a CPU computes very small numbers slowly.
     """
     model = EmotionCLIP(PRESETS[preset])
     with torch.no_grad():
@@ -53,7 +59,7 @@ def formula_model(preset: str, seed: int = 0) -> EmotionCLIP:
 
 
 def frame_feeds(model: EmotionCLIP, persons: int) -> tuple[Feeds, Feeds]:
-    """Persons in one picture, as the graphs of a bundle take them, and as the plain export does."""
+    """Return people in one image, as inputs of a bundle's graph and of the plain export."""
     spec = model.config.preprocess
     rng = np.random.default_rng(persons)
     images = rng.integers(0, 256, (1, spec.size, spec.size, 3), dtype=np.uint8)
@@ -70,14 +76,14 @@ def frame_feeds(model: EmotionCLIP, persons: int) -> tuple[Feeds, Feeds]:
 
 
 def clip_feeds(model: EmotionCLIP, persons: int) -> tuple[Feeds, Feeds]:
-    """Clips of persons; both graphs take the same."""
+    """Return one clip per person, twice: both graphs take the same inputs."""
     shape = (persons, model.config.clip_frames, model.config.embed_dim)
     clips = np.random.default_rng(persons).standard_normal(shape).astype(np.float32)
     return {"embeddings": clips}, {"embeddings": clips}
 
 
 def export_both(model: EmotionCLIP, preset: str, folder: Path, persons: list[int]) -> dict[str, Exported]:
-    """Both graphs of a model, each as ours and plain. folder: of the files; what is there is kept."""
+    """Export both graphs of a model, ours and plain, into `folder`; files that exist are kept."""
     frame, temporal = graph_sources(model)
     plain_frame, plain_temporal = PlainFrameEncoder(model).eval(), PlainTemporalEncoder(model).eval()
     return {
@@ -101,10 +107,10 @@ def _export(
 
 
 def write_plain(module: nn.Module, feeds: Feeds, output: str, path: Path) -> None:
-    """`torch.onnx.export` as its documentation shows it, with the number of persons left free."""
+    """Export with `torch.onnx.export` as its documentation shows it, with a free number of people."""
     persons = torch.export.Dim("P")
     with _without_fast_path(), warnings.catch_warnings():
-        # That two inputs share a symbol is what is wanted.
+        # Two inputs share a symbol on purpose.
         warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
         program = torch.onnx.export(
             module,
@@ -122,14 +128,14 @@ def write_plain(module: nn.Module, feeds: Feeds, output: str, path: Path) -> Non
 
 
 def count_flops(module: nn.Module, feeds: Callable[[int], Feeds], persons: Sequence[int]) -> dict[int, int]:
-    """Multiplications and additions of matrix products and convolutions, as PyTorch counts them, by P.
+    """Count multiplications and additions of matrix products and convolutions, by number of people.
 
-    Every person costs what the second one costs; counting 64 of them would take a small CPU a minute.
+    Every further person costs what the second one does; counting 64 would take a small CPU a minute.
     """
     counts = []
     for count in (1, 2):
         inputs: list[Tensor] = [torch.from_numpy(value) for value in feeds(count).values()]
-        # PyTorch's fused encoder layer is one operator whose products are not counted.
+        # The products within PyTorch's fused encoder layer would not be counted.
         with FlopCounterMode(display=False) as counter, torch.inference_mode(), _without_fast_path():
             module(*inputs)
         counts.append(int(counter.get_total_flops()))
@@ -139,7 +145,7 @@ def count_flops(module: nn.Module, feeds: Callable[[int], Feeds], persons: Seque
 
 @contextmanager
 def _without_fast_path() -> Iterator[None]:
-    """PyTorch's own encoder layer is one fused operator at inference, which does not export."""
+    """Switch off PyTorch's fused encoder layer, which cannot be exported."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -1,4 +1,4 @@
-"""Time inside of networks, as opposed to everything around them."""
+"""Measure the time spent inside networks, as opposed to everything around them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +12,13 @@ from emotion_runtime.backends.tensorrt import TensorRTBackend
 
 
 class Stopwatch:
-    """Seconds spent in a function so far."""
+    """Adds up the seconds spent in functions."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, with its time counted."""
+        """Return the function with its time counted."""
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
@@ -32,9 +32,10 @@ class Stopwatch:
 
 @contextmanager
 def network_time() -> Iterator[Stopwatch]:
-    """Count the time in ONNX Runtime, OpenVINO and TensorRT of everything in this process, detectors too.
+    """Count the time of the whole process in ONNX Runtime, OpenVINO and TensorRT, detectors included.
 
-    The stages of `StageTimer` do not tell: the detector's also shrinks the picture and sorts boxes.
+    The stages of `StageTimer` do not separate it: the detector's stage also resizes the image and sorts
+    boxes.
     """
     watch = Stopwatch()
     patched: list[tuple[Any, str]] = [

@@ -1,8 +1,8 @@
-"""The model as one would export it without thinking of speed: the baseline of `bench_encoder.py`.
+"""The model as one would export it without optimising for speed: the baseline of `bench_encoder.py`.
 
-One picture and one full-size mask a person, normalised outside; all tokens of all persons go through all
-blocks, with one attention mask for who sees whom. The same function as the exported graphs of a bundle, and
-the same weights.
+It takes one normalised image and one full-size mask per person; all tokens of all people go through all
+blocks, with an attention mask. It is the same function as the exported graphs of a bundle, with the same
+weights.
 """
 
 import torch
@@ -15,7 +15,7 @@ from emotion_train.model.vision import subject_log_weights
 
 
 class PlainFrameEncoder(nn.Module):
-    """Pictures and masks of persons to one embedding each."""
+    """Turns an image and a mask per person into an embedding each."""
 
     def __init__(self, model: EmotionCLIP) -> None:
         super().__init__()
@@ -38,14 +38,14 @@ class PlainFrameEncoder(nn.Module):
         return embeddings
 
     def _logits(self, attention: Attention, weights: Tensor) -> Tensor | None:
-        """What is added to the attention logits, (P or 1, heads or 1, L, L); None: nothing."""
+        """Return what is added to the attention logits, (P or 1, heads or 1, L, L), or None."""
         added = None
         if attention.subject_gain is not None:
-            # Only the person's own rows, first and last, lean towards the covered patches.
+            # Only the rows of the person's own tokens, first and last, are biased to the covered patches.
             own = F.pad(subject_log_weights(weights), (1, 1))[:, None, None]  # (P, 1, 1, L)
             others = torch.zeros_like(own).expand(-1, -1, weights.shape[1], -1)
-            leaning = torch.cat([own, others, own], dim=2)  # (P, 1, L, L)
-            added = attention.subject_gain.view(-1, 1, 1) * leaning
+            bias = torch.cat([own, others, own], dim=2)  # (P, 1, L, L)
+            added = attention.subject_gain.view(-1, 1, 1) * bias
         if self.vision.subject == "shared":  # patches see patches only
             length = weights.shape[1] + 2
             hidden = torch.zeros(length, length)
@@ -62,7 +62,7 @@ def _attend(attention: Attention, x: Tensor, added: Tensor | None) -> Tensor:
 
 
 class PlainTemporalEncoder(nn.Module):
-    """Clips to features, with PyTorch's own layers."""
+    """Turns clips into features with PyTorch's own layers."""
 
     def __init__(self, model: EmotionCLIP) -> None:
         super().__init__()

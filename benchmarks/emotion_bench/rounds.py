@@ -1,4 +1,4 @@
-"""Timing several things side by side, so that a machine's bad minute is everybody's."""
+"""Time several things side by side, so that a disturbance of the machine affects all of them."""
 
 import math
 import random
@@ -6,17 +6,16 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-_LEAST_SECONDS = 0.02  # of one measurement: shorter ones are mostly the clock and the scheduler
+_LEAST_SECONDS = 0.02  # of one measurement: shorter ones measure the clock and the scheduler
 
 
 def interleave(
     contenders: Mapping[str, Callable[[], object]], *, rounds: int, seed: int = 0
 ) -> dict[str, list[float]]:
-    """Seconds of one call, by contender, one value a round.
+    """Return the seconds of one call by contender, one value per round.
 
-    Each contender is called once before (memory, threads, caches) and then once a round, in another order
-    each time, as often in a row as 20 ms take. Values of one round belong together: compare them by
-    `ratios`.
+    Each contender is called once to warm up, and then once per round, in another order each time, repeated
+    until 20 ms have passed. Values of the same round belong together: compare them with `ratios`.
     """
     repeats = {name: _repeats(call) for name, call in contenders.items()}
     order, rng = list(contenders), random.Random(seed)  # noqa: S311 - the order of a benchmark
@@ -33,12 +32,12 @@ def interleave(
 
 
 def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
-    """How many times faster `fast` was than `slow`, round by round."""
+    """Return how many times faster `fast` was than `slow`, round by round."""
     return [a / b for a, b in zip(slow, fast, strict=True)]
 
 
 def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
-    """Median, least and largest."""
+    """Return median, minimum and maximum."""
     return {
         "median": round(statistics.median(values), digits),
         "min": round(min(values), digits),
@@ -47,7 +46,7 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that `percent` of all values do not exceed (nearest rank)."""
+    """Return the value that `percent` of all values do not exceed (nearest rank)."""
     ranked = sorted(values)
     return ranked[max(math.ceil(percent / 100 * len(ranked)) - 1, 0)]
 

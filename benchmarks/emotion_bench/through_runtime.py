@@ -1,4 +1,4 @@
-"""Accuracy and steadiness of the whole runtime: frames in, events out, with its own detector and tracker."""
+"""Accuracy and steadiness of the whole runtime, with its own detector and tracker."""
 
 from dataclasses import dataclass
 
@@ -10,52 +10,60 @@ from emotion_runtime.sources import open_source
 from emotion_runtime.types import Box, EmotionEvent, Person
 from emotion_train.scenes.faces import Faces
 
-# The fixed subset of test faces that the model card's figure and the test that guards it are taken of.
+# The fixed subset of test faces for the model card's number and for the test that guards it.
 SUBSET, SUBSET_SEED = 300, 2022
 PEOPLE = (1, 2)
 GAP = 100.0  # seconds of media time between the starts of two rendered clips
-OVERLAP = 0.4  # intersection over union from which a box is that person's
+OVERLAP = 0.4  # smallest intersection over union with the person's true box
 
 
 def subset(faces: Faces) -> Faces:
-    """The 300 faces."""
+    """Return the fixed subset of 300 faces."""
     rows = np.random.default_rng(SUBSET_SEED).permutation(len(faces.labels))[:SUBSET]
     return faces.take(rows)
 
 
 def accuracy(runtime: EmotionRuntime, plan: Plan) -> dict[str, float]:
-    """Scenes of one and two people, frame by frame, each clip with its last event.
+    """Run scenes of one and two people frame by frame, and score the last event of each clip.
 
-    found: share of the people that the detector found where they are. accuracy: of the answers to these.
+    Returns:
+        persons: number of people; found: fraction of them that the detector found; accuracy: of the
+        predictions for these.
     """
     found: list[bool] = []
     right: list[bool] = []
-    for number, rendered in enumerate(plan.rendered_clips(PEOPLE)):
+    for index, rendered in enumerate(plan.rendered_clips(PEOPLE)):
         event = None
-        for picture, time in zip(rendered.frames, rendered.times, strict=True):
-            frame = np.ascontiguousarray(picture[..., ::-1])
+        for rgb, time in zip(rendered.frames, rendered.times, strict=True):
+            frame = np.ascontiguousarray(rgb[..., ::-1])
             # After so long a gap no track of the previous clip is left.
-            event = runtime.step(frame, number * GAP + time * plan.seconds)
+            event = runtime.step(frame, index * GAP + time * plan.seconds)
         for subject in rendered.scene.people:
             person = _at(event, rendered.boxes(subject)[-1])
             found.append(person is not None)
             if person is not None:
-                answer = max(person.raw, key=lambda label: person.raw[label])
-                right.append(answer == runtime.labels[plan.label(subject)])
+                predicted = max(person.raw, key=lambda label: person.raw[label])
+                right.append(predicted == runtime.labels[plan.label(subject)])
     accuracy = sum(right) / max(len(right), 1)
     return {"persons": len(found), "found": float(np.mean(found)), "accuracy": accuracy}
 
 
 @dataclass(slots=True)
 class Steadiness:
-    """Changes of labels over the time that people are watched. minutes: of all persons together."""
+    """Counts label changes over the time that people are in view.
+
+    Attributes:
+        minutes: Sum over all people.
+        raw: Changes of the likeliest label of each clip alone.
+        held: Changes of the label that is shown; "not sure" counts as a label.
+    """
 
     minutes: float = 0.0
     raw: int = 0
     held: int = 0
 
     def per_minute(self) -> dict[str, float]:
-        """A person."""
+        """Return the changes per person and minute."""
         return {
             "person_minutes": round(self.minutes, 3),
             "raw_changes": round(self.raw / self.minutes, 2),
@@ -64,11 +72,7 @@ class Steadiness:
 
 
 def steadiness(runtime: EmotionRuntime, video: str) -> Steadiness:
-    """A video frame by frame at the default smoothing.
-
-    raw: changes of the likeliest label of a clip alone; label: changes of what people are shown, where "not
-    sure" is a label of its own.
-    """
+    """Count label changes in a video, frame by frame, at the default smoothing."""
     total = Steadiness()
     last: dict[int, tuple[float, str | None, str]] = {}
     with open_source(video) as source:
@@ -87,12 +91,12 @@ def steadiness(runtime: EmotionRuntime, video: str) -> Steadiness:
 
 
 def _at(event: EmotionEvent | None, box: Box) -> Person | None:
-    """The person whose box overlaps most with the given one."""
+    """Return the person whose box overlaps the given one most, if it overlaps enough."""
     candidates = [
         (_overlap(person.box, box), person) for person in (event.persons if event else []) if person.raw
     ]
-    share, person = max(candidates, key=lambda pair: pair[0], default=(0.0, None))
-    return person if share >= OVERLAP else None
+    overlap, person = max(candidates, key=lambda pair: pair[0], default=(0.0, None))
+    return person if overlap >= OVERLAP else None
 
 
 def _overlap(a: Box, b: Box) -> float:

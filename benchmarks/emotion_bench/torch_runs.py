@@ -1,4 +1,4 @@
-"""Both encoders under PyTorch, by precision and number of persons: speed, parity, shares of the ceilings."""
+"""Both encoders under PyTorch by precision and number of people: speed, parity, fractions of the limits."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ GRAPHS: Mapping[str, Callable[[EmotionCLIP, int], tuple[Feeds, Feeds]]] = {
 
 
 class OnDevice(nn.Module):
-    """A graph of the model in one precision; float32 in and out, and nothing copied from the host inside."""
+    """A graph of the model in one precision: float32 in and out, without copies from the host in between."""
 
     def __init__(self, model: EmotionCLIP, graph: str, dtype: torch.dtype) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class OnDevice(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(spec.std))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Inputs of the graph by its contract -> (P, D) float32."""
+        """Take the inputs that the graph's contract names; return (P, D) float32."""
         if self.graph == "temporal_encoder":
             return self.model.encode_temporal(inputs[0].to(self.dtype)).float()
         images, frame_index, patch_weights = inputs
@@ -49,7 +49,12 @@ class OnDevice(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Ceilings:
-    """What the device does at most. flops: of a matrix product, by precision. bytes: of a copy, a second."""
+    """Measured limits of the device.
+
+    Attributes:
+        flops: Operations per second of a matrix product, by precision.
+        bytes: Bytes per second of a copy.
+    """
 
     flops: Mapping[str, float]
     bytes: float
@@ -57,9 +62,13 @@ class Ceilings:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One graph of the model in float32 on the CPU: what every other way to run it is held against.
+    """One graph of the model in float32 on the CPU, with which every other way to run it is compared.
 
-    expected: (P, D) by P. flops: by P. parameters: numbers that the graph reads.
+    Attributes:
+        graph: Name of the graph.
+        expected: Outputs (P, D) by number of people.
+        flops: Operations by number of people.
+        parameters: Number of weights that the graph reads.
     """
 
     graph: str
@@ -68,17 +77,17 @@ class Reference:
     parameters: int
 
     def cosine(self, run: Callable[[Feeds], NDArray[np.float32]], model: EmotionCLIP) -> float:
-        """The least cosine of any person of the parity batches."""
+        """Return the smallest cosine of any person in the parity batches."""
         found = [
             cosines(self.expected[persons], run(GRAPHS[self.graph](model, persons)[0]))
             for persons in PARITY_PERSONS
         ]
         return round(float(np.concatenate(found).min()), 7)
 
-    def shares(self, persons: int, seconds: float, precision: str, ceilings: Ceilings) -> dict[str, float]:
-        """Shares of the measured matrix product and of the measured copy that a call of so long makes.
+    def fractions(self, persons: int, seconds: float, precision: str, ceilings: Ceilings) -> dict[str, float]:
+        """Return the fractions of the measured matrix product and bandwidth that a call reaches.
 
-        bandwidth: of reading the weights once, which a small batch does little more than.
+        The bandwidth counts reading the weights once: a small batch does little more.
         """
         rate = self.flops[persons] / seconds
         weights = self.parameters * torch.finfo(PRECISIONS[precision]).bits // 8
@@ -90,7 +99,7 @@ class Reference:
 
 
 def references(model: EmotionCLIP, persons: list[int]) -> dict[str, Reference]:
-    """Both graphs of a model on the CPU."""
+    """Compute the reference of both graphs of a model on the CPU."""
     made: dict[str, Reference] = {}
     for source in graph_sources(model):
 
@@ -112,9 +121,9 @@ def references(model: EmotionCLIP, persons: list[int]) -> dict[str, Reference]:
 def torch_rows(
     model: EmotionCLIP, reference: Reference, device: Device, ceilings: Ceilings, precision: str
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one graph in one precision: eager, and as a CUDA graph where there is CUDA.
+    """Yield rows of one graph in one precision: eager, and as a CUDA graph where CUDA exists.
 
-    The model is moved to the device and changed to the precision.
+    The model is moved to the device and converted to the precision.
     """
     module = OnDevice(model.to(PRECISIONS[precision]), reference.graph, PRECISIONS[precision])
     module = module.to(device.torch).eval()
@@ -132,7 +141,7 @@ def torch_rows(
     modes = {"eager": eager, "CUDA graph": captured} if device.captures else {"eager": eager}
     with torch.inference_mode():
         for mode, prepare in modes.items():
-            cosine = reference.cosine(partial(_answer, prepare), model)  # of this mode: a graph may be wrong
+            cosine = reference.cosine(partial(_output, prepare), model)  # of this mode: a graph may be wrong
             for persons in reference.flops:
                 seconds = device.seconds(prepare(GRAPHS[reference.graph](model, persons)[0]))
                 yield {
@@ -141,10 +150,10 @@ def torch_rows(
                     "precision": precision,
                     "persons": persons,
                     "ms": round(1000 * seconds, 4),
-                    **reference.shares(persons, seconds, precision, ceilings),
+                    **reference.fractions(persons, seconds, precision, ceilings),
                     "cosine_min": cosine,
                 }
 
 
-def _answer(prepare: Callable[[Feeds], Call], feeds: Feeds) -> NDArray[np.float32]:
+def _output(prepare: Callable[[Feeds], Call], feeds: Feeds) -> NDArray[np.float32]:
     return np.asarray(prepare(feeds)().cpu().numpy())

@@ -1,4 +1,4 @@
-"""Shards for the benchmark of training: real videos prepared on the spot, or pictures made up."""
+"""Shards for the training benchmark: real videos prepared on the spot, or synthetic images."""
 
 import io
 from pathlib import Path
@@ -15,8 +15,8 @@ from emotion_train.language.goemotions import load_sentences
 from emotion_train.prepare.run import ShardOutput, WorkerPool, prepare_raw
 from emotion_train.prepare.settings import Filters, ModelNames, PrepareSettings
 
-SECONDS, PAUSE = 2.8, 0.2  # of a sentence, and after it
-_LONGEST = 80  # characters: what is said in that time
+SECONDS, PAUSE = 2.8, 0.2  # duration of a sentence, and the pause after it
+_LONGEST = 80  # characters that can be said in that time
 _WORDS = (
     "nothing",
     "of",
@@ -35,25 +35,26 @@ _WORDS = (
 
 
 def real_shards(data: Path, out: Path, *, workers: int) -> Path:
-    """Shards of the .avi and .mp4 files of `data`/videos, as prepare_data.py makes them.
+    """Prepare shards from the .avi and .mp4 files of `data`/videos, as prepare_data.py does.
 
-    What is said is made up: sentences of `data`/data/goemotions_ekman, one every three seconds.
+    The captions are invented: sentences of `data`/data/goemotions_ekman, one every three seconds.
 
     Raises:
-        EmotionError: the videos or the sentences are not there.
-
+        EmotionError: The videos or the sentences are missing.
     """
     videos, sentences = data / "videos", data / "data" / "goemotions_ekman"
     found = sorted(path for path in videos.glob("*") if path.suffix in (".avi", ".mp4"))
     if not found:
-        raise EmotionError(f"--data {data}: no .avi or .mp4 in {videos}; leave --data out for made pictures")
+        raise EmotionError(
+            f"--data {data}: no .avi or .mp4 in {videos}; leave out --data to use synthetic images"
+        )
     texts = [text for text in load_sentences(sentences, "train").texts if _one_sentence(text)]
     captions = out / "captions"
     captions.mkdir(parents=True)
-    for number, path in enumerate(found):
-        (captions / f"{path.stem}.srt").write_text(_subtitles(texts[number * 100 :]), encoding="utf-8")
+    for index, path in enumerate(found):
+        (captions / f"{path.stem}.srt").write_text(_subtitles(texts[index * 100 :]), encoding="utf-8")
     names = ModelNames("face", None, "linear", sentences)
-    # The captions go on when the video has ended; neutral sentences are as good as others here.
+    # Captions may outlast a video; neutral sentences are as good as others here.
     settings = PrepareSettings(filters=Filters(max_neutral=1.0))
     pool = WorkerPool("local", workers)
     output = ShardOutput(out / "shards", 0, 1000)
@@ -67,10 +68,10 @@ def _one_sentence(text: str) -> bool:
 
 def _subtitles(texts: list[str], minutes: int = 3) -> str:
     blocks = []
-    for number in range(int(minutes * 60 / (SECONDS + PAUSE))):
-        start = number * (SECONDS + PAUSE)
-        times = " --> ".join(_clock(moment) for moment in (start, start + SECONDS))
-        blocks.append(f"{number + 1}\n{times}\n{texts[number].rstrip('.!?')}.\n")
+    for index in range(int(minutes * 60 / (SECONDS + PAUSE))):
+        start = index * (SECONDS + PAUSE)
+        times = " --> ".join(_clock(time) for time in (start, start + SECONDS))
+        blocks.append(f"{index + 1}\n{times}\n{texts[index].rstrip('.!?')}.\n")
     return "\n".join(blocks)
 
 
@@ -80,9 +81,9 @@ def _clock(seconds: float) -> str:
 
 
 def made_shards(out: Path, *, clips: int, short_side: int) -> Path:
-    """A shard set of soft random colours, 16:9, as large in JPEG as frames of film, with a person in each.
+    """Write a shard set of soft random colours, 16:9, with a person in each frame.
 
-    For where there are no videos: decoding and cutting take about as long as for real ones.
+    The JPEG files are as large as those of real frames, so that decoding and cropping take about as long.
     """
     rng = np.random.default_rng(0)
     out.mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""Where the time and the memory of a training step go.
+"""Measure where the time and the memory of a training step go.
 
-What runs is the trainer's own loop with the stage of `[clips]`. Its objective and its optimizer's step have a
-stopwatch around their parts, and are otherwise those of every run.
+The trainer's own loop runs with the stage of `[clips]`. Its objective and its optimizer step have a stopwatch
+around their parts and are otherwise those of every run.
 """
 
 import json
@@ -39,9 +39,13 @@ PARTS = ("data", "forward", "loss", "backward", "optimizer", "other")
 class Settings:
     """What is measured.
 
-    shards: folder. batch: clips. steps: measured, after `warmup` others. loaded: batches of the measurement
-    of the loader alone, 2 or more. side: of the matrices whose product is the machine's peak; five times that
-    on a GPU, which small ones do not fill.
+    Attributes:
+        shards: Folder of the shards. batch: Number of clips per step. steps: Number of measured steps,
+        after `warmup` others. warmup: Number of steps before. loaded: Number of batches for measuring the
+        loader alone, 2 or more. workers: Number of processes that load batches. precision: Numeric
+        precision. side: Side of the square matrices whose product is the machine's peak; five times as
+        large on a GPU, which
+            small ones do not fill.
     """
 
     shards: str
@@ -56,13 +60,13 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Stopwatch:
-    """Seconds of the named parts of each step."""
+    """Adds up the seconds of the named parts of each step."""
 
     device: torch.device
     steps: list[dict[str, float]] = field(default_factory=list)
 
     def next_step(self) -> None:
-        """From now on parts belong to another step."""
+        """Start another step."""
         self.steps.append({})
 
     @contextmanager
@@ -95,7 +99,7 @@ class TimedObjective:
 
 
 class TimedPrecision(Precision):
-    """Clipping and the optimizer's step, timed."""
+    """Times gradient clipping and the optimizer step."""
 
     def __init__(self, name: PrecisionName, watch: Stopwatch) -> None:
         super().__init__(name, watch.device)
@@ -115,7 +119,7 @@ def timed(objective: Objective, watch: Stopwatch) -> TimedObjective:
 
 
 def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
-    """All figures of training one model. Its process should be new: memory is a high-water mark."""
+    """Measure the training of one model; call it in a new process, since peak memory is a high-water mark."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     world = World(device=device)
     before = peak_memory(device)
@@ -137,7 +141,7 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     watched = TimedPrecision(settings.precision, watch)
     steps = settings.warmup + settings.steps
     entries = run_steps(trained, settings, steps, watched, device)[settings.warmup :]
-    memory = peak_memory(device)  # before the operations are counted: that takes another kind of attention
+    memory = peak_memory(device)  # before operations are counted, which uses another kind of attention
     peaks.append(matmul_peak(device, settings.precision, side))
     flops = step_flops(stage.objective, batch, plain) / len(batch)
     seconds = [len(batch) / entry["rows_per_s"] for entry in entries]
@@ -155,7 +159,7 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
         "ms_per_step": split(entries, watch.steps[settings.warmup :], seconds),
         "data_wait_share": sum(entry["waited"] * s for entry, s in zip(entries, seconds, strict=True))
         / sum(seconds),
-        # Without the first, for which workers have to start.
+        # Without the first batch, which waits for the workers to start.
         "clips_per_s_of_loader_alone": (settings.loaded - 1)
         / sum(1 / entry["rows_per_s"] for entry in alone[1:]),
         "gflop_per_clip": flops / 1e9,
@@ -171,7 +175,7 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
 def run_steps(
     stage: Stage, settings: Settings, steps: int, precision: Precision, device: torch.device
 ) -> list[dict[str, Any]]:
-    """Take steps as every run does; the lines of the log."""
+    """Take steps as every run does; return the lines of the log."""
     with TemporaryDirectory() as folder:
         log = Path(folder) / "log.jsonl"
         runner = Runner(
@@ -189,7 +193,11 @@ def run_steps(
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """An objective that only takes the batch: what remains of a step is the loader. received: the last."""
+    """An objective that only takes the batch, so that a step is the loader's time.
+
+    Attributes:
+        received: The last batch.
+    """
 
     received: list[Any]
 
@@ -203,7 +211,7 @@ class Idle:
 def split(
     entries: list[dict[str, Any]], parts: list[dict[str, float]], seconds: list[float]
 ) -> dict[str, float]:
-    """Mean milliseconds a step of every part, which sum to "whole"; `other` is what no watch was around."""
+    """Return mean milliseconds per step of every part; they sum to "whole", "other" was not timed."""
     rows = []
     for entry, part, whole in zip(entries, parts, seconds, strict=True):
         row = {"data": entry["waited"] * whole, **part}
@@ -212,7 +220,7 @@ def split(
 
 
 def matmul_peak(device: torch.device, precision: PrecisionName, side: int, *, repeats: int = 8) -> float:
-    """Operations a second of a product of two square matrices, the best of some: what the machine can do."""
+    """Return the operations per second of a product of two square matrices, the best of several."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     watch = Stopwatch(device)
@@ -224,19 +232,19 @@ def matmul_peak(device: torch.device, precision: PrecisionName, side: int, *, re
 
 
 def step_flops(objective: Objective, batch: ClipTextBatch, precision: Precision) -> int:
-    """Operations of matrix products and convolutions, forward and backward, in one step."""
-    # The counter knows attention by its matrix products only on a CPU.
+    """Count the operations of matrix products and convolutions in one step, forward and backward."""
+    # The counter sees the matrix products of attention only in this implementation.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         objective(batch, precision, 0)
     return int(counter.get_total_flops())
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that torch has held on the GPU, or that this process has had in memory."""
+    """Return the peak memory in bytes: of torch on a GPU, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage on Linux begins with what the parent had
+    if status.is_file():  # on Linux, getrusage starts from the parent's peak
         (line,) = [row for row in status.read_text().splitlines() if row.startswith("VmHWM")]
         return int(line.split()[1]) * 1024
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -244,18 +252,22 @@ def peak_memory(device: torch.device) -> int:
 
 
 def wire_bytes(pairs: ClipTextBatch, config: ModelConfig) -> dict[str, Any]:
-    """Bytes a clip that a worker hands over, and those of float pictures and full-size masks.
+    """Return the bytes per clip that a worker sends, and those of float images with full-size masks.
 
-    pairs: as received from a worker. Measured: the storage of the tensors. By formula: 4 bytes for three
-    colours and the mask of every pixel of every frame, 8 a token, 4 a sentiment.
+    Measured is the storage of the tensors. By formula: 4 bytes for each of three colours and the mask of
+    every pixel of every frame, 8 per token, 4 per sentiment.
+
+    Args:
+        pairs: A batch as received from a worker.
+        config: Sizes of the model.
     """
     spec, clips = config.preprocess, len(pairs)
     ours = {name: _stored(getattr(pairs, name)) / clips for name in _WIRED}
     side = spec.side_patches
     mask = pairs.patch_weights.reshape(*pairs.patch_weights.shape[:2], side, side)
     mask = mask.repeat_interleave(spec.patch, dim=2).repeat_interleave(spec.patch, dim=3)  # (B, T, S, S)
-    pictures = normalise(pairs.images, spec).contiguous()  # (B, T, 3, S, S)
-    plain = sum(map(_stored, (pictures, mask, pairs.text, pairs.sentiment))) / clips
+    images = normalise(pairs.images, spec).contiguous()  # (B, T, 3, S, S)
+    plain = sum(map(_stored, (images, mask, pairs.text, pairs.sentiment))) / clips
     formula = config.clip_frames * spec.size**2 * 4 * (3 + 1)
     formula += 8 * config.text_context + 4 * pairs.sentiment.shape[1]
     return {

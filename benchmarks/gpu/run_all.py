@@ -1,13 +1,14 @@
-r"""Everything worth knowing of a GPU for this model, in one JSON, in under eight minutes, with no network.
+"""Measure everything about a GPU that matters to this model, in under eight minutes and without a network.
 
     bash benchmarks/gpu/run_all.sh                          # on a machine with CUDA
-    bash benchmarks/gpu/run_all.sh --device cpu --quick     # does it run? One minute
+    bash benchmarks/gpu/run_all.sh --device cpu --quick     # a quick trial of one minute
 
-Environment card; what the device multiplies and copies at most; both encoders of both models under PyTorch
-in fp32, fp16 and bf16, eager and as CUDA graphs, for 1 to 64 persons in one picture; the exported graphs in
-ONNX Runtime and in every flavour of TensorRT that can be imported. Each row has its least cosine to float32
-on the CPU, and its shares of the measured matrix product and of the measured memory bandwidth. What is not to
-be had, or no longer fits into the time, is listed under "skipped". Weights are formulas.
+Measured are the machine's limits (matrix products, copies); both encoders of both models under PyTorch in
+fp32, fp16 and bf16, eager and as CUDA graphs, for 1 to 64 people in one image; and the exported graphs in
+ONNX Runtime and in every flavour of TensorRT that can be imported. Each row states its smallest cosine to
+float32 on the CPU, and its fractions of the measured matrix product and memory bandwidth. What is not
+available, or no longer fits into the time, is listed under "skipped". Weights are formulas. Written to
+--out: gpu.json, gpu.md, gpu.png.
 
 UNVERIFIED on a GPU until benchmarks/results has one: the CPU runs everything but CUDA graphs and TensorRT.
 """
@@ -42,7 +43,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 class Run:
-    """One run: its result so far, and the time it has left."""
+    """The results so far, and the time that is left."""
 
     def __init__(self, result: dict[str, Any], path: Path, minutes: float) -> None:
         self.result = result
@@ -50,7 +51,7 @@ class Run:
         self._end = time.monotonic() + 60 * minutes
 
     def late(self, what: str) -> bool:
-        """Whether there is no time left for it, which is then noted."""
+        """Return whether the time is used up; then `what` is noted as skipped."""
         if time.monotonic() < self._end:
             return False
         self.skip(what, "no time left")
@@ -62,28 +63,28 @@ class Run:
         print(f"skipped: {what}: {reason}", file=sys.stderr)
 
     def measure(self, model: str, what: str, rows: Iterator[dict[str, Any]]) -> None:
-        """Keep rows as they are measured; what is not to be had, or fails on the device, is only noted."""
+        """Keep rows as they are measured; note as skipped what is not available or fails on the device."""
         if self.late(what):
             return
         try:
             for row in rows:
                 self.add(model, row)
-        except (EmotionError, RuntimeError) as error:  # out of memory, a kernel that is not there
+        except (EmotionError, RuntimeError) as error:  # out of memory, a missing kernel
             self.skip(what, " ".join(str(error).split())[:300])
 
     def add(self, model: str, row: dict[str, Any]) -> None:
-        """Keep a row, on disk as well: a run that dies leaves what it measured."""
+        """Keep a row, on disk as well: a run that is killed leaves what it measured."""
         self.result["rows"].append({"model": model, **row})
         write_json(self._path, self.result)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run the benchmark and return the exit status."""
     args = parse_args(argv)
     started = time.monotonic()
     if args.device == "cuda" and not torch.cuda.is_available():
         print(
-            "run_all: error: PyTorch finds no CUDA: see what nvidia-smi says and that torch is a build with "
+            "run_all: error: PyTorch finds no CUDA device: check nvidia-smi, and that torch is a build with "
             "CUDA, or try --device cpu --quick",
             file=sys.stderr,
         )
@@ -112,22 +113,22 @@ def main(argv: list[str] | None = None) -> int:
     result["seconds"] = round(time.monotonic() - started, 1)
     write_json(out / "gpu.json", result)
     write_atomically(out / "gpu.md", table(result) + "\n")
-    plot_lines(out / "gpu.png", panels(result), "ms a call")
+    plot_lines(out / "gpu.png", panels(result), "ms per call")
     print(table(result))
     print(f"{out}: gpu.json, gpu.md, gpu.png; {result['seconds']} s", file=sys.stderr)
     return 0
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line; --quick changes what is not given."""
+    """Parse the command line; --quick changes the defaults."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--device", choices=("cuda", "cpu"), default="cuda")
-    add("--models", nargs="+", choices=("nano", "vit-b-32"))
-    add("--persons", nargs="+", type=int, metavar="P")
-    add("--minutes", type=float, default=7.0, help="after which nothing new is begun (default: %(default)s)")
+    add("--device", choices=("cuda", "cpu"), default="cuda", help="device to measure (default: cuda)")
+    add("--models", nargs="+", choices=("nano", "vit-b-32"), help="presets to measure (default: both)")
+    add("--persons", nargs="+", type=int, metavar="P", help="numbers of people (default: 1 to 64)")
+    add("--minutes", type=float, default=7.0, help="start nothing new after this time (default: %(default)s)")
     add("--out", type=Path, help="folder of the results (default: results/ and the name of the device)")
-    add("--quick", action="store_true", help="nano alone, P = 1 and 2")
+    add("--quick", action="store_true", help="a quick trial: nano alone, P = 1 and 2")
     args = parser.parse_args(argv)
     args.models = args.models or (["nano"] if args.quick else ["vit-b-32", "nano"])
     args.persons = args.persons or ([1, 2] if args.quick else [1, 2, 4, 8, 16, 32, 64])
@@ -135,14 +136,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def measure_ceilings(device: Device, *, quick: bool) -> Ceilings:
-    """What the device multiplies, by precision, and copies."""
+    """Measure matrix products, by precision, and copies of the device."""
     side, size = (256, 1 << 24) if quick else (8192, 1 << 29)
     flops = {precision: matmul_flops(device, precision, side) for precision in PRECISIONS}
     return Ceilings(flops, copy_bytes(device, size))
 
 
 def measure_model(preset: str, persons: list[int], device: Device, ceilings: Ceilings, run: Run) -> None:
-    """All rows of one model."""
+    """Measure all rows of one model."""
     if run.late(preset):
         return
     model = formula_model(preset)
@@ -167,13 +168,13 @@ def opened(
     opener: Callable[[], AbstractContextManager[Backend]],
     rows: Callable[[Backend], Iterator[dict[str, Any]]],
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a backend that is opened when the first one is asked for."""
+    """Yield the rows of a backend that is opened when the first row is requested."""
     with opener() as backend:
         yield from rows(backend)
 
 
 def table(result: dict[str, Any]) -> str:
-    """Milliseconds by persons, one row a model, graph, runner and precision; with shares at the ends."""
+    """Return the table: milliseconds by number of people, a row per model, graph, runner and precision."""
     persons = sorted({row["persons"] for row in result["rows"]})
     groups: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
     for row in result["rows"]:
@@ -183,13 +184,13 @@ def table(result: dict[str, Any]) -> str:
     for key, rows in groups.items():
         last = rows[max(rows)]
         cells = [f"{rows[count]['ms']:.3f}" if count in rows else "" for count in persons]
-        shares = [
+        fractions = [
             f"{100 * last['share_of_matmul']:.0f} %",
             f"{100 * rows[min(rows)]['share_of_bandwidth']:.0f} %",
         ]
-        lines.append([*key, *cells, *shares, f"{last['cosine_min']:.6f}"])
+        lines.append([*key, *cells, *fractions, f"{last['cosine_min']:.6f}"])
     header = ["model", "graph", "runner", "precision", *(f"P = {count}, ms" for count in persons)]
-    header += ["of matmul, most P", "of bandwidth, least P", "least cosine"]
+    header += ["of matmul, most P", "of bandwidth, least P", "smallest cosine"]
     ceilings = result["ceilings"]
     peaks = ", ".join(f"{name} {value}" for name, value in ceilings["matmul_tflops"].items())
     note = f"Measured: matrix products of {peaks} TFLOP/s; copies of {ceilings['copy_gb_per_s']} GB/s."
@@ -198,7 +199,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def panels(result: dict[str, Any]) -> dict[str, dict[str, dict[int, float]]]:
-    """Milliseconds by persons, by runner and precision, by model and graph."""
+    """Return milliseconds by number of people, by runner and precision, by model and graph."""
     lines: dict[str, dict[str, dict[int, float]]] = {}
     for row in result["rows"]:
         panel = lines.setdefault(f"{row['model']} {row['graph']}", {})

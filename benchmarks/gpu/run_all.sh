@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs run_all.py of this folder, see there, with the first Python that has torch (or $PYTHON), straight from a
+# Run run_all.py of this folder with the first Python that has torch (or $PYTHON), straight from a
 # checkout: nothing needs to be installed but PyTorch and the packages of pyproject.toml's extra `export`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

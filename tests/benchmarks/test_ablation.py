@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emotion_bench.ablation import comparisons, crowded, interval, load_answers, write_results
+from emotion_bench.ablation import comparisons, crowded, interval, load_results, write_results
 
 SCENES = 60
 Crowds = dict[str, dict[str, list[int]]]
@@ -55,20 +55,20 @@ def test_seeds_are_averaged_person_by_person_where_emotions_differ(tmp_path: Pat
     runs = [crowds(GOOD, seed, follows=True) for seed in (0, 1, 2)]
     for seed, run in enumerate(runs):
         write_run(tmp_path, "sap", True, run, seed=seed)
-    answers = load_answers(tmp_path)["sap", True, 1.0, "transformer"]["two people"]
+    results = load_results(tmp_path)["sap", True, 1.0, "transformer"]["two people"]
     kept = [row for rows in clear_scenes(runs[0], "two people") for row in rows]
     assert 60 < len(kept) < 2 * SCENES
-    assert answers.labels.tolist() == [runs[0]["two people"]["labels"][row] for row in kept]
+    assert results.labels.tolist() == [runs[0]["two people"]["labels"][row] for row in kept]
     for place, row in enumerate(kept):
         hits = [run["two people"]["answers"][row] == run["two people"]["labels"][row] for run in runs]
-        assert answers.mean()[place] == pytest.approx(sum(hits) / 3)
-        assert answers.mean([2])[place] == hits[2]
+        assert results.mean()[place] == pytest.approx(sum(hits) / 3)
+        assert results.mean([2])[place] == hits[2]
 
 
 def test_pairs_are_of_different_emotions_and_counted_by_hand(tmp_path: Path):
     run = crowds(GOOD, 3, follows=True)
     write_run(tmp_path, "sap", True, run)
-    pairs = load_answers(tmp_path)["sap", True, 1.0, "transformer"]["two people"].pairs
+    pairs = load_results(tmp_path)["sap", True, 1.0, "transformer"]["two people"].pairs
     two = run["two people"]
     changed, own, other = [], [], []
     for first, second in clear_scenes(run, "two people"):
@@ -83,7 +83,7 @@ def test_pairs_are_of_different_emotions_and_counted_by_hand(tmp_path: Path):
 
 def test_a_model_that_cannot_tell_who_is_meant_never_changes_its_answer(tmp_path: Path):
     write_run(tmp_path, "none", False, crowds(GOOD, 1, follows=False))
-    pairs = load_answers(tmp_path)["none", False, 1.0, "transformer"]["two people"].pairs
+    pairs = load_results(tmp_path)["none", False, 1.0, "transformer"]["two people"].pairs
     assert not pairs["changed"].any()
     assert pairs["own"].mean() == pytest.approx(pairs["other"].mean())
 
@@ -101,8 +101,8 @@ def test_differences_are_paired_and_judged(tmp_path: Path):
         write_run(tmp_path, "sap", True, crowds(GOOD, seed, follows=True), seed=seed)
     write_run(tmp_path, "shared", True, good)
     write_run(tmp_path, "none", False, crowds(GOOD, 1, follows=False))
-    found = load_answers(tmp_path)
-    rows = {row["claim"]: row for row in comparisons(found, 1.0)}
+    found = load_results(tmp_path)
+    rows = {row["expectation"]: row for row in comparisons(found, 1.0)}
     row = rows["sap with bias beats none by 5 points and more"]
     one, other = (
         crowded(found[method], [0])[0].mean()
@@ -112,9 +112,9 @@ def test_differences_are_paired_and_judged(tmp_path: Path):
     assert gap == pytest.approx(one - other)
     assert row["by_seed"] == pytest.approx([one - other])
     assert low < gap < high
-    assert row["verdict"] == "yes"
+    assert row["holds"] == "yes"
     same = rows["shared is within 1 point of sap, both with bias"]
-    assert (same["difference"], same["verdict"]) == ((0, 0, 0), "yes")
+    assert (same["difference"], same["holds"]) == ((0, 0, 0), "yes")
     assert "saam is better than none" not in rows  # was not measured
 
 
@@ -123,7 +123,7 @@ def test_a_difference_that_could_be_either_is_undecided_and_a_worse_one_is_no(tm
     write_run(tmp_path, "saam", False, crowds(GOOD, 2, follows=True))  # as good, other people right
     worse = dict.fromkeys(GOOD, 0.3)
     write_run(tmp_path, "sap", False, crowds(worse, 2, follows=True))
-    rows = {row["claim"]: row["verdict"] for row in comparisons(load_answers(tmp_path), 1.0)}
+    rows = {row["expectation"]: row["holds"] for row in comparisons(load_results(tmp_path), 1.0)}
     assert rows["saam is better than none"] == "undecided"
     assert rows["sap without bias is better than none"] == "no"
 

@@ -36,7 +36,6 @@ def test_a_start_that_is_not_warm_is_refused(tmp_path: Path):
     path = tmp_path / "cold.pt"
     save_checkpoint(path, config=PRESETS["nano"], state={"stage": "scenes", "model": {}, "heads": {}})
     recipe = load_config(bench_recipe.CONFIG)
-    with pytest.raises(
-        EmotionError, match="expected a checkpoint at the end of the stage stem"
-    ):  # before anything is read
+    # Refused before any data is read.
+    with pytest.raises(EmotionError, match="expected a checkpoint at the end of the stage stem"):
         bench_recipe.train(recipe, None, tmp_path / "run", path)  # type: ignore[arg-type]

@@ -133,18 +133,18 @@ def test_what_fails_on_a_device_costs_no_other_row(tmp_path: Path):
         run.measure("nano", "x", rows(TypeError()))
 
 
-def test_shares_are_of_the_measured_ceilings():
+def test_fractions_are_of_the_measured_limits():
     reference = Reference("frame_encoder", {}, {8: 3_000_000_000}, parameters=50_000_000)
     ceilings = Ceilings({"fp16": 1e13}, bytes=2e12)
     # 3 GFLOP in a millisecond are 3 of 10 TFLOP/s; 100 MB of weights in it 0.1 of 2 TB/s.
-    assert reference.shares(8, 0.001, "fp16", ceilings) == {
+    assert reference.fractions(8, 0.001, "fp16", ceilings) == {
         "tflops": 3.0,
         "share_of_matmul": 0.3,
         "share_of_bandwidth": 0.05,
     }
 
 
-def test_ceilings_count_operations_and_bytes(monkeypatch: pytest.MonkeyPatch):
+def test_limits_count_operations_and_bytes(monkeypatch: pytest.MonkeyPatch):
     device = Device("cpu")
     monkeypatch.setattr(device, "seconds", lambda call: call() is None or 0.5)
     assert matmul_flops(device, "fp32", 32) == 2 * 32**3 / 0.5
