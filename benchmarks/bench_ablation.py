@@ -55,7 +55,7 @@ SIZES = {
     "text_width": 128,
     "text_heads": 4,
 }
-MIX = SceneMix(people=(0.25, 0.4, 0.2, 0.15), face_share=(0.3, 0.5), one_picture=1.0, aspect=(1.0, 1.15))
+MIX = SceneMix(people=(0.25, 0.4, 0.2, 0.15), face_height=(0.3, 0.5), shared_crop=1.0, aspect=(1.0, 1.15))
 SNCE_BETA = 1.0  # as in the shipped recipe: the linear sentiment model is milder than the paper's
 CROWDS = {"one person": (1,), "two people": (2,), "three or four": (3, 4)}
 PROBE_C = 3.16  # the paper's value for BoLD
@@ -214,8 +214,8 @@ def train_row(row: Row, args: argparse.Namespace, data: SceneData, start: Path) 
             beta=row.beta,
             distinct_frames=(1, 1, 1, 2),
             people=MIX.people,
-            face_share=MIX.face_share,
-            one_picture=MIX.one_picture,
+            face_share=MIX.face_height,
+            one_picture=MIX.shared_crop,
             aspect=MIX.aspect,
         ),
     )

@@ -200,7 +200,7 @@ def windows(predictor: Predictor, plan: Plan, head: str) -> list[Result]:
 def _seconds(predictor: Predictor, plan: Plan, images: int, persons: int) -> float:
     """Return the median seconds of the frame encoder for a number of people in a number of images."""
     size, rng = plan.spec.size, np.random.default_rng(0)
-    feeds = {
+    feeds: dict[str, NDArray[Any]] = {
         "images": rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8),
         "frame_index": np.arange(persons) % images,
         "patch_weights": rng.random((persons, plan.spec.patches), dtype=np.float32),

@@ -99,7 +99,7 @@ def _engine(flavor: Flavor, precision: str) -> Opener:
             model = half_precision(model)
         limits, shipped = Limits(persons=persons), Limits()
         # Up to the shipped limit, tune as for users; an engine tuned for 4 people says little about 64.
-        typical = TYPICAL if persons <= shipped.persons else Limits(persons, TYPICAL.pictures)
+        typical = TYPICAL if persons <= shipped.persons else Limits(persons, TYPICAL.images)
         built = build_engine(Builder(library, flavor), model, graph.stem, limits, typical)
         backend = TensorRTBackend(built.engine, flavor=flavor)
         try:

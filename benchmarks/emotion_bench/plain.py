@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.attention import Attention
+from emotion_train.model.temporal import TemporalEncoder
 from emotion_train.model.vision import subject_log_weights
 
 
@@ -76,8 +77,11 @@ class PlainTemporalEncoder(nn.Module):
         )
         norm = nn.LayerNorm(config.embed_dim)
         self.encoder = nn.TransformerEncoder(layer, config.temporal_layers, norm, enable_nested_tensor=False)
-        self.encoder.load_state_dict(model.visual_head.fusion_layer.state_dict())
-        self.positions = model.visual_head.frame_position_embedding
+        temporal = model.visual_head
+        if not isinstance(temporal, TemporalEncoder):
+            raise TypeError(f"the plain export has a transformer over time, not {type(temporal).__name__}")
+        self.encoder.load_state_dict(temporal.fusion_layer.state_dict())
+        self.positions = temporal.frame_position_embedding
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """(P, T, D) float32 -> (P, D) float32."""

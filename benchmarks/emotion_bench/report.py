@@ -32,7 +32,7 @@ def plot_lines(path: Path, panels: Mapping[str, Mapping[str, Mapping[int, float]
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
         style_axes(axes, title)
-        draw_lines(axes, {name: dict(points) for name, points in lines.items()})
+        draw_lines(axes, {name: {float(p): ms for p, ms in points.items()} for name, points in lines.items()})
         ticks = sorted({people for points in lines.values() for people in points})
         axes.set(xlabel="people", ylabel=ylabel, xscale="log", yscale="log")
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
