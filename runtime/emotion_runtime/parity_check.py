@@ -20,7 +20,7 @@ from emotion_runtime.engines import EnginePrecision, EngineRejected
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import GraphName, Manifest, Parity
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights
-from emotion_runtime.sources.demo import read_demo
+from emotion_runtime.sources.demo import head_boxes, read_demo
 from emotion_runtime.subject import plan_crops
 
 if TYPE_CHECKING:  # backends import this module
@@ -58,7 +58,6 @@ ENGINE_TOLERANCES: Final[Mapping[EnginePrecision, EngineTolerance]] = MappingPro
 
 SIZES: Final = ((1, 1), (1, 3), (2, 3), (2, 8), (1, 16), (4, 16))  # (pictures, persons)
 
-_HEADS = ((104.0, 60.0, 200.0, 170.0), (430.0, 70.0, 520.0, 190.0))  # of the demo's two people
 _DEMO_FRAMES, _DEMO_STEP = 16, 5
 
 
@@ -252,11 +251,12 @@ def _sizes(persons: int, images: int) -> list[tuple[int, int]]:
 def _demo_crops(spec: PreprocessSpec) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]:
     """Crops (S, S, 3) RGB of the demo's two people over time, and the weights (G,) of their heads."""
     crops, weights = [], []
+    heads = head_boxes()
     for frame in islice(read_demo(), 0, _DEMO_FRAMES * _DEMO_STEP, _DEMO_STEP):
         rgb = np.ascontiguousarray(frame.image[:, :, ::-1])
         height, width = rgb.shape[:2]
-        for head in _HEADS:
+        for head in heads:
             window = plan_crops([head], height, width, spec).windows[0]
             crops.append(crop(rgb, window, spec))
             weights.append(patch_weights(head, window, spec))
-    return crops, weights[: len(_HEADS)]
+    return crops, weights[: len(heads)]

@@ -1,6 +1,7 @@
 """What an engine has to pass, and that a wrong one does not."""
 
 import math
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle, load_bundle
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.engines import EnginePrecision
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.parity_check import (
@@ -26,6 +28,8 @@ from emotion_runtime.parity_check import (
     temporal_encoder_feeds,
 )
 from emotion_runtime.preprocess import PreprocessSpec
+from emotion_runtime.sources.demo import head_boxes, read_demo
+from emotion_runtime.types import Box
 
 SPEC = PreprocessSpec(size=112, patch=16, window="subject", short_side=128, subject_scale=1.3)
 
@@ -166,6 +170,21 @@ def test_precisions_are_held_more_strictly_the_more_bits_they_have():
     order = [ENGINE_TOLERANCES[precision] for precision in ("fp32", "mixed", "fp16", "int8")]
     assert [t.cosine_min for t in order] == sorted((t.cosine_min for t in order), reverse=True)
     assert [t.relative_max for t in order] == sorted(t.relative_max for t in order)
+
+
+def test_the_demo_states_where_its_heads_are():
+    detector = load_detector("face")
+    for frame in islice(read_demo(), 0, None, 30):
+        found = sorted(map(tuple, detector(frame.image).boxes.tolist()))
+        for stated, box in zip(head_boxes(), found, strict=True):
+            assert iou(stated, box) > 0.4
+
+
+def iou(a: Box, b: Box) -> float:
+    """Return the intersection over union of two boxes."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(0.0, width) * max(0.0, height)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 @pytest.mark.parametrize(("persons", "images"), [(16, 4), (3, 1), (1, 1)])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.types import Frame
+from emotion_runtime.types import Box, Frame
 
 WIDTH, HEIGHT = 640, 360
 RATE = 25
@@ -33,6 +33,7 @@ class _Portrait:
     """package, file: where the picture lies. cut: x, y and width of the part shown; its height follows.
 
     center: of the card at rest. phase: where in its movement the card starts, as a part of a turn.
+    head: box of the head (x1, y1, x2, y2), in pixels from `center`.
     """
 
     package: str
@@ -40,11 +41,21 @@ class _Portrait:
     cut: tuple[int, int, int]
     center: tuple[float, float]
     phase: float
+    head: Box
 
 
 _PORTRAITS = (
-    _Portrait("skimage", "data/astronaut.png", (62, 0, 330), (164.0, 180.0), 0.0),
-    _Portrait("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", (24, 10, 464), (476.0, 180.0), 0.4),
+    _Portrait(
+        "skimage", "data/astronaut.png", (62, 0, 330), (164.0, 180.0), 0.0, (-60.0, -120.0, 36.0, -10.0)
+    ),
+    _Portrait(
+        "matplotlib",
+        "mpl-data/sample_data/grace_hopper.jpg",
+        (24, 10, 464),
+        (476.0, 180.0),
+        0.4,
+        (-46.0, -110.0, 44.0, 10.0),
+    ),
 )
 
 
@@ -57,6 +68,18 @@ def read_demo() -> Generator[Frame, None, None]:
     """
     cards = [_card(_picture(portrait), portrait.cut) for portrait in _PORTRAITS]
     return _frames(cards)
+
+
+def head_boxes() -> tuple[Box, ...]:
+    """Return the head box of each person at rest, (x1, y1, x2, y2) in frame pixels, from left to right.
+
+    The people move by up to 22 pixels around it.
+    """
+    boxes = []
+    for portrait in _PORTRAITS:
+        (x, y), (x1, y1, x2, y2) = portrait.center, portrait.head
+        boxes.append((x + x1, y + y1, x + x2, y + y2))
+    return tuple(boxes)
 
 
 def _frames(cards: list[NDArray[np.float32]]) -> Generator[Frame, None, None]:
