@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from emotion_bench.device import PRECISIONS, Device
 from emotion_bench.models import Feeds, clip_feeds, count_flops, frame_feeds
 from emotion_export.graphs import graph_sources
-from emotion_runtime.backends.agreement import cosines
+from emotion_runtime.vectors import cosine_similarity
 from emotion_train.model import EmotionCLIP
 
 PARITY_PERSONS = (1, 3, 8)
@@ -79,7 +79,7 @@ class Reference:
     def cosine(self, run: Callable[[Feeds], NDArray[np.float32]], model: EmotionCLIP) -> float:
         """Return the smallest cosine of any person in the parity batches."""
         found = [
-            cosines(self.expected[persons], run(GRAPHS[self.graph](model, persons)[0]))
+            cosine_similarity(self.expected[persons], run(GRAPHS[self.graph](model, persons)[0]))
             for persons in PARITY_PERSONS
         ]
         return round(float(np.concatenate(found).min()), 7)

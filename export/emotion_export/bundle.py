@@ -29,6 +29,7 @@ from emotion_runtime.manifest import (
     ReducedPrecision,
     write_manifest,
 )
+from emotion_runtime.names import GRAPHS
 from emotion_train.heads import AFFECT_PROBE, CATEGORIES, PROBE, ZERO_SHOT, LinearHead, load_head
 from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.pretrained import Checkpoint, read_checkpoint
@@ -114,8 +115,7 @@ def write_graphs(
     """
     rows: list[Parity] = []
     graphs: dict[GraphName, Graph] = {}
-    names: tuple[GraphName, ...] = ("frame_encoder", "temporal_encoder")
-    for name, source in zip(names, graph_sources(checkpoint.model), strict=True):
+    for name, source in zip(GRAPHS, graph_sources(checkpoint.model), strict=True):
         report(f"exporting {name} ({checkpoint.preset})")
         path = folder / f"{name}.onnx"
         write_graph(source, path)

@@ -30,17 +30,17 @@ from emotion_runtime.engines import (
     Sidecar,
     engine_key,
     find_engine,
-    remove_leftovers,
     store_engine,
 )
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import remove_leftovers
 from emotion_runtime.manifest import Graph, GraphName, Variant
+from emotion_runtime.names import GRAPHS
 from emotion_runtime.nvidia import Gpu, builder_name
 from emotion_runtime.parity_check import make_parity_check
 
 _LOCK = ".lock"
 _FEWEST_BITS_FIRST: tuple[EnginePrecision, ...] = ("int8", "fp16", "fp32")
-GRAPHS: tuple[GraphName, ...] = ("frame_encoder", "temporal_encoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def _locked(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
         report(f"waiting: another process builds engines in {folder}")
         lock.acquire()
     try:
-        remove_leftovers(folder)
+        remove_leftovers(folder, "*.engine")
         yield
     finally:
         lock.release()

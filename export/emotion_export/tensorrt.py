@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from emotion_export.progress import make_monitor, stop_on_interrupt
 from emotion_runtime.backends.buckets import Limits
-from emotion_runtime.engines import write_whole
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
 from emotion_runtime.nvidia import Flavor
 
 # What an engine is fastest at unless told otherwise: a few people in one picture.
@@ -198,7 +198,7 @@ def _keep_timings(config: Any, path: Path) -> None:
     if timings is None:
         return
     try:
-        write_whole(path, bytes(timings.serialize()))
+        write_atomically(path, bytes(timings.serialize()))
     except EmotionError as error:
         _log.warning("the next build will be as slow as this one: %s", error)
 

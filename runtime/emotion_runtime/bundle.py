@@ -1,15 +1,15 @@
-"""A bundle: the folder that holds a model as the runtime takes it.
+"""Load a bundle: a folder with a model in the form that the runtime uses.
 
 bundle.json           see `emotion_runtime.manifest`
 frame_encoder.onnx    images (F, S, S, 3) uint8 RGB, frame_index (P,) int64, patch_weights (P, G) float32
                       -> embeddings (P, D) float32
 temporal_encoder.onnx embeddings (P, T, D) float32 -> features (P, D) float32
-*.fp16.onnx, *.int8.onnx  the same graphs computing in fewer bits, where the bundle has them
+*.fp16.onnx, *.int8.onnx  the same graphs in lower precision, if the bundle has them
 *.safetensors         heads: weight (C, D) and bias (C,) float32, applied to L2-normalised features
 MODEL_CARD.md
 
-`load_bundle` is the gate: nothing is parsed or run whose hash the manifest does not state, and a bundle is
-taken whole or not at all.
+`load_bundle` compares the hash of every file with the manifest before anything is parsed or run, and accepts
+a bundle only as a whole.
 """
 
 import hashlib
@@ -42,17 +42,16 @@ _COPY_AGAIN = "copy or download the bundle again"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle whose files are all there, are what the manifest states, and fit together."""
+    """A bundle that is complete and matches its manifest."""
 
     folder: Path
     manifest: Manifest
 
     def graph_path(self, name: GraphName, precision: Precision = "fp32") -> Path:
-        """The ONNX file of a graph.
+        """Return the ONNX file of a graph.
 
         Raises:
-            EmotionError: the bundle has not got the graph in that precision.
-
+            EmotionError: The bundle does not have the graph in that precision.
         """
         graph = self.manifest.graphs[name]
         if precision == "fp32":
@@ -60,18 +59,18 @@ class Bundle:
         if precision not in graph.variants:
             raise EmotionError(
                 f"bundle {self.manifest.name} has no {name} in {precision}, only in "
-                f"{', '.join(['fp32', *graph.variants])}: choose one of these, or make a bundle that has it: "
+                f"{', '.join(['fp32', *graph.variants])}: choose one of these, or create it with "
                 f"export/to_onnx.py --bundle {self.folder} --precision {precision} --out NEW"
             )
         return self.folder / graph.variants[precision].file
 
     def head_path(self, name: str) -> Path:
-        """The safetensors file of a head; `name` is a key of `manifest.heads`."""
+        """Return the safetensors file of a head; `name` is a key of `manifest.heads`."""
         return self.folder / self.manifest.heads[name].file
 
 
 class _Schema(msgspec.Struct):
-    """The one field that every version of the manifest has."""
+    """The one field that all versions of the manifest have."""
 
     schema: int
 
@@ -79,12 +78,13 @@ class _Schema(msgspec.Struct):
 def load_bundle(name_or_dir: str | Path) -> Bundle:
     """Load and check a bundle.
 
-    name_or_dir: name of a shipped bundle, or a folder. A shipped name wins over a folder of that name in the
-    working directory, so that where a program is started does not change its model; `./nano` is the folder.
+    Args:
+        name_or_dir: Name of a shipped bundle, or a folder. A shipped bundle takes precedence over a folder of
+            that name in the working directory, so that the model does not depend on where the program is
+            started; `./nano` means the folder.
 
     Raises:
-        EmotionError: the bundle is missing, broken, made by a newer version, or its parts do not fit.
-
+        EmotionError: The bundle is missing or broken, was made by a newer version, or its parts do not match.
     """
     folder = _find(name_or_dir)
     manifest = _read_manifest(folder)
@@ -94,13 +94,13 @@ def load_bundle(name_or_dir: str | Path) -> Bundle:
         parts += [(f"{graph_name} in {precision}", variant) for precision, variant in graph.variants.items()]
     for name, part in parts:
         _check_file(folder, name, part.file, part.sha256)
-    for name, head in manifest.heads.items():  # only now: a file is opened after its hash is known
+    for name, head in manifest.heads.items():  # after the hashes: no file is parsed before
         _check_head(folder, name, head, manifest.embedding_dim)
     return Bundle(folder, manifest)
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file of any size, in hexadecimal."""
+    """Return the SHA-256 of a file of any size, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_HASH_BLOCK):
@@ -123,33 +123,37 @@ def _find(name_or_dir: str | Path) -> Path:
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
-        raise EmotionError(f"bundle {folder}: no {MANIFEST} in it; give the folder export/to_onnx.py wrote")
+        raise EmotionError(
+            f"bundle {folder}: it has no {MANIFEST}; give a folder that export/to_onnx.py wrote"
+        )
     try:
         text = path.read_bytes()
         schema = msgspec.json.decode(text, type=_Schema).schema
         if schema > SCHEMA_VERSION:
             raise EmotionError(
                 f"bundle {folder}: schema {schema} was made by a newer version, this one reads up to "
-                f"{SCHEMA_VERSION}: upgrade emotion-runtime"
+                f"{SCHEMA_VERSION}; update this program"
             )
         return msgspec.json.decode(text, type=Manifest)
     except OSError as error:
         raise EmotionError(
             f"bundle {folder}: {MANIFEST} cannot be read ({error.strerror}); chmod +r {path}"
         ) from error
-    except msgspec.DecodeError as error:  # of which a wrong field is a kind
+    except msgspec.DecodeError as error:  # includes wrong fields
         raise EmotionError(f"bundle {folder}: {MANIFEST}: {error}; {_EXPORT_AGAIN}") from error
 
 
 def _check_manifest(folder: Path, manifest: Manifest) -> None:
-    """What the manifest says of itself, before any file is touched."""
+    """Check the manifest alone, before any other file is read."""
     problem = None
     if manifest.clip_frames < 1 or not manifest.clip_seconds > 0:
         problem = (
-            f"a clip of {manifest.clip_frames} frames and {manifest.clip_seconds} s, expected more than 0"
+            f"a clip has {manifest.clip_frames} frames and {manifest.clip_seconds} s, expected more than 0"
         )
     elif manifest.default_head not in manifest.heads:
-        problem = f"default head {manifest.default_head!r} is none of its heads ({', '.join(manifest.heads)})"
+        problem = (
+            f"default head {manifest.default_head!r} is not one of its heads ({', '.join(manifest.heads)})"
+        )
     problems = (_head_problem(name, head) for name, head in manifest.heads.items())
     problem = problem or next(filter(None, problems), None) or _affect_problem(manifest)
     if problem:
@@ -164,25 +168,25 @@ def _check_manifest(folder: Path, manifest: Manifest) -> None:
 
 def _head_problem(name: str, head: Head) -> str | None:
     if not head.labels or len(set(head.labels)) != len(head.labels):
-        return f"head {name}: labels {head.labels}, expected different ones"
+        return f"head {name}: labels {head.labels}, expected one or more, all different"
     if not head.temperature > 0:
         return f"head {name}: temperature {head.temperature}, expected more than 0"
     if head.activation == "identity" and head.temperature != 1:
-        return f"head {name}: temperature {head.temperature} of a regression, expected 1"
+        return f"head {name}: temperature {head.temperature}, expected 1 for a regression"
     if not 0 <= head.abstain < 1:
-        return f"head {name}: abstain {head.abstain}, expected a probability under 1"
+        return f"head {name}: abstain {head.abstain}, expected a probability below 1"
     return None
 
 
 def _affect_problem(manifest: Manifest) -> str | None:
-    """What keeps the heads from being one of emotions and, where stated, one of affect."""
+    """Return what is wrong with the choice of the default head and the affect head, or None."""
     if manifest.heads[manifest.default_head].activation == "identity":
-        return f"default head {manifest.default_head!r} gives values, expected one that gives probabilities"
+        return f"default head {manifest.default_head!r} is a regression, expected one with probabilities"
     name = manifest.affect_head
     if name is None:
         return None
     if name not in manifest.heads:
-        return f"affect head {name!r} is none of its heads ({', '.join(manifest.heads)})"
+        return f"affect head {name!r} is not one of its heads ({', '.join(manifest.heads)})"
     head = manifest.heads[name]
     if head.activation != "identity" or not set(head.labels) <= set(AFFECT):
         return (
@@ -196,7 +200,7 @@ _Expected = dict[str, tuple[str, list[int | None]]]  # name -> dtype, shape with
 
 
 def _expected_graphs(manifest: Manifest) -> dict[GraphName, tuple[_Expected, _Expected]]:
-    """Inputs and outputs of both graphs, as the rest of the manifest has them."""
+    """Return the inputs and outputs of both graphs that the rest of the manifest implies."""
     spec, dim = manifest.preprocess, manifest.embedding_dim
     return {
         "frame_encoder": (
@@ -222,18 +226,19 @@ def _check_tensors(folder: Path, what: str, stated: Sequence[Tensor], expected: 
         )
     for tensor in stated:
         dtype, shape = expected[tensor.name]
-        # A dynamic dimension stated as a number means that the number of persons was baked in.
+        # A number instead of a dynamic dimension means that the graph was exported for a fixed number of
+        # persons.
         found = [None if isinstance(length, str) else length for length in tensor.shape]
         if tensor.dtype != dtype or found != shape:
             wanted = ", ".join("dynamic" if length is None else str(length) for length in shape)
             raise EmotionError(
                 f"bundle {folder}: {what} {tensor.name}: {tensor.dtype} {tensor.shape}, expected {dtype} "
-                f"[{wanted}] by its preprocess spec, clip_frames and embedding_dim; {_EXPORT_AGAIN}"
+                f"[{wanted}] according to preprocess, clip_frames and embedding_dim; {_EXPORT_AGAIN}"
             )
 
 
 def _check_file(folder: Path, name: str, file: str, sha256: str) -> None:
-    # A manifest comes from outside: it must not reach for files outside its folder.
+    # A manifest is untrusted input: it must not refer to files outside its folder.
     if not file or Path(file).name != file or "\\" in file or file == "..":
         raise EmotionError(f"bundle {folder}: {name}: {file!r} is not a plain file name; {_EXPORT_AGAIN}")
     path = folder / file
@@ -261,7 +266,7 @@ def _check_head(folder: Path, name: str, head: Head, dim: int) -> None:
             dtypes = {part.get_dtype() for part in found.values()}
     except SafetensorError as error:
         raise EmotionError(
-            f"bundle {folder}: head {name}: {head.file} is no safetensors file ({error}); {_EXPORT_AGAIN}"
+            f"bundle {folder}: head {name}: {head.file} is not a safetensors file ({error}); {_EXPORT_AGAIN}"
         ) from error
     if shapes != expected or dtypes != {"F32"}:
         raise EmotionError(

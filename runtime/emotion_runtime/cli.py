@@ -67,9 +67,9 @@ def _examine(config: RunConfig, *, as_json: bool) -> int:
     from emotion_runtime import doctor  # noqa: PLC0415 - see above
 
     logging.getLogger("emotion_runtime").setLevel(logging.ERROR)  # the report says it all
-    findings = doctor.examine(config.bundle, config.backend, config.precision)
+    findings = doctor.run_checks(config.bundle, config.backend, config.precision)
     sys.stdout.write(doctor.as_json(findings) if as_json else doctor.as_text(findings))
-    return 2 if doctor.worst(findings) == doctor.FAIL else 0
+    return 2 if doctor.worst_state(findings) == doctor.FAIL else 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,21 +4,18 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.names import Precision
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-
-# That of `emotion_runtime.bundle`, which would import NumPy before a typing error is found.
-Precision = Literal["fp32", "fp16", "int8"]
 
 
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

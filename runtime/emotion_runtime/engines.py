@@ -1,8 +1,8 @@
-"""Where TensorRT engines are kept, and which of them may be loaded.
+"""The cache of TensorRT engines, and the rules by which an engine may be loaded.
 
-An engine is a file of machine code for one GPU, made by one version of one builder. Each lies in the cache
-folder beside a sidecar in JSON that states what it was made from, for what, with which result, and its hash.
-What the sidecar does not vouch for is never loaded, only built again.
+An engine is a file of machine code for one GPU, made by one version of one builder. It lies in the cache
+folder beside a JSON sidecar, which states what the engine was built from and for, the result of its parity
+check, and its hash. An engine that does not match its sidecar is never loaded, only built again.
 
 frame_encoder-0123456789abcdef.engine   the serialised engine
 frame_encoder-0123456789abcdef.json     `Sidecar`
@@ -11,10 +11,8 @@ frame_encoder-0123456789abcdef.json     `Sidecar`
 import hashlib
 import logging
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,34 +23,44 @@ import msgspec
 from emotion_runtime import __version__
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import GraphName, Parity, Precision
+from emotion_runtime.files import write_atomically
+from emotion_runtime.manifest import Parity
+from emotion_runtime.names import GraphName, Precision
 from emotion_runtime.nvidia import Gpu
 
-if TYPE_CHECKING:  # backends import this module
+if TYPE_CHECKING:  # the backends import this module
     from emotion_runtime.backends.buckets import Limits
 
 CACHE_VARIABLE = "EMOTION_ENGINE_CACHE"
 SIDECAR_SCHEMA = 1
 
-# "ladder": fp16, then fp16 with the worst layers in fp32, then fp32, whichever first equals the model.
+# "ladder" is precision fallback: fp16, then fp16 with the worst layers in fp32, then fp32; the first that
+# passes.
 RequestedPrecision = Literal["ladder", "fp16", "fp32", "int8"]
-EnginePrecision = Literal["fp16", "mixed", "fp32", "int8"]
+EnginePrecision = Literal["fp16", "mixed", "fp32", "int8"]  # "mixed": fp16 with some layers in fp32
 
-_FASTEST: tuple[EnginePrecision, ...] = ("int8", "fp16", "mixed", "fp32")
+_FASTEST_FIRST: tuple[EnginePrecision, ...] = ("int8", "fp16", "mixed", "fp32")
 
 _log = logging.getLogger(__name__)
 
 
-class EngineRejected(EmotionError):  # noqa: N818 - reads as what is the case
-    """An engine that its sidecar vouches for, and that cannot be loaded here or is not the model."""
+class EngineRejected(EmotionError):  # noqa: N818 - names a state
+    """A cached engine that matches its sidecar but fails to load or fails the parity check on this device."""
 
 
 class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"images": "pictures"}):
-    """What an engine is for; any other value of any field is another engine.
+    """What an engine is for. A different value in any field means a different engine.
 
-    sources: SHA-256 of the ONNX files it is made from, by precision; for an fp16 graph that the bundle has
-    not got, the version that derives it. builder: `nvidia.builder_name`. gpu: its name; empty when built
-    ahead of time for every GPU of that compute capability. persons, images: most of one run.
+    Attributes:
+        graph: Name of the graph.
+        sources: SHA-256 of the ONNX files that the engine is built from, by precision. If the bundle has no
+            fp16 graph, the version of the program that derives one.
+        builder: See `nvidia.builder_name`.
+        gpu: Name of the GPU; empty if built ahead of time for every GPU of the compute capability.
+        compute_capability: For example "8.6".
+        precision: The precision that was requested.
+        persons: Maximum number of people of one run.
+        images: Maximum number of images of one run. Called "pictures" in the file.
     """
 
     graph: str
@@ -66,16 +74,22 @@ class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
     @property
     def stem(self) -> str:
-        """Name of the engine's files, without the ending."""
+        """Name of the engine's files, without the suffix."""
         text = msgspec.json.encode(self, order="sorted")
         return f"{self.graph}-{hashlib.sha256(text).hexdigest()[:16]}"
 
 
 class CheckResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"status": "parity_gate"}):
-    """Is the engine the model? parity: one row a size of batch, none when "not run".
+    """Result of the parity check of an engine.
 
-    gpu, driver: of the `nvidia.Gpu` that the exam was sat on. An engine that is the model there need not be
-    on another GPU of the same compute capability, or with another driver.
+    It holds for one GPU and driver: an engine that passes there may fail on another GPU of the same compute
+    capability, or with another driver.
+
+    Attributes:
+        status: Whether the check was run. Called "parity_gate" in the file.
+        parity: One row per batch size; empty if not run.
+        gpu: Name of the GPU on which parity was checked, see `nvidia.Gpu`.
+        driver: Driver with which parity was checked, see `nvidia.Gpu`.
     """
 
     status: Literal["passed", "not run"]
@@ -84,17 +98,26 @@ class CheckResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     driver: str = ""
 
     def is_valid_on(self, gpu: Gpu) -> bool:
-        """Whether an engine may run on a GPU without sitting the exam (again)."""
+        """Return whether the engine may run on a GPU without another parity check."""
         return self.status == "passed" and (self.gpu, self.driver) == (gpu.name, gpu.driver)
 
 
 class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"check": "verdict"}):
-    """What is known of an engine.
+    """The description of an engine, stored beside it.
 
-    precision: what it computes in. fp32_layers: nodes of the graph that "mixed" kept in fp32. layer_types:
-    number of layers by the type of what they give, as `layer_types_of` has them ("network": read from the
-    typed network, where no GPU was there to load the engine). refused: what the ladder built and did not
-    take, as one line each.
+    Attributes:
+        schema: Version of this format.
+        key: What the engine is for.
+        sha256: Hash of the engine.
+        size: Size of the engine in bytes.
+        precision: What the engine computes in.
+        check: Result of the parity check. Called "verdict" in the file.
+        fp32_layers: Nodes of the graph that "mixed" keeps in fp32.
+        layer_types: Number of layers by the type of their output.
+        layer_types_of: Where `layer_types` was read: the built engine, or the typed network if there was no
+            GPU to load the engine.
+        refused: One line for each engine that precision fallback built and rejected.
+        build_seconds: Time of the build, in seconds.
     """
 
     schema: int
@@ -112,7 +135,13 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
 
 @dataclass(frozen=True, slots=True)
 class CachedEngine:
-    """An engine of the cache that may be loaded. folder: the one it lies in."""
+    """An engine of the cache that may be loaded.
+
+    Attributes:
+        engine: The serialised engine.
+        sidecar: Its description.
+        folder: Where it was found.
+    """
 
     engine: bytes
     sidecar: Sidecar
@@ -121,7 +150,7 @@ class CachedEngine:
 
 @dataclass(frozen=True, slots=True)
 class UnusableEngine:
-    """No engine; reason: in a few words, for people."""
+    """There is no engine that may be loaded. `reason` says why in a few words."""
 
     reason: str
 
@@ -135,33 +164,41 @@ def engine_key(
     precision: RequestedPrecision,
     limits: "Limits",
 ) -> EngineKey:
-    """The key of a bundle's graph. gpu: with an empty name for an engine built ahead of time.
+    """Return the key of a bundle's graph.
+
+    Args:
+        bundle: The model.
+        graph: Which of its graphs.
+        builder: See `nvidia.builder_name`.
+        gpu: The GPU; with an empty name for an engine built ahead of time.
+        precision: The requested precision.
+        limits: The largest batch.
 
     Raises:
-        EmotionError: the bundle has not got the graph in the precision that was asked for.
-
+        EmotionError: The bundle does not have the graph in the requested precision.
     """
     stated = bundle.manifest.graphs[graph]
-    sources = {"fp32": stated.sha256}  # what every engine is held against
+    sources = {"fp32": stated.sha256}  # every engine is compared with the fp32 graph
     wanted: Precision = "fp16" if precision == "ladder" else precision
     if precision == "ladder" and wanted not in stated.variants:
         sources[wanted] = f"derived by emotion-runtime {__version__}"
     elif wanted != "fp32":
-        bundle.graph_path(graph, wanted)  # says what the bundle has instead
+        bundle.graph_path(graph, wanted)  # raises the error that lists what the bundle has
         sources[wanted] = stated.variants[wanted].sha256
     return EngineKey(
         graph, sources, builder, gpu.name, gpu.compute_capability, precision, limits.persons, limits.images
     )
 
 
-def cache_folder(asked: Path | None = None) -> Path:
-    """The folder of engines, made if it is not there; a temporary one, with a warning, if it cannot be.
+def cache_folder(requested: Path | None = None) -> Path:
+    """Return the cache folder, created if necessary. If it is not writable, warn and return a temporary one.
 
-    asked: default `$EMOTION_ENGINE_CACHE`, then `$XDG_CACHE_HOME/emotion-runtime/engines`.
+    Args:
+        requested: The folder; None: `default_folder()`.
     """
-    folder = asked or default_folder()
+    folder = requested or default_folder()
     try:
-        # Engines are code: nobody else may put one here.
+        # Engines are code, so no other user may write here.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
@@ -170,23 +207,26 @@ def cache_folder(asked: Path | None = None) -> Path:
 
 
 def default_folder() -> Path:
-    """Where engines are kept unless told otherwise; it need not be there, or be writable."""
+    """Return the default cache folder, which may not exist or may not be writable.
+
+    It is `$EMOTION_ENGINE_CACHE`, else `$XDG_CACHE_HOME/emotion-runtime/engines`.
+    """
     variable = os.environ.get(CACHE_VARIABLE)
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(variable) if variable else user_cache / "emotion-runtime" / "engines"
 
 
 def search_folders() -> list[Path]:
-    """Where engines are looked for: the folder they are written to, then one that may be read-only."""
+    """Return the folders to search: the one that engines are written to, then one that may be read-only."""
     return list(dict.fromkeys([cache_folder(), default_folder()]))
 
 
-@cache  # one warning a process, and both engines of a bundle side by side
+@cache  # one warning per process, and one folder for both engines of a bundle
 def _temporary_folder(instead_of: Path, reason: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="emotion-engines-"))
     _log.warning(
-        "engine cache %s is not writable (%s): using %s, so what is built now is built again next time; set "
-        "%s to a folder you may write to",
+        "engine cache %s is not writable (%s): using %s, so engines built now will be built again next time; "
+        "set %s to a folder that you may write to",
         instead_of,
         reason,
         folder,
@@ -196,38 +236,37 @@ def _temporary_folder(instead_of: Path, reason: str) -> Path:
 
 
 def find_engine(folder: Path, key: EngineKey) -> CachedEngine | UnusableEngine:
-    """The engine of a key, if it is whole and the sidecar vouches for it."""
+    """Return the engine of a key if it is complete and matches its sidecar, else the reason why not."""
     engine, sidecar_file = (folder / f"{key.stem}{ending}" for ending in (".engine", ".json"))
     try:
         sidecar = msgspec.json.decode(sidecar_file.read_bytes(), type=Sidecar)
         content = engine.read_bytes()
     except FileNotFoundError:
-        return UnusableEngine("there is none yet")
+        return UnusableEngine("not built yet")
     except OSError as error:
         return UnusableEngine(f"{error.filename} cannot be read ({error.strerror})")
     except msgspec.DecodeError as error:
-        return UnusableEngine(f"{sidecar_file.name} is torn or of another version ({error})")
+        return UnusableEngine(f"{sidecar_file.name} is corrupt or of another version ({error})")
     if sidecar.schema != SIDECAR_SCHEMA or sidecar.key != key:
-        return UnusableEngine(f"{sidecar_file.name} is of another engine")
+        return UnusableEngine(f"{sidecar_file.name} describes another engine")
     if len(content) != sidecar.size or hashlib.sha256(content).hexdigest() != sidecar.sha256:
-        return UnusableEngine(f"{engine.name} is torn: {len(content)} bytes, or not those of its sidecar")
+        return UnusableEngine(f"{engine.name} is corrupt: its {len(content)} bytes do not match its sidecar")
     return CachedEngine(content, sidecar, folder)
 
 
 def find_compatible_engine(folder: Path, key: EngineKey) -> CachedEngine | UnusableEngine:
-    """The first of `compatible_engines`."""
+    """Return the first of `compatible_engines`, else why the engine of the key may not be loaded."""
     return next(compatible_engines(folder, key), None) or find_engine(folder, key)
 
 
 def compatible_engines(folder: Path, key: EngineKey) -> Iterator[CachedEngine]:
-    """The engine of a key, then those that serve for it, the best first.
+    """Yield the engine of a key, then others that can replace it, best first.
 
-    These are of the same graph, builder and GPU, made for other numbers of persons and pictures, or ahead of
-    time for all GPUs of the compute capability; for a key that asks for "ladder", in any precision.
+    The others are for the same graph, builder and GPU, but for another maximum number of people or images, or
+    built ahead of time for all GPUs of the compute capability. If the key requests "ladder", they may have
+    any precision.
     """
-    others = [
-        sidecar for sidecar in read_sidecars(folder) if sidecar.key != key and _serves(sidecar.key, key)
-    ]
+    others = [other for other in read_sidecars(folder) if other.key != key and _can_replace(other.key, key)]
     others.sort(key=_rank)
     for each in (key, *(sidecar.key for sidecar in others)):
         found = find_engine(folder, each)
@@ -236,13 +275,14 @@ def compatible_engines(folder: Path, key: EngineKey) -> Iterator[CachedEngine]:
 
 
 def _rank(sidecar: Sidecar) -> tuple[bool, int, int, int, str]:
-    """Less is better: built here, for many, fast; names only so that it is always the same."""
+    """Sort key, best first: built on this GPU, larger batches, faster precision; file name breaks ties."""
     key = sidecar.key
-    return (key.gpu == "", -key.persons, -key.images, _FASTEST.index(sidecar.precision), key.stem)
+    precision = _FASTEST_FIRST.index(sidecar.precision)
+    return (key.gpu == "", -key.persons, -key.images, precision, key.stem)
 
 
 def read_sidecars(folder: Path) -> list[Sidecar]:
-    """All sidecars of a folder that can be read; whether their engines are whole `find_engine` tells."""
+    """Return all readable sidecars of a folder. Their engines may be incomplete: see `find_engine`."""
     read = (_sidecar_or_none(path) for path in sorted(folder.glob("*.json")))
     return [sidecar for sidecar in read if sidecar is not None]
 
@@ -250,79 +290,52 @@ def read_sidecars(folder: Path) -> list[Sidecar]:
 def _sidecar_or_none(path: Path) -> Sidecar | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Sidecar)
-    except (OSError, msgspec.DecodeError):  # torn, or of another version: as if it were not there
+    except (OSError, msgspec.DecodeError):  # corrupt or of another version: the same as missing
         return None
 
 
-def _serves(there: EngineKey, wanted: EngineKey) -> bool:
+def _can_replace(other: EngineKey, wanted: EngineKey) -> bool:
     return (
-        (there.graph, there.builder, there.compute_capability)
+        (other.graph, other.builder, other.compute_capability)
         == (wanted.graph, wanted.builder, wanted.compute_capability)
-        and there.gpu in ("", wanted.gpu)
-        and there.sources.items() <= wanted.sources.items()
-        and wanted.precision in ("ladder", there.precision)
+        and other.gpu in ("", wanted.gpu)
+        and other.sources.items() <= wanted.sources.items()
+        and wanted.precision in ("ladder", other.precision)
     )
 
 
 def store_engine(folder: Path, engine: bytes, sidecar: Sidecar) -> Path:
-    """Write an engine and its sidecar, each whole or not at all; returns the engine's path.
+    """Write an engine and its sidecar atomically, and return the engine's path.
 
-    Stopped between the two, the pair does not fit and counts as torn.
+    If the process stops between the two files, they do not match, and the engine counts as corrupt.
 
     Raises:
-        EmotionError: the folder cannot be written to, or the disk is full.
-
+        EmotionError: The folder is not writable, or the disk is full.
     """
     path = folder / f"{sidecar.key.stem}.engine"
-    write_whole(path, engine)
+    _write(path, engine)
     store_sidecar(folder, sidecar)
     return path
 
 
-def discard(found: CachedEngine) -> None:
-    """Take the sidecar of an engine away, so that it counts as not built and the next build makes it anew."""
-    path = found.folder / f"{found.sidecar.key.stem}.json"
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:  # read-only: it is passed over in favour of what is built elsewhere
-        _log.warning("%s is of an engine that may not run, and cannot be removed (%s)", path, error.strerror)
-
-
 def store_sidecar(folder: Path, sidecar: Sidecar) -> Path:
-    """Write a sidecar anew, for example with the verdict of a first load; returns its path."""
+    """Write a sidecar, for example again after the parity check at the first load, and return its path."""
     path = folder / f"{sidecar.key.stem}.json"
-    write_whole(path, msgspec.json.format(msgspec.json.encode(sidecar), indent=2) + b"\n")
+    _write(path, msgspec.json.format(msgspec.json.encode(sidecar), indent=2) + b"\n")
     return path
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, which nothing here ever reads, and rename it.
-
-    Killed meanwhile, it leaves that file; see `remove_leftovers`.
-
-    Raises:
-        EmotionError: it cannot be written; nothing of it is left.
-
-    """
-    # By chance, not by process: in two containers that share a folder, both may have the same number.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+def discard(found: CachedEngine) -> None:
+    """Remove the sidecar of an engine, so that it counts as not built and the next build replaces it."""
+    path = found.folder / f"{found.sidecar.key.stem}.json"
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # a rename may reach the disk before what was written
-        temporary.replace(path)
-    except OSError as error:
-        raise EmotionError(
-            f"{path} cannot be written ({error.strerror}, {len(content) / 1e6:.0f} MB): make room, or choose "
-            f"another folder with --cache or {CACHE_VARIABLE}"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    except OSError as error:  # a read-only folder: engines built elsewhere are preferred
+        _log.warning(
+            "%s belongs to an engine that may not run, but it cannot be removed (%s)", path, error.strerror
+        )
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what `write_whole` left of engines when it was killed; nobody may write one meanwhile."""
-    for path in folder.glob(".*.engine.*.tmp"):
-        with suppress(OSError):  # somebody else's; it only takes room
-            path.unlink()
+def _write(path: Path, content: bytes) -> None:
+    fix = f"free {len(content) / 1e6:.0f} MB, or choose another folder with --cache or {CACHE_VARIABLE}"
+    write_atomically(path, content, fix=fix)

@@ -9,8 +9,7 @@ from safetensors.numpy import load_file
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Activation
-
-_TINY = 1e-12  # keeps a feature of zeros at zeros
+from emotion_runtime.vectors import l2_normalise
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +30,7 @@ class LinearHead:
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Answers (P, C) to features (P, D) of any length; each row of a softmax sums to 1."""
-        wide = features.astype(np.float64)
-        normalised = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), _TINY)
-        return activate(normalised @ self.weight.T + self.bias, self.activation, self.temperature)
+        return activate(l2_normalise(features) @ self.weight.T + self.bias, self.activation, self.temperature)
 
 
 def activate(

@@ -1,24 +1,45 @@
-"""bundle.json: what a bundle says of itself, and how it is written."""
+"""bundle.json: its fields, and how it is written."""
 
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from emotion_runtime.names import GraphName, Precision, ReducedPrecision
 from emotion_runtime.preprocess import PreprocessSpec
 
-SCHEMA_VERSION = 2  # 2: graphs have variants, parity rows have a precision; 1 is still read
+__all__ = [
+    "AFFECT",
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "Activation",
+    "Graph",
+    "GraphName",
+    "Head",
+    "Manifest",
+    "Parity",
+    "Precision",
+    "ReducedPrecision",
+    "Tensor",
+    "Variant",
+    "write_manifest",
+]
+
+SCHEMA_VERSION = 2  # 2: graphs have variants, parity rows have a precision; 1 can still be read
 MANIFEST = "bundle.json"
 
-GraphName = Literal["frame_encoder", "temporal_encoder"]
-ReducedPrecision = Literal["fp16", "int8"]
-Precision = Literal["fp32", ReducedPrecision]
 Activation = Literal["softmax", "sigmoid", "identity"]
 AFFECT = ("valence", "arousal", "dominance")
 
 
 class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A graph's input or output; a str in `shape` names a dynamic dimension. dtype: numpy's name."""
+    """An input or output of a graph.
+
+    Attributes:
+        name: Its name in the graph.
+        dtype: NumPy's name of the type.
+        shape: Its dimensions; a string names a dynamic dimension.
+    """
 
     name: str
     dtype: str
@@ -26,7 +47,7 @@ class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A graph in another precision; inputs and outputs are those of the fp32 graph, dtypes too."""
+    """A graph in another precision. It has the inputs and outputs of the fp32 graph, in the same dtypes."""
 
     file: str
     sha256: str
@@ -34,7 +55,16 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An ONNX file of the bundle, in fp32. variants: the same graph in other precisions."""
+    """An ONNX file of the bundle, in fp32.
+
+    Attributes:
+        file: Name of the file in the bundle's folder.
+        sha256: Hash of the file.
+        opset: ONNX opset.
+        inputs: Inputs of the graph.
+        outputs: Outputs of the graph.
+        variants: The same graph in other precisions.
+    """
 
     file: str
     sha256: str
@@ -45,12 +75,19 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A linear head: `activation((features @ weight.T + bias) / temperature)`, features L2-normalised.
+    """A linear head: `activation((features @ weight.T + bias) / temperature)` of L2-normalised features.
 
-    kind "probe": fitted on labels. kind "zero_shot": weight holds L2-normalised text embeddings, bias is 0.
-    activation "identity": a regression; temperature is 1, answers have the units of what it was fitted on.
-    metrics: figures measured on unseen data, by name. abstain: a label less probable than this is not given.
-    experimental: its answers are known to be weak, or are mostly unmeasured.
+    Attributes:
+        kind: "probe": fitted on labels. "zero_shot": weight has L2-normalised text embeddings, bias is 0.
+        file: Name of the safetensors file in the bundle's folder.
+        sha256: Hash of the file.
+        labels: One name per row of the weight.
+        activation: "identity" for a regression: temperature is 1, and predictions have the units of the
+            targets.
+        temperature: Divisor of the logits.
+        metrics: Metrics measured on unseen data, by name.
+        abstain: No label is given if the most probable one is less probable than this.
+        experimental: The predictions are known to be weak, or are mostly unmeasured.
     """
 
     kind: Literal["probe", "zero_shot"]
@@ -71,13 +108,26 @@ class Parity(
     omit_defaults=True,
     rename={"images": "pictures"},
 ):
-    """Difference between a graph and the model in fp32, at one size of batch.
+    """Difference between a graph and the model in fp32, for one batch size.
 
-    tolerance: largest max_abs that is taken. cosine_min, cosine_mean: over persons. top1_agreement: share of
-    persons, in [0, 1], to whom all heads give the label that the model's features get. images: what was
-    compared on: "real" (photographs and video), "random" (noise and drawings), or both in one row. reference:
-    the model in torch, or, where its checkpoint was not at hand, the fp32 graph. samples: persons compared.
-    Fields that a bundle of schema 1 has not are None.
+    Fields that a bundle of schema 1 does not have are None.
+
+    Attributes:
+        graph: Name of the graph.
+        persons: P of the batch.
+        frames: F of the frame encoder, T of the temporal encoder.
+        max_abs: Largest absolute difference.
+        mean_abs: Mean absolute difference.
+        cosine_min: Lowest cosine of any person.
+        tolerance: Largest `max_abs` that is accepted.
+        precision: Numeric precision of the graph.
+        cosine_mean: Mean cosine over all persons.
+        top1_agreement: Fraction of persons, in [0, 1], for whom all heads give the same label as with the
+            model's features.
+        images: Images that were compared: "real" (photographs and video), "random" (noise and drawings), or
+            both. Called "pictures" in the file.
+        reference: The torch model, or the fp32 graph where the checkpoint was not available.
+        samples: Number of persons compared.
     """
 
     graph: str
@@ -96,12 +146,25 @@ class Parity(
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """bundle.json.
+    """The content of bundle.json.
 
-    embedding_dim: D. clip_frames: T, embeddings a clip. clip_seconds: time a clip spans, the default of
-    `--window`. default_head: key of `heads`. checkpoint_sha256: of the checkpoint this came from.
-    affect_head: key of a head with the activation "identity" whose labels are some of `AFFECT`; None: no
-    such head, and persons have no valence, arousal and dominance.
+    Attributes:
+        schema: Version of this format.
+        name: Name of the bundle.
+        preset: Name of the model's preset.
+        created_by: Program and version that wrote the bundle.
+        license: Licence of the weights.
+        checkpoint_sha256: Hash of the checkpoint that the bundle was exported from.
+        embedding_dim: D.
+        clip_frames: T, embeddings per clip.
+        clip_seconds: Time that a clip spans, in seconds; the default of `--window`.
+        preprocess: How images are cropped and resized.
+        graphs: Both encoders.
+        heads: Heads by name.
+        default_head: Key of `heads`.
+        parity: Differences between the graphs and the model.
+        affect_head: Key of a head with the activation "identity" whose labels are some of `AFFECT`; None: the
+            bundle has none, and persons have no valence, arousal or dominance.
     """
 
     schema: int
@@ -122,7 +185,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> Path:
-    """Write bundle.json into `folder`, indented for readers and diffs. Returns its path."""
+    """Write bundle.json into `folder`, indented for readers and diffs, and return its path."""
     path = folder / MANIFEST
     path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
     return path

@@ -1,8 +1,8 @@
-"""Is an engine the model? Held against the fp32 graph in ONNX Runtime, on the device that will run it.
+"""Parity check of TensorRT engines against the fp32 graph in ONNX Runtime, on the device that will run them.
 
-Vision transformers in fp16 come out of TensorRT silently wrong often enough (NVIDIA/TensorRT#2709, #4373,
-#4723) that no engine is used before it has passed. Free of torch: a runtime holds the gate, too, for engines
-that were built where no GPU was.
+TensorRT's fp16 engines of vision transformers are silently wrong often enough (NVIDIA/TensorRT#2709, #4373,
+#4723) that no engine is used before it has passed. Needs no torch: a runtime also checks engines that were
+built on a machine without a GPU.
 """
 
 import math
@@ -18,24 +18,28 @@ from numpy.typing import NDArray
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.engines import EnginePrecision, EngineRejected
 from emotion_runtime.heads import load_head
-from emotion_runtime.manifest import GraphName, Manifest, Parity
+from emotion_runtime.manifest import Manifest, Parity
+from emotion_runtime.names import GRAPHS, GraphName
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights
 from emotion_runtime.sources.demo import head_boxes, read_demo
 from emotion_runtime.subject import plan_crops
+from emotion_runtime.vectors import cosine_similarity
 
-if TYPE_CHECKING:  # backends import this module
+if TYPE_CHECKING:  # the backends import this module
     from emotion_runtime.backends.base import Backend, Feeds
     from emotion_runtime.backends.buckets import Limits
 
-Labels = Callable[[NDArray[np.float32]], NDArray[np.intp]]  # of a graph's outputs: (P, D) -> (heads, P)
+LabelFunction = Callable[[NDArray[np.float32]], NDArray[np.intp]]  # outputs of a graph (P, D) -> (heads, P)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineTolerance:
-    """What an engine may differ from the fp32 graph by.
+    """How much an engine may differ from the fp32 graph.
 
-    relative_max: largest difference of any value, in standard deviations of the expected ones. cosine_min: of
-    any person. top1_agreement: share of all persons who must keep the label of every head.
+    Attributes:
+        relative_max: Largest difference of any value, in standard deviations of the expected values.
+        cosine_min: Lowest cosine of any person.
+        top1_agreement: Fraction of all persons for whom every head must give the same label.
     """
 
     relative_max: float
@@ -43,10 +47,11 @@ class EngineTolerance:
     top1_agreement: float
 
 
-# fp32 with TF32 off differs by the order of sums alone, 1e-6 to 1e-5. fp16 has 11 bits: ViT-B/32 with
-# LayerNorm and softmax in fp32 measured a cosine of 0.999999 and 4e-3; reported broken engines had 0.65 and
-# less. int8 has 8 bits, and only its direction matters to the heads. A check has 28 persons or more: even in
-# fp32 one may stand between two labels.
+# fp32 without TF32 differs only by the order of sums, 1e-6 to 1e-5. fp16 has 11 bits: ViT-B/32 with LayerNorm
+# and softmax in fp32 measured a cosine of 0.999999 and 4e-3; reported broken engines had 0.65 or less. int8
+# has 8 bits, and only the direction of its output matters to the heads. The labels of 5 % of the persons may
+# change even in fp32, because a check has only 28 persons or more, and one of them may lie between two
+# labels.
 ENGINE_TOLERANCES: Final[Mapping[EnginePrecision, EngineTolerance]] = MappingProxyType(
     {
         "fp32": EngineTolerance(relative_max=1e-3, cosine_min=0.99999, top1_agreement=0.95),
@@ -56,16 +61,21 @@ ENGINE_TOLERANCES: Final[Mapping[EnginePrecision, EngineTolerance]] = MappingPro
     }
 )
 
-SIZES: Final = ((1, 1), (1, 3), (2, 3), (2, 8), (1, 16), (4, 16))  # (pictures, persons)
+SIZES: Final = ((1, 1), (1, 3), (2, 3), (2, 8), (1, 16), (4, 16))  # (images, persons)
 
 _DEMO_FRAMES, _DEMO_STEP = 16, 5
 
 
 def frame_encoder_feeds(spec: PreprocessSpec, *, persons: int, images: int) -> list["Feeds"]:
-    """Batches for the frame encoder, of every size in `SIZES` that the engine takes, always the same.
+    """Return batches for the frame encoder, of every size in `SIZES` within the limits; always the same.
 
-    Pictures: windows of the demo's people, and noise. Persons: a head, nobody (zeros), any weights, all of
-    the picture. persons, images: most of one run.
+    The images are crops of the demo's people, and noise. The patch weights of the persons cover a head,
+    nothing (zeros), random patches, or the whole image.
+
+    Args:
+        spec: How images are cropped and resized.
+        persons: Maximum number of people per batch.
+        images: Maximum number of images per batch.
     """
     rng = np.random.default_rng(7)
     crops, heads = _demo_crops(spec)
@@ -90,7 +100,7 @@ def frame_encoder_feeds(spec: PreprocessSpec, *, persons: int, images: int) -> l
 def temporal_encoder_feeds(
     manifest: Manifest, embeddings: NDArray[np.float32], *, persons: int
 ) -> list["Feeds"]:
-    """Batches of clips (P, T, D), drawn from embeddings (N, D) of the fp32 frame encoder."""
+    """Return batches of clips (P, T, D), drawn from embeddings (N, D) of the fp32 frame encoder."""
     rng = np.random.default_rng(8)
     shape = (manifest.clip_frames,)
     return [
@@ -101,43 +111,43 @@ def temporal_encoder_feeds(
 
 @dataclass(frozen=True, slots=True)
 class ParityCheck:
-    """What an engine of a graph has to pass.
+    """The batches that an engine of a graph is checked with, and the expected outputs.
 
-    expected: (P, D) of the fp32 graph, for each of `feeds`. labels: the likeliest one of each head.
+    Attributes:
+        graph: Name of the graph.
+        feeds: Inputs, one batch each.
+        expected: Outputs (P, D) of the fp32 graph, one for each of `feeds`.
+        labels: Returns the most probable label of each head.
     """
 
     graph: str
     feeds: Sequence["Feeds"]
     expected: Sequence[NDArray[np.float32]]
-    labels: Labels
+    labels: LabelFunction
 
     def run(self, engine: "Backend", precision: EnginePrecision) -> tuple[list[Parity], str]:
-        """Rows of the report, one a batch, and what is wrong in one line; empty when nothing is.
+        """Return one report row per batch, and a one-line failure message (empty if the engine passes).
 
         Raises:
-            EngineRejected: the engine gives another shape.
-
+            EngineRejected: The engine's output has another shape.
         """
         rows = compare(self, precision, engine)
-        return rows, failures(rows, precision)
+        return rows, failure_message(rows, precision)
 
 
 def make_parity_check(bundle: Bundle, graph: GraphName, limits: "Limits") -> ParityCheck:
-    """The check for engines of a bundle's graph: its fp32 graph answers in ONNX Runtime, on the CPU.
+    """Make the check for engines of a bundle's graph by running its fp32 graph in ONNX Runtime on the CPU.
 
     Raises:
         EmotionError: ONNX Runtime is not installed or cannot load a graph.
-
     """
-    from emotion_runtime.backends.onnx import OnnxBackend  # noqa: PLC0415 - backends import this module
+    from emotion_runtime.backends.onnx import OnnxBackend  # noqa: PLC0415 - the backends import this module
 
-    encoder, temporal = (
-        OnnxBackend(bundle.graph_path(name)) for name in ("frame_encoder", "temporal_encoder")
-    )
+    encoder, temporal = (OnnxBackend(bundle.graph_path(name)) for name in GRAPHS)
     of_features = label_function(bundle)
 
     def of_embeddings(embeddings: NDArray[np.float32]) -> NDArray[np.intp]:
-        """Each repeated to a clip, as in a person's first moment."""
+        """Repeat each embedding to a clip, as for a person who has just appeared."""
         clips = np.repeat(embeddings[:, None], bundle.manifest.clip_frames, axis=1)  # (P, T, D)
         return of_features(temporal.run({"embeddings": clips})["features"])
 
@@ -149,11 +159,11 @@ def make_parity_check(bundle: Bundle, graph: GraphName, limits: "Limits") -> Par
     return ParityCheck(graph, feeds, [temporal.run(feed)["features"] for feed in feeds], of_features)
 
 
-def label_function(bundle: Bundle) -> Labels:
-    """What a bundle's heads make of features (P, D).
+def label_function(bundle: Bundle) -> LabelFunction:
+    """Return a function from features (P, D) to the labels of a bundle's heads.
 
-    Left out are experimental heads, whose labels are too near to each other to say much, unless it is the one
-    that people see, and regressions.
+    Regressions are left out, and so are experimental heads, whose labels lie too close together to be a
+    useful check; the default head is always included, because people see its labels.
     """
     manifest = bundle.manifest
     heads = [
@@ -163,38 +173,43 @@ def label_function(bundle: Bundle) -> Labels:
     ]
 
     def labels(features: NDArray[np.float32]) -> NDArray[np.intp]:
-        with np.errstate(invalid="ignore"):  # what is not a number is refused by its distance
+        with np.errstate(invalid="ignore"):  # the distances of `compare` reject NaN
             return np.stack([head(features).argmax(axis=1) for head in heads])
 
     return labels
 
 
 def compare(check: ParityCheck, precision: EnginePrecision, engine: "Backend") -> list[Parity]:
-    """Run an engine on every batch and hold its second run against the expected (P, D); one row a batch.
+    """Run an engine twice on every batch, and compare the second output with the expected one (P, D).
+
+    Returns:
+        One row per batch.
 
     Raises:
-        EngineRejected: the engine gives another shape.
-
+        EngineRejected: The engine's output has another shape.
     """
     rows = []
     for feed, expected in zip(check.feeds, check.expected, strict=True):
         engine.run(feed)
-        (found,) = engine.run(feed).values()  # a size that comes again is replayed from what was captured
+        (found,) = engine.run(feed).values()  # the second run replays the captured CUDA graph
         if found.shape != expected.shape:
-            raise EngineRejected(f"{check.graph}: the engine gives {found.shape}, expected {expected.shape}")
+            raise EngineRejected(
+                f"{check.graph}: the engine's output has shape {found.shape}, expected {expected.shape}"
+            )
         rows.append(_row(check, precision, feed, expected, found))
     return rows
 
 
 def passes(row: Parity, tolerance: EngineTolerance) -> bool:
-    """Whether a row's distances are tolerated; False, too, where a figure is not a number."""
+    """Return whether the distances of a row are within tolerance; False if one of them is NaN."""
     return row.max_abs <= row.tolerance and row.cosine_min >= tolerance.cosine_min
 
 
-def failures(rows: Sequence[Parity], precision: EnginePrecision) -> str:
-    """What is wrong with an engine in one line; empty when nothing is.
+def failure_message(rows: Sequence[Parity], precision: EnginePrecision) -> str:
+    """Return what is wrong with an engine in one line, or an empty string.
 
-    Distances count in every row, labels in all rows together: a row may be one person.
+    The distances of every row must be within tolerance. Labels are counted over all rows together, because a
+    row may have a single person.
     """
     tolerance = ENGINE_TOLERANCES[precision]
     bad = [row for row in rows if not passes(row, tolerance)]
@@ -203,8 +218,8 @@ def failures(rows: Sequence[Parity], precision: EnginePrecision) -> str:
         return ""
     worst = min(bad or rows, key=lambda row: -2 if math.isnan(row.cosine_min) else row.cosine_min)
     return (
-        f"{precision} differs from the fp32 graph with {worst.persons} persons: cosine "
-        f"{worst.cosine_min:.5f}, max {worst.max_abs:.1e}; of all persons {agreement:.0%} keep their labels; "
+        f"{precision} differs from the fp32 graph for {worst.persons} persons: cosine "
+        f"{worst.cosine_min:.5f}, max {worst.max_abs:.1e}; {agreement:.0%} of all persons keep their labels; "
         f"expected {tolerance.cosine_min} or more, {worst.tolerance:.1e} or less, "
         f"{tolerance.top1_agreement:.0%} or more"
     )
@@ -217,11 +232,9 @@ def _row(
     expected: NDArray[np.float32],
     found: NDArray[np.float32],
 ) -> Parity:
-    from emotion_runtime.backends.agreement import cosines  # noqa: PLC0415 - backends import this module
-
     a, b = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (expected, found))
     difference = np.abs(a - b)
-    cosine = cosines(a, b)
+    cosine = cosine_similarity(a, b)
     kept = (check.labels(expected) == check.labels(found)).all(axis=0)  # (P,)
     return Parity(
         graph=check.graph,
@@ -240,7 +253,7 @@ def _row(
 
 
 def _frames(feed: "Feeds") -> int:
-    """F of the frame encoder, T of the temporal encoder."""
+    """Return F of the frame encoder, T of the temporal encoder."""
     return len(feed["images"]) if "images" in feed else feed["embeddings"].shape[1]
 
 
@@ -249,7 +262,7 @@ def _sizes(persons: int, images: int) -> list[tuple[int, int]]:
 
 
 def _demo_crops(spec: PreprocessSpec) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]:
-    """Crops (S, S, 3) RGB of the demo's two people over time, and the weights (G,) of their heads."""
+    """Return crops (S, S, 3) RGB of the demo's people over time, and patch weights (G,) of their heads."""
     crops, weights = [], []
     heads = head_boxes()
     for frame in islice(read_demo(), 0, _DEMO_FRAMES * _DEMO_STEP, _DEMO_STEP):

@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.backends import close, open_encoders
+from emotion_runtime.backends import open_encoders
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import Detector, load_detector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
@@ -62,8 +62,8 @@ class EmotionRuntime:
         # Last, since it may begin to build an engine, which nothing that is wrong elsewhere should.
         frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision)
         with ExitStack() as held:  # until the rest is found to be right
-            held.callback(close, frame_encoder)
-            held.callback(close, temporal_encoder)
+            held.callback(frame_encoder.close)
+            held.callback(temporal_encoder.close)
             models = Models(
                 found,
                 FrameEncoder(frame_encoder, manifest.preprocess),

@@ -31,7 +31,7 @@ TENSORRT_SPEC = ModuleSpec("tensorrt", None)
 SECONDS = 60  # a thread that hangs is an error, not a wait
 REFUSED = {
     "unloadable": "the engine cannot be loaded",
-    "not the model": "the engine of temporal_encoder is not the model on this GPU",
+    "not the model": "the engine of temporal_encoder fails the parity check on this GPU",
 }
 
 
@@ -49,6 +49,9 @@ class StandIn:
     def run(self, feeds: Feeds) -> Outputs:
         names = [output.name for output in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def test_the_affect_head_is_no_head_of_emotions(folder: Path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"affect_head": "mood"}, "affect head 'mood' is none of its heads (probe, opposite, vad)"),
+        ({"affect_head": "mood"}, "affect head 'mood' is not one of its heads (probe, opposite, vad)"),
         ({"affect_head": "probe"}, "affect head 'probe' has the activation softmax"),
         ({"default_head": "vad"}, "default head 'vad' gives values"),
         ({"labels": ["valence", "joy"]}, "labels valence, joy, expected identity and some of valence"),

@@ -77,7 +77,7 @@ def test_auto_logs_its_choice_in_one_line_and_the_reasons_for_debugging(
             logging.DEBUG,
             "backend tensorrt-rtx is not used: tensorrt-rtx is not installed (tensorrt_rtx not found)",
         ),
-        (logging.DEBUG, "backend cuda is not used: the installed ONNX Runtime has no CUDA in it"),
+        (logging.DEBUG, "backend cuda is not used: the installed ONNX Runtime was built without CUDA"),
         (logging.INFO, f"backend auto: {first.description}"),
     ]
 
@@ -121,7 +121,7 @@ def test_openvino_refuses_a_graph_in_one_line(tmp_path: Path):
 
 def test_cuda_by_name_is_an_error_where_it_was_not_built_in(graph: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cuda, "available_providers", lambda: [CPU])
-    with pytest.raises(EmotionError, match=r"no CUDA in it.*pip install onnxruntime-gpu.*--backend cpu"):
+    with pytest.raises(EmotionError, match=r"built without CUDA.*pip install onnxruntime-gpu.*--backend cpu"):
         open_backend("cuda", graph)
 
 
@@ -180,12 +180,12 @@ def test_auto_falls_back_and_says_so(bundle: Bundle, caplog: pytest.LogCaptureFi
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
 def test_engines_are_of_bundles(graph: Path, name: str):
-    with pytest.raises(EmotionError, match=f"{name}: is for whole bundles, expected one of cpu, cuda"):
+    with pytest.raises(EmotionError, match=f"{name} opens whole bundles.*expected one of cpu, cuda"):
         open_backend(name, graph)
 
 
 def test_unknown_names_are_told_the_known_ones(graph: Path):
-    with pytest.raises(EmotionError, match="'gpu' is not known: expected auto, cpu, cuda"):
+    with pytest.raises(EmotionError, match="unknown backend 'gpu': expected one of auto, cpu, cuda"):
         open_backend("gpu", graph)
 
 

@@ -138,7 +138,7 @@ def test_auto_passes_over_a_cuda_that_starts_and_does_not_run(caplog: pytest.Log
     assert CUDA not in frame.description
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "opens and does not run" in record.message
+    assert "opens but does not run" in record.message
     assert "out of memory" in record.message
 
 

@@ -68,7 +68,7 @@ def test_the_whole_report_in_a_process_of_its_own(tiny_bundle: Path, own_cache: 
     assert set(found) - {"jetson"} == AREAS
     assert {finding["state"] for finding in report["findings"]} <= {OK, WARN}
     assert f"{CPU} starts" in found["providers"]["text"]
-    assert "tiny (tiny): 4 files as hashed" in found["bundle"]["text"]
+    assert "tiny (tiny): 4 files match their hashes" in found["bundle"]["text"]
     assert found["backend"]["text"].startswith("cpu: ONNX Runtime")
     assert not own_cache.exists()  # looking changes nothing
 
@@ -88,7 +88,7 @@ def test_a_fault_is_status_2_with_its_fix_below(
     (at,) = [number for number, line in enumerate(lines) if line.startswith("FAIL")]
     assert lines[at].split(maxsplit=2)[1:] == [
         "backend",
-        "cuda: the installed ONNX Runtime has no CUDA in it",
+        "cuda: the installed ONNX Runtime was built without CUDA",
     ]
     assert lines[at + 1].strip().startswith("-> pip uninstall -y onnxruntime && pip install")
 
@@ -131,9 +131,9 @@ def test_two_opencvs_are_told(tmp_path: Path):
     [
         (
             "  GUI:  NONE\n    GStreamer:   YES (1.20.3)",
-            "with GStreamer (which csi:// cameras need), no windows",
+            "with GStreamer (needed for csi:// cameras), no windows",
         ),
-        ("  GUI:  QT5\n    GStreamer:   NO", "without GStreamer (which csi:// cameras need), windows"),
+        ("  GUI:  QT5\n    GStreamer:   NO", "without GStreamer (needed for csi:// cameras), windows"),
     ],
 )
 def test_what_opencv_was_built_with(monkeypatch: pytest.MonkeyPatch, built: str, said: str):
@@ -143,7 +143,7 @@ def test_what_opencv_was_built_with(monkeypatch: pytest.MonkeyPatch, built: str,
 
 def test_a_package_that_cannot_be_loaded_is_a_finding(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    findings = doctor.examine(str(tiny_bundle), "cpu")
+    findings = doctor.run_checks(str(tiny_bundle), "cpu")
     (finding,) = [each for each in findings if each.area == "opencv"]
     assert finding.state == FAIL
     assert "cv2" in finding.text
@@ -168,7 +168,7 @@ def test_a_driver_that_does_not_answer(program: Any, monkeypatch: pytest.MonkeyP
     assert finding.fix.startswith("sudo reboot")
     program("nvidia-smi", "exec sleep 20")
     monkeypatch.setattr(machine, "_SECONDS", 0.2)
-    assert "gave no answer" in only(machine.gpu()).text
+    assert "did not respond within" in only(machine.gpu()).text
 
 
 def test_no_gpu_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -182,8 +182,8 @@ def test_no_gpu_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         ("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic", OK, "JetPack 6.1 or 6.2"),
         ("# R36 (release), REVISION: 3.0, GCID: 36191598", OK, "JetPack 6.0 (Jetson Linux 36.3)"),
         ("# R35 (release), REVISION: 4.1, GCID: 33958178", WARN, "JetPack 5 (Jetson Linux 35.4)"),
-        ("# R99 (release), REVISION: 1.0", OK, "unknown to this version"),
-        ("something else", WARN, "does not say its version"),
+        ("# R99 (release), REVISION: 1.0", OK, "that this program does not know"),
+        ("something else", WARN, "has no readable version"),
     ],
 )
 def test_the_jetpack_of_a_jetson(tmp_path: Path, release: str, state: str, said: str):
@@ -217,13 +217,13 @@ def test_torn_engines_are_told_with_the_command_that_removes_them(
     own_cache = own_cache.with_name("my engines")
     monkeypatch.setenv(engines.CACHE_VARIABLE, str(own_cache))
     own_cache.mkdir()
-    assert only(inference.engines()).text == f"0 whole in {own_cache}, 0 MB in all"
+    assert only(inference.engines()).text == f"0 valid in {own_cache}, 0 MB in total"
     (own_cache / "frame_encoder-0123456789abcdef.engine").write_bytes(bytes(3_000_000))
     (own_cache / "frame_encoder-0123456789abcdef.json").write_text("{}")
     torn, total = inference.engines()
     assert torn.state == WARN
     assert torn.fix == f"rm '{own_cache}/frame_encoder-0123456789abcdef.engine'"
-    assert total.text == f"0 whole in {own_cache}, 3 MB in all"
+    assert total.text == f"0 valid in {own_cache}, 3 MB in total"
 
 
 def test_cameras_and_who_may_use_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -242,5 +242,5 @@ def test_cameras_and_who_may_use_them(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_worst_finding_decides():
     findings = [Finding("a", state, "") for state in (OK, WARN, OK)]
-    assert doctor.worst(findings) == WARN
-    assert doctor.worst([*findings, Finding("b", FAIL, "")]) == FAIL
+    assert doctor.worst_state(findings) == WARN
+    assert doctor.worst_state([*findings, Finding("b", FAIL, "")]) == FAIL

@@ -19,6 +19,7 @@ from emotion_runtime.backends import native
 from emotion_runtime.backends.base import Unavailable
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.names import GRAPHS
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.types import Detections, EmotionEvent
 
@@ -74,7 +75,7 @@ def test_the_runtime_serves_while_engines_are_built_and_goes_on_with_them(
         runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
         events = watch(runtime, 0, 13)
         assert "CPUExecutionProvider" in runtime.backend
-        for graph in native.ENCODERS:  # what the builder's process would do
+        for graph in GRAPHS:  # what the builder's process would do
             cache.store(graph)
         go.touch()
         wait_for("tensorrt engines")
@@ -133,7 +134,7 @@ def test_an_unwritable_cache_is_no_obstacle_to_building_while_serving(
     """Both processes have to use the same temporary folder."""
     made = Cache(tmp_path / "made", cache.bundle)
     made.folder.mkdir()
-    for graph in native.ENCODERS:
+    for graph in GRAPHS:
         made.store(graph)
     forbid_writing(cache.folder, monkeypatch)
     told = "sys.argv[sys.argv.index('--cache') + 1]"

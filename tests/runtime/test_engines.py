@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from emotion_runtime import __version__, engines
+from emotion_runtime import __version__, files
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.engines import (
@@ -29,12 +29,11 @@ from emotion_runtime.engines import (
     find_compatible_engine,
     find_engine,
     read_sidecars,
-    remove_leftovers,
     store_engine,
     store_sidecar,
-    write_whole,
 )
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import remove_leftovers, write_atomically
 from emotion_runtime.manifest import Variant
 from emotion_runtime.nvidia import Gpu
 
@@ -87,7 +86,7 @@ def reason(folder: Path, key: EngineKey = KEY) -> str:
 
 
 def test_a_stored_engine_is_found(tmp_path: Path):
-    assert reason(tmp_path) == "there is none yet"
+    assert reason(tmp_path) == "not built yet"
     path = store_engine(tmp_path, CONTENT, sidecar())
     assert find_engine(tmp_path, KEY) == CachedEngine(CONTENT, sidecar(), tmp_path)
     assert sorted(file.suffix for file in tmp_path.iterdir()) == [".engine", ".json"]
@@ -102,11 +101,11 @@ def test_the_cases_of_a_key_are_all_its_fields():
 def test_an_engine_for_anything_else_is_not_taken(tmp_path: Path, field: str):
     store_engine(tmp_path, CONTENT, sidecar())
     other = msgspec.structs.replace(KEY, **{field: OTHERS[field]})
-    assert reason(tmp_path, other) == "there is none yet"
+    assert reason(tmp_path, other) == "not built yet"
     # Renamed by hand to the name of the one that is wanted, it still is another.
     for ending in (".engine", ".json"):
         (tmp_path / f"{KEY.stem}{ending}").rename(tmp_path / f"{other.stem}{ending}")
-    assert "of another engine" in reason(tmp_path, other)
+    assert "describes another engine" in reason(tmp_path, other)
 
 
 def test_torn_files_are_not_taken_and_are_replaced_by_the_next_build(tmp_path: Path):
@@ -114,14 +113,14 @@ def test_torn_files_are_not_taken_and_are_replaced_by_the_next_build(tmp_path: P
     json = path.with_suffix(".json")
     for torn in (CONTENT[:-1], CONTENT[:-1] + b"?", b""):
         path.write_bytes(torn)
-        assert "is torn" in reason(tmp_path)
+        assert "is corrupt" in reason(tmp_path)
     path.unlink()
-    assert reason(tmp_path) == "there is none yet"
+    assert reason(tmp_path) == "not built yet"
     store_engine(tmp_path, CONTENT, sidecar())
     whole = json.read_bytes()
     for torn in (b"", whole[:-9], b"[]", whole.replace(b'"size"', b'"length"')):
         json.write_bytes(torn)
-        assert "is torn or of another version" in reason(tmp_path)
+        assert "is corrupt or of another version" in reason(tmp_path)
     store_engine(tmp_path, CONTENT, sidecar())
     assert isinstance(find_engine(tmp_path, KEY), CachedEngine)
 
@@ -134,8 +133,8 @@ def test_a_sidecar_of_another_version_is_not_taken(tmp_path: Path):
 def test_stopped_between_the_two_files_the_old_pair_does_not_count(tmp_path: Path):
     """The new engine is there, its sidecar is not yet."""
     path = store_engine(tmp_path, CONTENT, sidecar())
-    write_whole(path, b"another build")
-    assert "is torn" in reason(tmp_path)
+    write_atomically(path, b"another build")
+    assert "is corrupt" in reason(tmp_path)
 
 
 def test_built_here_comes_before_built_ahead(tmp_path: Path):
@@ -199,7 +198,7 @@ def test_what_is_discarded_counts_as_not_built(tmp_path: Path, caplog: pytest.Lo
     found = find_engine(tmp_path, KEY)
     assert isinstance(found, CachedEngine)
     discard(found)
-    assert reason(tmp_path) == "there is none yet"
+    assert reason(tmp_path) == "not built yet"
     discard(found)  # somebody else may have been first
     assert not caplog.messages
 
@@ -297,8 +296,9 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monke
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(engines.os, "fsync", full)
-    with pytest.raises(EmotionError, match=r"cannot be written \(No space left on device, 9 MB\)") as error:
+    monkeypatch.setattr(files.os, "fsync", full)
+    line = r"cannot be written \(No space left on device\): free 9 MB"
+    with pytest.raises(EmotionError, match=line) as error:
         store_engine(tmp_path, bytes(9_000_000), sidecar())
     assert "\n" not in str(error.value)
     assert path.read_bytes() == CONTENT
@@ -309,20 +309,20 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monke
 def test_a_kill_leaves_nothing_that_is_ever_loaded(tmp_path: Path):
     """A real process, ended without a word when all of the engine but the last step is written."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from emotion_runtime import engines\n"
-        "engines.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "engines.write_whole(Path(sys.argv[1]), bytes(9))\n"
+        "import os, signal, sys; from pathlib import Path; from emotion_runtime import files\n"
+        "files.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.write_atomically(Path(sys.argv[1]), bytes(9))\n"
     )
     for name in (f"{KEY.stem}.engine", f"{KEY.stem}.json"):
         killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
         assert killed.returncode == -signal.SIGKILL
     half = list(tmp_path.iterdir())
     assert len(half) == 2
-    assert reason(tmp_path) == "there is none yet"
+    assert reason(tmp_path) == "not built yet"
     assert read_sidecars(tmp_path) == []
     assert list(tmp_path.glob("*.engine")) == []  # what the doctor counts
     store_engine(tmp_path, CONTENT, sidecar())
-    remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path, "*.engine")
     assert isinstance(find_engine(tmp_path, KEY), CachedEngine)
     # A sidecar is small, and a runtime may be writing it at this moment.
     assert [path.name for path in half if path.exists()] == [
@@ -339,11 +339,11 @@ def test_two_processes_of_one_number_do_not_write_into_one_file(
     def write_another(_descriptor: int) -> None:
         if not written:
             written.append(True)
-            write_whole(path, b"of the second")
+            write_atomically(path, b"of the second")
             assert path.read_bytes() == b"of the second"
 
-    monkeypatch.setattr(engines.os, "fsync", write_another)
-    write_whole(path, b"of the first process")
+    monkeypatch.setattr(files.os, "fsync", write_another)
+    write_atomically(path, b"of the first process")
     assert path.read_bytes() == b"of the first process"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -351,12 +351,12 @@ def test_two_processes_of_one_number_do_not_write_into_one_file(
 def test_whoever_reads_while_it_is_written_sees_one_whole_file(tmp_path: Path):
     path = tmp_path / "file"
     contents = [bytes([value]) * 300_000 for value in (1, 2)]
-    write_whole(path, contents[0])
+    write_atomically(path, contents[0])
     done = threading.Event()
 
     def write() -> None:
         for turn in range(40):
-            write_whole(path, contents[turn % 2])
+            write_atomically(path, contents[turn % 2])
         done.set()
 
     thread = threading.Thread(target=write)

@@ -21,17 +21,18 @@ from engine_stand_ins import (
     sidecar,
 )
 
-from emotion_runtime import engines, nvidia, parity_check
+from emotion_runtime import engines, files, nvidia, parity_check
 from emotion_runtime.backends import native, open_encoders
 from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
 from emotion_runtime.doctor import FAIL, WARN, inference
 from emotion_runtime.engines import CheckResult
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.names import GRAPHS
 from emotion_runtime.nvidia import Gpu
 
 
 def test_engines_of_the_cache_are_taken(cache: Cache):
-    for graph in native.ENCODERS:
+    for graph in GRAPHS:
         cache.store(graph)
     for name in ("tensorrt", "auto"):
         _, temporal = open_encoders(name, cache.bundle)
@@ -48,7 +49,7 @@ def test_a_missing_engine_is_one_line_with_the_command_where_no_builder_is_insta
     with pytest.raises(Unavailable) as caught:
         open_encoders("tensorrt", cache.bundle)
     assert str(caught.value) == (
-        "backend tensorrt: no engine of temporal_encoder (there is none yet): python export/to_trt.py "
+        "backend tensorrt: no engine of temporal_encoder (not built yet): python export/to_trt.py "
         f"--bundle {cache.bundle.folder} --flavor tensorrt, or use --backend cpu"
     )
 
@@ -69,26 +70,26 @@ def test_the_doctor_builds_nothing(
     monkeypatch.setattr(native, "build_engines_in_background", None)
     (finding,) = inference.backend(str(cache.bundle.folder), "tensorrt")
     assert finding.state == state
-    assert finding.text == "tensorrt: no engine of frame_encoder (there is none yet)"
+    assert finding.text == "tensorrt: no engine of frame_encoder (not built yet)"
     assert finding.fix == f"python export/to_trt.py --bundle {cache.bundle.folder} --flavor tensorrt"
 
 
 def test_no_gpu_is_unavailable(cache: Cache, monkeypatch: pytest.MonkeyPatch):
     def none() -> Gpu:
-        raise EmotionError("no GPU is to be had (cudaErrorNoDevice): see what nvidia-smi says")
+        raise EmotionError("no usable GPU found (cudaErrorNoDevice): check the driver with nvidia-smi")
 
     monkeypatch.setattr(nvidia, "find_gpu", none)
     with pytest.raises(Unavailable) as caught:
         open_encoders("tensorrt", cache.bundle)
     assert str(caught.value) == (
-        "backend tensorrt: no GPU is to be had (cudaErrorNoDevice): see what nvidia-smi says; "
+        "backend tensorrt: no usable GPU found (cudaErrorNoDevice): check the driver with nvidia-smi; "
         "or use --backend cpu"
     )
-    assert caught.value.brief == "no GPU is to be had (cudaErrorNoDevice)"
+    assert caught.value.brief == "no usable GPU found (cudaErrorNoDevice)"
 
 
 def test_engines_are_only_given_the_sizes_they_were_built_for(cache: Cache, monkeypatch: pytest.MonkeyPatch):
-    for graph in native.ENCODERS:
+    for graph in GRAPHS:
         cache.store(graph)
     sizes: list[int] = []
     run = StandIn.run
@@ -106,10 +107,10 @@ def test_engines_are_only_given_the_sizes_they_were_built_for(cache: Cache, monk
 def test_an_engine_built_ahead_of_time_is_held_against_the_graph_once(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ):
-    for graph in native.ENCODERS:
+    for graph in GRAPHS:
         cache.store(graph, check=CheckResult("not run"))
     open_encoders("tensorrt", cache.bundle)
-    for graph in native.ENCODERS:
+    for graph in GRAPHS:
         found = engines.find_engine(cache.folder, cache.key(graph))
         assert isinstance(found, engines.CachedEngine)
         assert found.sidecar.check.status == "passed"
@@ -174,7 +175,7 @@ def test_when_the_best_engine_may_not_run_the_next_one_does(
     np.testing.assert_allclose(temporal.run(clips())["features"], expected, atol=1e-6)
     (message,) = caplog.messages
     assert REFUSED[reason] in message
-    assert message.endswith(": going on with another one")
+    assert message.endswith(": using another engine")
 
 
 def test_auto_passes_over_engines_that_load_and_do_not_run(
@@ -188,7 +189,7 @@ def test_auto_passes_over_engines_that_load_and_do_not_run(
     def close(self: StandIn) -> None:
         closed.append(self)
 
-    for graph in native.ENCODERS:
+    for graph in GRAPHS:
         cache.store(graph)
     monkeypatch.setattr(StandIn, "run", fail)
     monkeypatch.setattr(StandIn, "close", close, raising=False)
@@ -196,7 +197,7 @@ def test_auto_passes_over_engines_that_load_and_do_not_run(
         assert "CPUExecutionProvider" in open_encoders("auto", cache.bundle)[0].description
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "engine opens and does not run (enqueueV3 failed)" in record.message
+    assert "engine opens but does not run (enqueueV3 failed)" in record.message
     assert len(closed) == 2
 
 
@@ -214,7 +215,7 @@ def test_what_was_loaded_is_closed_when_the_other_engine_is_not_there(
     with pytest.raises(Unavailable, match="no engine of temporal_encoder"):
         open_encoders("tensorrt", cache.bundle)
     refuse(cache, "not the model")
-    with pytest.raises(Unavailable, match="not the model"):
+    with pytest.raises(Unavailable, match="fails the parity check"):
         open_encoders("tensorrt", cache.bundle)
     assert len(closed) == 3
 
@@ -222,7 +223,7 @@ def test_what_was_loaded_is_closed_when_the_other_engine_is_not_there(
 @pytest.mark.usefixtures("no_builder")
 def test_engines_of_a_read_only_cache_are_taken(cache: Cache, monkeypatch: pytest.MonkeyPatch):
     """As baked into the image of a container."""
-    for graph in native.ENCODERS:
+    for graph in GRAPHS:
         cache.store(graph, check=CheckResult("not run"))
     before = {path: path.read_bytes() for path in cache.folder.iterdir()}
     forbid_writing(cache.folder, monkeypatch)
@@ -239,10 +240,10 @@ def test_a_full_disk_costs_the_next_start_an_exam_and_not_the_engine(
 
     cache.store("frame_encoder")
     cache.store("temporal_encoder", check=CheckResult("not run"))
-    monkeypatch.setattr(engines.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     assert open_encoders("tensorrt", cache.bundle)[0].description == "engine"
     (message,) = caplog.messages
-    assert "examined again next time: " in message
+    assert "the result cannot be saved: " in message
     assert "No space left on device" in message
     found = engines.find_engine(cache.folder, cache.key("temporal_encoder"))
     assert isinstance(found, engines.CachedEngine)

@@ -24,7 +24,7 @@ def test_without_it_the_three_ways_to_get_it(flavor: Any, monkeypatch: pytest.Mo
         load_tensorrt(flavor)
     for way in (
         "Jetson: sudo apt install",
-        "discrete GPU: pip install tensorrt;",
+        "discrete GPU: pip install tensorrt.",
         "pip install tensorrt-rtx",
     ):
         assert way in one_line(error)
@@ -96,10 +96,11 @@ def test_the_gpu_that_is_there():
 
 
 @pytest.mark.parametrize(
-    ("status", "count", "words"), [(100, 0, "cudaErrorNoDevice"), (0, 0, "CUDA shows none")]
+    ("status", "count", "words"), [(100, 0, "cudaErrorNoDevice"), (0, 0, "CUDA reports no device")]
 )
 def test_no_gpu(status: int, count: int, words: str):
-    with pytest.raises(EmotionError, match=rf"no GPU is to be had \({words}\): see what nvidia-smi") as error:
+    line = rf"no usable GPU found \({words}\): check the driver with nvidia-smi"
+    with pytest.raises(EmotionError, match=line) as error:
         find_gpu(stand_in(status, count))
     one_line(error)
 
@@ -128,5 +129,5 @@ def test_the_real_cuda_python_answers():
     if int(status) == 0 and count:
         assert find_gpu().name
     else:
-        with pytest.raises(EmotionError, match="no GPU is to be had"):
+        with pytest.raises(EmotionError, match="no usable GPU found"):
             find_gpu()

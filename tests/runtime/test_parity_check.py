@@ -18,10 +18,10 @@ from emotion_runtime.engines import EnginePrecision
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.parity_check import (
     ENGINE_TOLERANCES,
-    Labels,
+    LabelFunction,
     ParityCheck,
     compare,
-    failures,
+    failure_message,
     frame_encoder_feeds,
     label_function,
     make_parity_check,
@@ -51,7 +51,7 @@ def larger(features: np.ndarray) -> np.ndarray:
     return features.argmax(axis=1)[None]
 
 
-def check_of(expected: np.ndarray, labels: Labels = larger) -> ParityCheck:
+def check_of(expected: np.ndarray, labels: LabelFunction = larger) -> ParityCheck:
     """One batch of the temporal encoder."""
     feed = {"embeddings": np.zeros((len(expected), 8, 2), np.float32)}
     return ParityCheck("temporal_encoder", [feed], [expected], labels)
@@ -89,11 +89,11 @@ def test_labels_count_in_all_rows_together():
     assert good.top1_agreement == 1
     few = msgspec.structs.replace(good, top1_agreement=0.0)
     many = msgspec.structs.replace(good, persons=27, samples=27)
-    assert failures([many, few], "fp16") == ""
-    line = failures([many, few, few], "fp16")
-    assert "of all persons 93% keep their labels; expected " in line
+    assert failure_message([many, few], "fp16") == ""
+    line = failure_message([many, few, few], "fp16")
+    assert "93% of all persons keep their labels; expected " in line
     assert line.endswith("95% or more")
-    assert failures([many, few, few], "int8") == ""
+    assert failure_message([many, few, few], "int8") == ""
 
 
 def test_whose_labels_count(tiny_bundle: Path):
@@ -132,11 +132,12 @@ def test_what_is_held_against_the_graph_is_the_second_run():
 
     expected = np.array([[1.0, -1.0]], np.float32)
     rows = compare(check_of(expected), "fp16", WrongWhenCaptured())
-    assert "cosine -1.00000" in failures(rows, "fp16")
+    assert "cosine -1.00000" in failure_message(rows, "fp16")
 
 
 def test_another_shape_is_refused():
-    with pytest.raises(EmotionError, match=r"temporal_encoder: the engine gives \(2, 3\), expected \(2, 2\)"):
+    line = r"temporal_encoder: the engine's output has shape \(2, 3\), expected \(2, 2\)"
+    with pytest.raises(EmotionError, match=line):
         compare(check_of(np.ones((2, 2), np.float32)), "fp16", Says(np.ones((2, 3))))
 
 
@@ -144,7 +145,7 @@ def test_another_shape_is_refused():
 def test_each_figure_is_held_against_its_tolerance(precision: EnginePrecision):
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
     (good,) = compare(check_of(expected), precision, Says(expected))
-    assert failures([good], precision) == ""
+    assert failure_message([good], precision) == ""
     tolerance = ENGINE_TOLERANCES[precision]
     for bad in (
         {"max_abs": 1.01 * good.tolerance},
@@ -152,8 +153,8 @@ def test_each_figure_is_held_against_its_tolerance(precision: EnginePrecision):
         {"cosine_min": tolerance.cosine_min - 1e-6},
         {"cosine_min": math.nan},
     ):
-        line = failures([good, msgspec.structs.replace(good, **bad)], precision)
-        assert line.startswith(f"{precision} differs from the fp32 graph with 1 persons: cosine ")
+        line = failure_message([good, msgspec.structs.replace(good, **bad)], precision)
+        assert line.startswith(f"{precision} differs from the fp32 graph for 1 persons: cosine ")
         assert "\n" not in line
 
 
@@ -161,9 +162,9 @@ def test_the_worst_row_is_the_one_that_is_said():
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
     (good,) = compare(check_of(expected), "fp16", Says(expected))
     rows = [msgspec.structs.replace(good, cosine_min=c, persons=p) for p, c in ((1, 0.9), (3, 0.5), (8, 0.7))]
-    assert "with 3 persons: cosine 0.50000" in failures(rows, "fp16")
+    assert "for 3 persons: cosine 0.50000" in failure_message(rows, "fp16")
     rows.append(msgspec.structs.replace(good, cosine_min=math.nan, persons=16))
-    assert "with 16 persons: cosine nan" in failures(rows, "fp16")
+    assert "for 16 persons: cosine nan" in failure_message(rows, "fp16")
 
 
 def test_precisions_are_held_more_strictly_the_more_bits_they_have():

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from emotion_runtime.backends import open_backend
-from emotion_runtime.backends.agreement import lowest_cosine
 from emotion_runtime.backends.base import Backend, Feeds, Outputs
-from emotion_runtime.backends.switching import SwitchingBackend, build_in_background
+from emotion_runtime.backends.switching import SwitchingBackend, build_in_background, lowest_cosine
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
@@ -112,7 +111,7 @@ def test_people_keep_their_numbers_clips_and_smoothing(tiny_bundle: Path, caplog
     assert [person.id for person in events[-1].persons] == [1, 2]
     # The first runs on until the hand-over, whose batch both have seen; then it is never asked again.
     assert [each.runs for each in first] == [watched_runs(events, 14)] * 2
-    assert len([message for message in caplog.messages if "going on with second" in message]) == 2
+    assert len([message for message in caplog.messages if message == "switching from first to second"]) == 2
 
 
 def watched_runs(events: list[EmotionEvent], hand_over: int) -> int:
@@ -141,8 +140,8 @@ def test_a_successor_that_disagrees_is_said_once_and_not_used(
     assert (wrong.runs, wrong.closed, serving.closed) == (1, 1, 0)
     (message,) = caplog.messages
     assert message == (
-        f"wrong gives other results (cosine {cosine}, expected 0.98 or more) and is not used: "
-        "going on with right"
+        f"wrong gives different results (cosine {cosine}, expected 0.98 or more) and is not used: "
+        "keeping right"
     )
 
 
@@ -159,7 +158,7 @@ def test_a_successor_that_does_not_run_is_said_once_and_not_used(
     clips = np.random.default_rng(0).random((2, 4, 4), np.float32)
     for _ in range(2):
         assert switching.run({"embeddings": clips})["features"].shape == (2, 4)
-    assert caplog.messages == ["new does not run (CUDA: cudaMalloc failed): going on with right"]
+    assert caplog.messages == ["new does not run (CUDA: cudaMalloc failed): keeping right"]
     assert switching.description == "right"
     assert (broken.closed, serving.closed) == (1, 0)
 

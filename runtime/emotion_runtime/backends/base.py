@@ -1,8 +1,8 @@
-"""What every backend is, and how one says that it is not to be had."""
+"""The backend interface, and the error for a backend that is not available."""
 
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -11,48 +11,50 @@ from emotion_runtime.errors import EmotionError
 Feeds = Mapping[str, NDArray[Any]]
 Outputs = dict[str, NDArray[Any]]
 
+IMAGES = "images"  # the one input of the graphs whose rows are not people
+
 
 class Backend(Protocol):
     """One graph, ready to run."""
 
     @property
     def description(self) -> str:
-        """What runs the graph, and on what, for people."""
+        """Name and version of what runs the graph, and the device, for people."""
         ...
 
     def run(self, feeds: Feeds) -> Outputs:
-        """Outputs by name. feeds: every input of the graph by name, of the dtype and shape it declares.
+        """Run the graph once.
 
-        The arrays returned are the caller's: no later run writes to them.
+        Args:
+            feeds: Every input of the graph by name, in the dtype and shape that the graph declares.
+
+        Returns:
+            The outputs by name. The arrays belong to the caller: no later run writes to them.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the memory that Python does not free by itself, such as a GPU's. A second call does nothing.
+
+        A backend on a GPU cannot run again afterwards.
         """
         ...
 
 
-@runtime_checkable
-class Closeable(Protocol):
-    """A backend with memory that Python does not give back by itself, or around such a one."""
-
-    def close(self) -> None:
-        """Give back all memory; the backend cannot run again. A second call does nothing."""
-        ...
-
-
-def close(backend: Backend) -> None:
-    """Give back what a backend holds beside Python's memory, if it holds anything."""
-    if isinstance(backend, Closeable):
-        backend.close()
-
-
-class Unavailable(EmotionError):  # noqa: N818 - reads as what is the case
+class Unavailable(EmotionError):  # noqa: N818 - names a state
     """A backend that this machine or installation does not have.
 
-    fix: what mends it; None where the reason says it. broken: it is installed and does not start, which is
-    worth a warning; what was never installed is not.
+    Args:
+        name: The backend.
+        reason: Why it is not available.
+        fix: What makes it available; None where the reason says it.
+        broken: The backend is installed but does not start. That is worth a warning; a backend that was never
+            installed is not.
     """
 
     def __init__(self, name: str, reason: str, *, fix: str | None = None, broken: bool = False) -> None:
-        mend = f": {fix}, or" if fix else "; or"
-        super().__init__(f"backend {name}: {reason}{mend} use --backend cpu")
+        how = f": {fix}, or" if fix else "; or"
+        super().__init__(f"backend {name}: {reason}{how} use --backend cpu")
         self.name = name
         self.reason = reason
         self.fix = fix
@@ -60,10 +62,15 @@ class Unavailable(EmotionError):  # noqa: N818 - reads as what is the case
 
     @property
     def notable(self) -> bool:
-        """Whether the message about the chosen backend mentions this one: it could be used, after a fix."""
+        """Whether the user should read of it although another backend is used instead."""
         return self.broken
 
     @property
     def brief(self) -> str:
-        """The reason for a list of several; of what is not there only up to where it says how to get it."""
+        """The reason for a list of several; without how to install the backend, unless it is broken."""
         return self.reason if self.broken else re.split(r"[.:] ", self.reason)[0]
+
+
+def count_persons(feeds: Feeds) -> int:
+    """Return P: all inputs but the images have one row per person."""
+    return next(len(value) for name, value in feeds.items() if name != IMAGES)

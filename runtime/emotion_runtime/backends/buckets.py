@@ -1,9 +1,9 @@
-"""Batches in the few sizes that an engine or a captured graph is made for.
+"""Run batches in the few sizes that an engine or a captured CUDA graph is made for.
 
-Every size that TensorRT or a CUDA graph meets costs it a capture and memory, so P persons in F pictures are
-filled up to powers of two, and more than the largest size are run in parts. Rows of a batch never see each
-other, so neither changes a result. On a CPU, where a graph takes any size at once, it would only be work for
-nobody: 17 persons of one picture took twice as long (`benchmarks/bench_encoder.py`, rows `bucketed`).
+Every new batch size costs TensorRT or a CUDA graph a capture and memory, so a batch of P persons in F images
+is padded to powers of two, and a batch beyond the largest size is run in parts. Rows of a batch do not
+influence each other, so neither changes a result. On a CPU, where a graph takes any size, padding would only
+cost time: 17 persons in one image took twice as long (`benchmarks/bench_encoder.py`, rows `bucketed`).
 """
 
 from dataclasses import dataclass
@@ -12,42 +12,56 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.backends.base import Backend, Feeds, Outputs, close
+from emotion_runtime.backends.base import IMAGES, Backend, Feeds, Outputs, count_persons
 
-# Inputs of the graphs, see `emotion_runtime.bundle`. All inputs but the pictures have a row a person.
-_PICTURES, _INDEX = "images", "frame_index"
+_INDEX = "frame_index"  # the input that names the image of each person
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Most persons and pictures of one run; what `to_trt.py` builds engines for unless told otherwise."""
+    """The largest batch of one run. `to_trt.py` builds engines for the defaults unless told otherwise.
+
+    Attributes:
+        persons: Maximum number of people.
+        images: Maximum number of images.
+    """
 
     persons: int = 16
     images: int = 4
 
 
 def bucket(count: int, most: int) -> int:
-    """The least power of two that holds `count`, but not more than `most`. 1 <= count <= most."""
+    """Return the smallest power of two that holds `count`, at most `most`; 1 <= count <= most."""
     return min(1 << (count - 1).bit_length(), most)
 
 
 def split(frame_index: NDArray[np.int64], limits: Limits) -> list[slice]:
-    """Persons in parts, in order, each of at most so many persons in at most so many pictures.
+    """Split the persons of a batch, in order, into parts that are within the limits.
 
-    frame_index: (P,), the picture of each person, P >= 1.
+    Args:
+        frame_index: (P,) image of each person, P >= 1.
+        limits: The largest part.
+
+    Returns:
+        One slice of the persons per part.
     """
-    starts, pictures = [0], set[int]()
-    for person, picture in enumerate(frame_index.tolist()):
+    starts, images = [0], set[int]()
+    for person, image in enumerate(frame_index.tolist()):
         full = person - starts[-1] == limits.persons
-        if full or (picture not in pictures and len(pictures) == limits.images):
+        if full or (image not in images and len(images) == limits.images):
             starts.append(person)
-            pictures = set()
-        pictures.add(picture)
+            images = set()
+        images.add(image)
     return [slice(*ends) for ends in zip(starts, [*starts[1:], len(frame_index)], strict=True)]
 
 
 class Bucketed:
-    """A backend that is only given batches of P and F in powers of two. See `Backend`."""
+    """A backend that receives only batches whose P and F are powers of two. See `Backend`.
+
+    Args:
+        backend: What runs the batches.
+        limits: The largest batch.
+    """
 
     def __init__(self, backend: Backend, limits: Limits | None = None) -> None:
         self._backend = backend
@@ -55,42 +69,40 @@ class Bucketed:
 
     @property
     def description(self) -> str:
-        """That of the backend."""
+        """The description of the wrapped backend."""
         return self._backend.description
 
     def run(self, feeds: Feeds) -> Outputs:
-        """Outputs by name, (P, ...), as the backend would give them for all at once."""
-        persons = next(len(value) for name, value in feeds.items() if name != _PICTURES)
-        # A graph without pictures has one row a person, and nothing else limits it.
-        index = feeds.get(_INDEX, np.zeros(persons, np.int64))
+        """Return the outputs by name, (P, ...), as the backend would return them for the whole batch."""
+        # Without images, nothing but the number of persons limits a batch.
+        index = feeds.get(_INDEX, np.zeros(count_persons(feeds), np.int64))
         parts = [self._run_part(feeds, part) for part in split(index, self._limits)]
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def close(self) -> None:
-        """See `Closeable`."""
-        close(self._backend)
+        """Close the wrapped backend."""
+        self._backend.close()
 
     def _run_part(self, feeds: Feeds, part: slice) -> Outputs:
-        rows = {name: value[part] for name, value in feeds.items() if name != _PICTURES}
-        persons = len(next(iter(rows.values())))
-        if _PICTURES in feeds:
-            # Only the pictures in which somebody of this part stands, renumbered.
+        rows = {name: value[part] for name, value in feeds.items() if name != IMAGES}
+        persons = count_persons(rows)
+        if IMAGES in feeds:
+            # Only the images that show a person of this part, renumbered.
             kept, rows[_INDEX] = np.unique(rows[_INDEX], return_inverse=True)
-            pictures = bucket(len(kept), self._limits.images)
+            images = bucket(len(kept), self._limits.images)
         size = bucket(persons, self._limits.persons)
-        # A person made of zeros stands in the first picture and covers none of it.
-        filled = {name: _fill(np.asarray(value, feeds[name].dtype), size) for name, value in rows.items()}
-        if _PICTURES in feeds:
-            filled[_PICTURES] = _fill(feeds[_PICTURES][kept], pictures)
-        return {name: value[:persons] for name, value in self._backend.run(filled).items()}
+        # Padding rows point at image 0 with zero patch weights.
+        padded = {name: _pad(np.asarray(value, feeds[name].dtype), size) for name, value in rows.items()}
+        if IMAGES in feeds:
+            padded[IMAGES] = _pad(feeds[IMAGES][kept], images)
+        return {name: value[:persons] for name, value in self._backend.run(padded).items()}
 
 
-def _fill(rows: NDArray[Any], size: int) -> NDArray[Any]:
-    """(N, ...) -> (size, ...), zeros below."""
-    if len(rows) == size:
-        return rows
-    filled = np.zeros((size, *rows.shape[1:]), rows.dtype)
-    filled[: len(rows)] = rows
-    return filled
+def _pad(value: NDArray[Any], size: int) -> NDArray[Any]:
+    """Append rows of zeros up to `size` rows."""
+    if len(value) == size:
+        return value
+    padding = np.zeros((size - len(value), *value.shape[1:]), value.dtype)
+    return np.concatenate([value, padding])

@@ -1,14 +1,14 @@
 """ONNX Runtime: sessions for every model of a run, and the backend on the CPU.
 
-Threads. One operator is spread over the cores this process may use, at most four: a batch of the small model
-is done in 2 ms, and cutting it into more pieces costs more than they save. Cores that the scheduler or the
-container's control group forbids are not counted. Operators run one after the other: the graphs are chains.
+Threads: one operator is spread over the cores that this process may use, at most four. A batch of the small
+model takes 2 ms, and more pieces would cost more than they save. Cores that the scheduler or the container's
+control group forbids are not counted. Operators run one after the other, because the graphs are chains.
 
-Between two operators idle threads spin for 20 microseconds, or waking them would take a third of the small
-model's time, and after a model they stop: three models, the video decoder and the drawing take turns, and the
-spinning of one would take the cores from the next. Measured on two cores, a detector and the small model in
-turn: 32.7 ms so, 34.0 ms without any spinning; with one core busy otherwise, 44.9 ms and 43.5 ms. With ONNX
-Runtime's default, in another run, 56 ms and not 28.
+Spinning: between two operators, idle threads spin for 20 microseconds, because waking them would take a third
+of the small model's time. After a model they stop, because three models, the video decoder and the drawing
+take turns, and a spinning thread would take a core from the next one. Measured on two cores, a detector and
+the small model in turn: 32.7 ms with these settings, 34.0 ms without spinning; with one core busy, 44.9 ms
+and 43.5 ms. ONNX Runtime's default took 56 ms where these settings took 28 ms (a separate measurement).
 """
 
 import os
@@ -26,18 +26,19 @@ CUDA = "CUDAExecutionProvider"
 Provider = str | tuple[str, dict[str, str]]
 
 _MOST_THREADS = 4
-_LIMITS_SPINNING = (1, 32)  # the version that was measured; the setting came in the year before
-_FATAL = 4  # ONNX Runtime's severity; its errors come as exceptions that say the same
+_LIMITS_SPINNING = (1, 32)  # the version that was measured; older ones may not know the setting
+_FATAL = 4  # log level: what ONNX Runtime logs as an error, it also raises as an exception
 
 
 class OnnxBackend:
     """A graph in ONNX Runtime on the CPU. See `emotion_runtime.backends.Backend`.
 
-    threads: of one operator; 0: `default_threads()`.
+    Args:
+        graph: The ONNX file.
+        threads: Number of threads per operator; 0: `default_threads()`.
 
     Raises:
         EmotionError: ONNX Runtime is not installed or cannot load the graph.
-
     """
 
     def __init__(self, graph: Path, *, threads: int = 0) -> None:
@@ -48,15 +49,18 @@ class OnnxBackend:
         self.description = f"ONNX Runtime {onnx_version()}, {provider}, {threads} threads"
 
     def run(self, feeds: Feeds) -> Outputs:
-        """Outputs by name."""
+        """Return the outputs by name."""
         return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
+
+    def close(self) -> None:
+        """Do nothing: the session is freed together with this object, and can still run."""
 
 
 def open_graph(
     graph: Path, provider: str = CPU, *, threads: int = 0, options: Mapping[str, str] | None = None
 ) -> Any:
-    """An `onnxruntime.InferenceSession` of a bundle's graph; see `open_session`."""
-    # From memory: weights that lie in a second file are outside the graph's hash, and are refused so.
+    """Open an `onnxruntime.InferenceSession` of a bundle's graph; see `open_session`."""
+    # From memory, so that a graph with weights in a second file is refused: its hash would not cover them.
     return open_session(
         graph.read_bytes(),
         name=str(graph),
@@ -74,16 +78,18 @@ def open_session(
     providers: Sequence[Provider] = (CPU,),
     threads: int = 0,
 ) -> Any:
-    """An `onnxruntime.InferenceSession`, set up alike for all models of a run.
+    """Open an `onnxruntime.InferenceSession` with the settings that all models of a run share.
 
-    model: an ONNX file, or the bytes of one. name, fix: what it is and how to mend it, for the error.
-    providers: in order of preference. ONNX Runtime passes over one that does not start without a word:
-    compare `session.get_providers()`.
-    threads: of one operator; 0: `default_threads()`.
+    Args:
+        model: An ONNX file, or the content of one.
+        name: What the model is, for the error message.
+        fix: What the user can do if it cannot be loaded, for the error message.
+        providers: Execution providers in order of preference. ONNX Runtime silently skips one that does not
+            start: compare `session.get_providers()`.
+        threads: Number of threads per operator; 0: `default_threads()`.
 
     Raises:
         EmotionError: ONNX Runtime is not installed or cannot load the model.
-
     """
     runtime = _onnxruntime()
     options = runtime.SessionOptions()
@@ -91,7 +97,7 @@ def open_session(
     options.intra_op_num_threads = threads or default_threads()
     for setting, value in _spinning(runtime.__version__).items():
         options.add_session_config_entry(f"session.{setting}", value)
-    options.use_deterministic_compute = True  # two runs of a file give the same bytes
+    options.use_deterministic_compute = True  # so that two runs over a file give the same bytes
     source = str(model) if isinstance(model, Path) else model
     try:
         return runtime.InferenceSession(source, options, providers=list(providers))
@@ -103,23 +109,24 @@ def open_session(
 
 
 def _spinning(version: str) -> dict[str, str]:
-    """Settings of a session. A version that does not know the limit would spin for as long as it likes."""
-    major, minor = (int(number) for number in version.split(".")[:2])
+    """Return session settings. Older versions cannot limit spinning, so there it is switched off."""
+    major, minor = (int(part) for part in version.split(".")[:2])
     if (major, minor) < _LIMITS_SPINNING:
         return {"intra_op.allow_spinning": "0"}
     return {"force_spinning_stop": "1", "intra_op.spin_duration_us": "20"}
 
 
 def default_threads() -> int:
-    """Cores this process may use, at most 4: a small model gains nothing from more, and others need them."""
+    """Return the number of cores that this process may use, at most 4: more do not help a small model."""
     return min(usable_cores(), _MOST_THREADS)
 
 
 def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores this process may use, at least 1.
+    """Return the number of cores that this process may use, at least 1.
 
-    quota: the control group's limit, "MICROSECONDS|max PERIOD". `docker run --cpus=1` shows all cores of the
-    host to the scheduler, and threads beyond the quota only wait for each other.
+    Args:
+        quota: File with the control group's limit, "MICROSECONDS|max PERIOD". With `docker run --cpus=1` the
+            scheduler still reports all cores of the host, but threads beyond the quota only wait.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if quota.is_file():
@@ -130,23 +137,28 @@ def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 def onnx_version() -> str:
-    """Of the installed ONNX Runtime."""
+    """Return the version of the installed ONNX Runtime."""
     return str(_onnxruntime().__version__)
 
 
 def available_providers() -> list[str]:
-    """Providers the installed ONNX Runtime was built with; whether one starts is only known afterwards."""
+    """List the providers that the installed ONNX Runtime was built with; some of them may not start."""
     return list(_onnxruntime().get_available_providers())
 
 
 def providers_for(provider: str, options: Mapping[str, str] = MappingProxyType({})) -> list[Provider]:
-    """What a session is asked for to get a provider. options: of CUDA, beside those that are always set."""
+    """Return the `providers` argument of a session that is to run on one provider.
+
+    Args:
+        provider: "CPUExecutionProvider", "CUDAExecutionProvider" or another name.
+        options: Options for CUDA, in addition to those that are always set.
+    """
     if provider != CUDA:
         return [provider, CPU] if provider != CPU else [CPU]
     runtime = _onnxruntime()
     runtime.preload_dlls()  # finds CUDA and cuDNN where pip puts them
-    # TF32 would round what the parity report of the bundle was measured without; an exhaustive search for
-    # convolutions takes another algorithm from run to run.
+    # The parity report of the bundle was measured without TF32 rounding. An exhaustive search for convolution
+    # algorithms could choose another one in each run.
     return [(CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", **options}), CPU]
 
 
@@ -162,7 +174,7 @@ def _onnxruntime() -> ModuleType:
 
 
 def onnx_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises for a model it cannot take or run; these share no base class but Exception."""
+    """Return the exceptions that ONNX Runtime raises; their only common base class is Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415 - see _onnxruntime
 
     return (

@@ -1,4 +1,4 @@
-"""OpenVINO, on the CPU."""
+"""The OpenVINO backend, on the CPU."""
 
 import importlib
 from pathlib import Path
@@ -15,12 +15,13 @@ from emotion_runtime.telemetry import hide_openvino_telemetry
 class OpenVinoBackend:
     """A graph in OpenVINO. See `emotion_runtime.backends.Backend`.
 
-    threads: of one operator; 0: `default_threads()`.
+    Args:
+        graph: The ONNX file.
+        threads: Number of threads; 0: `default_threads()`.
 
     Raises:
         Unavailable: OpenVINO is not installed.
-        EmotionError: it cannot load the graph.
-
+        EmotionError: OpenVINO cannot load the graph.
     """
 
     def __init__(self, graph: Path, *, threads: int = 0) -> None:
@@ -29,13 +30,15 @@ class OpenVinoBackend:
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            # Without it, a CPU that can do bfloat16 does, and the bundle's parity was measured in float32.
+            # By default OpenVINO computes in bfloat16 on some CPUs; the bundle's parity was measured in
+            # float32.
             "INFERENCE_PRECISION_HINT": "f32",
-            "ENABLE_CPU_PINNING": False,  # the detector's threads and the decoder's need the same cores
+            "ENABLE_CPU_PINNING": False,  # the detector and the video decoder need the same cores
         }
         core = openvino.Core()
         try:
-            # From memory: weights that lie in a second file are outside the graph's hash, and are refused so.
+            # From memory, so that a graph with weights in a second file is refused: its hash would not cover
+            # them.
             compiled = core.compile_model(core.read_model(graph.read_bytes()), "CPU", settings)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
@@ -48,9 +51,14 @@ class OpenVinoBackend:
         self.description = f"OpenVINO {version}, CPU, {threads} threads"
 
     def run(self, feeds: Feeds) -> Outputs:
-        """Outputs by name."""
+        """Return the outputs by name."""
         results = self._request.infer(dict(feeds), share_inputs=True)
-        return {name: np.array(results[name]) for name in self._names}  # the request writes to its own again
+        return {
+            name: np.array(results[name]) for name in self._names
+        }  # copies: the request reuses its arrays
+
+    def close(self) -> None:
+        """Do nothing: OpenVINO's objects are freed together with this one."""
 
 
 def _openvino() -> Any:

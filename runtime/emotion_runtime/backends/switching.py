@@ -1,56 +1,60 @@
-"""One backend serves while a better one is being made, and hands over between two runs."""
+"""Serve with one backend while a better one is built, and switch between two runs."""
 
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from emotion_runtime.backends.agreement import lowest_cosine
-from emotion_runtime.backends.base import Backend, Feeds, Outputs, close
-from emotion_runtime.errors import EmotionError
+import numpy as np
 
-# The tolerance of `parity_check` for int8. Rows of an fp16 engine that is right agree to 0.999 and more; the
-# broken ones that were reported for vision transformers had 0.65 (NVIDIA/TensorRT#4373).
+from emotion_runtime.backends.base import Backend, Feeds, Outputs
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.vectors import cosine_similarity
+
+# The tolerance of `parity_check` for int8. Rows of a correct fp16 engine agree to 0.999 or more; the broken
+# ones that were reported for vision transformers had 0.65 (NVIDIA/TensorRT#4373).
 MIN_COSINE = 0.98
 
 _log = logging.getLogger(__name__)
 
 
 class SwitchingBackend:
-    """A backend that another one can take over from. See `Backend`.
+    """A backend that can be replaced by another one while it is in use. See `Backend`.
 
-    What is remembered of a person lives outside of backends, so nothing is lost by the change. The new
-    backend has to agree with the serving one on the very batch at which it takes over: a wrong engine would
-    otherwise change what is said of people in the middle of a run.
+    The state of each person is kept outside of backends, so nothing is lost by the switch. The new backend
+    must agree with the serving one on the batch at which it takes over; otherwise a wrong engine would change
+    people's results in the middle of a run.
+
+    Args:
+        serving: The backend that runs until another one takes over.
     """
 
     def __init__(self, serving: Backend) -> None:
         self._serving = serving
-        self._offered: deque[Backend] = deque(maxlen=1)  # its methods are atomic; two threads use it
+        self._offered: deque[Backend] = deque(maxlen=1)  # used by two threads; its methods are atomic
         self._closed = False
         self._failure: EmotionError | None = None
 
     @property
     def description(self) -> str:
-        """What serves now."""
+        """The description of the backend that serves now."""
         return self._serving.description
 
     def offer(self, backend: Backend) -> None:
-        """Another backend for the same graph, which the next run tries; safe to call from another thread."""
+        """Offer another backend for the same graph, which the next run tries. Any thread may call this."""
         self._offered.append(backend)
-        if self._closed:  # built for nobody
+        if self._closed:  # the run ended before the build did
             self._close_offered()
 
     def fail(self, error: EmotionError) -> None:
-        """End the next run with an error: there will be no other backend; safe to call from any thread."""
+        """Make the next run raise an error, because no other backend will come. Any thread may call this."""
         self._failure = error
 
     def run(self, feeds: Feeds) -> Outputs:
-        """Outputs by name, of the backend that serves when the call begins.
+        """Return the outputs by name, of the backend that serves when the call begins.
 
         Raises:
-            EmotionError: of `fail`, or of the backend.
-
+            EmotionError: The build failed (see `fail`), or the backend fails.
         """
         if self._failure is not None:
             raise self._failure
@@ -60,46 +64,62 @@ class SwitchingBackend:
         return outputs
 
     def close(self) -> None:
-        """See `Closeable`; a successor that comes later is closed as well."""
+        """Close the serving backend, and a successor as soon as it is offered."""
         self._closed = True
         self._close_offered()
-        close(self._serving)
+        self._serving.close()
 
     def _close_offered(self) -> None:
         while self._offered:
-            close(self._offered.pop())
+            self._offered.pop().close()
 
     def _try(self, offered: Backend, feeds: Feeds, outputs: Outputs) -> None:
+        """Switch to the offered backend if it gives the same outputs, else close it."""
         try:
             agreement = lowest_cosine(outputs, offered.run(feeds))
-        except (EmotionError, RuntimeError) as error:  # RuntimeError: of TensorRT's bindings and CUDA's
-            _log.warning(
-                "%s does not run (%s): going on with %s", offered.description, error, self.description
-            )
-            close(offered)
+        except (EmotionError, RuntimeError) as error:  # TensorRT's and CUDA's bindings raise RuntimeError
+            _log.warning("%s does not run (%s): keeping %s", offered.description, error, self.description)
+            offered.close()
             return
-        if agreement >= MIN_COSINE:  # False, too, for what is not a number
-            _log.info("going on with %s, instead of %s", offered.description, self.description)
+        if agreement >= MIN_COSINE:  # False for NaN as well
+            _log.info("switching from %s to %s", self.description, offered.description)
             before, self._serving = self._serving, offered
-            close(before)
+            before.close()
         else:
             _log.warning(
-                "%s gives other results (cosine %.4f, expected %s or more) and is not used: going on with %s",
+                "%s gives different results (cosine %.4f, expected %s or more) and is not used: keeping %s",
                 offered.description,
                 agreement,
                 MIN_COSINE,
                 self.description,
             )
-            close(offered)
+            offered.close()
+
+
+def lowest_cosine(expected: Outputs, found: Outputs) -> float:
+    """Return the lowest cosine between rows in the same place of two sets of outputs, (P, D) each.
+
+    Two rows of zeros count as equal. The result is NaN if a value is not finite.
+    """
+    rows = [cosine_similarity(expected[name], found[name]) for name in expected]
+    return float(np.min(np.concatenate(rows)))
 
 
 def build_in_background(
     serving: Sequence[Backend], build: Callable[[], Sequence[Backend]], *, name: str
 ) -> tuple[list[SwitchingBackend], threading.Thread]:
-    """Serve with some backends while `build` makes their successors, in the same order, in a thread.
+    """Serve with some backends while `build` makes their successors in a thread.
 
-    name: of the thread. A build that fails with an `EmotionError` ends the next run with it: what serves
-    meanwhile is not what was asked for. A bug leaves its traceback on standard error, and serving goes on.
+    If the build fails with an `EmotionError`, the next run raises it, because the serving backends are not
+    what the user requested. Any other exception is a bug: its traceback is printed, and serving continues.
+
+    Args:
+        serving: The backends that run meanwhile.
+        build: Returns the successors, in the same order.
+        name: Name of the thread.
+
+    Returns:
+        The backends to run, and the thread of the build.
     """
     switching = [SwitchingBackend(backend) for backend in serving]
 
@@ -113,7 +133,7 @@ def build_in_background(
         for backend, successor in zip(switching, built, strict=True):
             backend.offer(successor)
 
-    # A daemon: a program that ends does not wait minutes for an engine that nobody will use.
+    # A daemon thread, so that a program that ends does not wait minutes for an engine it will not use.
     thread = threading.Thread(target=make, name=name, daemon=True)
     thread.start()
     return switching, thread

@@ -1,7 +1,7 @@
-"""A TensorRT engine, run natively: cuda-python and nothing else.
+"""The TensorRT backend: runs an engine with TensorRT and cuda-python only.
 
-UNVERIFIED: written from the documented API and tested with stand-ins for CUDA and TensorRT; the machine it
-was written on has no GPU. On one that has, these verify it:
+UNVERIFIED: written from the documented API and tested with stand-ins for CUDA and TensorRT, because no GPU
+was available. These commands verify it on a machine with a GPU:
 
     python export/to_trt.py --bundle DIR && emotion-runtime --bundle DIR --source demo --backend tensorrt
     bash benchmarks/gpu/run_all.sh
@@ -24,45 +24,50 @@ from emotion_runtime.nvidia import Flavor, builder_name, call, find_gpu, load_cu
 
 _DEFAULT_HOST_MEMORY = 0  # cudaHostAllocDefault
 
-Shapes = tuple[tuple[int, ...], ...]  # of the inputs, in the engine's order
+Shapes = tuple[tuple[int, ...], ...]  # shapes of the inputs, in the engine's order
 
 
 @dataclass(frozen=True, slots=True)
 class _Buffer:
-    """Memory of one input or output, for the largest batch. shape: that batch's. host: pinned, flat."""
+    """Memory of one input or output, large enough for the largest batch."""
 
     name: str
     dtype: np.dtype[Any]
-    smallest: tuple[int, ...]
-    shape: tuple[int, ...]
-    host: NDArray[Any]
+    smallest: tuple[int, ...]  # shape of the smallest batch
+    shape: tuple[int, ...]  # shape of the largest batch
+    host: NDArray[Any]  # pinned memory as a flat array
     host_pointer: int
     device_pointer: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """One size of batch. graph: its captured CUDA graph; None until the size comes a second time."""
+    """What is needed to run one batch size."""
 
     context: Any
     output_shapes: Shapes
-    graph: Any | None
+    graph: Any | None  # the captured CUDA graph; None until the size comes a second time
 
 
 class TensorRTBackend:
-    """A serialised engine. See `emotion_runtime.backends.Backend`.
+    """A TensorRT engine. See `emotion_runtime.backends.Backend`.
 
     Buffers are allocated once, pinned and for the largest batch of the engine's profile; all work is on one
-    stream. A size of batch that comes a second time is captured as a CUDA graph: copies in, kernels, copies
-    out, launched with one call. Each size has an execution context of its own, because a graph is tied to
-    the shapes of its context; they share one block of scratch memory. So sizes should be few: see `buckets`.
+    stream. A batch size that comes a second time is captured as a CUDA graph (copies in, kernels, copies
+    out), which one call launches. Each size has its own execution context, because a graph is tied to the
+    shapes of its context; the contexts share one block of scratch memory. So sizes should be few: see
+    `buckets`.
 
-    engine: bytes that `engines` vouches for, because loading runs code in them. library, cuda: what stands in
-    for TensorRT and cuda-python in tests.
+    Args:
+        engine: The serialised engine. Loading it runs code in it, so it must be one that `engines` found
+            valid.
+        flavor: The TensorRT flavor that built it.
+        library: Replaces the TensorRT module in tests.
+        cuda: Replaces cuda-python in tests.
 
     Raises:
-        EmotionError: TensorRT, cuda-python or a GPU is not to be had, or the engine cannot be loaded.
-
+        EngineRejected: The engine cannot be loaded.
+        EmotionError: TensorRT, cuda-python or a GPU is not available.
     """
 
     def __init__(
@@ -80,13 +85,13 @@ class TensorRTBackend:
         self._runtime: Any = None
         self._engine = self._deserialise(engine)
         self._prepared: dict[Shapes, _Prepared] = {}
-        with ExitStack() as held:  # when this fails half-way, what was allocated is given back
-            self._held = held
+        with ExitStack() as stack:  # frees what was allocated if a later allocation fails
+            self._held = stack
             self._allocate()
-            self._held = held.pop_all()
+            self._held = stack.pop_all()
 
     def _allocate(self) -> None:
-        """Stream, scratch memory, and buffers for the largest batch."""
+        """Create the stream, the scratch memory, and buffers for the largest batch."""
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == self._trt.TensorIOMode.INPUT]
         self._stream = call(self._cuda.cudaStreamCreate)
@@ -103,18 +108,17 @@ class TensorRTBackend:
         ]
 
     def run(self, feeds: Feeds) -> Outputs:
-        """Outputs by name.
+        """Return the outputs by name.
 
         Raises:
-            EmotionError: a batch is beyond the engine's profile, or CUDA reports an error.
-
+            EmotionError: The batch is outside the engine's profile, or CUDA reports an error.
         """
         for buffer in self._inputs:
             _fill(buffer, feeds[buffer.name])
         shapes = tuple(feeds[buffer.name].shape for buffer in self._inputs)
         prepared = self._prepared.get(shapes)
         if prepared is None:
-            # The first run of a context allocates and loads, which cannot be captured.
+            # The first run of a context allocates memory and loads kernels, which cannot be captured.
             prepared = self._prepare(shapes)
             self._enqueue(prepared, shapes)
         else:
@@ -129,14 +133,14 @@ class TensorRTBackend:
         }
 
     def layer_information(self) -> str:
-        """What TensorRT says of the engine's layers, as JSON; detailed if it was built so."""
+        """Return TensorRT's description of the engine's layers as JSON; detailed if it was built that way."""
         inspector = self._engine.create_engine_inspector()
         return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
     def close(self) -> None:
-        """Give back all memory; the backend cannot run again. A second call does nothing."""
-        # Contexts before the memory they work in; they, the engine and TensorRT hold memory of their own,
-        # which goes with the last reference. Arrays over pinned memory must not outlive it.
+        """Free all memory; the backend cannot run again. A second call does nothing."""
+        # Contexts are freed before the memory they work in. Contexts, engine and runtime own memory that is
+        # freed with the last reference to them. Arrays over pinned memory must not outlive it.
         self._prepared.clear()
         self._inputs, self._outputs = [], []
         self._held.close()
@@ -145,13 +149,13 @@ class TensorRTBackend:
 
     def _deserialise(self, engine: bytes) -> Any:
         self._logger = self._trt.Logger(self._trt.Logger.ERROR)
-        self._runtime = self._trt.Runtime(self._logger)  # both have to outlive the engine
+        self._runtime = self._trt.Runtime(self._logger)  # both must outlive the engine
         loaded = self._runtime.deserialize_cuda_engine(engine)
-        if loaded is None:  # TensorRT says why on stderr, and raises nothing
+        if loaded is None:  # TensorRT prints the reason to stderr and raises nothing
             raise EngineRejected(
-                f"the engine cannot be loaded by {self.description}: it was built by another version, for "
-                "another GPU, or the driver is too old (TensorRT's line above says which): build it again "
-                "with python export/to_trt.py --bundle DIR"
+                f"the engine cannot be loaded by {self.description}: it was built by another version or for "
+                "another GPU, or the driver is too old (see TensorRT's message above): build it again with "
+                "python export/to_trt.py --bundle DIR"
             )
         return loaded
 
@@ -166,13 +170,14 @@ class TensorRTBackend:
         return _Buffer(name, dtype, tuple(smallest), tuple(shape), np.frombuffer(memory, dtype), host, device)
 
     def _context(self, shapes: Shapes) -> Any:
-        """An execution context for one size of batch, on the shared scratch memory."""
+        """Create an execution context for one batch size, on the shared scratch memory."""
         context = self._engine.create_execution_context(
             self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         )
-        if context is None:  # TensorRT says why on stderr, and raises nothing
+        if context is None:  # TensorRT prints the reason to stderr and raises nothing
             raise EmotionError(
-                f"{self.description} has no memory for another size of batch: see what nvidia-smi says"
+                f"{self.description} has no memory for another batch size: check the GPU's memory with "
+                "nvidia-smi"
             )
         context.set_device_memory(int(self._scratch), self._engine.device_memory_size_v2)
         for buffer, shape in zip(self._inputs, shapes, strict=True):
@@ -192,14 +197,14 @@ class TensorRTBackend:
         )
 
     def _capture(self, prepared: _Prepared, shapes: Shapes) -> _Prepared:
-        """The same work as a CUDA graph."""
+        """Capture the work of one batch size as a CUDA graph."""
         cuda = self._cuda
-        # Of this thread alone: another one may allocate meanwhile.
+        # Capture only this thread: another one may allocate memory meanwhile.
         mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         call(cuda.cudaStreamBeginCapture, self._stream, mode)
         try:
             self._enqueue(prepared, shapes)
-        finally:  # a stream left in capture could never be used again
+        finally:  # a stream that stays in capture mode cannot be used again
             graph = call(cuda.cudaStreamEndCapture, self._stream)
         executable = call(cuda.cudaGraphInstantiate, graph, 0)
         call(cuda.cudaGraphDestroy, graph)
@@ -212,8 +217,8 @@ class TensorRTBackend:
             self._copy(buffer.device_pointer, buffer.host_pointer, buffer, shape, kind.cudaMemcpyHostToDevice)
         if not prepared.context.execute_async_v3(int(self._stream)):
             raise EmotionError(
-                f"{self.description} refused to enqueue the engine (its line above says why): see what "
-                "nvidia-smi says of memory, or use --backend cpu"
+                f"{self.description} did not enqueue the engine (see its message above): check the GPU's "
+                "memory with nvidia-smi, or use --backend cpu"
             )
         for buffer, shape in zip(self._outputs, prepared.output_shapes, strict=True):
             self._copy(buffer.host_pointer, buffer.device_pointer, buffer, shape, kind.cudaMemcpyDeviceToHost)
@@ -224,15 +229,19 @@ class TensorRTBackend:
 
 
 def _fill(buffer: _Buffer, value: NDArray[Any]) -> None:
-    """Copy an input into its pinned memory."""
+    """Copy an input into its pinned memory.
+
+    Raises:
+        EmotionError: The input is outside the engine's profile.
+    """
     fits = value.ndim == len(buffer.shape) and all(
         low <= length <= high
         for low, length, high in zip(buffer.smallest, value.shape, buffer.shape, strict=True)
     )
     if not fits or value.dtype != buffer.dtype:
         raise EmotionError(
-            f"input {buffer.name} is {value.dtype} {value.shape}, the engine was built for {buffer.dtype} "
-            f"{buffer.smallest} to {buffer.shape}: build one with export/to_trt.py --max-persons "
-            "and --max-frames"
+            f"input {buffer.name} is {value.dtype} {value.shape}, but the engine was built for "
+            f"{buffer.dtype} {buffer.smallest} to {buffer.shape}: build a larger one with export/to_trt.py "
+            "--max-persons and --max-frames"
         )
     buffer.host[: value.size] = value.ravel()

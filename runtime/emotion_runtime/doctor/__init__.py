@@ -1,26 +1,28 @@
-"""`emotion-runtime --doctor`: what this machine has, what of it works, and the command that mends the rest.
+"""`emotion-runtime --doctor`: check this machine, and print a command that fixes each problem.
 
-Nothing is imported here that may be missing or broken: that is what is to be found out.
+Packages that may be missing or broken are imported inside the checks, because that is what they check.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding, as_json, as_text
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.names import Precision
 
-__all__ = ["FAIL", "OK", "WARN", "Finding", "as_json", "as_text", "examine", "worst"]
+__all__ = ["FAIL", "OK", "WARN", "Finding", "as_json", "as_text", "run_checks", "worst_state"]
 
 
-def examine(bundle: str, backend: str, precision: Any = None) -> list[Finding]:
-    """Everything that is looked at, in the order of the report.
+def run_checks(bundle: str, backend: str, precision: Precision | None = None) -> list[Finding]:
+    """Run all checks, in report order. The last one opens the encoders as a run with these options would.
 
-    bundle, backend, precision: as a run would be given them; whether such a run would get its encoders is
-    the last finding.
+    Args:
+        bundle: Name or folder of the bundle.
+        backend: Name of the backend.
+        precision: Numeric precision of the encoders; None: the backend's default.
     """
     from emotion_runtime.doctor import inference, machine, media  # noqa: PLC0415 - see above
 
-    # Packages are named themselves: nobody has published this project on an index under a name of its own.
+    # The fixes name the packages themselves, because this project is not published on a package index.
     fixes = {"opencv": "opencv-python", "pyav": "av"}
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("system", machine.system),
@@ -46,16 +48,16 @@ def examine(bundle: str, backend: str, precision: Any = None) -> list[Finding]:
     ]
 
 
-def worst(findings: Sequence[Finding]) -> str:
-    """FAIL if there is one, else WARN if there is one, else OK."""
+def worst_state(findings: Sequence[Finding]) -> str:
+    """Return FAIL if any finding has it, else WARN if any has it, else OK."""
     return max((finding.state for finding in findings), key=(OK, WARN, FAIL).index)
 
 
 def _guarded(area: str, check: Callable[[], Iterator[Finding]], *, package: str) -> list[Finding]:
-    """What a check finds; a package that is missing or cannot be loaded is a finding, too."""
+    """Run a check; a package that is missing or cannot be loaded becomes a finding."""
     try:
         return list(check())
-    except (ImportError, OSError) as error:  # OSError: a shared library that is not there
+    except (ImportError, OSError) as error:  # OSError: a shared library is missing
         return [Finding(area, FAIL, " ".join(str(error).split()), f"pip install --force-reinstall {package}")]
     except EmotionError as error:
         return [Finding(area, FAIL, str(error), None)]

@@ -1,4 +1,4 @@
-"""What the doctor finds, and how it is written down."""
+"""Findings of the doctor, and their output as text and JSON."""
 
 import json
 from collections.abc import Sequence
@@ -15,10 +15,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at.
+    """Result of one check.
 
-    state: OK; WARN: something does not work that a run may do without; FAIL: a run would fail. fix: the
-    command that mends it, None where nothing has to be mended or `text` says it.
+    Attributes:
+        area: What was checked, in one word.
+        state: OK; WARN: something does not work, but a run does not need it; FAIL: a run would fail.
+        text: What was found.
+        fix: The command that fixes it; None if nothing needs a fix or `text` has it.
     """
 
     area: str
@@ -28,7 +31,7 @@ class Finding:
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """One line a finding, with its fix on the line below."""
+    """Format each finding as one line, with its fix on the next line."""
     width = max(len(finding.area) for finding in findings)
     lines = []
     for finding in findings:
@@ -39,6 +42,6 @@ def as_text(findings: Sequence[Finding]) -> str:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """`{"schema": 1, "findings": [{"area", "state", "text", "fix"}, ...]}`, indented."""
+    """Format findings as `{"schema": 1, "findings": [{"area", "state", "text", "fix"}, ...]}`, indented."""
     report = {"schema": SCHEMA, "findings": [asdict(finding) for finding in findings]}
     return json.dumps(report, indent=2, ensure_ascii=False) + "\n"

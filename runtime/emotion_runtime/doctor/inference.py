@@ -1,4 +1,4 @@
-"""What runs models: TensorRT, ONNX Runtime and its providers, OpenVINO, the bundle and its engines."""
+"""Check what runs models: TensorRT, ONNX Runtime and its providers, OpenVINO, the bundle and its engines."""
 
 import importlib.metadata
 import importlib.util
@@ -6,26 +6,27 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import get_args
 
 from emotion_runtime import nvidia
 from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding
 from emotion_runtime.doctor.installed import installed
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.names import Precision
 from emotion_runtime.nvidia import Flavor
 
-_AZURE = "AzureExecutionProvider"  # calls a service instead of computing, and is never used
+_AZURE = "AzureExecutionProvider"  # calls a web service, so it is never used
 _REINSTALL = "pip install --force-reinstall onnxruntime (with CUDA: onnxruntime-gpu)"
 _GPU_LIBRARIES = (
-    'pip install "onnxruntime-gpu[cuda,cudnn]" (or the CUDA and cuDNN that its release notes name)'
+    'pip install "onnxruntime-gpu[cuda,cudnn]" (or install the CUDA and cuDNN versions of its release notes)'
 )
 
 
 def tensorrt() -> Iterator[Finding]:
-    """The flavours of TensorRT, and which of them loads."""
+    """Check which flavors of TensorRT are installed and load."""
     for flavor in get_args(Flavor):
         if importlib.util.find_spec(flavor.replace("-", "_")) is None:
-            yield Finding("tensorrt", OK, f"{flavor} is not installed; ONNX Runtime serves without")
+            yield Finding("tensorrt", OK, f"{flavor} is not installed; models run in ONNX Runtime")
             continue
         try:
             library = nvidia.load_tensorrt(flavor)
@@ -36,9 +37,10 @@ def tensorrt() -> Iterator[Finding]:
 
 
 def distributions(path: Sequence[str] | None = None) -> Iterator[Finding]:
-    """ONNX Runtime: exactly one of the packages that own its module.
+    """Check that exactly one ONNX Runtime package is installed: they share one module.
 
-    path: folders of installed packages; None: those of this Python.
+    Args:
+        path: Folders of installed packages; None: those of this Python.
     """
     found = installed("onnxruntime", path)
     listed = " and ".join(f"{name} {version}" for name, version in found.items())
@@ -47,14 +49,14 @@ def distributions(path: Sequence[str] | None = None) -> Iterator[Finding]:
         fix = f"{install} (for an NVIDIA GPU: onnxruntime-gpu)"
         yield Finding("onnxruntime", FAIL, "ONNX Runtime is not installed", fix)
     elif len(found) > 1:
-        text = f"{listed} are installed and own the same module: the last one won, removing one breaks it"
+        text = f"{listed} are installed, but share one module: the last one overwrote the others"
         yield Finding("onnxruntime", FAIL, text, f"pip uninstall -y {' '.join(found)} && {install}")
     else:
         yield Finding("onnxruntime", OK, listed)
 
 
 def providers() -> Iterator[Finding]:
-    """Execution providers that really start: a list of what was built in proves nothing."""
+    """Check which execution providers start; the list of those built in does not tell."""
     from emotion_runtime.backends.cuda import GPU_INSTALL  # noqa: PLC0415 - may be missing
     from emotion_runtime.backends.onnx import (  # noqa: PLC0415
         CPU,
@@ -66,30 +68,30 @@ def providers() -> Iterator[Finding]:
 
     built_in = available_providers()
     if CUDA not in built_in and shutil.which("nvidia-smi"):
-        text = "there is an NVIDIA GPU, and this ONNX Runtime has no CUDA in it"
+        text = "an NVIDIA GPU is present, but the installed ONNX Runtime was built without CUDA"
         yield Finding("providers", WARN, text, GPU_INSTALL)
     for provider in built_in:
         if provider == _AZURE:
             continue
-        fault = fault_of(provider)
-        if not fault and provider == CPU:
+        error = provider_error(provider)
+        if not error and provider == CPU:
             cores = f"{default_threads()} threads on {usable_cores()} cores"
             yield Finding("providers", OK, f"{CPU} starts, {cores} (at most 4: a small model gains no more)")
-        elif not fault:
+        elif not error:
             yield Finding("providers", OK, f"{provider} starts")
         elif provider == CPU:
-            yield Finding("providers", FAIL, f"{provider} does not run ({fault})", _REINSTALL)
+            yield Finding("providers", FAIL, f"{provider} does not run ({error})", _REINSTALL)
         elif provider == CUDA:
-            text = f"{provider} is built in and does not run ({fault}): driver, CUDA or cuDNN"
+            text = f"{provider} is built in but does not run ({error}): check driver, CUDA and cuDNN"
             yield Finding("providers", WARN, text, _GPU_LIBRARIES)
         else:
             yield Finding(
-                "providers", OK, f"{provider} is built in and does not run ({fault}); it is not used"
+                "providers", OK, f"{provider} is built in but does not run ({error}); it is not used"
             )
 
 
-def fault_of(provider: str) -> str:
-    """Why ONNX Runtime does not run a graph on a provider, in one line; empty where it does."""
+def provider_error(provider: str) -> str:
+    """Return why ONNX Runtime does not run a graph on a provider, in one line; empty if it does."""
     import numpy as np  # noqa: PLC0415 - see above
 
     from emotion_runtime.backends.onnx import onnx_errors, open_session, providers_for  # noqa: PLC0415
@@ -97,7 +99,7 @@ def fault_of(provider: str) -> str:
     expected: tuple[type[Exception], ...] = (EmotionError, *onnx_errors())
     try:
         session = open_session(
-            _smallest_graph(), name="a graph", fix="reinstall it", providers=providers_for(provider)
+            _smallest_graph(), name="test graph", fix="reinstall it", providers=providers_for(provider)
         )
         taken = session.get_providers()[0]
         if taken != provider:
@@ -105,11 +107,11 @@ def fault_of(provider: str) -> str:
         (found,) = session.run(None, {"x": np.full(1, 3, np.float32)})
     except expected as error:
         return " ".join(str(error).split())
-    return "" if found.tolist() == [3.0] else f"it says that Relu(3) is {found[0]}"
+    return "" if found.tolist() == [3.0] else f"Relu(3) returned {found[0]}"
 
 
 def openvino() -> Iterator[Finding]:
-    """OpenVINO, which is taken by name only."""
+    """Report OpenVINO, which is used only if requested by name."""
     if importlib.util.find_spec("openvino") is None:
         yield Finding("openvino", OK, "not installed; only --backend openvino needs it")
     else:
@@ -118,7 +120,7 @@ def openvino() -> Iterator[Finding]:
 
 
 def bundle(name: str) -> Iterator[Finding]:
-    """The model: all files there, with the hashes that its manifest states."""
+    """Check that the bundle is complete and that its files have the hashes of the manifest."""
     from emotion_runtime.bundle import load_bundle  # noqa: PLC0415 - see above
 
     try:
@@ -129,44 +131,51 @@ def bundle(name: str) -> Iterator[Finding]:
     variants = sorted({precision for graph in manifest.graphs.values() for precision in graph.variants})
     files = len(manifest.heads) + sum(1 + len(graph.variants) for graph in manifest.graphs.values())
     precisions = ", ".join(["fp32", *variants])
-    yield Finding("bundle", OK, f"{manifest.name} ({manifest.preset}): {files} files as hashed, {precisions}")
+    yield Finding(
+        "bundle", OK, f"{manifest.name} ({manifest.preset}): {files} files match their hashes, {precisions}"
+    )
 
 
 def engines() -> Iterator[Finding]:
-    """The cache of TensorRT engines: how many, how large, and which could never be loaded."""
+    """Check the cache of TensorRT engines: number, size, and which of them cannot be loaded."""
     from emotion_runtime import engines as cache  # noqa: PLC0415 - see above
 
     folder = cache.default_folder()
     if not folder.is_dir():
-        yield Finding("engines", OK, f"none yet in {folder}")
+        yield Finding("engines", OK, f"none yet in {folder} ({cache.CACHE_VARIABLE} chooses another folder)")
         return
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        text = f"{folder} is not writable, so engines are built again in every run"
-        yield Finding("engines", WARN, text, f"export {cache.CACHE_VARIABLE}=FOLDER, one you may write to")
+        text = f"{folder} is not writable, so every run builds its engines again"
+        yield Finding(
+            "engines",
+            WARN,
+            text,
+            f"export {cache.CACHE_VARIABLE}=FOLDER, with a folder that you may write to",
+        )
         return
     files = sorted(folder.glob("*.engine"))
     size = sum(file.stat().st_size for file in files)
     keys = [sidecar.key for sidecar in cache.read_sidecars(folder)]
-    whole = {key.stem for key in keys if isinstance(cache.find_engine(folder, key), cache.CachedEngine)}
-    if bad := [str(file) for file in files if file.stem not in whole]:
-        text = f"{len(bad)} torn or of another version in {folder}"
+    valid = {key.stem for key in keys if isinstance(cache.find_engine(folder, key), cache.CachedEngine)}
+    if bad := [str(file) for file in files if file.stem not in valid]:
+        text = f"{len(bad)} corrupt or of another version in {folder}"
         yield Finding("engines", WARN, text, shlex.join(["rm", *bad]))
-    yield Finding("engines", OK, f"{len(whole)} whole in {folder}, {size / 1e6:.0f} MB in all")
+    yield Finding("engines", OK, f"{len(valid)} valid in {folder}, {size / 1e6:.0f} MB in total")
 
 
-def backend(bundle_name: str, name: str, precision: Any = None) -> Iterator[Finding]:
-    """Whether a run would get its encoders, and what of."""
-    from emotion_runtime.backends import Unavailable, close, one_person, open_encoders  # noqa: PLC0415
+def backend(bundle_name: str, name: str, precision: Precision | None = None) -> Iterator[Finding]:
+    """Check whether a run could open its encoders, and report what runs them."""
+    from emotion_runtime.backends import Unavailable, minimal_feeds, open_encoders  # noqa: PLC0415
     from emotion_runtime.backends.native import MissingEngine, builder_command  # noqa: PLC0415
     from emotion_runtime.bundle import load_bundle  # noqa: PLC0415
 
     try:
         loaded = load_bundle(bundle_name)
         encoders = open_encoders(name, loaded, precision, build=False)
-        for encoder, feeds in zip(encoders, one_person(loaded.manifest), strict=True):
+        for encoder, feeds in zip(encoders, minimal_feeds(loaded.manifest), strict=True):
             encoder.run(feeds)
-            close(encoder)
-    except MissingEngine as error:  # which a run builds, if it can, and is served meanwhile
+            encoder.close()
+    except MissingEngine as error:  # a run builds it, if the builder is installed
         builds = builder_command(loaded, "tensorrt", "ladder") is not None
         yield Finding("backend", WARN if builds else FAIL, f"{name}: {error.reason}", error.fix)
     except Unavailable as error:
@@ -178,7 +187,7 @@ def backend(bundle_name: str, name: str, precision: Any = None) -> Iterator[Find
 
 
 def _smallest_graph() -> bytes:
-    """One number through one operator."""
+    """Return an ONNX model of one operator on one value."""
     from onnx import TensorProto, helper  # noqa: PLC0415 - see above
 
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")

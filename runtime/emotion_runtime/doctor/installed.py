@@ -1,18 +1,20 @@
-"""What is installed, read from the metadata and not by importing: two packages can own one module."""
+"""List installed packages from their metadata; importing would not show that two packages own one module."""
 
 import re
 from collections.abc import Sequence
 from importlib.metadata import distributions
 
-# Of the same family, with modules of their own.
+# Packages with a similar name, but modules of their own.
 _OTHERS = {"onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools", "opencv-stubs"}
 
 
 def installed(prefix: str, path: Sequence[str] | None = None) -> dict[str, str]:
-    """Version by name of the distributions that provide a module of several names.
+    """Return the version of each installed package of a family, by name.
 
-    prefix: "onnxruntime" finds onnxruntime, onnxruntime-gpu, onnxruntime-openvino and the like. path: folders
-    of installed packages, the first wins; None: those of this Python.
+    Args:
+        prefix: Name of the family: "onnxruntime" finds onnxruntime, onnxruntime-gpu, onnxruntime-openvino
+            etc.
+        path: Folders of installed packages, the first one wins; None: those of this Python.
     """
     found: dict[str, str] = {}
     for each in distributions(path=list(path)) if path is not None else distributions():

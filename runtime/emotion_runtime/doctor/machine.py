@@ -1,4 +1,4 @@
-"""The machine below: system, Jetson, GPU, driver, CUDA."""
+"""Check the machine: system, Jetson, GPU, driver, CUDA."""
 
 import platform
 import re
@@ -10,41 +10,44 @@ from emotion_runtime import __version__, nvidia
 from emotion_runtime.doctor.findings import OK, WARN, Finding
 from emotion_runtime.errors import EmotionError
 
-# JetPack by the version of Jetson Linux below it. Source: NVIDIA's JetPack archive.
+# JetPack version by the version of Jetson Linux. Source: NVIDIA's JetPack archive.
 _JETPACKS = {"35": "5", "36.3": "6.0", "36.4": "6.1 or 6.2", "36": "6", "38": "7"}
-_OLDEST_JETPACK = 6  # with TensorRT 10 and Python 3.10
+_OLDEST_JETPACK = 6  # the first with TensorRT 10 and Python 3.10
 
 _QUERY = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
 _CUDA_FIX = (
-    "update the driver, or pip install cuda-bindings==12.* (the CUDA that nvidia-smi says; in a container: "
-    "run it with --gpus all)"
+    "update the driver, or pip install cuda-bindings==12.* (for the CUDA version that nvidia-smi shows); "
+    "start a container with --gpus all"
 )
-_SECONDS = 20  # a driver that hangs is a finding, not a wait
+_SECONDS = 20  # timeout: a driver that hangs must not block the doctor
 
 
 def system() -> Iterator[Finding]:
-    """The operating system, Python and this program."""
+    """Report the versions of this program, Python and the operating system."""
     python = f"Python {platform.python_version()}"
     yield Finding("system", OK, f"emotion-runtime {__version__}, {python}, {platform.platform()}")
 
 
 def jetson(release: Path = Path("/etc/nv_tegra_release")) -> Iterator[Finding]:
-    """The JetPack of a Jetson; nothing elsewhere.
+    """Check the JetPack version of a Jetson; on other machines, report nothing.
 
-    release: as "# R36 (release), REVISION: 4.3, GCID: ...".
+    Args:
+        release: File with the version, such as "# R36 (release), REVISION: 4.3, GCID: ...".
     """
     if not release.is_file():
         return
     found = re.search(r"R(\d+) \(release\), REVISION: (\d+)", release.read_text(encoding="utf-8"))
     if found is None:
-        yield Finding("jetson", WARN, f"{release} does not say its version", "sudo apt show nvidia-jetpack")
+        yield Finding("jetson", WARN, f"{release} has no readable version", "sudo apt show nvidia-jetpack")
         return
     linux = f"{found[1]}.{found[2]}"
     jetpack = _JETPACKS.get(linux) or _JETPACKS.get(found[1])
     if jetpack is None:
-        yield Finding("jetson", OK, f"Jetson Linux {linux}, of a JetPack unknown to this version")
+        yield Finding(
+            "jetson", OK, f"Jetson Linux {linux}, of a JetPack version that this program does not know"
+        )
     elif int(jetpack[0]) < _OLDEST_JETPACK:
-        text = f"JetPack {jetpack} (Jetson Linux {linux}): its TensorRT 8 is too old, expected JetPack 6.1"
+        text = f"JetPack {jetpack} (Jetson Linux {linux}) has TensorRT 8, which is too old; use 6.1 or newer"
         yield Finding(
             "jetson", WARN, text, "flash JetPack 6.2: https://developer.nvidia.com/embedded/jetpack"
         )
@@ -53,19 +56,19 @@ def jetson(release: Path = Path("/etc/nv_tegra_release")) -> Iterator[Finding]:
 
 
 def gpu() -> Iterator[Finding]:
-    """NVIDIA GPUs and their driver, as `nvidia-smi` has them."""
+    """List NVIDIA GPUs and their driver with `nvidia-smi`."""
     try:
         done = _nvidia_smi()
     except FileNotFoundError:
-        yield Finding("gpu", OK, "no nvidia-smi, so no NVIDIA driver is installed; the CPU serves")
+        yield Finding("gpu", OK, "no NVIDIA driver (nvidia-smi not found); models run on the CPU")
         return
     except subprocess.TimeoutExpired:
-        yield Finding("gpu", WARN, f"nvidia-smi gave no answer in {_SECONDS} s", "sudo reboot")
+        yield Finding("gpu", WARN, f"nvidia-smi did not respond within {_SECONDS} s", "sudo reboot")
         return
     if done.returncode:
-        said = " ".join((done.stdout + done.stderr).split())
-        fix = "sudo reboot (after a driver update), else reinstall the driver"
-        yield Finding("gpu", WARN, f"nvidia-smi fails: {said}", fix)
+        output = " ".join((done.stdout + done.stderr).split())
+        fix = "sudo reboot (needed after a driver update); if that does not help, reinstall the driver"
+        yield Finding("gpu", WARN, f"nvidia-smi failed: {output}", fix)
         return
     for line in done.stdout.strip().splitlines():
         name, driver, memory = (part.strip() for part in line.split(","))
@@ -79,13 +82,13 @@ def _nvidia_smi() -> "subprocess.CompletedProcess[str]":
 def _driver_shows_a_gpu() -> bool:
     try:
         done = _nvidia_smi()
-    except (FileNotFoundError, subprocess.TimeoutExpired):  # told by `gpu`
+    except (FileNotFoundError, subprocess.TimeoutExpired):  # reported by `gpu`
         return False
     return done.returncode == 0 and bool(done.stdout.strip())
 
 
 def cuda() -> Iterator[Finding]:
-    """CUDA as a native engine would use it: cuda-python and a device that starts."""
+    """Check what TensorRT engines need of CUDA: cuda-python and a device that starts."""
     try:
         library = nvidia.load_cuda()
     except EmotionError as error:
@@ -98,11 +101,11 @@ def cuda() -> Iterator[Finding]:
         found = nvidia.find_gpu(library)
     except EmotionError as error:
         if _driver_shows_a_gpu():
-            text = f"nvidia-smi shows a GPU, and CUDA does not start on it; {error}"
+            text = f"nvidia-smi shows a GPU, but CUDA does not start on it; {error}"
             yield Finding("cuda", WARN, text, _CUDA_FIX)
         else:
             yield Finding("cuda", OK, f"cuda-python is installed; {error}")
         return
-    number = nvidia.call(library.cudaRuntimeGetVersion)
-    version = f"{number // 1000}.{number % 1000 // 10}"
+    code = nvidia.call(library.cudaRuntimeGetVersion)
+    version = f"{code // 1000}.{code % 1000 // 10}"
     yield Finding("cuda", OK, f"CUDA {version}, {found.name}, compute capability {found.compute_capability}")

@@ -1,4 +1,4 @@
-"""What brings pictures in and shows them: OpenCV, PyAV, cameras, a display."""
+"""Check what reads and shows video: OpenCV, PyAV, cameras, the display."""
 
 import os
 import re
@@ -13,35 +13,36 @@ _SEVERAL = "pip uninstall -y {} && pip install opencv-python"
 
 
 def opencv(path: Sequence[str] | None = None) -> Iterator[Finding]:
-    """OpenCV: installed once, with GStreamer (for CSI cameras) or not, with windows or not.
+    """Check that OpenCV is installed exactly once, and report whether it has GStreamer and windows.
 
-    path: folders of installed packages; None: those of this Python.
+    Args:
+        path: Folders of installed packages; None: those of this Python.
     """
     found = installed("opencv", path)
     if len(found) > 1:
         names = " ".join(found)
-        text = f"{names.replace(' ', ' and ')} are installed and own the same module"
+        text = f"{names.replace(' ', ' and ')} are installed, but share one module"
         yield Finding("opencv", WARN, text, _SEVERAL.format(names))
     import cv2  # noqa: PLC0415 - may be missing
 
     built = cv2.getBuildInformation()
-    gstreamer = "with" if _says(built, "GStreamer", "YES") else "without"
-    windows = "no windows" if _says(built, "GUI", "NONE") else "windows"
-    text = f"OpenCV {cv2.__version__}, {gstreamer} GStreamer (which csi:// cameras need), {windows}"
+    gstreamer = "with" if _has_line(built, "GStreamer", "YES") else "without"
+    windows = "no windows" if _has_line(built, "GUI", "NONE") else "windows"
+    text = f"OpenCV {cv2.__version__}, {gstreamer} GStreamer (needed for csi:// cameras), {windows}"
     if gstreamer == "without" and Path("/etc/nv_tegra_release").is_file():
-        fix = "sudo apt install python3-opencv, and a venv --system-site-packages without pip's OpenCV"
+        fix = "sudo apt install python3-opencv, and use a venv --system-site-packages without pip's OpenCV"
         yield Finding("opencv", WARN, text, fix)
     else:
         yield Finding("opencv", OK, text)
 
 
-def _says(built: str, what: str, value: str) -> bool:
-    """Whether a line of OpenCV's build information says so."""
-    return re.search(rf"^\s*{what}:\s+{value}", built, re.MULTILINE) is not None
+def _has_line(build_information: str, name: str, value: str) -> bool:
+    """Return whether OpenCV's build information has a line with this name and value."""
+    return re.search(rf"^\s*{name}:\s+{value}", build_information, re.MULTILINE) is not None
 
 
 def pyav() -> Iterator[Finding]:
-    """PyAV, which reads files and writes recordings."""
+    """Check PyAV, which reads files and writes recordings."""
     import av  # noqa: PLC0415 - may be missing
 
     encoders = [name for name in ("libx264", "libopenh264", "mpeg4") if name in av.codecs_available]
@@ -57,9 +58,9 @@ def pyav() -> Iterator[Finding]:
 
 
 def cameras(devices: Path = Path("/dev")) -> Iterator[Finding]:
-    """Cameras that Linux shows. None is no fault: files and streams need none."""
+    """List cameras. Having no camera is not an error: files and streams work without one."""
     if sys.platform != "linux":
-        yield Finding("cameras", OK, "not listed on this system; try --camera 0")
+        yield Finding("cameras", OK, "cannot be listed on this system; try --camera 0")
         return
     nodes = sorted(devices.glob("video[0-9]*"), key=lambda node: (len(node.name), node.name))
     closed = [str(node) for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
@@ -70,13 +71,13 @@ def cameras(devices: Path = Path("/dev")) -> Iterator[Finding]:
     if opened:
         yield Finding("cameras", OK, ", ".join(opened))
     elif not closed:
-        yield Finding("cameras", OK, "none found; files and `demo` work without")
+        yield Finding("cameras", OK, "none found; files and `demo` work without one")
 
 
 def display() -> Iterator[Finding]:
-    """Whether a window can be shown."""
+    """Check whether a window can be shown."""
     name = os.environ.get("WAYLAND_DISPLAY") or os.environ.get("DISPLAY")
     if name or sys.platform in ("win32", "darwin"):
-        yield Finding("display", OK, name or "that of the desktop")
+        yield Finding("display", OK, name or "the desktop")
     else:
-        yield Finding("display", OK, "none, so no window; --record, --jsonl work without")
+        yield Finding("display", OK, "none, so no window can be shown; --record and --jsonl work without one")

@@ -137,7 +137,7 @@ def test_the_layer_that_is_wrong_in_fp16_is_kept_in_fp32(graph: Graph, change: C
     assert len(checked.fp32_layers) <= len(graph.products()) / 2
     assert len(checked.refused) == 1
     assert re.fullmatch(
-        r"fp16 differs from the fp32 graph with \d+ persons: cosine (nan|-?\d\.\d+), .*", checked.refused[0]
+        r"fp16 differs from the fp32 graph for \d+ persons: cosine (nan|-?\d\.\d+), .*", checked.refused[0]
     )
     assert len(device.built) == 3  # fp16, the search for its worst layers, mixed
     # The engine that is stored is the one that was examined, with the layer in fp32.

@@ -246,7 +246,7 @@ def test_without_tensorrt_the_three_ways_to_it_are_said(to_trt: Main, capsys: py
     assert "tensorrt is not installed" in line
     assert "Jetson: sudo apt install python3-libnvinfer" in line
     assert "--system-site-packages" in line
-    assert "discrete GPU: pip install tensorrt;" in line
+    assert "discrete GPU: pip install tensorrt." in line
     assert "RTX PC, or no GPU at all: pip install tensorrt-rtx" in line
 
 

@@ -30,11 +30,9 @@ from emotion_export.tensorrt import (
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import GraphName, Precision
+from emotion_runtime.names import GRAPHS, GraphName, Precision
 from emotion_runtime.nvidia import builder_name, load_tensorrt
 from emotion_train.model import PRESETS, EmotionCLIP
-
-GRAPHS = get_args(GraphName)
 
 
 @pytest.fixture(scope="module")

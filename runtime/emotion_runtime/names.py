@@ -1,0 +1,9 @@
+"""Names that the command line, bundles and backends share. Imports neither NumPy nor any other package."""
+
+from typing import Literal
+
+GraphName = Literal["frame_encoder", "temporal_encoder"]
+GRAPHS: tuple[GraphName, GraphName] = ("frame_encoder", "temporal_encoder")  # in the order they run
+
+ReducedPrecision = Literal["fp16", "int8"]
+Precision = Literal["fp32", ReducedPrecision]
