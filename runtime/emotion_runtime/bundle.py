@@ -36,7 +36,7 @@ from emotion_runtime.manifest import (
 )
 
 _HASH_BLOCK = 1 << 20
-_EXPORT_AGAIN = "export it again with export/to_onnx.py"
+_EXPORT_AGAIN = "export it again with emotion-export onnx"
 _COPY_AGAIN = "copy or download the bundle again"
 
 
@@ -60,7 +60,7 @@ class Bundle:
             raise EmotionError(
                 f"bundle {self.manifest.name} has no {name} in {precision}, only in "
                 f"{', '.join(['fp32', *graph.variants])}: choose one of these, or create it with "
-                f"export/to_onnx.py --bundle {self.folder} --precision {precision} --out NEW"
+                f"emotion-export onnx --bundle {self.folder} --precision {precision} --out NEW"
             )
         return self.folder / graph.variants[precision].file
 
@@ -124,7 +124,7 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise EmotionError(
-            f"bundle {folder}: it has no {MANIFEST}; give a folder that export/to_onnx.py wrote"
+            f"bundle {folder}: it has no {MANIFEST}; give a folder that emotion-export onnx wrote"
         )
     try:
         text = path.read_bytes()

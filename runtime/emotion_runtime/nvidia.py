@@ -117,7 +117,7 @@ def find_gpu(cuda: ModuleType | None = None) -> Gpu:
     if int(status) or not count:
         raise EmotionError(
             f"no usable GPU found ({status.name if int(status) else 'CUDA reports no device'}): check the "
-            "driver with nvidia-smi, or build for the GPU of another machine with export/to_trt.py "
+            "driver with nvidia-smi, or build for the GPU of another machine with emotion-export trt "
             "--flavor rtx --target SM86"
         )
     properties = call(cuda.cudaGetDeviceProperties, 0)

@@ -4,8 +4,9 @@ Frame encoder: (mean R, mean G, mean B) / 255 of the person's window, then the m
 Temporal encoder: sum over the clip of RAMP[i] * embedding[i], oldest first.
 """
 
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from safetensors.numpy import save_file
 from emotion_runtime import engines, nvidia
 from emotion_runtime.backends import native
 from emotion_runtime.bundle import load_bundle, sha256_of
+from emotion_runtime.console import LOGGERS
 from emotion_runtime.manifest import Graph, Head, Manifest, Tensor, write_manifest
 from emotion_runtime.preprocess import PreprocessSpec
 
@@ -30,6 +32,17 @@ CLIP_SECONDS = 0.8  # so a person is encoded every 0.2 s
 WEIGHT = np.array([[9, -3, 1, 0], [-2, 8, 1, 0], [0, 1, 5, 2]], np.float32)
 BIAS = np.array([0.3, -0.2, 0.1], np.float32)
 TEMPERATURE = 2.0
+
+
+@pytest.fixture(autouse=True)
+def log_settings_as_they_are() -> Iterator[None]:
+    """Restore the loggers after each test, because a command line sets their levels and handlers."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from emotion_runtime.types import Detections, EmotionEvent
 
 @pytest.fixture
 def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Installs a builder: a script in a process of its own, which begins by waiting for a file."""
+    """Return a function that installs a builder: a script that waits for a file and then runs some code."""
 
     def install(body: str) -> Path:
         package, go = tmp_path / "export" / "emotion_export", tmp_path / "go"
@@ -38,11 +37,10 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
                 time.sleep(0.01)
             {body}
             """
-        (package.parent / "to_trt.py").write_text(textwrap.dedent(script))
-
-        spec = ModuleSpec("emotion_export", None)
-        spec.submodule_search_locations = [str(package)]
-        pretend_installed(monkeypatch, {"tensorrt": TENSORRT_SPEC, "emotion_export": spec})
+        (package / "__init__.py").touch()
+        (package / "cli.py").write_text(textwrap.dedent(script))
+        monkeypatch.setenv("PYTHONPATH", str(package.parent))  # before the installed package
+        pretend_installed(monkeypatch, {"tensorrt": TENSORRT_SPEC})
         return go
 
     return install
@@ -84,7 +82,7 @@ def test_the_runtime_serves_while_engines_are_built_and_goes_on_with_them(
     assert (cache.bundle.folder / "built").exists()  # the builder ran, on this bundle
     assert events == expected
     assert [person.state for person in events[-1].persons] == ["steady"]
-    assert caplog.messages[1].startswith("building tensorrt engines, which takes minutes; meanwhile on ONNX")
+    assert caplog.messages[1].startswith("building tensorrt engines, which takes minutes; until then: ONNX")
     assert caplog.messages[0].startswith("backend tensorrt, until its engines are built: ONNX Runtime")
 
 
@@ -92,14 +90,15 @@ def test_a_builder_that_fails_ends_the_run_in_its_own_words(
     cache: Cache, builder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ):
     """One asked for by name and not had is an error."""
-    go = builder("sys.exit('to_trt: error: out of memory')")
+    go = builder("sys.exit('emotion-export trt: error: out of memory')")
     runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
     go.touch()
     wait_for("tensorrt engines")
     with pytest.raises(Unavailable) as caught:
         watch(runtime, 0, 10)
     assert str(caught.value) == (
-        "backend tensorrt: building failed with status 1: to_trt: error: out of memory; or use --backend cpu"
+        "backend tensorrt: building the engines failed with status 1: emotion-export trt: error: out of "
+        "memory; or use --backend cpu"
     )
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]  # once is enough
 

@@ -49,7 +49,7 @@ def test_a_missing_engine_is_one_line_with_the_command_where_no_builder_is_insta
     with pytest.raises(Unavailable) as caught:
         open_encoders("tensorrt", cache.bundle)
     assert str(caught.value) == (
-        "backend tensorrt: no engine of temporal_encoder (not built yet): python export/to_trt.py "
+        "backend tensorrt: no engine of temporal_encoder (not built yet): emotion-export trt "
         f"--bundle {cache.bundle.folder} --flavor tensorrt, or use --backend cpu"
     )
 
@@ -59,7 +59,7 @@ def test_auto_builds_nothing_and_says_how_to(cache: Cache, caplog: pytest.LogCap
         frame, _ = open_encoders("auto", cache.bundle)
     assert "CPUExecutionProvider" in frame.description
     (message,) = caplog.messages
-    assert f"python export/to_trt.py --bundle {cache.bundle.folder} --flavor tensorrt;" in message
+    assert f"emotion-export trt --bundle {cache.bundle.folder} --flavor tensorrt;" in message
 
 
 @pytest.mark.parametrize(("builder", "state"), [([sys.executable], WARN), (None, FAIL)])
@@ -71,7 +71,7 @@ def test_the_doctor_builds_nothing(
     (finding,) = inference.backend(str(cache.bundle.folder), "tensorrt")
     assert finding.state == state
     assert finding.text == "tensorrt: no engine of frame_encoder (not built yet)"
-    assert finding.fix == f"python export/to_trt.py --bundle {cache.bundle.folder} --flavor tensorrt"
+    assert finding.fix == f"emotion-export trt --bundle {cache.bundle.folder} --flavor tensorrt"
 
 
 def test_no_gpu_is_unavailable(cache: Cache, monkeypatch: pytest.MonkeyPatch):
@@ -144,7 +144,7 @@ def test_an_engine_that_may_not_run_is_told_and_counts_as_not_built(
     cache: Cache, caplog: pytest.LogCaptureFixture, reason: str
 ):
     refuse(cache, reason)
-    with pytest.raises(Unavailable, match=rf"{REFUSED[reason]} .*: python export/to_trt") as caught:
+    with pytest.raises(Unavailable, match=rf"{REFUSED[reason]} .*: emotion-export trt") as caught:
         open_encoders("tensorrt", cache.bundle)
     assert "\n" not in str(caught.value)
     # The command that is told builds what it does not find.

@@ -120,7 +120,7 @@ def test_an_engine_that_cannot_be_loaded_says_how_to_mend_it(cuda: Cuda):
     with pytest.raises(EmotionError, match=r"cannot be loaded by tensorrt 10\.3\.0 .* on Test GPU") as error:
         TensorRTBackend(b"torn", flavor="tensorrt", library=library, cuda=cuda)
     assert library.given == [b"torn"]
-    assert "export/to_trt.py" in str(error.value)
+    assert "emotion-export trt" in str(error.value)
     assert "\n" not in str(error.value)
 
 

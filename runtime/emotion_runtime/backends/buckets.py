@@ -19,7 +19,7 @@ _INDEX = "frame_index"  # the input that names the image of each person
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The largest batch of one run. `to_trt.py` builds engines for the defaults unless told otherwise.
+    """The largest batch of one run. The defaults are also those of `emotion-export trt`.
 
     Attributes:
         persons: Maximum number of people.

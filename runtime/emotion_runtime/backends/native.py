@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import chain
-from pathlib import Path
 
 import msgspec
 
@@ -77,7 +76,7 @@ def open_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) 
         builder = nvidia.builder_name(flavor, nvidia.load_tensorrt(flavor))
     except EmotionError as error:
         raise Unavailable(flavor, str(error)) from error
-    build = shlex.join(["python", "export/to_trt.py", *build_arguments(bundle, flavor, precision)])
+    build = shlex.join(["emotion-export", "trt", *build_arguments(bundle, flavor, precision)])
     keys = {
         graph: engines.engine_key(
             bundle, graph, builder=builder, gpu=gpu, precision=precision, limits=Limits()
@@ -188,20 +187,16 @@ def _as_unavailable(flavor: Flavor, error: EmotionError) -> Unavailable:
 
 def builder_command(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[str] | None:
     """Return the command that builds both engines into the cache, or None if the builder is not installed."""
-    # The runtime never imports the export package; it only knows where a checkout has it.
-    spec = importlib.util.find_spec("emotion_export")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    script = Path(spec.submodule_search_locations[0]).parent / "to_trt.py"
-    if not script.is_file():
+    # The runtime never imports the export package; it only starts its command in another process.
+    if importlib.util.find_spec("emotion_export") is None:
         return None
     # The builder must write where this process will look, which may be a temporary folder.
-    cache = ["--cache", str(engines.cache_folder())]
-    return [sys.executable, str(script), *build_arguments(bundle, flavor, precision), *cache]
+    arguments = [*build_arguments(bundle, flavor, precision), "--cache", str(engines.cache_folder())]
+    return [sys.executable, "-m", "emotion_export.cli", "trt", *arguments]
 
 
 def build_arguments(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[str]:
-    """Return the arguments of export/to_trt.py."""
+    """Return the arguments of `emotion-export trt`."""
     arguments = ["--bundle", str(bundle.folder), "--flavor", flavor.removeprefix("tensorrt-")]
     return arguments if precision == "ladder" else [*arguments, "--precision", precision]
 

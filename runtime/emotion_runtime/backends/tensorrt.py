@@ -3,7 +3,7 @@
 UNVERIFIED: written from the documented API and tested with stand-ins for CUDA and TensorRT, because no GPU
 was available. These commands verify it on a machine with a GPU:
 
-    python export/to_trt.py --bundle DIR && emotion-runtime --bundle DIR --source demo --backend tensorrt
+    emotion-export trt --bundle DIR && emotion-runtime --bundle DIR --source demo --backend tensorrt
     bash benchmarks/gpu/run_all.sh
 """
 
@@ -155,7 +155,7 @@ class TensorRTBackend:
             raise EngineRejected(
                 f"the engine cannot be loaded by {self.description}: it was built by another version or for "
                 "another GPU, or the driver is too old (see TensorRT's message above): build it again with "
-                "python export/to_trt.py --bundle DIR"
+                "emotion-export trt --bundle DIR"
             )
         return loaded
 
@@ -184,7 +184,7 @@ class TensorRTBackend:
             if not context.set_input_shape(buffer.name, shape):
                 raise EmotionError(
                     f"{self.description} does not take {buffer.name} of shape {shape}: build the engine "
-                    "again with python export/to_trt.py --bundle DIR"
+                    "again with emotion-export trt --bundle DIR"
                 )
         return context
 
@@ -241,7 +241,7 @@ def _fill(buffer: _Buffer, value: NDArray[Any]) -> None:
     if not fits or value.dtype != buffer.dtype:
         raise EmotionError(
             f"input {buffer.name} is {value.dtype} {value.shape}, but the engine was built for "
-            f"{buffer.dtype} {buffer.smallest} to {buffer.shape}: build a larger one with export/to_trt.py "
+            f"{buffer.dtype} {buffer.smallest} to {buffer.shape}: build a larger one with emotion-export trt "
             "--max-persons and --max-frames"
         )
     buffer.host[: value.size] = value.ravel()
