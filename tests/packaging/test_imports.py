@@ -49,7 +49,6 @@ TRAIN_LAYERS = (
 # Edges of emotion_runtime that close a cycle around the TensorRT engines; no others may appear.
 KNOWN_CYCLE = {
     ("engines", "backends.buckets"),
-    ("parity_check", "backends.agreement"),
     ("parity_check", "backends.base"),
     ("parity_check", "backends.buckets"),
     ("parity_check", "backends.onnx"),

@@ -143,9 +143,9 @@ def test_the_affect_head_is_no_head_of_emotions(folder: Path):
     [
         ({"affect_head": "mood"}, "affect head 'mood' is not one of its heads (probe, opposite, vad)"),
         ({"affect_head": "probe"}, "affect head 'probe' has the activation softmax"),
-        ({"default_head": "vad"}, "default head 'vad' gives values"),
+        ({"default_head": "vad"}, "default head 'vad' is a regression"),
         ({"labels": ["valence", "joy"]}, "labels valence, joy, expected identity and some of valence"),
-        ({"temperature": 2.0}, "head vad: temperature 2.0 of a regression, expected 1"),
+        ({"temperature": 2.0}, "head vad: temperature 2.0, expected 1 for a regression"),
     ],
 )
 def test_a_manifest_whose_affect_head_does_not_fit(folder: Path, changes: dict, said: str):

@@ -62,7 +62,9 @@ def test_a_graph_can_be_had_in_the_precisions_the_bundle_has(with_fp16: Path):
         ("frame_encoder", "int8", "fp32, fp16:"),
         ("temporal_encoder", "fp16", "fp32:"),
     ):
-        with pytest.raises(EmotionError, match=f"no {graph} in {precision}, only in {had}.*to_onnx") as error:
+        with pytest.raises(
+            EmotionError, match=f"no {graph} in {precision}, only in {had}.*emotion-export onnx"
+        ) as error:
             loaded.graph_path(graph, precision)
         assert "\n" not in str(error.value)
 

@@ -154,7 +154,7 @@ def test_the_real_builder_takes_what_it_is_given(tmp_path: Path, monkeypatch: py
         assert command is not None
         # Without a GPU, it gets as far as saying so; a wrong option would be another error.
         with pytest.raises(
-            EmotionError, match=r"status 2: emotion-export trt: error: (no GPU|CUDA|tensorrt)"
+            EmotionError, match=r"status 2: emotion-export trt: error: (no usable GPU|CUDA|tensorrt)"
         ):
             native.run_builder(command)
 
