@@ -228,9 +228,7 @@ def take(config: PretrainConfig, out: Path, data: SceneData) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sizes = model_config(config.preset, config.model)
     resume = (out / CHECKPOINT).exists()
-    Run(config, sizes, data=data, out=out, world=World(device=device), resume=resume).train(
-        say=lambda _: None
-    )
+    Run(config, sizes, data=data, out=out, world=World(device=device), resume=resume).train()
 
 
 def measure(checkpoint: Path, args: argparse.Namespace) -> dict[str, object]:

@@ -130,15 +130,8 @@ def train(config: PretrainConfig, data: SceneData, out: Path, warm: Path) -> Emo
     for file in out.glob("checkpoint.pt"):
         file.unlink()
     run = Run(config, PRESETS[config.preset], data=data, out=out, world=World(), resume=False)
-    run.model.load_state_dict(state["model"])
-    stem_head = {
-        name.removeprefix("stem."): tensor
-        for name, tensor in state["heads"].items()
-        if name.startswith("stem.")
-    }
-    run.stem_head.load_state_dict(stem_head)
-    run.progress.stage = "scenes"
-    run.train(say=lambda _: None)
+    run.begin_at("scenes", state)
+    run.train()
     return run.model.eval()
 
 

@@ -150,5 +150,5 @@ def test_a_damaged_picture_is_named(tmp_path: Path):
     data[start + 20 : start + 300] = bytes(280)  # the first clip's first frame keeps its first bytes
     tar.write_bytes(data)
     damaged = ShardBatches(ShardSet.open(str(folder)), SPEC, seed=0, batch=4, frames=8)
-    with pytest.raises(EmotionError, match=r"clip clip-0000 has a damaged picture .*run train"):
+    with pytest.raises(EmotionError, match=r"clip clip-0000 has a damaged picture .*run emotion-train"):
         damaged[0]

@@ -174,7 +174,7 @@ def test_a_sweep_over_scenes_is_a_pretraining_a_beta(
     torch.manual_seed(plain.seed)
     sizes = model_config(plain.preset, plain.model)
     run = Run(plain, sizes, data=str(small_data), out=tmp_path / "plain", world=World(), resume=False)
-    run.train(say=lambda _: None)
+    run.train()
     last = json.loads((tmp_path / "plain" / "log.jsonl").read_text().splitlines()[-1])
     assert found[5] == {name: value for name, value in last.items() if name.startswith("val_")}
     # What is done is not done again; a beta may be added.

@@ -39,7 +39,7 @@ def test_every_epoch_is_probed_as_fit_probe_would(
     again = dataset_evaluation(model, Probe("table", str(table)))()
     assert {k: v for k, v in log[-1].items() if k.startswith("val_")} == pytest.approx(again, abs=1e-6)
     assert "<!-- Validation -->" in (tmp_path / "run" / "report.html").read_text()
-    assert "emotion-train fit-probe --dataset NAME" in capsys.readouterr().out
+    assert "emotion-train fit-probe --dataset NAME" in capsys.readouterr().err
 
 
 def test_a_data_set_that_is_not_there_is_said_before_the_first_step(

@@ -11,6 +11,7 @@ same steps.
 """
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from emotion_train.training.config import (
     shipped_configs,
 )
 from emotion_train.training.parallel import World, joined_world
-from emotion_train.training.run import Run
+from emotion_train.training.run import CHECKPOINT, Run
+
+_log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     config = load_config(find_config(args.config))
     with joined_world() as world:
+        if not world.first:
+            _log.setLevel(logging.ERROR)  # one process reports for all
         pretrain(config, args, world)
     return 0
 
@@ -67,17 +72,27 @@ def pretrain(config: PretrainConfig, args: argparse.Namespace, world: World) -> 
     torch.manual_seed(config.seed)
     sizes = model_config(config.preset, config.model, PRESETS)
     run = Run(config, sizes, data=args.data, out=args.out, world=world, resume=args.resume)
-    say = _say if world.first else _say_nothing
-    say(
-        f"{config.preset} on {world.size} x {world.device.type}, {config.precision}; data {args.data}; "
-        f"run {args.out}; {run.started_from}"
+    _log.info(
+        "%s on %d x %s, %s; data %s; run %s; %s",
+        config.preset,
+        world.size,
+        world.device.type,
+        config.precision,
+        args.data,
+        args.out,
+        run.started_from,
     )
-    run.train(max_steps=args.max_steps, say=say)
+    stopped_in = run.train(max_steps=args.max_steps)
+    if stopped_in:
+        _log.info("stopped by --max-steps in stage %s; continue with --resume", stopped_in)
+    else:
+        _log.info("done; see %s; next: %s", args.out / "report.html", next_command(config, args))
 
 
-def _say(line: str) -> None:
-    print(f"pretrain: {line}")
-
-
-def _say_nothing(_: str) -> None:
-    """The other processes are silent."""
+def next_command(config: PretrainConfig, args: argparse.Namespace) -> str:
+    """Return the command that measures what the run has learned."""
+    dataset, data = ("scenes", args.data) if config.scenes else ("NAME", "PATH")
+    return (
+        f"emotion-train fit-probe --dataset {dataset} --data {data} "
+        f"--checkpoint {args.out / CHECKPOINT} --out {args.out / 'probe'}"
+    )

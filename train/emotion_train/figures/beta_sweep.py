@@ -142,7 +142,7 @@ def _train(sweep: Sweep, beta: float, data: str | SceneData) -> dict[str, float]
     resume = (out / CHECKPOINT).exists()
     run = Run(config, sizes, data=data, out=out, world=World(device=device), resume=resume)
     evaluate = _evaluation(sweep, run)
-    run.train(max_steps=sweep.steps - run.progress.step, say=lambda _: None)
+    run.train(max_steps=sweep.steps - run.progress.step)
     return evaluate()
 
 
@@ -157,7 +157,9 @@ def _epochs(sweep: Sweep) -> int:
 def _evaluation(sweep: Sweep, run: Run) -> Evaluation:
     if sweep.config.probe:
         return dataset_evaluation(run.model, sweep.config.probe)
-    return scene_evaluation(run.model, run.scene_data.archive)
+    if run.data.scenes is None:
+        raise ValueError("a sweep without a probe is over scenes")
+    return scene_evaluation(run.model, run.data.scenes.archive)
 
 
 def sweep_png(rows: Sequence[dict[str, Any]], title: str) -> bytes:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from emotion_train.model import EmotionCLIP
+from emotion_train.training.config import PretrainConfig
+from emotion_train.training.parallel import World
+from emotion_train.training.run_data import RunData
 
 RATE = "Learning rate"
 # Panels of a stage: title, and the figures of the log that it shows, with their names for people.
@@ -35,6 +41,25 @@ svg {{ width: 100%; height: auto }} .lead {{ color: #5b6876; margin-top: 0 }}
 """
 
 Entries = list[dict[str, Any]]
+
+
+def run_facts(
+    config: PretrainConfig, model: EmotionCLIP, data: RunData, world: World, started_from: str
+) -> dict[str, str]:
+    """Return what the report tells about a run besides its curves."""
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {
+        "preset": config.preset,
+        "subject": model.config.subject + (" + bias" if model.config.subject_bias else ""),
+        "temporal encoder": model.config.temporal,
+        "parameters": f"{total:,}, {trained:,} of them trained",
+        "start": started_from,
+        "data": data.name + (f" ({data.fingerprint[:12]})" if data.fingerprint else ""),
+        "processes": f"{world.size} x {world.device.type}, {config.precision}",
+        "seed": str(config.seed),
+        "torch": torch.__version__,
+    }
 
 
 def write_report(run: Path, *, facts: Mapping[str, str]) -> Path:
