@@ -119,7 +119,7 @@ def test_a_bank_of_categories_of_another_tower_is_refused(
 ):
     card = msgspec.structs.replace(measured.card, text_tower_sha256="00" * 32)
     save_head(tmp_path / "probe", "categories", replace(measured, card=card))
-    with pytest.raises(EmotionError, match="the zero-shot bank is of text tower 000000000000") as caught:
+    with pytest.raises(EmotionError, match="the zero-shot head comes from text tower 000000000000") as caught:
         write_heads(checkpoint, tmp_path / "probe", tmp_path)
     assert "\n" not in str(caught.value)
 

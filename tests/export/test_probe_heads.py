@@ -120,7 +120,7 @@ def test_a_bank_that_was_never_bound_gives_its_figures_only(
         (
             "zero_shot",
             {"kind": "zero_shot", "text_tower_sha256": "00" * 32},
-            "the zero-shot bank is of text tower 000000000000",
+            "the zero-shot head comes from text tower 000000000000",
         ),
     ],
 )

@@ -42,7 +42,7 @@ def test_a_group_is_drawn_whole_and_as_many_groups_as_there_are():
 def test_drawing_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     clusters = np.arange(50)
     whole = np.concatenate(list(resample_weights(clusters, 30, 4)))
-    monkeypatch.setattr("emotion_train.probing.bootstrap._CELLS", 50 * 7)
+    monkeypatch.setattr("emotion_train.probing.bootstrap._BATCH_WEIGHTS", 50 * 7)
     parts = list(resample_weights(clusters, 30, 4))
     assert [len(part) for part in parts] == [7, 7, 7, 7, 2]
     np.testing.assert_array_equal(np.concatenate(parts), whole)

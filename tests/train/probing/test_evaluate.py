@@ -62,7 +62,7 @@ def test_any_split_can_be_measured_and_the_fitted_one_is_called_so(
     head = load_head(meld.out, "probe")
     expected = accuracy_score(truth, (rows @ head.weight.T + head.bias).argmax(axis=1))
     assert report(tmp_path)["train"]["accuracy"] == pytest.approx(expected)
-    assert "train is what probes are fitted on" in capsys.readouterr().err
+    assert "train is the split that probes are fitted on" in capsys.readouterr().err
 
 
 def test_heads_on_image_features_are_measured_on_these(
@@ -157,8 +157,8 @@ def test_a_head_of_another_checkpoint_is_refused(
     evaluate: Command, meld: Fitted, other_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ):
     line = mistake(evaluate, capsys, arguments("meld", meld, other_checkpoint, "--probe", meld.out))
-    assert "reads video features of checkpoint" in line
-    assert "give its own checkpoint, or fit anew" in line
+    assert "was fitted on video features of checkpoint" in line
+    assert "use its own checkpoint, or fit again" in line
 
 
 def test_a_bank_of_another_tower_is_refused(
@@ -172,7 +172,7 @@ def test_a_bank_of_another_tower_is_refused(
     argv = ["--zero-shot", "--labels", "ekman", "--checkpoint", str(checkpoint), "--out", str(tmp_path)]
     assert evaluate.main(argv) == 0
     argv = arguments("meld", meld, other_checkpoint, "--zero-shot", "--probe", tmp_path)
-    assert "the zero-shot bank is of text tower" in mistake(evaluate, capsys, argv)
+    assert "the zero-shot head comes from text tower" in mistake(evaluate, capsys, argv)
 
 
 def test_a_head_of_other_labels_is_refused(
@@ -191,12 +191,15 @@ def test_a_head_of_other_labels_is_refused(
     ("options", "message"),
     [
         ([], "nothing to measure: give --probe DIR, --zero-shot, or both"),
-        (["--probe", "nowhere"], "nowhere has no head of meld: expected probe of emotion-train fit-probe"),
-        (["--probe", "nowhere", "--labels", "ekman"], "--labels are of a new bank"),
+        (
+            ["--probe", "nowhere"],
+            "nowhere has no head for meld: expected probe written by emotion-train fit-probe",
+        ),
+        (["--probe", "nowhere", "--labels", "ekman"], "--labels names the classes of a new zero-shot head"),
         (["--zero-shot", "--labels", "moods"], "no label set 'moods': expected ekman or bold"),
         (
             ["--zero-shot", "--labels", "bold"],
-            "--labels lack disgust, neutral and have affection, annoyance",
+            "missing disgust, neutral; unknown affection, annoyance",
         ),
         (["--zero-shot", "--probe", "nowhere"], "no head 'zero_shot' in nowhere"),
         (["--zero-shot", "--splits", "val"], "meld has no split 'val'"),
@@ -231,4 +234,4 @@ def test_values_cannot_be_asked_for_in_words(
     evaluate: Command, liris: Fitted, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ):
     argv = arguments("liris", liris, checkpoint, "--zero-shot")
-    assert "liris has values only: zero-shot needs classes" in mistake(evaluate, capsys, argv)
+    assert "liris has only values to predict: zero-shot needs classes" in mistake(evaluate, capsys, argv)

@@ -124,8 +124,8 @@ def test_answers_are_the_bundles_formula():
     ("task", "where", "targets", "said"),
     [
         (SINGLE, "train", np.full(60, 2), "train holds a single class of emotion, fear: expected rows of"),
-        (SINGLE, "train", np.arange(60) % 2, "no clip of fear, calm to fit the probe on"),
-        (SINGLE, "train", np.arange(60) % 5, "targets of emotion from 0 to 4, expected numbers of its 4"),
+        (SINGLE, "train", np.arange(60) % 2, "there are no clips of fear, calm to fit the probe on"),
+        (SINGLE, "train", np.arange(60) % 5, "targets of emotion are from 0 to 4: expected indices of its 4"),
         (VALUES, "train", np.full((60, 2), np.nan), "train: 60 of 60 rows have a target of vad that is NaN"),
         (VALUES, "val", np.where(np.arange(800) == 5, np.inf, 0).reshape(400, 2), "val: 1 of 400 rows"),
         (MULTI, "val", np.full((400, 4), np.nan), "val: 400 of 400 rows have a target of emotions"),
@@ -144,7 +144,7 @@ def test_targets_that_cannot_be_learned_from(task: Task, where: str, targets: np
 def test_an_empty_split(where: str):
     empty = FeatureSet(where, np.zeros((0, 8), np.float32), {"emotion": np.zeros(0, np.int64)}, (), {})
     parts = {"train": TRAIN, "val": VAL} | {where: empty}
-    with pytest.raises(EmotionError, match=f"^{where} is empty: nothing to fit emotion on"):
+    with pytest.raises(EmotionError, match=f"^{where} is empty: expected rows to fit or measure emotion"):
         fit(SINGLE, *parts.values())
 
 
@@ -153,7 +153,9 @@ def test_a_class_without_examples_is_named_and_answers_the_same_to_everybody():
     targets[:, NAMES.index("fear")] = 0
     head = fit(MULTI, with_targets(TRAIN, MULTI, targets))
     assert len(head.notes) == 1
-    assert "train has no example, or nothing but examples, of fear: a constant prediction" in head.notes[0]
+    assert (
+        "all or none of the rows of train are examples of fear: its prediction is constant" in head.notes[0]
+    )
     predictions = head.predictions(VAL.features)
     assert np.ptp(predictions[:, NAMES.index("fear")]) == 0
     assert (np.ptp(predictions, axis=0) > 0).sum() == 3
@@ -172,7 +174,7 @@ def test_probabilities_that_no_temperature_mends_are_told_of():
     """On val, what is likeliest is always wrong: no temperature is high enough."""
     wrong = with_targets(VAL, SINGLE, (fit(SINGLE).logits(VAL.features).argmax(axis=1) + 1) % 4)
     (note,) = fit(SINGLE, TRAIN, wrong).notes
-    assert "no temperature within bounds is likeliest on val: 20.1 was taken" in note
+    assert "the best temperature on val is out of bounds: 20.1 is used" in note
 
 
 def test_the_set_that_decides_on_c_is_remembered():

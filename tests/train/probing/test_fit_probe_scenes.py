@@ -116,7 +116,7 @@ def usual(tiny_run: Path, small_data: Path, tmp_path: Path) -> list[str]:
     [
         (["--checkpoint", "nowhere.pt"], "checkpoint nowhere.pt: no such file"),
         (["--data", "nowhere"], "no FER2013 archive at nowhere"),
-        (["--train-faces", "2"], "to fit the probe on: take more training faces"),
+        (["--train-faces", "2"], "to fit the probe on: use more training faces"),
         (["--frames", "0"], "--frames 0: expected 1 or more"),
     ],
 )

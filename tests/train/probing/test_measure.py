@@ -105,7 +105,7 @@ def test_a_class_without_examples_is_left_out_of_the_means_and_named():
     assert np.isnan(measured.intervals["ap_joy"]).all()
     others = [measured.metrics[f"ap_{name}"] for name in NAMES if name != "joy"]
     assert measured.metrics["map"] == pytest.approx(np.mean(others))
-    assert measured.notes == ("without examples, and so left out of the means over classes: joy",)
+    assert measured.notes == ("no examples, so left out of the means over classes: joy",)
 
 
 def test_resamples_without_a_rare_class_do_not_widen_the_interval():
@@ -127,24 +127,24 @@ def test_a_class_that_everybody_has():
     assert measured.metrics["ap_joy"] == 1
     others = [measured.metrics[f"auc_{name}"] for name in NAMES if name != "joy"]
     assert measured.metrics["auc"] == pytest.approx(np.mean(others))
-    assert "in every example, and so left out of the mean AUC: joy" in measured.notes
+    assert "in every example, so left out of the mean AUC: joy" in measured.notes
 
 
 def test_a_set_of_one_class_is_measured_and_says_so():
     measured = one(SINGLE, with_targets(SINGLE, np.full(160, 3)))
-    assert "holds a single class, calm: its metrics say little" in measured.notes
+    assert "contains a single class, calm: its metrics are not informative" in measured.notes
     assert measured.metrics["accuracy"] == measured.metrics["balanced_accuracy"]
 
 
 def test_a_set_without_any_label_has_no_mean():
     measured = one(MULTI, with_targets(MULTI, np.zeros((160, 4), np.float32)))
     assert np.isnan(measured.metrics["map"])
-    assert "not defined on this set: map, auc" in measured.notes
+    assert "undefined on this set: map, auc" in measured.notes
 
 
 def test_few_groups_are_warned_of():
     few = replace(TEST, groups=("a",) * 80 + ("b",) * 80)
-    assert "intervals over 2 groups only are too narrow to be trusted" in one(SINGLE, few).notes
+    assert "intervals over only 2 groups are too narrow to be reliable" in one(SINGLE, few).notes
     assert not one(SINGLE, few, MeasureOptions(0, resamples=0)).intervals
 
 
@@ -182,14 +182,14 @@ def test_on_the_set_of_its_temperature_each_half_has_that_of_the_other():
 def test_the_set_that_chose_c_is_said_to_flatter():
     chosen = fit_task(SINGLE, TRAIN, VAL, grid=(0.3, 1.0), seed=0)
     notes = {part.name: measure(chosen, part, part.name, OPTIONS)[0].notes for part in (VAL, TEST)}
-    assert "C was chosen on val itself, which flatters these metrics" in notes["val"]
+    assert "C was chosen on val itself, so these metrics are optimistic" in notes["val"]
     assert notes["test"] == ()
 
 
 def test_a_set_of_one_group_cannot_be_halved():
     part = replace(VAL, groups=("film",) * 200)
     predictions, notes = calibrated(head(SINGLE), part, cluster_indices(part.groups), seed=0)
-    assert "its one group cannot be halved" in notes[0]
+    assert "whose single group cannot be split in two" in notes[0]
     assert np.isfinite(predictions).all()
 
 

@@ -100,7 +100,7 @@ def test_a_bank_outlives_what_is_trained_beside_a_locked_tower(model: EmotionCLI
 
 def test_a_probe_is_no_bank(model: EmotionCLIP):
     card = HeadCard("probe", ["a", "b"], "softmax", 1.0, {}, "ab" * 32)
-    with pytest.raises(EmotionError, match=r"fitted on labels \(probe\): expected a zero-shot bank"):
+    with pytest.raises(EmotionError, match=r"fitted on labels \(kind probe\): expected a zero-shot head"):
         check_tower(LinearHead(np.zeros((2, 4), np.float32), np.zeros(2, np.float32), card), model)
 
 

@@ -1,13 +1,13 @@
-r"""Fit linear probes on a checkpoint's frozen features and say what they are worth on unseen data.
+r"""Fit linear probes on the frozen features of a checkpoint and measure them on unseen data.
 
     emotion-train fit-probe --dataset scenes --data ../shared \
         --checkpoint runs/nano/checkpoint.pt --out runs/nano/probe
     emotion-train fit-probe --dataset meld --data MELD.Raw --checkpoint emotionclip.pt --out runs/meld
 
-Data sets: bold, moviegraphs, meld, emotic, liris (layouts: docs/datasets.md), table (one's own), scenes
-(FER2013 faces in drawn scenes). Writes into --out: report.json, report.md with its pictures, and the heads
-(NAME.safetensors, NAME.json) that export/to_onnx.py --probe takes: probe (emotions), affect (valence,
-arousal, dominance), and of scenes zero_shot and the experimental categories.
+Data sets: bold, moviegraphs, meld, emotic, liris (layouts: docs/datasets.md), table (your own), scenes
+(FER2013 faces in rendered scenes). Writes to --out: report.json, report.md with its plots, and the heads
+(NAME.safetensors, NAME.json) for `emotion-export onnx --probe`: probe (emotions), affect (valence, arousal,
+dominance), and for scenes zero_shot and the experimental categories.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import msgspec
 
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
+from emotion_train.commands.probe_options import add_options, read_options
 from emotion_train.heads import CATEGORIES, PROBE, ZERO_SHOT, LinearHead, save_head
 from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.probing import scene_probe as scenes
@@ -27,10 +28,9 @@ from emotion_train.probing.cards import as_linear_head, as_task_head, card_metri
 from emotion_train.probing.measure import HeadResult, MeasureOptions, measure
 from emotion_train.probing.options import (
     ProbeSetup,
-    add_options,
     describe,
     describe_fit,
-    open_source,
+    open_setup,
 )
 from emotion_train.probing.protocol import C_GRID
 from emotion_train.probing.report import ProbeReport, summary_lines, write_report
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     report = fit(args)
     print("\n".join(summary_lines(report)))
-    _log.info("%s holds the report and the heads", args.out)
+    _log.info("wrote the report and the heads to %s", args.out)
     return 0
 
 
@@ -53,79 +53,87 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OneLineParser(prog="emotion-train fit-probe", description=__doc__.splitlines()[0])
     add_options(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the report and the heads")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="fit with N seeds, from --seed on")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the report and the heads")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of seeds to fit with: --seed and the next ones (default: 1)",
+    )
     parser.add_argument(
         "--c",
         type=float,
         nargs="+",
-        help="inverse regularisation; of several the best on val (default: the protocol's, or such a choice)",
+        help="inverse regularisation strength; of several values, the one with the best metric on the tuning "
+        "split is used (default: that of the protocol, or a choice among six values)",
     )
     return parser
 
 
 def fit(args: argparse.Namespace) -> ProbeReport:
-    """Fit, measure, write; returns the report."""
+    """Fit and measure heads, write them and the report, and return the report."""
     if args.seeds < 1:
         raise EmotionError(f"--seeds {args.seeds}: expected 1 or more")
     if args.c and not all(0 < c < float("inf") for c in args.c):
-        raise EmotionError(f"--c {' '.join(map(str, args.c))}: expected numbers above 0")
-    setup = open_source(args, fitting=True)
+        raise EmotionError(f"--c {' '.join(map(str, args.c))}: expected finite numbers above 0")
+    shared = read_options(args)
+    setup = open_setup(shared, fitting=True)
     grid = tuple(args.c or ([setup.protocol.c] if setup.protocol.c else C_GRID))
     seeds = tuple(range(args.seed, args.seed + args.seeds))
     fitting = FitOptions(seeds, grid, args.resamples)
-    outcome = run_protocol(setup.tasks, setup.protocol, setup.load_set, fitting)
-    heads = fitted_heads(outcome, setup, args.dataset)
+    result = run_protocol(setup.tasks, setup.protocol, setup.load_set, fitting)
+    heads = fitted_heads(result, setup, args.dataset)
     report = ProbeReport(
         args.dataset,
-        describe(setup, args) | describe_fit(setup, seeds, outcome),
-        outcome.measured,
-        outcome.skipped,
+        describe(setup, shared) | describe_fit(setup, seeds, result),
+        result.measured,
+        result.skipped,
         {},
-        outcome.spread,
+        result.spread,
     )
     if setup.plan is not None:
-        report, heads = with_scenes(report, heads, outcome, setup, MeasureOptions(args.seed, args.resamples))
+        report, heads = with_scenes(report, heads, result, setup, MeasureOptions(args.seed, args.resamples))
     for name, head in heads.items():
         save_head(args.out, name, head)
     write_report(args.out, report)
     return report
 
 
-def fitted_heads(outcome: ProtocolResult, setup: ProbeSetup, dataset: str) -> dict[str, LinearHead]:
-    """The heads by the names of their files."""
+def fitted_heads(result: ProtocolResult, setup: ProbeSetup, dataset: str) -> dict[str, LinearHead]:
+    """Return the heads by the names of their files."""
     return {
         head_name(head.task): as_linear_head(
             head,
-            card_metrics(outcome.measured, head.task),
+            card_metrics(result.measured, head.task),
             setup.checkpoint.sha256,
             setup.encoding.kind,
             dataset,
         )
-        for head in outcome.heads
+        for head in result.heads
     }
 
 
 def with_scenes(
     report: ProbeReport,
     heads: dict[str, LinearHead],
-    outcome: ProtocolResult,
+    result: ProtocolResult,
     setup: ProbeSetup,
     options: MeasureOptions,
 ) -> tuple[ProbeReport, dict[str, LinearHead]]:
-    """What scenes have besides: pairs of people in one picture, banks of 7 classes and 26 categories."""
+    """Add pairs of people and the zero-shot heads of 7 classes and 26 categories, which only scenes have."""
     if setup.plan is None:
         raise ValueError("only scenes have a plan")
     model, sha256 = setup.checkpoint.model, setup.checkpoint.sha256
-    pairs = scenes.measure_pairs(outcome.heads[0], setup.plan, setup.encoding, options.seed, options)
-    changed = {f"{name}_changed": figures["changed"] for name, (figures, _) in pairs.items()}
+    pairs = scenes.measure_pairs(result.heads[0], setup.plan, setup.encoding, options.seed, options)
+    changed = {f"{name}_changed": metrics["changed"] for name, (metrics, _) in pairs.items()}
     probe = heads[PROBE]
     card = msgspec.structs.replace(probe.card, metrics=probe.card.metrics | changed)
-    bank = zero_shot_head(model, sha256, {}, dataset="scenes")
+    zero_shot = zero_shot_head(model, sha256, {}, dataset="scenes")
     one_person = setup.load_set("one_person", options.seed)
-    (measured,) = measure(as_task_head(bank, scenes.TASK), one_person, "zero_shot_one_person", options)
-    figures = card_metrics([measured], scenes.TASK)
-    bank = replace(bank, card=msgspec.structs.replace(bank.card, metrics=figures))
+    (measured,) = measure(as_task_head(zero_shot, scenes.TASK), one_person, "zero_shot_one_person", options)
+    metrics = card_metrics([measured], scenes.TASK)
+    zero_shot = replace(zero_shot, card=msgspec.structs.replace(zero_shot.card, metrics=metrics))
     categories = zero_shot_head(
         model,
         sha256,
@@ -134,8 +142,8 @@ def with_scenes(
         dataset="scenes",
         experimental=True,
     )
-    everything: tuple[HeadResult, ...] = (*report.measured, measured)
+    all_results: tuple[HeadResult, ...] = (*report.measured, measured)
     return (
-        replace(report, measured=everything, extras=pairs),
-        heads | {PROBE: replace(probe, card=card), ZERO_SHOT: bank, CATEGORIES: categories},
+        replace(report, measured=all_results, extras=pairs),
+        heads | {PROBE: replace(probe, card=card), ZERO_SHOT: zero_shot, CATEGORIES: categories},
     )

@@ -1,7 +1,7 @@
-"""Features on disk, so that a second probe of a checkpoint need not look at the pictures again.
+"""Keep features on disk, so that a second probe of a checkpoint does not encode the images again.
 
-A file is named and marked by all that its numbers depend on; one that is torn or is another's is computed
-again, and said so.
+A file is named after everything that its content depends on, and also stores it. A file that is corrupt or
+belongs to other inputs is computed again, with a warning.
 """
 
 import hashlib
@@ -25,10 +25,16 @@ Cached = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows (N,), features (N
 
 
 class CacheKey(msgspec.Struct, frozen=True):
-    """What features depend on.
+    """Everything that features depend on, except that an image replaced under its old name goes unnoticed.
 
-    samples: how many there are; rows are numbers below it. fingerprint: of their keys, pictures and boxes.
-    What is not noticed is a picture that was replaced by another under its old name.
+    Attributes:
+        checkpoint_sha256: Of the model.
+        preprocess: How images are cropped and scaled.
+        kind: "video" or "image", see `FeatureKind`.
+        dataset: Name of the data set.
+        split: Name of the split.
+        samples: Number of samples; row indices are below it.
+        fingerprint: Hash of the samples' keys, image paths and boxes.
     """
 
     checkpoint_sha256: str
@@ -40,19 +46,21 @@ class CacheKey(msgspec.Struct, frozen=True):
     fingerprint: str
 
     def path(self, folder: Path) -> Path:
-        """Where its features lie."""
+        """Return the path of the features in the cache folder."""
         digest = hashlib.sha256(msgspec.json.encode(self)).hexdigest()
         return folder / f"{self.dataset}-{self.split}-{digest[:16]}.safetensors"
 
 
 def cached(folder: Path, key: CacheKey, compute: Callable[[], Cached]) -> Cached:
-    """Read the features of `key`, or compute and keep them.
+    """Read the features of `key`, or compute and store them.
 
-    report: is told why a file that is there is not used.
+    Args:
+        folder: Of the cache.
+        key: What the features depend on.
+        compute: Called if there is no valid file.
 
     Raises:
-        EmotionError: the folder cannot be written to, or what `compute` raises.
-
+        EmotionError: The folder cannot be written to. Errors of `compute` pass through.
     """
     path = key.path(folder)
     if path.is_file():
@@ -66,27 +74,27 @@ def cached(folder: Path, key: CacheKey, compute: Callable[[], Cached]) -> Cached
 
 
 def _read(path: Path, key: CacheKey) -> Cached | str:
-    """The features, or what is wrong with the file."""
+    """Return the features, or what is wrong with the file."""
     try:
         with safe_open(str(path), framework="numpy") as file:
-            marks = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         return f"cannot be read ({error})"
     try:
-        found = msgspec.json.decode(marks.get("key", ""), type=CacheKey)
-    except (msgspec.DecodeError, EmotionError):  # a preprocess spec refuses bad values by itself
-        return "do not say what they are of"
+        found = msgspec.json.decode(metadata.get("key", ""), type=CacheKey)
+    except (msgspec.DecodeError, EmotionError):  # raised by a preprocess spec with bad values
+        return "do not state what they depend on"
     if found != key:
         differing = [
             name for name in CacheKey.__struct_fields__ if getattr(found, name) != getattr(key, name)
         ]
-        return f"are of another {', '.join(differing)}"
+        return f"have another {', '.join(differing)}"
     rows, features = tensors.get("rows"), tensors.get("features")
     if rows is None or features is None or features.ndim != 2 or rows.shape != features.shape[:1]:
-        return "lack a part"
+        return "are incomplete"
     if len(rows) > key.samples or not np.isfinite(features).all():
-        return "hold numbers that cannot be"
+        return "hold invalid values"
     return rows, features
 
 

@@ -1,4 +1,4 @@
-"""From fitted tasks to heads on disk, and back."""
+"""Convert fitted tasks to heads on disk, and back."""
 
 from collections.abc import Iterable, Mapping
 from math import isnan, nan
@@ -12,18 +12,18 @@ from emotion_train.probing.fit import TaskHead
 from emotion_train.probing.measure import HeadResult
 from emotion_train.probing.scorers import HEADLINE
 
-OTHER_VALUES = "values"  # a regression that is no affect head of a bundle
+OTHER_VALUES = "values"  # a regression whose values are not those of a bundle's affect head
 
 
 def head_name(task: Task) -> str:
-    """Name of the files of a task's head."""
+    """Return the file name, without suffix, of a task's head."""
     if task.kind != "regression":
         return PROBE
     return AFFECT_PROBE if set(task.labels) <= set(AFFECT) else OTHER_VALUES
 
 
 def card_metrics(measured: Iterable[HeadResult], task: Task) -> dict[str, float]:
-    """SET_FIGURE of every set that a task's head was measured on; what is not defined is left out."""
+    """Return SET_METRIC of every set that a task's head was measured on; undefined metrics are left out."""
     return {
         f"{result.name}_{metric}": result.metrics[metric]
         for result in measured
@@ -36,7 +36,7 @@ def card_metrics(measured: Iterable[HeadResult], task: Task) -> dict[str, float]
 def as_linear_head(
     head: TaskHead, metrics: Mapping[str, float], checkpoint_sha256: str, kind: FeatureKind, dataset: str
 ) -> LinearHead:
-    """A fitted head with its card."""
+    """Return a fitted head with its card, as it is stored."""
     card = HeadCard(
         kind="probe",
         labels=list(head.task.labels),
@@ -52,13 +52,15 @@ def as_linear_head(
 
 
 def as_task_head(head: LinearHead, task: Task, *, tuned_on: str | None = None) -> TaskHead:
-    """A head from disk for a task of the same labels.
+    """Turn a head from disk into one for a task with the same labels.
 
-    tuned_on: set that its temperature is known to have been fitted on.
+    Args:
+        head: As stored.
+        task: What to predict with it.
+        tuned_on: Set that its temperature was fitted on, if known.
 
     Raises:
-        EmotionError: the labels or their order are others, or the head cannot answer the task's question.
-
+        EmotionError: The labels or their order differ, or the head is of another kind than the task.
     """
     card = head.card
     if tuple(card.labels) != task.labels:

@@ -1,4 +1,4 @@
-"""Fit the head of one task on frozen features."""
+"""Fit the linear head of one task on frozen features."""
 
 import logging
 import warnings
@@ -32,16 +32,24 @@ ACTIVATIONS: dict[TaskKind, Activation] = {
     "multi_label": "sigmoid",
     "regression": "identity",
 }
-CHOSEN_BY = {"single_label": "accuracy", "multi_label": "map"}  # the metric on `tune` that decides on C
+CHOSEN_BY = {"single_label": "accuracy", "multi_label": "map"}  # the metric on `tune` by which C is chosen
 
 
 @dataclass(frozen=True, slots=True)
 class TaskHead:
-    """`activation((features @ weight.T + bias) / temperature)` for a task; weight (C, D), bias (C,) float32.
+    """The head of a task: `activation((features @ weight.T + bias) / temperature)`.
 
-    tuned_on: name of the set that the temperature was fitted on, None where nothing was. chosen_on: name of
-    the set that decided on C, None where it was given. abstain: the largest probability under which no label
-    is given. notes: what a reader of its metrics must know.
+    Attributes:
+        task: What it predicts.
+        weight: (C, D) float32.
+        bias: (C,) float32.
+        activation: "softmax", "sigmoid" or "identity".
+        temperature: See `calibration`.
+        c: Inverse regularisation strength of the classifier, None for a regression.
+        tuned_on: Name of the set that the temperature was fitted on, None if it was not fitted.
+        chosen_on: Name of the set by which C was chosen, None if C was given.
+        abstain: No label is shown if the largest probability is below this value.
+        notes: What a reader of its metrics must know.
     """
 
     task: Task
@@ -56,11 +64,11 @@ class TaskHead:
     notes: tuple[str, ...] = ()
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(N, D) -> (N, C), or the values of a regression."""
+        """Return the logits (N, C), or the values of a regression, of features (N, D)."""
         return np.asarray(features.astype(np.float64) @ self.weight.T + self.bias)
 
     def predictions(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(N, D) -> (N, C) probabilities or values, as the runtime gives them."""
+        """Return the probabilities or values (N, C) of features (N, D), as the runtime does."""
         return activate(self.logits(features), self.activation, self.temperature)
 
 
@@ -72,11 +80,17 @@ def fit_task(
     grid: Sequence[float],
     seed: int,
 ) -> TaskHead:
-    """Fit on `train`; choose C of `grid` and the temperature on `tune`.
+    """Fit a head on `train`; choose C of `grid` and the temperature on `tune`.
+
+    Args:
+        task: What to predict.
+        train: Features to fit on.
+        tune: Features to choose on.
+        grid: Values of C; with a single one nothing is chosen.
+        seed: Of the solver.
 
     Raises:
-        EmotionError: targets are no finite numbers, or the classes cannot be told apart from what is there.
-
+        EmotionError: Targets are not finite, or a class has no examples.
     """
     for part in (train, tune):
         check_targets(task, part)
@@ -88,17 +102,17 @@ def fit_task(
     if task.kind == "single_label":
         _check_classes(task, train)
     elif constant := constant_classes(targets):
-        names = ", ".join(task.labels[number] for number in constant)
+        names = ", ".join(task.labels[index] for index in constant)
         notes.append(
-            f"{train.name} has no example, or nothing but examples, of {names}: a constant prediction"
+            f"all or none of the rows of {train.name} are examples of {names}: its prediction is constant"
         )
     c, (weight, bias), converged = _best_c(task, train, tune, grid, seed=seed)
     if not converged:
-        notes.append(f"the solver stopped after {MAX_ITER} iterations before it had converged")
+        notes.append(f"the solver stopped after {MAX_ITER} iterations without converging")
     head = TaskHead(task, weight, bias, ACTIVATIONS[task.kind])
     temperature = fit_temperature(head.logits(tune.features), tune.targets[task.name], head.activation)
     if abs(np.log(temperature)) > 0.99 * LOG_BOUND:
-        notes.append(f"no temperature within bounds is likeliest on {tune.name}: {temperature:.3g} was taken")
+        notes.append(f"the best temperature on {tune.name} is out of bounds: {temperature:.3g} is used")
     abstain = 0.0
     if task.kind == "single_label":
         abstain = abstain_threshold(activate(head.logits(tune.features), head.activation, temperature))
@@ -121,7 +135,7 @@ def _best_c(
     *,
     seed: int,
 ) -> tuple[float, Linear, bool]:
-    """The C of the best metric on `tune`, its classifier, and whether its solver came to an end."""
+    """Return the C with the best metric on `tune`, its classifier, and whether its solver converged."""
     if len(grid) == 1:
         return grid[0], *_classifier(task, train, grid[0], seed)
     tried: list[tuple[float, float, Linear, bool]] = []
@@ -130,12 +144,13 @@ def _best_c(
         metric = _metric_on(task, linear, tune)
         _log.info("%s: C %g: %s %.3f on %s", task.name, c, CHOSEN_BY[task.kind], metric, tune.name)
         tried.append((metric, c, linear, converged))
-    _, c, linear, converged = max(tried, key=lambda entry: entry[0])  # of equals, the first: the smallest C
+    # On ties `max` takes the first, which is the smallest C of a rising grid.
+    _, c, linear, converged = max(tried, key=lambda entry: entry[0])
     return c, linear, converged
 
 
 def _classifier(task: Task, train: FeatureSet, c: float, seed: int) -> tuple[Linear, bool]:
-    """A classifier, and whether its solver came to an end."""
+    """Return a classifier, and whether its solver converged."""
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - slow to import
 
     fit = fit_logistic if task.kind == "single_label" else fit_one_vs_rest
@@ -150,14 +165,13 @@ def _classifier(task: Task, train: FeatureSet, c: float, seed: int) -> tuple[Lin
 
 
 def check_targets(task: Task, part: FeatureSet) -> None:
-    """There are rows, and their targets are numbers that can be.
+    """Check that there are rows and that their targets are valid.
 
     Raises:
-        EmotionError: there are none, or a target is NaN, infinite or no label of the task.
-
+        EmotionError: There are no rows, or a target is NaN, infinite or not a label of the task.
     """
     if not len(part):
-        raise EmotionError(f"{part.name} is empty: nothing to fit {task.name} on or to measure it with")
+        raise EmotionError(f"{part.name} is empty: expected rows to fit or measure {task.name}")
     targets = part.targets[task.name]
     bad = int((~np.isfinite(targets.reshape(len(part), -1))).any(axis=1).sum())
     if bad:
@@ -167,24 +181,24 @@ def check_targets(task: Task, part: FeatureSet) -> None:
         )
     if task.kind == "single_label" and not 0 <= targets.min() <= targets.max() < len(task.labels):
         raise EmotionError(
-            f"{part.name}: targets of {task.name} from {targets.min()} to {targets.max()}, expected numbers "
-            f"of its {len(task.labels)} labels, from 0"
+            f"{part.name}: targets of {task.name} are from {targets.min()} to {targets.max()}: expected "
+            f"indices of its {len(task.labels)} labels, from 0"
         )
 
 
 def _check_classes(task: Task, train: FeatureSet) -> None:
-    """A classifier fitted without a class would number the rest anew."""
+    """Refuse missing classes: a classifier fitted without one would renumber the others."""
     present = set(train.targets[task.name].tolist())
     if len(present) == 1:
         only = task.labels[present.pop()]
         raise EmotionError(
             f"{train.name} holds a single class of {task.name}, {only}: expected rows of at least two"
         )
-    missing = [name for number, name in enumerate(task.labels) if number not in present]
+    missing = [name for index, name in enumerate(task.labels) if index not in present]
     if missing:
         raise EmotionError(
-            f"no clip of {', '.join(missing)} to fit the probe on: take more training faces or rows of "
-            f"{train.name}"
+            f"there are no clips of {', '.join(missing)} to fit the probe on: use more training faces or "
+            f"rows of {train.name}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Measure heads on sets: metrics, intervals, and what the plots show."""
+"""Measure heads on sets: metrics, intervals, and the predictions that the plots show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,12 +27,20 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class HeadResult:
-    """One head on one set.
+    """The results of one head on one set.
 
-    name: of the set, with the task's where a set is measured in several. metrics, intervals: by name; NaN
-    where a metric is not defined. support: (C,) rows of each class, empty for a regression. predictions:
-    (N, C) calibrated probabilities, or values. unscaled: (N, C) probabilities at temperature 1, None where no
-    temperature was fitted. targets: see `FeatureSet`.
+    Attributes:
+        name: Of the set, followed by the task's name if the set has several tasks.
+        task: What was predicted.
+        samples: Number of rows.
+        groups: Number of clusters, see `FeatureSet.groups`.
+        metrics: By name; NaN where a metric is undefined.
+        intervals: 95 % intervals by name of the metric.
+        support: (C,) rows of each class, empty for a regression.
+        predictions: (N, C) calibrated probabilities, or values.
+        unscaled: (N, C) probabilities at temperature 1, None where no temperature was fitted.
+        targets: See `FeatureSet`.
+        notes: What a reader of the metrics must know.
     """
 
     name: str
@@ -50,7 +58,13 @@ class HeadResult:
 
 @dataclass(frozen=True, slots=True)
 class MeasureOptions:
-    """How to measure. seed: of the bootstrap. resamples: 0 for no intervals. smoothed: see `Protocol`."""
+    """How to measure.
+
+    Attributes:
+        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples; 0 computes no intervals.
+        smoothed: See `Protocol`.
+    """
 
     seed: int
     resamples: int = RESAMPLES
@@ -58,11 +72,19 @@ class MeasureOptions:
 
 
 def measure(head: TaskHead, part: FeatureSet, name: str, options: MeasureOptions) -> list[HeadResult]:
-    """A head on a set; two results where films are smoothed, the second without.
+    """Measure a head on a set.
+
+    Args:
+        head: To be measured.
+        part: Features and targets.
+        name: Of the result.
+        options: How to measure.
+
+    Returns:
+        One result, or two if films are smoothed: with and without smoothing.
 
     Raises:
-        EmotionError: the set is empty, or a target is no finite number or label.
-
+        EmotionError: The set is empty, or a target is not finite or not a label.
     """
     check_targets(head.task, part)
     if head.task.kind == "regression":
@@ -72,7 +94,8 @@ def measure(head: TaskHead, part: FeatureSet, name: str, options: MeasureOptions
     scaled, notes = calibrated(head, part, cluster_indices(part.groups), options.seed)
     unscaled = None if head.tuned_on is None else activate(logits, head.activation)
     probabilities = {}
-    if head.task.kind == "single_label" or head.activation == "sigmoid":  # else they promise nothing
+    # A softmax over several labels states no probability for each of them, so it has no calibration error.
+    if head.task.kind == "single_label" or head.activation == "sigmoid":
         probabilities["ece"] = scaled
         if unscaled is not None:
             probabilities["ece_unscaled"] = unscaled
@@ -92,25 +115,25 @@ def measure(head: TaskHead, part: FeatureSet, name: str, options: MeasureOptions
 def calibrated(
     head: TaskHead, part: FeatureSet, clusters: NDArray[np.int64], seed: int
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Probabilities (N, C) at the head's temperature.
+    """Return probabilities (N, C) at the head's temperature, and notes on it.
 
-    On the very set that it was fitted on it would flatter: there each half of the groups gets the temperature
-    of the other half.
+    On the set that the temperature was fitted on, the result would be too good: there, each half of the
+    clusters gets the temperature fitted on the other half.
     """
     logits, targets = head.logits(part.features), part.targets[head.task.name]
     if head.tuned_on != part.name:
         return activate(logits, head.activation, head.temperature), ()
-    number = int(clusters.max()) + 1
-    if number < 2:
-        note = f"the temperature was fitted on {part.name} itself, and its one group cannot be halved"
+    count = int(clusters.max()) + 1
+    if count < 2:
+        note = f"the temperature was fitted on {part.name} itself, whose single group cannot be split in two"
         return activate(logits, head.activation, head.temperature), (note,)
-    first = np.random.default_rng(seed).permutation(number)[: number // 2]
+    first = np.random.default_rng(seed).permutation(count)[: count // 2]
     half = np.isin(clusters, first)
     predictions = np.empty_like(logits)
     for rows in (half, ~half):
         temperature = fit_temperature(logits[~rows], targets[~rows], head.activation)
         predictions[rows] = activate(logits[rows], head.activation, temperature)
-    note = f"ece: each half of the groups of {part.name} is judged with the temperature of the other half"
+    note = f"ece: each half of the groups of {part.name} is measured with the temperature of the other half"
     return predictions, (note,)
 
 
@@ -119,7 +142,7 @@ def _measure_values(head: TaskHead, part: FeatureSet, name: str, options: Measur
     evidence = {name: _Evidence(values, None, (), ())}
     if options.smoothed:
         smooth, short = smooth_films(values, part.groups)
-        notes = (f"not smoothed, being shorter than the window: {', '.join(short)}",) if short else ()
+        notes = (f"not smoothed, since shorter than the window: {', '.join(short)}",) if short else ()
         evidence = {
             name: _Evidence(smooth, None, (), notes),
             f"{name}_unsmoothed": _Evidence(values, None, (), ()),
@@ -132,7 +155,7 @@ def _measure_values(head: TaskHead, part: FeatureSet, name: str, options: Measur
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What a result keeps of a set; see `HeadResult`."""
+    """The parts of a `HeadResult` that depend on the kind of task."""
 
     predictions: NDArray[np.float64]
     unscaled: NDArray[np.float64] | None
@@ -145,15 +168,15 @@ def _result(
 ) -> HeadResult:
     notes = evidence.notes
     clusters = cluster_indices(part.groups)
-    number = int(clusters.max()) + 1
-    if number < FEW_GROUPS and options.resamples:
-        notes += (f"intervals over {number} groups only are too narrow to be trusted",)
+    count = int(clusters.max()) + 1
+    if count < FEW_GROUPS and options.resamples:
+        notes += (f"intervals over only {count} groups are too narrow to be reliable",)
     if head.chosen_on == part.name:
-        notes += (f"C was chosen on {part.name} itself, which flatters these metrics",)
+        notes += (f"C was chosen on {part.name} itself, so these metrics are optimistic",)
     metrics = point_metrics(scorer, len(part))
     undefined = [key for key in HEADLINE[head.task.kind] if np.isnan(metrics.get(key, 0))]
     if undefined:
-        notes += (f"not defined on this set: {', '.join(undefined)}",)
+        notes += (f"undefined on this set: {', '.join(undefined)}",)
     between = (
         bootstrap_intervals(scorer, clusters, seed=options.seed, resamples=options.resamples)
         if options.resamples
@@ -163,7 +186,7 @@ def _result(
         name,
         head.task,
         len(part),
-        number,
+        count,
         metrics,
         between,
         evidence.support,
@@ -179,19 +202,21 @@ def _absent(task: Task, support: NDArray[np.int64]) -> tuple[str, ...]:
     if not names:
         return ()
     if len(names) == len(task.labels) - 1 and task.kind == "single_label":
-        return (f"holds a single class, {task.labels[int(support.argmax())]}: its metrics say little",)
-    return (f"without examples, and so left out of the means over classes: {', '.join(names)}",)
+        return (
+            f"contains a single class, {task.labels[int(support.argmax())]}: its metrics are not informative",
+        )
+    return (f"no examples, so left out of the means over classes: {', '.join(names)}",)
 
 
 def _everywhere(task: Task, support: NDArray[np.int64], samples: int) -> tuple[str, ...]:
     names = [name for name, count in zip(task.labels, support, strict=True) if count == samples]
-    return (f"in every example, and so left out of the mean AUC: {', '.join(names)}",) if names else ()
+    return (f"in every example, so left out of the mean AUC: {', '.join(names)}",) if names else ()
 
 
 def spread(
     runs: Sequence[dict[str, dict[str, float]]],
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean and sample standard deviation over seeds of every metric: set -> metric -> mean, std."""
+    """Return mean and sample standard deviation over seeds of every metric: set -> metric -> mean, std."""
     result: dict[str, dict[str, dict[str, float]]] = {}
     for name in runs[0]:
         result[name] = {}

@@ -1,4 +1,4 @@
-"""What a probe is worth, for machines (report.json), for readers (report.md) and as pictures."""
+"""Write the results of probes as JSON, as Markdown with plots, and as lines for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from emotion_train.probing.measure import HeadResult, Interval
 from emotion_train.probing.plots import confusion_png, regression_png, reliability_png
 from emotion_train.probing.published import SOURCE, published, remarks
 from emotion_train.probing.scorers import HEADLINE
+from emotion_train.tables import markdown_table, percent, percent_interval
 
 Spread = Mapping[str, Mapping[str, Mapping[str, float]]]  # set -> metric -> mean, std
 
@@ -33,7 +34,7 @@ _TITLES = {
     "mse": "MSE, mean",
     "pcc": "PCC, mean",
     "ece": "calibration error",
-    "ece_unscaled": "the same before temperature scaling",
+    "ece_unscaled": "calibration error before temperature scaling",
 }
 _CLASS_TITLES = {
     "recall": "recall",
@@ -44,15 +45,21 @@ _CLASS_TITLES = {
     "mse": "MSE",
     "pcc": "PCC",
 }
-_PLAIN = ("r2", "mse", "pcc", "ece", "ece_unscaled", "pairs")  # no shares: not written in per cent
+_NOT_FRACTIONS = ("r2", "mse", "pcc", "ece", "ece_unscaled", "pairs")  # not written in per cent
 MOST_CLASSES_DRAWN = 30
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
-    """about: where the metrics come from, by name. skipped: rows left out, by split and reason.
+    """Everything that a report contains.
 
-    extras: metrics and intervals of sets that are no task's. spread: over the seeds, empty with one.
+    Attributes:
+        dataset: Name of the data set.
+        about: Where the numbers come from, by name.
+        measured: Results of heads.
+        skipped: Number of rows left out, by split and reason.
+        extras: Metrics and intervals of sets that belong to no task.
+        spread: Mean and standard deviation over the seeds; empty with one seed.
     """
 
     dataset: str
@@ -64,28 +71,27 @@ class ProbeReport:
 
 
 def write_report(folder: Path, report: ProbeReport, name: str = "report") -> None:
-    """Write NAME.json, NAME.md and the pictures that it shows.
+    """Write NAME.json, NAME.md and the plots that it shows.
 
     Raises:
-        EmotionError: the folder cannot be written to.
-
+        EmotionError: The folder cannot be written to.
     """
-    pictures: dict[str, list[str]] = {}
-    for measured in report.measured:
-        for kind, content in _pictures(measured, report.dataset).items():
-            file = f"{kind}_{measured.name}.png"
+    files: dict[str, list[str]] = {}
+    for result in report.measured:
+        for kind, content in _plots(result, report.dataset).items():
+            file = f"{kind}_{result.name}.png"
             write_atomically(folder / file, content)
-            pictures.setdefault(measured.name, []).append(file)
-    write_atomically(folder / f"{name}.md", as_markdown(report, pictures).encode())
+            files.setdefault(result.name, []).append(file)
+    write_atomically(folder / f"{name}.md", as_markdown(report, files))
     json = msgspec.json.format(msgspec.json.encode(as_dict(report)), indent=2)
     write_atomically(folder / f"{name}.json", json + b"\n")
 
 
 def summary_lines(report: ProbeReport) -> list[str]:
-    """One line a set, for a screen."""
+    """Return one line per set, for the terminal."""
     rows = {
-        m.name: {key: m.metrics[key] for key in HEADLINE[m.task.kind] if key in m.metrics}
-        for m in report.measured
+        result.name: {key: result.metrics[key] for key in HEADLINE[result.task.kind] if key in result.metrics}
+        for result in report.measured
     }
     rows |= {name: dict(metrics) for name, (metrics, _) in report.extras.items()}
     return [
@@ -95,24 +101,31 @@ def summary_lines(report: ProbeReport) -> list[str]:
 
 
 def as_dict(report: ProbeReport) -> dict[str, Any]:
-    """Every set's metrics under its name, and what belongs to them beside; NaN becomes null."""
-    sets = {measured.name: measured.metrics for measured in report.measured}
+    """Return the report for JSON: the metrics of each set under its name, and everything else beside them.
+
+    NaN becomes null when it is encoded.
+    """
+    sets = {result.name: result.metrics for result in report.measured}
     extras = {name: dict(metrics) for name, (metrics, _) in report.extras.items()}
-    between = {measured.name: measured.intervals for measured in report.measured}
-    between |= {name: dict(found) for name, (_, found) in report.extras.items()}
+    intervals = {result.name: result.intervals for result in report.measured}
+    intervals |= {name: dict(found) for name, (_, found) in report.extras.items()}
     return {
         **sets,
         **extras,
         "dataset": report.dataset,
         "about": dict(report.about),
-        "sizes": {m.name: {"samples": m.samples, "groups": m.groups} for m in report.measured},
-        "support": {
-            m.name: dict(zip(m.task.labels, m.support, strict=True)) for m in report.measured if m.support
+        "sizes": {
+            result.name: {"samples": result.samples, "groups": result.groups} for result in report.measured
         },
-        "intervals": between,
+        "support": {
+            result.name: dict(zip(result.task.labels, result.support, strict=True))
+            for result in report.measured
+            if result.support
+        },
+        "intervals": intervals,
         "spread": report.spread,
         "skipped": report.skipped,
-        "notes": {m.name: m.notes for m in report.measured if m.notes},
+        "notes": {result.name: result.notes for result in report.measured if result.notes},
         "published": [
             {
                 "method": row.method,
@@ -126,133 +139,120 @@ def as_dict(report: ProbeReport) -> dict[str, Any]:
     }
 
 
-def as_markdown(report: ProbeReport, pictures: Mapping[str, Sequence[str]]) -> str:
-    """The report for readers."""
+def as_markdown(report: ProbeReport, plots: Mapping[str, Sequence[str]]) -> str:
+    """Return the report for readers.
+
+    Args:
+        report: The results.
+        plots: File names of the plots, by name of the result.
+    """
     lines = [f"# {report.dataset}", ""]
     lines += [f"- {name}: {value}" for name, value in report.about.items()]
-    for measured in report.measured:
-        lines += _set_lines(measured, report.spread.get(measured.name, {}))
-        lines += [f"![{file}]({file})" for file in pictures.get(measured.name, ())]
-    for name, (metrics, between) in report.extras.items():
-        lines += ["", f"## {name}", "", "| metric | value | 95 % interval |", "|---|---|---|"]
-        lines += [_row([key, _text(key, value), _span(key, between)]) for key, value in metrics.items()]
+    for result in report.measured:
+        lines += _set_lines(result, report.spread.get(result.name, {}))
+        lines += [f"![{file}]({file})" for file in plots.get(result.name, ())]
+    for name, (metrics, intervals) in report.extras.items():
+        cells = [(key, _text(key, value), _interval(key, intervals)) for key, value in metrics.items()]
+        lines += ["", f"## {name}", "", markdown_table(("metric", "value", "95 % interval"), cells)]
     lines += _published_lines(report)
-    lines += ["", "## Left out", ""]
-    rows = [(split, reason, n) for split, by in report.skipped.items() for reason, n in by.items() if n]
-    if rows:
-        lines += ["| split | reason | rows |", "|---|---|---|"]
-        lines += [_row([split, reason, str(n)]) for split, reason, n in rows]
-    else:
-        lines += ["Nothing."]
+    lines += ["", "## Rows left out", ""]
+    rows = [(split, reason, str(n)) for split, by in report.skipped.items() for reason, n in by.items() if n]
+    lines += [markdown_table(("split", "reason", "rows"), rows)] if rows else ["None."]
     return "\n".join(lines) + "\n"
 
 
-def _set_lines(measured: HeadResult, spread: Mapping[str, Mapping[str, float]]) -> list[str]:
-    over_seeds = " over seeds |" if spread else ""
-    lines = [
-        "",
-        f"## {measured.name}",
-        "",
-        f"{measured.samples} samples in {measured.groups} groups.",
-        "",
-        f"| metric | value | 95 % interval |{over_seeds}",
-        f"|---|---|---|{'---|' if spread else ''}",
-    ]
-    for key in HEADLINE[measured.task.kind]:
-        if key in measured.metrics:
-            cells = [_TITLES[key], _text(key, measured.metrics[key]), _span(key, measured.intervals)]
+def _set_lines(result: HeadResult, spread: Mapping[str, Mapping[str, float]]) -> list[str]:
+    rows = []
+    for key in HEADLINE[result.task.kind]:
+        if key in result.metrics:
+            cells = [_TITLES[key], _text(key, result.metrics[key]), _interval(key, result.intervals)]
             if spread:
                 cells.append(f"{_text(key, spread[key]['mean'])} ± {_text(key, spread[key]['std'])}")
-            lines.append(_row(cells))
-    if measured.notes:
-        lines += ["", *(f"- {note}" for note in measured.notes)]
-    return [*lines, "", *_class_lines(measured), ""]
+            rows.append(cells)
+    header = ["metric", "value", "95 % interval", *(["over seeds"] if spread else [])]
+    lines = ["", f"## {result.name}", "", f"{result.samples} samples in {result.groups} groups.", ""]
+    lines.append(markdown_table(header, rows))
+    if result.notes:
+        lines += ["", *(f"- {note}" for note in result.notes)]
+    return [*lines, "", _class_table(result), ""]
 
 
-def _class_lines(measured: HeadResult) -> list[str]:
-    kinds = _BY_CLASS[measured.task.kind]
-    titles = [f"{_CLASS_TITLES[kind]} | 95 % interval" for kind in kinds]
-    counted = bool(measured.support)
-    lines = [
-        f"| {'class | examples' if counted else 'value'} | {' | '.join(titles)} |",
-        "|---" * ((2 if counted else 1) + 2 * len(kinds)) + "|",
-    ]
-    for number, label in enumerate(measured.task.labels):
-        cells = [label, str(measured.support[number])] if counted else [label]
+def _class_table(result: HeadResult) -> str:
+    kinds = _BY_CLASS[result.task.kind]
+    header = ["class", "examples"] if result.support else ["value"]
+    for kind in kinds:
+        header += [_CLASS_TITLES[kind], "95 % interval"]
+    rows = []
+    for index, label in enumerate(result.task.labels):
+        cells = [label, str(result.support[index])] if result.support else [label]
         for kind in kinds:
             key = f"{kind}_{label}"
-            value = measured.metrics[key]
-            cells += [_text(kind, value), _span(key, measured.intervals, kind)]
-        lines.append(_row(cells))
-    return lines
+            cells += [_text(kind, result.metrics[key]), _interval(key, result.intervals, kind)]
+        rows.append(cells)
+    return markdown_table(header, rows)
 
 
 def _published_lines(report: ProbeReport) -> list[str]:
     rows = published(report.dataset)
     columns = list(dict.fromkeys(column for row in rows for column in row.metrics))
-    own = {measured.name: measured.metrics for measured in report.measured}
-    if not any(name in own for name, _ in columns):  # one's own data, text banks, or other splits
+    own = {result.name: result.metrics for result in report.measured}
+    if not any(name in own for name, _ in columns):  # the user's own data, zero-shot heads, or other splits
         return []
     titles = [f"{name}: {_TITLES.get(metric, metric)}" for name, metric in columns]
-    lines = [
-        "",
-        f"## Beside {SOURCE}",
-        "",
-        *[line for text in remarks(report.dataset) for line in (text, "")],
-    ]
-    lines += [f"| method | evaluation | {' | '.join(titles)} |", "|---" * (2 + len(columns)) + "|"]
+    cells = []
+    for row in rows:
+        values = [_text(column[1], row.metrics.get(column, float("nan"))) for column in columns]
+        star = " (with sound or text)" if row.multimodal else ""
+        cells.append([row.method + star, row.evaluation, *values])
     ours = [
         f"**{_text(metric, own[name][metric])}**" if name in own else "not measured"
         for name, metric in columns
     ]
-    for row in rows:
-        cells = [_text(column[1], row.metrics.get(column, float("nan"))) for column in columns]
-        star = " (with sound or text)" if row.multimodal else ""
-        lines.append(_row([row.method + star, row.evaluation, *cells]))
-    lines.append(_row(["**this checkpoint**", "linear", *ours]))
-    return lines
+    cells.append(["**this checkpoint**", "linear", *ours])
+    notes = [line for text in remarks(report.dataset) for line in (text, "")]
+    table = markdown_table(["method", "evaluation", *titles], cells)
+    return ["", f"## Compared with {SOURCE}", "", *notes, table]
 
 
-def _row(cells: Sequence[str]) -> str:
-    """A row of a table; a label may hold what would end its cell."""
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def _pictures(measured: HeadResult, dataset: str) -> dict[str, bytes]:
-    """PNGs by what they show."""
-    labels, title = measured.task.labels, f"{dataset}, {measured.name}"
-    if measured.task.kind == "regression":
-        drawn = regression_png(labels, measured.predictions, measured.targets, title)
-        return {"regression": drawn}
-    pictures = {}
-    if measured.task.kind == "single_label" and len(labels) <= MOST_CLASSES_DRAWN:
-        predictions = measured.predictions.argmax(axis=1)
-        truth = np.asarray(measured.targets, np.int64)
-        pictures["confusion"] = confusion_png(labels, predictions, truth, title)
-    if "ece" in measured.metrics:
-        kept = {"measured": measured.predictions, "before temperature scaling": measured.unscaled}
+def _plots(result: HeadResult, dataset: str) -> dict[str, bytes]:
+    """Return PNGs by what they show."""
+    labels, title = result.task.labels, f"{dataset}, {result.name}"
+    if result.task.kind == "regression":
+        return {"regression": regression_png(labels, result.predictions, result.targets, title)}
+    plots = {}
+    if result.task.kind == "single_label" and len(labels) <= MOST_CLASSES_DRAWN:
+        predicted = result.predictions.argmax(axis=1)
+        truth = np.asarray(result.targets, np.int64)
+        plots["confusion"] = confusion_png(labels, predicted, truth, title)
+    if "ece" in result.metrics:
+        probabilities = {"measured": result.predictions, "before temperature scaling": result.unscaled}
         curves = {
-            name: confidences_of(values, measured.targets)
-            for name, values in kept.items()
+            name: confidences_of(values, result.targets)
+            for name, values in probabilities.items()
             if values is not None
         }
-        error = f"calibration error {measured.metrics['ece']:.3f}"
-        pictures["reliability"] = reliability_png(curves, f"{title}: {error}")
-    return pictures
+        error = f"calibration error {result.metrics['ece']:.3f}"
+        plots["reliability"] = reliability_png(curves, f"{title}: {error}")
+    return plots
+
+
+def _is_fraction(key: str) -> bool:
+    return key not in _NOT_FRACTIONS and key.partition("_")[0] not in ("r2", "mse", "pcc")
 
 
 def _text(key: str, value: float) -> str:
-    """A share as per cent, another metric with three places, nothing for what is not defined."""
+    """Write a fraction in per cent and another metric with three decimals; an undefined one is n/a."""
     if np.isnan(value):
         return "n/a"
     if key == "pairs":
         return f"{value:.0f}"
-    plain = key in _PLAIN or key.partition("_")[0] in ("r2", "mse", "pcc")
-    return f"{value:.3f}" if plain else f"{100 * value:.2f} %"
+    return percent(value, 2) if _is_fraction(key) else f"{value:.3f}"
 
 
-def _span(key: str, intervals: Mapping[str, Interval], kind: str | None = None) -> str:
+def _interval(key: str, intervals: Mapping[str, Interval], kind: str | None = None) -> str:
     if key not in intervals or np.isnan(intervals[key][0]):
         return "n/a"
-    low, high = (_text(kind or key, bound).removesuffix(" %") for bound in intervals[key])
-    return f"{low} to {high}"
+    low, high = intervals[key]
+    if _is_fraction(kind or key):
+        return percent_interval(low, high, 2)
+    return f"{_text(kind or key, low)} to {_text(kind or key, high)}"

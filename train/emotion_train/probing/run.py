@@ -1,4 +1,4 @@
-"""The protocol from end to end: fit every task, over some seeds, and measure it on every split."""
+"""Run a protocol from end to end: fit every task with some seeds, and measure it on every split."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,14 @@ SetLoader = Callable[[str, int], FeatureSet]  # name of a split or set, and seed
 
 @dataclass(frozen=True, slots=True)
 class ProtocolResult:
-    """heads, measured: of the first seed. spread: of all, empty with one. skipped: by split and reason."""
+    """The results of a protocol.
+
+    Attributes:
+        heads: Fitted with the first seed.
+        measured: Results of these heads.
+        spread: Mean and standard deviation over all seeds, see `measure.spread`; empty with one seed.
+        skipped: Number of rows left out, by split and reason.
+    """
 
     heads: tuple[TaskHead, ...]
     measured: tuple[HeadResult, ...]
@@ -25,7 +32,13 @@ class ProtocolResult:
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """seeds: of the classifiers, the first one's heads are kept. grid: values of C, the best on val wins."""
+    """How to fit.
+
+    Attributes:
+        seeds: Of the classifiers; the heads of the first are kept.
+        grid: Values of C; the one with the best metric on the tuning split is chosen.
+        resamples: Number of bootstrap resamples.
+    """
 
     seeds: Sequence[int]
     grid: Sequence[float]
@@ -35,15 +48,20 @@ class FitOptions:
 def run_protocol(
     tasks: Sequence[Task], protocol: Protocol, load_set: SetLoader, fitting: FitOptions
 ) -> ProtocolResult:
-    """Fit and measure.
+    """Fit every task with every seed, and measure the heads.
+
+    Args:
+        tasks: What to predict.
+        protocol: Which split is for what.
+        load_set: Returns the features of a split for a seed.
+        fitting: How to fit.
 
     Raises:
-        EmotionError: a split is empty or broken, or its classes cannot be learned from.
-
+        EmotionError: A split is empty or invalid, or a class has no examples.
     """
     runs: list[tuple[tuple[TaskHead, ...], tuple[HeadResult, ...]]] = []
     skipped: dict[str, Mapping[str, int]] = {}
-    for number, seed in enumerate(fitting.seeds):
+    for index, seed in enumerate(fitting.seeds):
         sets = {name: load_set(name, seed) for name in protocol.splits}
         skipped = skipped or {name: part.skipped for name, part in sets.items()}
         heads = tuple(
@@ -56,8 +74,8 @@ def run_protocol(
             )
             for task in tasks
         )
-        # Intervals say how the metrics depend on the samples; the spread over seeds needs none of them.
-        options = MeasureOptions(fitting.seeds[0], 0 if number else fitting.resamples, protocol.smoothed)
+        # Only the results of the first seed are reported with intervals; the spread over seeds needs none.
+        options = MeasureOptions(fitting.seeds[0], 0 if index else fitting.resamples, protocol.smoothed)
         measured = measure_heads(heads, [sets[name] for name in protocol.measured], options)
         runs.append((heads, measured))
     heads, measured = runs[0]
@@ -68,7 +86,14 @@ def run_protocol(
 def measure_heads(
     heads: Sequence[TaskHead], sets: Sequence[FeatureSet], options: MeasureOptions, *, prefix: str = ""
 ) -> tuple[HeadResult, ...]:
-    """Every head on every set. prefix: of the names that results have in reports."""
+    """Measure every head on every set.
+
+    Args:
+        heads: To be measured.
+        sets: To measure on.
+        options: How to measure.
+        prefix: Put before the names of the results.
+    """
     return tuple(
         result
         for part in sets
@@ -78,5 +103,5 @@ def measure_heads(
 
 
 def _name(task: Task, part: FeatureSet) -> str:
-    """The set's, with the task's where the set has several."""
+    """Return the name of the set, followed by the task's if the set has several."""
     return part.name if len(part.targets) == 1 else f"{part.name}_{task.name}"

@@ -1,4 +1,4 @@
-"""From the samples of a data set to frozen features: pictures are read, cut and encoded once."""
+"""Turn the samples of a data set into frozen features: images are read, cropped and encoded once."""
 
 import hashlib
 import logging
@@ -25,17 +25,22 @@ from emotion_train.probing.features import ClipInput, FeatureKind, FeatureSet, e
 
 _log = logging.getLogger(__name__)
 
-PAPER_SIZE = 224  # the input that a data set's short side refers to
+PAPER_SIZE = 224  # input size that the short side of a data set refers to
 
-Prepared = tuple[int, NDArray[np.uint8], NDArray[np.float32]] | tuple[int, str]  # or why it cannot be read
+# Row index with images and patch weights, or with the reason why an image cannot be read.
+Prepared = tuple[int, NDArray[np.uint8], NDArray[np.float32]] | tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """The model and how it is fed.
+    """A model and how images are fed to it.
 
-    sha256: of its checkpoint. kind: of feature. cache: folder of kept features. workers: processes that read
-    pictures, 0 for none. report: is told what is left out or computed again.
+    Attributes:
+        model: The frozen model.
+        sha256: Of its checkpoint.
+        kind: Kind of feature.
+        cache: Folder of stored features.
+        workers: Processes that read images; 0 reads them in this process.
     """
 
     model: EmotionCLIP
@@ -46,21 +51,20 @@ class Encoding:
 
     @property
     def spec(self) -> PreprocessSpec:
-        """The model's."""
+        """How the model's images are preprocessed."""
         return self.model.config.preprocess
 
 
 def features_of(dataset: Dataset, encoding: Encoding) -> FeatureSet:
-    """Features of one split, from the cache or from its pictures.
+    """Return the features of one split, from the cache or by encoding its images.
 
-    A sample with a picture that cannot be read is left out and counted.
+    A sample with an image that cannot be read is left out and counted.
 
     Raises:
-        EmotionError: no sample is left, or the model's features are no finite numbers.
-
+        EmotionError: No sample is left, or the model's features are not finite.
     """
     if not dataset.samples:
-        raise EmotionError(f"split {dataset.split} of {dataset.name} is empty: expected samples")
+        raise EmotionError(f"split {dataset.split} of {dataset.name} is empty: expected at least one sample")
     spec = protocol_spec(encoding.spec, dataset)
     key = CacheKey(
         checkpoint_sha256=encoding.sha256,
@@ -78,7 +82,7 @@ def features_of(dataset: Dataset, encoding: Encoding) -> FeatureSet:
     rows, features = cached(encoding.cache, key, compute)
     kept = [dataset.samples[row] for row in rows]
     unreadable = len(dataset.samples) - len(kept)
-    skipped = Counter(dataset.skipped) + Counter({"picture cannot be read": unreadable})
+    skipped = Counter(dataset.skipped) + Counter({"image cannot be read": unreadable})
     return FeatureSet(
         dataset.split,
         features,
@@ -89,7 +93,7 @@ def features_of(dataset: Dataset, encoding: Encoding) -> FeatureSet:
 
 
 def protocol_spec(spec: PreprocessSpec, dataset: Dataset) -> PreprocessSpec:
-    """The model's spec with the data set's own short side, which refers to an input of 224 pixels."""
+    """Return the model's spec with the data set's own short side, which refers to an input of 224 pixels."""
     if dataset.short_side is None:
         return spec
     short_side = max(round(dataset.short_side * spec.size / PAPER_SIZE), spec.size)
@@ -97,7 +101,7 @@ def protocol_spec(spec: PreprocessSpec, dataset: Dataset) -> PreprocessSpec:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 over what the features depend on: keys, file names, moments and boxes, in order."""
+    """Return a SHA-256 over what the features depend on: keys, file names, times and boxes, in order."""
     digest = hashlib.sha256()
     for sample in dataset.samples:
         pictures = [(list(p.path.parts[-3:]), p.seconds, p.boxes) for p in sample.images]
@@ -112,7 +116,7 @@ def _encode(
         _Prepared(dataset.samples, spec, encoding.kind),
         batch_size=None,
         num_workers=encoding.workers,
-        multiprocessing_context="forkserver" if encoding.workers else None,  # as in `trainer.Runner`
+        multiprocessing_context="forkserver" if encoding.workers else None,  # as in `training.loop`
     )
     name = f"{dataset.name} {dataset.split}"
     unreadable: list[str] = []
@@ -128,15 +132,20 @@ def _encode(
     try:
         found = encode_all(encoding.model, clips(), kind=encoding.kind)
     except EmotionError as error:
-        reason = f" (no picture can be read, first: {unreadable[0]})" if unreadable else ""
+        reason = f" (no image can be read; first error: {unreadable[0]})" if unreadable else ""
         raise EmotionError(f"{name}: {error}{reason}") from error
     if unreadable:
-        _log.warning("%s: %d samples left out, first: %s", name, len(unreadable), unreadable[0])
+        _log.warning(
+            "%s: %d samples left out because an image cannot be read; first error: %s",
+            name,
+            len(unreadable),
+            unreadable[0],
+        )
     return found
 
 
 class _Prepared(TorchDataset[Prepared]):
-    """Samples as a loader's workers read them; a clip that repeats one picture holds it once."""
+    """Samples as the workers of a loader read them; a clip that repeats one image holds it once."""
 
     def __init__(self, samples: tuple[Sample, ...], spec: PreprocessSpec, kind: FeatureKind) -> None:
         self.samples, self.spec, self.kind = samples, spec, kind

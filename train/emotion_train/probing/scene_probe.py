@@ -25,7 +25,7 @@ from emotion_train.scenes.sets import PersonClip, pair_clips, person_clips
 
 TASK = Task("emotion", "single_label", EKMAN)
 
-# Of the 26 categories those that a face of FER2013 can be an example of: category -> emotion.
+# The categories, of 26, that a face of FER2013 can be an example of, with the emotion of the face.
 LABELLED_CATEGORIES = {
     **{name: name for name in EKMAN if name in CATEGORY_PHRASES},
     "aversion": "disgust",
@@ -34,14 +34,20 @@ LABELLED_CATEGORIES = {
 
 @dataclass(frozen=True, slots=True)
 class ScenePlan:
-    """archive: fer2013.npz. frames: drawn and encoded of each test clip. limits: most faces of a split."""
+    """Where the faces come from and how many are used.
+
+    Attributes:
+        archive: Path of fer2013.npz.
+        frames: Frames rendered and encoded of each test clip.
+        limits: Largest number of faces of each split; None uses all.
+    """
 
     archive: Path
     frames: int
     limits: Mapping[Split, int | None]
 
 
-# name of the set -> split of the faces, people in a scene, frames (None: as many as the plan says)
+# Name of the set -> split of the faces, numbers of people in a scene, frames (None: as in the plan).
 SETS: dict[str, tuple[Split, tuple[int, ...], int | None]] = {
     "train": ("train", (1, 2, 3), 1),
     "val": ("val", (1, 2, 3), 2),
@@ -49,29 +55,28 @@ SETS: dict[str, tuple[Split, tuple[int, ...], int | None]] = {
     "two_or_three": ("test", (2, 3), None),
 }
 
-# A probe should know faces near and far, in good light and in bad; its temperature is for ordinary scenes.
-FITTED_ON = SceneMix(degraded=0.3, close_ups=0.3)
+# A probe should learn near and far faces in good and bad light; its temperature is for ordinary scenes.
+TRAIN_MIX = SceneMix(degraded=0.3, close_ups=0.3)
 
 
 def chosen_faces(plan: ScenePlan, split: Split, seed: int) -> Faces:
-    """The faces of a split in a random order, at most the plan's limit."""
+    """Return the faces of a split in random order, at most the plan's limit."""
     faces = load_faces(plan.archive, split)
     order = np.random.default_rng(seed).permutation(len(faces.labels))
     return faces.take(order[: plan.limits[split]])
 
 
 def scene_set(name: str, plan: ScenePlan, encoding: Encoding, seed: int) -> FeatureSet:
-    """One of the sets train, val, one_person, two_or_three; every face is a group of its own.
+    """Render and encode one of the sets train, val, one_person, two_or_three; each face is its own group.
 
     Raises:
-        EmotionError: the archive is missing, or there is no clip.
-
+        EmotionError: The archive is missing, or there is no clip.
     """
     split, people, frames = SETS[name]
     frames = plan.frames if frames is None else frames
     faces = chosen_faces(plan, split, seed)
     offset = list(SETS).index(name)
-    mix = FITTED_ON if name == "train" else SceneMix()
+    mix = TRAIN_MIX if name == "train" else SceneMix()
     clips = person_clips(faces, encoding.spec, people, frames=frames, seed=seed + offset, mix=mix)
     features, labels = _encoded(name, clips, encoding, len(faces.labels))
     groups = tuple(map(str, range(len(labels))))
@@ -79,11 +84,18 @@ def scene_set(name: str, plan: ScenePlan, encoding: Encoding, seed: int) -> Feat
 
 
 def swap_metrics(first: Labels, second: Labels, a: Labels, b: Labels) -> dict[str, float]:
-    """Does the prediction follow the subject? For pairs of people of different emotions in one picture.
+    """Measure on pairs of people of different emotions whether the prediction follows the subject.
 
-    first, second: (N,) predictions with the first and the second person as subject. a, b: their labels.
-    changed: the two predictions differ. own: fraction of right predictions. other: fraction that name the
-    neighbour's emotion. both_right: pairs with two right predictions.
+    Args:
+        first: (N,) predictions with the first person as subject.
+        second: (N,) predictions with the second person as subject.
+        a: (N,) labels of the first person.
+        b: (N,) labels of the second person.
+
+    Returns:
+        Fractions: `changed` of pairs whose two predictions differ, `own` of predictions that are correct,
+            `other` of
+        predictions that name the neighbour's emotion, `both_right` of pairs with two correct predictions.
     """
     return point_metrics(SwapScorer(first, second, a, b), len(first))
 
@@ -91,7 +103,7 @@ def swap_metrics(first: Labels, second: Labels, a: Labels, b: Labels) -> dict[st
 def measure_pairs(
     head: TaskHead, plan: ScenePlan, encoding: Encoding, seed: int, options: MeasureOptions
 ) -> dict[str, tuple[dict[str, float], dict[str, Interval]]]:
-    """Swap metrics with their intervals, of pairs that share one window and of pairs with one each."""
+    """Return swap metrics with intervals, for pairs with a shared crop and with per-person crops."""
     faces = chosen_faces(plan, "test", seed)
     results = {}
     for name, same in (("pairs_same_window", True), ("pairs_own_window", False)):
@@ -108,25 +120,25 @@ def measure_pairs(
 
 
 def category_metrics(model: EmotionCLIP, part: FeatureSet) -> dict[str, float]:
-    """What can be measured here of the 26 categories: the area under the ROC of those with labelled faces.
+    """Return the area under the ROC curve of those of the 26 categories for which there are labelled faces.
 
-    The other categories have no labelled picture at hand, and stay unmeasured.
+    There are no labelled images of the other categories, so they are not measured.
     """
     names = list(CATEGORY_PHRASES)
     scores = part.features.astype(np.float64) @ zero_shot_weight(model, CATEGORY_PHRASES).T
     labels = part.targets[TASK.name]
-    everyone = np.ones((1, len(part)))
+    all_once = np.ones((1, len(part)))
     metrics = {
         f"{part.name}_auc_{category}": float(
-            area_under_roc(scores[:, names.index(category)], labels == EKMAN.index(emotion), everyone)[0]
+            area_under_roc(scores[:, names.index(category)], labels == EKMAN.index(emotion), all_once)[0]
         )
         for category, emotion in LABELLED_CATEGORIES.items()
     }
-    return {name: value for name, value in metrics.items() if not np.isnan(value)}  # no such face: left out
+    return {name: value for name, value in metrics.items() if not np.isnan(value)}  # left out: no such face
 
 
 class SwapScorer:
-    """Scorer of the metrics of `swap_metrics`, over pairs."""
+    """Scores the metrics of `swap_metrics` over pairs."""
 
     def __init__(self, first: Labels, second: Labels, a: Labels, b: Labels) -> None:
         self._parts = {
@@ -137,14 +149,14 @@ class SwapScorer:
         }
 
     def __call__(self, weights: Weights) -> Metrics:
-        """Each metric of each row of weights (B, N)."""
+        """Return each metric, (B,), for weights (B, N)."""
         return {name: weighted_mean(values, weights) for name, values in self._parts.items()}
 
 
 def _encoded(
     name: str, clips: Iterable[PersonClip], encoding: Encoding, total: int | None = None
 ) -> tuple[NDArray[np.float32], Labels]:
-    """Features (N, D) and labels (N,) of clips as they are drawn; nothing is kept on disk."""
+    """Return features (N, D) and labels (N,) of clips as they are rendered; nothing is stored on disk."""
     labels: list[int] = []
 
     def numbered() -> Iterator[ClipInput]:

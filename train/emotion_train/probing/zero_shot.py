@@ -1,4 +1,4 @@
-"""Zero-shot heads: a bank of text embeddings instead of fitted weights, bound to the tower that gave them."""
+"""Zero-shot heads: text embeddings instead of fitted weights, valid for one text tower only."""
 
 import hashlib
 from collections.abc import Mapping
@@ -24,7 +24,16 @@ def zero_shot_head(
     dataset: str | None = None,
     experimental: bool = False,
 ) -> LinearHead:
-    """Classes from text alone, at the temperature that the contrastive loss learned."""
+    """Build a head for classes given as text, with the temperature that the contrastive loss has learned.
+
+    Args:
+        model: Whose text tower embeds the prompts.
+        checkpoint_sha256: Of the model's checkpoint, for the card.
+        metrics: For the card.
+        phrases: Phrases of each class.
+        dataset: Data set it was measured on, for the card.
+        experimental: Whether the card marks it as experimental.
+    """
     weight = zero_shot_weight(model, phrases)
     card = HeadCard(
         kind="zero_shot",
@@ -42,7 +51,7 @@ def zero_shot_head(
 
 @torch.no_grad()
 def zero_shot_weight(model: EmotionCLIP, phrases: Mapping[str, tuple[str, ...]]) -> NDArray[np.float32]:
-    """(C, D) float32: per class the mean of its prompts' normalised text features, normalised again."""
+    """Return (C, D) float32: the normalised mean of the normalised text features of each class's prompts."""
     rows = []
     for variants in phrases.values():
         prompts = [template.format(phrase) for phrase in variants for template in TEMPLATES]
@@ -53,33 +62,32 @@ def zero_shot_weight(model: EmotionCLIP, phrases: Mapping[str, tuple[str, ...]])
 
 
 def text_tower_sha256(model: EmotionCLIP) -> str:
-    """SHA-256 over names, shapes and numbers of the text tower's tensors, in order of their names.
+    """Return a SHA-256 over names, shapes and values of the text tower's tensors, sorted by name.
 
-    A tower that is locked in training keeps it; how the numbers are stored on disk does not matter.
+    It stays the same if the tower is frozen in training, and does not depend on how the values are stored.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.backbone.state_dict().items()):
         if not name.startswith("visual."):
-            numbers = np.ascontiguousarray(tensor.detach().cpu().float().numpy(), "<f4")
-            digest.update(f"{name} {numbers.shape}\n".encode())
-            digest.update(numbers.tobytes())
+            values = np.ascontiguousarray(tensor.detach().cpu().float().numpy(), "<f4")
+            digest.update(f"{name} {values.shape}\n".encode())
+            digest.update(values.tobytes())
     return digest.hexdigest()
 
 
 def check_tower(head: LinearHead, model: EmotionCLIP) -> None:
-    """Refuse a bank of another text tower: its embeddings mean nothing to this model's features.
+    """Refuse a zero-shot head of another text tower: its embeddings do not match this model's features.
 
     Raises:
-        EmotionError: the head is no bank, or its tower is another.
-
+        EmotionError: The head is not a zero-shot head, or comes from another text tower.
     """
     card = head.card
     if card.kind != "zero_shot":
-        raise EmotionError(f"the head was fitted on labels ({card.kind}): expected a zero-shot bank")
+        raise EmotionError(f"the head was fitted on labels (kind {card.kind}): expected a zero-shot head")
     found = text_tower_sha256(model)
     if card.text_tower_sha256 != found:
         raise EmotionError(
-            f"the zero-shot bank is of text tower {(card.text_tower_sha256 or 'unknown')[:12]}, the "
-            f"checkpoint has {found[:12]}: make the bank anew with emotion-train evaluate --zero-shot "
-            "--out DIR"
+            f"the zero-shot head comes from text tower {(card.text_tower_sha256 or 'unknown')[:12]}, the "
+            f"checkpoint has {found[:12]}: create the head again with emotion-train evaluate "
+            "--zero-shot --out DIR"
         )
