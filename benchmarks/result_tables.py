@@ -21,7 +21,7 @@ MISSING = "-"
 SPEED_TARGET = 15
 PAGE = ROOT / "docs" / "benchmarks.md"
 CARD = ROOT / "runtime" / "emotion_runtime" / "bundles" / "nano" / "MODEL_CARD.md"
-PICTURES = ("confusion.png", "reliability.png", "failures.png")  # of the card, beside it
+CARD_IMAGES = ("confusion.png", "reliability.png", "failures.png")  # beside the model card
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     stale = []
-    for file, parts in ((PAGE, page_parts()), (CARD, {"measured": card_figures()})):
+    for file, parts in ((PAGE, page_parts()), (CARD, {"measured": card_report()})):
         text = wanted = file.read_text(encoding="utf-8")
         for name, content in parts.items():
             wanted = between_markers(wanted, name, content)
@@ -40,8 +40,8 @@ def main(argv: list[str] | None = None) -> int:
             stale.append(file)
             if not args.check:
                 file.write_text(wanted, encoding="utf-8")
-    for picture in PICTURES:
-        shown, drawn = CARD.with_name(picture), RESULTS / "nano" / picture
+    for name in CARD_IMAGES:
+        shown, drawn = CARD.with_name(name), RESULTS / "nano" / name
         if not shown.is_file() or shown.read_bytes() != drawn.read_bytes():
             stale.append(shown)
             if not args.check:
@@ -88,7 +88,7 @@ def accuracy_rows() -> list[str]:
     cells = [
         [
             title,
-            *(between(row[name]) for name in ("accuracy", "balanced_accuracy")),
+            *(with_interval(row[name]) for name in ("accuracy", "balanced_accuracy")),
             f"{row['ece']['value']:.3f}",
         ]
         for title, row in rows
@@ -113,15 +113,15 @@ def accuracy_rows() -> list[str]:
     return [*table_of(header, cells), "", words]
 
 
-def between(figure: dict[str, float | None]) -> str:
+def with_interval(metric: dict[str, float | None]) -> str:
     """Format a fraction with its interval, where that is defined."""
-    value, low, high = (figure[name] for name in ("value", "low", "high"))
+    value, low, high = (metric[name] for name in ("value", "low", "high"))
     if value is None or low is None or high is None:
         return percent(value or math.nan)
     return f"{percent(value)} ({100 * low:.0f}-{100 * high:.0f})"
 
 
-def card_figures() -> str:
+def card_report() -> str:
     """Return the report of bench_accuracy.py as a part of the model card, with the known failures."""
     folder = RESULTS / "nano"
     report = (folder / "accuracy.md").read_text(encoding="utf-8")

@@ -47,7 +47,7 @@ def plot(path: Path, rows: list[dict[str, Any]], beta: float) -> None:
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.5, 1.15, 1))
     style_axes(left, "Accuracy by number of people in the image, %")
     style_axes(middle, "Predictions for pairs of people, %")
-    style_axes(right, "Accuracy with several people, by beta of the loss, %")
+    style_axes(right, "Several people: accuracy by beta, %")
     for offset, (crowd, color) in enumerate(CROWD_COLORS.items()):
         values = [_in_percent(main[method]["crowds"][crowd]["accuracy"]) for method in shown]
         plot_intervals(left, _positions(shown, offset), values, color, crowd)

@@ -138,7 +138,7 @@ def targets(result: Result) -> Iterator[tuple[str, str, str, str, str]]:
         ("scenes", (0.60, 0.55), (0.68, 0.63)),
         ("tight_faces", (0.62, 0.57), (0.70, 0.65)),
     ):
-        found = [sets[name][figure]["value"] for figure in ("accuracy", "balanced_accuracy")]
+        found = [sets[name][metric]["value"] for metric in ("accuracy", "balanced_accuracy")]
         met = all(value >= target for value, target in zip(found, least, strict=True))
         yield f"{SETS[name]}: accuracy / balanced", _two(least), _two(best), _two(found), _met(met)
     lost = 100 * (pairs["accuracy_alone"] - pairs["own_window"]["own"]["value"])
@@ -182,7 +182,7 @@ def _sets(result: Result) -> str:
     lines = [
         (
             title,
-            *(_with_interval(row[figure]) for figure in ("accuracy", "balanced_accuracy")),
+            *(_with_interval(row[metric]) for metric in ("accuracy", "balanced_accuracy")),
             f"{row['ece']['value']:.3f}",
         )
         for title, row in rows

@@ -81,7 +81,7 @@ def test_pairs_are_of_different_emotions_and_counted_by_hand(tmp_path: Path):
     assert pairs["other"].tolist() == other
 
 
-def test_a_model_that_cannot_tell_who_is_meant_never_changes_its_answer(tmp_path: Path):
+def test_a_model_without_the_subject_never_changes_its_prediction(tmp_path: Path):
     write_run(tmp_path, "none", False, crowds(GOOD, 1, follows=False))
     pairs = load_results(tmp_path)["none", False, 1.0, "transformer"]["two people"].pairs
     assert not pairs["changed"].any()
@@ -95,7 +95,7 @@ def test_intervals_are_over_scenes_and_not_over_persons():
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / 10, rel=0.15)  # of 100 independent draws
 
 
-def test_differences_are_paired_and_judged(tmp_path: Path):
+def test_differences_are_paired_by_scene_and_seed(tmp_path: Path):
     good = crowds(GOOD, 0, follows=True)
     for seed in (0, 1):  # only seed 0 is there of both
         write_run(tmp_path, "sap", True, crowds(GOOD, seed, follows=True), seed=seed)
@@ -118,7 +118,7 @@ def test_differences_are_paired_and_judged(tmp_path: Path):
     assert "saam is better than none" not in rows  # was not measured
 
 
-def test_a_difference_that_could_be_either_is_undecided_and_a_worse_one_is_no(tmp_path: Path):
+def test_an_interval_on_both_sides_is_undecided_and_one_below_is_no(tmp_path: Path):
     write_run(tmp_path, "none", False, crowds(GOOD, 1, follows=True))
     write_run(tmp_path, "saam", False, crowds(GOOD, 2, follows=True))  # as good, other people right
     worse = dict.fromkeys(GOOD, 0.3)

@@ -40,7 +40,7 @@ def plan_of(faces: Faces, frames: int = 1) -> Plan:
 # --- answers
 
 
-def test_a_bundle_answers_as_its_graphs_do(faces: Faces):
+def test_predictions_equal_those_of_the_graphs(faces: Faces):
     clips = [clip for _, clip in scenes(plan_of(faces, 2))][:3]
     bundle = load_bundle("nano")
     frame, temporal = (
@@ -56,7 +56,7 @@ def test_a_bundle_answers_as_its_graphs_do(faces: Faces):
     np.testing.assert_allclose(Predictor("nano").features(clips), np.stack(expected), atol=1e-5)
 
 
-def test_answers_keep_the_order_of_clips_over_batches(faces: Faces):
+def test_predictions_keep_the_order_of_clips_over_batches(faces: Faces):
     clips = list(scenes(plan_of(faces)))
     predictor = Predictor("nano", heads=("probe",))
     together = predictor.predictions(clips)
@@ -79,7 +79,7 @@ def test_every_face_is_in_the_scenes_once_with_its_own_label(faces: Faces):
             assert plan_of(faces).label(person) == faces.labels[person.face]
 
 
-def test_a_tight_face_is_the_square_and_nothing_else(faces: Faces):
+def test_an_aligned_face_is_the_crop_and_nothing_else(faces: Faces):
     """At the size that heads have in a window, so with the mean colour around it."""
     grey = tuple(round(255 * value) for value in SPEC.mean)
     for row, (_, clip) in enumerate(aligned_faces(plan_of(faces))):
@@ -101,7 +101,7 @@ def picture_of(faces: Faces, name: str) -> tuple[RenderedClip, NDArray[np.float6
     return rendered, rendered.frames[0].astype(np.float64)
 
 
-def test_each_corruption_does_what_it_is_called(faces: Faces):
+def test_each_corruption_does_what_its_name_says(faces: Faces):
     (rendered, clean) = picture_of(faces, "clean")
     person = rendered.scene.people[0]
     x1, y1, x2, y2 = face_box(person, 0.0)
@@ -203,7 +203,7 @@ class Watched:
         return ((None, event) for event in self.events)
 
 
-def test_changes_of_labels_are_counted_by_person_and_minute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_label_changes_are_counted_per_person_and_minute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(through_runtime, "open_source", lambda _: open(tmp_path / "video", "w"))  # noqa: PTH123, SIM115
     watched = Watched(
         [
@@ -230,7 +230,7 @@ def test_boxes_overlap_by_intersection_over_union():
 
 
 @pytest.mark.slow
-def test_a_run_writes_what_the_readme_and_the_card_are_made_of(
+def test_a_run_writes_everything_that_docs_and_card_show(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "nano"
@@ -244,8 +244,8 @@ def test_a_run_writes_what_the_readme_and_the_card_are_made_of(
     (out / "failures.md").write_text("### What fails\n")
     shown = f"{100 * result['sets']['scenes']['accuracy']['value']:.1f} %"
     assert shown in "\n".join(result_tables.accuracy_rows())
-    assert shown in result_tables.card_figures()
-    assert "What fails" in result_tables.card_figures()
+    assert shown in result_tables.card_report()
+    assert "What fails" in result_tables.card_report()
 
 
 def test_a_target_is_met_or_missed():

@@ -12,7 +12,7 @@ from emotion_train.model import PRESETS
 from emotion_train.training.config import Scenes, load_config
 
 
-def test_each_row_is_the_one_before_with_something_more_and_the_last_is_the_recipe():
+def test_each_row_adds_parts_and_the_last_is_the_recipe():
     recipe = load_config(bench_recipe.CONFIG)
     assert recipe.scenes is not None
     parts: set[str] = set()
@@ -32,7 +32,7 @@ def test_each_row_is_the_one_before_with_something_more_and_the_last_is_the_reci
     assert before == msgspec.structs.asdict(msgspec.structs.replace(recipe.scenes, steps=7))
 
 
-def test_a_start_that_is_not_warm_is_refused(tmp_path: Path):
+def test_a_checkpoint_of_another_stage_is_refused(tmp_path: Path):
     path = tmp_path / "cold.pt"
     save_checkpoint(path, config=PRESETS["nano"], state={"stage": "scenes", "model": {}, "heads": {}})
     recipe = load_config(bench_recipe.CONFIG)

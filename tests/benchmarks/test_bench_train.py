@@ -99,7 +99,7 @@ class Forward:
         return 0.0, {}
 
 
-def test_operations_are_those_of_the_formula(shards: Path):
+def test_operations_equal_the_formula(shards: Path):
     """A backward pass does every product of the forward pass twice, but for what needs no gradient."""
     _, stage = stage_of(shards)
     batch, precision = stage.batches[0], Precision("fp32", CPU)
@@ -122,7 +122,7 @@ def gradients(model: EmotionCLIP, objective: Any, batch: Any) -> tuple[float, di
 
 
 @pytest.mark.parametrize("chunks", [1, 2])
-def test_the_watch_changes_nothing(shards: Path, chunks: int):
+def test_timing_does_not_change_the_loss(shards: Path, chunks: int):
     model, stage = stage_of(shards)
     objective: Any = replace(stage.objective, chunks=chunks)  # type: ignore[type-var] - it is a dataclass
     batch, watch = stage.batches[0], Stopwatch(CPU)
@@ -154,7 +154,7 @@ def test_parts_sum_to_the_step():
     )
 
 
-def test_bytes_are_those_of_the_formula(shards: Path):
+def test_bytes_equal_the_formula(shards: Path):
     _, stage = stage_of(shards)
     found = wire_bytes(stage.batches[0], SMALL)
     frames, size, patches = 8, 48, 9
@@ -245,7 +245,7 @@ def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         (["--shards", "/a", "--data", "/b"], "--data and --shards are both given"),
     ],
 )
-def test_what_cannot_be_measured(
+def test_bad_options_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
 ):
     assert bench_train.main([*options, "--results", str(tmp_path / "out")]) == 2

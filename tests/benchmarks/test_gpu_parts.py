@@ -79,7 +79,7 @@ def test_each_number_of_persons_is_captured(model: EmotionCLIP):
     assert rows[0]["tflops"] == pytest.approx(reference.flops[1] / 1e12, abs=1e-4)
 
 
-def test_a_cuda_graph_that_is_wrong_is_said_to_be(model: EmotionCLIP):
+def test_a_wrong_cuda_graph_shows_in_its_cosine(model: EmotionCLIP):
     """Eager and captured have each been held against the CPU."""
     reference = references(model, [1])["temporal_encoder"]
     right, wrong = (
@@ -113,7 +113,7 @@ def test_an_engine_of_many_persons_is_tuned_for_many(monkeypatch: pytest.MonkeyP
     assert tuned == {16: Limits(4, 1), 64: Limits(64, 1)}
 
 
-def test_what_fails_on_a_device_costs_no_other_row(tmp_path: Path):
+def test_a_failure_on_a_device_keeps_all_other_rows(tmp_path: Path):
     result: dict[str, Any] = {"rows": [], "skipped": []}
     run = run_all.Run(result, tmp_path / "gpu.json", minutes=1)
 

@@ -30,7 +30,7 @@ def test_results_lie_in_a_folder_named_after_the_machine(name: str, cores: int |
     assert folder_name(name, cores) == folder
 
 
-def test_the_card_says_what_does_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_card_states_machine_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     listing = tmp_path / "cpuinfo"
     listing.write_text("processor\t: 0\nmodel name\t: Some CPU: fast\n")
     assert cpu_name(listing) == "Some CPU: fast"
@@ -52,7 +52,7 @@ def test_tables_are_markdown():
     ]
 
 
-def test_results_are_whole_or_not_there(tmp_path: Path):
+def test_results_are_written_atomically(tmp_path: Path):
     path = tmp_path / "machine" / "result.json"
     write_json(path, {"ms": 1.5})
     with pytest.raises(TypeError):
@@ -61,7 +61,7 @@ def test_results_are_whole_or_not_there(tmp_path: Path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_plots_are_pictures(tmp_path: Path):
+def test_plots_are_images(tmp_path: Path):
     plot_lines(tmp_path / "lines.png", {"nano": {"ours": {1: 2.0, 4: 3.0}, "plain": {1: 4.0, 4: 9.0}}}, "ms")
     plot_bars(tmp_path / "bars.png", {"demo": {"detect": 20.0, "rest": 1.0}, "x": {"detect": 3.0}}, "ms")
     for name in ("lines.png", "bars.png"):

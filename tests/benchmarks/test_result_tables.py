@@ -40,7 +40,7 @@ def write(results: Path, machine: str, benchmark: str, rows: list[dict[str, Any]
     (folder / f"{benchmark}.json").write_text(json.dumps(result))
 
 
-def test_what_nobody_measured_has_no_column(results: Path):
+def test_a_value_that_no_machine_measured_has_no_column(results: Path):
     write(results, "a", "pipeline", [pipeline("cpu")])
     assert result_tables.pipeline_rows() == [
         "Machine: a, 2 cores.",
@@ -51,7 +51,7 @@ def test_what_nobody_measured_has_no_column(results: Path):
     ]
 
 
-def test_what_one_machine_did_not_measure_is_a_dash(results: Path):
+def test_a_value_that_one_machine_did_not_measure_is_a_dash(results: Path):
     write(results, "a", "pipeline", [pipeline("cpu")])
     live = {"p50_ms": 31.2, "p95_ms": 44.8}
     more = {"share_not_a_network": spread(0.123), "live": live, "peak_memory_mb": 410.2}

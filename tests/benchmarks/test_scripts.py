@@ -80,7 +80,7 @@ def test_the_pipeline_benchmark(tmp_path: Path):
     assert (tmp_path / "pipeline.png").stat().st_size > 1000
 
 
-def test_a_video_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_missing_video_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert bench_pipeline.main(["--source", "nobody.mp4", "--quick", "--out", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("bench_pipeline: error: ")
@@ -107,7 +107,7 @@ def gpu_result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return read(out / "gpu.json")
 
 
-def test_the_gpu_script_measures_everything_that_a_cpu_has(gpu_result: dict[str, Any]):
+def test_the_gpu_script_measures_everything_a_cpu_supports(gpu_result: dict[str, Any]):
     assert gpu_result["skipped"] == []
     assert set(gpu_result["ceilings"]["matmul_tflops"]) == {"fp32", "fp16", "bf16"}
     assert gpu_result["ceilings"]["copy_gb_per_s"] > 0
@@ -124,7 +124,7 @@ def test_the_gpu_script_measures_everything_that_a_cpu_has(gpu_result: dict[str,
     assert len(keys) == len(gpu_result["rows"])
 
 
-def test_the_gpu_script_holds_every_precision_against_float32(gpu_result: dict[str, Any]):
+def test_the_gpu_script_compares_every_precision_with_float32(gpu_result: dict[str, Any]):
     least = {"fp32": 0.999999, "fp16": 0.999, "bf16": 0.99}
     for row in gpu_result["rows"]:
         assert least[row["precision"]] <= row["cosine_min"] <= 1.000001, row
@@ -133,7 +133,7 @@ def test_the_gpu_script_holds_every_precision_against_float32(gpu_result: dict[s
         assert row["share_of_bandwidth"] >= 0
 
 
-def test_the_gpu_script_keeps_to_its_time_and_says_what_it_left_out(tmp_path: Path):
+def test_the_gpu_script_stops_in_time_and_lists_what_it_skipped(tmp_path: Path):
     assert run_all.main(["--device", "cpu", "--quick", "--minutes", "0", "--out", str(tmp_path)]) == 0
     result = read(tmp_path / "gpu.json")
     assert result["rows"] == []
@@ -141,7 +141,7 @@ def test_the_gpu_script_keeps_to_its_time_and_says_what_it_left_out(tmp_path: Pa
     assert "Skipped: nano (no time left)." in (tmp_path / "gpu.md").read_text()
 
 
-def test_what_is_not_to_be_had_is_left_out_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_unavailable_backend_is_skipped_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def missing(_graph: Path, _persons: int) -> Any:
         raise EmotionError("tensorrt is not installed")
 
@@ -160,7 +160,7 @@ def test_what_is_not_to_be_had_is_left_out_with_its_reason(tmp_path: Path, monke
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_without_cuda_the_gpu_script_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_without_cuda_the_gpu_script_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert run_all.main(["--out", str(tmp_path)]) == 2
     assert "run_all: error: PyTorch finds no CUDA" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -18,7 +18,7 @@ ONE_POINT = 0.01
 
 
 @pytest.mark.slow
-def test_300_faces_through_detector_tracker_and_all(shared_data: Path):
+def test_300_faces_through_the_whole_runtime(shared_data: Path):
     """One minute: frames in, events out, no torch between them."""
     recorded = json.loads((bench_accuracy.RESULTS / "nano" / "accuracy.json").read_text())
     manifest = load_bundle("nano").manifest
