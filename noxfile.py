@@ -1,7 +1,7 @@
 """The checks of this repository, one session each: `nox -l` lists them, `nox -s lint test` runs two.
 
 Sessions run in the environment that nox itself is started from (`.venv-dev/bin/nox`), because a new one
-takes seven gigabytes. `nox --force-venv-backend venv -s NAME` gives a session an environment of its own.
+takes eight gigabytes. `nox --force-venv-backend venv -s NAME` gives a session an environment of its own.
 """
 
 import sys
