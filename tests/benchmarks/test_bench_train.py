@@ -256,5 +256,5 @@ def test_bad_options_are_one_line(
 
 def test_too_few_clips(shards: Path):
     settings = Settings(str(shards), CLIPS + 1, 1, 0, 1, workers=0, precision="fp32", side=64)
-    with pytest.raises(EmotionError, match="holds 8 clips, too few for a batch of 9"):
+    with pytest.raises(EmotionError, match="has 8 clips, too few for a batch of 9"):
         measure(SMALL, settings)

@@ -282,7 +282,7 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_refused(
         return model
 
     monkeypatch.setattr(emotion_train.pretrained, "model_from_checkpoint", read_and_train_on)
-    assert "written to while it was read" in refusal(
+    assert "changed while it was read" in refusal(
         to_onnx, capsys, "--checkpoint", path, "--out", tmp_path / "out"
     )
 

@@ -57,7 +57,7 @@ def test_numbers_that_do_not_fit_the_labels_are_refused(
 
 def test_broken_files_are_named(folder: Path):
     (folder / "probe.safetensors").write_bytes(b"torn")
-    with pytest.raises(EmotionError, match=r"probe\.safetensors is no safetensors file"):
+    with pytest.raises(EmotionError, match=r"probe\.safetensors is not a safetensors file"):
         load_head(folder, "probe")
     card = msgspec.json.decode((folder / "probe.json").read_bytes())
     (folder / "probe.json").write_bytes(msgspec.json.encode(card | {"colour": "red"}))

@@ -1,6 +1,6 @@
-"""Linear heads on L2-normalised features, as files that a bundle takes over.
+"""Linear heads on L2-normalised features, as files that the export to a bundle reads.
 
-Two kinds: a probe fitted on labels, and a zero-shot bank of text embeddings.
+There are two kinds: probes fitted on labels, and zero-shot heads, whose weights are text embeddings.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,26 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.manifest import Activation
 
-# Names of the files.
+# Names of the heads' files, without suffix.
 PROBE, AFFECT_PROBE, ZERO_SHOT, CATEGORIES = "probe", "affect", "zero_shot", "categories"
 
 
 class HeadCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a head is, beside its numbers.
+    """The description of a head, stored as JSON beside its weights.
 
-    checkpoint_sha256: of the model whose features it reads. features: of its temporal encoder ("video", which
-    the runtime has) or of its frame encoder ("image"). text_tower_sha256: of the tower that gave a zero-shot
-    bank. dataset: what it was fitted or measured on. abstain, experimental: of `manifest.Head`.
+    Attributes:
+        kind: A probe fitted on labels, or text embeddings.
+        labels: Names of the C classes or values.
+        activation: Maps logits to predictions.
+        temperature: Divides the logits.
+        metrics: Results of its evaluation, by name.
+        checkpoint_sha256: Hash of the model whose features the head reads.
+        features: Output of the temporal encoder ("video", which the runtime has) or of the frame encoder
+            ("image").
+        text_tower_sha256: Hash of the text tower that made a zero-shot head.
+        dataset: Data set on which the head was fitted or measured.
+        abstain: See `manifest.Head`.
+        experimental: See `manifest.Head`.
     """
 
     kind: Literal["probe", "zero_shot"]
@@ -44,7 +54,13 @@ class HeadCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class LinearHead:
-    """`activation((features @ weight.T + bias) / temperature)`; weight (C, D), bias (C,), float32."""
+    """A linear head, `activation((features @ weight.T + bias) / temperature)`.
+
+    Attributes:
+        weight: (C, D) float32.
+        bias: (C,) float32.
+        card: Its description.
+    """
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
@@ -52,13 +68,12 @@ class LinearHead:
 
 
 def save_head(folder: Path, name: str, head: LinearHead) -> None:
-    """Write NAME.safetensors and NAME.json, each whole or not at all.
+    """Write NAME.safetensors and NAME.json, each atomically.
 
     Raises:
-        EmotionError: the folder cannot be written to.
-
+        EmotionError: The folder cannot be written to.
     """
-    # safetensors writes memory as it lies, and scikit-learn's coefficients lie column by column.
+    # safetensors ignores strides, and scikit-learn stores coefficients column by column.
     tensors = {"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)}
     write_atomically(folder / f"{name}.safetensors", save(tensors))
     card = msgspec.json.format(msgspec.json.encode(head.card), indent=2)
@@ -66,26 +81,25 @@ def save_head(folder: Path, name: str, head: LinearHead) -> None:
 
 
 def load_head(folder: Path, name: str) -> LinearHead:
-    """Read what `save_head` wrote.
+    """Read a head that `save_head` wrote.
 
     Raises:
-        EmotionError: a file is missing or does not hold a head.
-
+        EmotionError: A file is missing or is not a head.
     """
-    numbers, card = folder / f"{name}.safetensors", folder / f"{name}.json"
-    if not numbers.is_file() or not card.is_file():
+    weights, card = folder / f"{name}.safetensors", folder / f"{name}.json"
+    if not weights.is_file() or not card.is_file():
         raise EmotionError(
-            f"no head {name!r} in {folder}: expected {numbers.name} and {card.name} of emotion-train "
-            "fit-probe"
+            f"no head {name!r} in {folder}: expected {weights.name} and {card.name}, written by "
+            "emotion-train fit-probe"
         )
     try:
         described = msgspec.json.decode(card.read_bytes(), type=HeadCard)
     except msgspec.DecodeError as error:
         raise EmotionError(f"{card}: {error}") from error
     try:
-        tensors = load_file(numbers)
+        tensors = load_file(weights)
     except SafetensorError as error:
-        raise EmotionError(f"{numbers} is no safetensors file ({error}): fit the head again") from error
+        raise EmotionError(f"{weights} is not a safetensors file ({error}): fit the head again") from error
     found = {key: (value.dtype.name, *value.shape) for key, value in tensors.items()}
     classes = len(described.labels)
     width = found.get("weight", ())[2:]  # (D,) of a matrix
@@ -94,6 +108,7 @@ def load_head(folder: Path, name: str) -> LinearHead:
         "bias": ("float32", classes),
     }:
         raise EmotionError(
-            f"{numbers}: tensors {found}, expected weight ({classes}, D) and bias ({classes},) of float32"
+            f"{weights}: tensors {found}, expected weight ({classes}, D) and bias ({classes},) of float32; "
+            "fit the head again"
         )
     return LinearHead(tensors["weight"], tensors["bias"], described)

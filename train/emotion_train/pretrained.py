@@ -1,4 +1,4 @@
-"""A pre-trained model to probe or to export: a checkpoint of ours, or the released weights."""
+"""Read a pre-trained model to probe or to export: a checkpoint of this project, or the released weights."""
 
 import pickle
 import zipfile
@@ -19,10 +19,14 @@ RELEASED_PRESET = "vit-b-32"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model in eval mode, on the CPU, and where it comes from.
+    """A model in eval mode on the CPU, and its origin.
 
-    preset: key of PRESETS, or "custom". released: in the layout of the authors' weights. progress: stage and
-    step of emotion-train pretrain at which it was saved, None where the file does not say.
+    Attributes:
+        model: The model.
+        sha256: Hash of the file.
+        preset: Key of `PRESETS`, or "custom".
+        released: The file has the layout of the authors' weights.
+        progress: Stage and step of pre-training at which the model was saved; None if the file does not say.
     """
 
     model: EmotionCLIP
@@ -33,12 +37,11 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint of ours, or a file of the released layout; told apart by what is in it.
+    """Read a checkpoint of this project or a file in the released layout, whichever the file contains.
 
     Raises:
-        EmotionError: there is no such file, it is neither, it is torn, its weights do not fit, or it was
-            replaced while it was read.
-
+        EmotionError: The file is missing, neither of the two, or corrupt; its weights do not fit the model;
+            or it was replaced while it was read.
     """
     if not path.is_file():
         raise EmotionError(f"checkpoint {path}: no such file")
@@ -48,8 +51,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         model, progress = model_from_checkpoint(path), _progress(path)
         if sha256_of(path) != sha256:
             raise EmotionError(
-                f"checkpoint {path} was written to while it was read: take a copy of it, or wait until "
-                "training is done"
+                f"checkpoint {path} changed while it was read: copy it first, or wait until training has "
+                "finished"
             )
         return Checkpoint(model, sha256, _preset(model.config), released=False, progress=progress)
     if not isinstance(payload.get("model"), Mapping):
@@ -63,22 +66,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except EmotionError as error:
         raise EmotionError(
             f"checkpoint {path}: {error}; expected the layout of the preset {RELEASED_PRESET}, or a "
-            "checkpoint of emotion-train pretrain, which says what preset it is"
+            "checkpoint of emotion-train pretrain, which names its preset"
         ) from error
     return Checkpoint(model.eval(), sha256, RELEASED_PRESET, released=True, progress=None)
 
 
 def _payload(path: Path) -> Mapping[Any, Any]:
     try:
-        # Zip files are mapped and not read; what torch wrote before 1.6 is no zip file.
+        # Only zip files can be memory-mapped; files written by torch before 1.6 are not zip files.
         payload = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise EmotionError(
-            f"checkpoint {path} is torn, or holds more than tensors and plain values: expected a checkpoint "
-            "of emotion-train pretrain or the released .pt file; use an earlier one, or download it again"
+            f"checkpoint {path} is corrupt, or contains more than tensors and plain values: expected a "
+            "checkpoint of emotion-train pretrain or the released .pt file; use an earlier one, or download "
+            "it again"
         ) from error
     if not isinstance(payload, Mapping):
-        raise EmotionError(f"checkpoint {path} holds a {type(payload).__name__}, expected a dict")
+        raise EmotionError(f"checkpoint {path} contains a {type(payload).__name__}, expected a dict")
     return payload
 
 

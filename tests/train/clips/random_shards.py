@@ -1,4 +1,4 @@
-"""A small shard set of random pictures, and servers for it."""
+"""A small shard set of random images, and servers for it."""
 
 import io
 import threading
@@ -19,10 +19,10 @@ FRAMES = (3, 8, 1, 11, 2)  # of each clip
 
 
 def jpeg(number: int) -> bytes:
-    """A picture of its own, of a size of its own."""
+    """Return a random image as a JPEG file; content and size depend on the number."""
     rng = np.random.default_rng(number)
-    picture = Image.fromarray(rng.integers(0, 256, (12 + number % 7, 20, 3), dtype=np.uint8))
-    picture.save(data := io.BytesIO(), "JPEG")
+    image = Image.fromarray(rng.integers(0, 256, (12 + number % 7, 20, 3), dtype=np.uint8))
+    image.save(data := io.BytesIO(), "JPEG")
     return data.getvalue()
 
 
@@ -39,7 +39,7 @@ CLIPS = [clip(number) for number in range(len(FRAMES))]
 
 
 def write_set(folder: Path) -> Path:
-    """Two shards of three and two clips."""
+    """Write two shards of three and two clips."""
     shards = []
     for number, part in enumerate((CLIPS[:3], CLIPS[3:])):
         path = folder / f"shard-{number:06d}.tar"
@@ -53,17 +53,17 @@ def write_set(folder: Path) -> Path:
 
 
 class RangeHandler(SimpleHTTPRequestHandler):
-    """What object stores do and Python's own server does not: parts of files."""
+    """Answers range requests, as object stores do and Python's own server does not."""
 
     def log_message(self, *args: object) -> None: ...
 
     def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        if wanted is None:
+        requested = self.headers.get("Range")
+        if requested is None:
             super().do_GET()
             return
         data = Path(self.translate_path(self.path)).read_bytes()
-        first, last = (int(part) for part in wanted.removeprefix("bytes=").split("-"))
+        first, last = (int(part) for part in requested.removeprefix("bytes=").split("-"))
         part = data[first : last + 1]
         self.server.sent.append(len(part))  # type: ignore[attr-defined]  # made by `serve`
         self.send_response(206)
@@ -78,7 +78,7 @@ class WholeFilesHandler(SimpleHTTPRequestHandler):
 
 
 class DroppingHandler(RangeHandler):
-    """Says how large a shard is, and hangs up when it is to be sent."""
+    """Reports the size of a shard, and closes the connection when it is requested."""
 
     def do_GET(self) -> None:
         if self.path.endswith(".tar"):
@@ -100,6 +100,6 @@ def check_whole(shards: ShardSet) -> None:
     for number, (_, record, frames) in enumerate(CLIPS):
         assert shards.read(number) == (record, frames)
         assert shards.record(number) == record
-        assert shards.frames_of(number) == len(frames)
+        assert shards.frame_count(number) == len(frames)
     assert shards.read_frames(3, [10, 0, 4, 4]) == [CLIPS[3][2][frame] for frame in (10, 0, 4, 4)]
     assert shards.read_frames(0, []) == []

@@ -1,4 +1,4 @@
-"""Batches from shards: which clips, which frames, which pixels, whose weights."""
+"""Batches from shards: clips, frames, pixels and patch weights."""
 
 from pathlib import Path
 
@@ -30,12 +30,12 @@ def batches(shards: ShardSet, **changes: int) -> ShardBatches:
 
 
 def clips_of(pairs: ClipTextBatch) -> list[int]:
-    """Which clips are shown, read from their colour."""
+    """Return which clips are shown, from their colour."""
     reds = pairs.images[:, 0, 24, 24, 0].float()
     return ((reds - 5) / 10).round().int().tolist()
 
 
-def test_an_epoch_shows_no_clip_twice_and_the_next_another_order(shards: ShardSet):
+def test_an_epoch_shows_each_clip_at_most_once_and_the_next_in_another_order(shards: ShardSet):
     data = batches(shards)
     assert data.steps_per_epoch == 3
     epochs = [[clip for step in range(3) for clip in clips_of(data[3 * epoch + step])] for epoch in (0, 1)]
@@ -44,16 +44,16 @@ def test_an_epoch_shows_no_clip_twice_and_the_next_another_order(shards: ShardSe
     assert [clip for step in range(3) for clip in clips_of(batches(shards, seed=2)[step])] != epochs[0]
 
 
-def test_a_batch_is_a_function_of_its_number(shards: ShardSet):
+def test_a_batch_depends_only_on_its_index(shards: ShardSet):
     expected = [batches(shards)[i] for i in range(5)]
     data = batches(shards)
     loader = DataLoader(data, batch_size=None, sampler=[4, 2, 3, 0, 1], num_workers=2)
-    for number, found in zip([4, 2, 3, 0, 1], loader, strict=True):
+    for index, found in zip([4, 2, 3, 0, 1], loader, strict=True):
         for part in ("images", "clip_index", "patch_weights", "text", "sentiment"):
-            assert torch.equal(getattr(found, part), getattr(expected[number], part)), part
+            assert torch.equal(getattr(found, part), getattr(expected[index], part)), part
 
 
-def test_processes_share_a_larger_batch_out(shards: ShardSet):
+def test_processes_split_a_larger_batch(shards: ShardSet):
     whole, parts = batches(shards, batch=6), batches(shards, batch=3, parallel=2)
     assert whole.steps_per_epoch == parts.steps_per_epoch
     for step in range(5):
@@ -62,7 +62,7 @@ def test_processes_share_a_larger_batch_out(shards: ShardSet):
         assert torch.equal(torch.cat([part.text for part in joined]), whole[step].text)
 
 
-def test_frames_are_random_and_in_order_of_time(shards: ShardSet):
+def test_frames_are_random_and_in_time_order(shards: ShardSet):
     data = batches(shards)
     seen = set()
     for step in range(6):
@@ -81,8 +81,8 @@ def test_captions_and_sentiment_belong_to_their_clip(shards: ShardSet):
         torch.testing.assert_close(pairs.sentiment[row], torch.tensor(logits, dtype=torch.float32))
 
 
-def test_weights_are_of_the_persons_in_the_crop(shards: ShardSet):
-    """Odd frames hold a person in the left half of 80 px; a crop of 48 begins between 0 and 32."""
+def test_patch_weights_are_of_the_people_in_the_crop(shards: ShardSet):
+    """Odd frames show a person in the left half of 80 px; a crop of 48 starts between 0 and 32."""
     pairs = batches(shards)[0]
     numbers = ((pairs.images[:, :, 24, 24, 1].float() - 5) / 20).round().int()
     lefts = set()
@@ -101,14 +101,14 @@ def test_weights_are_of_the_persons_in_the_crop(shards: ShardSet):
     assert len(lefts) > 5  # drawn anew for every frame
 
 
-def test_crops_are_those_of_the_frame():
-    picture = np.random.default_rng(0).integers(0, 256, (SHORT, LONG, 3), np.uint8)
-    image, weights = cut_frame(np.random.default_rng(3), picture, [(10, 0, 30, 60), (20, 20, 50, 40)], SPEC)
+def test_crops_are_parts_of_the_frame():
+    frame = np.random.default_rng(0).integers(0, 256, (SHORT, LONG, 3), np.uint8)
+    image, weights = cut_frame(np.random.default_rng(3), frame, [(10, 0, 30, 60), (20, 20, 50, 40)], SPEC)
     places = [
         (top, left)
         for top in range(SHORT - 47)
         for left in range(LONG - 47)
-        if np.array_equal(picture[top : top + 48, left : left + 48], image)
+        if np.array_equal(frame[top : top + 48, left : left + 48], image)
     ]
     assert len(places) == 1
     (top, left) = places[0]
@@ -120,29 +120,29 @@ def test_crops_are_those_of_the_frame():
 
 def test_a_subject_window_follows_the_largest_person():
     spec = msgspec.structs.replace(SPEC, window="subject", subject_scale=1.5)
-    picture = np.zeros((SHORT, LONG, 3), np.uint8)
-    picture[20:40, 50:70] = 255
-    persons = [(2.0, 2.0, 8.0, 8.0), (50.0, 20.0, 70.0, 40.0)]
-    image, weights = cut_frame(np.random.default_rng(0), picture, persons, spec)
+    frame = np.zeros((SHORT, LONG, 3), np.uint8)
+    frame[20:40, 50:70] = 255
+    people = [(2.0, 2.0, 8.0, 8.0), (50.0, 20.0, 70.0, 40.0)]
+    image, weights = cut_frame(np.random.default_rng(0), frame, people, spec)
     grid = weights.reshape(3, 3)
     assert grid[1, 1] == 1
-    assert 0.35 < (image > 127).mean() < 0.65  # 1 / 1.5 ** 2 of the window, give or take the jitter
-    nobody, none = cut_frame(np.random.default_rng(0), picture, [], spec)
+    assert 0.35 < (image > 127).mean() < 0.65  # 1 / 1.5 ** 2 of the window, apart from the jitter
+    nobody, none = cut_frame(np.random.default_rng(0), frame, [], spec)
     assert nobody.shape == image.shape
     assert not none.any()
 
 
 def test_too_few_clips_for_a_step(shards: ShardSet):
-    with pytest.raises(EmotionError, match="holds 20 clips, too few for a batch of 8 in each of 3 processes"):
+    with pytest.raises(EmotionError, match="has 20 clips, too few for a batch of 8 in each of 3 processes"):
         batches(shards, batch=8, parallel=3)
 
 
-def test_faint_boxes_are_nobody(tmp_path: Path):
+def test_boxes_of_low_score_are_ignored(tmp_path: Path):
     shards = ShardSet.open(str(write_set(tmp_path / "shards", 4, score=0.49)))
     assert not ShardBatches(shards, SPEC, seed=0, batch=4, frames=8)[0].patch_weights.any()
 
 
-def test_a_damaged_picture_is_named(tmp_path: Path):
+def test_a_corrupt_frame_is_named(tmp_path: Path):
     folder = write_set(tmp_path / "shards", 4)
     tar = folder / "shard-000000.tar"
     data = bytearray(tar.read_bytes())
@@ -150,5 +150,5 @@ def test_a_damaged_picture_is_named(tmp_path: Path):
     data[start + 20 : start + 300] = bytes(280)  # the first clip's first frame keeps its first bytes
     tar.write_bytes(data)
     damaged = ShardBatches(ShardSet.open(str(folder)), SPEC, seed=0, batch=4, frames=8)
-    with pytest.raises(EmotionError, match=r"clip clip-0000 has a damaged picture .*run emotion-train"):
+    with pytest.raises(EmotionError, match=r"clip clip-0000 has a corrupt frame .*run emotion-train"):
         damaged[0]

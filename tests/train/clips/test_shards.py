@@ -19,8 +19,8 @@ def folder(tmp_path: Path) -> Path:
     return write_set(tmp_path)
 
 
-def broken(folder: Path, number: int = 0) -> str:
-    """The one line that reading a clip ends in."""
+def read_error(folder: Path, number: int = 0) -> str:
+    """Return the error, of one line, that reading a clip raises."""
     with pytest.raises(EmotionError) as error:
         ShardSet.open(str(folder)).read(number)
     assert "\n" not in str(error.value)
@@ -30,7 +30,7 @@ def broken(folder: Path, number: int = 0) -> str:
 # --- reading
 
 
-def test_a_set_gives_back_what_was_written(folder: Path):
+def test_a_set_returns_what_was_written(folder: Path):
     shards = ShardSet.open(str(folder))
     check_whole(shards)
     assert shards.spec == {"fps": 8.0}
@@ -67,26 +67,28 @@ def test_a_spawned_process_reads_too(folder: Path):
         assert pool.apply(read_last, (shards,)) == CLIPS[-1][1:]
 
 
-# --- damage
+# --- corrupt sets
 
 
-def test_no_index(tmp_path: Path):
-    with pytest.raises(EmotionError, match=r"index\.json: no such file.*a finished run of train/prepare"):
+def test_a_missing_index(tmp_path: Path):
+    with pytest.raises(
+        EmotionError, match=r"index\.json: does not exist.*a finished run of emotion-train prepare-data"
+    ):
         ShardSet.open(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "schema 2, this version reads 1: update the project"),
+        ({"schema": 2}, "has schema 2, expected 1: update the project"),
         ({"schema": "one"}, r"Expected `int`, got `str` - at `\$\.schema`"),
         ({"shards": [{}]}, "missing required field `name`"),
         ({"colour": 1}, "unknown field `colour`"),
-        ({"clips": 4}, "states 4 clips of 25 frames, lists 5 of 25"),
-        ({"frames": 24}, "states 5 clips of 24 frames, lists 5 of 25"),
+        ({"clips": 4}, "announces 4 clips with 25 frames, but lists 5 with 25"),
+        ({"frames": 24}, "announces 5 clips with 24 frames, but lists 5 with 25"),
     ],
 )
-def test_an_index_that_cannot_be(change: dict[str, object], message: str, folder: Path):
+def test_an_invalid_index(change: dict[str, object], message: str, folder: Path):
     index = folder / "index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | change))
     with pytest.raises(EmotionError, match=message) as error:
@@ -94,53 +96,53 @@ def test_an_index_that_cannot_be(change: dict[str, object], message: str, folder
     assert "\n" not in str(error.value)
 
 
-def test_a_torn_index(folder: Path):
+def test_a_truncated_index(folder: Path):
     index = folder / "index.json"
     index.write_bytes(index.read_bytes()[:-20])
-    with pytest.raises(EmotionError, match=r"truncated.*prepare_data"):
+    with pytest.raises(EmotionError, match=r"truncated.*prepare-data"):
         ShardSet.open(str(folder))
 
 
-def test_a_shard_that_is_shorter_than_the_index_says(folder: Path):
+def test_a_shard_that_is_shorter_than_in_the_index(folder: Path):
     shard = folder / "shard-000000.tar"
     shard.write_bytes(shard.read_bytes()[:-4096])
     size = shard.stat().st_size
-    assert f"shard-000000.tar: {size} bytes, the index says {size + 4096}" in broken(folder)
-    assert ShardSet.open(str(folder)).read(4) == CLIPS[4][1:]  # the other one is sound
+    assert f"shard-000000.tar: has {size} bytes, expected {size + 4096}" in read_error(folder)
+    assert ShardSet.open(str(folder)).read(4) == CLIPS[4][1:]  # the other shard is intact
 
 
-def test_a_shard_of_zeros_at_the_end_only_in_name(folder: Path):
+def test_a_shard_that_does_not_end_with_zeros(folder: Path):
     shard = folder / "shard-000000.tar"
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    assert "does not end as a tar file does" in broken(folder)
+    assert "is truncated, expected the end of a tar file" in read_error(folder)
 
 
 def test_another_shard_of_the_same_size(folder: Path):
     shard = folder / "shard-000000.tar"
     shard.write_bytes(shard.read_bytes().replace(b"video-00000", b"video-00009"))
-    assert "no video-00000.json where the index says" in broken(folder)
+    assert "video-00000.json is not at the position that the index gives" in read_error(folder)
 
 
-def test_a_record_that_cannot_be(folder: Path):
+def test_an_invalid_record(folder: Path):
     shard = folder / "shard-000000.tar"
     good = shard.read_bytes()
     shard.write_bytes(good.replace(b'"neutral"', b'"nertual"'))
-    assert "record of video-00000 is wrong" in broken(folder)
+    assert "the record of video-00000 is invalid" in read_error(folder)
     shard.write_bytes(good.replace(b'"boxes":[[],[', b'"boxes":[   [', 1))
-    assert "boxes of 2 frames, the clip has 3" in broken(folder)
+    assert "boxes for 2 frames, but the clip has 3" in read_error(folder)
 
 
-def test_a_frame_that_is_no_jpeg(folder: Path):
+def test_a_frame_that_is_not_a_jpeg_file(folder: Path):
     shard = folder / "shard-000000.tar"
     shard.write_bytes(shard.read_bytes().replace(CLIPS[1][2][3], bytes(len(CLIPS[1][2][3]))))
-    assert "a frame of video-00001 is no JPEG" in broken(folder, 1)
-    with pytest.raises(EmotionError, match="a frame of video-00001 is no JPEG"):
+    assert "a frame of video-00001 is not a JPEG file" in read_error(folder, 1)
+    with pytest.raises(EmotionError, match="a frame of video-00001 is not a JPEG file"):
         ShardSet.open(str(folder)).read_frames(1, [3])
     assert ShardSet.open(str(folder)).read_frames(1, [2]) == [CLIPS[1][2][2]]
 
 
 @pytest.mark.parametrize("number", [-1, 5])
-def test_a_clip_that_is_not_there(number: int, folder: Path):
+def test_an_index_out_of_range(number: int, folder: Path):
     with pytest.raises(IndexError, match=f"clip {number} of 5"):
         ShardSet.open(str(folder)).read(number)
     with pytest.raises(IndexError, match="frame 3 of clip 0, which has 3"):
@@ -157,13 +159,13 @@ def fill_and_fail(path: Path) -> None:
         writer.add("empty", CLIPS[0][1], [])
 
 
-def test_a_tar_that_is_not_finished_is_not_there(tmp_path: Path):
+def test_an_unfinished_tar_file_is_removed(tmp_path: Path):
     with pytest.raises(ValueError, match="empty: 0 frames"):
         fill_and_fail(tmp_path / "shard.tar")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_errors_of_reading_are_not_blamed_on_the_disk(tmp_path: Path):
+def test_errors_of_reading_are_not_reported_as_errors_of_writing(tmp_path: Path):
     def read_while_writing() -> None:
         with write_tar(tmp_path / "shard.tar"):
             (tmp_path / "nothing").read_bytes()
@@ -173,7 +175,7 @@ def test_errors_of_reading_are_not_blamed_on_the_disk(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path):
+def test_a_folder_that_cannot_be_created(tmp_path: Path):
     (tmp_path / "no").write_text("a file")
     with pytest.raises(WriteError, match=r"shard-000000\.tar cannot be written \(File exists\)"):
         write_set(tmp_path / "no")

@@ -33,7 +33,7 @@ def url(folder: Path) -> Iterator[str]:
     server.shutdown()
 
 
-def test_the_fingerprint_is_the_indexs(folder: Path, url: str):
+def test_the_fingerprint_identifies_the_index(folder: Path, url: str):
     local, remote = ShardSet.open(str(folder)), ShardSet.open(url)
     assert local.fingerprint == remote.fingerprint
     assert len(local.fingerprint) == 64
@@ -43,7 +43,7 @@ def test_the_fingerprint_is_the_indexs(folder: Path, url: str):
 
 
 class Numbered:
-    """The least of a torch data set."""
+    """A minimal torch data set."""
 
     def __init__(self, shards: ShardSet) -> None:
         self.shards = shards
@@ -51,12 +51,12 @@ class Numbered:
     def __len__(self) -> int:
         return len(self.shards)
 
-    def __getitem__(self, number: int) -> tuple[ClipRecord, list[bytes]]:
-        return self.shards.read(number)
+    def __getitem__(self, index: int) -> tuple[ClipRecord, list[bytes]]:
+        return self.shards.read(index)
 
 
 @pytest.mark.parametrize("where", ["disk", "server"])
-def test_a_set_that_was_used_goes_to_other_processes(where: str, folder: Path, url: str):
+def test_a_set_can_be_sent_to_other_processes_after_use(where: str, folder: Path, url: str):
     shards = ShardSet.open(str(folder) if where == "disk" else url)
     assert shards.read(0) == CLIPS[0][1:]
     assert pickle.loads(pickle.dumps(shards)).read(1) == CLIPS[1][1:]  # noqa: S301 - our own
@@ -67,7 +67,7 @@ def test_a_set_that_was_used_goes_to_other_processes(where: str, folder: Path, u
 # --- object stores
 
 
-def test_a_server_sends_no_more_than_is_asked_for(folder: Path):
+def test_only_the_requested_bytes_are_downloaded(folder: Path):
     server = serve(RangeHandler, folder)
     shards = ShardSet.open(f"http://127.0.0.1:{server.server_port}/")
     check_whole(shards)
@@ -78,7 +78,7 @@ def test_a_server_sends_no_more_than_is_asked_for(folder: Path):
     server.shutdown()
 
 
-def test_any_file_system_that_fsspec_knows(folder: Path):
+def test_other_file_systems_of_fsspec(folder: Path):
     store = fsspec.filesystem("memory")
     store.put(str(folder), "/shards-of-test", recursive=True)
     check_whole(ShardSet.open("memory://shards-of-test"))
@@ -87,18 +87,18 @@ def test_any_file_system_that_fsspec_knows(folder: Path):
 
 def test_a_server_that_ignores_ranges(folder: Path):
     server = serve(WholeFilesHandler, folder)
-    with pytest.raises(EmotionError, match=r"shard-000000\.tar: the server sends whole files only") as error:
+    with pytest.raises(EmotionError, match=r"shard-000000\.tar: the server sends only whole files") as error:
         ShardSet.open(f"http://127.0.0.1:{server.server_port}").read(0)
     assert "\n" not in str(error.value)
     server.shutdown()
 
 
-def test_a_server_that_is_not_there(folder: Path, url: str):
+def test_an_unreachable_server(folder: Path, url: str):
     shards = ShardSet.open(url)
     (folder / "shard-000001.tar").unlink()
-    with pytest.raises(EmotionError, match=r"shard-000001\.tar: no such file, or it cannot be reached"):
+    with pytest.raises(EmotionError, match=r"shard-000001\.tar: does not exist or cannot be reached"):
         shards.read(4)
-    with pytest.raises(EmotionError, match=r"index\.json: (no such file|cannot be read)"):
+    with pytest.raises(EmotionError, match=r"index\.json: (does not exist|cannot be read)"):
         ShardSet.open("http://127.0.0.1:9")
 
 
@@ -112,6 +112,6 @@ def test_a_server_that_hangs_up(folder: Path):
     server.shutdown()
 
 
-def test_a_protocol_that_nobody_knows():
+def test_an_unknown_protocol():
     with pytest.raises(EmotionError, match=r"gopher://x/index\.json: cannot be read \(Protocol not known"):
         ShardSet.open("gopher://x")

@@ -130,7 +130,7 @@ def test_what_cannot_be_shown(shards: str, tmp_path: Path):
     with pytest.raises(EmotionError, match="--rows 1: expected 2 or more"):
         reweighting_page(handmade(), 0, 1, "")
     model = build("sap", preprocess=SPEC, text_vocab=49408)
-    with pytest.raises(EmotionError, match="holds 20 clips, too few for a batch of 21"):
+    with pytest.raises(EmotionError, match="has 20 clips, too few for a batch of 21"):
         draw_batch(model, source(shards, 21))
     with pytest.raises(EmotionError, match=r"index.json: no such file"):
         draw_batch(model, source(str(tmp_path), 2))

@@ -144,7 +144,7 @@ def test_a_damaged_video_is_a_result_too(
     )
     said = capsys.readouterr().err
     assert "1 clips of 1 videos" in said
-    assert f"1 could not be used: aaa: {torn}: no HDF5 file, or a torn one" in said
+    assert f"1 could not be used: aaa: {torn}: not an HDF5 file, or corrupt" in said
 
 
 def read_first(root: Path, name: str = "aaa") -> object:
@@ -169,14 +169,14 @@ def test_a_frame_or_its_boxes_that_are_missing(root: Path):
         ("tv_sentiment_logits.npy", None, r"tv_sentiment_logits\.npy: no such file"),
         ("tv_index.json", b"[{}]", "missing required field `video_id`"),
         ("tv_index.json", b"[]", r"shape \(5, 7\), expected \(0, 7\)"),
-        ("tv_sentiment_logits.npy", b"no array", "no array of numbers"),
-        ("aaa/human_boxes.json", b"{}", r"Expected `array`, got `object`; expected a list of name"),
+        ("tv_sentiment_logits.npy", b"no array", "not an array of numbers"),
+        ("aaa/human_boxes.json", b"{}", r"Expected `array`, got `object`; expected a list of {name: boxes}"),
         ("aaa/human_boxes.json", b'[{"a": [[1, 2, 3, 4]]}]', "Expected `array` of length 5"),
         ("aaa/human_boxes.json", None, r"human_boxes\.json: no such file"),
-        ("aaa/frames.hdf5", b"no file of theirs", "no HDF5 file, or a torn one"),
+        ("aaa/frames.hdf5", b"no file of theirs", "not an HDF5 file, or corrupt"),
     ],
 )
-def test_files_that_cannot_be(name: str, data: bytes | None, message: str, root: Path):
+def test_invalid_files(name: str, data: bytes | None, message: str, root: Path):
     if data is None:
         (root / name).unlink()
     else:
@@ -187,7 +187,7 @@ def test_files_that_cannot_be(name: str, data: bytes | None, message: str, root:
     assert "\n" not in str(error.value)
 
 
-def test_logits_that_are_no_numbers(root: Path):
+def test_logits_that_are_not_finite(root: Path):
     logits = LOGITS.copy()
     logits[3, 2] = np.nan
     np.save(root / "tv_sentiment_logits.npy", logits)
@@ -195,11 +195,11 @@ def test_logits_that_are_no_numbers(root: Path):
         load_index(root)
 
 
-def test_a_torn_frame(root: Path):
+def test_a_corrupt_frame(root: Path):
     with h5py.File(root / "aaa" / "frames.hdf5", "a") as file:
         del file["00000007.jpg"]
         file["00000007.jpg"] = np.asarray(jpeg(7, (426, 240))[:400])
-    with pytest.raises(EmotionError, match=r"frame aaa 00000007\.jpg: no picture, or a torn one"):
+    with pytest.raises(EmotionError, match=r"frame aaa 00000007\.jpg: not an image, or corrupt"):
         read_first(root)
 
 

@@ -1,1 +1,1 @@
-"""Clips of video stored as shards: the format, its writer, its reader, and training batches."""
+"""Video clips stored as shards: the format, its writer, its reader, and training batches."""

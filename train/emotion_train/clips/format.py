@@ -1,4 +1,4 @@
-"""What stands in a shard set: the record of a clip, the index, and how a tar file is laid out."""
+"""The format of a shard set: the record of a clip, the index, and the layout of a tar file."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,22 +9,29 @@ from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 INDEX_NAME = "index.json"
-BLOCK = 512  # of a tar file: every member has one block of header, and its data is filled up to whole blocks
-END_BLOCKS = 2  # of zeros, at least, end a tar file
+BLOCK = 512  # bytes; a member of a tar file is one header block, then its data padded to whole blocks
+END_BLOCKS = 2  # a tar file ends with at least this many blocks of zeros
 JPEG_START = b"\xff\xd8"
 
-PERSON_SCORE = 0.5  # a box of this score is somebody; weaker ones are kept for who wants them
+PERSON_SCORE = 0.5  # boxes below this score are stored but not used as people in training
 
-ScoredBox = tuple[float, float, float, float, float]
+ScoredBox = tuple[float, float, float, float, float]  # x1, y1, x2, y2, score
 
 
 class ClipRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is known of a clip besides its pictures.
+    """A clip without its images.
 
-    video: name of its source. caption: the sentence spoken. start, end: seconds of the video. fps: stored
-    frames a second. width, height: of the stored frames, pixels. boxes: for each stored frame, the persons in
-    it as (x1, y1, x2, y2, score) in pixels of the stored frame. sentiment: 7 logits in the order of
-    `emotion_train.language.labels.EKMAN`. neutral: probability that the sentence is neutral.
+    Attributes:
+        video: Name of its source.
+        caption: The sentence spoken.
+        start: Start of the clip in the video, seconds.
+        end: End of the clip in the video, seconds.
+        fps: Stored frames per second.
+        width: Width of the stored frames, pixels.
+        height: Height of the stored frames, pixels.
+        boxes: For each stored frame the people in it, in pixels of the stored frame.
+        sentiment: 7 logits in the order of `emotion_train.language.labels.EKMAN`.
+        neutral: Probability that the sentence is neutral.
     """
 
     video: str
@@ -40,10 +47,12 @@ class ClipRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ClipLocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a clip lies in its shard.
+    """The position of a clip in its shard.
 
-    offset: of the header of its first member, bytes. sizes: bytes of data of its members: the record, then
-    each frame.
+    Attributes:
+        key: Name of the clip.
+        offset: Where the header of its first member starts, bytes.
+        sizes: Sizes of its members without headers, bytes: the record, then each frame.
     """
 
     key: str
@@ -52,7 +61,14 @@ class ClipLocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tar file. bytes: its size."""
+    """One tar file of a shard set.
+
+    Attributes:
+        name: File name.
+        bytes: Size of the file.
+        sha256: Hash of the file.
+        samples: Its clips.
+    """
 
     name: str
     bytes: int
@@ -61,7 +77,15 @@ class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`index.json`. spec: how the clips were made. clips, frames: how many there are in all."""
+    """The content of `index.json`.
+
+    Attributes:
+        schema: Version of the format.
+        spec: How the clips were made.
+        clips: Total number of clips.
+        frames: Total number of frames.
+        shards: The tar files.
+    """
 
     schema: int
     spec: dict[str, Any]
@@ -71,6 +95,13 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def member_starts(sizes: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-    """(M,) sizes of data -> (M + 1,) where each member's header begins, from the first, and the end."""
+    """Return where each member's header starts, relative to the first, and where the last member ends.
+
+    Args:
+        sizes: (M,) sizes of the members without headers, bytes.
+
+    Returns:
+        (M + 1,) int64.
+    """
     spans = BLOCK + -(-np.asarray(sizes, np.int64) // BLOCK) * BLOCK
     return np.concatenate([[0], np.cumsum(spans)])
