@@ -1,7 +1,7 @@
-"""From frames to emotion events: detect, track, encode who is due, smooth. Synchronous.
+"""Turn frames into emotion events: detect, track, encode the persons who are due, smooth. Synchronous.
 
-State is kept by source and track id and dropped when the tracker forgets the id, so it is bounded by the
-people in view, and who comes next never inherits what the last one felt.
+State is kept per source and track id, and dropped when the tracker drops the id. It is therefore bounded by
+the number of people in view, and a newcomer never inherits the state of somebody else.
 """
 
 import time
@@ -17,8 +17,8 @@ from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import LinearHead
 from emotion_runtime.metrics import StageTimer
-from emotion_runtime.ring import EARLY, ClipPlan, EmbeddingRing
-from emotion_runtime.smoothing import Smoother
+from emotion_runtime.ring import EARLY_TOLERANCE, ClipPlan, EmbeddingRing
+from emotion_runtime.smoothing import ExponentialAverage, LabelHysteresis
 from emotion_runtime.subject import Subjects, plan_crops
 from emotion_runtime.tracker import Tracker
 from emotion_runtime.types import SCHEMA_VERSION, EmotionEvent, Frame, Person, State, Track
@@ -26,9 +26,14 @@ from emotion_runtime.types import SCHEMA_VERSION, EmotionEvent, Frame, Person, S
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What looks at pictures and embeddings; shared by all sources.
+    """The models of a pipeline, shared by all sources.
 
-    affect: a regression whose labels are some of valence, arousal and dominance; None: they stay unknown.
+    Attributes:
+        detector: Finds persons in a frame.
+        encoder: Turns crops of persons into embeddings.
+        temporal: Turns clips of embeddings into features.
+        head: Turns features into probabilities of emotions.
+        affect: Regression whose labels are some of valence, arousal and dominance. None: events have none.
     """
 
     detector: Detector
@@ -40,11 +45,14 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What happens how often, in seconds of media time.
+    """Time constants of the pipeline, in seconds of media time.
 
-    window, every: see `ring.plan_clips`; None: the bundle's. smoothing: time constant, hysteresis: margin of
-    the top label, see `smoothing.Smoother`. detect_every: 0 detects in each frame; else tracks stand still in
-    between.
+    Attributes:
+        window: Time that a clip spans. None: the bundle's. See `ring.plan_clips`.
+        every: Time between two encodings of a person. None: follows from `window`.
+        smoothing: Time constant of the smoothing, see `smoothing.ExponentialAverage`.
+        hysteresis: Probability margin of the shown label (not a time), see `smoothing.LabelHysteresis`.
+        detect_every: Time between two detections; tracks stand still in between. 0: detect in every frame.
     """
 
     window: float | None = None
@@ -53,41 +61,44 @@ class Timing:
     hysteresis: float = HYSTERESIS
     detect_every: float = 0.0
 
-    def smoother(self, abstain: float = 0.0) -> Smoother:
-        """One person's smoother; abstain: of the head."""
-        return Smoother(time_constant=self.smoothing, margin=self.hysteresis, abstain=abstain)
-
 
 @dataclass(slots=True)
-class _Person:
-    """What is remembered of one person; nothing is known until the first encoding."""
+class _PersonState:
+    """State of one person; the values are None until the first encoding."""
 
     ring: EmbeddingRing
-    smoother: Smoother
-    affect_smoother: Smoother
+    emotion_average: ExponentialAverage
+    affect_average: ExponentialAverage
+    label: LabelHysteresis
     raw: NDArray[np.float64] | None = None
     smoothed: NDArray[np.float64] | None = None
     affect: NDArray[np.float64] | None = None
 
 
-class _Source:
-    """What is remembered of one source."""
+class _SourceState:
+    """State of one source."""
 
     def __init__(self) -> None:
         self.tracker = Tracker()
         self.tracks: list[Track] = []
-        self.persons: dict[int, _Person] = {}
+        self.persons: dict[int, _PersonState] = {}
         self.detected_at = -np.inf
 
 
 class Pipeline:
-    """Emotion events of any number of sources.
+    """Computes emotion events for any number of sources.
 
-    clock: seconds since the same moment as `Frame.captured`; read only for the latency of live frames.
+    Args:
+        models: The models, shared by all sources.
+        clips: How clips are taken from a person's embeddings.
+        timing: Time constants.
+        clock: Returns seconds on the scale of `Frame.captured`; only used for the latency of live frames.
+
+    Attributes:
+        timer: Time spent so far, by stage.
 
     Raises:
-        EmotionError: a value of `timing` out of range.
-
+        EmotionError: A value of `timing` is out of range.
     """
 
     def __init__(
@@ -98,43 +109,52 @@ class Pipeline:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        timing.smoother()  # refuses bad values now and not at the first person
         if not 0 <= timing.detect_every < np.inf:
-            raise EmotionError(f"detect_every {timing.detect_every}: expected seconds, 0 (always) or more")
+            raise EmotionError(
+                f"detect_every {timing.detect_every}: expected seconds, 0 (every frame) or more"
+            )
         self._models = models
         self._clips = clips
         self._timing = timing
         self._clock = clock
-        self._sources: dict[str, _Source] = {}
+        self._sources: dict[str, _SourceState] = {}
         self.timer = StageTimer()
+        self._new_person()  # rejects bad values now instead of at the first person
 
     def step(self, frame: Frame) -> EmotionEvent:
-        """One frame to its event. Frames of one source come in order of time."""
+        """Return the event of one frame. Frames of one source must come in order of time."""
         return self.step_all([frame])[0]
 
     def step_all(self, frames: Sequence[Frame]) -> list[EmotionEvent]:
-        """Frames of different sources, at most one of each, to their events; one call of each encoder."""
+        """Return the events of frames from different sources, with one call of each encoder.
+
+        Args:
+            frames: At most one frame of each source.
+
+        Raises:
+            ValueError: Two frames are of the same source.
+        """
         names = [frame.source for frame in frames]
         if len(set(names)) != len(names):
             raise ValueError(f"several frames of one source in one step: {names}")
         for frame in frames:
-            self._follow(frame)
+            self._track(frame)
         self._encode(frames)
         now = self._clock()
         return [self._event(frame, now) for frame in frames]
 
     def forget(self, source: str) -> None:
-        """Drop all that is known of a source that ended."""
+        """Drop the state of a source that ended."""
         self._sources.pop(source, None)
 
     def person_ids(self) -> dict[str, list[int]]:
-        """Ids of the persons for whom there is state, by source."""
+        """Return the ids of the persons who have state, by source."""
         return {name: list(source.persons) for name, source in self._sources.items()}
 
-    def _follow(self, frame: Frame) -> None:
-        """Detect and track; persons come into being and are forgotten here."""
-        source = self._sources.setdefault(frame.source, _Source())
-        if 0 <= frame.t - source.detected_at < self._timing.detect_every * (1 - EARLY):
+    def _track(self, frame: Frame) -> None:
+        """Detect and track; the state of persons is created and dropped here."""
+        source = self._sources.setdefault(frame.source, _SourceState())
+        if 0 <= frame.t - source.detected_at < self._timing.detect_every * (1 - EARLY_TOLERANCE):
             return
         source.detected_at = frame.t
         with self.timer.stage("detect"):
@@ -142,15 +162,19 @@ class Pipeline:
         with self.timer.stage("track"):
             source.tracks = source.tracker.update(detections, frame.t)
         known = source.persons
-        source.persons = {track.id: known.get(track.id) or self._newcomer() for track in source.tracks}
+        source.persons = {track.id: known.get(track.id) or self._new_person() for track in source.tracks}
 
-    def _newcomer(self) -> _Person:
-        smoother = self._timing.smoother(self._models.head.abstain)
-        return _Person(EmbeddingRing(self._clips), smoother, self._timing.smoother())
+    def _new_person(self) -> _PersonState:
+        return _PersonState(
+            EmbeddingRing(self._clips),
+            ExponentialAverage(self._timing.smoothing),
+            ExponentialAverage(self._timing.smoothing),
+            LabelHysteresis(self._timing.hysteresis, abstain=self._models.head.abstain),
+        )
 
     def _encode(self, frames: Sequence[Frame]) -> None:
-        """Encode the persons in view who are due, of all frames together."""
-        due: list[tuple[_Person, float]] = []
+        """Encode the visible persons who are due, of all frames together."""
+        due: list[tuple[_PersonState, float]] = []
         views: list[tuple[NDArray[np.uint8], Subjects]] = []
         for frame in frames:
             source = self._sources[frame.source]
@@ -175,9 +199,10 @@ class Pipeline:
             affect = self._models.affect(features) if self._models.affect else None  # (P, V)
         for row, (person, t) in enumerate(due):
             person.raw = probabilities[row]
-            person.smoothed = person.smoother.update(probabilities[row], t)
+            person.smoothed = person.emotion_average.update(probabilities[row], t)
+            person.label.update(person.smoothed, t)
             if affect is not None:
-                person.affect = person.affect_smoother.update(affect[row], t)
+                person.affect = person.affect_average.update(affect[row], t)
 
     def _event(self, frame: Frame, now: float) -> EmotionEvent:
         source = self._sources[frame.source]
@@ -191,27 +216,23 @@ class Pipeline:
             dropped=frame.dropped,
         )
 
-    def _person(self, track: Track, person: _Person) -> Person:
-        label = person.smoother.label
+    def _person(self, track: Track, person: _PersonState) -> Person:
+        label = person.label.label
         state: State = "lost" if not track.seen else "warming" if person.ring.warming else "steady"
         return Person(
             id=track.id,
             box=track.box,
             score=track.score,
             state=state,
-            emotions=self._labelled(person.smoothed),
-            raw=self._labelled(person.raw),
+            emotions=_by_label(self._models.head, person.smoothed),
+            raw=_by_label(self._models.head, person.raw),
             top=None if label is None else self._models.head.labels[label],
-            **self._affect(person.affect),
+            **_by_label(self._models.affect, person.affect),
         )
 
-    def _affect(self, values: NDArray[np.float64] | None) -> dict[str, float]:
-        """Valence, arousal and dominance, those that the bundle's head has."""
-        if values is None or self._models.affect is None:
-            return {}
-        return dict(zip(self._models.affect.labels, values.tolist(), strict=True))
 
-    def _labelled(self, probabilities: NDArray[np.float64] | None) -> dict[str, float]:
-        if probabilities is None:
-            return {}
-        return dict(zip(self._models.head.labels, probabilities.tolist(), strict=True))
+def _by_label(head: LinearHead | None, values: NDArray[np.float64] | None) -> dict[str, float]:
+    """Return a head's values by label; empty without a head, and until a person was encoded."""
+    if head is None or values is None:
+        return {}
+    return dict(zip(head.labels, values.tolist(), strict=True))

@@ -1,6 +1,6 @@
-"""A person's last embeddings, from which the temporal encoder's clips are made.
+"""Keep a person's latest embeddings and take clips for the temporal encoder from them.
 
-Every frame of a person is encoded once; a clip is only another choice among the kept embeddings.
+A person is encoded once per frame; a new clip is only another selection of the stored embeddings.
 """
 
 from collections import deque
@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
 
-# A frame this much of `every` too early is on time: cameras jitter, and 5 frames of 25 per second are
-# 0.2 s only up to rounding. Without it, every second beat would come a frame late.
-EARLY = 0.05
+# A frame that is early by this fraction of `every` counts as on time: cameras jitter, and 5 frames at 25
+# frames per second are 0.2 s only up to rounding. Without it, every second encoding would be one frame late.
+EARLY_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class ClipPlan:
-    """How clips are made.
+    """How clips are taken from a person's embeddings.
 
-    frames: T, embeddings of a clip. kept: embeddings in a full ring, >= T. window: seconds that a clip spans.
-    every: seconds between two embeddings of a person.
+    Attributes:
+        frames: T, embeddings per clip.
+        kept: Embeddings in a full ring, at least T.
+        window: Seconds that a clip spans.
+        every: Seconds between two embeddings of a person.
     """
 
     frames: int
@@ -33,15 +36,17 @@ class ClipPlan:
 def plan_clips(
     frames: int, seconds: float, *, window: float | None = None, every: float | None = None
 ) -> ClipPlan:
-    """The plan for a model trained on clips of `frames` frames that span `seconds`.
+    """Return the plan for a model trained on clips of `frames` frames that span `seconds`.
 
-    window: seconds to span; None: `seconds`, or what `every` makes of it where that is longer.
-    every: seconds between embeddings; None: window / frames. A shorter one refreshes the answer more often
-    over the same window: the clip then takes every n-th embedding.
+    Args:
+        frames: T, frames per clip.
+        seconds: Time that the clips in training span.
+        window: Seconds to span. None: `seconds`, or `every` times `frames` if that is longer.
+        every: Seconds between embeddings. None: window / frames. A smaller value updates the prediction more
+            often over the same window: a clip then takes every n-th embedding.
 
     Raises:
-        EmotionError: a time that is not positive, or an `every` too long to fill the window.
-
+        EmotionError: A time is not positive, or `every` is too long to fill the window.
     """
     for name, value in (("window", window), ("every", every)):
         if value is not None and not 0 < value < float("inf"):
@@ -52,14 +57,14 @@ def plan_clips(
         every = window / frames
     if every * frames > window * (1 + 1e-9):
         raise EmotionError(
-            f"every {every} s is too seldom for {frames} frames in a window of {window} s: "
-            f"at most {window / frames:g}, or a window of at least {every * frames:g}"
+            f"every {every} s is too long for {frames} frames in a window of {window} s: "
+            f"expected at most {window / frames:g} s, or a window of at least {every * frames:g} s"
         )
     return ClipPlan(frames, max(frames, round(window / every)), window, every)
 
 
 class EmbeddingRing:
-    """The embeddings of one person, oldest dropped first."""
+    """The latest embeddings of one person; the oldest is dropped first."""
 
     def __init__(self, plan: ClipPlan) -> None:
         self._plan = plan
@@ -68,27 +73,30 @@ class EmbeddingRing:
 
     @property
     def warming(self) -> bool:
-        """The ring is not full, so a clip repeats its oldest embedding."""
+        """Whether the ring is not full yet, so that a clip repeats its oldest embedding."""
         return len(self._embeddings) < self._plan.kept
 
     def due(self, t: float) -> bool:
-        """Whether the person should be encoded at time t, seconds."""
-        # A time before the last one is a source that started over.
-        return t < self._last or t - self._last >= self._plan.every * (1 - EARLY)
+        """Return whether the person should be encoded at time t, in seconds."""
+        # A time before the last one means that the source started over.
+        return t < self._last or t - self._last >= self._plan.every * (1 - EARLY_TOLERANCE)
 
     def push(self, embedding: NDArray[np.float32], t: float) -> None:
-        """Add the embedding (D,) of time t, seconds.
+        """Add the embedding (D,) of time t, in seconds.
 
-        After a gap longer than the window, or a step back, the ring starts over: a clip must not mix
-        moments that lie far apart.
+        The ring starts over after a gap longer than the window and after a step back in time: a clip must not
+        mix frames that are far apart.
         """
         if not 0 <= t - self._last <= self._plan.window:
             self._embeddings.clear()
-        self._embeddings.append(embedding.copy())  # a row would keep its whole batch alive
+        self._embeddings.append(embedding.copy())  # a view would keep its whole batch in memory
         self._last = t
 
     def clip(self) -> NDArray[np.float32]:
-        """(T, D) float32, oldest first, evenly over the window; at least one embedding was pushed."""
+        """Return a clip (T, D) float32, oldest first, evenly spaced over the window.
+
+        At least one embedding must have been pushed.
+        """
         missing = self._plan.kept - len(self._embeddings)
         oldest_first = [self._embeddings[0]] * missing + list(self._embeddings)
         chosen = np.linspace(0, self._plan.kept - 1, self._plan.frames).round().astype(int)

@@ -1,6 +1,6 @@
-"""Probabilities steadied over time, so that what people read does not blink.
+"""Smooth the values shown for a person over time, and keep the shown label from flickering.
 
-Raw probabilities are published beside: whoever wants another filter has them.
+Events carry the raw probabilities beside the smoothed ones, for users who prefer another filter.
 """
 
 import math
@@ -12,60 +12,87 @@ from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.errors import EmotionError
 
 
-class Smoother:
-    """Exponential smoothing of one person's probabilities, and a top label with hysteresis.
+class ExponentialAverage:
+    """Exponential moving average of one person's values, by time instead of by frame.
 
-    time_constant: seconds after which 63 % of a step is shown; 0 turns smoothing off. By time, not by frame:
-    the same at 5 and at 50 updates a second, and right when updates are uneven.
-    margin: by how much another probability must exceed the held label's to replace it. A held label that fell
-    under chance (1 / number of labels) is replaced by the likeliest without a margin.
-    abstain: a label is given from this probability on and taken back a margin below, so that `label` does
-    not blink either.
+    The result is the same at 5 and at 50 updates a second, and correct when updates are uneven.
+
+    Args:
+        time_constant: Seconds after which 63 % of a step is shown; 0 turns smoothing off.
+
+    Raises:
+        EmotionError: The time constant is negative or not finite.
     """
 
-    def __init__(
-        self, *, time_constant: float = SMOOTHING, margin: float = HYSTERESIS, abstain: float = 0.0
-    ) -> None:
+    def __init__(self, time_constant: float = SMOOTHING) -> None:
         if not 0 <= time_constant < math.inf:
             raise EmotionError(f"smoothing {time_constant}: expected seconds, 0 (off) or more")
+        self._time_constant = time_constant
+        self._average: NDArray[np.float64] | None = None
+        self._t = -math.inf
+
+    def update(self, values: NDArray[np.float64], t: float) -> NDArray[np.float64]:
+        """Return the average (C,) after the values (C,) of time t, in seconds.
+
+        It is a convex combination, so probabilities still sum to 1. A step back in time starts over.
+        """
+        if self._average is None or t < self._t:
+            self._average = values
+        else:
+            self._average = values + self._weight_of_past(t - self._t) * (self._average - values)
+        self._t = t
+        return self._average
+
+    def _weight_of_past(self, elapsed: float) -> float:
+        return math.exp(-elapsed / self._time_constant) if self._time_constant else 0.0
+
+
+class LabelHysteresis:
+    """The label shown for one person: it changes only when another one leads clearly.
+
+    A held label that falls below chance (1 / number of labels) is replaced by the most probable one without a
+    margin.
+
+    Args:
+        margin: By how much another probability must exceed that of the held label to replace it, in [0, 1).
+        abstain: No label is shown until its probability reaches this threshold. It is hidden again when the
+            probability falls below the threshold by more than the margin, so that it does not flicker either.
+
+    Attributes:
+        held: Index of the held label; None before the first update.
+
+    Raises:
+        EmotionError: The margin is out of range.
+    """
+
+    def __init__(self, margin: float = HYSTERESIS, *, abstain: float = 0.0) -> None:
         if not 0 <= margin < 1:
             raise EmotionError(f"hysteresis {margin}: expected a difference of probabilities in [0, 1)")
-        self._time_constant = time_constant
         self._margin = margin
         self._abstain = abstain
-        self._given = False
-        self._smoothed: NDArray[np.float64] | None = None
+        self._shown = False
         self._t = -math.inf
-        self.top: int | None = None
-
-    def update(self, probabilities: NDArray[np.float64], t: float) -> NDArray[np.float64]:
-        """Take the probabilities (C,) of time t, seconds; return the smoothed ones (C,).
-
-        A convex combination: what sums to 1 stays so. A step back in time starts over.
-        """
-        if self._smoothed is None or t < self._t:
-            self._smoothed, self.top, self._given = probabilities, None, False
-        else:
-            self._smoothed = probabilities + self._kept(t - self._t) * (self._smoothed - probabilities)
-        self._t = t
-        self.top = self._held(self._smoothed)
-        least = self._abstain - self._margin if self._given else self._abstain
-        self._given = bool(self._smoothed[self.top] >= least)
-        return self._smoothed
+        self.held: int | None = None
 
     @property
     def label(self) -> int | None:
-        """The top label where it is likely enough to be said."""
-        return self.top if self._given else None
+        """Index of the label to show; None if no label is probable enough."""
+        return self.held if self._shown else None
 
-    def _kept(self, elapsed: float) -> float:
-        """Share of the past that is left after `elapsed` seconds."""
-        return math.exp(-elapsed / self._time_constant) if self._time_constant else 0.0
+    def update(self, probabilities: NDArray[np.float64], t: float) -> int | None:
+        """Return `label` after the probabilities (C,) of time t, in seconds. A step back starts over."""
+        if t < self._t:
+            self.held, self._shown = None, False
+        self._t = t
+        self.held = self._choose(probabilities)
+        threshold = self._abstain - self._margin if self._shown else self._abstain
+        self._shown = bool(probabilities[self.held] >= threshold)
+        return self.label
 
-    def _held(self, smoothed: NDArray[np.float64]) -> int:
-        best = int(smoothed.argmax())
-        if self.top is None:
+    def _choose(self, probabilities: NDArray[np.float64]) -> int:
+        best = int(probabilities.argmax())
+        if self.held is None:
             return best
-        lead = smoothed[best] - smoothed[self.top]
-        dropped = smoothed[self.top] < 1 / len(smoothed)
-        return best if lead > self._margin or (dropped and lead > 0) else self.top
+        lead = probabilities[best] - probabilities[self.held]
+        below_chance = probabilities[self.held] < 1 / len(probabilities)
+        return best if lead > self._margin or (below_chance and lead > 0) else self.held

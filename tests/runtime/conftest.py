@@ -1,6 +1,6 @@
-"""A bundle whose graphs are written by hand, so that every answer can be computed without them.
+"""A bundle whose graphs are written by hand, so that every prediction can be computed without them.
 
-Frame encoder: (mean R, mean G, mean B) / 255 of the person's window, then the mean of its patch weights.
+Frame encoder: (mean R, mean G, mean B) / 255 of the person's window, and the mean of the patch weights.
 Temporal encoder: sum over the clip of RAMP[i] * embedding[i], oldest first.
 """
 
@@ -47,7 +47,7 @@ def log_settings_as_they_are() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle's folder; tests that change it copy it first."""
+    """Write the bundle and return its folder; tests that change it copy it first."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     folder.mkdir()
     save(_frame_encoder(), folder / "frame_encoder.onnx")
@@ -59,8 +59,8 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def answer() -> Callable[..., NDArray[np.float64]]:
-    """Probabilities of the probe head, from a list of embeddings (DIM,), oldest first."""
+def prediction() -> Callable[..., NDArray[np.float64]]:
+    """Return a function from embeddings (DIM,), oldest first, to the probabilities of the probe head."""
 
     def compute(*embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
         clip = [embeddings[0]] * (len(RAMP) - len(embeddings)) + list(embeddings)[-len(RAMP) :]
@@ -74,8 +74,8 @@ def answer() -> Callable[..., NDArray[np.float64]]:
 
 @pytest.fixture(scope="session")
 def fixed_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector file, end-to-end form, that finds one person in every 128 x 96 frame: (16, 24, 48, 64)."""
-    # Letterboxed to 64 x 64: half the size, 8 rows above.
+    """Write an end-to-end detector that finds one person in every 128 x 96 frame, at (16, 24, 48, 64)."""
+    # The frame is letterboxed to 64 x 64: half the size, 8 rows of padding above.
     found = np.array([[[8, 20, 24, 40, 0.9, 0], [0, 0, 0, 0, 0, 0]]], np.float32)
     path = tmp_path_factory.mktemp("detector") / "fixed.onnx"
     nodes = [
@@ -97,7 +97,7 @@ def fixed_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Puts a program in front of all others."""
+    """Return a function that installs a program in front of all others in PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
@@ -196,7 +196,7 @@ def _manifest(folder: Path) -> Manifest:
 
 @pytest.fixture
 def cache(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
-    """TensorRT and a GPU that start, and an empty cache."""
+    """Pretend that TensorRT and a GPU work, with an empty cache of engines."""
     monkeypatch.setenv(engines.CACHE_VARIABLE, str(tmp_path / "engines"))
     pretend_installed(monkeypatch, {"tensorrt": TENSORRT_SPEC})
     monkeypatch.setattr(nvidia, "load_tensorrt", lambda flavor: flavor)
@@ -208,5 +208,5 @@ def cache(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def no_builder(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - set up before it
-    """Of TensorRT there is only the runtime."""
+    """Pretend that only the runtime of TensorRT is installed."""
     pretend_installed(monkeypatch, {"tensorrt": TENSORRT_SPEC, "emotion_export": None})

@@ -1,4 +1,4 @@
-"""The pipeline: who is encoded when, whose state is whose, and the numbers against their formulas."""
+"""The pipeline: who is encoded when, which state belongs to whom, and the values against their formulas."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,8 +24,8 @@ RED_BGR, BLUE_BGR, GREEN_BGR = (30, 20, 220), (210, 40, 10), (40, 190, 60)
 RATE = 10  # frames per second; with every = 0.2 s, each second frame is encoded
 
 
-class Script:
-    """A detector that finds what it is told to; `boxes` is changed between frames."""
+class ScriptedDetector:
+    """A detector that returns `boxes`, which tests change between frames."""
 
     def __init__(self) -> None:
         self.boxes: Sequence[Box] = []
@@ -39,10 +39,10 @@ class Script:
         )
 
 
-class Counted:
-    """A backend that remembers the sizes it was called with."""
+class RecordingBackend:
+    """A backend that records the sizes of its inputs."""
 
-    description = "counted"
+    description = "recording"
 
     def __init__(self, inner: Any, key: str) -> None:
         self._inner, self._key = inner, key
@@ -56,16 +56,18 @@ class Counted:
 
 
 class Bench:
-    """A pipeline on the tiny bundle with everything in reach."""
+    """A pipeline on the tiny bundle, with access to its parts."""
 
     def __init__(self, folder: Path, timing: Timing | None = None, **options: Any) -> None:
         timing = timing or Timing()
         bundle = load_bundle(folder)
         manifest = bundle.manifest
         self.spec = manifest.preprocess
-        self.detector = Script()
-        self.frames = Counted(open_backend("cpu", bundle.graph_path("frame_encoder")), "frame_index")
-        self.clips = Counted(open_backend("cpu", bundle.graph_path("temporal_encoder")), "embeddings")
+        self.detector = ScriptedDetector()
+        self.frames = RecordingBackend(open_backend("cpu", bundle.graph_path("frame_encoder")), "frame_index")
+        self.clips = RecordingBackend(
+            open_backend("cpu", bundle.graph_path("temporal_encoder")), "embeddings"
+        )
         models = Models(
             self.detector,
             FrameEncoder(self.frames, self.spec),
@@ -88,7 +90,7 @@ class Bench:
         return [self.show(boxes, image) for _ in range(count)]
 
     def embedding(self, box: Box, bgr: tuple[int, int, int], image: np.ndarray) -> np.ndarray:
-        """What the tiny frame encoder says of a person whose window shows one colour."""
+        """Return the tiny frame encoder's embedding of a person whose window shows one colour."""
         window = subject_window(box, *image.shape[:2], self.spec)
         weights = patch_weights(box, window, self.spec)
         return np.array([*(channel / 255 for channel in reversed(bgr)), weights.mean()])
@@ -109,30 +111,33 @@ def by_id(event: EmotionEvent) -> dict[int, Person]:
     return {person.id: person for person in event.persons}
 
 
-Answer = Callable[..., np.ndarray]
+Prediction = Callable[..., np.ndarray]
 
 
-def test_each_person_gets_the_answer_of_its_own_window(bench: Bench, answer: Answer):
+def test_each_person_gets_the_prediction_of_its_own_window(bench: Bench, prediction: Prediction):
     image = halves()
     event = bench.show_many([LEFT, RIGHT], image, 4)[-1]
     left, right = event.persons
     for person, box, color in ((left, LEFT, RED_BGR), (right, RIGHT, BLUE_BGR)):
         assert person.box == pytest.approx(box, abs=0.5)
-        expected = answer(bench.embedding(box, color, image))
+        expected = prediction(bench.embedding(box, color, image))
         assert list(person.raw) == ["anger", "joy", "neutral"]
         assert list(person.raw.values()) == pytest.approx(expected.tolist(), abs=1e-3)
-        assert person.emotions == pytest.approx(person.raw)  # nothing has changed yet
+        assert person.emotions == pytest.approx(person.raw)  # there is nothing to smooth yet
         assert sum(person.emotions.values()) == pytest.approx(1, abs=1e-9)
         assert (person.valence, person.arousal, person.dominance) == (None, None, None)
-    assert (left.top, right.top) == ("anger", "neutral")  # a red and a blue window; BGR would swap them
+    assert (left.top, right.top) == (
+        "anger",
+        "neutral",
+    )  # red and blue windows; a wrong colour order would swap them
 
 
-def test_clip_and_smoothing_follow_their_formulas(bench: Bench, answer: Answer):
+def test_clips_and_smoothing_follow_their_formulas(bench: Bench, prediction: Prediction):
     red, blue = halves(RED_BGR), halves(BLUE_BGR)
-    bench.show_many([LEFT], red, 5)  # confirmed at the 3rd frame: encoded at 0.2 and 0.4 s
+    bench.show_many([LEFT], red, 5)  # confirmed at the third frame: encoded at 0.2 and 0.4 s
     event = bench.show_many([LEFT], blue, 4)[-1]  # encoded at 0.6 and 0.8 s
     one, two = (bench.embedding(LEFT, color, red) for color in (RED_BGR, BLUE_BGR))
-    raws = [answer(one), answer(one, one), answer(one, one, two), answer(one, one, two, two)]
+    raws = [prediction(one), prediction(one, one), prediction(one, one, two), prediction(one, one, two, two)]
     shown = raws[0]
     for raw in raws[1:]:
         shown = raw + (shown - raw) * np.exp(-0.2 / 0.8)
@@ -142,10 +147,10 @@ def test_clip_and_smoothing_follow_their_formulas(bench: Bench, answer: Answer):
     assert person.state == "steady"
 
 
-def test_warms_up_over_a_clip_and_encodes_only_who_is_due(bench: Bench):
+def test_persons_warm_up_over_a_clip_and_are_encoded_only_when_due(bench: Bench):
     events = bench.show_many([LEFT, RIGHT], halves(), 10)
     states = [[person.state for person in event.persons] for event in events]
-    # The tracker confirms at the third frame; T = 4 embeddings at 0.2 s, so from 0.2 to 0.8 s.
+    # The tracker confirms at the third frame; T = 4 embeddings every 0.2 s, from 0.2 to 0.8 s.
     assert states == [[]] * 2 + [["warming"] * 2] * 6 + [["steady"] * 2] * 2
     assert bench.frames.persons == [2, 2, 2, 2]
     assert bench.clips.persons == [2, 2, 2, 2]
@@ -153,13 +158,13 @@ def test_warms_up_over_a_clip_and_encodes_only_who_is_due(bench: Bench):
     assert {i: p.emotions for i, p in between.items()} == {i: p.emotions for i, p in before.items()}
 
 
-def test_two_people_in_one_window_are_cropped_once(bench: Bench):
+def test_two_persons_in_one_window_are_cropped_once(bench: Bench):
     bench.show_many([LEFT, (22, 42, 58, 88)], halves(), 3)
     assert bench.frames.persons == [2]
     assert bench.frames.images == [1]
 
 
-def test_cameras_share_one_call_but_not_their_people(bench: Bench, answer: Answer):
+def test_cameras_share_one_encoder_call_but_no_state(bench: Bench, prediction: Prediction):
     bench.detector.boxes = [LEFT]
     red, blue = halves(RED_BGR), halves(BLUE_BGR)
     for index in range(3):
@@ -170,33 +175,33 @@ def test_cameras_share_one_call_but_not_their_people(bench: Bench, answer: Answe
     assert [event.source for event in events] == ["a", "b"]
     for event, color in zip(events, (RED_BGR, BLUE_BGR), strict=True):
         (person,) = event.persons
-        assert person.id == 1  # the same number, another person
-        expected = answer(bench.embedding(LEFT, color, red))
+        assert person.id == 1  # the same id, but another person
+        expected = prediction(bench.embedding(LEFT, color, red))
         assert list(person.raw.values()) == pytest.approx(expected.tolist(), abs=1e-3)
     with pytest.raises(ValueError, match="several frames of one source"):
         bench.pipeline.step_all([frames[0], frames[0]])
 
 
-def test_who_comes_after_another_inherits_nothing(bench: Bench, answer: Answer):
+def test_newcomer_does_not_inherit_state(bench: Bench, prediction: Prediction):
     bench.show_many([LEFT], halves(RED_BGR), 12)
-    bench.show_many([], halves(RED_BGR), 15)  # gone for longer than the tracker remembers
+    bench.show_many([], halves(RED_BGR), 15)  # longer than the tracker keeps lost tracks
     green = halves(GREEN_BGR)
     events = bench.show_many([LEFT], green, 4)
     (person,) = events[-1].persons
     assert person.id == 2
     assert person.state == "warming"
-    expected = answer(bench.embedding(LEFT, GREEN_BGR, green))
+    expected = prediction(bench.embedding(LEFT, GREEN_BGR, green))
     assert list(person.raw.values()) == pytest.approx(expected.tolist(), abs=1e-3)
-    assert person.emotions == person.raw  # smoothing starts with this person too
+    assert person.emotions == person.raw  # smoothing restarts too
 
 
-def test_who_is_lost_is_published_with_the_last_answer_and_not_encoded(bench: Bench):
-    known = by_id(bench.show_many([LEFT], halves(), 10)[-1])[1]
+def test_lost_person_keeps_the_last_prediction_and_is_not_encoded(bench: Bench):
+    last = by_id(bench.show_many([LEFT], halves(), 10)[-1])[1]
     calls = len(bench.frames.persons)
     for event in bench.show_many([], halves(GREEN_BGR), 5):
         (person,) = event.persons
         assert person.state == "lost"
-        assert (person.emotions, person.raw, person.top) == (known.emotions, known.raw, known.top)
+        assert (person.emotions, person.raw, person.top) == (last.emotions, last.raw, last.top)
     assert len(bench.frames.persons) == calls
     assert bench.show([LEFT], halves()).persons[0].state == "steady"  # back within the window
     assert bench.show_many([], halves(), 20)[-1].persons == []
@@ -210,24 +215,24 @@ def test_state_is_bounded_by_the_people_in_view(bench: Bench):
         for boxes in [[(x, y, x + 40, y + 50)]] * 5 + [[]] * 3:
             ids = [person.id for person in bench.show(boxes, image).persons]
             assert bench.pipeline.person_ids() == {"a": ids}
-            assert len(ids) <= 4  # a second of memory holds no more visitors than that
+            assert len(ids) <= 4  # lost tracks are kept for one second, so no more visitors have state
             highest = max([highest, *ids])
-    assert highest >= 30  # they were many
+    assert highest >= 30  # there were many visitors
     bench.show_many([], image, 15)
     assert bench.pipeline.person_ids() == {"a": []}
     bench.pipeline.forget("a")
     assert bench.pipeline.person_ids() == {}
 
 
-def test_detects_at_its_own_pace(tiny_bundle: Path):
+def test_detection_at_its_own_interval(tiny_bundle: Path):
     bench = Bench(tiny_bundle, Timing(detect_every=0.3))
     events = bench.show_many([LEFT], halves(), 12)
     assert bench.detector.calls == 4  # at 0, 0.3, 0.6 and 0.9 s
     assert [len(event.persons) for event in events] == [0] * 6 + [1] * 6
-    assert bench.frames.persons == [1] * 3  # tracks stand still in between, and are encoded: 0.6, 0.8, 1.0
+    assert bench.frames.persons == [1] * 3  # tracks between detections are encoded too: at 0.6, 0.8 and 1.0 s
 
 
-def test_latency_is_that_of_live_frames_only(tiny_bundle: Path):
+def test_latency_is_measured_for_live_frames_only(tiny_bundle: Path):
     bench = Bench(tiny_bundle, clock=lambda: 107.25)
     image = halves()
     assert bench.pipeline.step(Frame(image, 0, 0.0, "file")).latency_ms == 0.0
@@ -236,7 +241,7 @@ def test_latency_is_that_of_live_frames_only(tiny_bundle: Path):
     assert live.dropped == 3
 
 
-def test_an_empty_frame_costs_no_encoding(bench: Bench):
+def test_empty_frame_is_not_encoded(bench: Bench):
     event = bench.show([], halves())
     assert (event.schema, event.source, event.frame, event.t, event.persons) == (1, "a", 0, 0.0, [])
     assert bench.frames.persons == []
@@ -248,9 +253,9 @@ def test_stages_are_timed(bench: Bench):
     assert spent == {"detect", "track", "crop", "encode", "temporal"}
 
 
-def test_the_timer_adds_up_by_stage():
-    moments = iter([10.0, 10.5, 20.0, 20.25, 30.0, 31.0])
-    timer = StageTimer(clock=lambda: next(moments))
+def test_timer_adds_up_by_stage():
+    times = iter([10.0, 10.5, 20.0, 20.25, 30.0, 31.0])
+    timer = StageTimer(clock=lambda: next(times))
     for name in ("detect", "encode", "detect"):
         with timer.stage(name):
             pass
@@ -260,9 +265,9 @@ def test_the_timer_adds_up_by_stage():
     assert milliseconds["sinks"] == 0
 
 
-def test_the_report_counts_frames_persons_and_seconds():
-    moments = iter([102.0, 106.0])  # the first event, the end
-    report = RunReport(100.0, clock=lambda: next(moments))
+def test_report_counts_frames_persons_and_seconds():
+    times = iter([102.0, 106.0])  # the first event, the end
+    report = RunReport(100.0, clock=lambda: next(times))
 
     def event(source: str, t: float, *ids: int) -> EmotionEvent:
         persons = [Person(i, (0, 0, 1, 1), 1.0, "lost", {}, {}, None) for i in ids]
@@ -279,8 +284,8 @@ def test_the_report_counts_frames_persons_and_seconds():
     for each in events:
         report.add(each)
     line = report.line(StageTimer(), "a backend")
-    # Ids 1 to 3 of a and 1 of b; four frames in the four seconds after the first event.
+    # Ids 1 to 3 of source a and 1 of b; four frames in the four seconds after the first event.
     assert line.startswith(
-        "5 frames in 6.0 s, first event after 2.00 s, then 1.0 fps; 4 persons; ms a frame:"
+        "5 frames in 6.0 s, first event after 2.00 s, then 1.0 fps; 4 persons; ms per frame:"
     )
     assert line.endswith("a backend")

@@ -1,4 +1,4 @@
-"""Heads that give no label when they are unsure, and heads that are experimental."""
+"""Heads that show no label when they are uncertain, and experimental heads."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from emotion_runtime.types import Detections, Person
 
 BOX = (20, 40, 60, 90)
 RED_BGR, GREY_BGR, BLUE_BGR = (30, 20, 220), (120, 120, 120), (210, 40, 10)
-Answer = Callable[..., np.ndarray]
+Prediction = Callable[..., np.ndarray]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def with_abstain(folder: Path, threshold: float) -> Path:
 
 
 def people(folder: Path, colors: list[tuple[int, int, int]], smoothing: float = 0.8) -> list[Person]:
-    """One person through the runtime, 10 frames a second, in pictures of one colour."""
+    """Run one person through the runtime, 10 frames per second, each frame in one colour."""
 
     def detect(_: np.ndarray) -> Detections:
         return Detections(np.array([BOX], np.float32), np.array([0.9], np.float32))
@@ -55,49 +55,53 @@ def people(folder: Path, colors: list[tuple[int, int, int]], smoothing: float = 
     return [person for event in events for person in event.persons]
 
 
-def probabilities(folder: Path, answer: Answer, color: tuple[int, int, int]) -> np.ndarray:
-    """Of a picture of one colour, by the formulas of the tiny bundle."""
+def probabilities(folder: Path, prediction: Prediction, color: tuple[int, int, int]) -> np.ndarray:
+    """Return the probabilities for a frame of one colour, by the formulas of the tiny bundle."""
     spec = load_bundle(folder).manifest.preprocess
     weights = patch_weights(BOX, subject_window(BOX, 160, 320, spec), spec)
-    return answer(np.array([*(channel / 255 for channel in reversed(color)), weights.mean()]))
+    return prediction(np.array([*(channel / 255 for channel in reversed(color)), weights.mean()]))
 
 
 @pytest.mark.parametrize("color", [RED_BGR, BLUE_BGR])
-def test_a_label_under_the_threshold_is_not_given(folder: Path, answer: Answer, color: tuple[int, int, int]):
-    expected = probabilities(folder, answer, color)
+def test_label_below_the_threshold_is_not_shown(
+    folder: Path, prediction: Prediction, color: tuple[int, int, int]
+):
+    expected = probabilities(folder, prediction, color)
     label = load_bundle(folder).manifest.heads["probe"].labels[int(expected.argmax())]
     for threshold, top in ((expected.max() - 0.01, label), (expected.max() + 0.01, None)):
         persons = people(with_abstain(folder, threshold), [color] * 8)
-        answered = [person for person in persons if person.emotions]
-        assert answered
-        for person in answered:
+        encoded = [person for person in persons if person.emotions]
+        assert encoded
+        for person in encoded:
             assert person.top == top
-            assert list(person.emotions.values()) == pytest.approx(expected, abs=2e-3)  # given all the same
+            assert list(person.emotions.values()) == pytest.approx(
+                expected, abs=2e-3
+            )  # probabilities are always given
             assert list(person.raw.values()) == pytest.approx(expected, abs=2e-3)
 
 
-def test_it_is_the_smoothed_probability_that_decides(folder: Path):
-    """From sure to unsure and back: a label is given when what is shown of it reaches the threshold."""
+def test_smoothed_probability_decides(folder: Path):
+    """A label is shown while its smoothed probability is high enough, from certain to uncertain and back."""
     colors = [RED_BGR] * 8 + [BLUE_BGR] * 16 + [RED_BGR] * 16
-    sure = people(folder, colors)
-    shown = [person.emotions[person.top] for person in sure if person.top]
+    without = people(folder, colors)
+    shown = [person.emotions[person.top] for person in without if person.top]
     threshold = (min(shown) + max(shown)) / 2
-    unsure = people(with_abstain(folder, threshold), colors)
-    given = []
-    for before, after in zip(sure, unsure, strict=True):
+    abstaining = people(with_abstain(folder, threshold), colors)
+    tops = []
+    for before, after in zip(without, abstaining, strict=True):
         assert (after.emotions, after.raw, after.state) == (before.emotions, before.raw, before.state)
-        taken_back = threshold - Timing().hysteresis
-        least = taken_back if given and given[-1] is not None else threshold
-        likely = before.top is not None and before.emotions[before.top] >= least
-        assert after.top == (before.top if likely else None)
-        given.append(after.top)
-    assert None in given[-30:]
-    assert "anger" in given
-    raw = [p.raw[p.top] >= threshold for p in sure if p.top]
-    assert raw != [value >= threshold for value in shown]  # the raw one would decide otherwise
+        hidden_below = threshold - Timing().hysteresis
+        minimum = hidden_below if tops and tops[-1] is not None else threshold
+        certain = before.top is not None and before.emotions[before.top] >= minimum
+        assert after.top == (before.top if certain else None)
+        tops.append(after.top)
+    assert None in tops[-30:]
+    assert "anger" in tops
+    raw = [p.raw[p.top] >= threshold for p in without if p.top]
+    assert raw != [value >= threshold for value in shown]  # the raw probability would give another result
 
 
-def test_the_head_of_a_bundle_has_the_manifests_threshold(folder: Path):
+def test_head_has_the_threshold_of_the_manifest(folder: Path):
     assert load_head(load_bundle(with_abstain(folder, 0.375))).abstain == 0.375
     assert load_head(load_bundle(folder), "opposite").abstain == 0
 
@@ -105,17 +109,17 @@ def test_the_head_of_a_bundle_has_the_manifests_threshold(folder: Path):
 # --- bundles
 
 
-def test_a_bundle_of_before_says_nothing_of_it_and_loads(folder: Path):
+def test_bundle_without_a_threshold_loads(folder: Path):
     heads = json.loads((folder / "bundle.json").read_text())["heads"]
     before = {"kind", "file", "sha256", "labels", "activation", "temperature", "metrics"}
     for head in heads.values():
-        assert set(head) == before  # as written before there was a threshold; and none is written now
+        assert set(head) == before  # as written before there was a threshold; the default is not written
     for name, head in load_bundle(folder).manifest.heads.items():
         assert (head.abstain, head.experimental) == (0.0, False), name
     assert all(person.top for person in people(folder, [GREY_BGR] * 8) if person.emotions)
 
 
-def test_threshold_and_note_survive_the_disk(folder: Path, tmp_path: Path):
+def test_threshold_and_experimental_flag_survive_a_round_trip(folder: Path, tmp_path: Path):
     edit(folder, lambda manifest: manifest["heads"]["probe"].update(abstain=0.25, experimental=True))
     manifest = load_bundle(folder).manifest
     head = manifest.heads["probe"]
@@ -125,8 +129,8 @@ def test_threshold_and_note_survive_the_disk(folder: Path, tmp_path: Path):
     assert (written["abstain"], written["experimental"]) == (0.25, True)
 
 
-@pytest.mark.parametrize(("key", "value"), [("abstain", "high"), ("experimental", 1), ("unsure", 0.5)])
-def test_other_words_for_it_are_refused(folder: Path, key: str, value: object):
+@pytest.mark.parametrize(("key", "value"), [("abstain", "high"), ("experimental", 1), ("uncertain", 0.5)])
+def test_wrong_keys_and_types_are_rejected(folder: Path, key: str, value: object):
     edit(folder, lambda manifest: manifest["heads"]["probe"].update({key: value}))
     with pytest.raises(EmotionError, match=r"bundle\.json") as caught:
         load_bundle(folder)
@@ -138,7 +142,7 @@ def test_other_words_for_it_are_refused(folder: Path, key: str, value: object):
 
 @pytest.fixture
 def with_categories(folder: Path) -> Path:
-    """The bundle with an experimental head beside its own two."""
+    """Return the bundle with an experimental head beside its own two."""
 
     def add(manifest: dict) -> None:
         manifest["heads"]["categories"] = manifest["heads"]["opposite"] | {"experimental": True}
@@ -148,14 +152,14 @@ def with_categories(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(("head", "expected"), [(None, False), ("opposite", False), ("categories", True)])
-def test_a_runtime_knows_whether_its_head_is_experimental(
+def test_runtime_reports_whether_its_head_is_experimental(
     with_categories: Path, fixed_detector: Path, head: str | None, *, expected: bool
 ):
     assert EmotionRuntime(with_categories, fixed_detector, "cpu", head=head).experimental is expected
 
 
 @pytest.mark.parametrize("default", [False, True])
-def test_the_command_line_says_so_in_one_line(
+def test_command_line_reports_an_experimental_head_in_one_line(
     with_categories: Path,
     fixed_detector: Path,
     tmp_path: Path,
@@ -172,8 +176,8 @@ def test_the_command_line_says_so_in_one_line(
     argv = ["--source", str(video), *model, "--jsonl", str(jsonl)]
     assert main([*argv, *flags]) == 0
     first, summary = capsys.readouterr().err.splitlines()
-    assert "experimental: the model card says what it is worth" in first
-    assert first.startswith("emotion-runtime: head")
+    assert "is experimental: see the model card for its accuracy" in first
+    assert first.startswith("emotion-runtime: the ")
     assert ("categories" in first) or default
     assert "None" not in first
     assert summary.startswith("emotion-runtime: 5 frames")
