@@ -1,10 +1,10 @@
-"""The typed configuration of a run: what the command line and a TOML file can say, checked in one place."""
+"""The typed configuration of a run, from the command line and a TOML file."""
 
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -18,11 +18,23 @@ else:
     import tomli as tomllib
 
 
-class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Every flag of `emotion-runtime`, by the name it has in a TOML file; None: left to the program.
+# What a value of each type is called in an error message.
+_EXPECTED: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text in quotes",
+    list[int]: "camera numbers",
+    list[str]: "texts in quotes",
+    Precision: f"one of {', '.join(get_args(Precision))}",
+}
 
-    Times are in seconds. What a bundle, backend or detector may be is their own rooms' business; here is
-    checked what only concerns the run.
+
+class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All options of `emotion-runtime`, named as in a TOML file; see `emotion-runtime --help`.
+
+    None means "use the default". Times are in seconds. Bundle, backend and detector names are validated where
+    they are opened; only run-level options are checked here.
     """
 
     camera: list[int] = []
@@ -45,37 +57,33 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     @property
     def sources(self) -> list[str | int]:
-        """Everything to be looked at, cameras first."""
+        """All sources, cameras first."""
         return [*self.camera, *self.source]
 
     def check_runnable(self) -> None:
-        """Refuse what cannot be run.
+        """Reject a configuration that cannot be run.
 
         Raises:
-            EmotionError: no source, a source twice, or a limit that lets nothing through.
-
+            EmotionError: There is no source, a source is given twice, or a limit leaves no frames.
         """
         sources = self.sources
         if not sources:
-            raise EmotionError("nothing to look at: give --source FILE (or `demo`) or --camera 0")
+            raise EmotionError("no source: give --source FILE (or `demo`), or --camera 0")
         if len({str(source) for source in sources}) < len(sources):
             raise EmotionError(f"a source is given twice ({', '.join(map(str, sources))}): give each once")
         if self.max_frames is not None and self.max_frames < 1:
-            raise EmotionError(
-                f"--max-frames {self.max_frames}: expected 1 or more; leave it out for no limit"
-            )
+            raise EmotionError(f"--max-frames {self.max_frames}: expected 1 or more; omit it for no limit")
         if self.duration is not None and not self.duration > 0:
             raise EmotionError(
-                f"--duration {self.duration}: expected seconds, more than 0; leave it out for no limit"
+                f"--duration {self.duration}: expected seconds, more than 0; omit it for no limit"
             )
 
 
 def read_toml(path: str) -> dict[str, Any]:
-    """The keys and values of a configuration file.
+    """Return the keys and values of a configuration file.
 
     Raises:
-        EmotionError: no such file, no TOML, or a key that no flag has.
-
+        EmotionError: The file cannot be read, is not valid TOML, or has an unknown key.
     """
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -83,42 +91,65 @@ def read_toml(path: str) -> dict[str, Any]:
         raise EmotionError(f"--config {path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EmotionError(
-            f"--config {path}: no valid TOML ({error}); see emotion-runtime --print-config"
+            f"--config {path}: not valid TOML ({error}); for a template see emotion-runtime --print-config"
         ) from error
     known = RunConfig.__struct_fields__
     unknown = sorted(set(table) - set(known))
     if unknown:
-        raise EmotionError(f"--config {path}: unknown key {', '.join(unknown)}; known are {', '.join(known)}")
+        raise EmotionError(
+            f"--config {path}: unknown key {', '.join(unknown)}; expected some of {', '.join(known)}"
+        )
     return table
 
 
 def make_config(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
-    """The configuration from a file's values and the flags given, which win.
+    """Combine the values of a configuration file with the given flags, which take precedence.
 
-    Sources given as flags replace those of the file altogether: nobody who says --source wants a second one.
+    Sources given as flags replace all sources of the file: a user of --source does not want the file's as
+    well.
+
+    Args:
+        file: Values by key of the file.
+        flags: Values by key of the flags that were given.
 
     Raises:
-        EmotionError: a value of the wrong type.
-
+        EmotionError: A value has the wrong type.
     """
-    kept = dict(file)
+    given = dict(file)
     if "camera" in flags or "source" in flags:
-        kept = {key: value for key, value in kept.items() if key not in ("camera", "source")}
-    merged = {**kept, **flags}
-    for key in ("camera", "source"):  # `camera = 0` is what people write
-        if key in merged and not isinstance(merged[key], list):
-            merged[key] = [merged[key]]
+        given = {key: value for key, value in given.items() if key not in ("camera", "source")}
+    given |= flags
+    for key in ("camera", "source"):  # users write `camera = 0`
+        if key in given and not isinstance(given[key], list):
+            given[key] = [given[key]]
+    for field in msgspec.structs.fields(RunConfig):
+        if field.name in given:
+            given[field.name] = _checked(field, given[field.name], from_file=field.name not in flags)
+    return RunConfig(**given)
+
+
+def _checked(field: msgspec.structs.FieldInfo, value: Any, *, from_file: bool) -> Any:
     try:
-        return msgspec.convert(merged, RunConfig)
+        return msgspec.convert(value, field.type)
     except msgspec.ValidationError as error:
-        raise EmotionError(f"configuration: {error}; see emotion-runtime --print-config") from error
+        kind = field.type if field.type in _EXPECTED else get_args(field.type)[0]  # of an optional value
+        flag = f"--{field.name.replace('_', '-')} {value}"
+        origin = f"--config: {field.name} = {value!r}" if from_file else flag
+        raise EmotionError(f"{origin}: expected {_EXPECTED[kind]}") from error
 
 
-def as_toml(config: RunConfig) -> str:
-    """The configuration as TOML that `--config` takes; TOML has no None, so those are left out."""
-    # Strings, numbers, booleans and lists of them are written in TOML as in JSON.
-    return "".join(
-        f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
-        for key, value in msgspec.structs.asdict(config).items()
-        if value is not None
-    )
+def as_toml(config: RunConfig, comments: Mapping[str, str]) -> str:
+    """Return a complete configuration file for `--config`.
+
+    Args:
+        config: The values. A key that is None is written as a comment, since TOML has no such value.
+        comments: An explanation for each key.
+    """
+    lines = []
+    for key, value in msgspec.structs.asdict(config).items():
+        lines.append(f"# {comments[key]}\n")
+        # Strings, numbers, booleans and lists of them look the same in TOML and in JSON.
+        lines.append(
+            f"# {key} =\n" if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+        )
+    return "".join(lines)

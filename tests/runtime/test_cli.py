@@ -1,4 +1,4 @@
-"""The command line in a real process: exit status, one line for a mistake, nothing lost at a signal."""
+"""The command line in a real process: exit status, one line per mistake, no results lost at a signal."""
 
 import json
 import shutil
@@ -17,13 +17,13 @@ from emotion_runtime import __version__
 from emotion_runtime.cli import main
 
 PROGRAM = [sys.executable, "-c", "import sys; from emotion_runtime.cli import main; sys.exit(main())"]
-BOX = (16, 24, 48, 64)  # where the fixed detector finds its person
+BOX = (16, 24, 48, 64)  # the person that the fixed detector returns
 FRAMES, RATE = 30, 10
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """3 seconds of 128 x 96: from black to red."""
+    """Write 3 seconds of 128 x 96 that fade from black to red."""
     return write_video(tmp_path_factory.mktemp("video") / "red.avi", FRAMES)
 
 
@@ -56,7 +56,7 @@ def events(path: Path) -> list[dict]:
 
 
 def mistake(status: int, stderr: str) -> str:
-    """The message of a run that ended with a user's mistake."""
+    """Return the message of a run that ended with a user's mistake."""
     lines = stderr.splitlines()
     assert status == 2, stderr
     assert len(lines) == 1, stderr
@@ -73,13 +73,13 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(model: list[str], video: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """One whole run in a process of its own."""
+    """Run the program once, in a process of its own."""
     folder = tmp_path_factory.mktemp("finished")
     jsonl, record = folder / "out.jsonl", folder / "out.mp4"
     return Finished(run("--source", video, *model, "--jsonl", jsonl, "--record", record), jsonl, record)
 
 
-def test_a_file_to_jsonl_and_video(finished: Finished, video: Path):
+def test_file_is_written_to_jsonl_and_video(finished: Finished, video: Path):
     assert finished.process.returncode == 0, finished.process.stderr
     assert finished.process.stdout == ""
     lines = events(finished.jsonl)
@@ -88,35 +88,35 @@ def test_a_file_to_jsonl_and_video(finished: Finished, video: Path):
     assert {(line["schema"], line["source"], line["latency_ms"], line["dropped"]) for line in lines} == {
         (1, str(video), 0.0, 0)
     }
-    for line in lines[2:]:  # the tracker confirms at the third frame
+    for line in lines[2:]:  # the tracker confirms a person at the third frame
         (person,) = line["persons"]
         assert person["box"] == pytest.approx(BOX, abs=0.5)
         assert sum(person["emotions"].values()) == pytest.approx(1, abs=1e-7)
         assert sum(person["raw"].values()) == pytest.approx(1, abs=1e-7)
         assert person["top"] in person["emotions"]
-    # Encoded every 0.2 s from 0.2 s on, four embeddings a clip: full at 0.8 s.
+    # Encoded every 0.2 s from 0.2 s on, with four embeddings per clip: the first clip is full at 0.8 s.
     states = [line["persons"][0]["state"] for line in lines[2:]]
     assert states == ["warming"] * 6 + ["steady"] * (FRAMES - 8)
     with av.open(str(finished.record)) as container:
-        pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
-    assert len(pictures) == FRAMES
-    assert pictures[-1].shape == (96, 128, 3)
+        images = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    assert len(images) == FRAMES
+    assert images[-1].shape == (96, 128, 3)
 
 
-def test_the_summary_says_what_was_done(finished: Finished):
+def test_summary_line(finished: Finished):
     (line,) = finished.process.stderr.splitlines()
     assert line.startswith(f"emotion-runtime: {FRAMES} frames in ")
     for part in ("first event after", "fps", "; 1 person;", "detect ", "encode ", "CPUExecutionProvider"):
         assert part in line
 
 
-def test_two_runs_write_the_same_bytes(finished: Finished, model: list[str], video: Path, tmp_path: Path):
+def test_two_runs_write_identical_jsonl(finished: Finished, model: list[str], video: Path, tmp_path: Path):
     again = tmp_path / "again.jsonl"
     assert run("--source", video, *model, "--jsonl", again).returncode == 0
     assert again.read_bytes() == finished.jsonl.read_bytes()
 
 
-def test_a_reader_of_standard_output_may_leave(model: list[str], video: Path):
+def test_closed_pipe_ends_the_run_quietly(model: list[str], video: Path):
     command = [*PROGRAM, "--source", str(video), *model, "--jsonl", "-", "--realtime"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -129,7 +129,7 @@ def test_a_reader_of_standard_output_may_leave(model: list[str], video: Path):
     assert "BrokenPipe" not in stderr
 
 
-def test_limits(model: list[str], video: Path, tmp_path: Path):
+def test_max_frames_and_duration(model: list[str], video: Path, tmp_path: Path):
     jsonl = tmp_path / "out.jsonl"
     assert main(["--source", str(video), *model, "--jsonl", str(jsonl), "--max-frames", "7"]) == 0
     assert len(events(jsonl)) == 7
@@ -137,7 +137,7 @@ def test_limits(model: list[str], video: Path, tmp_path: Path):
     assert [line["frame"] for line in events(jsonl)] == [0, 1, 2, 3, 4, 5]
 
 
-def test_several_sources_share_a_run(model: list[str], video: Path, tmp_path: Path):
+def test_several_sources_in_one_run(model: list[str], video: Path, tmp_path: Path):
     other = shutil.copy(video, tmp_path / "other.avi")
     jsonl, record = tmp_path / "out.jsonl", tmp_path / "out.mp4"
     outputs = ["--jsonl", str(jsonl), "--record", str(record)]
@@ -157,11 +157,13 @@ def test_another_head_and_smoothing_off(model: list[str], video: Path, tmp_path:
     assert main(["--source", str(video), *model, *options]) == 0
     (person,) = events(jsonl)[-1]["persons"]
     assert person["emotions"] == person["raw"]
-    assert person["emotions"]["anger"] == min(person["emotions"].values())  # red is anger to the other head
+    assert person["emotions"]["anger"] == min(
+        person["emotions"].values()
+    )  # red means anger to the default head
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_with_everything_flushed(
+def test_signal_ends_the_run_and_flushes_all_outputs(
     model: list[str], tmp_path: Path, number: signal.Signals
 ):
     long = write_video(tmp_path / "long.avi", 600)
@@ -180,12 +182,12 @@ def test_a_signal_ends_the_run_with_everything_flushed(
     assert "Traceback" not in stderr
     lines = events(jsonl)  # every line parses
     assert len(lines) >= 5
-    assert lines[-1]["frame"] < 599  # it did not simply play to the end, a minute later
+    assert lines[-1]["frame"] < 599  # it did not just play to the end
     with av.open(str(record)) as container:  # an MP4 without its index would not open
         assert sum(1 for _ in container.decode(video=0)) >= len(lines)
 
 
-def test_a_file_that_breaks_keeps_what_was_made(
+def test_truncated_file_keeps_the_results_so_far(
     model: list[str], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     broken, jsonl = tmp_path / "broken.avi", tmp_path / "out.jsonl"
@@ -195,10 +197,10 @@ def test_a_file_that_breaks_keeps_what_was_made(
     message = mistake(status, capsys.readouterr().err)
     lines = events(jsonl)
     assert 5 < len(lines) < FRAMES
-    assert f"what was made of {len(lines)} frames is kept" in message
+    assert f"results for the {len(lines)} frames processed so far were saved" in message
 
 
-def test_a_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):
+def test_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):
     code = (
         "import sys; from emotion_runtime import cli, ring;"
         "ring.EmbeddingRing.clip = lambda self: 1 / 0; sys.exit(cli.main())"
@@ -207,13 +209,13 @@ def test_a_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
-    assert len(events(tmp_path / "o")) == 2  # what was made before it is on disk
+    assert len(events(tmp_path / "o")) == 2  # earlier results are on disk
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        ([], "give --source FILE (or `demo`) or --camera 0"),
+        ([], "no source: give --source FILE (or `demo`), or --camera 0"),
         (["--source", "x.mp4", "--max-frames", "0"], "--max-frames 0: expected 1 or more"),
         (["--source", "x.mp4", "--max-frames", "few"], "invalid int value: 'few'"),
         (["--source", "x.mp4", "--duration", "0"], "--duration 0.0: expected seconds"),
@@ -224,43 +226,46 @@ def test_a_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path
         (["--config", "nowhere.toml"], "--config nowhere.toml: cannot be read"),
     ],
 )
-def test_mistakes_in_the_flags(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str):
-    assert said in mistake(main(arguments), capsys.readouterr().err)
+def test_mistakes_in_options(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str):
+    assert message in mistake(main(arguments), capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--source", "nobody.mp4"], "nobody.mp4"),
         (["--source", "{video}", "--bundle", "nowhere"], "bundle 'nowhere' not found"),
         (["--source", "{video}", "--head", "mood"], "choose one of probe, opposite"),
         (["--source", "{video}", "--backend", "tensorrt"], "backend tensorrt: tensorrt is not installed"),
         (["--source", "{video}", "--precision", "int8"], "has no frame_encoder in int8, only in fp32"),
-        (["--source", "{video}", "--precision", "fp64"], "Invalid enum value 'fp64' - at `$.precision`"),
+        (
+            ["--source", "{video}", "--precision", "fp64"],
+            "--precision fp64: expected one of fp32, fp16, int8",
+        ),
         (["--source", "{video}", "--backend", "gpu"], "expected auto, cpu, cuda"),
         (["--source", "{video}", "--detector", "nothing.onnx"], "nothing.onnx"),
         (["--source", "{video}", "--window", "-1"], "window -1.0: expected seconds"),
-        (["--source", "{video}", "--window", "1", "--every", "1"], "at most 0.25"),
+        (["--source", "{video}", "--window", "1", "--every", "1"], "at most 0.25 s"),
         (["--source", "{video}", "--smoothing", "-1"], "smoothing -1.0"),
         (["--source", "{video}", "--jsonl", "/nowhere/out.jsonl"], "/nowhere"),
         (["--source", "{video}", "--record", "/nowhere/out.mp4"], "/nowhere"),
     ],
 )
-def test_mistakes_found_later(
-    model: list[str], video: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+def test_mistakes_found_when_parts_are_opened(
+    model: list[str], video: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
 ):
     status = main([*model, *(flag.format(video=video) for flag in flags)])
-    assert said in mistake(status, capsys.readouterr().err)
+    assert message in mistake(status, capsys.readouterr().err)
 
 
-def test_a_missing_source_leaves_older_results_alone(model: list[str], tmp_path: Path):
+def test_missing_source_leaves_earlier_results_alone(model: list[str], tmp_path: Path):
     jsonl = tmp_path / "out.jsonl"
-    jsonl.write_text("yesterday\n")
+    jsonl.write_text("earlier\n")
     assert main([*model, "--source", str(tmp_path / "nobody.mp4"), "--jsonl", str(jsonl)]) == 2
-    assert jsonl.read_text() == "yesterday\n"
+    assert jsonl.read_text() == "earlier\n"
 
 
-def test_a_mistake_is_status_2_of_the_process():
+def test_mistake_gives_exit_status_2():
     done = run("--max-frames", "0", "--source", "demo")
     assert "--max-frames 0" in mistake(done.returncode, done.stderr)
 
@@ -270,7 +275,7 @@ def test_version():
     assert (done.returncode, done.stdout) == (0, f"emotion-runtime {__version__}\n")
 
 
-def test_help_imports_nothing_that_runs_models():
+def test_help_does_not_import_heavy_libraries():
     code = (
         "import sys; from emotion_runtime.cli import main\n"
         "try: main(['--help'])\n"

@@ -95,7 +95,7 @@ def test_a_fault_is_status_2_with_its_fix_below(
 
 def test_json_is_the_doctors(capsys: pytest.CaptureFixture[str]):
     assert main(["--json", "--source", "demo"]) == 2
-    assert "--json: is for --doctor; events are written with --jsonl" in capsys.readouterr().err
+    assert "--json needs --doctor; to write events as JSON lines, use --jsonl PATH" in capsys.readouterr().err
 
 
 def test_two_onnxruntimes_are_a_fault(tmp_path: Path):
