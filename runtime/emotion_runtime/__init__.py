@@ -1,9 +1,11 @@
-"""How each person in front of a camera feels, without torch.
+"""Estimate how each person in front of a camera appears to feel, in real time and without torch.
 
-from emotion_runtime import EmotionRuntime
+Example::
 
-for event in EmotionRuntime(bundle="nano").stream("people.mp4"):
-    ...
+    from emotion_runtime import EmotionRuntime
+
+    for event in EmotionRuntime(bundle="nano").stream("people.mp4"):
+        print(event.t, [(person.id, person.top) for person in event.persons])
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,10 +21,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["EmotionError", "EmotionEvent", "EmotionRuntime", "Person", "Timing", "__version__"]
 
-# Every entry point of the runtime, training and export imports this package first.
+# Every entry point of the runtime, training and export imports this package before other libraries.
 opt_out()
 
-_HOMES = {
+_MODULE_OF = {
     "EmotionError": "errors",
     "EmotionEvent": "types",
     "EmotionRuntime": "runtime",
@@ -32,13 +34,13 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for.
+    """Import a public name on first access.
 
-    The command line, training and export import this package for one module each, and should not pay for
-    OpenCV and the models' code each time.
+    The command line, training and export import single modules of this package, and should not wait for
+    OpenCV and the code of the models each time.
     """
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - only now
+    from importlib import import_module  # noqa: PLC0415 - needed only here
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

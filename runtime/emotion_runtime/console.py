@@ -1,4 +1,4 @@
-"""What all command lines share: errors in one line, exit statuses, messages on the terminal."""
+"""Shared by all command lines: errors in one line, exit statuses, messages on the terminal."""
 
 import argparse
 import logging
@@ -11,12 +11,12 @@ from typing import NoReturn
 from emotion_runtime import __version__
 from emotion_runtime.errors import EmotionError
 
-# Of every package of this project; libraries keep their own loggers.
+# One per package of this project; the loggers of libraries are left alone.
 LOGGERS = ("emotion_runtime", "emotion_train", "emotion_export", "emotion_bench")
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser that reports a mistake in one line; argparse prints its usage before it."""
+    """An argument parser that reports a mistake in one line, without argparse's usage text before it."""
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as an `EmotionError`."""
@@ -26,12 +26,15 @@ class OneLineParser(argparse.ArgumentParser):
 def run(program: str, command: Callable[[], int | None], *, interrupted: int = 130) -> int:
     """Run a command and return its exit status.
 
-    0: done. 2: a user's mistake, printed in one line. A bug keeps its traceback.
+    A user's mistake is printed in one line. A bug keeps its traceback.
 
     Args:
         program: Name of the program, printed before an error.
         command: Returns its exit status; None means 0.
         interrupted: Exit status after Ctrl-C.
+
+    Returns:
+        0 if the command is done, 2 after a user's mistake.
     """
     try:
         return command() or 0
@@ -114,9 +117,13 @@ class CommandGroup:
 
 
 def print_messages(program: str, level: int = logging.INFO) -> None:
-    """Print log messages of this project from `level` on to standard error, as "PROGRAM: message".
+    """Print log messages of this project to standard error, as "PROGRAM: message".
 
     Warnings and errors show their level. Calling it again replaces the program's name and the level.
+
+    Args:
+        program: Name of the program.
+        level: Messages below this level are not printed.
     """
     handler = _Terminal(program)
     for name in LOGGERS:
@@ -126,7 +133,7 @@ def print_messages(program: str, level: int = logging.INFO) -> None:
 
 
 class _Terminal(logging.Handler):
-    """Writes to the standard error of the moment, which tests and progress bars replace."""
+    """Writes to the current `sys.stderr`, which tests and progress bars replace."""
 
     def __init__(self, program: str) -> None:
         super().__init__()

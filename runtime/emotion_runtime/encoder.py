@@ -1,4 +1,4 @@
-"""Frames and the persons in them to one embedding for each person."""
+"""The two encoders of a model: frames to embeddings of persons, and clips of embeddings to features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +14,12 @@ from emotion_runtime.subject import Subjects
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the frame encoder takes, for the persons of several frames in order.
+    """Input of the frame encoder: the persons of several frames, in order.
 
-    images: (F, S, S, 3) uint8 RGB. frame_index: (P,) int64 into images. patch_weights: (P, G) float32.
+    Attributes:
+        images: Crops (F, S, S, 3) uint8 RGB.
+        frame_index: The crop of each person, (P,) int64.
+        patch_weights: Covered fraction of each patch, (P, G) float32.
     """
 
     images: NDArray[np.uint8]
@@ -25,29 +28,35 @@ class Batch:
 
 
 class FrameEncoder:
-    """The graph `frame_encoder`, with the crops it needs."""
+    """Runs the graph `frame_encoder` on crops of persons.
+
+    Args:
+        backend: The opened graph.
+        spec: The preprocessing that the model was trained with.
+    """
 
     def __init__(self, backend: Backend, spec: PreprocessSpec) -> None:
         self.spec = spec
         self._backend = backend
 
     def gather(self, views: Sequence[tuple[NDArray[np.uint8], Subjects]]) -> Batch:
-        """Crop the windows of several frames, of one camera or many, into one batch.
+        """Crop the windows of several frames, from one camera or many, into one batch.
 
-        views: each frame (H, W, 3) uint8 BGR with the persons to encode in it, at least one in all.
+        Args:
+            views: Each frame (H, W, 3) uint8 BGR with the persons to encode in it, at least one in total.
         """
         crops: list[NDArray[np.uint8]] = []
         index: list[NDArray[np.int64]] = []
         for image_bgr, subjects in views:
             index.append(subjects.frame_index + len(crops))
-            # The whole frame once: OpenCV does it in a fraction of what the resize of one window takes.
+            # The whole frame once: that takes OpenCV a fraction of the time of resizing one window.
             image_rgb = np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
             crops.extend(crop(image_rgb, window, self.spec) for window in subjects.windows)
         weights = [subjects.patch_weights for _, subjects in views]
         return Batch(np.stack(crops), np.concatenate(index), np.concatenate(weights))
 
     def embed(self, batch: Batch) -> NDArray[np.float32]:
-        """Embeddings (P, D) float32, not normalised, in the order of the batch's persons; one call."""
+        """Return embeddings (P, D) float32, not normalised, in the order of the batch's persons."""
         outputs = self._backend.run(
             {
                 "images": batch.images,
@@ -60,12 +69,16 @@ class FrameEncoder:
 
 
 class TemporalEncoder:
-    """The graph `temporal_encoder`."""
+    """Runs the graph `temporal_encoder` on clips of embeddings."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
     def features(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Features (P, D) float32, not normalised, of P >= 1 clips (T, D) float32, oldest first; one call."""
+        """Return features (P, D) float32, not normalised.
+
+        Args:
+            clips: P >= 1 clips (T, D) float32, oldest embedding first.
+        """
         features: NDArray[np.float32] = self._backend.run({"embeddings": np.stack(clips)})["features"]
         return features

@@ -26,8 +26,8 @@ def atomic_file(path: Path, *, fix: str = "free disk space, or choose another fo
         fix: What the user can do, for the error message.
 
     Raises:
-        WriteError: The file cannot be written. Other errors of the block pass through, also an OSError that
-            names another file.
+        WriteError: The file cannot be written. Other errors of the block pass through, including an OSError
+            about another file.
     """
     # In the same folder, since a rename is atomic only within one file system. The name is random: process
     # ids repeat in containers that share a disk.
@@ -41,26 +41,26 @@ def atomic_file(path: Path, *, fix: str = "free disk space, or choose another fo
         temporary.replace(path)
     except OSError as error:
         if error.filename not in (None, str(temporary), str(path), str(path.parent)):
-            raise  # the block failed to read something else
+            raise  # the block failed on another file
         raise WriteError(f"{path} cannot be written ({error.strerror or error}): {fix}") from error
     finally:
-        with suppress(OSError):  # there is none if its folder could not be created
+        with suppress(OSError):  # it does not exist if its folder could not be created
             temporary.unlink()
 
 
 def write_atomically(path: Path, content: bytes | str, **options: str) -> None:
-    """Write a whole file at once; text is encoded as UTF-8. Options and errors are those of `atomic_file`."""
+    """Write a whole file at once; text is encoded as UTF-8. For options and errors see `atomic_file`."""
     with atomic_file(path, **options) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Remove temporary files that killed processes left in a folder; nobody may be writing there.
+    """Remove temporary files that killed processes left in a folder; no process may be writing there.
 
     Args:
-        folder: Where `atomic_file` wrote.
+        folder: The folder that `atomic_file` wrote to.
         name: Pattern of the final names, for example "*.engine".
     """
     for path in folder.glob(f".{name}.*.tmp"):
-        with suppress(OSError):  # another user's file: it only takes up space
+        with suppress(OSError):  # another user's file, which only takes up space
             path.unlink()

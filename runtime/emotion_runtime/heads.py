@@ -1,4 +1,4 @@
-"""Linear heads: from features to probabilities of emotions, or to valence, arousal and dominance."""
+"""Linear heads: features to probabilities of emotions, or to valence, arousal and dominance."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,18 @@ from emotion_runtime.vectors import l2_normalise
 
 @dataclass(frozen=True, slots=True)
 class LinearHead:
-    """`activation((f / |f| @ weight.T + bias) / temperature)`.
+    """Computes `activation((f / |f| @ weight.T + bias) / temperature)`.
 
-    labels: C names. weight: (C, D) float32. bias: (C,) float32. A zero-shot bank is the same with
-    text embeddings for weights; a regression has the activation "identity" and the units of its targets.
-    abstain: a label less probable than this is better not given.
+    A zero-shot head has the same form, with text embeddings as weights. A regression has the activation
+    "identity" and the units of its targets.
+
+    Attributes:
+        labels: C names.
+        weight: (C, D) float32.
+        bias: (C,) float32.
+        activation: Function applied to the logits.
+        temperature: Divides the logits.
+        abstain: No label is shown if its probability is below this threshold.
     """
 
     labels: tuple[str, ...]
@@ -29,53 +36,62 @@ class LinearHead:
     abstain: float = 0.0
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Answers (P, C) to features (P, D) of any length; each row of a softmax sums to 1."""
+        """Return predictions (P, C) for features (P, D) of any length; rows of a softmax sum to 1."""
         return activate(l2_normalise(features) @ self.weight.T + self.bias, self.activation, self.temperature)
 
 
 def activate(
     logits: NDArray[np.floating], activation: Activation, temperature: float = 1.0
 ) -> NDArray[np.float64]:
-    """Logits (P, C) to answers (P, C) float64: probabilities, or, with "identity", the values themselves."""
+    """Turn logits (P, C) into predictions (P, C) float64.
+
+    Args:
+        logits: (P, C).
+        activation: "softmax" and "sigmoid" give probabilities; "identity" gives the logits themselves.
+        temperature: Divides the logits first.
+    """
     scaled = np.asarray(logits, np.float64) / temperature
     if activation == "identity":
         return scaled
     if activation == "sigmoid":
-        # The logistic function without overflow.
+        # The logistic function, in a form that does not overflow.
         return np.asarray(0.5 * (1 + np.tanh(scaled / 2)))
     exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
 def load_head(bundle: Bundle, name: str | None = None) -> LinearHead:
-    """A head of a bundle that answers with emotions. name: its key; None: the bundle's default.
+    """Load a head that predicts emotions.
+
+    Args:
+        bundle: The bundle that has the head.
+        name: Name of the head in the bundle. None: the bundle's default.
 
     Raises:
-        EmotionError: the bundle has no head of that name, or it is a regression.
-
+        EmotionError: The bundle has no head of that name, or it is a regression.
     """
     heads = bundle.manifest.heads
-    emotions = [key for key, head in heads.items() if head.activation != "identity"]
+    emotion_heads = [key for key, head in heads.items() if head.activation != "identity"]
     chosen = bundle.manifest.default_head if name is None else name
-    if chosen in heads and chosen not in emotions:
+    if chosen in heads and chosen not in emotion_heads:
         raise EmotionError(
-            f"head {chosen!r} of bundle {bundle.manifest.name} gives values, not emotions: "
-            f"choose one of {', '.join(emotions)}"
+            f"head {chosen!r} of bundle {bundle.manifest.name} predicts values, not emotions: "
+            f"choose one of {', '.join(emotion_heads)}"
         )
     if chosen not in heads:
         raise EmotionError(
-            f"bundle {bundle.manifest.name} has no head {chosen!r}: choose one of {', '.join(emotions)}"
+            f"bundle {bundle.manifest.name} has no head {chosen!r}: choose one of {', '.join(emotion_heads)}"
         )
-    return _read(bundle, chosen)
+    return _load(bundle, chosen)
 
 
 def load_affect_head(bundle: Bundle) -> LinearHead | None:
-    """The head that answers with valence, arousal or dominance; None: the bundle has none."""
+    """Load the head that predicts valence, arousal or dominance; return None if the bundle has none."""
     name = bundle.manifest.affect_head
-    return None if name is None else _read(bundle, name)
+    return None if name is None else _load(bundle, name)
 
 
-def _read(bundle: Bundle, name: str) -> LinearHead:
+def _load(bundle: Bundle, name: str) -> LinearHead:
     head = bundle.manifest.heads[name]
     tensors = load_file(bundle.head_path(name))
     return LinearHead(

@@ -1,9 +1,9 @@
-"""From a frame and a person's box to what the frame encoder takes: a square crop and patch weights.
+"""Turn a frame and a person's box into the input of the frame encoder: a square crop and patch weights.
 
-This is the only place that crops, resizes or turns boxes into patch weights; training, export and
-runtime all import it, so a model always sees in the field what it saw in training.
+This is the only module that crops, resizes or turns boxes into patch weights. Training, export and runtime
+all import it, so a model gets the same input in use as in training.
 
-A subject never exists as a mask image: the encoder needs only the covered fraction of each patch
+The subject's mask never exists as an image: the encoder only needs the covered fraction of each patch
 (subject-aware prompting, paper Sec. 3.3, in the soft form of the released weights).
 """
 
@@ -19,27 +19,34 @@ from PIL import Image
 
 from emotion_runtime.errors import EmotionError
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what the authors trained with, although CLIP has its own
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the authors trained with these instead of CLIP's own
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# A box this much taller than wide shows a body, not a head; its window is aimed at the head.
+# A box that is taller than this many widths shows a body, not a head; its window is placed on the head.
 BODY_ASPECT = 1.5
-# Width of the head region of a body box, as a fraction of the box's width (shoulders are ~2 heads wide).
+# Width of the head in a body box, as a fraction of the box's width (shoulders are about 2 heads wide).
 HEAD_OF_BODY = 0.55
 
 
 class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a model wants its pictures. Travels with checkpoints and bundles; a loader refuses another.
+    """How images are prepared for a model. It is stored in checkpoints and bundles and must match on loading.
 
-    size: side S of the square input, pixels. patch: side of a patch, pixels; S is a multiple of it.
-    window: "center" is the paper's protocol (short side to `short_side`, centre crop of S);
-    "subject" is a square window that holds the person.
-    subject_scale: side of a subject window in head widths (1.8: the head fills a bit over half);
-    None: the same share of the frame's short side as the centre crop, slid to the person.
-    mean, std: RGB, of values in [0, 1].
-    beyond_frame: a subject window that the frame is too small for keeps its side, and what lies outside is
-    the mean colour; False: it shrinks to the frame's short side, where a head that fills the frame is larger
-    than a model has seen heads.
+    Attributes:
+        size: Side S of the square input, in pixels.
+        patch: Side of a patch, in pixels; S is a multiple of it.
+        window: "center" is the paper's protocol (short side scaled to `short_side`, centre crop of S);
+            "subject" is a square window that contains the person.
+        short_side: Length to which the frame's short side is scaled for a centre crop, in pixels.
+        subject_scale: Side of a subject window in head widths (1.8: the head fills a bit over half of it).
+            None: the same fraction of the frame's short side as the centre crop, moved to the person.
+        mean: RGB mean of pixel values in [0, 1].
+        std: RGB standard deviation of pixel values in [0, 1].
+        beyond_frame: Whether a subject window larger than the frame keeps its side; the part outside of the
+            frame is filled with the mean colour. False: the window shrinks to the frame's short side, which
+            shows a head that fills the frame larger than the heads in training.
+
+    Raises:
+        EmotionError: The sizes contradict each other.
     """
 
     size: int = 224
@@ -54,21 +61,25 @@ class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.patch <= 0 or self.size <= 0 or self.size % self.patch:
             raise EmotionError(
-                f"preprocess spec: size {self.size} is not a positive multiple of patch {self.patch}"
+                f"preprocess spec: size {self.size} must be a positive multiple of patch {self.patch}"
             )
         if self.short_side < self.size:
-            raise EmotionError(f"preprocess spec: short_side {self.short_side} is less than size {self.size}")
+            raise EmotionError(
+                f"preprocess spec: short_side {self.short_side} must be at least size {self.size}"
+            )
         if self.subject_scale is not None and self.subject_scale < 1:
-            raise EmotionError(f"preprocess spec: subject_scale {self.subject_scale} is less than 1 head")
+            raise EmotionError(
+                f"preprocess spec: subject_scale {self.subject_scale} must be at least 1 head width"
+            )
 
     @property
     def side_patches(self) -> int:
-        """Patches along one side."""
+        """Number of patches along one side."""
         return self.size // self.patch
 
     @property
     def patches(self) -> int:
-        """G, the number of patches."""
+        """Number of patches, G."""
         return self.side_patches**2
 
 
@@ -76,8 +87,11 @@ class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Window:
     """A rectangle of the frame that becomes the S x S input.
 
-    scale: input pixels per frame pixel. left, top: the rectangle's corner on the *scaled* frame.
-    source: the same rectangle in frame pixels (x1, y1, x2, y2), as Pillow's `box=` takes it.
+    Attributes:
+        scale: Input pixels per frame pixel.
+        left: Left edge of the rectangle on the *scaled* frame.
+        top: Top edge of the rectangle on the *scaled* frame.
+        source: The same rectangle in frame pixels (x1, y1, x2, y2), for Pillow's argument `box`.
     """
 
     scale: float
@@ -87,16 +101,22 @@ class Window:
 
 
 def center_window(height: int, width: int, spec: PreprocessSpec) -> Window:
-    """The paper's window in evaluation: short side scaled to `spec.short_side`, centre crop of S."""
+    """Return the window of the paper's evaluation: short side scaled to `spec.short_side`, centre crop."""
     return window_at(height, width, spec, across=0.5, down=0.5)
 
 
 def window_at(height: int, width: int, spec: PreprocessSpec, *, across: float, down: float) -> Window:
-    """A crop of S from the frame whose short side is scaled to `spec.short_side`.
+    """Return a window of side S of the frame whose short side is scaled to `spec.short_side`.
 
-    across, down: where, from 0 (at the left, the top) to 1; the authors train with random ones.
-    The scaled frame is rounded to whole pixels first, as resize-then-crop does; an ideal rectangle would
-    be another picture.
+    The scaled frame is rounded to whole pixels first, as in resize-then-crop; without the rounding the crop
+    would be a different image.
+
+    Args:
+        height: Height of the frame in pixels.
+        width: Width of the frame in pixels.
+        spec: Preprocessing of the model.
+        across: Horizontal position, from 0 (left) to 1 (right); the authors train with random ones.
+        down: Vertical position, from 0 (top) to 1 (bottom).
     """
     scaled_h, scaled_w = _scaled_size(height, width, spec.short_side)
     left = round(across * (scaled_w - spec.size))
@@ -107,16 +127,22 @@ def window_at(height: int, width: int, spec: PreprocessSpec, *, across: float, d
         (left + spec.size) * width / scaled_w,
         (top + spec.size) * height / scaled_h,
     )
-    # One scale for both axes, as the official box-to-mask code has it.
+    # One scale for both axes, as in the official code that turns boxes into masks.
     return Window(1 / min(width / scaled_w, height / scaled_h), left, top, source)
 
 
 def subject_window(box: Sequence[float], height: int, width: int, spec: PreprocessSpec) -> Window:
-    """A square window that holds the person, slid to stay inside the frame.
+    """Return a square window that contains the person, moved to stay inside the frame.
 
-    box: (x1, y1, x2, y2) in frame pixels, of a head or of a whole body (told by its aspect).
-    The side is `spec.subject_scale` head widths, or the centre crop's share of the short side; never less
-    than 16 px, and never more than the frame's short side unless `spec.beyond_frame`. Sides are whole pixels.
+    The side is `spec.subject_scale` head widths, or the centre crop's fraction of the short side; at least 16
+    pixels, and at most the frame's short side unless `spec.beyond_frame`. Sides are whole pixels.
+
+    Args:
+        box: (x1, y1, x2, y2) in frame pixels, of a head or of a whole body (distinguished by its aspect
+            ratio).
+        height: Height of the frame in pixels.
+        width: Width of the frame in pixels.
+        spec: Preprocessing of the model.
     """
     x1, y1, x2, y2 = (float(v) for v in box)
     box_w, box_h = max(x2 - x1, 1.0), max(y2 - y1, 1.0)
@@ -125,44 +151,51 @@ def subject_window(box: Sequence[float], height: int, width: int, spec: Preproce
         wanted = max(min(height, width) * spec.size / spec.short_side, box_w, box_h)
     elif box_h > BODY_ASPECT * box_w:
         wanted = spec.subject_scale * HEAD_OF_BODY * box_w
-        center_y = y1 + 0.4 * wanted  # the head is at the top of a body box: leave a little air above
+        center_y = y1 + 0.4 * wanted  # the head is at the top of a body box: leave some space above it
     else:
         wanted = spec.subject_scale * math.sqrt(box_w * box_h)
     side = round(max(wanted, 16))
     if not spec.beyond_frame:
         side = min(side, height, width)
-    left = _slid(center_x, side, width)
-    top = _slid(center_y, side, height)
+    left = _place(center_x, side, width)
+    top = _place(center_y, side, height)
     scale = spec.size / side
     return Window(scale, left * scale, top * scale, (left, top, left + side, top + side))
 
 
-def _slid(center: float, side: int, length: int) -> int:
-    """Where a window begins: inside the frame, or with the frame in its middle where that is too small."""
+def _place(center: float, side: int, length: int) -> int:
+    """Return the start of a window on one axis: inside the frame, or centred if the frame is too small."""
     if side > length:
         return (length - side) // 2
     return min(max(round(center - side / 2), 0), length - side)
 
 
 def crop(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpec) -> NDArray[np.uint8]:
-    """The window of the frame as the model's input.
+    """Cut a window out of a frame and resize it to the model's input.
 
-    image_rgb_uint8: (H, W, 3) uint8 RGB. Returns (S, S, 3) uint8 RGB; what lies outside of the frame is the
-    spec's mean colour.
-    Pillow's antialiased bicubic is what released weights saw, and its fixed-point result is the same on
-    every machine. `box=` equals resize-then-crop to within one grey level at half the cost.
+    Uses Pillow's antialiased bicubic filter: the released weights were trained with it, and its fixed-point
+    result is the same on every machine. The argument `box` equals resize-then-crop to within one grey level
+    at half the cost.
+
+    Args:
+        image_rgb_uint8: Frame (H, W, 3) uint8 RGB.
+        window: The part to cut out.
+        spec: Preprocessing of the model.
+
+    Returns:
+        (S, S, 3) uint8 RGB; pixels outside of the frame have the spec's mean colour.
 
     Raises:
-        EmotionError: the picture is not (H, W, 3) uint8.
-
+        EmotionError: The frame is not (H, W, 3) uint8.
     """
     if image_rgb_uint8.ndim != 3 or image_rgb_uint8.shape[2] != 3 or image_rgb_uint8.dtype != np.uint8:
         raise EmotionError(
-            f"picture of shape {image_rgb_uint8.shape} and type {image_rgb_uint8.dtype}: "
+            f"image of shape {image_rgb_uint8.shape} and type {image_rgb_uint8.dtype}: "
             "expected (height, width, 3) uint8 RGB"
         )
-    # Cut to the window's surroundings first: Pillow copies the array it is given. The margin covers the
-    # bicubic kernel's reach (2 source pixels, more when shrinking), so the result stays the same.
+    # Cut to the window's surroundings first, since Pillow copies the array that it is given. The margin
+    # covers the reach of the bicubic kernel (2 source pixels, more when shrinking), so the result stays the
+    # same.
     x1, y1, x2, y2 = window.source
     margin = math.ceil(2 * max(1.0, 1 / window.scale)) + 1
     height, width = image_rgb_uint8.shape[:2]
@@ -170,22 +203,22 @@ def crop(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpe
     cut = image_rgb_uint8[
         cut_y : min(math.ceil(y2) + margin, height), cut_x : min(math.ceil(x2) + margin, width)
     ]
-    picture = Image.fromarray(np.ascontiguousarray(cut))
+    image = Image.fromarray(np.ascontiguousarray(cut))
     box = (x1 - cut_x, y1 - cut_y, x2 - cut_x, y2 - cut_y)
-    outside = _outside(box, picture.size)
+    outside = _outside(box, image.size)
     if any(outside):
         left, top, right, bottom = outside
-        canvas = Image.new("RGB", (picture.width + left + right, picture.height + top + bottom), _mean(spec))
-        canvas.paste(picture, (left, top))
-        picture, box = canvas, (box[0] + left, box[1] + top, box[2] + left, box[3] + top)
-    resized = picture.resize((spec.size, spec.size), Image.Resampling.BICUBIC, box=box)
+        canvas = Image.new("RGB", (image.width + left + right, image.height + top + bottom), _mean(spec))
+        canvas.paste(image, (left, top))
+        image, box = canvas, (box[0] + left, box[1] + top, box[2] + left, box[3] + top)
+    resized = image.resize((spec.size, spec.size), Image.Resampling.BICUBIC, box=box)
     return np.asarray(resized)
 
 
 def _outside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Whole pixels by which a box reaches over the left, top, right and bottom edge of a picture."""
+    """Return by how many whole pixels a box exceeds the left, top, right and bottom edge of an image."""
     edges = (-box[0], -box[1], box[2] - size[0], box[3] - size[1])
-    # A corner of the scaled frame may lie a rounding error beyond it; that is no border.
+    # A corner of the scaled frame may exceed it by a rounding error; that needs no border.
     left, top, right, bottom = (math.ceil(edge) if edge > 1e-3 else 0 for edge in edges)
     return left, top, right, bottom
 
@@ -196,11 +229,18 @@ def _mean(spec: PreprocessSpec) -> tuple[int, int, int]:
 
 
 def patch_weights(box_xyxy: Sequence[float], window: Window, spec: PreprocessSpec) -> NDArray[np.float32]:
-    """Fraction of each patch that the person's box covers.
+    """Return the fraction of each patch that the person's box covers.
 
-    box_xyxy: (x1, y1, x2, y2) in frame pixels. Returns (G,) float32 in [0, 1], row by row.
-    The box is widened to whole input pixels (floor, ceil) and clipped to the window, as the official
-    masks are; an empty intersection gives zeros. Source: paper Sec. 3.3 (SAP), soft form.
+    The box is widened to whole input pixels (floor, ceil) and clipped to the window, like the official masks;
+    an empty intersection gives zeros. Source: paper Sec. 3.3 (SAP), soft form.
+
+    Args:
+        box_xyxy: (x1, y1, x2, y2) in frame pixels.
+        window: The window that the person is seen in.
+        spec: Preprocessing of the model.
+
+    Returns:
+        (G,) float32 in [0, 1], row by row.
     """
     x1, y1, x2, y2 = box_xyxy
     across = _covered(x1 * window.scale - window.left, x2 * window.scale - window.left, spec)
@@ -211,10 +251,16 @@ def patch_weights(box_xyxy: Sequence[float], window: Window, spec: PreprocessSpe
 def union_patch_weights(
     boxes_xyxy: Sequence[Sequence[float]], window: Window, spec: PreprocessSpec
 ) -> NDArray[np.float32]:
-    """Fraction of each patch that several persons' boxes cover together, as the authors trained.
+    """Return the fraction of each patch that several persons' boxes cover together, as the authors trained.
 
-    boxes_xyxy: any number of (x1, y1, x2, y2) in frame pixels, each widened and clipped as in
-    `patch_weights`. Returns (G,) float32 in [0, 1], row by row; zeros without a box.
+    Args:
+        boxes_xyxy: Any number of (x1, y1, x2, y2) in frame pixels, each widened and clipped as in
+            `patch_weights`.
+        window: The window that the persons are seen in.
+        spec: Preprocessing of the model.
+
+    Returns:
+        (G,) float32 in [0, 1], row by row; zeros without a box.
     """
     covered = np.zeros((spec.size, spec.size), np.float32)
     for x1, y1, x2, y2 in boxes_xyxy:
@@ -222,8 +268,9 @@ def union_patch_weights(
         top, bottom = _pixels(y1 * window.scale - window.top, y2 * window.scale - window.top, spec)
         covered[top:bottom, left:right] = 1
     side = spec.side_patches
-    shares: NDArray[np.float32] = covered.reshape(side, spec.patch, side, spec.patch).mean((1, 3)).ravel()
-    return shares
+    patches = covered.reshape(side, spec.patch, side, spec.patch)
+    fractions: NDArray[np.float32] = patches.mean((1, 3)).ravel()
+    return fractions
 
 
 def _pixels(start: float, stop: float, spec: PreprocessSpec) -> tuple[int, int]:
@@ -232,7 +279,7 @@ def _pixels(start: float, stop: float, spec: PreprocessSpec) -> tuple[int, int]:
 
 
 def _covered(start: float, stop: float, spec: PreprocessSpec) -> NDArray[np.float64]:
-    """Covered fraction of each patch along one axis; start, stop in input pixels."""
+    """Return the covered fraction of each patch along one axis; start and stop are in input pixels."""
     low, high = _pixels(start, stop, spec)
     edges = np.arange(spec.side_patches) * spec.patch
     covered: NDArray[np.float64] = np.minimum(high, edges + spec.patch) - np.maximum(low, edges)
@@ -240,7 +287,7 @@ def _covered(start: float, stop: float, spec: PreprocessSpec) -> NDArray[np.floa
 
 
 def _scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Whole-pixel size (height, width) of a frame whose short side becomes `short_side`."""
+    """Return the size (height, width) in whole pixels of a frame whose short side becomes `short_side`."""
     if width <= height:
         return int(short_side * height / width), short_side
     return short_side, int(short_side * width / height)

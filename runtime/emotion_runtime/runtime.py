@@ -1,4 +1,4 @@
-"""The runtime as a Python object: models loaded once, events from any number of sources."""
+"""The Python API: load the models once, get events from any number of sources."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,18 +25,27 @@ from emotion_runtime.types import EmotionEvent, Frame
 
 
 class EmotionRuntime:
-    """How each person in front of a camera feels.
+    """Estimates how each person in front of a camera appears to feel.
 
-    bundle: name of a shipped bundle or a folder. detector: "face", an ONNX file, or your own callable.
-    backend, precision: see `backends.open_encoders`. head: of the bundle; None: its default. timing: what
-    happens how often.
+    Args:
+        bundle: Name of a shipped bundle, or the folder of a bundle.
+        detector: "face", an ONNX file, or your own callable.
+        backend: What runs the encoders, see `backends.open_encoders`.
+        head: Name of a head of the bundle. None: the bundle's default.
+        timing: Time constants, see `pipeline.Timing`.
+        precision: Numeric precision of the encoders, see `backends.open_encoders`.
+
+    Attributes:
+        labels: Names of the emotions that the head predicts.
+        experimental: Whether the model card marks the head as experimental.
+
+    Raises:
+        EmotionError: The bundle, detector, backend, head or a file of them is missing, corrupt or unknown.
+
+    Example::
 
         for event in EmotionRuntime().stream("people.mp4"):
             print(event.t, [(person.id, person.top) for person in event.persons])
-
-    Raises:
-        EmotionError: a part is missing, broken or unknown.
-
     """
 
     def __init__(
@@ -58,14 +67,14 @@ class EmotionRuntime:
             manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every
         )
         loaded_head, affect_head = load_head(loaded, head), load_affect_head(loaded)
-        found = load_detector(str(detector)) if isinstance(detector, str | Path) else detector
-        # Last, since it may begin to build an engine, which nothing that is wrong elsewhere should.
+        detect = load_detector(str(detector)) if isinstance(detector, str | Path) else detector
+        # Opened last: it may start a long engine build, so every other error must surface first.
         frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision)
-        with ExitStack() as held:  # until the rest is found to be right
+        with ExitStack() as held:  # closes them if the rest fails
             held.callback(frame_encoder.close)
             held.callback(temporal_encoder.close)
             models = Models(
-                found,
+                detect,
                 FrameEncoder(frame_encoder, manifest.preprocess),
                 TemporalEncoder(temporal_encoder),
                 loaded_head,
@@ -80,78 +89,85 @@ class EmotionRuntime:
 
     @property
     def backend(self) -> str:
-        """What runs the encoders now, for people; changes when an engine that was being built takes over."""
+        """Description of what runs the encoders; it changes when a newly built engine takes over."""
         return self._encoder.description
 
     @property
     def timer(self) -> StageTimer:
-        """Time spent by stage so far."""
+        """Time spent so far, by stage."""
         return self._pipeline.timer
 
     def stream(self, *sources: str | int | Path, realtime: bool = False) -> Iterator[EmotionEvent]:
-        """Events of one or several sources, one a frame, until all have ended.
+        """Yield one event per frame of one or several sources, until all have ended.
 
-        sources: see `emotion_runtime.sources.open_source`. realtime: drop frames of files that come too late.
+        Args:
+            sources: See `emotion_runtime.sources.open_source`.
+            realtime: Play files at their own speed and drop frames that come too late.
 
         Raises:
-            EmotionError: no source, or one that cannot be opened or (`SourceBroken`) broke midway.
-
+            EmotionError: There is no source, a source cannot be opened, or it failed midway (`SourceBroken`).
         """
         if not sources:
-            raise EmotionError("nothing to look at: expected a file, `demo` or a camera number")
+            raise EmotionError("no source: expected a file, `demo` or a camera number")
         with ExitStack() as stack:
             opened = [stack.enter_context(open_source(uri, realtime=realtime)) for uri in sources]
             for _, event in self.follow(opened):
                 yield event
 
     def follow(self, sources: Sequence[Iterable[Frame]]) -> Iterator[tuple[Frame, EmotionEvent]]:
-        """Every frame of some sources with its event, in turn, until all have ended.
+        """Yield every frame of several sources with its event, in turn, until all have ended.
 
-        One frame of each source makes one step, so that all their persons share one call of the encoder.
-        A source that breaks midway does not stop the others.
+        Each step takes one frame of every source, so that all their persons share one call of the encoder.
+        A source that fails midway does not stop the others.
+
+        Args:
+            sources: Frames of each source, in order of time.
 
         Raises:
-            SourceBroken: after the last event, if a source broke midway.
-
+            EmotionError: Two sources have the same name.
+            SourceBroken: A source failed midway; raised after the last event.
         """
-        waiting = {number: iter(source) for number, source in enumerate(sources)}
+        active = {index: iter(source) for index, source in enumerate(sources)}
         names: dict[int, str] = {}
         broken: SourceBroken | None = None
         try:
-            while waiting:
+            while active:
                 frames: list[Frame] = []
-                for number, source in list(waiting.items()):
+                for index, source in list(active.items()):
                     try:
                         with self.timer.stage("read"):
                             frame = next(source, None)
                     except SourceBroken as error:
                         broken, frame = broken or error, None
                     if frame is None:
-                        del waiting[number]
-                        if number in names:
-                            self._pipeline.forget(names.pop(number))
+                        del active[index]
+                        if index in names:
+                            self._pipeline.forget(names.pop(index))
                     else:
-                        names[number] = frame.source
+                        names[index] = frame.source
                         frames.append(frame)
                 if len(set(names.values())) < len(names):
-                    raise EmotionError(f"sources of one name ({', '.join(names.values())}): give each once")
+                    raise EmotionError(
+                        f"several sources have the same name ({', '.join(names.values())}): give each once"
+                    )
                 yield from zip(frames, self._pipeline.step_all(frames), strict=True)
         finally:
-            # Whoever stops looking may look again from the start, where time would run backwards.
+            # The caller may iterate again from the beginning, which would look like time running backwards.
             for name in names.values():
                 self._pipeline.forget(name)
         if broken:
             raise broken
 
     def step(self, image_bgr: NDArray[np.uint8], t: float, *, source: str = "default") -> EmotionEvent:
-        """One frame of your own loop to its event.
+        """Return the event of one frame of your own loop.
 
-        image_bgr: (H, W, 3) uint8 BGR. t: seconds, not decreasing within a source. source: whose frame it is;
-        persons are told apart by source and id.
+        Args:
+            image_bgr: (H, W, 3) uint8 BGR.
+            t: Seconds, not decreasing within a source.
+            source: Name of the source; a person is identified by source and id.
 
         Raises:
-            EmotionError: the picture or the time is not as said.
-
+            EmotionError: The image or the time is not as described.
         """
         if (
             image_bgr.dtype != np.uint8
@@ -160,32 +176,32 @@ class EmotionRuntime:
             or not image_bgr.size
         ):
             raise EmotionError(
-                f"picture of shape {image_bgr.shape} and type {image_bgr.dtype}: "
+                f"image of shape {image_bgr.shape} and type {image_bgr.dtype}: "
                 "expected (height, width, 3) uint8 BGR"
             )
         last_index, last_t = self._steps.get(source, (-1, -math.inf))
         if not last_t <= t < math.inf:
             raise EmotionError(
-                f"source {source!r}: t {t} comes after {last_t}: expected seconds that do not decrease"
+                f"source {source!r}: t {t} after t {last_t}; expected seconds that do not decrease"
             )
         index = last_index + 1
         self._steps[source] = index, t
         return self._pipeline.step(Frame(image_bgr, index, t, source))
 
     def __enter__(self) -> "EmotionRuntime":  # noqa: PYI034 - typing.Self came with Python 3.11
-        """The runtime itself."""
+        """Return the runtime itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """See `close`."""
+        """Close the runtime, see `close`."""
         self.close()
 
     def close(self) -> None:
-        """Forget all persons of all sources, and give back the GPU's memory.
+        """Drop the state of all sources, and free the GPU's memory.
 
-        On ONNX Runtime the next frame starts anew; a TensorRT engine cannot run again.
+        With ONNX Runtime the runtime can still be used afterwards; a TensorRT engine cannot run again.
         """
         for source in self._pipeline.person_ids():
             self._pipeline.forget(source)

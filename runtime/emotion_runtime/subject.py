@@ -1,6 +1,6 @@
-"""Who is meant: from the persons of one frame to windows and patch weights.
+"""Turn the people in a frame into crop windows and patch weights.
 
-Persons whose windows nearly coincide share one, so that one encoded picture serves them all.
+Persons whose windows nearly coincide share one window, so that a single crop is encoded for all of them.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from emotion_runtime.preprocess import PreprocessSpec, Window, center_window, patch_weights, subject_window
 from emotion_runtime.types import Box
 
-# Two windows are shared when their sides differ by at most this factor and each box lies inside.
+# A window is shared if the sides of both differ by at most this factor and it contains the person's box.
 SHARED_SIDE_RATIO = 1.15
 
 
@@ -20,8 +20,10 @@ SHARED_SIDE_RATIO = 1.15
 class Subjects:
     """The persons of one frame, ready for the frame encoder.
 
-    windows: F windows to crop. frame_index: (P,) int64, the window of each person.
-    patch_weights: (P, G) float32.
+    Attributes:
+        windows: F windows to crop.
+        frame_index: The window of each person, (P,) int64.
+        patch_weights: Covered fraction of each patch, (P, G) float32.
     """
 
     windows: list[Window]
@@ -30,7 +32,14 @@ class Subjects:
 
 
 def plan_crops(boxes: Sequence[Box], height: int, width: int, spec: PreprocessSpec) -> Subjects:
-    """Windows and patch weights for every box (x1, y1, x2, y2 in frame pixels) of one frame."""
+    """Return windows and patch weights for all persons of a frame.
+
+    Args:
+        boxes: (x1, y1, x2, y2) of each person in frame pixels.
+        height: Height of the frame in pixels.
+        width: Width of the frame in pixels.
+        spec: Preprocessing of the model.
+    """
     if spec.window == "center":
         windows = [center_window(height, width, spec)] if boxes else []
         index = [0] * len(boxes)
@@ -49,14 +58,14 @@ def _shared_windows(
     index: list[int] = []
     for box in boxes:
         own = subject_window(box, height, width, spec)
-        fits = [i for i, window in enumerate(windows) if _holds(window, own, box)]
-        if not fits:
+        fitting = [i for i, window in enumerate(windows) if _can_share(window, own, box)]
+        if not fitting:
             windows.append(own)
-        index.append(fits[0] if fits else len(windows) - 1)
+        index.append(fitting[0] if fitting else len(windows) - 1)
     return windows, index
 
 
-def _holds(window: Window, own: Window, box: Box) -> bool:
+def _can_share(window: Window, own: Window, box: Box) -> bool:
     ratio = window.scale / own.scale
     x1, y1, x2, y2 = window.source
     return (

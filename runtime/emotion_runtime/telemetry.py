@@ -1,9 +1,9 @@
 """Switch off the usage reports of the libraries that this project uses.
 
-ONNX Runtime (from 1.29 on, on Linux too), OpenVINO, ultralytics, Ray and huggingface_hub report to their
-makers unless told otherwise. They read an environment variable, most of them at their first import, except
-OpenVINO, whose reports come from a separate package that can be hidden. A variable that the user has set is
-kept.
+ONNX Runtime (since 1.29 also on Linux), OpenVINO, ultralytics, Ray and huggingface_hub send reports to their
+makers by default. An environment variable switches them off; most libraries read it at their first import.
+OpenVINO is the exception: its reports come from a separate package, which can be hidden. A variable that the
+user has set is kept.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 
 OPT_OUTS = {
     "ORT_DISABLE_TELEMETRY": "1",
-    "YOLO_OFFLINE": "true",  # also stops ultralytics' connectivity checks and its installing of packages
+    "YOLO_OFFLINE": "true",  # also stops ultralytics from checking the connection and installing packages
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
@@ -24,8 +24,8 @@ def opt_out() -> None:
 
 
 def hide_openvino_telemetry() -> None:
-    """Make `import openvino` find its own empty stand-in instead of the package openvino_telemetry.
+    """Make `import openvino` use its own empty stub instead of the package openvino_telemetry.
 
-    The package sends an event and writes a persistent client id into the home folder at the import.
+    When imported, that package sends an event and writes a persistent client id into the home folder.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes an import fail

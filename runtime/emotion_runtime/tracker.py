@@ -1,4 +1,4 @@
-"""Identities over time: ByteTrack, with ids and forgetting of our own.
+"""Follow persons over time: ByteTrack, with ids and a lifetime of lost tracks of our own.
 
 Source: Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022.
 """
@@ -11,35 +11,42 @@ import numpy as np
 
 from emotion_runtime.types import Detections, Track
 
-# ByteTrack counts its patience in frames of 1/30 s whatever the times it is given.
+# ByteTrack counts the lifetime of lost tracks in frames of 1/30 s, whatever timestamps it is given.
 _TICKS_PER_SECOND = 30
-_LEAST_STEP = 1e-3  # seconds; two frames of one moment still are one after the other
+_MIN_STEP = 1e-3  # seconds; keeps frames with equal timestamps in order
 # Heads are small and move by half their width between the frames of a slow detector.
-_LEAST_OVERLAP = 0.1
+_MIN_IOU = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """A person we gave an id. inner: ByteTrack's id. last_seen: seconds."""
+class _KnownTrack:
+    """A track with an id of ours.
+
+    Attributes:
+        track: As it was last seen.
+        inner_id: ByteTrack's id.
+        last_seen: Time of the latest detection, in seconds.
+    """
 
     track: Track
-    inner: int
+    inner_id: int
     last_seen: float
 
 
 class Tracker:
-    """Gives every person of one source an id that lasts. One object per source.
+    """Gives every person of one source a lasting id. Use one object per source.
 
-    max_lost_seconds: a person unseen for longer is forgotten; who comes later gets a new id.
-    confirm_frames: a person exists after being found in so many frames running, so that a flicker of the
-    detector never becomes one. confirm_score: least score of the detections that start a person; weaker
-    ones only carry on a person that exists.
+    Args:
+        max_lost_seconds: A track unseen for longer is dropped; a person who reappears later gets a new id.
+        confirm_frames: Consecutive detections needed to confirm a track, so that a false detection in a
+            single frame never becomes a person.
+        confirm_score: Minimum score of detections that start a track. Weaker ones only continue a track.
     """
 
     def __init__(
         self, *, max_lost_seconds: float = 1.0, confirm_frames: int = 3, confirm_score: float = 0.5
     ) -> None:
-        # Imported here: supervision and SciPy behind it cost half a second, which `--help` need not pay.
+        # Imported late: supervision and its SciPy take half a second, which `--help` need not wait for.
         from trackers import ByteTrackTracker  # noqa: PLC0415
 
         self._max_lost_seconds = max_lost_seconds
@@ -49,51 +56,57 @@ class Tracker:
             track_activation_threshold=confirm_score,
             high_conf_det_threshold=confirm_score,
             minimum_consecutive_frames=confirm_frames,
-            minimum_iou_threshold=_LEAST_OVERLAP,
+            minimum_iou_threshold=_MIN_IOU,
         )
-        self._known: dict[int, _Known] = {}  # by our id
+        self._known: dict[int, _KnownTrack] = {}  # by our id
         self._next_id = 1
-        self._given = -math.inf  # the last time as given
-        self._t = -math.inf  # the same, made to rise
+        self._given_t = -math.inf  # time of the latest frame, as given
+        self._t = -math.inf  # `_given_t`, forced to be strictly increasing
 
     def update(self, detections: Detections, t: float) -> list[Track]:
-        """Tracks after this frame, by id: those seen, and those lost but not yet forgotten (seen=False).
+        """Return the visible tracks after this frame, and the lost ones that are not dropped yet, by id.
 
-        t: seconds of media time, not decreasing; steps may be of any length. A lost track keeps its last
-        box.
+        Args:
+            detections: The persons found in the frame.
+            t: Seconds of media time, not decreasing; steps may be of any length.
+
+        Returns:
+            Tracks with `seen=False` for lost persons, who keep their last box.
+
+        Raises:
+            ValueError: `t` is earlier than that of the previous frame.
         """
-        if t < self._given:
-            raise ValueError(f"t {t} is earlier than that of the frame before ({self._given})")
-        self._given = t
-        self._t = max(t, self._t + _LEAST_STEP)
-        self._forget()
-        found = self._inner.update(_as_supervision(detections), timestamp=self._t)
-        self._remember(found)
+        if t < self._given_t:
+            raise ValueError(f"t {t} is earlier than that of the previous frame ({self._given_t})")
+        self._given_t = t
+        self._t = max(t, self._t + _MIN_STEP)
+        self._drop_lost()
+        self._update_known(self._inner.update(_as_supervision(detections), timestamp=self._t))
         return [
             known.track if known.last_seen == self._t else replace(known.track, seen=False)
             for _, known in sorted(self._known.items())
         ]
 
-    def _forget(self) -> None:
-        """Drop the persons unseen for too long."""
+    def _drop_lost(self) -> None:
+        """Drop tracks that have been lost for too long."""
         self._known = {
-            own: known
-            for own, known in self._known.items()
+            own_id: known
+            for own_id, known in self._known.items()
             if self._t - known.last_seen <= self._max_lost_seconds
         }
 
-    def _remember(self, found: Any) -> None:
+    def _update_known(self, tracked: Any) -> None:
         """Take over ByteTrack's confirmed tracks. New ones are numbered from left to right."""
-        own_id = {known.inner: own for own, known in self._known.items()}
-        confirmed = np.flatnonzero(found.tracker_id >= 0)
-        for row in confirmed[np.argsort(found.xyxy[confirmed, 0], kind="stable")]:
-            inner = int(found.tracker_id[row])
-            if inner not in own_id:
-                own_id[inner] = self._next_id
+        own_ids = {known.inner_id: own_id for own_id, known in self._known.items()}
+        confirmed = np.flatnonzero(tracked.tracker_id >= 0)
+        for row in confirmed[np.argsort(tracked.xyxy[confirmed, 0], kind="stable")]:
+            inner_id = int(tracked.tracker_id[row])
+            if inner_id not in own_ids:
+                own_ids[inner_id] = self._next_id
                 self._next_id += 1
-            x1, y1, x2, y2 = (float(v) for v in found.xyxy[row])
-            track = Track(own_id[inner], (x1, y1, x2, y2), float(found.confidence[row]))
-            self._known[track.id] = _Known(track, inner, self._t)
+            x1, y1, x2, y2 = (float(v) for v in tracked.xyxy[row])
+            track = Track(own_ids[inner_id], (x1, y1, x2, y2), float(tracked.confidence[row]))
+            self._known[track.id] = _KnownTrack(track, inner_id, self._t)
 
 
 def _as_supervision(detections: Detections) -> Any:

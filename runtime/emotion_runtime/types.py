@@ -1,4 +1,4 @@
-"""What flows through the runtime: frames, detections, tracked persons, emotion events."""
+"""Data types of the runtime: frames, detections, tracks, persons, emotion events."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,11 +16,16 @@ State = Literal["warming", "steady", "lost"]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of one source.
+    """One frame of one source.
 
-    image: (H, W, 3) uint8 BGR, as OpenCV has it. index: number of the frame in its source, from 0.
-    t: seconds of media time. captured: `time.monotonic()` at capture for a live source, None for a file
-    read frame by frame. dropped: frames of the source dropped so far because they were too old.
+    Attributes:
+        image: (H, W, 3) uint8 BGR, as OpenCV stores it.
+        index: Number of the frame in its source, from 0.
+        t: Seconds of media time.
+        source: Name of the source.
+        captured: `time.monotonic()` at capture for a live source; None for a file that is read frame by
+            frame.
+        dropped: Frames of the source that were dropped so far because they were too old.
     """
 
     image: NDArray[np.uint8]
@@ -35,7 +40,9 @@ class Frame:
 class Detections:
     """Persons found in one frame.
 
-    boxes: (N, 4) float32, x1, y1, x2, y2 in frame pixels. scores: (N,) float32 in [0, 1].
+    Attributes:
+        boxes: (N, 4) float32, x1, y1, x2, y2 in frame pixels.
+        scores: (N,) float32 in [0, 1].
     """
 
     boxes: NDArray[np.float32]
@@ -47,15 +54,19 @@ class Detections:
 
     @classmethod
     def empty(cls) -> "Detections":
-        """No one."""
+        """Return no detections."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A detection with an identity. Ids start at 1, count up and are never given twice by one tracker.
+    """A detection with an identity.
 
-    box: (x1, y1, x2, y2) in frame pixels. seen: detected in this frame (False: lost, not yet forgotten).
+    Attributes:
+        id: Counts up from 1; a tracker never uses an id twice.
+        box: (x1, y1, x2, y2) in frame pixels.
+        score: Score of the latest detection, in [0, 1].
+        seen: Whether the person was detected in this frame. False: lost, but not dropped yet.
     """
 
     id: int
@@ -65,13 +76,21 @@ class Track:
 
 
 class Person(msgspec.Struct, frozen=True):
-    """What is known of one person in one frame; the part of `EmotionEvent` that belongs to a person.
+    """One person in one frame; a part of `EmotionEvent`.
 
-    emotions: probability by label, smoothed over time; raw: the same from this frame's clip alone; both sum
-    to 1 over the labels of a softmax head. Both are empty until the person was encoded once.
-    top: the label that hysteresis holds, None while unknown or under the head's abstain threshold.
-    valence, arousal, dominance: smoothed over time, in the units that the bundle's affect head was fitted on;
-    None until the person was encoded once, and where the bundle has no such head.
+    Attributes:
+        id: The track's id, unique within the source.
+        box: (x1, y1, x2, y2) in frame pixels.
+        score: Score of the detection, in [0, 1].
+        state: "warming" until the first full clip, then "steady"; "lost" while the person is not visible.
+        emotions: Probability by label, smoothed over time. Empty until the first encoding.
+        raw: The same from the latest clip alone. Both sum to 1 if the head is a softmax.
+        top: The shown label after hysteresis. None before the first encoding, and while the probability is
+            below the head's abstain threshold.
+        valence: Smoothed over time, in the units that the bundle's affect head was fitted on. None until the
+            first encoding, and if the bundle has no such head. The same holds for arousal and dominance.
+        arousal: See `valence`.
+        dominance: See `valence`.
     """
 
     id: int
@@ -87,10 +106,16 @@ class Person(msgspec.Struct, frozen=True):
 
 
 class EmotionEvent(msgspec.Struct, frozen=True):
-    """One processed frame; one line of JSONL.
+    """The result for one frame; one line of JSONL.
 
-    t: seconds of media time. latency_ms: from capture to this event; 0 for a file read frame by frame, which
-    has no moment of capture. dropped: frames dropped since the source was opened.
+    Attributes:
+        schema: Version of the format.
+        source: Name of the source.
+        frame: Number of the frame in its source, from 0.
+        t: Seconds of media time.
+        persons: The persons in view, and those lost a moment ago.
+        latency_ms: Milliseconds from capture to this event; 0 for a file that is read frame by frame.
+        dropped: Frames dropped since the source was opened.
     """
 
     schema: int

@@ -1,4 +1,4 @@
-"""Frames and people made up for tests of what is drawn and written."""
+"""Frames, persons and events for tests of sinks."""
 
 import numpy as np
 
@@ -8,20 +8,20 @@ EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neu
 
 
 def person(
-    number: int,
+    person_id: int,
     box: tuple[float, float, float, float],
     *,
     top: str | None = "happiness",
     state: State = "steady",
 ) -> Person:
-    share = np.full(len(EMOTIONS), 1 / 14)
-    share[EMOTIONS.index(top or "neutral")] += 0.5
-    values = dict(zip(EMOTIONS, share.tolist(), strict=True))
-    return Person(number, box, 0.987654321, state, values, values, top, valence=1 / 3)
+    probabilities = np.full(len(EMOTIONS), 1 / 14)
+    probabilities[EMOTIONS.index(top or "neutral")] += 0.5
+    values = dict(zip(EMOTIONS, probabilities.tolist(), strict=True))
+    return Person(person_id, box, 0.987654321, state, values, values, top, valence=1 / 3)
 
 
 def event(*persons: Person, frame: int = 0, t: float = 0.0) -> EmotionEvent:
-    return EmotionEvent(1, "film.mp4", frame, t, list(persons), 12.3456789, 2)
+    return EmotionEvent(1, "video.mp4", frame, t, list(persons), 12.3456789, 2)
 
 
 def frame(index: int = 0, t: float = 0.0, *, size: tuple[int, int] = (480, 270), source: str = "a") -> Frame:

@@ -1,4 +1,4 @@
-"""Valence, arousal and dominance: a regression head of the bundle, from the manifest to the event."""
+"""Valence, arousal and dominance: the regression head of a bundle, from the manifest to the event."""
 
 import json
 import math
@@ -19,14 +19,14 @@ from emotion_runtime.types import Detections, Person
 LABELS = ["valence", "arousal"]
 WEIGHT = np.array([[2, -1, 0.5, 0], [0, 3, -2, 1]], np.float32)
 BIAS = np.array([5, 4.5], np.float32)
-RAMP = (0.1, 0.2, 0.3, 0.4)  # of the tiny temporal encoder
-SPACING, TIME_CONSTANT = 0.2, 0.8  # seconds between two encodings; the default smoothing
+RAMP = (0.1, 0.2, 0.3, 0.4)  # weights of the tiny temporal encoder
+SPACING, TIME_CONSTANT = 0.2, 0.8  # seconds between two encodings; default smoothing
 BOX = (20, 40, 60, 90)
 
 
 @pytest.fixture
 def folder(tiny_bundle: Path, tmp_path: Path) -> Path:
-    """The tiny bundle with an affect head."""
+    """Return a copy of the tiny bundle with an affect head."""
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
     save_file({"weight": WEIGHT, "bias": BIAS}, copy / "affect.safetensors")
     head = {
@@ -59,7 +59,7 @@ def frame(gray: int) -> np.ndarray:
 
 
 def people(folder: Path, grays: list[int]) -> list[Person]:
-    """One person through the runtime, 10 frames a second, in a picture of one grey a frame."""
+    """Run one person through the runtime, 10 frames per second, each frame in one grey."""
 
     def detect(_: np.ndarray) -> Detections:
         return Detections(np.array([BOX], np.float32), np.array([0.9], np.float32))
@@ -70,9 +70,9 @@ def people(folder: Path, grays: list[int]) -> list[Person]:
 
 
 def values_of(embeddings: list[np.ndarray]) -> np.ndarray:
-    """The head's formula on the tiny bundle's, clip by clip and in plain steps."""
+    """Return the values of the affect head for a clip, computed in plain steps."""
     clip = [embeddings[0]] * (len(RAMP) - len(embeddings)) + embeddings[-len(RAMP) :]
-    feature = [sum(share * e[i] for share, e in zip(RAMP, clip, strict=True)) for i in range(4)]
+    feature = [sum(weight * e[i] for weight, e in zip(RAMP, clip, strict=True)) for i in range(4)]
     length = math.sqrt(sum(x * x for x in feature))
     return np.array(
         [sum(w * x / length for w, x in zip(row, feature, strict=True)) for row in WEIGHT.tolist()]
@@ -83,20 +83,20 @@ def test_values_follow_the_formula_and_are_smoothed(folder: Path):
     grays = [200] * 5 + [40] * 2  # encoded when confirmed at 0.2 s, then every 0.2 s
     persons = people(folder, grays)
     last = persons[-1]
-    covered = load_and_cover(folder)
+    covered = mean_patch_weight(folder)
     first, second, third = (np.array([g / 255] * 3 + [covered]) for g in (200, 200, 40))
     steps = [values_of([first]), values_of([first, second]), values_of([first, second, third])]
     expected = steps[0]
     for step in steps[1:]:
         expected = step + math.exp(-SPACING / TIME_CONSTANT) * (expected - step)
-    assert not np.allclose(steps[-1], expected, atol=0.01)  # smoothing shows
+    assert not np.allclose(steps[-1], expected, atol=0.01)  # the smoothing has an effect
     assert (last.valence, last.arousal) == pytest.approx(tuple(expected), abs=2e-3)
     assert last.dominance is None  # no such label
     assert sum(last.emotions.values()) == pytest.approx(1)
 
 
-def load_and_cover(folder: Path) -> float:
-    """Mean of the patch weights of BOX in its window, pixel by pixel."""
+def mean_patch_weight(folder: Path) -> float:
+    """Return the mean patch weight of BOX in its window, counted pixel by pixel."""
     spec = load_bundle(folder).manifest.preprocess
     assert spec.subject_scale is not None
     side = round(spec.subject_scale * math.sqrt(40 * 50))
@@ -110,36 +110,36 @@ def load_and_cover(folder: Path) -> float:
     return inside / spec.size**2
 
 
-def test_nothing_is_claimed_before_the_first_encoding_or_without_a_head(folder: Path, tiny_bundle: Path):
-    def known(person: Person) -> bool:
+def test_values_are_none_before_the_first_encoding_and_without_a_head(folder: Path, tiny_bundle: Path):
+    def has_values(person: Person) -> bool:
         values = (person.valence, person.arousal)
         assert (values == (None, None)) == (not person.emotions)
         return values != (None, None)
 
     persons = people(folder, [100] * 6)
-    assert any(known(person) for person in persons)
+    assert any(has_values(person) for person in persons)
     for person in people(tiny_bundle, [100] * 6):
         assert (person.valence, person.arousal, person.dominance) == (None, None, None)
 
 
-def test_a_bundle_without_the_key_has_no_affect_head(tiny_bundle: Path, folder: Path):
+def test_bundle_without_the_key_has_no_affect_head(tiny_bundle: Path, folder: Path):
     manifest = json.loads((tiny_bundle / "bundle.json").read_text())
     edit(folder, lambda changed: (changed.pop("affect_head"), changed["heads"].pop("vad")))
     assert load_affect_head(load_bundle(folder)) is None
     assert manifest.get("affect_head") is None
 
 
-def test_the_affect_head_is_no_head_of_emotions(folder: Path):
+def test_affect_head_cannot_be_used_as_emotion_head(folder: Path):
     bundle = load_bundle(folder)
     affect = load_affect_head(bundle)
     assert affect is not None
     np.testing.assert_array_equal(affect.weight, WEIGHT)
-    with pytest.raises(EmotionError, match=r"head 'vad' of bundle tiny gives values.*probe, opposite$"):
+    with pytest.raises(EmotionError, match=r"head 'vad' of bundle tiny predicts values.*probe, opposite$"):
         load_head(bundle, "vad")
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"affect_head": "mood"}, "affect head 'mood' is not one of its heads (probe, opposite, vad)"),
         ({"affect_head": "probe"}, "affect head 'probe' has the activation softmax"),
@@ -148,7 +148,7 @@ def test_the_affect_head_is_no_head_of_emotions(folder: Path):
         ({"temperature": 2.0}, "head vad: temperature 2.0, expected 1 for a regression"),
     ],
 )
-def test_a_manifest_whose_affect_head_does_not_fit(folder: Path, changes: dict, said: str):
+def test_invalid_affect_head_in_the_manifest(folder: Path, changes: dict, message: str):
     def change(manifest: dict) -> None:
         for key, value in changes.items():
             (manifest if key in manifest else manifest["heads"]["vad"])[key] = value
@@ -156,5 +156,5 @@ def test_a_manifest_whose_affect_head_does_not_fit(folder: Path, changes: dict, 
     edit(folder, change)
     with pytest.raises(EmotionError) as caught:
         load_bundle(folder)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)

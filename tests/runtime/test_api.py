@@ -1,4 +1,4 @@
-"""The Python API as a user meets it."""
+"""The Python API from a user's point of view."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def frames(name: str, count: int) -> Iterator[Frame]:
         yield Frame(np.zeros((96, 128, 3), np.uint8), index, index / 10, name)
 
 
-def test_streams_a_file(runtime: EmotionRuntime, video: Path):
+def test_stream_of_a_file(runtime: EmotionRuntime, video: Path):
     events = list(runtime.stream(str(video)))
     assert [event.frame for event in events] == list(range(12))
     assert [event.t for event in events] == pytest.approx([index / 10 for index in range(12)], abs=1e-6)
@@ -58,27 +58,27 @@ def test_streams_a_file(runtime: EmotionRuntime, video: Path):
     assert set(person.emotions) == set(runtime.labels) == {"anger", "joy", "neutral"}
 
 
-def test_twice_the_same_file_twice_the_same_events(runtime: EmotionRuntime, video: Path):
+def test_same_file_gives_the_same_events_again(runtime: EmotionRuntime, video: Path):
     assert list(runtime.stream(str(video))) == list(runtime.stream(str(video)))
 
 
-def test_who_stops_looking_may_look_again(runtime: EmotionRuntime, video: Path):
+def test_stream_can_be_restarted_after_stopping_early(runtime: EmotionRuntime, video: Path):
     first = [event for event, _ in zip(runtime.stream(str(video)), range(5), strict=False)]
     assert list(runtime.stream(str(video)))[:5] == first
 
 
-def test_a_missing_file_is_a_users_mistake(runtime: EmotionRuntime, tmp_path: Path):
+def test_missing_file_is_a_user_error(runtime: EmotionRuntime, tmp_path: Path):
     with pytest.raises(EmotionError, match=r"nobody\.mp4"):
         list(runtime.stream(str(tmp_path / "nobody.mp4")))
 
 
-def test_paths_are_as_good_as_their_names(tiny_bundle: Path, fixed_detector: Path, video: Path):
+def test_paths_and_strings_are_equivalent(tiny_bundle: Path, fixed_detector: Path, video: Path):
     runtime = EmotionRuntime(tiny_bundle, fixed_detector, "cpu")
     assert list(runtime.stream(video)) == list(runtime.stream(str(video)))
 
 
-def test_no_source_is_a_users_mistake(runtime: EmotionRuntime):
-    with pytest.raises(EmotionError, match="nothing to look at"):
+def test_no_source_is_a_user_error(runtime: EmotionRuntime):
+    with pytest.raises(EmotionError, match="no source: expected a file"):
         list(runtime.stream())
 
 
@@ -87,20 +87,20 @@ def test_sources_take_turns_until_all_have_ended(runtime: EmotionRuntime):
     assert taken == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("a", 3)]
 
 
-def test_one_source_that_breaks_does_not_stop_the_others(runtime: EmotionRuntime):
-    def breaking() -> Iterator[Frame]:
+def test_failing_source_does_not_stop_the_others(runtime: EmotionRuntime):
+    def failing() -> Iterator[Frame]:
         yield from frames("b", 2)
-        raise SourceBroken("b broke")
+        raise SourceBroken("b failed")
 
     taken = []
-    with pytest.raises(SourceBroken, match="b broke"):
-        taken.extend(event.source for _, event in runtime.follow([frames("a", 5), breaking()]))
+    with pytest.raises(SourceBroken, match="b failed"):
+        taken.extend(event.source for _, event in runtime.follow([frames("a", 5), failing()]))
     assert taken.count("a") == 5
     assert taken.count("b") == 2
 
 
-def test_sources_of_one_name_are_refused(runtime: EmotionRuntime):
-    with pytest.raises(EmotionError, match="sources of one name"):
+def test_sources_with_the_same_name_are_rejected(runtime: EmotionRuntime):
+    with pytest.raises(EmotionError, match="several sources have the same name"):
         list(runtime.follow([frames("a", 2), frames("a", 2)]))
 
 
@@ -114,13 +114,13 @@ def test_step_counts_frames_by_source(runtime: EmotionRuntime):
         ("default", 2, 0.2),
         ("door", 0, 0.0),
     ]
-    assert [len(event.persons) for event in seen] == [0, 0, 1]  # confirmed by the tracker at the third
+    assert [len(event.persons) for event in seen] == [0, 0, 1]  # the tracker confirms at the third frame
 
 
-def test_step_refuses_time_that_runs_backwards(runtime: EmotionRuntime):
+def test_step_rejects_decreasing_time(runtime: EmotionRuntime):
     image = np.zeros((96, 128, 3), np.uint8)
     runtime.step(image, 1.0)
-    with pytest.raises(EmotionError, match=r"t 0\.5 comes after 1\.0"):
+    with pytest.raises(EmotionError, match=r"t 0\.5 after t 1\.0"):
         runtime.step(image, 0.5)
     with pytest.raises(EmotionError, match="t nan"):
         runtime.step(image, float("nan"))
@@ -135,24 +135,24 @@ def test_step_refuses_time_that_runs_backwards(runtime: EmotionRuntime):
         np.zeros((0, 128, 3), np.uint8),
     ],
 )
-def test_step_refuses_what_is_no_bgr_picture(runtime: EmotionRuntime, image: np.ndarray):
+def test_step_rejects_what_is_not_a_bgr_image(runtime: EmotionRuntime, image: np.ndarray):
     with pytest.raises(EmotionError, match=r"expected \(height, width, 3\) uint8 BGR"):
         runtime.step(image, 0.0)
 
 
-def test_a_context_manager_forgets_everybody(tiny_bundle: Path):
+def test_context_manager_drops_all_state(tiny_bundle: Path):
     image = np.zeros((96, 128, 3), np.uint8)
     with EmotionRuntime(tiny_bundle, one_person, "cpu") as runtime:
         for index in range(5):
             runtime.step(image, 100 + index / 10)
-    assert runtime.step(image, 0.0).persons == []  # a new tracker, a new clock
+    assert runtime.step(image, 0.0).persons == []  # the tracker and the time start over
     assert runtime.step(image, 0.1).frame == 1
 
 
-class Held:
-    """A backend with memory of its own."""
+class CountingBackend:
+    """A backend that counts how often it is closed."""
 
-    description = "held"
+    description = "counting"
 
     def __init__(self) -> None:
         self.closed = 0
@@ -164,16 +164,16 @@ class Held:
         self.closed += 1
 
 
-def test_close_gives_the_encoders_memory_back(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    encoders = [Held(), Held()]
+def test_close_closes_the_encoders(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    encoders = [CountingBackend(), CountingBackend()]
     monkeypatch.setattr(runtime_module, "open_encoders", lambda *_: encoders)
     with EmotionRuntime(tiny_bundle, one_person, "tensorrt"):
         assert [each.closed for each in encoders] == [0, 0]
     assert [each.closed for each in encoders] == [1, 1]
 
 
-def test_a_runtime_that_cannot_be_made_keeps_no_memory(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    encoders = [Held(), Held()]
+def test_failed_construction_closes_the_encoders(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    encoders = [CountingBackend(), CountingBackend()]
     monkeypatch.setattr(runtime_module, "open_encoders", lambda *_: encoders)
     with pytest.raises(EmotionError, match="detect_every -1"):
         EmotionRuntime(tiny_bundle, one_person, "tensorrt", timing=Timing(detect_every=-1))
@@ -181,7 +181,7 @@ def test_a_runtime_that_cannot_be_made_keeps_no_memory(tiny_bundle: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"precision": "fp64"}, "precision 'fp64': expected fp32, fp16, int8"),
         ({"precision": "fp16"}, "bundle tiny has no frame_encoder in fp16, only in fp32"),
@@ -192,8 +192,8 @@ def test_a_runtime_that_cannot_be_made_keeps_no_memory(tiny_bundle: Path, monkey
         ({"timing": Timing(detect_every=-1)}, "detect_every -1"),
     ],
 )
-def test_bad_options_are_refused_before_the_first_frame(tiny_bundle: Path, options: dict, said: str):
-    with pytest.raises(EmotionError, match=said):
+def test_bad_options_are_rejected_before_the_first_frame(tiny_bundle: Path, options: dict, message: str):
+    with pytest.raises(EmotionError, match=message):
         EmotionRuntime(tiny_bundle, one_person, "cpu", **options)
 
 
@@ -204,7 +204,7 @@ def test_another_head(tiny_bundle: Path):
         runtime = EmotionRuntime(tiny_bundle, one_person, "cpu", head=head)
         event = [runtime.step(image, index / 10) for index in range(3)][-1]
         tops.add(event.persons[0].top)
-    assert len(tops) == 2  # the second head is the first one's negative
+    assert len(tops) == 2  # the second head is the negative of the first
 
 
 def run_python(code: str) -> str:
@@ -214,7 +214,7 @@ def run_python(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_importing_the_package_imports_nothing_heavy():
+def test_package_import_is_light():
     code = (
         "import sys, emotion_runtime; emotion_runtime.__version__;"
         "print([m for m in ('numpy', 'cv2', 'msgspec', 'onnxruntime', 'torch') if m in sys.modules])"
@@ -222,7 +222,7 @@ def test_importing_the_package_imports_nothing_heavy():
     assert run_python(code) == "[]"
 
 
-def test_the_api_imports_without_onnxruntime_and_torch():
+def test_api_imports_without_onnxruntime_and_torch():
     code = (
         "import sys; sys.modules.update({'onnxruntime': None, 'torch': None});"
         "from emotion_runtime import EmotionRuntime, Timing, EmotionError, EmotionEvent, Person;"

@@ -1,4 +1,4 @@
-"""Mistakes that would cost a user's data or end in a traceback: one line each."""
+"""Mistakes that could destroy a user's data or end in a traceback are reported in one line."""
 
 import os
 import re
@@ -19,12 +19,12 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.outputs import check_outputs, numbered
 
 PROGRAM = "import sys; from emotion_runtime.cli import main; sys.exit(main())"
-# The kernel ends writes at so many bytes, as a full disk does.
+# The kernel stops writes after this many bytes, like a full disk.
 SMALL_DISK = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); " + PROGRAM
 
 
 def mistake(*arguments: str | Path, program: str = PROGRAM) -> str:
-    """The one line of a run that ends with a user's mistake."""
+    """Return the single line of a run that ends with a user's mistake."""
     command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 2, done.stderr
@@ -41,56 +41,56 @@ def model(tiny_bundle: Path, fixed_detector: Path) -> list[str]:
 # --- a full disk ---
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's always full device")
-def test_a_run_onto_a_full_disk_says_so_in_one_line(model: list[str]) -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+def test_full_disk_is_one_line(model: list[str]) -> None:
     line = mistake("--source", "demo", *model, "--jsonl", "/dev/full")
     assert "No space left" in line
-    assert "make room" in line
+    assert "free disk space" in line
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
-def test_a_video_that_no_longer_fits_says_so_in_one_line(model: list[str], tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on file sizes")
+def test_video_that_does_not_fit_on_the_disk_is_one_line(model: list[str], tmp_path: Path) -> None:
     line = mistake("--source", "demo", *model, "--record", tmp_path / "demo.mp4", program=SMALL_DISK)
     assert "demo.mp4 cannot be written" in line
-    assert "has room" in line
+    assert "with enough free disk space" in line
 
 
-# --- writing over what is read ---
+# --- overwriting a source ---
 
 
 @pytest.mark.parametrize("flag", ["--jsonl", "--record"])
-def test_a_source_is_never_written_over(model: list[str], tmp_path: Path, flag: str) -> None:
-    film = tmp_path / "film.mp4"
-    film.write_bytes(b"the only copy")
-    assert f"{flag} {film} would write over the source" in mistake("--source", film, *model, flag, film)
-    assert film.read_bytes() == b"the only copy"
+def test_source_is_never_overwritten(model: list[str], tmp_path: Path, flag: str) -> None:
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"the only copy")
+    assert f"{flag} {video} would overwrite the source" in mistake("--source", video, *model, flag, video)
+    assert video.read_bytes() == b"the only copy"
 
 
-def test_another_name_of_a_source_is_seen_through(tmp_path: Path) -> None:
-    film, alias = tmp_path / "film.mp4", tmp_path / "alias.mp4"
-    film.touch()
-    alias.symlink_to(film)
-    with pytest.raises(EmotionError, match="would write over the source"):
-        check_outputs(None, str(alias), [str(film)])
-    with pytest.raises(EmotionError, match="would write over the source"):
-        check_outputs(os.path.relpath(film), None, ["demo", str(film)])
+def test_links_and_relative_paths_of_a_source_are_recognised(tmp_path: Path) -> None:
+    video, alias = tmp_path / "video.mp4", tmp_path / "alias.mp4"
+    video.touch()
+    alias.symlink_to(video)
+    with pytest.raises(EmotionError, match="would overwrite the source"):
+        check_outputs(None, str(alias), [str(video)])
+    with pytest.raises(EmotionError, match="would overwrite the source"):
+        check_outputs(os.path.relpath(video), None, ["demo", str(video)])
 
 
-def test_the_file_of_a_second_source_is_looked_at_too(tmp_path: Path) -> None:
+def test_output_file_of_a_second_source_is_checked(tmp_path: Path) -> None:
     second = tmp_path / "out-2.mp4"
     second.touch()
-    with pytest.raises(EmotionError, match=r"out-2\.mp4 would write over the source"):
+    with pytest.raises(EmotionError, match=r"out-2\.mp4 would overwrite the source"):
         check_outputs(None, str(tmp_path / "out.mp4"), [str(second), "demo"])
     check_outputs(None, str(tmp_path / "out.mp4"), [str(second)])  # one source, one file
 
 
 def test_two_outputs_need_two_files(tmp_path: Path) -> None:
     one = str(tmp_path / "out.mp4")
-    with pytest.raises(EmotionError, match="would write over what --jsonl writes"):
+    with pytest.raises(EmotionError, match="would overwrite the output of --jsonl"):
         check_outputs(one, one, ["demo"])
 
 
-def test_ordinary_outputs_pass(tmp_path: Path) -> None:
+def test_ordinary_outputs_are_accepted(tmp_path: Path) -> None:
     check_outputs("-", str(tmp_path / "out.mp4"), [0, "demo"])
     check_outputs(str(tmp_path / "out.jsonl"), str(tmp_path / "out.mp4"), ["demo", "v4l2:///dev/video1"])
     assert [numbered(Path("a/b.mp4"), n).as_posix() for n in (1, 2, 3)] == [
@@ -100,13 +100,13 @@ def test_ordinary_outputs_pass(tmp_path: Path) -> None:
     ]
 
 
-# --- detectors of unknown shape ---
+# --- unsupported detectors ---
 
 Dims = Sequence[int | str]
 
 
 def save_model(path: Path, operator: str, dims: Dims | None, metadata: dict[str, str] | None = None) -> Path:
-    """One node from the input "x" (none when dims is None) to the output "y"."""
+    """Write a model of one node from the input "x" (none if dims is None) to the output "y"."""
     inputs = [] if dims is None else [helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)]
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     attributes: dict[str, object] = {}
@@ -116,11 +116,11 @@ def save_model(path: Path, operator: str, dims: Dims | None, metadata: dict[str,
         output = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
     names = ["x", "shape"] if operator == "Reshape" else ["x"] * len(inputs)
     node = helper.make_node(operator, names, ["y"], **attributes)
-    shape = onnx.numpy_helper.from_array(np.array([1, 300, 6]), "shape")  # for no picture we feed
+    shape = onnx.numpy_helper.from_array(np.array([1, 300, 6]), "shape")  # fits no image that is tested
     graph = helper.make_graph([node], "g", inputs, [output], [shape])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(made, metadata or {})
-    onnx.save(made, path)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, metadata or {})
+    onnx.save(model, path)
     return path
 
 
@@ -128,67 +128,67 @@ FREE: Dims = (1, 3, "height", "width")
 
 
 @pytest.mark.parametrize(
-    ("operator", "dims", "metadata", "said"),
+    ("operator", "dims", "metadata", "expected"),
     [
         ("Identity", (4, 3, 64, 64), None, "expected one float32 input (1, 3, height, width)"),
         ("Identity", (1, 10), None, "expected one float32 input"),
         ("Constant", None, None, "input none; expected one float32 input"),
-        ("Reshape", FREE, None, "cannot be run on a picture of (640, 640)"),
-        ("SequenceConstruct", (1, 3, 64, 64), None, "accepted are"),
+        ("Reshape", FREE, None, "running it on an image of (640, 640) failed"),
+        ("SequenceConstruct", (1, 3, 64, 64), None, "is not supported; expected"),
         ("Identity", FREE, {"imgsz": "nonsense ("}, "imgsz 'nonsense (' cannot be read"),
         ("Identity", FREE, {"imgsz": "[64]"}, "imgsz [64], expected [height, width]"),
     ],
 )
-def test_a_model_that_is_no_detector(
+def test_model_that_is_not_a_detector(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     operator: str,
     dims: Dims | None,
     metadata: dict[str, str] | None,
-    said: str,
+    expected: str,
 ) -> None:
     path = save_model(tmp_path / "odd.onnx", operator, dims, metadata)
     with pytest.raises(EmotionError) as caught:
         load_detector(str(path))
     message = str(caught.value)
-    assert said in message
+    assert expected in message
     assert message.startswith(f"detector {path}: ")
     assert "\n" not in message
-    assert capfd.readouterr().err == ""  # ONNX Runtime says nothing beside
+    assert capfd.readouterr().err == ""  # ONNX Runtime prints nothing else
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "expected"),
     [
         ("names", "{1:", "names '{1:' cannot be read"),
-        ("names", "['person']", "expected names by number"),
-        ("names", "{1: 'person', 2: 'car'}", "expected names by number"),
-        ("task", "segment", "task 'segment', expected 'detect'"),
-        ("task", "pose", "task 'pose', expected 'detect'"),
+        ("names", "['person']", "expected a dict of names by number"),
+        ("names", "{1: 'person', 2: 'car'}", "expected a dict of names by number"),
+        ("task", "segment", "task is 'segment', expected 'detect'"),
+        ("task", "pose", "task is 'pose', expected 'detect'"),
     ],
 )
-def test_a_detector_of_something_else(
-    fixed_detector: Path, tmp_path: Path, key: str, value: str, said: str
+def test_detector_for_another_task(
+    fixed_detector: Path, tmp_path: Path, key: str, value: str, expected: str
 ) -> None:
-    made = onnx.load(fixed_detector)
-    helper.set_model_props(made, {key: value})
-    onnx.save(made, tmp_path / "odd.onnx")
-    with pytest.raises(EmotionError, match=re.escape(said)):
+    model = onnx.load(fixed_detector)
+    helper.set_model_props(model, {key: value})
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(EmotionError, match=re.escape(expected)):
         load_detector(str(tmp_path / "odd.onnx"))
 
 
-# --- files one may not read ---
+# --- unreadable files ---
 
 
 @pytest.mark.parametrize("file", ["bundle.json", "temporal_encoder.onnx"])
-def test_a_bundle_that_may_not_be_read(
+def test_unreadable_bundle(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     opened: Callable[..., object] = Path.open
 
     def refusing(path: Path, *arguments: object, **options: object) -> object:
-        if path.name == file:  # chmod does not stop root, who runs tests in containers
+        if path.name == file:  # chmod does not stop root, as whom tests run in containers
             raise PermissionError(13, "Permission denied", str(path))
         return opened(path, *arguments, **options)
 

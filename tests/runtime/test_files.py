@@ -1,4 +1,4 @@
-"""Atomic writes: old content or new content, and one line that says what to do."""
+"""Atomic writes: old content or new content, and one line that tells what to do."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_and_its_folders_are_written(tmp_path: Path):
+def test_file_and_its_folders_are_written(tmp_path: Path):
     path = tmp_path / "new" / "folder" / "file.txt"
     write_atomically(path, "é\n")
     assert path.read_bytes() == "é\n".encode()
@@ -22,7 +22,7 @@ def test_a_file_and_its_folders_are_written(tmp_path: Path):
     assert names(path.parent) == ["file.txt"]
 
 
-def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path):
+def test_failing_block_leaves_the_old_file(tmp_path: Path):
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(ZeroDivisionError), atomic_file(path) as file:
@@ -31,23 +31,23 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path):
     assert names(tmp_path) == ["file"]
 
 
-def test_a_file_the_block_cannot_read_is_not_called_unwritable(tmp_path: Path):
+def test_error_about_another_file_passes_through(tmp_path: Path):
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "file"):
         (tmp_path / "missing").read_bytes()
     assert names(tmp_path) == []
 
 
-def test_a_full_disk_is_one_line_with_the_fix(tmp_path: Path):
+def test_full_disk_is_one_line_with_the_fix(tmp_path: Path):
     with (
-        pytest.raises(EmotionError, match=r"file cannot be written \(No space left.*\): empty the bin"),
-        atomic_file(tmp_path / "file", fix="empty the bin"),
+        pytest.raises(EmotionError, match=r"file cannot be written \(No space left.*\): empty the trash"),
+        atomic_file(tmp_path / "file", fix="empty the trash"),
         Path("/dev/full").open("wb", buffering=0) as full,
     ):
         full.write(b"x")
     assert names(tmp_path) == []
 
 
-def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path):
+def test_folder_that_is_a_file_is_one_line(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EmotionError, match=r"cannot be written \(.*\): free disk space"):
         write_atomically(tmp_path / "file" / "inside", b"")
@@ -55,13 +55,13 @@ def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path):
 
 def test_leftovers_of_killed_processes_are_removed(tmp_path: Path):
     child = os.fork()
-    if child == 0:  # dies in the middle of writing
+    if child == 0:  # is killed while writing
         with atomic_file(tmp_path / "model.engine") as file:
             file.write(b"half")
             file.flush()
             os.kill(os.getpid(), 9)
     os.waitpid(child, 0)
-    (tmp_path / "other.engine").write_text("whole")
+    (tmp_path / "other.engine").write_text("complete")
     assert len(names(tmp_path)) == 2
     remove_leftovers(tmp_path, "*.json")
     assert len(names(tmp_path)) == 2

@@ -1,4 +1,4 @@
-"""Heads against the formula, written out in plain Python."""
+"""Heads against their formulas, written in plain Python."""
 
 import math
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_softmax(temperature: float):
         assert row.sum() == pytest.approx(1, abs=1e-12)
 
 
-def test_sigmoid_answers_each_label_alone():
+def test_sigmoid_treats_labels_independently():
     linear = head("sigmoid", 0.5)
     features = np.random.default_rng(1).normal(size=(6, 5)).astype(np.float32)
     for row, feature in zip(linear(features), features, strict=True):
@@ -45,7 +45,7 @@ def test_sigmoid_answers_each_label_alone():
         assert row == pytest.approx(expected, abs=1e-9)
 
 
-def test_identity_gives_the_values_themselves():
+def test_identity_returns_the_logits():
     linear = head("identity")
     features = np.random.default_rng(1).normal(size=(6, 5)).astype(np.float32)
     for row, feature in zip(linear(features), features, strict=True):
@@ -53,13 +53,13 @@ def test_identity_gives_the_values_themselves():
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_extreme_logits_and_empty_features_stay_finite(activation: str):
+def test_extreme_logits_and_zero_features_stay_finite(activation: str):
     probabilities = head(activation, 1e-4)(np.array([[0] * 5, [1e-30] * 5, [1e30] * 5], np.float32))
     assert np.isfinite(probabilities).all()
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
 
 
-def test_a_head_by_name_or_the_default(tiny_bundle: Path):
+def test_head_by_name_or_default(tiny_bundle: Path):
     bundle = load_bundle(tiny_bundle)
     default, named = load_head(bundle), load_head(bundle, "opposite")
     np.testing.assert_array_equal(default.weight, -named.weight)

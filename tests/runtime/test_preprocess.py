@@ -1,4 +1,4 @@
-"""Windows, crops and patch weights; tests/train/model/test_golden.py holds them against the official ones."""
+"""Windows, crops and patch weights; tests/train/model/test_golden.py compares them with the official code."""
 
 import msgspec
 import numpy as np
@@ -21,12 +21,12 @@ SLID = PreprocessSpec(window="subject")
 HEADS = PreprocessSpec(size=112, patch=16, short_side=128, window="subject", subject_scale=1.3)
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def noise(height: int, width: int) -> np.ndarray:
     return np.random.default_rng([height, width]).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def weights_of_mask(box: tuple[float, ...], window: Window, spec: PreprocessSpec) -> np.ndarray:
-    """The definition: draw the box as a mask in the window, average it over each patch."""
+    """Return the weights by definition: draw the box as a mask in the window, average it over each patch."""
     x1, y1, x2, y2 = (value * window.scale for value in box)
     mask = np.zeros((spec.size, spec.size))
     rows = slice(max(int(np.floor(y1 - window.top)), 0), max(int(np.ceil(y2 - window.top)), 0))
@@ -38,7 +38,7 @@ def weights_of_mask(box: tuple[float, ...], window: Window, spec: PreprocessSpec
 
 @pytest.mark.parametrize("spec", [CENTER, SLID, HEADS])
 @pytest.mark.parametrize("box", [(10, 20, 90, 110), (300.5, 40.2, 371.9, 130.7), (600, 5, 639, 60)])
-def test_weights_are_the_averaged_mask(spec: PreprocessSpec, box: tuple[float, ...]):
+def test_weights_equal_the_averaged_mask(spec: PreprocessSpec, box: tuple[float, ...]):
     window = center_window(360, 640, spec) if spec is CENTER else subject_window(box, 360, 640, spec)
     weights = patch_weights(box, window, spec)
     assert weights.shape == (spec.patches,)
@@ -47,7 +47,7 @@ def test_weights_are_the_averaged_mask(spec: PreprocessSpec, box: tuple[float, .
 
 
 @pytest.mark.parametrize("spec", [SLID, HEADS])
-def test_a_person_at_the_edge_keeps_its_weights(spec: PreprocessSpec):
+def test_person_at_the_edge_keeps_its_weights(spec: PreprocessSpec):
     box = (1200.0, 300.0, 1275.0, 390.0)  # at the right edge of a 16:9 frame
     assert patch_weights(box, center_window(720, 1280, CENTER), CENTER).sum() == 0
     window = subject_window(box, 720, 1280, spec)
@@ -65,7 +65,7 @@ def test_a_person_at_the_edge_keeps_its_weights(spec: PreprocessSpec):
     "box", [(-50, -50, 30, 30), (620, 340, 700, 420), (0, 0, 640, 360), (300, 0, 310, 360)]
 )
 @pytest.mark.parametrize("spec", [SLID, HEADS])
-def test_a_subject_window_is_a_square_inside_the_frame(box: tuple[int, ...], spec: PreprocessSpec):
+def test_subject_window_is_a_square_inside_the_frame(box: tuple[int, ...], spec: PreprocessSpec):
     x1, y1, x2, y2 = subject_window(box, 360, 640, spec).source
     assert x2 - x1 == y2 - y1
     assert x1 >= 0
@@ -75,13 +75,13 @@ def test_a_subject_window_is_a_square_inside_the_frame(box: tuple[int, ...], spe
 
 
 @pytest.mark.parametrize("frame", [(60, 60), (60, 90), (90, 60), (300, 300)])
-def test_a_window_beyond_the_frame_shows_the_head_at_its_usual_size(frame: tuple[int, int]):
+def test_window_beyond_the_frame_shows_the_head_at_its_usual_size(frame: tuple[int, int]):
     height, width = frame
     spec = msgspec.structs.replace(HEADS, beyond_frame=True)
     window = subject_window((0, 0, 60, 60), height, width, spec)
     x1, y1, x2, y2 = window.source
     assert x2 - x1 == y2 - y1 == 78  # 1.3 heads, whatever the frame
-    # The frame is in the middle of what it cannot fill; where it is large enough nothing is outside.
+    # A frame that is too small is centred in the window; if it is large enough, nothing lies outside.
     assert (x1, y1) == tuple((length - 78) // 2 if length < 78 else 0 for length in (width, height))
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     grey = np.round(255 * np.array(spec.mean)).astype(np.uint8)
@@ -89,20 +89,20 @@ def test_a_window_beyond_the_frame_shows_the_head_at_its_usual_size(frame: tuple
     canvas[100 : 100 + height, 100 : 100 + width] = image
     shown = canvas[100 + int(y1) : 100 + int(y2), 100 + int(x1) : 100 + int(x2)]
     expected = np.asarray(Image.fromarray(shown).resize((112, 112), Image.Resampling.BICUBIC), int)
-    inside = slice(2, -2)  # the kernel reaches over a window's edge where there is a frame
+    inside = slice(2, -2)  # the kernel also uses pixels of the frame beyond the window's edge
     found = crop(image, window, spec).astype(int)
     assert np.abs(found - expected)[inside, inside].max() <= 1
     if height < 78:
         assert (found[0] == grey).all()
 
 
-def test_a_head_fills_the_window_as_the_spec_says():
+def test_head_fills_the_fraction_of_the_window_given_by_the_spec():
     side = 100.0
     x1, _, x2, _ = subject_window((400, 300, 400 + side, 300 + side), 1080, 1920, HEADS).source
     assert x2 - x1 == pytest.approx(1.3 * side, abs=1)
 
 
-def test_the_window_of_a_body_is_aimed_at_its_head():
+def test_window_of_a_body_is_placed_on_its_head():
     x1, y1, x2, y2 = subject_window((500, 200, 700, 900), 1080, 1920, HEADS).source
     assert x2 - x1 == pytest.approx(1.3 * 0.55 * 200, abs=1)
     assert (x1 + x2) / 2 == pytest.approx(600, abs=1)
@@ -110,8 +110,8 @@ def test_the_window_of_a_body_is_aimed_at_its_head():
 
 
 @pytest.mark.parametrize("size", [(480, 640), (720, 1280), (1080, 1920), (640, 480)])
-def test_a_center_crop_equals_resizing_then_cropping(size: tuple[int, int]):
-    image = picture(*size)
+def test_center_crop_equals_resizing_then_cropping(size: tuple[int, int]):
+    image = noise(*size)
     height, width = size
     window = center_window(height, width, CENTER)
     short = 256 / min(size)
@@ -120,20 +120,20 @@ def test_a_center_crop_equals_resizing_then_cropping(size: tuple[int, int]):
     )
     left, top = round((resized.width - 224) / 2), round((resized.height - 224) / 2)
     expected = np.asarray(resized.crop((left, top, left + 224, top + 224)), int)
-    # Noise is the hardest picture there is; photographs stay within one grey level.
+    # Noise is the hardest image; photographs stay within one grey level.
     assert np.abs(crop(image, window, CENTER).astype(int) - expected).mean() < 0.2
 
 
-def test_a_crop_does_not_depend_on_what_is_outside_the_window():
-    """Only the window's surroundings are given to Pillow; the result is that of the whole frame."""
-    image = picture(720, 1280)
+def test_crop_equals_that_of_the_whole_frame():
+    """Pillow gets only the window's surroundings, but the result equals that of the whole frame."""
+    image = noise(720, 1280)
     window = subject_window((600, 300, 700, 420), 720, 1280, HEADS)
     whole = Image.fromarray(image).resize((112, 112), Image.Resampling.BICUBIC, box=window.source)
     np.testing.assert_array_equal(crop(image, window, HEADS), np.asarray(whole))
 
 
-def test_the_crop_is_where_the_weights_say():
-    """A white box on black: the mean brightness of each patch is its weight."""
+def test_crop_and_weights_show_the_same_place():
+    """In a white box on black, the mean brightness of each patch is its weight."""
     box = (500, 250, 604, 354)
     image = np.zeros((720, 1280, 3), np.uint8)
     image[250:354, 500:604] = 255
@@ -144,13 +144,13 @@ def test_the_crop_is_where_the_weights_say():
 
 
 @pytest.mark.parametrize("image", [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 3), np.float32)])
-def test_a_wrong_picture_is_refused(image: np.ndarray):
+def test_invalid_image_is_rejected(image: np.ndarray):
     with pytest.raises(EmotionError, match="expected \\(height, width, 3\\) uint8 RGB"):
         crop(image, center_window(10, 10, CENTER), CENTER)
 
 
 @pytest.mark.parametrize("change", [{"size": 100}, {"size": 0}, {"short_side": 200}, {"subject_scale": 0.5}])
-def test_a_spec_that_cannot_be_is_refused(change: dict[str, float]):
+def test_contradictory_spec_is_rejected(change: dict[str, float]):
     with pytest.raises(EmotionError, match="preprocess spec"):
         PreprocessSpec(**change)
 

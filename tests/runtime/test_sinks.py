@@ -1,4 +1,4 @@
-"""Sinks: lines that parse, pictures that can be read, files that play."""
+"""Sinks: lines that parse, images that can be read, files that play."""
 
 import io
 import json
@@ -23,23 +23,23 @@ from emotion_runtime.types import EmotionEvent, Person
 # --- JSON lines ---
 
 
-def test_every_line_is_there_at_once_and_reads_as_the_event(tmp_path: Path) -> None:
+def test_lines_are_written_at_once_and_match_the_events(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     sink = JsonlSink(str(path))
     for index in range(3):
         assert sink.write(frame(index), event(person(1, (1.23456, 2, 3, 4)), frame=index, t=index / 3))
         lines = path.read_text().splitlines()
-        assert len(lines) == index + 1  # not closed yet: nothing is held back
+        assert len(lines) == index + 1  # before the file is closed: nothing is buffered
         line = json.loads(lines[-1])
         assert list(line) == ["schema", "source", "frame", "t", "persons", "latency_ms", "dropped"]
-        assert (line["schema"], line["source"], line["frame"], line["dropped"]) == (1, "film.mp4", index, 2)
+        assert (line["schema"], line["source"], line["frame"], line["dropped"]) == (1, "video.mp4", index, 2)
         assert line["t"] == pytest.approx(index / 3, abs=1e-6)
         assert line["persons"][0]["box"] == pytest.approx([1.23456, 2, 3, 4], abs=0.01)
     sink.close()
     sink.close()
 
 
-def test_numbers_are_short_and_probabilities_still_sum_to_one(tmp_path: Path) -> None:
+def test_numbers_are_rounded_and_probabilities_still_sum_to_one(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     sink = JsonlSink(str(path))
     rng = np.random.default_rng(0)
@@ -49,15 +49,15 @@ def test_numbers_are_short_and_probabilities_still_sum_to_one(tmp_path: Path) ->
         sink.write(frame(), event(one))
     sink.close()
     for text in path.read_text().splitlines():
-        got = json.loads(text)["persons"][0]
-        assert sum(got["emotions"].values()) == pytest.approx(1, abs=1e-7)
-        assert (got["valence"], got["dominance"]) == (None, None)
-        assert got["arousal"] == pytest.approx(-1 / 3, abs=1e-7)
-        longest = max(len(str(value).split(".")[-1]) for value in got["raw"].values() if value >= 1e-4)
+        line = json.loads(text)["persons"][0]
+        assert sum(line["emotions"].values()) == pytest.approx(1, abs=1e-7)
+        assert (line["valence"], line["dominance"]) == (None, None)
+        assert line["arousal"] == pytest.approx(-1 / 3, abs=1e-7)
+        longest = max(len(str(value).split(".")[-1]) for value in line["raw"].values() if value >= 1e-4)
         assert longest <= 8
 
 
-def test_lines_go_to_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_lines_on_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     sink = JsonlSink("-")
     sink.write(frame(), event(person(1, (0, 0, 9, 9))))
     sink.close()
@@ -65,7 +65,7 @@ def test_lines_go_to_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) 
     assert json.loads(capfdbinary.readouterr().out)["persons"][0]["id"] == 1
 
 
-def test_a_reader_who_leaves_ends_the_run_without_a_word() -> None:
+def test_closed_pipe_ends_writing_quietly() -> None:
     program = (
         "from emotion_runtime.sinks.jsonl import JsonlSink\n"
         "from emotion_runtime.types import EmotionEvent\n"
@@ -86,14 +86,14 @@ def test_a_reader_who_leaves_ends_the_run_without_a_word() -> None:
 
 
 @pytest.mark.parametrize("name", ["missing/out.jsonl", "."])
-def test_jsonl_that_cannot_be_written(tmp_path: Path, name: str) -> None:
+def test_jsonl_file_that_cannot_be_written(tmp_path: Path, name: str) -> None:
     with pytest.raises(EmotionError, match="cannot be written") as caught:
         JsonlSink(str(tmp_path / name))
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's always full device")
-def test_a_full_disk_is_said() -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+def test_full_disk_is_reported() -> None:
     sink = JsonlSink("/dev/full")
     with pytest.raises(EmotionError, match="No space left"):
         sink.write(frame(), event())
@@ -107,12 +107,12 @@ def decoded(path: Path) -> list[tuple[float, NDArray[np.uint8]]]:
         return [(float(f.time), f.to_ndarray(format="bgr24")) for f in container.decode(video=0)]
 
 
-def shade(image: NDArray[np.uint8], happening: EmotionEvent) -> NDArray[np.uint8]:
-    return np.full_like(image, 20 + 8 * happening.frame)
+def shade(image: NDArray[np.uint8], event: EmotionEvent) -> NDArray[np.uint8]:
+    return np.full_like(image, 20 + 8 * event.frame)
 
 
 @pytest.mark.parametrize("size", [(480, 270), (321, 181), (64, 49)])
-def test_a_recording_has_every_frame_at_its_time(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_recording_has_every_frame_at_its_time(tmp_path: Path, size: tuple[int, int]) -> None:
     path = tmp_path / "out.mp4"
     sink = VideoSink(str(path), shade)
     times = [5.0, 5.04, 5.2, 5.2, 6.0, 6.1]
@@ -120,14 +120,14 @@ def test_a_recording_has_every_frame_at_its_time(tmp_path: Path, size: tuple[int
         assert sink.write(frame(index, t, size=size), event(frame=index))
     sink.close()
     sink.close()
-    pictures = decoded(path)
-    assert [t for t, _ in pictures] == pytest.approx([t - 5 for t in times], abs=1e-3)
-    for index, (_, image) in enumerate(pictures):
+    images = decoded(path)
+    assert [t for t, _ in images] == pytest.approx([t - 5 for t in times], abs=1e-3)
+    for index, (_, image) in enumerate(images):
         assert image.shape == (size[1] + size[1] % 2, size[0] + size[0] % 2, 3)
         assert abs(image.mean() - (20 + 8 * index)) < 4
 
 
-def test_a_recording_plays_in_browsers_and_says_its_length(tmp_path: Path) -> None:
+def test_recording_has_a_codec_for_browsers_and_its_duration(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     sink = VideoSink(str(path))
     for index in range(60):
@@ -143,8 +143,8 @@ def test_a_recording_plays_in_browsers_and_says_its_length(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("size", [(480, 270), (1920, 1080)])
-def test_a_recording_keeps_its_colours(tmp_path: Path, size: tuple[int, int]) -> None:
-    color = (20, 200, 30)  # players that took it for the wrong standard would show (13, 172, 16)
+def test_recording_keeps_its_colours(tmp_path: Path, size: tuple[int, int]) -> None:
+    color = (20, 200, 30)  # with the wrong colour standard players would show (13, 172, 16)
     sink = VideoSink(str(tmp_path / "out.mp4"), lambda image, _: np.full_like(image, color))
     sink.write(frame(size=size), event())
     sink.close()
@@ -152,7 +152,7 @@ def test_a_recording_keeps_its_colours(tmp_path: Path, size: tuple[int, int]) ->
     assert np.abs(image.mean(axis=(0, 1)) - color).max() < 3
 
 
-def test_a_run_that_is_killed_leaves_a_file_that_plays(tmp_path: Path) -> None:
+def test_killed_run_leaves_a_playable_file(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     program = (
         "import os, sys\n"
@@ -169,7 +169,7 @@ def test_a_run_that_is_killed_leaves_a_file_that_plays(tmp_path: Path) -> None:
     assert len(decoded(path)) >= 50
 
 
-def test_a_second_source_gets_a_file_of_its_own(tmp_path: Path) -> None:
+def test_second_source_gets_its_own_file(tmp_path: Path) -> None:
     sink = VideoSink(str(tmp_path / "out.mp4"), shade)
     for index in range(4):
         sink.write(frame(index, index / 25, source="a"), event(frame=0))
@@ -180,20 +180,18 @@ def test_a_second_source_gets_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "message"),
     [("out.txt", "suffix"), ("out", "suffix"), ("missing/out.mp4", "No such file"), ("dir.mp4", "directory")],
 )
-def test_video_that_cannot_be_written_is_said_before_the_first_frame(
-    tmp_path: Path, name: str, words: str
-) -> None:
+def test_unwritable_video_is_reported_before_the_first_frame(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "dir.mp4").mkdir()
-    with pytest.raises(EmotionError, match=words) as caught:
+    with pytest.raises(EmotionError, match=message) as caught:
         VideoSink(str(tmp_path / name))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out.txt").exists()
 
 
-def test_a_recording_of_nothing_leaves_nothing(tmp_path: Path) -> None:
+def test_recording_without_frames_leaves_no_file(tmp_path: Path) -> None:
     VideoSink(str(tmp_path / "out.mp4")).close()
     assert not (tmp_path / "out.mp4").exists()
 
@@ -201,7 +199,7 @@ def test_a_recording_of_nothing_leaves_nothing(tmp_path: Path) -> None:
 # --- window ---
 
 
-def test_without_a_display_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_display_is_reported_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
@@ -210,10 +208,11 @@ def test_without_a_display_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("key", "visible", "goes_on"), [(-1, 1, True), (ord("x"), 1, True), (ord("q"), 1, False), (27, 1, False)]
+    ("key", "visible", "continues"),
+    [(-1, 1, True), (ord("x"), 1, True), (ord("q"), 1, False), (27, 1, False)],
 )
 def test_q_and_escape_end_the_run(
-    monkeypatch: pytest.MonkeyPatch, key: int, visible: int, goes_on: bool
+    monkeypatch: pytest.MonkeyPatch, key: int, visible: int, continues: bool
 ) -> None:
     shown = io.StringIO()
     monkeypatch.setenv("DISPLAY", ":0")
@@ -221,7 +220,7 @@ def test_q_and_escape_end_the_run(
     monkeypatch.setattr(cv2, "waitKey", lambda _: key)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: visible)
     sink = WindowSink()
-    assert sink.write(frame(), event()) is goes_on
+    assert sink.write(frame(), event()) is continues
     assert shown.getvalue() == "emotion-runtime: a (270, 480, 3)"
 
 
@@ -231,11 +230,11 @@ def test_closing_the_window_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(cv2, "waitKey", lambda _: -1)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 0.0)
     sink = WindowSink()
-    assert sink.write(frame(), event())  # the window is only now made
+    assert sink.write(frame(), event())  # the window is created here
     assert not sink.write(frame(), event())
 
 
-def test_opencv_without_windows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opencv_without_windows_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def imshow(*_: object) -> None:
         raise cv2.error("The function is not implemented")
 

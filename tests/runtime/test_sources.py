@@ -1,4 +1,4 @@
-"""Sources: every frame of sound files, plain words for bad ones, newest frame first in real time."""
+"""Sources: every frame of intact files, clear messages for bad ones."""
 
 import struct
 from dataclasses import replace
@@ -19,12 +19,12 @@ CLIP = "intel_face-demographics-walking-and-pause.gif"
 
 
 def drain(source: Source) -> tuple[list[Frame], str]:
-    """Frames, and the message of the break, if any."""
+    """Return the frames, and the message of the failure, if any."""
     frames = []
     try:
         with source:
             for frame in source:
-                frames.append(replace(frame, image=frame.image[:1, :1]))  # noqa: PERF401 - kept on a break
+                frames.append(replace(frame, image=frame.image[:1, :1]))  # noqa: PERF401 - kept after a failure
     except SourceBroken as error:
         return frames, str(error)
     return frames, ""
@@ -33,17 +33,17 @@ def drain(source: Source) -> tuple[list[Frame], str]:
 def write_video(
     path: Path, ticks: list[int], *, size: tuple[int, int] = (64, 48), codec: str = "libx264"
 ) -> Path:
-    """One picture for every tick of 1/100 s, its brightness rising with its number."""
+    """Write one frame for every tick of 1/100 s, with increasing brightness."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, 100)
-        for number, tick in enumerate(ticks):
-            image = np.full((size[1], size[0], 3), 10 + 4 * number, np.uint8)
-            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
-            picture.pts, picture.time_base = tick, Fraction(1, 100)
-            container.mux(stream.encode(picture))
+        for index, tick in enumerate(ticks):
+            image = np.full((size[1], size[0], 3), 10 + 4 * index, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = tick, Fraction(1, 100)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
 
@@ -52,7 +52,7 @@ def write_video(
 
 
 @pytest.mark.parametrize("name", [CLIP, "mmtracking_demo.mp4", "vtest.avi"])
-def test_every_frame_of_a_file_as_opencv_reads_it(shared_data: Path, name: str) -> None:
+def test_frames_of_a_file_match_those_read_by_opencv(shared_data: Path, name: str) -> None:
     path = str(shared_data / "videos" / name)
     capture = cv2.VideoCapture(path)
     limit = 60
@@ -69,23 +69,23 @@ def test_every_frame_of_a_file_as_opencv_reads_it(shared_data: Path, name: str) 
             assert not capture.read()[0]
 
 
-def test_times_are_those_of_the_file_counted_from_its_first_frame(tmp_path: Path) -> None:
+def test_times_are_counted_from_the_first_frame(tmp_path: Path) -> None:
     ticks = [70, 74, 90, 91, 150, 300]
-    frames, broken = drain(open_source(str(write_video(tmp_path / "uneven.mp4", ticks))))
+    frames, failure = drain(open_source(str(write_video(tmp_path / "uneven.mp4", ticks))))
     assert [frame.t for frame in frames] == pytest.approx([(tick - 70) / 100 for tick in ticks], abs=1e-3)
-    assert broken == ""
+    assert failure == ""
 
 
-def test_a_long_last_frame_is_no_cut(tmp_path: Path) -> None:
+def test_long_last_frame_is_not_a_truncation(tmp_path: Path) -> None:
     path = tmp_path / "slow.gif"
-    pictures = [Image.new("RGB", (32, 32), (40 * i, 0, 0)) for i in range(4)]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[50, 50, 50, 5000])
-    frames, broken = drain(open_source(str(path)))
+    images = [Image.new("RGB", (32, 32), (40 * i, 0, 0)) for i in range(4)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=[50, 50, 50, 5000])
+    frames, failure = drain(open_source(str(path)))
     assert len(frames) == 4
-    assert broken == ""
+    assert failure == ""
 
 
-def test_a_recording_lying_on_its_side_is_turned_upright(tmp_path: Path) -> None:
+def test_rotated_recording_is_turned_upright(tmp_path: Path) -> None:
     path = tmp_path / "phone.mp4"
     image = np.zeros((48, 64, 3), np.uint8)
     image[:, :16] = 255  # white on the left
@@ -96,7 +96,7 @@ def test_a_recording_lying_on_its_side_is_turned_upright(tmp_path: Path) -> None
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         container.mux(stream.encode(None))
     data = bytearray(path.read_bytes())
-    # The matrix of the track header that says: show turned by 90 degrees clockwise (ISO 14496-12, 8.3.2).
+    # The display matrix of the track header: rotate by 90 degrees clockwise (ISO 14496-12, 8.3.2).
     matrix = data.index(b"tkhd") + 4 + 40
     data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30)
     path.write_bytes(data)
@@ -106,7 +106,7 @@ def test_a_recording_lying_on_its_side_is_turned_upright(tmp_path: Path) -> None
 
 
 def packets_before(path: Path, end: int) -> int:
-    """Video packets that lie wholly within the first `end` bytes."""
+    """Return the number of video packets that lie completely within the first `end` bytes."""
     with av.open(str(path)) as container:
         return sum(
             packet.pos is not None and packet.size > 0 and packet.pos + packet.size <= end
@@ -115,40 +115,40 @@ def packets_before(path: Path, end: int) -> int:
 
 
 @pytest.mark.parametrize("part", [0.1, 0.4])
-def test_avi_cut_off_gives_every_frame_that_is_there(shared_data: Path, tmp_path: Path, part: float) -> None:
+def test_truncated_avi_gives_every_complete_frame(shared_data: Path, tmp_path: Path, part: float) -> None:
     whole = shared_data / "videos" / "vtest.avi"
     data = whole.read_bytes()
     path = tmp_path / "cut.avi"
     end = int(part * len(data))
     path.write_bytes(data[:end])
-    frames, broken = drain(open_source(str(path)))
-    assert abs(packets_before(whole, end) - len(frames)) <= 1  # the last may be half there
+    frames, failure = drain(open_source(str(path)))
+    assert abs(packets_before(whole, end) - len(frames)) <= 1  # the last one may be incomplete
     assert [frame.index for frame in frames] == list(range(len(frames)))
-    assert f"after frame {len(frames) - 1} ({frames[-1].t:.2f} s)" in broken
-    assert "cut off (79.5 s announced)" in broken
-    assert "\n" not in broken
+    assert f"after frame {len(frames) - 1} ({frames[-1].t:.2f} s)" in failure
+    assert "truncated (79.5 s expected)" in failure
+    assert "\n" not in failure
 
 
-def test_mp4_cut_off_gives_every_frame_that_is_there(shared_data: Path, tmp_path: Path) -> None:
+def test_truncated_mp4_gives_every_complete_frame(shared_data: Path, tmp_path: Path) -> None:
     whole = shared_data / "videos" / "intel_one-by-one-person-detection.mp4"
     data = whole.read_bytes()
     path = tmp_path / "cut.mp4"
-    end = len(data) // 8  # its index lies at its beginning
+    end = len(data) // 8  # its index is at the beginning
     path.write_bytes(data[:end])
-    frames, broken = drain(open_source(str(path)))
-    assert 0 <= packets_before(whole, end) - len(frames) <= 2  # those that wait for a later one
-    assert f"after frame {len(frames) - 1} ({frames[-1].t:.2f} s)" in broken
+    frames, failure = drain(open_source(str(path)))
+    assert 0 <= packets_before(whole, end) - len(frames) <= 2  # those that depend on a later one
+    assert f"after frame {len(frames) - 1} ({frames[-1].t:.2f} s)" in failure
 
 
 def test_mp4_without_its_index_cannot_be_opened(shared_data: Path, tmp_path: Path) -> None:
     data = (shared_data / "videos" / "mmtracking_demo.mp4").read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(EmotionError, match="index is cut off"):
+    with pytest.raises(EmotionError, match="index is missing"):
         open_source(str(path))
 
 
-def test_a_sound_file_read_in_part_breaks_nothing(shared_data: Path) -> None:
+def test_partly_read_file_is_not_a_failure(shared_data: Path) -> None:
     source = open_source(str(shared_data / "videos" / "vtest.avi"))
     with source:
         assert next(iter(source)).index == 0
@@ -160,56 +160,56 @@ def test_a_sound_file_read_in_part_breaks_nothing(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "bmp", "tiff"])
-def test_a_picture_is_no_video(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"picture.{suffix}"
+def test_image_is_not_a_video(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"image.{suffix}"
     noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     Image.fromarray(noise).save(path)
-    with pytest.raises(EmotionError, match=r"a picture .*, not a video"):
+    with pytest.raises(EmotionError, match=r"an image .*, not a video"):
         open_source(str(path))
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "empty"),
-        (b"hello world\n" * 40, "not a video|holds no video"),
-        (bytes(range(256)) * 40, "not a video|holds no video"),
+        (b"hello world\n" * 40, "not a video|contains no video"),
+        (bytes(range(256)) * 40, "not a video|contains no video"),
     ],
 )
-def test_files_that_are_no_videos(tmp_path: Path, content: bytes, words: str) -> None:
-    for name in ("film.mp4", "film.avi", "film.txt"):
+def test_files_that_are_not_videos(tmp_path: Path, content: bytes, message: str) -> None:
+    for name in ("video.mp4", "video.avi", "video.txt"):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(EmotionError, match=words):
+        with pytest.raises(EmotionError, match=message):
             open_source(str(tmp_path / name))
 
 
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
-    path = tmp_path / "sound.wav"
+def test_audio_file_is_not_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "audio.wav"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
-        sound.sample_rate = 8000
-        container.mux(stream.encode(sound))
-    with pytest.raises(EmotionError, match="holds no video"):
+        audio = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        audio.sample_rate = 8000
+        container.mux(stream.encode(audio))
+    with pytest.raises(EmotionError, match="contains no video"):
         open_source(str(path))
 
 
 @pytest.mark.parametrize(
-    ("uri", "words"),
+    ("uri", "message"),
     [
-        ("no/such/film.mp4", "no such file"),
-        (".", "this is a folder"),
+        ("no/such/video.mp4", "no such file"),
+        (".", "is a folder"),
         (63, "/dev/video63 does not exist"),
         ("63", "/dev/video63 does not exist"),
         ("v4l2:///dev/video63", "/dev/video63 does not exist"),
         ("v4l2:///dev/null", "expected a number or v4l2"),
         (-1, "expected a number or v4l2"),
-        ("csi://0", "csi is not in this version"),
-        ("http://example.org/a.mp4", "http is not in this version"),
+        ("csi://0", "csi is not supported"),
+        ("http://example.org/a.mp4", "http is not supported"),
     ],
 )
-def test_what_is_not_there_is_said_in_one_line(uri: str | int, words: str) -> None:
-    with pytest.raises(EmotionError, match=words) as caught:
+def test_missing_source_is_one_line(uri: str | int, message: str) -> None:
+    with pytest.raises(EmotionError, match=message) as caught:
         open_source(uri)
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Identities: on made paths, and on real people."""
+"""The tracker on synthetic paths and on real people."""
 
 from collections.abc import Callable
 from functools import cache
@@ -16,7 +16,7 @@ SIDE = 60
 
 
 def boxes(*centers: tuple[float, float], score: float = 0.9) -> Detections:
-    """Heads of 60 px at some centres."""
+    """Return heads of 60 pixels at the given centres."""
     corners = [(x - SIDE / 2, y - SIDE / 2, x + SIDE / 2, y + SIDE / 2) for x, y in centers]
     return Detections(np.array(corners, np.float32).reshape(-1, 4), np.full(len(corners), score, np.float32))
 
@@ -25,7 +25,7 @@ def seen(tracks: list[Track]) -> list[int]:
     return [track.id for track in tracks if track.seen]
 
 
-def test_ids_count_from_one_and_people_of_one_moment_from_left_to_right() -> None:
+def test_ids_count_from_one_and_from_left_to_right_within_a_frame() -> None:
     tracker = Tracker(confirm_frames=3)
     for frame in range(4):
         tracks = tracker.update(boxes((500, 100), (100, 100), (300, 100)), frame / 10)
@@ -36,7 +36,7 @@ def test_ids_count_from_one_and_people_of_one_moment_from_left_to_right() -> Non
     assert seen(tracks) == [1, 2, 3, 4]
 
 
-def test_the_box_is_the_detection_itself() -> None:
+def test_box_is_that_of_the_detection() -> None:
     tracker = Tracker(confirm_frames=1)
     for frame in range(5):
         found = boxes((100 + 7 * frame, 100), score=0.75)
@@ -45,7 +45,7 @@ def test_the_box_is_the_detection_itself() -> None:
     assert tracks[0].score == pytest.approx(0.75)
 
 
-def test_a_flicker_is_no_person() -> None:
+def test_intermittent_detection_is_not_confirmed() -> None:
     tracker = Tracker(confirm_frames=3)
     for frame in range(30):
         flicker = [(400.0, 300.0)] if frame % 4 < 2 else []
@@ -53,7 +53,7 @@ def test_a_flicker_is_no_person() -> None:
     assert [track.id for track in tracks] == [1]
 
 
-def test_weak_detections_carry_a_person_on_but_start_none() -> None:
+def test_weak_detections_continue_a_track_but_start_none() -> None:
     tracker = Tracker(confirm_score=0.5)
     for frame in range(10):
         assert tracker.update(boxes((100, 100), score=0.4), frame / 10) == []
@@ -64,11 +64,11 @@ def test_weak_detections_carry_a_person_on_but_start_none() -> None:
         assert seen(tracks) == [1]
 
 
-def test_a_lost_person_is_shown_with_the_last_box_until_forgotten() -> None:
+def test_lost_track_keeps_its_last_box_until_it_is_dropped() -> None:
     tracker = Tracker(max_lost_seconds=1.0)
     for frame in range(10):
         last = tracker.update(boxes((100 + frame, 100)), frame / 10)
-    for frame in range(10, 20):  # 0.1 to 1.0 s after the last sight
+    for frame in range(10, 20):  # 0.1 to 1.0 s after the last detection
         assert tracker.update(Detections.empty(), frame / 10) == [
             Track(1, last[0].box, last[0].score, seen=False)
         ]
@@ -77,7 +77,7 @@ def test_a_lost_person_is_shown_with_the_last_box_until_forgotten() -> None:
 
 @pytest.mark.parametrize("step", [1 / 60, 1 / 25, 0.1, 0.3])
 @pytest.mark.parametrize("max_lost_seconds", [0.5, 1.0, 3.0])
-def test_a_gap_splits_an_identity_only_beyond_the_lost_time(step: float, max_lost_seconds: float) -> None:
+def test_gap_splits_a_track_only_beyond_the_lost_time(step: float, max_lost_seconds: float) -> None:
     for gap, same in ((0.9 * max_lost_seconds, True), (1.1 * max_lost_seconds + step, False)):
         tracker = Tracker(max_lost_seconds=max_lost_seconds)
         t = 0.0
@@ -93,8 +93,8 @@ def test_a_gap_splits_an_identity_only_beyond_the_lost_time(step: float, max_los
         assert seen(tracks) == ([1] if same else [2])
 
 
-def test_one_who_comes_after_another_left_never_gets_the_id_without_frames_between() -> None:
-    # A source that stands still: no frame at all came while the first person left.
+def test_id_is_not_reused_after_a_gap_without_frames() -> None:
+    # A source that stalls: no frame arrived while the first person left.
     tracker = Tracker(max_lost_seconds=1.0)
     for frame in range(10):
         tracker.update(boxes((100, 100)), frame / 10)
@@ -104,7 +104,7 @@ def test_one_who_comes_after_another_left_never_gets_the_id_without_frames_betwe
     assert ids == {2}
 
 
-def test_uneven_times_and_frames_of_one_moment() -> None:
+def test_uneven_and_equal_timestamps() -> None:
     rng = np.random.default_rng(0)
     tracker, t = Tracker(), 0.0
     for frame in range(60):
@@ -114,14 +114,14 @@ def test_uneven_times_and_frames_of_one_moment() -> None:
             assert seen(tracks) == [1, 2]
 
 
-def test_time_that_runs_backwards_is_a_bug() -> None:
+def test_decreasing_time_is_a_bug() -> None:
     tracker = Tracker()
     tracker.update(Detections.empty(), 2.0)
     with pytest.raises(ValueError, match="earlier"):
         tracker.update(Detections.empty(), 1.0)
 
 
-def test_two_trackers_share_nothing() -> None:
+def test_trackers_are_independent() -> None:
     first, second = Tracker(), Tracker()
     for frame in range(5):
         here = first.update(boxes((100, 100), (300, 100)), frame / 10)
@@ -135,7 +135,7 @@ FoundIn = Callable[[str], list[tuple[float, Detections]]]
 
 @pytest.fixture(scope="module")
 def found_in(shared_data: Path) -> FoundIn:
-    """Times and heads of a clip's frames, computed once."""
+    """Return a function to the times and heads of a clip's frames, computed once."""
     detector = load_detector("face", threads=1)
 
     @cache
@@ -159,7 +159,7 @@ def found_in(shared_data: Path) -> FoundIn:
 )
 def test_real_people_keep_their_ids(found_in: FoundIn, clip: str, people: int) -> None:
     found = found_in(clip)
-    # Everyone walks or turns little, so the order from left to right is the truth for the ids.
+    # Everyone moves little, so the order from left to right is the ground truth for the ids.
     for every in (1, 2, 3):
         histories = []
         for _ in range(2):
@@ -172,7 +172,7 @@ def test_real_people_keep_their_ids(found_in: FoundIn, clip: str, people: int) -
             assert people == 4 or lefts == sorted(lefts)
 
 
-def test_missed_detections_do_not_split_real_people(found_in: FoundIn) -> None:
+def test_missed_detections_do_not_split_tracks_of_real_people(found_in: FoundIn) -> None:
     found = found_in("intel_face-demographics-walking-and-pause")
     for seed in range(5):
         rng = np.random.default_rng(seed)

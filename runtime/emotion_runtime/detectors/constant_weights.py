@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-_OVERRIDABLE = 4  # the first IR version whose graph inputs may override an initializer of the same name
+_OVERRIDABLE = 4  # the first IR version in which a graph input may override an initializer of the same name
 
 
 def make_weights_constant(model: Any) -> bool:
@@ -11,12 +11,12 @@ def make_weights_constant(model: Any) -> bool:
 
     Some exporters list every weight as a graph input as well. Callers could then replace a weight in any run,
     so ONNX Runtime may neither fold batch norms into convolutions nor repack weights: CenterFace took 1.9
-    times as long (40 ms a frame instead of 21, one thread).
+    times as long (40 ms per frame instead of 21, with one thread).
 
     Args:
-        model: an `onnx.ModelProto`, changed in place.
+        model: An `onnx.ModelProto`, changed in place.
     """
-    if model.ir_version < _OVERRIDABLE:  # weights must be listed there, and are constant anyway
+    if model.ir_version < _OVERRIDABLE:  # older files must list weights as inputs; those are constant anyway
         return False
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
@@ -32,7 +32,7 @@ def with_constant_weights(path: Path) -> Path | bytes:
 
     A file that onnx cannot parse is returned as it is: ONNX Runtime explains what is wrong with it.
     """
-    import onnx  # noqa: PLC0415 - takes a moment to import; only detectors need it
+    import onnx  # noqa: PLC0415 - slow to import; only detectors need it
     from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with onnx
 
     try:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.backends.onnx import onnx_errors, open_session
-from emotion_runtime.detectors.boxes import clip, suppress, to_frame
+from emotion_runtime.detectors.boxes import clip, non_maximum_suppression, to_frame
 from emotion_runtime.detectors.constant_weights import with_constant_weights
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
@@ -17,27 +17,44 @@ from emotion_runtime.types import Detections
 SCORE = 0.25
 IOU = 0.5
 STRIDES = (8, 16, 32)
-GREY = 114  # what both families fill their letterbox with
-DEFAULT_SIDE = 640  # of a dynamic export that does not say
+GREY = 114  # padding value of the letterbox in both families
+DEFAULT_SIDE = 640  # input side of a dynamic export that does not state it, pixels
 PERSON = 0
-PERSON_NAMES = {"person", "people", "pedestrian", "human", "head", "face", "0"}  # "0": classes unnamed
+PERSON_NAMES = {
+    "person",
+    "people",
+    "pedestrian",
+    "human",
+    "head",
+    "face",
+    "0",
+}  # "0": the classes have no names
 
 _EXPORT_AGAIN = "export it again, or give `face`"
 
 Layout = Literal["yolox", "ultralytics", "end2end"]
 
-ACCEPTED = (
-    "(1, N, 5 + classes) of YOLOX, (1, 4 + classes, N) of ultralytics with N the cells of strides 8, 16 and "
-    "32, or (1, K, 6) of an end-to-end export"
+SUPPORTED = (
+    "(1, N, 5 + classes) from YOLOX, (1, 4 + classes, N) from ultralytics, where N is the number of cells of "
+    "strides 8, 16 and 32, or (1, K, 6) from an end-to-end export"
 )
 
 
 class Yolo:
     """Finds persons (class 0 of COCO). See `emotion_runtime.detectors.Detector`.
 
-    The layout is told by the shape of the output. YOLOX takes BGR in [0, 255] letterboxed to the top left;
-    ultralytics takes RGB in [0, 1], letterboxed to the centre. A dynamic ultralytics export is fed the
-    smallest rectangle that holds the picture, as ultralytics' own predict does.
+    The family is recognised by the shape of the output. YOLOX takes BGR in [0, 255], letterboxed to the top
+    left; ultralytics takes RGB in [0, 1], letterboxed to the centre. A dynamic ultralytics export gets the
+    smallest rectangle that contains the image, as in ultralytics' own predict.
+
+    Args:
+        path: The ONNX file.
+        threads: Number of ONNX Runtime's threads. 0: as many as the encoders have.
+        score: Minimum score of a detection, in (0, 1).
+        iou: Detections that overlap a better one by more than this intersection over union are dropped.
+
+    Raises:
+        EmotionError: The file is missing or not a supported detector, or ONNX Runtime is missing.
     """
 
     def __init__(self, path: Path, *, threads: int = 0, score: float = SCORE, iou: float = IOU) -> None:
@@ -48,11 +65,11 @@ class Yolo:
         )
         self._score, self._iou = score, iou
         self._input, self._size, self._dynamic = _input_of(self._session, path)
-        self._layout = layout_of(self._trial(path), self._size, path)
+        self._layout = layout_of(self._output_shape(path), self._size, path)
         _check_classes(self._session, path)
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
-        """Persons of one picture (H, W, 3) uint8 BGR."""
+        """Return the persons in an image (H, W, 3) uint8 BGR."""
         height, width = image_bgr.shape[:2]
         size = _rectangle(height, width, self._size) if self._dynamic else self._size
         pixels, corner, scale = _letterbox(image_bgr, size, centered=self._layout != "yolox")
@@ -60,21 +77,21 @@ class Yolo:
         boxes, scores = decode(output, self._layout, size)
         kept = scores > self._score
         boxes = to_frame(boxes[kept], corner, scale)
-        found = Detections(boxes, scores[kept])
+        detections = Detections(boxes, scores[kept])
         if self._layout != "end2end":
-            found = suppress(found.boxes, found.scores, score=self._score, iou=self._iou)
-        return clip(found, height, width)
+            detections = non_maximum_suppression(boxes, scores[kept], score=self._score, iou=self._iou)
+        return clip(detections, height, width)
 
-    def _trial(self, path: Path) -> tuple[int, ...]:
-        """Shape of the first output, from a run: a dynamic export does not declare it."""
+    def _output_shape(self, path: Path) -> tuple[int, ...]:
+        """Return the shape of the first output, from a run: a dynamic export does not declare it."""
         try:
             output: Any = self._run(np.zeros((1, 3, *self._size), np.float32))
         except onnx_errors() as error:
             reason = " ".join(str(error).split())
             raise EmotionError(
-                f"detector {path}: cannot be run on a picture of {self._size} ({reason}); {_EXPORT_AGAIN}"
+                f"detector {path}: running it on an image of {self._size} failed ({reason}); {_EXPORT_AGAIN}"
             ) from error
-        # ONNX has lists of tensors too; they have no shape.
+        # An ONNX output may also be a list of tensors, which has no shape.
         return output.shape if isinstance(output, np.ndarray) else ()
 
     def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -83,13 +100,15 @@ class Yolo:
 
 
 def layout_of(shape: tuple[int, ...], size: tuple[int, int], path: Path) -> Layout:
-    """Which family an output belongs to.
+    """Return the family that an output belongs to.
 
-    shape: of the first output. size: (height, width) of the input, pixels.
+    Args:
+        shape: Shape of the first output.
+        size: (height, width) of the input in pixels.
+        path: The file, for the error message.
 
     Raises:
-        EmotionError: no layout that is known.
-
+        EmotionError: The layout is not supported.
     """
     cells = sum((size[0] // stride) * (size[1] // stride) for stride in STRIDES)
     if len(shape) == 3 and shape[0] == 1:
@@ -100,23 +119,30 @@ def layout_of(shape: tuple[int, ...], size: tuple[int, int], path: Path) -> Layo
         if shape[2] == 6:
             return "end2end"
     raise EmotionError(
-        f"detector {path}: output of shape {tuple(shape)} is not known; accepted are {ACCEPTED}"
+        f"detector {path}: output of shape {tuple(shape)} is not supported; expected {SUPPORTED}"
     )
 
 
 def decode(
     output: NDArray[np.float32], layout: Layout, size: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes (N, 4) x1, y1, x2, y2 in network pixels and scores (N,); 0 where another class is likelier.
+    """Decode an output of the network.
 
-    output: without its batch axis. size: (height, width) of the input, pixels.
+    Args:
+        output: The output without its batch axis.
+        layout: The family of the network.
+        size: (height, width) of the input in pixels.
+
+    Returns:
+        Boxes (N, 4) x1, y1, x2, y2 in network pixels, and scores (N,), which are 0 if another class is more
+        probable.
     """
     if layout == "end2end":  # rows of x1, y1, x2, y2, score, class
         return output[:, :4], np.where(output[:, 5] == PERSON, output[:, 4], 0).astype(np.float32)
     if layout == "ultralytics":  # columns of centre, size, class scores
         rows = output.T
         center, extent, classes = rows[:, :2], rows[:, 2:4], rows[:, 4:]
-    else:  # rows of centre in cells from the grid point, log size in cells, objectness, class scores
+    else:  # rows of centre in cells from the grid point, logarithm of size in cells, objectness, class scores
         points, stride = _grid(size)
         center = (output[:, :2] + points) * stride
         extent = np.exp(output[:, 2:4]) * stride
@@ -127,7 +153,7 @@ def decode(
 
 
 def _grid(size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Grid points (N, 2) x, y in cells and the stride (N, 1) of each, row by row, fine to coarse."""
+    """Return grid points (N, 2) x, y in cells and their strides (N, 1), row by row, fine to coarse."""
     points, strides = [], []
     for stride in STRIDES:
         rows, columns = np.mgrid[: size[0] // stride, : size[1] // stride]
@@ -137,7 +163,7 @@ def _grid(size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float3
 
 
 def _rectangle(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-    """The smallest input, in multiples of the coarsest stride, that holds the picture scaled to `size`."""
+    """Return the smallest input size, in multiples of the coarsest stride, for the image scaled to `size`."""
     scale = min(size[0] / height, size[1] / width)
     coarse = STRIDES[-1]
     return -(-round(height * scale) // coarse) * coarse, -(-round(width * scale) // coarse) * coarse
@@ -146,13 +172,13 @@ def _rectangle(height: int, width: int, size: tuple[int, int]) -> tuple[int, int
 def _letterbox(
     image_bgr: NDArray[np.uint8], size: tuple[int, int], *, centered: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """The picture fitted into (height, width) = size on grey; its corner there and its scale, x and y."""
+    """Return the image on a grey canvas of `size` (height, width), its corner and its scale (x, y)."""
     height, width = image_bgr.shape[:2]
     fit = min(size[0] / height, size[1] / width)
     rows, columns = max(round(height * fit), 1), max(round(width * fit), 1)
-    # Both families were trained and are served with bilinear, not area, so that is what they expect.
+    # Both families are trained with bilinear interpolation, not area, so they expect it.
     small = cv2.resize(image_bgr, (columns, rows), interpolation=cv2.INTER_LINEAR)
-    # An odd rest puts the smaller half first, as ultralytics does.
+    # If the padding is odd, the smaller half comes first, as in ultralytics.
     left, top = ((size[1] - columns) // 2, (size[0] - rows) // 2) if centered else (0, 0)
     canvas = np.full((*size, 3), GREY, np.uint8)
     canvas[top : top + rows, left : left + columns] = small
@@ -162,14 +188,14 @@ def _letterbox(
 
 
 def _network_input(pixels_bgr: NDArray[np.uint8], layout: Layout) -> NDArray[np.float32]:
-    """(1, 3, h, w) float32: BGR in [0, 255] for YOLOX, RGB in [0, 1] for ultralytics."""
+    """Return (1, 3, h, w) float32: BGR in [0, 255] for YOLOX, RGB in [0, 1] for ultralytics."""
     pixels = pixels_bgr if layout == "yolox" else pixels_bgr[:, :, ::-1]
     planes: NDArray[np.float32] = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], dtype=np.float32)
     return planes if layout == "yolox" else planes / np.float32(255)
 
 
 def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int], bool]:
-    """Name of the input, its (height, width), and whether other sizes are taken too."""
+    """Return the name of the input, its (height, width), and whether it accepts other sizes."""
     inputs = session.get_inputs()
     fits = [
         tensor.type == "tensor(float)"
@@ -182,33 +208,35 @@ def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int], bool]:
         stated = ", ".join(f"{tensor.name} of {tensor.type} {tensor.shape}" for tensor in inputs)
         raise EmotionError(
             f"detector {path}: input {stated or 'none'}; expected one float32 input "
-            "(1, 3, height, width); export it for one picture at a time, or give `face`"
+            "(1, 3, height, width); export it for one image at a time, or give `face`"
         )
     name, (height, width) = inputs[0].name, inputs[0].shape[2:]
     if isinstance(height, int) and isinstance(width, int):
         return name, (height, width), False
-    sides = _stated(session, "imgsz", path) or [DEFAULT_SIDE, DEFAULT_SIDE]
+    sides = _metadata(session, "imgsz", path) or [DEFAULT_SIDE, DEFAULT_SIDE]
     if not (isinstance(sides, list) and len(sides) == 2 and all(isinstance(side, int) for side in sides)):
         raise EmotionError(f"detector {path}: imgsz {sides}, expected [height, width]; {_EXPORT_AGAIN}")
     return name, (sides[0], sides[1]), True
 
 
 def _check_classes(session: Any, path: Path) -> None:
-    """Ultralytics writes task and class names into the file: of several, the first must be a person's."""
+    """Check the task and class names that ultralytics writes into the file: class 0 must be a person."""
     task = session.get_modelmeta().custom_metadata_map.get("task", "detect")
-    if task != "detect":  # masks and key points have the shape of further classes
-        raise EmotionError(f"detector {path}: made for the task {task!r}, expected 'detect'; {_EXPORT_AGAIN}")
-    names = _stated(session, "names", path) or {}
+    if task != "detect":  # outputs with masks or key points look like outputs with more classes
+        raise EmotionError(f"detector {path}: its task is {task!r}, expected 'detect'; {_EXPORT_AGAIN}")
+    names = _metadata(session, "names", path) or {}
     if not isinstance(names, dict) or (names and PERSON not in names):
-        raise EmotionError(f"detector {path}: names {names}, expected names by number; {_EXPORT_AGAIN}")
+        raise EmotionError(
+            f"detector {path}: class names {names}, expected a dict of names by number; {_EXPORT_AGAIN}"
+        )
     if len(names) > 1 and str(names[PERSON]).lower() not in PERSON_NAMES:
         raise EmotionError(
             f"detector {path}: class 0 is {names[PERSON]!r}; expected a detector whose class 0 is a person"
         )
 
 
-def _stated(session: Any, key: str, path: Path) -> Any:
-    """What the file's metadata says, None where it says nothing; ultralytics writes Python literals."""
+def _metadata(session: Any, key: str, path: Path) -> Any:
+    """Return an entry of the file's metadata, None if there is none; ultralytics writes Python literals."""
     text = session.get_modelmeta().custom_metadata_map.get(key)
     try:
         return ast.literal_eval(text) if text else None

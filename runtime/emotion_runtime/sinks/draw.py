@@ -1,4 +1,4 @@
-"""The annotated picture: a box, a name and small bars for every person."""
+"""Draw the annotated frame: a box, a label and small bars for every person."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from emotion_runtime.sinks.palette import INK, MUTED, PAPER, Color, color_of, te
 from emotion_runtime.types import EmotionEvent, Person
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_CHIP = 0.92  # opacity of a name plate
-_PLATE = 0.72  # opacity of the dark plate under the bars
-_LOST = 0.6  # opacity of what is drawn for a person out of sight
-_PANEL_BOX = 0.17  # least height of a box, in frame heights, that gets a panel of bars; others get a strip
-_COVERING = 0.02  # a panel with more than this of it over faces, people and other plates becomes a strip
-_CROWD = 4  # persons; with more of them all get strips
-_SHADOW = 0.35  # opacity of what sets a box off from its ground
+_LABEL = 0.92  # opacity of a label
+_PANEL = 0.72  # opacity of the dark panel behind the bars
+_LOST = 0.6  # opacity of what is drawn for a lost person
+_PANEL_BOX = 0.17  # minimum height of a box, in frame heights, for a panel of bars; smaller ones get a strip
+_COVERING = 0.02  # a panel that covers people or labels with more than this fraction becomes a strip
+_CROWD = 4  # with more persons than this, all get strips
+_SHADOW = 0.35  # opacity of the shadow around a box
 Point = tuple[int, int]
 Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """Sizes in pixels for one height of frame."""
+    """Sizes in pixels, for one height of the frame."""
 
     text: int
     small: int
@@ -33,13 +33,13 @@ class _Style:
     line: int
 
     @property
-    def chip(self) -> int:
-        """Height of a chip."""
+    def label(self) -> int:
+        """Height of a label."""
         return self.text + 2 * self.pad
 
     @property
     def row(self) -> int:
-        """Height of a row of bars."""
+        """Height of one bar with its text."""
         return self.small + self.pad
 
     @property
@@ -49,17 +49,23 @@ class _Style:
 
 
 def _style(height: int) -> _Style:
-    # Less than in proportion: a label must be read on a small picture and not shout on a large one.
+    # Less than proportional: a label must be readable on a small frame without being huge on a large one.
     unit = max((height / 270) ** 0.75, 0.8)
     return _Style(round(9 * unit), round(7.5 * unit), round(3 * unit), max(round(1.4 * unit), 1))
 
 
 def draw(image_bgr: Image, event: EmotionEvent) -> Image:
-    """An annotated copy.
+    """Return an annotated copy of a frame.
 
-    image_bgr: (H, W, 3) uint8 BGR. Returns the same shape. Labels stay inside the frame and off the faces
-    where there is room. A person's colour is that of the emotion; one who is warming up is grey, one out
-    of sight faint.
+    Labels stay inside the frame and do not cover faces if there is space elsewhere. A person has the colour
+    of the shown emotion; a person without one is grey, a lost person faint.
+
+    Args:
+        image_bgr: (H, W, 3) uint8 BGR.
+        event: The event of the frame.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
     """
     canvas = image_bgr.copy()
     height, width = canvas.shape[:2]
@@ -72,9 +78,9 @@ def draw(image_bgr: Image, event: EmotionEvent) -> Image:
             _draw_lost(canvas, person, style)
     for person, box in zip(present, boxes, strict=True):
         _frame(canvas, box, _color(person), style)
-    # Names first: they are worth more than bars, and have first choice of place.
+    # Labels are placed before bars, since they are more important.
     for person, box in zip(present, boxes, strict=True):
-        taken.append(_draw_chip(canvas, person, box, taken, style))
+        taken.append(_draw_label(canvas, person, box, taken, style))
     roomy = len(present) <= _CROWD
     for person, box in zip(present, boxes, strict=True):
         if person.emotions:
@@ -102,33 +108,33 @@ def _draw_lost(canvas: Image, person: Person, style: _Style) -> None:
     box = _pixels(person.box, width, height)
     faint = canvas.copy()
     _frame(faint, box, MUTED, style)
-    _draw_chip(faint, person, box, [], style)
+    _draw_label(faint, person, box, [], style)
     cv2.addWeighted(faint, _LOST, canvas, 1 - _LOST, 0, dst=canvas)
 
 
-def _draw_chip(canvas: Image, person: Person, box: Rect, taken: Sequence[Rect], style: _Style) -> Rect:
-    """The name plate on the box's upper edge; returns where it came to lie."""
+def _draw_label(canvas: Image, person: Person, box: Rect, taken: Sequence[Rect], style: _Style) -> Rect:
+    """Draw the label at the box's upper edge, and return its place."""
     height, width = canvas.shape[:2]
     caption, color = _caption(person), _color(person)
-    size = (_text_width(caption, style.text) + 2 * style.pad, style.chip)
-    above, below = box.y - style.chip, box.bottom + style.line + style.strip
+    size = (_text_width(caption, style.text) + 2 * style.pad, style.label)
+    above, below = box.y - style.label, box.bottom + style.line + style.strip
     places = [
         Rect(x, y, *size) for y in (above, below) for x in (box.x, box.right - size[0], box.x - size[0] // 3)
     ]
     place, _ = best_place(places, [other for other in taken if other != face_of(box)], width, height)
     known = color is not MUTED
-    plate = Rect(0, 0, place.w, place.h)
-    # What says nothing yet stays in the background: the dark, translucent plate of the bars.
-    opacity, ground = (_CHIP, color) if known else (_PLATE, INK)
-    _blend(canvas, place, opacity, lambda part: _rounded(part, plate, ground, style.pad))
-    _text(canvas, caption, (place.x + style.pad, place.y + style.pad), style.text, text_on(ground))
+    whole = Rect(0, 0, place.w, place.h)
+    # A label without an emotion is less prominent: dark and translucent like the panel of bars.
+    opacity, background = (_LABEL, color) if known else (_PANEL, INK)
+    _blend(canvas, place, opacity, lambda part: _rounded(part, whole, background, style.pad))
+    _text(canvas, caption, (place.x + style.pad, place.y + style.pad), style.text, text_on(background))
     return place
 
 
 def _draw_bars(
     canvas: Image, person: Person, box: Rect, taken: Sequence[Rect], style: _Style, *, roomy: bool
 ) -> Rect:
-    """All emotions as bars in a fixed order; where there is no room, one strip with a part for each."""
+    """Draw all emotions as bars in a fixed order, or, without space for them, as one divided strip."""
     height, width = canvas.shape[:2]
     label_width = max(_text_width(label, style.small) for label in person.emotions)
     bar_width = round(4.5 * style.text)
@@ -143,7 +149,7 @@ def _draw_bars(
 
 
 def _draw_panel(canvas: Image, person: Person, place: Rect, label_width: int, style: _Style) -> None:
-    _blend(canvas, place, _PLATE, lambda part: _rounded(part, Rect(0, 0, place.w, place.h), INK, style.pad))
+    _blend(canvas, place, _PANEL, lambda part: _rounded(part, Rect(0, 0, place.w, place.h), INK, style.pad))
     left = place.x + label_width + 2 * style.pad
     full = place.right - style.pad - left
     for row, (label, probability) in enumerate(person.emotions.items()):
@@ -157,7 +163,7 @@ def _draw_panel(canvas: Image, person: Person, place: Rect, label_width: int, st
 
 
 def _draw_strip(canvas: Image, person: Person, place: Rect) -> None:
-    """Parts of the strip's width in proportion to the probabilities."""
+    """Divide the strip's width in proportion to the probabilities."""
     total = sum(person.emotions.values()) or 1.0
     edges = np.cumsum([0.0, *person.emotions.values()]) / total * place.w
     for label, start, stop in zip(person.emotions, edges[:-1], edges[1:], strict=True):
@@ -172,7 +178,7 @@ def _pixels(box: tuple[float, float, float, float], width: int, height: int) -> 
 
 
 def _frame(canvas: Image, box: Rect, color: Color, style: _Style) -> None:
-    """A thin box over a soft shadow, so that it is seen on light and on dark ground."""
+    """Draw a thin box over a soft shadow, visible on light and on dark backgrounds."""
     reach = style.line + 1
     x, y = max(box.x - reach, 0), max(box.y - reach, 0)
     around_box = Rect(x, y, box.right + reach + 1 - x, box.bottom + reach + 1 - y)
@@ -199,7 +205,7 @@ def _rounded(canvas: Image, rect: Rect, color: Color, radius: int) -> None:
 
 
 def _blend(canvas: Image, rect: Rect, opacity: float, paint: Callable[[Image], None]) -> None:
-    """Paint on a part of the canvas with an opacity."""
+    """Paint on a part of the canvas with the given opacity."""
     part = canvas[rect.y : rect.bottom, rect.x : rect.right]
     painted = part.copy()
     paint(painted)
@@ -216,5 +222,5 @@ def _text(canvas: Image, text: str, left_top: tuple[int, int], pixels: int, colo
 
 
 def _font_scale(pixels: int) -> float:
-    """Scale at which a capital is so many pixels high; OpenCV 4 and 5 draw the same font differently."""
+    """Return the scale at which a capital letter has this height, which differs between OpenCV 4 and 5."""
     return float(pixels / cv2.getTextSize("H", _FONT, 1.0, 1)[0][1])

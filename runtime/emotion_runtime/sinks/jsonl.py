@@ -1,4 +1,4 @@
-"""Events as JSON lines."""
+"""Write events as JSON lines."""
 
 import os
 import sys
@@ -10,18 +10,19 @@ import msgspec
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import EmotionEvent, Frame, Person
 
-# Decimals kept: more would be noise; probabilities have enough for their sum to be 1 to the seventh.
+# Decimals kept: more would be noise. Probabilities still sum to 1 within 1e-7.
 _PIXELS, _SCORES, _SECONDS, _MILLISECONDS = 2, 8, 6, 3
 
 
 class JsonlSink:
-    """Writes one line an event, flushed at once: killed at any moment, all but the last line parse.
+    """Writes one line per event and flushes it, so that all lines but the last one parse even after a kill.
 
-    path: of a file, which is overwritten, or "-" for standard output.
+    Args:
+        path: The file, which is overwritten, or "-" for standard output.
 
     Raises:
-        EmotionError: the file cannot be written, now or later (a full disk).
-
+        EmotionError: The file cannot be written. `write` and `close` raise it too, for example on a full
+            disk.
     """
 
     def __init__(self, path: str) -> None:
@@ -36,41 +37,40 @@ class JsonlSink:
             self._file = Path(path).open("wb")  # noqa: SIM115 - closed by close()
         except OSError as error:
             raise EmotionError(
-                f"JSONL file {path} cannot be written ({error.strerror}); give a path in a folder that "
-                "exists and that you may write to, or - for standard output"
+                f"JSONL file {path} cannot be written ({error.strerror}); give a file in an existing folder "
+                "that you can write to, or - for standard output"
             ) from error
 
-    def write(self, frame: Frame, event: EmotionEvent) -> bool:  # noqa: ARG002 - the Protocol's
-        """Write one line. False: the reader of the pipe has gone (`| head`)."""
+    def write(self, frame: Frame, event: EmotionEvent) -> bool:  # noqa: ARG002 - part of the Protocol
+        """Write one line. Return False if the reader of the pipe is gone (`| head`)."""
         try:
             self._file.write(self._encoder.encode(_rounded(event)) + b"\n")
             self._file.flush()
         except BrokenPipeError:
             if self._is_stdout:
-                # Else the interpreter would flush the dead pipe once more at exit, and complain.
+                # Otherwise the interpreter would flush the closed pipe again at exit, and print an error.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return False
         except OSError as error:
-            raise self._cut_short(error) from error
+            raise self._write_failed(error) from error
         return True
 
     def close(self) -> None:
         """Close the file; standard output stays open.
 
         Raises:
-            EmotionError: what was still held back cannot be written.
-
+            EmotionError: The last buffered data cannot be written.
         """
         if self._is_stdout:
             return
         try:
             self._file.close()
         except OSError as error:
-            raise self._cut_short(error) from error
+            raise self._write_failed(error) from error
 
-    def _cut_short(self, error: OSError) -> EmotionError:
+    def _write_failed(self, error: OSError) -> EmotionError:
         return EmotionError(
-            f"JSONL file {self._path} cannot be written on ({error.strerror}); make room and run again"
+            f"JSONL file {self._path}: write failed ({error.strerror}); free disk space and run again"
         )
 
 

@@ -1,4 +1,4 @@
-"""Which files a run writes, and that none of them is a file it reads."""
+"""Check that a run does not overwrite a file that it reads or writes elsewhere."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,36 +7,40 @@ from emotion_runtime.errors import EmotionError
 
 
 def numbered(path: Path, number: int) -> Path:
-    """The file for the n-th source, from 1: out.mp4, out-2.mp4, out-3.mp4."""
+    """Return the file for the n-th source, counted from 1: out.mp4, out-2.mp4, out-3.mp4."""
     return path if number == 1 else path.with_stem(f"{path.stem}-{number}")
 
 
 def check_outputs(jsonl: str | None, record: str | None, sources: Sequence[str | int]) -> None:
-    """Refuse a run that would write over what it reads, or two outputs into one file.
+    """Reject a run that would overwrite one of its sources, or write two outputs into one file.
 
-    Sinks empty their files when they are opened: a slip of the pen would cost the only copy of a video.
+    Sinks truncate their files when they are opened, so a typo could destroy the only copy of a video.
+
+    Args:
+        jsonl: File of `--jsonl`, or "-" for standard output.
+        record: File of `--record`.
+        sources: All sources of the run.
 
     Raises:
-        EmotionError: which flag and which file.
-
+        EmotionError: An output is also a source or another output.
     """
     outputs = [("--jsonl", Path(jsonl))] if jsonl and jsonl != "-" else []
     if record and Path(record).name:
         outputs += [("--record", numbered(Path(record), n + 1)) for n in range(len(sources))]
-    taken = {_place(Path(str(source))): f"the source {source}" for source in sources}
+    taken = {_identity(Path(str(source))): f"the source {source}" for source in sources}
     for flag, path in outputs:
-        place = _place(path)
-        if place in taken:
+        identity = _identity(path)
+        if identity in taken:
             raise EmotionError(
-                f"{flag} {path} would write over {taken[place]}: give {flag} another file name"
+                f"{flag} {path} would overwrite {taken[identity]}: give {flag} another file name"
             )
-        taken[place] = f"what {flag} writes"
+        taken[identity] = f"the output of {flag}"
 
 
-def _place(path: Path) -> tuple[int, int] | Path:
-    """Equal for two names of one file: links, other spellings, and files that do not exist yet."""
+def _identity(path: Path) -> tuple[int, int] | Path:
+    """Return the same for all names of one file: links, other spellings, and files that do not exist yet."""
     try:
-        found = path.stat()
-    except (OSError, ValueError):  # not there, or no path at all, which whoever opens it says
+        status = path.stat()
+    except (OSError, ValueError):  # missing, or not a valid path, which is reported when it is opened
         return path.absolute()
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

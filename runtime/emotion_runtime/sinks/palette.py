@@ -1,13 +1,13 @@
-"""One colour for every emotion, the same everywhere an emotion is drawn."""
+"""One colour per emotion, the same wherever an emotion is drawn."""
 
 import colorsys
 import zlib
 
 Color = tuple[int, int, int]  # BGR
 
-INK: Color = (28, 22, 18)  # plates and dark text
+INK: Color = (28, 22, 18)  # panels and dark text
 PAPER: Color = (244, 242, 240)  # light text
-MUTED: Color = (196, 190, 184)  # what is not known, or no longer
+MUTED: Color = (196, 190, 184)  # persons without a current prediction
 
 _KNOWN: dict[str, Color] = {
     "anger": (72, 72, 232),  # red
@@ -21,7 +21,7 @@ _KNOWN: dict[str, Color] = {
 
 
 def color_of(label: str) -> Color:
-    """BGR of an emotion. One that is not of the seven gets a hue of its own, the same in every run."""
+    """Return the BGR colour of an emotion. Labels other than the seven get a fixed hue of their own."""
     known = _KNOWN.get(label)
     if known is not None:
         return known
@@ -31,6 +31,6 @@ def color_of(label: str) -> Color:
 
 
 def text_on(background: Color) -> Color:
-    """The text colour, dark or light, that reads better on a background. Source: ITU-R BT.601 luma."""
+    """Return the dark or light text colour for a background. Source: luma of ITU-R BT.601."""
     blue, green, red = background
     return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 125 else PAPER

@@ -1,4 +1,4 @@
-"""The annotated video as a file."""
+"""Write the annotated video to a file."""
 
 import logging
 from collections.abc import Callable
@@ -19,23 +19,24 @@ from emotion_runtime.types import EmotionEvent, Frame
 Image = NDArray[np.uint8]
 _SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # browsers play the first two
-_TICKS = 90_000  # a second, the usual clock of video
-_RATE_HINT = 25  # frames a second, for the encoder's rate control only: every frame carries its own time
-_KEY_EVERY = 50  # frames; a run that is killed loses at most these
-# Playable without its end, an ordinary MP4 once closed.
+_TICKS = 90_000  # per second, the usual time base of video
+_RATE_HINT = 25  # frames per second, only for the rate control of the encoder: every frame has its own time
+_KEY_EVERY = 50  # frames between key frames; a run that is killed loses at most this many
+# Playable while incomplete, and an ordinary MP4 once closed.
 _MP4_OPTIONS = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
 
 
 class VideoSink:
-    """Records what `render` draws, H.264 in MP4, QuickTime or Matroska.
+    """Records annotated frames as H.264 in MP4, QuickTime or Matroska.
 
-    path: OUT.mp4; overwritten. A second source is recorded to OUT-2.mp4, and so on. Every frame is shown
-    at its media time, so a source of uneven pace is recorded at that pace.
-    render: from (H, W, 3) uint8 BGR and its event to the picture to record.
+    Every frame is shown at its media time, so a source with a varying frame rate is recorded as such.
+
+    Args:
+        path: The file, which is overwritten. A second source is recorded to OUT-2.mp4, and so on.
+        render: Turns a frame (H, W, 3) uint8 BGR and its event into the image to record.
 
     Raises:
-        EmotionError: the suffix is not known or the file cannot be written.
-
+        EmotionError: The suffix is not supported, or the file cannot be written.
     """
 
     def __init__(self, path: str, render: Callable[[Image, EmotionEvent], Image] = draw) -> None:
@@ -43,11 +44,13 @@ class VideoSink:
         self._render = render
         self._writers: dict[str, _Writer] = {}  # by source
         if self._path.suffix.lower() not in _SUFFIXES:
-            raise EmotionError(f"video file {path}: suffix not known; expected one of {', '.join(_SUFFIXES)}")
+            raise EmotionError(
+                f"video file {path}: unsupported suffix; expected one of {', '.join(_SUFFIXES)}"
+            )
         _check_writable(self._path)
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
-        """Record one frame. Always True: a file does not go away."""
+        """Record one frame. Always returns True."""
         if frame.source not in self._writers:
             name = numbered(self._path, len(self._writers) + 1)
             self._writers[frame.source] = _Writer(name, frame)
@@ -58,8 +61,7 @@ class VideoSink:
         """Finish the files.
 
         Raises:
-            EmotionError: one cannot be finished; the others are.
-
+            EmotionError: A file cannot be finished; the others are.
         """
         writers, self._writers = self._writers, {}
         with ExitStack() as stack:
@@ -68,7 +70,7 @@ class VideoSink:
 
 
 class _Writer:
-    """One file. Its size is the first frame's, rounded up to even: H.264 halves the colour planes."""
+    """One file. Its size is that of the first frame, rounded up to even: H.264 halves the colour planes."""
 
     def __init__(self, path: Path, first: Frame) -> None:
         import av  # noqa: PLC0415 - only a run that records needs it
@@ -89,37 +91,37 @@ class _Writer:
         name = next(name for name in _ENCODERS if name in self._av.codecs_available)
         if name == _ENCODERS[-1]:
             logging.getLogger(__name__).warning(
-                "no H.264 encoder in FFmpeg: %s is MPEG-4 part 2, which browsers do not play", self._path
+                "FFmpeg has no H.264 encoder: %s is MPEG-4 Part 2, which browsers do not play", self._path
             )
-        # Quality 21 is visually clean; `veryfast` leaves the processor to the model.
+        # Quality 21 shows no visible artefacts; `veryfast` leaves the processor to the model.
         options = {"crf": "21", "preset": "veryfast"} if name == "libx264" else {}
         stream: Any = self._container.add_stream(name, rate=_RATE_HINT, options=options)
         stream.width, stream.height = (side + side % 2 for side in self._size)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, _TICKS)
         stream.codec_context.gop_size = _KEY_EVERY
-        # A fragmented file cannot take back the delay of reordered frames: everything would come late.
+        # A fragmented file cannot compensate for the delay of reordered frames: all would be shown late.
         stream.codec_context.max_b_frames = 0
-        # Said outright, or players take a large picture for the other standard and shift its colours.
+        # Stated explicitly; otherwise players assume another standard for large frames and shift the colours.
         stream.codec_context.colorspace = self._av.video.reformatter.Colorspace.SMPTE170M
         return stream
 
     def write(self, image: Image, t: float) -> None:
-        """Add one picture at t seconds of media time."""
-        if (image.shape[1], image.shape[0]) != self._size:  # a stream may change its size; a file may not
+        """Add one image at t seconds of media time."""
+        if (image.shape[1], image.shape[0]) != self._size:  # a source may change its size; a file cannot
             image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.uint8)
         odd_rows, odd_columns = (side % 2 for side in image.shape[:2])
         if odd_rows or odd_columns:
             image = np.pad(image, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
-        picture = self._av.VideoFrame.from_ndarray(image, format="bgr24")
-        # Two frames of one moment still are one after the other.
+        encoded = self._av.VideoFrame.from_ndarray(image, format="bgr24")
+        # Frames with equal timestamps must still be in increasing order.
         self._last_tick = max(round((t - self._start) * _TICKS), self._last_tick + 1)
-        picture.pts, picture.time_base = self._last_tick, Fraction(1, _TICKS)
-        self._mux(picture)
+        encoded.pts, encoded.time_base = self._last_tick, Fraction(1, _TICKS)
+        self._mux(encoded)
 
-    def _mux(self, picture: Any) -> None:
+    def _mux(self, frame: Any) -> None:
         try:
-            for packet in self._stream.encode(picture):
+            for packet in self._stream.encode(frame):
                 self._container.mux(packet)
         except (OSError, self._av.error.FFmpegError) as error:
             raise _unwritable(self._path, error) from error
@@ -135,7 +137,7 @@ class _Writer:
 
 
 def _check_writable(path: Path) -> None:
-    """Found out at the start, not after the first frame was computed."""
+    """Raise an error at the start instead of after the first frame was computed."""
     existed = path.exists()
     try:
         with path.open("ab"):
@@ -148,6 +150,6 @@ def _check_writable(path: Path) -> None:
 
 def _unwritable(path: Path, error: OSError | Any) -> EmotionError:
     return EmotionError(
-        f"video file {path} cannot be written ({error.strerror}); give a path in a folder that exists, that "
-        "you may write to and that has room"
+        f"video file {path} cannot be written ({error.strerror}); give a file in an existing folder that you "
+        "can write to, with enough free disk space"
     )

@@ -15,35 +15,35 @@ from emotion_runtime.types import Frame
 
 
 def read_camera(uri: str) -> Generator[Frame, None, None]:
-    """Frames of a camera as they come; meant for `live.newest`.
+    """Open a camera and return its frames as they arrive; meant for `live.newest`.
 
-    uri: a number (0 is the first camera) or v4l2:///dev/videoN. The camera is opened at once.
-    `Frame.t` counts from the first frame; `Frame.source` is the uri.
+    The camera is opened at once. `Frame.t` counts from the first frame; `Frame.source` is the URI.
+
+    Args:
+        uri: A number (0 is the first camera) or v4l2:///dev/videoN.
 
     Raises:
-        EmotionError: the camera is not there, may not be used or gives no picture. While iterating:
-            `SourceBroken` when it stops.
-
+        EmotionError: The camera does not exist, cannot be opened, or access is denied. While iterating:
+            `SourceBroken` if it stops.
     """
     device = _device(uri)
     if sys.platform == "linux":
-        # Asked here because OpenCV says no more than that it failed, on stderr and several times.
+        # Checked here because OpenCV only prints that it failed, several times, to standard error.
         _check_node(uri, Path(f"/dev/video{device}"))
     capture = cv2.VideoCapture(device)
     if not capture.isOpened():
         capture.release()
-        raise EmotionError(f"camera {uri}: cannot be opened; close other programs that use it")
-    # Old pictures in the driver's queue would add to the latency of every frame.
+        raise EmotionError(f"camera {uri} cannot be opened; close other programs that use it")
+    # Old frames in the driver's queue would add to the latency of every frame.
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return frames_of(capture, uri)
 
 
 def frames_of(capture: Any, uri: str) -> Generator[Frame, None, None]:
-    """Frames of an opened `cv2.VideoCapture`, which is released at the end.
+    """Yield the frames of an opened `cv2.VideoCapture`, which is released at the end.
 
     Raises:
-        SourceBroken: the capture gives no more pictures.
-
+        SourceBroken: The capture returns no more frames.
     """
     index, start, now = -1, 0.0, 0.0
     try:
@@ -54,7 +54,7 @@ def frames_of(capture: Any, uri: str) -> Generator[Frame, None, None]:
                     f"after frame {index} ({now - start:.2f} s)" if index >= 0 else "before its first frame"
                 )
                 raise SourceBroken(
-                    f"camera {uri} broke {where}; check its cable and that nothing else uses it"
+                    f"camera {uri} failed {where}; check its cable, and that no other program uses it"
                 )
             now = time.monotonic()
             index += 1
@@ -75,9 +75,9 @@ def _device(uri: str) -> int:
 def _check_node(uri: str, node: Path) -> None:
     if not node.exists():
         present = sorted(str(path) for path in Path("/dev").glob("video*"))
-        there = f"there are {', '.join(present)}" if present else "no camera is connected"
-        raise EmotionError(f"camera {uri}: {node} does not exist ({there}); try a file or `demo`")
+        found = f"found {', '.join(present)}" if present else "no camera is connected"
+        raise EmotionError(f"camera {uri}: {node} does not exist ({found}); try a file or `demo`")
     if not os.access(node, os.R_OK | os.W_OK):
         raise EmotionError(
-            f"camera {uri}: no permission for {node}; sudo usermod -aG video $USER, then log in"
+            f"camera {uri}: no permission for {node}; run `sudo usermod -aG video $USER`, then log in again"
         )

@@ -1,7 +1,7 @@
-"""The demo scene: two public-domain portraits, moving gently, made on the spot.
+"""The demo scene: two public-domain portraits that move slowly, rendered on the fly.
 
-Eileen Collins (NASA, in scikit-image's data) and Grace Hopper (US Navy, in Matplotlib's), both of which
-come with our dependencies: a first run needs no camera, no file and no download.
+The portraits are Eileen Collins (NASA, part of scikit-image) and Grace Hopper (US Navy, part of Matplotlib).
+Both packages are dependencies, so a first run needs no camera, no file and no download.
 """
 
 import importlib.util
@@ -21,19 +21,24 @@ WIDTH, HEIGHT = 640, 360
 RATE = 25
 SECONDS = 6
 
-_CARD = (224, 280)  # width, height, pixels
+_CARD = (224, 280)  # width and height of a portrait card, pixels
 _RADIUS = 18
-_MARGIN = 32  # around a card, room for its shadow
-_SHADOW = 0.45  # darkness
-_TOP, _BOTTOM = (74, 58, 46), (142, 124, 108)  # BGR of the background, dusk
+_MARGIN = 32  # space around a card for its shadow, pixels
+_SHADOW = 0.45  # opacity
+_TOP, _BOTTOM = (74, 58, 46), (142, 124, 108)  # BGR colours of the background
 
 
 @dataclass(frozen=True, slots=True)
 class _Portrait:
-    """package, file: where the picture lies. cut: x, y and width of the part shown; its height follows.
+    """A portrait and its movement.
 
-    center: of the card at rest. phase: where in its movement the card starts, as a part of a turn.
-    head: box of the head (x1, y1, x2, y2), in pixels from `center`.
+    Attributes:
+        package: Package that the image is part of.
+        file: Path of the image in the package.
+        cut: x, y and width of the part shown, in pixels; the height follows from the card's aspect ratio.
+        center: Centre of the card at rest, in pixels.
+        phase: Where in its movement the card starts, as a fraction of a period.
+        head: Box of the head (x1, y1, x2, y2), in pixels from `center`.
     """
 
     package: str
@@ -60,13 +65,12 @@ _PORTRAITS = (
 
 
 def read_demo() -> Generator[Frame, None, None]:
-    """150 frames (360, 640, 3) at 25 frames a second, the same every time; `Frame.source` is "demo".
+    """Return 150 frames (360, 640, 3) at 25 frames per second, the same every time; `Frame.source` is "demo".
 
     Raises:
-        EmotionError: a portrait is not where its package keeps it.
-
+        EmotionError: A portrait is missing in its package.
     """
-    cards = [_card(_picture(portrait), portrait.cut) for portrait in _PORTRAITS]
+    cards = [_card(_load(portrait), portrait.cut) for portrait in _PORTRAITS]
     return _frames(cards)
 
 
@@ -95,7 +99,7 @@ def _frames(cards: list[NDArray[np.float32]]) -> Generator[Frame, None, None]:
 
 
 def _placement(card: NDArray[np.float32], portrait: _Portrait, t: float) -> NDArray[np.float64]:
-    """The affine map (2, 3) that puts a card where it is at time t: swaying, nodding, breathing."""
+    """Return the affine map (2, 3) of a card at time t, which sways, nods and changes its scale."""
     turn = 2 * math.pi * (t / SECONDS + portrait.phase)
     x = portrait.center[0] + 22 * math.sin(turn)
     y = portrait.center[1] + 9 * math.sin(2 * turn)
@@ -105,20 +109,20 @@ def _placement(card: NDArray[np.float32], portrait: _Portrait, t: float) -> NDAr
 
 
 def _background() -> NDArray[np.float32]:
-    """(360, 640, 3) float32 BGR: a vertical gradient, lighter towards the middle."""
+    """Return (360, 640, 3) float32 BGR: a vertical gradient, lighter towards the middle."""
     down = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None, None]
     across = np.linspace(-1, 1, WIDTH, dtype=np.float32)[None, :, None]
     gradient = (1 - down) * np.array(_TOP, np.float32) + down * np.array(_BOTTOM, np.float32)
-    # Half a grey level of fixed noise keeps bands out of so slow a gradient.
+    # Half a grey level of fixed noise avoids visible bands in the slow gradient.
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (HEIGHT, WIDTH, 1))
     scene: NDArray[np.float32] = (gradient * (1 - 0.12 * across**2) + noise).astype(np.float32)
     return scene
 
 
-def _card(picture: NDArray[np.uint8], cut: tuple[int, int, int]) -> NDArray[np.float32]:
-    """A portrait with round corners over its shadow: (h, w, 4) float32 BGR times alpha, alpha in [0, 1]."""
+def _card(image: NDArray[np.uint8], cut: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Return a portrait with round corners and a shadow: (h, w, 4) float32, BGR times alpha and alpha."""
     left, top, side = cut
-    part = picture[top : top + round(side * _CARD[1] / _CARD[0]), left : left + side]
+    part = image[top : top + round(side * _CARD[1] / _CARD[0]), left : left + side]
     portrait = cv2.resize(part, _CARD, interpolation=cv2.INTER_AREA).astype(np.float32)
     padding = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
     color = np.pad(portrait, padding)
@@ -129,7 +133,7 @@ def _card(picture: NDArray[np.uint8], cut: tuple[int, int, int]) -> NDArray[np.f
 
 
 def _rounded() -> NDArray[np.float32]:
-    """(h, w, 1) float32 coverage of a card with round corners, antialiased."""
+    """Return the coverage (h, w, 1) float32 of a card with round corners, antialiased."""
     width, height = _CARD
     x = np.abs(np.arange(width) + 0.5 - width / 2) - (width / 2 - _RADIUS)
     y = np.abs(np.arange(height) + 0.5 - height / 2) - (height / 2 - _RADIUS)
@@ -138,13 +142,13 @@ def _rounded() -> NDArray[np.float32]:
     return coverage
 
 
-def _picture(portrait: _Portrait) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR. The package is found, not imported: scikit-image and Matplotlib are slow to."""
+def _load(portrait: _Portrait) -> NDArray[np.uint8]:
+    """Return (H, W, 3) uint8 BGR. The package is located but not imported, since that would be slow."""
     spec = importlib.util.find_spec(portrait.package)
     folders = spec.submodule_search_locations if spec else None
     path = Path(folders[0]) / portrait.file if folders else Path(portrait.file)
     if not path.is_file():
         raise EmotionError(
-            f"source demo: no picture {path}; pip install --force-reinstall scikit-image matplotlib"
+            f"source demo: {path} is missing; pip install --force-reinstall scikit-image matplotlib"
         )
     return np.asarray(cv2.imread(str(path)), np.uint8)

@@ -1,4 +1,4 @@
-"""Real time: frames are captured in a thread, the newest one wins, the others are counted as dropped."""
+"""Real time: a thread captures frames, and the consumer gets the newest; the others count as dropped."""
 
 import threading
 import time
@@ -8,12 +8,12 @@ from dataclasses import replace
 from emotion_runtime.errors import SourceBroken
 from emotion_runtime.types import Frame
 
-SILENCE = 10.0  # seconds without a frame after which a source counts as broken; a camera's read can hang
-_JOIN = 2.0  # seconds; a thread that hangs in a driver is left behind, it is a daemon
+SILENCE = 10.0  # seconds without a frame after which a source counts as failed; a camera's read can hang
+_JOIN = 2.0  # seconds to wait for the thread; if it hangs in a driver it is left behind, since it is a daemon
 
 
 class _Slot:
-    """Where the capture thread leaves the newest frame."""
+    """Holds the newest frame, which the capture thread stores and the consumer takes."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -24,13 +24,13 @@ class _Slot:
         self._stopped = False
 
     def fill(self, frames: Generator[Frame, None, None]) -> None:
-        """Run in the capture thread until the frames end or `stop` is called."""
+        """Store frames until they end or `stop` is called; runs in the capture thread."""
         error: Exception | None = None
         try:
             for frame in frames:
                 if not self._put(frame):
                     break
-        except Exception as caught:  # noqa: BLE001 - any error is raised again in the consumer's thread
+        except Exception as caught:  # noqa: BLE001 - raised again in the consumer's thread
             error = caught
         finally:
             frames.close()
@@ -47,11 +47,15 @@ class _Slot:
             return not self._stopped
 
     def take(self, timeout: float | None) -> Frame | None:
-        """The newest frame, waited for; None at the end.
+        """Wait for the newest frame and return it; return None at the end.
+
+        Errors of the capture thread are raised here, after its last frame.
+
+        Args:
+            timeout: Seconds to wait for a frame. None: without limit.
 
         Raises:
-            TimeoutError: no frame came. Whatever the capture thread raised, after its last frame.
-
+            TimeoutError: No frame arrived in time.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._frame is not None or self._ended, timeout):
@@ -64,7 +68,7 @@ class _Slot:
             return None
 
     def stop(self) -> None:
-        """Make `fill` end at its next frame."""
+        """Make `fill` stop at its next frame."""
         with self._changed:
             self._stopped = True
 
@@ -72,14 +76,15 @@ class _Slot:
 def newest(
     frames: Generator[Frame, None, None], *, name: str, silence: float | None = SILENCE
 ) -> Generator[Frame, None, None]:
-    """Frames as fast as they are taken: the newest one each time, never one twice.
+    """Yield the newest frame each time, and none twice. `Frame.dropped` counts the frames that were skipped.
 
-    frames is run in a thread of its own. `Frame.dropped` counts those that were never taken.
+    Args:
+        frames: Consumed in a thread of its own. Its errors are raised here.
+        name: Name of the source, for messages.
+        silence: Seconds without a frame after which the source counts as failed. None: wait without limit.
 
     Raises:
-        SourceBroken: no frame for `silence` seconds (None: any wait is right). Whatever `frames` raises is
-            raised here.
-
+        SourceBroken: No frame arrived for `silence` seconds.
     """
     slot = _Slot()
     thread = threading.Thread(target=slot.fill, args=(frames,), name=f"capture {name}", daemon=True)
@@ -89,7 +94,8 @@ def newest(
             yield frame
     except TimeoutError:
         raise SourceBroken(
-            f"source {name}: no frame for {silence:g} s; check that it is connected and not in use elsewhere"
+            f"source {name}: no frame for {silence:g} s; check that it is connected and that no other "
+            "program uses it"
         ) from None
     finally:
         slot.stop()
@@ -97,7 +103,7 @@ def newest(
 
 
 def paced(frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
-    """Frames at the moments their media time asks for, counted from the first; `captured` is set."""
+    """Yield frames at the times given by their media time, counted from the first; `captured` is set."""
     start: float | None = None
     for frame in frames:
         now = time.monotonic()

@@ -76,7 +76,7 @@ def test_every_sentence_is_counted_once(prepared: Path):
     }
     assert (statistics["videos"], statistics["clips"], statistics["shards"]) == (4, 4, 2)
     assert sorted(statistics["broken"]) == ["torn", "unreadable"]
-    assert "cut off (12.0 s announced)" in statistics["broken"]["torn"]
+    assert "truncated (12.0 s expected)" in statistics["broken"]["torn"]
     assert "no VTT file" in statistics["broken"]["unreadable"]
     assert statistics["videos_without_captions"] == ["silent"]
     assert statistics["captions_without_video"] == ["unseen.srt"]
@@ -97,7 +97,7 @@ def test_the_page_stands_alone_and_says_what_was_left_out(prepared: Path):
     for said in (
         "silent",
         "unseen.srt",
-        "cut off (12.0 s announced)",
+        "truncated (12.0 s expected)",
         "0.3",
         "no person was found in any frame",
     ):
@@ -172,7 +172,7 @@ def test_captions_of_no_video_at_all(error_line: Callable[[list[str]], str], med
         (["--address", "auto"], "only Ray has one; add --engine ray"),
         (["--from-authors", "."], "--from-authors comes without --videos"),
         (["--exclude", "no-such-file"], "--exclude no-such-file: "),
-        (["--detector", "yolo.pt"], "detector 'yolo.pt' is not known"),
+        (["--detector", "yolo.pt"], "unknown detector 'yolo.pt'"),
         (["--detector-score", "2"], "detector score 2.0: expected a number between 0 and 1"),
     ],
 )
