@@ -242,7 +242,7 @@ def test_mistakes_in_options(capsys: pytest.CaptureFixture[str], arguments: list
             ["--source", "{video}", "--precision", "fp64"],
             "--precision fp64: expected one of fp32, fp16, int8",
         ),
-        (["--source", "{video}", "--backend", "gpu"], "expected auto, cpu, cuda"),
+        (["--source", "{video}", "--backend", "gpu"], "expected one of auto, cpu, cuda"),
         (["--source", "{video}", "--detector", "nothing.onnx"], "nothing.onnx"),
         (["--source", "{video}", "--window", "-1"], "window -1.0: expected seconds"),
         (["--source", "{video}", "--window", "1", "--every", "1"], "at most 0.25 s"),
