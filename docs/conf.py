@@ -41,6 +41,7 @@ autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 default_role = "literal"  # docstrings write `names` in single backquotes
 
 html_theme = "furo"
