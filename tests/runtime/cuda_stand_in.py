@@ -1,4 +1,4 @@
-"""CUDA and TensorRT without a GPU: they hold every call against the rules of both.
+"""Stand-ins for CUDA and TensorRT that need no GPU and check every call against the rules of both.
 
 Memory is real: "device" addresses point to arrays, copies copy, and the engine computes when its stream runs.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-MOST = 8  # persons the engine was built for
+MOST = 8  # maximum number of persons of the engine
 T, D = 4, 3
 
 
@@ -19,7 +19,7 @@ Status = IntEnum("Status", {"cudaSuccess": 0, "cudaErrorMemoryAllocation": 2})  
 
 
 class Memory:
-    """Blocks by address; what is touched must have been allocated, and freed once."""
+    """Blocks of memory by address. A block must be allocated before it is used, and freed once."""
 
     def __init__(self) -> None:
         self.blocks: dict[int, Any] = {}
@@ -38,7 +38,7 @@ class Memory:
 
 
 class Cuda:
-    """`cuda.bindings.runtime`. calls: names in order; work of the stream runs at synchronisation."""
+    """`cuda.bindings.runtime`. `calls` has the names of all calls; the stream runs at synchronisation."""
 
     def __init__(self, *, devices: int = 1, fail: str = "") -> None:
         self.cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="in", cudaMemcpyDeviceToHost="out")
@@ -155,7 +155,7 @@ class Executable:
 
 @dataclass
 class Context:
-    """An execution context; refuses what TensorRT refuses."""
+    """An execution context that rejects what TensorRT rejects."""
 
     engine: "Engine"
     shape: tuple[int, ...] = ()
@@ -194,7 +194,7 @@ class Context:
         return True
 
     def _compute(self) -> None:
-        """Sum over time, on the memory that the addresses point to."""
+        """Sum over time, in the memory that the addresses point to."""
         size = int(np.prod(self.shape))
         source = (ctypes.c_float * size).from_address(self.addresses["embeddings"])
         target = (ctypes.c_float * (self.shape[0] * D)).from_address(self.addresses["features"])

@@ -1,4 +1,4 @@
-"""A cache of engines, each an ONNX file that ONNX Runtime runs in the place of TensorRT."""
+"""A cache of stand-ins for engines: ONNX files that ONNX Runtime runs instead of TensorRT."""
 
 import errno
 import hashlib
@@ -28,15 +28,15 @@ PASSED = CheckResult("passed", gpu=GPU.name, driver=GPU.driver)
 VERSION = " 10.3.0 Test"
 BUILDER = f"tensorrt{VERSION}"
 TENSORRT_SPEC = ModuleSpec("tensorrt", None)
-SECONDS = 60  # a thread that hangs is an error, not a wait
-REFUSED = {
+SECONDS = 60  # timeout: a thread that hangs must fail the test
+REJECTED = {
     "unloadable": "the engine cannot be loaded",
     "not the model": "the engine of temporal_encoder fails the parity check on this GPU",
 }
 
 
 class StandIn:
-    """Runs what is in the "engine", which is an ONNX file."""
+    """A backend that runs an "engine", which is an ONNX file."""
 
     description = "engine"
 
@@ -56,7 +56,7 @@ class StandIn:
 
 @dataclass(frozen=True)
 class Cache:
-    """An engine cache for a bundle on a GPU that is not there."""
+    """An engine cache for a bundle and an imaginary GPU."""
 
     folder: Path
     bundle: Bundle
@@ -102,7 +102,7 @@ def clips(persons: int = 3) -> Feeds:
 
 
 def not_the_model(folder: Path) -> bytes:
-    """The temporal encoder, with the oldest frame weighted instead of the newest."""
+    """Return the temporal encoder with reversed weights: the oldest frame counts most, not the newest."""
     model = onnx.load(folder / "temporal_encoder.onnx")
     (ramp,) = [each for each in model.graph.initializer if each.name == "ramp"]
     turned = onnx.numpy_helper.to_array(ramp)[::-1]
@@ -110,8 +110,8 @@ def not_the_model(folder: Path) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def refuse(cache: Cache, reason: str) -> None:
-    """Store engines, of which that of the temporal encoder may not run."""
+def store_rejected(cache: Cache, reason: str) -> None:
+    """Store engines, of which the one of the temporal encoder is rejected."""
     cache.store("frame_encoder")
     if reason == "unloadable":
         cache.store("temporal_encoder", content=UNLOADABLE)
@@ -122,12 +122,12 @@ def refuse(cache: Cache, reason: str) -> None:
 
 
 def forbid_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For root, too, who may write where nobody may."""
+    """Make a folder read-only, also for root."""
     real = engines.tempfile.TemporaryFile
 
-    def refuse(dir: Path) -> object:  # noqa: A002 - tempfile's name
+    def fail(dir: Path) -> object:  # noqa: A002 - tempfile's name
         if dir == folder:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return real(dir=dir)
 
-    monkeypatch.setattr(engines.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(engines.tempfile, "TemporaryFile", fail)

@@ -1,4 +1,4 @@
-"""Backends run a graph as written, and never something else than was asked for."""
+"""Backends run a graph as it is written, and never replace the requested backend."""
 
 import logging
 import os
@@ -36,12 +36,12 @@ def test_runs_the_graph_for_any_number_of_persons(graph: Path, persons: int):
     clips = np.random.default_rng(persons).normal(size=(persons, 4, 4)).astype(np.float32)
     outputs = open_backend("cpu", graph).run({"embeddings": clips})
     assert list(outputs) == ["features"]
-    # The graph's own formula: a weighted sum over time, oldest first.
+    # The formula of the graph: a weighted sum over time, oldest first.
     expected = np.einsum("t,ptd->pd", [0.1, 0.2, 0.3, 0.4], clips)
     np.testing.assert_allclose(outputs["features"], expected, atol=1e-6)
 
 
-def test_says_what_it_runs_on(graph: Path):
+def test_the_description_names_what_runs_the_graph(graph: Path):
     description = open_backend("cpu", graph).description
     assert CPU in description
     assert f"{default_threads()} threads" in description
@@ -50,14 +50,14 @@ def test_says_what_it_runs_on(graph: Path):
 @pytest.mark.parametrize(
     ("quota", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("900000 100000", 3), ("max 100000", 3)]
 )
-def test_a_container_gets_threads_for_the_cores_it_may_use(
+def test_a_container_uses_as_many_threads_as_cores_it_may_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
 ):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1, 5}, raising=False)
     path = tmp_path / "cpu.max"
     path.write_text(f"{quota}\n")
     assert usable_cores(path) == cores
-    assert usable_cores(tmp_path / "none") == 3  # control groups of another version, or none
+    assert usable_cores(tmp_path / "none") == 3  # no control groups, or of another version
 
 
 def test_auto_logs_its_choice_in_one_line_and_the_reasons_for_debugging(
@@ -83,7 +83,7 @@ def test_auto_logs_its_choice_in_one_line_and_the_reasons_for_debugging(
 
 
 @pytest.mark.parametrize("persons", [1, 3])
-def test_openvino_gives_what_onnxruntime_gives(persons: int):
+def test_openvino_gives_the_same_as_onnxruntime(persons: int):
     folder = Path(emotion_runtime.__file__).parent / "bundles" / "nano"
     rng = np.random.default_rng(persons)
     feeds = {
@@ -98,7 +98,7 @@ def test_openvino_gives_what_onnxruntime_gives(persons: int):
     np.testing.assert_allclose(found, expected, atol=2e-5)  # bfloat16, its default on some CPUs: 1e-2
 
 
-def test_openvino_gives_arrays_that_later_runs_leave_alone(graph: Path):
+def test_later_runs_do_not_change_arrays_that_openvino_returned(graph: Path):
     backend = open_backend("openvino", graph)
     clips = np.ones((2, 4, 4), np.float32)
     first = backend.run({"embeddings": clips})["features"]
@@ -106,20 +106,20 @@ def test_openvino_gives_arrays_that_later_runs_leave_alone(graph: Path):
     np.testing.assert_allclose(first, 1, atol=1e-6)
 
 
-def test_openvino_is_an_error_where_it_is_not_installed(graph: Path, monkeypatch: pytest.MonkeyPatch):
+def test_openvino_is_an_error_if_it_is_not_installed(graph: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(EmotionError, match="backend openvino: OpenVINO is not installed: pip install openvi"):
         open_backend("openvino", graph)
 
 
-def test_openvino_refuses_a_graph_in_one_line(tmp_path: Path):
+def test_a_graph_that_openvino_cannot_load_is_a_one_line_error(tmp_path: Path):
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a graph")
     with pytest.raises(EmotionError, match=r"^.*broken\.onnx: OpenVINO .* cannot load it \(.+\); .*$"):
         open_backend("openvino", path)
 
 
-def test_cuda_by_name_is_an_error_where_it_was_not_built_in(graph: Path, monkeypatch: pytest.MonkeyPatch):
+def test_cuda_by_name_is_an_error_if_it_was_not_built_in(graph: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cuda, "available_providers", lambda: [CPU])
     with pytest.raises(EmotionError, match=r"built without CUDA.*pip install onnxruntime-gpu.*--backend cpu"):
         open_backend("cuda", graph)
@@ -130,7 +130,7 @@ def test_a_precision_is_another_file_of_the_bundle(tiny_bundle: Path, tmp_path: 
     manifest = load_bundle(folder).manifest
     graphs = {}
     for name, graph in manifest.graphs.items():
-        # As a variant, a graph whose outputs are all half as large, so that it can be told from the first.
+        # The variant's outputs are half as large, to tell it from the fp32 graph.
         model = onnx.load(folder / graph.file)
         model.graph.node[-1].output[0] = "whole"
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.5), "half"))
@@ -153,12 +153,12 @@ def test_a_precision_is_another_file_of_the_bundle(tiny_bundle: Path, tmp_path: 
 
 @pytest.fixture
 def silent_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ONNX Runtime that has CUDA, cannot start it and goes on with the CPU, as the real one does."""
+    """Replace ONNX Runtime by one that cannot start CUDA and uses the CPU, as the real one does."""
     real = onnxruntime.InferenceSession
 
     def session(model: bytes, options: Any, providers: list[Any]) -> Any:
-        asked = [each if isinstance(each, str) else each[0] for each in providers]
-        return real(model, options, providers=[name for name in asked if name != CUDA])
+        requested = [each if isinstance(each, str) else each[0] for each in providers]
+        return real(model, options, providers=[name for name in requested if name != CUDA])
 
     monkeypatch.setattr(cuda, "available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
@@ -166,25 +166,25 @@ def silent_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("silent_fallback")
-def test_cuda_by_name_is_an_error_where_it_does_not_start(graph: Path):
+def test_cuda_by_name_is_an_error_if_it_does_not_start(graph: Path):
     with pytest.raises(EmotionError, match="backend cuda: CUDA did not start"):
         open_backend("cuda", graph)
 
 
 @pytest.mark.usefixtures("silent_fallback")
-def test_auto_falls_back_and_says_so(bundle: Bundle, caplog: pytest.LogCaptureFixture):
+def test_auto_falls_back_and_logs_the_reason(bundle: Bundle, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
         assert CPU in open_encoders("auto", bundle)[0].description
     assert "CUDA did not start" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
-def test_engines_are_of_bundles(graph: Path, name: str):
+def test_tensorrt_needs_a_bundle(graph: Path, name: str):
     with pytest.raises(EmotionError, match=f"{name} opens whole bundles.*expected one of cpu, cuda"):
         open_backend(name, graph)
 
 
-def test_unknown_names_are_told_the_known_ones(graph: Path):
+def test_an_unknown_name_is_an_error_that_lists_the_names(graph: Path):
     with pytest.raises(EmotionError, match="unknown backend 'gpu': expected one of auto, cpu, cuda"):
         open_backend("gpu", graph)
 
@@ -224,7 +224,7 @@ def test_weights_outside_the_hashed_file_are_refused(tmp_path: Path):
 def test_threads_spin_only_where_the_limit_is_known(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, version: str, spins: str | None
 ):
-    """Without a limit a session's threads take the cores from the next model for many milliseconds."""
+    """Without the limit, spinning threads of a session would keep the cores busy for many milliseconds."""
     monkeypatch.setattr(onnxruntime, "__version__", version)
     options = open_graph(tiny_bundle / "frame_encoder.onnx").get_session_options()
 

@@ -1,4 +1,4 @@
-"""Batches in few sizes give what one batch of any size gives."""
+"""Padded and split batches give the same outputs as one batch of any size."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ NANO = Path(emotion_runtime.__file__).parent / "bundles" / "nano"
 
 
 class Recorded:
-    """A backend that remembers the sizes it was given."""
+    """A backend that records the batch sizes it receives."""
 
     description = "recorded"
 
@@ -51,33 +51,31 @@ def frame_encoder() -> OnnxBackend:
     return OnnxBackend(NANO / "frame_encoder.onnx")
 
 
-def people(persons: int, pictures: int, seed: int = 0) -> dict[str, NDArray]:
-    """Persons anywhere in the pictures; the last picture has nobody in it where there are several."""
-    rng = np.random.default_rng([persons, pictures, seed])
+def people(persons: int, images: int, seed: int = 0) -> dict[str, NDArray]:
+    """Return a batch with persons in random images; of several images, the last one shows no person."""
+    rng = np.random.default_rng([persons, images, seed])
     return {
-        "images": rng.integers(0, 256, (pictures, 112, 112, 3), dtype=np.uint8),
-        "frame_index": rng.integers(0, max(pictures - 1, 1), persons),
+        "images": rng.integers(0, 256, (images, 112, 112, 3), dtype=np.uint8),
+        "frame_index": rng.integers(0, max(images - 1, 1), persons),
         "patch_weights": rng.random((persons, 49), np.float32),
     }
 
 
 def one_of(feeds: dict[str, NDArray], person: int) -> dict[str, NDArray]:
-    """The batch of one person alone."""
-    picture = feeds["frame_index"][person]
+    """Return the batch of a single person."""
+    image = feeds["frame_index"][person]
     return {
-        "images": feeds["images"][picture : picture + 1],
+        "images": feeds["images"][image : image + 1],
         "frame_index": np.zeros(1, np.int64),
         "patch_weights": feeds["patch_weights"][person : person + 1],
     }
 
 
-@pytest.mark.parametrize(
-    ("persons", "pictures"), [(1, 1), (3, 2), (8, 8), (16, 4), (17, 1), (20, 9), (33, 33)]
-)
-def test_nothing_changes_for_any_number_of_persons_and_pictures(
-    frame_encoder: OnnxBackend, persons: int, pictures: int
+@pytest.mark.parametrize(("persons", "images"), [(1, 1), (3, 2), (8, 8), (16, 4), (17, 1), (20, 9), (33, 33)])
+def test_outputs_do_not_change_for_any_number_of_persons_and_images(
+    frame_encoder: OnnxBackend, persons: int, images: int
 ):
-    feeds = people(persons, pictures)
+    feeds = people(persons, images)
     recorded = Recorded(frame_encoder)
     found = Bucketed(recorded).run(feeds)["embeddings"]
     np.testing.assert_allclose(found, frame_encoder.run(feeds)["embeddings"], atol=2e-5)
@@ -91,7 +89,7 @@ def test_nothing_changes_for_any_number_of_persons_and_pictures(
 
 
 @pytest.mark.parametrize("persons", [1, 5, 16, 40])
-def test_clips_are_filled_up_and_split_alike(persons: int):
+def test_clips_are_padded_and_split_in_the_same_way(persons: int):
     backend = OnnxBackend(NANO / "temporal_encoder.onnx")
     clips = np.random.default_rng(persons).standard_normal((persons, 8, 256)).astype(np.float32)
     recorded = Recorded(backend)
@@ -101,7 +99,7 @@ def test_clips_are_filled_up_and_split_alike(persons: int):
     assert len(recorded.sizes) == -(-persons // 16)
 
 
-def test_what_is_filled_up_is_nobody():
+def test_padding_rows_cover_nothing():
     class Zeros:
         description = ""
 
@@ -125,7 +123,7 @@ def test_sizes_are_powers_of_two_up_to_the_limit():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_parts_hold_everybody_once_within_both_limits(seed: int):
+def test_parts_have_each_person_once_and_are_within_both_limits(seed: int):
     rng = np.random.default_rng(seed)
     index = rng.integers(0, 9, 50)
     limits = Limits(persons=int(rng.integers(1, 17)), images=int(rng.integers(1, 5)))
@@ -135,6 +133,6 @@ def test_parts_hold_everybody_once_within_both_limits(seed: int):
         group = index[part]
         assert len(group) <= limits.persons
         assert len(set(group)) <= limits.images
-        if following is not None:  # no part ends before it has to
+        if following is not None:  # no part is smaller than necessary
             full = len(group) == limits.persons
             assert full or len({*group, index[following][0]}) > limits.images

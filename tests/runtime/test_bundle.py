@@ -1,4 +1,4 @@
-"""The bundle loader takes a whole bundle or says in one line what is wrong."""
+"""The loader accepts a complete bundle, or says in one line what is wrong."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ def edit(folder: Path, change: Callable[[dict], object]) -> None:
     path.write_text(json.dumps(manifest))
 
 
-def refusal(folder: Path) -> str:
+def error_of(folder: Path) -> str:
     with pytest.raises(EmotionError) as caught:
         load_bundle(folder)
     message = str(caught.value)
@@ -38,7 +38,7 @@ def refusal(folder: Path) -> str:
     return message
 
 
-def test_loads_a_whole_bundle(tiny_bundle: Path):
+def test_loads_a_complete_bundle(tiny_bundle: Path):
     loaded = load_bundle(tiny_bundle)
     assert loaded.manifest.name == "tiny"
     assert loaded.graph_path("frame_encoder") == tiny_bundle / "frame_encoder.onnx"
@@ -47,14 +47,14 @@ def test_loads_a_whole_bundle(tiny_bundle: Path):
 
 @pytest.fixture
 def with_fp16(folder: Path) -> Path:
-    """The bundle with a second file for the frame encoder."""
+    """Add a second file for the frame encoder to the bundle."""
     (folder / "half.onnx").write_bytes(b"never opened")
     variant = {"file": "half.onnx", "sha256": sha256_of(folder / "half.onnx"), "opset": 20}
     edit(folder, set_in("graphs", "frame_encoder", "variants", value={"fp16": variant}))
     return folder
 
 
-def test_a_graph_can_be_had_in_the_precisions_the_bundle_has(with_fp16: Path):
+def test_a_graph_is_available_in_the_precisions_of_the_bundle(with_fp16: Path):
     loaded = load_bundle(with_fp16)
     assert loaded.graph_path("frame_encoder", "fp16") == with_fp16 / "half.onnx"
     assert loaded.graph_path("frame_encoder", "fp32") == loaded.graph_path("frame_encoder")
@@ -69,25 +69,25 @@ def test_a_graph_can_be_had_in_the_precisions_the_bundle_has(with_fp16: Path):
         assert "\n" not in str(error.value)
 
 
-def test_files_of_all_precisions_are_behind_the_gate(with_fp16: Path):
+def test_files_of_all_precisions_are_checked(with_fp16: Path):
     (with_fp16 / "half.onnx").write_bytes(b"changed")
-    assert "frame_encoder in fp16: half.onnx has sha256" in refusal(with_fp16)
+    assert "frame_encoder in fp16: half.onnx has sha256" in error_of(with_fp16)
     (with_fp16 / "half.onnx").unlink()
-    assert "frame_encoder in fp16: half.onnx is missing" in refusal(with_fp16)
+    assert "frame_encoder in fp16: half.onnx is missing" in error_of(with_fp16)
     edit(with_fp16, set_in("graphs", "frame_encoder", "variants", "fp16", "file", value="../half.onnx"))
-    assert "not a plain file name" in refusal(with_fp16)
+    assert "not a plain file name" in error_of(with_fp16)
     edit(with_fp16, lambda m: set_in("variants", value={"fp4": {}})(m["graphs"]["frame_encoder"]))
-    assert "fp4" in refusal(with_fp16)
+    assert "fp4" in error_of(with_fp16)
 
 
-def test_a_manifest_written_is_the_manifest_read(tiny_bundle: Path, tmp_path: Path):
+def test_a_written_manifest_is_read_unchanged(tiny_bundle: Path, tmp_path: Path):
     manifest = load_bundle(tiny_bundle).manifest
     path = write_manifest(manifest, tmp_path)
     assert json.loads(path.read_text()) == json.loads(msgspec.json.encode(manifest))
     assert len(path.read_text().splitlines()) > 20  # for readers and diffs
 
 
-def test_hash_is_sha256_whatever_the_size(tmp_path: Path):
+def test_the_hash_is_sha256_for_files_of_any_size(tmp_path: Path):
     known = tmp_path / "abc"
     known.write_bytes(b"abc")  # FIPS 180-4's example
     assert sha256_of(known) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -97,7 +97,7 @@ def test_hash_is_sha256_whatever_the_size(tmp_path: Path):
     assert sha256_of(large) == hashlib.sha256(content).hexdigest()
 
 
-def test_a_shipped_name_wins_over_a_folder_where_the_program_runs(
+def test_a_shipped_bundle_takes_precedence_over_a_folder_of_that_name(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     shutil.copytree(tiny_bundle, tmp_path / "package" / "bundles" / "tiny")
@@ -105,19 +105,19 @@ def test_a_shipped_name_wins_over_a_folder_where_the_program_runs(
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(bundle.resources, "files", lambda _: tmp_path / "package")
     assert load_bundle("tiny").folder == tmp_path / "package" / "bundles" / "tiny"
-    assert "no bundle.json" in refusal(Path("./tiny").resolve())
+    assert "no bundle.json" in error_of(Path("./tiny").resolve())
     with pytest.raises(EmotionError, match=r"'huge' not found.*shipped bundle \(tiny\)"):
         load_bundle("huge")
 
 
-def test_an_empty_folder_is_no_bundle(tmp_path: Path):
-    assert "no bundle.json" in refusal(tmp_path)
+def test_an_empty_folder_is_not_a_bundle(tmp_path: Path):
+    assert "no bundle.json" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "one"}', '{"schema": 1}'])
 def test_broken_json(folder: Path, text: str):
     (folder / "bundle.json").write_text(text)
-    assert "bundle.json:" in refusal(folder)
+    assert "bundle.json:" in error_of(folder)
 
 
 def set_in(*keys: str | int, value: object) -> Callable[[dict], None]:
@@ -133,7 +133,7 @@ FRAME_INPUTS = ("graphs", "frame_encoder", "inputs")
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (set_in("surprise", value=1), "unknown field `surprise`"),
         (set_in("graphs", "frame_encoder", "extra", value=1), "unknown field `extra`"),
@@ -156,14 +156,14 @@ FRAME_INPUTS = ("graphs", "frame_encoder", "inputs")
         (set_in("clip_seconds", value=0), "expected more than 0"),
     ],
 )
-def test_a_manifest_that_does_not_fit(folder: Path, change: Callable[[dict], object], said: str):
+def test_a_manifest_that_does_not_match(folder: Path, change: Callable[[dict], object], message: str):
     edit(folder, change)
-    assert said in refusal(folder)
+    assert message in error_of(folder)
 
 
-def test_a_newer_schema_is_named_before_its_unknown_keys(folder: Path):
+def test_a_newer_schema_is_reported_before_its_unknown_keys(folder: Path):
     edit(folder, lambda manifest: manifest.update(schema=3, something_new=True))
-    message = refusal(folder)
+    message = error_of(folder)
     assert "schema 3 was made by a newer version" in message
     assert "update this program" in message
 
@@ -171,15 +171,15 @@ def test_a_newer_schema_is_named_before_its_unknown_keys(folder: Path):
 @pytest.mark.parametrize("file", ["frame_encoder.onnx", "temporal_encoder.onnx", "opposite.safetensors"])
 def test_a_missing_file(folder: Path, file: str):
     (folder / file).unlink()
-    assert f"{file} is missing" in refusal(folder)
+    assert f"{file} is missing" in error_of(folder)
 
 
 @pytest.mark.parametrize("file", ["frame_encoder.onnx", "temporal_encoder.onnx", "opposite.safetensors"])
-def test_a_changed_bit_is_refused(folder: Path, file: str):
+def test_a_changed_bit_is_rejected(folder: Path, file: str):
     content = bytearray((folder / file).read_bytes())
     content[-1] ^= 1
     (folder / file).write_bytes(content)
-    message = refusal(folder)
+    message = error_of(folder)
     assert hashlib.sha256(content).hexdigest() in message
     assert "damaged or was changed" in message
 
@@ -188,11 +188,11 @@ def test_a_changed_bit_is_refused(folder: Path, file: str):
 def test_file_names_stay_in_the_folder(folder: Path, escape: str):
     (folder.parent / "outside.onnx").write_bytes(b"")  # exists, so only the name can be the reason
     edit(folder, set_in("graphs", "frame_encoder", "file", value=escape))
-    assert "not a plain file name" in refusal(folder)
+    assert "not a plain file name" in error_of(folder)
 
 
 @pytest.mark.parametrize(
-    ("tensors", "said"),
+    ("tensors", "message"),
     [
         ({"weight": np.zeros((3, 5), np.float32), "bias": np.zeros(3, np.float32)}, "'weight': [3, 5]"),
         ({"weight": np.zeros((3, 4), np.float32)}, "expected {'weight': [3, 4], 'bias': [3]}"),
@@ -200,8 +200,8 @@ def test_file_names_stay_in_the_folder(folder: Path, escape: str):
         (None, "is not a safetensors file"),
     ],
 )
-def test_a_head_that_does_not_fit(folder: Path, tensors: dict | None, said: str):
+def test_a_head_that_does_not_match(folder: Path, tensors: dict | None, message: str):
     path = folder / "probe.safetensors"
     save_file(tensors, path) if tensors else path.write_bytes(b"junk")
     edit(folder, set_in("heads", "probe", "sha256", value=sha256_of(path)))
-    assert said in refusal(folder)
+    assert message in error_of(folder)

@@ -1,4 +1,4 @@
-"""Bound buffers and captured graphs. Binding is the real one, on the CPU's device; capture has a stand-in."""
+"""Bound buffers and captured graphs. Binding is real, on the CPU device; capture has a stand-in."""
 
 import logging
 from collections.abc import Mapping
@@ -27,23 +27,23 @@ def people(persons: int, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def test_bound_runs_give_what_plain_runs_give():
+def test_bound_runs_give_the_same_as_plain_runs():
     graph = NANO / "frame_encoder.onnx"
     bound, plain = BoundBackend(open_graph(graph), device="cpu", capture=False), OnnxBackend(graph)
     kept = []
     for persons, seed in [(1, 0), (2, 1), (1, 2), (2, 3), (1, 4)]:
         feeds = people(persons, seed)
-        feeds["patch_weights"] = np.asfortranarray(feeds["patch_weights"])  # as a caller may have it
+        feeds["patch_weights"] = np.asfortranarray(feeds["patch_weights"])  # callers may have this order
         before = {name: value.copy() for name, value in feeds.items()}
         kept.append((bound.run(feeds)["embeddings"], plain.run(feeds)["embeddings"]))
-        for name, value in feeds.items():  # buffers are never the caller's arrays
+        for name, value in feeds.items():  # the caller's arrays are not used as buffers
             np.testing.assert_array_equal(value, before[name])
-    for found, expected in kept:  # compared at the end: later runs must not have written to them
+    for found, expected in kept:  # compared at the end, because later runs must not change them
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 class Session:
-    """A real session that looks like one on CUDA and writes down how it was run."""
+    """A real session that looks like one on CUDA and records how it is run."""
 
     def __init__(self, graph: Path) -> None:
         self._real = open_graph(graph)
@@ -62,12 +62,12 @@ class Session:
         self._real.run_with_iobinding(binding)
 
 
-def test_each_size_that_comes_again_has_a_captured_graph_and_its_own_buffers():
+def test_each_recurring_batch_size_has_a_captured_graph_and_its_own_buffers():
     session = Session(NANO / "frame_encoder.onnx")
     backend = BoundBackend(session, device="cpu", capture=True)
     for persons in (1, 2, 1, 1, 2, 4):
         backend.run(people(persons))
-    # -1: neither captured nor replayed. From the second time on, each size has a number of its own.
+    # -1: neither captured nor replayed. From the second run on, each size has its own graph id.
     assert session.graphs == ["-1", "-1", "1", "1", "2", "-1"]
     of_one, of_two = [session.bindings[i] for i in (0, 2, 3)], [session.bindings[i] for i in (1, 4)]
     assert len({id(binding) for binding in of_one}) == len({id(binding) for binding in of_two}) == 1
@@ -77,18 +77,18 @@ def test_each_size_that_comes_again_has_a_captured_graph_and_its_own_buffers():
 
 @pytest.fixture
 def cuda_sessions(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
-    """An ONNX Runtime whose CUDA starts; the options of each session that was asked for."""
-    asked: list[Mapping[str, str]] = []
+    """Replace ONNX Runtime by one whose CUDA starts, and return the options of each opened session."""
+    requested: list[Mapping[str, str]] = []
 
     def opened(graph: Path, provider: str, *, options: Mapping[str, str] | None = None) -> Session:
         assert provider == CUDA
-        asked.append(options or {})
+        requested.append(options or {})
         return Session(graph)
 
     monkeypatch.setattr(cuda, "available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(cuda, "open_graph", opened)
     monkeypatch.setattr(cuda, "_DEVICE", "cpu")
-    return asked
+    return requested
 
 
 def test_sessions_are_opened_for_capture(cuda_sessions: list[Mapping[str, str]]):
@@ -96,7 +96,7 @@ def test_sessions_are_opened_for_capture(cuda_sessions: list[Mapping[str, str]])
     assert cuda_sessions == [{"enable_cuda_graph": "1"}]
 
 
-def test_auto_takes_cuda_where_it_starts(
+def test_auto_uses_cuda_if_it_starts(
     cuda_sessions: list[Mapping[str, str]], caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level(logging.INFO):
@@ -105,7 +105,7 @@ def test_auto_takes_cuda_where_it_starts(
     (message,) = caplog.messages
     assert message == f"backend auto: {frame.description}"
     assert CUDA in frame.description
-    # Persons in sizes that can be captured, also where their number is none of them.
+    # Batches are padded to sizes that can be captured.
     clips = np.random.default_rng(0).standard_normal((3, 8, 256)).astype(np.float32)
     expected = OnnxBackend(NANO / "temporal_encoder.onnx").run({"embeddings": clips})["features"]
     np.testing.assert_allclose(temporal.run({"embeddings": clips})["features"], expected, atol=1e-5)
@@ -113,7 +113,7 @@ def test_auto_takes_cuda_where_it_starts(
 
 @pytest.fixture
 def out_of_memory(monkeypatch: pytest.MonkeyPatch, cuda_sessions: list[Mapping[str, str]]) -> None:  # noqa: ARG001
-    """CUDA starts, and every run fails in the way of the real one."""
+    """Let every run on CUDA fail as the real one does when memory is full."""
     (fail,) = [each for each in onnx_errors() if each.__name__ == "Fail"]
 
     def run(_session: Session, _binding: Any, _options: Any) -> None:
@@ -123,7 +123,7 @@ def out_of_memory(monkeypatch: pytest.MonkeyPatch, cuda_sessions: list[Mapping[s
 
 
 @pytest.mark.usefixtures("out_of_memory")
-def test_a_device_that_fails_is_one_line():
+def test_a_failing_device_is_a_one_line_error():
     backend = open_cuda(NANO / "frame_encoder.onnx")
     with pytest.raises(EmotionError, match=r"does not run \(CUDA failure 2: out of memory\)") as error:
         backend.run(people(1))
@@ -132,7 +132,7 @@ def test_a_device_that_fails_is_one_line():
 
 
 @pytest.mark.usefixtures("out_of_memory")
-def test_auto_passes_over_a_cuda_that_starts_and_does_not_run(caplog: pytest.LogCaptureFixture):
+def test_auto_skips_a_cuda_that_starts_but_does_not_run(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO):
         frame, _ = open_encoders("auto", load_bundle("nano"))
     assert CUDA not in frame.description
@@ -142,7 +142,7 @@ def test_auto_passes_over_a_cuda_that_starts_and_does_not_run(caplog: pytest.Log
     assert "out of memory" in record.message
 
 
-def test_a_graph_that_cannot_be_captured_runs_all_the_same(
+def test_a_graph_that_cannot_be_captured_still_runs(
     monkeypatch: pytest.MonkeyPatch,
     cuda_sessions: list[Mapping[str, str]],
     caplog: pytest.LogCaptureFixture,

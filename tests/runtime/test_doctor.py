@@ -1,4 +1,4 @@
-"""The doctor tells what is wrong with a machine, and how to mend it."""
+"""The doctor reports what is wrong with a machine, and how to fix it."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def install(folder: Path, *distributions: str) -> list[str]:
-    """An environment with the metadata that pip leaves of each "name version"."""
+    """Create an environment with the metadata that pip writes for each "name version"."""
     packages = folder / "lib" / "site-packages"
     for each in distributions:
         name, version = each.split()
@@ -57,7 +57,7 @@ def install(folder: Path, *distributions: str) -> list[str]:
     return [str(packages)]
 
 
-def test_the_whole_report_in_a_process_of_its_own(tiny_bundle: Path, own_cache: Path):
+def test_the_complete_report_in_a_new_process(tiny_bundle: Path, own_cache: Path):
     command = [sys.executable, "-c", "import sys; from emotion_runtime.cli import main; sys.exit(main())"]
     command += ["--doctor", "--json", "--bundle", str(tiny_bundle), "--backend", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
@@ -70,10 +70,10 @@ def test_the_whole_report_in_a_process_of_its_own(tiny_bundle: Path, own_cache: 
     assert f"{CPU} starts" in found["providers"]["text"]
     assert "tiny (tiny): 4 files match their hashes" in found["bundle"]["text"]
     assert found["backend"]["text"].startswith("cpu: ONNX Runtime")
-    assert not own_cache.exists()  # looking changes nothing
+    assert not own_cache.exists()  # the check creates nothing
 
 
-def test_a_fault_is_status_2_with_its_fix_below(
+def test_a_failure_is_status_2_with_its_fix_on_the_next_line(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     broken = shutil.copytree(tiny_bundle, tmp_path / "broken")
@@ -93,12 +93,12 @@ def test_a_fault_is_status_2_with_its_fix_below(
     assert lines[at + 1].strip().startswith("-> pip uninstall -y onnxruntime && pip install")
 
 
-def test_json_is_the_doctors(capsys: pytest.CaptureFixture[str]):
+def test_json_is_only_for_the_doctor(capsys: pytest.CaptureFixture[str]):
     assert main(["--json", "--source", "demo"]) == 2
     assert "--json needs --doctor; to write events as JSON lines, use --jsonl PATH" in capsys.readouterr().err
 
 
-def test_two_onnxruntimes_are_a_fault(tmp_path: Path):
+def test_two_onnxruntimes_are_a_failure(tmp_path: Path):
     path = install(tmp_path, "onnxruntime 1.32.0", "onnxruntime-gpu 1.31.0", "onnxruntime-extensions 0.1")
     finding = only(inference.distributions(path))
     assert finding.state == FAIL
@@ -109,14 +109,14 @@ def test_two_onnxruntimes_are_a_fault(tmp_path: Path):
 @pytest.mark.parametrize(
     ("installed", "state"), [([], FAIL), (["onnxruntime 1.32.0"], OK), (["onnxruntime-gpu 1.23.2"], OK)]
 )
-def test_one_onnxruntime_is_right(tmp_path: Path, installed: list[str], state: str):
+def test_one_onnxruntime_is_correct(tmp_path: Path, installed: list[str], state: str):
     finding = only(inference.distributions(install(tmp_path, *installed)))
     assert finding.state == state
     assert finding.text == (installed[0] if installed else "ONNX Runtime is not installed")
     assert (finding.fix is None) == (state == OK)
 
 
-def test_two_opencvs_are_told(tmp_path: Path):
+def test_two_opencvs_are_reported(tmp_path: Path):
     path = install(tmp_path, "opencv-python 5.0.0.93", "opencv-python-headless 4.13.0.92")
     double, version = media.opencv(path)
     assert double.state == WARN
@@ -127,7 +127,7 @@ def test_two_opencvs_are_told(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("built", "said"),
+    ("built", "text"),
     [
         (
             "  GUI:  NONE\n    GStreamer:   YES (1.20.3)",
@@ -136,9 +136,9 @@ def test_two_opencvs_are_told(tmp_path: Path):
         ("  GUI:  QT5\n    GStreamer:   NO", "without GStreamer (needed for csi:// cameras), windows"),
     ],
 )
-def test_what_opencv_was_built_with(monkeypatch: pytest.MonkeyPatch, built: str, said: str):
+def test_the_build_options_of_opencv(monkeypatch: pytest.MonkeyPatch, built: str, text: str):
     monkeypatch.setattr("cv2.getBuildInformation", lambda: f"General\n{built}\n")
-    assert only(media.opencv()).text.endswith(said)
+    assert only(media.opencv()).text.endswith(text)
 
 
 def test_a_package_that_cannot_be_loaded_is_a_finding(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
@@ -160,7 +160,7 @@ def test_gpus_and_their_driver(program: Any):
     assert second.text.startswith("Tesla T4")
 
 
-def test_a_driver_that_does_not_answer(program: Any, monkeypatch: pytest.MonkeyPatch):
+def test_a_driver_that_does_not_respond(program: Any, monkeypatch: pytest.MonkeyPatch):
     program("nvidia-smi", "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18")
     finding = only(machine.gpu())
     assert (finding.state, "version mismatch" in finding.text) == (WARN, True)
@@ -171,13 +171,13 @@ def test_a_driver_that_does_not_answer(program: Any, monkeypatch: pytest.MonkeyP
     assert "did not respond within" in only(machine.gpu()).text
 
 
-def test_no_gpu_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_no_gpu_is_not_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert only(machine.gpu()).state == OK
 
 
 @pytest.mark.parametrize(
-    ("release", "state", "said"),
+    ("release", "state", "text"),
     [
         ("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic", OK, "JetPack 6.1 or 6.2"),
         ("# R36 (release), REVISION: 3.0, GCID: 36191598", OK, "JetPack 6.0 (Jetson Linux 36.3)"),
@@ -186,20 +186,20 @@ def test_no_gpu_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         ("something else", WARN, "has no readable version"),
     ],
 )
-def test_the_jetpack_of_a_jetson(tmp_path: Path, release: str, state: str, said: str):
+def test_the_jetpack_of_a_jetson(tmp_path: Path, release: str, state: str, text: str):
     path = tmp_path / "nv_tegra_release"
     path.write_text(release)
     finding = only(machine.jetson(path))
     assert finding.state == state
-    assert said in finding.text
+    assert text in finding.text
     assert (finding.fix is None) == (state == OK)
 
 
-def test_elsewhere_there_is_no_jetpack(tmp_path: Path):
+def test_other_machines_have_no_jetpack(tmp_path: Path):
     assert list(machine.jetson(tmp_path / "none")) == []
 
 
-def test_a_tensorrt_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_a_tensorrt_that_does_not_load_is_reported(monkeypatch: pytest.MonkeyPatch):
     def broken(flavor: str) -> Any:
         raise EmotionError(f"{flavor} is installed and does not start (libnvinfer.so.10: cannot open)")
 
@@ -211,7 +211,7 @@ def test_a_tensorrt_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch):
     assert "tensorrt-rtx is not installed" in second.text
 
 
-def test_torn_engines_are_told_with_the_command_that_removes_them(
+def test_corrupt_engines_are_reported_with_the_command_that_removes_them(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
     own_cache = own_cache.with_name("my engines")
@@ -220,13 +220,13 @@ def test_torn_engines_are_told_with_the_command_that_removes_them(
     assert only(inference.engines()).text == f"0 valid in {own_cache}, 0 MB in total"
     (own_cache / "frame_encoder-0123456789abcdef.engine").write_bytes(bytes(3_000_000))
     (own_cache / "frame_encoder-0123456789abcdef.json").write_text("{}")
-    torn, total = inference.engines()
-    assert torn.state == WARN
-    assert torn.fix == f"rm '{own_cache}/frame_encoder-0123456789abcdef.engine'"
+    corrupt, total = inference.engines()
+    assert corrupt.state == WARN
+    assert corrupt.fix == f"rm '{own_cache}/frame_encoder-0123456789abcdef.engine'"
     assert total.text == f"0 valid in {own_cache}, 3 MB in total"
 
 
-def test_cameras_and_who_may_use_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_cameras_and_their_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert only(media.cameras(tmp_path)).text.startswith("none found")
     for name in ("video0", "video2", "video10"):
         (tmp_path / name).touch()
@@ -240,7 +240,7 @@ def test_cameras_and_who_may_use_them(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "video2" not in opened.text
 
 
-def test_the_worst_finding_decides():
+def test_the_worst_state_of_all_findings():
     findings = [Finding("a", state, "") for state in (OK, WARN, OK)]
     assert doctor.worst_state(findings) == WARN
     assert doctor.worst_state([*findings, Finding("b", FAIL, "")]) == FAIL

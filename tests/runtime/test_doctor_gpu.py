@@ -1,4 +1,4 @@
-"""The doctor believes in a GPU only when something has run on it."""
+"""The doctor reports a working GPU only if something has run on it."""
 
 import sys
 from collections.abc import Iterable
@@ -20,12 +20,12 @@ def only(findings: Iterable[Finding]) -> Finding:
     return finding
 
 
-def test_a_provider_that_falls_back_in_silence_is_found_out(monkeypatch: pytest.MonkeyPatch):
+def test_a_provider_that_falls_back_silently_is_reported(monkeypatch: pytest.MonkeyPatch):
     real = onnxruntime.InferenceSession
 
     def session(model: bytes, options: Any, providers: list[Any]) -> Any:
-        asked = [each if isinstance(each, str) else each[0] for each in providers]
-        return real(model, options, providers=[name for name in asked if name == CPU])
+        requested = [each if isinstance(each, str) else each[0] for each in providers]
+        return real(model, options, providers=[name for name in requested if name == CPU])
 
     monkeypatch.setattr(onnx, "available_providers", lambda: [CUDA, "AzureExecutionProvider", CPU])
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
@@ -38,7 +38,7 @@ def test_a_provider_that_falls_back_in_silence_is_found_out(monkeypatch: pytest.
 
 
 class _FailsToRun:
-    """A session that opens on CUDA and cannot run."""
+    """A session that opens on CUDA but cannot run."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -51,7 +51,7 @@ class _FailsToRun:
         raise fail("CUDNN_STATUS_NOT_INITIALIZED\nin line 7")
 
 
-def test_a_provider_that_starts_and_does_not_run_is_found_out(monkeypatch: pytest.MonkeyPatch):
+def test_a_provider_that_starts_but_does_not_run_is_reported(monkeypatch: pytest.MonkeyPatch):
     real = onnxruntime.InferenceSession
 
     def session(model: bytes, options: Any, providers: list[Any]) -> Any:
@@ -66,7 +66,7 @@ def test_a_provider_that_starts_and_does_not_run_is_found_out(monkeypatch: pytes
     assert cuda.fix
 
 
-def test_a_provider_whose_session_raises_is_a_finding_of_its_own(monkeypatch: pytest.MonkeyPatch):
+def test_a_provider_whose_session_raises_is_a_separate_finding(monkeypatch: pytest.MonkeyPatch):
     def fails(*_: Any, **options: Any) -> Any:
         if len(options["providers"]) > 1:
             raise EmotionError("cannot load it (libcublas.so.12 not found)")
@@ -81,7 +81,7 @@ def test_a_provider_whose_session_raises_is_a_finding_of_its_own(monkeypatch: py
     assert "libcublas.so.12 not found" in cuda.text
 
 
-def test_an_onnxruntime_that_runs_nothing_is_a_fault_with_its_command(monkeypatch: pytest.MonkeyPatch):
+def test_an_onnxruntime_that_does_not_run_is_a_failure_with_a_command(monkeypatch: pytest.MonkeyPatch):
     def fails(*_: Any, **__: Any) -> Any:
         raise EmotionError("cannot load it (undefined symbol)")
 
@@ -99,7 +99,7 @@ class _NoDriver(int):
 @pytest.mark.parametrize(
     ("shown", "state"), [("echo 'Tesla T4, 470.82, 15360 MiB'", WARN), ("exit 9", OK), ("true", OK)]
 )
-def test_a_cuda_that_does_not_start_on_a_gpu_is_told(
+def test_a_cuda_that_does_not_start_on_a_gpu_is_reported(
     program: Any, monkeypatch: pytest.MonkeyPatch, shown: str, state: str
 ):
     program("nvidia-smi", shown)
@@ -111,7 +111,7 @@ def test_a_cuda_that_does_not_start_on_a_gpu_is_told(
     assert (finding.fix is not None) == (state == WARN)
 
 
-def test_a_cuda_python_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_a_cuda_python_that_does_not_load_is_reported(monkeypatch: pytest.MonkeyPatch):
     def broken() -> Any:
         raise EmotionError("cuda-python is installed and does not start (libcudart.so.12): pip install")
 
@@ -121,14 +121,14 @@ def test_a_cuda_python_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatc
     )
 
 
-def test_without_cuda_python_nothing_is_wrong(monkeypatch: pytest.MonkeyPatch):
+def test_missing_cuda_python_is_not_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     finding = only(machine.cuda())
     assert (finding.state, finding.fix) == (OK, None)
     assert "cuda-python is not installed" in finding.text
 
 
-def test_a_gpu_that_onnxruntime_cannot_use_is_told(program: Any):
+def test_a_gpu_that_onnxruntime_cannot_use_is_reported(program: Any):
     program("nvidia-smi", "exit 0")
     warning, *_ = inference.providers()
     assert warning.state == WARN

@@ -1,4 +1,4 @@
-"""Engines that are built while ONNX Runtime serves."""
+"""Engines are built while ONNX Runtime serves."""
 
 import logging
 import subprocess
@@ -11,7 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_stand_ins import REFUSED, SECONDS, TENSORRT_SPEC, Cache, forbid_writing, pretend_installed, refuse
+from engine_stand_ins import (
+    REJECTED,
+    SECONDS,
+    TENSORRT_SPEC,
+    Cache,
+    forbid_writing,
+    pretend_installed,
+    store_rejected,
+)
 
 from emotion_runtime import engines
 from emotion_runtime.backends import native
@@ -64,7 +72,7 @@ def wait_for(thread_name: str) -> None:
             assert not thread.is_alive()
 
 
-def test_the_runtime_serves_while_engines_are_built_and_goes_on_with_them(
+def test_the_runtime_serves_while_engines_are_built_and_then_switches(
     cache: Cache, builder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ):
     go = builder("Path(sys.argv[sys.argv.index('--bundle') + 1], 'built').touch()")
@@ -73,7 +81,7 @@ def test_the_runtime_serves_while_engines_are_built_and_goes_on_with_them(
         runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
         events = watch(runtime, 0, 13)
         assert "CPUExecutionProvider" in runtime.backend
-        for graph in GRAPHS:  # what the builder's process would do
+        for graph in GRAPHS:  # as the builder's process would do
             cache.store(graph)
         go.touch()
         wait_for("tensorrt engines")
@@ -86,10 +94,10 @@ def test_the_runtime_serves_while_engines_are_built_and_goes_on_with_them(
     assert caplog.messages[0].startswith("backend tensorrt, until its engines are built: ONNX Runtime")
 
 
-def test_a_builder_that_fails_ends_the_run_in_its_own_words(
+def test_a_failed_build_ends_the_run_with_its_message(
     cache: Cache, builder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ):
-    """One asked for by name and not had is an error."""
+    """A backend requested by name has no fallback."""
     go = builder("sys.exit('emotion-export trt: error: out of memory')")
     runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
     go.touch()
@@ -100,18 +108,18 @@ def test_a_builder_that_fails_ends_the_run_in_its_own_words(
         "backend tensorrt: building the engines failed with status 1: emotion-export trt: error: out of "
         "memory; or use --backend cpu"
     )
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]  # once is enough
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]  # no second message
 
 
-@pytest.mark.parametrize("reason", REFUSED)
-def test_an_engine_that_may_not_run_is_built_anew(
+@pytest.mark.parametrize("reason", REJECTED)
+def test_a_rejected_engine_is_built_again(
     cache: Cache,
     tmp_path: Path,
     builder: Callable[[str], Path],
     caplog: pytest.LogCaptureFixture,
     reason: str,
 ):
-    refuse(cache, reason)
+    store_rejected(cache, reason)
     go = builder(f"Path({str(tmp_path / 'log')!r}).open('a').write('built ')")
     with caplog.at_level(logging.INFO):
         runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
@@ -122,22 +130,24 @@ def test_an_engine_that_may_not_run_is_built_anew(
         watch(runtime, 0, 10)
     assert runtime.backend == "engine"
     assert (tmp_path / "log").read_text() == "built "
-    assert REFUSED[reason] in caplog.messages[0]
+    assert REJECTED[reason] in caplog.messages[0]
     assert caplog.messages[0].startswith("backend tensorrt: ")
     assert caplog.messages[1].startswith("backend tensorrt, until its engines are built: ONNX Runtime")
 
 
-def test_an_unwritable_cache_is_no_obstacle_to_building_while_serving(
+def test_engines_are_built_while_serving_although_the_cache_is_not_writable(
     cache: Cache, tmp_path: Path, builder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ):
-    """Both processes have to use the same temporary folder."""
+    """Both processes must use the same temporary folder."""
     made = Cache(tmp_path / "made", cache.bundle)
     made.folder.mkdir()
     for graph in GRAPHS:
         made.store(graph)
     forbid_writing(cache.folder, monkeypatch)
-    told = "sys.argv[sys.argv.index('--cache') + 1]"
-    go = builder(f"import shutil; shutil.copytree({str(made.folder)!r}, {told}, dirs_exist_ok=True)")
+    cache_argument = "sys.argv[sys.argv.index('--cache') + 1]"
+    go = builder(
+        f"import shutil; shutil.copytree({str(made.folder)!r}, {cache_argument}, dirs_exist_ok=True)"
+    )
     runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
     go.touch()
     wait_for("tensorrt engines")
@@ -146,21 +156,21 @@ def test_an_unwritable_cache_is_no_obstacle_to_building_while_serving(
     assert not list(cache.folder.iterdir())
 
 
-def test_the_real_builder_takes_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # it must not begin to build where there is a GPU
+def test_the_real_builder_accepts_the_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # do not build on a machine with a GPU
     monkeypatch.setenv(engines.CACHE_VARIABLE, str(tmp_path))
     for flavor in ("tensorrt", "tensorrt-rtx"):
         command = native.builder_command(load_bundle("nano"), flavor, "fp32")
         assert command is not None
-        # Without a GPU, it gets as far as saying so; a wrong option would be another error.
+        # It stops because there is no GPU; a wrong option would be another error.
         with pytest.raises(
             EmotionError, match=r"status 2: emotion-export trt: error: (no usable GPU|CUDA|tensorrt)"
         ):
             native.run_builder(command)
 
 
-def test_a_builder_does_not_outlive_the_program(tmp_path: Path):
-    """Who ends the runtime after ten seconds does not want a GPU busy for ten minutes."""
+def test_the_builder_ends_with_the_program(tmp_path: Path):
+    """A user who stops the runtime after ten seconds does not want the GPU busy for ten minutes."""
     mark = tmp_path / "pid"
     sleeper = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     code = (

@@ -1,4 +1,4 @@
-"""Only an engine that its sidecar vouches for is loaded; nothing half-written is taken for whole."""
+"""An engine is loaded only if it matches its sidecar; incomplete files are never accepted."""
 
 import errno
 import logging
@@ -93,51 +93,51 @@ def test_a_stored_engine_is_found(tmp_path: Path):
     assert path.read_bytes() == CONTENT
 
 
-def test_the_cases_of_a_key_are_all_its_fields():
+def test_all_fields_of_the_key_are_tested():
     assert set(OTHERS) == set(EngineKey.__struct_fields__)
 
 
 @pytest.mark.parametrize("field", OTHERS)
-def test_an_engine_for_anything_else_is_not_taken(tmp_path: Path, field: str):
+def test_an_engine_for_another_key_is_not_used(tmp_path: Path, field: str):
     store_engine(tmp_path, CONTENT, sidecar())
     other = msgspec.structs.replace(KEY, **{field: OTHERS[field]})
     assert reason(tmp_path, other) == "not built yet"
-    # Renamed by hand to the name of the one that is wanted, it still is another.
+    # Renaming its files does not make it the wanted engine.
     for ending in (".engine", ".json"):
         (tmp_path / f"{KEY.stem}{ending}").rename(tmp_path / f"{other.stem}{ending}")
     assert "describes another engine" in reason(tmp_path, other)
 
 
-def test_torn_files_are_not_taken_and_are_replaced_by_the_next_build(tmp_path: Path):
+def test_corrupt_files_are_not_used_and_the_next_build_replaces_them(tmp_path: Path):
     path = store_engine(tmp_path, CONTENT, sidecar())
     json = path.with_suffix(".json")
-    for torn in (CONTENT[:-1], CONTENT[:-1] + b"?", b""):
-        path.write_bytes(torn)
+    for corrupt in (CONTENT[:-1], CONTENT[:-1] + b"?", b""):
+        path.write_bytes(corrupt)
         assert "is corrupt" in reason(tmp_path)
     path.unlink()
     assert reason(tmp_path) == "not built yet"
     store_engine(tmp_path, CONTENT, sidecar())
-    whole = json.read_bytes()
-    for torn in (b"", whole[:-9], b"[]", whole.replace(b'"size"', b'"length"')):
-        json.write_bytes(torn)
+    complete = json.read_bytes()
+    for corrupt in (b"", complete[:-9], b"[]", complete.replace(b'"size"', b'"length"')):
+        json.write_bytes(corrupt)
         assert "is corrupt or of another version" in reason(tmp_path)
     store_engine(tmp_path, CONTENT, sidecar())
     assert isinstance(find_engine(tmp_path, KEY), CachedEngine)
 
 
-def test_a_sidecar_of_another_version_is_not_taken(tmp_path: Path):
+def test_a_sidecar_of_another_version_is_not_used(tmp_path: Path):
     store_engine(tmp_path, CONTENT, msgspec.structs.replace(sidecar(), schema=2))
     assert "another engine" in reason(tmp_path)
 
 
-def test_stopped_between_the_two_files_the_old_pair_does_not_count(tmp_path: Path):
-    """The new engine is there, its sidecar is not yet."""
+def test_a_stop_between_the_two_files_makes_the_pair_invalid(tmp_path: Path):
+    """The new engine is written, but not its sidecar."""
     path = store_engine(tmp_path, CONTENT, sidecar())
     write_atomically(path, b"another build")
     assert "is corrupt" in reason(tmp_path)
 
 
-def test_built_here_comes_before_built_ahead(tmp_path: Path):
+def test_an_engine_built_on_this_gpu_comes_before_one_built_ahead_of_time(tmp_path: Path):
     ahead = msgspec.structs.replace(KEY, gpu="")
     assert isinstance(find_compatible_engine(tmp_path, KEY), UnusableEngine)
     store_engine(tmp_path, CONTENT, sidecar(ahead))
@@ -150,60 +150,60 @@ def test_built_here_comes_before_built_ahead(tmp_path: Path):
     assert here.sidecar.key == KEY
 
 
-SERVES = {
+COMPATIBLE = {
     "made for fewer people": {"persons": 8, "images": 2},
     "made ahead of time": {"gpu": ""},
     "of another precision": {"precision": "fp16", "sources": {"fp32": "a" * 64, "fp16": "c" * 64}},
 }
-SERVES_NOT = {
+INCOMPATIBLE = {
     "another graph": {"graph": "temporal_encoder"},
     "another model": {"sources": {"fp32": "b" * 64}},
     "another fp16 graph": {"precision": "fp16", "sources": {"fp32": "a" * 64, "fp16": "d" * 64}},
-    "an int8 graph that the bundle has not got": {"sources": {"fp32": "a" * 64, "int8": "c" * 64}},
+    "an int8 graph that the bundle does not have": {"sources": {"fp32": "a" * 64, "int8": "c" * 64}},
     "another version": {"builder": "tensorrt 10.3.1 Linux aarch64"},
     "another GPU": {"gpu": "Thor"},
     "another generation": {"gpu": "", "compute_capability": "8.6"},
 }
 
 
-@pytest.mark.parametrize("case", [*SERVES, *SERVES_NOT])
-def test_what_serves_instead(tmp_path: Path, case: str):
-    """The runtime asks for the ladder's engine of a bundle that has an fp16 graph."""
+@pytest.mark.parametrize("case", [*COMPATIBLE, *INCOMPATIBLE])
+def test_which_other_engines_can_replace_the_requested_one(tmp_path: Path, case: str):
+    """The runtime requests precision fallback for a bundle that has an fp16 graph."""
     wanted = msgspec.structs.replace(KEY, sources={"fp32": "a" * 64, "fp16": "c" * 64})
     store_engine(
-        tmp_path, CONTENT, sidecar(msgspec.structs.replace(wanted, **{**SERVES, **SERVES_NOT}[case]))
+        tmp_path, CONTENT, sidecar(msgspec.structs.replace(wanted, **{**COMPATIBLE, **INCOMPATIBLE}[case]))
     )
-    (tmp_path / "torn.json").write_bytes(b"{")
-    assert isinstance(find_compatible_engine(tmp_path, wanted), CachedEngine) == (case in SERVES)
+    (tmp_path / "corrupt.json").write_bytes(b"{")
+    assert isinstance(find_compatible_engine(tmp_path, wanted), CachedEngine) == (case in COMPATIBLE)
 
 
-def test_among_equals_the_faster_precision_comes_first(tmp_path: Path):
-    """All for the same numbers of people; the names of their files are in another order."""
+def test_of_engines_with_equal_limits_the_faster_precision_comes_first(tmp_path: Path):
+    """Their limits are equal, and the names of their files sort in another order."""
     wanted = msgspec.structs.replace(KEY, sources={"fp32": "a" * 64, "fp16": "c" * 64}, gpu="Orin")
-    asked = {"fp32": {"fp32": "a" * 64}, "fp16": {"fp32": "a" * 64, "fp16": "c" * 64}}
+    sources = {"fp32": {"fp32": "a" * 64}, "fp16": {"fp32": "a" * 64, "fp16": "c" * 64}}
     for persons in (8, 4):
-        for precision, got in (("fp32", "fp32"), ("fp16", "fp16"), ("ladder", "mixed")):
+        for requested, built in (("fp32", "fp32"), ("fp16", "fp16"), ("ladder", "mixed")):
             key = msgspec.structs.replace(
-                wanted, precision=precision, sources=asked.get(precision, wanted.sources), persons=persons
+                wanted, precision=requested, sources=sources.get(requested, wanted.sources), persons=persons
             )
-            store_engine(tmp_path, CONTENT, msgspec.structs.replace(sidecar(key), precision=got))
+            store_engine(tmp_path, CONTENT, msgspec.structs.replace(sidecar(key), precision=built))
     found = [
         (each.sidecar.key.persons, each.sidecar.precision) for each in compatible_engines(tmp_path, wanted)
     ]
     assert found == [(p, precision) for p in (8, 4) for precision in ("fp16", "mixed", "fp32")]
 
 
-def test_what_is_discarded_counts_as_not_built(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_discarded_engine_counts_as_not_built(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     store_engine(tmp_path, CONTENT, sidecar())
     found = find_engine(tmp_path, KEY)
     assert isinstance(found, CachedEngine)
     discard(found)
     assert reason(tmp_path) == "not built yet"
-    discard(found)  # somebody else may have been first
+    discard(found)  # another process may have done it before
     assert not caplog.messages
 
 
-def test_what_cannot_be_discarded_is_said(
+def test_a_warning_if_an_engine_cannot_be_discarded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def read_only(_path: Path, **_options: bool) -> None:
@@ -216,14 +216,14 @@ def test_what_cannot_be_discarded_is_said(
     assert message.endswith("cannot be removed (Read-only file system)")
 
 
-def test_a_precision_that_is_asked_for_by_name_is_no_other(tmp_path: Path):
+def test_a_precision_requested_by_name_is_not_replaced_by_another(tmp_path: Path):
     store_engine(tmp_path, CONTENT, sidecar())
     assert isinstance(
         find_compatible_engine(tmp_path, msgspec.structs.replace(KEY, precision="fp32")), UnusableEngine
     )
 
 
-def test_a_verdict_is_written_anew(tmp_path: Path):
+def test_a_check_result_is_saved_in_the_sidecar(tmp_path: Path):
     store_engine(tmp_path, CONTENT, sidecar())
     passed = msgspec.structs.replace(sidecar(), check=CheckResult("passed"))
     store_sidecar(tmp_path, passed)
@@ -263,7 +263,7 @@ def test_the_key_of_a_bundle_that_has_an_fp16_graph(tiny_bundle: Path):
         assert key.sources == {"fp32": graph.sha256, "fp16": "c" * 64}
 
 
-def test_the_cache_folder_is_for_its_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_cache_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("EMOTION_ENGINE_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = cache_folder()
@@ -271,13 +271,13 @@ def test_the_cache_folder_is_for_its_user_alone(tmp_path: Path, monkeypatch: pyt
     assert folder.stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv("EMOTION_ENGINE_CACHE", str(tmp_path / "mine"))
     assert cache_folder() == tmp_path / "mine"
-    assert cache_folder(tmp_path / "asked") == tmp_path / "asked"
+    assert cache_folder(tmp_path / "requested") == tmp_path / "requested"
     assert not list(folder.iterdir())
 
 
-def test_a_cache_that_is_not_writable_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_one_warning_if_the_cache_is_not_writable(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     (tmp_path / "file").write_text("")
-    below = tmp_path / "file" / "cache"  # no folder can be here, not even for root
+    below = tmp_path / "file" / "cache"  # not even root can create it
     with caplog.at_level(logging.WARNING):
         first, second = cache_folder(below), cache_folder(below)
     assert first == second
@@ -290,7 +290,9 @@ def test_a_cache_that_is_not_writable_is_warned_of_once(tmp_path: Path, caplog: 
     first.rmdir()
 
 
-def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_a_one_line_error_and_keeps_the_old_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     path = store_engine(tmp_path, CONTENT, sidecar())
 
     def full(_descriptor: int) -> None:
@@ -306,8 +308,8 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monke
     assert isinstance(find_engine(tmp_path, KEY), CachedEngine)
 
 
-def test_a_kill_leaves_nothing_that_is_ever_loaded(tmp_path: Path):
-    """A real process, ended without a word when all of the engine but the last step is written."""
+def test_a_killed_write_leaves_nothing_that_could_be_loaded(tmp_path: Path):
+    """A real process is killed after the content is written, just before the file gets its name."""
     code = (
         "import os, signal, sys; from pathlib import Path; from emotion_runtime import files\n"
         "files.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -316,24 +318,24 @@ def test_a_kill_leaves_nothing_that_is_ever_loaded(tmp_path: Path):
     for name in (f"{KEY.stem}.engine", f"{KEY.stem}.json"):
         killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
         assert killed.returncode == -signal.SIGKILL
-    half = list(tmp_path.iterdir())
-    assert len(half) == 2
+    leftovers = list(tmp_path.iterdir())
+    assert len(leftovers) == 2
     assert reason(tmp_path) == "not built yet"
     assert read_sidecars(tmp_path) == []
     assert list(tmp_path.glob("*.engine")) == []  # what the doctor counts
     store_engine(tmp_path, CONTENT, sidecar())
     remove_leftovers(tmp_path, "*.engine")
     assert isinstance(find_engine(tmp_path, KEY), CachedEngine)
-    # A sidecar is small, and a runtime may be writing it at this moment.
-    assert [path.name for path in half if path.exists()] == [
-        path.name for path in half if ".json." in path.name
+    # Leftovers of sidecars stay: they are small, and a runtime may be writing one at this moment.
+    assert [path.name for path in leftovers if path.exists()] == [
+        path.name for path in leftovers if ".json." in path.name
     ]
 
 
-def test_two_processes_of_one_number_do_not_write_into_one_file(
+def test_two_processes_with_the_same_id_do_not_share_a_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """As in two containers that share a folder: the second one begins while the first one writes."""
+    """In two containers that share a folder, the second process starts while the first one writes."""
     path, written = tmp_path / "file", []
 
     def write_another(_descriptor: int) -> None:
@@ -348,7 +350,7 @@ def test_two_processes_of_one_number_do_not_write_into_one_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_whoever_reads_while_it_is_written_sees_one_whole_file(tmp_path: Path):
+def test_a_reader_never_sees_a_partly_written_file(tmp_path: Path):
     path = tmp_path / "file"
     contents = [bytes([value]) * 300_000 for value in (1, 2)]
     write_atomically(path, contents[0])

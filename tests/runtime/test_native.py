@@ -1,4 +1,4 @@
-"""Engines from the cache: which are taken, which are refused, which come next."""
+"""Engines from the cache: which are used, which are rejected, which one comes next."""
 
 import errno
 import logging
@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from engine_stand_ins import (
     GPU,
-    REFUSED,
+    REJECTED,
     TENSORRT_SPEC,
     Cache,
     StandIn,
     clips,
     forbid_writing,
     pretend_installed,
-    refuse,
     sidecar,
+    store_rejected,
 )
 
 from emotion_runtime import engines, files, nvidia, parity_check
@@ -31,7 +31,7 @@ from emotion_runtime.names import GRAPHS
 from emotion_runtime.nvidia import Gpu
 
 
-def test_engines_of_the_cache_are_taken(cache: Cache):
+def test_cached_engines_are_used(cache: Cache):
     for graph in GRAPHS:
         cache.store(graph)
     for name in ("tensorrt", "auto"):
@@ -41,7 +41,7 @@ def test_engines_of_the_cache_are_taken(cache: Cache):
         np.testing.assert_allclose(temporal.run(clips())["features"], expected, atol=1e-6)
 
 
-def test_a_missing_engine_is_one_line_with_the_command_where_no_builder_is_installed(
+def test_without_a_builder_the_error_for_a_missing_engine_is_one_line_with_the_command(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ):
     cache.store("frame_encoder")
@@ -54,7 +54,7 @@ def test_a_missing_engine_is_one_line_with_the_command_where_no_builder_is_insta
     )
 
 
-def test_auto_builds_nothing_and_says_how_to(cache: Cache, caplog: pytest.LogCaptureFixture):
+def test_auto_builds_nothing_and_logs_the_command(cache: Cache, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO):
         frame, _ = open_encoders("auto", cache.bundle)
     assert "CPUExecutionProvider" in frame.description
@@ -88,7 +88,7 @@ def test_no_gpu_is_unavailable(cache: Cache, monkeypatch: pytest.MonkeyPatch):
     assert caught.value.brief == "no usable GPU found (cudaErrorNoDevice)"
 
 
-def test_engines_are_only_given_the_sizes_they_were_built_for(cache: Cache, monkeypatch: pytest.MonkeyPatch):
+def test_engines_get_only_batch_sizes_they_were_built_for(cache: Cache, monkeypatch: pytest.MonkeyPatch):
     for graph in GRAPHS:
         cache.store(graph)
     sizes: list[int] = []
@@ -104,9 +104,7 @@ def test_engines_are_only_given_the_sizes_they_were_built_for(cache: Cache, monk
     assert sizes == [16, 8]
 
 
-def test_an_engine_built_ahead_of_time_is_held_against_the_graph_once(
-    cache: Cache, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_engine_built_ahead_of_time_is_checked_once(cache: Cache, monkeypatch: pytest.MonkeyPatch):
     for graph in GRAPHS:
         cache.store(graph, check=CheckResult("not run"))
     open_encoders("tensorrt", cache.bundle)
@@ -116,7 +114,7 @@ def test_an_engine_built_ahead_of_time_is_held_against_the_graph_once(
         assert found.sidecar.check.status == "passed"
         assert {row.graph for row in found.sidecar.check.parity} == {graph}
         assert {row.top1_agreement for row in found.sidecar.check.parity} == {1.0}
-    monkeypatch.setattr(parity_check, "make_parity_check", None)  # the second time it is believed
+    monkeypatch.setattr(parity_check, "make_parity_check", None)  # the second time there is no check
     open_encoders("tensorrt", cache.bundle)
 
 
@@ -127,8 +125,8 @@ def test_an_engine_built_ahead_of_time_is_held_against_the_graph_once(
         CheckResult("passed", gpu="NVIDIA Test", driver="13.0"),
     ],
 )
-def test_a_verdict_of_another_gpu_or_driver_is_not_believed(cache: Cache, elsewhere: CheckResult):
-    """Two GPUs of one compute capability share what was built ahead of time, and its sidecar."""
+def test_a_check_result_of_another_gpu_or_driver_does_not_count(cache: Cache, elsewhere: CheckResult):
+    """Two GPUs with the same compute capability share an engine built ahead of time, and its sidecar."""
     cache.store("frame_encoder")
     cache.store("temporal_encoder", check=elsewhere)
     open_encoders("tensorrt", cache.bundle)
@@ -138,35 +136,35 @@ def test_a_verdict_of_another_gpu_or_driver_is_not_believed(cache: Cache, elsewh
     assert found.sidecar.check.is_valid_on(GPU)
 
 
-@pytest.mark.parametrize("reason", REFUSED)
+@pytest.mark.parametrize("reason", REJECTED)
 @pytest.mark.usefixtures("no_builder")
-def test_an_engine_that_may_not_run_is_told_and_counts_as_not_built(
+def test_a_rejected_engine_is_reported_and_counts_as_not_built(
     cache: Cache, caplog: pytest.LogCaptureFixture, reason: str
 ):
-    refuse(cache, reason)
-    with pytest.raises(Unavailable, match=rf"{REFUSED[reason]} .*: emotion-export trt") as caught:
+    store_rejected(cache, reason)
+    with pytest.raises(Unavailable, match=rf"{REJECTED[reason]} .*: emotion-export trt") as caught:
         open_encoders("tensorrt", cache.bundle)
     assert "\n" not in str(caught.value)
-    # The command that is told builds what it does not find.
+    # The command in the message builds only engines that it does not find.
     assert isinstance(
         engines.find_engine(cache.folder, cache.key("temporal_encoder")), engines.UnusableEngine
     )
     assert isinstance(engines.find_engine(cache.folder, cache.key("frame_encoder")), engines.CachedEngine)
-    # The best that works is another one, and what is broken is worth a warning.
-    refuse(cache, reason)
+    # "auto" uses another backend, with a warning about the broken one.
+    store_rejected(cache, reason)
     with caplog.at_level(logging.INFO):
         assert "CPUExecutionProvider" in open_encoders("auto", cache.bundle)[0].description
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert REFUSED[reason] in record.message
+    assert REJECTED[reason] in record.message
 
 
-@pytest.mark.parametrize("reason", REFUSED)
+@pytest.mark.parametrize("reason", REJECTED)
 @pytest.mark.usefixtures("no_builder")
-def test_when_the_best_engine_may_not_run_the_next_one_does(
+def test_if_the_best_engine_is_rejected_the_next_one_is_used(
     cache: Cache, caplog: pytest.LogCaptureFixture, reason: str
 ):
-    refuse(cache, reason)
+    store_rejected(cache, reason)
     content = cache.bundle.graph_path("temporal_encoder").read_bytes()
     ahead = msgspec.structs.replace(cache.key("temporal_encoder"), gpu="")
     engines.store_engine(cache.folder, content, sidecar(ahead, content, CheckResult("not run")))
@@ -174,11 +172,11 @@ def test_when_the_best_engine_may_not_run_the_next_one_does(
     expected = np.einsum("t,ptd->pd", [0.1, 0.2, 0.3, 0.4], clips()["embeddings"])
     np.testing.assert_allclose(temporal.run(clips())["features"], expected, atol=1e-6)
     (message,) = caplog.messages
-    assert REFUSED[reason] in message
+    assert REJECTED[reason] in message
     assert message.endswith(": using another engine")
 
 
-def test_auto_passes_over_engines_that_load_and_do_not_run(
+def test_auto_skips_engines_that_load_but_do_not_run(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     closed: list[StandIn] = []
@@ -202,9 +200,7 @@ def test_auto_passes_over_engines_that_load_and_do_not_run(
 
 
 @pytest.mark.usefixtures("no_builder")
-def test_what_was_loaded_is_closed_when_the_other_engine_is_not_there(
-    cache: Cache, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_loaded_engine_is_closed_if_the_other_one_is_missing(cache: Cache, monkeypatch: pytest.MonkeyPatch):
     closed: list[StandIn] = []
 
     def close(self: StandIn) -> None:
@@ -214,15 +210,15 @@ def test_what_was_loaded_is_closed_when_the_other_engine_is_not_there(
     cache.store("frame_encoder")
     with pytest.raises(Unavailable, match="no engine of temporal_encoder"):
         open_encoders("tensorrt", cache.bundle)
-    refuse(cache, "not the model")
+    store_rejected(cache, "not the model")
     with pytest.raises(Unavailable, match="fails the parity check"):
         open_encoders("tensorrt", cache.bundle)
     assert len(closed) == 3
 
 
 @pytest.mark.usefixtures("no_builder")
-def test_engines_of_a_read_only_cache_are_taken(cache: Cache, monkeypatch: pytest.MonkeyPatch):
-    """As baked into the image of a container."""
+def test_engines_of_a_read_only_cache_are_used(cache: Cache, monkeypatch: pytest.MonkeyPatch):
+    """For example engines in the image of a container."""
     for graph in GRAPHS:
         cache.store(graph, check=CheckResult("not run"))
     before = {path: path.read_bytes() for path in cache.folder.iterdir()}
@@ -232,7 +228,7 @@ def test_engines_of_a_read_only_cache_are_taken(cache: Cache, monkeypatch: pytes
     assert {path: path.read_bytes() for path in cache.folder.iterdir()} == before
 
 
-def test_a_full_disk_costs_the_next_start_an_exam_and_not_the_engine(
+def test_on_a_full_disk_the_engine_runs_and_the_next_start_checks_it_again(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def full(_descriptor: int) -> None:

@@ -1,4 +1,4 @@
-"""What is said where TensorRT, cuda-python or a GPU is missing; the names that engines are tied to."""
+"""Errors for missing TensorRT, cuda-python or GPU, and the names that engines depend on."""
 
 import sys
 from importlib.util import find_spec
@@ -18,7 +18,9 @@ def one_line(error: pytest.ExceptionInfo[EmotionError]) -> str:
 
 
 @pytest.mark.parametrize("flavor", ["tensorrt", "tensorrt-rtx"])
-def test_without_it_the_three_ways_to_get_it(flavor: Any, monkeypatch: pytest.MonkeyPatch):
+def test_without_tensorrt_the_error_has_the_three_ways_to_install_it(
+    flavor: Any, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setitem(sys.modules, flavor.replace("-", "_"), None)
     with pytest.raises(EmotionError, match=f"{flavor} is not installed") as error:
         load_tensorrt(flavor)
@@ -31,7 +33,7 @@ def test_without_it_the_three_ways_to_get_it(flavor: Any, monkeypatch: pytest.Mo
 
 
 def test_bindings_without_their_libraries(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
-    """As where the wheel of the bindings is there alone."""
+    """For example if only the wheel of the bindings is installed."""
     (tmp_path / "tensorrt.py").write_text(
         "raise ImportError('libnvinfer.so.10: cannot open\\n shared object')"
     )
@@ -47,7 +49,7 @@ def test_bindings_without_their_libraries(tmp_path: Any, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("version", "good"), [("8.5.2", False), ("10.2.0", False), ("10.3.0", True), ("11.4.0.106", True)]
 )
-def test_the_oldest_version(version: str, good: bool, monkeypatch: pytest.MonkeyPatch):
+def test_the_oldest_supported_version(version: str, good: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__=version))
     if good:
         assert builder_name("tensorrt", load_tensorrt("tensorrt")).startswith(f"tensorrt {version} ")
@@ -57,7 +59,7 @@ def test_the_oldest_version(version: str, good: bool, monkeypatch: pytest.Monkey
         one_line(error)
 
 
-def test_rtx_has_versions_of_its_own(monkeypatch: pytest.MonkeyPatch):
+def test_rtx_has_its_own_version_numbers(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", SimpleNamespace(__version__="1.7.1.116"))
     assert load_tensorrt("tensorrt-rtx").__version__ == "1.7.1.116"
 
@@ -91,7 +93,7 @@ def stand_in(status: int, count: int) -> Any:
     )
 
 
-def test_the_gpu_that_is_there():
+def test_the_properties_of_the_gpu():
     assert find_gpu(stand_in(0, 1)) == Gpu("Orin", "8.7", "12.6")
 
 
@@ -105,7 +107,7 @@ def test_no_gpu(status: int, count: int, words: str):
     one_line(error)
 
 
-def test_what_a_call_gives():
+def test_a_call_returns_the_result_or_raises():
     def cuda_two() -> tuple[Code, int]:
         return Code(0), 42
 
@@ -122,8 +124,8 @@ def test_what_a_call_gives():
 
 
 @pytest.mark.skipif(find_spec("cuda") is None, reason="cuda-python is not installed")
-def test_the_real_cuda_python_answers():
-    """Where there is no GPU it has an error of its own, not a crash."""
+def test_the_real_cuda_python():
+    """Without a GPU it returns an error status and does not crash."""
     cuda = load_cuda()
     status, count = cuda.cudaGetDeviceCount()
     if int(status) == 0 and count:

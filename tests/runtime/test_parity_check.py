@@ -1,4 +1,4 @@
-"""What an engine has to pass, and that a wrong one does not."""
+"""A correct engine passes the parity check; a wrong one fails."""
 
 import math
 from itertools import islice
@@ -34,8 +34,8 @@ from emotion_runtime.types import Box
 SPEC = PreprocessSpec(size=112, patch=16, window="subject", short_side=128, subject_scale=1.3)
 
 
-class Says:
-    """An engine that gives the same rows to everybody."""
+class Constant:
+    """An engine that always returns the same rows."""
 
     description = "stand-in"
 
@@ -47,45 +47,45 @@ class Says:
 
 
 def larger(features: np.ndarray) -> np.ndarray:
-    """Labels of one head: the index of the largest value."""
+    """Return the labels of one head: the index of the largest value."""
     return features.argmax(axis=1)[None]
 
 
 def check_of(expected: np.ndarray, labels: LabelFunction = larger) -> ParityCheck:
-    """One batch of the temporal encoder."""
+    """Return a parity check with one batch of the temporal encoder."""
     feed = {"embeddings": np.zeros((len(expected), 8, 2), np.float32)}
     return ParityCheck("temporal_encoder", [feed], [expected], labels)
 
 
-def test_figures_of_a_difference():
+def test_the_metrics_of_a_difference():
     expected = np.array([[3, 4], [0, 1]], np.float32)
     found = np.array([[4, 3], [0, 1]], np.float32)  # cosine (12 + 12) / 25
-    (row,) = compare(check_of(expected), "mixed", Says(found))
+    (row,) = compare(check_of(expected), "mixed", Constant(found))
     assert (row.graph, row.persons, row.frames, row.samples) == ("temporal_encoder", 2, 8, 2)
     assert (row.max_abs, row.mean_abs) == (1, 0.5)
     assert row.cosine_min == pytest.approx(0.96)
     assert row.cosine_mean == pytest.approx(0.98)
-    deviation = math.sqrt((1 + 4 + 4 + 1) / 4)  # of 3, 4, 0, 1, whose mean is 2
+    deviation = math.sqrt((1 + 4 + 4 + 1) / 4)  # of 3, 4, 0, 1; their mean is 2
     assert row.tolerance == pytest.approx(0.05 * deviation)
     assert (row.precision, row.reference) == ("fp16", "fp32 graph")
-    assert row.top1_agreement == 0.5  # 4 > 3 and 3 < 4; the other person is the same
+    assert row.top1_agreement == 0.5  # 4 > 3 but 3 < 4; the other person does not change
 
 
-def test_a_person_keeps_the_label_of_every_head_or_none():
+def test_a_person_counts_as_kept_only_if_every_head_gives_the_same_label():
     expected = np.array([[1, 2, 3], [1, 2, 3], [1, 2, 3], [3, 2, 1]], np.float32)
     found = np.array([[1, 2, 3], [1, 3, 2], [2, 1, 3], [3, 2, 1]], np.float32)
 
     def largest_and_smallest(features: np.ndarray) -> np.ndarray:
         return np.stack([features.argmax(axis=1), features.argmin(axis=1)])
 
-    (row,) = compare(check_of(expected, largest_and_smallest), "int8", Says(found))
+    (row,) = compare(check_of(expected, largest_and_smallest), "int8", Constant(found))
     assert row.top1_agreement == 0.5
 
 
-def test_labels_count_in_all_rows_together():
-    """One person of 28 may stand between two labels; what changes those of many is not the model."""
+def test_labels_are_counted_over_all_rows():
+    """One person of 28 may lie between two labels; an engine that changes many labels is wrong."""
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
-    (good,) = compare(check_of(expected), "fp16", Says(expected))
+    (good,) = compare(check_of(expected), "fp16", Constant(expected))
     assert good.top1_agreement == 1
     few = msgspec.structs.replace(good, top1_agreement=0.0)
     many = msgspec.structs.replace(good, persons=27, samples=27)
@@ -96,8 +96,8 @@ def test_labels_count_in_all_rows_together():
     assert failure_message([many, few, few], "int8") == ""
 
 
-def test_whose_labels_count(tiny_bundle: Path):
-    """Those of heads that somebody may trust: none that is experimental, unless it is what people see."""
+def test_which_heads_count(tiny_bundle: Path):
+    """Experimental heads do not count, unless one is the default head, whose labels people see."""
     bundle = load_bundle(tiny_bundle)
     features = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     normalised = features / np.linalg.norm(features, axis=1, keepdims=True)
@@ -119,8 +119,8 @@ def test_whose_labels_count(tiny_bundle: Path):
     assert np.array_equal(label_function(changed(default, experimental=True))(features), [probe, opposite])
 
 
-def test_what_is_held_against_the_graph_is_the_second_run():
-    """The first run of a size is launched kernel by kernel, all others are a captured graph."""
+def test_the_second_run_is_compared():
+    """The first run of a batch size launches single kernels; later runs replay a captured graph."""
 
     class WrongWhenCaptured:
         description = "stand-in"
@@ -135,16 +135,16 @@ def test_what_is_held_against_the_graph_is_the_second_run():
     assert "cosine -1.00000" in failure_message(rows, "fp16")
 
 
-def test_another_shape_is_refused():
+def test_another_shape_is_rejected():
     line = r"temporal_encoder: the engine's output has shape \(2, 3\), expected \(2, 2\)"
     with pytest.raises(EmotionError, match=line):
-        compare(check_of(np.ones((2, 2), np.float32)), "fp16", Says(np.ones((2, 3))))
+        compare(check_of(np.ones((2, 2), np.float32)), "fp16", Constant(np.ones((2, 3))))
 
 
 @pytest.mark.parametrize("precision", ENGINE_TOLERANCES)
-def test_each_figure_is_held_against_its_tolerance(precision: EnginePrecision):
+def test_each_metric_is_compared_with_its_tolerance(precision: EnginePrecision):
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
-    (good,) = compare(check_of(expected), precision, Says(expected))
+    (good,) = compare(check_of(expected), precision, Constant(expected))
     assert failure_message([good], precision) == ""
     tolerance = ENGINE_TOLERANCES[precision]
     for bad in (
@@ -158,16 +158,16 @@ def test_each_figure_is_held_against_its_tolerance(precision: EnginePrecision):
         assert "\n" not in line
 
 
-def test_the_worst_row_is_the_one_that_is_said():
+def test_the_message_shows_the_worst_row():
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
-    (good,) = compare(check_of(expected), "fp16", Says(expected))
+    (good,) = compare(check_of(expected), "fp16", Constant(expected))
     rows = [msgspec.structs.replace(good, cosine_min=c, persons=p) for p, c in ((1, 0.9), (3, 0.5), (8, 0.7))]
     assert "for 3 persons: cosine 0.50000" in failure_message(rows, "fp16")
     rows.append(msgspec.structs.replace(good, cosine_min=math.nan, persons=16))
     assert "for 16 persons: cosine nan" in failure_message(rows, "fp16")
 
 
-def test_precisions_are_held_more_strictly_the_more_bits_they_have():
+def test_tolerances_are_stricter_for_precisions_with_more_bits():
     order = [ENGINE_TOLERANCES[precision] for precision in ("fp32", "mixed", "fp16", "int8")]
     assert [t.cosine_min for t in order] == sorted((t.cosine_min for t in order), reverse=True)
     assert [t.relative_max for t in order] == sorted(t.relative_max for t in order)
@@ -189,7 +189,7 @@ def iou(a: Box, b: Box) -> float:
 
 
 @pytest.mark.parametrize(("persons", "images"), [(16, 4), (3, 1), (1, 1)])
-def test_pictures_and_persons_of_all_kinds_and_sizes(persons: int, images: int):
+def test_feeds_have_images_and_persons_of_all_kinds_and_sizes(persons: int, images: int):
     feeds = frame_encoder_feeds(SPEC, persons=persons, images=images)
     sizes = {(len(feed["images"]), len(feed["frame_index"])) for feed in feeds}
     assert (images, persons) in sizes
@@ -206,17 +206,17 @@ def test_pictures_and_persons_of_all_kinds_and_sizes(persons: int, images: int):
     assert all(np.array_equal(a[name], b[name]) for a, b in zip(feeds, again, strict=True) for name in a)
     if persons >= 5:
         weights = np.concatenate([feed["patch_weights"] for feed in feeds])
-        assert (weights == 0).all(axis=1).any()  # nobody
-        assert (weights == 1).all(axis=1).any()  # everything
+        assert (weights == 0).all(axis=1).any()  # covers nothing
+        assert (weights == 1).all(axis=1).any()  # covers the image
         heads = ((weights == 0).any(axis=1)) & ((weights > 0.5).any(axis=1)) & (weights.sum(axis=1) < 40)
         assert heads.any()
-        pictures_seen = np.concatenate([feed["images"] for feed in feeds]).astype(float)
-        steps = np.abs(np.diff(pictures_seen, axis=2)).mean(axis=(1, 2, 3))
+        images_seen = np.concatenate([feed["images"] for feed in feeds]).astype(float)
+        steps = np.abs(np.diff(images_seen, axis=2)).mean(axis=(1, 2, 3))
         assert steps.max() > 60  # noise
         assert steps.min() < 20  # a photograph
 
 
-def test_clips_are_of_embeddings_that_were_given(tiny_bundle: Path):
+def test_clips_are_made_of_the_given_embeddings(tiny_bundle: Path):
     manifest = load_bundle(tiny_bundle).manifest
     embeddings = np.arange(40, dtype=np.float32).reshape(10, 4)
     feeds = temporal_encoder_feeds(manifest, embeddings, persons=8)
@@ -226,7 +226,7 @@ def test_clips_are_of_embeddings_that_were_given(tiny_bundle: Path):
 
 
 @pytest.mark.parametrize("graph", ["frame_encoder", "temporal_encoder"])
-def test_the_graph_itself_passes_and_another_does_not(tiny_bundle: Path, graph: str):
+def test_the_graph_itself_passes_and_another_one_fails(tiny_bundle: Path, graph: str):
     bundle = load_bundle(tiny_bundle)
     check = make_parity_check(bundle, graph, Limits(persons=8, images=2))
     assert isinstance(check, ParityCheck)

@@ -1,4 +1,4 @@
-"""A backend takes over from another one while people are being watched."""
+"""A backend takes over from another one in the middle of a run."""
 
 import logging
 import threading
@@ -21,11 +21,11 @@ from emotion_runtime.types import Detections, EmotionEvent, Frame
 
 Distortion = Callable[[np.ndarray], np.ndarray]
 
-SECONDS = 60  # a thread that hangs is an error, not a wait
+SECONDS = 60  # timeout: a thread that hangs must fail the test
 
 
 class Named:
-    """A backend under another name, which counts its runs and may distort them."""
+    """A backend under another name that counts its runs and may distort their outputs."""
 
     def __init__(self, backend: Backend, name: str, distort: Distortion = np.array) -> None:
         self._backend, self.description, self._distort = backend, name, distort
@@ -40,7 +40,7 @@ class Named:
 
 
 class Slow:
-    """A build that takes until it is told to end."""
+    """A build that waits for `end`."""
 
     def __init__(self, result: Callable[[], Sequence[Backend]]) -> None:
         self._result = result
@@ -64,7 +64,7 @@ def named(folder: Path, name: str, **options: Distortion) -> list[Named]:
 
 
 def pipeline(folder: Path, encoders: Sequence[Backend]) -> Pipeline:
-    """Two people, one of whom walks."""
+    """Return a pipeline that sees two people, one of whom walks."""
     bundle = load_bundle(folder)
 
     def detector(image_bgr: np.ndarray) -> Detections:
@@ -91,14 +91,14 @@ def watch(watched: Pipeline, start: int, end: int) -> list[EmotionEvent]:
     return events
 
 
-def test_people_keep_their_numbers_clips_and_smoothing(tiny_bundle: Path, caplog: pytest.LogCaptureFixture):
+def test_people_keep_their_ids_clips_and_smoothing(tiny_bundle: Path, caplog: pytest.LogCaptureFixture):
     expected = watch(pipeline(tiny_bundle, named(tiny_bundle, "only")), 0, 30)
     first, second = named(tiny_bundle, "first"), named(tiny_bundle, "second")
     build = Slow(lambda: second)
     with caplog.at_level(logging.INFO):
         switching, thread = build_in_background(first, build, name="a build")
         watched = pipeline(tiny_bundle, switching)
-        events = watch(watched, 0, 14)  # while it builds
+        events = watch(watched, 0, 14)  # during the build
         assert {backend.description for backend in switching} == {"first"}
         assert second[0].runs == 0
         build.end(thread)
@@ -107,23 +107,23 @@ def test_people_keep_their_numbers_clips_and_smoothing(tiny_bundle: Path, caplog
     assert [each.closed for each in (*first, *second)] == [1, 1, 0, 0]
     assert events == expected
     states = [event.persons[0].state for event in events[2:]]
-    assert states == sorted(states, reverse=True)  # warming, then steady: nobody starts anew
+    assert states == sorted(states, reverse=True)  # warming, then steady: no person starts again
     assert [person.id for person in events[-1].persons] == [1, 2]
-    # The first runs on until the hand-over, whose batch both have seen; then it is never asked again.
+    # The first runs up to and including the batch of the switch, which both run.
     assert [each.runs for each in first] == [watched_runs(events, 14)] * 2
     assert len([message for message in caplog.messages if message == "switching from first to second"]) == 2
 
 
-def watched_runs(events: list[EmotionEvent], hand_over: int) -> int:
-    """Encodings until the first one at or after the hand-over, that one included; every 0.2 s, from 0.2 s."""
+def watched_runs(events: list[EmotionEvent], switch: int) -> int:
+    """Count the encodings, every 0.2 s from 0.2 s on, up to and including the first one after the switch."""
     times = [event.t for event in events if event.persons][::2]
-    return len([t for t in times if t < events[hand_over].t]) + 1
+    return len([t for t in times if t < events[switch].t]) + 1
 
 
 @pytest.mark.parametrize(
     ("distort", "cosine"), [(np.negative, "-1.0000"), (lambda value: value * np.nan, "nan")]
 )
-def test_a_successor_that_disagrees_is_said_once_and_not_used(
+def test_a_successor_that_disagrees_is_reported_once_and_not_used(
     tiny_bundle: Path,
     caplog: pytest.LogCaptureFixture,
     distort: Distortion,
@@ -146,7 +146,7 @@ def test_a_successor_that_disagrees_is_said_once_and_not_used(
 
 
 @pytest.mark.parametrize("kind", [EmotionError, RuntimeError])
-def test_a_successor_that_does_not_run_is_said_once_and_not_used(
+def test_a_successor_that_does_not_run_is_reported_once_and_not_used(
     tiny_bundle: Path, caplog: pytest.LogCaptureFixture, kind: type[Exception]
 ):
     def out_of_memory(_value: np.ndarray) -> np.ndarray:
@@ -163,32 +163,32 @@ def test_a_successor_that_does_not_run_is_said_once_and_not_used(
     assert (broken.closed, serving.closed) == (1, 0)
 
 
-def test_closing_reaches_all_and_what_comes_later(tiny_bundle: Path):
+def test_close_closes_all_backends_also_those_offered_later(tiny_bundle: Path):
     serving, waiting, late = (named(tiny_bundle, name)[1] for name in ("serving", "waiting", "late"))
     switching = SwitchingBackend(serving)
     switching.offer(waiting)
     switching.close()
-    switching.offer(late)  # its build took longer than the run
+    switching.offer(late)  # its build ends after the run
     assert [each.closed for each in (serving, waiting, late)] == [1, 1, 1]
 
 
 def test_a_build_that_fails_ends_the_run(tiny_bundle: Path):
-    """What serves meanwhile is not what was asked for."""
+    """The serving backend is not the one that the user requested."""
 
     def fail() -> Sequence[Backend]:
-        raise EmotionError("no room on the disk")
+        raise EmotionError("the disk is full")
 
     build = Slow(fail)
     switching, thread = build_in_background(named(tiny_bundle, "first"), build, name="engines")
     watched = pipeline(tiny_bundle, switching)
     assert watch(watched, 0, 10) == watch(pipeline(tiny_bundle, named(tiny_bundle, "only")), 0, 10)
     build.end(thread)
-    with pytest.raises(EmotionError, match="no room on the disk"):
+    with pytest.raises(EmotionError, match="the disk is full"):
         watch(watched, 10, 20)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_bug_in_a_build_keeps_its_traceback_and_serving_goes_on(
+def test_a_bug_in_a_build_keeps_its_traceback_and_serving_continues(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[type[BaseException] | None] = []
@@ -199,9 +199,9 @@ def test_a_bug_in_a_build_keeps_its_traceback_and_serving_goes_on(
     assert watch(pipeline(tiny_bundle, switching), 0, 5)[-1].persons
 
 
-def test_the_cosine_of_rows():
+def test_the_lowest_cosine_of_rows():
     a = np.array([[3, 4], [0, 0], [1, 0]], np.float32)
     b = np.array([[4, 3], [0, 0], [5, 0]], np.float32)
     assert lowest_cosine({"y": a}, {"y": b}) == pytest.approx(24 / 25)
     assert lowest_cosine({"y": a}, {"y": -b}) == pytest.approx(-1)
-    assert np.isnan(lowest_cosine({"y": a}, {"y": np.zeros_like(b)}))  # rows of zeros agree with zeros only
+    assert np.isnan(lowest_cosine({"y": a}, {"y": np.zeros_like(b)}))  # zeros equal only zeros

@@ -1,4 +1,4 @@
-"""The native backend on stand-ins for CUDA and TensorRT."""
+"""The TensorRT backend with stand-ins for CUDA and TensorRT."""
 
 from typing import Any
 
@@ -29,14 +29,14 @@ def clips(persons: int, seed: int = 0) -> dict[str, Any]:
     return {"embeddings": np.random.default_rng(seed).random((persons, T, D), np.float32)}
 
 
-def test_says_what_it_runs_on(backend: TensorRTBackend):
+def test_the_description_names_library_and_gpu(backend: TensorRTBackend):
     assert backend.description.startswith("tensorrt 10.3.0 ")
     assert backend.description.endswith(" on Test GPU")
     assert backend.layer_information() == '{"form": "json"}'
 
 
-def test_every_run_gives_what_the_engine_computes(backend: TensorRTBackend):
-    """The first, the captured and the replayed one of each size, in turn, with other values each time."""
+def test_every_run_returns_what_the_engine_computes(backend: TensorRTBackend):
+    """The first, the captured and the replayed run of each batch size, each with other values."""
     kept = []
     for turn in range(4):
         for persons in (1, 8, 2, 4):
@@ -44,11 +44,11 @@ def test_every_run_gives_what_the_engine_computes(backend: TensorRTBackend):
             features = backend.run(feed)["features"]
             np.testing.assert_allclose(features, feed["embeddings"].sum(axis=1), rtol=1e-6)
             kept.append((features, features.copy()))
-    for features, copy in kept:  # no later run wrote to what was given away
+    for features, copy in kept:  # later runs did not change the returned arrays
         np.testing.assert_array_equal(features, copy)
 
 
-def test_a_size_that_comes_again_is_one_launch(backend: TensorRTBackend, cuda: Cuda):
+def test_a_recurring_batch_size_is_one_launch(backend: TensorRTBackend, cuda: Cuda):
     backend.run(clips(2))
     cuda.calls.clear()
     backend.run(clips(2))
@@ -67,7 +67,7 @@ def test_a_size_that_comes_again_is_one_launch(backend: TensorRTBackend, cuda: C
     assert cuda.calls == ["cudaGraphLaunch", "cudaStreamSynchronize"]
 
 
-def test_each_size_has_its_context_and_all_share_the_memory(
+def test_each_batch_size_has_its_context_and_all_share_the_memory(
     backend: TensorRTBackend, cuda: Cuda, engine: Engine
 ):
     allocated = len(cuda.device.blocks), len(cuda.host.blocks)
@@ -79,12 +79,12 @@ def test_each_size_has_its_context_and_all_share_the_memory(
     assert len({context.scratch for context in engine.contexts}) == 1
 
 
-def test_close_gives_everything_back(backend: TensorRTBackend, cuda: Cuda):
+def test_close_frees_everything(backend: TensorRTBackend, cuda: Cuda):
     for persons in (1, 1, 2):
         backend.run(clips(persons))
     backend.close()
     assert_nothing_held(cuda)
-    backend.close()  # frees nothing twice
+    backend.close()  # does not free anything twice
 
 
 def assert_nothing_held(cuda: Cuda) -> None:
@@ -104,7 +104,7 @@ def assert_nothing_held(cuda: Cuda) -> None:
         (np.zeros((2, T, D), np.float64), r"float64 \(2, 4, 3\)"),
     ],
 )
-def test_what_the_engine_was_not_built_for_is_one_line(
+def test_an_input_outside_the_profile_is_a_one_line_error(
     backend: TensorRTBackend, value: np.ndarray, words: str
 ):
     with pytest.raises(EmotionError, match=rf"input embeddings is .*{words}") as error:
@@ -115,22 +115,22 @@ def test_what_the_engine_was_not_built_for_is_one_line(
     np.testing.assert_allclose(backend.run(feed)["features"], feed["embeddings"].sum(axis=1), rtol=1e-6)
 
 
-def test_an_engine_that_cannot_be_loaded_says_how_to_mend_it(cuda: Cuda):
-    library = Library(None)  # TensorRT gives None and raises nothing
+def test_the_error_for_an_engine_that_cannot_be_loaded_has_the_fix(cuda: Cuda):
+    library = Library(None)  # TensorRT returns None and raises nothing
     with pytest.raises(EmotionError, match=r"cannot be loaded by tensorrt 10\.3\.0 .* on Test GPU") as error:
-        TensorRTBackend(b"torn", flavor="tensorrt", library=library, cuda=cuda)
-    assert library.given == [b"torn"]
+        TensorRTBackend(b"corrupt", flavor="tensorrt", library=library, cuda=cuda)
+    assert library.given == [b"corrupt"]
     assert "emotion-export trt" in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_no_gpu_is_one_line(engine: Engine):
+def test_no_gpu_is_a_one_line_error(engine: Engine):
     with pytest.raises(EmotionError, match=r"no usable GPU found \(CUDA reports no device\)"):
         TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), cuda=Cuda(devices=0))
 
 
 @pytest.mark.parametrize("function", ["cudaMalloc", "cudaHostAlloc", "cudaStreamCreate"])
-def test_memory_that_is_not_there_is_one_line(engine: Engine, function: str):
+def test_full_memory_is_a_one_line_error(engine: Engine, function: str):
     cuda = Cuda(fail=function)
     engine.cuda = cuda
     with pytest.raises(EmotionError, match=f"CUDA: {function} failed with cudaErrorMemoryAllocation"):
@@ -139,27 +139,27 @@ def test_memory_that_is_not_there_is_one_line(engine: Engine, function: str):
 
 
 @pytest.mark.parametrize("nth", range(1, 4))
-def test_what_was_allocated_before_is_given_back(
+def test_a_failed_allocation_frees_the_earlier_ones(
     cuda: Cuda, engine: Engine, monkeypatch: pytest.MonkeyPatch, nth: int
 ):
-    """Of scratch memory, input and output, the nth cannot be had."""
-    allocate, asked = cuda.device.allocate, []
+    """The nth allocation of scratch memory, input and output fails."""
+    allocate, requested = cuda.device.allocate, []
 
     def few(size: int) -> int:
-        asked.append(size)
-        if len(asked) == nth:
+        requested.append(size)
+        if len(requested) == nth:
             raise EmotionError("CUDA: out of memory")
         return allocate(size)
 
     monkeypatch.setattr(cuda.device, "allocate", few)
     with pytest.raises(EmotionError, match="out of memory"):
         TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), cuda=cuda)
-    assert len(asked) == nth
+    assert len(requested) == nth
     assert_nothing_held(cuda)
 
 
-def test_no_memory_for_a_context_is_one_line(cuda: Cuda, engine: Engine, backend: TensorRTBackend):
-    engine.full = True  # TensorRT gives None and raises nothing
+def test_no_memory_for_a_context_is_a_one_line_error(cuda: Cuda, engine: Engine, backend: TensorRTBackend):
+    engine.full = True  # TensorRT returns None and raises nothing
     with pytest.raises(EmotionError, match="on Test GPU has no memory for another batch size"):
         backend.run(clips(2))
     backend.close()
@@ -168,7 +168,7 @@ def test_no_memory_for_a_context_is_one_line(cuda: Cuda, engine: Engine, backend
     assert_nothing_held(cuda)
 
 
-def test_a_capture_that_fails_does_not_leave_the_stream_in_it(
+def test_a_failed_capture_ends_the_capture_of_the_stream(
     backend: TensorRTBackend, cuda: Cuda, engine: Engine
 ):
     backend.run(clips(2))
