@@ -20,7 +20,8 @@ _COVERING = 0.02  # a panel that covers people or labels with more than this fra
 _CROWD = 4  # with more persons than this, all get strips
 _SHADOW = 0.35  # opacity of the shadow around a box
 Point = tuple[int, int]
-Image = NDArray[np.uint8]
+Image = NDArray[np.uint8]  # (H, W, 3) BGR
+Render = Callable[[Image, EmotionEvent], Image]
 
 
 @dataclass(frozen=True, slots=True)

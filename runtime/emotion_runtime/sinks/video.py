@@ -1,7 +1,6 @@
 """Write the annotated video to a file."""
 
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -9,14 +8,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.sinks.draw import draw
+from emotion_runtime.sinks.draw import Image, Render, draw
 from emotion_runtime.sinks.outputs import numbered
 from emotion_runtime.types import EmotionEvent, Frame
 
-Image = NDArray[np.uint8]
 _SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # browsers play the first two
 _TICKS = 90_000  # per second, the usual time base of video
@@ -39,7 +36,7 @@ class VideoSink:
         EmotionError: The suffix is not supported, or the file cannot be written.
     """
 
-    def __init__(self, path: str, render: Callable[[Image, EmotionEvent], Image] = draw) -> None:
+    def __init__(self, path: str, render: Render = draw) -> None:
         self._path = Path(path)
         self._render = render
         self._writers: dict[str, _Writer] = {}  # by source

@@ -2,17 +2,13 @@
 
 import os
 import sys
-from collections.abc import Callable
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.sinks.draw import draw
+from emotion_runtime.sinks.draw import Render, draw
 from emotion_runtime.types import EmotionEvent, Frame
 
-Image = NDArray[np.uint8]
 _ESCAPE = 27
 
 
@@ -26,7 +22,7 @@ class WindowSink:
         EmotionError: There is no display. `write` raises it if OpenCV was built without windows.
     """
 
-    def __init__(self, render: Callable[[Image, EmotionEvent], Image] = draw) -> None:
+    def __init__(self, render: Render = draw) -> None:
         self._render = render
         self._titles: set[str] = set()
         # Checked first: without a display Qt ends the whole process instead of raising.

@@ -28,12 +28,12 @@ from PIL import Image
 from emotion_runtime.errors import EmotionError
 from emotion_train.clips.format import ClipRecord, ScoredBox
 from emotion_train.clips.jpeg import resized_jpeg
+from emotion_train.datasets.boxes import DETECTOR_SIDE
 from emotion_train.language.labels import ekman_index
 
 INDEX_NAME, SENTIMENT_NAME = "tv_index.json", "tv_sentiment_logits.npy"
 FRAMES_NAME, BOXES_NAME = "frames.hdf5", "human_boxes.json"
 FPS = 8.0
-DETECTOR_SIDE = 640
 # Columns of the logits: the classes of j-hartmann/emotion-english-distilroberta-base.
 COLUMNS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 

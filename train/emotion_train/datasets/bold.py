@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emotion_runtime.manifest import AFFECT
 from emotion_runtime.types import Box
 from emotion_train.datasets.base import Dataset, Sample, SampleImage, Task
 from emotion_train.datasets.boxes import joints_box
@@ -45,7 +46,6 @@ CATEGORIES = (
     "pain",
     "suffering",
 )
-AFFECT = ("valence", "arousal", "dominance")
 TASKS = (Task("categories", "multi_label", CATEGORIES), Task("vad", "regression", AFFECT))
 
 _TREE = (

@@ -10,9 +10,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from emotion_runtime.manifest import AFFECT
 from emotion_runtime.types import Box
 from emotion_train.datasets.base import Dataset, Sample, SampleImage, Task
-from emotion_train.datasets.bold import AFFECT, CATEGORIES
+from emotion_train.datasets.bold import CATEGORIES
 from emotion_train.datasets.boxes import inside
 from emotion_train.datasets.frames import image_size
 from emotion_train.datasets.layout import Layout

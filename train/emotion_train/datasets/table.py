@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import AFFECT
 from emotion_runtime.types import Box
 from emotion_train.datasets.base import Dataset, Sample, Task
 from emotion_train.datasets.boxes import inside
@@ -23,7 +24,6 @@ _TREE = (
     "arousal, dominance; at will start, end, box or x1 y1 x2 y2, group; or name yours with the options"
 )
 _PREFIX = "label_"
-_AFFECT = ("valence", "arousal", "dominance")
 _CORNERS = ("x1", "y1", "x2", "y2")
 
 Row = dict[str, Any]
@@ -140,7 +140,7 @@ def _known(layout: Layout, columns: Columns, there: list[str]) -> Columns:
     if not labels and not values:
         prefixed = tuple(name for name in there if name.startswith(_PREFIX))
         labels = ("label",) if "label" in there else prefixed
-        values = tuple(name for name in _AFFECT if name in there)
+        values = tuple(name for name in AFFECT if name in there)
     at_will = {"start": columns.start, "end": columns.end, "group": columns.group}
     asked = [name for usual, name in at_will.items() if name != usual]  # a name of one's own must be there
     missing = [
