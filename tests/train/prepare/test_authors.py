@@ -210,11 +210,11 @@ def test_options_that_the_authors_data_has_settled(
     extra: list[str], error_line: Callable[[list[str]], str], root: Path, tmp_path: Path
 ):
     line = error_line(["--from-authors", str(root), *extra, "--out", str(tmp_path / "out")])
-    assert f"{extra[0]} means nothing to data that the authors prepared: leave it out" in line
+    assert f"{extra[0]} has no effect on data that the authors prepared: leave it out" in line
 
 
 def test_no_video_at_all(error_line: Callable[[list[str]], str], root: Path, tmp_path: Path):
     for name in ("aaa", "bbb"):
         (root / name / "frames.hdf5").unlink()
     line = error_line(["--from-authors", str(root), "--out", str(tmp_path / "out")])
-    assert f"--from-authors {root}: none of the index's 3 videos is left" in line
+    assert f"--from-authors {root}: none of the 3 videos in the index can be used" in line

@@ -172,14 +172,18 @@ def test_cues_out_of_order_are_put_in_order(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("a.srt", b"nothing of the kind", "no SRT file"),
-        ("a.srt", b"", "no SRT file"),
-        ("a.vtt", b"1\n00:00:01,000 --> 00:00:02,000\nHi\n", "no VTT file"),
-        ("a.vtt", b"WEBVTT\n\n00:01.000 --> 00:02.000\n[Music]\n", "no spoken word in 1 cues"),
+        ("a.srt", b"nothing of the kind", "not a valid SRT file"),
+        ("a.srt", b"", "not a valid SRT file"),
+        ("a.vtt", b"1\n00:00:01,000 --> 00:00:02,000\nHi\n", "not a valid VTT file"),
+        ("a.vtt", b"WEBVTT\n\n00:01.000 --> 00:02.000\n[Music]\n", "no spoken words in 1 cues"),
         ("a.json", b"{}", "missing required field `events`.*expected"),
         ("a.json3", b'{"events": [', "truncated"),
         ("a.json", b'[{"text": "a", "start": "1", "duration": 1}]', r"Expected `float`.*\$\[0\]\.start"),
-        ("a.srt", "1\n00:00:01,000 --> 00:00:02,000\né\n".encode("latin-1"), "not in UTF-8; convert: iconv"),
+        (
+            "a.srt",
+            "1\n00:00:01,000 --> 00:00:02,000\né\n".encode("latin-1"),
+            "not UTF-8; convert the file: iconv",
+        ),
     ],
 )
 def test_captions_that_cannot_be(name: str, data: bytes, message: str, tmp_path: Path):

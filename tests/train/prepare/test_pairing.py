@@ -62,7 +62,7 @@ def test_what_stays_alone_is_listed(tmp_path: Path):
 
 
 def test_two_videos_of_one_name_are_refused(tmp_path: Path):
-    with pytest.raises(EmotionError, match=r"a\.mkv and .*a\.mp4 have one name.*move one away"):
+    with pytest.raises(EmotionError, match=r"a\.mkv and .*a\.mp4 have the same name.*move or rename one"):
         chosen(tmp_path, ["a.mp4", "a.mkv"], ["a.srt"])
 
 

@@ -174,7 +174,7 @@ def test_a_video_that_changed_is_done_again(
 def test_two_runs_at_once(error_line: Callable[[list[str]], str], options: list[str], prepared: Path):
     with FileLock(prepared / "work" / ".lock"):
         line = error_line([*options, "--out", str(prepared)])
-    assert f"{prepared / 'work'}: another run is at work here; wait for it" in line
+    assert f"{prepared / 'work'}: another run is using this folder; wait for it" in line
 
 
 def test_damaged_work_is_named(
@@ -189,8 +189,8 @@ def test_damaged_work_is_named(
     tar = out / "work" / "one.tar"
     tar.write_bytes(tar.read_bytes().replace(b'"caption"', b'"coption"'))
     line = error_line([*options, "--seed", "2", "--out", str(out)])
-    assert f"{tar} is damaged at one-0000" in line
-    assert "delete it and give the same command again" in line
+    assert f"{tar} is corrupt at one-0000" in line
+    assert "delete it and run the same command again" in line
     tar.unlink()
     assert prepare_data.main([*options, "--out", str(out)]) == 0
     assert written(out) == written(prepared)
@@ -201,8 +201,8 @@ def test_other_settings_are_refused(
 ):
     before = written(prepared)
     line = error_line([*options, "--fps", "4", "--max-neutral", "0.05", "--out", str(prepared)])
-    assert "holds work of other settings (fps 8.0, now 4.0; max_neutral 0.3, now 0.05)" in line
-    assert "give the same ones to go on, or choose another --out" in line
+    assert "was made with other settings (fps 8.0, now 4.0; max_neutral 0.3, now 0.05)" in line
+    assert "use the same settings to continue, or choose another --out" in line
     assert written(prepared) == before
 
 

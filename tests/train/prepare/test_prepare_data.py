@@ -77,7 +77,7 @@ def test_every_sentence_is_counted_once(prepared: Path):
     assert (statistics["videos"], statistics["clips"], statistics["shards"]) == (4, 4, 2)
     assert sorted(statistics["broken"]) == ["torn", "unreadable"]
     assert "truncated (12.0 s expected)" in statistics["broken"]["torn"]
-    assert "no VTT file" in statistics["broken"]["unreadable"]
+    assert "not a valid VTT file" in statistics["broken"]["unreadable"]
     assert statistics["videos_without_captions"] == ["silent"]
     assert statistics["captions_without_video"] == ["unseen.srt"]
     assert statistics["frames"] == ShardSet.open(str(prepared))._first[-1] - 4 == sum(statistics["persons"])
@@ -169,8 +169,8 @@ def test_captions_of_no_video_at_all(error_line: Callable[[list[str]], str], med
         (["--fps", "0"], "fps 0.0: expected 0.1 to 120"),
         (["--max-neutral", "1.5"], "max_neutral 1.5: expected 0 to 1"),
         (["--min-seconds", "10"], "min_seconds 10.0: expected less than max_seconds 10.0"),
-        (["--address", "auto"], "only Ray has one; add --engine ray"),
-        (["--from-authors", "."], "--from-authors comes without --videos"),
+        (["--address", "auto"], "expected only with Ray; add --engine ray"),
+        (["--from-authors", "."], "--from-authors excludes --videos"),
         (["--exclude", "no-such-file"], "--exclude no-such-file: "),
         (["--detector", "yolo.pt"], "unknown detector 'yolo.pt'"),
         (["--detector-score", "2"], "detector score 2.0: expected a number between 0 and 1"),
@@ -206,7 +206,7 @@ def test_no_data_at_all(error_line: Callable[[list[str]], str], tmp_path: Path):
 
 def test_an_output_that_is_a_file(error_line: Callable[[list[str]], str], options: list[str], tmp_path: Path):
     (tmp_path / "out").touch()
-    assert "choose an --out that can be written" in error_line([*options, "--out", str(tmp_path / "out")])
+    assert "choose an --out that is writable" in error_line([*options, "--out", str(tmp_path / "out")])
 
 
 def test_no_clip_at_all_is_said(

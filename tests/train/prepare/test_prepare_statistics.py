@@ -60,7 +60,7 @@ def test_counts():
 @pytest.mark.parametrize(
     ("results", "expected"),
     [
-        ([film([0, 0]), film([0])], "no person was found in any frame of any clip"),
+        ([film([0, 0]), film([0])], "no person was found in any frame"),
         ([film([0, 0]), film([0, 1])], None),
         ([VideoResult("none", [])], "no sentence became a clip"),
     ],

@@ -171,5 +171,5 @@ def test_a_result_is_taken_for_whole_only_when_it_is(film: Path, tmp_path: Path)
     job.files[1].write_text("changed")
     assert read_result(job) is None
     job.files[1].unlink()
-    with pytest.raises(EmotionError, match=r"film\.srt: No such file or directory, and it was there"):
+    with pytest.raises(EmotionError, match=r"film\.srt: No such file or directory, although it existed"):
         read_result(job)

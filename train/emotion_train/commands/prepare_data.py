@@ -1,10 +1,10 @@
-r"""Prepare videos and captions for pre-training: clips of a sentence each, in shards.
+r"""Prepare videos and captions for pre-training: clips of one sentence each, in shards.
 
     emotion-train prepare-data --videos DIR --captions DIR --out SHARDS
     emotion-train prepare-data --from-authors DIR --out SHARDS
 
-Writes into --out: shard-NNNNNN.tar, index.json, statistics.html, statistics.json; and work/, the clips of
-each video, by which the same command goes on where it was stopped. The guide is docs/data.md.
+Writes to --out: shard-NNNNNN.tar, index.json, statistics.html and statistics.json; and work/ with the clips
+of each video, from which the same command continues if it was stopped. Guide: docs/data.md.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from emotion_train.prepare.run import ShardOutput, WorkerPool, prepare_authors, 
 from emotion_train.prepare.settings import Filters, ModelNames, PrepareSettings, check_models, identity
 from emotion_train.prepare.statistics import Statistics
 
-AUTHORS = "of the authors"  # instead of the name of a model
+AUTHORS = "of the authors"  # stored in the settings in place of a model's name
 
 _log = logging.getLogger(__name__)
 
@@ -36,93 +36,135 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OneLineParser(prog="emotion-train prepare-data", description=__doc__.splitlines()[0])
-    standard = PrepareSettings()
-    source = parser.add_argument_group("what is prepared")
-    source.add_argument("--videos", type=Path, help="folder of videos")
-    source.add_argument(
-        "--captions", type=Path, help="folder of NAME.srt, .vtt, .json, .json3 or NAME.en.vtt ..."
+    _add_inputs(parser)
+    _add_models_and_frames(parser)
+    _add_filters(parser)
+    work = parser.add_argument_group("processing").add_argument
+    work("--workers", type=int, default=os.cpu_count() or 1, help="number of processes (default: all cores)")
+    work(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="process videos on this machine or with Ray (default: %(default)s)",
     )
-    source.add_argument("--from-authors", type=Path, help="folder of data that the authors' scripts prepared")
-    source.add_argument("--exclude", type=Path, help="file with a name of a video to leave out on each line")
-    source.add_argument("--language", default=standard.language, help="of the captions, as in NAME.en.vtt")
-    source.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    models = parser.add_argument_group("models")
-    models.add_argument(
-        "--detector", default=standard.detector, help="`face` or an ONNX file of a person detector"
+    work("--address", help="address of a Ray cluster (default: start Ray on this machine)")
+    work(
+        "--seed", type=int, default=0, help="seed of the order of clips in the shards (default: %(default)s)"
     )
-    models.add_argument("--detector-score", type=float, help="least score of a box (default: the detector's)")
-    models.add_argument("--sentiment", default=PAPER_MODEL, help="a transformers model, or `linear`")
-    models.add_argument("--sentences", type=Path, help="folder of train.tsv and labels.txt, for `linear`")
-    frames = parser.add_argument_group("frames and sentences")
-    frames.add_argument("--fps", type=float, default=standard.fps, help="stored frames a second")
-    frames.add_argument(
-        "--short-side", type=int, default=standard.short_side, help="of a stored frame, pixels"
+    work(
+        "--clips-per-shard",
+        type=int,
+        default=1000,
+        help="maximum number of clips in a shard (default: %(default)s)",
     )
-    frames.add_argument("--jpeg-quality", type=int, default=standard.jpeg_quality)
-    frames.add_argument("--pause", type=float, default=standard.pause, help="seconds that end a sentence")
-    filters = parser.add_argument_group("filters (defaults: the paper's)")
-    filters.add_argument(
-        "--min-seconds", type=float, default=standard.filters.min_seconds, help="clips are longer"
-    )
-    filters.add_argument(
-        "--max-seconds", type=float, default=standard.filters.max_seconds, help="clips are shorter"
-    )
-    filters.add_argument("--min-characters", type=int, default=standard.filters.min_characters)
-    filters.add_argument(
-        "--max-neutral", type=float, default=standard.filters.max_neutral, help="probability"
-    )
-    filters.add_argument("--min-frames", type=int, default=standard.filters.min_frames)
-    filters.add_argument(
-        "--need-person", action="store_true", help="leave out clips in which nobody is found"
-    )
-    work = parser.add_argument_group("how the work is done")
-    work.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    work.add_argument("--engine", choices=["local", "ray"], default="local")
-    work.add_argument("--address", help="of a Ray cluster; without it, Ray starts here")
-    work.add_argument("--seed", type=int, default=0, help="of the order of clips in the shards")
-    work.add_argument("--clips-per-shard", type=int, default=1000)
     return parser
 
 
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("input and output").add_argument
+    add("--videos", type=Path, help="folder of videos")
+    add("--captions", type=Path, help="folder of captions: NAME.srt, .vtt, .json, .json3 or NAME.en.vtt ...")
+    add("--from-authors", type=Path, help="folder of data that the scripts of the paper's authors prepared")
+    add("--exclude", type=Path, help="text file with the name of a video to leave out on each line")
+    add(
+        "--language",
+        default=PrepareSettings().language,
+        help="language tag of the captions, as in NAME.en.vtt (default: %(default)s)",
+    )
+    add("--out", type=Path, required=True, help="folder to write the shards to")
+
+
+def _add_models_and_frames(parser: argparse.ArgumentParser) -> None:
+    standard = PrepareSettings()
+    models = parser.add_argument_group("models").add_argument
+    models(
+        "--detector",
+        default=standard.detector,
+        help="`face`, or an ONNX file of a person detector (default: %(default)s)",
+    )
+    models("--detector-score", type=float, help="minimum score of a box (default: that of the detector)")
+    models(
+        "--sentiment", default=PAPER_MODEL, help="a transformers model, or `linear` (default: %(default)s)"
+    )
+    models("--sentences", type=Path, help="folder of train.tsv and labels.txt that `linear` is fitted on")
+    frames = parser.add_argument_group("frames and sentences").add_argument
+    frames("--fps", type=float, default=standard.fps, help="frames stored per second (default: %(default)s)")
+    frames(
+        "--short-side",
+        type=int,
+        default=standard.short_side,
+        help="short side of a stored frame in pixels (default: %(default)s)",
+    )
+    frames(
+        "--jpeg-quality",
+        type=int,
+        default=standard.jpeg_quality,
+        help="JPEG quality of stored frames, 1 to 95 (default: %(default)s)",
+    )
+    frames(
+        "--pause",
+        type=float,
+        default=standard.pause,
+        help="seconds of silence that end a sentence (default: %(default)s)",
+    )
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    standard = Filters()
+    add = parser.add_argument_group("filters (defaults: those of the paper)").add_argument
+    for name, kind, text in (
+        ("min_seconds", float, "leave out sentences of this duration or shorter"),
+        ("max_seconds", float, "leave out sentences of this duration or longer"),
+        ("min_characters", int, "leave out sentences with fewer characters"),
+        ("max_neutral", float, "leave out sentences with a higher probability of neutral"),
+        ("min_frames", int, "leave out clips with fewer frames"),
+    ):
+        option = f"--{name.replace('_', '-')}"
+        add(option, type=kind, default=getattr(standard, name), help=f"{text} (default: %(default)s)")
+    add("--need-person", action="store_true", help="leave out clips in which no person is detected")
+
+
 def prepare(args: argparse.Namespace) -> Statistics:
-    """Check the options and run."""
+    """Check the options, prepare the data, and return the statistics."""
     for name in ("workers", "clips_per_shard"):
         if getattr(args, name) < 1:
             raise EmotionError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected 1 or more")
     if args.address and args.engine != "ray":
-        raise EmotionError(f"--address {args.address}: only Ray has one; add --engine ray")
+        raise EmotionError(f"--address {args.address}: expected only with Ray; add --engine ray")
     pool = WorkerPool(args.engine, args.workers, args.address)
     output = ShardOutput(args.out.resolve(), args.seed, args.clips_per_shard)
     exclude = read_names(args.exclude)
     if args.from_authors is not None:
         if args.videos or args.captions:
-            raise EmotionError("--from-authors comes without --videos and --captions: give one or the other")
-        refuse_settled(args)
+            raise EmotionError("--from-authors excludes --videos and --captions: give one or the other")
+        refuse_without_effect(args)
         return prepare_authors(args.from_authors.resolve(), output, settings_of(args), pool, exclude)
     if args.videos is None or args.captions is None:
         raise EmotionError("no data: give --videos DIR and --captions DIR, or --from-authors DIR")
-    names = ModelNames(_found(args.detector), args.detector_score, _found(args.sentiment), args.sentences)
+    names = ModelNames(
+        _resolved(args.detector), args.detector_score, _resolved(args.sentiment), args.sentences
+    )
     check_models(names)
     folders = (args.videos.resolve(), args.captions.resolve())
     return prepare_raw(folders, output, settings_of(args), names, pool, exclude)
 
 
-def refuse_settled(args: argparse.Namespace) -> None:
-    """Options that would change nothing."""
+def refuse_without_effect(args: argparse.Namespace) -> None:
+    """Refuse options that have no effect on data that the authors prepared."""
     standard = parser().parse_args(["--out", ""])
     for name in ("fps", "pause", "language", "detector", "detector_score", "sentiment", "sentences"):
         if getattr(args, name) != getattr(standard, name):
             option = name.replace("_", "-")
-            raise EmotionError(f"--{option} means nothing to data that the authors prepared: leave it out")
+            raise EmotionError(f"--{option} has no effect on data that the authors prepared: leave it out")
 
 
-def _found(name: str) -> str:
-    """A file or folder by its whole path, which workers need; other names as they are."""
+def _resolved(name: str) -> str:
+    """Return the absolute path of a file or folder, which workers need; other names are unchanged."""
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def settings_of(args: argparse.Namespace) -> PrepareSettings:
-    """All that the clips depend on."""
+    """Return everything that the clips depend on."""
     authors = args.from_authors is not None
     fitted_on = args.sentences if args.sentiment == "linear" else None
     filters = Filters(
@@ -147,25 +189,25 @@ def settings_of(args: argparse.Namespace) -> PrepareSettings:
 
 
 def read_names(path: Path | None) -> frozenset[str]:
-    """Names of a file, a line each; none without a file."""
+    """Return the names in a file, one per line; none without a file."""
     if path is None:
         return frozenset()
     try:
         return frozenset(line.strip() for line in path.read_text(encoding="utf-8").splitlines()) - {""}
     except (OSError, UnicodeDecodeError) as error:
-        raise EmotionError(f"--exclude {path}: {error}; expected a name of a video on each line") from error
+        raise EmotionError(f"--exclude {path}: {error}; expected the name of a video on each line") from error
 
 
 def report(out: Path, statistics: Statistics) -> None:
-    """What was made, and what should make somebody look again."""
-    left_out = {fate: count for fate, count in statistics.sentences.items() if count and fate != "kept"}
+    """Log what was written, and what the user should look into."""
+    left_out = {name: count for name, count in statistics.sentences.items() if count and name != "kept"}
     _log.info(
-        "%d clips of %d videos in %d shards at %s; left out: %s",
+        "wrote %d clips of %d videos in %d shards to %s; left out: %s",
         statistics.clips,
         statistics.videos - len(statistics.broken),
         statistics.shards,
         out,
-        ", ".join(f"{count} {fate}" for fate, count in left_out.items()) or "nothing",
+        ", ".join(f"{count} {name}" for name, count in left_out.items()) or "nothing",
     )
     for what, names in (
         ("could not be used", [f"{name}: {reason}" for name, reason in statistics.broken.items()]),
@@ -176,4 +218,4 @@ def report(out: Path, statistics: Statistics) -> None:
             _log.info("%d %s: %s%s", len(names), what, names[0], " ..." if len(names) > 1 else "")
     for line in warnings(statistics):
         _log.warning("%s", line)
-    _log.info("%s shows what was found and left out", out / "statistics.html")
+    _log.info("open %s to see what was found and left out", out / "statistics.html")

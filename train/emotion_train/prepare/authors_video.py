@@ -1,4 +1,4 @@
-"""Videos of the authors' layout as jobs, beside the raw ones of `emotion_train.prepare.raw_video`."""
+"""Process videos in the authors' layout; `emotion_train.prepare.raw_video` does the same for raw videos."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,36 +30,34 @@ class AuthorsJob:
 
 
 def find_videos(root: Path, work: Path, *, exclude: frozenset[str]) -> tuple[list[AuthorsJob], VideoPairs]:
-    """A job for each video of the index whose folder is there, and what stays alone.
+    """Return a job for each video of the index whose files exist, and the names of the others.
 
     Raises:
-        EmotionError: as `load_index`, or no video is left.
-
+        EmotionError: The index is invalid, or no video is left.
     """
     index = load_index(root)
-    jobs, alone = [], []
+    jobs, incomplete = [], []
     for name in sorted(index.keys() - exclude):
         files = (root / name / FRAMES_NAME, root / name / BOXES_NAME)
         if all(path.is_file() for path in files):
             jobs.append(AuthorsJob(VideoJob(name, key_of(name), files, work), tuple(index[name])))
         else:
-            alone.append(name)
+            incomplete.append(name)
     if not jobs:
         raise EmotionError(
-            f"--from-authors {root}: none of the index's {len(index)} videos is left; expected "
+            f"--from-authors {root}: none of the {len(index)} videos in the index can be used; expected "
             f"{root}/<video_id>/{FRAMES_NAME} and {BOXES_NAME}"
         )
-    return jobs, VideoPairs([job.job for job in jobs], [], alone, sorted(exclude & index.keys()))
+    return jobs, VideoPairs([job.job for job in jobs], [], incomplete, sorted(exclude & index.keys()))
 
 
 def convert_video(item: AuthorsJob, settings: PrepareSettings) -> None:
-    """Write the clips of one video, and what became of each, into the work folder.
+    """Write the clips of one video, and the outcome of each, to the work folder.
 
-    A video that cannot be read is a result too.
+    A video that cannot be read is recorded as a result.
 
     Raises:
-        WriteError: the disk is full: no fault of the video.
-
+        WriteError: The disk is full, which is not the fault of the video.
     """
     job, inputs = item.job, item.job.inputs()
     try:
@@ -76,13 +74,13 @@ def _convert(item: AuthorsJob, inputs: list[int], settings: PrepareSettings) -> 
     sentences: list[SentenceFacts] = []
     facts: list[ClipFacts] = []
     with open_video(job.files[0].parent) as video, write_tar(job.tar) as writer:
-        for number, clip in enumerate(item.clips):
-            outcome = _judge_entry(clip, settings)
+        for index, clip in enumerate(item.clips):
+            outcome = _filter_entry(clip, settings)
             if outcome == "kept":
                 read = video.read(clip, short_side=settings.short_side, quality=settings.jpeg_quality)
-                outcome = _judge_frames(read, settings)
+                outcome = _filter_frames(read, settings)
                 if read is not None and outcome == "kept":
-                    writer.add(f"{job.key}-{number:05d}", *read)
+                    writer.add(f"{job.key}-{index:05d}", *read)
                     facts.append(clip_facts(read[0]))
             sentences.append(SentenceFacts(clip.entry.duration, clip.entry.neutral_score, outcome))
     return VideoResult(
@@ -90,7 +88,7 @@ def _convert(item: AuthorsJob, inputs: list[int], settings: PrepareSettings) -> 
     )
 
 
-def _judge_entry(clip: AuthorsClip, settings: PrepareSettings) -> SentenceOutcome:
+def _filter_entry(clip: AuthorsClip, settings: PrepareSettings) -> SentenceOutcome:
     filters, entry = settings.filters, clip.entry
     if entry.duration <= filters.min_seconds:
         return "too short"
@@ -101,7 +99,7 @@ def _judge_entry(clip: AuthorsClip, settings: PrepareSettings) -> SentenceOutcom
     return "too neutral" if entry.neutral_score > filters.max_neutral else "kept"
 
 
-def _judge_frames(read: tuple[ClipRecord, list[bytes]] | None, settings: PrepareSettings) -> SentenceOutcome:
+def _filter_frames(read: tuple[ClipRecord, list[bytes]] | None, settings: PrepareSettings) -> SentenceOutcome:
     if read is None:
         return "outside the video"
     record, frames = read

@@ -1,7 +1,7 @@
-"""Caption files as words with times: SubRip (.srt), WebVTT (.vtt) and YouTube's JSON.
+"""Read caption files as words with times: SubRip (.srt), WebVTT (.vtt) and YouTube's JSON.
 
-Sounds in brackets and songs between notes are left out, and so are the lines that rolling captions show a
-second time. Where a file gives times of lines only, a line's words share its time by their lengths.
+Sounds in brackets, songs between notes, and lines that rolling captions repeat are left out. If a file has
+times of lines only, the time of a line is divided among its words in proportion to their lengths.
 """
 
 import html
@@ -16,23 +16,30 @@ import msgspec
 
 from emotion_runtime.errors import EmotionError
 
-SUFFIXES = (".json3", ".json", ".vtt", ".srt")  # best first: those with times of words
+SUFFIXES = (".json3", ".json", ".vtt", ".srt")  # preferred first: those with times of words
 
-# How long saying a text takes at least: times of words say when one begins, and captions stay on the screen.
+# Minimum duration of speaking a text: word times state only the start, and captions stay on screen longer.
 SECONDS_A_TEXT, SECONDS_A_LETTER = 0.2, 0.06
 
 _TIME = r"(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}"
 _WORD_TIME = re.compile(rf"<({_TIME})>")
-_VOICE = re.compile(r"^\s*<v[ .][^>]*>")  # WebVTT names who speaks
+_VOICE = re.compile(r"^\s*<v[ .][^>]*>")  # WebVTT can name the speaker
 _TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
 _NO_SPEECH = re.compile(r"\[[^\]]*\]|\([^)]*\)|[♪♫][^♪♫]*[♪♫]?")
 _TURN = re.compile(r"^\s*(?:>>+|[-\u2013\u2014](?=\s|\w)|[A-Z][A-Z0-9 .'#-]+:(?=\s|$))\s*")
-_TOUCHING = 0.05  # seconds between cues that a screen shows without a break
+_TOUCHING = 0.05  # seconds between cues that are shown without a visible gap
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """start, end: seconds. turn: with it another person may begin to speak."""
+    """A spoken word.
+
+    Attributes:
+        text: The word with its punctuation.
+        start: Seconds.
+        end: Seconds.
+        turn: Whether another person may begin to speak with this word.
+    """
 
     text: str
     start: float
@@ -42,9 +49,13 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Captions:
-    """Words of a file, in the order of its cues. overlapping: cues that begin before the one before ends.
+    """The content of a caption file.
 
-    repeated: cues that show nothing new.
+    Attributes:
+        words: In the order of the cues.
+        cues: Number of cues.
+        overlapping: Number of cues that begin before the previous one ends.
+        repeated: Number of cues that show nothing new.
     """
 
     words: list[Word]
@@ -55,14 +66,20 @@ class Captions:
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """One cue. lines: each of pieces of text and the second it begins at, None where no word has a time."""
+    """One cue.
+
+    Attributes:
+        start: Seconds.
+        end: Seconds.
+        lines: Each is a list of text pieces with the second at which they begin, None if words have no times.
+    """
 
     start: float
     end: float
     lines: list[list[tuple[str, float | None]]]
 
     def texts(self) -> list[str]:
-        """Each line in plain words."""
+        """Return the text of each line, without times."""
         return [" ".join("".join(text for text, _ in line).split()) for line in self.lines]
 
 
@@ -88,14 +105,14 @@ class _Line(msgspec.Struct):
 
 
 def read_captions(path: Path) -> Captions:
-    """Words of a caption file.
+    """Read the words of a caption file.
 
-    .json and .json3: YouTube's `{"events": [{"tStartMs", "dDurationMs", "segs"}]}` or a list of
-    `{"text", "start", "duration"}`.
+    Args:
+        path: A .srt or .vtt file, or .json and .json3: YouTube's
+            `{"events": [{"tStartMs", "dDurationMs", "segs"}]}` or a list of `{"text", "start", "duration"}`.
 
     Raises:
-        EmotionError: the file cannot be read, is damaged, or holds no word.
-
+        EmotionError: The file cannot be read, is corrupt, or contains no words.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -104,14 +121,16 @@ def read_captions(path: Path) -> Captions:
             f"captions {path}: {error.strerror}; check the path and its permissions"
         ) from error
     except UnicodeDecodeError as error:
-        raise EmotionError(f"captions {path}: not in UTF-8; convert: iconv -t UTF-8 -f THEIRS") from error
+        raise EmotionError(
+            f"captions {path}: not UTF-8; convert the file: iconv -t UTF-8 -f ENCODING"
+        ) from error
     cues = _json_cues(path, text) if ".json" in path.suffix.lower() else _text_cues(path, text)
-    cues.sort(key=lambda cue: cue.start)  # stable: cues of one moment stay as the file has them
+    cues.sort(key=lambda cue: cue.start)  # stable: cues with the same start stay in the order of the file
     fresh = list(_without_repeats(cues))
     words = [word for cue, limit in _with_limits(fresh) for word in _words(cue, limit)]
     if not words:
         raise EmotionError(
-            f"captions {path}: no spoken word in {len(cues)} cues; expected sentences with times"
+            f"captions {path}: no spoken words in {len(cues)} cues; expected sentences with times"
         )
     overlapping = sum(after.start < before.end - _TOUCHING for before, after in pairwise(fresh))
     return Captions(words, len(cues), overlapping, len(cues) - len(fresh))
@@ -125,7 +144,7 @@ def _text_cues(path: Path, text: str) -> list[Cue]:
         captions = webvtt.from_buffer(io.StringIO(text.lstrip()), format=kind).captions
     except webvtt.errors.MalformedFileError as error:
         raise EmotionError(
-            f"captions {path}: no {kind.upper()} file; check that it opens elsewhere"
+            f"captions {path}: not a valid {kind.upper()} file; check it in a video player"
         ) from error
     cues = []
     for caption in captions:
@@ -135,7 +154,7 @@ def _text_cues(path: Path, text: str) -> list[Cue]:
 
 
 def _pieces(line: str, start: float) -> list[tuple[str, float | None]]:
-    """A line cut at the times of words that WebVTT may hold, as YouTube writes them."""
+    """Cut a line at the word times that a WebVTT file of YouTube contains."""
     first, *rest = _WORD_TIME.split(_VOICE.sub(">> ", line))  # text, time, text, time, text ...
     plain = [html.unescape(_TAG.sub("", part)) for part in (first, *rest[1::2])]
     if not rest:
@@ -161,35 +180,35 @@ def _json_cues(path: Path, text: str) -> list[Cue]:
 
 def _event_cue(event: _Event) -> Cue:
     start = event.start / 1000
-    # The first segment has no offset; where no other has one, the event gives times of lines only.
+    # The first segment has no offset; if no other has one either, the event has times of lines only.
     timed = any(segment.offset is not None for segment in event.segs[1:])
     lines: list[list[tuple[str, float | None]]] = [[]]
     for segment in event.segs:
         begins = start + (segment.offset or 0) / 1000 if timed else None
-        for number, part in enumerate(segment.utf8.split("\n")):
-            if number:
+        for index, part in enumerate(segment.utf8.split("\n")):
+            if index:
                 lines.append([])
             lines[-1].append((part, begins))
     return Cue(start, start + event.duration / 1000, lines)
 
 
 def _without_repeats(cues: list[Cue]) -> Iterator[Cue]:
-    """Cues without the lines that a rolling display has moved up from the cue before."""
+    """Yield cues without the lines that rolling captions repeat from the previous cue."""
     shown: list[str] = []
     ended = 0.0
     for cue in cues:
         lines = [line for line, text in zip(cue.lines, cue.texts(), strict=True) if text]
         texts = [text for text in cue.texts() if text]
-        again = 0
+        repeated = 0
         if cue.start < ended + _TOUCHING:
-            again = max((n for n in range(1, len(texts) + 1) if texts[:n] == shown[-n:]), default=0)
+            repeated = max((n for n in range(1, len(texts) + 1) if texts[:n] == shown[-n:]), default=0)
         shown, ended = texts, cue.end
-        if len(texts) > again:
-            yield Cue(cue.start, cue.end, lines[again:])
+        if len(texts) > repeated:
+            yield Cue(cue.start, cue.end, lines[repeated:])
 
 
 def _with_limits(cues: list[Cue]) -> Iterator[tuple[Cue, float]]:
-    """Each cue with the second by which it has been said: captions may stay until long after."""
+    """Yield each cue with the latest second of its speech: captions may stay on screen much longer."""
     for cue, after in zip(cues, [*cues[1:], None], strict=True):
         limit = max(cue.start, cue.end)
         if after is not None and after.start < cue.end:
@@ -198,24 +217,24 @@ def _with_limits(cues: list[Cue]) -> Iterator[tuple[Cue, float]]:
 
 
 def _words(cue: Cue, limit: float) -> Iterator[Word]:
-    """The words of a cue, each with its share of the time of its piece."""
+    """Yield the words of a cue, each with its part of the time of its piece."""
     pieces = list(_spoken(cue))
     if all(start is None for _, _, start in pieces):
-        yield from _share([(text, turn) for text, turn, _ in pieces], cue.start, limit)
+        yield from _divide_time([(text, turn) for text, turn, _ in pieces], cue.start, limit)
         return
-    # Among lines with times of words, a line of one word has none: it begins with its cue.
+    # A line of one word has no time even if other lines have word times: it begins with its cue.
     timed = [(text, turn, cue.start if start is None else start) for text, turn, start in pieces]
     for (text, turn, start), after in zip(timed, [*(start for _, _, start in timed[1:]), limit], strict=True):
-        yield from _share([(text, turn)], start, min(max(after, start), start + _least_seconds(text)))
+        yield from _divide_time([(text, turn)], start, min(max(after, start), start + _least_seconds(text)))
 
 
 def _spoken(cue: Cue) -> Iterator[tuple[str, bool, float | None]]:
-    """Pieces of a cue that are speech: text, whether another person may begin with it, start if known."""
+    """Yield the spoken pieces of a cue: text, whether another person may begin to speak, start if known."""
     for line in cue.lines:
         turn = False
-        for number, (raw, start) in enumerate(line):
+        for index, (raw, start) in enumerate(line):
             text = _NO_SPEECH.sub(" ", raw)
-            if number == 0:
+            if index == 0:
                 text, marks = _TURN.subn("", text)
                 turn = bool(marks)
             if text.strip():
@@ -223,8 +242,8 @@ def _spoken(cue: Cue) -> Iterator[tuple[str, bool, float | None]]:
                 turn = False
 
 
-def _share(parts: list[tuple[str, bool]], start: float, end: float) -> Iterator[Word]:
-    """Words of parts that were said from start to end, by their numbers of letters."""
+def _divide_time(parts: list[tuple[str, bool]], start: float, end: float) -> Iterator[Word]:
+    """Divide the time from start to end among the words of `parts` by their numbers of letters."""
     words = [(word, turn and not n) for text, turn in parts for n, word in enumerate(text.split())]
     letters = sum(len(word) + 1 for word, _ in words)
     passed = 0
@@ -239,6 +258,6 @@ def _least_seconds(text: str) -> float:
 
 
 def _seconds(time: str) -> float:
-    """Of [H:]MM:SS.mmm."""
+    """Parse [H:]MM:SS.mmm into seconds."""
     *hours, minutes, seconds = time.replace(",", ".").split(":")
     return int(hours[0] if hours else 0) * 3600 + int(minutes) * 60 + float(seconds)

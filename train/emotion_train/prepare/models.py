@@ -1,4 +1,4 @@
-"""The models that look at frames and sentences, one set a process."""
+"""The models that process frames and sentences, loaded once per process."""
 
 import sys
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from emotion_train.prepare.settings import ModelNames
 
 @dataclass(frozen=True, slots=True)
 class PrepareModels:
-    """What a worker holds."""
+    """The models of one worker."""
 
     detector: Detector
     sentiment: SentimentModel
@@ -23,11 +23,10 @@ class PrepareModels:
 
 @lru_cache(maxsize=1)
 def load_models(names: ModelNames) -> PrepareModels:
-    """The models, loaded once a process.
+    """Return the models, which are loaded once per process.
 
     Raises:
-        EmotionError: one of them is missing or not what it should be.
-
+        EmotionError: A model is missing or invalid.
     """
     sentiment: SentimentModel
     if names.sentiment == "linear" and names.sentences is not None:
@@ -39,10 +38,11 @@ def load_models(names: ModelNames) -> PrepareModels:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums of several threads differ in their last digits; videos are what runs side by side here."""
+    """Use one thread: sums of several threads differ in their last digits. Videos run in parallel instead."""
     from threadpoolctl import threadpool_limits  # noqa: PLC0415 - comes with scikit-learn
 
-    # torch has threads of its own; it is slow to import, and only some models need it.
+    # torch has its own threads. It is slow to import and only some models need it, so it is not imported
+    # here.
     torch: Any = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch else 0
     if torch:

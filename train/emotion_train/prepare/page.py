@@ -1,4 +1,4 @@
-"""`statistics.html`: what a run found, for people. One file, nothing is loaded from elsewhere."""
+"""Write `statistics.html`: the statistics of a run as one page that loads nothing from elsewhere."""
 
 import base64
 import html
@@ -13,10 +13,12 @@ from emotion_runtime.files import write_atomically
 from emotion_train.clips.format import PERSON_SCORE
 from emotion_train.clips.reader import ClipRecord, ShardSet
 from emotion_train.clips.writer import RUN_AGAIN
-from emotion_train.prepare.charts import charts, share
+from emotion_train.plotting import GREY, YELLOW
+from emotion_train.prepare.charts import charts
 from emotion_train.prepare.statistics import Statistics
+from emotion_train.tables import percent
 
-LISTED = 200  # names in a list; statistics.json has them all
+LISTED = 200  # names shown in a list; statistics.json has all of them
 SHOWN_CLIPS, SHOWN_FRAMES, SHOWN_HEIGHT = 6, 4, 150
 
 _STYLE = """
@@ -44,8 +46,7 @@ def write_page(out: Path, statistics: Statistics) -> None:
     """Write statistics.html and statistics.json beside the shards.
 
     Raises:
-        WriteError: the disk is full.
-
+        WriteError: A file cannot be written.
     """
     numbers = msgspec.json.format(msgspec.json.encode(statistics), indent=2) + b"\n"
     write_atomically(out / "statistics.json", numbers, fix=RUN_AGAIN)
@@ -53,16 +54,22 @@ def write_page(out: Path, statistics: Statistics) -> None:
 
 
 def render(statistics: Statistics, examples: str) -> str:
-    """The page. examples: HTML."""
+    """Return the page.
+
+    Args:
+        statistics: To show.
+        examples: HTML of the example clips.
+    """
+    sentences = max(sum(statistics.sentences.values()), 1)
     tiles = (
         (f"{statistics.clips:,}", "clips"),
         (f"{statistics.clip_seconds / 3600:,.2f} h", "of speech"),
         (f"{statistics.frames:,}", "frames"),
         (f"{statistics.videos - len(statistics.broken):,} / {statistics.videos:,}", "videos used"),
-        (share(statistics.sentences["kept"], sum(statistics.sentences.values())), "of the sentences kept"),
+        (percent(statistics.sentences["kept"] / sentences), "of the sentences kept"),
         (_size(statistics.bytes), f"in {statistics.shards:,} shards"),
     )
-    figures = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for value, name in tiles)
+    numbers = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for value, name in tiles)
     plots = "".join(f'<div class="card">{svg}</div>' for svg in charts(statistics))
     settings = {
         key: value for key, value in msgspec.structs.asdict(statistics.settings).items() if key != "filters"
@@ -73,23 +80,23 @@ def render(statistics: Statistics, examples: str) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Prepared clips</title>'
         f"<style>{_STYLE}</style></head><body><main><h1>Prepared clips</h1>"
-        f'<p class="sub">Written by emotion-train prepare-data; the same figures are in statistics.json.</p>'
-        f'<div class="tiles">{figures}</div>{_warnings(statistics)}'
-        f'<h2>What became of the sentences, and what the clips are like</h2><div class="plots">{plots}</div>'
+        f'<p class="sub">Written by emotion-train prepare-data; the same numbers are in statistics.json.</p>'
+        f'<div class="tiles">{numbers}</div>{_warnings(statistics)}'
+        f'<h2>Sentences and clips</h2><div class="plots">{plots}</div>'
         f"{examples}{_problems(statistics)}"
         f'<h2>Settings</h2><div class="card"><table>{rows}</table></div></main></body></html>\n'
     )
 
 
 def warnings(statistics: Statistics) -> list[str]:
-    """What should make somebody look again, a line each."""
+    """Return what the user should look into, one line each."""
     lines = []
     if not statistics.clips:
-        lines.append("no sentence became a clip: see what was left out and why, and loosen that filter")
+        lines.append("no sentence became a clip: see why sentences were left out, and loosen that filter")
     elif statistics.clips_without_persons == statistics.clips:
         lines.append(
-            "no person was found in any frame of any clip, so no clip has a subject: give a --detector of "
-            "whole persons, or look whether there are any"
+            "no person was found in any frame, so no clip has a subject: use a --detector that finds whole "
+            "people, and check that there are people in the videos"
         )
     return lines
 
@@ -112,40 +119,40 @@ def _problems(statistics: Statistics) -> str:
         rest = f"<li>and {len(names) - LISTED:,} more</li>" if len(names) > LISTED else ""
         parts.append(f"<details><summary>{title}: {len(names):,}</summary><ul>{items}{rest}</ul></details>")
     cues = (
-        f"<p>{statistics.cues:,} cues: {statistics.overlapping_cues:,} begin before the one before ends, "
-        f"{statistics.repeated_cues:,} only show again what was shown.</p>"
+        f"<p>{statistics.cues:,} caption cues: {statistics.overlapping_cues:,} begin before the previous one "
+        f"ends, {statistics.repeated_cues:,} only repeat text that is already shown.</p>"
     )
-    return f'<h2>What was found on the way</h2><div class="card">{cues}{"".join(parts)}</div>'
+    return f'<h2>Problems in the data</h2><div class="card">{cues}{"".join(parts)}</div>'
 
 
 def _examples(out: Path, statistics: Statistics) -> str:
-    """A few clips with their sentences and the boxes that were found."""
+    """Return HTML of a few clips with their sentences and the detected boxes."""
     shards = ShardSet.open(str(out))
     parts = []
-    for number in range(min(SHOWN_CLIPS, statistics.clips)):  # shards are mixed: the first are as good as any
-        record, frames = shards.read(number)
-        picture = base64.b64encode(_strip(record, frames)).decode()
-        said = f"{record.caption} ({record.video}, {record.start:.1f} to {record.end:.1f} s)"
+    for index in range(min(SHOWN_CLIPS, statistics.clips)):  # shards are shuffled, so the first are a sample
+        record, frames = shards.read(index)
+        image = base64.b64encode(_strip(record, frames)).decode()
+        caption = f"{record.caption} ({record.video}, {record.start:.1f} to {record.end:.1f} s)"
         parts.append(
-            f'<figure><img alt="" src="data:image/jpeg;base64,{picture}"><figcaption>{_text(said)}'
+            f'<figure><img alt="" src="data:image/jpeg;base64,{image}"><figcaption>{_text(caption)}'
             "</figcaption></figure>"
         )
     return f'<h2>Examples</h2><div class="card">{"".join(parts)}</div>' if parts else ""
 
 
 def _strip(record: ClipRecord, frames: list[bytes]) -> bytes:
-    """JPEG of a few frames side by side, persons boxed."""
+    """Return a JPEG of a few frames side by side, with boxes around the people."""
     chosen = [round(n * (len(frames) - 1) / (SHOWN_FRAMES - 1)) for n in range(SHOWN_FRAMES)]
     scale = SHOWN_HEIGHT / record.height
     width = max(round(record.width * scale), 1)
     strip = Image.new("RGB", (width * SHOWN_FRAMES, SHOWN_HEIGHT))
     for place, frame in enumerate(chosen):
-        with Image.open(io.BytesIO(frames[frame])) as picture:
-            small = picture.convert("RGB").resize((width, SHOWN_HEIGHT), Image.Resampling.BILINEAR)
+        with Image.open(io.BytesIO(frames[frame])) as image:
+            small = image.convert("RGB").resize((width, SHOWN_HEIGHT), Image.Resampling.BILINEAR)
         draw = ImageDraw.Draw(small)
         for x1, y1, x2, y2, score in record.boxes[frame]:
-            colour = "#ffd166" if score >= PERSON_SCORE else "#8a9ba5"
-            draw.rectangle((x1 * scale, y1 * scale, x2 * scale, y2 * scale), outline=colour, width=2)
+            color = YELLOW if score >= PERSON_SCORE else GREY
+            draw.rectangle((x1 * scale, y1 * scale, x2 * scale, y2 * scale), outline=color, width=2)
         strip.paste(small, (place * width, 0))
     data = io.BytesIO()
     strip.save(data, "JPEG", quality=80)

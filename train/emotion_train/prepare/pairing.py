@@ -1,4 +1,4 @@
-"""Which captions belong to which video."""
+"""Match captions with videos."""
 
 import hashlib
 import re
@@ -10,12 +10,19 @@ from emotion_train.prepare.captions import SUFFIXES
 from emotion_train.prepare.work import VideoJob
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
-_KEY_LIMIT = 60  # characters; names of members have room for 100
+_KEY_LIMIT = 60  # characters; names of tar members have room for 100
 
 
 @dataclass(frozen=True, slots=True)
 class VideoPairs:
-    """jobs: what there is to do, in order of names. And the names of what stays alone or is left out."""
+    """The result of matching.
+
+    Attributes:
+        jobs: Videos to process, in order of their names.
+        videos_without_captions: Names of videos.
+        captions_without_video: Paths of caption files, relative to their folder.
+        excluded: Names of videos that the user leaves out.
+    """
 
     jobs: list[VideoJob]
     videos_without_captions: list[str]
@@ -24,23 +31,29 @@ class VideoPairs:
 
 
 def pair(videos: Path, captions: Path, work: Path, *, language: str, exclude: frozenset[str]) -> VideoPairs:
-    """Match every video NAME.mp4 with NAME.vtt or NAME.en.vtt, in the same folder below the two roots.
+    """Match every video NAME.mp4 with NAME.vtt or NAME.en.vtt in the same folder below the two roots.
 
-    Of several, captions without a language come first, then those whose tag begins with `language`; of these
-    JSON, which may have times of words, then .vtt, then .srt. exclude: names of videos to leave out.
+    If there are several captions, those without a language tag are preferred, then those whose tag begins
+    with `language`; of these JSON, which may have times of words, then .vtt, then .srt.
+
+    Args:
+        videos: Folder of the videos.
+        captions: Folder of the captions.
+        work: Folder for the results of the jobs.
+        language: Language tag of the captions to use.
+        exclude: Names of videos to leave out.
 
     Raises:
-        EmotionError: a folder is missing or empty, two videos have one name, or nothing belongs together.
-
+        EmotionError: A folder is missing or empty, two videos have the same name, or nothing matches.
     """
     found = _videos(videos)
     texts = _files(captions, SUFFIXES, "--captions", "captions")
     chosen: dict[str, tuple[tuple[int, int, str], Path]] = {}
-    alone = []
+    unmatched = []
     for path in texts:
         name, tag = _name_and_tag(path.relative_to(captions), found)
         if name not in found:
-            alone.append(path.relative_to(captions).as_posix())
+            unmatched.append(path.relative_to(captions).as_posix())
         elif tag in ("", language) or tag.startswith(f"{language}-"):
             rank = (tag != "", SUFFIXES.index(path.suffix.lower()), tag)
             if name not in chosen or rank < chosen[name][0]:
@@ -58,13 +71,13 @@ def pair(videos: Path, captions: Path, work: Path, *, language: str, exclude: fr
     return VideoPairs(
         jobs,
         [name for name in named if name not in chosen],
-        alone,
+        unmatched,
         [name for name in found if name in exclude],
     )
 
 
 def key_of(name: str) -> str:
-    """A name in the letters that keys have; what had others is told apart by a hash."""
+    """Make a name safe for use as a key; append a hash if characters were replaced."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
     if plain == name and len(plain) <= _KEY_LIMIT:
         return plain
@@ -72,13 +85,14 @@ def key_of(name: str) -> str:
 
 
 def _videos(root: Path) -> dict[str, Path]:
-    """Videos by their path below the root, without the suffix."""
+    """Return videos by their path below the root, without the suffix."""
     found: dict[str, Path] = {}
     for path in _files(root, VIDEO_SUFFIXES, "--videos", "videos"):
         name = path.relative_to(root).with_suffix("").as_posix()
         if name in found:
             raise EmotionError(
-                f"{found[name]} and {path} have one name, so no captions can be told theirs: move one away"
+                f"{found[name]} and {path} have the same name, so captions cannot be matched: move or rename "
+                "one"
             )
         found[name] = path
     return found
@@ -98,7 +112,7 @@ def _files(root: Path, suffixes: tuple[str, ...], option: str, what: str) -> lis
 
 
 def _name_and_tag(path: Path, videos: dict[str, Path]) -> tuple[str, str]:
-    """`show/one.en.vtt` -> (`show/one`, `en`), unless a video is called `show/one.en`."""
+    """Split `show/one.en.vtt` into (`show/one`, `en`), unless a video is called `show/one.en`."""
     name = path.with_suffix("").as_posix()
     if name in videos:
         return name, ""

@@ -1,4 +1,4 @@
-"""Where videos are worked on: in this process, in several, or on a Ray cluster. The results are the same."""
+"""Process videos in this process, in several, or on a Ray cluster, with the same results."""
 
 import logging
 import multiprocessing
@@ -11,31 +11,30 @@ from typing import Any, TypeVar
 
 from emotion_runtime.errors import EmotionError
 
-RAY_RETRIES = 3  # of a video whose machine was lost
+RAY_RETRIES = 3  # of a video whose machine fails
 _AGAIN = (
-    "most often because memory ran out: give fewer --workers and the same command again; finished videos stay"
+    "most often because memory ran out: run the same command with fewer --workers; finished videos are kept"
 )
 
 T = TypeVar("T")
 
 
 def run_local(jobs: Sequence[T], work: Callable[[T], None], *, workers: int) -> Iterator[None]:
-    """Do every job in one of `workers` processes; yields after each.
+    """Run every job in one of `workers` processes; yields after each.
 
     Raises:
-        EmotionError: a worker was killed, or `work` raised one.
-
+        EmotionError: A worker was killed, or `work` raised one.
     """
     if workers == 1:
         for job in jobs:
             work(job)
             yield
         return
-    # Spawned: forked children of a process with threads may hang.
+    # Spawn: forked children of a process with threads may hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_leave_with_parent)
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_exit_with_parent)
     try:
-        for future in as_completed([pool.submit(_in_words, work, job) for job in jobs]):
+        for future in as_completed([pool.submit(_error_of, work, job) for job in jobs]):
             _raise(future.result())
             yield
     except BrokenProcessPool as error:
@@ -47,19 +46,21 @@ def run_local(jobs: Sequence[T], work: Callable[[T], None], *, workers: int) -> 
 def run_ray(
     jobs: Sequence[T], work: Callable[[T], None], *, workers: int, address: str | None
 ) -> Iterator[None]:
-    """Do every job as a task of Ray; yields after each.
+    """Run every job as a Ray task; yields after each.
 
-    address: of a cluster, whose machines must see the files under the same paths; None starts Ray here with
-    `workers` processes.
+    Args:
+        jobs: Arguments of `work`.
+        work: Processes one job.
+        workers: Number of processes, if Ray is started here.
+        address: Of a cluster whose machines see the files under the same paths; None starts Ray here.
 
     Raises:
-        EmotionError: Ray is missing or cannot be reached, a task was lost for good, or `work` raised one.
-
+        EmotionError: Ray is missing or cannot be reached, a task failed too often, or `work` raised one.
     """
     try:
-        import ray  # noqa: PLC0415 - an extra dependency
+        import ray  # noqa: PLC0415 - optional
     except ModuleNotFoundError as error:
-        raise EmotionError("--engine ray needs Ray: pip install ray, or give --engine local") from error
+        raise EmotionError("--engine ray needs Ray: pip install ray, or use --engine local") from error
     place: dict[str, Any] = (
         {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
     )
@@ -71,7 +72,7 @@ def run_ray(
             f"--address {address}: Ray cannot be reached ({reason}); is `ray start --head` running there?"
         ) from error
     try:
-        task: Any = ray.remote(num_cpus=1, max_retries=RAY_RETRIES)(_in_words)
+        task: Any = ray.remote(num_cpus=1, max_retries=RAY_RETRIES)(_error_of)
         waiting = [task.remote(work, job) for job in jobs]
         while waiting:
             done, waiting = ray.wait(waiting)
@@ -83,8 +84,8 @@ def run_ray(
         ray.shutdown()
 
 
-def _in_words(work: Callable[[T], None], job: T) -> str | None:
-    """Do a job; returns what stops the run, in words: errors of other processes lose their type."""
+def _error_of(work: Callable[[T], None], job: T) -> str | None:
+    """Run a job and return its error message, if any: exceptions of other processes lose their type."""
     try:
         work(job)
     except EmotionError as error:
@@ -97,8 +98,8 @@ def _raise(message: str | None) -> None:
         raise EmotionError(message)
 
 
-def _leave_with_parent() -> None:
-    """In a worker: end when the run is killed, whatever it is killed with."""
+def _exit_with_parent() -> None:
+    """Make a worker process end when the main process is killed, by whatever signal."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""One video and its captions to clips: what every worker runs."""
+"""Turn one video and its captions into clips; this is what every worker runs."""
 
 import math
 from collections.abc import Iterator
@@ -31,14 +31,14 @@ from emotion_train.prepare.work import (
 )
 
 NEUTRAL = EKMAN.index("neutral")
-BEYOND_END = 0.5  # seconds that a caption may stay after the last frame
+BEYOND_END = 0.5  # seconds that a caption may last beyond the last frame
 
 
 @dataclass(slots=True)
 class _Candidate:
-    """A sentence on its way to a clip. number: among all sentences of the video."""
+    """A sentence that may become a clip; `index` counts all sentences of the video."""
 
-    number: int
+    index: int
     sentence: Sentence
     outcome: SentenceOutcome = "kept"
     logits: list[float] = field(default_factory=list)
@@ -46,19 +46,18 @@ class _Candidate:
 
 
 def prepare_video(job: VideoJob, settings: PrepareSettings, names: ModelNames) -> None:
-    """Write the clips of one video, and what became of each of its sentences, into the work folder.
+    """Write the clips of one video, and the outcome of each of its sentences, to the work folder.
 
-    A video or captions that cannot be read are a result too.
+    A video or captions that cannot be read are recorded as a result.
 
     Raises:
-        WriteError: the disk is full: no fault of the video.
-        EmotionError: a model cannot be loaded.
-
+        WriteError: The disk is full, which is not the fault of the video.
+        EmotionError: A model cannot be loaded.
     """
-    inputs = job.inputs()  # before they are read: should they change meanwhile, the result is not taken
+    inputs = job.inputs()  # taken before reading: if the files change meanwhile, the result is discarded
     with one_thread():
         models = load_models(names)
-    with one_thread():  # again, for what the models have loaded
+    with one_thread():  # again, for libraries that the models have loaded
         try:
             result = _prepare(job, inputs, settings, models)
         except WriteError:
@@ -72,10 +71,10 @@ def _prepare(
     job: VideoJob, inputs: list[int], settings: PrepareSettings, models: PrepareModels
 ) -> VideoResult:
     captions = read_captions(job.files[1])
-    # What has no full stop may be cut into sentences that just pass the filter.
+    # A run of words without a full stop is cut into sentences that just pass the filter.
     sentences = regroup(captions.words, pause=settings.pause, longest=settings.filters.max_seconds - 0.001)
-    candidates = [_Candidate(number, sentence) for number, sentence in enumerate(sentences)]
-    _judge_sentences(candidates, settings, models)
+    candidates = [_Candidate(index, sentence) for index, sentence in enumerate(sentences)]
+    _filter_sentences(candidates, settings, models)
     with write_tar(job.tar) as writer:
         clips = _write_clips(job, settings, models, candidates, writer)
     return VideoResult(
@@ -88,8 +87,8 @@ def _prepare(
     )
 
 
-def _judge_sentences(candidates: list[_Candidate], settings: PrepareSettings, models: PrepareModels) -> None:
-    """All that can be said of sentences without their pictures."""
+def _filter_sentences(candidates: list[_Candidate], settings: PrepareSettings, models: PrepareModels) -> None:
+    """Apply the filters that need no frames."""
     filters = settings.filters
     for candidate in candidates:
         if candidate.sentence.seconds <= filters.min_seconds:
@@ -116,14 +115,14 @@ def _write_clips(
     candidates: list[_Candidate],
     writer: ClipWriter,
 ) -> list[ClipFacts]:
-    """Read the video once and write every clip as soon as its last frame is there."""
+    """Read the video once and write every clip as soon as its last frame has been read."""
     clock = VideoClock()
     clips = []
     for candidate, frames in _gather(job.files[0], settings, models, candidates, clock):
-        candidate.outcome = _judge_frames(candidate.sentence, frames, clock, settings)
+        candidate.outcome = _filter_frames(candidate.sentence, frames, clock, settings)
         if candidate.outcome == "kept":
             record = _record(job, settings, candidate, frames)
-            writer.add(f"{job.key}-{candidate.number:05d}", record, [frame.jpeg for frame in frames])
+            writer.add(f"{job.key}-{candidate.index:05d}", record, [frame.jpeg for frame in frames])
             clips.append(clip_facts(record))
     return clips
 
@@ -135,38 +134,40 @@ def _gather(
     candidates: list[_Candidate],
     clock: VideoClock,
 ) -> Iterator[tuple[_Candidate, list[StoredFrame]]]:
-    """Every candidate with its frames: those that end first come first, those that never end come last."""
-    waiting = {
-        c.number: grid_indices(c.sentence.start, c.sentence.end, settings.fps)
+    """Yield every candidate with its frames, in order of their ends; those beyond the video come last."""
+    pending = {  # grid indices by index of the candidate
+        c.index: grid_indices(c.sentence.start, c.sentence.end, settings.fps)
         for c in candidates
         if c.outcome == "kept"
     }
-    wanted = sorted({number for numbers in waiting.values() for number in numbers})
-    if not wanted:
+    needed = sorted({k for indices in pending.values() for k in indices})
+    if not needed:
         return
-    held: dict[int, StoredFrame] = {}
+    stored: dict[int, StoredFrame] = {}
 
-    def take(number: int) -> tuple[_Candidate, list[StoredFrame]]:
-        numbers = waiting.pop(number)
-        return candidates[number], [held[k] for k in numbers if k in held]
+    def take(index: int) -> tuple[_Candidate, list[StoredFrame]]:
+        indices = pending.pop(index)
+        return candidates[index], [stored[k] for k in indices if k in stored]
 
-    for k, image in frames_on_grid(read_file(str(path)), wanted, settings.fps, clock):
-        held[k] = store(image, models.detector, short_side=settings.short_side, quality=settings.jpeg_quality)
-        for number in [number for number, numbers in waiting.items() if numbers[-1] == k]:
-            yield take(number)
-        needed = min((numbers[0] for numbers in waiting.values()), default=math.inf)
-        for old in [old for old in held if old < needed]:
-            del held[old]
-    for number in list(waiting):
-        yield take(number)
+    for k, image in frames_on_grid(read_file(str(path)), needed, settings.fps, clock):
+        stored[k] = store(
+            image, models.detector, short_side=settings.short_side, quality=settings.jpeg_quality
+        )
+        for index in [index for index, indices in pending.items() if indices[-1] == k]:
+            yield take(index)
+        first = min((indices[0] for indices in pending.values()), default=math.inf)
+        for old in [old for old in stored if old < first]:
+            del stored[old]
+    for index in list(pending):
+        yield take(index)
 
 
-def _judge_frames(
+def _filter_frames(
     sentence: Sentence, frames: list[StoredFrame], clock: VideoClock, settings: PrepareSettings
 ) -> SentenceOutcome:
     filters = settings.filters
-    wanted = grid_indices(sentence.start, sentence.end, settings.fps)
-    if len(frames) < len(wanted) and (not frames or sentence.end > clock.end + BEYOND_END):
+    expected = grid_indices(sentence.start, sentence.end, settings.fps)
+    if len(frames) < len(expected) and (not frames or sentence.end > clock.end + BEYOND_END):
         return "outside the video"
     if len(frames) < filters.min_frames:
         return "too few frames"

@@ -1,4 +1,4 @@
-"""Words of captions regrouped to sentences (paper Sec. 3.1)."""
+"""Regroup the words of captions into sentences (paper Sec. 3.1)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from emotion_train.prepare.captions import Word
 
 _STOPS = (".", "!", "?", "\u2026", "\u3002", "\uff01", "\uff1f")
-_CLOSING = "\"'\u201d\u2019)]\u00bb*"  # what may stand behind a full stop
+_CLOSING = "\"'\u201d\u2019)]\u00bb*"  # characters that may follow a full stop
 _ABBREVIATIONS = {
     "mr.",
     "mrs.",
@@ -28,7 +28,7 @@ _ABBREVIATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """start, end: seconds of the video."""
+    """A sentence with its start and end in seconds of the video."""
 
     text: str
     start: float
@@ -36,15 +36,18 @@ class Sentence:
 
     @property
     def seconds(self) -> float:
-        """How long it takes."""
-        return round(self.end - self.start, 3)  # of milliseconds: 4.3 - 2.3 is to be 2
+        """Duration."""
+        return round(self.end - self.start, 3)  # to milliseconds, so that 4.3 - 2.3 is 2
 
 
 def regroup(words: list[Word], *, pause: float, longest: float) -> list[Sentence]:
-    """Sentences end at a full stop, at a pause, and where another person begins.
+    """Regroup words into sentences, which end at a full stop, at a pause, and where another person begins.
 
-    pause: seconds of silence that end a sentence. longest: seconds; what has no full stop and is longer is
-    cut at its widest gaps, as far as the words have times of their own. Captions of machines need that.
+    Args:
+        words: In order of time.
+        pause: Seconds of silence that end a sentence.
+        longest: Seconds. A longer run of words without a full stop is cut at its widest gaps, if its words
+            have times of their own. Automatic captions, which have no punctuation, need this.
     """
     sentences = []
     for run in _runs(words, pause):
@@ -63,7 +66,7 @@ def _runs(words: list[Word], pause: float) -> Iterator[list[Word]]:
 
 
 def _ends(word: str, after: str) -> bool:
-    """Whether a sentence ends with this word. after: the next word, empty if there is none."""
+    """Return whether a sentence ends with `word`; `after` is the next word, empty if there is none."""
     bare = word.rstrip(_CLOSING)
     if not bare.endswith(_STOPS):
         return False
@@ -74,12 +77,12 @@ def _ends(word: str, after: str) -> bool:
 
 
 def _cut(run: list[Word], longest: float) -> list[list[Word]]:
-    """Parts of at most `longest` seconds, cut at the widest gaps; as it is where there are none."""
+    """Cut a run at its widest gaps into parts of at most `longest` seconds; without gaps it stays whole."""
     starts, ends = (np.array([getattr(word, name) for word in run]) for name in ("start", "end"))
     gaps = np.round(starts[1:] - ends[:-1], 6)  # gaps[n] is between the words n and n + 1
-    parts, waiting = [], [(0, len(run))]
-    while waiting:
-        first, stop = waiting.pop()
+    parts, pending = [], [(0, len(run))]
+    while pending:
+        first, stop = pending.pop()
         inside = gaps[first : stop - 1]
         if ends[stop - 1] - starts[first] <= longest or not len(inside) or inside.max() <= 0:
             parts.append(run[first:stop])
@@ -87,11 +90,11 @@ def _cut(run: list[Word], longest: float) -> list[list[Word]]:
         widest = first + np.flatnonzero(inside == inside.max())
         middle = (starts[first] + ends[stop - 1]) / 2
         place = int(widest[np.abs(ends[widest] - middle).argmin()]) + 1
-        waiting += [(place, stop), (first, place)]  # the earlier one is next
+        pending += [(place, stop), (first, place)]  # the earlier part is next
     return parts
 
 
 def _sentence(run: list[Word]) -> Sentence:
-    # Cues may overlap, so the last word need not be the one that ends last.
+    # Cues may overlap, so the last word is not always the one that ends last.
     start, end = min(word.start for word in run), max(word.end for word in run)
     return Sentence(" ".join(word.text for word in run), round(start, 3), round(end, 3))

@@ -1,4 +1,4 @@
-"""A whole run: every video to the work folder, the work folder to shards, and the statistics."""
+"""A whole run: process every video to the work folder, pack the work folder to shards, write statistics."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,14 +27,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class WorkerPool:
-    """Where the work is done. workers: processes of this machine. address: of a Ray cluster."""
+    """Where videos are processed.
+
+    Attributes:
+        kind: Processes of this machine, or Ray.
+        workers: Number of processes on this machine.
+        address: Of a Ray cluster; None starts Ray on this machine.
+    """
 
     kind: Literal["local", "ray"]
     workers: int
     address: str | None = None
 
     def run(self, jobs: Sequence[T], work: Callable[[T], None]) -> Iterator[None]:
-        """Do every job; yields after each."""
+        """Run all jobs; yields after each."""
         if self.kind == "ray":
             return run_ray(jobs, work, workers=self.workers, address=self.address)
         return run_local(jobs, work, workers=self.workers)
@@ -42,7 +48,13 @@ class WorkerPool:
 
 @dataclass(frozen=True, slots=True)
 class ShardOutput:
-    """Where the shards go, and how clips are spread over them."""
+    """Where the shards go, and how clips are distributed among them.
+
+    Attributes:
+        folder: Of the shards.
+        seed: Of the order of clips.
+        clips_per_shard: Largest number.
+    """
 
     folder: Path
     seed: int
@@ -50,7 +62,7 @@ class ShardOutput:
 
     @property
     def work(self) -> Path:
-        """Results of single videos."""
+        """Folder of the results of single videos."""
         return self.folder / WORK_NAME
 
 
@@ -62,46 +74,59 @@ def prepare_raw(
     pool: WorkerPool,
     exclude: frozenset[str],
 ) -> Statistics:
-    """Videos and captions, in the two folders, to shards.
+    """Turn videos and captions into shards.
+
+    Args:
+        folders: Of the videos and of the captions.
+        output: Where the shards go.
+        settings: What the clips depend on.
+        names: Of the models.
+        pool: Where videos are processed.
+        exclude: Names of videos to leave out.
 
     Raises:
-        EmotionError: see the parts; finished videos are kept.
-
+        EmotionError: An input or the output is unusable; finished videos are kept.
     """
     pairs = pair(*folders, output.work, language=settings.language, exclude=exclude)
     work = partial(prepare_video, settings=settings, names=names)
     with claim(output.work, settings):
-        _do(pool, [(job, job) for job in pairs.jobs], work)
+        _process(pool, [(job, job) for job in pairs.jobs], work)
         return _finish(output, settings, pairs)
 
 
 def prepare_authors(
     root: Path, output: ShardOutput, settings: PrepareSettings, pool: WorkerPool, exclude: frozenset[str]
 ) -> Statistics:
-    """The authors' prepared data to shards.
+    """Turn data that the authors' scripts prepared into shards.
+
+    Args:
+        root: Folder of the data.
+        output: Where the shards go.
+        settings: What the clips depend on.
+        pool: Where videos are processed.
+        exclude: Names of videos to leave out.
 
     Raises:
-        EmotionError: see the parts; finished videos are kept.
-
+        EmotionError: An input or the output is unusable; finished videos are kept.
     """
     jobs, pairs = find_videos(root, output.work, exclude=exclude)
     with claim(output.work, settings):
-        _do(pool, [(item.job, item) for item in jobs], partial(convert_video, settings=settings))
+        _process(pool, [(item.job, item) for item in jobs], partial(convert_video, settings=settings))
         return _finish(output, settings, pairs)
 
 
-def _do(pool: WorkerPool, jobs: list[tuple[VideoJob, T]], work: Callable[[T], None]) -> None:
-    """Do what no earlier run has done."""
-    left = [item for job, item in jobs if read_result(job) is None]
-    if not left:
+def _process(pool: WorkerPool, jobs: list[tuple[VideoJob, T]], work: Callable[[T], None]) -> None:
+    """Run the jobs that no earlier run has finished."""
+    remaining = [item for job, item in jobs if read_result(job) is None]
+    if not remaining:
         return
-    with tqdm(total=len(jobs), initial=len(jobs) - len(left), desc="videos", unit="video") as bar:
-        for _ in pool.run(left, work):
+    with tqdm(total=len(jobs), initial=len(jobs) - len(remaining), desc="videos", unit="video") as bar:
+        for _ in pool.run(remaining, work):
             bar.update()
 
 
 def _finish(output: ShardOutput, settings: PrepareSettings, pairs: VideoPairs) -> Statistics:
-    """From the work folder to shards, index and statistics."""
+    """Write shards, index and statistics from the work folder."""
     results = [_result(job) for job in pairs.jobs]
     tars = [
         (job.tar, result.tar)
@@ -119,5 +144,5 @@ def _finish(output: ShardOutput, settings: PrepareSettings, pairs: VideoPairs) -
 def _result(job: VideoJob) -> VideoResult:
     result = read_result(job)
     if result is None:
-        raise EmotionError(f"{job.name}: its files changed while they were read; give the same command again")
+        raise EmotionError(f"{job.name}: its files changed while they were read; run the same command again")
     return result

@@ -1,4 +1,4 @@
-"""What decides which clips come out of a video, and the folders that it is read from."""
+"""The settings that decide which clips are made from a video, and the models that are used."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import msgspec
 from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
 
-# What became of a sentence; the first that applies.
+# Outcome of a sentence: kept, or the first filter that rejected it. These words are stored in results.
 SentenceOutcome = Literal[
     "kept",
     "too short",
@@ -24,10 +24,15 @@ SentenceOutcome = Literal[
 
 
 class Filters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which sentences become clips; the paper's figures, which keep clips that show nobody.
+    """Which sentences become clips. The defaults are the paper's; it keeps clips that show nobody.
 
-    min_seconds, max_seconds: bounds of the duration, themselves excluded. max_neutral: probability.
-    need_person: leave out clips without a detection in any frame.
+    Attributes:
+        min_seconds: Clips are longer than this.
+        max_seconds: Clips are shorter than this.
+        min_characters: Minimum number of characters of a sentence.
+        max_neutral: Maximum probability of neutral.
+        min_frames: Minimum number of frames.
+        need_person: Whether clips without a detection in any frame are left out.
     """
 
     min_seconds: float = 2.0
@@ -39,11 +44,18 @@ class Filters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PrepareSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that the clips of a video depend on; part of the index.
+    """Everything that the clips of a video depend on; stored in the index.
 
-    fps: stored frames a second, at multiples of 1 / fps of the video's time. short_side: of a stored frame,
-    pixels. jpeg_quality: Pillow's, 1 to 95. pause: seconds of silence that end a sentence. detector,
-    sentiment: names with the sha256 of what they name, so that another model under an old name is noticed.
+    Attributes:
+        fps: Stored frames per second, at multiples of 1 / fps of the video's time.
+        short_side: Of a stored frame, pixels.
+        jpeg_quality: Of Pillow, 1 to 95.
+        pause: Seconds of silence that end a sentence.
+        language: Language tag of the captions.
+        detector: Name and hash of the person detector, so that another model of the same name is noticed.
+        detector_score: Minimum score of a box; None uses the default of the detector.
+        sentiment: Name and hash of the sentiment model.
+        filters: Which sentences become clips.
     """
 
     fps: float = 8.0
@@ -81,8 +93,11 @@ class PrepareSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ModelNames:
     """Where a worker finds the models; hashable.
 
-    detector: as `emotion_runtime.detectors.load_detector` takes it. sentiment: "linear" or a transformers
-    model. sentences: folder of the GoEmotions split that "linear" is fitted on.
+    Attributes:
+        detector: As `emotion_runtime.detectors.load_detector` takes it.
+        detector_score: Minimum score of a box; None uses the default of the detector.
+        sentiment: "linear" or a transformers model.
+        sentences: Folder of the GoEmotions split that "linear" is fitted on.
     """
 
     detector: str
@@ -92,23 +107,24 @@ class ModelNames:
 
 
 def check_models(names: ModelNames) -> None:
-    """Refuse names that cannot be before anything is begun.
+    """Refuse invalid combinations before any work is started.
 
     Raises:
         EmotionError: "linear" without sentences.
-
     """
     if names.sentiment == "linear" and names.sentences is None:
         raise EmotionError(
-            "--sentiment linear is fitted on sentences: give --sentences FOLDER with train.tsv and "
+            "--sentiment linear needs sentences to fit on: give --sentences FOLDER with train.tsv and "
             "labels.txt, or --sentiment with a transformers model"
         )
 
 
 def identity(name: str, path: Path | None = None) -> str:
-    """A model's name without its folder, and the hash of its files if it is one here.
+    """Return a model's name without its folder, with a hash of its files if it is a local file or folder.
 
-    path: what is hashed when it is not at `name` itself.
+    Args:
+        name: Of the model; a path if it is local.
+        path: What to hash instead of the file or folder at `name`.
     """
     path = path or Path(name)
     if path.is_file():

@@ -1,4 +1,4 @@
-"""What a run found, kept and left out, in numbers."""
+"""Count what a run found, kept and left out."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,24 +12,30 @@ from emotion_train.prepare.pairing import VideoPairs
 from emotion_train.prepare.settings import PrepareSettings, SentenceOutcome
 from emotion_train.prepare.work import VideoResult
 
-SECONDS_STEP, SECONDS_END = 0.5, 15.0  # bins of durations; the last takes all that is longer
+SECONDS_STEP, SECONDS_END = 0.5, 15.0  # bins of durations; the last includes all longer ones
 NEUTRAL_STEP = 0.05
-MOST_PERSONS = 8  # bins of persons in a frame; the last takes all that are more
+MOST_PERSONS = 8  # bins of people in a frame; the last includes larger numbers
 
 
 class Histogram(msgspec.Struct, frozen=True):
-    """counts[i] lies in [edges[i], edges[i + 1]); the last bin takes what is beyond."""
+    """counts[i] values lie in [edges[i], edges[i + 1]); the last bin includes all larger values."""
 
     edges: list[float]
     counts: list[int]
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """`statistics.json`.
+    """The content of `statistics.json`.
 
-    sentences: how many met which outcome. seconds, kept_seconds: durations of all sentences and of clips.
-    neutral: of the sentences that were scored. persons: frames by number of detections, 0 to `MOST_PERSONS`.
-    sentiment: clips by their likeliest class. broken: why, by video. bytes: of all shards.
+    Attributes:
+        broken: Why a video could not be used, by its name.
+        sentences: Number of sentences by outcome.
+        bytes: Size of all shards.
+        seconds: Durations of all sentences.
+        kept_seconds: Durations of the clips.
+        neutral: Probability of neutral of the sentences that were scored.
+        persons: Number of frames by number of detections, 0 to `MOST_PERSONS`.
+        sentiment: Number of clips by their most probable class.
     """
 
     settings: PrepareSettings
@@ -59,7 +65,15 @@ class Statistics(msgspec.Struct, frozen=True):
 def gather(
     settings: PrepareSettings, pairs: VideoPairs, results: list[VideoResult], *, shards: int, size: int
 ) -> Statistics:
-    """Count. size: bytes of all shards."""
+    """Collect the statistics of a run.
+
+    Args:
+        settings: Of the run.
+        pairs: The matched and unmatched files.
+        results: Of all videos.
+        shards: Number of shards.
+        size: Bytes of all shards.
+    """
     facts = [fact for result in results for fact in result.sentences]
     clips = [clip for result in results for clip in result.clips]
     outcomes = Counter(fact.outcome for fact in facts)
@@ -92,13 +106,13 @@ def gather(
 
 
 def histogram(values: Iterable[float], step: float, end: float) -> Histogram:
-    """Of values from 0 in bins of `step`; the last takes all from `end - step` on."""
+    """Count values >= 0 in bins of width `step`; the last bin includes all from `end - step` on."""
     bins = round(end / step)
-    # Rounded first: 0.3 / 0.1 is less than 3.
-    numbers = [min(int(round(value / step, 6)), bins - 1) for value in values]
-    return Histogram([round(step * n, 6) for n in range(bins + 1)], _counts(numbers, bins))
+    # Rounded first, since 0.3 / 0.1 is less than 3.
+    bin_indices = [min(int(round(value / step, 6)), bins - 1) for value in values]
+    return Histogram([round(step * n, 6) for n in range(bins + 1)], _counts(bin_indices, bins))
 
 
-def _counts(numbers: list[int], size: int) -> list[int]:
-    counts: list[int] = np.bincount(np.array(numbers, np.int64), minlength=size).tolist()
+def _counts(indices: list[int], size: int) -> list[int]:
+    counts: list[int] = np.bincount(np.array(indices, np.int64), minlength=size).tolist()
     return counts

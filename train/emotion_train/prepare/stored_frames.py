@@ -1,4 +1,4 @@
-"""Pictures of a video at even times, small and as JPEG."""
+"""Sample a video at even times, and store its frames as small JPEGs with the people in them."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -13,13 +13,20 @@ from emotion_runtime.types import Frame
 from emotion_train.clips.format import ScoredBox
 from emotion_train.clips.jpeg import resized_jpeg
 
-_EPSILON = 1e-6  # seconds; times of frames are sums and quotients
-_FIRST_STEP = 0.04  # seconds that the only frame of a video lasts
+_EPSILON = 1e-6  # seconds; absorbs rounding errors of frame times
+_FIRST_STEP = 0.04  # seconds that a frame lasts if it is the only one of the video
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFrame:
-    """A frame as it goes into a clip. boxes: x1, y1, x2, y2, score in pixels of this frame."""
+    """A frame of a clip.
+
+    Attributes:
+        jpeg: The encoded image.
+        width: Pixels.
+        height: Pixels.
+        boxes: x1, y1, x2, y2, score, in pixels of this frame.
+    """
 
     jpeg: bytes
     width: int
@@ -29,53 +36,67 @@ class StoredFrame:
 
 @dataclass(slots=True)
 class VideoClock:
-    """How far a video has been read. end: seconds, when its last frame so far ceases to be shown."""
+    """How far a video has been read.
+
+    Attributes:
+        end: Seconds at which the last frame read so far ends.
+    """
 
     end: float = 0.0
 
 
 def grid_indices(start: float, end: float, fps: float) -> range:
-    """Numbers k of the moments k / fps from start (included) to end (excluded), seconds."""
+    """Return the indices k of the times k / fps from start (included) to end (excluded), in seconds."""
     return range(math.ceil(start * fps - _EPSILON), math.ceil(end * fps - _EPSILON))
 
 
 def frames_on_grid(
-    frames: Iterable[Frame], wanted: Iterable[int], fps: float, clock: VideoClock
+    frames: Iterable[Frame], indices: Iterable[int], fps: float, clock: VideoClock
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The picture that is shown at each of the moments k / fps: the last that began before or at it.
+    """Yield the image shown at each of the times k / fps: that of the last frame that begins not later.
 
-    frames: of a video, in order. wanted: numbers k, rising. Gives k and (H, W, 3) uint8 BGR; moments after
-    the end of the video are left out. `clock` is kept up to date; at the end it tells how long the video is.
+    Args:
+        frames: Of a video, in order.
+        indices: Rising indices k. Times after the end of the video are left out.
+        fps: Of the grid.
+        clock: Updated while the video is read; at the end it holds the duration of the video.
+
+    Yields:
+        k, and the image (H, W, 3) uint8 BGR.
     """
-    moments = iter(wanted)
-    number = next(moments, None)
+    remaining = iter(indices)
+    index = next(remaining, None)
     shown: Frame | None = None
     step = _FIRST_STEP
     for frame in frames:
-        while shown is not None and number is not None and number / fps < frame.t - _EPSILON:
-            yield number, shown.image
-            number = next(moments, None)
+        while shown is not None and index is not None and index / fps < frame.t - _EPSILON:
+            yield index, shown.image
+            index = next(remaining, None)
         if shown is not None:
             step = frame.t - shown.t
         shown = frame
         clock.end = frame.t + step
-    while shown is not None and number is not None and number / fps < clock.end - _EPSILON:
-        yield number, shown.image
-        number = next(moments, None)
+    while shown is not None and index is not None and index / fps < clock.end - _EPSILON:
+        yield index, shown.image
+        index = next(remaining, None)
 
 
 def store(image_bgr: NDArray[np.uint8], detector: Detector, *, short_side: int, quality: int) -> StoredFrame:
-    """Shrink a picture (H, W, 3) uint8 BGR, and find the persons of the full one.
+    """Shrink an image, and detect people in the full-size one.
 
-    short_side: of the stored frame, pixels. quality: of the JPEG, 1 to 95.
+    Args:
+        image_bgr: (H, W, 3) uint8 BGR.
+        detector: Finds the people.
+        short_side: Of the stored frame, pixels.
+        quality: Of the JPEG, 1 to 95.
     """
-    picture = Image.fromarray(np.ascontiguousarray(image_bgr[:, :, ::-1]))
-    jpeg, size = resized_jpeg(picture, short_side=short_side, quality=quality)
+    image = Image.fromarray(np.ascontiguousarray(image_bgr[:, :, ::-1]))
+    jpeg, size = resized_jpeg(image, short_side=short_side, quality=quality)
     return StoredFrame(jpeg, *size, _stored_boxes(detector, image_bgr, size))
 
 
 def _stored_boxes(detector: Detector, image_bgr: NDArray[np.uint8], size: tuple[int, int]) -> list[ScoredBox]:
-    """Detections in pixels of a picture of (width, height) = size; no detector is finer than two decimals."""
+    """Return detections in pixels of an image of (width, height) = size, rounded to two decimals."""
     height, width = image_bgr.shape[:2]
     found = detector(image_bgr)
     scale = np.array([size[0] / width, size[1] / height] * 2)

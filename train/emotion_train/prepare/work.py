@@ -1,4 +1,4 @@
-"""The work folder: one result a video, written whole, so that a run can be stopped at any moment."""
+"""The work folder: one result per video, written atomically, so that a run can be stopped at any time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ SETTINGS_NAME = "settings.json"
 
 
 class CaptionCounts(msgspec.Struct, frozen=True):
-    """Counts of a caption file; see `emotion_train.prepare.captions.Captions`."""
+    """Counts of cues in a caption file; see `emotion_train.prepare.captions.Captions`."""
 
     cues: int = 0
     overlapping: int = 0
@@ -27,7 +27,13 @@ class CaptionCounts(msgspec.Struct, frozen=True):
 
 
 class SentenceFacts(msgspec.Struct, frozen=True, array_like=True):
-    """neutral: probability, None where it was not asked for."""
+    """A sentence for the statistics.
+
+    Attributes:
+        seconds: Duration.
+        neutral: Probability of neutral; None if the sentence was not scored.
+        outcome: Kept, or the filter that rejected it.
+    """
 
     seconds: float
     neutral: float | None
@@ -35,7 +41,13 @@ class SentenceFacts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ClipFacts(msgspec.Struct, frozen=True, array_like=True):
-    """persons: in each frame, of `PERSON_SCORE` and more. sentiment: position in `EKMAN` of the likeliest."""
+    """A clip for the statistics.
+
+    Attributes:
+        frames: Number of frames.
+        persons: Number of people in each frame, with a score of at least `PERSON_SCORE`.
+        sentiment: Index in `EKMAN` of the most probable class.
+    """
 
     frames: int
     persons: list[int]
@@ -43,9 +55,16 @@ class ClipFacts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class VideoResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What came of a video. inputs: sizes and times of its files. error: why it could not be used.
+    """The result of processing one video.
 
-    clips: facts about the clips in `tar`, in its order; None with an error.
+    Attributes:
+        name: Of the video.
+        inputs: Sizes and modification times of its files.
+        error: Why it could not be used.
+        captions: Counts of cues.
+        sentences: All sentences, in order of time.
+        clips: The clips in `tar`, in its order.
+        tar: The file of the clips; None after an error.
     """
 
     name: str
@@ -59,10 +78,13 @@ class VideoResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class VideoJob:
-    """A video to be worked on, and where its result goes.
+    """A video to process, and where its result goes.
 
-    name: what people know it by. key: what its clips' keys begin with, unique in a run. files: what is read;
-    the video and its captions.
+    Attributes:
+        name: Shown to people.
+        key: Prefix of the keys of its clips, unique in a run.
+        files: Files that are read: the video and its captions.
+        work: The work folder.
     """
 
     name: str
@@ -72,81 +94,78 @@ class VideoJob:
 
     @property
     def tar(self) -> Path:
-        """The clips."""
+        """Path of the clips."""
         return self.work / f"{self.key}.tar"
 
     @property
     def result(self) -> Path:
-        """What came of the video; written last."""
+        """Path of the result, which is written last."""
         return self.work / f"{self.key}.json"
 
     def inputs(self) -> list[int]:
-        """Sizes in bytes and times of the last change in nanoseconds: another file has others.
+        """Return sizes in bytes and modification times in nanoseconds, by which a changed file is noticed.
 
         Raises:
-            EmotionError: a file is gone.
-
+            EmotionError: A file no longer exists.
         """
         try:
             stats = [path.stat() for path in self.files]
         except OSError as error:
             raise EmotionError(
-                f"{error.filename}: {error.strerror}, and it was there; give the same command again"
+                f"{error.filename}: {error.strerror}, although it existed before; run the same command again"
             ) from error
         return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
 
 
 def persons_in(boxes: list[ScoredBox]) -> int:
-    """How many boxes count as a person."""
+    """Return how many boxes have a score that counts as a person."""
     return sum(box[4] >= PERSON_SCORE for box in boxes)
 
 
 def clip_facts(record: ClipRecord) -> ClipFacts:
-    """What the statistics say of a clip."""
+    """Return what the statistics need of a clip."""
     persons = [persons_in(boxes) for boxes in record.boxes]
     return ClipFacts(len(record.boxes), persons, max(range(len(EKMAN)), key=record.sentiment.__getitem__))
 
 
 def write_result(job: VideoJob, result: VideoResult) -> None:
-    """Say that a video is done.
+    """Write the result of a video, which marks it as done.
 
     Raises:
-        WriteError: no space, no permission.
-
+        WriteError: The file cannot be written.
     """
     write_atomically(job.result, msgspec.json.encode(result), fix=RUN_AGAIN)
 
 
 def read_result(job: VideoJob) -> VideoResult | None:
-    """What came of a video; None when it is still to be done, or its files have changed since."""
+    """Return the result of a video; None if it is not processed yet, or its files have changed since."""
     try:
         result = msgspec.json.decode(job.result.read_bytes(), type=VideoResult)
-        whole = result.tar is None or job.tar.stat().st_size == result.tar.bytes
+        complete = result.tar is None or job.tar.stat().st_size == result.tar.bytes
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, msgspec.ValidationError):  # of another version: do it again
+    except (msgspec.DecodeError, msgspec.ValidationError):  # written by another version: process it again
         return None
-    return result if whole and result.inputs == job.inputs() else None
+    return result if complete and result.inputs == job.inputs() else None
 
 
 @contextmanager
 def claim(folder: Path, settings: PrepareSettings) -> Iterator[None]:
-    """The work folder, for this run alone; what lies in it was made with the same settings.
+    """Lock the work folder for this run, and check that its content was made with the same settings.
 
     Raises:
-        EmotionError: other settings, another run is at work, or the folder cannot be written.
-
+        EmotionError: The settings differ, another run uses the folder, or it cannot be written.
     """
-    lock = FileLock(folder / ".lock")  # let go by the system when its owner is killed
+    lock = FileLock(folder / ".lock")  # the system releases it if the process is killed
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout as error:
         raise EmotionError(
-            f"{folder}: another run is at work here; wait for it, or choose another --out"
+            f"{folder}: another run is using this folder; wait for it, or choose another --out"
         ) from error
     except OSError as error:
-        raise EmotionError(f"{folder}: {error.strerror}; choose an --out that can be written") from error
+        raise EmotionError(f"{folder}: {error.strerror}; choose an --out that is writable") from error
     try:
         _check_settings(folder / SETTINGS_NAME, settings)
         remove_leftovers(folder)  # of a run that was killed
@@ -165,13 +184,13 @@ def _check_settings(path: Path, settings: PrepareSettings) -> None:
         raise EmotionError(f"{path}: {error}; choose another --out, or delete {path.parent}") from error
     if before != settings:
         raise EmotionError(
-            f"{path.parent} holds work of other settings ({_differences(before, settings)}): give the same "
-            "ones to go on, or choose another --out"
+            f"{path.parent} was made with other settings ({_differences(before, settings)}): use the same "
+            "settings to continue, or choose another --out"
         )
 
 
 def _differences(before: PrepareSettings, now: PrepareSettings) -> str:
-    """`fps 8.0, now 4.0; ...`."""
+    """Describe the differences as `fps 8.0, now 4.0; ...`."""
     old, new = (_flat(settings) for settings in (before, now))
     return "; ".join(f"{name} {old[name]}, now {new[name]}" for name in old if old[name] != new[name])
 
