@@ -19,7 +19,9 @@ class OneLineParser(argparse.ArgumentParser):
     """An argument parser that reports a mistake in one line, without argparse's usage text before it."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise the message as an `EmotionError`."""
+        """Raise the message as an `EmotionError`, without the names of Python's types."""
+        for kind, expected in (("int", "a whole number"), ("float", "a number")):
+            message = message.replace(f"invalid {kind} value: ", f"expected {expected}, not ")
         raise EmotionError(f"{message}; see {self.prog} --help")
 
 

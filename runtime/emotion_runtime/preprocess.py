@@ -138,8 +138,7 @@ def subject_window(box: Sequence[float], height: int, width: int, spec: Preproce
     pixels, and at most the frame's short side unless `spec.beyond_frame`. Sides are whole pixels.
 
     Args:
-        box: (x1, y1, x2, y2) in frame pixels, of a head or of a whole body (distinguished by its aspect
-            ratio).
+        box: (x1, y1, x2, y2) in frame pixels, of a head or of a whole body; its aspect ratio tells which.
         height: Height of the frame in pixels.
         width: Width of the frame in pixels.
         spec: Preprocessing of the model.
@@ -194,8 +193,7 @@ def crop(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpe
             "expected (height, width, 3) uint8 RGB"
         )
     # Cut to the window's surroundings first, since Pillow copies the array that it is given. The margin
-    # covers the reach of the bicubic kernel (2 source pixels, more when shrinking), so the result stays the
-    # same.
+    # covers the reach of the bicubic kernel (2 source pixels, more when shrinking): the result is the same.
     x1, y1, x2, y2 = window.source
     margin = math.ceil(2 * max(1.0, 1 / window.scale)) + 1
     height, width = image_rgb_uint8.shape[:2]

@@ -1,4 +1,4 @@
-"""The shipped model and detector on real people: the command as the README has it, from file to files."""
+"""The shipped model and detector on real people: the command of the README, from a video to its outputs."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from emotion_runtime.pipeline import Timing
 pytestmark = pytest.mark.slow
 
 EKMAN = {"anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"}
-# Counted by eye. Everybody is in sight from the first frame to the last.
+# Counted by hand. Everybody is visible from the first frame to the last.
 PERSONS = {
     "intel_face-demographics-walking-and-pause.gif": 3,
     "intel_head-pose-face-detection-female-and-male.gif": 2,
@@ -25,7 +25,7 @@ PERSONS = {
 
 
 @dataclass(frozen=True)
-class Ran:
+class FinishedRun:
     clip: Path
     persons: int
     jsonl: bytes
@@ -37,82 +37,84 @@ class Ran:
 
 
 @pytest.fixture(scope="module", params=PERSONS)
-def ran(request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    clip, folder = shared_data / "videos" / request.param, tmp_path_factory.mktemp("ran")
+def finished(
+    request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> FinishedRun:
+    clip, folder = shared_data / "videos" / request.param, tmp_path_factory.mktemp("finished")
     jsonl, record = folder / "out.jsonl", folder / "out.mp4"
     assert main(["--source", str(clip), "--jsonl", str(jsonl), "--record", str(record)]) == 0
-    return Ran(clip, PERSONS[request.param], jsonl.read_bytes(), record)
+    return FinishedRun(clip, PERSONS[request.param], jsonl.read_bytes(), record)
 
 
-def pictures(path: Path) -> list[np.ndarray]:
+def decoded(path: Path) -> list[np.ndarray]:
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
 
 
-def test_everybody_keeps_one_number_from_the_third_frame_to_the_last(ran: Ran):
-    everybody = list(range(1, ran.persons + 1))
-    assert [[person["id"] for person in event["persons"]] for event in ran.events[2:]] == [everybody] * (
-        len(ran.events) - 2
+def test_everybody_keeps_one_id_from_the_third_frame_to_the_last(finished: FinishedRun):
+    everybody = list(range(1, finished.persons + 1))
+    assert [[person["id"] for person in event["persons"]] for event in finished.events[2:]] == [everybody] * (
+        len(finished.events) - 2
     )
-    for number in range(ran.persons):  # and stands where they stood: no two change places
+    for index in range(finished.persons):  # and moves little: no two people swap their ids
         centers = np.array(
-            [[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2] for box in boxes_of(ran.events[2:], number)]
+            [[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2] for box in boxes_of(finished.events[2:], index)]
         )
-        widths = np.array([box[2] - box[0] for box in boxes_of(ran.events[2:], number)])
+        widths = np.array([box[2] - box[0] for box in boxes_of(finished.events[2:], index)])
         assert (np.abs(np.diff(centers, axis=0)).max(axis=1) < widths[1:]).all()
 
 
-def boxes_of(events: list[dict], number: int) -> list[list[float]]:
-    return [event["persons"][number]["box"] for event in events]
+def boxes_of(events: list[dict], index: int) -> list[list[float]]:
+    return [event["persons"][index]["box"] for event in events]
 
 
-def test_everybody_warms_up_once_and_then_always_has_a_distribution(ran: Ran):
-    likely = load_head(load_bundle("nano")).abstain
-    for number in range(ran.persons):
-        told = [event["persons"][number] for event in ran.events[2:]]
-        states = [person["state"] for person in told]
+def test_everybody_warms_up_once_and_then_has_probabilities_in_every_frame(finished: FinishedRun):
+    threshold = load_head(load_bundle("nano")).abstain
+    for index in range(finished.persons):
+        persons = [event["persons"][index] for event in finished.events[2:]]
+        states = [person["state"] for person in persons]
         warm = states.index("steady")
         assert 0 < warm < len(states)
         assert set(states[:warm]) == {"warming"}
         assert set(states[warm:]) == {"steady"}
-        for person in told[warm:]:
+        for person in persons[warm:]:
             for values in (person["emotions"], person["raw"]):
                 assert set(values) == EKMAN
                 assert min(values.values()) >= 0
                 assert sum(values.values()) == pytest.approx(1, abs=1e-6)
-            if max(person["emotions"].values()) < likely - Timing().hysteresis:
-                assert person["top"] is None  # nothing is likely enough to be said
-            elif max(person["emotions"].values()) >= likely + Timing().hysteresis:
+            if max(person["emotions"].values()) < threshold - Timing().hysteresis:
+                assert person["top"] is None  # no label is probable enough
+            elif max(person["emotions"].values()) >= threshold + Timing().hysteresis:
                 assert person["top"] in EKMAN
 
 
-def test_a_second_run_writes_the_same_bytes(ran: Ran, tmp_path: Path):
+def test_second_run_writes_identical_jsonl(finished: FinishedRun, tmp_path: Path):
     again = tmp_path / "again.jsonl"
-    assert main(["--source", str(ran.clip), "--jsonl", str(again)]) == 0
-    assert again.read_bytes() == ran.jsonl
+    assert main(["--source", str(finished.clip), "--jsonl", str(again)]) == 0
+    assert again.read_bytes() == finished.jsonl
 
 
-def test_python_sees_what_the_command_wrote(ran: Ran):
-    events = list(EmotionRuntime(bundle="nano").stream(ran.clip))
-    assert len(events) == len(ran.events)
-    for event, line in zip(events, ran.events, strict=True):
+def test_python_api_gives_the_events_that_the_command_wrote(finished: FinishedRun):
+    events = list(EmotionRuntime(bundle="nano").stream(finished.clip))
+    assert len(events) == len(finished.events)
+    for event, line in zip(events, finished.events, strict=True):
         assert (event.frame, len(event.persons)) == (line["frame"], len(line["persons"]))
         for person, written in zip(event.persons, line["persons"], strict=True):
             assert (person.id, person.state, person.top) == (written["id"], written["state"], written["top"])
             assert person.emotions == pytest.approx(written["emotions"], abs=1e-7)
 
 
-def test_the_recording_is_the_clip_with_everybody_marked(ran: Ran):
-    originals, recorded = pictures(ran.clip), pictures(ran.record)
-    assert len(recorded) == len(originals) == len(ran.events)
+def test_recording_shows_the_clip_with_everybody_marked(finished: FinishedRun):
+    originals, recorded = decoded(finished.clip), decoded(finished.record)
+    assert len(recorded) == len(originals) == len(finished.events)
     height, width = originals[0].shape[:2]
     assert (height, width) == (270, 480)
-    last, event = recorded[-1].astype(int) - originals[-1], ran.events[-1]
+    last, event = recorded[-1].astype(int) - originals[-1], finished.events[-1]
     for person in event["persons"]:
         x1, y1, x2, y2 = (round(side) for side in person["box"])
         inside = np.abs(last[y1 + 6 : y2 - 6, x1 + 6 : x2 - 6])
         edge = np.abs(last[y1 - 1 : y2 + 1, x1 - 1 : x1 + 2])
         assert edge.mean() > 15  # a line along the whole side
-        assert inside.mean() < 8  # and the face left alone, up to what H.264 costs
-    quiet = np.abs(recorded[0].astype(int) - originals[0])  # nobody is confirmed yet: nothing drawn
-    assert quiet.mean() < 4
+        assert inside.mean() < 8  # the face is unchanged, up to H.264 compression
+    unmarked = np.abs(recorded[0].astype(int) - originals[0])  # nobody is confirmed yet, so nothing is drawn
+    assert unmarked.mean() < 4

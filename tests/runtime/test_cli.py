@@ -217,7 +217,8 @@ def test_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):
     [
         ([], "no source: give --source FILE (or `demo`), or --camera 0"),
         (["--source", "x.mp4", "--max-frames", "0"], "--max-frames 0: expected 1 or more"),
-        (["--source", "x.mp4", "--max-frames", "few"], "invalid int value: 'few'"),
+        (["--source", "x.mp4", "--max-frames", "few"], "--max-frames: expected a whole number, not 'few'"),
+        (["--source", "x.mp4", "--window", "wide"], "--window: expected a number, not 'wide'"),
         (["--source", "x.mp4", "--duration", "0"], "--duration 0.0: expected seconds"),
         (["--source", "a.mp4", "--source", "a.mp4"], "given twice"),
         (["--camera", "0", "--source", "0"], "given twice"),

@@ -20,15 +20,8 @@ STRIDES = (8, 16, 32)
 GREY = 114  # padding value of the letterbox in both families
 DEFAULT_SIDE = 640  # input side of a dynamic export that does not state it, pixels
 PERSON = 0
-PERSON_NAMES = {
-    "person",
-    "people",
-    "pedestrian",
-    "human",
-    "head",
-    "face",
-    "0",
-}  # "0": the classes have no names
+# "0" means that the classes have no names.
+PERSON_NAMES = {"person", "people", "pedestrian", "human", "head", "face", "0"}
 
 _EXPORT_AGAIN = "export it again, or give `face`"
 

@@ -134,7 +134,7 @@ def _expected_seconds(stream: Any, container: Any) -> float:
 
 
 def _upright(decoded: Any) -> NDArray[np.uint8]:
-    """Return (H, W, 3) uint8 BGR, rotated by the file's display matrix, which phones record."""
+    """Return (H, W, 3) uint8 BGR, rotated by the file's display matrix: phones record sideways."""
     image: NDArray[np.uint8] = decoded.to_ndarray(format="bgr24")
     turns = round(decoded.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
