@@ -222,7 +222,7 @@ def test_a_preset_without_a_stem_has_none_to_warm_up(
         ('preset = "tiny"\n[scenes]\nsteps = 0', r"at `\$\.scenes\.steps`"),
         ('preset = "tiny"\n[scenes]\nsteps = 1\ndistinct_frames = []', "distinct_frames"),
         ('preset = "tiny"\n[scenes]\nsteps = 1\npeople = [0.5, 0.2, 0.1, 0.1]', "sum to 0.9, expected 1"),
-        ('preset = "tiny"\n[scenes]\nsteps = 1\nface_share = [0.5, 0.2]', "expected the least first"),
+        ('preset = "tiny"\n[scenes]\nsteps = 1\nface_share = [0.5, 0.2]', "expected the smallest first"),
         ('preset = "tiny"\n[scenes]\nsteps = 1\nkl_direction = "both"', "kl_direction"),
         ("preset = = 3", "Invalid"),
         ("preset = \udcff", "utf-8"),

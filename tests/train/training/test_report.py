@@ -27,7 +27,7 @@ def test_it_stands_alone_and_shows_every_curve_that_there_is(tmp_path: Path):
     assert not re.findall(r"<script|<link|<img|(?:src|href)=\"(?!#)", page)
     assert "CLIP &lt;b&gt;" in page
     assert "median 50.0 rows a second; 2.0% of the time waiting for data" in page
-    for title in ("Loss", "Learning rate", "Share right in the batch", "Validation"):
+    for title in ("Loss", "Learning rate", "Accuracy in the batch", "Validation"):
         assert f"<!-- {title} -->" in page, title  # matplotlib notes the text that it draws as paths
 
 

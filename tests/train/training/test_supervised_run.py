@@ -15,7 +15,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint, model_from_checkpoint, save_checkpoint
 from emotion_train.scenes.faces import load_faces
 from emotion_train.training.config import changed_settings, load_config
-from emotion_train.training.supervision import stem_answers
+from emotion_train.training.supervision import stem_predictions
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ def test_stopped_in_scenes_the_next_losses_are_the_uninterrupted_runs(
     def not_again(*_: object) -> None:
         pytest.fail("the stem was asked again")
 
-    monkeypatch.setattr(emotion_train.training.run, "stem_answers", not_again)
+    monkeypatch.setattr(emotion_train.training.run, "stem_predictions", not_again)
     torch.manual_seed(99)  # another process stands elsewhere in its random stream
     assert call(run, "--resume") == 0
     expected, found = log_of(whole), log_of(run)
@@ -111,11 +111,11 @@ def test_targets_are_labels_and_what_the_stem_saw_at_the_end_of_its_warm_up(
     head = torch.nn.Linear(model.config.vision_width, 7)
     head.load_state_dict({name: state["heads"][f"stem.{name}"] for name in ("weight", "bias")})
     labels = 0.9 * np.eye(7)[faces.labels] + 0.1 / 7
-    expected = 0.5 * labels + 0.5 * stem_answers(model, head, faces).numpy()
+    expected = 0.5 * labels + 0.5 * stem_predictions(model, head, faces).numpy()
     targets = load_checkpoint(whole / "checkpoint.pt")["heads"]["scenes.targets"]
     np.testing.assert_allclose(targets.numpy(), expected, atol=1e-6)
     # At the end the stem is another one, or the test above could not tell where targets come from.
-    later = stem_answers(model_from_checkpoint(whole / "checkpoint.pt"), head, faces)
+    later = stem_predictions(model_from_checkpoint(whole / "checkpoint.pt"), head, faces)
     assert np.abs(0.5 * labels + 0.5 * later.numpy() - expected).max() > 1e-4
     # Stopped between the stages, a run goes on as if it had not been.
     assert call(run, "--resume", "--max-steps", "1") == 0

@@ -13,7 +13,7 @@ from torch import nn
 
 from emotion_train.model import EmotionCLIP
 from emotion_train.scenes.faces import Faces
-from emotion_train.training.supervision import Supervision, stem_answers
+from emotion_train.training.supervision import Supervision, stem_predictions
 
 # Patches of grey, so that faces differ after pooling.
 PATCHES = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype=np.uint8)
@@ -108,7 +108,7 @@ def expected_answers(model: EmotionCLIP, head: nn.Linear) -> NDArray[np.float64]
 
 @pytest.mark.parametrize("batch", [1, 2, 256])
 def test_answers_are_the_mean_of_a_face_and_its_mirror(model: EmotionCLIP, head: nn.Linear, batch: int):
-    answers = stem_answers(model, head, FACES, batch=batch)
+    answers = stem_predictions(model, head, FACES, batch=batch)
     expected = expected_answers(model, head)
     assert answers.shape == (5, 7)
     assert (answers.device.type, answers.dtype) == ("cpu", torch.float32)
@@ -126,7 +126,7 @@ def test_the_stem_answers_in_eval_mode_and_stays_as_it_was(
     expected = expected_answers(model, head)
     model.train(training)
     before = copy.deepcopy(model.state_dict())
-    answers = stem_answers(model, head, FACES)
+    answers = stem_predictions(model, head, FACES)
     np.testing.assert_allclose(answers.numpy(), expected, atol=2e-5)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     stem = model.backbone.visual.stem
@@ -138,7 +138,7 @@ def test_the_stem_answers_in_eval_mode_and_stays_as_it_was(
 def test_targets_from_answers_may_be_trained_on(model: EmotionCLIP, head: nn.Linear):
     """What was computed without gradients must not get into the way of those of a step."""
     supervision = Supervision(4, 5)
-    supervision.set_targets(FACES, stem_answers(model, head, FACES), 0.5)
+    supervision.set_targets(FACES, stem_predictions(model, head, FACES), 0.5)
     video = torch.randn(5, 4, requires_grad=True)
     nn.functional.cross_entropy(supervision(video), supervision.targets[[0, 1, 2, 3, 4]]).backward()
     assert video.grad is not None
@@ -146,4 +146,4 @@ def test_targets_from_answers_may_be_trained_on(model: EmotionCLIP, head: nn.Lin
 
 def test_a_model_without_a_stem_has_no_answers(head: nn.Linear):
     with pytest.raises(ValueError, match="without a stem"):
-        stem_answers(build("sap"), head, FACES)
+        stem_predictions(build("sap"), head, FACES)

@@ -1,4 +1,4 @@
-"""What a pre-training run is made of: one TOML file, unknown keys refused."""
+"""The configuration of a pre-training run: one TOML file, in which unknown keys are refused."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +22,13 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class TextWarmup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The text tower learns the seven emotions of sentences; a small model has no CLIP to start from."""
+    """Warm-up of the text tower on the emotions of sentences, for models that do not start from CLIP.
+
+    Attributes:
+        steps: Number of training steps.
+        batch: Sentences per step.
+        lr: Peak learning rate.
+    """
 
     steps: Count
     batch: Count = 128
@@ -30,9 +36,16 @@ class TextWarmup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StemWarmup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The convolutional stem learns on tight faces; from scratch on scenes it stays at the majority class.
+    """Warm-up of the convolutional stem on aligned faces.
 
-    size: side of the face pictures, pixels; about what a face has in a subject window.
+    Trained from scratch on scenes, the stem stays at the majority class.
+
+    Attributes:
+        steps: Number of training steps.
+        batch: Faces per step.
+        lr: Peak learning rate.
+        size: Side of the face images, pixels; about the size of a face in a subject window.
+        weight_decay: Weight decay of matrices.
     """
 
     steps: Count
@@ -43,17 +56,32 @@ class StemWarmup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scenes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Contrastive pre-training on scenes (paper Sec. 3.4).
+    """Contrastive pre-training on rendered scenes (paper Sec. 3.4).
 
-    beta, kl_direction: of the sentiment-guided loss. stem_lr: factor on the warm stem's rate.
-    distinct_frames: frames drawn and encoded of each clip of 8, cycling over the steps.
-    train_text: False keeps the warm text tower locked. sentence_confidence: a sentence must be given at least
-    this probability of its own class by the sentiment model (the paper filters by neutral probability).
-    supervised: weight of a cross-entropy on labels beside the contrastive loss. stem_answers: share of its
-    targets that the warm stem's own view of each face takes from the label.
-    people, face_share, body_boxes, wide_windows, one_picture, aspect, poor, close_ups: see
-    `scenes.batches.SceneMix`.
-    evaluate_every: steps between two looks at validation faces (zero-shot and a small probe); 0: none.
+    Attributes:
+        steps: Number of training steps.
+        scenes_per_batch: Scenes per step.
+        lr: Peak learning rate.
+        stem_lr: Factor on the learning rate of the warm stem.
+        weight_decay: Weight decay of matrices.
+        warmup: Steps in which the learning rate rises.
+        beta: Strength of the sentiment guidance in the loss.
+        kl_direction: Direction of the divergence between sentiments.
+        distinct_frames: Number of frames rendered and encoded of each clip of 8, cycling over the steps.
+        train_text: Whether the text tower is trained. Otherwise it stays as the warm-up left it.
+        sentence_confidence: Least probability that the sentiment model must give to a sentence's own class.
+            The paper filters by the probability of "neutral" instead.
+        supervised: Weight of a cross-entropy on labels beside the contrastive loss.
+        stem_answers: Fraction of the targets of that term that are the warm stem's predictions.
+        people: Probabilities of 1, 2, 3 and 4 people in a scene.
+        face_share: Smallest and largest height of a face, as a fraction of the image's height.
+        body_boxes: Fraction of clips whose subject is given by a body box instead of a head box.
+        wide_windows: Fraction of clips with a window up to 2.4 times the usual one, so that others are in it.
+        one_picture: Fraction of scenes in which all people share one crop.
+        aspect: Smallest and largest aspect ratio of the image.
+        poor: Fraction of scenes with degraded images.
+        close_ups: Fraction of scenes that show one face closely.
+        evaluate_every: Steps between two evaluations on validation faces; 0 means none.
     """
 
     steps: Count
@@ -80,22 +108,34 @@ class Scenes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evaluate_every: Annotated[int, Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
-        # msgspec makes a ValueError of here its own error, with the place in the file.
+        # msgspec turns a ValueError raised here into its own error, with the place in the file.
         if not math.isclose(sum(self.people), 1, abs_tol=1e-8):
             raise ValueError(f"people {list(self.people)} sum to {sum(self.people):g}, expected 1")
         for name, (least, most) in (("face_share", self.face_share), ("aspect", self.aspect)):
             if least > most:
-                raise ValueError(f"{name} {[least, most]}: expected the least first")
+                raise ValueError(f"{name} {[least, most]}: expected the smallest first")
 
 
 class Clips(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Contrastive pre-training on clips of video and what is said in them, from shards (paper Sec. 3.4, 4).
+    """Contrastive pre-training on clips of video and the sentences spoken in them (paper Sec. 3.4 and 4).
 
-    The defaults are the authors'. batch: clips of one process. lr: of matrices; at 1e-8 they hardly move, so
-    that what is tuned is mostly gains and biases, at vector_lr. warmup: steps of rising rate, from
-    warmup_start times the peak; then a cosine down to final_lr, in strides of an epoch where epoch_steps says
-    so. betas, eps: AdamW's. clip_norm: largest norm of the gradient; without it gradients are not clipped.
-    beta, kl_direction: of the loss.
+    The defaults are the authors'.
+
+    Attributes:
+        epochs: Number of passes over the clips.
+        batch: Clips per step and process.
+        lr: Peak learning rate of matrices. At 1e-8 they hardly move: mostly gains and biases are tuned.
+        vector_lr: Peak learning rate of everything else.
+        weight_decay: Weight decay of matrices.
+        betas: Of AdamW.
+        eps: Of AdamW.
+        warmup: Steps in which the learning rate rises, from `warmup_start` times the peak.
+        warmup_start: See `warmup`.
+        final_lr: Learning rate at the end of the cosine that follows.
+        epoch_steps: Whether the cosine falls once per epoch instead of at every step.
+        clip_norm: Largest norm of the gradient; None means no clipping.
+        beta: Strength of the sentiment guidance in the loss.
+        kl_direction: Direction of the divergence between sentiments.
     """
 
     epochs: Count = 25
@@ -115,7 +155,13 @@ class Clips(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A labelled data set to probe after every epoch of clips; see `emotion-train fit-probe --dataset`."""
+    """A labelled data set to probe while clips are trained; see `emotion-train fit-probe --dataset`.
+
+    Attributes:
+        dataset: Name of the data set.
+        data: Its folder or file.
+        every: Epochs between two evaluations.
+    """
 
     dataset: str
     data: str
@@ -123,11 +169,16 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the weights come from, and which towers learn (paper Table 3).
+    """First weights, and which towers are trained (paper Table 3).
 
-    clip: tag of open_clip's ViT-B-32 weights ("laion2b_e16") or a file of them. checkpoint: a file of ours or
-    of the released layout; what it has of this model is taken. Neither: random.
-    frame_encoder, text_encoder: "trained" from there, "frozen" there, or "random" and trained.
+    Without `clip` and `checkpoint` the weights are random.
+
+    Attributes:
+        clip: Tag of open_clip's ViT-B-32 weights, for example "laion2b_e16", or a file of them.
+        checkpoint: A checkpoint of this project or of the released layout, of which the tensors that the
+            model has too are loaded.
+        frame_encoder: "trained" or "frozen" from these weights, or "random" and trained.
+        text_encoder: The same.
     """
 
     clip: str | None = None
@@ -143,14 +194,26 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A run.
 
-    preset: key of `emotion_train.model.PRESETS`. model: settings of `ModelConfig` that differ from it.
-    precision: "bf16" and "fp16" autocast matrix products and convolutions, weights stay float32.
-    accumulate: pieces in which a process encodes its batch; the contrastive loss stays that of the whole.
-    recompute: transformer blocks are computed again in the backward pass, for memory. compile: torch.compile.
-    freeze_batchnorm: see `emotion_train.training.objective.PairEncoder`.
-    sentiment: "linear" (fitted on GoEmotions, offline) or a transformers model's hub name or folder, for
-    scenes; shards carry their own. workers: processes that draw or decode batches, of each training process.
-    save_every: seconds between checkpoints.
+    Attributes:
+        preset: Key of `emotion_train.model.PRESETS`.
+        model: Settings of `ModelConfig` that differ from the preset.
+        start: First weights.
+        seed: Of everything random.
+        precision: "bf16" and "fp16" compute matrix products and convolutions in 16 bits. Weights stay
+            float32.
+        accumulate: Chunks in which a process encodes its batch. The loss is that of the whole batch.
+        recompute: Recompute transformer blocks in the backward pass, to save memory.
+        compile: Use torch.compile.
+        freeze_batchnorm: See `emotion_train.training.objective.PairEncoder`.
+        sentiment: Sentiment model of scenes: "linear" (fitted on GoEmotions, offline), or the name or folder
+            of a transformers model. Shards have scores of their own.
+        workers: Processes that draw or decode batches, for each training process.
+        save_every: Seconds between two checkpoints.
+        text_warmup: First stage, for scenes.
+        stem_warmup: Second stage, for scenes.
+        scenes: Last stage on rendered scenes.
+        clips: The only stage on clips of video.
+        probe: Evaluation while clips are trained.
     """
 
     preset: str
@@ -175,23 +238,23 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.scenes and self.clips:
             raise ValueError("[scenes] and [clips] are both given, expected one of them")
         if not (self.scenes or self.clips or self.text_warmup or self.stem_warmup):
-            raise ValueError("there is nothing to train: expected [scenes] or [clips]")
+            raise ValueError("nothing to train: expected [scenes] or [clips]")
         if self.clips and (self.text_warmup or self.stem_warmup):
             raise ValueError("[clips] starts from weights, set [start]; warm-ups go with [scenes]")
         if self.compile and self.accumulate > 1:
             raise ValueError(
-                "compile with accumulate: dropout of a compiled piece is not the same when it is repeated"
+                "compile with accumulate: a compiled encoder would not repeat the dropout mask of a chunk"
             )
         if self.scenes and self.scenes.stem_answers and not (self.stem_warmup and self.scenes.supervised):
             raise ValueError(
-                "scenes.stem_answers needs [stem_warmup], whose stem answers, and supervised > 0"
+                "scenes.stem_answers needs [stem_warmup], which trains the stem, and supervised > 0"
             )
         if self.probe and not self.clips:
             raise ValueError("[probe] goes with [clips]; scenes have evaluate_every")
 
 
-# What may be edited between two parts of a run: how fast it learns and how it is computed, never in what
-# order it sees its data, nor which parameters learn.
+# Settings that may be edited before a run is resumed: how fast it learns and how it is computed, but not the
+# order of its data or which parameters are trained.
 FREE = frozenset(
     {
         "lr",
@@ -218,7 +281,13 @@ FREE = frozenset(
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], inside: str = "") -> list[str]:
-    """Names of settings that differ between two configurations as plain values, but for the `FREE` ones."""
+    """Return the names of settings that differ between two configurations, except the `FREE` ones.
+
+    Args:
+        before: Plain values of the configuration of a checkpoint.
+        now: Plain values of the present one.
+        inside: Prefix of the names, of a section.
+    """
     changed = []
     for name in before.keys() & now.keys() - FREE:
         old, new = before[name], now[name]
@@ -226,7 +295,7 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], inside: 
             changed += changed_settings(old, new, f"{inside}{name}.")
         elif old != new and not any(
             isinstance(value, Mapping) for value in (old, new)
-        ):  # a stage that is done
+        ):  # of a stage that is done
             changed.append(inside + name)
     return sorted(changed)
 
@@ -255,8 +324,8 @@ def load_config(path: Path) -> PretrainConfig:
     """Read and check a TOML file.
 
     Raises:
-        EmotionError: no such file, not TOML, an unknown key, a value of the wrong type or out of range.
-
+        EmotionError: The file is missing or not TOML, a key is unknown, or a value is of the wrong type
+            or out of range.
     """
     try:
         return msgspec.toml.decode(path.read_bytes(), type=PretrainConfig)
@@ -265,18 +334,22 @@ def load_config(path: Path) -> PretrainConfig:
             f"config {path}: {error.strerror}; give the path of a TOML file, or one of "
             f"{', '.join(shipped_configs())}"
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # of which a wrong value is a kind
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a ValidationError is a DecodeError
         raise EmotionError(f"{path}: {error}") from error
 
 
 def model_config(
     preset: str, changes: Mapping[str, Any], presets: Mapping[str, ModelConfig] = PRESETS
 ) -> ModelConfig:
-    """A preset with some settings changed, those of `preprocess` one by one.
+    """Return a preset with some settings changed, those of `preprocess` one by one.
+
+    Args:
+        preset: Key of `presets`.
+        changes: Values of settings by name.
+        presets: The models to choose from.
 
     Raises:
-        EmotionError: the preset or a setting is unknown, or a value is wrong.
-
+        EmotionError: The preset or a setting is unknown, or a value is wrong.
     """
     if preset not in presets:
         raise EmotionError(f"preset {preset!r}: expected one of {sorted(presets)}")

@@ -1,4 +1,4 @@
-"""What is measured now and then in training: small probes on data that the model does not learn from."""
+"""Evaluation during training: small probes on data that the model is not trained on."""
 
 import logging
 import math
@@ -27,19 +27,24 @@ from emotion_train.training.report import VALIDATION
 
 Evaluation = Callable[[], dict[str, float]]
 
-# Faces of a look at scenes: enough to see a curve rise, about half a minute of one core.
+# Faces per evaluation on scenes: enough to see a curve rise, about half a minute on one core.
 FACES: dict[Split, int] = {"train": 1000, "val": 500}
 SCENES_C = 3.16
 
 
 def scene_evaluation(model: EmotionCLIP, archive: Path) -> Evaluation:
-    """Accuracy on scenes of validation faces: of a probe fitted on 1,000 training faces, and zero-shot.
+    """Return a function that measures the accuracy on scenes of validation faces.
 
-    archive: fer2013.npz. The scenes are the same at every look.
+    It measures a probe that is fitted on 1,000 training faces, and zero-shot classification. The scenes are
+    the same in every evaluation.
+
+    Args:
+        model: The model that is being trained.
+        archive: Path of fer2013.npz.
     """
     sets: dict[Split, tuple[list[ClipInput], NDArray[np.int64]]] = {}
 
-    def drawn(split: Split) -> tuple[list[ClipInput], NDArray[np.int64]]:
+    def scenes_of(split: Split) -> tuple[list[ClipInput], NDArray[np.int64]]:
         if split not in sets:
             faces = load_faces(archive, split)
             rows = np.random.default_rng(SEED).permutation(len(faces.labels))[: FACES[split]]
@@ -51,10 +56,10 @@ def scene_evaluation(model: EmotionCLIP, archive: Path) -> Evaluation:
         return sets[split]
 
     def evaluate() -> dict[str, float]:
-        features = {split: encode_all(model, drawn(split)[0])[1] for split in FACES}
-        weight, bias = fit_logistic(features["train"], drawn("train")[1], c=SCENES_C, seed=SEED)
+        features = {split: encode_all(model, scenes_of(split)[0])[1] for split in FACES}
+        weight, bias = fit_logistic(features["train"], scenes_of("train")[1], c=SCENES_C, seed=SEED)
         bank = zero_shot_weight(model, EKMAN_PHRASES)
-        labels = drawn("val")[1]
+        labels = scenes_of("val")[1]
         return {
             f"{VALIDATION}probe": float(((features["val"] @ weight.T + bias).argmax(1) == labels).mean()),
             f"{VALIDATION}zero_shot": float(((features["val"] @ bank.T).argmax(1) == labels).mean()),
@@ -64,13 +69,15 @@ def scene_evaluation(model: EmotionCLIP, archive: Path) -> Evaluation:
 
 
 def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) -> Evaluation:
-    """Fit the linear probe of `emotion-train fit-probe` and measure it on its tuning split.
+    """Return a function that fits the probe of `emotion-train fit-probe` and measures it on the tuning split.
 
-    workers: processes that read its pictures.
+    Args:
+        model: The model that is being trained.
+        probe: The data set.
+        workers: Processes that read images.
 
     Raises:
-        EmotionError: the data set is unknown, or its files are not there.
-
+        EmotionError: The data set is unknown, or its files are missing.
     """
     protocol = protocol_of(probe.dataset)
     splits = dict.fromkeys((protocol.fit, protocol.tune))
@@ -91,7 +98,7 @@ def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) ->
                 fitting,
             )
         return dict(
-            _named(
+            _defined(
                 (f"{VALIDATION}{result.name}_{metric}", result.metrics.get(metric, math.nan))
                 for result in outcome.measured
                 for metric in HEADLINE[result.task.kind]
@@ -101,8 +108,8 @@ def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) ->
     return evaluate
 
 
-def _named(metrics: Iterator[tuple[str, float]]) -> Iterator[tuple[str, float]]:
-    """Those that are defined: the log is strict JSON."""
+def _defined(metrics: Iterator[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+    """Leave out metrics that are not defined: the log is strict JSON."""
     return ((name, value) for name, value in metrics if math.isfinite(value))
 
 

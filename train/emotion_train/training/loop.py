@@ -1,4 +1,4 @@
-"""The loop every stage of a run goes through: steps, progress, log, checkpoints."""
+"""The training loop that all stages of a run share: steps, progress, log, checkpoints."""
 
 import json
 import math
@@ -20,16 +20,26 @@ from emotion_train.training.precision import Precision
 
 
 class Objective(Protocol):
-    """Leaves the gradients of a batch in the parameters."""
+    """Computes the loss of a batch and adds its gradients to the parameters."""
 
     def __call__(self, batch: Any, precision: Precision, seed: int) -> tuple[float, dict[str, float]]:
-        """The loss, with figures for the log. seed: of the step, for dropout and whatever else is random."""
+        """Return the loss and metrics for the log.
+
+        Args:
+            batch: As the stage's loader gives it.
+            precision: Number format of the step.
+            seed: Of the step, for dropout and everything else that is random.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SimpleObjective:
-    """For a loss that is a mean over rows. loss: of one batch, with figures for the log."""
+    """The objective for a loss that is a mean over rows.
+
+    Attributes:
+        loss: Computes the loss of a batch, and metrics for the log.
+    """
 
     loss: Callable[[Any], tuple[Tensor, dict[str, float]]]
 
@@ -37,18 +47,27 @@ class SimpleObjective:
         """As in `Objective`."""
         torch.manual_seed(seed)
         with precision.autocast():
-            loss, figures = self.loss(batch)
+            loss, metrics = self.loss(batch)
         precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
-        return loss.item(), figures
+        return loss.item(), metrics
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of a run.
+    """A part of a run: what is trained, on which data, and how.
 
-    batches: item i is the batch of step i; of step i // n in process i % n where n processes train.
-    rows: of a batch. modules: what is trained, put in training mode. after_step: called after each step.
-    evaluate: figures for the log, taken every `evaluate_every` steps and after the last; 0: never.
+    Attributes:
+        name: Name of the stage in the log.
+        batches: Item i is the batch of step i. With n processes, it is that of step i // n in process i % n.
+        objective: Computes loss and gradients.
+        optimizer: Takes the steps.
+        modules: Modules to put in training mode.
+        schedule: Learning rates and number of steps.
+        clip_norm: Largest norm of the gradient.
+        after_step: Called after each step.
+        evaluate: Returns metrics for the log, every `evaluate_every` steps and after the last.
+        evaluate_every: 0 means never.
+        rows: Returns the number of rows of a batch, for the speed in the log.
     """
 
     name: str
@@ -65,24 +84,28 @@ class Stage:
 
     @property
     def steps(self) -> int:
-        """How many there are."""
+        """Number of steps."""
         return self.schedule.steps
 
     def evaluated(self, step: int) -> bool:
-        """Whether figures are taken after this step."""
+        """Return whether the model is evaluated after this step."""
         return bool(self.evaluate_every) and ((step + 1) % self.evaluate_every == 0 or step + 1 == self.steps)
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands: the stage, and the next step of it."""
+    """How far a run is: the stage, and its next step.
+
+    Attributes:
+        budget: Steps that `--max-steps` leaves; None means no limit.
+    """
 
     stage: str
     step: int = 0
-    budget: int | None = None  # steps left of --max-steps; None: no limit
+    budget: int | None = None
 
     def spent(self) -> bool:
-        """No step is left to take."""
+        """Return whether the budget is used up."""
         return self.budget is not None and self.budget <= 0
 
     def took_step(self) -> None:
@@ -94,10 +117,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """How the steps of any stage are taken.
+    """Takes the steps of a stage.
 
-    save: writes a checkpoint of everything. save_every: seconds. log: JSONL file, one line a step.
-    board: folder for TensorBoard; None: without.
+    Attributes:
+        seed: Of the run.
+        precision: Number format of the steps.
+        world: The processes that train together.
+        workers: Processes that load batches; 0 loads them in this one.
+        save: Writes a checkpoint.
+        save_every: Seconds between two checkpoints.
+        log: JSONL file with one line per step.
+        board: Folder for TensorBoard; None means without.
     """
 
     seed: int
@@ -110,10 +140,10 @@ class Runner:
     board: Path | None = None
 
     def run(self, stage: Stage, progress: Progress) -> None:
-        """Take the stage's remaining steps (or as many as the budget allows), saving now and then.
+        """Take the remaining steps of a stage, or as many as the budget allows.
 
         Raises:
-            EmotionError: the loss is not finite.
+            EmotionError: The loss or a gradient is not finite, or a batch cannot be read.
         """
         for module in stage.modules:
             module.train()
@@ -139,21 +169,21 @@ class Runner:
             while progress.step < stage.steps and not progress.spent():
                 started = time.monotonic()
                 batch = next(batches)
-                if isinstance(batch, _Failed):
+                if isinstance(batch, _FailedBatch):
                     raise EmotionError(batch.message)
                 waited = time.monotonic() - started
-                figures = self._step(stage, batch, progress.step)
+                metrics = self._step(stage, batch, progress.step)
                 seconds = time.monotonic() - started
                 rows = stage.rows(batch) * self.world.size
-                figures |= {"rows_per_s": rows / seconds, "waited": waited / seconds}
+                metrics |= {"rows_per_s": rows / seconds, "waited": waited / seconds}
                 if stage.evaluated(progress.step):
-                    figures |= self._evaluate(stage)
+                    metrics |= self._evaluate(stage)
                 if log:
-                    log.write(json.dumps({"stage": stage.name, "step": progress.step, **figures}) + "\n")
+                    log.write(json.dumps({"stage": stage.name, "step": progress.step, **metrics}) + "\n")
                 if board:
-                    board.write(figures, progress.step)
+                    board.write(metrics, progress.step)
                 progress.took_step()
-                bar.set_postfix({k: f"{v:.3g}" for k, v in figures.items()}, refresh=False)
+                bar.set_postfix({k: f"{v:.3g}" for k, v in metrics.items()}, refresh=False)
                 bar.update()
                 if log and time.monotonic() - saved >= self.save_every:
                     log.flush()
@@ -163,20 +193,19 @@ class Runner:
             board.close()
 
     def _evaluate(self, stage: Stage) -> dict[str, float]:
-        """Figures of the first process; the others wait for it at the next step's exchange."""
-        figures = stage.evaluate() if self.world.first else {}
+        """Evaluate in the first process; the others wait for it at the exchange of the next step."""
+        metrics = stage.evaluate() if self.world.first else {}
         for module in stage.modules:
             module.train()
-        return figures
+        return metrics
 
     def _batches(self, stage: Stage, start: int) -> Iterator[Any]:
         loader: DataLoader[Any] = DataLoader(
-            _InWords(stage.batches),
+            _ErrorsAsBatches(stage.batches),
             batch_size=None,
-            sampler=_Own(start, stage.steps, self.world),
+            sampler=_ProcessBatches(start, stage.steps, self.world),
             num_workers=self.workers,
-            # A forked worker would inherit the locks of OpenCV's and TensorBoard's threads, and wait for them
-            # forever.
+            # A forked worker would inherit locks of OpenCV's and TensorBoard's threads, and wait forever.
             multiprocessing_context="forkserver" if self.workers else None,
             prefetch_factor=4 if self.workers else None,
             worker_init_fn=_one_thread,
@@ -188,30 +217,32 @@ class Runner:
         for group in stage.optimizer.param_groups:
             group["lr"] = stage.schedule.rate(step, group["peak_lr"])
         stage.optimizer.zero_grad(set_to_none=True)
-        # What is random in a step depends on the step alone, so a resumed run repeats it.
-        loss, figures = stage.objective(batch, self.precision, self.seed * 1_000_003 + step)
-        mend = "lower lr, or train in fp32, and resume from the last checkpoint"
+        # Everything random in a step depends on its number alone, so a resumed run repeats it.
+        loss, metrics = stage.objective(batch, self.precision, self.seed * 1_000_003 + step)
+        fix = "lower lr, or train in fp32, and resume from the last checkpoint"
         if not math.isfinite(loss):
-            raise EmotionError(f"{stage.name}: the loss is {loss} at step {step}; {mend}")
+            raise EmotionError(f"{stage.name}: the loss is {loss} at step {step}; {fix}")
         try:
             norm = self.precision.step(stage.optimizer, stage.clip_norm)
         except EmotionError as error:
-            raise EmotionError(f"{stage.name}: at step {step} {error}; {mend}") from error
+            raise EmotionError(f"{stage.name}: at step {step} {error}; {fix}") from error
         stage.after_step()
-        taken = {"grad_norm": norm} if math.isfinite(norm) else {}  # not of a step that fp16 left out
-        return {"loss": loss, **figures, **taken, "lr": stage.optimizer.param_groups[0]["lr"]}
+        taken = (
+            {"grad_norm": norm} if math.isfinite(norm) else {}
+        )  # fp16 skips steps whose gradients overflow
+        return {"loss": loss, **metrics, **taken, "lr": stage.optimizer.param_groups[0]["lr"]}
 
 
 class _Board:
-    """Scalars for TensorBoard; a resumed stage takes back what a killed one wrote after its checkpoint."""
+    """Scalars for TensorBoard. A resumed stage discards what a killed one wrote after its checkpoint."""
 
     def __init__(self, folder: Path, stage: str, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (slow to import)
 
         self._writer = SummaryWriter(str(folder / stage), purge_step=step)
 
-    def write(self, figures: dict[str, float], step: int) -> None:
-        for name, value in figures.items():
+    def write(self, metrics: dict[str, float], step: int) -> None:
+        for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
@@ -219,14 +250,14 @@ class _Board:
 
 
 @dataclass(frozen=True, slots=True)
-class _Failed:
-    """In place of a batch that a user has to mend."""
+class _FailedBatch:
+    """Takes the place of a batch that could not be read, because of an error that the user can fix."""
 
     message: str
 
 
-class _InWords(Dataset[Any]):
-    """A worker's errors come back in their one line; an exception would bring its traceback along."""
+class _ErrorsAsBatches(Dataset[Any]):
+    """Returns a worker's errors as batches: raised there, they would come with the worker's traceback."""
 
     def __init__(self, batches: Dataset[Any]) -> None:
         self.batches = batches
@@ -235,11 +266,11 @@ class _InWords(Dataset[Any]):
         try:
             return self.batches[index]
         except EmotionError as error:
-            return _Failed(str(error))
+            return _FailedBatch(str(error))
 
 
-class _Own(Sampler[int]):
-    """The batches of one process for the steps start .. stop - 1, in order."""
+class _ProcessBatches(Sampler[int]):
+    """Numbers of the batches of one process for the steps start .. stop - 1, in order."""
 
     def __init__(self, start: int, stop: int, world: World) -> None:
         self._range = range(start * world.size + world.rank, stop * world.size, world.size)
@@ -252,7 +283,7 @@ class _Own(Sampler[int]):
 
 
 def _one_thread(worker: int) -> None:
-    """Drawing workers sit beside the training threads: one core each."""
+    """Give a worker one core: it runs beside the threads that train."""
     import cv2  # noqa: PLC0415
 
     del worker
@@ -261,16 +292,23 @@ def _one_thread(worker: int) -> None:
 
 
 def cut_log(log: Path, stage: str, step: int, stages: tuple[str, ...]) -> None:
-    """Drop lines of steps that a resumed run will take again; stages no longer there lie behind it."""
+    """Drop the lines of steps that a resumed run will take again.
+
+    Args:
+        log: JSONL file of the run.
+        stage: The stage that is resumed.
+        step: Its next step.
+        stages: Names of the configured stages, in order. Other stages in the log came before them.
+    """
     if not log.is_file():
         return
-    order = {name: number for number, name in enumerate(stages)}
+    order = {name: i for i, name in enumerate(stages)}
     kept = []
     for line in log.read_text(encoding="utf-8").splitlines():
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
-            break  # a line torn by a kill; everything after the last checkpoint is repeated anyway
+            break  # the process was killed while writing; steps after the last checkpoint are repeated anyway
         if (order.get(entry["stage"], -1), entry["step"]) < (order[stage], step):
             kept.append(line + "\n")
     partial = log.with_suffix(".tmp")

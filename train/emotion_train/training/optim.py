@@ -1,4 +1,4 @@
-"""Learning rates and parameter groups."""
+"""Learning rate schedules, and parameter groups of the optimizer."""
 
 import math
 from collections.abc import Iterable
@@ -7,18 +7,23 @@ from typing import Any
 
 from torch import nn
 
-# Adam moves a number by about its rate in a step, and the logit of a share has to move by whole numbers
-# before the share is another one; a decay would pull every share to a half.
+# Adam moves a number by about its learning rate in a step, and the logit of a fraction has to move by whole
+# numbers before the fraction changes much. Weight decay would pull every fraction to one half.
 SHIFT_FACTOR = 30.0
 
 
 def warmup_cosine(
     step: int, *, steps: int, warmup: int, warmup_start: float = 0.0, floor: float = 0.0, stride: int = 1
 ) -> float:
-    """Factor of the learning rate at a step (from 0): a line to 1, then a cosine to `floor`.
+    """Return the factor of the learning rate at a step: a line up to 1, then a cosine down to `floor`.
 
-    The line begins one step above warmup_start. stride: the cosine falls only at its multiples, as at the
-    beginnings of epochs.
+    Args:
+        step: Number of the step, from 0.
+        steps: Number of steps in all.
+        warmup: Steps of the line.
+        warmup_start: The line begins one step above this factor.
+        floor: Factor at the end of the cosine.
+        stride: The cosine falls only at multiples of this many steps, for example once per epoch.
     """
     if step < warmup:
         return warmup_start + (1 - warmup_start) * (step + 1) / warmup
@@ -28,7 +33,11 @@ def warmup_cosine(
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Rates over a stage of `steps` steps; see `warmup_cosine`. final_lr: where the cosine ends, a rate."""
+    """Learning rates over a stage of `steps` steps; see `warmup_cosine`.
+
+    Attributes:
+        final_lr: Learning rate at the end of the cosine.
+    """
 
     steps: int
     warmup: int = 60
@@ -37,7 +46,7 @@ class Schedule:
     stride: int = 1
 
     def rate(self, step: int, peak: float) -> float:
-        """The rate at a step (from 0) of parameters whose highest rate is `peak`."""
+        """Return the learning rate at a step, from 0, of parameters whose highest rate is `peak`."""
         return peak * warmup_cosine(
             step,
             steps=self.steps,
@@ -57,11 +66,19 @@ def parameter_groups(
     slow: str = "",
     factor: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """AdamW groups: decay on matrices only; names that contain `slow` learn at `factor` of the rate.
+    """Return parameter groups for AdamW, without frozen parameters. Each keeps its peak rate as "peak_lr".
 
-    Gains, biases, embeddings of a single vector and the logit scale are not decayed, as the authors do, and
-    learn at `vector_lr`; None: at `lr` like the rest. So do the logits of A of subject-aware masking, and
-    `SHIFT_FACTOR` times as fast. Frozen parameters are left out. Each group keeps its peak rate as "peak_lr".
+    Only matrices are decayed. Gains, biases, embeddings of a single vector and the logit scale are not, as in
+    the authors' training. Neither are the logits of A of subject-aware masking, which also learn
+    `SHIFT_FACTOR` times as fast.
+
+    Args:
+        named: Names and parameters.
+        lr: Learning rate of matrices.
+        weight_decay: Of matrices.
+        vector_lr: Learning rate of everything else; None means `lr`.
+        slow: Parameters whose name contains this learn at `factor` times their rate.
+        factor: See `slow`.
     """
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in named:

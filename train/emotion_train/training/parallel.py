@@ -1,4 +1,4 @@
-"""Several processes that train one model, as `torchrun` starts them; one process is the special case."""
+"""Several processes that train one model, as `torchrun` starts them. One process is a special case."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,13 @@ PATIENCE = timedelta(hours=6)
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A process among all. rank: 0 is the one that writes files and speaks. device: its own."""
+    """One process among all that train together.
+
+    Attributes:
+        rank: Its number. Process 0 writes files and reports.
+        size: How many there are.
+        device: The device of this process.
+    """
 
     rank: int = 0
     size: int = 1
@@ -24,13 +30,16 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes files and speaks."""
+        """Whether this is the process that writes files and reports."""
         return self.rank == 0
 
 
 @contextmanager
 def joined_world() -> Iterator[World]:
-    """The world `torchrun` made, or one process; a GPU each where there is CUDA, else the CPU and gloo."""
+    """Join the processes that `torchrun` started; without it, there is one.
+
+    Each process takes a GPU of its own if CUDA is available; otherwise they share the CPU, through gloo.
+    """
     cuda = torch.cuda.is_available()
     if "WORLD_SIZE" not in os.environ:
         yield World(device=torch.device("cuda" if cuda else "cpu"))
@@ -42,16 +51,19 @@ def joined_world() -> Iterator[World]:
     distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield World(distributed.get_rank(), distributed.get_world_size(), device)
-        # Nobody leaves while another still talks: without it one run in a dozen aborted at its end.
+        # Wait for all before tearing down the group: without it, about 1 run in 12 aborted at its end.
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
 
 def wrap(module: nn.Module, world: World, *, unused: bool = False) -> nn.Module:
-    """The module with gradients averaged over all processes in the backward pass.
+    """Return the module with its gradients averaged over all processes in the backward pass.
 
-    unused: some of its learning parameters take no part in a forward pass.
+    Args:
+        module: The module to train.
+        world: The processes.
+        unused: Whether some trained parameters take no part in a forward pass.
     """
     if world.size == 1:
         return module
@@ -60,7 +72,7 @@ def wrap(module: nn.Module, world: World, *, unused: bool = False) -> nn.Module:
 
 
 def without_averaging(module: nn.Module) -> AbstractContextManager[None]:
-    """Context in which a wrapped module's gradients only add up in this process."""
+    """Return a context in which a wrapped module's gradients only add up in this process."""
     if isinstance(module, DistributedDataParallel):
         apart: AbstractContextManager[None] = module.no_sync()
         return apart
@@ -68,9 +80,14 @@ def without_averaging(module: nn.Module) -> AbstractContextManager[None]:
 
 
 def gather_rows(rows: Tensor, world: World) -> tuple[Tensor, slice]:
-    """Rows (b, ...) of all processes joined in order of rank, (B, ...), and where this one's are in it.
+    """Join the rows of all processes in order of rank. No gradient flows through.
 
-    Processes may have different numbers of rows. No gradient flows through.
+    Args:
+        rows: (b, ...) of this process; others may have another number of rows.
+        world: The processes.
+
+    Returns:
+        The joined rows (B, ...), and the slice of them that is this process's own.
     """
     if world.size == 1:
         return rows, slice(0, rows.shape[0])

@@ -1,4 +1,4 @@
-"""Number formats of a training step: what is computed in half the bits, and what keeps it from underflow."""
+"""The number formats of a training step, and the loss scale that keeps fp16 gradients from underflow."""
 
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -14,51 +14,51 @@ PrecisionName = Literal["fp32", "bf16", "fp16"]
 class Precision:
     """Automatic mixed precision: matrix products and convolutions in `name`, weights and losses in float32.
 
-    "fp16" scales the loss so that small gradients survive, as the authors trained; it needs CUDA.
+    Args:
+        name: "fp16" scales the loss so that small gradients survive, as the authors trained; it needs CUDA.
+        device: The device that trains.
 
     Raises:
-        EmotionError: fp16 without CUDA.
-
+        EmotionError: fp16 was requested without CUDA.
     """
 
     def __init__(self, name: PrecisionName, device: torch.device) -> None:
         if name == "fp16" and device.type != "cuda":
-            raise EmotionError('precision "fp16" on a CPU: it needs CUDA; set it to "bf16" or "fp32"')
+            raise EmotionError('precision "fp16" needs CUDA, and this is a CPU: set it to "bf16" or "fp32"')
         self._device = device
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
         self._scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Context of a forward pass."""
+        """Return the context of a forward pass."""
         return torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not None)
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """The loss to differentiate."""
+        """Return the loss to differentiate."""
         scaled: Tensor = self._scaler.scale(loss)
         return scaled
 
     def step(self, optimizer: torch.optim.Optimizer, clip_norm: float) -> float:
-        """Clip the gradients and take the optimizer's step; returns their norm before clipping.
+        """Clip the gradients and take the optimizer's step; return their norm before clipping.
 
-        In fp16 a step whose gradients overflowed is left out and the loss scaled less from then on.
+        In fp16, a step whose gradients overflowed is skipped, and the loss is scaled less from then on.
 
         Raises:
-            EmotionError: in another precision, a gradient is no finite number; nothing was changed.
-
+            EmotionError: In another precision, a gradient is not finite. Nothing was changed.
         """
         self._scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
         if not (torch.isfinite(norm) or self._scaler.is_enabled()):
-            raise EmotionError(f"a gradient is no finite number (norm {norm.item()})")
+            raise EmotionError(f"a gradient is not finite (norm {norm.item()})")
         self._scaler.step(optimizer)
         self._scaler.update()
         return float(norm)
 
     def state(self) -> dict[str, float]:
-        """What a resumed run needs."""
+        """Return what a resumed run needs."""
         return dict(self._scaler.state_dict())
 
     def load_state(self, state: dict[str, float]) -> None:
-        """Go on from `state()`."""
+        """Continue from what `state` returned."""
         self._scaler.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""What a pre-training run leaves for people: one HTML file with its curves, open to anyone without tools."""
+"""The report of a pre-training run: one HTML file with its curves, readable without other tools."""
 
 import html
 import io
@@ -17,13 +17,13 @@ from emotion_train.training.parallel import World
 from emotion_train.training.run_data import RunData
 
 RATE = "Learning rate"
-# Panels of a stage: title, and the figures of the log that it shows, with their names for people.
+# Panels of a stage: title, and the metrics of the log that it shows, with their names for readers.
 PANELS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Loss", {"loss": "loss"}),
     (RATE, {"lr": "first group"}),
     (
-        "Share right in the batch",
-        {"accuracy": "emotion", "retrieval": "own sentence found", "zero_shot": "emotion, zero-shot"},
+        "Accuracy in the batch",
+        {"accuracy": "emotion", "retrieval": "own sentence is nearest", "zero_shot": "emotion, zero-shot"},
     ),
     ("Validation", {}),  # whatever the log has that begins with "val_"
 )
@@ -63,7 +63,15 @@ def run_facts(
 
 
 def write_report(run: Path, *, facts: Mapping[str, str]) -> Path:
-    """Write report.html beside log.jsonl: curves of every stage, its pace, and the given facts. Its path."""
+    """Write report.html beside log.jsonl: the facts, and the curves and the pace of every stage.
+
+    Args:
+        run: Folder of the run.
+        facts: Rows of the table on top.
+
+    Returns:
+        The path of the report.
+    """
     stages: dict[str, Entries] = {}
     for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
@@ -89,7 +97,7 @@ def write_report(run: Path, *, facts: Mapping[str, str]) -> Path:
 
 
 def _pace(entries: Entries) -> str:
-    """Steps, how fast they went and how long they waited for data, in words."""
+    """Describe the number of steps, their speed, and how long they waited for data."""
     seconds = np.array([1 / max(e["rows_per_s"], 1e-9) for e in entries])
     rate = 1 / float(np.median(seconds))
     waited = float(np.mean([e["waited"] for e in entries]))
@@ -99,7 +107,7 @@ def _pace(entries: Entries) -> str:
 
 
 def _curves(entries: Entries) -> str:
-    """All panels of a stage that have something to show, as one SVG."""
+    """Return all panels of a stage that have something to show, as one SVG."""
     panels = [(title, _lines(entries, names)) for title, names in PANELS]
     validation = sorted({key for e in entries for key in e if key.startswith(VALIDATION)})
     panels[-1] = (panels[-1][0], _lines(entries, {key: key.removeprefix(VALIDATION) for key in validation}))
@@ -107,7 +115,7 @@ def _curves(entries: Entries) -> str:
 
 
 def _lines(entries: Entries, names: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:
-    """(n, 2) steps and values by label, of the figures that are there."""
+    """Return (n, 2) steps and values by label, of the metrics that are in the log."""
     found = {
         label: np.array([(e["step"], e[key]) for e in entries if key in e], np.float64)
         for key, label in names.items()
@@ -116,7 +124,7 @@ def _lines(entries: Entries, names: Mapping[str, str]) -> dict[str, NDArray[np.f
 
 
 def _svg(panels: list[tuple[str, dict[str, NDArray[np.float64]]]]) -> str:
-    """Panels side by side, two a row: each value faint, its running mean strong."""
+    """Draw panels, two per row: each value faint, its running mean strong."""
     import matplotlib as mpl  # noqa: PLC0415  (slow to import)
 
     mpl.use("Agg")

@@ -21,7 +21,7 @@ from emotion_train.training.run_data import open_data
 from emotion_train.training.stages import clip_stage, scene_stage, stem_stage, text_stage
 from emotion_train.training.start import freeze, set_recompute, start_model
 from emotion_train.training.state import RunState, TrainingHeads, check_resumable
-from emotion_train.training.supervision import stem_answers
+from emotion_train.training.supervision import stem_predictions
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -156,8 +156,10 @@ class Run:
     def _set_targets(self, scenes: SceneData, stem_fraction: float) -> None:
         """Set the targets of the supervised term, from the labels and from the stem as it is now."""
         if self.heads.scenes is not None:
-            answers = stem_answers(self.model, self.heads.stem, scenes.faces) if stem_fraction else None
-            self.heads.scenes.set_targets(scenes.faces, answers, stem_fraction)
+            predictions = (
+                stem_predictions(self.model, self.heads.stem, scenes.faces) if stem_fraction else None
+            )
+            self.heads.scenes.set_targets(scenes.faces, predictions, stem_fraction)
 
     def _evaluation(self, name: str) -> Evaluation:
         """Return what is measured now and then while the stage trains."""

@@ -35,7 +35,7 @@ MAX_LOGIT_SCALE = math.log(100)  # the authors clamp to [0, ln 100] after each s
 
 
 class _TextBatches(Dataset[Tensor]):
-    """Item i: rows (B,) int64 of the sentences of step i, classes evened out by the root of their counts."""
+    """Item i is the rows (B,) int64 of the sentences of step i, drawn by the root of their class's count."""
 
     def __init__(self, bank: SentenceBank, *, seed: int, batch: int) -> None:
         self.seed, self.batch = seed, batch
@@ -49,7 +49,7 @@ class _TextBatches(Dataset[Tensor]):
 
 
 class _TextClassifier(nn.Module):
-    """Tokens (B, 77) to logits (B, 7) of the emotion that a sentence expresses."""
+    """Maps tokens (B, 77) to logits (B, 7) of the emotion that a sentence expresses."""
 
     def __init__(self, model: EmotionCLIP, head: nn.Linear) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class _TextClassifier(nn.Module):
 
 
 class _StemClassifier(nn.Module):
-    """Normalised pictures (B, 3, H, W) to logits (B, 7)."""
+    """Maps normalised images (B, 3, H, W) to logits (B, 7)."""
 
     def __init__(self, stem: nn.Module, head: nn.Linear) -> None:
         super().__init__()
@@ -75,7 +75,16 @@ class _StemClassifier(nn.Module):
 def text_stage(
     model: EmotionCLIP, head: nn.Linear, bank: SentenceBank, config: TextWarmup, *, seed: int, world: World
 ) -> Stage:
-    """The text tower tells the emotions of sentences apart; `head` (D -> 7) is thrown away afterwards."""
+    """Return the warm-up of the text tower: it classifies the emotions of sentences.
+
+    Args:
+        model: The model to train.
+        head: Classifier of text features (D) into 7 emotions, discarded after training.
+        bank: The sentences.
+        config: Of the stage.
+        seed: Of the stage.
+        world: The processes that train together.
+    """
     device = head.weight.device
     labels = torch.from_numpy(bank.labels)
     classify = wrap(_TextClassifier(model, head), world, unused=True)  # the vision tower takes no part
@@ -100,7 +109,19 @@ def text_stage(
 def stem_stage(
     model: EmotionCLIP, head: nn.Linear, faces: Faces, config: StemWarmup, *, seed: int, world: World
 ) -> Stage:
-    """The stem, pooled, tells the emotions of tight faces; `head` (width -> 7) is thrown away afterwards."""
+    """Return the warm-up of the stem: its pooled features classify the emotions of aligned faces.
+
+    Args:
+        model: The model to train.
+        head: Classifier of stem features (width) into 7 emotions, discarded after training.
+        faces: The training faces.
+        config: Of the stage.
+        seed: Of the stage.
+        world: The processes that train together.
+
+    Raises:
+        EmotionError: The model has no stem, or several processes train.
+    """
     stem = model.backbone.visual.stem
     if stem is None:
         raise EmotionError(
@@ -142,9 +163,15 @@ def scene_stage(
     execution: Execution,
     supervision: Supervision | None = None,
 ) -> Stage:
-    """Contrastive pre-training: clips of a person against sentences of the person's emotion (Eq. 5-7).
+    """Return contrastive pre-training on scenes: clips of people and sentences of their emotions (Eq. 5-7).
 
-    supervision: the classifier of the supervised term, with its targets; None: without that term.
+    Args:
+        model: The model to train.
+        data: Faces and sentences.
+        config: Of the stage.
+        seed: Of the stage.
+        execution: How it is computed.
+        supervision: Classifier of the supervised term, with its targets; None without that term.
     """
     bank = data.bank.confident(config.sentence_confidence)
     text, anchors = bank.tokens, None
@@ -210,9 +237,18 @@ def clip_stage(
     execution: Execution,
     probe_every: int = 0,
 ) -> Stage:
-    """Contrastive pre-training on clips of video against what is said in them, as the authors did it.
+    """Return contrastive pre-training on clips of video and the sentences spoken in them, as the authors did.
 
-    probe_every: epochs between two evaluations; 0: none.
+    Args:
+        model: The model to train.
+        shards: The clips.
+        config: Of the stage.
+        seed: Of the stage.
+        execution: How it is computed.
+        probe_every: Epochs between two evaluations; 0 means none.
+
+    Raises:
+        EmotionError: There are too few clips for the configured warm-up.
     """
     batches = ShardBatches(
         shards,
@@ -257,7 +293,7 @@ def clip_stage(
 
 
 def _short_warmup(steps: int, warmup: int = 60) -> int:
-    """A short stage is not all warm-up."""
+    """Return the steps of rising learning rate, at most a quarter of a short stage."""
     return min(warmup, steps // 4 + 1)
 
 
@@ -271,7 +307,7 @@ def _clamp_scale(model: EmotionCLIP) -> Callable[[], None]:
 
 @torch.no_grad()
 def _encode_bank(model: EmotionCLIP, tokens: Tensor, batch: int = 512) -> Tensor:
-    """(N, D) features of all sentences under the locked tower."""
+    """Return the features (N, D) of all sentences under the locked tower."""
     was_training = model.training
     model.eval()
     device = model.logit_scale.device

@@ -1,4 +1,4 @@
-"""Where a run's weights come from, and which of its towers learn (paper Sec. 4.2, Table 3)."""
+"""First weights of a run, and which of its towers are trained (paper Sec. 4.2, Table 3)."""
 
 import pickle
 from collections.abc import Mapping
@@ -16,35 +16,33 @@ CLIP_MODEL = "ViT-B-32"
 
 
 def start_model(model: EmotionCLIP, start: Start) -> str:
-    """Give a new model its first weights. Returns what was done, in a line.
+    """Load the first weights of a new model, and return a few words on where they come from.
 
     Raises:
-        EmotionError: the weights cannot be had, or are not of this model.
-
+        EmotionError: The weights are not available, or are those of another model.
     """
     random = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    said = "random weights"
+    source = "random weights"
     if start.clip:
         load_openclip(model, _openclip_model(start.clip))
-        said = f"CLIP {start.clip}"
+        source = f"CLIP {start.clip}"
     elif start.checkpoint:
         weights = read_checkpoint(Path(start.checkpoint)).model.state_dict()
         own = load_what_fits(model, weights, f"checkpoint {start.checkpoint}")
-        said = f"{start.checkpoint}" + (f", new: {', '.join(own)}" if own else "")
+        source = f"{start.checkpoint}" + (f", new: {', '.join(own)}" if own else "")
     for tower, choice in (("frame", start.frame_encoder), ("text", start.text_encoder)):
         if choice == "random":
             names = tower_parameters(model, tower)
             model.load_state_dict({**model.state_dict(), **{name: random[name] for name in names}})
-            said += f"; {tower} encoder random"
-    return said
+            source += f"; {tower} encoder random"
+    return source
 
 
 def freeze(model: EmotionCLIP, start: Start) -> None:
-    """Take the frozen towers' parameters out of the training.
+    """Freeze the parameters of the towers that the configuration calls frozen.
 
     Raises:
-        EmotionError: nothing but the logit scale would learn.
-
+        EmotionError: Nothing but the logit scale would be trained.
     """
     for tower, choice in (("frame", start.frame_encoder), ("text", start.text_encoder)):
         if choice == "frozen":
@@ -58,7 +56,7 @@ def freeze(model: EmotionCLIP, start: Start) -> None:
 
 
 def tower_parameters(model: EmotionCLIP, tower: str) -> list[str]:
-    """Names of the tensors of the "frame" or the "text" encoder."""
+    """Return the names of the tensors of the "frame" or the "text" encoder."""
     return [
         name
         for name in model.state_dict()
@@ -67,13 +65,17 @@ def tower_parameters(model: EmotionCLIP, tower: str) -> list[str]:
 
 
 def load_what_fits(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> list[str]:
-    """Load the tensors that the model has too. Returns the kinds of parameters that keep their own start.
+    """Load the tensors that the model has too, and return the kinds of parameters that stay as they are.
 
-    A model may differ from its start in how it is told who is meant, or in its temporal encoder.
+    A model may differ from its start in how the subject is marked, or in its temporal encoder.
+
+    Args:
+        model: The model.
+        weights: Tensors by name.
+        what: Name of the weights, for the error message.
 
     Raises:
-        EmotionError: a tensor of the same name has another shape, or there is none of the model's.
-
+        EmotionError: A tensor of the same name has another shape, or no name is shared.
     """
     own = model.state_dict()
     common = {name: tensor for name, tensor in weights.items() if name in own}
@@ -101,7 +103,7 @@ def _openclip_model(name: str) -> nn.Module:
 
 
 def set_recompute(model: EmotionCLIP) -> None:
-    """Compute transformer blocks again in the backward pass instead of keeping what is inside of them."""
+    """Recompute transformer blocks in the backward pass instead of keeping their activations."""
     for tower in (model.backbone.visual.transformer, model.backbone.transformer):
         for block in tower.blocks():
             block.recompute = True

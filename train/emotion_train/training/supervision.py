@@ -1,4 +1,4 @@
-"""The supervised term of scenes: what each training face should be called, and who has to call it so."""
+"""The supervised term of scenes: soft targets of each training face, and the classifier that learns them."""
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,17 @@ from emotion_train.scenes.faces import Faces
 # Logits of L2-normalised features are cosines times this: a softmax of bare cosines is nearly uniform.
 SHARPNESS = 16.0
 SMOOTHING = 0.1
-SIZE = 64  # pixels of the tight faces that the stem is asked about
+SIZE = 64  # pixels, side of the aligned faces that the stem classifies
 
 
 class Supervision(nn.Module):
-    """A classifier of video features, thrown away afterwards, with its targets.
+    """A classifier of video features with its targets, discarded after training.
 
-    The targets lie in the checkpoint, because the stem that they come from goes on learning.
+    The targets are part of the checkpoint: they cannot be computed again, because the stem that they come
+    from keeps learning.
+
+    Attributes:
+        targets: (faces, 7) float32, rows that sum to 1.
     """
 
     targets: Tensor
@@ -26,34 +30,47 @@ class Supervision(nn.Module):
     def __init__(self, embed_dim: int, faces: int) -> None:
         super().__init__()
         self.linear = nn.Linear(embed_dim, len(EKMAN))
-        self.register_buffer("targets", torch.zeros(faces, len(EKMAN)))  # (N, 7)
+        self.register_buffer("targets", torch.zeros(faces, len(EKMAN)))
 
     def forward(self, video: Tensor) -> Tensor:
-        """L2-normalised features (B, D) -> logits (B, 7)."""
+        """Return logits (B, 7) of L2-normalised features (B, D)."""
         logits: Tensor = self.linear(SHARPNESS * video)
         return logits
 
-    def set_targets(self, faces: Faces, answers: Tensor | None, share: float) -> None:
-        """Smoothed labels, of which `share` gives way to `answers` (N, 7), probabilities."""
+    def set_targets(self, faces: Faces, predictions: Tensor | None, fraction: float) -> None:
+        """Set the targets to smoothed labels, mixed with predictions.
+
+        Args:
+            faces: The training faces with their labels.
+            predictions: (faces, 7) probabilities; None for labels alone.
+            fraction: Fraction of the targets that the predictions make up.
+        """
         labels = F.one_hot(torch.from_numpy(faces.labels), len(EKMAN)).float()
         labels = (1 - SMOOTHING) * labels + SMOOTHING / len(EKMAN)
-        self.targets.copy_(labels if answers is None else (1 - share) * labels + share * answers)
+        self.targets.copy_(
+            labels if predictions is None else (1 - fraction) * labels + fraction * predictions
+        )
 
 
 @torch.inference_mode()
-def stem_answers(model: EmotionCLIP, head: nn.Module, faces: Faces, *, batch: int = 256) -> Tensor:
-    """What the warm stem with its classifier sees in every face, (N, 7) probabilities on the CPU.
+def stem_predictions(model: EmotionCLIP, head: nn.Module, faces: Faces, *, batch: int = 256) -> Tensor:
+    """Return what the warm stem and its classifier predict for every face, (faces, 7) float32 on the CPU.
 
-    FER2013's labels are noisy and name one emotion where people see two; a stem that has seen each face in
-    dozens of guises says so. Each face is seen twice, the second time as in a mirror.
+    FER2013's labels are noisy and name one emotion where people see two. A stem that has seen each face in
+    dozens of augmented versions predicts both. Each face is classified twice, the second time mirrored.
+
+    Args:
+        model: A model with a convolutional stem.
+        head: Classifier of pooled stem features.
+        faces: The training faces.
+        batch: Faces in a forward pass.
 
     Raises:
-        ValueError: the model has no stem.
-
+        ValueError: The model has no stem.
     """
     stem = model.backbone.visual.stem
     if stem is None:
-        raise ValueError("a model without a stem has no answers")
+        raise ValueError("a model without a stem has no predictions")
     was_training = stem.training
     stem.eval()
     device = model.logit_scale.device
@@ -64,10 +81,10 @@ def stem_answers(model: EmotionCLIP, head: nn.Module, faces: Faces, *, batch: in
         pixels = normalise(
             grey.round().byte().permute(0, 2, 3, 1).expand(-1, -1, -1, 3), model.config.preprocess
         )
-        seen = (
+        both = (
             head(stem(x.contiguous(memory_format=torch.channels_last)).mean((2, 3))).softmax(-1)
             for x in (pixels, pixels.flip(3))
         )
-        parts.append(sum(seen) / 2)
+        parts.append(sum(both) / 2)
     stem.train(was_training)
     return torch.cat(parts).cpu()
