@@ -125,7 +125,7 @@ def test_a_torn_file_is_refused(tmp_path: Path, kept: float):
     save_checkpoint(path, config=SMALL, state={"x": torch.randn(1000)})
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(EmotionError, match="torn") as error:
+    with pytest.raises(EmotionError, match="incomplete") as error:
         load_checkpoint(path)
     message_of(error)
 
@@ -139,11 +139,11 @@ def test_foreign_files_are_refused(tmp_path: Path):
         load_checkpoint(path)
     message_of(error)
     np.savez(path.with_suffix(".npz"), x=np.zeros(3))  # a zip archive, too
-    with pytest.raises(EmotionError, match="damaged or no checkpoint") as error:
+    with pytest.raises(EmotionError, match="damaged or not a checkpoint") as error:
         load_checkpoint(path.with_suffix(".npz"))
     message_of(error)
     torch.save(nn.Linear(1, 1), path)  # code would have to run
-    with pytest.raises(EmotionError, match="damaged or no checkpoint") as error:
+    with pytest.raises(EmotionError, match="damaged or not a checkpoint") as error:
         load_checkpoint(path)
     message_of(error)
 
@@ -197,7 +197,7 @@ def test_weights_of_another_configuration_are_refused(tmp_path: Path):
     with pytest.raises(EmotionError, match=r"unexpected: backbone\.transformer\.resblocks\.1\."):
         model_from_checkpoint(path)
     save_checkpoint(path, config=SMALL, state={"step": 1})
-    with pytest.raises(EmotionError, match="holds no model"):
+    with pytest.raises(EmotionError, match="contains no model"):
         model_from_checkpoint(path)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of ours, the released weights, and CLIP weights to start from."""
+"""Checkpoints of this project, the released weights, and CLIP weights to start from."""
 
 import os
 import pickle
@@ -21,18 +21,20 @@ NAMES_IN_ERROR = 10
 
 
 def save_checkpoint(path: Path, *, config: ModelConfig, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint: whole or not at all, whenever the program is killed.
+    """Write a checkpoint atomically: a program that is killed leaves the old file or the new one.
 
-    state: tensors, numbers, strings, None, and lists, tuples and dicts of them, such as state dicts;
-    "model" holds the model's own.
+    Args:
+        path: The file to write.
+        config: Of the model.
+        state: Tensors, numbers, strings, None, and lists, tuples and dicts of them, such as state dicts.
+            "model" is the model's own.
 
     Raises:
-        EmotionError: the file cannot be written.
-        TypeError: state holds something else, which could not be read back without running code.
-
+        EmotionError: The file cannot be written.
+        TypeError: `state` contains something else, which could not be read back without running code.
     """
     if "config" in state:
-        raise ValueError("state has a key 'config', under which the model's configuration is returned")
+        raise ValueError("state has a key 'config', which is reserved for the model's configuration")
     _check_plain(state, "state")
     payload = {
         "format": FORMAT,
@@ -40,7 +42,7 @@ def save_checkpoint(path: Path, *, config: ModelConfig, state: Mapping[str, Any]
         "config": msgspec.to_builtins(config),
         "state": dict(state),
     }
-    # In the same folder: a rename is atomic only within one file system.
+    # In the same folder, since a rename is atomic only within one file system.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -50,7 +52,7 @@ def save_checkpoint(path: Path, *, config: ModelConfig, state: Mapping[str, Any]
         temporary.replace(path)
     except OSError as error:
         raise EmotionError(f"checkpoint {path} cannot be written: {error.strerror or error}") from error
-    except RuntimeError as error:  # what torch makes of a failed write
+    except RuntimeError as error:  # torch raises it for a failed write
         raise EmotionError(
             f"checkpoint {path} cannot be written: free space on its disk ({error})"
         ) from error
@@ -60,20 +62,19 @@ def save_checkpoint(path: Path, *, config: ModelConfig, state: Mapping[str, Any]
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `save_checkpoint` was given as state, and under "config" the ModelConfig; tensors on the CPU.
+    """Return the state that `save_checkpoint` wrote, and the ModelConfig as "config"; tensors on the CPU.
 
     Raises:
-        EmotionError: there is no such file, it is torn, no checkpoint of ours, or of a newer version.
-
+        EmotionError: The file is missing, incomplete, of a newer version, or not a checkpoint.
     """
     if not path.is_file():
         raise EmotionError(f"checkpoint {path}: no such file")
-    if not zipfile.is_zipfile(path):  # the index of the archive is its end: a torn file has none
-        raise EmotionError(f"checkpoint {path} is torn or no checkpoint: use an earlier one")
+    if not zipfile.is_zipfile(path):  # an incomplete file lacks the archive's index, which is at its end
+        raise EmotionError(f"checkpoint {path} is incomplete or not a checkpoint: use an earlier one")
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:
-        raise EmotionError(f"checkpoint {path} is damaged or no checkpoint: use an earlier one") from error
+        raise EmotionError(f"checkpoint {path} is damaged or not a checkpoint: use an earlier one") from error
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
         raise EmotionError(
             f"{path} was not written by this project's training: expected a checkpoint of emotion-train "
@@ -87,43 +88,44 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     config, state = payload.get("config"), payload.get("state")
     if not isinstance(config, dict) or not isinstance(state, dict):
         raise EmotionError(
-            f"checkpoint {path} lacks its config or its state, or they are no dicts: use an earlier one"
+            f"checkpoint {path} lacks its config or its state, or they are not dicts: use an earlier one"
         )
     return {**state, "config": _config(config, path)}
 
 
 def model_from_checkpoint(path: Path) -> EmotionCLIP:
-    """The model of a checkpoint, in eval mode, on the CPU.
+    """Return the model of a checkpoint, in eval mode, on the CPU.
 
     Raises:
-        EmotionError: as `load_checkpoint`, or the weights are not those of the configuration.
-
+        EmotionError: As in `load_checkpoint`, or the weights do not fit the configuration.
     """
     state = load_checkpoint(path)
     if "model" not in state:
-        raise EmotionError(f"checkpoint {path} holds no model: expected the key 'model' in its state")
+        raise EmotionError(f"checkpoint {path} contains no model: expected the key 'model' in its state")
     model = EmotionCLIP(state["config"])
     _load_strict(model, state["model"], f"checkpoint {path}")
     return model.eval()
 
 
 def load_official(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
-    """Load released EmotionCLIP weights: the value of key "model" of the file, or the file's whole dict.
+    """Load released EmotionCLIP weights, strictly: on an error nothing is loaded.
 
-    Names may have the prefix "module." of DistributedDataParallel. Strict: nothing is loaded on an error.
+    Args:
+        model: The model.
+        state_dict: The value of the key "model" of the released file, or the whole content of the file. Names
+            may have the prefix "module." of DistributedDataParallel.
 
     Raises:
-        EmotionError: names are missing or unexpected, or shapes differ.
-
+        EmotionError: Names are missing or unexpected, or shapes differ.
     """
     inner = state_dict.get("model", state_dict)
     if not isinstance(inner, Mapping):
         raise EmotionError(
-            f"released weights: key 'model' holds a {type(inner).__name__}, expected a state dict"
+            f"released weights: key 'model' contains a {type(inner).__name__}, expected a state dict"
         )
     weights = {name.removeprefix("module."): tensor for name, tensor in inner.items()}
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    # Two names that hold nothing of their own: the frame numbers 0..T-1 and the shared logit scale.
+    # Two tensors that carry no information: the frame numbers 0..T-1, and a second logit scale.
     expected["visual_head.position_ids"] = expected["visual_head.frame_position_embedding.weight"][:1]
     expected["backbone.logit_scale"] = expected["logit_scale"]
     _check_names(expected, weights, "released weights")
@@ -137,13 +139,12 @@ def load_official(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
 
 
 def load_openclip(model: EmotionCLIP, openclip_model: nn.Module) -> None:
-    """Start from an open_clip model: its vision and text tower; all else keeps its own start.
+    """Load the vision and the text tower of an open_clip model. Everything else stays as it is.
 
-    The logit scale, too: contrastive training starts at 1/0.07 again, as the paper's did.
+    So does the logit scale: contrastive training starts at 1/0.07 again, as in the paper.
 
     Raises:
-        EmotionError: the two towers are not of the same sizes and activation as the model's.
-
+        EmotionError: The towers have other sizes or another activation than the model's.
     """
     for name, module in openclip_model.named_modules():
         if name.endswith(".mlp.gelu") and not (isinstance(module, nn.GELU) and module.approximate == "none"):
@@ -168,7 +169,7 @@ def load_openclip(model: EmotionCLIP, openclip_model: nn.Module) -> None:
         and not name.endswith((".subject_gain", ".subject_shift", ".human_embedding"))
     }
     _check_names(expected, weights, "open_clip model")
-    model.load_state_dict(weights, strict=False)  # the names that must be there were just checked
+    model.load_state_dict(weights, strict=False)  # the required names were checked above
 
 
 def _load_strict(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
@@ -179,7 +180,7 @@ def _load_strict(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> 
 def _check_names(expected: Mapping[str, torch.Size], weights: Mapping[str, Tensor], what: str) -> None:
     odd = sorted(name for name, tensor in weights.items() if not isinstance(tensor, Tensor))
     if odd:
-        raise EmotionError(f"{what} do not fit the model: {len(odd)} no tensors: {_some(odd)}")
+        raise EmotionError(f"{what} do not fit the model: {len(odd)} are not tensors: {_some(odd)}")
     faults = {
         "missing": sorted(expected.keys() - weights.keys()),
         "unexpected": sorted(weights.keys() - expected.keys()),
@@ -216,8 +217,8 @@ def _check_plain(value: Any, where: str) -> None:
         for key, item in value.items():
             _check_plain(item, f"{where}[{key!r}]")
     elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            _check_plain(item, f"{where}[{number}]")
-    # By exact type: a NumPy float is a float, too, and would need NumPy's own unpickling.
+        for i, item in enumerate(value):
+            _check_plain(item, f"{where}[{i}]")
+    # By exact type: a NumPy float is a float too, but reading it would need NumPy's own unpickling.
     elif not isinstance(value, Tensor) and type(value) not in (bool, int, float, str, bytes, type(None)):
         raise TypeError(f"{where} is a {type(value).__name__}: expected tensors and plain values")

@@ -231,7 +231,9 @@ def test_tensorboard_takes_back_the_steps_after_the_checkpoint(tmp_path: Path):
 
 
 def test_half_precision_with_a_scaled_loss_needs_cuda():
-    with pytest.raises(EmotionError, match='precision "fp16" on a CPU: it needs CUDA; set it to "bf16"'):
+    with pytest.raises(
+        EmotionError, match='precision "fp16" needs CUDA, and this is a CPU: set it to "bf16"'
+    ):
         Precision("fp16", CPU)
 
 
@@ -249,7 +251,7 @@ def test_a_gradient_that_is_no_number_changes_nothing(tmp_path: Path):
     before = [parameter.detach().clone() for parameter in module.parameters()]
     module[0].weight.register_hook(lambda gradient: gradient * math.inf)
     saved: list[bool] = []
-    with pytest.raises(EmotionError, match=r"toy: at step 0 a gradient is no finite number .*; lower lr"):
+    with pytest.raises(EmotionError, match=r"toy: at step 0 a gradient is not finite .*; lower lr"):
         runner_in(tmp_path, save=lambda: saved.append(True), save_every=0.0).run(stage, Progress("toy"))
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
     assert saved == []

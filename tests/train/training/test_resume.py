@@ -82,4 +82,4 @@ def test_a_torn_checkpoint_is_refused_with_the_reason(root: Path, tmp_path: Path
     (tmp_path / "checkpoint.pt").write_bytes((root / "whole" / "checkpoint.pt").read_bytes()[:-1000])
     done = subprocess.run(command(root, tmp_path, "--resume"), check=False, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "checkpoint.pt is torn or no checkpoint: use an earlier one" in done.stderr
+    assert "checkpoint.pt is incomplete or not a checkpoint: use an earlier one" in done.stderr

@@ -1,4 +1,4 @@
-r"""Figures of the paper from any checkpoint: of emotion-train pretrain, or the released .pt file.
+r"""Draw the figures of the paper from a checkpoint.
 
     emotion-train figures attention --checkpoint runs/nano/checkpoint.pt --image people.jpg \
         --box 120 40 260 210 --out attention.png
@@ -7,10 +7,13 @@ r"""Figures of the paper from any checkpoint: of emotion-train pretrain, or the 
     emotion-train figures beta-sweep --checkpoint runs/nano/checkpoint.pt --config nano \
         --data ../shared --betas 0 0.1 1 10 100 --steps 200 --out runs/betas
 
-attention: where the frame encoder looks for a person, block by block (Fig. 5). reweighting: the logits of one
-clip's sentences before and after the loss takes their sentiment into account (Table 2). beta-sweep: what
-validation says after going on from the checkpoint at several strengths of that loss (Fig. 6); what is done
-already is not done again.
+The checkpoint is one of `emotion-train pretrain`, or the released .pt file. The figures are:
+
+attention: where the frame encoder looks for a person, block by block (Fig. 5).
+reweighting: the logits of a clip's sentences before and after the loss considers their sentiment (Table 2).
+beta-sweep: validation metrics after more training from the checkpoint, at several strengths of the loss
+(Fig. 6).
+After it was stopped, the same command continues.
 """
 
 import argparse
@@ -36,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     args = parser().parse_args(argv)
     args.draw(args)
-    _log.info("%s is written", args.out)
+    _log.info("wrote %s", args.out)
     return 0
 
 
@@ -44,40 +47,61 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OneLineParser(prog="emotion-train figures", description=__doc__.splitlines()[0])
     figures = parser.add_subparsers(required=True, metavar="FIGURE")
-    one = figures.add_parser("attention", help="where the encoder looks for a person (Fig. 5)")
+    one = figures.add_parser("attention", help="draw where the encoder looks for a person (Fig. 5)")
     _add_common(one, attention, "PNG file to write")
     add = one.add_argument
-    add("--image", type=Path, required=True, help="a picture")
+    add("--image", type=Path, required=True, help="image file")
     add(
         "--box",
         type=float,
         nargs=4,
         required=True,
         metavar=("X1", "Y1", "X2", "Y2"),
-        help="of the person, pixels",
+        help="box around the person, in pixels",
     )
-    add("--heads", action="store_true", help="a row for every head instead of their mean")
+    add("--heads", action="store_true", help="draw a row for every attention head instead of their mean")
 
-    two = figures.add_parser("reweighting", help="what the loss does to the logits of a clip (Table 2)")
+    two = figures.add_parser("reweighting", help="print what the loss does to the logits of a clip (Table 2)")
     _add_common(two, reweighting, "Markdown file to write")
     add = two.add_argument
-    add("--data", required=True, help="shards, or folder with data/fer2013.npz and data/goemotions_ekman/")
-    add("--beta", type=float, default=10.0, help="of the loss (default: the paper's, %(default)s)")
-    add("--kl-direction", choices=("paper", "official"), default="paper")
-    add("--rows", type=int, default=5, help="of the table (default: %(default)s)")
-    add("--positive", type=int, default=0, help="number of the clip in the batch (default: %(default)s)")
-    add("--batch", type=int, default=32, help="clips, or scenes of one to four people (default: %(default)s)")
-    add("--seed", type=int, default=0, help="of the batch (default: %(default)s)")
-    add("--sentiment", default="linear", help="for scenes: linear, or a transformers model")
+    add(
+        "--data",
+        required=True,
+        help="folder or URL of shards, or folder with data/fer2013.npz and data/goemotions_ekman/",
+    )
+    add(
+        "--beta",
+        type=float,
+        default=10.0,
+        help="strength of the sentiment guidance (default: the paper's, %(default)s)",
+    )
+    add(
+        "--kl-direction",
+        choices=("paper", "official"),
+        default="paper",
+        help="direction of the divergence, as in the paper or in the official code (default: %(default)s)",
+    )
+    add("--rows", type=int, default=5, help="number of rows of the table (default: %(default)s)")
+    add("--positive", type=int, default=0, help="index of the clip in the batch (default: %(default)s)")
+    add(
+        "--batch",
+        type=int,
+        default=32,
+        help="number of clips, or of scenes with one to four people (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="random seed of the batch (default: %(default)s)")
+    add("--sentiment", default="linear", help="sentiment model for scenes: linear, or a transformers model")
     add(
         "--sentence-confidence",
         type=float,
         default=0.5,
-        help="for scenes, as in the config (default: %(default)s)",
+        help="least probability of a sentence's own class, for scenes (default: %(default)s)",
     )
 
-    three = figures.add_parser("beta-sweep", help="validation over the strength of the loss (Fig. 6)")
-    _add_common(three, beta_sweep, "folder of the runs, the plot and the JSON")
+    three = figures.add_parser(
+        "beta-sweep", help="train and validate at several strengths of the loss (Fig. 6)"
+    )
+    _add_common(three, beta_sweep, "folder for the runs, the plot and the JSON file")
     add = three.add_argument
     add(
         "--config",
@@ -85,22 +109,31 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME|FILE.toml",
         help="configuration as in pretrain, with [scenes], or with [clips] and [probe]",
     )
-    add("--data", required=True, help="as in emotion-train pretrain")
-    add("--betas", type=float, nargs="+", default=[0, 0.1, 1, 10, 100], help="(default: %(default)s)")
-    add("--steps", type=int, required=True, help="of each beta")
+    add("--data", required=True, help="training data, as in emotion-train pretrain")
+    add(
+        "--betas",
+        type=float,
+        nargs="+",
+        default=[0, 0.1, 1, 10, 100],
+        help="strengths to compare (default: %(default)s)",
+    )
+    add("--steps", type=int, required=True, help="number of training steps at each strength")
     return parser
 
 
 def _add_common(parser: argparse.ArgumentParser, draw: object, what: str) -> None:
     parser.set_defaults(draw=draw)
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, help="of emotion-train pretrain, or the released .pt file"
+        "--checkpoint",
+        type=Path,
+        required=True,
+        help="checkpoint of emotion-train pretrain, or the released .pt file",
     )
     parser.add_argument("--out", type=Path, required=True, help=what)
 
 
 def attention(args: argparse.Namespace) -> None:
-    """Attention of the hmn and the cls token, a panel a block."""
+    """Draw the attention of the hmn and the cls token, one panel per block."""
     picture = load_image(SampleImage(args.image, ()))
     checkpoint = read_checkpoint(args.checkpoint)
     person = crop_person(picture, tuple(args.box), checkpoint.model.config.preprocess)
@@ -109,7 +142,7 @@ def attention(args: argparse.Namespace) -> None:
 
 
 def reweighting(args: argparse.Namespace) -> None:
-    """Logits of a clip before and after."""
+    """Write and print the logits of a clip before and after the reweighting."""
     if args.batch < 1:
         raise EmotionError(f"--batch {args.batch}: expected 1 or more")
     if args.seed < 0:
@@ -129,7 +162,7 @@ def reweighting(args: argparse.Namespace) -> None:
 
 
 def beta_sweep(args: argparse.Namespace) -> None:
-    """A run and its validation figures for every beta."""
+    """Train and validate at every beta."""
     sweep = Sweep(load_config(find_config(args.config)), args.checkpoint, args.data, args.steps, args.out)
     for row in run_sweep(sweep, args.betas, _log.info):
         figures = ", ".join(f"{name} {value:.3f}" for name, value in row["figures"].items())
@@ -137,7 +170,7 @@ def beta_sweep(args: argparse.Namespace) -> None:
 
 
 def describe(checkpoint: Checkpoint) -> str:
-    """A checkpoint in a few words."""
+    """Return a description of a checkpoint in a few words."""
     config = checkpoint.model.config
     way = config.subject + (" + bias" if config.subject_bias else "")
     when = "released layout" if checkpoint.released else f"checkpoint {checkpoint.sha256[:8]}"

@@ -1,13 +1,13 @@
-r"""Pre-train EmotionCLIP.
+r"""Pre-train EmotionCLIP on rendered scenes or on clips of video.
 
     emotion-train pretrain --config nano --data ../shared --out runs/nano
     emotion-train pretrain --config nano --data ../shared --out runs/nano --resume
     torchrun --nproc-per-node 8 train/pretrain.py --config emotionclip \
         --data https://storage.example/shards --out runs/emotionclip
 
-Writes into --out: checkpoint.pt (everything needed to resume, probe and export), log.jsonl (a line a step),
-tensorboard/, and report.html. Killed at any moment, --resume goes on from the last checkpoint and takes the
-same steps.
+Writes into --out: checkpoint.pt (everything needed to resume, probe and export), log.jsonl (one line per
+step), tensorboard/ and report.html. A run that was stopped at any moment continues with --resume from its
+last checkpoint, and takes the same steps.
 """
 
 import argparse
@@ -56,17 +56,17 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         required=True,
-        help="for [clips]: folder or URL of emotion-train prepare-data's shards; for [scenes]: folder with "
-        "data/fer2013.npz, data/goemotions_ekman/",
+        help="for [clips]: folder or URL of shards, as emotion-train prepare-data writes them; for [scenes]: "
+        "folder with data/fer2013.npz and data/goemotions_ekman/",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    parser.add_argument("--max-steps", type=int, help="stop after this many steps, over all stages")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the run")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
+    parser.add_argument("--max-steps", type=int, help="stop after this many steps, counted over all stages")
     return parser
 
 
 def pretrain(config: PretrainConfig, args: argparse.Namespace, world: World) -> None:
-    """All stages of a run, from its beginning or its checkpoint."""
+    """Train all stages of a run, from the beginning or from its checkpoint."""
     if args.max_steps is not None and args.max_steps < 0:
         raise EmotionError(f"--max-steps {args.max_steps}: expected 0 or more")
     torch.manual_seed(config.seed)
