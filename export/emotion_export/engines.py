@@ -183,7 +183,7 @@ def _engine(
     if isinstance(found, CachedEngine):
         report(f"{name}: {_summary(found.sidecar)}, already in {plan.folder}")
         return found.sidecar
-    report(f"{name}: building, {found.reason}")
+    report(f"{name}: building ({found.reason})")
     start = time.perf_counter()
     if plan.builder.target is None:
         device = GpuDevice(plan.builder, plan.limits)

@@ -40,7 +40,7 @@ def test_ahead_of_time_for_the_shipped_bundle(
         assert sidecar.layer_types["fp16"] > sidecar.layer_types["fp32"]
         assert (sidecar.layer_types_of, sidecar.check.parity) == ("network", [])
     out = capsys.readouterr().out
-    assert out.count("building, there is none yet") == 2
+    assert out.count("building (not built yet)") == 2
     assert out.count("fp16, ") == 2
     assert f"next: on a GPU of SM86, EMOTION_ENGINE_CACHE={tmp_path} emotion-runtime --bundle nano " in out
     before = {path: path.stat().st_mtime_ns for path in files_in(tmp_path)}
@@ -50,19 +50,19 @@ def test_ahead_of_time_for_the_shipped_bundle(
     assert {path: path.stat().st_mtime_ns for path in files_in(tmp_path)} == before
 
 
-def test_a_torn_engine_is_built_again_once(
+def test_a_corrupt_engine_is_built_again_once(
     to_trt: Main, quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     arguments = ("--bundle", "nano", *AHEAD, "--cache", tmp_path)
     assert to_trt(*arguments) == 0
-    (torn,) = tmp_path.glob("temporal*.engine")
-    whole = torn.read_bytes()
-    torn.write_bytes(whole[:-1])
+    (corrupt,) = tmp_path.glob("temporal*.engine")
+    whole = corrupt.read_bytes()
+    corrupt.write_bytes(whole[:-1])
     quick.clear()
     assert to_trt(*arguments) == 0
     assert quick == ["temporal_encoder"]
-    assert "is torn" in capsys.readouterr().out
-    assert torn.read_bytes() == whole
+    assert "is corrupt" in capsys.readouterr().out
+    assert corrupt.read_bytes() == whole
     assert to_trt(*arguments) == 0
     assert quick == ["temporal_encoder"]
 

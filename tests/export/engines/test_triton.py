@@ -180,7 +180,7 @@ def test_engines_are_served_as_they_were_proven(
 def test_engines_that_are_missing_or_not_proven_are_not_served(
     nano_bundle: Bundle, tmp_path: Path, engines_here: Callable[[str], None]
 ):
-    with pytest.raises(EmotionError, match=r"there is none yet\): python export/to_trt\.py --bundle"):
+    with pytest.raises(EmotionError, match=r"not built yet\): python export/to_trt\.py --bundle"):
         write_repository(nano_bundle, tmp_path / "out", platform="tensorrt")
     engines_here("not run")
     with pytest.raises(EmotionError, match="its parity was never checked"):
