@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from emotion_bench.accuracy import Result
 from emotion_train.tables import markdown_table, percent
-
-Result = dict[str, Any]
 
 SETS = {
     "scenes": "rendered scenes of 1-4 people",

@@ -59,7 +59,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopwatch:
+class StepTimer:
     """Adds up the seconds of the named parts of each step."""
 
     device: torch.device
@@ -88,7 +88,7 @@ class TimedObjective:
     """An objective whose parts are timed. The objective opens a span around each part; here a watch does."""
 
     objective: ContrastiveObjective
-    watch: Stopwatch
+    watch: StepTimer
 
     def __call__(
         self, batch: ClipTextBatch, precision: Precision, seed: int
@@ -101,7 +101,7 @@ class TimedObjective:
 class TimedPrecision(Precision):
     """Times gradient clipping and the optimizer step."""
 
-    def __init__(self, name: PrecisionName, watch: Stopwatch) -> None:
+    def __init__(self, name: PrecisionName, watch: StepTimer) -> None:
         super().__init__(name, watch.device)
         self._watch = watch
 
@@ -111,7 +111,7 @@ class TimedPrecision(Precision):
             return super().step(optimizer, clip_norm)
 
 
-def timed(objective: Objective, watch: Stopwatch) -> TimedObjective:
+def timed(objective: Objective, watch: StepTimer) -> TimedObjective:
     """The same objective with a watch."""
     if not isinstance(objective, ContrastiveObjective):
         raise TypeError(f"{type(objective).__name__} is not contrastive")
@@ -136,7 +136,7 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     batch = idle.received[-1]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    watch = Stopwatch(device)
+    watch = StepTimer(device)
     trained = replace(stage, objective=timed(stage.objective, watch))
     watched = TimedPrecision(settings.precision, watch)
     steps = settings.warmup + settings.steps
@@ -223,7 +223,7 @@ def matmul_peak(device: torch.device, precision: PrecisionName, side: int, *, re
     """Return the operations per second of a product of two square matrices, the best of several."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    watch = Stopwatch(device)
+    watch = StepTimer(device)
     for _ in range(repeats):
         watch.next_step()
         with watch.part("product"):

@@ -16,7 +16,7 @@ from emotion_bench.train_data import made_shards, real_shards
 from emotion_bench.train_step import (
     PARTS,
     Settings,
-    Stopwatch,
+    StepTimer,
     measure,
     peak_memory,
     split,
@@ -125,7 +125,7 @@ def gradients(model: EmotionCLIP, objective: Any, batch: Any) -> tuple[float, di
 def test_timing_does_not_change_the_loss(shards: Path, chunks: int):
     model, stage = stage_of(shards)
     objective: Any = replace(stage.objective, chunks=chunks)  # type: ignore[type-var] - it is a dataclass
-    batch, watch = stage.batches[0], Stopwatch(CPU)
+    batch, watch = stage.batches[0], StepTimer(CPU)
     loss, expected = gradients(model, objective, batch)
     found_loss, found = gradients(model, timed(objective, watch), batch)
     assert found_loss == loss
@@ -138,7 +138,7 @@ def test_timing_does_not_change_the_loss(shards: Path, chunks: int):
 
 def test_only_contrastive_steps_have_these_parts():
     with pytest.raises(TypeError, match="SimpleObjective is not contrastive"):
-        timed(SimpleObjective(lambda _: (torch.zeros(()), {})), Stopwatch(CPU))
+        timed(SimpleObjective(lambda _: (torch.zeros(()), {})), StepTimer(CPU))
 
 
 def test_parts_sum_to_the_step():
