@@ -18,14 +18,14 @@ FIRST_FRAME = 4071  # of the joints, which count through the whole film
 
 
 def row(video: str = CLIP, person: int = 0, **changes: object) -> list[object]:
-    """37 columns; `changes` by name of a category or dimension."""
+    """Return a row of 37 columns; `changes` are by name of a category or dimension."""
     scores = [changes.get(name, 0.0) for name in CATEGORIES]
     affect = [changes.get(name, 5.0) for name in ("valence", "arousal", "dominance")]
     return [video, person, 0, 9, *scores, *affect, "Female", "Adult", "White", 0.9]
 
 
 def joints(frame: int, person: int, *points: tuple[float, float, float]) -> list[float]:
-    """A row of 18 joints, those not given all zero."""
+    """Return a row of 18 joints; those not given are all zero."""
     flat = [value for point in points for value in point]
     return [FIRST_FRAME + frame - 1, person, *flat, *[0.0] * (54 - len(flat))]
 
@@ -81,7 +81,7 @@ def test_a_clip_shorter_than_eight_frames_repeats_them(bold: Path):
     assert [p.path.name[-5] for p in pictures] == list("11111112")
 
 
-def test_the_box_holds_the_joints_of_that_person_in_that_frame(bold: Path):
+def test_the_box_contains_the_joints_of_that_person_in_that_frame(bold: Path):
     pictures = load_dataset("bold", bold, "train").samples[0].images
     boxes = {int(p.path.stem[-5:]): p.boxes for p in pictures}
     assert boxes[1] == ()  # the person comes in with frame 2
@@ -89,7 +89,7 @@ def test_the_box_holds_the_joints_of_that_person_in_that_frame(bold: Path):
         assert boxes[n] == ((np.floor(min(10.2 + n, 30)), np.floor(min(20.7, 5.5 + n)), 30.0, 21.0),), n
 
 
-def test_a_box_is_widened_to_whole_pixels_and_joints_not_found_are_no_corner():
+def test_a_box_is_extended_to_whole_pixels_and_ignores_missing_joints():
     found = np.zeros((18, 3))
     found[3], found[9] = (20.3, 40.6, 0.8), (25.0, 31.9, 0.0)
     assert joints_box(found) == (20, 31, 25, 41)
@@ -103,7 +103,7 @@ def test_a_box_is_widened_to_whole_pixels_and_joints_not_found_are_no_corner():
     [
         (row(valence=float("nan")), "valence, arousal or dominance NaN or infinite"),
         (row(anger="nan"), "category NaN or infinite"),
-        (row(fear=1.5), "category outside of 0 to 1"),
+        (row(fear=1.5), "category outside 0 to 1"),
         (row(pain="much"), "category not a number"),
         (row("004/gone.mp4/0001.mp4"), "no file of joints"),
         (row(person=9), "no joints of the person"),
@@ -120,7 +120,7 @@ def test_bad_rows_are_counted(bold: Path, bad: list[object], reason: str):
     assert train.skipped == {reason: 1}
 
 
-def test_joints_of_no_frame_are_nobodys(bold: Path):
+def test_joints_without_a_frame_number_are_ignored(bold: Path):
     rows = [joints(n, 0, (4, 4, 1), (9, 9, 1)) for n in (1, 2)]
     rows[0][0] = float("nan")
     path = save_array(bold / "joints" / CLIP.replace("0114.mp4", "0114.npy"), rows)
@@ -135,7 +135,7 @@ def test_a_clip_without_a_folder_is_counted(bold: Path):
     assert load_dataset("bold", bold, "train").skipped == {"no folder of frames": 1}
 
 
-def test_a_split_of_bad_rows_alone(bold: Path):
+def test_a_split_with_only_bad_rows(bold: Path):
     write_csv(bold / "annotations" / "val.csv", [row(person=9), row(person=8)])
     with pytest.raises(
         EmotionError, match=r"bold val: none of 2 rows in .*no joints of the person: 2.*; expected"

@@ -1,4 +1,4 @@
-"""The detector's boxes against the authors' masks, drawn on the spot, and which frames are chosen."""
+"""Boxes of the detector, against the authors' masks computed here, and the choice of frames."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from trees import jpeg
 
 from emotion_runtime.preprocess import PreprocessSpec, center_window, union_patch_weights
-from emotion_train.datasets.boxes import everybody, inside, person_boxes
+from emotion_train.datasets.boxes import image_of_everyone, inside, person_boxes
 from emotion_train.datasets.frames import clip_frames, frame_number, image_size, uniform
 from emotion_train.datasets.rows import BadRow
 
@@ -21,7 +21,7 @@ DETECTIONS = [
 
 
 def authors_mask(width: int, height: int) -> np.ndarray:
-    """(224, 224) of 0 and 1: on the frame resized to a short side of 256, cropped at its centre."""
+    """Return a mask (224, 224) of 0 and 1, of the centre crop of the frame resized to a short side of 256."""
     short = min(width, height)
     resized_w, resized_h = int(256 * width / short), int(256 * height / short)
     ratio = min(640 / resized_w, 640 / resized_h)
@@ -41,7 +41,7 @@ def patches(mask: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(512, 256), (1024, 512), (300, 300), (320, 480)])
 def test_patch_weights_are_the_authors_masks(size: tuple[int, int]):
-    """Sizes whose resized sides are whole, so that both ways scale alike."""
+    """For sizes whose resized sides are integers, both ways use the same scale."""
     boxes = person_boxes(DETECTIONS, *size)
     weights = union_patch_weights(boxes, center_window(size[1], size[0], SPEC), SPEC)
     assert weights.any()
@@ -49,13 +49,13 @@ def test_patch_weights_are_the_authors_masks(size: tuple[int, int]):
 
 
 @pytest.mark.parametrize("size", [(768, 576), (1280, 720), (1920, 1080), (624, 352), (719, 301)])
-def test_patch_weights_of_other_sizes_are_off_by_a_line_of_pixels_at_most(size: tuple[int, int]):
+def test_patch_weights_of_other_sizes_differ_by_at_most_a_line_of_pixels(size: tuple[int, int]):
     boxes = person_boxes(DETECTIONS, *size)
     weights = union_patch_weights(boxes, center_window(size[1], size[0], SPEC), SPEC)
     np.testing.assert_allclose(weights, patches(authors_mask(*size)), atol=1 / 32 + 1e-6)
 
 
-def test_boxes_are_clipped_and_those_outside_are_nobody():
+def test_boxes_are_clipped_and_those_outside_are_left_out():
     detections = [
         (-20.0, 10.0, 100.0, 700.0, 0.9),
         (645.0, 10.0, 700.0, 90.0, 0.9),
@@ -64,13 +64,13 @@ def test_boxes_are_clipped_and_those_outside_are_nobody():
     assert person_boxes(detections, 320, 160) == ((0.0, 5.0, 50.0, 160.0),)
 
 
-def test_nobody_is_not_the_same_as_no_entry():
-    assert everybody(Path("clip/a.jpg"), {"a.jpg": []}, 64, 48).boxes == ()
+def test_an_empty_entry_differs_from_a_missing_entry():
+    assert image_of_everyone(Path("clip/a.jpg"), {"a.jpg": []}, 64, 48).boxes == ()
     with pytest.raises(BadRow, match="no boxes for a frame"):
-        everybody(Path("clip/b.jpg"), {"a.jpg": []}, 64, 48)
+        image_of_everyone(Path("clip/b.jpg"), {"a.jpg": []}, 64, 48)
 
 
-def test_a_box_inside_of_a_picture():
+def test_a_box_inside_an_image():
     assert inside((-5, -5, 1, 1), 64, 48) == (-5, -5, 1, 1)
     for box in ((64, 0, 90, 9), (0, 48, 9, 60), (5, 5, 5, 9), (9, 5, 5, 9)):
         with pytest.raises(BadRow, match="box without area"):
@@ -87,12 +87,12 @@ def test_a_box_inside_of_a_picture():
         (100, 170, [100, 110, 120, 130, 140, 150, 160, 170]),
     ],
 )
-def test_frames_are_spread_with_both_ends(first: int, last: int, expected: list[int]):
+def test_frames_are_spread_evenly_including_both_ends(first: int, last: int, expected: list[int]):
     assert uniform(first, last) == expected
 
 
 @pytest.mark.parametrize("length", range(1, 400, 7))
-def test_the_spread_is_the_whole_part_of_equal_steps(length: int):
+def test_the_spread_is_rounded_down(length: int):
     assert uniform(0, length - 1) == [(length - 1) * k // 7 for k in range(8)]
 
 
@@ -105,7 +105,7 @@ def test_frames_are_ordered_by_number_not_by_name(tmp_path: Path):
     assert frame_number(tmp_path / "scene2_image_00012.jpg") == 12
 
 
-def test_the_size_of_a_picture(tmp_path: Path):
+def test_the_size_of_an_image(tmp_path: Path):
     assert image_size(jpeg(tmp_path / "a.jpg", (31, 17))) == (31, 17)
     with pytest.raises(BadRow, match="missing frame"):
         image_size(tmp_path / "b.jpg")

@@ -1,4 +1,4 @@
-"""Emotic on a tree of three pictures."""
+"""Emotic on a tree of three images."""
 
 from pathlib import Path
 
@@ -56,13 +56,13 @@ def test_labels_keys_and_the_short_side(emotic: Path):
     assert data.skipped == {}
 
 
-def test_categories_are_bolds_by_the_alphabet(emotic: Path):
+def test_categories_are_those_of_bold_in_alphabetical_order(emotic: Path):
     labels = load_dataset("emotic", emotic, "val").tasks[0].labels
     assert list(labels) == sorted(labels)
     assert set(labels) == set(CATEGORIES)
 
 
-def test_a_sample_is_one_picture_with_its_own_box(emotic: Path):
+def test_a_sample_is_one_image_with_its_own_box(emotic: Path):
     first, second, third = load_dataset("emotic", emotic, "val").samples
     assert [len(sample.images) for sample in (first, second, third)] == [1, 1, 1]
     assert first.images[0].boxes == ((86, 58, 564, 479),)
@@ -70,8 +70,8 @@ def test_a_sample_is_one_picture_with_its_own_box(emotic: Path):
     assert third.images[0].boxes == ((5, 5, 100, 70),)
 
 
-def test_the_mask_is_the_authors(emotic: Path):
-    """Their way, drawn slowly: the box scaled with the short side to 224, widened, clipped, cropped."""
+def test_patch_weights_are_those_of_the_authors(emotic: Path):
+    """Their steps: the box is scaled with the short side to 224, extended, clipped and cropped."""
     data = load_dataset("emotic", emotic, "val")
     spec = PreprocessSpec(short_side=data.short_side or 256)
     _, weights = prepare_sample(data.samples[0], spec)
@@ -91,12 +91,12 @@ def test_the_mask_is_the_authors(emotic: Path):
     [
         (2, "gone.jpg", "missing frame"),
         (2, "torn.jpg", "unreadable frame"),
-        (4, "", "BBox is no list of numbers"),
+        (4, "", "BBox is not a list of numbers"),
         (4, "[1, 2, 3]", "BBox is not a list of 4 numbers"),
         (4, "[1, 2, 3, None]", "BBox not a number"),
-        (4, "[300, 20, 100, 200]", "box without area inside of the picture"),
-        (4, "[640, 20, 700, 200]", "box without area inside of the picture"),
-        (3, "large", "Image Size is no list of numbers"),
+        (4, "[300, 20, 100, 200]", "box without area inside the image"),
+        (4, "[640, 20, 700, 200]", "box without area inside the image"),
+        (3, "large", "Image Size is not a list of numbers"),
         (3, "[0, 480]", "Image Size without area"),
     ],
 )
@@ -110,20 +110,20 @@ def test_bad_rows_are_counted(emotic: Path, column: int, cell: str, reason: str)
     assert [sample.targets["vad"].tolist() for sample in data.samples] == [[5, 6, 7], [2, 2, 2.5]]
 
 
-def test_labels_that_are_none_are_counted(emotic: Path):
+def test_invalid_labels_are_counted(emotic: Path):
     write_labels(emotic, "val", [one_hot(), [2.0] * 26, one_hot()], [[5, np.nan, 7], [1, 10, 3], [2, 2, 2.5]])
     data = load_dataset("emotic", emotic, "val")
     assert len(data.samples) == 1
     assert data.skipped == {
         "valence, arousal or dominance NaN or infinite": 1,
-        "category outside of 0 to 1": 1,
+        "category outside 0 to 1": 1,
     }
 
 
 def test_another_layout(emotic: Path):
     write_labels(emotic, "val", [one_hot()] * 2, [[5, 5, 5]] * 3)
     with pytest.raises(
-        EmotionError, match=r"val_cat_arr\.npy: 2 rows beside a table of 3; expected below --data"
+        EmotionError, match=r"val_cat_arr\.npy: 2 rows, but the table has 3; expected below --data"
     ):
         load_dataset("emotic", emotic, "val")
     write_labels(emotic, "val", [[0.0] * 25] * 3, [[5, 5, 5]] * 3)

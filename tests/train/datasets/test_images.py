@@ -23,8 +23,8 @@ RATE, FRAMES = 10, 25
 WIDTH, HEIGHT = 120, 90
 
 
-def sample(*pictures: SampleImage) -> Sample:
-    return Sample("key", "group", pictures, {})
+def sample(*images_of_sample: SampleImage) -> Sample:
+    return Sample("key", "group", images_of_sample, {})
 
 
 def noise(path: Path, seed: int = 0) -> Path:
@@ -34,7 +34,7 @@ def noise(path: Path, seed: int = 0) -> Path:
 
 
 def write_video(path: Path, *, seconds: float = 2.5, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
-    """10 frames a second with B-frames, key frames every 8; frame n is of grey 10 n, from 0 again at 25."""
+    """Make a video of 10 fps with B-frames, a key frame every 8 frames; frame n has grey 10 (n mod 25)."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"g": "8", "bf": "2", "crf": "1"})
         (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
@@ -51,14 +51,14 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shown(video: Path, seconds: float) -> float:
-    """Number of the frame that is shown then."""
+    """Return the number of the frame shown at a time."""
     return round(float(load_image(SampleImage(video, (), seconds)).mean()) / 10)
 
 
 # --- pixels
 
 
-def test_a_picture_file_is_rgb_uint8(tmp_path: Path):
+def test_an_image_file_is_read_as_rgb_uint8(tmp_path: Path):
     image = load_image(SampleImage(jpeg(tmp_path / "a.png", (30, 20), (200, 100, 50)), ()))
     assert image.shape == (20, 30, 3)
     assert image.dtype == np.uint8
@@ -67,19 +67,21 @@ def test_a_picture_file_is_rgb_uint8(tmp_path: Path):
     assert load_image(SampleImage(tmp_path / "grey.png", ())).tolist() == np.full((4, 5, 3), 77).tolist()
 
 
-def test_a_turn_in_exif_is_not_applied(tmp_path: Path):
+def test_exif_rotation_is_not_applied(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
     assert load_image(SampleImage(tmp_path / "turned.jpg", ())).shape == (20, 30, 3)
 
 
-def test_a_picture_that_is_missing_or_broken(tmp_path: Path):
-    with pytest.raises(EmotionError, match=r"no picture .*gone\.jpg: was it moved"):
+def test_a_missing_or_corrupt_image(tmp_path: Path):
+    with pytest.raises(EmotionError, match=r"no image .*gone\.jpg: was it moved"):
         load_image(SampleImage(tmp_path / "gone.jpg", ()))
     path = noise(tmp_path / "torn.png")
     path.write_bytes(path.read_bytes()[:900])
-    with pytest.raises(EmotionError, match=r"torn\.png cannot be decoded \(.*\): get a whole copy") as error:
+    with pytest.raises(
+        EmotionError, match=r"torn\.png cannot be decoded \(.*\): get an intact copy"
+    ) as error:
         load_image(SampleImage(path, ()))
     assert "\n" not in str(error.value)
 
@@ -92,34 +94,34 @@ def test_every_frame_of_a_video_is_found_by_its_time(video: Path, n: int):
 
 @pytest.mark.parametrize("suffix", [".ts", ".mkv", ".flv"])
 def test_files_without_a_good_index_give_the_same_frames(tmp_path: Path, suffix: str):
-    """A transport stream does not begin at 0, and a seek in it lands after what was sought."""
+    """A transport stream does not start at 0, and a seek in it lands too late."""
     path = write_video(tmp_path / f"grey{suffix}")
     assert [shown(path, n / RATE) for n in range(FRAMES)] == list(range(FRAMES))
     assert video_info(path).last == pytest.approx((FRAMES - 1) / RATE)
 
 
-def test_a_long_file_is_entered_near_the_moment(tmp_path: Path):
+def test_seeking_in_a_long_file(tmp_path: Path):
     path = write_video(tmp_path / "long.ts", seconds=25, size=(32, 32))
     for moment in (0.3, 9.9, 14.2, 24.8):
         assert shown(path, moment) == round(moment * RATE) % FRAMES
 
 
-def test_times_that_do_not_rise(tmp_path: Path):
-    """B-frames have no place in an AVI file: it states the times of decoding."""
+def test_times_that_do_not_increase(tmp_path: Path):
+    """An AVI file has decoding times only, which do not fit B-frames."""
     path = write_video(tmp_path / "grey.avi")
-    with pytest.raises(EmotionError, match=r"grey\.avi has times that do not rise: convert it to \.mp4"):
+    with pytest.raises(EmotionError, match=r"grey\.avi has times that do not increase: convert it to \.mp4"):
         shown(path, 2.0)
 
 
-def test_a_moment_out_of_order_or_after_the_end(video: Path):
+def test_times_in_any_order_and_after_the_end(video: Path):
     assert [shown(video, moment) for moment in (2.0, 0.3, 1.1)] == [20, 3, 11]
-    with pytest.raises(EmotionError, match=r"ends at 2\.50 s, before the 2\.70 s asked for"):
+    with pytest.raises(EmotionError, match=r"ends at 2\.50 s, but a frame at 2\.70 s is needed"):
         shown(video, 2.7)
     with pytest.raises(EmotionError, match=r"has no frame at -1\.00 s"):
         shown(video, -1.0)
 
 
-def test_the_facts_of_a_video(video: Path):
+def test_the_size_and_length_of_a_video(video: Path):
     facts = video_info(video)
     assert (facts.width, facts.height) == (WIDTH, HEIGHT)
     assert facts.last == pytest.approx((FRAMES - 1) / RATE)
@@ -127,7 +129,7 @@ def test_the_facts_of_a_video(video: Path):
 
 
 @pytest.mark.parametrize("name", ["intel_one-by-one-person-detection.mp4", "vtest.avi"])
-def test_a_real_video_is_what_the_runtime_sees(shared_data: Path, name: str):
+def test_a_real_video_gives_the_frames_of_the_runtime(shared_data: Path, name: str):
     path = shared_data / "videos" / name
     for frame in islice(read_file(str(path)), 0, 70, 23):
         pixels = load_image(SampleImage(path, (), frame.t))
@@ -140,8 +142,8 @@ def test_the_last_frame_of_a_real_video(shared_data: Path):
     load_image(SampleImage(path, (), video_info(path).last))
 
 
-def test_a_recording_lying_on_its_side_is_upright(video: Path, tmp_path: Path):
-    """A quarter turn written into the track's matrix (ISO 14496-12, 8.3.2)."""
+def test_a_rotated_recording_is_made_upright(video: Path, tmp_path: Path):
+    """Write a rotation by 90 degrees into the track's matrix (ISO 14496-12, 8.3.2)."""
     data = bytearray(video.read_bytes())
     matrix = data.index(b"tkhd") + 44
     data[matrix : matrix + 16] = struct.pack(">4i", 0, 1 << 16, 0, -(1 << 16))
@@ -154,18 +156,18 @@ def test_a_recording_lying_on_its_side_is_upright(video: Path, tmp_path: Path):
     np.testing.assert_array_equal(load_image(SampleImage(turned, (), 0.0))[..., ::-1], runtime)
 
 
-def test_videos_that_are_none(tmp_path: Path, video: Path):
+def test_invalid_videos(tmp_path: Path, video: Path):
     with pytest.raises(EmotionError, match=r"no video .*gone\.mp4"):
         load_image(SampleImage(tmp_path / "gone.mp4", (), 0.0))
     (tmp_path / "text.mp4").write_text("hello")
     with pytest.raises(EmotionError, match=r"text\.mp4 cannot be decoded"):
         load_image(SampleImage(tmp_path / "text.mp4", (), 0.0))
     (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:1500])
-    with pytest.raises(EmotionError, match=r"cut\.mp4 holds no pictures: expected a whole video file"):
+    with pytest.raises(EmotionError, match=r"cut\.mp4 has no frames: expected a complete video file"):
         video_info(tmp_path / "cut.mp4")
 
 
-def test_a_video_that_is_cut_off_ends_where_it_does(shared_data: Path, tmp_path: Path):
+def test_a_truncated_video_ends_at_its_last_frame(shared_data: Path, tmp_path: Path):
     whole = shared_data / "videos" / "vtest.avi"
     path = tmp_path / "cut.avi"
     path.write_bytes(whole.read_bytes()[:1_500_000])
@@ -175,7 +177,7 @@ def test_a_video_that_is_cut_off_ends_where_it_does(shared_data: Path, tmp_path:
         load_image(SampleImage(path, (), last - 1)), load_image(SampleImage(whole, (), last - 1))
     )
     with pytest.raises(
-        EmotionError, match=rf"cut\.avi ends at {last + 0.1:.2f} s, before the 79\.00 s asked for"
+        EmotionError, match=rf"cut\.avi ends at {last + 0.1:.2f} s, but a frame at 79\.00 s is needed"
     ):
         load_image(SampleImage(path, (), 79.0))
 
@@ -183,7 +185,7 @@ def test_a_video_that_is_cut_off_ends_where_it_does(shared_data: Path, tmp_path:
 # --- samples
 
 
-def test_a_center_spec_gives_the_papers_crop_and_everybodys_weights(tmp_path: Path):
+def test_a_center_window_is_the_papers_crop_with_patch_weights_of_everyone(tmp_path: Path):
     path = noise(tmp_path / "a.png")
     boxes = ((20.0, 10.0, 50.5, 70.2), (40.0, 30.0, 100.0, 80.0))
     images, weights = prepare_sample(sample(SampleImage(path, boxes), SampleImage(path, ())), CENTER)
@@ -205,7 +207,7 @@ def test_a_center_spec_gives_the_papers_crop_and_everybodys_weights(tmp_path: Pa
     np.testing.assert_allclose(weights[0], mask.reshape(4, 16, 4, 16).mean((1, 3)).ravel(), atol=1e-6)
 
 
-def test_a_subject_spec_looks_at_the_largest_person(tmp_path: Path):
+def test_a_subject_window_is_around_the_largest_person(tmp_path: Path):
     path = noise(tmp_path / "a.png")
     small, large = (4.0, 4.0, 14.0, 14.0), (70.0, 20.0, 100.0, 55.0)
     images, weights = prepare_sample(
@@ -220,7 +222,7 @@ def test_a_subject_spec_looks_at_the_largest_person(tmp_path: Path):
     assert weights[1].any()
 
 
-def test_a_subject_spec_and_nobody_gives_the_centre(tmp_path: Path):
+def test_a_subject_window_without_subject_is_the_centre_crop(tmp_path: Path):
     path = noise(tmp_path / "a.png")
     images, weights = prepare_sample(sample(SampleImage(path, ())), SUBJECT)
     centre, _ = prepare_sample(sample(SampleImage(path, ())), CENTER)
@@ -228,20 +230,20 @@ def test_a_subject_spec_and_nobody_gives_the_centre(tmp_path: Path):
     assert not weights.any()
 
 
-def test_a_moment_and_a_file_keep_their_places(tmp_path: Path, video: Path):
-    """Pictures are read file by file, videos in one opening; the order of the sample stays."""
+def test_video_frames_and_files_keep_their_order(tmp_path: Path, video: Path):
+    """Image files are read one by one and a video is opened once, but the order is that of the sample."""
     grey = jpeg(tmp_path / "grey.png", (WIDTH, HEIGHT), (200, 200, 200))
-    pictures = [
+    images_of_sample = [
         SampleImage(video, (), 1.2),
         SampleImage(grey, ()),
         SampleImage(video, (), 0.4),
         SampleImage(video, (), 1.2),
     ]
-    images, _ = prepare_sample(sample(*pictures), CENTER)
+    images, _ = prepare_sample(sample(*images_of_sample), CENTER)
     assert images.mean((1, 2, 3)) == pytest.approx([120, 200, 40, 120], abs=3)
 
 
-def test_a_picture_that_stands_eight_times_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_image_that_occurs_eight_times_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     opened = []
     real = Image.open
     monkeypatch.setattr(Image, "open", lambda path: (opened.append(path), real(path))[1])

@@ -36,7 +36,7 @@ def liris(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_films_stand_one_by_one_in_order_of_time(liris: Path):
+def test_films_follow_one_another_in_time_order(liris: Path):
     data = load_dataset("liris", liris, "train")
     expected = [(film, t) for film in ("MEDIAEVAL18_00", "MEDIAEVAL18_10") for t in range(SECONDS)]
     assert [(s.group, int(s.key.rsplit("/")[-1])) for s in data.samples] == expected
@@ -48,11 +48,11 @@ def test_films_stand_one_by_one_in_order_of_time(liris: Path):
     assert data.skipped == {"missing frame": 4}
 
 
-def test_the_test_split_is_the_folder_that_says_so(liris: Path):
+def test_the_test_split_is_the_folder_with_test_in_its_name(liris: Path):
     assert {sample.group for sample in load_dataset("liris", liris, "test").samples} == {"MEDIAEVAL18_54"}
 
 
-def test_the_frame_of_the_label_stands_eight_times(liris: Path):
+def test_the_frame_of_the_label_is_repeated_eight_times(liris: Path):
     samples = load_dataset("liris", liris, "test").samples
     for t, sample in enumerate(samples):
         assert len(sample.images) == 8
@@ -62,7 +62,7 @@ def test_the_frame_of_the_label_stands_eight_times(liris: Path):
     assert samples[2].images[0].boxes == ()
 
 
-def test_boxes_in_one_object_say_the_same(liris: Path):
+def test_boxes_in_one_object_are_accepted(liris: Path):
     listed = load_dataset("liris", liris, "test").samples
     whole = {f"{n:08d}.jpg": [] if n == 3 else [[10, 20, 110, 220, 0.9]] for n in range(1, SECONDS + 1)}
     write_json(liris / "bboxes" / "MEDIAEVAL18_54.mp4" / "human_boxes.json", whole)
@@ -102,7 +102,7 @@ def test_films_without_frames_or_boxes_and_other_files_are_counted(liris: Path):
     }
 
 
-def test_the_longest_name_is_the_films(liris: Path):
+def test_the_longest_matching_name_is_that_of_the_film(liris: Path):
     (liris / "frames" / "MEDIAEVAL18.mp4").mkdir()
     assert len(load_dataset("liris", liris, "test").samples) == SECONDS
 

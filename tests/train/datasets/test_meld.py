@@ -25,7 +25,7 @@ def real_rows(folder: Path, split: str) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def whole_meld(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every utterance of the real files, all showing the same two frames."""
+    """Make a tree of every utterance of the real files; all show the same two frames."""
     root = tmp_path_factory.mktemp("meld")
     (root / "MELD.Raw").mkdir()
     frames = root / "two"
@@ -45,7 +45,7 @@ def whole_meld(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def meld(shared_data: Path, tmp_path: Path) -> Path:
-    """Real annotations of the dev split, frames and boxes for its first two utterances."""
+    """Make a tree of the real dev split with frames and boxes for its first two utterances."""
     (tmp_path / "MELD.Raw").mkdir()
     shutil.copy(shared_data / "data" / "meld" / "dev_sent_emo.csv", tmp_path / "MELD.Raw")
     boxes = {"dia0_utt0": {}, "dia0_utt1": {}}
@@ -99,7 +99,7 @@ def test_groups_are_dialogues(whole_meld: Path):
     assert groups == dialogues
 
 
-def test_frames_boxes_and_what_has_neither(meld: Path):
+def test_frames_and_boxes_and_utterances_without_them(meld: Path):
     data = load_dataset("meld", meld, "dev")
     first, second = data.samples
     # linspace(0, 29, 8) = 0, 4.1, 8.3, 12.4, 16.6, 20.7, 24.9, 29
@@ -126,7 +126,7 @@ def test_bad_rows_are_counted(meld: Path):
     data = load_dataset("meld", meld, "dev")
     assert len(data.samples) == 1
     assert data.skipped == {
-        "label out of the known set: 'contempt'": 1,
+        "unknown label: 'contempt'": 1,
         "dialogue not a number": 1,
         "no label": 2,
     }
@@ -167,7 +167,7 @@ def test_no_row_is_left(meld: Path):
 
 def test_no_folder_and_no_such_data_set(tmp_path: Path):
     with pytest.raises(
-        EmotionError, match=r"meld: no folder .*gone: give the folder of the data set as --data"
+        EmotionError, match=r"meld: no folder .*gone: set --data to the folder of the data set"
     ):
         load_dataset("meld", tmp_path / "gone", "dev")
     with pytest.raises(

@@ -58,7 +58,7 @@ def moviegraphs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_labels_are_bolds_by_the_alphabet(moviegraphs: Path):
+def test_labels_are_those_of_bold_in_alphabetical_order(moviegraphs: Path):
     data = load_dataset("moviegraphs", moviegraphs, "val")
     (task,) = data.tasks
     assert (task.name, task.kind) == ("emotions", "multi_label")
@@ -85,7 +85,7 @@ def test_scenes_are_cut_at_their_shots(moviegraphs: Path):
     assert samples[0].images[0].path == moviegraphs / "frames" / FILM / "frame_0.jpg"
 
 
-def test_everybody_is_meant(moviegraphs: Path):
+def test_the_subject_is_everyone(moviegraphs: Path):
     pictures = load_dataset("moviegraphs", moviegraphs, "val").samples[0].images
     assert pictures[1].boxes == ((10, 1, 20, 31),)  # 640 over 64 pixels: a tenth; a score of 0.5 is nobody
     assert [p.boxes for p in pictures[2:]] == [()] * 6
@@ -111,7 +111,7 @@ def test_the_film_that_is_shorter_than_its_annotation(moviegraphs: Path):
     [
         ({"3": ["Fear"]}, "no such scene in the film"),
         ({"first": ["Fear"]}, "clip not a number"),
-        ({"1": ["Contempt"]}, "label out of the known set: 'contempt'"),
+        ({"1": ["Contempt"]}, "unknown label: 'contempt'"),
         ({"1": []}, "no label"),
     ],
 )
@@ -122,7 +122,7 @@ def test_bad_rows_are_counted(moviegraphs: Path, clips: dict[str, list[str]], re
     assert data.skipped == {reason: 1}
 
 
-def test_what_lacks_frames_or_boxes_is_counted(moviegraphs: Path):
+def test_scenes_without_frames_or_boxes_are_counted(moviegraphs: Path):
     (moviegraphs / "frames" / FILM / "frame_57.jpg").unlink()
     data = load_dataset("moviegraphs", moviegraphs, "val")
     assert [sample.key[-1] for sample in data.samples] == ["0", "2"]
@@ -142,7 +142,7 @@ def test_a_film_without_boundaries_is_counted(moviegraphs: Path):
     assert [sample.group for sample in data.samples] == [OTHER]
 
 
-def test_scenes_of_shots_that_are_not_there_are_counted(moviegraphs: Path):
+def test_scenes_of_missing_shots_are_counted(moviegraphs: Path):
     write_film(moviegraphs, FILM, scenes="0 2 1\n3 3 1\n4 5 1\n")
     data = load_dataset("moviegraphs", moviegraphs, "val")
     assert [sample.key for sample in data.samples] == [f"val/{FILM}/1"]
@@ -151,7 +151,7 @@ def test_scenes_of_shots_that_are_not_there_are_counted(moviegraphs: Path):
 
 def test_another_layout(moviegraphs: Path):
     write_film(moviegraphs, FILM, shots="4 shots\nzero 1 CUT\n")
-    with pytest.raises(EmotionError, match=rf"boundaries of {FILM} are no numbers"):
+    with pytest.raises(EmotionError, match=rf"boundaries of {FILM} are not numbers"):
         load_dataset("moviegraphs", moviegraphs, "val")
     with pytest.raises(EmotionError, match="moviegraphs has no split 'dev'"):
         load_dataset("moviegraphs", moviegraphs, "dev")

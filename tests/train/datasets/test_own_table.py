@@ -1,4 +1,4 @@
-"""One's own CSV or Parquet table of pictures, videos and folders of frames."""
+"""Your own CSV or Parquet table of images, videos and folders of frames."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ RATE, FRAMES = 10, 40
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pictures, a folder of frames 5 to 24, and a video of 4 s whose frame n is of grey 6 n."""
+    """Make two images, a folder of frames 5 to 24, and a video of 4 s whose frame n has grey level 6 n."""
     root = tmp_path_factory.mktemp("media")
     for name in ("a.jpg", "b.png"):
         jpeg(root / name, (100, 80))
@@ -60,12 +60,12 @@ def test_classes_are_those_of_all_splits_sorted(media: Path):
         assert data.samples[0].targets["label"].dtype == np.int64
 
 
-def test_classes_in_an_order_of_ones_own(media: Path):
+def test_classes_in_a_given_order(media: Path):
     columns = Columns(classes=("sad", "happy"))
     data = table(media, "path,label,split", "a.jpg,sad,train", "b.png,angry,train", columns=columns)
     assert data.tasks[0].labels == ("sad", "happy")
     assert [int(sample.targets["label"]) for sample in data.samples] == [0]
-    assert data.skipped == {"label out of the known set: 'angry'": 1}
+    assert data.skipped == {"unknown label: 'angry'": 1}
 
 
 def test_several_labels_and_values(media: Path):
@@ -78,13 +78,13 @@ def test_several_labels_and_values(media: Path):
     assert data.samples[0].targets["values"].tolist() == [-3, 0.25]
 
 
-def test_one_category_alone_is_yes_or_no(media: Path):
+def test_a_single_category_is_a_yes_or_no_task(media: Path):
     data = table(media, "path,split,label_joy", "a.jpg,train,1", "b.png,train,0")
     assert [(t.name, t.kind, t.labels) for t in data.tasks] == [("labels", "multi_label", ("joy",))]
     assert [sample.targets["labels"].tolist() for sample in data.samples] == [[1], [0]]
 
 
-def test_columns_with_names_of_ones_own(media: Path):
+def test_columns_with_other_names(media: Path):
     columns = Columns(path="file", split="part", labels=("joy", "fear"), values=("pain",), group="film")
     data = table(media, "file,part,joy,fear,pain,film,label", "a.jpg,train,0,1,7.5,f1,x", columns=columns)
     assert [task.labels for task in data.tasks] == [("joy", "fear"), ("pain",)]
@@ -92,7 +92,7 @@ def test_columns_with_names_of_ones_own(media: Path):
     assert data.samples[0].targets["values"].tolist() == [7.5]
 
 
-def test_what_is_named_is_all_that_is_predicted(media: Path):
+def test_only_named_columns_are_predicted(media: Path):
     row = "a.jpg,train,x,0.5,3"
     data = table(media, "path,split,label,valence,pain", row, columns=Columns(values=("pain",)))
     assert [task.labels for task in data.tasks] == [("pain",)]
@@ -100,7 +100,7 @@ def test_what_is_named_is_all_that_is_predicted(media: Path):
     assert [task.labels for task in data.tasks] == [("x",)]
 
 
-def test_without_a_group_rows_of_one_file_hang_together(media: Path):
+def test_without_a_group_column_the_rows_of_a_file_are_a_group(media: Path):
     data = table(media, "path,label,split", "a.jpg,x,train", "a.jpg,y,train", "b.png,x,train")
     assert [sample.group for sample in data.samples] == ["a.jpg", "a.jpg", "b.png"]
     assert len({sample.key for sample in data.samples}) == 3
@@ -109,7 +109,7 @@ def test_without_a_group_rows_of_one_file_hang_together(media: Path):
 # --- media
 
 
-def test_a_picture_makes_a_sample_of_one(media: Path):
+def test_an_image_is_a_sample_of_one(media: Path):
     (sample,) = table(media, "path,label,split", "a.jpg,x,train").samples
     (picture,) = sample.images
     assert picture.path == media / "a.jpg"
@@ -127,7 +127,7 @@ def test_a_folder_gives_eight_frames_of_the_span(media: Path):
     assert numbers(data, 2) == [20, 20, 21, 21, 22, 22, 23, 24]
 
 
-def test_a_video_gives_eight_moments_of_the_span(media: Path):
+def test_a_video_gives_eight_frames_of_the_span(media: Path):
     data = table(media, "path,start,end,label,split", "film.mp4,1,2.4,x,train", "film.mp4,,,x,train")
     moments = [picture.seconds for picture in data.samples[0].images]
     np.testing.assert_allclose(moments, [1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.4])
@@ -153,7 +153,7 @@ def test_a_box_in_one_column(media: Path, cell: str):
     assert sample.images[0].boxes == ((10, 20, 30.5, 40),)
 
 
-def test_a_box_in_four_columns_stands_in_every_picture(media: Path):
+def test_a_box_in_four_columns_is_used_for_every_image(media: Path):
     data = table(media, "path,x1,y1,x2,y2,label,split", "clip,1,2,3,4,x,train", "clip,,,,,x,train")
     assert {picture.boxes for picture in data.samples[0].images} == {((1, 2, 3, 4),)}
     assert {picture.boxes for picture in data.samples[1].images} == {()}
@@ -173,7 +173,7 @@ def write_parquet(path: Path, columns: dict[str, Any]) -> Path:
     return path
 
 
-def test_parquet_says_the_same(media: Path, tmp_path: Path):
+def test_parquet_gives_the_same(media: Path, tmp_path: Path):
     header = "path,start,end,x1,y1,x2,y2,label,valence,split"
     rows = ["film.mp4,1,2,1,2,3,4,x,0.5,train", "clip,,,,,,,y,-1,train", "a.jpg,,,,,,,z,2,val"]
     listed = table(media, header, *rows)
@@ -198,7 +198,7 @@ def test_parquet_says_the_same(media: Path, tmp_path: Path):
         }
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
     with pytest.raises(
-        EmotionError, match=r"torn\.parquet: no Parquet file \(.*\); expected columns path"
+        EmotionError, match=r"torn\.parquet: not a Parquet file \(.*\); expected columns path"
     ) as error:
         load_dataset("table", tmp_path / "torn.parquet", "train")
     assert "\n" not in str(error.value)
@@ -220,11 +220,11 @@ def test_parquet_says_the_same(media: Path, tmp_path: Path):
         ("film.mp4,1,4.2,,,x,1,train", "start and end not in the video, in this order"),
         ("film.mp4,2,1,,,x,1,train", "start and end not in the video, in this order"),
         ("film.mp4,-1,1,,,x,1,train", "start and end not in the video, in this order"),
-        ("a.jpg,1,2,,,x,1,train", "start or end of a single picture"),
-        ("clip,,,1 2 3,,x,1,train", "box not of four numbers"),
+        ("a.jpg,1,2,,,x,1,train", "start or end of a single image"),
+        ("clip,,,1 2 3,,x,1,train", "box does not have four numbers"),
         ("clip,,,1 2 3 d,,x,1,train", "box not a number"),
-        ("clip,,,5 2 5 4,,x,1,train", "box without area inside of the picture"),
-        ("clip,,,100 2 130 4,,x,1,train", "box without area inside of the picture"),
+        ("clip,,,5 2 5 4,,x,1,train", "box without area inside the image"),
+        ("clip,,,100 2 130 4,,x,1,train", "box without area inside the image"),
         ("clip,,,,,,1,train", "no label"),
         ("clip,,,,,x,nan,train", "value NaN or infinite"),
         ("clip,,,,,x,inf,train", "value NaN or infinite"),
@@ -238,13 +238,13 @@ def test_bad_rows_are_counted(media: Path, row: str, reason: str):
     assert data.skipped == {reason: 1}
 
 
-def test_a_score_that_is_none(media: Path):
+def test_an_invalid_score(media: Path):
     data = table(media, "path,label_a,label_b,split", "clip,1,0,train", "clip,1,2,train", "clip,1,,train")
-    assert data.skipped == {"label outside of 0 to 1": 1, "label not a number": 1}
+    assert data.skipped == {"label outside 0 to 1": 1, "label not a number": 1}
 
 
 def test_images_and_clips_do_not_mix(media: Path):
-    with pytest.raises(EmotionError, match=r"table\.csv: split train mixes single pictures with clips"):
+    with pytest.raises(EmotionError, match=r"table\.csv: split train mixes single images with clips"):
         table(media, "path,label,split", "a.jpg,x,train", "clip,x,train")
 
 
@@ -260,12 +260,12 @@ def test_images_and_clips_do_not_mix(media: Path):
         ("path,label,split", Columns(box=("x", "y")), r"box columns x, y: expected x1, y1, x2, y2, or one"),
     ],
 )
-def test_columns_that_are_not_there(media: Path, header: str, columns: Columns | None, message: str):
+def test_missing_columns(media: Path, header: str, columns: Columns | None, message: str):
     with pytest.raises(EmotionError, match=message):
         table(media, header, "clip,x,train", columns=columns)
 
 
-def test_files_that_are_no_table(media: Path, tmp_path: Path):
+def test_files_that_are_not_a_table(media: Path, tmp_path: Path):
     with pytest.raises(
         EmotionError, match=r"table: no file .*gone\.csv: give a CSV or Parquet file as --data"
     ):
@@ -286,5 +286,5 @@ def test_files_that_are_no_table(media: Path, tmp_path: Path):
 
 
 def test_only_a_table_has_columns_to_name(tmp_path: Path):
-    with pytest.raises(EmotionError, match="bold: names of columns were given; only a table has"):
+    with pytest.raises(EmotionError, match="bold: column names were given, but only the data set"):
         load_dataset("bold", tmp_path, "train", Columns())

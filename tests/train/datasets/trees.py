@@ -1,4 +1,4 @@
-"""Small trees in the layouts of the data sets, built on the spot."""
+"""Small trees in the layouts of the data sets, built by the tests."""
 
 import csv
 import json

@@ -23,7 +23,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def train_sentences(sentence_folder: Path) -> Sentences:
-    """8,000 of them."""
+    """Return 8,000 training sentences."""
     sentences = load_sentences(sentence_folder, "train")
     return Sentences(sentences.texts[:8000], sentences.labels[:8000])
 
@@ -34,7 +34,7 @@ def linear(train_sentences: Sentences) -> LinearSentiment:
 
 
 def saved_model(folder: Path, classes: tuple[str, ...]) -> BertForSequenceClassification:
-    """A small random BERT and its tokenizer, as `save_pretrained` leaves them."""
+    """Save a small random BERT and its tokenizer with `save_pretrained`."""
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
@@ -61,7 +61,9 @@ def saved_model(folder: Path, classes: tuple[str, ...]) -> BertForSequenceClassi
 
 
 @pytest.mark.slow
-def test_linear_model_knows_the_emotion_of_unseen_sentences(linear: LinearSentiment, sentence_folder: Path):
+def test_linear_model_predicts_the_emotion_of_unseen_sentences(
+    linear: LinearSentiment, sentence_folder: Path
+):
     dev = load_sentences(sentence_folder, "dev")
     logits = linear(dev.texts)
     assert logits.shape == (len(dev.texts), 7)
@@ -75,7 +77,7 @@ def test_linear_model_knows_the_emotion_of_unseen_sentences(linear: LinearSentim
 
 
 @pytest.mark.slow
-def test_linear_model_is_the_same_every_time(linear: LinearSentiment, train_sentences: Sentences):
+def test_linear_model_is_deterministic(linear: LinearSentiment, train_sentences: Sentences):
     texts = train_sentences.texts[:50]
     np.testing.assert_array_equal(LinearSentiment(train_sentences)(texts), linear(texts))
 
@@ -90,7 +92,7 @@ def test_a_class_without_sentences_is_named(train_sentences: Sentences):
 # --- transformers
 
 
-def test_logits_are_the_models_own_in_ekman_order(tmp_path: Path, train_sentences: Sentences):
+def test_logits_are_those_of_the_model_in_ekman_order(tmp_path: Path, train_sentences: Sentences):
     model = saved_model(tmp_path / "model", HARTMANN)
     sentiment = load_sentiment(str(tmp_path / "model"), train_sentences)
     assert isinstance(sentiment, TransformersSentiment)
@@ -115,10 +117,10 @@ def test_batches_do_not_change_the_logits(tmp_path: Path):
     np.testing.assert_allclose(by_two, at_once, atol=1e-5)
 
 
-def test_a_model_that_is_not_there(tmp_path: Path, train_sentences: Sentences):
+def test_a_missing_model(tmp_path: Path, train_sentences: Sentences):
     (tmp_path / "empty").mkdir()
     for name in ("empty", "nowhere"):
-        with pytest.raises(EmotionError, match="cannot be loaded: give a folder saved by save_pretrained"):
+        with pytest.raises(EmotionError, match="cannot be loaded: use a folder of save_pretrained"):
             load_sentiment(str(tmp_path / name), train_sentences)
     with pytest.raises(EmotionError, match="cannot be loaded"):
         load_sentiment("no-such-owner/no-such-model", train_sentences)
@@ -127,7 +129,7 @@ def test_a_model_that_is_not_there(tmp_path: Path, train_sentences: Sentences):
 @pytest.mark.parametrize(
     "classes", [("positive", "negative"), ("joy", "happy", *HARTMANN[:3], *HARTMANN[4:6])]
 )
-def test_a_model_of_other_classes(classes: tuple[str, ...], tmp_path: Path):
+def test_a_model_with_other_classes(classes: tuple[str, ...], tmp_path: Path):
     saved_model(tmp_path / "model", classes)
     with pytest.raises(EmotionError, match=rf"has classes \['{classes[0]}'.*expected the seven"):
         TransformersSentiment(str(tmp_path / "model"))
@@ -136,7 +138,7 @@ def test_a_model_of_other_classes(classes: tuple[str, ...], tmp_path: Path):
 # --- the bank of sentences
 
 
-def test_only_sentences_that_the_model_is_sure_of_stay():
+def test_confident_keeps_only_sentences_that_the_model_is_sure_of():
     probability = np.full((8, 7), 0.05, np.float32)
     labels = np.array([0, 1, 2, 3, 4, 5, 6, 0])
     probability[np.arange(8), labels] = 0.7

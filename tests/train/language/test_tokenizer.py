@@ -28,7 +28,7 @@ def test_case_does_not_matter():
     assert torch.equal(tokenize(["Why me?"]), tokenize(["WHY ME?"]))
 
 
-def test_long_sentences_are_cut_before_the_end_token():
+def test_long_sentences_are_truncated_before_the_end_token():
     tokens = tokenize(["sad " * 100], context_length=20)
     assert tokens.shape == (1, 20)
     assert tokens[0, -1] == END

@@ -1,4 +1,4 @@
-"""The frame encoder: who is meant, and what the picture shows of them."""
+"""The frame encoder, against its definition and for different subjects."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +17,9 @@ MODES = [("none", False), ("sap", False), ("sap", True), ("shared", False), ("sh
 
 
 def reference(model: EmotionCLIP, images: Tensor, patch_weights: Tensor) -> Tensor:
-    """The frame encoder as the definition has it: every row of every block, dense softmax, no sharing.
+    """Compute the frame encoder by its definition: every row of every block, dense softmax, no sharing.
 
-    Rows and columns are [cls, patches, hmn]; a mask and a bias on the logits say what makes a mode.
+    Rows and columns are [cls, patches, hmn]; a mask and a bias on the logits define a mode.
     """
     config, visual = model.config, model.backbone.visual
     heads, rows = config.vision_heads, 2 + PATCHES
@@ -28,7 +28,7 @@ def reference(model: EmotionCLIP, images: Tensor, patch_weights: Tensor) -> Tens
     if config.subject == "shared":
         hidden[torch.tensor(patch)[:, None], torch.tensor(person)] = True
     if config.subject == "none":
-        hidden[:, -1] = True  # nobody sees hmn
+        hidden[:, -1] = True  # no token sees hmn
     lean = torch.zeros(len(images), rows, rows)
     for n, row in enumerate(patch_weights):
         if config.subject_bias and row.sum() > 0:
@@ -52,10 +52,10 @@ def reference(model: EmotionCLIP, images: Tensor, patch_weights: Tensor) -> Tens
 
 
 @pytest.mark.parametrize(("subject", "subject_bias"), MODES)
-def test_frame_encoder_is_what_its_definition_says(subject: str, subject_bias: bool):
+def test_frame_encoder_agrees_with_its_definition(subject: str, subject_bias: bool):
     model = build(subject, subject_bias=subject_bias)
     images, subjects = pictures(4), weights(4)
-    subjects[3] = 0  # nobody there
+    subjects[3] = 0  # no subject
     expected = reference(model, images, subjects)
     got = model.encode_frames(images, subjects)
     assert got.shape == (4, 24)
@@ -81,14 +81,14 @@ def test_a_person_is_the_same_alone_and_among_others(subject: str, subject_bias:
     assert others_differ == 0 if subject == "none" else others_differ > 1e-2
 
 
-def test_nobody_in_the_pictures():
+def test_images_without_people():
     for subject, subject_bias in MODES:
         model = build(subject, subject_bias=subject_bias)
         empty = model.encode_people(pictures(2), torch.zeros(0, dtype=torch.int64), torch.zeros(0, PATCHES))
         assert empty.shape == (0, 24)
 
 
-def test_shared_patches_do_not_know_who_is_meant():
+def test_shared_patches_do_not_depend_on_the_subject():
     model = build("shared", subject_bias=True)
     streams: list[list[Tensor]] = []
     for seed in (2, 3):
@@ -129,8 +129,8 @@ def test_a_gain_of_zero_is_no_bias(subject: str):
 
 
 @pytest.mark.parametrize("subject", ["sap", "shared"])
-def test_attention_follows_the_subject_from_the_start(subject: str):
-    """What happens in a patch matters more to the person who covers it."""
+def test_attention_follows_the_subject_before_training(subject: str):
+    """A patch has more influence on the person who covers it."""
     torch.manual_seed(0)
     model = EmotionCLIP(replace(SMALL, subject=subject, subject_bias=True)).eval()
     images = pictures(1).requires_grad_()
@@ -148,7 +148,7 @@ def test_mode_none_ignores_weights():
     assert torch.equal(model.encode_frames(images, weights(2)), model.encode_frames(images, weights(2, 5)))
 
 
-def test_a_block_of_few_queries_gives_the_first_rows():
+def test_a_block_with_few_queries_gives_the_first_rows():
     torch.manual_seed(0)
     block = Block(32, 4, depth=2, subject_bias=True)
     x, subject = torch.randn(3, 7, 32), torch.randn(3, 1, 7, 7)
@@ -156,7 +156,7 @@ def test_a_block_of_few_queries_gives_the_first_rows():
 
 
 class FrameEncoder(nn.Module):
-    """The entry that is exported, as `forward`."""
+    """The method that is exported, as `forward`."""
 
     def __init__(self, model: EmotionCLIP) -> None:
         super().__init__()
@@ -168,8 +168,8 @@ class FrameEncoder(nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("subject", ["sap", "shared"])
-def test_one_exported_graph_serves_any_number_of_pictures_and_persons(subject: str, tmp_path: Path):
-    """With the bias: torch takes another attention kernel then, whose layout must not get into the graph."""
+def test_one_exported_graph_serves_any_number_of_images_and_people(subject: str, tmp_path: Path):
+    """With the bias torch uses another attention kernel, whose memory layout must not get into the graph."""
     model = build(subject, subject_bias=True, vision_layers=2)
     pictures_, persons = torch.export.Dim("pictures"), torch.export.Dim("persons")
     torch.onnx.export(

@@ -1,4 +1,4 @@
-"""The released model, number for number: what the official code printed for weights given by a formula."""
+"""The released model: its outputs are those of the official code, with weights computed by a formula."""
 
 import importlib.util
 import json
@@ -28,17 +28,17 @@ class Golden:
     outputs: Mapping[str, NDArray[np.generic]]
     layout: Mapping[str, list[int]]
 
-    def picture(self) -> NDArray[np.uint8]:
+    def image(self) -> NDArray[np.uint8]:
         return self.formulas.image(*self.outputs["image_seed_h_w"].tolist())
 
     def normalised_crop(self) -> Tensor:
-        """(3, 224, 224), by the formula and not by our own preprocessing."""
+        """Return (3, 224, 224), computed from the formula and not by our preprocessing."""
         pixels = torch.tensor(self.outputs["crop_uint8"]).permute(2, 0, 1) / 255
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
         return (pixels - mean) / std
 
     def masks(self) -> Tensor:
-        """(4, 224, 224) of 0 and 1: the boxes drawn on the resized picture, then cropped."""
+        """Return (4, 224, 224) of 0 and 1: the boxes drawn on the resized image, then cropped."""
         _, height, width = self.outputs["image_seed_h_w"].tolist()
         resized_h, resized_w, top, left = self.outputs["resized_h_w_top_left"].tolist()
         ratio = min(width / resized_w, height / resized_h)
@@ -74,7 +74,7 @@ def model(golden: Golden) -> EmotionCLIP:
 
 
 def report(name: str, difference: NDArray[np.generic]) -> None:
-    """Shown by `pytest -rP`."""
+    """Print a difference; `pytest -rP` shows it."""
     print(f"{name}: max {difference.max():.2e}, mean {difference.mean():.2e}")  # noqa: T201
 
 
@@ -86,13 +86,13 @@ def assert_close(name: str, ours: Tensor, theirs: NDArray[np.generic]) -> None:
 
 
 def average_pooled(masks: Tensor) -> Tensor:
-    """(N, 224, 224) -> (N, 49)."""
+    """Average (N, 224, 224) over patches to (N, 49)."""
     return torch.nn.functional.avg_pool2d(masks[:, None], 32).flatten(1)
 
 
 def test_crop(golden: Golden):
-    picture = golden.picture()
-    ours = crop(picture, center_window(*picture.shape[:2], SPEC), SPEC).astype(int)
+    image = golden.image()
+    ours = crop(image, center_window(*image.shape[:2], SPEC), SPEC).astype(int)
     difference = np.abs(ours - golden.outputs["crop_uint8"])
     report("crop, grey levels", difference)
     assert difference.max() <= 1
@@ -100,7 +100,7 @@ def test_crop(golden: Golden):
 
 
 def test_patch_weights(golden: Golden):
-    window = center_window(*golden.picture().shape[:2], SPEC)
+    window = center_window(*golden.image().shape[:2], SPEC)
     ours = np.stack([patch_weights(box, window, SPEC) for box in golden.outputs["boxes_xyxy"].tolist()])
     theirs = golden.outputs["patch_weights"]
     assert np.abs(ours - theirs).max() <= 1e-6
@@ -113,7 +113,7 @@ def test_frame_features(golden: Golden, model: EmotionCLIP):
     alone = model.encode_frames(images.expand(4, -1, -1, -1), weights)
     together = model.encode_people(images, torch.zeros(4, dtype=torch.int64), weights)
     assert_close("frame features", alone, golden.outputs["frame_features"])
-    assert_close("frame features, one picture", together, golden.outputs["frame_features"])
+    assert_close("frame features, one image", together, golden.outputs["frame_features"])
 
 
 def test_frame_features_without_subject(golden: Golden, model: EmotionCLIP):
@@ -122,8 +122,8 @@ def test_frame_features_without_subject(golden: Golden, model: EmotionCLIP):
 
 
 def test_video_features(golden: Golden, model: EmotionCLIP):
-    picture, masks = golden.normalised_crop(), golden.masks()
-    images = torch.stack([picture.roll(8 * t, dims=-1) for t in range(8)])  # (8, 3, 224, 224)
+    image, masks = golden.normalised_crop(), golden.masks()
+    images = torch.stack([image.roll(8 * t, dims=-1) for t in range(8)])  # (8, 3, 224, 224)
     weights = torch.stack([average_pooled(masks.roll(8 * t, dims=-1)) for t in range(8)], dim=1)  # (4, 8, 49)
     ours = model.encode_video(images.expand(4, -1, -1, -1, -1), weights)
     assert_close("video features", ours, golden.outputs["video_features"])

@@ -18,7 +18,7 @@ from emotion_train.model.stem import ConvStem, ResidualBlock
 
 
 @pytest.mark.parametrize("size", [(48, 48), (112, 112), (50, 70)])
-def test_stem_takes_pictures_of_any_size(size: tuple[int, int]):
+def test_stem_accepts_images_of_any_size(size: tuple[int, int]):
     stem = ConvStem(24)
     height, width = size
     assert stem(torch.randn(2, 3, height, width)).shape == (2, 24, -(-height // 16), -(-width // 16))
@@ -50,7 +50,7 @@ def test_dropout_acts_in_training_only():
     assert not torch.allclose(model.encode_temporal(x), model.encode_temporal(x), atol=1e-3)
 
 
-def test_video_is_frames_then_time():
+def test_a_video_is_encoded_frame_by_frame_then_over_time():
     model = build("shared", subject_bias=True)
     images, subjects = pictures(16), weights(16)
     frames = torch.stack([model.encode_frames(images[n : n + 1], subjects[n : n + 1])[0] for n in range(16)])
@@ -123,7 +123,7 @@ def test_every_parameter_learns():
         (lambda m: m.encode_text(torch.zeros(2, 20, dtype=torch.int64)), r"\(2, 20\): expected \(B, 77\)"),
     ],
 )
-def test_bad_shapes_are_named(call: Any, message: str):
+def test_errors_name_wrong_shapes(call: Any, message: str):
     with pytest.raises(EmotionError, match=message):
         call(build("sap"))
 
@@ -143,7 +143,7 @@ def test_bad_shapes_are_named(call: Any, message: str):
         ({"subject": "saam", "saam_layers": 4}, "expected subject 'saam' and 1 to 3 layers"),
     ],
 )
-def test_configurations_that_cannot_be(changes: dict[str, Any], message: str):
+def test_invalid_configurations(changes: dict[str, Any], message: str):
     with pytest.raises(EmotionError, match=message):
         replace(SMALL, **changes)
 

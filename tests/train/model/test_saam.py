@@ -19,7 +19,7 @@ from emotion_train.model.attention import Block
 def test_masked_attention_is_the_papers_equations(layers: int | None):
     model = masked_model(saam_layers=layers)
     images, subjects = pictures(4), weights(4)
-    subjects[2], subjects[3] = 0, 1  # nobody; somebody everywhere
+    subjects[2], subjects[3] = 0, 1  # no subject; a subject everywhere
     got = model.encode_frames(images, subjects)
     for image, subject, embedding in zip(images, subjects, got, strict=True):
         expected, rows = reference(model, image, subject)
@@ -44,7 +44,7 @@ def test_without_a_shift_it_is_plain_attention_to_the_last_bit():
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_nobody_and_a_subject_that_fills_the_picture_stay_finite(share: float):
+def test_gradients_are_finite_without_subject_and_with_one_that_fills_the_image(share: float):
     model = masked_model()
     subjects = torch.full((2, PATCHES), share)
     model.encode_frames(pictures(2), subjects).square().sum().backward()
@@ -53,7 +53,7 @@ def test_nobody_and_a_subject_that_fills_the_picture_stay_finite(share: float):
         assert torch.isfinite(parameter.grad).all(), name
 
 
-def test_a_shift_stays_in_0_1_whatever_is_learned():
+def test_the_shift_stays_in_0_1_during_training():
     model = masked_model()
     shifts = [p for n, p in model.named_parameters() if n.endswith("subject_shift")]
     optimizer = torch.optim.SGD(shifts, lr=1e4)
@@ -67,7 +67,7 @@ def test_a_shift_stays_in_0_1_whatever_is_learned():
     assert all(-1e-9 <= entry <= 1 + 1e-9 for row in rows for entry in row)
 
 
-def test_who_is_meant_changes_the_answer_from_the_start():
+def test_the_subject_changes_the_embedding_before_training():
     torch.manual_seed(0)
     model = EmotionCLIP(replace(SMALL, subject="saam")).eval()
     images = pictures(1).expand(2, -1, -1, -1)
@@ -87,7 +87,7 @@ class FrameEncoder(nn.Module):
 
 
 @pytest.mark.slow
-def test_it_exports(tmp_path: Path):
+def test_it_can_be_exported(tmp_path: Path):
     model = masked_model(vision_layers=2)
     batch = torch.export.Dim("batch")
     torch.onnx.export(

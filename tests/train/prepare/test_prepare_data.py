@@ -191,7 +191,7 @@ def test_a_model_of_sentiment_that_is_not_there(
 ):
     (tmp_path / "model").mkdir()
     line = error_line([*options, "--sentiment", str(tmp_path / "model"), "--out", str(tmp_path / "out")])
-    assert f"sentiment model '{tmp_path / 'model'}' cannot be loaded: give a folder" in line
+    assert f"sentiment model '{tmp_path / 'model'}' cannot be loaded: use a folder" in line
 
 
 def test_linear_without_sentences(error_line: Callable[[list[str]], str], media: Path, tmp_path: Path):

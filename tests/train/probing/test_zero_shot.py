@@ -137,9 +137,12 @@ def test_phrases_by_name_or_from_a_file(tmp_path: Path):
     ("content", "said"),
     [
         (b"bored\n", "names 1 labels: expected two or more"),
-        (b"bored\nhappy\nbored: so bored\n", "line 3: 'bored: so bored', expected a label that is new"),
-        (b"happy\n: no name\n", "line 2: ': no name', expected a label that is new"),
-        (b"happy\nbl\xf6d\n", "no UTF-8 text"),
+        (
+            b"bored\nhappy\nbored: so bored\n",
+            "line 3: 'bored: so bored', expected a label that does not occur above",
+        ),
+        (b"happy\n: no name\n", "line 2: ': no name', expected a label that does not occur above"),
+        (b"happy\nbl\xf6d\n", "not UTF-8 text"),
     ],
 )
 def test_a_file_that_is_none_of_labels(content: bytes, said: str, tmp_path: Path):

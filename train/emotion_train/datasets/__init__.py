@@ -1,4 +1,4 @@
-"""Labelled data sets on which frozen features are probed (paper Sec. 4.1)."""
+"""Readers of labelled data sets, on which frozen features are probed (paper Sec. 4.1)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,21 +19,25 @@ NAMES = (*_READERS, "table")
 
 
 def load_dataset(name: str, root: Path, split: str, columns: Columns | None = None) -> Dataset:
-    """One split of a data set.
+    """Load one split of a data set.
 
-    name: one of `NAMES`. root: the folder that holds the data set's tree; for "table" the CSV or Parquet
-    file. split: as the data set calls it. columns: what the columns of a table are called.
+    Args:
+        name: One of `NAMES`.
+        root: The folder of the data set; for "table" the CSV or Parquet file.
+        split: The data set's name for the split.
+        columns: Names of the columns of a table.
 
     Raises:
-        EmotionError: no such data set or split, another layout, or no row that can be used.
-
+        EmotionError: The data set or split does not exist, has another layout, or has no usable row.
     """
     if name == "table":
         return table.load(root, split, columns)
     if name not in _READERS:
         raise EmotionError(f"no data set {name!r}: expected one of {', '.join(NAMES)}")
     if columns is not None:
-        raise EmotionError(f"{name}: names of columns were given; only a table has columns to be named")
+        raise EmotionError(
+            f"{name}: column names were given, but only the data set 'table' has columns to be named"
+        )
     if not root.is_dir():
-        raise EmotionError(f"{name}: no folder {root}: give the folder of the data set as --data")
+        raise EmotionError(f"{name}: no folder {root}: set --data to the folder of the data set")
     return _READERS[name](root, split)

@@ -1,4 +1,4 @@
-"""What a labelled data set gives to a probe: samples of pictures with a subject, and their targets."""
+"""Labelled data sets as probes use them: samples of images with a subject, and their targets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,13 @@ TaskKind = Literal["single_label", "multi_label", "regression"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something to be predicted. labels: names of the C classes, or of the V values of a regression."""
+    """Something to predict.
+
+    Attributes:
+        name: Name of the task.
+        kind: Kind of the targets.
+        labels: Names of the C classes, or of the V values of a regression.
+    """
 
     name: str
     kind: TaskKind
@@ -23,10 +29,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class SampleImage:
-    """One frame of a sample.
+    """One image of a sample.
 
-    path: an image file, or a video file when `seconds` says where in it. boxes: (x1, y1, x2, y2) in pixels of
-    that picture; the subject is their union, and nobody when there is none.
+    Attributes:
+        path: An image file; with `seconds`, a video file.
+        boxes: The subject is the union of these boxes, in pixels of the image; without boxes there is none.
+        seconds: Time of the frame in the video.
     """
 
     path: Path
@@ -38,10 +46,12 @@ class SampleImage:
 class Sample:
     """One row of a data set.
 
-    key: unique and stable within the data set; cached features go by it. group: what rows hang together by
-    (the video, the film), over which predictions are smoothed and intervals are bootstrapped.
-    pictures: T in order of time, or one for a data set of images. targets: by name of the task: int64 ()
-    for single_label, float32 (C,) of 0 and 1 for multi_label, float32 (V,) for regression.
+    Attributes:
+        key: Unique and stable within the data set; identifies cached features.
+        group: Cluster id (video or film). Groups are resampled and smoothed as a whole.
+        images: T in time order, or one for a data set of single images.
+        targets: By name of the task: int64 () for single_label, float32 (C,) of 0 and 1 for multi_label,
+            float32 (V,) for regression.
     """
 
     key: str
@@ -52,10 +62,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One split.
+    """One split of a data set.
 
-    skipped: how many rows were left out, by reason. short_side: what the data set's protocol scales the short
-    side of a picture to, pixels at an input of 224; None leaves it to the model's `PreprocessSpec`.
+    Attributes:
+        name: Name of the data set.
+        split: Name of the split.
+        tasks: What its rows have targets for.
+        samples: Its rows.
+        skipped: Number of rows left out, by reason.
+        short_side: Length to which the data set's protocol resizes the short side of an image, pixels for
+            an input of 224; None uses the model's `PreprocessSpec`.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""BoLD: people in film clips with 26 categories and valence, arousal, dominance.
+"""BoLD: people in film clips, labelled with 26 categories and with valence, arousal and dominance.
 
-Source: paper Sec. 4.1, reference [45]; layout and label order of the authors' evaluation.
+Source: paper Sec. 4.1, reference [45]; layout and label order are those of the authors' evaluation.
 """
 
 from collections.abc import Mapping
@@ -57,36 +57,36 @@ _AFFECT = slice(30, 33)
 _COLUMNS = 37
 _JOINTS = 18
 
-Boxes = Mapping[tuple[int, int], Box]  # by (frame, person)
+PersonBoxes = Mapping[tuple[int, int], Box]  # by (frame, person)
 
 
 def load(root: Path, split: str) -> Dataset:
-    """One split.
+    """Load one split.
 
-    A row is a person in a clip. Its eight frames are spread over all frames in the clip's folder, whatever
-    the row's first and last frame, as in the authors' evaluation; a frame in which the person has no joints
-    is kept, with nobody in it. The last number in a frame's name counts from 1, as the joints' frame numbers
-    do once their least one in the file is made 1. Group: the film, which is the folder in the clip's name.
+    A row is a person in a clip. Its eight frames are spread over all frames in the clip's folder,
+    regardless of the row's first and last frame, as in the authors' evaluation. A frame in which the person
+    has no joints is kept without a subject. The last number in a frame's file name counts from 1; frame
+    numbers of joints are shifted so that the smallest in a file is 1. A group is a film, the folder in the
+    clip's name.
 
     Raises:
-        EmotionError: the layout is another, or no row can be used.
-
+        EmotionError: The layout is another, or no row is usable.
     """
     layout = Layout("bold", root, _TREE)
     layout.check_split(split, SPLITS)
     table = layout.cells(layout.file("annotations", f"{split}.csv"))
-    # Rows of a clip stand together, and the joints of all clips would not be small.
+    # The rows of a clip are consecutive, and the joints of all clips would need much memory.
     boxes_of = lru_cache(maxsize=16)(partial(_boxes, layout))
 
-    def sample(row: tuple[int, list[str]]) -> Sample:
-        number, cells = row
+    def sample(numbered_row: tuple[int, list[str]]) -> Sample:
+        row, cells = numbered_row
         if len(cells) != _COLUMNS:
             raise BadRow(f"{len(cells)} columns instead of {_COLUMNS}")
         video, person = cells[0], whole(cells[1], "person")
         return Sample(
-            key=f"{split}/{number}/{video}/{person}",
+            key=f"{split}/{row}/{video}/{person}",
             group=str(Path(video).parent) if "/" in video else video,
-            images=_pictures(layout.root / "mmextract" / video, boxes_of(video), person),
+            images=_images(layout.root / "mmextract" / video, boxes_of(video), person),
             targets={
                 "categories": present(cells[_SCORES], "category"),
                 "vad": finite(cells[_AFFECT], "valence, arousal or dominance"),
@@ -96,15 +96,15 @@ def load(root: Path, split: str) -> Dataset:
     return assemble(layout, split, TASKS, enumerate(table), sample)
 
 
-def _pictures(folder: Path, boxes: Boxes, person: int) -> tuple[SampleImage, ...]:
-    if not any(who == person for _, who in boxes):
+def _images(folder: Path, boxes: PersonBoxes, person: int) -> tuple[SampleImage, ...]:
+    if not any(box_person == person for _, box_person in boxes):
         raise BadRow("no joints of the person")
-    frames = [(path, boxes.get((number, person))) for number, path in clip_frames(folder)]
+    frames = [(path, boxes.get((frame, person))) for frame, path in clip_frames(folder)]
     return tuple(SampleImage(path, () if box is None else (box,)) for path, box in frames)
 
 
-def _boxes(layout: Layout, video: str) -> Boxes:
-    """The boxes of everybody in a clip, frames counted from 1."""
+def _boxes(layout: Layout, video: str) -> PersonBoxes:
+    """Return the boxes of all people in a clip; frames count from 1."""
     path = layout.root / "joints" / f"{video.removesuffix('.mp4')}.npy"
     if not path.is_file():
         raise BadRow("no file of joints")
@@ -113,5 +113,5 @@ def _boxes(layout: Layout, video: str) -> Boxes:
     if not len(rows):
         raise BadRow("no joints of the person")
     first = rows[:, 0].min()
-    found = {(int(row[0] - first) + 1, int(row[1])): joints_box(row[2:].reshape(_JOINTS, 3)) for row in rows}
-    return {place: box for place, box in found.items() if box is not None}
+    boxes = {(int(row[0] - first) + 1, int(row[1])): joints_box(row[2:].reshape(_JOINTS, 3)) for row in rows}
+    return {place: box for place, box in boxes.items() if box is not None}

@@ -1,4 +1,4 @@
-"""Boxes of people as the data sets state them, in pixels of the picture."""
+"""Boxes of people, from the formats of the data sets to pixels of the image."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,35 +12,45 @@ from emotion_train.datasets.rows import BadRow
 
 Detection = tuple[float, float, float, float, float]  # x1, y1, x2, y2, score
 
-DETECTOR_SIDE = 640  # the detector saw pictures scaled to fit a square of this side, pixels
-LEAST_SCORE = 0.5  # a detection with no more than this is nobody
+DETECTOR_SIDE = 640  # the detector's input was resized to fit a square of this side, pixels
+MIN_SCORE = 0.5  # detections up to this score are ignored
 
 
 def person_boxes(detections: Iterable[Detection], width: int, height: int) -> tuple[Box, ...]:
-    """Everybody that the authors' detector found in a picture of width x height pixels.
+    """Convert detections of the authors' detector to boxes in an image of width x height pixels.
 
-    detections: in the detector's scale, without the bars of its letterbox: divided by
-    min(640 / width, 640 / height) they are pixels of the picture. Boxes are clipped to the picture; they are
-    not rounded here, but to whole input pixels in `union_patch_weights`, where the authors round.
+    Boxes are clipped to the image. They are not rounded here: `union_patch_weights` rounds them to whole
+    input pixels, where the authors do it.
+
+    Args:
+        detections: In the detector's scale, without the margins of its letterbox: divided by
+            min(640 / width, 640 / height) they are pixels of the image.
+        width: Width of the image, pixels.
+        height: Height of the image, pixels.
     """
     scale = min(DETECTOR_SIDE / width, DETECTOR_SIDE / height)
     boxes = []
     for x1, y1, x2, y2, score in detections:
         left, right = (min(max(x / scale, 0.0), width) for x in (x1, x2))
         top, bottom = (min(max(y / scale, 0.0), height) for y in (y1, y2))
-        if score > LEAST_SCORE and left < right and top < bottom:
+        if score > MIN_SCORE and left < right and top < bottom:
             boxes.append((left, top, right, bottom))
     return tuple(boxes)
 
 
-def everybody(
+def image_of_everyone(
     path: Path, detections: Mapping[str, Iterable[Detection]], width: int, height: int
 ) -> SampleImage:
-    """A frame whose subject is everybody in it. detections: of the clip, by file name.
+    """Return a frame whose subject is everyone in it.
+
+    Args:
+        path: The frame.
+        detections: Detections of the clip, by file name.
+        width: Width of the frame, pixels.
+        height: Height of the frame, pixels.
 
     Raises:
-        BadRow: there is no entry for the frame; an empty one says that nobody is there.
-
+        BadRow: The frame has no entry; an empty entry is valid and means that nobody is visible.
     """
     if path.name not in detections:
         raise BadRow("no boxes for a frame")
@@ -48,22 +58,22 @@ def everybody(
 
 
 def inside(box: Box, width: int, height: int) -> Box:
-    """The box as it is.
+    """Return the box if a part of it is inside an image of width x height pixels.
 
     Raises:
-        BadRow: nothing of it lies in a picture of width x height pixels.
-
+        BadRow: No part of it is.
     """
     x1, y1, x2, y2 = box
     if not (max(x1, 0) < min(x2, width) and max(y1, 0) < min(y2, height)):
-        raise BadRow("box without area inside of the picture")
+        raise BadRow("box without area inside the image")
     return box
 
 
 def joints_box(joints: NDArray[np.floating]) -> Box | None:
-    """The box around a person's joints, widened to whole pixels; None when no joint was found.
+    """Return the box around a person's joints, extended to whole pixels; None if no joint was detected.
 
-    joints: (J, 3) x, y, score in pixels of the picture; a joint that was not found is all zero.
+    Args:
+        joints: (J, 3) x, y, score in pixels of the image; a joint that was not detected is all zero.
     """
     found = joints[np.isfinite(joints).all(1) & (joints != 0).any(1)]
     if not len(found):

@@ -1,7 +1,7 @@
-"""Emotic: people in single pictures with 26 categories and valence, arousal, dominance.
+"""Emotic: people in single images, labelled with 26 categories and with valence, arousal and dominance.
 
-Source: paper Sec. 4.1, reference [29]; layout of the authors' evaluation, which is that of the data set's
-usual conversion to CSV and NumPy files.
+Source: paper Sec. 4.1, reference [29]; the layout is that of the authors' evaluation, the common conversion
+of the data set to CSV and NumPy files.
 """
 
 import ast
@@ -21,7 +21,7 @@ from emotion_train.datasets.rows import BadRow, assemble, finite, numbers, prese
 
 SPLITS = ("train", "val", "test")
 TASKS = (Task("categories", "multi_label", tuple(sorted(CATEGORIES))), Task("vad", "regression", AFFECT))
-SHORT_SIDE = 224  # the picture's short side becomes the input's: only the long one is cropped
+SHORT_SIDE = 224  # the size of the input, so that only the long side is cropped
 
 _TREE = (
     "below --data: annotations_pre/{train,val,test}.csv with Folder, Filename, Image Size and BBox, "
@@ -31,15 +31,14 @@ _TREE = (
 
 
 def load(root: Path, split: str) -> Dataset:
-    """One split.
+    """Load one split.
 
-    A row is a person in a picture, and a sample has that one picture. The columns of the category file are
-    the alphabetical categories. BBox is in pixels of a picture of Image Size (width, height); it is scaled
-    when the file has another size. Group: the picture.
+    A row is a person in an image. The columns of the category file are the categories in alphabetical
+    order. BBox is in pixels of an image of Image Size (width, height); it is scaled if the file has another
+    size. A group is an image.
 
     Raises:
-        EmotionError: the layout is another, or no row can be used.
-
+        EmotionError: The layout is another, or no row is usable.
     """
     layout = Layout("emotic", root, _TREE)
     layout.check_split(split, SPLITS)
@@ -48,17 +47,17 @@ def load(root: Path, split: str) -> Dataset:
     categories = _labels(layout, f"{split}_cat_arr.npy", len(rows), len(CATEGORIES))
     affect = _labels(layout, f"{split}_cont_arr.npy", len(rows), len(AFFECT))
 
-    def sample(number: int) -> Sample:
-        row = rows[number]
+    def sample(index: int) -> Sample:
+        row = rows[index]
         name = f"{row['Folder']}/{row['Filename']}"
         path = root / "emotic" / name
         return Sample(
-            key=f"{split}/{number}/{name}",
+            key=f"{split}/{index}/{name}",
             group=name,
             images=(SampleImage(path, (_box(row, path),)),),
             targets={
-                "categories": present(categories[number], "category"),
-                "vad": finite(affect[number], "valence, arousal or dominance"),
+                "categories": present(categories[index], "category"),
+                "vad": finite(affect[index], "valence, arousal or dominance"),
             },
         )
 
@@ -69,12 +68,12 @@ def _labels(layout: Layout, name: str, rows: int, columns: int) -> NDArray[Any]:
     path = layout.file("annotations_pre", name)
     labels = layout.array(path, columns)
     if len(labels) != rows:
-        raise layout.broken(path, f"{len(labels)} rows beside a table of {rows}")
+        raise layout.broken(path, f"{len(labels)} rows, but the table has {rows}")
     return labels
 
 
 def _box(row: dict[str, str], path: Path) -> Box:
-    """The person's box in pixels of the picture."""
+    """Return the person's box in pixels of the image."""
     stated_width, stated_height = _numbers(row, "Image Size", 2)
     x1, y1, x2, y2 = _numbers(row, "BBox", 4)
     width, height = image_size(path)
@@ -85,11 +84,11 @@ def _box(row: dict[str, str], path: Path) -> Box:
 
 
 def _numbers(row: dict[str, str], column: str, count: int) -> list[float]:
-    """A list written as Python would, such as `[86, 58, 564, 628]`."""
+    """Parse a list in Python syntax, such as `[86, 58, 564, 628]`."""
     try:
         cells = ast.literal_eval(row[column])
     except (ValueError, SyntaxError) as error:
-        raise BadRow(f"{column} is no list of numbers") from error
+        raise BadRow(f"{column} is not a list of numbers") from error
     if not isinstance(cells, list | tuple) or len(cells) != count:
         raise BadRow(f"{column} is not a list of {count} numbers")
     return numbers(cells, column)

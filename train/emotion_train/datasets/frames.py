@@ -1,4 +1,4 @@
-"""Which frames of a clip are looked at, and where they lie."""
+"""Choose the frames of a clip and find their files."""
 
 import re
 from pathlib import Path
@@ -10,36 +10,35 @@ from emotion_train.datasets.rows import BadRow
 
 CLIP_FRAMES = 8  # T of the paper
 
-_IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def uniform(first: int, last: int, count: int = CLIP_FRAMES) -> list[int]:
-    """`count` whole numbers spread over first .. last, both ends among them; they may repeat.
+    """Return `count` integers spread evenly from `first` to `last`, both included; they may repeat.
 
-    Rounded down, as `np.linspace` does for whole numbers and the authors' readers with it: 0 .. 9 gives
-    0 1 2 3 5 6 7 9. Rounding to the nearest would choose other frames than the published figures saw.
+    They are rounded down, as by `np.linspace` for integers and so by the authors' readers: 0 .. 9 gives
+    0 1 2 3 5 6 7 9. Rounding to the nearest integer would choose other frames than the published results.
     """
     spread: list[int] = np.linspace(first, last, count, dtype=np.int64).tolist()
     return spread
 
 
 def is_image(path: Path) -> bool:
-    """Whether the file's name is that of a picture."""
-    return path.suffix.lower() in _IMAGES
+    """Return whether a file is an image, by its suffix."""
+    return path.suffix.lower() in _IMAGE_SUFFIXES
 
 
 def frame_number(path: Path) -> int | None:
-    """The last number in a file's name: 12 of `image_00012.jpg`; None without one."""
+    """Return the last number in a file's name, 12 for `image_00012.jpg`; None without a number."""
     digits = re.findall(r"\d+", path.stem)
     return int(digits[-1]) if digits else None
 
 
 def numbered_frames(folder: Path) -> list[tuple[int, Path]]:
-    """(number, file) of every picture in a folder, by number.
+    """Return (number, file) for every numbered image in a folder, sorted by number.
 
     Raises:
-        BadRow: no such folder, or no numbered picture in it.
-
+        BadRow: The folder does not exist, or has no numbered image.
     """
     if not folder.is_dir():
         raise BadRow("no folder of frames")
@@ -51,26 +50,24 @@ def numbered_frames(folder: Path) -> list[tuple[int, Path]]:
 
 
 def clip_frames(folder: Path) -> list[tuple[int, Path]]:
-    """Eight (number, file), uniform over all pictures in a folder.
+    """Return (number, file) for eight images, spread evenly over all in a folder.
 
     Raises:
-        BadRow: no such folder, or no numbered picture in it.
-
+        BadRow: The folder does not exist, or has no numbered image.
     """
     frames = numbered_frames(folder)
     return [frames[position] for position in uniform(0, len(frames) - 1)]
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a picture file in pixels; only its header is read.
+    """Return (width, height) of an image file in pixels; only its header is read.
 
     Raises:
-        BadRow: it is missing or no picture.
-
+        BadRow: The file is missing or not an image.
     """
     try:
-        with Image.open(path) as picture:
-            return picture.size
+        with Image.open(path) as image:
+            return image.size
     except FileNotFoundError as error:
         raise BadRow("missing frame") from error
     except (OSError, Image.DecompressionBombError) as error:

@@ -1,4 +1,4 @@
-"""From a sample to what the frame encoder takes: pixels are read, cropped and weighed here."""
+"""Prepare samples for the frame encoder: read images, crop them and compute patch weights."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,71 +19,77 @@ from emotion_train.datasets.base import Sample, SampleImage
 from emotion_train.datasets.video import video_frames
 
 
-def load_image(picture: SampleImage) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB.
+def load_image(image: SampleImage) -> NDArray[np.uint8]:
+    """Read the pixels of an image.
 
-    A picture file is taken as it is stored: a turn in its EXIF data is not applied, as boxes are given in
-    stored pixels. A moment of a video is the frame shown at `picture.seconds` after the first one, upright.
+    EXIF rotation of an image file is not applied, since boxes are in stored pixels. Of a video, this is the
+    frame shown at `image.seconds` after the first one, rotated upright.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
 
     Raises:
-        EmotionError: the file is missing, broken or ends before that moment.
-
+        EmotionError: The file is missing, corrupt or ends before that time.
     """
-    if picture.seconds is not None:
-        return video_frames(picture.path, [picture.seconds])[0]
-    return _image(picture.path)
+    if image.seconds is not None:
+        return video_frames(image.path, [image.seconds])[0]
+    return _read_image(image.path)
 
 
 def prepare_sample(sample: Sample, spec: PreprocessSpec) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """What the frame encoder takes for a sample.
+    """Read and crop the images of a sample. An image that occurs several times is read once.
 
-    Returns images (T, S, S, 3) uint8 RGB and patch_weights (T, G) float32 in [0, 1], the share of each patch
-    that the subject covers. A picture that stands several times in the sample is read once.
+    With `spec.window` "center" this is the paper's centre crop. With "subject" it is the runtime's window
+    around the subject; if the subject is several people, around the largest, while the patch weights count
+    all of them; and without a subject the centre crop with patch weights of zero.
 
-    spec.window "center": the paper's centre crop. "subject": the runtime's window around the subject; around
-    the largest of several people, whose weights still count all of them; the centre crop, with weights of
-    zero, of a frame with nobody in it.
+    Args:
+        sample: The sample.
+        spec: How the model's input is cut.
+
+    Returns:
+        Images (T, S, S, 3) uint8 RGB, and patch weights (T, G) float32 in [0, 1], the fraction of each
+        patch that the subject covers.
 
     Raises:
-        EmotionError: a picture cannot be read.
-
+        EmotionError: An image cannot be read.
     """
-    cut = {picture: _cut(pixels, picture, spec) for picture, pixels in _loaded(sample.images)}
-    images, weights = zip(*(cut[picture] for picture in sample.images), strict=True)
+    crops = {image: _cut(pixels, image, spec) for image, pixels in _loaded(sample.images)}
+    images, weights = zip(*(crops[image] for image in sample.images), strict=True)
     return np.stack(images), np.stack(weights)
 
 
-def _loaded(pictures: Sequence[SampleImage]) -> Iterator[tuple[SampleImage, NDArray[np.uint8]]]:
-    """Every different picture with its pixels; a video is opened once for all of its moments."""
-    moments: dict[Path, list[SampleImage]] = {}
-    for picture in dict.fromkeys(pictures):
-        if picture.seconds is None:
-            yield picture, _image(picture.path)
+def _loaded(images: Sequence[SampleImage]) -> Iterator[tuple[SampleImage, NDArray[np.uint8]]]:
+    """Read every distinct image; a video is opened once for all of its frames."""
+    by_video: dict[Path, list[SampleImage]] = {}
+    for image in dict.fromkeys(images):
+        if image.seconds is None:
+            yield image, _read_image(image.path)
         else:
-            moments.setdefault(picture.path, []).append(picture)
-    for path, shown in moments.items():
-        yield from zip(shown, video_frames(path, [p.seconds or 0.0 for p in shown]), strict=True)
+            by_video.setdefault(image.path, []).append(image)
+    for path, frames in by_video.items():
+        yield from zip(frames, video_frames(path, [frame.seconds or 0.0 for frame in frames]), strict=True)
 
 
 def _cut(
-    pixels: NDArray[np.uint8], picture: SampleImage, spec: PreprocessSpec
+    pixels: NDArray[np.uint8], image: SampleImage, spec: PreprocessSpec
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The window of a picture, (S, S, 3) uint8 RGB, and its patch weights, (G,) float32."""
+    """Return the crop (S, S, 3) uint8 RGB and the patch weights (G,) float32 of an image."""
     height, width = pixels.shape[:2]
-    if spec.window == "subject" and picture.boxes:
-        largest = max(picture.boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
+    if spec.window == "subject" and image.boxes:
+        largest = max(image.boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
         window = subject_window(largest, height, width, spec)
     else:
         window = center_window(height, width, spec)
-    return crop(pixels, window, spec), union_patch_weights(picture.boxes, window, spec)
+    return crop(pixels, window, spec), union_patch_weights(image.boxes, window, spec)
 
 
-def _image(path: Path) -> NDArray[np.uint8]:
+def _read_image(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             return np.array(image.convert("RGB"))
     except FileNotFoundError as error:
-        raise EmotionError(f"no picture {path}: was it moved since the data set was read?") from error
-    # Pillow's decoders of broken files raise more than OSError.
+        raise EmotionError(f"no image {path}: was it moved after the data set was read?") from error
+    # For corrupt files Pillow's decoders also raise other errors than OSError.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise EmotionError(f"picture {path} cannot be decoded ({error}): get a whole copy of it") from error
+        raise EmotionError(f"image {path} cannot be decoded ({error}): get an intact copy of it") from error

@@ -1,4 +1,4 @@
-"""Annotation files on disk; what is missing or broken is said in one line with the tree that was expected."""
+"""Read annotation files; errors name the file, the problem and the expected layout in one line."""
 
 import csv
 from dataclasses import dataclass
@@ -14,23 +14,28 @@ from emotion_runtime.errors import EmotionError
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a data set lies. tree: what is expected there, in one line, for messages."""
+    """The files of a data set.
+
+    Attributes:
+        name: Name of the data set.
+        root: Its folder.
+        tree: The expected layout in one line, for error messages.
+    """
 
     name: str
     root: Path
     tree: str
 
     def check_split(self, split: str, splits: tuple[str, ...]) -> None:
-        """Raise `EmotionError` when the data set has no such split."""
+        """Raise `EmotionError` if the data set does not have the split."""
         if split not in splits:
             raise EmotionError(f"{self.name} has no split {split!r}: expected {' or '.join(splits)}")
 
     def file(self, *parts: str) -> Path:
-        """A file that has to be there.
+        """Return the path of a file.
 
         Raises:
-            EmotionError: it is not.
-
+            EmotionError: The file does not exist.
         """
         path = self.root.joinpath(*parts)
         if not path.is_file():
@@ -38,15 +43,14 @@ class Layout:
         return path
 
     def broken(self, path: Path, reason: str) -> EmotionError:
-        """A file that is not what it should be, as an error to raise."""
+        """Return an error about a file with unexpected content."""
         return EmotionError(f"{self.name}: {path}: {reason}; expected {self.tree}")
 
     def cells(self, path: Path, delimiter: str = ",") -> list[list[str]]:
-        """The rows of a text table, blank lines left out.
+        """Read the rows of a text table, without blank lines.
 
         Raises:
-            EmotionError: it is no text, or no table.
-
+            EmotionError: The file is not a text table.
         """
         try:
             with path.open(encoding="utf-8-sig", newline="") as lines:
@@ -55,11 +59,10 @@ class Layout:
             raise self.broken(path, f"not a table of text ({error})") from error
 
     def records(self, path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-        """The rows of a CSV file by the names in its first line; cells that a short row lacks are empty.
+        """Read the rows of a CSV file by the column names in its first line; missing cells are empty.
 
         Raises:
-            EmotionError: it is no CSV file, or lacks one of the columns.
-
+            EmotionError: The file is not a CSV file, or lacks one of the columns.
         """
         header, *rows = self.cells(path) or [[]]
         missing = [column for column in columns if column not in header]
@@ -69,11 +72,10 @@ class Layout:
         return [dict(zip(header, (row + [""] * width)[:width], strict=True)) for row in rows]
 
     def words(self, path: Path) -> list[list[str]]:
-        """The lines of a text file, split at blanks.
+        """Read the lines of a text file, each split at whitespace.
 
         Raises:
-            EmotionError: it is no text.
-
+            EmotionError: The file is not text.
         """
         try:
             return [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -81,20 +83,18 @@ class Layout:
             raise self.broken(path, f"not text ({error})") from error
 
     def json(self, path: Path, kind: Any) -> Any:
-        """A JSON file, checked against the type it should have.
+        """Read a JSON file and check its type.
 
         Raises:
-            EmotionError: it is no JSON, or of another type.
-
+            EmotionError: The file is not JSON, or has another type.
         """
         return self.decoded(path, path.read_bytes(), kind)
 
     def decoded(self, path: Path, text: bytes | msgspec.Raw, kind: Any) -> Any:
-        """JSON text out of `path`, checked against the type it should have.
+        """Decode JSON text from the file `path` and check its type.
 
         Raises:
-            EmotionError: it is no JSON, or of another type.
-
+            EmotionError: The text is not JSON, or has another type.
         """
         try:
             return msgspec.json.decode(text, type=kind)
@@ -102,11 +102,10 @@ class Layout:
             raise self.broken(path, str(error)) from error
 
     def array(self, path: Path, columns: int) -> NDArray[Any]:
-        """A NumPy file of numbers, (N, columns).
+        """Read a NumPy file of numbers (N, columns).
 
         Raises:
-            EmotionError: it is no NumPy file, or of another shape.
-
+            EmotionError: The file is not a NumPy file, or has another shape.
         """
         try:
             array: NDArray[Any] = np.load(path, allow_pickle=False)

@@ -1,6 +1,6 @@
 """LIRIS-ACCEDE (MediaEval 2018): valence and arousal of films, second by second.
 
-Source: paper Sec. 4.1, reference [5]; layout of the authors' evaluation.
+Source: paper Sec. 4.1, reference [5]; the layout is that of the authors' evaluation.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emotion_train.datasets.base import Dataset, Sample, Task
-from emotion_train.datasets.boxes import Detection, everybody
+from emotion_train.datasets.boxes import Detection, image_of_everyone
 from emotion_train.datasets.frames import CLIP_FRAMES, image_size, is_image
 from emotion_train.datasets.layout import Layout
 from emotion_train.datasets.rows import BadRow, assemble, finite, whole
@@ -16,7 +16,7 @@ from emotion_train.datasets.rows import BadRow, assemble, finite, whole
 SPLITS = ("train", "test")
 TASKS = (Task("va", "regression", ("valence", "arousal")),)
 
-Boxes = dict[str, list[Detection]]  # by file name of the frame
+FrameDetections = dict[str, list[Detection]]  # by file name of the frame
 
 _COLUMNS = ["Time", "Valence", "Arousal"]
 _TREE = (
@@ -27,35 +27,45 @@ _TREE = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Film:
-    """folder: of frames; files: their names. boxes: by file name. width, height: of every frame, pixels."""
+class _AnnotatedFilm:
+    """A film.
+
+    Attributes:
+        name: Name of the film.
+        folder: Folder of its frames.
+        files: Names of the frames' files.
+        boxes: Detections by file name.
+        width: Width of every frame, pixels.
+        height: Height of every frame, pixels.
+    """
 
     name: str
     folder: Path
     files: frozenset[str]
-    boxes: Boxes
+    boxes: FrameDetections
     width: int
     height: int
 
 
-Row = tuple[_Film | str, list[str]]  # a film, or why there is none, and the cells of a second
+AnnotatedSecond = tuple[
+    _AnnotatedFilm | str, list[str]
+]  # a film, or why it is unusable; the cells of the row
 
 
 def load(root: Path, split: str) -> Dataset:
-    """One split, film by film, each in order of time.
+    """Load one split, film by film, each in time order.
 
-    A row is a second of a film; its frame, of number Time + 1, stands eight times in the sample. The subject
-    is everybody in the frame. Group: the film. A film is the folder of frames by whose name (without .mp4)
-    the annotation's file name begins, up to an underscore or its end.
+    A row is a second of a film; the sample repeats its frame, number Time + 1, eight times. The subject is
+    everyone in the frame. A group is a film. The film of an annotation file is the folder of frames with
+    whose name (without .mp4) the file's name starts, up to an underscore or its end.
 
     Raises:
-        EmotionError: the layout is another, or no row can be used.
-
+        EmotionError: The layout is another, or no row is usable.
     """
     layout = Layout("liris", root, _TREE)
     layout.check_split(split, SPLITS)
 
-    def sample(row: Row) -> Sample:
+    def sample(row: AnnotatedSecond) -> Sample:
         film, cells = row
         if isinstance(film, str):
             raise BadRow(film)
@@ -66,24 +76,24 @@ def load(root: Path, split: str) -> Dataset:
         file = f"{time + 1:08d}.jpg"
         if file not in film.files:
             raise BadRow("missing frame")
-        picture = everybody(film.folder / file, film.boxes, film.width, film.height)
-        return Sample(f"{split}/{film.name}/{time}", film.name, (picture,) * CLIP_FRAMES, {"va": affect})
+        image = image_of_everyone(film.folder / file, film.boxes, film.width, film.height)
+        return Sample(f"{split}/{film.name}/{time}", film.name, (image,) * CLIP_FRAMES, {"va": affect})
 
     data = assemble(layout, split, TASKS, _rows(layout, split), sample)
-    return replace(data, samples=tuple(sorted(data.samples, key=_place)))
+    return replace(data, samples=tuple(sorted(data.samples, key=_film_and_second)))
 
 
-def _place(sample: Sample) -> tuple[str, int]:
-    """Film and second."""
+def _film_and_second(sample: Sample) -> tuple[str, int]:
+    """Return the film and the second of a sample."""
     return sample.group, int(sample.key.rpartition("/")[2])
 
 
-def _rows(layout: Layout, split: str) -> Iterator[Row]:
-    """The seconds of every film of a split."""
+def _rows(layout: Layout, split: str) -> Iterator[AnnotatedSecond]:
+    """Read the seconds of every film of a split."""
     names = {path.name.removesuffix(".mp4") for path in (layout.root / "frames").glob("*.mp4")}
     for table in sorted((layout.root / "annotations").glob("*/annotations/*.txt")):
-        of_test = "test" in table.parts[-3].lower()
-        if of_test != (split == "test"):
+        in_test = "test" in table.parts[-3].lower()
+        if in_test != (split == "test"):
             continue
         header, *seconds = layout.cells(table, delimiter="\t") or [[]]
         if [name.strip() for name in header] != _COLUMNS:
@@ -93,8 +103,8 @@ def _rows(layout: Layout, split: str) -> Iterator[Row]:
         yield from ((film, cells) for cells in seconds)
 
 
-def _film(layout: Layout, names: list[str]) -> _Film | str:
-    """The film of an annotation file, given the names of films that its name begins with; or what lacks."""
+def _film(layout: Layout, names: list[str]) -> _AnnotatedFilm | str:
+    """Return the film of an annotation file, or what is missing. names: films with which its name starts."""
     if not names:
         return "film without frames"
     name = max(names, key=len)
@@ -105,8 +115,8 @@ def _film(layout: Layout, names: list[str]) -> _Film | str:
         return "film without frames"
     if not boxes_file.is_file():
         return "film without boxes"
-    # The authors' file is a list of objects of one frame each; one object of all frames says the same.
-    stored = layout.json(boxes_file, list[Boxes] | Boxes)
+    # The authors' file is a list of objects with one frame each; one object with all frames is accepted, too.
+    stored = layout.json(boxes_file, list[FrameDetections] | FrameDetections)
     parts = stored if isinstance(stored, list) else [stored]
     boxes = {file: found for part in parts for file, found in part.items()}
-    return _Film(name, folder, frozenset(files), boxes, *image_size(folder / files[0]))
+    return _AnnotatedFilm(name, folder, frozenset(files), boxes, *image_size(folder / files[0]))

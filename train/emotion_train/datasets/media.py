@@ -1,4 +1,4 @@
-"""Pictures, videos and folders of frames, told apart by what lies at a path."""
+"""Images, videos and folders of frames, distinguished by what a path refers to."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,37 +12,50 @@ from emotion_train.datasets.frames import CLIP_FRAMES, image_size, is_image, num
 from emotion_train.datasets.rows import BadRow
 from emotion_train.datasets.video import video_info
 
-Span = tuple[float | None, float | None]
+Span = tuple[float | None, float | None]  # start and end; None means that of the medium
 
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """What a row shows. width, height: pixels of its pictures."""
+    """What a row refers to; this class is a single image.
+
+    Attributes:
+        path: File or folder.
+        width: Width of its images, pixels.
+        height: Height of its images, pixels.
+    """
 
     path: Path
     width: int
     height: int
 
     def images(self, span: Span, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
-        """The pictures to look at. span: start and end of the part that is meant, None for the whole.
+        """Return the images of a part of the medium.
+
+        Args:
+            span: The part: seconds of a video, or numbers of frames in a folder.
+            boxes: The subject in every image.
 
         Raises:
-            BadRow: there is no such part.
-
+            BadRow: The part does not exist.
         """
         if span != (None, None):
-            raise BadRow("start or end of a single picture")
+            raise BadRow("start or end of a single image")
         return (SampleImage(self.path, boxes),)
 
 
 @dataclass(frozen=True, slots=True)
 class FrameFolder(Medium):
-    """frames: (number, file) of each. Spans are numbers of frames, the last one included."""
+    """A folder of frames. A span is in frame numbers and includes its last frame.
+
+    Attributes:
+        frames: (number, file) of each frame, sorted by number.
+    """
 
     frames: tuple[tuple[int, Path], ...]
 
     def images(self, span: Span, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
-        """Eight files, spread over the frames of the span by their order."""
+        """Return eight frames, spread evenly over those of the span."""
         start, end = span
         chosen = [
             path
@@ -56,28 +69,32 @@ class FrameFolder(Medium):
 
 @dataclass(frozen=True, slots=True)
 class Video(Medium):
-    """last: when the last frame begins, seconds. step: from a frame to the next. Spans are seconds."""
+    """A video. A span is in seconds.
+
+    Attributes:
+        last: Time of the last frame, seconds.
+        step: Time between two frames, seconds.
+    """
 
     last: float
     step: float
 
     def images(self, span: Span, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
-        """Eight moments, both ends of the span among them."""
+        """Return the frames at eight times, spread evenly over the span, including both ends."""
         start = 0.0 if span[0] is None else span[0]
         end = self.last if span[1] is None else span[1]
-        # The last frame lasts a step, and written times may be rounded up by another.
+        # The last frame is shown for one step, and annotated times may be rounded up by another.
         if not 0 <= start <= end <= self.last + 2 * self.step:
             raise BadRow("start and end not in the video, in this order")
-        moments = np.minimum(np.linspace(start, end, CLIP_FRAMES), self.last).tolist()
-        return tuple(SampleImage(self.path, boxes, moment) for moment in moments)
+        times = np.minimum(np.linspace(start, end, CLIP_FRAMES), self.last).tolist()
+        return tuple(SampleImage(self.path, boxes, time) for time in times)
 
 
 def open_medium(path: Path) -> Medium:
-    """What lies at a path: a folder of numbered frames, a picture by its suffix, else a video.
+    """Open a folder of numbered frames, an image (known by its suffix) or a video.
 
     Raises:
-        BadRow: nothing, or it cannot be read.
-
+        BadRow: The path does not exist or cannot be read.
     """
     if path.is_dir():
         frames = numbered_frames(path)
@@ -87,7 +104,7 @@ def open_medium(path: Path) -> Medium:
     if is_image(path):
         return Medium(path, *image_size(path))
     try:
-        facts = video_info(path)
+        info = video_info(path)
     except EmotionError as error:
         raise BadRow("unreadable video") from error
-    return Video(path, facts.width, facts.height, facts.last, facts.step)
+    return Video(path, info.width, info.height, info.last, info.step)

@@ -1,12 +1,12 @@
-"""MELD: utterances of a TV series with one of seven emotions.
+"""MELD: utterances of a TV series, each labelled with one of seven emotions.
 
-Source: paper Sec. 4.1, reference [60]; layout and label order of the authors' evaluation.
+Source: paper Sec. 4.1, reference [60]; layout and label order are those of the authors' evaluation.
 """
 
 from pathlib import Path
 
 from emotion_train.datasets.base import Dataset, Sample, Task
-from emotion_train.datasets.boxes import Detection, everybody
+from emotion_train.datasets.boxes import Detection, image_of_everyone
 from emotion_train.datasets.frames import clip_frames, image_size
 from emotion_train.datasets.layout import Layout
 from emotion_train.datasets.rows import BadRow, assemble, class_of, whole
@@ -21,24 +21,23 @@ _TREE = (
     "frame_<n>.jpg, <split>_human_boxes.json"
 )
 
-Boxes = dict[str, dict[str, list[Detection]]]  # by clip, by file name
+ClipDetections = dict[str, dict[str, list[Detection]]]  # by clip, then by file name
 
 
 def load(root: Path, split: str) -> Dataset:
-    """One split.
+    """Load one split.
 
-    A row is an utterance; its eight frames are spread over all frames in its folder, in the order of their
-    numbers, wherever these start. The subject is everybody in the frame. Group: the dialogue.
+    A row is an utterance; its eight frames are spread over all frames in its folder, sorted by number. The
+    subject is everyone in the frame. A group is a dialogue.
 
     Raises:
-        EmotionError: the layout is another, or no row can be used.
-
+        EmotionError: The layout is another, or no row is usable.
     """
     layout = Layout("meld", root, _TREE)
     layout.check_split(split, SPLITS)
     table = layout.file("MELD.Raw", f"{split}_sent_emo.csv")
     rows = layout.records(table, ("Emotion", "Dialogue_ID", "Utterance_ID"))
-    boxes = layout.json(layout.file(f"{split}_human_boxes.json"), Boxes)
+    boxes = layout.json(layout.file(f"{split}_human_boxes.json"), ClipDetections)
 
     def sample(row: dict[str, str]) -> Sample:
         dialogue = whole(row["Dialogue_ID"], "dialogue")
@@ -48,11 +47,11 @@ def load(root: Path, split: str) -> Dataset:
         clip = f"dia{dialogue}_utt{utterance}"
         emotion = class_of(row["Emotion"], EMOTIONS)
         paths = [path for _, path in clip_frames(root / "frames" / f"{split}_splits" / clip)]
-        size = image_size(paths[0])  # one video, one size
+        size = image_size(paths[0])  # all frames of a video have one size
         return Sample(
             key=f"{split}/{clip}",
             group=f"{split}/dia{dialogue}",
-            images=tuple(everybody(path, boxes.get(clip, {}), *size) for path in paths),
+            images=tuple(image_of_everyone(path, boxes.get(clip, {}), *size) for path in paths),
             targets={"emotion": emotion},
         )
 

@@ -1,6 +1,6 @@
-"""MovieGraphs: scenes of films with 26 groups of emotions.
+"""MovieGraphs: scenes of films, labelled with 26 groups of emotions.
 
-Source: paper Sec. 4.1, reference [77]; layout and label order of the authors' evaluation.
+Source: paper Sec. 4.1, reference [77]; layout and label order are those of the authors' evaluation.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import msgspec
 
 from emotion_train.datasets.base import Dataset, Sample, SampleImage, Task
 from emotion_train.datasets.bold import CATEGORIES
-from emotion_train.datasets.boxes import Detection, everybody
+from emotion_train.datasets.boxes import Detection, image_of_everyone
 from emotion_train.datasets.frames import image_size, uniform
 from emotion_train.datasets.layout import Layout
 from emotion_train.datasets.rows import BadRow, assemble, several_of, whole
@@ -20,9 +20,9 @@ SPLITS = ("train", "val", "test")
 EMOTIONS = tuple(sorted(CATEGORIES))
 TASKS = (Task("emotions", "multi_label", EMOTIONS),)
 
-# The files do not say where a film's last shot ends; the authors look at 8 seconds of 24 frames of its scene.
-_OPEN_SCENE = 8 * 24
-# A film that is shorter than its annotation; the authors end its last scene here.
+# The files do not say where a film's last shot ends; the authors use 8 seconds of 24 frames of its scene.
+_LAST_SCENE_FRAMES = 8 * 24
+# (film, clip): last frame. This film is shorter than its annotation; the authors end its last scene here.
 _KNOWN_ENDS = {("tt0388795", 207): 184272}
 _SHORT_NAMES = {"doubt/conf": "doubt/confusion"}
 _TREE = (
@@ -34,8 +34,15 @@ _TREE = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Film:
-    """frames: its folder. scenes: first and last frame of each, if known. boxes: by file name."""
+class _SceneFilm:
+    """A film.
+
+    Attributes:
+        name: Name of the film.
+        frames: Folder of its frames.
+        scenes: First and last frame of each scene, None where its shots do not exist.
+        boxes: Detections by file name.
+    """
 
     name: str
     frames: Path
@@ -44,16 +51,15 @@ class _Film:
 
 
 def load(root: Path, split: str) -> Dataset:
-    """One split.
+    """Load one split.
 
-    A row is a scene; its eight frames are spread over its first .. last frame. A clip's number counts the
-    lines of the film's scene file from 0, shots count from 1 and frames from 0. Each line of the shot file
-    after its first states the frame at which a further shot begins. The subject is everybody in the frame.
-    Group: the film.
+    A row is a scene; its eight frames are spread from its first to its last frame. Clips are numbered by
+    the lines of the film's scene file from 0, shots from 1 and frames from 0. Each line of the shot file
+    after the first contains the frame at which another shot starts. The subject is everyone in the frame. A
+    group is a film.
 
     Raises:
-        EmotionError: the layout is another, or no row can be used.
-
+        EmotionError: The layout is another, or no row is usable.
     """
     layout = Layout("moviegraphs", root, _TREE)
     layout.check_split(split, SPLITS)
@@ -61,20 +67,20 @@ def load(root: Path, split: str) -> Dataset:
     labels = layout.json(labels_file, dict[str, dict[str, list[str]]])
     films = layout.json(layout.file("official", "mg", "split.json"), dict[str, list[str]])
     boxes_file = layout.file("all_human_boxes.json")
-    # Boxes of all films would be gigabytes of Python objects: they stay text, but for one film at a time.
+    # The boxes of all films would be gigabytes of Python objects, so they are decoded one film at a time.
     boxes = layout.json(boxes_file, dict[str, msgspec.Raw])
 
     @lru_cache(maxsize=1)
-    def film_of(name: str) -> _Film:
+    def film_of(name: str) -> _SceneFilm:
         text = boxes.get(name, msgspec.Raw(b"{}"))
         people = layout.decoded(boxes_file, text, dict[str, list[Detection]])
-        return _Film(name, root / "frames" / name, _scenes(layout, name), people)
+        return _SceneFilm(name, root / "frames" / name, _scenes(layout, name), people)
 
     def sample(row: tuple[str, str, list[str]]) -> Sample:
         name, clip, groups = row
         emotions = several_of([_full_name(group) for group in groups], EMOTIONS)
-        pictures = _pictures(film_of(name), whole(clip, "clip"))
-        return Sample(f"{split}/{name}/{clip}", name, pictures, {"emotions": emotions})
+        images = _images(film_of(name), whole(clip, "clip"))
+        return Sample(f"{split}/{name}/{clip}", name, images, {"emotions": emotions})
 
     rows = [
         (name, clip, labels[name][clip]) for name in films.get(split, []) for clip in labels.get(name, {})
@@ -87,7 +93,7 @@ def _full_name(group: str) -> str:
     return _SHORT_NAMES.get(name, name)
 
 
-def _pictures(film: _Film, clip: int) -> tuple[SampleImage, ...]:
+def _images(film: _SceneFilm, clip: int) -> tuple[SampleImage, ...]:
     if not 0 <= clip < len(film.scenes):
         raise BadRow("no such scene in the film")
     span = film.scenes[clip]
@@ -95,15 +101,15 @@ def _pictures(film: _Film, clip: int) -> tuple[SampleImage, ...]:
         raise BadRow("scene of shots that the film does not have")
     first, last = span
     last = _KNOWN_ENDS.get((film.name, clip), last)
-    paths = [film.frames / f"frame_{number}.jpg" for number in uniform(first, last)]
+    paths = [film.frames / f"frame_{frame}.jpg" for frame in uniform(first, last)]
     if not all(path.is_file() for path in paths):
         raise BadRow("missing frame")
     size = image_size(paths[0])
-    return tuple(everybody(path, film.boxes, *size) for path in paths)
+    return tuple(image_of_everyone(path, film.boxes, *size) for path in paths)
 
 
 def _scenes(layout: Layout, film: str) -> list[tuple[int, int] | None]:
-    """First and last frame of every scene of a film; None for a scene of shots that it does not have."""
+    """Return the first and last frame of every scene of a film; None if the scene's shots do not exist."""
     folder = layout.root / "official" / "mg_videoinfo"
     scene_file = folder / "scene_boundaries" / f"{film}.scenes.gt"
     shot_file = folder / "video_boundaries" / f"{film}.videvents"
@@ -113,7 +119,7 @@ def _scenes(layout: Layout, film: str) -> list[tuple[int, int] | None]:
         cuts = [int(words[0]) for words in layout.words(shot_file)[1:]]
         shots = [(int(words[0]), int(words[1])) for words in layout.words(scene_file)]
     except (ValueError, IndexError) as error:
-        raise layout.broken(folder, f"boundaries of {film} are no numbers ({error})") from error
+        raise layout.broken(folder, f"boundaries of {film} are not numbers ({error})") from error
     starts = [0, *cuts]
     ends = [cut - 1 for cut in cuts]
 
@@ -121,6 +127,6 @@ def _scenes(layout: Layout, film: str) -> list[tuple[int, int] | None]:
         if not 1 <= first <= last <= len(starts):
             return None
         start = starts[first - 1]
-        return start, ends[last - 1] if last <= len(ends) else start + _OPEN_SCENE
+        return start, ends[last - 1] if last <= len(ends) else start + _LAST_SCENE_FRAMES
 
     return [frames(first, last) for first, last in shots]

@@ -1,4 +1,4 @@
-"""From annotated rows to a data set: bad rows are left out and counted, never guessed at."""
+"""From annotated rows to a data set: unusable rows are left out and counted, never repaired."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -11,92 +11,95 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.datasets.base import Dataset, Sample, Task
 from emotion_train.datasets.layout import Layout
 
-Row = TypeVar("Row")
+RowT = TypeVar("RowT")
 
-POSITIVE = 0.5  # the least score of a category that counts as present
+MIN_POSITIVE_SCORE = 0.5  # categories with at least this score are present
 _LARGEST = float(np.finfo(np.float32).max)  # targets are float32
 
 
-class BadRow(Exception):  # noqa: N818 - reads as what it is
-    """A row that cannot be used; its text is the reason by which `Dataset.skipped` counts it."""
+class BadRow(Exception):  # noqa: N818 - not an error of the program
+    """A row cannot be used; the message is the reason under which `Dataset.skipped` counts it."""
 
 
 def assemble(
     layout: Layout,
     split: str,
     tasks: tuple[Task, ...],
-    rows: Iterable[Row],
-    make: Callable[[Row], Sample],
+    rows: Iterable[RowT],
+    make: Callable[[RowT], Sample],
     *,
     short_side: int | None = None,
 ) -> Dataset:
-    """The samples that `make` gives; the rows for which it raises `BadRow` are counted by reason.
+    """Make samples from rows, and count the rows that are unusable.
+
+    Args:
+        layout: The files of the data set.
+        split: The split.
+        tasks: What the rows have targets for.
+        rows: The rows.
+        make: Makes a sample, or raises `BadRow`.
+        short_side: See `Dataset.short_side`.
 
     Raises:
-        EmotionError: no row is left.
-
+        EmotionError: No row is usable.
     """
     samples: list[Sample] = []
     skipped: Counter[str] = Counter()
     for row in rows:
         try:
             samples.append(make(row))
-        except BadRow as bad:  # noqa: PERF203 - a row's files are read in here: the try costs nothing
+        except BadRow as bad:  # noqa: PERF203 - reading the row's files takes much longer
             skipped[str(bad)] += 1
     if not samples:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped.most_common(3)) or "no rows"
         raise EmotionError(
-            f"{layout.name} {split}: none of {skipped.total()} rows in {layout.root} can be used "
+            f"{layout.name} {split}: none of {skipped.total()} rows in {layout.root} are usable "
             f"({reasons}); expected {layout.tree}"
         )
     return Dataset(layout.name, split, tasks, tuple(samples), dict(skipped), short_side)
 
 
 def numbers(cells: Sequence[Any], what: str) -> list[float]:
-    """Cells of a row as numbers.
+    """Convert cells of a row to numbers.
+
+    Args:
+        cells: The cells.
+        what: Name of the numbers, for the message.
 
     Raises:
-        BadRow: one is no number, NaN or infinite, also as float32.
-
+        BadRow: A cell is not a number, or is NaN or infinite, also after conversion to float32.
     """
     try:
         values = [float(cell) for cell in cells]
     except (TypeError, ValueError) as error:
         raise BadRow(f"{what} not a number") from error
-    if not all(abs(value) <= _LARGEST for value in values):  # nor is NaN
+    if not all(abs(value) <= _LARGEST for value in values):  # this is False for NaN, too
         raise BadRow(f"{what} NaN or infinite")
     return values
 
 
 def finite(cells: Sequence[Any], what: str) -> NDArray[np.float32]:
-    """Cells of a row as a target: (N,) float32.
-
-    Raises:
-        BadRow: one is no number, NaN or infinite.
-
-    """
+    """Convert cells of a row to a target (N,) float32. Raises the errors of `numbers`."""
     return np.array(numbers(cells, what), np.float32)
 
 
 def present(cells: Sequence[Any], what: str) -> NDArray[np.float32]:
-    """Scores in [0, 1] as (N,) float32: 1 from a score of 0.5 on, else 0.
+    """Convert scores in [0, 1] to a target (N,) float32: 1 for scores of at least 0.5, otherwise 0.
 
     Raises:
-        BadRow: one is no number, or outside of [0, 1].
-
+        BadRow: A score is not a number, or is outside [0, 1].
     """
     scores = finite(cells, what)
     if scores.min() < 0 or scores.max() > 1:
-        raise BadRow(f"{what} outside of 0 to 1")
-    return (scores >= POSITIVE).astype(np.float32)
+        raise BadRow(f"{what} outside 0 to 1")
+    return (scores >= MIN_POSITIVE_SCORE).astype(np.float32)
 
 
 def whole(cell: Any, what: str) -> int:
-    """A whole number, also when written as 3.0.
+    """Convert a cell to an integer; 3.0 is accepted.
 
     Raises:
-        BadRow: it is none.
-
+        BadRow: The cell is not an integer.
     """
     value = numbers([cell], what)[0]
     if value != int(value):
@@ -105,25 +108,23 @@ def whole(cell: Any, what: str) -> int:
 
 
 def class_of(name: str, labels: Sequence[str]) -> NDArray[np.int64]:
-    """Position of a class, as a target: () int64.
+    """Convert the name of a class to a target, its position in `labels`: () int64.
 
     Raises:
-        BadRow: the name is empty or not in `labels`.
-
+        BadRow: The name is empty or not in `labels`.
     """
     if not name:
         raise BadRow("no label")
     if name not in labels:
-        raise BadRow(f"label out of the known set: {name!r}")
+        raise BadRow(f"unknown label: {name!r}")
     return np.array(labels.index(name), np.int64)
 
 
 def several_of(names: Iterable[str], labels: Sequence[str]) -> NDArray[np.float32]:
-    """Which of the labels are named, as a target: (C,) float32 of 0 and 1.
+    """Convert names of classes to a target: (C,) float32, 1 for the classes named, otherwise 0.
 
     Raises:
-        BadRow: none is named, or one that is not in `labels`.
-
+        BadRow: There are no names, or one is not in `labels`.
     """
     target = np.zeros(len(labels), np.float32)
     for name in names:

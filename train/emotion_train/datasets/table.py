@@ -1,4 +1,4 @@
-"""One's own data: a CSV or Parquet file with a row for every picture, clip, or folder of frames."""
+"""Your own data: a CSV or Parquet file with a row for each image, video clip or folder of frames."""
 
 import math
 import re
@@ -21,26 +21,30 @@ from emotion_train.datasets.rows import BadRow, assemble, class_of, finite, numb
 
 _TREE = (
     "columns path and split; label (a class), several label_<class> (0 or 1), or values such as valence, "
-    "arousal, dominance; at will start, end, box or x1 y1 x2 y2, group; or name yours with the options"
+    "arousal, dominance; optionally start, end, box or x1 y1 x2 y2, group; options rename the columns"
 )
 _PREFIX = "label_"
 _CORNERS = ("x1", "y1", "x2", "y2")
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the columns are called; what is empty is guessed by the names in brackets.
+    """Names of the columns. Empty ones are guessed: the names in parentheses are used if the table has them.
 
-    path: of a picture, a video or a folder of numbered frames, relative to the table's folder. split: train,
-    val or test. start, end: seconds of a video, or first and last number of a folder's frames; the whole of
-    it where there are none. group: what rows hang together by; the path without such a column.
-    box: four columns (x1, y1, x2, y2), or one (box) of four numbers; pixels of the picture; empty cells mean
-    that nobody is meant. labels: one column of class names (label), or one of 0 and 1 for each class
-    (label_<class>). values: columns of numbers (valence, arousal, dominance). Once labels or values are
-    given, neither is guessed.
-    classes: the class names in the order of the head; empty: those of the table, sorted.
+    Attributes:
+        path: An image, a video or a folder of numbered frames, relative to the table's folder.
+        split: train, val or test.
+        start: Start in seconds of a video, or first frame number of a folder; empty cells mean the beginning.
+        end: End in seconds of a video, or last frame number of a folder; empty cells mean the end.
+        group: Cluster id of a row; without such a column, the path.
+        box: Four columns (x1, y1, x2, y2), or one (box) of four numbers, in pixels of the image; empty
+            cells mean that there is no subject.
+        labels: One column of class names (label), or a column of 0 and 1 for each class (label_<class>).
+        values: Columns of numbers (valence, arousal, dominance). If labels or values are given, neither is
+            guessed.
+        classes: Class names in the order of the head; empty means those of the table, sorted.
     """
 
     path: str = "path"
@@ -55,58 +59,61 @@ class Columns:
 
 
 def load(file: Path, split: str, columns: Columns | None = None) -> Dataset:
-    """One split of a table.
+    """Load one split of a table.
 
-    A sample has eight pictures, spread over start .. end, both ends among them: moments of a video, frames of
-    a folder by their order. A single picture makes a sample of one. The box stands for all pictures of a row.
-    Tasks: "label" (single_label) or "labels" (multi_label), and "values" (regression). The classes of all
-    splits together make the label set, so that every split numbers them alike.
+    A sample has eight images, spread evenly from start to end, both included: frames of a video, or of a
+    folder. A single image makes a sample of one. The box of a row is used for all of its images. Tasks are
+    "label" (single_label) or "labels" (multi_label), and "values" (regression). The label set is that of
+    all splits together, so that every split uses the same class numbers.
+
+    Args:
+        file: The CSV or Parquet file.
+        split: The split.
+        columns: Names of the columns.
 
     Raises:
-        EmotionError: no such file, column or split; no row can be used; single pictures mixed with clips.
-
+        EmotionError: The file, a column or the split does not exist; no row is usable; or the split mixes
+            single images with clips.
     """
     layout = Layout("table", file, _TREE)
     rows = _rows(layout, file)
     if not rows:
         raise layout.broken(file, "no rows")
-    columns = _known(layout, columns or Columns(), list(rows[0]))
+    columns = _resolved_columns(layout, columns or Columns(), list(rows[0]))
     tasks = _tasks(columns, rows)
-    chosen = [(number, row) for number, row in enumerate(rows) if _text(row, columns.split) == split]
+    chosen = [(index, row) for index, row in enumerate(rows) if _text(row, columns.split) == split]
     if not chosen:
-        there = sorted({_text(row, columns.split) for row in rows})
-        raise layout.broken(file, f"no row of split {split!r} (it has {', '.join(there)})")
+        splits = sorted({_text(row, columns.split) for row in rows})
+        raise layout.broken(file, f"no row of split {split!r} (it has {', '.join(splits)})")
     medium_of = cache(open_medium)
 
-    def sample(numbered: tuple[int, Row]) -> Sample:
-        number, row = numbered
-        place = _text(row, columns.path)
-        if not place:
+    def sample(indexed_row: tuple[int, TableRow]) -> Sample:
+        index, row = indexed_row
+        path = _text(row, columns.path)
+        if not path:
             raise BadRow("no path")
         targets = _targets(row, columns, tasks)
-        medium = medium_of(file.parent / place)
+        medium = medium_of(file.parent / path)
         span = _number(row, columns.start), _number(row, columns.end)
         return Sample(
-            key=f"{split}/{number}/{place}",
-            group=_text(row, columns.group) or place,
+            key=f"{split}/{index}/{path}",
+            group=_text(row, columns.group) or path,
             images=medium.images(span, _boxes(row, columns.box, medium)),
             targets=targets,
         )
 
     data = assemble(layout, split, tasks, chosen, sample)
     if len({len(sample.images) for sample in data.samples}) > 1:
-        raise EmotionError(
-            f"table {file}: split {split} mixes single pictures with clips; give one kind only"
-        )
+        raise EmotionError(f"table {file}: split {split} mixes single images with clips: use one kind only")
     return data
 
 
-def _rows(layout: Layout, file: Path) -> list[Row]:
-    """Every row by the names of its columns, empty cells None."""
+def _rows(layout: Layout, file: Path) -> list[TableRow]:
+    """Read the rows by column name; empty cells are None."""
     if not file.is_file():
         raise EmotionError(f"table: no file {file}: give a CSV or Parquet file as --data")
     if file.suffix.lower() == ".csv":
-        rows: list[Row] = [dict(record) for record in layout.records(file, ())]
+        rows: list[TableRow] = [dict(record) for record in layout.records(file, ())]
     elif file.suffix.lower() == ".parquet":
         rows = _parquet(layout, file)
     else:
@@ -114,14 +121,14 @@ def _rows(layout: Layout, file: Path) -> list[Row]:
     return [{name: None if _empty(cell) else cell for name, cell in row.items()} for row in rows]
 
 
-def _parquet(layout: Layout, file: Path) -> list[Row]:
+def _parquet(layout: Layout, file: Path) -> list[TableRow]:
     import pyarrow as pa  # noqa: PLC0415 - slow
     from pyarrow import parquet  # noqa: PLC0415 - slow
 
     try:
-        rows: list[Row] = parquet.read_table(file).to_pylist()
+        rows: list[TableRow] = parquet.read_table(file).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise layout.broken(file, f"no Parquet file ({str(error).splitlines()[0]})") from error
+        raise layout.broken(file, f"not a Parquet file ({str(error).splitlines()[0]})") from error
     return rows
 
 
@@ -129,40 +136,48 @@ def _empty(cell: Any) -> bool:
     return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
-def _known(layout: Layout, columns: Columns, there: list[str]) -> Columns:
-    """The columns with guesses for what is not named, all of them there."""
+def _resolved_columns(layout: Layout, columns: Columns, present_columns: list[str]) -> Columns:
+    """Guess the columns that are not named, and check that all exist. present_columns: those of the table."""
     if len(columns.box) not in (0, 1, 4):
         raise EmotionError(
             f"table: box columns {', '.join(columns.box)}: expected x1, y1, x2, y2, or one column"
         )
-    box = columns.box or (_CORNERS if set(_CORNERS) <= set(there) else ("box",) if "box" in there else ())
+    box = columns.box or (
+        _CORNERS if set(_CORNERS) <= set(present_columns) else ("box",) if "box" in present_columns else ()
+    )
     labels, values = columns.labels, columns.values
     if not labels and not values:
-        prefixed = tuple(name for name in there if name.startswith(_PREFIX))
-        labels = ("label",) if "label" in there else prefixed
-        values = tuple(name for name in AFFECT if name in there)
-    at_will = {"start": columns.start, "end": columns.end, "group": columns.group}
-    asked = [name for usual, name in at_will.items() if name != usual]  # a name of one's own must be there
+        prefixed = tuple(name for name in present_columns if name.startswith(_PREFIX))
+        labels = ("label",) if "label" in present_columns else prefixed
+        values = tuple(name for name in AFFECT if name in present_columns)
+    optional = {"start": columns.start, "end": columns.end, "group": columns.group}
+    renamed = [name for default, name in optional.items() if name != default]  # a renamed column must exist
     missing = [
-        name for name in (columns.path, columns.split, *asked, *box, *labels, *values) if name not in there
+        name
+        for name in (columns.path, columns.split, *renamed, *box, *labels, *values)
+        if name not in present_columns
     ]
     if missing:
-        raise layout.broken(layout.root, f"no column {', '.join(missing)} (it has {', '.join(there)})")
+        raise layout.broken(
+            layout.root, f"no column {', '.join(missing)} (it has {', '.join(present_columns)})"
+        )
     if not labels and not values:
-        raise layout.broken(layout.root, f"no column of labels or values (it has {', '.join(there)})")
+        raise layout.broken(
+            layout.root, f"no column of labels or values (it has {', '.join(present_columns)})"
+        )
     return replace(columns, box=box, labels=labels, values=values)
 
 
 def _names_classes(columns: Columns) -> bool:
-    """Whether the labels are one column of class names."""
+    """Return whether the labels are one column of class names."""
     return len(columns.labels) == 1 and not columns.labels[0].startswith(_PREFIX)
 
 
-def _tasks(columns: Columns, rows: Sequence[Row]) -> tuple[Task, ...]:
+def _tasks(columns: Columns, rows: Sequence[TableRow]) -> tuple[Task, ...]:
     tasks = []
     if _names_classes(columns):
-        there = {_text(row, columns.labels[0]) for row in rows} - {""}
-        tasks.append(Task("label", "single_label", columns.classes or tuple(sorted(there))))
+        names_used = {_text(row, columns.labels[0]) for row in rows} - {""}
+        tasks.append(Task("label", "single_label", columns.classes or tuple(sorted(names_used))))
     elif columns.labels:
         names = tuple(name.removeprefix(_PREFIX) for name in columns.labels)
         tasks.append(Task("labels", "multi_label", names))
@@ -171,7 +186,7 @@ def _tasks(columns: Columns, rows: Sequence[Row]) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
-def _targets(row: Row, columns: Columns, tasks: Sequence[Task]) -> dict[str, NDArray[Any]]:
+def _targets(row: TableRow, columns: Columns, tasks: Sequence[Task]) -> dict[str, NDArray[Any]]:
     targets: dict[str, NDArray[Any]] = {}
     for task in tasks:
         if task.kind == "single_label":
@@ -183,25 +198,25 @@ def _targets(row: Row, columns: Columns, tasks: Sequence[Task]) -> dict[str, NDA
     return targets
 
 
-def _cell(row: Row, column: str) -> Any:
-    """A cell, None for an empty one; NaN is how a column of numbers says empty."""
+def _cell(row: TableRow, column: str) -> Any:
+    """Return a cell, or None if it is empty; in a column of numbers empty cells are NaN."""
     cell = row.get(column)
     return None if isinstance(cell, float) and math.isnan(cell) else cell
 
 
-def _text(row: Row, column: str) -> str:
-    """A cell as text without surrounding blanks, "" for an empty one."""
+def _text(row: TableRow, column: str) -> str:
+    """Return a cell as text without surrounding whitespace, "" if it is empty."""
     cell = _cell(row, column)
     return "" if cell is None else str(cell).strip()
 
 
-def _number(row: Row, column: str) -> float | None:
+def _number(row: TableRow, column: str) -> float | None:
     cell = _cell(row, column)
     return None if cell is None else numbers([cell], "start or end")[0]
 
 
-def _boxes(row: Row, columns: Sequence[str], medium: Medium) -> tuple[Box, ...]:
-    """The row's box, or none."""
+def _boxes(row: TableRow, columns: Sequence[str], medium: Medium) -> tuple[Box, ...]:
+    """Return the row's box, if it has one."""
     cells = [_cell(row, name) for name in columns]
     if all(cell is None for cell in cells):
         return ()
@@ -209,6 +224,6 @@ def _boxes(row: Row, columns: Sequence[str], medium: Medium) -> tuple[Box, ...]:
         # "1, 2, 3, 4", "1 2 3 4", "[1, 2, 3, 4]", or a list in a Parquet file
         cells = cells[0] if isinstance(cells[0], list) else re.findall(r"[^\s,;\[\]()]+", str(cells[0]))
     if len(cells) != 4:
-        raise BadRow("box not of four numbers")
+        raise BadRow("box does not have four numbers")
     x1, y1, x2, y2 = numbers(cells, "box")
     return (inside((x1, y1, x2, y2), medium.width, medium.height),)

@@ -1,4 +1,4 @@
-"""Single moments of video files, through PyAV."""
+"""Read single frames of video files with PyAV."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,16 +11,22 @@ from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
 
-_DEFAULT_RATE = 25.0  # frames per second of a file that states no times
-_GRACE = 1e-3  # seconds; written times are rounded
-_BACK = 10.0  # seconds; where a file without a good index is entered when a seek landed too late
+_DEFAULT_RATE = 25.0  # frames per second of a file that does not state its rate
+_TOLERANCE = 1e-3  # seconds; times in files are rounded
+_SEEK_MARGIN = (
+    10.0  # seconds; with a bad index a seek can land too late, then it is repeated this much earlier
+)
 
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """width, height: pixels of an upright frame. last: when the last frame begins, seconds from the first.
+    """Size and length of a video.
 
-    step: seconds from a frame to the next, nominally.
+    Attributes:
+        width: Width of an upright frame, pixels.
+        height: Height of an upright frame, pixels.
+        last: Time of the last frame, seconds from the first.
+        step: Nominal time between two frames, seconds.
     """
 
     width: int
@@ -30,17 +36,16 @@ class VideoInfo:
 
 
 def video_info(path: Path) -> VideoInfo:
-    """How large and how long a video is, from its first and its last frames.
+    """Return size and length of a video, from its first and its last frames.
 
     Raises:
-        EmotionError: the file is missing, broken or no video.
-
+        EmotionError: The file is missing, corrupt or not a video.
     """
     with _opened(path) as video:
         height, width = _upright(video.first).shape[:2]
-        # Headers round, and count the sound: the last frames themselves say when the pictures end.
+        # Durations in headers are rounded and include the sound, so the last frames are decoded.
         stated = float((video.stream.duration or 0) * video.stream.time_base)
-        for entry in (stated, stated - _BACK):
+        for entry in (stated, stated - _SEEK_MARGIN):
             times = [t for t, _ in video.frames()] if video.seek(entry) else []
             if times:
                 return VideoInfo(width, height, times[-1], video.step)
@@ -49,20 +54,26 @@ def video_info(path: Path) -> VideoInfo:
         return VideoInfo(width, height, last, video.step)
 
 
-def video_frames(path: Path, moments: Sequence[float]) -> list[NDArray[np.uint8]]:
-    """The frames shown at each moment, seconds after the first frame; each (H, W, 3) uint8 RGB, upright.
+def video_frames(path: Path, times: Sequence[float]) -> list[NDArray[np.uint8]]:
+    """Read the frames shown at the given times.
+
+    Args:
+        path: The video.
+        times: Seconds after the first frame.
+
+    Returns:
+        (H, W, 3) uint8 RGB, upright, for each time.
 
     Raises:
-        EmotionError: the file is missing, broken, no video, or ends before one of the moments.
-
+        EmotionError: The file is missing, corrupt, not a video, or ends before one of the times.
     """
     with _opened(path) as video:
-        return [_upright(_shown(video, moment)) for moment in moments]
+        return [_upright(_frame_at(video, time)) for time in times]
 
 
 @dataclass(frozen=True, slots=True)
 class _Video:
-    """An open file of which the first frame has been decoded."""
+    """An open video; `first` is its first frame, already decoded."""
 
     path: Path
     container: Any
@@ -73,75 +84,77 @@ class _Video:
     def step(self) -> float:
         return 1 / float(self.stream.average_rate or _DEFAULT_RATE)
 
-    def seek(self, moment: float) -> bool:
-        """Go to a key frame: the last before the moment, if the file's index is good. False: it has none."""
+    def seek(self, time: float) -> bool:
+        """Go to the last key frame before a time if the file's index is good. False: there is no index."""
         import av  # noqa: PLC0415 - slow
 
         try:
-            self.container.seek(self.first.pts + int(moment / self.stream.time_base), stream=self.stream)
+            self.container.seek(self.first.pts + int(time / self.stream.time_base), stream=self.stream)
         except av.error.FFmpegError:
             return False
         return True
 
     def frames(self) -> Iterator[tuple[float, Any]]:
-        """Seconds from the first frame, and the frame, from where the file stands to its end."""
+        """Decode the remaining frames, each with its time in seconds from the first frame."""
         last = -float("inf")
-        for picture in self.container.decode(self.stream):
-            if picture.pts is None:
-                raise EmotionError(f"video {self.path} has frames without a time: convert it to .mp4")
-            t = float((picture.pts - self.first.pts) * self.stream.time_base)
+        for frame in self.container.decode(self.stream):
+            if frame.pts is None:
+                raise EmotionError(f"video {self.path} has frames without a time stamp: convert it to .mp4")
+            t = float((frame.pts - self.first.pts) * self.stream.time_base)
             if t <= last:
-                raise EmotionError(f"video {self.path} has times that do not rise: convert it to .mp4")
+                raise EmotionError(f"video {self.path} has times that do not increase: convert it to .mp4")
             last = t
-            yield t, picture
+            yield t, frame
 
-    def until(self, moment: float, shown: Any = None) -> Any:
-        """The last frame that begins no later than the moment; `shown` when none is decoded before it."""
+    def frame_at(self, time: float, shown: Any = None) -> Any:
+        """Return the last remaining frame that starts no later than a time; `shown` if there is none."""
         end = 0.0
-        for t, picture in self.frames():
-            if t > moment + _GRACE:
+        for t, frame in self.frames():
+            if t > time + _TOLERANCE:
                 return shown
-            lasts = float(picture.duration * picture.time_base) if picture.duration else self.step
-            shown, end = picture, t + lasts
-        if shown is not None and end < moment - _GRACE:
-            raise EmotionError(f"video {self.path} ends at {end:.2f} s, before the {moment:.2f} s asked for")
+            duration = float(frame.duration * frame.time_base) if frame.duration else self.step
+            shown, end = frame, t + duration
+        if shown is not None and end < time - _TOLERANCE:
+            raise EmotionError(
+                f"video {self.path} ends at {end:.2f} s, but a frame at {time:.2f} s is needed"
+            )
         return shown
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Video]:
-    """The file; whatever FFmpeg cannot read in it becomes an `EmotionError`."""
+    """Open a video, and turn errors of FFmpeg into `EmotionError`."""
     import av  # noqa: PLC0415 - slow, and needed for videos only
 
     if not path.is_file():
-        raise EmotionError(f"no video {path}: was it moved since the data set was read?")
+        raise EmotionError(f"no video {path}: was it moved after the data set was read?")
     try:
         with av.open(str(path)) as container:
             stream = next(iter(container.streams.video), None)
             first = None if stream is None else next(container.decode(stream), None)
             if first is None:
-                raise EmotionError(f"video {path} holds no pictures: expected a whole video file")
+                raise EmotionError(f"video {path} has no frames: expected a complete video file")
             if first.pts is None:
-                raise EmotionError(f"video {path} has frames without a time: convert it to .mp4")
+                raise EmotionError(f"video {path} has frames without a time stamp: convert it to .mp4")
             yield _Video(path, container, stream, first)
     except av.error.FFmpegError as error:
         reason = error.strerror
-        raise EmotionError(f"video {path} cannot be decoded ({reason}): get a whole copy of it") from error
+        raise EmotionError(f"video {path} cannot be decoded ({reason}): get an intact copy of it") from error
 
 
-def _shown(video: _Video, moment: float) -> Any:
-    """The frame shown at a moment."""
-    if moment < 0:
-        raise EmotionError(f"video {video.path} has no frame at {moment:.2f} s: expected a moment from 0 on")
-    for entry in (moment, moment - _BACK):
-        shown = video.until(moment) if video.seek(entry) else None
+def _frame_at(video: _Video, time: float) -> Any:
+    """Return the frame shown at a time."""
+    if time < 0:
+        raise EmotionError(f"video {video.path} has no frame at {time:.2f} s: expected a time of at least 0")
+    for entry in (time, time - _SEEK_MARGIN):
+        shown = video.frame_at(time) if video.seek(entry) else None
         if shown is not None:
             return shown
     with _opened(video.path) as again:
-        return again.until(moment, again.first)
+        return again.frame_at(time, again.first)
 
 
-def _upright(picture: Any) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB, turned as the file asks for: telephones film lying down."""
-    image: NDArray[np.uint8] = picture.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(image, round(picture.rotation / 90) % 4))
+def _upright(frame: Any) -> NDArray[np.uint8]:
+    """Convert to (H, W, 3) uint8 RGB, rotated by the display matrix (phones record in sensor orientation)."""
+    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))

@@ -1,4 +1,4 @@
-"""GoEmotions in Ekman's grouping: sentences with the emotion they express."""
+"""GoEmotions in Ekman's grouping: sentences labelled with the emotion they express."""
 
 import csv
 from dataclasses import dataclass
@@ -13,17 +13,22 @@ from emotion_train.language.labels import ekman_index
 
 @dataclass(frozen=True, slots=True)
 class Sentences:
-    """texts: N sentences. labels: (N,) int64, positions in `EKMAN`."""
+    """Labelled sentences.
+
+    Attributes:
+        texts: N sentences.
+        labels: (N,) int64, positions in `EKMAN`.
+    """
 
     texts: list[str]
     labels: NDArray[np.int64]
 
 
 def load_sentences(folder: Path, split: str) -> Sentences:
-    """Sentences of one split (`train`, `dev`, `test`) that carry exactly one emotion.
+    """Load the sentences of a split (`train`, `dev` or `test`) that have exactly one emotion.
 
     Raises:
-        EmotionError: the folder lacks the split.
+        EmotionError: The folder does not contain the split.
     """
     table, names = folder / f"{split}.tsv", folder / "labels.txt"
     if not table.is_file() or not names.is_file():
@@ -33,7 +38,7 @@ def load_sentences(folder: Path, split: str) -> Sentences:
     labels: list[int] = []
     with table.open(encoding="utf-8", newline="") as lines:
         for text, label, *_ in csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
-            if "," not in label:  # a sentence of two emotions is no clean partner for one face
+            if "," not in label:  # a sentence with two emotions does not match one face
                 texts.append(text)
                 labels.append(classes[int(label)])
     return Sentences(texts, np.array(labels, np.int64))

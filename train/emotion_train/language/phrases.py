@@ -1,7 +1,7 @@
-"""Words for emotions: what a text tower is asked for each class.
+"""Phrases for emotions: the prompts from which a text tower makes zero-shot classes.
 
-The name of a class alone is a rare word in talk. Written for this project after the definitions of the
-categories in the papers of Emotic and BoLD; nothing was fitted to any test set.
+The name of a class alone is rare in spoken language. The phrases were written for this project, following the
+definitions of the categories in the papers of Emotic and BoLD; nothing was tuned on a test set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,14 +69,16 @@ _SETS: Mapping[str, Phrases] = {"ekman": EKMAN_PHRASES, "bold": CATEGORY_PHRASES
 
 
 def load_phrases(chosen: str) -> Phrases:
-    """A label set by name (ekman, bold), or of a text file.
+    """Load a label set with its phrases.
 
-    A file has one class a line: `label`, or `label: phrase; phrase; ...`. Empty lines and lines that begin
-    with # are passed over.
+    A file has one class per line: `label`, or `label: phrase; phrase; ...`. Empty lines and lines that
+    start with # are ignored.
+
+    Args:
+        chosen: Name of a set (ekman, bold) or a text file.
 
     Raises:
-        EmotionError: there is no such set or file, or the file names no two different labels.
-
+        EmotionError: The set or file does not exist, a label occurs twice, or there are fewer than two.
     """
     if chosen in _SETS:
         return _SETS[chosen]
@@ -89,24 +91,26 @@ def load_phrases(chosen: str) -> Phrases:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise EmotionError(f"{path} is no UTF-8 text ({error}): save it as UTF-8") from error
+        raise EmotionError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from error
     phrases: Phrases = {}
-    for number, line in enumerate(lines, 1):
-        label, _, said = line.partition(":")
+    for line_number, line in enumerate(lines, 1):
+        label, _, listed = line.partition(":")
         label = label.strip()
         if not line.strip() or label.startswith("#"):
             continue
         if not label or label in phrases:
-            raise EmotionError(f"{path}, line {number}: {line.strip()!r}, expected a label that is new")
-        variants = tuple(phrase.strip() for phrase in said.split(";") if phrase.strip())
+            raise EmotionError(
+                f"{path}, line {line_number}: {line.strip()!r}, expected a label that does not occur above"
+            )
+        variants = tuple(phrase.strip() for phrase in listed.split(";") if phrase.strip())
         phrases[label] = variants or (label,)
     if len(phrases) < 2:
-        raise EmotionError(f"{path} names {len(phrases)} labels: expected two or more, one a line")
+        raise EmotionError(f"{path} names {len(phrases)} labels: expected two or more, one per line")
     return phrases
 
 
 def phrases_for(labels: Sequence[str]) -> Phrases:
-    """Phrases for the labels of a task, in its order: known ones, or the label itself."""
+    """Return phrases for the labels of a task, in its order; the phrase of an unknown label is the label."""
     if all(label.lower() in CATEGORY_PHRASES for label in labels):
         return {label: CATEGORY_PHRASES[label.lower()] for label in labels}
     known = CATEGORY_PHRASES | EKMAN_PHRASES
@@ -114,7 +118,7 @@ def phrases_for(labels: Sequence[str]) -> Phrases:
 
 
 def canonical(label: str) -> str:
-    """The Ekman name of a class that is one of the seven under another name (joy); else the label."""
+    """Return the Ekman name of a class if it is a synonym of one (joy), otherwise the label in lower case."""
     try:
         return EKMAN[ekman_index(label.lower())]
     except EmotionError:

@@ -1,4 +1,4 @@
-"""Sentences ready to be paired with clips: tokens and frozen sentiment logits, drawn by emotion."""
+"""Sentences prepared for pairing with clips: tokens and sentiment logits."""
 
 from dataclasses import dataclass
 
@@ -15,23 +15,28 @@ from emotion_train.language.tokenizer import tokenize
 
 @dataclass(frozen=True, slots=True)
 class SentenceBank:
-    """N sentences. tokens: (N, 77) int64. sentiment: (N, 7) float32 logits. labels: (N,) int64, `EKMAN`."""
+    """N sentences.
+
+    Attributes:
+        tokens: (N, 77) int64.
+        sentiment: (N, 7) float32, logits of the sentiment model.
+        labels: (N,) int64, positions in `EKMAN`.
+    """
 
     tokens: torch.Tensor
     sentiment: torch.Tensor
     labels: NDArray[np.int64]
 
     def confident(self, probability: float) -> "SentenceBank":
-        """Sentences whose own class the sentiment model gives at least this probability.
+        """Keep sentences whose own class has at least this probability according to the sentiment model.
 
         Raises:
-            EmotionError: a class would be left without a sentence.
-
+            EmotionError: No sentence of a class is left.
         """
-        own = torch.softmax(self.sentiment, dim=1)[
+        own_class = torch.softmax(self.sentiment, dim=1)[
             torch.arange(len(self.labels)), torch.from_numpy(self.labels)
         ]
-        rows = np.flatnonzero(own.numpy() >= probability)
+        rows = np.flatnonzero(own_class.numpy() >= probability)
         missing = missing_classes(self.labels[rows])
         if missing:
             raise EmotionError(
@@ -41,7 +46,7 @@ class SentenceBank:
 
 
 def build_bank(sentences: Sentences, sentiment: SentimentModel) -> SentenceBank:
-    """Tokenise and score once; the sentiment model is frozen."""
+    """Tokenise and score the sentences once, as the sentiment model does not change in training."""
     return SentenceBank(
         tokenize(sentences.texts), torch.from_numpy(sentiment(sentences.texts)), sentences.labels
     )

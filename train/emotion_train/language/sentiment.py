@@ -1,7 +1,7 @@
 """The frozen model f_s that scores the sentiment of sentences for the loss (paper Sec. 3.4).
 
-Two of them: a linear classifier fitted on GoEmotions, which needs no download, and any transformers
-sequence classifier such as the paper's `j-hartmann/emotion-english-distilroberta-base`.
+There are two: a linear classifier fitted on GoEmotions, which needs no download, and any sequence
+classifier of transformers, such as the paper's `j-hartmann/emotion-english-distilroberta-base`.
 """
 
 import warnings
@@ -19,19 +19,20 @@ PAPER_MODEL = "j-hartmann/emotion-english-distilroberta-base"
 
 
 class SentimentModel(Protocol):
-    """Frozen during pre-training."""
+    """A model that scores sentences; it does not change during pre-training."""
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Logits (N, 7) float32 in `EKMAN` order."""
+        """Return logits (N, 7) float32 in `EKMAN` order."""
         ...
 
 
 class LinearSentiment:
-    """TF-IDF of words and pairs, multinomial logistic regression; deterministic, fitted in half a minute.
+    """Multinomial logistic regression on TF-IDF of words and word pairs; deterministic.
+
+    Fitting takes half a minute.
 
     Raises:
-        EmotionError: a class has no sentence.
-
+        EmotionError: A class has no sentence.
     """
 
     def __init__(self, sentences: Sentences) -> None:
@@ -42,27 +43,31 @@ class LinearSentiment:
 
         missing = missing_classes(sentences.labels)
         if missing:
-            raise EmotionError(f"no sentence of {', '.join(missing)} to fit the sentiment model on: add some")
+            raise EmotionError(f"no sentence of {', '.join(missing)} to fit the sentiment model: add some")
         self._pipeline = make_pipeline(
             TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, strip_accents="unicode"),
             LogisticRegression(C=4.0, max_iter=200),
         )
         with warnings.catch_warnings():
-            # 200 iterations are enough for what it is for: the scores weigh negatives, they are no result.
+            # 200 iterations are enough: the scores only weigh negatives, they are not reported as results.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._pipeline.fit(sentences.texts, sentences.labels)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Logits (N, 7) float32 in `EKMAN` order."""
+        """Return logits (N, 7) float32 in `EKMAN` order."""
         logits = self._pipeline.decision_function(list(texts))
         return np.asarray(logits, np.float32)
 
 
 class TransformersSentiment:
-    """A transformers sequence classifier, from a hub name or a folder.
+    """A sequence classifier of transformers.
+
+    Args:
+        name_or_path: Name on the Hugging Face hub, or a folder.
+        batch_size: Sentences per forward pass.
 
     Raises:
-        EmotionError: the model cannot be loaded, or its classes are not the seven of Ekman.
+        EmotionError: The model cannot be loaded, or its classes are not the seven of Ekman.
     """
 
     def __init__(self, name_or_path: str = PAPER_MODEL, *, batch_size: int = 64) -> None:
@@ -74,10 +79,10 @@ class TransformersSentiment:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(name_or_path)
             self._model = AutoModelForSequenceClassification.from_pretrained(name_or_path).eval()
-        except (OSError, ValueError) as error:  # a folder without a model is a ValueError
+        except (OSError, ValueError) as error:  # a folder without a model raises ValueError
             raise EmotionError(
-                f"sentiment model {name_or_path!r} cannot be loaded: give a folder saved by save_pretrained, "
-                'a hub name with the network up, or sentiment = "linear"'
+                f"sentiment model {name_or_path!r} cannot be loaded: use a folder of save_pretrained, "
+                'a name on the Hugging Face hub (needs a network), or sentiment = "linear"'
             ) from error
         names = [str(name).lower() for _, name in sorted(self._model.config.id2label.items())]
         try:
@@ -92,7 +97,7 @@ class TransformersSentiment:
         self._batch_size = batch_size
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Logits (N, 7) float32 in `EKMAN` order."""
+        """Return logits (N, 7) float32 in `EKMAN` order."""
         import torch  # noqa: PLC0415
 
         parts = []
@@ -105,5 +110,5 @@ class TransformersSentiment:
 
 
 def load_sentiment(name: str, sentences: Sentences) -> SentimentModel:
-    """`linear` fits one on the sentences; anything else is a transformers model."""
+    """Fit a linear model on the sentences if `name` is "linear", otherwise load a model of transformers."""
     return LinearSentiment(sentences) if name == "linear" else TransformersSentiment(name)
