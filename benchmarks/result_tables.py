@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     stale = []
-    for file, parts in ((PAGE, page_parts()), (CARD, {"measured": card_report()})):
+    for file, parts in ((PAGE, page_parts()), (CARD, card_parts())):
         text = wanted = file.read_text(encoding="utf-8")
         for name, content in parts.items():
             wanted = between_markers(wanted, name, content)
@@ -121,14 +121,14 @@ def with_interval(metric: dict[str, float | None]) -> str:
     return f"{percent(value)} ({100 * low:.0f}-{100 * high:.0f})"
 
 
-def card_report() -> str:
-    """Return the report of bench_accuracy.py as a part of the model card, with the known failures."""
+def card_parts() -> dict[str, str]:
+    """Return the known failures and the report of bench_accuracy.py, by the names of their markers."""
     folder = RESULTS / "nano"
     report = (folder / "accuracy.md").read_text(encoding="utf-8")
     _, body = report.split("\n", 1)  # without its title
     failures = (folder / "failures.md").read_text(encoding="utf-8")
-    parts = [body.strip("\n").replace("\n## ", "\n### "), *speed_beside_vit(), failures.strip()]
-    return "\n\n".join(parts)
+    parts = [body.strip("\n").replace("\n## ", "\n### "), *speed_beside_vit()]
+    return {"failures": failures.strip(), "measured": "\n\n".join(parts)}
 
 
 def speed_beside_vit() -> list[str]:

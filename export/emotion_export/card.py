@@ -1,4 +1,4 @@
-"""The model card: what the model is, what it was trained on, what it measures, and who must not use it."""
+"""The model card: what the model does, its failures and limits, its training and its accuracy."""
 
 from emotion_export.parity import parity_table
 from emotion_runtime.manifest import Head, Manifest
@@ -20,7 +20,15 @@ _CARD = """\
 | window | `{window}` |
 | licence | {license} |
 | checkpoint | sha256 `{checkpoint}` |
-| made by | {created_by} |
+| created by | {created_by} |
+
+## Known failures
+
+<!-- failures: begin -->
+No failures have been recorded for this bundle. Look for them on people in front of your own camera.
+<!-- failures: end -->
+
+{limits}
 
 ## How it was trained
 
@@ -33,92 +41,93 @@ _CARD = """\
 <!-- measured: begin -->
 <!-- measured: end -->
 
-{limits}
+## Parity of the exported graphs with torch
 
-## Is the exported graph the model?
-
-Every row compares ONNX Runtime (CPU, float32) with the torch model on real and drawn pictures. An export
-beyond what is tolerated of max abs, or of mean abs and cosine, is refused.
+Every row compares ONNX Runtime (CPU) with the torch model on real and random images. P is the number of
+people, F the number of frames. The export is refused if the largest or the mean absolute difference, the
+cosine or the fraction of equal labels exceeds its tolerance; the last column is the tolerance of the largest
+difference.
 
 {parity}
 """
 
 _WHAT = """\
-A model of the EmotionCLIP kind (Zhang et al., CVPR 2023). Its input is a short clip and, for each person,
-the fraction of every image patch that the person covers; its output is one embedding per person, which linear
-heads turn into probabilities of emotions. `bundle.json` lists every file with its SHA-256, every tensor and
-every label."""
+An EmotionCLIP model (Zhang et al., CVPR 2023). Its input is a short clip and, for each person, the fraction
+of every image patch that the person covers. Its output is one embedding per person, which linear heads turn
+into probabilities of emotions. `bundle.json` lists every file with its SHA-256, all tensors and labels."""
 
 _FACES_ONLY = """
 
 **It reads faces, not the scene.** The architecture can use the scene, but this model was trained on faces
 pasted on rendered backgrounds. On 81 photographs of one person, replacing everything beyond half a head width
-around the head by grey kept the likeliest label of 80."""
+around the head by grey did not change the predicted label of 80."""
 
 _TRAINING_NANO = """\
-From nothing, with `train/pretrain.py` and the data below; saved at step {step} of its stage `{stage}`
-(a finished run ends with `{last}`). No film, no series and no footage of real scenes was used.
+From random weights, with `emotion-train pretrain` and the data below. The checkpoint was saved at step {step}
+of its stage `{stage}` (a finished run ends with `{last}`). No films, TV series or recordings of real scenes
+were used.
 
 - Contrastive pre-training (paper Sec. 3.4) on *rendered* scenes: clips of 1-4 people, each a FER2013 face
-  pasted on a drawn body and background, the subject given by patch weights, paired with a sentence of the
-  subject's emotion. So the model knows faces, and hardly anything of gestures, places or what people do to
-  each other. Before that the stem learned on the faces alone and the text tower on the sentences.
-- The recipe of `train/configs/nano.toml` adds a supervised term: a classifier of the features, thrown away
-  afterwards, that has to give the label, softened by what the stem sees in the face. "Zero-shot" is said of a
-  bank that was fitted on nothing; the features know the seven classes.
+  pasted on a drawn body and background. Patch weights mark the subject, and each clip is paired with a
+  sentence that expresses the subject's emotion. The model therefore learned from faces and hardly anything
+  about gestures, places or interactions. Before that, the stem was trained on the faces alone and the text
+  tower on the sentences.
+- The configuration `train/configs/nano.toml` adds a supervised loss: a classifier on the features, discarded
+  after training, predicts the label; its targets mix the label with what the stem predicts. "Zero-shot"
+  heads are made from text without fitting, but the features were trained with the seven classes.
 - Faces: FER2013, 48 x 48 grey, 7 classes, collected by web search. **No licence is stated: research use.**
-  Nothing of it is in this bundle but what the weights learned. Its labels are noisy (people reach about
-  65 %, Goodfellow et al. 2013) and unbalanced: the class disgust is tiny.
+  The bundle contains no images of it. Its labels are noisy (people reach about 65 %, Goodfellow et al. 2013)
+  and the classes are unbalanced: disgust is rare.
 - Sentences: GoEmotions (CC BY 4.0), comments on Reddit, mapped to the seven Ekman classes.
 
-Whether a model trained on such pictures may be used for your purpose is yours to find out before you do."""
+Before you use the model, check whether you may use one that was trained on such images."""
 
-_LAST_STAGE = "scenes"  # of train/pretrain.py
+_LAST_STAGE = "scenes"  # of emotion-train pretrain
 
 _TRAINING_RELEASED = """\
 Not by this project. The checkpoint has the layout of the weights that the authors of the paper released. If
-these are their weights, they were trained on about a million clips of 3,613 episodes of TV series with
-their subtitles (paper Sec. 4.1): acted emotions, mostly in English. Nothing in the file proves that it is
-theirs: compare the sha256 above with a source you trust. Their terms apply to it."""
+these are their weights, they were trained on about a million clips of 3,613 episodes of TV series with their
+subtitles (paper Sec. 4.1): acted emotions, mostly in English. The file does not prove that the weights are
+theirs: compare the sha256 above with a source that you trust. The authors' terms apply to the weights."""
 
 _TRAINING_UNKNOWN = """\
-The checkpoint does not say on what data. Whoever passes this bundle on: write it here."""
+The checkpoint does not record its training data. If you distribute this bundle, describe the data here."""
 
-_FIGURES_OF_SCENES = """\
-Measured by `train/fit_probe.py` on scenes rendered with FER2013 faces that no training saw. Guessing gives
-an accuracy of {chance:.3f}; `balanced_accuracy` is the mean recall of the classes, `ece` the expected
-calibration error, and `changed` the fraction of pairs of people of different emotions in one image whose
-predictions differ."""
+_METRICS_ON_SCENES = """\
+Measured by `emotion-train fit-probe` on scenes rendered with FER2013 faces that were not used for training.
+Chance is an accuracy of {chance:.3f}. `balanced_accuracy` is the mean recall of the classes, `ece` the
+expected calibration error, and `changed` the fraction of pairs of people with different emotions in one image
+whose predictions differ."""
 
-_FIGURES = """\
-Measured by `train/fit_probe.py` or `train/evaluate.py` on a labelled data set; a name begins with the split.
-What each figure means, its interval and what was left out stand in the report beside the head."""
+_METRICS = """\
+Measured by `emotion-train fit-probe` or `emotion-train evaluate` on a labelled data set; names start with the
+split. The report beside the head explains each metric, its interval and what was left out."""
 
 _LIMITS = """\
-Figures hold for data like that they were measured on, and the probabilities are at best as good as that:
-measure on people in front of your own camera before you rely on anything.
+## What emotion recognition can and cannot do
 
-## What emotion recognition can and cannot know
+It predicts how a person *looks* to annotators, not what the person feels. The same feeling shows differently
+between people, cultures and situations, expressions can be posed, and the same face means different things in
+different scenes. The labels of the training data contain the annotators' guesses and prejudices. Expect worse
+results for people, ages, lighting and cameras that differ from the training data, and for rare classes. For
+which groups of people it is worse has not been measured.
 
-It reads how a person *looks* to annotators, not what the person feels. The same feeling shows differently
-between people, cultures and situations, faces are put on, and the same face means different things in
-different scenes; labels of the training data carry the annotators' guesses and prejudices. Expect it to be
-worse for people, ages, lighting and cameras unlike those of its training data, and for rare classes. Which
-groups it is worse for was not measured.
+The metrics below hold for data like those they were measured on, and so do the probabilities. Measure on
+people in front of your own camera before you rely on the model.
 
-## Who must not use it
+## Prohibited and irresponsible uses
 
 - **In the European Union it is prohibited to infer the emotions of people at workplaces and in education**,
-  except for medical or safety reasons: AI Act (Regulation (EU) 2024/1689), Art. 5(1)(f), in force since
-  2 February 2025. Other uses of emotion recognition are high-risk (Annex III). Since 2 August 2026 whoever
+  except for medical or safety reasons: AI Act (Regulation (EU) 2024/1689), Art. 5(1)(f), in force since 2
+  February 2025. Other uses of emotion recognition are high-risk (Annex III). Since 2 August 2026, anyone who
   uses it must inform the people exposed to it (Art. 50(3)), whether the use is high-risk or not.
-- Nobody should use it to decide about a person: hiring, grading, insurance, credit, policing, borders,
-  diagnosis, or to find out who lies.
-- Nobody should use it on people who do not know of it or cannot refuse."""
+- Do not use it for decisions about a person: hiring, grading, insurance, credit, policing, border control,
+  diagnosis, or lie detection.
+- Do not use it on people who do not know about it or cannot refuse."""
 
 
 def model_card(manifest: Manifest, checkpoint: Checkpoint) -> str:
-    """MODEL_CARD.md of a bundle."""
+    """Return the text of MODEL_CARD.md for a bundle."""
     config = checkpoint.model.config
     frame_parameters, temporal_parameters = _parameters(checkpoint.model)
     return _CARD.format(
@@ -149,9 +158,10 @@ def model_card(manifest: Manifest, checkpoint: Checkpoint) -> str:
 
 
 def license_of(checkpoint: Checkpoint) -> str:
-    """Return the terms of a bundle's weights and of its code, in one line.
+    """Return the licences of the weights and of the code of a bundle, in one line.
 
-    Weights have the terms of the data and the people that made them, whatever the licence of the code.
+    The licence of the weights follows from the training data and from who trained them, not from the licence
+    of the code.
     """
     if checkpoint.released:
         return "weights: as their authors state"
@@ -172,28 +182,28 @@ def _training(checkpoint: Checkpoint) -> str:
 
 
 def _is_nano_run(checkpoint: Checkpoint) -> bool:
-    """Only a nano checkpoint that went through pretrain.py is known to have seen nano's data."""
+    """Return whether emotion-train pretrain trained the nano preset: only then is the training data known."""
     return checkpoint.preset == "nano" and checkpoint.progress is not None
 
 
 def _metrics(name: str, head: Head, *, default: bool) -> str:
-    kind = "linear, fitted on labels" if head.kind == "probe" else "text embeddings, fitted on nothing"
+    kind = "linear, fitted on labels" if head.kind == "probe" else "text embeddings, not fitted"
     labels = ", ".join(head.labels)
     measured = "" if head.metrics else " Not measured."
     notes = "".join([" (default)" if default else "", " (EXPERIMENTAL)" if head.experimental else ""])
-    unsure = f" No label is given under a probability of {head.abstain:.3f}." if head.abstain else ""
+    unsure = f" No label is given if its probability is below {head.abstain:.3f}." if head.abstain else ""
     intro = f"Head `{name}`{notes}: {kind}.{measured}{unsure}\nLabels: {labels}."
     if not head.metrics:
         return intro
     rows = [f"| {metric} | {value:.4g} |" for metric, value in head.metrics.items()]
-    figures = "\n".join([intro, "", "| figure, on unseen data | |", "|---|---|", *rows])
-    of_scenes = any("one_person" in metric for metric in head.metrics)  # a set that only scenes have
-    meaning = _FIGURES_OF_SCENES.format(chance=1 / len(head.labels)) if of_scenes else _FIGURES
-    return f"{figures}\n\n{meaning}"
+    table = "\n".join([intro, "", "| metric, on unseen data | |", "|---|---|", *rows])
+    of_scenes = any("one_person" in metric for metric in head.metrics)  # only rendered scenes have this set
+    meaning = _METRICS_ON_SCENES.format(chance=1 / len(head.labels)) if of_scenes else _METRICS
+    return f"{table}\n\n{meaning}"
 
 
 def _parameters(model: EmotionCLIP) -> tuple[str, str]:
-    """Of the frame encoder and of the temporal encoder, in millions."""
+    """Return the number of parameters of the frame encoder and of the temporal encoder, in millions."""
     frame, temporal = (
         sum(parameter.numel() for parameter in part.parameters())
         for part in (model.backbone.visual, model.visual_head)

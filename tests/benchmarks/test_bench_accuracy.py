@@ -244,8 +244,8 @@ def test_a_run_writes_everything_that_docs_and_card_show(
     (out / "failures.md").write_text("### What fails\n")
     shown = f"{100 * result['sets']['scenes']['accuracy']['value']:.1f} %"
     assert shown in "\n".join(result_tables.accuracy_rows())
-    assert shown in result_tables.card_report()
-    assert "What fails" in result_tables.card_report()
+    assert shown in result_tables.card_parts()["measured"]
+    assert "What fails" in result_tables.card_parts()["failures"]
 
 
 def test_a_target_is_met_or_missed():

@@ -171,8 +171,8 @@ def test_the_card_says_what_is_experimental_and_when_no_label_is_given(
         for name in ("probe", "categories")
     )
     assert probe.startswith("Head `probe` (default): linear, fitted on labels.")
-    assert "No label is given under a probability of 0.375." in probe
+    assert "No label is given if its probability is below 0.375." in probe
     assert categories.startswith("Head `categories` (EXPERIMENTAL): text embeddings")
     assert text.count("EXPERIMENTAL") == 1
-    assert text.count("No label is given under") == 1
+    assert text.count("No label is given if") == 1
     assert "| one_person_auc_fear | 0.625 |" in text
