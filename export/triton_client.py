@@ -1,10 +1,10 @@
-"""Run a source with the encoders on a Triton server: the client for a repository of to_triton.py.
+"""Run a source with the encoders on a Triton server, which serves a repository of emotion-export triton.
 
     pip install "tritonclient[http]"
     python export/triton_client.py --bundle nano --source demo --url localhost:8000 --max-frames 50
 
-Detector, tracker and heads run here; only crops, patch weights and embeddings travel. One JSON line a frame,
-as `emotion-runtime --jsonl -` writes them. UNVERIFIED until run against a server.
+Detector, tracker and heads run here; only crops, patch weights and embeddings are sent. The output is one
+JSON line per frame, as `emotion-runtime --jsonl -` writes it. UNVERIFIED until run against a server.
 """
 
 import argparse
@@ -29,13 +29,15 @@ from emotion_runtime.sources import open_source
 
 
 class TritonBackend:
-    """A model on a server. See `emotion_runtime.backends.Backend`.
+    """A model on a server; see `emotion_runtime.backends.Backend`.
 
-    http: the module `tritonclient.http`. client: an `InferenceServerClient` of it.
+    Args:
+        http: The module `tritonclient.http`.
+        client: An `InferenceServerClient` of it.
+        model: Name of the model.
 
     Raises:
-        EmotionError: the server cannot be reached, or has no such model.
-
+        EmotionError: The server cannot be reached, or does not have the model.
     """
 
     def __init__(self, http: Any, client: Any, model: str) -> None:
@@ -45,9 +47,9 @@ class TritonBackend:
         self.description = f"{model} on a Triton server"
 
     def run(self, feeds: Feeds) -> Outputs:
-        """Outputs by name."""
+        """Return the outputs by name."""
         if "frame_index" in feeds and "frame_index" not in self._types:
-            # As it is served, every person brings a picture of its own.
+            # The served graph takes one image per person.
             feeds = {**feeds, "images": feeds["images"][feeds["frame_index"]]}
         inputs = []
         for name, datatype in self._types.items():
@@ -66,17 +68,16 @@ class TritonBackend:
             return request()
         except (InferenceServerException, OSError) as error:
             raise EmotionError(
-                f"Triton does not answer for {self._model} ({' '.join(str(error).split())}): see its log, "
-                "and whether --url and --bundle are those it was started with"
+                f"Triton cannot run {self._model} ({' '.join(str(error).split())}): check the log of the "
+                "server, and that --url and --bundle match it"
             ) from error
 
 
 def connect(url: str, bundle: Bundle) -> Callable[[GraphName], TritonBackend]:
-    """What opens a graph of a bundle on a server.
+    """Return a function that opens a graph of a bundle on a server.
 
     Raises:
         EmotionError: tritonclient is not installed.
-
     """
     try:
         from tritonclient import http  # noqa: PLC0415 - an extra that only this script needs
@@ -87,7 +88,7 @@ def connect(url: str, bundle: Bundle) -> Callable[[GraphName], TritonBackend]:
 
 
 def follow(args: argparse.Namespace) -> None:
-    """Write an event a frame until the source ends."""
+    """Write one event per frame until the source ends."""
     bundle = load_bundle(args.bundle)
     manifest, timing = bundle.manifest, Timing()
     backend = connect(args.url, bundle)
@@ -109,17 +110,21 @@ def follow(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run the client and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--bundle", default="nano", help="that the repository was made of (default: %(default)s)"
+        "--bundle", default="nano", help="bundle from which the repository was made (default: %(default)s)"
     )
-    parser.add_argument("--source", default="demo", help="as of emotion-runtime (default: %(default)s)")
     parser.add_argument(
-        "--url", default="localhost:8000", help="of the server's HTTP port (default: %(default)s)"
+        "--source",
+        default="demo",
+        help="video, camera or demo, as for emotion-runtime (default: %(default)s)",
     )
-    parser.add_argument("--max-frames", type=int, help="stop after so many")
-    parser.add_argument("--jsonl", default="-", help="file of events; -: standard output")
+    parser.add_argument(
+        "--url", default="localhost:8000", help="address of the server's HTTP port (default: %(default)s)"
+    )
+    parser.add_argument("--max-frames", type=int, help="stop after this many frames")
+    parser.add_argument("--jsonl", default="-", help="file for the events; - for standard output")
     try:
         follow(parser.parse_args(argv))
     except EmotionError as error:

@@ -1,3 +1,6 @@
-"""From a checkpoint to a bundle. Imports `emotion_train` and `emotion_runtime`, never the reverse."""
+"""Export checkpoints to bundles and engines.
+
+Imports `emotion_train` and `emotion_runtime`, never the reverse.
+"""
 
 import emotion_runtime  # noqa: F401 - first: it switches off the usage reports of libraries

@@ -1,6 +1,6 @@
-"""Write a bundle: graphs, heads, manifest and model card, whole or not at all."""
+"""Write a bundle completely or not at all: graphs, heads, manifest and model card."""
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -35,15 +35,21 @@ from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.pretrained import Checkpoint, read_checkpoint
 from emotion_train.probing.zero_shot import check_tower, zero_shot_head
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class BundleOptions:
-    """What a bundle is made with, beside its checkpoint.
+    """How to make a bundle from a checkpoint.
 
-    name: in the manifest. clip_seconds: time a clip spans. probe: folder of emotion-train fit-probe, its head
-    becomes the default, and its head of valence, arousal and dominance the manifest's affect_head. window:
-    replaces the window of the checkpoint's preprocess spec. videos: people to calibrate int8 and to compare
-    on, beside the demo's two. precisions: that the bundle has beside fp32.
+    Attributes:
+        name: Name in the manifest.
+        clip_seconds: Duration of a clip, in seconds.
+        probe: Folder of emotion-train fit-probe. Its head becomes the default head; its head for valence,
+            arousal and dominance becomes the manifest's `affect_head`.
+        window: Replaces the window of the checkpoint's preprocessing.
+        videos: Videos of people for the int8 calibration and the parity check, in addition to the demo.
+        precisions: Precisions of the bundle in addition to fp32.
     """
 
     name: str
@@ -54,17 +60,15 @@ class BundleOptions:
     precisions: frozenset[ReducedPrecision] = frozenset()
 
 
-def export_bundle(
-    checkpoint: Path, out: Path, options: BundleOptions, *, report: Callable[[str], None] = lambda _: None
-) -> Manifest:
-    """Write a checkpoint as the bundle folder `out`, which is replaced if it is a bundle already.
+def export_bundle(checkpoint: Path, out: Path, options: BundleOptions) -> Manifest:
+    """Export a checkpoint as the bundle folder `out`, which is replaced if it is already a bundle.
 
-    report: is told, line by line, what is being done, and the parity table.
+    Returns:
+        The manifest of the bundle.
 
     Raises:
-        EmotionError: the checkpoint, the probe or a video cannot be used, the graphs differ from the model,
-            or `out` cannot be written. Then `out` is as it was.
-
+        EmotionError: The checkpoint, the probe or a video cannot be used, the graphs differ from the model,
+            or `out` cannot be written. Then `out` is unchanged.
     """
     if not 0 < options.clip_seconds < float("inf"):
         raise EmotionError(f"clip seconds {options.clip_seconds}: expected more than 0, for example 1.6")
@@ -76,11 +80,11 @@ def export_bundle(
         spec = msgspec.structs.replace(spec, window=options.window)
     with atomic_folder(out) as folder:
         heads = write_heads(source, options.probe, folder)
-        report(f"looking for people in {', '.join(('demo', *options.videos))}, and asking torch about them")
+        _log.info("running torch on the people in %s", ", ".join(("demo", *options.videos)))
         reference = torch_reference(graph_sources(source.model), folder, heads)
         samples = take_samples(reference, spec, options.videos)
-        graphs, parity = write_graphs(source, samples, folder, report)
-        graphs, more = add_variants(graphs, folder, options.precisions, samples, report)
+        graphs, parity = write_graphs(source, samples, folder)
+        graphs, more = add_variants(graphs, folder, options.precisions, samples)
         manifest = Manifest(
             schema=SCHEMA_VERSION,
             name=options.name,
@@ -100,39 +104,40 @@ def export_bundle(
         )
         write_manifest(manifest, folder)
         (folder / MODEL_CARD).write_text(model_card(manifest, source), encoding="utf-8")
-        load_bundle(folder)  # as a runtime will: what it would refuse is not put in place
+        load_bundle(folder)  # a bundle that the runtime would refuse is never put in place
     return manifest
 
 
 def write_graphs(
-    checkpoint: Checkpoint, samples: Samples, folder: Path, report: Callable[[str], None]
+    checkpoint: Checkpoint, samples: Samples, folder: Path
 ) -> tuple[dict[GraphName, Graph], list[Parity]]:
-    """Export both graphs in fp32 into `folder`, compared with the model. Returns what the manifest says.
+    """Export both graphs in fp32 into `folder` and compare them with the model.
+
+    Returns:
+        The graphs as described in the manifest, and the rows of the parity report.
 
     Raises:
-        EmotionError: a graph is invalid, or differs from the model by more than `TOLERANCES`.
-
+        EmotionError: A graph is invalid, or differs from the model by more than `TOLERANCES`.
     """
     rows: list[Parity] = []
     graphs: dict[GraphName, Graph] = {}
     for name, source in zip(GRAPHS, graph_sources(checkpoint.model), strict=True):
-        report(f"exporting {name} ({checkpoint.preset})")
+        _log.info("exporting %s (%s)", name, checkpoint.preset)
         path = folder / f"{name}.onnx"
         write_graph(source, path)
         rows += measure(samples.compared, name, run_graph(path, source.output), "fp32")
         graphs[name] = describe_graph(path)
-    report("compared with torch: ONNX Runtime, CPU, float32")
-    report(parity_table(rows))
+    _log.info("ONNX Runtime (CPU, float32) compared with torch:\n%s", parity_table(rows))
     require_parity(rows)
     return graphs, rows
 
 
 def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dict[str, Head]:
-    """Write the heads into `folder`: those of the folder `probe`, and the zero-shot banks in any case.
+    """Write the heads into `folder`: those of the folder `probe`, and always the zero-shot banks.
 
     Raises:
-        EmotionError: `probe` holds no head, or one of another checkpoint, or a head is broken.
-
+        EmotionError: `probe` contains no head or a head of another checkpoint, or the values of a head are
+            not finite.
     """
     heads = {}
     banks = {
@@ -144,35 +149,35 @@ def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dic
     if probe is not None:
         found = [name for name in (PROBE, AFFECT_PROBE) if (probe / f"{name}.json").is_file()]
         measured = [name for name in banks if (probe / f"{name}.json").is_file()]
-        for name in found or ([] if measured else [PROBE]):  # the last is what is then said to be missing
+        for name in found or ([] if measured else [PROBE]):  # without any head, the error names the probe
             heads[name] = _write_head(folder, name, _fitted(checkpoint, probe, name))
         banks |= {name: _measured_bank(checkpoint, probe, name, banks[name]) for name in measured}
     return heads | {name: _write_head(folder, name, bank) for name, bank in banks.items()}
 
 
 def _measured_bank(checkpoint: Checkpoint, probe: Path, name: str, bank: LinearHead) -> LinearHead:
-    """The bank that emotion-train fit-probe measured, if it is of this checkpoint's text tower."""
+    """Return the bank that fit-probe measured, if it belongs to the text tower of this checkpoint."""
     saved = load_head(probe, name)
-    if saved.card.text_tower_sha256 is None:  # of a version that did not bind banks to their tower
+    if saved.card.text_tower_sha256 is None:  # written before banks recorded their tower
         return replace(bank, card=msgspec.structs.replace(bank.card, metrics=saved.card.metrics))
     check_tower(saved, checkpoint.model)
     return saved
 
 
 def _fitted(checkpoint: Checkpoint, probe: Path, name: str) -> LinearHead:
-    """A head of emotion-train fit-probe that reads the features which the runtime will have."""
+    """Return a head of fit-probe, if it was fitted on the features that the runtime computes."""
     fitted = load_head(probe, name)
     dim = checkpoint.model.config.embed_dim
     if fitted.card.checkpoint_sha256 != checkpoint.sha256 or fitted.weight.shape[1] != dim:
         raise EmotionError(
-            f"probe {probe} reads {fitted.weight.shape[1]} features of checkpoint "
-            f"{fitted.card.checkpoint_sha256[:12]}..., this is {dim} features of "
+            f"probe {probe} was fitted on {fitted.weight.shape[1]} features of checkpoint "
+            f"{fitted.card.checkpoint_sha256[:12]}..., expected {dim} features of "
             f"{checkpoint.sha256[:12]}...: run emotion-train fit-probe with this checkpoint"
         )
     if fitted.card.features != "video":
         raise EmotionError(
-            f"probe {probe}: head {name} reads features of the frame encoder alone, the runtime has those of "
-            "the temporal encoder: run emotion-train fit-probe with --features video"
+            f"probe {probe}: head {name} was fitted on features of the frame encoder alone; the runtime "
+            "computes those of the temporal encoder: run emotion-train fit-probe with --features video"
         )
     return fitted
 
@@ -180,11 +185,11 @@ def _fitted(checkpoint: Checkpoint, probe: Path, name: str) -> LinearHead:
 def _write_head(folder: Path, name: str, head: LinearHead) -> Head:
     if not (np.isfinite(head.weight).all() and np.isfinite(head.bias).all()):
         raise EmotionError(
-            f"head {name} holds values that are no finite numbers, expected none: training broke before this "
-            "checkpoint was written, use an earlier one"
+            f"head {name} contains values that are not finite: training diverged before this checkpoint was "
+            "written, use an earlier one"
         )
     path = folder / f"{name}.safetensors"
-    # safetensors takes an array's memory as it lies, whatever its strides.
+    # safetensors writes the memory of an array and ignores its strides.
     path.write_bytes(save({"weight": np.ascontiguousarray(head.weight), "bias": head.bias}))
     card = head.card
     return Head(

@@ -1,7 +1,8 @@
-"""More precisions for a bundle whose checkpoint is not at hand: made from its own fp32 graphs."""
+"""Add precisions to a bundle without its checkpoint: they are made from the bundle's own fp32 graphs."""
 
+import logging
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,11 +24,13 @@ from emotion_runtime.manifest import (
     write_manifest,
 )
 
-_HEADING = "## Is the graph in fewer bits the graph in fp32?"
+_log = logging.getLogger(__name__)
+
+_HEADING = "## Parity of the other precisions with fp32"
 _INTRO = """\
-fp16 and int8 were made from the fp32 graphs of the bundle, without the checkpoint, and every row compares
-them with these, not with torch; the table above says how far fp32 is from torch. int8 is run with integer
-kernels and, as TensorRT computes, in float between Quantize and Dequantize; the worse figure stands here."""
+The fp16 and int8 graphs were made from the fp32 graphs of the bundle, without the checkpoint. Every row
+compares them with the fp32 graphs, not with torch; the table above compares fp32 with torch. int8 is run with
+integer kernels and, as in TensorRT, in float between Quantize and Dequantize; the worse result is shown."""
 
 
 def derive_bundle(
@@ -35,32 +38,34 @@ def derive_bundle(
     out: Path,
     precisions: Collection[ReducedPrecision],
     videos: Sequence[str] = (),
-    *,
-    report: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
-    """Write the bundle with more precisions as the folder `out`, which is replaced if it is a bundle already.
+    """Write a bundle with more precisions as the folder `out`, which is replaced if it is already a bundle.
 
-    bundle: name or folder; it may be `out`. videos: people to calibrate int8 and to compare on.
+    Args:
+        bundle: Name or folder of the bundle; the folder may be `out`.
+        out: Folder to write.
+        precisions: Precisions to add, or to make again.
+        videos: Videos of people for the int8 calibration and the parity check, in addition to the demo.
+
+    Returns:
+        The manifest of the new bundle.
 
     Raises:
-        EmotionError: the bundle or a video cannot be used, a graph in fewer bits is beyond tolerance, or
-            `out` cannot be written. Then `out` is as it was.
-
+        EmotionError: The bundle or a video cannot be used, a graph exceeds the tolerance, or `out` cannot be
+            written. Then `out` is unchanged.
     """
     if not precisions:
-        raise EmotionError("--bundle gives a bundle more precisions, got none: add --precision fp16 int8")
+        raise EmotionError("--bundle adds precisions to a bundle, got none: add --precision fp16 int8")
     out = out.resolve()
     check_destination(out)
     loaded = load_bundle(bundle)
     for name, graph in loaded.manifest.graphs.items():
         _check_described(loaded.graph_path(name), graph)
-    report(
-        f"looking for people in {', '.join(('demo', *videos))}; the reference is the fp32 graphs, not torch"
-    )
+    _log.info("running the fp32 graphs, as the reference, on the people in %s", ", ".join(("demo", *videos)))
     samples = take_samples(bundle_reference(loaded), loaded.manifest.preprocess, videos)
     with atomic_folder(out) as folder:
         _copy(loaded, folder)
-        graphs, rows = add_variants(loaded.manifest.graphs, folder, precisions, samples, report)
+        graphs, rows = add_variants(loaded.manifest.graphs, folder, precisions, samples)
         kept = [row for row in loaded.manifest.parity if row.precision not in precisions]
         manifest = msgspec.structs.replace(
             loaded.manifest, schema=SCHEMA_VERSION, graphs=graphs, parity=kept + rows
@@ -72,7 +77,7 @@ def derive_bundle(
 
 
 def _check_described(path: Path, stated: Graph) -> None:
-    """The manifest was checked to have dynamic sizes; whether the file has them is another matter."""
+    """Check that a graph file has the inputs and outputs that the manifest states, dynamic sizes included."""
     found = describe_graph(path)
     in_file, in_manifest = (
         [f"{tensor.name} {tensor.dtype} {tensor.shape}" for tensor in (*graph.inputs, *graph.outputs)]
@@ -81,12 +86,12 @@ def _check_described(path: Path, stated: Graph) -> None:
     if in_file != in_manifest:
         raise EmotionError(
             f"{path} has {', '.join(in_file)}; its {MANIFEST} states {', '.join(in_manifest)}, for any "
-            "number of persons: export it again with export/to_onnx.py --checkpoint"
+            "number of persons: export it again with emotion-export onnx --checkpoint"
         )
 
 
 def _copy(bundle: Bundle, folder: Path) -> None:
-    """All files that the manifest names, and the card; nothing else that lies in the bundle's folder."""
+    """Copy the files that the manifest names and the card, but no other file in the folder of the bundle."""
     manifest = bundle.manifest
     names = [graph.file for graph in manifest.graphs.values()]
     names += [variant.file for graph in manifest.graphs.values() for variant in graph.variants.values()]
@@ -96,7 +101,7 @@ def _copy(bundle: Bundle, folder: Path) -> None:
 
 
 def _add_to_card(card: Path, manifest: Manifest) -> None:
-    """A section at the end, in place of one that is there."""
+    """Append the section about the other precisions, or replace an existing one."""
     text = card.read_text(encoding="utf-8") if card.is_file() else f"# {manifest.name}\n"
     rows: list[Parity] = [row for row in manifest.parity if row.reference == "fp32 graph"]
     section = f"{_HEADING}\n\n{_INTRO}\n\n{parity_table(rows)}\n"

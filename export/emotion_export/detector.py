@@ -1,13 +1,12 @@
-"""An ultralytics detector as an ONNX file that the runtime and TensorRT take.
+"""Export an ultralytics detector as an ONNX file for the runtime and for TensorRT.
 
-ultralytics is AGPL-3.0, and so are its weights: the exported file stays under its terms. It is imported here,
-when somebody asks for it, and by the tests; the runtime never imports it.
+ultralytics and its weights are licensed under AGPL-3.0, and so is the exported file. The package is imported
+only here, when a detector is exported, and by the tests; the runtime never imports it.
 """
 
 import logging
 import pickle
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,13 @@ from emotion_runtime.detectors.yolo import STRIDES, Yolo
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sources import open_source
 
-OPSET = 17  # of ultralytics' own exporter; TensorRT reads 17 to 20
-_LARGEST = 1e-4  # difference of a score, or of a box as a part of the picture's side
-_END_TO_END = 6  # columns: box, score, class
+_log = logging.getLogger(__name__)
+
+OPSET = 17  # the one that ultralytics' own exporter uses; TensorRT reads 17 to 20
+_LARGEST = 1e-4  # tolerated difference of a score, or of a box relative to the image side
+_END_TO_END = 6  # number of columns of an end-to-end head: box, score, class
 _GREY = 114
-# What ultralytics raises for files that are no model of its own; these share no base class but Exception.
+# Raised by ultralytics for files that are not its models; these share no base class but Exception.
 _NO_MODEL = (
     OSError,
     RuntimeError,
@@ -39,45 +40,48 @@ _NO_MODEL = (
 )
 
 
-def export_detector(
-    model: str, out: Path, *, imgsz: int = 640, report: Callable[[str], None] = lambda _: None
-) -> None:
-    """Write a detector as the ONNX file `out`, for pictures of imgsz x imgsz, one at a time.
+def export_detector(model: str, out: Path, *, imgsz: int = 640) -> None:
+    """Export a detector as the ONNX file `out`, for one image of imgsz x imgsz pixels at a time.
 
-    model: a .pt file, which ultralytics unpickles: give only files you trust. Or the name or file of a .yaml,
-    which gives random weights. Non-maximum suppression stays outside, where the runtime does it: TensorRT
-    refuses it inside. Models that need none (YOLO26, v10) are exported with their end-to-end head.
+    Non-maximum suppression is not part of the graph: the runtime does it, and TensorRT refuses it. Models
+    that need none (YOLO26, v10) are exported with their end-to-end head.
+
+    Args:
+        model: A .pt file, which ultralytics unpickles: pass only files that you trust. Or the name or path of
+            a .yaml file, which gives random weights.
+        out: The file to write.
+        imgsz: Side of the input image, in pixels.
 
     Raises:
-        EmotionError: ultralytics is missing, the model is none or finds something else than boxes, the file
-            is not what the model computes, or `out` cannot be written.
-
+        EmotionError: ultralytics is not installed, the model cannot be loaded or is not a box detector, the
+            graph differs from the model, or `out` cannot be written.
     """
     if out.suffix != ".onnx":
         raise EmotionError(f"--out {out}: expected the name of an .onnx file, for example detector.onnx")
     if imgsz < STRIDES[-1] or imgsz % STRIDES[-1]:
         raise EmotionError(f"--imgsz {imgsz}: expected a positive multiple of {STRIDES[-1]}, for example 640")
     yolo = _load(model)
-    report(f"exporting {model} for {imgsz} x {imgsz}: made with ultralytics, under AGPL-3.0")
+    _log.info("exporting %s for %d x %d px with ultralytics (AGPL-3.0)", model, imgsz, imgsz)
     if Path(model).suffix != ".pt":
-        report("its weights are random: it finds nothing, and serves to try things out")
+        _log.warning("%s has random weights: the detector finds nothing and is only good for trials", model)
     with atomic_path(out) as path:
         _write(yolo, path, imgsz)
-        Yolo(path, threads=1)  # as a runtime will: what it would refuse is not put in place
-        report(f"compared with torch: largest difference {_compare(yolo, path, imgsz):.1e}")
+        Yolo(path, threads=1)  # a detector that the runtime would refuse is never put in place
+        _log.info("largest difference from torch: %.1e", _compare(yolo, path, imgsz))
 
 
 def _load(model: str) -> Any:
-    """An `ultralytics.YOLO` for detection.
+    """Load an `ultralytics.YOLO` for detection.
 
     Raises:
-        EmotionError: there is none.
-
+        EmotionError: The model cannot be loaded, or was trained for another task.
     """
     if Path(model).suffix not in (".pt", ".yaml", ".yml"):
         raise EmotionError(f"detector {model}: expected an ultralytics .pt or .yaml")
     if Path(model).suffix == ".pt" and not Path(model).is_file():
-        raise EmotionError(f"detector {model}: no such file; download it first, nothing is fetched for you")
+        raise EmotionError(
+            f"detector {model}: no such file; download it first, weights are never downloaded automatically"
+        )
     try:
         from ultralytics.models import YOLO  # noqa: PLC0415 (AGPL-3.0, optional, seconds to import)
     except ModuleNotFoundError as error:
@@ -89,21 +93,22 @@ def _load(model: str) -> Any:
         raise EmotionError(
             f"detector {model}: ultralytics cannot load it ({reason}); download it again"
         ) from error
-    if yolo.task != "detect":  # masks and key points have the shape of further classes
-        raise EmotionError(f"detector {model}: made for the task {yolo.task!r}, expected 'detect'")
+    if yolo.task != "detect":  # the outputs for masks and key points look like more classes
+        raise EmotionError(f"detector {model}: trained for the task {yolo.task!r}, expected 'detect'")
     return yolo
 
 
 def _write(yolo: Any, path: Path, side: int) -> None:
     from ultralytics.utils import LOGGER  # noqa: PLC0415 (see _load)
 
-    # ultralytics writes beside the file that a model came from.
+    # ultralytics writes its export beside the file that the model was loaded from.
     yolo.model.pt_path = str(path.with_suffix(".pt"))
     level = LOGGER.level
-    LOGGER.setLevel(logging.WARNING)  # it would praise the temporary file that it writes
+    LOGGER.setLevel(logging.WARNING)  # otherwise it announces the temporary file
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, on how ultralytics exports; the result is compared
+            # Warnings about how ultralytics uses the exporter; the result is compared below.
+            warnings.simplefilter("ignore")
             yolo.export(
                 format="onnx",
                 imgsz=side,
@@ -119,38 +124,43 @@ def _write(yolo: Any, path: Path, side: int) -> None:
 
 
 def _compare(yolo: Any, path: Path, side: int) -> float:
-    """Largest difference from torch on the demo's scene: of scores, and of boxes as a part of the side.
+    """Return the largest difference from torch on the demo's first frame.
+
+    Boxes are compared relative to the side of the image.
 
     Raises:
-        EmotionError: it is not tolerated.
-
+        EmotionError: The difference exceeds the tolerance.
     """
-    pixels = _picture(side)
+    pixels = _sample_image(side)
     found = run_graph(path, "output0")({"images": pixels})
     net = yolo.model.float().eval()
-    if found.shape[-1] == _END_TO_END and not net.end2end:  # models with both heads export this one
+    if (
+        found.shape[-1] == _END_TO_END and not net.end2end
+    ):  # a model with both heads is exported with this one
         net.end2end = True
     with torch.inference_mode():
         expected = np.asarray(net(torch.from_numpy(pixels))[0].numpy())
     if expected.shape != found.shape:
-        raise EmotionError(f"{path.name} gives {found.shape}, the torch model {expected.shape}")
+        raise EmotionError(
+            f"{path.name} returns {found.shape}, expected {expected.shape} as from the torch model"
+        )
     difference = np.abs(expected - found)
     if expected.shape[-1] == _END_TO_END:
-        # The best 300 in order: rows of nearly equal scores change places, the scores themselves do not.
+        # The best 300 detections, sorted: rows with nearly equal scores may swap.
         largest = float(difference[..., 4].max())
     else:
         difference[:, :4] /= side  # boxes are in pixels, scores in [0, 1]
         largest = float(difference.max())
-    if not largest <= _LARGEST:  # what is no number is refused
+    if not largest <= _LARGEST:  # refuses NaN, too
         raise EmotionError(
             f"{path.name} differs from the torch model by {largest:.1e}, expected {_LARGEST:.0e} or less. "
-            "Nothing was written: export with the versions of pyproject.toml"
+            "Nothing was written: export with the package versions of pyproject.toml"
         )
     return largest
 
 
-def _picture(side: int) -> NDArray[np.float32]:
-    """(1, 3, side, side) float32 RGB in [0, 1]: the upper left of the demo's first frame, on grey."""
+def _sample_image(side: int) -> NDArray[np.float32]:
+    """Return (1, 3, side, side) float32 RGB in [0, 1]: the upper left of the demo's first frame, on grey."""
     canvas = np.full((side, side, 3), _GREY, np.uint8)
     with open_source(DEMO) as source:
         image = next(iter(source)).image[:side, :side, ::-1]

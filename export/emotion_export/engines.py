@@ -1,9 +1,10 @@
-"""A bundle's graphs as TensorRT engines in the cache: found, or built, held against the model and stored."""
+"""Build a bundle's graphs as TensorRT engines, check them and store them in the cache."""
 
 import hashlib
+import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,13 +40,23 @@ from emotion_runtime.names import GRAPHS
 from emotion_runtime.nvidia import Gpu, builder_name
 from emotion_runtime.parity_check import make_parity_check
 
+_log = logging.getLogger(__name__)
+
 _LOCK = ".lock"
-_FEWEST_BITS_FIRST: tuple[EnginePrecision, ...] = ("int8", "fp16", "fp32")
+_LOWEST_FIRST: tuple[EnginePrecision, ...] = ("int8", "fp16", "fp32")
 
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """How engines are built, and where they go. gpu: with an empty name when built ahead of time."""
+    """How engines are built, and where they are stored.
+
+    Attributes:
+        builder: The TensorRT builder.
+        gpu: The GPU; its name is empty when building ahead of time.
+        folder: Folder of the engines.
+        precision: The requested precision.
+        limits: Maximum number of people and images per inference call.
+    """
 
     builder: Builder
     gpu: Gpu
@@ -56,7 +67,7 @@ class BuildPlan:
 
 @dataclass(frozen=True, slots=True)
 class GpuDevice:
-    """The GPU of this machine. See `precision_fallback.Device`."""
+    """The GPU of this machine; see `precision_fallback.Device`."""
 
     builder: Builder
     limits: Limits
@@ -67,7 +78,7 @@ class GpuDevice:
 
     @contextmanager
     def load(self, engine: bytes) -> Iterator[TensorRTBackend]:
-        """Load one engine for the time of a `with`."""
+        """Load one engine for the duration of a `with` block."""
         backend = TensorRTBackend(engine, flavor=self.builder.flavor)
         try:
             yield backend
@@ -75,34 +86,33 @@ class GpuDevice:
             backend.close()
 
     def inspect(self, built: BuiltEngine) -> BuiltEngine:
-        """The same engine, with the types that its own layers have."""
+        """Return the engine with the types of its own layers."""
         with self.load(built.engine) as backend:
             return replace(built, layer_types=engine_types(backend.layer_information()))
 
 
-def build_bundle(
-    bundle: Bundle, plan: BuildPlan, *, report: Callable[[str], None] = lambda _: None
-) -> dict[GraphName, Sidecar]:
-    """Engines of both graphs, one after the other; what is in the folder already, and fits, is kept.
+def build_bundle(bundle: Bundle, plan: BuildPlan) -> dict[GraphName, Sidecar]:
+    """Build the engines of both graphs, one after the other; matching engines in the folder are kept.
 
-    report: is told, line by line, what is being done.
+    Returns:
+        The sidecar of each engine.
 
     Raises:
-        EmotionError: the bundle has not got the precision, TensorRT refuses a graph, an engine is not the
-            model, or the folder cannot be written to. What was stored before stays.
-
+        EmotionError: The bundle does not have the precision, TensorRT refuses a graph, an engine fails the
+            parity check, or the folder is not writable. Engines that were stored before are kept.
     """
-    keys = {name: _key(bundle, name, plan) for name in GRAPHS}  # all refusals before the first long build
-    with _locked(plan.folder, report):
-        return {name: _engine(bundle, name, key, plan, report) for name, key in keys.items()}
+    keys = {name: _key(bundle, name, plan) for name in GRAPHS}  # errors surface before the first long build
+    with _locked(plan.folder):
+        return {name: _engine(bundle, name, key, plan) for name, key in keys.items()}
 
 
-def build_file(path: Path, plan: BuildPlan, *, report: Callable[[str], None] = lambda _: None) -> Sidecar:
-    """The engine of any one ONNX file, such as a detector, in the precision of the file and without a gate.
+def build_file(path: Path, plan: BuildPlan) -> Sidecar:
+    """Build the engine of any ONNX file, such as a detector.
+
+    The engine has the precision of the file and is not checked for parity.
 
     Raises:
-        EmotionError: as `build_bundle`.
-
+        EmotionError: As for `build_bundle`.
     """
     model, sha256 = read_model(path)
     key = EngineKey(
@@ -115,10 +125,10 @@ def build_file(path: Path, plan: BuildPlan, *, report: Callable[[str], None] = l
         plan.limits.persons,
         plan.limits.images,
     )
-    with _locked(plan.folder, report):
+    with _locked(plan.folder):
         found = find_engine(plan.folder, key)
         if isinstance(found, CachedEngine):
-            report(f"{path.stem}: {_summary(found.sidecar)}, already in {plan.folder}")
+            _log.info("%s: %s, already in %s", path.stem, _summary(found.sidecar), plan.folder)
             return found.sidecar
         start = time.perf_counter()
         built = build_engine(plan.builder, model, path.stem, plan.limits)
@@ -126,15 +136,18 @@ def build_file(path: Path, plan: BuildPlan, *, report: Callable[[str], None] = l
         if plan.builder.target is None:
             built = GpuDevice(plan.builder, plan.limits).inspect(built)
         checked = CheckedEngine(precision, built, [], [], [])
-        return _store(plan, key, checked, seconds=time.perf_counter() - start, report=report)
+        return _store(plan, key, checked, seconds=time.perf_counter() - start)
 
 
 def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, str]:
-    """An ONNX file and its SHA-256. sha256: what it has to be.
+    """Read an ONNX file and return it with its SHA-256.
+
+    Args:
+        path: The file.
+        sha256: Expected SHA-256, if any.
 
     Raises:
-        EmotionError: it cannot be read, is no ONNX, or not the file it should be.
-
+        EmotionError: The file cannot be read, is not an ONNX file, or has changed.
     """
     try:
         content = path.read_bytes()
@@ -142,25 +155,27 @@ def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, 
         raise EmotionError(f"{path} cannot be read ({error.strerror}): expected an ONNX file") from error
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:
-        raise EmotionError(f"{path} was changed while engines were built: run this again")
+        raise EmotionError(f"{path} changed while engines were built: run this again")
     try:
         model = onnx.load_from_string(content)
     except DecodeError as error:
-        raise EmotionError(f"{path} is no ONNX file ({error}): expected one of export/to_onnx.py") from error
+        raise EmotionError(
+            f"{path} is not an ONNX file ({error}): expected one of emotion-export onnx"
+        ) from error
     return model, found
 
 
 @contextmanager
-def _locked(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
-    """Build in a folder while no other process does: else both would build the same, on one GPU at once.
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, so that two processes do not build the same engines on one GPU at once.
 
-    The system lets go of the lock of a process that was killed.
+    The operating system releases the lock of a process that was killed.
     """
     lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        report(f"waiting: another process builds engines in {folder}")
+        _log.info("waiting: another process builds engines in %s", folder)
         lock.acquire()
     try:
         remove_leftovers(folder, "*.engine")
@@ -176,39 +191,35 @@ def _key(bundle: Bundle, name: GraphName, plan: BuildPlan) -> EngineKey:
     )
 
 
-def _engine(
-    bundle: Bundle, name: GraphName, key: EngineKey, plan: BuildPlan, report: Callable[[str], None]
-) -> Sidecar:
+def _engine(bundle: Bundle, name: GraphName, key: EngineKey, plan: BuildPlan) -> Sidecar:
     found = find_engine(plan.folder, key)
     if isinstance(found, CachedEngine):
-        report(f"{name}: {_summary(found.sidecar)}, already in {plan.folder}")
+        _log.info("%s: %s, already in %s", name, _summary(found.sidecar), plan.folder)
         return found.sidecar
-    report(f"{name}: building ({found.reason})")
+    _log.info("%s: building (%s)", name, found.reason)
     start = time.perf_counter()
     if plan.builder.target is None:
         device = GpuDevice(plan.builder, plan.limits)
-        checked = _build_here(bundle, name, plan, device, report)
+        checked = _build_here(bundle, name, plan, device)
         checked = _with_true_precision(name, checked)
         checked = replace(checked, built=device.inspect(checked.built))
     else:
         precision: EnginePrecision = "fp16" if plan.precision == "ladder" else plan.precision
         built = build_engine(plan.builder, _model(bundle, name, precision), name, plan.limits)
         checked = _with_true_precision(name, CheckedEngine(precision, built, [], [], []))
-    return _store(plan, key, checked, seconds=time.perf_counter() - start, report=report)
+    return _store(plan, key, checked, seconds=time.perf_counter() - start)
 
 
-def _build_here(
-    bundle: Bundle, name: GraphName, plan: BuildPlan, device: Device, report: Callable[[str], None]
-) -> CheckedEngine:
-    """Build on the device that will run the engine, and hold it against the fp32 graph there."""
+def _build_here(bundle: Bundle, name: GraphName, plan: BuildPlan, device: Device) -> CheckedEngine:
+    """Build on the device that will run the engine, and compare the engine with the fp32 graph there."""
     check = make_parity_check(bundle, name, plan.limits)
     if plan.precision != "ladder":
         return build_in_precision(device, check, plan.precision, _model(bundle, name, plan.precision))
     models = _model(bundle, name, "fp32"), _model(bundle, name, "fp16")
-    return build_with_fallback(device, check, models, _on_the_cpu, report)
+    return build_with_fallback(device, check, models, _open_on_cpu)
 
 
-def _on_the_cpu(model: onnx.ModelProto) -> Backend:
+def _open_on_cpu(model: onnx.ModelProto) -> Backend:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
         path.write_bytes(model.SerializeToString())
@@ -216,7 +227,7 @@ def _on_the_cpu(model: onnx.ModelProto) -> Backend:
 
 
 def _model(bundle: Bundle, name: GraphName, precision: EnginePrecision) -> onnx.ModelProto:
-    """The graph in a precision; fp16 is made of fp32 for a bundle that has none."""
+    """Return the graph in a precision; fp16 is made from fp32 if the bundle does not have it."""
     graph = bundle.manifest.graphs[name]
     stated: Graph | Variant = graph
     if precision in graph.variants:
@@ -228,46 +239,46 @@ def _model(bundle: Bundle, name: GraphName, precision: EnginePrecision) -> onnx.
 
 
 def _check_batch(path: Path, model: onnx.ModelProto) -> None:
-    """An engine of a fixed batch would be built for minutes, and then take no other number of persons."""
+    """Check that the batch size of a graph is dynamic.
+
+    Otherwise the build would take minutes, and the engine would accept only one number of people.
+    """
     for value in model.graph.input:
         batch = value.type.tensor_type.shape.dim[0]
         if batch.HasField("dim_value"):
             raise EmotionError(
                 f"{path}: input {value.name} has a fixed batch of {batch.dim_value}, expected any number: "
-                "export the bundle again with export/to_onnx.py"
+                "export the bundle again with emotion-export onnx"
             )
 
 
 def network_precision(layer_types: Mapping[str, int]) -> EnginePrecision:
-    """What a strongly typed network is called by: the fewest bits that any of its layers gives."""
-    return next((name for name in _FEWEST_BITS_FIRST if name in layer_types), "fp32")
+    """Return the precision of a strongly typed network: the lowest one that any of its layers has."""
+    return next((name for name in _LOWEST_FIRST if name in layer_types), "fp32")
 
 
 def _with_true_precision(name: str, checked: CheckedEngine) -> CheckedEngine:
-    """The engine by its true name: that of the network's types, which TensorRT keeps to.
+    """Return the engine with the precision that its network really has.
 
-    A graph without a weight, such as a mean over time, is the same in fp16: then it is called fp32. What the
-    inspector says of the built engine is only recorded: its words differ from version to version, and some
-    layers have none.
+    A graph without weights, such as a mean over time, is the same in fp16 and is then called fp32. What the
+    inspector reports about the built engine is only recorded, because its wording differs between versions
+    and some layers have none.
 
     Raises:
-        EmotionError: the network has fewer bits than its name.
-
+        EmotionError: The network has a lower precision than requested.
     """
-    asked: EnginePrecision = "fp16" if checked.precision == "mixed" else checked.precision
+    requested: EnginePrecision = "fp16" if checked.precision == "mixed" else checked.precision
     found = network_precision(checked.built.layer_types)
-    if _FEWEST_BITS_FIRST.index(found) < _FEWEST_BITS_FIRST.index(asked):
+    if _LOWEST_FIRST.index(found) < _LOWEST_FIRST.index(requested):
         raise EmotionError(
-            f"{name}: asked for in {asked}, but the graph is one in {found} (layers: "
+            f"{name}: {requested} was requested, but the graph is in {found} (layers: "
             f"{checked.built.layer_types}). The engine is not kept: export the bundle again with "
-            "export/to_onnx.py"
+            "emotion-export onnx"
         )
-    return checked if found == asked else replace(checked, precision=found)
+    return checked if found == requested else replace(checked, precision=found)
 
 
-def _store(
-    plan: BuildPlan, key: EngineKey, checked: CheckedEngine, *, seconds: float, report: Callable[[str], None]
-) -> Sidecar:
+def _store(plan: BuildPlan, key: EngineKey, checked: CheckedEngine, *, seconds: float) -> Sidecar:
     sidecar = Sidecar(
         schema=SIDECAR_SCHEMA,
         key=key,
@@ -282,7 +293,7 @@ def _store(
         build_seconds=round(seconds, 1),
     )
     path = store_engine(plan.folder, checked.built.engine, sidecar)
-    report(f"{key.graph}: {_summary(sidecar)}, {path}")
+    _log.info("%s: %s, %s", key.graph, _summary(sidecar), path)
     return sidecar
 
 

@@ -1,4 +1,4 @@
-"""Putting a folder or a file in place whole or not at all, whatever happens on the way."""
+"""Write a folder or a file completely or not at all."""
 
 import secrets
 import shutil
@@ -14,11 +14,10 @@ CARD_IMAGES = ("confusion.png", "reliability.png", "failures.png")
 
 
 def check_destination(out: Path) -> None:
-    """Replace a bundle, and never anything else.
+    """Check that `out` is a new or empty folder, or a bundle, which may be replaced.
 
     Raises:
-        EmotionError: `out` is a file, or holds files that are not a bundle's.
-
+        EmotionError: `out` is a file, or contains files that do not belong to a bundle.
     """
     if out.exists() and not out.is_dir():
         raise EmotionError(f"--out {out} is a file: expected a folder to write the bundle to")
@@ -30,18 +29,17 @@ def check_destination(out: Path) -> None:
     ]
     if foreign or (names and MANIFEST not in names):
         raise EmotionError(
-            f"--out {out} holds files that are no bundle's ({', '.join((foreign or names)[:5])}), which "
-            "would be lost: choose a new or an empty folder"
+            f"--out {out} contains files that do not belong to a bundle "
+            f"({', '.join((foreign or names)[:5])}) and would be lost: choose a new or an empty folder"
         )
 
 
 @contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that takes its place if the block succeeds, and is removed if it does not.
+    """Yield a new folder beside `out`, which replaces `out` if the block succeeds and is removed if it fails.
 
     Raises:
-        EmotionError: the disk is full or read-only, or something else keeps the files from being written.
-
+        EmotionError: The files cannot be written, for example on a full or read-only disk.
     """
     new, old = (out.with_name(f".{out.name}.{_unique()}.{state}") for state in ("new", "old"))
     made = _missing_parents(out)
@@ -58,7 +56,14 @@ def atomic_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_path(out: Path) -> Iterator[Path]:
-    """The same for one file. The block is given the file's name in a folder of its own, beside `out`."""
+    """Yield a path in a new folder beside `out`; the file written there replaces `out` if the block succeeds.
+
+    Unlike `emotion_runtime.files.atomic_file`, this serves exporters that open the file themselves and write
+    others beside it.
+
+    Raises:
+        EmotionError: `out` is a folder, or the file cannot be written.
+    """
     if out.is_dir():
         raise EmotionError(f"--out {out} is a folder: expected the name of a file, for example {out}/m.onnx")
     folder = out.with_name(f".{out.name}.{_unique()}.new")
@@ -75,14 +80,13 @@ def atomic_path(out: Path) -> Iterator[Path]:
 
 
 def _unique() -> str:
-    """No process number: in containers that share a disk these are the same, again and again."""
+    """Return a random name: process ids repeat in containers that share a disk."""
     return secrets.token_hex(4)
 
 
 def _not_written(what: str, out: Path, error: OSError) -> EmotionError:
     return EmotionError(
-        f"{what} {out} cannot be written: {error.strerror or error}; free space on its disk, or choose "
-        "another --out"
+        f"{what} {out} cannot be written: {error.strerror or error}; free disk space, or choose another --out"
     )
 
 
@@ -91,17 +95,17 @@ def _missing_parents(out: Path) -> list[Path]:
 
 
 def _remove_if_empty(folders: Collection[Path]) -> None:
-    """Folders that were made for `out`, deepest first: none stays when nothing was put into it."""
+    """Remove the empty ones of the folders that were created for `out`, deepest first."""
     for folder in folders:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
 def _put_in_place(new: Path, out: Path, old: Path) -> None:
-    """Rename `new` to `out`; `old` is the name under which what was there waits meanwhile."""
+    """Rename `new` to `out`; a folder that is replaced has the name `old` in the meantime."""
     replaced = out.exists()
     if replaced:
-        out.rename(old)  # a folder that is not empty cannot be renamed over
+        out.rename(old)  # renaming cannot replace a folder that is not empty
     try:
         new.rename(out)
     except BaseException:

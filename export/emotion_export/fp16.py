@@ -1,9 +1,10 @@
-"""A float32 graph as a strongly typed float16 one: what is computed in how many bits stands in the graph.
+"""Convert a float32 graph to a strongly typed float16 graph.
 
-TensorRT 11 and TensorRT-RTX have no switch for fp16, and where older ones have it, a vision transformer comes
-out silently wrong: LayerNorm, softmax and the residual stream lose what they add up. So matrix products,
-convolutions and what lies between them are float16 here, with float16 weights, and the rest stays float32,
-with a Cast wherever the two meet. Inputs and outputs stay as they were.
+TensorRT 11 and TensorRT-RTX have no flag for fp16: the types of the graph define the precision of each layer.
+With the flag of older versions, vision transformers come out silently wrong, because LayerNorm, softmax and
+the residual stream lose precision in their sums. Here, matrix products, convolutions and the operators
+between them are float16 with float16 weights; everything else stays float32, with a Cast wherever the two
+meet. Inputs and outputs keep their types.
 """
 
 from collections.abc import Collection, Iterable
@@ -14,8 +15,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from emotion_export.layers import MATRIX_OPS, GraphIndex
 
-# Operators that are as exact in float16 as their input is. They follow it: a cast between two of them would
-# only cost time.
+# Operators that lose nothing in float16 if their input is float16. They take the type of their input, since a
+# cast between two of them would only cost time.
 _FOLLOWERS = frozenset(
     {
         "Add",
@@ -34,15 +35,20 @@ _FOLLOWERS = frozenset(
     }
 )
 _LARGEST = float(np.finfo(np.float16).max)
-_TYPE_BLIND = frozenset({"Shape"})  # read the size of a tensor, whatever its type
+_TYPE_BLIND = frozenset({"Shape"})  # read the size of a tensor and ignore its type
 
 
 def half_precision(model: onnx.ModelProto, *, keep: Collection[str] = ()) -> onnx.ModelProto:
-    """The graph with float16 weights and matrix products; the model that is given stays as it is.
+    """Return the graph with float16 weights and matrix products; the given model is not changed.
 
-    keep: names of nodes that stay float32, for the layers whose error is worst; see `weighted_layers`.
-    A sum of two computed tensors is the residual stream of a transformer, and stays float32; that of a
-    convolutional block is cut off by its ReLU and does not grow from block to block: it follows its inputs.
+    The sum of two computed tensors is the residual stream of a transformer and stays float32. In a
+    convolutional block the sum is followed by a ReLU and does not grow from block to block, so it takes the
+    type of its inputs.
+
+    Args:
+        model: The float32 graph.
+        keep: Names of nodes that stay float32, such as the layers with the largest error; see
+            `weighted_layers`.
     """
     index = GraphIndex(model)
     half = _half_nodes(index, frozenset(keep))
@@ -62,9 +68,9 @@ def half_precision(model: onnx.ModelProto, *, keep: Collection[str] = ()) -> onn
 
 
 def _half_nodes(index: GraphIndex, keep: frozenset[str]) -> frozenset[str]:
-    """First outputs of the nodes that compute in float16."""
+    """Return the first outputs of the nodes that compute in float16."""
     half: set[str] = set()
-    for node in index.model.graph.node:  # in an order in which inputs come before what reads them
+    for node in index.model.graph.node:  # nodes are sorted topologically
         floats = [name for name in node.input if index.is_float(name)]
         computed = [name for name in floats if name not in index.constants]
         if node.name in keep or not computed or not _fits(index, set(floats) - set(computed)):
@@ -83,12 +89,17 @@ def _residual(index: GraphIndex, node: NodeProto, computed: list[str]) -> bool:
 
 
 def _fits(index: GraphIndex, constants: Iterable[str]) -> bool:
-    """Whether float16 can hold the values: a weight that overflows would make everything infinite."""
+    """Return whether float16 can represent all values; a weight that overflows would be infinite."""
     return all(np.abs(index.array(name)).max(initial=0) <= _LARGEST for name in constants)
 
 
 class _Rewrite:
-    """Nodes and constants of the new graph, in the making. half: names of the tensors that become float16."""
+    """The nodes and constants of the new graph while it is built.
+
+    Attributes:
+        nodes: Nodes so far.
+        constants: New constants by name.
+    """
 
     def __init__(self, index: GraphIndex, half: frozenset[str]) -> None:
         self._index = index
@@ -108,11 +119,11 @@ class _Rewrite:
         ends = [name for name in node.output if name in self._outputs & self._half]
         new.output[:] = [f"{name}_half" if name in ends else name for name in node.output]
         self.nodes.append(new)
-        for name in ends:  # the caller gets float32
+        for name in ends:  # outputs of the graph stay float32
             self._cast(f"{name}_half", name, TensorProto.FLOAT)
 
     def _as(self, name: str, *, half: bool) -> str:
-        """Name under which a tensor can be had in the type that is wanted."""
+        """Return the name of a tensor in the requested type, after adding a cast if necessary."""
         if not self._index.is_float(name) or half == (name in self._half):
             return name
         made = f"{name}_{'half' if half else 'float'}"

@@ -1,6 +1,6 @@
-"""What is exported: the two graphs of a bundle as torch modules, with their inputs and dynamic dimensions.
+"""The two graphs of a bundle as torch modules, with their inputs and dynamic dimensions.
 
-F pictures, P persons, G patches, S side of a picture, T frames of a clip, D embedding.
+Shapes: F images, P people, G patches, S side of an image, T frames of a clip, D embedding.
 """
 
 from collections.abc import Mapping
@@ -16,31 +16,38 @@ from emotion_train.model.normalise import normalise
 
 
 class FrameEncoderGraph(nn.Module):
-    """Pictures as the runtime crops them to one embedding a person; normalisation is inside."""
+    """The frame encoder, from crops as the runtime makes them to one embedding per person."""
 
     def __init__(self, model: EmotionCLIP) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor, frame_index: Tensor, patch_weights: Tensor) -> Tensor:
-        """(F, S, S, 3) uint8 RGB, (P,) int64, (P, G) float32 -> (P, D) float32.
+        """Return one embedding per person.
 
-        The cast to float comes before everything else: TensorRT takes uint8 inputs but computes nothing on
-        them.
+        The cast to float comes first: TensorRT accepts uint8 inputs but has no operators for them.
+
+        Args:
+            images: (F, S, S, 3) uint8 RGB; normalisation is part of the graph.
+            frame_index: (P,) int64, the image of each person.
+            patch_weights: (P, G) float32 in [0, 1].
+
+        Returns:
+            (P, D) float32.
         """
         normalised = normalise(images, self.model.config.preprocess)  # (F, 3, S, S) float32
         return self.model.encode_people(normalised, frame_index, patch_weights)
 
 
 class TemporalEncoderGraph(nn.Module):
-    """A clip's embeddings to one feature a person."""
+    """The temporal encoder, from the embeddings of a clip to one feature per person."""
 
     def __init__(self, model: EmotionCLIP) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """(P, T, D) float32, oldest first -> (P, D) float32."""
+        """Return features (P, D) float32 of embeddings (P, T, D) float32, oldest first."""
         return self.model.encode_temporal(embeddings)
 
 
@@ -48,8 +55,13 @@ class TemporalEncoderGraph(nn.Module):
 class GraphSource:
     """A graph before its export.
 
-    inputs: an example of each, by name, in the order of `module.forward`. dynamic: the symbol of the first
-    dimension of each input and of the output; all other dimensions are fixed.
+    Attributes:
+        name: Name of the graph.
+        module: The torch module.
+        inputs: An example of each input by name, in the order of `module.forward`.
+        output: Name of the output.
+        dynamic: Symbol of the first dimension of each input and of the output; all other dimensions are
+            fixed.
     """
 
     name: GraphName | Literal["text_encoder"]
@@ -60,19 +72,19 @@ class GraphSource:
 
 
 def graph_sources(model: EmotionCLIP) -> tuple[GraphSource, GraphSource]:
-    """Frame encoder and temporal encoder of a model.
+    """Return the frame encoder and the temporal encoder of a model.
 
-    The examples' F, P and T differ from each other and from 1, or the exporter would take two symbols
-    for one, or one for a constant.
+    The example sizes F, P and T differ from each other and from 1; otherwise the exporter would treat two
+    symbols as one, or a symbol as a constant.
     """
     config = model.config
     spec = config.preprocess
-    pictures, persons = 2, 3
+    images, persons = 2, 3
     frame_encoder = GraphSource(
         "frame_encoder",
         FrameEncoderGraph(model).eval(),
         {
-            "images": torch.zeros(pictures, spec.size, spec.size, 3, dtype=torch.uint8),
+            "images": torch.zeros(images, spec.size, spec.size, 3, dtype=torch.uint8),
             "frame_index": torch.tensor([0, 1, 1]),
             "patch_weights": torch.zeros(persons, spec.patches),
         },

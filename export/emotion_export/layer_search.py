@@ -1,6 +1,9 @@
-"""Which layers lose most in fewer bits, and how few of them must be spared for a graph to stay the model."""
+"""Find the layers that lose most in a reduced precision, and keep as few of them as possible in float32."""
 
+import logging
 from collections.abc import Callable, Sequence
+
+_log = logging.getLogger(__name__)
 
 Error = Callable[[frozenset[str]], float]
 Passes = Callable[[frozenset[str]], bool]
@@ -10,28 +13,34 @@ def keep_worst_in_fp32(
     layers: Sequence[str],
     error: Error,
     passes: Passes,
-    report: Callable[[str], None] = lambda _: None,
 ) -> frozenset[str] | None:
-    """Layers to leave in float32, the fewest that this search finds; None if sparing all but one is too few.
+    """Return the fewest layers, as far as this search finds, that must stay in float32.
 
-    Each layer is reduced alone, and as many of the worst are spared as the gate asks for.
+    Each layer is reduced alone to measure its error. Then bisection finds how many of the worst layers must
+    stay in float32 to pass.
 
-    layers: names. error: of the graph when these layers are spared, any figure that is less for a better
-    graph; one whose error is no number is the worst. passes: the gate, of the graph when these are spared.
+    Args:
+        layers: Names of the layers.
+        error: Error of the graph when the given layers stay in float32; any measure that is smaller for a
+            better graph. NaN counts as the worst.
+        passes: Whether the graph passes the parity check when the given layers stay in float32.
+
+    Returns:
+        The layers to keep in float32; None if the graph fails even with all but one of them in float32.
     """
     if passes(frozenset()):
         return frozenset()
-    report(f"beyond tolerance with all {len(layers)} layers reduced; reducing each alone")
+    _log.info("not within tolerance with all %d layers reduced; reducing each layer alone", len(layers))
     alone = {}
-    for number, layer in enumerate(layers, start=1):
+    for i, layer in enumerate(layers, start=1):
         alone[layer] = error(frozenset(layers) - {layer})
-        report(f"{number}/{len(layers)}: {layer}, error alone {alone[layer]:.1e}")
+        _log.info("%d/%d: %s, error alone %.1e", i, len(layers), layer, alone[layer])
     worst_first = sorted(layers, key=lambda layer: (alone[layer] == alone[layer], -alone[layer]))
-    # A gate takes long, and one more layer spared does not make a graph worse: bisection.
+    # A check is slow, and keeping one more layer in float32 does not make the graph worse: bisection.
     fewest, enough = 0, len(layers)
     while enough - fewest > 1:
         count = (fewest + enough) // 2
         good = passes(frozenset(worst_first[:count]))
-        report(f"sparing the {count} worst: {'within' if good else 'beyond'} tolerance")
+        _log.info("the %d worst in fp32: %s tolerance", count, "within" if good else "not within")
         fewest, enough = (fewest, count) if good else (count, enough)
     return frozenset(worst_first[:enough]) if enough < len(layers) else None

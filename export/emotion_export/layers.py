@@ -1,4 +1,4 @@
-"""Where the weights of an ONNX graph are: layers by name, and the look-ups that rewriting a graph needs."""
+"""Index an ONNX graph: layers with weights by name, and the look-ups needed to rewrite a graph."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ _SMALL = 1024  # bytes
 
 @dataclass(frozen=True)
 class GraphIndex:
-    """A model with its constants, users and types by tensor name. The model is read, never changed."""
+    """Constants, users and types of the tensors of a model, by tensor name. The model is never changed."""
 
     model: onnx.ModelProto
 
     @cached_property
     def constants(self) -> Mapping[str, TensorProto]:
-        """Initializers by name."""
+        """Return the initializers by name."""
         return {tensor.name: tensor for tensor in self.model.graph.initializer}
 
     @cached_property
     def users(self) -> Mapping[str, list[NodeProto]]:
-        """Nodes that read a tensor."""
+        """Return the nodes that read each tensor."""
         users: dict[str, list[NodeProto]] = {}
         for node in self.model.graph.node:
             for name in dict.fromkeys(node.input):
@@ -38,7 +38,7 @@ class GraphIndex:
 
     @cached_property
     def types(self) -> Mapping[str, int]:
-        """`TensorProto` data type of each tensor that is named in the graph."""
+        """Return the `TensorProto` data type of every tensor of the graph."""
         graph = onnx.shape_inference.infer_shapes(_without_weights(self.model)).graph
         types = {tensor.name: tensor.data_type for tensor in graph.initializer}
         for value in (*graph.input, *graph.value_info, *graph.output):
@@ -46,16 +46,19 @@ class GraphIndex:
         return types
 
     def array(self, name: str) -> NDArray[np.float32]:
-        """Values of a constant."""
+        """Return the values of a constant."""
         return np.asarray(numpy_helper.to_array(self.constants[name]))
 
     def is_float(self, name: str) -> bool:
-        """Whether a tensor, computed or constant, is float32."""
+        """Return whether a tensor, computed or constant, is float32."""
         return self.types.get(name) == TensorProto.FLOAT
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with its weights as inputs: inference copies a model twice, and reads no weight."""
+    """Return the graph with its large weights as inputs.
+
+    Shape inference copies the model twice, but does not read the weights.
+    """
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     graph = light.graph
     graph.name = model.graph.name
@@ -63,7 +66,7 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.input.extend(model.graph.input)
     graph.output.extend(model.graph.output)
     for tensor in model.graph.initializer:
-        if tensor.ByteSize() <= _SMALL:  # a shape or an axis, which inference does read
+        if tensor.ByteSize() <= _SMALL:  # a shape or an axis, which shape inference reads
             graph.initializer.append(tensor)
         else:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
@@ -71,19 +74,18 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def weighted_layers(index: GraphIndex) -> dict[str, list[str]]:
-    """Names of the nodes of each layer that has a weight; nodes that share a weight are one layer.
+    """Return the names of the nodes of each layer that has a weight; nodes that share a weight are one layer.
 
-    A layer is called by its bias where the next node adds one, as exporters keep a bias's name and not that
-    of a weight which they transposed.
+    A layer is named after its bias if the next node adds one: exporters keep the name of a bias, but not that
+    of a weight that they transposed.
 
     Raises:
-        EmotionError: a node has no name of its own, by which it could be spared.
-
+        EmotionError: A node has no unique name, by which it could be kept in float32.
     """
     names = [node.name for node in index.model.graph.node]
     if "" in names or len(set(names)) != len(names):
         raise EmotionError(
-            "the graph has nodes without a name of their own: export it again with export/to_onnx.py"
+            "the graph has nodes without a unique name: export it again with emotion-export onnx"
         )
     nodes: dict[str, list[str]] = {}  # by weight
     titles: dict[str, str] = {}
@@ -93,7 +95,7 @@ def weighted_layers(index: GraphIndex) -> dict[str, list[str]]:
             continue
         nodes.setdefault(weights[0], []).append(node.name)
         titles.setdefault(weights[0], _title(index, node))
-    # Two layers of one title would be a layer lost.
+    # Layers with equal titles would overwrite each other.
     return {
         title if list(titles.values()).count(title) == 1 else f"{title} ({weight})": nodes[weight]
         for weight, title in titles.items()

@@ -1,4 +1,4 @@
-"""From a torch module to an ONNX file that ONNX Runtime and TensorRT take, and what such a file must be."""
+"""Export a torch module to an ONNX file for ONNX Runtime and TensorRT, and check the file."""
 
 import warnings
 from collections.abc import Iterable
@@ -17,26 +17,24 @@ from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Graph, Precision, Tensor, Variant
 
-# 20 has Gelu and LayerNormalization (17) as single nodes, which fp16 builders need to keep accurate, and is
-# the newest that TensorRT 10.3 (JetPack 6) reads; from 23 on, attention becomes a node that TensorRT refuses.
+# Opset 20 has Gelu and LayerNormalization (since 17) as single nodes, which keeps fp16 builders accurate. It
+# is the newest that TensorRT 10.3 (JetPack 6) reads; from 23 on, attention is a node that TensorRT refuses.
 OPSET = 20
 
-_ANY_SIZE = (
-    1 << 31
-)  # of a constant, in elements: a transposed weight matrix is computed now, not at each start
-_FIX = "export with the torch and onnxscript versions of pyproject.toml"
+# Largest constant to fold, in elements: a weight matrix is transposed now and not at each start.
+_ANY_SIZE = 1 << 31
+_FIX = "export with the versions of torch and onnxscript in pyproject.toml"
 
 
 def write_graph(source: GraphSource, path: Path) -> None:
     """Export a graph into one ONNX file and check it.
 
     Raises:
-        EmotionError: the exporter made something that not every backend takes; see `check_graph`.
-
+        EmotionError: The file contains something that not every backend supports; see `check_graph`.
     """
     symbols = {name: torch.export.Dim(name) for name in set(source.dynamic.values())}
     with warnings.catch_warnings():
-        # That two inputs share a symbol is what is wanted.
+        # Two inputs share a symbol on purpose.
         warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
         program = torch.onnx.export(
             source.module,
@@ -52,7 +50,7 @@ def write_graph(source: GraphSource, path: Path) -> None:
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     onnxscript.optimizer.optimize(program.model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
-    # Names of source lines on the machine that exports are nobody's business.
+    # Strip the paths of local source files from the metadata.
     ir_passes.ClearMetadataAndDocStringPass()(program.model)
     program.model.ir_version = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", OPSET)])
     program.save(str(path), external_data=False)
@@ -60,11 +58,10 @@ def write_graph(source: GraphSource, path: Path) -> None:
 
 
 def save_graph(model: onnx.ModelProto, path: Path, precision: Precision) -> Variant:
-    """Write a graph that was rewritten to another precision, check it, and say what the manifest states.
+    """Write a graph that was converted to another precision, check it and return its entry for the manifest.
 
     Raises:
-        EmotionError: see `check_graph`.
-
+        EmotionError: The graph is not valid; see `check_graph`.
     """
     onnx.save(model, path)
     check_graph(path, precision)
@@ -72,11 +69,10 @@ def save_graph(model: onnx.ModelProto, path: Path, precision: Precision) -> Vari
 
 
 def check_graph(path: Path, precision: Precision = "fp32") -> None:
-    """Check that a file is valid ONNX of standard operators, of its precision, with nothing left over.
+    """Check that a file is valid ONNX with standard operators of one precision and without unused parts.
 
     Raises:
-        EmotionError: it is not.
-
+        EmotionError: A check failed.
     """
     model = onnx.load(path)
     try:
@@ -105,7 +101,7 @@ def check_graph(path: Path, precision: Precision = "fp32") -> None:
         "unused result": [
             node.name for node in graph.node if not any(name in used for name in node.output if name)
         ],
-        "output that nothing computes": [output.name for output in graph.output if output.name not in made],
+        "output that no node computes": [output.name for output in graph.output if output.name not in made],
     }
     found = [f"{fault} ({', '.join(names[:5])})" for fault, names in faults.items() if names]
     if found:
@@ -113,7 +109,7 @@ def check_graph(path: Path, precision: Precision = "fp32") -> None:
 
 
 def describe_graph(path: Path) -> Graph:
-    """An ONNX file as the manifest states it: read from the file, not from what was meant."""
+    """Return the manifest entry of an ONNX file, read from the file itself."""
     model = onnx.load(path)
     return Graph(
         path.name,
@@ -134,25 +130,25 @@ def _attention(  # noqa: PLR0913, PLR0917 - the signature of aten::scaled_dot_pr
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """Attention over (N, heads, rows, d) as matrix products and softmax.
+    """Translate attention over (N, heads, rows, d) to matrix products and a softmax.
 
-    The exporter's own translation transposes keys through a dozen shape operators, which backends that
-    fuse attention do not recognise.
+    The exporter's own translation transposes the keys with a dozen shape operators, which prevents backends
+    from fusing attention.
     """
     if dropout_p or scale is not None or enable_gqa:
-        raise NotImplementedError("attention with dropout, a scale or grouped heads")
+        raise NotImplementedError("attention with dropout, a scale or grouped heads is not supported")
     root = op.Constant(value_float=float(query.shape[-1]) ** -0.5)
     logits = op.MatMul(op.Mul(query, root), op.Transpose(key, perm=[0, 1, 3, 2]))
     if attn_mask is not None:
         logits = op.Add(logits, attn_mask)
-    if is_causal:  # of a fixed number of rows: a constant
+    if is_causal:  # the number of rows is fixed, so the mask is a constant
         later = np.triu(np.full((query.shape[-2], key.shape[-2]), -np.inf, np.float32), k=1)
         logits = op.Add(logits, op.Constant(value=onnx.numpy_helper.from_array(later)))
     return op.MatMul(op.Softmax(logits, axis=-1), value)
 
 
 def _of_type(graph: onnx.GraphProto, data_type: int) -> list[str]:
-    """Names of the tensors and constants of a type, in a graph whose shapes were inferred."""
+    """Return the names of the tensors and constants of a type, in a graph with inferred shapes."""
     values = (*graph.input, *graph.output, *graph.value_info)
     return [value.name for value in values if value.type.tensor_type.elem_type == data_type] + [
         tensor.name for tensor in graph.initializer if tensor.data_type == data_type

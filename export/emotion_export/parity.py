@@ -1,7 +1,7 @@
-"""Is the exported graph the model? What is compared, in which figures, and what is tolerated.
+"""The parity check of exported graphs: what is compared, by which metrics, and the tolerances.
 
-The reference answers once; every precision, and every engine built from one, is then held against the same
-numbers. Shapes: P persons, T frames of a clip, D embedding, N persons of all batches of one size.
+The reference runs once; every precision is then compared with the same outputs. Shapes: P people, T frames of
+a clip, D embedding, N people in all batches of one size.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +18,20 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import GraphName, Parity, Precision
 
 Feed = Mapping[str, NDArray[Any]]
-RunGraph = Callable[[Feed], NDArray[np.float32]]  # a graph's inputs by name to its one output
+RunGraph = Callable[[Feed], NDArray[np.float32]]  # from the inputs of a graph, by name, to its only output
 ImageKind = Literal["real", "random"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """Largest tolerated difference between a graph and the reference.
+    """The largest tolerated difference between a graph and the reference.
 
-    max_abs, mean_abs: of embeddings, whose standard deviation is 1 to 3. cosine_min: of the worst person.
-    top1_agreement: share of all persons of a graph who must keep the label of every head.
+    Attributes:
+        max_abs: Largest absolute difference of an embedding, whose standard deviation is 1 to 3.
+        mean_abs: Mean absolute difference of the embeddings.
+        cosine_min: Smallest cosine of any person.
+        top1_agreement: Smallest fraction of all people of a graph for whom the label of every head stays the
+            same.
     """
 
     max_abs: float
@@ -39,14 +43,14 @@ class Tolerance:
 # The one table of graphs: the export refuses by it, the tests assert it. Engines: see `parity_check`.
 TOLERANCES: Final[Mapping[Precision, Tolerance]] = MappingProxyType(
     {
-        # Measured: 1e-6 to 1e-5, the order of summation. A wrong operator, a constant that was baked in or a
-        # dropped subject are 1e-2 and more.
+        # Measured: 1e-6 to 1e-5, from the order of summation. A wrong operator, a constant in place of an
+        # input or an ignored subject gives 1e-2 and more.
         "fp32": Tolerance(max_abs=1e-4, mean_abs=1e-5, cosine_min=0.999999, top1_agreement=0.999),
-        # Measured: max 8e-3, cosine 0.9999997; eleven bits of each product. A softmax, LayerNorm or residual
-        # stream that lost its bits, as in engines that were wrong in silence, has a cosine below 0.999.
+        # Measured: max 8e-3, cosine 0.9999997; products have 11 bits. If a softmax, LayerNorm or residual
+        # stream loses its precision, as in engines that were silently wrong, the cosine is below 0.999.
         "fp16": Tolerance(max_abs=5e-2, mean_abs=5e-3, cosine_min=0.9999, top1_agreement=0.95),
-        # Measured: max 7e-2 and cosine 0.99996 for nano, 0.3 and 0.9987 for ViT-B/32; seven bits of each
-        # weight, eight of each activation. Integer kernels that saturate were seen at 0.79 to 0.987.
+        # Measured: max 7e-2 and cosine 0.99996 for nano, 0.3 and 0.9987 for ViT-B/32; weights have 7 bits,
+        # activations 8. Integer kernels that saturate gave a cosine of 0.79 to 0.987.
         "int8": Tolerance(max_abs=1.0, mean_abs=1e-1, cosine_min=0.995, top1_agreement=0.9),
     }
 )
@@ -54,9 +58,14 @@ TOLERANCES: Final[Mapping[Precision, Tolerance]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The model in float32, whose answers count as right.
+    """The float32 model, whose outputs count as correct.
 
-    kind: as in `Parity.reference`. heads: weight (C, D) and bias (C,) of each.
+    Attributes:
+        kind: As in `Parity.reference`.
+        frame_encoder: Runs the frame encoder.
+        temporal_encoder: Runs the temporal encoder.
+        clip_frames: Number of frames of a clip, T.
+        heads: Weight (C, D) and bias (C,) of each head.
     """
 
     kind: Literal["torch", "fp32 graph"]
@@ -66,21 +75,28 @@ class Reference:
     heads: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
     def labels(self, features: NDArray[np.float32]) -> NDArray[np.intp]:
-        """(heads, N) the likeliest label of each head, of features (N, D)."""
+        """Return the most likely label of each head, (heads, N), for features (N, D)."""
         normalised = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
         return np.stack([(normalised @ weight.T + bias).argmax(axis=1) for weight, bias in self.heads])
 
     def labels_of_frames(self, embeddings: NDArray[np.float32]) -> NDArray[np.intp]:
-        """The same, of embeddings (N, D), each repeated to a clip as in a person's first moment."""
+        """Return the same for embeddings (N, D), each repeated to a clip as for a new person."""
         clips = np.repeat(embeddings[:, None], self.clip_frames, axis=1)  # (N, T, D)
         return self.labels(self.temporal_encoder({"embeddings": clips}))
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Inputs of one graph at one size of batch, and what the reference makes of them.
+    """Inputs of one graph at one batch size, and the outputs of the reference for them.
 
-    frames: pictures of a batch for the frame encoder, T for the temporal encoder. expected: (N, D).
+    Attributes:
+        graph: Name of the graph.
+        persons: Number of people in a batch, P.
+        frames: Number of images of a batch for the frame encoder, T for the temporal encoder.
+        images: Kind of the images.
+        feeds: The batches.
+        expected: Outputs of the reference, (N, D).
+        reference: The reference.
     """
 
     graph: GraphName
@@ -92,7 +108,7 @@ class Comparison:
     reference: Reference
 
     def labels(self, outputs: NDArray[np.float32]) -> NDArray[np.intp]:
-        """(heads, N) labels of this graph's outputs (N, D)."""
+        """Return the labels (heads, N) for outputs (N, D) of this graph."""
         if self.graph == "temporal_encoder":
             return self.reference.labels(outputs)
         return self.reference.labels_of_frames(outputs)
@@ -101,10 +117,13 @@ class Comparison:
 def comparisons(
     reference: Reference, images: ImageKind, batches: Mapping[tuple[int, int], Sequence[Batch]]
 ) -> list[Comparison]:
-    """Both graphs at all sizes; the reference runs here, and never again.
+    """Run the reference on both graphs at all sizes.
 
-    batches: by (pictures, persons), of `samples.batches`. Clips for the temporal encoder are drawn from
-    their embeddings.
+    Args:
+        reference: The reference; it runs only here.
+        images: Kind of the images.
+        batches: Batches by (images, people), from `samples.batches`. Clips for the temporal encoder are drawn
+            from their embeddings.
     """
     made: list[Comparison] = []
     for (frames, persons), group in batches.items():
@@ -123,7 +142,7 @@ def comparisons(
 
 
 def frame_feed(batch: Batch) -> Feed:
-    """Inputs of the frame encoder by name."""
+    """Return the inputs of the frame encoder by name."""
     return {
         "images": batch.images,
         "frame_index": batch.frame_index,
@@ -132,7 +151,7 @@ def frame_feed(batch: Batch) -> Feed:
 
 
 def clip_feeds(embeddings: NDArray[np.float32], frames: int, persons: int, rounds: int) -> list[Feed]:
-    """Inputs of the temporal encoder: `rounds` times (persons, T, D), drawn from embeddings (N, D)."""
+    """Return `rounds` batches (persons, T, D) for the temporal encoder, drawn from embeddings (N, D)."""
     rng = np.random.default_rng([2, persons])
     return [
         {"embeddings": embeddings[rng.integers(0, len(embeddings), (persons, frames))]} for _ in range(rounds)
@@ -142,7 +161,7 @@ def clip_feeds(embeddings: NDArray[np.float32], frames: int, persons: int, round
 def measure(
     compared: Sequence[Comparison], graph: GraphName, run: RunGraph, precision: Precision
 ) -> list[Parity]:
-    """Rows of the report for one graph, or for an engine built from it."""
+    """Return the rows of the parity report for one graph."""
     return [
         compare(comparison, np.concatenate([run(feed) for feed in comparison.feeds]), precision)
         for comparison in compared
@@ -151,19 +170,23 @@ def measure(
 
 
 def compare(comparison: Comparison, found: NDArray[np.float32], precision: Precision) -> Parity:
-    """One row of the report. found: (N, D) of the graph.
+    """Return one row of the parity report.
+
+    Args:
+        comparison: Inputs and the outputs of the reference.
+        found: Outputs of the graph, (N, D).
+        precision: Precision of the graph.
 
     Raises:
-        EmotionError: the graph's output has another shape than the reference's.
-
+        EmotionError: The outputs of the graph have another shape than those of the reference.
     """
     expected = comparison.expected
     if expected.shape != found.shape:
         raise EmotionError(
-            f"{comparison.graph}: the graph gives {found.shape}, the model {expected.shape}: export it again"
+            f"{comparison.graph}: the graph returns {found.shape}, expected {expected.shape}: export it again"
         )
     max_abs, mean_abs, cosine = distances(expected, found)
-    with np.errstate(invalid="ignore"):  # what is not a number is refused by its distance
+    with np.errstate(invalid="ignore"):  # NaN is refused by its distance
         agree = (comparison.labels(expected) == comparison.labels(found)).all(axis=0)
     return Parity(
         comparison.graph,
@@ -185,16 +208,16 @@ def compare(comparison: Comparison, found: NDArray[np.float32], precision: Preci
 def distances(
     expected: NDArray[np.float32], found: NDArray[np.float32]
 ) -> tuple[float, float, NDArray[np.float64]]:
-    """Largest and mean absolute difference of (N, D) and (N, D), and the cosine (N,) of each row."""
+    """Return the largest and the mean absolute difference of (N, D), and the cosine (N,) of each row."""
     a, b = expected.astype(np.float64), found.astype(np.float64)
     difference = np.abs(a - b)
-    with np.errstate(invalid="ignore"):  # what is not a number stays so
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
         cosine = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
     return float(difference.max()), float(difference.mean()), cosine
 
 
 def worse(one: Parity, other: Parity) -> Parity:
-    """The worse of each figure, of two ways to run the same graph on the same inputs."""
+    """Return the worse value of each metric, for two ways to run the same graph on the same inputs."""
     values = {name: getattr(one, name) for name in one.__struct_fields__}
     for name, worst in (
         ("max_abs", np.max),
@@ -208,14 +231,16 @@ def worse(one: Parity, other: Parity) -> Parity:
 
 
 def top1_agreement(rows: Sequence[Parity]) -> float:
-    """Share of the persons of all rows who keep their labels; 1 where no row says how many."""
+    """Return the fraction of the people of all rows who keep their labels; 1 if no row counts people."""
     counted = [(row.top1_agreement, row.samples) for row in rows]
     persons = sum(samples or 0 for _, samples in counted)
-    return sum((share or 0) * (samples or 0) for share, samples in counted) / persons if persons else 1.0
+    return (
+        sum((fraction or 0) * (samples or 0) for fraction, samples in counted) / persons if persons else 1.0
+    )
 
 
 def within_tolerance(row: Parity) -> bool:
-    """Whether a row's distances are tolerated; False, too, where a figure is not a number."""
+    """Return whether the distances of a row are within tolerance; False if a metric is NaN."""
     tolerance = TOLERANCES[row.precision]
     return (
         row.max_abs <= tolerance.max_abs
@@ -225,27 +250,29 @@ def within_tolerance(row: Parity) -> bool:
 
 
 def passes(rows: Sequence[Parity]) -> bool:
-    """Whether rows of one graph in one precision are tolerated, each by itself and the labels together."""
+    """Return whether rows of one graph in one precision pass.
+
+    Distances must be within tolerance in every row, labels in total.
+    """
     tolerated = {TOLERANCES[row.precision].top1_agreement for row in rows}
     return all(map(within_tolerance, rows)) and top1_agreement(rows) >= max(tolerated, default=0)
 
 
 def require_parity(rows: Sequence[Parity]) -> None:
-    """Refuse graphs that are not the model.
+    """Refuse graphs that differ from the reference.
 
     Raises:
-        EmotionError: rows of a graph in a precision are beyond the tolerance of that precision.
-
+        EmotionError: The rows of a graph in a precision exceed the tolerance of that precision.
     """
     for graph, precision in dict.fromkeys((row.graph, row.precision) for row in rows):
         own = [row for row in rows if (row.graph, row.precision) == (graph, precision)]
         if passes(own):
             continue
-        # Of rows that are tolerated each, labels changed too often.
+
         worst = max([row for row in own if not within_tolerance(row)] or own, key=lambda row: row.max_abs)
         tolerance = TOLERANCES[worst.precision]
         raise EmotionError(
-            f"{graph}.onnx in {precision} differs from the {_names(worst)} with {worst.persons} persons, "
+            f"{graph}.onnx in {precision} differs from the {_names(worst)} with {worst.persons} people, "
             f"{worst.frames} frames: max {worst.max_abs:.1e}, mean {worst.mean_abs:.1e}, cosine "
             f"{worst.cosine_min:.7f}, same labels {top1_agreement(own):.1%}; expected "
             f"{tolerance.max_abs:.0e}, {tolerance.mean_abs:.0e}, {tolerance.cosine_min}, "
@@ -254,8 +281,8 @@ def require_parity(rows: Sequence[Parity]) -> None:
 
 
 def parity_table(rows: Sequence[Parity]) -> str:
-    """The report as a table that terminals and Markdown both show; P persons, F frames."""
-    titles = "graph            | bits | pictures | P | F | max abs | mean abs | min cos     | mean cos    "
+    """Return the report as a table that reads well in terminals and as Markdown; P people, F frames."""
+    titles = "graph            | bits | images   | P | F | max abs | mean abs | min cos     | mean cos    "
     lines = [f"| {titles}| same labels   | tolerated |"]
     lines.append("|".join("-" * len(cell) for cell in lines[0].split("|")))
     for row in rows:
@@ -275,7 +302,5 @@ def _names(row: Parity) -> str:
 
 def _fix(precision: str) -> str:
     if precision == "fp32":
-        return (
-            "check that the checkpoint's weights are finite, and export with the versions of pyproject.toml"
-        )
-    return f"leave {precision} out, or calibrate and compare on --videos like those it will see"
+        return "check that the weights are finite, and export with the package versions of pyproject.toml"
+    return f"leave {precision} out, or calibrate and compare on --videos similar to the intended use"

@@ -1,10 +1,11 @@
-"""The precision of an engine: the fewest bits in which, on its device, it still is the model.
+"""The precision fallback: find the lowest precision in which an engine still equals the model.
 
-fp16 first; then fp16 with the worst layers in fp32; then fp32. Every step is built, run and held against the
-fp32 graph, for what goes wrong in fp16 is up to a GPU's kernels and shows nowhere else. A step that cannot be
-built or loaded has not passed either, and the next one is tried.
+fp16 is tried first, then fp16 with the worst layers in fp32, then fp32. Every engine is built, run and
+compared with the fp32 graph, because errors of fp16 depend on the kernels of a GPU and cannot be predicted.
+If an engine cannot be built or loaded, the next precision is tried.
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -25,28 +26,38 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Parity
 from emotion_runtime.parity_check import ParityCheck
 
-# Parts of the stages that "mixed" keeps in fp32, one build each: a build takes minutes on a small device.
-_FP32_FRACTIONS = (0.25, 0.5)
-_ROUNDING = 2.0**-10  # relative error of one fp16 operation: less than this was not made by a fault
+_log = logging.getLogger(__name__)
 
-Reference = Callable[[onnx.ModelProto], Backend]  # a graph in fp32 that is right by definition
+# Fractions of the stages that "mixed" keeps in fp32; one build each, which takes minutes on a small device.
+_FP32_FRACTIONS = (0.25, 0.5)
+_ROUNDING = 2.0**-10  # relative error of one fp16 operation; smaller errors are not faults
+
+OpenReference = Callable[[onnx.ModelProto], Backend]  # opens an fp32 graph whose outputs count as correct
 
 
 class Device(Protocol):
-    """What builds and runs engines."""
+    """A device that builds and runs engines."""
 
     def build(self, model: onnx.ModelProto, name: str) -> BuiltEngine:
         """Build one engine."""
         ...
 
     def load(self, engine: bytes) -> AbstractContextManager[Backend]:
-        """Load one engine for the time of a `with`."""
+        """Load one engine for the duration of a `with` block."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedEngine:
-    """An engine that passed. fp32_layers: what "mixed" kept. refused: a line for each that did not pass."""
+    """An engine with the result of its parity check.
+
+    Attributes:
+        precision: What the engine computes in.
+        built: The engine.
+        parity: Rows of the parity report; empty if the check has not been run.
+        fp32_layers: Nodes that "mixed" kept in fp32.
+        refused: One line for each engine that failed before.
+    """
 
     precision: EnginePrecision
     built: BuiltEngine
@@ -57,9 +68,12 @@ class CheckedEngine:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of a graph between two points of its residual stream.
+    """The part of a graph between two points of its residual stream.
 
-    probe: the tensor it ends in. nodes: its matrix products. before: indices of the stages it reads.
+    Attributes:
+        probe: The tensor in which the stage ends.
+        nodes: Names of its matrix products.
+        before: Indices of the stages that it reads.
     """
 
     probe: str
@@ -70,17 +84,16 @@ class Stage:
 def build_in_precision(
     device: Device, check: ParityCheck, precision: EnginePrecision, model: onnx.ModelProto
 ) -> CheckedEngine:
-    """One precision that was asked for by name.
+    """Build and check an engine in the one precision that the user requested.
 
     Raises:
-        EmotionError: the engine is not the model, or cannot be built or loaded.
-
+        EmotionError: The engine cannot be built or loaded, or fails the parity check.
     """
     built, rows, fault = _build_and_check(device, check, precision, model)
     if fault:
         raise EmotionError(
-            f"{check.graph}: on this device {fault}. It is not kept: use --precision ladder, which takes "
-            "the fewest bits that pass"
+            f"{check.graph}: on this device {fault}. The engine is not kept: use --precision ladder, which "
+            "falls back to the first precision that passes"
         )
     return CheckedEngine(precision, built, rows, [], [])
 
@@ -89,21 +102,25 @@ def build_with_fallback(
     device: Device,
     check: ParityCheck,
     models: tuple[onnx.ModelProto, onnx.ModelProto],
-    reference: Reference,
-    report: Callable[[str], None] = lambda _: None,
+    reference: OpenReference,
 ) -> CheckedEngine:
-    """The first engine that passes. models: the graph in fp32 and in fp16.
+    """Return the first engine that passes the parity check.
+
+    Args:
+        device: Builds and runs the engines.
+        check: The parity check of the graph.
+        models: The graph in fp32 and in fp16.
+        reference: Opens a graph in fp32 on a backend whose outputs count as correct.
 
     Raises:
-        EmotionError: not even fp32 passes.
-
+        EmotionError: Not even fp32 passes.
     """
     full, half = models
     refused: list[str] = []
 
     def refuse(line: str) -> None:
         refused.append(line)
-        report(f"{check.graph}: {line}")
+        _log.info("%s: %s", check.graph, line)
 
     def attempt(
         precision: EnginePrecision, model: onnx.ModelProto, kept: Sequence[str] = ()
@@ -111,7 +128,7 @@ def build_with_fallback(
         try:
             built, rows, fault = _build_and_check(device, check, precision, model)
         except EmotionError as error:
-            fault = f"{precision} cannot be had ({error})"
+            fault = f"{precision} is not available ({error})"
         if not fault:
             return CheckedEngine(precision, built, rows, sorted(kept), refused)
         refuse(fault + (f" ({len(kept)} matrix products kept in fp32)" if kept else ""))
@@ -123,7 +140,7 @@ def build_with_fallback(
     try:
         order = worst_first(stages, _errors(device, check, models, reference))
     except EmotionError as error:
-        refuse(f"mixed is left out: what is wrong in fp16 cannot be found ({error})")
+        refuse(f"mixed is skipped: the errors of fp16 cannot be measured ({error})")
     for part in _FP32_FRACTIONS if order else ():
         worst = order[: max(1, round(part * len(order)))]
         kept = [node for index in worst for node in stages[index].nodes]
@@ -132,13 +149,13 @@ def build_with_fallback(
     if checked := attempt("fp32", full):
         return checked
     raise EmotionError(
-        f"{check.graph}: no engine of this TensorRT on this device is the model ({'; '.join(refused)}). "
-        "None is kept: use another version of TensorRT, or --backend cuda"
+        f"{check.graph}: no engine of this TensorRT passes the parity check on this device "
+        f"({'; '.join(refused)}). None is kept: use another version of TensorRT, or --backend cuda"
     )
 
 
 def find_stages(model: onnx.ModelProto) -> list[Stage]:
-    """The stages of a graph, in order: each ends where a LayerNormalization reads, or in an output."""
+    """Return the stages of a graph, in order: each ends where a LayerNormalization reads, or in an output."""
     makers = {name: node for node in model.graph.node for name in node.output if name}
     normalised = [node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"]
     probes = [n for n in dict.fromkeys([*normalised, *(o.name for o in model.graph.output)]) if n in makers]
@@ -166,10 +183,14 @@ def find_stages(model: onnx.ModelProto) -> list[Stage]:
 
 
 def worst_first(stages: Sequence[Stage], errors: Sequence[float]) -> list[int]:
-    """Indices of the stages with matrix products, by the factor by which each raises the error it is given.
+    """Return the indices of the stages with matrix products, those that add most error first.
 
-    errors: relative, at the end of each stage; what is not a number is the worst. A factor, because an error
-    once made grows in all stages that follow, by more than it was at first.
+    Stages are sorted by the factor by which each increases its input error, because an error grows in all
+    later stages by more than it was at first.
+
+    Args:
+        stages: The stages, in order.
+        errors: Relative error at the end of each stage; NaN counts as the worst.
     """
     known = [math.inf if math.isnan(error) else error for error in errors]
 
@@ -193,9 +214,9 @@ def _errors(
     device: Device,
     check: ParityCheck,
     models: tuple[onnx.ModelProto, onnx.ModelProto],
-    reference: Reference,
+    reference: OpenReference,
 ) -> list[float]:
-    """Relative error (root mean square) of the fp16 engine where each stage ends, on the largest batch."""
+    """Return the relative RMS error of the fp16 engine at the end of each stage, on the largest batch."""
     probes = [stage.probe for stage in find_stages(models[0])]
     right, wrong = (_with_outputs(model, probes) for model in models)
     feed = max(check.feeds, key=lambda feed: sum(value.nbytes for value in feed.values()))
@@ -207,7 +228,7 @@ def _errors(
 
 
 def _with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """The graph with some tensors as outputs too."""
+    """Return the graph with additional tensors as outputs."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     types = GraphIndex(model).types

@@ -1,4 +1,4 @@
-"""How far a build of TensorRT is, and how Ctrl-C stops it."""
+"""Progress of a TensorRT build, and how Ctrl-C stops it."""
 
 import signal
 import threading
@@ -13,27 +13,32 @@ _PERCENT = 100
 
 @dataclass
 class Progress:
-    """How far a build is. phases: parent, number of steps and steps done, by name. stopped: by the user."""
+    """Progress of a build.
+
+    Attributes:
+        phases: Parent, number of steps and finished steps of each running phase, by name.
+        stopped: Whether the user stopped the build.
+    """
 
     phases: dict[str, tuple[str | None, int, int]] = field(default_factory=dict)
     stopped: bool = False
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
-        """A phase begins."""
+        """Add a phase."""
         self.phases[name] = parent, max(steps, 1), 0
 
     def step(self, name: str, step: int) -> None:
-        """A step of a phase, counted from 0, has ended."""
+        """Record that a step of a phase, counted from 0, has finished."""
         if name in self.phases:
             parent, steps, _ = self.phases[name]
             self.phases[name] = parent, steps, step + 1
 
     def fraction(self) -> float:
-        """Part of the build that is done."""
-        phases = self.phases.copy()  # TensorRT may work, and report, in several threads
+        """Return the finished fraction of the build, in [0, 1]."""
+        phases = self.phases.copy()  # TensorRT may report from several threads
 
         def done(name: str | None) -> float:
-            """Of a phase, with the phases inside of it."""
+            """Return the finished fraction of a phase, including the phases inside it."""
             inner = max((done(n) for n, (parent, _, _) in phases.items() if parent == name), default=0.0)
             if name is None:
                 return inner
@@ -44,12 +49,17 @@ class Progress:
 
 
 def make_monitor(trt: ModuleType, bar: Any) -> Any:
-    """TensorRT's view of a `Progress`, which it asks after each step whether to go on.
+    """Return a TensorRT progress monitor, which TensorRT asks after each step whether to go on.
 
-    bar: of tqdm, with a total of 100. The result has the `Progress` as its attribute `progress`.
+    Args:
+        trt: The TensorRT module.
+        bar: A tqdm progress bar with a total of 100.
+
+    Returns:
+        A monitor whose attribute `progress` is the `Progress` of the build.
     """
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]  # its module is a variable
+    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]  # the module is a variable
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.progress = Progress()
@@ -70,15 +80,15 @@ def make_monitor(trt: ModuleType, bar: Any) -> Any:
 
 @contextmanager
 def stop_on_interrupt(progress: Progress) -> Iterator[None]:
-    """Ctrl-C stops a build at its next step; a second one ends the program at once.
+    """Make Ctrl-C stop a build at its next step; a second Ctrl-C ends the program at once.
 
-    Left alone, Python would raise KeyboardInterrupt inside of TensorRT's callback, where it is lost.
+    Otherwise Python would raise KeyboardInterrupt inside TensorRT's callback, where it is lost.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread gets signals
+        yield  # only the main thread receives signals
         return
 
-    def stop(_number: int, _frame: object) -> None:
+    def stop(_signal: int, _frame: object) -> None:
         progress.stopped = True
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

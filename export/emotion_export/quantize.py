@@ -1,11 +1,11 @@
-"""A float32 graph with int8 products, as QuantizeLinear and DequantizeLinear around each (QDQ).
+"""Quantise a float32 graph to int8 with QuantizeLinear and DequantizeLinear around each product (QDQ).
 
-Static, symmetric, one scale a column or channel of each weight, biases in float: what TensorRT takes without
-a calibrator. Weights have seven bits of the eight: processors without VNNI add two products in 16 bits, which
-overflow at eight (measured: a cosine of 0.79), and the eighth bit is worth little.
+The quantisation is static and symmetric with one scale per column or channel of a weight, and float biases:
+TensorRT accepts this without a calibrator. Weights use 7 of 8 bits: processors without VNNI add two products
+in 16 bits, which overflow with 8-bit weights (measured: a cosine of 0.79).
 
-Spared are convolutions of pixels (the patch embedding was the worst place), what reads the graph's inputs
-directly, and the products inside attention, which have no weights.
+Not quantised are convolutions of pixels (the patch embedding lost most accuracy), operators that read the
+inputs of the graph, and the products inside attention, which have no weights.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ _COLOURS = 3
 
 
 def int8_layers(index: GraphIndex) -> dict[str, list[str]]:
-    """Names of the nodes of each layer that may be quantised, by the layer's name."""
+    """Return the names of the nodes of each layer that may be quantised, by the layer's name."""
     inputs = {value.name for value in index.model.graph.input}
     nodes = {node.name: node for node in index.model.graph.node}
     return {
@@ -43,13 +43,16 @@ def _sees_pixels(index: GraphIndex, node: onnx.NodeProto) -> bool:
 
 
 def calibrate(model: Path, feeds: Sequence[Feed]) -> Any:
-    """Ranges of all tensors that a product reads, over all feeds: ONNX Runtime's `TensorsData`.
+    """Return the ranges of all tensors that a product reads, over all feeds.
 
-    The largest magnitude counts: of percentiles, too, the 99.999th was measured to give the same accuracy.
+    The range is the largest magnitude. The 99.999th percentile gave the same accuracy.
+
+    Returns:
+        ONNX Runtime's `TensorsData`.
     """
     from onnxruntime.quantization import CalibrationMethod, create_calibrator  # noqa: PLC0415 (slow to import)
 
-    with tempfile.TemporaryDirectory() as folder:  # of a copy of the graph with more outputs
+    with tempfile.TemporaryDirectory() as folder:  # for a copy of the graph with more outputs
         calibrator = create_calibrator(
             str(model),
             _OPERATORS,
@@ -62,16 +65,19 @@ def calibrate(model: Path, feeds: Sequence[Feed]) -> Any:
 
 
 def quantise(model: onnx.ModelProto, ranges: Any, nodes: Collection[str]) -> onnx.ModelProto:
-    """The graph with these nodes in int8; the model that is given stays as it is.
+    """Return the graph with the given nodes in int8; the given model is not changed.
 
-    ranges: of `calibrate`. nodes: names, of `int8_layers`.
+    Args:
+        model: The float32 graph.
+        ranges: Result of `calibrate`.
+        nodes: Names of nodes, from `int8_layers`.
     """
     from onnxruntime.quantization import QuantType  # noqa: PLC0415 (slow to import)
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer  # noqa: PLC0415
 
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    if not nodes:  # the quantiser takes an empty list for all
+    if not nodes:  # the quantiser would treat an empty list as all nodes
         return result
     quantizer = QDQQuantizer(
         result,
@@ -84,23 +90,23 @@ def quantise(model: onnx.ModelProto, ranges: Any, nodes: Collection[str]) -> onn
         nodes_to_exclude=[],
         op_types_to_quantize=_OPERATORS,
         extra_options={
-            "ActivationSymmetric": True,  # TensorRT refuses a zero point that is not zero
+            "ActivationSymmetric": True,  # TensorRT accepts only a zero point of 0
             "WeightSymmetric": True,
             "QuantizeBias": False,  # TensorRT refuses int32 biases
-            "OpTypesToExcludeOutputQuantization": _OPERATORS,  # what follows adds a bias, in float
+            "OpTypesToExcludeOutputQuantization": _OPERATORS,  # the bias is added afterwards in float
         },
     )
     quantizer.quantize_model()
-    _spare_other_readers(quantizer.model.model, frozenset(nodes))
+    _reconnect_float_readers(quantizer.model.model, frozenset(nodes))
     quantizer.model.topological_sort()
     quantised: onnx.ModelProto = quantizer.model.model
     return quantised
 
 
-def _spare_other_readers(model: onnx.ModelProto, nodes: frozenset[str]) -> None:
-    """Give the tensor itself to all who read it beside a product: the quantiser gives them its int8 copy.
+def _reconnect_float_readers(model: onnx.ModelProto, nodes: frozenset[str]) -> None:
+    """Reconnect the nodes that are not quantised to the float tensors; the quantiser gives them int8 copies.
 
-    One of them is the residual stream of a post-norm layer, which then would be rounded at each layer.
+    One of them is the residual stream of a post-norm layer, which would otherwise be rounded at each layer.
     """
     origins = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     copies = {
@@ -114,7 +120,7 @@ def _spare_other_readers(model: onnx.ModelProto, nodes: frozenset[str]) -> None:
 
 
 class _Reader:
-    """`onnxruntime.quantization.CalibrationDataReader` over a list."""
+    """An `onnxruntime.quantization.CalibrationDataReader` over a list."""
 
     def __init__(self, feeds: Sequence[Feed]) -> None:
         self._feeds: Iterator[Feed] = iter(feeds)

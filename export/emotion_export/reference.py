@@ -1,4 +1,4 @@
-"""The model whose answers count as right: a checkpoint in torch, or the fp32 graphs of a bundle."""
+"""The reference of the parity check: a checkpoint in torch, or the fp32 graphs of a bundle."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,13 @@ from emotion_runtime.manifest import Head
 
 
 def torch_reference(sources: Sequence[GraphSource], folder: Path, heads: Mapping[str, Head]) -> Reference:
-    """A model in torch. sources: of `graph_sources`. heads: of the manifest, with their files in `folder`."""
+    """Return a model in torch as the reference.
+
+    Args:
+        sources: The graphs, from `graph_sources`.
+        folder: Folder of the heads' files.
+        heads: Heads of the manifest.
+    """
     frame_encoder, temporal_encoder = sources
     frames = temporal_encoder.inputs["embeddings"].shape[1]
     return Reference(
@@ -26,7 +32,7 @@ def torch_reference(sources: Sequence[GraphSource], folder: Path, heads: Mapping
 
 
 def bundle_reference(bundle: Bundle) -> Reference:
-    """The fp32 graphs of a bundle, in ONNX Runtime on the CPU."""
+    """Return the fp32 graphs of a bundle, in ONNX Runtime on the CPU, as the reference."""
     return Reference(
         "fp32 graph",
         run_graph(bundle.graph_path("frame_encoder"), "embeddings"),
@@ -37,7 +43,7 @@ def bundle_reference(bundle: Bundle) -> Reference:
 
 
 def run_graph(path: Path, output: str) -> RunGraph:
-    """An ONNX file as the runtime runs it on a CPU."""
+    """Return a function that runs an ONNX file on the CPU, as the runtime does."""
     backend = OnnxBackend(path)
 
     def run(feed: Feed) -> NDArray[np.float32]:
@@ -56,8 +62,12 @@ def _by_torch(source: GraphSource) -> RunGraph:
 
 
 def _heads(folder: Path, heads: Mapping[str, Head]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """Those whose labels must be kept; an experimental one's are too near to each other to say much."""
+    """Return weight and bias of the heads whose labels must be kept.
+
+    Experimental heads are left out if there are others: their labels are too close to each other to be a good
+    test.
+    """
     emotions = [head for head in heads.values() if head.activation != "identity"]
-    firm = [head for head in emotions if not head.experimental]
-    tensors = [load_file(folder / head.file) for head in firm or emotions]
+    stable = [head for head in emotions if not head.experimental]
+    tensors = [load_file(folder / head.file) for head in stable or emotions]
     return [(tensor["weight"], tensor["bias"]) for tensor in tensors]

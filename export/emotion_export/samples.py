@@ -1,7 +1,7 @@
-"""What graphs are compared and calibrated on: crops of real people, and random pictures with any subject.
+"""The images for the parity check and for calibration: crops of real people, and random images.
 
-Everything is cut by the runtime's own code, from frames that the runtime's own detector looked at: a graph
-sees here what it will see in use. Shapes: F pictures, P persons, G patches, S side of a picture.
+All crops are made with the runtime's own detector and cropping code, so a graph gets the same inputs as in
+use. Shapes: F images, P people, G patches, S side of an image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,23 +20,25 @@ from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weigh
 from emotion_runtime.sources import open_source
 from emotion_runtime.subject import plan_crops
 
-# (pictures, persons): a graph with a number of either baked in fails at one of them.
+# (images, people): a graph with a fixed number of either fails at one of these sizes.
 SIZES: Final = ((1, 1), (2, 1), (1, 3), (2, 3), (1, 8), (2, 8))
-_PICTURES_A_ROUND = sum(pictures for pictures, _ in SIZES)
+_IMAGES_PER_ROUND = sum(images for images, _ in SIZES)
 
-DEMO: Final = "demo"  # the source whose two portraits come with the runtime
+DEMO: Final = "demo"  # the source with two portraits that the runtime includes
 
-_FRAMES, _STEP = 12, 12  # of each video: how many frames, and every which one
-_MOST_VIEWS = 72  # of all videos together: a large model takes a fifth of a second for each
-_RANDOM_VIEWS = 9
+_FRAMES, _STEP = 12, 12  # number of frames of each video, and the distance between them
+_MAX_CROPS = 72  # of all videos together: a large model takes 0.2 s for each
+_RANDOM_CROPS = 9
 _SCENE = (360, 640)  # height, width of the drawn scenes, pixels
 
 
 @dataclass(frozen=True, slots=True)
 class SampleCrop:
-    """A crop as the frame encoder takes it, and whom it could be asked about.
+    """A crop for the frame encoder, and the people in it.
 
-    image: (S, S, 3) uint8 RGB. subjects: (N, G) float32, patch weights of N >= 1 persons in it.
+    Attributes:
+        image: (S, S, 3) uint8 RGB.
+        subjects: (N, G) float32, patch weights of N >= 1 people in the crop.
     """
 
     image: NDArray[np.uint8]
@@ -44,40 +46,40 @@ class SampleCrop:
 
 
 def real_crops(videos: Sequence[str], spec: PreprocessSpec) -> list[SampleCrop]:
-    """Crops of the people that the detector finds in the demo's frames and in videos, evenly over all.
+    """Return crops of the people that the detector finds in the demo's frames and in videos, evenly sampled.
 
     Raises:
-        EmotionError: a video cannot be read, or nobody is found in it.
-
+        EmotionError: A video cannot be read, or no face is found in it.
     """
     detect = load_detector("face")
-    views: list[SampleCrop] = []
+    crops: list[SampleCrop] = []
     for uri in (DEMO, *videos):
         found: list[SampleCrop] = []
         with open_source(uri) as source:
             for frame in islice(source, 0, _FRAMES * _STEP, _STEP):
-                found += _views_of(frame.image, detect(frame.image).boxes, spec)
+                found += _crops_in(frame.image, detect(frame.image).boxes, spec)
         if not found:
             raise EmotionError(
                 f"video {uri}: no face was found in {_FRAMES} of its frames, expected people close to the "
-                "camera: give another video"
+                "camera: use another video"
             )
-        views += found
-    if len(views) <= _MOST_VIEWS:
-        return views
-    return [views[i] for i in np.linspace(0, len(views) - 1, _MOST_VIEWS).round().astype(int)]
+        crops += found
+    if len(crops) <= _MAX_CROPS:
+        return crops
+    return [crops[i] for i in np.linspace(0, len(crops) - 1, _MAX_CROPS).round().astype(int)]
 
 
 def random_crops(spec: PreprocessSpec) -> list[SampleCrop]:
-    """Crops of noise and of drawn scenes, each with four subjects that stand for all there can be.
+    """Return crops of noise and of drawn scenes, each with four subjects that cover all cases.
 
-    A box that covers the crop in part, nobody (zeros), any weights, the whole crop.
+    The subjects are a box that covers a part of the crop, nobody (zeros), arbitrary weights, and the whole
+    crop.
     """
     rng = np.random.default_rng(0)
-    views = []
-    for number in range(_RANDOM_VIEWS):
+    crops = []
+    for i in range(_RANDOM_CROPS):
         noise = rng.integers(0, 256, (*_SCENE, 3), dtype=np.uint8)
-        scene = _drawn_scene(rng) if number % 3 else noise
+        scene = _drawn_scene(rng) if i % 3 else noise
         window = _random_window(rng, spec)
         subjects = np.stack(
             [
@@ -87,51 +89,49 @@ def random_crops(spec: PreprocessSpec) -> list[SampleCrop]:
                 np.ones(spec.patches, np.float32),
             ]
         )
-        views.append(SampleCrop(crop(scene, window, spec), subjects))
-    return views
+        crops.append(SampleCrop(crop(scene, window, spec), subjects))
+    return crops
 
 
-def batches(views: Sequence[SampleCrop]) -> dict[tuple[int, int], list[Batch]]:
-    """Batches by (pictures, persons) of SIZES; every view is used, and its subjects in turn."""
-    rounds = -(-len(views) // _PICTURES_A_ROUND)
-    turns = [cycle(view.subjects) for view in views]
-    order = cycle(range(len(views)))
+def batches(crops: Sequence[SampleCrop]) -> dict[tuple[int, int], list[Batch]]:
+    """Return batches by (images, people) of SIZES; all crops are used, and their subjects in turn."""
+    rounds = -(-len(crops) // _IMAGES_PER_ROUND)
+    turns = [cycle(sample.subjects) for sample in crops]
+    order = cycle(range(len(crops)))
     return {
-        (pictures, persons): [
-            _batch(views, turns, list(islice(order, pictures)), persons) for _ in range(rounds)
-        ]
-        for pictures, persons in SIZES
+        (images, persons): [_batch(crops, turns, list(islice(order, images)), persons) for _ in range(rounds)]
+        for images, persons in SIZES
     }
 
 
 def _batch(
-    views: Sequence[SampleCrop],
+    crops: Sequence[SampleCrop],
     turns: Sequence[Iterator[NDArray[np.float32]]],
     chosen: Sequence[int],
     persons: int,
 ) -> Batch:
-    # From the last picture to the first, so that one person of two pictures is not always in picture 0.
+    # From the last image to the first, so that a single person is not always in image 0.
     index = np.array([(len(chosen) - 1 - person) % len(chosen) for person in range(persons)], np.int64)
     weights = [next(turns[chosen[i]]) for i in index]
-    return Batch(np.stack([views[i].image for i in chosen]), index, np.stack(weights))
+    return Batch(np.stack([crops[i].image for i in chosen]), index, np.stack(weights))
 
 
-def _views_of(
+def _crops_in(
     image_bgr: NDArray[np.uint8], boxes: NDArray[np.float32], spec: PreprocessSpec
 ) -> list[SampleCrop]:
-    """One view a window of the frame, with the persons that the runtime would ask it about."""
+    """Return one crop per window of the frame, with the people that the runtime would encode in it."""
     height, width = image_bgr.shape[:2]
     plain = [(float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in boxes]
     subjects = plan_crops(plain, height, width, spec)
     image_rgb = np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
     return [
-        SampleCrop(crop(image_rgb, window, spec), subjects.patch_weights[subjects.frame_index == number])
-        for number, window in enumerate(subjects.windows)
+        SampleCrop(crop(image_rgb, window, spec), subjects.patch_weights[subjects.frame_index == i])
+        for i, window in enumerate(subjects.windows)
     ]
 
 
 def _drawn_scene(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Smooth shading with edges: what pictures have and noise has not."""
+    """Return smooth shading with edges, which images have and noise does not."""
     height, width = _SCENE
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     waves = [np.sin(x / a + y / b) for a, b in rng.uniform(15, 90, (3, 2))]
@@ -144,7 +144,7 @@ def _drawn_scene(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _random_window(rng: np.random.Generator, spec: PreprocessSpec) -> Window:
-    """Of a head somewhere in the scene."""
+    """Return the window of a head at a random place in the scene."""
     height, width = _SCENE
     side = rng.uniform(0.15, 0.4) * min(height, width)
     x, y = rng.uniform(0, width - side), rng.uniform(0, height - side)

@@ -1,7 +1,7 @@
-"""ONNX to TensorRT: one builder for `tensorrt` 10.3 and newer, `tensorrt` 11 and `tensorrt_rtx`.
+"""Build TensorRT engines from ONNX, with `tensorrt` 10.3 and newer or `tensorrt_rtx`.
 
-Networks are strongly typed: the precision of every layer stands in the ONNX graph, and no builder flag
-changes it. That is the only kind that TensorRT 11 knows, and what makes an engine nameable by what it is.
+Networks are strongly typed: the ONNX graph defines the precision of every layer, and no builder flag changes
+it. TensorRT 11 supports only such networks, and the precision of an engine is known without inspecting it.
 """
 
 import json
@@ -22,7 +22,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.nvidia import Flavor
 
-# What an engine is fastest at unless told otherwise: a few people in one picture.
+# The default size to optimise for: a few people in one image.
 TYPICAL = Limits(persons=4, images=1)
 
 NEWEST_OPSET = 22
@@ -38,15 +38,19 @@ _PERCENT = 100
 
 _log = logging.getLogger(__name__)
 
-ShapeRange = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # smallest, usual, largest
+ShapeRange = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # smallest, typical, largest
 
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """A TensorRT builder, and what it builds with.
+    """A TensorRT builder and its options.
 
-    target: as "SM86", a GPU that need not be there; None: the GPU of this machine. workspace: most scratch
-    memory, MiB. timing_cache: file of measured kernels, read and written; None: none is kept.
+    Attributes:
+        library: The TensorRT module.
+        flavor: Which TensorRT it is.
+        target: A GPU that need not be present, such as "SM86"; None means the GPU of this machine.
+        workspace: Maximum scratch memory, in MiB.
+        timing_cache: File of measured kernel timings, read and written; None means no file.
     """
 
     library: ModuleType
@@ -58,53 +62,67 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """A serialised engine. layer_types: number of the network's layers by the type of what they give."""
+    """A serialised engine.
+
+    Attributes:
+        engine: Content of the engine file.
+        layer_types: Number of layers of the network by the type of their output.
+    """
 
     engine: bytes
     layer_types: dict[str, int]
 
 
 def parse_target(text: str, library: ModuleType) -> str:
-    """The compute capability, as "8.6", of a target, as "SM86". library: `tensorrt_rtx`.
+    """Return the compute capability of a target: "8.6" for "SM86".
+
+    Args:
+        text: The target.
+        library: The module `tensorrt_rtx`.
 
     Raises:
-        EmotionError: it is no target, or none of this builder's.
-
+        EmotionError: The target is unknown, or this builder does not support it.
     """
     known = sorted(
-        (name for name in library.ComputeCapability.__members__ if re.fullmatch(r"SM\d+", name)), key=_number
+        (name for name in library.ComputeCapability.__members__ if re.fullmatch(r"SM\d+", name)),
+        key=_sm_number,
     )
     name = text.upper()
     if name in known:
-        return f"{_number(name) // 10}.{_number(name) % 10}"
+        return f"{_sm_number(name) // 10}.{_sm_number(name) % 10}"
     version = f"tensorrt-rtx {library.__version__}"
     if not re.fullmatch(r"SM\d{2,3}", name):
         raise EmotionError(f"target {text!r} is not known: expected one of {', '.join(known)} ({version})")
-    if _number(name) > _number(known[-1]):
+    if _sm_number(name) > _sm_number(known[-1]):
         raise EmotionError(
             f"target {name} is newer than this builder: {version} builds for {', '.join(known)}: "
             "pip install --upgrade tensorrt-rtx"
         )
     raise EmotionError(
-        f"target {name} is none of {version}, which builds for {', '.join(known)}: build on that GPU itself "
-        "with --flavor tensorrt"
+        f"target {name} is not supported by {version}, which builds for {', '.join(known)}: build on that "
+        "GPU with --flavor tensorrt"
     )
 
 
 def shape_ranges(
-    model: onnx.ModelProto, name: str, limits: Limits, usual: Limits = TYPICAL
+    model: onnx.ModelProto, name: str, limits: Limits, typical: Limits = TYPICAL
 ) -> dict[str, ShapeRange]:
-    """Smallest, usual and largest shape of every input with dynamic dimensions.
+    """Return the smallest, typical and largest shape of every input with dynamic dimensions.
 
-    A dimension called P counts persons, F or batch pictures. limits: most; usual: what is to be fast.
+    The dimension P counts people, F or batch counts images.
+
+    Args:
+        model: The graph.
+        name: Name of the graph, for messages.
+        limits: Largest sizes.
+        typical: Sizes to optimise for.
 
     Raises:
-        EmotionError: another dimension is dynamic.
-
+        EmotionError: Another dimension is dynamic.
     """
     ranges = {}
-    known = dict.fromkeys(("F", "batch"), (usual.images, limits.images))
-    known["P"] = usual.persons, limits.persons
+    known = dict.fromkeys(("F", "batch"), (typical.images, limits.images))
+    known["P"] = typical.persons, limits.persons
     for value in model.graph.input:
         dims = [d.dim_value or d.dim_param or "?" for d in value.type.tensor_type.shape.dim]
         if any(isinstance(d, str) for d in dims):
@@ -115,28 +133,32 @@ def shape_ranges(
 
 
 def build_engine(
-    builder: Builder, model: onnx.ModelProto, name: str, limits: Limits, usual: Limits = TYPICAL
+    builder: Builder, model: onnx.ModelProto, name: str, limits: Limits, typical: Limits = TYPICAL
 ) -> BuiltEngine:
     """Build one engine; shows a progress bar on a terminal.
 
-    name: of the graph, for messages. limits: most of one run. usual: the run that it is tuned for.
+    Args:
+        builder: The builder.
+        model: The graph.
+        name: Name of the graph, for messages.
+        limits: Maximum number of people and images per inference call.
+        typical: Number of people and images to optimise for.
 
     Raises:
         EmotionError: TensorRT refuses the graph or fails to build it.
-        KeyboardInterrupt: Ctrl-C, at the next step of the build.
-
+        KeyboardInterrupt: The user pressed Ctrl-C; raised at the next step of the build.
     """
     _check_opset(model, name)
     trt = builder.library
     logger = _logger(trt)
     factory = trt.Builder(logger)
-    # Since 11 every network is so, and the flag is ignored.
+    # From version 11 on, every network is strongly typed and the flag is ignored.
     network = factory.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model.SerializeToString()):
         raise EmotionError(_refusal(builder, name, [parser.get_error(i) for i in range(parser.num_errors)]))
     config = _configure(builder, factory)
-    if ranges := shape_ranges(model, name, limits, usual):
+    if ranges := shape_ranges(model, name, limits, typical):
         profile = factory.create_optimization_profile()
         for tensor, shapes in ranges.items():
             profile.set_shape(tensor, *shapes)
@@ -149,10 +171,10 @@ def build_engine(
     if monitor.progress.stopped:
         raise KeyboardInterrupt
     if plan is None:
-        reason = next(iter(logger.errors), "it does not say why")
+        reason = next(iter(logger.errors), "no reason given")
         raise EmotionError(
-            f"{name}: {builder.flavor} {trt.__version__} cannot build it ({reason}): more --workspace may "
-            "help, or another --precision"
+            f"{name}: {builder.flavor} {trt.__version__} cannot build it ({reason}): try a larger "
+            "--workspace or another --precision"
         )
     if builder.timing_cache is not None:
         _keep_timings(config, builder.timing_cache)
@@ -160,10 +182,13 @@ def build_engine(
 
 
 def engine_types(information: str) -> dict[str, int]:
-    """Number of layers by the type of what they give, read from a built engine.
+    """Return the number of layers by the type of their output, read from a built engine.
 
-    information: JSON of `IEngineInspector`, of an engine built with detailed verbosity. Its words for a type
-    differ between versions ("Half", "Row major linear FP16 format"); a layer with other words is "other".
+    The inspector's names of a type differ between versions ("Half", "Row major linear FP16 format"); a layer
+    with an unknown name counts as "other".
+
+    Args:
+        information: JSON of `IEngineInspector`, for an engine built with detailed verbosity.
     """
     counts: Counter[str] = Counter()
     for layer in json.loads(information)["Layers"]:
@@ -179,28 +204,30 @@ def _configure(builder: Builder, factory: Any) -> Any:
     trt = builder.library
     config = factory.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, builder.workspace << 20)
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else an engine cannot be asked what it is
-    config.clear_flag(trt.BuilderFlag.TF32)  # 10 bits under the name of fp32
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # otherwise the inspector has no types
+    config.clear_flag(trt.BuilderFlag.TF32)  # it computes fp32 with 10 bits
     if builder.target is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, builder.target.upper()), 0)
     if builder.timing_cache is not None:
         known = builder.timing_cache.read_bytes() if builder.timing_cache.is_file() else b""
-        timings = config.create_timing_cache(known) or config.create_timing_cache(b"")  # None: not readable
-        if not config.set_timing_cache(timings, ignore_mismatch=False):  # of another GPU or version
+        timings = config.create_timing_cache(known) or config.create_timing_cache(
+            b""
+        )  # None: the file is not valid
+        if not config.set_timing_cache(timings, ignore_mismatch=False):  # timings of another GPU or version
             config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
     return config
 
 
 def _keep_timings(config: Any, path: Path) -> None:
-    """Write measured kernels for the next build; where that fails, the engine is kept all the same."""
+    """Write the measured kernel timings for the next build; a failure does not affect the engine."""
     timings = config.get_timing_cache()
     if timings is None:
         return
     try:
         write_atomically(path, bytes(timings.serialize()))
     except EmotionError as error:
-        _log.warning("the next build will be as slow as this one: %s", error)
+        _log.warning("the timing cache was not saved, so the next build will take as long: %s", error)
 
 
 def _refusal(builder: Builder, name: str, errors: list[Any]) -> str:
@@ -209,12 +236,12 @@ def _refusal(builder: Builder, name: str, errors: list[Any]) -> str:
     )
     return (
         f"{name}: {builder.flavor} {builder.library.__version__} refuses the graph "
-        f"({where or 'no reason given'}): export it again with export/to_onnx.py of this version"
+        f"({where or 'no reason given'}): export it again with emotion-export onnx of this version"
     )
 
 
 def _one_line(message: str) -> str:
-    """A message without line breaks, and without the complaint that no GPU is there, which follows many."""
+    """Return a message in one line, without the complaint about a missing GPU that often follows."""
     return " ".join(re.sub(r"\[\S*catchCudaError.*", "", message, flags=re.DOTALL).split())
 
 
@@ -222,8 +249,8 @@ def _check_opset(model: onnx.ModelProto, name: str) -> None:
     opset = max((opset.version for opset in model.opset_import if not opset.domain), default=0)
     if opset > NEWEST_OPSET:
         raise EmotionError(
-            f"{name}: opset {opset}, expected {NEWEST_OPSET} or less: TensorRT-RTX 1.7 crashes on nodes that "
-            "came later (Attention). Export it again with opset 17 to 20"
+            f"{name}: opset {opset}, expected {NEWEST_OPSET} or less: TensorRT-RTX 1.7 crashes on newer "
+            "operators (Attention). Export it again with opset 17 to 20"
         )
 
 
@@ -237,9 +264,9 @@ def _network_types(network: Any) -> dict[str, int]:
 
 
 def _logger(trt: ModuleType) -> Any:
-    """A logger that keeps errors for the message of an exception; the base class is only known now."""
+    """Return a logger that collects errors; its base class is only known at run time."""
 
-    class Logger(trt.ILogger):  # type: ignore[name-defined, misc]  # its module is a variable
+    class Logger(trt.ILogger):  # type: ignore[name-defined, misc]  # the module is a variable
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
@@ -254,17 +281,17 @@ def _logger(trt: ModuleType) -> Any:
 def _dim_range(
     name: str, tensor: str, dim: int | str, known: dict[str, tuple[int, int]]
 ) -> tuple[int, int, int]:
-    """known: usual and largest length by dimension."""
+    """Return the smallest, typical and largest length of a dimension."""
     if isinstance(dim, int):
         return dim, dim, dim
     if dim in known:
-        usual, largest = known[dim]
-        return 1, min(usual, largest), largest
+        typical, largest = known[dim]
+        return 1, min(typical, largest), largest
     raise EmotionError(
         f"{name}: dimension {dim!r} of input {tensor} is dynamic, expected P, F or batch: export the graph "
-        "with a fixed size of pictures"
+        "with a fixed image size"
     )
 
 
-def _number(target: str) -> int:
+def _sm_number(target: str) -> int:
     return int(target.removeprefix("SM"))

@@ -1,9 +1,9 @@
-"""The text tower as a graph of its own, for those who turn sentences into embeddings without torch.
+"""Export the text tower as a graph of its own, for computing sentence embeddings without torch.
 
-A bundle does not need it: its zero-shot head holds the embeddings of its classes' sentences.
+A bundle does not need it: its zero-shot head contains the embeddings of the sentences of its classes.
 """
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -21,40 +21,46 @@ from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import EmotionCLIP
 from emotion_train.pretrained import read_checkpoint
 
-_BATCHES = (1, 3, 8)  # sentences at once that are compared
-_LONG = "I do not know " * 40  # longer than the context: cut, and its end token comes last
+_log = logging.getLogger(__name__)
+
+_BATCHES = (1, 3, 8)  # sentences per batch
+_LONG = "I do not know " * 40  # longer than the context, so it is truncated before the end token
 
 
 class TextEncoderGraph(nn.Module):
-    """Tokens to text features."""
+    """The text tower, from tokens to text features."""
 
     def __init__(self, model: EmotionCLIP) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, context) int64 of CLIP's tokenizer -> (B, D) float32, read at the end-of-text token."""
+        """Return features (B, D) float32, read at the end-of-text token.
+
+        Args:
+            tokens: (B, context) int64 from CLIP's tokenizer.
+        """
         return self.model.encode_text(tokens)
 
 
-def export_text_tower(checkpoint: Path, out: Path, *, report: Callable[[str], None] = lambda _: None) -> None:
-    """Write the text tower of a checkpoint as the ONNX file `out`: tokens (B, 77) int64 -> (B, D) float32.
+def export_text_tower(checkpoint: Path, out: Path) -> None:
+    """Export the text tower of a checkpoint as the ONNX file `out`: tokens (B, 77) int64 -> (B, D) float32.
 
     Raises:
-        EmotionError: the checkpoint cannot be used, the graph is not the model, or `out` cannot be written.
-
+        EmotionError: The checkpoint cannot be used, the graph differs from the model, or `out` cannot be
+            written.
     """
     if out.suffix != ".onnx":
         raise EmotionError(f"--out {out}: expected the name of an .onnx file, for example text_encoder.onnx")
     source = text_source(read_checkpoint(checkpoint).model)
     with atomic_path(out) as path:
-        report("exporting text_encoder")
+        _log.info("exporting text_encoder")
         write_graph(source, path)
-        report(f"compared with torch: {_compare(source, path)}")
+        _log.info("compared with torch: %s", _compare(source, path))
 
 
 def text_source(model: EmotionCLIP) -> GraphSource:
-    """The text tower before its export."""
+    """Return the text tower before its export."""
     return GraphSource(
         "text_encoder",
         TextEncoderGraph(model).eval(),
@@ -65,11 +71,10 @@ def text_source(model: EmotionCLIP) -> GraphSource:
 
 
 def _compare(source: GraphSource, path: Path) -> str:
-    """Largest differences over sentences short and long, in words.
+    """Return the largest differences from torch over short and long sentences, as text.
 
     Raises:
-        EmotionError: they are not tolerated.
-
+        EmotionError: The differences exceed the tolerance.
     """
     run = run_graph(path, source.output)
     phrases = [phrase for variants in EKMAN_PHRASES.values() for phrase in variants]
@@ -85,11 +90,11 @@ def _compare(source: GraphSource, path: Path) -> str:
     max_abs, mean_abs, cosine = distances(np.concatenate(expected), np.concatenate(found))
     tolerance = TOLERANCES["fp32"]
     text = f"max {max_abs:.1e}, mean {mean_abs:.1e}, cosine {cosine.min():.7f} of {len(cosine)} sentences"
-    # The other way round, so that what is no number is refused.
+    # Not written with >, so that NaN is refused.
     if not (max_abs <= tolerance.max_abs and mean_abs <= tolerance.mean_abs):
         raise EmotionError(
             f"text_encoder.onnx differs from the torch model: {text}; expected {tolerance.max_abs:.0e}, "
             f"{tolerance.mean_abs:.0e} or less. Nothing was written: check that the checkpoint's weights are "
-            "finite, and export with the versions of pyproject.toml"
+            "finite, and export with the package versions of pyproject.toml"
         )
     return text

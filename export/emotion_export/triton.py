@@ -1,10 +1,10 @@
-"""A bundle as a model repository of NVIDIA's Triton Inference Server, for fleets that outgrow one box.
+r"""Write a bundle as a model repository of NVIDIA's Triton Inference Server, for many cameras on one server.
 
-UNVERIFIED: written from the documented schema (model_configuration.md and model_repository.md in the user
-guide of triton-inference-server/server) and held against its protobuf; no server was at hand. With one, this
-verifies it:
+UNVERIFIED: written from the documentation (model_configuration.md and model_repository.md in the user guide
+of triton-inference-server/server) and checked against its protobuf schema, but no server was available. These
+commands verify it:
 
-    python export/to_triton.py --bundle nano --out repository
+    emotion-export triton --bundle nano --out repository
     docker run --rm -p8000:8000 -v $PWD/repository:/models nvcr.io/nvidia/tritonserver:YY.MM-py3 \
         tritonserver --model-repository=/models
     python export/triton_client.py --bundle nano --source demo
@@ -12,10 +12,10 @@ verifies it:
 NAME_frame_encoder/config.pbtxt     and the same for NAME_temporal_encoder
 NAME_frame_encoder/1/model.onnx     or model.plan
 
-Triton batches requests by joining the first dimension of every input. Persons are rows, so that is sound for
-the temporal encoder. `frame_index` counts pictures within one request and would point to another camera's, so
-in the ONNX graph that is served every person brings a picture of its own. An engine is served as it was built
-and proven, with `frame_index`, and without joining requests.
+Triton batches requests by concatenating every input along its first dimension. In the temporal encoder, rows
+are people, so this is correct. `frame_index` counts the images within one request and would point to another
+camera's image, so the served ONNX graph takes one image per person instead. An engine is served as it was
+built and checked, with `frame_index` and without batching of requests.
 """
 
 import re
@@ -42,22 +42,33 @@ Platform = Literal["onnxruntime", "tensorrt"]
 
 _PLATFORMS = {"onnxruntime": ("onnxruntime_onnx", "model.onnx"), "tensorrt": ("tensorrt_plan", "model.plan")}
 _TYPES = {"uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
-_QUEUE_DELAY = 2000  # microseconds a request waits for others: a tenth of the time between two frames
+_QUEUE_DELAY = (
+    2000  # microseconds that a request waits for others: a twentieth of the time between two frames
+)
 
-PERSONS = 16  # most of one batch
+MAX_PERSONS = 16  # per batch
 IMAGES_INPUT, INDEX_INPUT = "images", "frame_index"
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model as a server takes it. most: rows of one batch; 0: requests are never joined."""
+    """A model as the server takes it.
+
+    Attributes:
+        name: Name of the model.
+        platform: Platform that runs it.
+        content: Content of the model file.
+        inputs: Inputs, with the batch dimension.
+        outputs: Outputs, with the batch dimension.
+        max_batch: Maximum number of rows of a batch; 0 means that requests are never batched.
+    """
 
     name: str
     platform: Platform
     content: bytes
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
-    most: int
+    max_batch: int
 
 
 def write_repository(
@@ -68,27 +79,34 @@ def write_repository(
     version: int = 1,
     persons: int | None = None,
 ) -> list[str]:
-    """Write both graphs of a bundle as the model repository `out`; returns the names of the models.
+    """Write both graphs of a bundle as the model repository `out`.
 
-    version: of both models. persons: most of one batch, by default `PERSONS`; only for onnxruntime, since an
-    engine has limits of its own.
+    Args:
+        bundle: The bundle.
+        out: A new or empty folder.
+        platform: Backend of the server.
+        version: Version of both models.
+        persons: Maximum number of people per batch, by default `MAX_PERSONS`; only for onnxruntime, since an
+            engine has its own limits.
+
+    Returns:
+        The names of the models.
 
     Raises:
-        EmotionError: `out` is not empty or cannot be written, a number or the name makes no
-            sense, or an engine is missing.
-
+        EmotionError: `out` is not empty or not writable, a number or the name is invalid, or an engine is
+            missing.
     """
     if platform == "tensorrt" and persons is not None:
         raise EmotionError(
-            f"--max-persons {persons} is not for --platform tensorrt, whose engines have limits of "
-            "their own: give it to export/to_trt.py"
+            f"--max-persons {persons} does not apply to --platform tensorrt, whose engines have limits of "
+            "their own: pass it to emotion-export trt"
         )
-    persons = PERSONS if persons is None else persons
+    persons = MAX_PERSONS if persons is None else persons
     if version < 1 or persons < 1:
         raise EmotionError(f"version {version}, persons {persons}: expected 1 or more")
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", bundle.manifest.name):
         raise EmotionError(
-            f"bundle name {bundle.manifest.name!r} cannot be a model's: expected letters, "
+            f"bundle name {bundle.manifest.name!r} cannot be the name of a model: expected letters, "
             "digits, '_', '.', '-'"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -104,21 +122,24 @@ def write_repository(
 
 
 def config_text(model: ServedModel) -> str:
-    """config.pbtxt of a model."""
+    """Return config.pbtxt of a model."""
     lines = [
         f'name: "{model.name}"',
         f'platform: "{_PLATFORMS[model.platform][0]}"',
-        f"max_batch_size: {model.most}",
-        *_tensors_text("input", model.inputs, batched=model.most > 0),
-        *_tensors_text("output", model.outputs, batched=model.most > 0),
+        f"max_batch_size: {model.max_batch}",
+        *_tensors_text("input", model.inputs, batched=model.max_batch > 0),
+        *_tensors_text("output", model.outputs, batched=model.max_batch > 0),
     ]
-    if model.most:
+    if model.max_batch:
         lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {_QUEUE_DELAY} }}")
     return "\n".join(lines) + "\n"
 
 
 def one_image_per_person(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The frame encoder without `frame_index`: person i is in picture i. The given model stays as it is."""
+    """Return the frame encoder without `frame_index`: person i is in image i.
+
+    The given model is not changed.
+    """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
@@ -127,14 +148,14 @@ def one_image_per_person(model: onnx.ModelProto) -> onnx.ModelProto:
         value.type.tensor_type.shape.dim[0].dim_param = "P"
     del graph.input[:]
     graph.input.extend(kept)
-    made = [
+    new = [
         helper.make_node("Shape", [IMAGES_INPUT], ["persons_1d"], name="persons_1d", start=0, end=1),
         helper.make_node("Squeeze", ["persons_1d"], ["persons"], name="persons"),
         helper.make_node("Range", ["from_0", "persons", "by_1"], [INDEX_INPUT], name=INDEX_INPUT),
     ]
     rest = list(graph.node)
     del graph.node[:]
-    graph.node.extend([*made, *rest])
+    graph.node.extend([*new, *rest])
     graph.initializer.extend(
         numpy_helper.from_array(np.array(value, np.int64), name)
         for name, value in (("from_0", 0), ("by_1", 1))
@@ -147,8 +168,8 @@ def _served_model(bundle: Bundle, graph: GraphName, platform: Platform, persons:
     name = f"{bundle.manifest.name}_{graph}"
     if platform == "tensorrt":
         engine, limits = _engine(bundle, graph)
-        most = limits.persons if all(tensor.name != INDEX_INPUT for tensor in stated.inputs) else 0
-        return ServedModel(name, platform, engine, stated.inputs, stated.outputs, most)
+        max_batch = limits.persons if all(tensor.name != INDEX_INPUT for tensor in stated.inputs) else 0
+        return ServedModel(name, platform, engine, stated.inputs, stated.outputs, max_batch)
     model, _ = read_model(bundle.graph_path(graph), stated.sha256)
     inputs = [tensor for tensor in stated.inputs if tensor.name != INDEX_INPUT]
     if graph == "frame_encoder":
@@ -157,22 +178,25 @@ def _served_model(bundle: Bundle, graph: GraphName, platform: Platform, persons:
 
 
 def _engine(bundle: Bundle, graph: GraphName) -> tuple[bytes, Limits]:
-    """An engine built and proven on this machine: a server needs that GPU and version of TensorRT."""
+    """Return an engine that was built and checked on this machine, and its limits."""
     builder = builder_name("tensorrt", load_tensorrt("tensorrt"))
     gpu = find_gpu()
     key = engine_key(bundle, graph, builder=builder, gpu=gpu, precision="ladder", limits=Limits())
     found = find_compatible_engine(cache_folder(), key)
     if isinstance(found, UnusableEngine) or found.sidecar.check.status != "passed":
-        reason = found.reason if isinstance(found, UnusableEngine) else "its parity was never checked"
+        reason = found.reason if isinstance(found, UnusableEngine) else "its parity was not checked"
         raise EmotionError(
-            f"{graph} has no engine of {builder} for {gpu.name} ({reason}): python export/to_trt.py --bundle "
-            f"{bundle.folder}, on the server's GPU and with its version of TensorRT"
+            f"{graph} has no engine of {builder} for {gpu.name} ({reason}): run emotion-export trt --bundle "
+            f"{bundle.folder} on the server's GPU with its version of TensorRT"
         )
     return found.engine, Limits(found.sidecar.key.persons, found.sidecar.key.images)
 
 
 def _tensors_text(kind: str, tensors: Sequence[Tensor], *, batched: bool) -> list[str]:
-    """batched: the first dimension is the batch's, and is not stated."""
+    """Return the lines of config.pbtxt about inputs or outputs.
+
+    If `batched`, the first dimension is that of the batch and is left out.
+    """
     lines = []
     for tensor in tensors:
         shape = tensor.shape[1:] if batched else tensor.shape

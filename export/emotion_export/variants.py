@@ -1,5 +1,6 @@
-"""The graphs of a bundle in fewer bits: made from the fp32 graphs, and held against the gate."""
+"""Make the graphs of a bundle in other precisions from the fp32 graphs, and check their parity."""
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,14 +35,16 @@ from emotion_runtime.backends.onnx import default_threads
 from emotion_runtime.manifest import Graph, GraphName, Parity, ReducedPrecision, Variant
 from emotion_runtime.preprocess import PreprocessSpec
 
-Report = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What a bundle's graphs are compared on, and what int8 is calibrated on: never the same frames.
+    """The inputs for the parity check and for the calibration of int8; no frame is used for both.
 
-    compared: of both graphs. calibration: inputs of each graph, from real crops.
+    Attributes:
+        compared: Inputs of both graphs, with the outputs of the reference.
+        calibration: Inputs of each graph, from crops of real people.
     """
 
     compared: Sequence[Comparison]
@@ -49,11 +52,10 @@ class Samples:
 
 
 def take_samples(reference: Reference, spec: PreprocessSpec, videos: Sequence[str]) -> Samples:
-    """Look at the demo, at the videos and at random pictures, and let the reference answer.
+    """Collect inputs from the demo, the videos and random images, and run the reference on them.
 
     Raises:
-        EmotionError: a video cannot be read, or nobody is found in it.
-
+        EmotionError: A video cannot be read, or no face is found in it.
     """
     views = real_crops(videos, spec)
     compared = [
@@ -68,34 +70,42 @@ def take_samples(reference: Reference, spec: PreprocessSpec, videos: Sequence[st
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A graph on its way to a precision. layers: node names of each layer that may be spared."""
+    """A graph that is being converted to a precision.
+
+    Attributes:
+        graph: Name of the graph.
+        precision: The precision.
+        layers: Node names of each layer that may stay in fp32.
+        build: Makes the graph, given the names of the layers that stay in fp32.
+        compared: Inputs for the parity check.
+    """
 
     graph: GraphName
     precision: ReducedPrecision
     layers: Mapping[str, Sequence[str]]
-    build: Callable[[Collection[str]], onnx.ModelProto]  # of the names of the layers that are spared
+    build: Callable[[Collection[str]], onnx.ModelProto]
     compared: Sequence[Comparison]
-    _reports: dict[frozenset[str], list[Parity]] = field(default_factory=dict)  # each takes long
+    _reports: dict[frozenset[str], list[Parity]] = field(default_factory=dict)  # a check is slow
 
-    def rows(self, spared: Collection[str]) -> list[Parity]:
-        """The report, with layers spared."""
-        key = frozenset(spared)
+    def rows(self, kept: Collection[str]) -> list[Parity]:
+        """Return the parity report with the given layers in fp32."""
+        key = frozenset(kept)
         if key not in self._reports:
             self._reports[key] = self._measure(key, self.compared)
         return self._reports[key]
 
-    def passes(self, spared: Collection[str]) -> bool:
-        """Whether the graph is tolerated, with layers spared."""
-        return passes(self.rows(spared))
+    def passes(self, kept: Collection[str]) -> bool:
+        """Return whether the graph passes the parity check with the given layers in fp32."""
+        return passes(self.rows(kept))
 
-    def error(self, spared: Collection[str]) -> float:
-        """What the cosine of the worst person lacks, on the largest batch of real pictures."""
+    def error(self, kept: Collection[str]) -> float:
+        """Return 1 - cosine of the worst person, on the largest batch of real images."""
         own = [c for c in self.compared if (c.graph, c.images) == (self.graph, "real")]
-        (row,) = self._measure(spared, [max(own, key=lambda c: (c.persons, c.frames))])
+        (row,) = self._measure(kept, [max(own, key=lambda c: (c.persons, c.frames))])
         return 1 - row.cosine_min
 
-    def _measure(self, spared: Collection[str], compared: Sequence[Comparison]) -> list[Parity]:
-        content = self.build(spared).SerializeToString()
+    def _measure(self, kept: Collection[str], compared: Sequence[Comparison]) -> list[Parity]:
+        content = self.build(kept).SerializeToString()
         return measure_content(content, self.graph, self.precision, compared)
 
 
@@ -104,29 +114,28 @@ def add_variants(
     folder: Path,
     precisions: Collection[ReducedPrecision],
     samples: Samples,
-    report: Report,
 ) -> tuple[dict[GraphName, Graph], list[Parity]]:
-    """Write the graphs of a folder in other precisions beside them. Returns what the manifest says.
+    """Write the graphs of a folder in other precisions beside them.
+
+    Returns:
+        The graphs as described in the manifest, and the rows of the parity report.
 
     Raises:
-        EmotionError: a graph is beyond tolerance even with all layers spared but one, or is invalid.
-
+        EmotionError: A graph fails the parity check even with all layers but one in fp32, or is invalid.
     """
     described, rows = dict(graphs), list[Parity]()
     for name, graph in graphs.items():
         variants: dict[ReducedPrecision, Variant] = dict(graph.variants)
         for precision in sorted(precisions):
-            report(f"{name}: making {precision}")
+            _log.info("%s: converting to %s", name, precision)
             candidate = _candidate(name, precision, folder / graph.file, samples)
-            spared = keep_worst_in_fp32(list(candidate.layers), candidate.error, candidate.passes, report)
-            own = candidate.rows(spared or ())
-            report(parity_table(own))
-            require_parity(own)  # as it will where there was nothing to spare
-            report(
-                f"{name} in {precision}: {len(spared or ())} of {len(candidate.layers)} layers left in fp32"
-            )
+            kept = keep_worst_in_fp32(list(candidate.layers), candidate.error, candidate.passes) or ()
+            own = candidate.rows(kept)
+            _log.info("%s in %s compared with the reference:\n%s", name, precision, parity_table(own))
+            require_parity(own)  # also if no set of layers was enough
+            _log.info("%s in %s: %d of %d layers in fp32", name, precision, len(kept), len(candidate.layers))
             path = folder / f"{name}.{precision}.onnx"
-            variants[precision] = save_graph(candidate.build(spared or ()), path, precision)
+            variants[precision] = save_graph(candidate.build(kept), path, precision)
             rows += own
         described[name] = msgspec.structs.replace(graph, variants=variants)
     return described, rows
@@ -135,10 +144,10 @@ def add_variants(
 def measure_content(
     content: bytes, graph: GraphName, precision: ReducedPrecision, compared: Sequence[Comparison]
 ) -> list[Parity]:
-    """Rows of the report for a graph in memory, by ONNX Runtime on the CPU.
+    """Return the rows of the parity report for a graph in memory, run by ONNX Runtime on the CPU.
 
-    int8 is run twice, with the integer kernels of this processor and, as TensorRT computes, in float between
-    Quantize and Dequantize; the worse of each figure counts.
+    int8 is run twice: with the integer kernels of this processor and, as in TensorRT, in float between
+    Quantize and Dequantize. The worse value of each metric counts.
     """
     rows = measure(compared, graph, _session(content, optimised=True), precision)
     if precision != "int8":
@@ -153,15 +162,15 @@ def _candidate(name: GraphName, precision: ReducedPrecision, path: Path, samples
     if precision == "fp16":
         layers = weighted_layers(index)
 
-        def build(spared: Collection[str]) -> onnx.ModelProto:
-            return half_precision(model, keep=_nodes(layers, spared))
+        def build(kept: Collection[str]) -> onnx.ModelProto:
+            return half_precision(model, keep=_nodes(layers, kept))
 
     else:
         layers = int8_layers(index)
         ranges = calibrate(path, samples.calibration[name])
 
-        def build(spared: Collection[str]) -> onnx.ModelProto:
-            return quantise(model, ranges, _nodes(layers, layers.keys() - set(spared)))
+        def build(kept: Collection[str]) -> onnx.ModelProto:
+            return quantise(model, ranges, _nodes(layers, layers.keys() - set(kept)))
 
     return _Candidate(name, precision, layers, build, samples.compared)
 

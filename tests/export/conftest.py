@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def nano(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]]
     save_checkpoint(checkpoint, config=model.config, state=state)
     save_probe(folder / "probe", checkpoint, model.config.embed_dim)
     screen = io.StringIO()
-    with redirect_stdout(screen):
+    with redirect_stdout(screen), redirect_stderr(screen):
         status = to_onnx(
             [
                 *("--checkpoint", str(checkpoint), "--out", str(out), "--probe", str(folder / "probe")),
@@ -54,7 +54,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]
     model = trained(replace(SUBJECTS["sap"], text_vocab=PRESETS["nano"].text_vocab))
     save_checkpoint(checkpoint, config=model.config, state={"model": model.state_dict()})
     screen = io.StringIO()
-    with redirect_stdout(screen):
+    with redirect_stdout(screen), redirect_stderr(screen):
         status = to_onnx(
             ["--checkpoint", str(checkpoint), "--out", str(out), "--precision", "fp32", "fp16", "int8"]
         )
@@ -106,7 +106,7 @@ def released(
     del weights  # two thirds of a gigabyte, beside all that an export takes
     screen = io.StringIO()
     video = shared_data / "videos" / "intel_face-demographics-walking-and-pause.gif"
-    with redirect_stdout(screen):
+    with redirect_stdout(screen), redirect_stderr(screen):
         status = to_onnx(
             [
                 *("--checkpoint", str(checkpoint), "--out", str(out), "--window", "subject"),

@@ -38,7 +38,7 @@ SUBJECTS = {
 
 @dataclass(frozen=True)
 class Exported:
-    """A bundle with the model it was made of. screen: what the export printed."""
+    """A bundle with the model it was made of. screen: what the export printed and logged."""
 
     folder: Path
     checkpoint: Path
@@ -84,9 +84,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def refusal(to_onnx: Main, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line on stderr."""
+    """The error in one line."""
     assert to_onnx([str(argument) for argument in arguments]) == 2
-    line, end = capsys.readouterr().err.split("\n")
-    assert line.startswith("emotion-export onnx: error: ")
-    assert not end
+    return error_line(capsys, "emotion-export onnx")
+
+
+def error_line(capsys: pytest.CaptureFixture[str], program: str) -> str:
+    """The last line on stderr, the only one that is an error; messages of progress come before it."""
+    *before, line = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{program}: error: ")
+    assert not any("error: " in text or "Traceback" in text for text in before)
     return line

@@ -62,7 +62,7 @@ def test_the_graphs_are_those_that_an_export_would_give(plain: Bundle, small: Ex
     assert sorted(path.name for path in out.parent.iterdir()) == ["more", "plain"]
 
 
-def test_figures_of_the_report_are_those_of_the_files(plain: Bundle, to_onnx: Main):
+def test_metrics_of_the_report_are_those_of_the_files(plain: Bundle, to_onnx: Main):
     """The largest difference between the two files on one batch of our own is near what the report says."""
     made = derive(to_onnx, plain.folder, plain.folder.with_name("more"), "int8")
     rng = np.random.default_rng(9)
@@ -98,16 +98,16 @@ def test_a_bundle_can_be_added_to_in_place_and_again(plain: Bundle, to_onnx: Mai
     assert [path.name for path in plain.folder.parent.iterdir()] == ["plain"]
 
 
-def test_layers_are_spared_until_the_gate_passes(
+def test_layers_stay_in_fp32_until_the_parity_check_passes(
     plain: Bundle, to_onnx: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """A tolerance that int8 in all layers misses, and int8 in some keeps."""
     strict = Tolerance(max_abs=5e-2, mean_abs=MEAN, cosine_min=0.99, top1_agreement=0)
     monkeypatch.setattr(emotion_export.parity, "TOLERANCES", {**TOLERANCES, "int8": strict})
     made = derive(to_onnx, plain.folder, plain.folder.with_name("more"), "int8")
-    screen = capsys.readouterr().out
+    screen = capsys.readouterr().err
     assert "frame_encoder in int8: 0 of" not in screen
-    assert "reducing each alone" in screen
+    assert "reducing each layer alone" in screen
     kinds = [node.op_type for node in onnx.load(made.graph_path("frame_encoder", "int8")).graph.node]
     full = [node.op_type for node in onnx.load(made.graph_path("frame_encoder")).graph.node]
     assert kinds.count("DequantizeLinear") > 0

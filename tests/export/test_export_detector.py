@@ -55,7 +55,7 @@ def test_the_runtime_finds_what_ultralytics_finds(
 ):
     out = tmp_path / "people.onnx"
     assert to_onnx(["--detector", str(weights), "--imgsz", "320", "--out", str(out)]) == 0
-    assert "AGPL-3.0" in capsys.readouterr().out
+    assert "AGPL-3.0" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["people.onnx"]
     assert [path.name for path in weights.parent.iterdir()] == ["people.pt"]  # nothing beside the weights
     frame = np.ascontiguousarray(next(iter(read_demo())).image[:320, :320])
@@ -78,7 +78,7 @@ def test_a_configuration_gives_random_weights_and_says_so(
     """64 x 64 pixels are 84 cells; YOLO26 keeps its end-to-end head: rows of box, score, class."""
     out = tmp_path / "new" / f"{name}.onnx"
     assert to_onnx(["--detector", f"{name}.yaml", "--imgsz", "64", "--out", str(out)]) == 0
-    assert "weights are random" in capsys.readouterr().out
+    assert "has random weights" in capsys.readouterr().err
     model = onnx.load(out)
     (output,) = model.graph.output
     assert tuple(size.dim_value for size in output.type.tensor_type.shape.dim) == shape

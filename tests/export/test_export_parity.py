@@ -97,7 +97,7 @@ def test_a_frame_embedding_is_read_as_a_clip_of_it():
 
 
 def test_other_shapes_are_refused():
-    with pytest.raises(EmotionError, match=r"gives \(1, 4\), the model \(3, 4\)"):
+    with pytest.raises(EmotionError, match=r"returns \(1, 4\), expected \(3, 4\)"):
         compare(comparison(np.ones((3, 4), np.float32)), np.ones((1, 4), np.float32), "fp32")
 
 
@@ -112,7 +112,7 @@ def test_each_figure_is_held_against_its_tolerance(precision: Precision, figure:
     assert within_tolerance(good)
     require_parity([good])
     assert not within_tolerance(bad)
-    with pytest.raises(EmotionError, match=f"encoder.onnx in {precision} differs .* 3 persons") as error:
+    with pytest.raises(EmotionError, match=f"encoder.onnx in {precision} differs .* 3 people") as error:
         require_parity([good, bad])
     assert "\n" not in str(error.value)
 
@@ -154,7 +154,7 @@ def test_not_a_number_is_a_difference():
     assert not within_tolerance(compare(comparison(expected), expected, "fp32"))
 
 
-def test_the_reference_answers_for_both_graphs_at_all_sizes():
+def test_the_reference_runs_both_graphs_at_all_sizes():
     rng = np.random.default_rng(0)
     batches = {
         (frames, persons): [
@@ -184,9 +184,9 @@ def test_the_report_is_on_the_screen_in_the_manifest_and_in_the_card(nano: Expor
     sizes = [("frame_encoder", *size) for size in SIZES]
     sizes += [("temporal_encoder", 8, persons) for persons in (1, 3, 8)]
     expected = {
-        (precision, pictures, *size)
+        (precision, images, *size)
         for precision in PRECISIONS
-        for pictures in ("real", "random")
+        for images in ("real", "random")
         for size in sizes
     }
     assert {(r.precision, r.images, r.graph, r.frames, r.persons) for r in rows} == expected

@@ -132,7 +132,7 @@ def test_layers_are_named_by_their_bias_and_share_a_weight():
     assert weighted_layers(GraphIndex(block())) == {"b": ["first", "second"]}
     nameless = block()
     nameless.graph.node[1].name = ""
-    with pytest.raises(EmotionError, match="without a name"):
+    with pytest.raises(EmotionError, match="without a unique name"):
         weighted_layers(GraphIndex(nameless))
 
 

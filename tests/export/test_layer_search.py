@@ -14,21 +14,21 @@ class Graph:
     def __init__(self) -> None:
         self.asked: list[frozenset[str]] = []
 
-    def error(self, spared: Collection[str]) -> float:
-        self.asked.append(frozenset(spared))
-        return sum(error for layer, error in ERRORS.items() if layer not in spared)
+    def error(self, kept: Collection[str]) -> float:
+        self.asked.append(frozenset(kept))
+        return sum(error for layer, error in ERRORS.items() if layer not in kept)
 
-    def gate(self, tolerated: float) -> Callable[[Collection[str]], bool]:
-        return lambda spared: self.error(spared) <= tolerated
+    def check(self, tolerated: float) -> Callable[[Collection[str]], bool]:
+        return lambda kept: self.error(kept) <= tolerated
 
 
 @pytest.mark.parametrize(
-    ("tolerated", "spared"),
+    ("tolerated", "kept"),
     [(5.0, "e"), (1.5, "be"), (0.5, "bde"), (0.25, "bcde"), (0.05, "abcde")],
 )
-def test_the_fewest_of_the_worst_are_spared(tolerated: float, spared: str):
+def test_as_few_of_the_worst_as_possible_are_kept(tolerated: float, kept: str):
     graph = Graph()
-    assert keep_worst_in_fp32(LAYERS, graph.error, graph.gate(tolerated)) == frozenset(spared)
+    assert keep_worst_in_fp32(LAYERS, graph.error, graph.check(tolerated)) == frozenset(kept)
 
 
 def test_nothing_is_searched_where_nothing_is_wrong():
@@ -37,15 +37,16 @@ def test_nothing_is_searched_where_nothing_is_wrong():
     assert not graph.asked
 
 
-def test_sparing_every_layer_is_no_reduction():
+def test_keeping_every_layer_is_not_a_reduction():
     graph = Graph()
-    assert keep_worst_in_fp32(LAYERS, graph.error, graph.gate(-1.0)) is None
+    assert keep_worst_in_fp32(LAYERS, graph.error, graph.check(-1.0)) is None
     assert frozenset(LAYERS) not in graph.asked
-    assert keep_worst_in_fp32([], graph.error, graph.gate(-1.0)) is None
+    assert keep_worst_in_fp32([], graph.error, graph.check(-1.0)) is None
 
 
-def test_each_layer_is_reduced_alone_and_the_search_is_told():
-    graph, told = Graph(), []
-    keep_worst_in_fp32(LAYERS, graph.error, graph.gate(0.5), told.append)
+def test_each_layer_is_reduced_alone_and_the_search_is_logged(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    graph = Graph()
+    keep_worst_in_fp32(LAYERS, graph.error, graph.check(0.5))
     assert all(frozenset(LAYERS) - {layer} in graph.asked for layer in LAYERS)
-    assert any("b, error alone 3.0e+00" in line for line in told)
+    assert any("b, error alone 3.0e+00" in line for line in caplog.messages)

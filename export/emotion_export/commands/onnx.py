@@ -1,4 +1,4 @@
-"""Export to ONNX: a checkpoint as a bundle, more precisions for a bundle, a detector, a text tower.
+"""Export to ONNX: a checkpoint as a bundle, more precisions for a bundle, a detector, or a text tower.
 
     emotion-export onnx --checkpoint runs/nano/checkpoint.pt --probe runs/nano/probe --out bundles/nano
     emotion-export onnx --checkpoint emotionclip_released.pt --window subject --out bundles/vit-b-32
@@ -7,9 +7,10 @@
     emotion-export onnx --detector yolo11n.pt --imgsz 640 --out yolo11n.onnx
     emotion-export onnx --checkpoint CKPT --text-tower --out text_encoder.onnx
 
-Both kinds of checkpoint are taken: ours, and the layout of the released weights. Every graph is compared with
-the torch model (of --bundle: with its fp32 graphs), on the demo's portraits, on the people of --videos and on
-random pictures; beyond the tolerance nothing is written, and what was there stays as it was.
+--checkpoint takes checkpoints of emotion-train pretrain and the released weights. Every graph is compared
+with the torch model (with --bundle: with the bundle's fp32 graphs) on the people of the demo, on the people
+of --videos and on random images. If the difference exceeds the tolerance, nothing is written and existing
+files stay as they were.
 """
 
 import argparse
@@ -56,68 +57,75 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OneLineParser(prog=PROGRAM, description=__doc__.splitlines()[0])
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--checkpoint", type=Path, help="of emotion-train pretrain, or the released .pt file")
-    what.add_argument("--bundle", help="name or folder of a bundle that gets more precisions")
     what.add_argument(
-        "--detector", metavar="MODEL", help="ultralytics .pt or .yaml (AGPL-3.0: its terms apply)"
+        "--checkpoint", type=Path, help="checkpoint of emotion-train pretrain, or the released .pt file"
+    )
+    what.add_argument("--bundle", help="name or folder of a bundle to add precisions to")
+    what.add_argument(
+        "--detector",
+        metavar="MODEL",
+        help="detector of ultralytics, .pt or .yaml (its licence, AGPL-3.0, applies to the exported file)",
     )
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
-        help="folder of the bundle, replaced if it is one; or the .onnx file",
+        help="folder of the bundle (an existing bundle is replaced), or the .onnx file",
     )
     parser.add_argument(
         "--precision",
         nargs="+",
         choices=("fp32", "fp16", "int8"),
         default=_DEFAULTS["precision"],
-        help="of the graphs; fp32 is always there (default: fp32)",
+        help="numeric precisions of the exported graphs; fp32 is always included (default: fp32)",
     )
     parser.add_argument(
         "--videos",
         nargs="+",
         default=_DEFAULTS["videos"],
         metavar="VIDEO",
-        help="people to calibrate int8 on and to compare on, beside the demo's two",
+        help="videos of people, used for the int8 calibration and the parity check in addition to the demo",
     )
     parser.add_argument(
-        "--text-tower", action="store_true", help="export the text tower of --checkpoint only"
+        "--text-tower", action="store_true", help="export only the text tower of --checkpoint"
     )
     parser.add_argument(
-        "--probe", type=Path, help="folder of emotion-train fit-probe; its head becomes the default"
+        "--probe", type=Path, help="folder of emotion-train fit-probe; its head becomes the default head"
     )
-    parser.add_argument("--name", help="of the bundle (default: the name of --out)")
+    parser.add_argument("--name", help="name of the bundle (default: the name of --out)")
     parser.add_argument(
         "--clip-seconds",
         type=float,
         default=_DEFAULTS["clip_seconds"],
-        help="time a clip spans (default: %(default)s)",
+        help="duration of a clip in seconds (default: %(default)s)",
     )
     parser.add_argument(
-        "--window", choices=("center", "subject"), help="of the crops (default: what the checkpoint says)"
+        "--window",
+        choices=("center", "subject"),
+        help="crop the center of the image or a window around each person (default: as in the checkpoint)",
     )
     parser.add_argument(
         "--imgsz",
         type=int,
         default=_DEFAULTS["imgsz"],
-        help="side of the detector's input, pixels (default: %(default)s)",
+        help="side of the detector's input in pixels (default: %(default)s)",
     )
     return parser
 
 
 def _export(args: argparse.Namespace) -> None:
+    """Run the export that the options ask for."""
     _refuse_unused(args)
     precisions = frozenset(args.precision) - {"fp32"}
     if args.detector is not None:
-        export_detector(args.detector, args.out, imgsz=args.imgsz, report=_say)
+        export_detector(args.detector, args.out, imgsz=args.imgsz)
         print(f"next: emotion-runtime --detector {args.out} --source demo")
         return
     if args.text_tower:
-        export_text_tower(args.checkpoint, args.out, report=_say)
+        export_text_tower(args.checkpoint, args.out)
         return
     if args.bundle is not None:
-        manifest = derive_bundle(args.bundle, args.out, precisions, args.videos, report=_say)
+        manifest = derive_bundle(args.bundle, args.out, precisions, args.videos)
     else:
         options = BundleOptions(
             name=args.name or args.out.resolve().name,
@@ -127,20 +135,19 @@ def _export(args: argparse.Namespace) -> None:
             videos=tuple(args.videos),
             precisions=precisions,
         )
-        manifest = export_bundle(args.checkpoint, args.out, options, report=_say)
+        manifest = export_bundle(args.checkpoint, args.out, options)
     print(f"{args.out}: bundle {manifest.name!r}, heads {', '.join(manifest.heads)}")
     print(f"next: emotion-runtime --bundle {args.out} --source demo")
 
 
 def _refuse_unused(args: argparse.Namespace) -> None:
-    """An option that would change nothing was meant to change something.
+    """Refuse options that have no effect in this mode.
 
     Raises:
-        EmotionError: there is one.
-
+        EmotionError: An option has no effect, or --text-tower is given without --checkpoint.
     """
     if args.text_tower and args.checkpoint is None:
-        raise EmotionError("--text-tower needs --checkpoint: a bundle holds no text tower")
+        raise EmotionError("--text-tower needs --checkpoint: a bundle does not contain a text tower")
     if args.detector is not None:
         what, used = "--detector", {"imgsz"}
     elif args.text_tower:
@@ -154,8 +161,4 @@ def _refuse_unused(args: argparse.Namespace) -> None:
     ]
     if unused:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
-        raise EmotionError(f"{names} would change nothing with {what}: leave it out")
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
+        raise EmotionError(f"{names} would have no effect with {what}: leave it out")

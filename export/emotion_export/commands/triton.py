@@ -3,7 +3,7 @@
     emotion-export triton --bundle nano --out repository
     emotion-export triton --bundle nano --out repository --platform tensorrt   # on the server's GPU
 
-UNVERIFIED until run on a server: see emotion_export/triton.py for the commands that verify it.
+UNVERIFIED until run on a server: emotion_export/triton.py lists the commands that verify it.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from emotion_export.triton import PERSONS, write_repository
+from emotion_export.triton import MAX_PERSONS, write_repository
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.console import OneLineParser
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"{PROGRAM}: stopped; nothing was written", file=sys.stderr)
         return 130
-    print(f"{args.out}: {', '.join(names)}, UNVERIFIED until a server has run them")
+    print(f"{args.out}: {', '.join(names)}, UNVERIFIED until run on a server")
     print(f"next: tritonserver --model-repository={args.out.resolve()}")
     print(f"then: python export/triton_client.py --bundle {args.bundle} --source demo")
     return 0
@@ -42,12 +42,19 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OneLineParser(prog=PROGRAM, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", required=True, help="name of a shipped bundle, or a folder")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the repository; new or empty")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the repository: new or empty")
     parser.add_argument(
-        "--platform", choices=("onnxruntime", "tensorrt"), default="onnxruntime", help="default: %(default)s"
+        "--platform",
+        choices=("onnxruntime", "tensorrt"),
+        default="onnxruntime",
+        help="backend of the server that runs the models (default: %(default)s)",
     )
-    parser.add_argument("--model-version", type=int, default=1, help="default: %(default)s")
     parser.add_argument(
-        "--max-persons", type=int, help=f"of one batch, only for onnxruntime (default: {PERSONS})"
+        "--model-version", type=int, default=1, help="version of both models (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-persons",
+        type=int,
+        help=f"maximum number of people per batch; only for onnxruntime (default: {MAX_PERSONS})",
     )
     return parser

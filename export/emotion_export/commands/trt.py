@@ -1,18 +1,19 @@
-"""Build TensorRT engines from a bundle, one for each graph, and prove them on this device.
+"""Build TensorRT engines from a bundle, one per graph, and check them on this GPU.
 
-    emotion-export trt --bundle nano                              # on the GPU that will run them
-    emotion-export trt --bundle nano --flavor rtx --target SM86   # ahead of time, no GPU needed
+    emotion-export trt --bundle nano                              # on the GPU that will run the engines
+    emotion-export trt --bundle nano --flavor rtx --target SM86   # ahead of time, without a GPU
     emotion-export trt --detector yolo11n.onnx --flavor rtx
 
-On a GPU each engine is held against the fp32 graph, and `--precision ladder` takes the fewest bits that pass:
-fp16, fp16 with the worst layers in fp32, fp32. Built ahead of time, an engine is held against it when it is
-first loaded. Engines of a bundle go to the cache, where `emotion-runtime --backend tensorrt` finds them.
+On a GPU, each engine is compared with the fp32 graph. `--precision ladder` tries fp16, then fp16 with the
+worst layers in fp32, then fp32, and keeps the first engine that passes. An engine that was built ahead of
+time is compared when it is first loaded. Engines of a bundle go to the cache, where `emotion-runtime
+--backend tensorrt` finds them.
 
-A detector is built in the precision that its file is in, and not held against anything. The runtime runs
-detectors in ONNX Runtime: the engine is for programs of your own.
+A detector is built in the precision of its file, without a parity check. The runtime runs detectors in ONNX
+Runtime: the engine is for your own programs.
 
-Building ahead of time is tested with the real tensorrt-rtx. What happens on a GPU is UNVERIFIED: it is tested
-with stand-ins, and the first command above, followed by `emotion-runtime --backend tensorrt`, verifies it.
+Building ahead of time is tested with the real tensorrt-rtx. Building on a GPU is UNVERIFIED: it is tested
+with stand-ins; the first command above, followed by `emotion-runtime --backend tensorrt`, verifies it.
 """
 
 import argparse
@@ -40,24 +41,24 @@ def main(argv: Sequence[str]) -> int:
     try:
         plan = make_plan(args)
         if args.bundle is not None:
-            build_bundle(load_bundle(args.bundle), plan, report=say)
-            say(f"next: {next_command(args.bundle, plan)}")
+            build_bundle(load_bundle(args.bundle), plan)
+            print(f"next: {next_command(args.bundle, plan)}")
         if args.detector is not None:
-            build_file(args.detector, plan, report=say)
+            build_file(args.detector, plan)
     except KeyboardInterrupt:
         print(
-            f"{PROGRAM}: stopped; engines that were finished are kept, no half one is left", file=sys.stderr
+            f"{PROGRAM}: stopped; finished engines are kept, the unfinished one was discarded",
+            file=sys.stderr,
         )
         return 130
     return 0
 
 
 def make_plan(args: argparse.Namespace) -> BuildPlan:
-    """How to build, as the command line says.
+    """Return how to build, from the command line.
 
     Raises:
-        EmotionError: it asks for what cannot be had.
-
+        EmotionError: The options contradict each other, or TensorRT or the GPU is not available.
     """
     if args.bundle is None and args.detector is None:
         raise EmotionError("nothing to build: give --bundle NAME|DIR, or --detector FILE.onnx")
@@ -65,14 +66,14 @@ def make_plan(args: argparse.Namespace) -> BuildPlan:
         raise EmotionError("--max-persons, --max-frames and --workspace: expected 1 or more")
     if args.detector is not None and args.precision is not None:
         raise EmotionError(
-            f"--precision {args.precision} is not for --detector, which is built in the precision of its "
-            "file: leave it out, or build bundle and detector one after the other"
+            f"--precision {args.precision} does not apply to --detector, which is built in the precision of "
+            "its file: leave it out, or build bundle and detector one after the other"
         )
     flavor = FLAVORS[args.flavor]
     if args.target is not None and flavor == "tensorrt":
         raise EmotionError(
-            "tensorrt builds an engine only on the GPU that will run it: leave --target out and run this "
-            "there, or build ahead of time with --flavor rtx"
+            "--target is not available for tensorrt, which builds an engine only on the GPU that will run "
+            "it: leave --target out and run this there, or build ahead of time with --flavor rtx"
         )
     library = load_tensorrt(flavor)
     folder = output_folder(args.out) if args.out is not None else cache_folder(args.cache)
@@ -91,23 +92,22 @@ def make_plan(args: argparse.Namespace) -> BuildPlan:
 
 
 def next_command(bundle: str, plan: BuildPlan) -> str:
-    """What runs the engines of a bundle."""
+    """Return the command that runs the engines of a bundle."""
     where = "" if plan.folder == default_folder() else f"{CACHE_VARIABLE}={plan.folder.resolve()} "
     command = f"{where}emotion-runtime --bundle {bundle} --source demo --backend {plan.builder.flavor}"
     return command if plan.builder.target is None else f"on a GPU of {plan.builder.target}, {command}"
 
 
 def timing_file(version: str, gpu: Gpu) -> str:
-    """Name of the file of measured kernels: times of another version or GPU are worth nothing."""
+    """Return the name of the timing cache: timings hold for one GPU and one version of TensorRT."""
     return f"timings-{version}-{'-'.join(gpu.name.split())}.cache"
 
 
 def output_folder(out: Path) -> Path:
-    """The folder of --out, made if it is not there, and tried before anything is built for minutes.
+    """Create the folder of --out and check that it is writable, before a build of several minutes.
 
     Raises:
-        EmotionError: it cannot be made or written to.
-
+        EmotionError: The folder cannot be created or written to.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -115,14 +115,9 @@ def output_folder(out: Path) -> Path:
             pass
     except OSError as error:
         raise EmotionError(
-            f"--out {out} cannot be written to ({error.strerror}): choose another folder"
+            f"--out {out} is not writable ({error.strerror}): choose another folder"
         ) from error
     return out
-
-
-def say(line: str) -> None:
-    """Print a line of the report at once."""
-    print(line, flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -130,27 +125,52 @@ def parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog=PROGRAM, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", help="name of a shipped bundle, or a folder")
     parser.add_argument(
-        "--detector", type=Path, metavar="FILE.onnx", help="a detector, built in its own precision"
+        "--detector",
+        type=Path,
+        metavar="FILE.onnx",
+        help="detector to build, in the precision of its file",
     )
-    parser.add_argument("--flavor", choices=FLAVORS, default="tensorrt", help="default: %(default)s")
+    parser.add_argument(
+        "--flavor",
+        choices=FLAVORS,
+        default="tensorrt",
+        help="TensorRT, or TensorRT for RTX (default: %(default)s)",
+    )
     parser.add_argument(
         "--precision",
         choices=("ladder", "fp16", "fp32", "int8"),
-        help="of a bundle's engines (default: ladder)",
+        help="numeric precision of the engines; ladder: fp16, mixed or fp32, whichever first passes the "
+        "parity check (default: ladder)",
     )
     parser.add_argument(
-        "--target", metavar="SM86", help="a GPU that need not be here (only --flavor rtx); default: this one"
+        "--target",
+        metavar="SM86",
+        help="architecture to build for, without that GPU; only with --flavor rtx (default: this GPU)",
     )
-    parser.add_argument("--max-persons", type=int, default=16, help="of one run (default: %(default)s)")
-    parser.add_argument("--max-frames", type=int, default=4, help="of one run (default: %(default)s)")
+    parser.add_argument(
+        "--max-persons",
+        type=int,
+        default=16,
+        help="maximum number of people per inference call (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-frames",
+        type=int,
+        default=4,
+        help="maximum number of images per inference call (default: %(default)s)",
+    )
     parser.add_argument(
         "--workspace",
         type=int,
         default=1024,
         metavar="MIB",
-        help="most scratch memory (default: %(default)s)",
+        help="maximum scratch memory in MiB (default: %(default)s)",
     )
     place = parser.add_mutually_exclusive_group()
-    place.add_argument("--cache", type=Path, metavar="DIR", help="folder of engines (default: the runtime's)")
-    place.add_argument("--out", type=Path, metavar="DIR", help="put the engines here instead of the cache")
+    place.add_argument(
+        "--cache", type=Path, metavar="DIR", help="folder of the engine cache (default: that of the runtime)"
+    )
+    place.add_argument(
+        "--out", type=Path, metavar="DIR", help="write the engines to this folder instead of the cache"
+    )
     return parser

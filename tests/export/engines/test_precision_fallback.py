@@ -114,7 +114,7 @@ def graph(request: pytest.FixtureRequest) -> Graph:
     return Graph(full, half_precision(full), make_parity_check(bundle, request.param, Limits()))
 
 
-def test_fp16_is_taken_where_it_is_the_model(graph: Graph):
+def test_fp16_is_chosen_where_it_passes(graph: Graph):
     device = Faulty()
     checked = graph.build_with_fallback(device)
     assert (checked.precision, checked.fp32_layers, checked.refused) == ("fp16", [], [])
@@ -149,7 +149,7 @@ def test_the_layer_that_is_wrong_in_fp16_is_kept_in_fp32(graph: Graph, change: C
     assert TensorProto.FLOAT16 in weights.values()
 
 
-def test_fp32_is_taken_where_all_of_fp16_is_wrong(graph: Graph):
+def test_fp32_is_chosen_where_all_of_fp16_is_wrong(graph: Graph):
     device = Faulty(graph.products(), change=overflowing)
     checked = graph.build_with_fallback(device)
     assert (checked.precision, checked.fp32_layers) == ("fp32", [])
@@ -159,7 +159,7 @@ def test_fp32_is_taken_where_all_of_fp16_is_wrong(graph: Graph):
 
 def test_a_device_that_gets_fp32_wrong_gets_no_engine(graph: Graph):
     with pytest.raises(
-        EmotionError, match=r"no engine of this TensorRT on this device is the model"
+        EmotionError, match=r"no engine of this TensorRT passes the parity check on this device"
     ) as error:
         graph.build_with_fallback(Faulty(graph.products(), always=True))
     assert "\n" not in str(error.value)
@@ -191,7 +191,7 @@ class Unbuildable(Faulty):
             yield backend
 
 
-def test_a_rung_that_cannot_be_built_is_stepped_over(graph: Graph):
+def test_a_precision_that_cannot_be_built_is_skipped(graph: Graph):
     """Without the fp16 engine nobody can tell its worst layers, so fp32 is next."""
     device = Unbuildable(refused=("in fp16",))
     checked = graph.build_with_fallback(device)
@@ -202,25 +202,25 @@ def test_a_rung_that_cannot_be_built_is_stepped_over(graph: Graph):
     )
     name = graph.check.graph
     built, searched = checked.refused
-    assert built == f"fp16 cannot be had ({name} in fp16: cannot be built (no kernel))"
+    assert built == f"fp16 is not available ({name} in fp16: cannot be built (no kernel))"
     assert searched.startswith(
-        f"mixed is left out: what is wrong in fp16 cannot be found ({name} in fp16, to "
+        f"mixed is skipped: the errors of fp16 cannot be measured ({name} in fp16, to "
     )
     assert len(device.built) == 3
 
 
-def test_a_rung_that_cannot_be_loaded_is_stepped_over(graph: Graph):
+def test_an_engine_that_cannot_be_loaded_is_skipped(graph: Graph):
     """The first mixed engine; the second one keeps twice as much."""
     broken = graph.products()[len(graph.products()) // 2]
     checked = graph.build_with_fallback(Unbuildable({broken}, unloadable=[2]))
     assert checked.precision == "mixed"
-    assert [line.split(" (")[0] for line in checked.refused[1:]] == ["mixed cannot be had"]
+    assert [line.split(" (")[0] for line in checked.refused[1:]] == ["mixed is not available"]
     assert re.search(r"cannot be loaded\) \(\d+ matrix products kept in fp32\)$", checked.refused[1])
     assert broken in checked.fp32_layers
 
 
-def test_where_no_rung_can_be_built_all_reasons_are_said(graph: Graph):
-    with pytest.raises(EmotionError, match=r"fp16 cannot be had .*; fp32 cannot be had ") as error:
+def test_if_no_engine_can_be_built_all_reasons_are_given(graph: Graph):
+    with pytest.raises(EmotionError, match=r"fp16 is not available .*; fp32 is not available ") as error:
         graph.build_with_fallback(Unbuildable(refused=("in ",)))
     assert "\n" not in str(error.value)
 

@@ -1,4 +1,4 @@
-"""export/to_trt.py on the GPU that will run the engines: what is built there is held against the model."""
+"""emotion-export trt on the GPU that will run the engines, where each engine is compared with the model."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def test_on_a_gpu_that_is_wrong_in_fp16(
     frame = next(sidecar for sidecar in read_sidecars(tmp_path) if sidecar.key.graph == "frame_encoder")
     assert (frame.precision, frame.layer_types) == ("fp32", {"fp32": 1})
     assert [line.split()[0] for line in frame.refused] == ["fp16", "mixed", "mixed"]
-    assert capsys.readouterr().out.count("frame_encoder: mixed differs") == 2
+    assert capsys.readouterr().err.count("frame_encoder: mixed differs") == 2
 
 
 @pytest.mark.usefixtures("gpu")
@@ -56,7 +56,9 @@ def test_a_precision_by_name_that_is_wrong_on_this_gpu_is_an_error(
 ):
     monkeypatch.setattr(building, "build_engine", lambda *_: BuiltEngine(garbled(), {}))
     assert to_trt("--bundle", "nano", "--flavor", "rtx", "--precision", "fp32", "--cache", tmp_path) == 2
-    assert re.search(r"on this device fp32 differs .*It is not kept: use --precision", only_line(capsys))
+    assert re.search(
+        r"on this device fp32 differs .*The engine is not kept: use --precision", only_line(capsys)
+    )
     assert files_in(tmp_path) == []
 
 
@@ -117,7 +119,7 @@ def test_an_engine_of_fewer_bits_than_its_name_is_one_line(
         building, "build_engine", lambda _, model, *__: BuiltEngine(model.SerializeToString(), types)
     )
     assert to_trt("--bundle", "nano", "--flavor", "rtx", "--precision", "fp32", "--cache", tmp_path) == 2
-    assert f"asked for in fp32, but the graph is one in fp16 (layers: {types})" in only_line(capsys)
+    assert f"fp32 was requested, but the graph is in fp16 (layers: {types})" in only_line(capsys)
 
 
 def test_a_detector_on_a_gpu_is_loaded_there(to_trt: Main, gpu: list[str], tmp_path: Path):

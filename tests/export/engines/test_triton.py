@@ -86,7 +86,7 @@ def test_the_temporal_encoder_is_batched_over_persons(schema: ModuleType, reposi
 
 
 @pytest.mark.network
-def test_every_person_brings_a_picture(schema: ModuleType, repository: Path):
+def test_the_frame_encoder_takes_one_image_per_person(schema: ModuleType, repository: Path):
     parsed = config(schema, repository / "nano_frame_encoder")
     assert parsed.max_batch_size == 16
     assert parsed.HasField("dynamic_batching")
@@ -157,7 +157,7 @@ def engines_here(
 
 
 @pytest.mark.network
-def test_engines_are_served_as_they_were_proven(
+def test_engines_are_served_as_they_were_checked(
     schema: ModuleType, nano_bundle: Bundle, tmp_path: Path, engines_here: Callable[[str], None]
 ):
     engines_here("passed")
@@ -177,13 +177,13 @@ def test_engines_are_served_as_they_were_proven(
     assert (parsed.max_batch_size, parsed.HasField("dynamic_batching")) == (8, True)
 
 
-def test_engines_that_are_missing_or_not_proven_are_not_served(
+def test_engines_that_are_missing_or_not_checked_are_not_served(
     nano_bundle: Bundle, tmp_path: Path, engines_here: Callable[[str], None]
 ):
-    with pytest.raises(EmotionError, match=r"not built yet\): python export/to_trt\.py --bundle"):
+    with pytest.raises(EmotionError, match=r"not built yet\): run emotion-export trt --bundle"):
         write_repository(nano_bundle, tmp_path / "out", platform="tensorrt")
     engines_here("not run")
-    with pytest.raises(EmotionError, match="its parity was never checked"):
+    with pytest.raises(EmotionError, match="its parity was not checked"):
         write_repository(nano_bundle, tmp_path / "out", platform="tensorrt")
     assert not (tmp_path / "out").exists()
 
@@ -200,7 +200,10 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--bundle", "nano", "--out", str(tmp_path / "file" / "below")], "cannot be written"),
         (["--bundle", "nano", "--out", new, "--model-version", "0"], "expected 1 or more"),
         (["--bundle", "nano", "--out", new, "--max-persons", "0"], "expected 1 or more"),
-        (["--bundle", "nano", "--out", new, "--platform=tensorrt", "--max-persons=16"], "16 is not for --pl"),
+        (
+            ["--bundle", "nano", "--out", new, "--platform=tensorrt", "--max-persons=16"],
+            "16 does not apply to --pl",
+        ),
     ):
         assert main(["triton", *arguments]) == 2
         line, end = capsys.readouterr().err.split("\n")
@@ -221,7 +224,7 @@ def test_ctrl_c_leaves_no_half_repository(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_bundle_whose_name_cannot_be_a_models(nano_bundle: Bundle, tmp_path: Path):
     odd = Bundle(nano_bundle.folder, msgspec.structs.replace(nano_bundle.manifest, name='a "b"'))
-    with pytest.raises(EmotionError, match="cannot be a model's"):
+    with pytest.raises(EmotionError, match="cannot be the name of a model"):
         write_repository(odd, tmp_path / "out")
 
 
@@ -297,9 +300,7 @@ def client(
     return main
 
 
-def test_the_client_says_of_the_demo_what_the_runtime_says(
-    client: Callable[[list[str]], int], tmp_path: Path
-):
+def test_the_client_gives_the_same_results_as_the_runtime(client: Callable[[list[str]], int], tmp_path: Path):
     out = tmp_path / "events.jsonl"
     assert client(["--max-frames", "20", "--jsonl", str(out)]) == 0
     found = [json.loads(line) for line in out.read_text().splitlines()]
@@ -343,9 +344,7 @@ def test_a_server_without_the_model_is_one_line(
     (folder / "bundle.json").write_text(json.dumps({**manifest, "name": "other"}))
     assert client(["--bundle", str(folder)]) == 2
     line, end = capsys.readouterr().err.split("\n")
-    assert line.startswith(
-        "triton_client: error: Triton does not answer for other_frame_encoder (Request for"
-    )
+    assert line.startswith("triton_client: error: Triton cannot run other_frame_encoder (Request for")
     assert not end
 
 

@@ -113,7 +113,7 @@ def test_vit_b_32(rtx: Builder, released: Exported, graph: GraphName, precision:
 
 
 def reduced(path: Path, graph: GraphName, precision: Precision) -> onnx.ModelProto:
-    """As `to_onnx.py --precision` makes it, without its search and calibrated on noise."""
+    """As `emotion-export onnx --precision` makes it, without its search and calibrated on noise."""
     model = read_model(path)[0]
     if precision == "fp16":
         return half_precision(model)
@@ -178,7 +178,7 @@ def test_an_unsupported_node_is_refused_by_its_name(rtx: Builder, node: onnx.Nod
     )
     assert "a_good_one" not in line
     assert "CUDA driver" not in line  # true here, and not the reason
-    assert "export/to_onnx.py" in line
+    assert "emotion-export onnx" in line
 
 
 def test_a_build_that_fails_is_one_line_with_the_reason(rtx: Builder):
@@ -230,7 +230,7 @@ def test_targets(rtx: Builder, text: str, capability: str):
         ("8.6", r"target '8\.6' is not known"),
         ("SM", r"target 'SM' is not known"),
         ("SM130", r"target SM130 is newer than this builder: .*pip install --upgrade tensorrt-rtx"),
-        ("SM90", r"target SM90 is none of tensorrt-rtx .*with --flavor tensorrt"),
+        ("SM90", r"target SM90 is not supported by tensorrt-rtx .*with --flavor tensorrt"),
     ],
 )
 def test_bad_targets_are_one_line(rtx: Builder, text: str, line: str):
@@ -326,10 +326,10 @@ def test_a_file_that_is_no_onnx(tmp_path: Path):
     with pytest.raises(EmotionError, match=r"file\.onnx cannot be read \(No such file or directory\)"):
         read_model(path)
     path.write_bytes(b"\xff\xff not protobuf")
-    with pytest.raises(EmotionError, match=r"file\.onnx is no ONNX file"):
+    with pytest.raises(EmotionError, match=r"file\.onnx is not an ONNX file"):
         read_model(path)
     path.write_bytes(onnx.ModelProto(ir_version=9).SerializeToString())
-    with pytest.raises(EmotionError, match="was changed while"):
+    with pytest.raises(EmotionError, match="changed while"):
         read_model(path, "0" * 64)
 
 

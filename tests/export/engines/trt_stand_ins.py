@@ -1,4 +1,4 @@
-"""What export/to_trt.py is tested with where no GPU is: builds of no time, engines that are ONNX files."""
+"""Stand-ins for a GPU in the tests of emotion-export trt: instant builds, engines that are ONNX files."""
 
 import json
 from collections import Counter
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from exported import error_line
 from onnx import TensorProto
 
 from emotion_runtime.backends.base import Feeds, Outputs
@@ -17,11 +18,8 @@ AHEAD = ("--flavor", "rtx", "--target", "SM86")
 
 
 def only_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr."""
-    line, end = capsys.readouterr().err.split("\n")
-    assert line.startswith("emotion-export trt: error: ")
-    assert not end
-    return line
+    """The error in one line."""
+    return error_line(capsys, "emotion-export trt")
 
 
 def files_in(folder: Path) -> list[Path]:
