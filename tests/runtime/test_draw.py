@@ -3,8 +3,8 @@
 import msgspec
 import numpy as np
 import pytest
-from made_up import EMOTIONS, event, frame, person
 from numpy.typing import NDArray
+from sample_events import EMOTIONS, event, frame, person
 
 from emotion_runtime.sinks.draw import draw
 from emotion_runtime.sinks.layout import Rect, best_place

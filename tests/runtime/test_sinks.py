@@ -11,8 +11,8 @@ import av
 import cv2
 import numpy as np
 import pytest
-from made_up import EMOTIONS, event, frame, person
 from numpy.typing import NDArray
+from sample_events import EMOTIONS, event, frame, person
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.jsonl import JsonlSink
