@@ -241,7 +241,7 @@ def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         (["--steps", "0"], "--steps 0: expected 1 or more"),
         (["--workers", "-1"], "--workers -1: expected 0 or more"),
         (["--data", "/nowhere"], "--data /nowhere: no .avi or .mp4 in /nowhere/videos"),
-        (["--shards", "/nowhere"], "/nowhere/index.json: no such file"),
+        (["--shards", "/nowhere"], "/nowhere/index.json: does not exist"),
         (["--shards", "/a", "--data", "/b"], "--data and --shards are both given"),
     ],
 )
