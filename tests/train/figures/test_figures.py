@@ -114,12 +114,16 @@ def test_the_table_of_reweighted_logits(
     assert figures.main([*argv, str(out)]) == 0
     page = out.read_text()
     assert page in capsys.readouterr().out
-    positive, *others = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")][1:]
+    positive, *others = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in page.splitlines()
+        if line.startswith("| ")
+    ][1:]
     assert positive[0].endswith("**(positive sample)**")
     assert len(others) == 3
     for _, feeling, logit in others:
         assert feeling.split()[0] in EKMAN
-        before, after = logit.removesuffix(" |").split(" → ")
+        before, after = logit.split(" → ")
         assert after == "removed" or float(after) <= float(before)
     assert "seed 0" in page
     bad = [*argv[:-1], "--seed", "-1", "--out", str(out)]
@@ -228,9 +232,9 @@ def test_a_sweep_that_cannot_be(
     assert "the config has no loss with a beta" in said(warm)
     assert "--steps 0: expected 1 or more" in said(scenes, steps="0")
     assert "--betas 0 -1: expected numbers of 0 or more" in said(scenes, betas=("0", "-1"))
-    assert "--betas 1 1: expected different ones" in said(scenes, betas=("1", "1.0"))
+    assert "--betas 1 1: expected different values" in said(scenes, betas=("1", "1.0"))
     assert "nothing.pt: no such file" in said(scenes, "--checkpoint", str(tmp_path / "nothing.pt"))
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "settings.json").write_text(json.dumps({"steps": 4}))
-    assert "holds a sweep with another checkpoint_sha256, steps, data, config" in said(scenes)
+    assert "contains a sweep with another checkpoint_sha256, steps, data, config" in said(scenes)

@@ -134,9 +134,9 @@ def _add_common(parser: argparse.ArgumentParser, draw: object, what: str) -> Non
 
 def attention(args: argparse.Namespace) -> None:
     """Draw the attention of the hmn and the cls token, one panel per block."""
-    picture = load_image(SampleImage(args.image, ()))
+    image = load_image(SampleImage(args.image, ()))
     checkpoint = read_checkpoint(args.checkpoint)
-    person = crop_person(picture, tuple(args.box), checkpoint.model.config.preprocess)
+    person = crop_person(image, tuple(args.box), checkpoint.model.config.preprocess)
     maps = person_attention(checkpoint.model, person)
     write_atomically(args.out, attention_png(person, maps, describe(checkpoint), heads=args.heads))
 
@@ -164,9 +164,9 @@ def reweighting(args: argparse.Namespace) -> None:
 def beta_sweep(args: argparse.Namespace) -> None:
     """Train and validate at every beta."""
     sweep = Sweep(load_config(find_config(args.config)), args.checkpoint, args.data, args.steps, args.out)
-    for row in run_sweep(sweep, args.betas, _log.info):
-        figures = ", ".join(f"{name} {value:.3f}" for name, value in row["figures"].items())
-        _log.info("beta %g: %s", row["beta"], figures)
+    for row in run_sweep(sweep, args.betas):
+        metrics = ", ".join(f"{name} {value:.3f}" for name, value in row["figures"].items())
+        _log.info("beta %g: %s", row["beta"], metrics)
 
 
 def describe(checkpoint: Checkpoint) -> str:

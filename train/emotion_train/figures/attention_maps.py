@@ -1,14 +1,11 @@
-"""Where the frame encoder looks for a person, block by block (paper Fig. 5).
+"""Draw where the frame encoder looks for a person, block by block (paper Fig. 5).
 
-The weights are those that the model uses, subject bias and shift included, computed again from the queries
-and keys that its attention is given. Shapes: P persons, G patches.
+The weights are those that the model uses, including subject bias and shift. Shapes: P people, G patches.
 """
 
-import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,22 +18,24 @@ from emotion_runtime.preprocess import PreprocessSpec, Window, crop
 from emotion_runtime.subject import plan_crops
 from emotion_runtime.types import Box
 from emotion_train.model import EmotionCLIP
-from emotion_train.model.attention import Attention, Block, attention_shift
+from emotion_train.model.attention import Block
 from emotion_train.model.normalise import normalise
+from emotion_train.plotting import GREY, INK, new_figure, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, GREY, BOX = "#1b2a38", "#8a949e", "#ff4d4d"
+BOX = "#ff4d4d"  # bright enough to be seen on any image
 _PANEL = 1.75  # inches
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionMaps:
-    """Attention of a person's own two tokens. The keys of a row are [patches, cls, hmn], and it sums to 1.
+    """Attention of each person's own two tokens. The keys of a row are [patches, cls, hmn]; it sums to 1.
 
-    cls: (layers, P, heads, G + 2) float32. hmn: (layers - 1, P, heads, G + 2): of the last block nothing but
-    the cls row is computed, since nothing else is read.
+    Attributes:
+        hmn: (layers - 1, P, heads, G + 2) float32. In the last block only the cls row is computed.
+        cls: (layers, P, heads, G + 2) float32.
     """
 
     hmn: Tensor
@@ -47,11 +46,16 @@ class AttentionMaps:
 def hmn_attention(
     model: EmotionCLIP, images: Tensor, frame_index: Tensor, patch_weights: Tensor
 ) -> AttentionMaps:
-    """Attention of the hmn and the cls token of each person; arguments as in `EmotionCLIP.encode_people`.
+    """Return the attention of the hmn and the cls token of each person.
+
+    Args:
+        model: The model.
+        images: As in `EmotionCLIP.encode_people`.
+        frame_index: As in `EmotionCLIP.encode_people`.
+        patch_weights: As in `EmotionCLIP.encode_people`.
 
     Raises:
-        EmotionError: the model has no hmn token, or one block, in which the token looks at nothing.
-
+        EmotionError: The model has no hmn token, or only one block, in which the hmn row is not computed.
     """
     subject, layers = model.config.subject, model.config.vision_layers
     if subject == "none":
@@ -60,68 +64,44 @@ def hmn_attention(
         )
     if layers < 2:
         raise EmotionError(
-            "the frame encoder has 1 layer, whose hmn row is never computed: expected 2 or more"
+            "the frame encoder has 1 layer, in which the hmn row is not computed: expected 2 or more"
         )
     with _recorded(model.backbone.visual.transformer.blocks()) as recorded:
         model.encode_people(images, frame_index, patch_weights)
     patches = patch_weights.shape[1]
-    # Where patches are a stream of their own, they see each other only: rows over G keys, nobody's.
-    own = [rows for rows in recorded if rows.shape[-1] == patches + 2]
-    if subject != "shared":  # whose keys are in this order already
-        own = [torch.cat([r[..., 1:-1], r[..., :1], r[..., -1:]], dim=-1) for r in own]  # [cls, patches, hmn]
+    # Patches that are a stream of their own only see each other: rows over G keys, which belong to nobody.
+    person_rows = [rows for rows in recorded if rows.shape[-1] == patches + 2]
+    if subject != "shared":  # its keys already have this order
+        person_rows = [
+            torch.cat([r[..., 1:-1], r[..., :1], r[..., -1:]], dim=-1) for r in person_rows
+        ]  # [cls, patches, hmn]
     return AttentionMaps(
-        torch.stack([rows[:, :, -1] for rows in own[:-1]]).float(),
-        torch.stack([rows[:, :, 0] for rows in own]).float(),
+        torch.stack([rows[:, :, -1] for rows in person_rows[:-1]]).float(),
+        torch.stack([rows[:, :, 0] for rows in person_rows]).float(),
     )
-
-
-def attention_weights(attention: Attention, query: Tensor, key: Tensor, subject: Tensor | None) -> Tensor:
-    """(N, heads, Lq, Lk), the weights with which `attention.attend` sums up the values; rows sum to 1.
-
-    Arguments are as there.
-    """
-    logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-    if subject is not None and attention.subject_gain is not None:
-        logits = logits + attention.subject_gain.view(-1, 1, 1) * subject
-    weights: Tensor = logits.softmax(-1)
-    if subject is not None and attention.subject_shift is not None:
-        weights = weights + attention_shift(query, key, subject, attention.subject_shift.sigmoid())
-    return weights
 
 
 @contextmanager
 def _recorded(blocks: Sequence[Block]) -> Iterator[list[Tensor]]:
-    """The weights of every call of the blocks' `attend`, in order."""
-    calls: list[Tensor] = []
+    """Record the attention weights of every call of the blocks, in order."""
+    recorded: list[Tensor] = []
     for block in blocks:
-        # No hook sees `attend`, which is no forward; the instance's attribute hides the class's method.
-        replaced = partial(_attend, block.attn, block.attn.attend, calls)
-        block.attn.attend = replaced  # type: ignore[method-assign]
+        block.attn.weights_hook = recorded.append
     try:
-        yield calls
+        yield recorded
     finally:
         for block in blocks:
-            del block.attn.attend
-
-
-def _attend(
-    attention: Attention,
-    attend: Callable[..., Tensor],
-    calls: list[Tensor],
-    *projected: Tensor,
-    subject: Tensor | None = None,
-    causal: bool = False,
-) -> Tensor:
-    query, key, _ = projected
-    calls.append(attention_weights(attention, query, key, subject))
-    return attend(*projected, subject=subject, causal=causal)
+            block.attn.weights_hook = None
 
 
 @dataclass(frozen=True, slots=True)
 class PersonCrop:
-    """What the encoder is given of a person in a picture.
+    """The encoder's input for one person.
 
-    image: (S, S, 3) uint8 RGB. patch_weights: (G,) float32. box: (x1, y1, x2, y2) in pixels of the image.
+    Attributes:
+        image: (S, S, 3) uint8 RGB.
+        patch_weights: (G,) float32.
+        box: (x1, y1, x2, y2) in pixels of `image`.
     """
 
     image: NDArray[np.uint8]
@@ -129,25 +109,29 @@ class PersonCrop:
     box: Box
 
 
-def crop_person(picture: NDArray[np.uint8], box: Box, spec: PreprocessSpec) -> PersonCrop:
-    """The person's window, as the runtime cuts it. picture: (H, W, 3) uint8 RGB. box: in its pixels.
+def crop_person(image: NDArray[np.uint8], box: Box, spec: PreprocessSpec) -> PersonCrop:
+    """Crop a person as the runtime does.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        box: Of the person, in pixels of the image.
+        spec: How the model's images are preprocessed.
 
     Raises:
-        EmotionError: the box is none, or nothing of it is in the window.
-
+        EmotionError: The box is empty, or no part of it lies in the crop.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x1, y1, x2, y2 = box
     if not (x1 < x2 and y1 < y2):
-        raise EmotionError(f"box {_numbers(box)}: expected x1 < x2 and y1 < y2, pixels of the picture")
+        raise EmotionError(f"box {_numbers(box)}: expected x1 < x2 and y1 < y2, in pixels of the image")
     subjects = plan_crops([box], height, width, spec)
     weights, window = subjects.patch_weights[0], subjects.windows[0]
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height or not weights.any():
         raise EmotionError(
-            f"box {_numbers(box)} lies outside of what the model sees of the {width} x {height} picture, "
-            f"{_numbers(window.source)}: give a box in there, or cut the picture around the person"
+            f"box {_numbers(box)} lies outside the part of the {width} x {height} image that the model sees, "
+            f"{_numbers(window.source)}: give a box inside it, or crop the image around the person"
         )
-    return PersonCrop(crop(picture, window, spec), weights, _in_window(box, window))
+    return PersonCrop(crop(image, window, spec), weights, _in_window(box, window))
 
 
 def _in_window(box: Box, window: Window) -> Box:
@@ -160,20 +144,26 @@ def _numbers(box: Sequence[float]) -> str:
 
 
 def person_attention(model: EmotionCLIP, person: PersonCrop) -> AttentionMaps:
-    """`hmn_attention` of one person, P = 1."""
+    """Return the attention maps of one person (P = 1)."""
     image = normalise(torch.tensor(person.image)[None], model.config.preprocess)
     index = torch.zeros(1, dtype=torch.int64)
     return hmn_attention(model, image, index, torch.from_numpy(person.patch_weights)[None])
 
 
 def attention_png(person: PersonCrop, maps: AttentionMaps, title: str, *, heads: bool = False) -> bytes:
-    """A panel a block: the hmn token in the first row, cls below; with `heads`, so for every head.
+    """Draw the attention of a person's tokens as PNG, one panel per block.
 
-    Each panel has its own scale, from 0 to its largest weight. Under it: the share of the row's attention
-    that falls on patches (the rest is on cls and hmn), and the share of that which falls on the person.
+    Each panel has its own scale, from 0 to its largest weight. Below it stands the fraction of the row's
+    attention that falls on patches (the rest is on cls and hmn), and the fraction of that which falls on the
+    person.
+
+    Args:
+        person: The crop that the maps belong to.
+        maps: Of this person alone.
+        title: Printed above the panels.
+        heads: Draw a row for every head, not only the mean over heads. The rows of hmn are above those of
+            cls.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
-
     rows = [
         (f"{token}, head {head + 1}", weights[:, 0, head])
         for token, weights in (("hmn", maps.hmn), ("cls", maps.cls))
@@ -182,46 +172,41 @@ def attention_png(person: PersonCrop, maps: AttentionMaps, title: str, *, heads:
     if not heads:
         rows = [("hmn", maps.hmn[:, 0].mean(1)), ("cls", maps.cls[:, 0].mean(1))]
     layers = maps.cls.shape[0]
-    figure = Figure(
-        figsize=(_PANEL * (layers + 1) + 0.3, (_PANEL + 0.42) * len(rows) + 0.9), layout="constrained"
-    )
+    figure = new_figure(_PANEL * (layers + 1) + 0.3, (_PANEL + 0.42) * len(rows) + 0.9, title)
     grid = figure.subplots(len(rows), layers + 1, squeeze=False)
-    for number, (name, weights) in enumerate(rows):
-        _picture(grid[number][0], person)
-        grid[number][0].set_ylabel(name, fontsize=10, color=INK)
-        for layer, axes in enumerate(grid[number][1:]):
+    for index, (name, weights) in enumerate(rows):
+        _draw_image(grid[index][0], person)
+        grid[index][0].set_ylabel(name, fontsize=10, color=INK)
+        for layer, axes in enumerate(grid[index][1:]):
             if layer < len(weights):
-                _panel(axes, person, weights[layer].numpy())
+                _draw_weights(axes, person, weights[layer].numpy())
             else:
                 axes.set_axis_off()
                 axes.set_box_aspect(1)
-            if number == 0:
+            if index == 0:
                 axes.set_title(f"layer {layer + 1}", fontsize=10, color=INK)
     grid[0][-1].text(
         0.5, 0.5, "of the last layer\nonly the cls row\nis computed", ha="center", va="center",
         fontsize=8, color=GREY, transform=grid[0][-1].transAxes,
     )  # fmt: skip
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     note = "each panel from 0 (dark) to its largest weight; the box covers"
     covered = 100 * float(person.patch_weights.mean())
     figure.supxlabel(
         f"{note} {covered:.0f} % of what the model sees", x=0.01, ha="left", fontsize=8, color=GREY
     )
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=140, metadata={"Software": None})
-    return out.getvalue()
+    return to_png(figure)
 
 
 def attention_fractions(
     weights: NDArray[np.float32], patch_weights: NDArray[np.float32]
 ) -> tuple[float, float]:
-    """Of a row (G + 2,): the share of it on patches, and the share of that on the person."""
+    """Return the fraction of a row (G + 2,) on patches, and the fraction of that on the person."""
     on_patches = weights[: len(patch_weights)]
     total = float(on_patches.sum())
     return total, float(on_patches @ patch_weights) / total
 
 
-def _panel(axes: "Axes", person: PersonCrop, weights: NDArray[np.float32]) -> None:
+def _draw_weights(axes: "Axes", person: PersonCrop, weights: NDArray[np.float32]) -> None:
     side = round(len(person.patch_weights) ** 0.5)
     size = person.image.shape[0]
     grey = person.image.mean(axis=2)
@@ -230,17 +215,17 @@ def _panel(axes: "Axes", person: PersonCrop, weights: NDArray[np.float32]) -> No
         weights[: side * side].reshape(side, side),
         cmap="viridis", alpha=0.62, vmin=0, extent=(-0.5, size - 0.5, size - 0.5, -0.5),
     )  # fmt: skip
-    _frame(axes, person)
+    _draw_box(axes, person)
     on_patches, on_person = attention_fractions(weights, person.patch_weights)
     axes.set_xlabel(f"patches {100 * on_patches:.0f} %\nof it person {100 * on_person:.0f} %", fontsize=7)
 
 
-def _picture(axes: "Axes", person: PersonCrop) -> None:
+def _draw_image(axes: "Axes", person: PersonCrop) -> None:
     axes.imshow(person.image)
-    _frame(axes, person)
+    _draw_box(axes, person)
 
 
-def _frame(axes: "Axes", person: PersonCrop) -> None:
+def _draw_box(axes: "Axes", person: PersonCrop) -> None:
     from matplotlib.patches import Rectangle  # noqa: PLC0415 - slow to import
 
     x1, y1, x2, y2 = person.box

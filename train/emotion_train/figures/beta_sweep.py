@@ -1,9 +1,9 @@
-"""What the strength of the sentiment guidance is worth (paper Fig. 6): the same training at several betas."""
+"""Compare strengths of the sentiment guidance (paper Fig. 6): the same training at several betas."""
 
-import io
 import json
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_train.clips.reader import ShardSet
+from emotion_train.plotting import BLUE, new_figure, style_axes, to_png
 from emotion_train.scenes.training_data import SceneData, load_scene_data
 from emotion_train.training.config import PretrainConfig, model_config
 from emotion_train.training.evaluation import Evaluation, dataset_evaluation, scene_evaluation
@@ -24,15 +25,21 @@ from emotion_train.training.run import CHECKPOINT, Run
 
 RESULT = "beta_sweep"
 _SETTINGS, _MEASURED = "settings.json", "measured.json"
-INK, BLUE = "#1b2a38", "#2a6f97"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """What all betas have in common.
 
-    config: with [scenes], or [clips] and [probe]; its warm-ups, its [start] weights, its beta and its number
-    of steps are not used. checkpoint: from whose weights every beta goes on. out: folder of a run a beta.
+    Attributes:
+        config: Contains [scenes], or [clips] and [probe]. Its warm-ups, [start] weights, beta and number of
+            steps are not used.
+        checkpoint: Every beta starts from its weights.
+        data: As in `emotion-train pretrain`.
+        steps: Training steps of each beta.
+        out: Folder of the runs, one per beta.
     """
 
     config: PretrainConfig
@@ -42,16 +49,18 @@ class Sweep:
     out: Path
 
 
-def run_sweep(sweep: Sweep, betas: Sequence[float], say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Train and measure the betas that are not done; write beta_sweep.json and .png after each.
+def run_sweep(sweep: Sweep, betas: Sequence[float]) -> list[dict[str, Any]]:
+    """Train and measure the betas that are not finished; write beta_sweep.json and .png after each.
 
-    The figures are those of validation: a small probe on unseen faces and zero-shot for scenes, the probe of
-    the configuration for clips. Killed at any moment, the same call goes on from the last checkpoint.
+    The metrics are those of validation: a small probe on unseen faces and zero-shot for scenes, the probe of
+    the configuration for clips. If the process is killed, the same call continues from the last checkpoint.
+
+    Returns:
+        One row per beta, with `beta` and `figures` (metrics by name).
 
     Raises:
-        EmotionError: a beta or the steps are out of range, the configuration has nothing to measure, the
-            folder is of another sweep, or the run cannot be made.
-
+        EmotionError: A beta or the number of steps is out of range, the configuration has nothing to measure,
+            the folder belongs to another sweep, or a run cannot be started.
     """
     _check(sweep, betas)
     settings = _claim(sweep)
@@ -60,15 +69,15 @@ def run_sweep(sweep: Sweep, betas: Sequence[float], say: Callable[[str], None]) 
     for beta in sorted(betas):
         measured = _folder(sweep, beta) / _MEASURED
         if not measured.is_file():
-            say(f"beta {beta:g}, {sweep.steps} steps")
-            # Read once for all betas, and only if one is left to train.
+            _log.info("beta %g, %d steps", beta, sweep.steps)
+            # Read once for all betas, and only if one still has to be trained.
             data = data or (
                 load_scene_data(Path(sweep.data), sweep.config.sentiment)
                 if sweep.config.scenes
                 else sweep.data
             )
-            figures = _train(sweep, beta, data)
-            write_atomically(measured, json.dumps({"beta": beta, "figures": figures}))
+            metrics = _train(sweep, beta, data)
+            write_atomically(measured, json.dumps({"beta": beta, "figures": metrics}))
         rows.append(json.loads(measured.read_text(encoding="utf-8")))
         result = json.dumps({**settings, "betas": rows}, indent=2) + "\n"
         write_atomically(sweep.out / f"{RESULT}.json", result)
@@ -83,7 +92,7 @@ def _check(sweep: Sweep, betas: Sequence[float]) -> None:
     if not all(0 <= beta < math.inf for beta in betas):
         raise EmotionError(f"--betas {given}: expected numbers of 0 or more; 0 is InfoNCE")
     if len({_folder(sweep, beta) for beta in betas}) < len(betas):
-        raise EmotionError(f"--betas {given}: expected different ones")
+        raise EmotionError(f"--betas {given}: expected different values")
     if not (sweep.config.scenes or sweep.config.clips):
         raise EmotionError("the config has no loss with a beta: expected [scenes], or [clips] and [probe]")
     if sweep.config.clips and not sweep.config.probe:
@@ -91,7 +100,7 @@ def _check(sweep: Sweep, betas: Sequence[float]) -> None:
 
 
 def _claim(sweep: Sweep) -> dict[str, Any]:
-    """What is swept, left in the folder; or the same, found there."""
+    """Write the settings of the sweep to its folder, or check that they are those found there."""
     if not sweep.checkpoint.is_file():
         raise EmotionError(f"checkpoint {sweep.checkpoint}: no such file")
     config = msgspec.structs.replace(_config(sweep, 0.0, epochs=1), probe=sweep.config.probe)
@@ -99,7 +108,7 @@ def _claim(sweep: Sweep) -> dict[str, Any]:
         "checkpoint_sha256": sha256_of(sweep.checkpoint),
         "steps": sweep.steps,
         "data": ShardSet.open(sweep.data).fingerprint if config.clips else Path(sweep.data).name,
-        # The hash says what the start is, whatever its path. Through JSON, as the file goes.
+        # The start is identified by its hash, not its path. Through JSON, as in the file.
         "config": msgspec.json.decode(msgspec.json.encode(config)) | {"start": None},
     }
     path = sweep.out / _SETTINGS
@@ -109,7 +118,7 @@ def _claim(sweep: Sweep) -> dict[str, Any]:
     different = [name for name in settings if found.get(name) != settings[name]]
     if different:
         raise EmotionError(
-            f"{sweep.out} holds a sweep with another {', '.join(different)}: give what it was begun with, or "
+            f"{sweep.out} contains a sweep with another {', '.join(different)}: use the same to continue, or "
             "choose another --out"
         )
     return settings
@@ -120,7 +129,7 @@ def _folder(sweep: Sweep, beta: float) -> Path:
 
 
 def _config(sweep: Sweep, beta: float, *, epochs: int) -> PretrainConfig:
-    """The run of one beta. epochs: of clips, over which their schedule is stretched."""
+    """Return the configuration of one beta; `epochs` sets the length of the schedule of clips."""
     config, change = sweep.config, msgspec.structs.replace
     scenes = config.scenes and change(config.scenes, steps=sweep.steps, beta=beta, evaluate_every=0)
     clips = config.clips and change(
@@ -133,7 +142,7 @@ def _config(sweep: Sweep, beta: float, *, epochs: int) -> PretrainConfig:
 
 
 def _train(sweep: Sweep, beta: float, data: str | SceneData) -> dict[str, float]:
-    """Validation figures after the steps; a run that was killed is resumed."""
+    """Return the validation metrics after the steps; a run that was killed is resumed."""
     out = _folder(sweep, beta)
     config = _config(sweep, beta, epochs=_epochs(sweep))
     torch.manual_seed(config.seed)
@@ -147,11 +156,11 @@ def _train(sweep: Sweep, beta: float, data: str | SceneData) -> dict[str, float]
 
 
 def _epochs(sweep: Sweep) -> int:
-    """As few as hold the steps; scenes have none."""
+    """Return the smallest number of epochs that covers the steps; 1 for scenes."""
     if not sweep.config.clips:
         return 1
-    an_epoch = len(ShardSet.open(sweep.data)) // sweep.config.clips.batch
-    return math.ceil(sweep.steps / max(an_epoch, 1))  # too few clips: the stage itself says so
+    steps_per_epoch = len(ShardSet.open(sweep.data)) // sweep.config.clips.batch
+    return math.ceil(sweep.steps / max(steps_per_epoch, 1))  # too few clips: the stage raises
 
 
 def _evaluation(sweep: Sweep, run: Run) -> Evaluation:
@@ -163,26 +172,24 @@ def _evaluation(sweep: Sweep, run: Run) -> Evaluation:
 
 
 def sweep_png(rows: Sequence[dict[str, Any]], title: str) -> bytes:
-    """A panel a figure: its value over beta, evenly spaced. rows: beta and figures, in order of beta."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
+    """Draw each metric over beta as PNG, one panel per metric; the betas are evenly spaced.
 
+    Args:
+        rows: As `run_sweep` returns them, in order of beta.
+        title: Printed above the panels.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row["figures"]))
     betas = [f"{row['beta']:g}" + ("\nInfoNCE" if row["beta"] == 0 else "") for row in rows]
-    figure = Figure(figsize=(max(3.8 * len(names), 4.0), 3.6), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+    figure = new_figure(max(3.8 * len(names), 4.0), 3.6, title)
     for axes, name in zip(figure.subplots(1, max(len(names), 1), squeeze=False)[0], names, strict=False):
         values = [row["figures"].get(name, math.nan) for row in rows]
         axes.plot(range(len(rows)), values, color=BLUE, marker="o", markersize=6, linewidth=1.6)
-        for place, value in enumerate(values):
+        for index, value in enumerate(values):
             label = axes.annotate(
-                f"{value:.3f}", (place, value), (0, 8), textcoords="offset points", ha="center", fontsize=8
+                f"{value:.3f}", (index, value), (0, 8), textcoords="offset points", ha="center", fontsize=8
             )
             label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6})
+        style_axes(axes, name.removeprefix(VALIDATION).replace("_", " "))
         axes.set(xlabel="beta of the loss", xticks=range(len(rows)), xticklabels=betas)
-        axes.set_title(name.removeprefix(VALIDATION).replace("_", " "), loc="left", fontsize=10, color=INK)
         axes.margins(x=0.12, y=0.22)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", alpha=0.25)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=140, metadata={"Software": None})
-    return out.getvalue()
+    return to_png(figure)

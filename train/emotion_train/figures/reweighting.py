@@ -1,7 +1,7 @@
-"""What the sentiment-guided loss does to the logits of one clip (paper Table 2).
+"""Show what the sentiment-guided loss does to the logits of one clip (paper Table 2).
 
-False negatives, sentences that feel like the clip's own, should drop out of its softmax; true negatives
-should stay as they are.
+False negatives, which are sentences of a similar sentiment, should drop out of the clip's softmax; true
+negatives should stay unchanged.
 """
 
 import re
@@ -19,20 +19,23 @@ from emotion_train.language.labels import EKMAN
 from emotion_train.losses import KLDirection, negative_weights
 from emotion_train.model import EmotionCLIP
 from emotion_train.scenes.training_data import load_scene_data
+from emotion_train.tables import markdown_table
 from emotion_train.training.config import Clips, Scenes
 from emotion_train.training.objective import ContrastiveObjective, Encoded, Execution
 from emotion_train.training.stages import clip_stage, scene_stage
 
-_SPACE_TOO_MANY = re.compile(r" (?=[.,!?;:')])")  # the tokenizer puts one before every mark
-STRONG, FAINT = 10.0, 0.5  # logits; a softmax loses e^-10 of a sentence, or hardly notices
+_SPACE_TOO_MANY = re.compile(r" (?=[.,!?;:')])")  # the tokenizer puts a space before punctuation
+STRONG, FAINT = 10.0, 0.5  # changes of a logit that remove a sentence from a softmax, or hardly affect it
 
 
 @dataclass(frozen=True, slots=True)
 class ReweightedBatch:
-    """A batch, and what the loss makes of it.
+    """A batch with its logits and the weights of the loss.
 
-    pairs: with tokens as text. logits: (B, B) float32, clips by sentences, scaled by 1/tau. weights: (B, B)
-    float32 in [0, inf], subtracted from them.
+    Attributes:
+        pairs: Clips and sentences, with tokens as text.
+        logits: (B, B) float32, clips by sentences, scaled by 1/tau.
+        weights: (B, B) float32 in [0, inf], which the loss subtracts from the logits.
     """
 
     pairs: ClipTextBatch
@@ -44,8 +47,12 @@ class ReweightedBatch:
 class BatchSource:
     """Where a batch comes from.
 
-    data: folder of scenes' faces and sentences, or folder or URL of shards. batch: scenes, or clips.
-    sentiment, sentence_confidence: of scenes, as in `PretrainConfig` and `Scenes`; shards carry their own.
+    Attributes:
+        data: Folder with faces and sentences for scenes, or folder or URL of shards.
+        batch: Number of scenes or clips.
+        seed: Of the batch.
+        sentiment: For scenes, as in `PretrainConfig`; shards contain sentiment logits.
+        sentence_confidence: For scenes, as in `Scenes`.
     """
 
     data: str
@@ -56,11 +63,10 @@ class BatchSource:
 
 
 def draw_batch(model: EmotionCLIP, source: BatchSource) -> ClipTextBatch:
-    """The first batch that pre-training would draw, sentences as tokens.
+    """Return the first batch that pre-training would draw, with sentences as tokens.
 
     Raises:
-        EmotionError: the data cannot be used.
-
+        EmotionError: The data cannot be used.
     """
     execution, seed = Execution(), source.seed
     if (Path(source.data) / "data" / "fer2013.npz").is_file():
@@ -85,7 +91,7 @@ def draw_batch(model: EmotionCLIP, source: BatchSource) -> ClipTextBatch:
 def reweight(
     model: EmotionCLIP, pairs: ClipTextBatch, *, beta: float, kl_direction: KLDirection
 ) -> ReweightedBatch:
-    """Logits of a batch under the model and the weights that the loss subtracts; raises as the loss does."""
+    """Compute the logits of a batch and the weights that the loss subtracts; raises as the loss does."""
     encoder = Execution().encoder(model).eval()
     encoded: Encoded = encoder(pairs.images, pairs.clip_index, pairs.patch_weights, pairs.text)
     weights = negative_weights(pairs.sentiment, beta=beta, kl_direction=kl_direction)
@@ -93,13 +99,17 @@ def reweight(
 
 
 def choose_rows(weights: Tensor, positive: int, rows: int) -> list[int]:
-    """The positive, then `rows` - 1 others: half of them the most suppressed, half the least, in that order.
+    """Choose sentences to show: the positive, then the most and the least suppressed in equal numbers.
 
-    weights: (B,) of the positive's row.
+    Args:
+        weights: (B,), the row of the positive.
+        positive: Index of the positive.
+        rows: Number of sentences.
+
+    Returns:
+        Indices, sorted by falling weight after the positive.
     """
-    order = [
-        number for number in weights.argsort(descending=True, stable=True).tolist() if number != positive
-    ]
+    order = [index for index in weights.argsort(descending=True, stable=True).tolist() if index != positive]
     if len(order) > rows - 1:
         most = rows // 2
         order = order[:most] + order[len(order) - (rows - 1 - most) :]
@@ -107,45 +117,54 @@ def choose_rows(weights: Tensor, positive: int, rows: int) -> list[int]:
 
 
 def reweighting_page(drawn: ReweightedBatch, positive: int, rows: int, facts: str) -> str:
-    """Markdown: the table, and how much of the whole batch is suppressed. facts: one line on its origin.
+    """Return Markdown with the table, and how much of the whole batch is suppressed.
+
+    Args:
+        drawn: The batch.
+        positive: Index of the clip.
+        rows: Number of sentences in the table.
+        facts: One line on the origin of the batch.
 
     Raises:
-        EmotionError: there is no such clip, or fewer than 2 rows are asked for.
-
+        EmotionError: There is no such clip, or `rows` is less than 2.
     """
     batch = len(drawn.pairs)
     if not 0 <= positive < batch:
-        raise EmotionError(f"--positive {positive}: expected 0 to {batch - 1}, the clips of the batch")
+        raise EmotionError(
+            f"--positive {positive}: expected 0 to {batch - 1}, the index of a clip in the batch"
+        )
     if rows < 2:
-        raise EmotionError(f"--rows {rows}: expected 2 or more, the positive and others")
-    lines = ["# Logits of a clip before and after sentiment-guided reweighting", "", facts, ""]
-    lines += ["| text | sentiment | logit |", "|---|---|---|"]
-    for number in choose_rows(drawn.weights[positive], positive, rows):
-        logit, weight = float(drawn.logits[positive, number]), float(drawn.weights[positive, number])
-        own = number == positive
-        text = decode_sentence(drawn.pairs.text[number]).replace("|", "\\|")
-        moved = format_logit(logit) if own else f"{format_logit(logit)} → {format_logit(logit - weight)}"
-        name = f"{text} **(positive sample)**" if own else text
-        lines.append(f"| {name} | {_feeling(drawn.pairs.sentiment[number])} | {moved} |")
-    return "\n".join([*lines, "", _summary(drawn.weights), ""])
+        raise EmotionError(f"--rows {rows}: expected 2 or more, the positive and at least one other")
+    cells = []
+    for index in choose_rows(drawn.weights[positive], positive, rows):
+        logit, weight = float(drawn.logits[positive, index]), float(drawn.weights[positive, index])
+        text, change = decode_sentence(drawn.pairs.text[index]), format_logit(logit)
+        if index == positive:
+            text += " **(positive sample)**"
+        else:
+            change += f" → {format_logit(logit - weight)}"
+        cells.append((text, _top_sentiment(drawn.pairs.sentiment[index]), change))
+    title = "# Logits of a clip before and after sentiment-guided reweighting"
+    table = markdown_table(("text", "sentiment", "logit"), cells)
+    return "\n".join([title, "", facts, "", table, "", _summary(drawn.weights), ""])
 
 
 def decode_sentence(tokens: Tensor) -> str:
-    """What the text encoder reads, in lower case and cut where it is too long. tokens: (77,) int64."""
+    """Decode tokens (77,) int64 to the text that the encoder reads: lower case, truncated if too long."""
     from open_clip.tokenizer import SimpleTokenizer  # noqa: PLC0415  (seconds to import)
 
-    inside = tokens[1 : int(tokens.argmax())].tolist()  # the end token has the largest number
+    inside = tokens[1 : int(tokens.argmax())].tolist()  # the end token has the largest id
     return _SPACE_TOO_MANY.sub("", SimpleTokenizer().decode(inside).strip())
 
 
 def format_logit(logit: float) -> str:
-    """Three digits; a logit from which infinity was subtracted is removed from the softmax."""
+    """Write a logit with three digits; minus infinity removes the sentence from the softmax."""
     if logit == -torch.inf:
         return "removed"
     return f"{logit:.3g}" if abs(logit) < 1000 else f"{logit:.0f}"
 
 
-def _feeling(sentiment: Tensor) -> str:
+def _top_sentiment(sentiment: Tensor) -> str:
     probability, label = F.softmax(sentiment, dim=-1).max(dim=-1)
     return f"{EKMAN[int(label)]} {100 * float(probability):.0f} %"
 
@@ -153,7 +172,7 @@ def _feeling(sentiment: Tensor) -> str:
 def _summary(weights: Tensor) -> str:
     others = weights[~torch.eye(len(weights), dtype=torch.bool)]
     removed, strong, faint = (
-        100 * float(share.float().mean()) for share in (others.isinf(), others > STRONG, others < FAINT)
+        100 * float(pairs.float().mean()) for pairs in (others.isinf(), others > STRONG, others < FAINT)
     )
     return (
         f"Of the {len(others):,} negative pairs of the batch {removed:.1f} % are removed and {strong:.1f} % "
