@@ -57,12 +57,12 @@ def take_samples(reference: Reference, spec: PreprocessSpec, videos: Sequence[st
     Raises:
         EmotionError: A video cannot be read, or no face is found in it.
     """
-    views = real_crops(videos, spec)
+    crops = real_crops(videos, spec)
     compared = [
-        *comparisons(reference, "real", batches(views[1::2])),
+        *comparisons(reference, "real", batches(crops[1::2])),
         *comparisons(reference, "random", batches(random_crops(spec))),
     ]
-    frames = [frame_feed(batch) for group in batches(views[::2]).values() for batch in group]
+    frames = [frame_feed(batch) for group in batches(crops[::2]).values() for batch in group]
     embeddings = np.concatenate([reference.frame_encoder(feed) for feed in frames])
     clips = clip_feeds(embeddings, reference.clip_frames, max(persons for _, persons in SIZES), len(frames))
     return Samples(compared, {"frame_encoder": frames, "temporal_encoder": clips})

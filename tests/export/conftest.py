@@ -1,4 +1,4 @@
-"""Bundles, each exported once a session."""
+"""Bundles that the tests share, each exported once per session."""
 
 import io
 import json
@@ -21,13 +21,13 @@ from emotion_train.model import PRESETS, EmotionCLIP
 
 @pytest.fixture(scope="session")
 def to_onnx() -> Callable[[list[str]], int]:
-    """`emotion-export onnx` with these options."""
+    """Run `emotion-export onnx` with these options."""
     return lambda options: main(["onnx", *options])
 
 
 @pytest.fixture(scope="session")
 def nano(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]], int]) -> Exported:
-    """The nano preset with a probe in all precisions, through the command line."""
+    """Return the nano preset with a probe, exported in all precisions."""
     folder = tmp_path_factory.mktemp("nano")
     checkpoint, out = folder / "checkpoint.pt", folder / "bundles" / "nano"
     model = trained(PRESETS["nano"])
@@ -48,7 +48,7 @@ def nano(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]]
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]], int]) -> Exported:
-    """A model that answers in milliseconds, with subjects of the published kind, in all precisions."""
+    """Return a model that runs in milliseconds, with subject-aware attention, exported in all precisions."""
     folder = tmp_path_factory.mktemp("small")
     checkpoint, out = folder / "checkpoint.pt", folder / "bundles" / "small"
     model = trained(replace(SUBJECTS["sap"], text_vocab=PRESETS["nano"].text_vocab))
@@ -66,7 +66,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]
 def frame_encoders(
     tmp_path_factory: pytest.TempPathFactory, nano: Exported
 ) -> Callable[[str], tuple[EmotionCLIP, Path]]:
-    """A model that learns who is meant in that way, and its frame encoder as ONNX; "shared" is nano."""
+    """Return a model with one kind of subject input, and its frame encoder as ONNX; "shared" is nano."""
     folder = tmp_path_factory.mktemp("small")
     made = {"shared": (nano.model, nano.folder / "frame_encoder.onnx")}
 
@@ -82,7 +82,7 @@ def frame_encoders(
 
 @pytest.fixture(scope="session")
 def released_layout(shared_data: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the released checkpoint."""
+    """Return names and shapes of the released checkpoint."""
     layout = json.loads((shared_data / "golden" / "official_state_dict.json").read_text())
     return {name: tuple(shape) for name, shape in layout.items()}
 
@@ -94,7 +94,7 @@ def released(
     released_layout: dict[str, tuple[int, ...]],
     to_onnx: Callable[[list[str]], int],
 ) -> Exported:
-    """ViT-B/32 with the golden data's formula weights, saved as the released ones are, in all precisions."""
+    """Return ViT-B/32 with the formula weights of the golden data, saved like the released weights."""
     folder = tmp_path_factory.mktemp("released")
     formulas = load_module(shared_data / "golden" / "golden.py")
     weights = {

@@ -1,4 +1,4 @@
-"""Models with random but realistic weights, and what an export of one leaves."""
+"""Models with random but realistic weights, and what their export leaves."""
 
 import importlib.util
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from emotion_runtime.bundle import sha256_of
 from emotion_train.heads import HeadCard, LinearHead, save_head
 from emotion_train.model import PRESETS, EmotionCLIP, ModelConfig
 
-Main = Callable[[list[str]], int]  # to_onnx.py
+Main = Callable[[list[str]], int]  # runs emotion-export onnx
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
@@ -38,7 +38,14 @@ SUBJECTS = {
 
 @dataclass(frozen=True)
 class Exported:
-    """A bundle with the model it was made of. screen: what the export printed and logged."""
+    """A bundle with its model.
+
+    Attributes:
+        folder: Folder of the bundle.
+        checkpoint: The checkpoint.
+        model: The model.
+        screen: What the export printed and logged.
+    """
 
     folder: Path
     checkpoint: Path
@@ -56,7 +63,7 @@ def load_module(path: Path) -> ModuleType:
 
 
 def trained(config: ModelConfig, seed: int = 0) -> EmotionCLIP:
-    """As if trained: nothing that starts as 0 or 1 stays so, or a fold or a bias could be lost unseen."""
+    """Return a model as if trained: no parameter is 0 or 1, so that a wrong fold or bias would show."""
     torch.manual_seed(seed)
     model = EmotionCLIP(config)
     with torch.no_grad():
@@ -84,13 +91,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def refusal(to_onnx: Main, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The error in one line."""
+    """Run emotion-export onnx and return its error."""
     assert to_onnx([str(argument) for argument in arguments]) == 2
     return error_line(capsys, "emotion-export onnx")
 
 
 def error_line(capsys: pytest.CaptureFixture[str], program: str) -> str:
-    """The last line on stderr, the only one that is an error; messages of progress come before it."""
+    """Return the last line on stderr, the only error; progress messages may come before it."""
     *before, line = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{program}: error: ")
     assert not any("error: " in text or "Traceback" in text for text in before)

@@ -1,4 +1,4 @@
-"""The banks that every bundle has, and what an abstaining or an experimental head leaves behind."""
+"""The zero-shot banks of every bundle, and the entries of abstaining and experimental heads."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""More precisions for a bundle without its checkpoint, and what that refuses."""
+"""More precisions for a bundle without its checkpoint, and the errors."""
 
 import shutil
 from pathlib import Path

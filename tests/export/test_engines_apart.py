@@ -1,7 +1,7 @@
-"""The tests of engines/, in a process of their own.
+"""Run the tests of engines/ in a process of their own.
 
-In the process of all other tests, some of which run OpenVINO, TensorRT-RTX's builds ended in a segmentation
-fault, and took these tests with them.
+In one process with all other tests, some of which run OpenVINO, builds with TensorRT-RTX ended in a
+segmentation fault.
 """
 
 import os

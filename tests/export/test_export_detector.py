@@ -1,4 +1,4 @@
-"""Detectors of ultralytics as files that the runtime takes."""
+"""ultralytics detectors as files for the runtime."""
 
 import sys
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refusal(to_onnx: Main, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The last line on stderr; ultralytics has its say before."""
+    """Return the last line on stderr; ultralytics logs before it."""
     assert to_onnx([str(argument) for argument in arguments]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("emotion-export onnx: error: ")
@@ -120,7 +120,7 @@ def test_bad_arguments(
     junk, other = tmp_path / "junk.pt", tmp_path / "list.pt"
     junk.write_bytes(b"not a model")
     torch.save([1, 2], other)
-    for model, said in (
+    for model, words in (
         ("faces.tflite", "expected an ultralytics .pt or .yaml"),
         (tmp_path / "absent.pt", "no such file; download it first"),
         ("no-such-model.yaml", "cannot load it"),
@@ -128,7 +128,7 @@ def test_bad_arguments(
         (other, "cannot load it"),
         ("yolo11n-seg.yaml", "its task is 'segment', expected 'detect'"),
     ):
-        assert said in refusal(to_onnx, capsys, "--detector", model, "--out", out)
+        assert words in refusal(to_onnx, capsys, "--detector", model, "--out", out)
     for side in ("0", "-32", "100"):
         line = refusal(to_onnx, capsys, "--detector", "yolo11n.yaml", "--imgsz", side, "--out", out)
         assert "positive multiple of 32" in line

@@ -58,7 +58,7 @@ def comparison(expected: Array) -> Comparison:
     return Comparison("temporal_encoder", 2, 5, "real", [], expected, REFERENCE)
 
 
-def test_figures_of_a_difference():
+def test_metrics_of_a_difference():
     expected = np.array([[3, 4], [1, 0]], np.float32)
     found = np.array([[4, 3], [1, 0]], np.float32)  # cosine (12 + 12) / 25, and the other label
     figures = compare(comparison(expected), found, "fp16")
@@ -107,7 +107,7 @@ def test_other_shapes_are_refused():
     [(figure, value) for figure in ("max_abs", "mean_abs") for value in (1.1, float("nan"))]
     + [("cosine_min", 0.9), ("cosine_min", float("nan"))],
 )
-def test_each_figure_is_held_against_its_tolerance(precision: Precision, figure: str, value: float):
+def test_each_metric_is_compared_with_its_tolerance(precision: Precision, figure: str, value: float):
     good, bad = row(precision), row(precision, **{figure: value})
     assert within_tolerance(good)
     require_parity([good])

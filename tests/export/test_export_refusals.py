@@ -1,4 +1,4 @@
-"""What an export refuses, and what then lies at the destination."""
+"""Errors of an export, and that the destination stays as it was."""
 
 import errno
 import hashlib
@@ -227,7 +227,7 @@ def test_a_read_only_disk_is_named(
 
 
 def heed_interrupts() -> None:
-    """As a terminal's programs do."""
+    """Handle Ctrl-C as programs of a terminal do."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -307,7 +307,7 @@ def test_bad_options_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "words"),
     [
         ("--detector m.pt --precision fp16", "--precision would have no effect with --detector"),
         ("--checkpoint c.pt --text-tower --videos v.mp4", "--videos would have no effect with --text-tower"),
@@ -315,14 +315,14 @@ def test_bad_options_are_refused(
         ("--checkpoint c.pt --imgsz 320", "--imgsz would have no effect with --checkpoint"),
     ],
 )
-def test_options_without_a_use_are_refused(
-    arguments: str, said: str, tmp_path: Path, to_onnx: Main, capsys: pytest.CaptureFixture[str]
+def test_options_without_an_effect_are_refused(
+    arguments: str, words: str, tmp_path: Path, to_onnx: Main, capsys: pytest.CaptureFixture[str]
 ):
-    assert said in refusal(to_onnx, capsys, *arguments.split(), "--out", tmp_path / "out")
+    assert words in refusal(to_onnx, capsys, *arguments.split(), "--out", tmp_path / "out")
 
 
 @pytest.mark.usefixtures("copied_graphs")
-def test_only_a_pretrained_nano_claims_nanos_data(nano: Exported, tmp_path: Path, to_onnx: Main):
+def test_only_a_pretrained_nano_names_the_training_data(nano: Exported, tmp_path: Path, to_onnx: Main):
     """The same weights, of which the file does not say where they come from."""
     save_checkpoint(tmp_path / "c.pt", config=nano.model.config, state={"model": nano.model.state_dict()})
     assert to_onnx(["--checkpoint", str(tmp_path / "c.pt"), "--out", str(tmp_path / "out")]) == 0

@@ -1,4 +1,4 @@
-"""What is computed in how many bits, and that it is still the same function."""
+"""Which nodes compute in float16, and that the graph stays the same function."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -54,7 +54,7 @@ def assert_parity(found: NDArray[np.float32], expected: NDArray[np.float32]) -> 
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_any_number_of_pictures_and_persons(frame_encoders: Encoders, subject: str):
+def test_any_number_of_images_and_people(frame_encoders: Encoders, subject: str):
     model, path = frame_encoders(subject)
     session = onnxruntime.InferenceSession(path)
     for pictures, persons in ((1, 1), (1, 3), (1, 8), (2, 1), (2, 3), (2, 8), (3, 1), (3, 3), (3, 8)):
@@ -64,7 +64,7 @@ def test_any_number_of_pictures_and_persons(frame_encoders: Encoders, subject: s
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_the_subject_reaches_the_answer(frame_encoders: Encoders, subject: str):
+def test_the_subject_changes_the_output(frame_encoders: Encoders, subject: str):
     """Or equality with torch on the persons above could be equality of two who ignore them."""
     _, path = frame_encoders(subject)
     weights = np.eye(49, dtype=np.float32)[[0, 24, 48]]
@@ -108,7 +108,7 @@ def test_the_graphs_are_plain_onnx(nano: Exported, frame_encoders: Encoders):
             assert place not in path.read_bytes()
 
 
-def test_each_picture_passes_the_stem_once(nano: Exported):
+def test_each_image_passes_the_stem_once(nano: Exported):
     """The stem has 10 convolutions; nothing else has any, and their number does not grow with persons."""
     graph = onnx.load(nano.folder / "frame_encoder.onnx").graph
     assert sum(node.op_type == "Conv" for node in graph.node) == 10

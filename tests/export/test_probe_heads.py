@@ -1,4 +1,4 @@
-"""Which heads of a probe's folder a bundle takes over."""
+"""Which heads of a probe folder a bundle takes over."""
 
 import shutil
 from collections.abc import Callable
@@ -100,7 +100,7 @@ def test_a_bank_of_ones_own_labels_is_taken_over(
     np.testing.assert_array_equal(head.weight, bank.weight)
 
 
-def test_a_bank_that_was_never_bound_gives_its_figures_only(
+def test_of_a_bank_without_a_tower_only_the_metrics_are_used(
     nano: Exported, export: Callable[[Path], int], tmp_path: Path
 ):
     bank = zero_shot_head(nano.model, "", {"zero_shot_one_person_accuracy": 0.5})
@@ -113,7 +113,7 @@ def test_a_bank_that_was_never_bound_gives_its_figures_only(
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "said"),
+    ("name", "changes", "words"),
     [
         ("probe", {"features": "image"}, "reads features of the frame encoder alone"),
         ("probe", {"checkpoint_sha256": "00" * 32}, "run emotion-train fit-probe with this checkpoint"),
@@ -127,7 +127,7 @@ def test_a_bank_that_was_never_bound_gives_its_figures_only(
 def test_what_the_runtime_could_not_read_is_refused(  # noqa: PLR0913, PLR0917 - three are fixtures
     name: str,
     changes: dict[str, str],
-    said: str,
+    words: str,
     nano: Exported,
     export: Callable[[Path], int],
     tmp_path: Path,
@@ -138,5 +138,5 @@ def test_what_the_runtime_could_not_read_is_refused(  # noqa: PLR0913, PLR0917 -
     assert card.labels == LABELS
     save_head(tmp_path / "probe", name, replace(probe, card=card))
     assert export(tmp_path / "probe") == 2
-    assert said in capsys.readouterr().err
+    assert words in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()

@@ -1,4 +1,4 @@
-"""int8 graphs against a loop over numbers, and by what TensorRT asks of them."""
+"""int8 graphs compared with a loop in Python, and the requirements of TensorRT."""
 
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def test_the_arithmetic_is_what_it_says(tmp_path: Path):
     assert np.abs(kernels - found).max() < step  # weights of 7 bits: nothing saturates on any processor
 
 
-def test_only_what_is_asked_for_is_quantised(tmp_path: Path):
+def test_only_the_given_nodes_are_quantised(tmp_path: Path):
     onnx.save(plain(), tmp_path / "plain.onnx")
     ranges = calibrate(tmp_path / "plain.onnx", [{"x": np.ones((1, 8), np.float32)}])
     model = plain()

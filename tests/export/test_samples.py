@@ -33,7 +33,7 @@ def test_sizes_tell_constants_from_dimensions():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS, ids=IDS)
-def test_real_views_are_what_the_runtime_would_encode(spec: PreprocessSpec):
+def test_real_crops_are_those_that_the_runtime_encodes(spec: PreprocessSpec):
     """The first frame of the demo, through the runtime's own encoder."""
     frame = next(iter(read_demo())).image
     boxes = [tuple(map(float, box)) for box in load_detector("face")(frame).boxes]

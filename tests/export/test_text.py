@@ -100,13 +100,13 @@ def test_a_graph_that_is_not_the_tower_is_refused(
 
 
 def test_bad_arguments(small: Exported, tmp_path: Path, to_onnx: Main, capsys: pytest.CaptureFixture[str]):
-    for arguments, said in (
+    for arguments, words in (
         (["--bundle", "nano", "--text-tower", "--out", "text.onnx"], "needs --checkpoint"),
         (["--checkpoint", str(small.checkpoint), "--text-tower", "--out", "folder"], "name of an .onnx file"),
         (["--checkpoint", "absent.pt", "--text-tower", "--out", "text.onnx"], "absent.pt: no such file"),
     ):
         assert to_onnx(arguments) == 2
-        assert said in capsys.readouterr().err
+        assert words in capsys.readouterr().err
     (tmp_path / "is.onnx").mkdir()
     arguments = ["--checkpoint", str(small.checkpoint), "--text-tower", "--out", str(tmp_path / "is.onnx")]
     assert to_onnx(arguments) == 2

@@ -1,4 +1,4 @@
-"""What an export writes, and whether it is the model."""
+"""The files that an export writes, and that their graphs equal the model."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ Main = Callable[[list[str]], int]
 PEOPLE = [(104.0, 60.0, 200.0, 170.0), (430.0, 70.0, 520.0, 190.0), (-60.0, 20.0, -10.0, 90.0)]
 
 
-def test_a_bundle_is_whole_and_says_where_it_comes_from(nano: Exported):
+def test_a_bundle_is_complete_and_states_its_origin(nano: Exported):
     manifest = load_bundle(nano.folder).manifest
     assert sorted(path.name for path in nano.folder.iterdir()) == [
         "MODEL_CARD.md",
@@ -67,7 +67,7 @@ def test_a_bundle_is_whole_and_says_where_it_comes_from(nano: Exported):
 
 
 @torch.inference_mode()
-def test_the_runtime_answers_as_torch_does(nano: Exported):
+def test_the_runtime_gives_the_same_results_as_torch(nano: Exported):
     """8 frames of the demo, three persons, the last outside of its window; every head."""
     bundle = load_bundle(nano.folder)
     encoder = FrameEncoder(OnnxBackend(bundle.graph_path("frame_encoder")), bundle.manifest.preprocess)
@@ -151,7 +151,7 @@ def test_released_weights_run_with_the_same_command(released: Exported, tmp_path
 
 
 @pytest.mark.parametrize(("precision", "tolerated"), [("fp16", 0.02), ("int8", 0.5)])
-def test_released_weights_in_fewer_bits_are_near_the_official_numbers(
+def test_released_weights_in_other_precisions_are_near_the_official_numbers(
     released: Exported, shared_data: Path, precision: ReducedPrecision, tolerated: float
 ):
     """Features have a standard deviation of one."""
@@ -170,7 +170,7 @@ def test_released_weights_in_fewer_bits_are_near_the_official_numbers(
     assert path.stat().st_size < {"fp16": 0.51, "int8": 0.3}[precision] * full
 
 
-def test_released_weights_are_not_given_what_they_have_not(released: Exported):
+def test_the_card_of_released_weights_states_nothing_about_our_data(released: Exported):
     manifest = load_bundle(released.folder).manifest
     assert (manifest.name, manifest.preset, manifest.default_head) == ("vit-b-32", "vit-b-32", "zero_shot")
     assert manifest.preprocess == msgspec.structs.replace(PRESETS["vit-b-32"].preprocess, window="subject")
@@ -182,7 +182,7 @@ def test_released_weights_are_not_given_what_they_have_not(released: Exported):
     assert "3,613 episodes" in card
 
 
-def test_the_card_claims_what_is_known(nano: Exported, released: Exported):
+def test_the_card_states_what_is_known(nano: Exported, released: Exported):
     card = (nano.folder / "MODEL_CARD.md").read_text()
     for claim in (
         "FER2013",

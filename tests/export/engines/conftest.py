@@ -17,7 +17,7 @@ from emotion_runtime.nvidia import Gpu
 
 @pytest.fixture(scope="session")
 def download(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The wheel of a requirement from PyPI, not installed. Without a network: skipped, and failed in CI."""
+    """Download the wheel of a requirement. Without a network the test is skipped; in CI it fails."""
 
     def get(requirement: str, *options: str) -> Path:
         folder = tmp_path_factory.mktemp("wheel")
@@ -25,8 +25,8 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         command += ["--dest", str(folder), *options, requirement]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
-            said = done.stderr.strip().splitlines() or ["pip said nothing"]
-            reason = f"{requirement} cannot be downloaded: {said[-1]}"
+            output = done.stderr.strip().splitlines() or ["pip printed nothing"]
+            reason = f"{requirement} cannot be downloaded: {output[-1]}"
             pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
         (wheel,) = folder.glob("*.whl")
         return wheel
@@ -41,7 +41,7 @@ def to_trt() -> Main:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Builds that take no time; what was built."""
+    """Make builds instant; return the names of what was built."""
     built: list[str] = []
 
     def build(_builder: object, model: onnx.ModelProto, name: str, _limits: object) -> BuiltEngine:
@@ -54,7 +54,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def gpu(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A GPU of this machine on which ONNX Runtime runs; what was built."""
+    """Provide a GPU on which ONNX Runtime runs the engines; return the names of what was built."""
     monkeypatch.setattr(trt, "find_gpu", lambda: Gpu("Test GPU", "8.6"))
     monkeypatch.setattr(building, "TensorRTBackend", Engine)
     return quick

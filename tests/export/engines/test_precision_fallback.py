@@ -1,4 +1,4 @@
-"""The ladder on a device that stands in for a GPU: real graphs and numbers in ONNX Runtime, faults put in."""
+"""The precision fallback on a stand-in for a GPU: real graphs in ONNX Runtime with injected faults."""
 
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -192,7 +192,7 @@ class Unbuildable(Faulty):
 
 
 def test_a_precision_that_cannot_be_built_is_skipped(graph: Graph):
-    """Without the fp16 engine nobody can tell its worst layers, so fp32 is next."""
+    """Without the fp16 engine its worst layers are unknown, so fp32 is next."""
     device = Unbuildable(refused=("in fp16",))
     checked = graph.build_with_fallback(device)
     assert (checked.precision, checked.fp32_layers, len(checked.parity)) == (
@@ -230,7 +230,7 @@ def test_a_precision_by_name_that_cannot_be_built_is_the_builders_error(graph: G
         build_in_precision(Unbuildable(refused=("in fp16",)), graph.check, "fp16", graph.half)
 
 
-def test_a_precision_asked_for_by_name_is_had_or_is_an_error(graph: Graph):
+def test_a_requested_precision_is_built_or_an_error(graph: Graph):
     checked = build_in_precision(Faulty(), graph.check, "fp16", graph.half)
     assert checked.precision == "fp16"
     broken = Faulty(graph.products()[:1])

@@ -69,7 +69,7 @@ def test_a_truncated_engine_is_built_again_once(
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_a_killed_build_left_is_removed_by_the_next(to_trt: Main, tmp_path: Path):
+def test_leftovers_of_a_killed_build_are_removed_by_the_next(to_trt: Main, tmp_path: Path):
     left = tmp_path / ".frame_encoder-0123456789abcdef.engine.0123456789abcdef.tmp"
     left.write_bytes(b"half an engine")
     assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 0
@@ -171,7 +171,9 @@ def test_a_cache_that_is_not_writable(to_trt: Main, tmp_path: Path, caplog: pyte
     folder.rmdir()
 
 
-def test_an_output_folder_that_cannot_be(to_trt: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_an_output_folder_that_cannot_be_created(
+    to_trt: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     """Asked for by name, so nothing else will do."""
     (tmp_path / "file").write_text("")
     assert to_trt("--bundle", "nano", *AHEAD, "--out", tmp_path / "file" / "out") == 2
@@ -266,7 +268,7 @@ def test_tensorrt_has_no_targets(to_trt: Main, capsys: pytest.CaptureFixture[str
     assert "only on the GPU that will run it: leave --target out" in only_line(capsys)
 
 
-def test_a_detector_is_built_as_it_is(to_trt: Main, quick: list[str], tmp_path: Path):
+def test_a_detector_is_built_in_the_precision_of_its_file(to_trt: Main, quick: list[str], tmp_path: Path):
     path = load_bundle("nano").graph_path("temporal_encoder")
     for _ in range(2):
         assert to_trt("--detector", path, *AHEAD, "--out", tmp_path) == 0
@@ -277,7 +279,7 @@ def test_a_detector_is_built_as_it_is(to_trt: Main, quick: list[str], tmp_path: 
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_the_engine_of_a_detector_is_called_by_what_is_in_its_file(
+def test_the_engine_of_a_detector_has_the_precision_of_its_file(
     to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ):
     types = {"fp32": 9, precision: 1, "int64": 3}

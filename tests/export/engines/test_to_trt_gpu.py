@@ -16,7 +16,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.engines import read_sidecars
 
 
-def test_on_a_gpu_the_engine_is_held_against_the_model(to_trt: Main, gpu: list[str], tmp_path: Path):
+def test_on_a_gpu_the_engine_is_compared_with_the_model(to_trt: Main, gpu: list[str], tmp_path: Path):
     assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
     assert gpu == ["frame_encoder in fp16", "temporal_encoder in fp16"]
     for sidecar in read_sidecars(tmp_path):
@@ -72,7 +72,7 @@ def garbled() -> bytes:
 
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("words", ["Int8", "N/A due to dynamic shapes"])
-def test_what_the_inspector_says_of_an_engine_is_recorded_and_costs_no_engine(
+def test_types_reported_by_the_inspector_are_only_recorded(
     to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ):
     """The network is fp16; what the words of some version make of it is no reason to throw it away."""
@@ -96,7 +96,7 @@ def test_what_the_inspector_says_of_an_engine_is_recorded_and_costs_no_engine(
         ("fp32", {"fp32": 9, "int64": 1}, "fp32"),
     ],
 )
-def test_an_engine_is_called_by_the_types_of_its_network(
+def test_the_precision_of_an_engine_follows_from_its_network(
     to_trt: Main, tmp_path: Path, where: list[str], asked: str, types: dict[str, int], called: str | None
 ):
     def build(_builder: object, model: onnx.ModelProto, *_: object) -> BuiltEngine:
@@ -111,7 +111,7 @@ def test_an_engine_is_called_by_the_types_of_its_network(
 
 
 @pytest.mark.usefixtures("gpu")
-def test_an_engine_of_fewer_bits_than_its_name_is_one_line(
+def test_an_engine_below_the_requested_precision_is_refused(
     to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     types = {"fp16": 1, "fp32": 9}

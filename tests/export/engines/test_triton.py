@@ -1,4 +1,4 @@
-"""A Triton repository, held against the server's own schema, served by a stand-in that keeps its rules."""
+"""A Triton repository, checked against the server's schema and served by a stand-in."""
 
 import hashlib
 import json
@@ -98,7 +98,7 @@ def test_the_frame_encoder_takes_one_image_per_person(schema: ModuleType, reposi
 
 
 @pytest.mark.network
-def test_the_files_are_what_their_configuration_says(schema: ModuleType, repository: Path):
+def test_the_files_match_their_configuration(schema: ModuleType, repository: Path):
     for folder in repository.iterdir():
         parsed = config(schema, folder)
         model = onnx.load(folder / "1" / "model.onnx")
@@ -115,7 +115,7 @@ def test_the_files_are_what_their_configuration_says(schema: ModuleType, reposit
             assert all(value.type.tensor_type.shape.dim[0].dim_param for value in values)
 
 
-def test_joined_requests_give_what_each_gives_alone(nano_bundle: Bundle):
+def test_batched_requests_give_the_same_results_as_single_ones(nano_bundle: Bundle):
     """What Triton does with two cameras at once: rows of all inputs one below the other."""
     original = OnnxBackend(nano_bundle.graph_path("frame_encoder"))
     served = one_image_per_person(onnx.load(nano_bundle.graph_path("frame_encoder")))
@@ -134,7 +134,7 @@ def test_joined_requests_give_what_each_gives_alone(nano_bundle: Bundle):
 def engines_here(
     nano_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], None]:
-    """TensorRT and a GPU; what is called puts proven engines for eight persons into the cache."""
+    """Provide TensorRT and a GPU, and return a function that caches checked engines for eight people."""
     monkeypatch.setenv("EMOTION_ENGINE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.3.0"))
     monkeypatch.setattr(triton, "find_gpu", lambda: Gpu("Server GPU", "8.9"))
@@ -222,7 +222,7 @@ def test_ctrl_c_leaves_no_half_repository(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bundle_whose_name_cannot_be_a_models(nano_bundle: Bundle, tmp_path: Path):
+def test_a_bundle_name_that_cannot_be_the_name_of_a_model(nano_bundle: Bundle, tmp_path: Path):
     odd = Bundle(nano_bundle.folder, msgspec.structs.replace(nano_bundle.manifest, name='a "b"'))
     with pytest.raises(EmotionError, match="cannot be the name of a model"):
         write_repository(odd, tmp_path / "out")
@@ -313,7 +313,7 @@ def test_the_client_gives_the_same_results_as_the_runtime(client: Callable[[list
     assert found[-1]["persons"]
 
 
-def test_the_client_says_valence_where_the_bundle_has_a_head_for_it(
+def test_the_client_gives_valence_if_the_bundle_has_a_head_for_it(
     client: Callable[[list[str]], int], tmp_path: Path
 ):
     """A head whose weights are nothing, so that its bias is what everybody feels."""

@@ -1,4 +1,4 @@
-"""Every graph that we export is parsed and built by a real TensorRT, for a GPU that is not there."""
+"""Every exported graph is parsed and built by a real TensorRT, for a GPU that is not present."""
 
 import importlib.util
 import json
@@ -91,7 +91,7 @@ def test_prompting_in_fewer_bits(rtx: Builder, small: Exported, precision: Preci
     assert precision in build_engine(rtx, read_model(path)[0], "sap", Limits()).layer_types
 
 
-def test_vit_b_32_with_pictures_shared_by_their_persons(rtx: Builder, tmp_path: Path):
+def test_vit_b_32_with_several_people_in_an_image(rtx: Builder, tmp_path: Path):
     path = tmp_path / "shared.onnx"
     config = replace(PRESETS["vit-b-32"], subject="shared", text_layers=1, text_vocab=100)
     write_graph(graph_sources(trained(config))[0], path)
@@ -158,14 +158,14 @@ def test_an_engine_is_the_same_every_time(rtx: Builder):
 
 
 @pytest.mark.parametrize(
-    ("node", "said"),
+    ("node", "words"),
     [
         (helper.make_node("Unheard", ["x"], ["y"], name="the_odd_one", domain="made.up"), "Unheard"),
         (helper.make_node("Det", ["x"], ["y"], name="the_odd_one"), "Det"),
     ],
     ids=["of another domain", "of ONNX"],
 )
-def test_an_unsupported_node_is_refused_by_its_name(rtx: Builder, node: onnx.NodeProto, said: str):
+def test_an_unsupported_node_is_refused_by_its_name(rtx: Builder, node: onnx.NodeProto, words: str):
     first = helper.make_node("Relu", ["x"], ["between"], name="a_good_one")
     node.input[0] = "between"
     with pytest.raises(EmotionError) as error:
@@ -173,7 +173,7 @@ def test_an_unsupported_node_is_refused_by_its_name(rtx: Builder, node: onnx.Nod
     line = str(error.value)
     assert "\n" not in line
     assert (
-        f"strange: tensorrt-rtx {rtx.library.__version__} refuses the graph ({said} node 'the_odd_one': "
+        f"strange: tensorrt-rtx {rtx.library.__version__} refuses the graph ({words} node 'the_odd_one': "
         in line
     )
     assert "a_good_one" not in line

@@ -18,17 +18,17 @@ AHEAD = ("--flavor", "rtx", "--target", "SM86")
 
 
 def only_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The error in one line."""
+    """Return the error of emotion-export trt."""
     return error_line(capsys, "emotion-export trt")
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All but the lock, which says nothing by being there."""
+    """Return all files but the lock."""
     return sorted(path for path in folder.iterdir() if path.name != ".lock")
 
 
 def types_of(model: onnx.ModelProto) -> dict[str, int]:
-    """As a strongly typed network has them: those of the weights stand in for those of the layers."""
+    """Return layer types as of a strongly typed network, taken from the types of the weights."""
     names = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.INT8: "int8"}
     counts = Counter(names.get(tensor.data_type, "int64") for tensor in model.graph.initializer)
     return dict(sorted(counts.items()))
