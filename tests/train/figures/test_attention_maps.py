@@ -1,4 +1,4 @@
-"""Attention maps against loops written out row by row, for every way of telling who is meant."""
+"""Attention maps compared with loops over tokens, for every kind of subject conditioning."""
 
 import math
 
@@ -102,7 +102,7 @@ def test_rows_sum_to_1_and_the_model_is_as_before(subject: str):
     assert all(block.attn.weights_hook is None for block in model.backbone.visual.transformer.blocks())
 
 
-def test_persons_of_one_picture_have_maps_of_their_own():
+def test_people_in_one_image_have_their_own_maps():
     model = build("shared", subject_bias=True)
     subjects = weights(2)
     together = hmn_attention(model, pictures(1), torch.zeros(2, dtype=torch.int64), subjects)
@@ -133,26 +133,26 @@ def test_a_person_is_seen_as_the_runtime_would():
 
 
 @pytest.mark.parametrize(
-    ("box", "said"),
+    ("box", "message"),
     [
         ((50, 50, 50, 60), "box 50 50 50 60: expected x1 < x2 and y1 < y2"),
         ((150, 10, 190, 90), "lies outside the part of the 192 x 96 image that the model sees, 48 0 144 96"),
         ((300, 10, 340, 50), "lies outside the part of the 192 x 96 image"),
     ],
 )
-def test_boxes_that_show_nobody(box: tuple[float, float, float, float], said: str):
+def test_boxes_without_a_visible_person_are_refused(box: tuple[float, float, float, float], message: str):
     spec = PreprocessSpec(size=48, patch=16, short_side=48)
-    with pytest.raises(EmotionError, match=said):
+    with pytest.raises(EmotionError, match=message):
         crop_person(np.zeros((96, 192, 3), np.uint8), box, spec)
 
 
-def test_a_box_outside_of_the_picture_has_no_window_of_its_own():
-    """The runtime's window is slid into the picture; the box must be in there too."""
+def test_a_box_outside_the_image_is_refused():
+    """The runtime moves its crop window into the image; the box must lie in it too."""
     with pytest.raises(EmotionError, match="lies outside"):
         crop_person(np.zeros((96, 192, 3), np.uint8), (200, 10, 240, 50), SMALL.preprocess)
 
 
-def test_maps_of_a_cut_picture_are_of_its_normalised_pixels():
+def test_maps_of_a_crop_use_its_normalised_pixels():
     model = build("sap")
     picture = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
     person = crop_person(picture, (0, 0, 48, 24), PreprocessSpec(size=SIZE, patch=16, short_side=SIZE))

@@ -1,4 +1,4 @@
-"""The figures of the paper from checkpoints, through figures.py."""
+"""The figures of the paper from checkpoints, through `emotion-train figures`."""
 
 import json
 from pathlib import Path
@@ -68,7 +68,7 @@ def _runs(found: np.ndarray) -> list[slice]:
 
 @pytest.mark.parametrize(
     ("subject", "heads", "panels"),
-    # Three layers, four heads; beside each row the picture itself; the last layer has no row of hmn.
+    # Three layers, four heads; beside each row the image itself; the last layer has no row of hmn.
     [("sap", False, 3 + 4), ("shared", False, 3 + 4), ("saam", True, 4 * (3 + 4))],
 )
 def test_attention_has_a_panel_a_layer(
@@ -216,25 +216,25 @@ def test_a_sweep_over_clips_is_probed_and_goes_on_after_a_kill(
     assert swept(tmp_path / "killed") == swept(tmp_path / "whole")
 
 
-def test_a_sweep_that_cannot_be(
+def test_invalid_sweeps_are_refused(
     figures: Command, tmp_path: Path, start: Path, small_data: Path, capsys: pytest.CaptureFixture[str]
 ):
     scenes = write_config(tmp_path / "scenes.toml", SCENES.format(beta=1, every=0))
     clips = write_config(tmp_path / "clips.toml", CLIPS.format(batch=8))
     warm = write_config(tmp_path / "warm.toml", "[text_warmup]\nsteps = 1\n")
 
-    def said(config: Path, *more: str, steps: str = "1", betas: tuple[str, ...] = ("0",)) -> str:
+    def message(config: Path, *more: str, steps: str = "1", betas: tuple[str, ...] = ("0",)) -> str:
         argv = ["beta-sweep", "--checkpoint", str(start), "--config", str(config), "--data", str(small_data)]
         argv += ["--out", str(tmp_path / "out"), "--steps", steps, "--betas", *betas, *more]
         return error_of(figures, argv, capsys)
 
-    assert "[clips] without [probe] in the config" in said(clips)
-    assert "the config has no loss with a beta" in said(warm)
-    assert "--steps 0: expected 1 or more" in said(scenes, steps="0")
-    assert "--betas 0 -1: expected numbers of 0 or more" in said(scenes, betas=("0", "-1"))
-    assert "--betas 1 1: expected different values" in said(scenes, betas=("1", "1.0"))
-    assert "nothing.pt: no such file" in said(scenes, "--checkpoint", str(tmp_path / "nothing.pt"))
+    assert "[clips] without [probe] in the config" in message(clips)
+    assert "the config has no loss with a beta" in message(warm)
+    assert "--steps 0: expected 1 or more" in message(scenes, steps="0")
+    assert "--betas 0 -1: expected numbers of 0 or more" in message(scenes, betas=("0", "-1"))
+    assert "--betas 1 1: expected different values" in message(scenes, betas=("1", "1.0"))
+    assert "nothing.pt: no such file" in message(scenes, "--checkpoint", str(tmp_path / "nothing.pt"))
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "settings.json").write_text(json.dumps({"steps": 4}))
-    assert "contains a sweep with another checkpoint_sha256, steps, data, config" in said(scenes)
+    assert "contains a sweep with another checkpoint_sha256, steps, data, config" in message(scenes)

@@ -39,7 +39,7 @@ TWO = [
 
 
 def flat_pictures(count: int, *, size: tuple[int, int] = (64, 48), shade: int = 0) -> list[NDArray[np.uint8]]:
-    """Pictures (H, W, 3) of one grey each, 2 n + shade for number n, so that a picture tells its number."""
+    """Images (H, W, 3) of one grey each, 2 n + shade for index n, so that an image identifies its index."""
     return [np.full((size[1], size[0], 3), 2 * number + shade, np.uint8) for number in range(count)]
 
 

@@ -97,7 +97,7 @@ def test_rolling_captions_are_read_once(tmp_path: Path):
     assert (captions.cues, captions.repeated) == (4, 2)
 
 
-def test_a_line_said_twice_after_a_while_is_said_twice(tmp_path: Path):
+def test_a_line_repeated_after_a_while_is_kept_twice(tmp_path: Path):
     text = "WEBVTT\n\n00:01.000 --> 00:02.000\nNo!\n\n00:02.500 --> 00:03.500\nNo!\n"
     assert texts(read_captions(write(tmp_path, "a.vtt", text)).words) == ["No!", "No!"]
 
@@ -186,7 +186,7 @@ def test_cues_out_of_order_are_put_in_order(tmp_path: Path):
         ),
     ],
 )
-def test_captions_that_cannot_be(name: str, data: bytes, message: str, tmp_path: Path):
+def test_invalid_captions_are_refused(name: str, data: bytes, message: str, tmp_path: Path):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(EmotionError, match=message) as error:
         read_captions(tmp_path / name)

@@ -161,14 +161,14 @@ def test_a_video_that_changed_is_done_again(
     write_srt(root / "captions" / "one.srt", [(0.5, 3.0, "I am so glad!"), *ONE[1:]])
     write_video(root / "videos" / "silent.mkv", flat_pictures(60))
     write_srt(root / "captions" / "silent.srt", [(1.0, 5.0, "I am sad and lonely.")])
-    done = (tmp_path / "out" / "work" / "torn.json").stat().st_mtime_ns
+    done = (tmp_path / "out" / "work" / "truncated.json").stat().st_mtime_ns
     assert prepare_data.main([*argv, "--out", str(tmp_path / "out")]) == 0
     shards = ShardSet.open(str(tmp_path / "out"))
     captions = {shards.record(number).caption for number in range(len(shards))}
     assert {"I am so glad!", "I am sad and lonely."} < captions
     assert "I am so happy!" not in captions
     assert len(captions) == 5
-    assert (tmp_path / "out" / "work" / "torn.json").stat().st_mtime_ns == done
+    assert (tmp_path / "out" / "work" / "truncated.json").stat().st_mtime_ns == done
 
 
 def test_two_runs_at_once(error_line: Callable[[list[str]], str], options: list[str], prepared: Path):

@@ -20,7 +20,7 @@ from emotion_train.language.sentiment import LinearSentiment
 
 
 def shades(frames: list[bytes]) -> list[float]:
-    """Mean grey of each frame: the number of the picture, twice."""
+    """Mean grey of each frame: twice the index of its image."""
     return [float(np.asarray(Image.open(io.BytesIO(frame))).mean()) for frame in frames]
 
 
@@ -49,14 +49,14 @@ def test_clips_are_the_sentences_that_pass(prepared: Path, sentences: Path):
     assert by_caption["I am angry and mad."] == "anger"
 
 
-def test_frames_are_those_shown_at_the_moments_of_the_grid(prepared: Path):
+def test_frames_are_those_shown_at_the_times_of_the_grid(prepared: Path):
     shards = ShardSet.open(str(prepared))
     starts = {0.5: 0, 8.0: 0}
     for number in range(len(shards)):
         record, frames = shards.read(number)
         shade = 0 if record.video == "one" else 1
         assert (record.width, record.height, record.fps) == (64, 48, 8.0)
-        # Moments k / 8 from start to end; at 10 fps, picture floor(10 t) is shown at t.
+        # Times k / 8 from start to end; at 10 fps, image floor(10 t) is shown at t.
         moments = [k / 8 for k in range(200) if record.start <= k / 8 < record.end]
         expected = [2 * int(10 * t + 1e-6) + shade for t in moments]
         assert shades(frames) == pytest.approx(expected, abs=1.0)
@@ -75,8 +75,8 @@ def test_every_sentence_is_counted_once(prepared: Path):
         "outside the video": 1,
     }
     assert (statistics["videos"], statistics["clips"], statistics["shards"]) == (4, 4, 2)
-    assert sorted(statistics["broken"]) == ["torn", "unreadable"]
-    assert "truncated (12.0 s expected)" in statistics["broken"]["torn"]
+    assert sorted(statistics["broken"]) == ["truncated", "unreadable"]
+    assert "truncated (12.0 s expected)" in statistics["broken"]["truncated"]
     assert "not a valid VTT file" in statistics["broken"]["unreadable"]
     assert statistics["videos_without_captions"] == ["silent"]
     assert statistics["captions_without_video"] == ["unseen.srt"]
@@ -176,7 +176,7 @@ def test_captions_of_no_video_at_all(error_line: Callable[[list[str]], str], med
         (["--detector-score", "2"], "detector score 2.0: expected a number between 0 and 1"),
     ],
 )
-def test_options_that_cannot_be(
+def test_invalid_options_are_refused(
     extra: list[str],
     message: str,
     options: list[str],
@@ -209,7 +209,7 @@ def test_an_output_that_is_a_file(error_line: Callable[[list[str]], str], option
     assert "choose an --out that is writable" in error_line([*options, "--out", str(tmp_path / "out")])
 
 
-def test_no_clip_at_all_is_said(
+def test_a_run_without_clips_warns(
     prepare_data: Command, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert prepare_data.main([*options, "--min-characters", "99", "--out", str(tmp_path / "out")]) == 0
@@ -217,7 +217,7 @@ def test_no_clip_at_all_is_said(
     assert len(ShardSet.open(str(tmp_path / "out"))) == 0
 
 
-def test_clips_that_show_nobody_are_left_out_on_request(
+def test_clips_without_people_are_left_out_on_request(
     prepare_data: Command,
     options: list[str],
     prepared: Path,

@@ -27,7 +27,7 @@ def shown(times: list[float], wanted: list[int], fps: float) -> tuple[dict[int, 
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_each_moment_has_the_frame_that_was_on_the_screen(seed: int):
+def test_each_time_has_the_frame_that_was_shown(seed: int):
     rng = np.random.default_rng(seed)
     times = [0.0, *np.cumsum(rng.choice([0.005, 0.04, 0.3, 1.1], 60)).tolist()]  # of no even rate
     wanted = sorted(rng.choice(400, 100, replace=False).tolist())
@@ -46,7 +46,7 @@ def test_a_frame_begins_at_its_time_and_not_before():
     assert shown([0.0, 0.125, 0.25 + 1e-9, 0.376], [0, 1, 2, 3], 8.0)[0] == {0: 0, 1: 1, 2: 2, 3: 2}
 
 
-def test_a_video_of_one_frame_lasts_a_moment():
+def test_a_video_of_one_frame_has_a_short_duration():
     assert shown([0.0], [0, 1], 8.0) == ({0: 0}, 0.04)
     assert shown([], [0, 1], 8.0) == ({}, 0.0)
 
@@ -61,11 +61,11 @@ def test_a_video_of_one_frame_lasts_a_moment():
         (0.1 + 0.2, 2.3, range(3, 19)),
     ],
 )
-def test_numbers_of_moments(start: float, end: float, numbers: range):
+def test_grid_indices(start: float, end: float, numbers: range):
     assert grid_indices(start, end, 8.0) == numbers
 
 
-def test_moments_of_a_real_file(tmp_path: Path):
+def test_frames_of_a_real_file_on_the_grid(tmp_path: Path):
     path = write_video(tmp_path / "film.mkv", flat_pictures(100), fps=25)
     got = {
         k: int(image.mean())
@@ -107,7 +107,7 @@ def test_colours_and_shapes_are_those_of_the_video():
     np.testing.assert_allclose(got[:, 25:].mean((0, 1)), [255, 0, 0], atol=6)
 
 
-def test_boxes_are_those_of_the_full_picture_in_pixels_of_the_stored_one():
+def test_boxes_are_found_in_the_full_image_and_scaled_to_the_stored_one():
     def two(image: NDArray[np.uint8]) -> Detections:
         assert image.shape == (540, 960, 3)
         boxes = np.array([[96, 54, 480, 540], [0.3, 0, 960, 270]], np.float32)
@@ -130,7 +130,7 @@ def test_heads_of_real_people_are_found_where_they_stand(shared_data: Path):
         assert all(20 < box[2] - box[0] < 150 and 20 < box[3] - box[1] < 180 for box in strong)
         first, second = sorted(strong)
         assert first[2] < second[0]  # side by side
-        # Another look at the stored picture itself, upright and in its own colours, finds them there too.
+        # Detection on the stored image itself, upright and in its own colours, finds them there too.
         again = detector(np.asarray(Image.open(io.BytesIO(frame.jpeg)))[:, :, ::-1].copy())
         found = sorted(
             box.tolist() for box, score in zip(again.boxes, again.scores, strict=True) if score >= 0.5
@@ -139,7 +139,7 @@ def test_heads_of_real_people_are_found_where_they_stand(shared_data: Path):
             np.testing.assert_allclose(box[:4], seen, atol=12)
 
 
-def test_moments_rise(shared_data: Path):
+def test_times_rise(shared_data: Path):
     """The grid of a real file of 12.5 frames a second: each frame is the last that began."""
     path = str(shared_data / "videos" / "intel_classroom.gif")
     times = [frame.t for frame in read_file(path)][:60]

@@ -41,9 +41,9 @@ def film(persons: list[int]) -> VideoResult:
 
 
 def test_counts():
-    broken = VideoResult("torn", [], error="cut off")
+    broken = VideoResult("truncated", [], error="cut off")
     got = statistics_of(film([0, 1, 1, 12]), film([2, 2]), broken)
-    assert (got.videos, got.broken, got.clips, got.frames) == (3, {"torn": "cut off"}, 2, 6)
+    assert (got.videos, got.broken, got.clips, got.frames) == (3, {"truncated": "cut off"}, 2, 6)
     assert (got.cues, got.overlapping_cues, got.repeated_cues) == (10, 4, 2)
     assert {outcome: count for outcome, count in got.sentences.items() if count} == {
         "kept": 2,

@@ -1,4 +1,4 @@
-"""One video: which of its sentences become clips, with models that say what they are told to."""
+"""One video: which of its sentences become clips, with models whose outputs are given."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +22,13 @@ SETTINGS = PrepareSettings(short_side=16)
 
 
 class Finder:
-    """One person in every picture; counts the pictures."""
+    """Finds one person in every image, and counts the images."""
 
     def __init__(self, score: float = 0.9) -> None:
-        self.score, self.pictures = score, []
+        self.score, self.images = score, []
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
-        self.pictures.append(int(image_bgr.mean()))
+        self.images.append(int(image_bgr.mean()))
         return Detections(np.array([[8, 6, 16, 24]], np.float32), np.array([self.score], np.float32))
 
 
@@ -110,7 +110,7 @@ def test_too_few_frames(film: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("score", "outcome"), [(0.5, "kept"), (0.49, "nobody in the picture")])
-def test_weak_boxes_are_nobody(score: float, outcome: str, film: Path, tmp_path: Path):
+def test_weak_boxes_do_not_count_as_people(score: float, outcome: str, film: Path, tmp_path: Path):
     settings = msgspec.structs.replace(SETTINGS, filters=Filters(need_person=True))
     job = job_of(film, [(1.0, 4.0, "Good.")], tmp_path)
     assert outcomes(prepare(job, settings, finder=Finder(score))) == [outcome]
@@ -139,8 +139,8 @@ def test_sentences_at_the_same_time_share_their_frames(film: Path, tmp_path: Pat
     shared = len(early_frames) - offset
     assert shared > 8
     assert late_frames[:shared] == early_frames[offset:]
-    # Every moment is looked at once: those of 1 s to 4.5 s.
-    assert finder.pictures == [2 * int(10 * k / 8 + 1e-6) for k in range(8, 36)]
+    # Every time of the grid is processed once: those of 1 s to 4.5 s.
+    assert finder.images == [2 * int(10 * k / 8 + 1e-6) for k in range(8, 36)]
 
 
 def test_a_video_without_a_clip_is_not_decoded(tmp_path: Path):
@@ -164,10 +164,10 @@ def test_a_result_is_taken_for_whole_only_when_it_is(film: Path, tmp_path: Path)
     job.tar.write_bytes(whole[:-512])
     assert read_result(job) is None
     job.tar.write_bytes(whole)
-    said = job.result.read_bytes()
-    job.result.write_bytes(said[:-1])
+    content = job.result.read_bytes()
+    job.result.write_bytes(content[:-1])
     assert read_result(job) is None
-    job.result.write_bytes(said)
+    job.result.write_bytes(content)
     job.files[1].write_text("changed")
     assert read_result(job) is None
     job.files[1].unlink()

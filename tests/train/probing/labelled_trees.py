@@ -1,4 +1,4 @@
-"""Small data sets in the layouts of the real ones; the colour of a picture tells its label."""
+"""Small data sets in the layouts of the real ones; the colour of an image identifies its label."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def meld_tree(root: Path) -> Path:
 
 
 def table_file(root: Path, *, labels: str = "several") -> Path:
-    """A table of 90 pictures: several labels, or one, and two values; some rows have a box."""
+    """A table of 90 images: several labels, or one, and two values; some rows have a box."""
     rng = np.random.default_rng(1)
     header = "label_red,label_dark" if labels == "several" else "label"
     lines = [f"path,split,x1,y1,x2,y2,{header},valence,arousal"]
@@ -113,7 +113,7 @@ def liris_tree(root: Path) -> Path:
 
 
 def emotic_tree(root: Path) -> Path:
-    """Three splits of 24 pictures, one person each, the first three categories by colour."""
+    """Three splits of 24 images, one person each, the first three categories by colour."""
     rng = np.random.default_rng(4)
     for split in ("train", "val", "test"):
         lines, categories, values = ["Folder,Filename,Image Size,BBox"], [], []

@@ -59,7 +59,7 @@ def test_intervals_are_scipys():
 
 
 def covered(groups: int, size: int, *, clustered: bool) -> float:
-    """Share of 300 experiments whose interval holds the true mean, 0; half the variance is the group's."""
+    """Fraction of 300 experiments whose interval holds the true mean, 0; half the variance is the group's."""
     rng = np.random.default_rng(5)
     clusters = np.repeat(np.arange(groups), size)
     hits = 0
@@ -82,7 +82,7 @@ def test_coverage():
     assert covered(40, 10, clustered=False) < 0.75
 
 
-def test_a_figure_counts_only_the_resamples_that_define_it():
+def test_an_interval_uses_only_resamples_in_which_the_metric_is_defined():
     def score(weights: Weights) -> Metrics:
         first = weights[:, 0]
         return {

@@ -85,7 +85,7 @@ def test_another_origin_is_another_file(change: dict[str, Any], tmp_path: Path, 
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.99])
-def test_a_torn_file_is_computed_again_and_said_so(share: float, tmp_path: Path, compute: Counted):
+def test_a_truncated_file_is_computed_again_with_a_warning(share: float, tmp_path: Path, compute: Counted):
     read(tmp_path, compute)
     path = KEY.path(tmp_path)
     content = path.read_bytes()
@@ -96,7 +96,7 @@ def test_a_torn_file_is_computed_again_and_said_so(share: float, tmp_path: Path,
     assert path.read_bytes() == content
 
 
-def test_numbers_that_cannot_be_are_computed_again(tmp_path: Path, compute: Counted):
+def test_invalid_values_are_computed_again(tmp_path: Path, compute: Counted):
     cached(tmp_path, KEY, lambda: (ROWS, FEATURES * np.inf))
     (line,) = read(tmp_path, compute)
     assert "hold invalid values" in line
@@ -133,11 +133,11 @@ def dataset(**changes: Any) -> Dataset:
     "change",
     [{"key": "b"}, {"boxes": ()}, {"seconds": 1.5}, {"path": Path("/data/frames/dia0/frame_2.jpg")}],
 )
-def test_the_fingerprint_knows_what_is_looked_at(change: dict[str, Any]):
+def test_the_fingerprint_depends_on_what_is_encoded(change: dict[str, Any]):
     assert fingerprint(dataset(**change)) != fingerprint(dataset())
 
 
-def test_the_fingerprint_does_not_know_where_the_data_lies():
+def test_the_fingerprint_does_not_depend_on_the_folder():
     assert fingerprint(dataset(path=Path("/other/frames/dia0/frame_1.jpg"))) == fingerprint(dataset())
 
 

@@ -41,7 +41,7 @@ def test_one_against_the_rest_is_at_its_optimum():
     np.testing.assert_allclose(rest.sum(axis=0), 0, atol=0.05)
 
 
-def test_classes_that_say_nothing_get_a_constant_answer():
+def test_constant_classes_get_a_constant_prediction():
     targets = np.zeros((300, 3), np.float32)
     targets[:, 1] = RNG.random(300) < 0.5
     targets[:, 2] = 1

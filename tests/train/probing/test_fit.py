@@ -108,7 +108,7 @@ def test_a_head_of_one_label_abstains_where_a_tenth_of_the_tuning_set_is_less_su
     assert fit(MULTI).abstain == fit(VALUES).abstain == 0
 
 
-def test_answers_are_the_bundles_formula():
+def test_predictions_follow_the_formula_of_bundles():
     head = fit(SINGLE)
     scaled = (VAL.features.astype(float) @ head.weight.T + head.bias) / head.temperature
     powers = np.exp(scaled)
@@ -148,7 +148,7 @@ def test_an_empty_split(where: str):
         fit(SINGLE, *parts.values())
 
 
-def test_a_class_without_examples_is_named_and_answers_the_same_to_everybody():
+def test_a_class_without_examples_is_named_and_predicted_constantly():
     targets = TRAIN.targets["emotions"].copy()
     targets[:, NAMES.index("fear")] = 0
     head = fit(MULTI, with_targets(TRAIN, MULTI, targets))
@@ -161,7 +161,7 @@ def test_a_class_without_examples_is_named_and_answers_the_same_to_everybody():
     assert (np.ptp(predictions, axis=0) > 0).sum() == 3
 
 
-def test_a_solver_that_was_stopped_is_told_of(monkeypatch: pytest.MonkeyPatch):
+def test_a_solver_that_did_not_converge_is_noted(monkeypatch: pytest.MonkeyPatch):
     assert fit(SINGLE).notes == ()
     monkeypatch.setattr("emotion_train.probing.classifiers.MAX_ITER", 1)
     with warnings.catch_warnings():
@@ -170,7 +170,7 @@ def test_a_solver_that_was_stopped_is_told_of(monkeypatch: pytest.MonkeyPatch):
     assert "the solver stopped after" in note
 
 
-def test_probabilities_that_no_temperature_mends_are_told_of():
+def test_a_temperature_out_of_bounds_is_noted():
     """On val, what is likeliest is always wrong: no temperature is high enough."""
     wrong = with_targets(VAL, SINGLE, (fit(SINGLE).logits(VAL.features).argmax(axis=1) + 1) % 4)
     (note,) = fit(SINGLE, TRAIN, wrong).notes

@@ -1,4 +1,4 @@
-"""fit_probe.py on small copies of the data sets, against features and fits made another way."""
+"""emotion-train fit-probe on small copies of the data sets, against features and fits made another way."""
 
 import re
 from collections.abc import Callable
@@ -144,18 +144,18 @@ def test_the_report_is_whole(meld: Fitted, bold: Fitted, liris: Fitted):
     assert (paper["val_categories_map"], paper["val_vad_r2"]) == pytest.approx((0.2251, 0.133))
 
 
-def test_a_second_probe_looks_at_no_picture(
+def test_a_second_probe_reads_no_image(
     fit: Callable[..., Fitted], meld: Fitted, monkeypatch: pytest.MonkeyPatch
 ):
     def look(*_: object) -> None:
-        raise AssertionError("a picture was read")
+        raise AssertionError("an image was read")
 
     monkeypatch.setattr("emotion_train.probing.samples.prepare_sample", look)
     again = fit("meld", meld.data)
     assert again.report == meld.report
 
 
-def test_a_picture_that_cannot_be_read_is_counted(
+def test_an_image_that_cannot_be_read_is_counted(
     fit: Callable[..., Fitted], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     file = table_file(tmp_path, labels="one")

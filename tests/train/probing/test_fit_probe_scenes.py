@@ -135,7 +135,7 @@ def test_mistakes_end_with_status_2(
     assert not list(tmp_path.iterdir())
 
 
-def test_every_figure_has_its_interval(fitted: Path):
+def test_every_metric_has_an_interval(fitted: Path):
     report = json.loads((fitted / "report.json").read_text())
     for name in ("one_person", "two_or_three", "zero_shot_one_person"):
         assert report["intervals"][name].keys() == report[name].keys()

@@ -179,7 +179,7 @@ def test_on_the_set_of_its_temperature_each_half_has_that_of_the_other():
     assert notes == ()
 
 
-def test_the_set_that_chose_c_is_said_to_flatter():
+def test_metrics_of_the_set_that_chose_c_are_noted_as_optimistic():
     chosen = fit_task(SINGLE, TRAIN, VAL, grid=(0.3, 1.0), seed=0)
     notes = {part.name: measure(chosen, part, part.name, OPTIONS)[0].notes for part in (VAL, TEST)}
     assert "C was chosen on val itself, so these metrics are optimistic" in notes["val"]

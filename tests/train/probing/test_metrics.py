@@ -73,7 +73,7 @@ def test_area_under_roc_is_a_count_of_pairs():
 
 
 @pytest.mark.parametrize("all_are", [True, False])
-def test_a_class_that_nobody_or_everybody_has_is_not_defined(*, all_are: bool):
+def test_a_class_without_positives_or_negatives_is_undefined(*, all_are: bool):
     positives = np.full(60, all_are)
     precision = metrics.average_precision(SCORES, positives, WEIGHTS)
     np.testing.assert_array_equal(precision, np.full(4, 1.0 if all_are else np.nan))

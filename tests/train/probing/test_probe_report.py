@@ -48,7 +48,7 @@ def cells(text: str, *first: str) -> list[str]:
     return next(row for row in rows if tuple(row[: len(first)]) == first)
 
 
-def test_readers_see_figures_with_their_intervals(report: ProbeReport):
+def test_readers_see_metrics_with_intervals(report: ProbeReport):
     text = as_markdown(report, {})
     single = report.measured[0]
     low, high = single.intervals["accuracy"]
@@ -90,7 +90,7 @@ def test_machines_get_null_for_what_is_not_defined(report: ProbeReport, tmp_path
         assert picture.std() > 5  # something is drawn
 
 
-def test_a_dark_diagonal_is_drawn_where_answers_are_right():
+def test_a_dark_diagonal_is_drawn_where_predictions_are_right():
     labels = np.arange(40) % 4
 
     def slope(predictions: np.ndarray) -> float:

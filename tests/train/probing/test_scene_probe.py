@@ -14,7 +14,7 @@ TABLE = [  # prediction with a as subject, with b as subject, label of a, label 
 ]
 
 
-def test_swap_figures_of_a_table_made_by_hand():
+def test_swap_metrics_of_a_table_made_by_hand():
     first, second, a, b = np.array(TABLE).T
     assert swap_metrics(first, second, a, b) == {
         "changed": 3 / 4,
