@@ -14,7 +14,7 @@ OURS = [*range(1, PATCHES + 1), 0, PATCHES + 1]  # where that order's tokens sta
 
 
 def eq_4(subject: set[int]) -> list[list[float]]:
-    """M, entry by entry: zeros but for patches without subject and cls in the row and column of hmn."""
+    """Return M: zeros, except for patches without subject and cls in the row and column of hmn."""
     human, cls = PATCHES + 1, PATCHES
     m = [[0.0] * ROWS for _ in range(ROWS)]
     for i in range(PATCHES):
@@ -40,7 +40,7 @@ def slow_attention(
     a: list[list[float]],
     m: list[list[float]],
 ) -> tuple[Rows, Rows]:
-    """One head of Eq. 2 and 3: outputs, and the weights that made them; all in the paper's order."""
+    """Compute one head of Eq. 2 and 3: outputs and attention weights, in the paper's order."""
     scale = len(q[0]) ** -0.5
     outputs, used = [], []
     for i in range(ROWS):
@@ -55,7 +55,7 @@ def slow_attention(
 
 
 def reference(model: EmotionCLIP, image: Tensor, patch_weights: Tensor) -> tuple[Tensor, list[list[float]]]:
-    """Class embedding of one picture, (D,), and every row of attention weights on the way."""
+    """Return the class embedding (D,) of one image and all rows of attention weights."""
     visual, heads = model.backbone.visual, SMALL.vision_heads
     positions = visual.positional_embedding
     grid = F.conv2d(image[None], visual.conv1.weight, stride=16)[0].flatten(1).T + positions[1:]
@@ -81,7 +81,7 @@ def reference(model: EmotionCLIP, image: Tensor, patch_weights: Tensor) -> tuple
 
 
 def masked_model(**changes: object) -> EmotionCLIP:
-    """A SAAM model whose A is far from uniform."""
+    """Return a SAAM model whose A is far from uniform."""
     model = build("saam", **changes)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

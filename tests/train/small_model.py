@@ -1,4 +1,4 @@
-"""A small model and inputs for it, for tests that look at its parts."""
+"""A small model and random inputs for tests."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,7 +27,7 @@ SIZE, PATCHES = SMALL.preprocess.size, SMALL.preprocess.patches
 
 
 def build(subject: str, *, subject_bias: bool = False, **changes: Any) -> EmotionCLIP:
-    """A small model in eval mode, none of whose parameters has a value that hides something."""
+    """Return a small model in eval mode; no parameter has an initial value that would hide its effect."""
     torch.manual_seed(0)
     model = EmotionCLIP(replace(SMALL, subject=subject, subject_bias=subject_bias, **changes)).eval()
     with torch.no_grad():
@@ -39,10 +39,10 @@ def build(subject: str, *, subject_bias: bool = False, **changes: Any) -> Emotio
     return model
 
 
-def pictures(count: int) -> Tensor:
+def random_images(count: int) -> Tensor:
     return torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 
 
 def weights(count: int, seed: int = 2) -> Tensor:
-    """(count, G) in [0, 1], about half of them 0."""
+    """Return random patch weights (count, G) in [0, 1], about half of them 0."""
     return (2 * torch.rand(count, PATCHES, generator=torch.Generator().manual_seed(seed)) - 1).clamp(min=0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from masked_attention import masked_model, reference
-from small_model import PATCHES, SIZE, SMALL, build, pictures, weights
+from small_model import PATCHES, SIZE, SMALL, build, random_images, weights
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,7 +26,7 @@ CLS, HMN = PATCHES, PATCHES + 1  # of the keys
 
 
 def own_maps(model: EmotionCLIP, count: int = 2) -> AttentionMaps:
-    return hmn_attention(model, pictures(count), torch.arange(count), weights(count))
+    return hmn_attention(model, random_images(count), torch.arange(count), weights(count))
 
 
 def slow_maps(model: EmotionCLIP, image: Tensor, patch_weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ def test_maps_are_those_of_a_slow_loop(subject: str, bias: bool):
     assert found.hmn.shape == (LAYERS - 1, 2, HEADS, PATCHES + 2)
     assert found.cls.shape == (LAYERS, 2, HEADS, PATCHES + 2)
     for person in range(2):
-        hmn, cls = slow_maps(model, pictures(2)[person], weights(2)[person])
+        hmn, cls = slow_maps(model, random_images(2)[person], weights(2)[person])
         torch.testing.assert_close(found.hmn[:, person], hmn[:-1], atol=2e-5, rtol=1e-4)
         torch.testing.assert_close(found.cls[:, person], cls, atol=2e-5, rtol=1e-4)
 
@@ -85,7 +85,7 @@ def test_maps_of_saam_are_the_rows_of_the_papers_equations(masked: int | None):
     model = masked_model(saam_layers=masked)
     found = own_maps(model)
     for person in range(2):
-        _, rows = reference(model, pictures(2)[person], weights(2)[person])
+        _, rows = reference(model, random_images(2)[person], weights(2)[person])
         expected = torch.tensor(rows).reshape(LAYERS, HEADS, PATCHES + 2, PATCHES + 2)
         torch.testing.assert_close(found.hmn[:, person], expected[:-1, :, HMN], atol=2e-5, rtol=1e-4)
         torch.testing.assert_close(found.cls[:, person], expected[:, :, CLS], atol=2e-5, rtol=1e-4)
@@ -94,20 +94,20 @@ def test_maps_of_saam_are_the_rows_of_the_papers_equations(masked: int | None):
 @pytest.mark.parametrize("subject", ["sap", "shared", "saam"])
 def test_rows_sum_to_1_and_the_model_is_as_before(subject: str):
     model = build(subject, subject_bias=subject != "saam")
-    before = model.encode_frames(pictures(3), weights(3))
-    found = hmn_attention(model, pictures(3), torch.arange(3), weights(3))
+    before = model.encode_frames(random_images(3), weights(3))
+    found = hmn_attention(model, random_images(3), torch.arange(3), weights(3))
     for rows in (found.hmn, found.cls):
         torch.testing.assert_close(rows.sum(-1), torch.ones(rows.shape[:-1]))
-    assert torch.equal(model.encode_frames(pictures(3), weights(3)), before)
+    assert torch.equal(model.encode_frames(random_images(3), weights(3)), before)
     assert all(block.attn.weights_hook is None for block in model.backbone.visual.transformer.blocks())
 
 
 def test_people_in_one_image_have_their_own_maps():
     model = build("shared", subject_bias=True)
     subjects = weights(2)
-    together = hmn_attention(model, pictures(1), torch.zeros(2, dtype=torch.int64), subjects)
+    together = hmn_attention(model, random_images(1), torch.zeros(2, dtype=torch.int64), subjects)
     for person in range(2):
-        alone = hmn_attention(model, pictures(1), torch.zeros(1, dtype=torch.int64), subjects[[person]])
+        alone = hmn_attention(model, random_images(1), torch.zeros(1, dtype=torch.int64), subjects[[person]])
         torch.testing.assert_close(together.hmn[:, person], alone.hmn[:, 0])
     assert (together.hmn[:, 0] - together.hmn[:, 1]).abs().max() > 1e-3
 

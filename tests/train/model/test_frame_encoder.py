@@ -6,7 +6,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from small_model import PATCHES, SMALL, build, pictures, weights
+from small_model import PATCHES, SMALL, build, random_images, weights
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,7 +54,7 @@ def reference(model: EmotionCLIP, images: Tensor, patch_weights: Tensor) -> Tens
 @pytest.mark.parametrize(("subject", "subject_bias"), MODES)
 def test_frame_encoder_agrees_with_its_definition(subject: str, subject_bias: bool):
     model = build(subject, subject_bias=subject_bias)
-    images, subjects = pictures(4), weights(4)
+    images, subjects = random_images(4), weights(4)
     subjects[3] = 0  # no subject
     expected = reference(model, images, subjects)
     got = model.encode_frames(images, subjects)
@@ -71,7 +71,7 @@ def test_frame_encoder_agrees_with_its_definition(subject: str, subject_bias: bo
 @pytest.mark.parametrize(("subject", "subject_bias"), MODES)
 def test_a_person_is_the_same_alone_and_among_others(subject: str, subject_bias: bool):
     model = build(subject, subject_bias=subject_bias)
-    images, subjects = pictures(3), weights(4)
+    images, subjects = random_images(3), weights(4)
     index = torch.tensor([2, 0, 2, 2])
     together = model.encode_people(images, index, subjects)
     for person, picture in enumerate(index):
@@ -84,7 +84,9 @@ def test_a_person_is_the_same_alone_and_among_others(subject: str, subject_bias:
 def test_images_without_people():
     for subject, subject_bias in MODES:
         model = build(subject, subject_bias=subject_bias)
-        empty = model.encode_people(pictures(2), torch.zeros(0, dtype=torch.int64), torch.zeros(0, PATCHES))
+        empty = model.encode_people(
+            random_images(2), torch.zeros(0, dtype=torch.int64), torch.zeros(0, PATCHES)
+        )
         assert empty.shape == (0, 24)
 
 
@@ -101,7 +103,7 @@ def test_shared_patches_do_not_depend_on_the_subject():
             block.ln_1.register_forward_pre_hook(record)
             for block in model.backbone.visual.transformer.blocks()
         ]
-        model.encode_frames(pictures(2), weights(2, seed))
+        model.encode_frames(random_images(2), weights(2, seed))
         for hook in hooks:
             hook.remove()
         streams.append(stream)
@@ -119,7 +121,7 @@ def test_a_gain_of_zero_is_no_bias(subject: str):
     missing = biased.load_state_dict(plain.state_dict(), strict=False).missing_keys
     gains = [f"backbone.visual.transformer.resblocks.{n}.attn.subject_gain" for n in range(3)]
     assert missing == gains
-    images, subjects = pictures(2), weights(2)
+    images, subjects = random_images(2), weights(2)
     expected = plain.encode_frames(images, subjects)
     assert (biased.encode_frames(images, subjects) - expected).abs().max() > 1e-2
     with torch.no_grad():
@@ -133,7 +135,7 @@ def test_attention_follows_the_subject_before_training(subject: str):
     """A patch has more influence on the person who covers it."""
     torch.manual_seed(0)
     model = EmotionCLIP(replace(SMALL, subject=subject, subject_bias=True)).eval()
-    images = pictures(1).requires_grad_()
+    images = random_images(1).requires_grad_()
     subjects = torch.zeros(1, PATCHES)
     subjects[0, 4] = 1  # the middle one of 3 x 3
     model.encode_frames(images, subjects).square().sum().backward()
@@ -144,7 +146,7 @@ def test_attention_follows_the_subject_before_training(subject: str):
 
 def test_mode_none_ignores_weights():
     model = build("none")
-    images = pictures(2)
+    images = random_images(2)
     assert torch.equal(model.encode_frames(images, weights(2)), model.encode_frames(images, weights(2, 5)))
 
 
@@ -171,19 +173,19 @@ class FrameEncoder(nn.Module):
 def test_one_exported_graph_serves_any_number_of_images_and_people(subject: str, tmp_path: Path):
     """With the bias torch uses another attention kernel, whose memory layout must not get into the graph."""
     model = build(subject, subject_bias=True, vision_layers=2)
-    pictures_, persons = torch.export.Dim("pictures"), torch.export.Dim("persons")
+    images, persons = torch.export.Dim("images"), torch.export.Dim("persons")
     torch.onnx.export(
         FrameEncoder(model).eval(),
-        (pictures(2), torch.tensor([0, 1, 1]), weights(3)),
+        (random_images(2), torch.tensor([0, 1, 1]), weights(3)),
         tmp_path / "encoder.onnx",
         dynamo=True,
         verbose=False,
-        dynamic_shapes=({0: pictures_}, {0: persons}, {0: persons}),
+        dynamic_shapes=({0: images}, {0: persons}, {0: persons}),
     )
     session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx", providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
     for index in ([0], [0, 0, 0, 0], [4, 0, 2]):
-        given = (pictures(max(index) + 1), torch.tensor(index), weights(len(index)))
+        given = (random_images(max(index) + 1), torch.tensor(index), weights(len(index)))
         (got,) = session.run(None, {name: x.numpy() for name, x in zip(names, given, strict=True)})
         torch.testing.assert_close(torch.from_numpy(got), model.encode_people(*given), atol=1e-5, rtol=1e-4)
 
@@ -193,7 +195,7 @@ def test_one_exported_graph_serves_any_number_of_images_and_people(subject: str,
 def test_a_hook_is_given_the_attention_weights_and_changes_nothing(subject: str):
     """Weighted sums of the values are what each call of `attend` returns."""
     model = build(subject, subject_bias=subject != "saam")
-    images, subjects = pictures(3), weights(3)
+    images, subjects = random_images(3), weights(3)
     expected = model.encode_frames(images, subjects)
     seen: list[Tensor] = []
     attentions = [block.attn for block in model.backbone.visual.transformer.blocks()]

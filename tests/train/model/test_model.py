@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_model import PATCHES, SIZE, SMALL, build, pictures, weights
+from small_model import PATCHES, SIZE, SMALL, build, random_images, weights
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -52,7 +52,7 @@ def test_dropout_acts_in_training_only():
 
 def test_a_video_is_encoded_frame_by_frame_then_over_time():
     model = build("shared", subject_bias=True)
-    images, subjects = pictures(16), weights(16)
+    images, subjects = random_images(16), weights(16)
     frames = torch.stack([model.encode_frames(images[n : n + 1], subjects[n : n + 1])[0] for n in range(16)])
     expected = model.encode_temporal(torch.stack([frames[:8], frames[8:]]))
     got = model.encode_video(images.view(2, 8, 3, SIZE, SIZE), subjects.view(2, 8, PATCHES))
@@ -92,7 +92,7 @@ def test_nano_is_small():
 
 def test_every_parameter_learns():
     model = EmotionCLIP(replace(SMALL, stem="conv", subject="shared", subject_bias=True))
-    video = model.encode_video(pictures(16).view(2, 8, 3, SIZE, SIZE), weights(16).view(2, 8, PATCHES))
+    video = model.encode_video(random_images(16).view(2, 8, 3, SIZE, SIZE), weights(16).view(2, 8, PATCHES))
     text = model.encode_text(torch.stack([sentence(98, 5, 99), sentence(98, 6, 7, 99)]))
     (model.logit_scale.exp() * F.normalize(video) @ F.normalize(text).T).square().sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
@@ -106,18 +106,18 @@ def test_every_parameter_learns():
             r"\(2, 3, 40, 48\): expected \(F, 3, 48, 48\)",
         ),
         (
-            lambda m: m.encode_frames(pictures(2), weights(3)),
+            lambda m: m.encode_frames(random_images(2), weights(3)),
             r"patch_weights has shape \(3, 9\): expected \(2, 9\)",
         ),
-        (lambda m: m.encode_frames(pictures(2), torch.zeros(2, 49)), r"expected \(2, 9\)"),
+        (lambda m: m.encode_frames(random_images(2), torch.zeros(2, 49)), r"expected \(2, 9\)"),
         (
-            lambda m: m.encode_people(pictures(2), torch.zeros(2, 1), weights(2)),
+            lambda m: m.encode_people(random_images(2), torch.zeros(2, 1), weights(2)),
             r"frame_index has shape \(2, 1\)",
         ),
         (lambda m: m.encode_temporal(torch.zeros(2, 7, 24)), r"\(2, 7, 24\): expected \(B, 8, 24\)"),
-        (lambda m: m.encode_video(pictures(8), weights(8)), r"expected \(B, 8, 3, 48, 48\)"),
+        (lambda m: m.encode_video(random_images(8), weights(8)), r"expected \(B, 8, 3, 48, 48\)"),
         (
-            lambda m: m.encode_video(pictures(8)[None], weights(8)),
+            lambda m: m.encode_video(random_images(8)[None], weights(8)),
             r"patch_weights has shape \(8, 9\): expected \(1, 8, 9\)",
         ),
         (lambda m: m.encode_text(torch.zeros(2, 20, dtype=torch.int64)), r"\(2, 20\): expected \(B, 77\)"),

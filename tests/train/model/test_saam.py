@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 import torch
 from masked_attention import masked_model, reference
-from small_model import PATCHES, SMALL, pictures, weights
+from small_model import PATCHES, SMALL, random_images, weights
 from torch import Tensor, nn
 
 from emotion_train.model import EmotionCLIP
@@ -18,7 +18,7 @@ from emotion_train.model.attention import Block
 @torch.no_grad()
 def test_masked_attention_is_the_papers_equations(layers: int | None):
     model = masked_model(saam_layers=layers)
-    images, subjects = pictures(4), weights(4)
+    images, subjects = random_images(4), weights(4)
     subjects[2], subjects[3] = 0, 1  # no subject; a subject everywhere
     got = model.encode_frames(images, subjects)
     for image, subject, embedding in zip(images, subjects, got, strict=True):
@@ -47,7 +47,7 @@ def test_without_a_shift_it_is_plain_attention_to_the_last_bit():
 def test_gradients_are_finite_without_subject_and_with_one_that_fills_the_image(share: float):
     model = masked_model()
     subjects = torch.full((2, PATCHES), share)
-    model.encode_frames(pictures(2), subjects).square().sum().backward()
+    model.encode_frames(random_images(2), subjects).square().sum().backward()
     for name, parameter in model.backbone.visual.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
@@ -59,18 +59,18 @@ def test_the_shift_stays_in_0_1_during_training():
     optimizer = torch.optim.SGD(shifts, lr=1e4)
     for _ in range(3):
         optimizer.zero_grad()
-        model.encode_frames(pictures(2), weights(2)).square().sum().backward()
+        model.encode_frames(random_images(2), weights(2)).square().sum().backward()
         optimizer.step()
     assert max(float(shift.detach().abs().max()) for shift in shifts) > 10
     with torch.no_grad():
-        _, rows = reference(model, pictures(2)[0], weights(2)[0])
+        _, rows = reference(model, random_images(2)[0], weights(2)[0])
     assert all(-1e-9 <= entry <= 1 + 1e-9 for row in rows for entry in row)
 
 
 def test_the_subject_changes_the_embedding_before_training():
     torch.manual_seed(0)
     model = EmotionCLIP(replace(SMALL, subject="saam")).eval()
-    images = pictures(1).expand(2, -1, -1, -1)
+    images = random_images(1).expand(2, -1, -1, -1)
     subjects = torch.zeros(2, PATCHES)
     subjects[0, 0] = subjects[1, 8] = 1
     first, second = model.encode_frames(images, subjects)
@@ -92,7 +92,7 @@ def test_it_can_be_exported(tmp_path: Path):
     batch = torch.export.Dim("batch")
     torch.onnx.export(
         FrameEncoder(model).eval(),
-        (pictures(2), weights(2)),
+        (random_images(2), weights(2)),
         tmp_path / "encoder.onnx",
         dynamo=True,
         verbose=False,
@@ -100,6 +100,6 @@ def test_it_can_be_exported(tmp_path: Path):
     )
     session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx", providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
-    given = (pictures(3), torch.cat([weights(2), torch.zeros(1, PATCHES)]))
+    given = (random_images(3), torch.cat([weights(2), torch.zeros(1, PATCHES)]))
     (got,) = session.run(None, {name: x.numpy() for name, x in zip(names, given, strict=True)})
     torch.testing.assert_close(torch.from_numpy(got), model.encode_frames(*given), atol=1e-5, rtol=1e-4)

@@ -114,8 +114,9 @@ def cut_frame(
     """Cut the model's input out of a frame.
 
     With `spec.window` "center", as the authors did: a random crop of side S from the frame resized to
-    `spec.short_side`, drawn anew for every frame, and the union of all people, because it is unknown who
-    speaks. With "subject": the runtime's window around the largest person, with a random change of scale.
+    `spec.short_side`, at another position for every frame, and the union of all people, because it is
+    unknown who speaks. With "subject": the runtime's window around the largest person, with a random change
+    of scale.
 
     Args:
         rng: Random generator.

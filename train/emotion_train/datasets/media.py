@@ -12,7 +12,7 @@ from emotion_train.datasets.frames import CLIP_FRAMES, image_size, is_image, num
 from emotion_train.datasets.rows import BadRow
 from emotion_train.datasets.video import video_info
 
-Span = tuple[float | None, float | None]  # start and end; None means that of the medium
+MediaSpan = tuple[float | None, float | None]  # start and end; None means that of the medium
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Medium:
     width: int
     height: int
 
-    def images(self, span: Span, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
+    def images(self, span: MediaSpan, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
         """Return the images of a part of the medium.
 
         Args:
@@ -54,7 +54,7 @@ class FrameFolder(Medium):
 
     frames: tuple[tuple[int, Path], ...]
 
-    def images(self, span: Span, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
+    def images(self, span: MediaSpan, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
         """Return eight frames, spread evenly over those of the span."""
         start, end = span
         chosen = [
@@ -79,7 +79,7 @@ class Video(Medium):
     last: float
     step: float
 
-    def images(self, span: Span, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
+    def images(self, span: MediaSpan, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
         """Return the frames at eight times, spread evenly over the span, including both ends."""
         start = 0.0 if span[0] is None else span[0]
         end = self.last if span[1] is None else span[1]
