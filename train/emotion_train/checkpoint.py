@@ -1,6 +1,5 @@
 """Checkpoints of this project, the released weights, and CLIP weights to start from."""
 
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import atomic_file, remove_leftovers
 from emotion_train.model import EmotionCLIP, ModelConfig
 
 FORMAT = "emotion-train checkpoint"
@@ -42,23 +42,14 @@ def save_checkpoint(path: Path, *, config: ModelConfig, state: Mapping[str, Any]
         "config": msgspec.to_builtins(config),
         "state": dict(state),
     }
-    # In the same folder, since a rename is atomic only within one file system.
-    temporary = path.with_name(f".{path.name}.tmp")
+    if not path.parent.is_dir():
+        raise EmotionError(f"checkpoint {path} cannot be written: No such file or directory: {path.parent}")
+    remove_leftovers(path.parent, path.name)  # a process that is killed often leaves one: they are large
     try:
-        with temporary.open("wb") as file:
+        with atomic_file(path) as file:
             torch.save(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise EmotionError(f"checkpoint {path} cannot be written: {error.strerror or error}") from error
     except RuntimeError as error:  # torch raises it for a failed write
-        raise EmotionError(
-            f"checkpoint {path} cannot be written: free space on its disk ({error})"
-        ) from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
+        raise EmotionError(f"checkpoint {path} cannot be written: free disk space ({error})") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def test_killed_at_any_moment_the_next_losses_are_the_uninterrupted_runs(root: P
     assert 1 <= stopped <= STEPS - 20
     done = subprocess.run(command(root, run, "--resume"), check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"resumed at clips step {stopped}" in done.stdout
+    assert f"resumed at clips step {stopped}" in done.stderr
     whole, resumed = log_of(root / "whole"), log_of(run)
     assert [entry["step"] for entry in resumed] == list(range(STEPS))
     exact = ("loss", "grad_norm", "lr", "retrieval", "scale")

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
 from emotion_train.training.optim import Schedule
 from emotion_train.training.parallel import World
 from emotion_train.training.precision import Precision
@@ -311,6 +312,4 @@ def cut_log(log: Path, stage: str, step: int, stages: tuple[str, ...]) -> None:
             break  # the process was killed while writing; steps after the last checkpoint are repeated anyway
         if (order.get(entry["stage"], -1), entry["step"]) < (order[stage], step):
             kept.append(line + "\n")
-    partial = log.with_suffix(".tmp")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(log)
+    write_atomically(log, "".join(kept))

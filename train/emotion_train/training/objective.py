@@ -29,7 +29,7 @@ from emotion_train.training.precision import Precision
 
 _CHUNK_SEED = 7_919  # a stride between chunks that no step's own seed takes
 
-Span = Callable[[str], AbstractContextManager[Any]]
+SpanFactory = Callable[[str], AbstractContextManager[Any]]
 
 
 class Encoded(NamedTuple):
@@ -174,7 +174,7 @@ class ContrastiveObjective:
     chunks: int = 1
     supervised: float = 0.0
     anchors: Tensor | None = None
-    span: Span = record_function
+    span: SpanFactory = record_function
 
     def __call__(
         self, batch: ClipTextBatch, precision: Precision, seed: int

@@ -1,7 +1,6 @@
 """The report of a pre-training run: one HTML file with its curves, readable without other tools."""
 
 import html
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from emotion_runtime.files import write_atomically
 from emotion_train.model import EmotionCLIP
+from emotion_train.plotting import SERIES, new_figure, style_axes, to_svg
 from emotion_train.training.config import PretrainConfig
 from emotion_train.training.parallel import World
 from emotion_train.training.run_data import RunData
@@ -28,7 +29,6 @@ PANELS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Validation", {}),  # whatever the log has that begins with "val_"
 )
 VALIDATION = "val_"
-_COLOURS = ("#2a6f97", "#d1495b", "#66a182", "#edae49")
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2.5rem auto; padding: 0 1rem;
@@ -90,9 +90,7 @@ def write_report(run: Path, *, facts: Mapping[str, str]) -> Path:
         ),
     )
     path = run / "report.html"
-    partial = path.with_suffix(".tmp")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, page)
     return path
 
 
@@ -125,25 +123,19 @@ def _lines(entries: Entries, names: Mapping[str, str]) -> dict[str, NDArray[np.f
 
 def _svg(panels: list[tuple[str, dict[str, NDArray[np.float64]]]]) -> str:
     """Draw panels, two per row: each value faint, its running mean strong."""
-    import matplotlib as mpl  # noqa: PLC0415  (slow to import)
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
     rows = (len(panels) + 1) // 2
-    figure, axes = plt.subplots(rows, 2, figsize=(9.6, 2.9 * rows), squeeze=False)
-    for axis in axes.flat[len(panels) :]:
-        axis.remove()
-    for axis, (title, lines) in zip(axes.flat, panels, strict=False):
-        for colour, (label, points) in zip(_COLOURS, lines.items(), strict=False):
+    figure = new_figure(9.6, 2.9 * rows)
+    for index, (title, lines) in enumerate(panels, start=1):
+        axes = figure.add_subplot(rows, 2, index)
+        for color, (label, points) in zip(SERIES, lines.items(), strict=False):
             steps, values = points.T
             span = max(len(values) // 40, 1)
             mean = np.convolve(values, np.ones(span) / span, mode="valid")
-            few = len(values) < 40 or title == RATE  # which has no noise to smooth
-            axis.plot(
+            few = len(values) < 40 or title == RATE  # a learning rate has no noise to smooth
+            axes.plot(
                 steps,
                 values,
-                color=colour,
+                color=color,
                 alpha=1 if few else 0.2,
                 lw=1.6 if few else 0.8,
                 marker="o" if len(values) < 40 else None,
@@ -151,16 +143,9 @@ def _svg(panels: list[tuple[str, dict[str, NDArray[np.float64]]]]) -> str:
                 label=label if few else None,
             )
             if not few:
-                axis.plot(steps[span - 1 :], mean, color=colour, lw=1.8, label=label)
-        axis.set_title(title, loc="left", fontsize=10)
-        axis.set_xlabel("step", fontsize=9)
-        axis.tick_params(labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25)
+                axes.plot(steps[span - 1 :], mean, color=color, lw=1.8, label=label)
+        style_axes(axes, title)
+        axes.set_xlabel("step", fontsize=9)
         if len(lines) > 1:
-            axis.legend(fontsize=8, frameon=False)
-    figure.tight_layout()
-    out = io.StringIO()
-    figure.savefig(out, format="svg")
-    plt.close(figure)
-    return out.getvalue()[out.getvalue().index("<svg") :]
+            axes.legend(fontsize=8, frameon=False)
+    return to_svg(figure)
