@@ -45,6 +45,7 @@ def test_every_script_is_its_command(name: str, monkeypatch: pytest.MonkeyPatch)
     assert called[0][0] in cli.COMMANDS
 
 
+@pytest.mark.slow
 def test_a_script_run_by_its_path():
     done = run(str(ROOT / "train" / "fit_probe.py"), "--help")
     assert done.returncode == 0, done.stderr

@@ -61,6 +61,7 @@ def meld(shared_data: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_real_row_but_the_two_without_video(whole_meld: Path, split: str):
     rows = real_rows(whole_meld / "MELD.Raw", split)

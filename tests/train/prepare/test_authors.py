@@ -114,6 +114,7 @@ def test_boxes_are_scaled_by_the_longer_side(
     assert scaled_box(box, size) == expected
 
 
+@pytest.mark.slow
 def test_shards_of_the_authors_data(
     prepare_data: Command, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -35,6 +35,7 @@ def test_both_layouts_are_read(checkpoint: Path, released: Path):
     assert not theirs.model.training
 
 
+@pytest.mark.slow
 def test_a_probe_of_released_weights(fit: Callable[..., Fitted], meld: Fitted, released: Path):
     found = fit("meld", meld.data, "--checkpoint", str(released))
     assert found.report["test"] == meld.report["test"]
