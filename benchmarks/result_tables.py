@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from emotion_train.tables import markdown_table, percent
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 MISSING = "-"
@@ -240,10 +242,9 @@ def table_of(header: list[str], rows: list[list[str]]) -> list[str]:
     """Return the lines of a Markdown table without its empty columns; no lines without rows."""
     if not rows:
         return []
-    kept = [at for at in range(len(header)) if any(row[at] != MISSING for row in rows)]
-    lines = [[header[at] for at in kept], *([row[at] for at in kept] for row in rows)]
-    first, *others = [f"| {' | '.join(line)} |" for line in lines]
-    return [first, "|" + "---|" * len(kept), *others]
+    kept = [index for index in range(len(header)) if any(row[index] != MISSING for row in rows)]
+    cells = [[row[index] for index in kept] for row in rows]
+    return markdown_table([header[index] for index in kept], cells).splitlines()
 
 
 def table_by_machine(header: list[str], rows: list[list[str]]) -> list[str]:
@@ -252,11 +253,6 @@ def table_by_machine(header: list[str], rows: list[list[str]]) -> list[str]:
     if len(machines) != 1:
         return table_of(header, rows)
     return [f"Machine: {machines.pop()}.", "", *table_of(header[1:], [row[1:] for row in rows])]
-
-
-def percent(fraction: float) -> str:
-    """Format a fraction: 0.4567 becomes 45.7 %."""
-    return f"{100 * fraction:.1f} %"
 
 
 if __name__ == "__main__":
