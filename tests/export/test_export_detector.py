@@ -126,7 +126,7 @@ def test_bad_arguments(
         ("no-such-model.yaml", "cannot load it"),
         (junk, "cannot load it"),
         (other, "cannot load it"),
-        ("yolo11n-seg.yaml", "its task is 'segment', expected 'detect'"),
+        ("yolo11n-seg.yaml", "trained for the task 'segment', expected 'detect'"),
     ):
         assert words in refusal(to_onnx, capsys, "--detector", model, "--out", out)
     for side in ("0", "-32", "100"):

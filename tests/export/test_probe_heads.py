@@ -75,7 +75,10 @@ def test_valence_arousal_and_dominance_go_beside_the_emotions(
     np.testing.assert_allclose(loaded(features), unit @ head.weight.T + head.bias, atol=1e-5)
     text = (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
     assert "Labels: valence, arousal, dominance." in text
-    assert "| val_vad_r2 | 0.125 |\n\nMeasured by `train/fit_probe.py` or `train/evaluate.py` on a" in text
+    assert (
+        "| val_vad_r2 | 0.125 |\n\nMeasured by `emotion-train fit-probe` or `emotion-train evaluate` on a"
+        in text
+    )
     assert text.count("scenes rendered with FER2013 faces that no training saw") == 1  # of the other head
 
 
@@ -115,7 +118,7 @@ def test_of_a_bank_without_a_tower_only_the_metrics_are_used(
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
-        ("probe", {"features": "image"}, "reads features of the frame encoder alone"),
+        ("probe", {"features": "image"}, "was fitted on features of the frame encoder alone"),
         ("probe", {"checkpoint_sha256": "00" * 32}, "run emotion-train fit-probe with this checkpoint"),
         (
             "zero_shot",
