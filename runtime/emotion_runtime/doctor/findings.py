@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
-State = Literal["OK", "WARN", "FAIL"]
+FindingState = Literal["OK", "WARN", "FAIL"]
 OK: Final = "OK"
 WARN: Final = "WARN"
 FAIL: Final = "FAIL"
@@ -25,7 +25,7 @@ class Finding:
     """
 
     area: str
-    state: State
+    state: FindingState
     text: str
     fix: str | None = None
 
