@@ -56,7 +56,7 @@ def test_numbers_that_do_not_fit_the_labels_are_refused(
 
 
 def test_broken_files_are_named(folder: Path):
-    (folder / "probe.safetensors").write_bytes(b"torn")
+    (folder / "probe.safetensors").write_bytes(b"corrupt")
     with pytest.raises(EmotionError, match=r"probe\.safetensors is not a safetensors file"):
         load_head(folder, "probe")
     card = msgspec.json.decode((folder / "probe.json").read_bytes())

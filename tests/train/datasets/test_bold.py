@@ -160,6 +160,6 @@ def test_another_layout(bold: Path):
     path = save_array(bold / "joints" / OTHER.replace("0002.mp4", "0002.npy"), np.zeros((2, 38)))
     with pytest.raises(EmotionError, match=r"0002\.npy: array \(2, 38\) of float64, expected .* \(N, 56\)"):
         load_dataset("bold", bold, "train")
-    path.write_bytes(b"torn")
+    path.write_bytes(b"corrupt")
     with pytest.raises(EmotionError, match=r"0002\.npy: not an array of numbers"):
         load_dataset("bold", bold, "train")

@@ -90,7 +90,7 @@ def test_patch_weights_are_those_of_the_authors(emotic: Path):
     ("column", "cell", "reason"),
     [
         (2, "gone.jpg", "missing frame"),
-        (2, "torn.jpg", "unreadable frame"),
+        (2, "corrupt.jpg", "unreadable frame"),
         (4, "", "BBox is not a list of numbers"),
         (4, "[1, 2, 3]", "BBox is not a list of 4 numbers"),
         (4, "[1, 2, 3, None]", "BBox not a number"),
@@ -101,7 +101,7 @@ def test_patch_weights_are_those_of_the_authors(emotic: Path):
     ],
 )
 def test_bad_rows_are_counted(emotic: Path, column: int, cell: str, reason: str):
-    (emotic / "emotic" / "mscoco/images" / "torn.jpg").write_bytes(b"no picture")
+    (emotic / "emotic" / "mscoco/images" / "corrupt.jpg").write_bytes(b"no picture")
     bad = [*ROWS[1]]
     bad[column] = cell
     write_csv(emotic / "annotations_pre" / "val.csv", [HEADER, ROWS[0], bad, ROWS[2]])

@@ -77,10 +77,10 @@ def test_exif_rotation_is_not_applied(tmp_path: Path):
 def test_a_missing_or_corrupt_image(tmp_path: Path):
     with pytest.raises(EmotionError, match=r"no image .*gone\.jpg: was it moved"):
         load_image(SampleImage(tmp_path / "gone.jpg", ()))
-    path = noise(tmp_path / "torn.png")
+    path = noise(tmp_path / "corrupt.png")
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(
-        EmotionError, match=r"torn\.png cannot be decoded \(.*\): get an intact copy"
+        EmotionError, match=r"corrupt\.png cannot be decoded \(.*\): get an intact copy"
     ) as error:
         load_image(SampleImage(path, ()))
     assert "\n" not in str(error.value)

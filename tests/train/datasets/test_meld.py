@@ -143,7 +143,7 @@ def test_another_layout(meld: Path):
     write_json(meld / "dev_human_boxes.json", {"dia0_utt0": {"frame_0.jpg": [[1, 2, 3, 4]]}})
     with pytest.raises(EmotionError, match=r"dev_human_boxes\.json: .*`array` of length 5"):
         load_dataset("meld", meld, "dev")
-    (meld / "dev_human_boxes.json").write_text("{torn")
+    (meld / "dev_human_boxes.json").write_text("{corrupt")
     with pytest.raises(EmotionError, match=r"dev_human_boxes\.json: JSON is malformed"):
         load_dataset("meld", meld, "dev")
     write_json(meld / "dev_human_boxes.json", {})

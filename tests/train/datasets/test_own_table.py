@@ -196,11 +196,11 @@ def test_parquet_gives_the_same(media: Path, tmp_path: Path):
         assert {k: v.tolist() for k, v in ours.targets.items()} == {
             k: v.tolist() for k, v in theirs.targets.items()
         }
-    (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
+    (tmp_path / "corrupt.parquet").write_bytes(b"PAR1 corrupt")
     with pytest.raises(
-        EmotionError, match=r"torn\.parquet: not a Parquet file \(.*\); expected columns path"
+        EmotionError, match=r"corrupt\.parquet: not a Parquet file \(.*\); expected columns path"
     ) as error:
-        load_dataset("table", tmp_path / "torn.parquet", "train")
+        load_dataset("table", tmp_path / "corrupt.parquet", "train")
     assert "\n" not in str(error.value)
 
 

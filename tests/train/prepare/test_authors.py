@@ -138,14 +138,14 @@ def test_shards_of_the_authors_data(
 def test_a_damaged_video_is_a_result_too(
     prepare_data: Command, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    torn = root / "aaa" / "frames.hdf5"
-    torn.write_bytes(torn.read_bytes()[:3000])
+    corrupt = root / "aaa" / "frames.hdf5"
+    corrupt.write_bytes(corrupt.read_bytes()[:3000])
     assert (
         prepare_data.main(["--from-authors", str(root), "--workers", "1", "--out", str(tmp_path / "o")]) == 0
     )
     said = capsys.readouterr().err
     assert "1 clips of 1 videos" in said
-    assert f"1 could not be used: aaa: {torn}: not an HDF5 file, or corrupt" in said
+    assert f"1 could not be used: aaa: {corrupt}: not an HDF5 file, or corrupt" in said
 
 
 def read_first(root: Path, name: str = "aaa") -> object:

@@ -159,8 +159,8 @@ def test_an_image_that_cannot_be_read_is_counted(
     fit: Callable[..., Fitted], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     file = table_file(tmp_path, labels="one")
-    torn = tmp_path / "p3.jpg"  # of val; the reader of the table looks at its header only
-    torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
+    corrupt = tmp_path / "p3.jpg"  # of val; the reader of the table looks at its header only
+    corrupt.write_bytes(corrupt.read_bytes()[: corrupt.stat().st_size // 2])
     found = fit("table", file, "--workers", "1")
     assert found.report["skipped"]["val"] == {"image cannot be read": 1}
     assert found.report["sizes"]["val_label"]["samples"] == 17

@@ -141,20 +141,22 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path):
 # --- the log of a resumed run
 
 
-def write_log(path: Path, steps: list[tuple[str, int]], torn: str = "") -> None:
-    path.write_text("".join(json.dumps({"stage": s, "step": n, "loss": 1.0}) + "\n" for s, n in steps) + torn)
+def write_log(path: Path, steps: list[tuple[str, int]], corrupt: str = "") -> None:
+    path.write_text(
+        "".join(json.dumps({"stage": s, "step": n, "loss": 1.0}) + "\n" for s, n in steps) + corrupt
+    )
 
 
 def steps_in(path: Path) -> list[tuple[str, int]]:
     return [(entry["stage"], entry["step"]) for entry in map(json.loads, path.read_text().splitlines())]
 
 
-@pytest.mark.parametrize("torn", ["", '{"stage": "scenes", "st'])
-def test_steps_after_the_checkpoint_leave_the_log(torn: str, tmp_path: Path):
+@pytest.mark.parametrize("corrupt", ["", '{"stage": "scenes", "st'])
+def test_steps_after_the_checkpoint_leave_the_log(corrupt: str, tmp_path: Path):
     log = tmp_path / "log.jsonl"
     done = [("text", 0), ("text", 1), ("stem", 0), ("stem", 1), ("scenes", 0)]
     for stage, step, kept in (("scenes", 0, 4), ("stem", 1, 3), ("text", 0, 0), ("scenes", 5, 5)):
-        write_log(log, done, torn)
+        write_log(log, done, corrupt)
         cut_log(log, stage, step, ("text", "stem", "scenes"))
         assert steps_in(log) == done[:kept]
     write_log(log, done)
@@ -262,7 +264,7 @@ class Broken(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         if index == 2:
-            raise EmotionError("shard 7 is torn: copy it again")
+            raise EmotionError("shard 7 is corrupt: copy it again")
         return Numbers()[index]
 
 
@@ -271,4 +273,4 @@ def test_what_a_worker_cannot_read_is_said_in_its_one_line(workers: int, tmp_pat
     stage = replace(stage_of(5), batches=Broken())
     with pytest.raises(EmotionError) as error:
         runner_in(tmp_path, workers=workers).run(stage, Progress("toy"))
-    assert str(error.value) == "shard 7 is torn: copy it again"
+    assert str(error.value) == "shard 7 is corrupt: copy it again"

@@ -93,7 +93,7 @@ def test_a_killed_run_repeats_what_its_checkpoint_does_not_hold(
 ):
     run = tmp_path / "killed"
     assert call(run, "--max-steps", "3") == 0
-    with (run / "log.jsonl").open("a") as log:  # steps taken after the checkpoint, the last line torn
+    with (run / "log.jsonl").open("a") as log:  # steps taken after the checkpoint, the last line corrupt
         log.write('{"stage": "text", "step": 3, "loss": 7.0}\n{"stage": "stem", "step": 0, "lo')
     assert call(run, "--resume", "--max-steps", "3") == 0
     assert log_of(run) == log_of(tiny_run)[:6]
