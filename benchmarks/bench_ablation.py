@@ -37,7 +37,8 @@ from emotion_train.scenes.batches import SceneMix
 from emotion_train.scenes.faces import Faces, load_faces
 from emotion_train.scenes.sets import shared_crop_clips
 from emotion_train.scenes.training_data import SceneData, load_scene_data
-from emotion_train.training.config import PretrainConfig, Scenes, Start, StemWarmup, TextWarmup, model_config
+from emotion_train.training.config import PretrainConfig, Scenes, Start, StemWarmup, TextWarmup
+from emotion_train.training.config_files import model_config
 from emotion_train.training.parallel import World
 from emotion_train.training.run import CHECKPOINT, Run
 

@@ -33,7 +33,8 @@ from emotion_train.scenes.faces import Faces, Split, load_faces
 from emotion_train.scenes.sets import person_pair
 from emotion_train.scenes.training_data import SceneData, load_scene_data
 from emotion_train.tables import markdown_table, percent
-from emotion_train.training.config import PretrainConfig, Scenes, load_config
+from emotion_train.training.config import PretrainConfig, Scenes
+from emotion_train.training.config_files import load_config
 from emotion_train.training.parallel import World
 from emotion_train.training.run import Run
 

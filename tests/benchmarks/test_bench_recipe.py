@@ -9,7 +9,8 @@ import bench_recipe
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import save_checkpoint
 from emotion_train.model import PRESETS
-from emotion_train.training.config import Scenes, load_config
+from emotion_train.training.config import Scenes
+from emotion_train.training.config_files import load_config
 
 
 def test_each_row_adds_parts_and_the_last_is_the_recipe():

@@ -10,7 +10,7 @@ import pytest
 
 from emotion_runtime import console
 from emotion_train import cli
-from emotion_train.training.config import find_config, shipped_configs
+from emotion_train.training.config_files import find_config, shipped_configs
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -15,7 +15,7 @@ from tiny_run import CLIPS, TINY, write_table
 from emotion_train.checkpoint import load_checkpoint, save_checkpoint
 from emotion_train.language.labels import EKMAN
 from emotion_train.model import EmotionCLIP
-from emotion_train.training.config import load_config, model_config
+from emotion_train.training.config_files import load_config, model_config
 from emotion_train.training.parallel import World
 from emotion_train.training.run import Run
 

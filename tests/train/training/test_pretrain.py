@@ -13,7 +13,7 @@ from command import Command
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint, model_from_checkpoint
 from emotion_train.model import PRESETS
-from emotion_train.training.config import load_config
+from emotion_train.training.config_files import load_config
 
 pytestmark = pytest.mark.slow
 

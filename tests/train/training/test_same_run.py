@@ -7,7 +7,7 @@ from command import Command
 from made_shards import write_set
 from tiny_run import CLIPS, TINY
 
-from emotion_train.training.config import changed_settings
+from emotion_train.training.config_files import changed_settings
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import emotion_train.training.run
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint, model_from_checkpoint, save_checkpoint
 from emotion_train.scenes.faces import load_faces
-from emotion_train.training.config import changed_settings, load_config
+from emotion_train.training.config_files import changed_settings, load_config
 from emotion_train.training.supervision import stem_predictions
 
 pytestmark = pytest.mark.slow

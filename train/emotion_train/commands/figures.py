@@ -30,7 +30,7 @@ from emotion_train.figures.attention_maps import attention_png, crop_person, per
 from emotion_train.figures.beta_sweep import Sweep, run_sweep
 from emotion_train.figures.reweighting import BatchSource, draw_batch, reweight, reweighting_page
 from emotion_train.pretrained import Checkpoint, read_checkpoint
-from emotion_train.training.config import find_config, load_config
+from emotion_train.training.config_files import find_config, load_config
 
 _log = logging.getLogger(__name__)
 

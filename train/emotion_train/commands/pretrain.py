@@ -20,13 +20,8 @@ import torch
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.model import PRESETS
-from emotion_train.training.config import (
-    PretrainConfig,
-    find_config,
-    load_config,
-    model_config,
-    shipped_configs,
-)
+from emotion_train.training.config import PretrainConfig
+from emotion_train.training.config_files import find_config, load_config, model_config, shipped_configs
 from emotion_train.training.parallel import World, joined_world
 from emotion_train.training.run import CHECKPOINT, Run
 

@@ -17,7 +17,8 @@ from emotion_runtime.files import write_atomically
 from emotion_train.clips.reader import ShardSet
 from emotion_train.plotting import BLUE, new_figure, style_axes, to_png
 from emotion_train.scenes.training_data import SceneData, load_scene_data
-from emotion_train.training.config import PretrainConfig, model_config
+from emotion_train.training.config import PretrainConfig
+from emotion_train.training.config_files import model_config
 from emotion_train.training.evaluation import Evaluation, dataset_evaluation, scene_evaluation
 from emotion_train.training.parallel import World
 from emotion_train.training.report import VALIDATION

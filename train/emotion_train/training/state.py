@@ -13,7 +13,8 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import save_checkpoint
 from emotion_train.language.labels import EKMAN
 from emotion_train.model import EmotionCLIP, ModelConfig
-from emotion_train.training.config import PretrainConfig, changed_settings
+from emotion_train.training.config import PretrainConfig
+from emotion_train.training.config_files import changed_settings
 from emotion_train.training.loop import Progress
 from emotion_train.training.precision import Precision
 from emotion_train.training.run_data import RunData

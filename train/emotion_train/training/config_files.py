@@ -1,0 +1,101 @@
+"""Read configurations from TOML files, find the shipped ones, and compare two of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import emotion_train
+from emotion_runtime.errors import EmotionError
+from emotion_train.model import PRESETS, ModelConfig
+from emotion_train.training.config import FREE, PretrainConfig
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], inside: str = "") -> list[str]:
+    """Return the names of settings that differ between two configurations, except the `FREE` ones.
+
+    Args:
+        before: Plain values of the configuration of a checkpoint.
+        now: Plain values of the present one.
+        inside: Prefix of the names, of a section.
+    """
+    changed = []
+    for name in before.keys() & now.keys() - FREE:
+        old, new = before[name], now[name]
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changed += changed_settings(old, new, f"{inside}{name}.")
+        elif old != new and not any(
+            isinstance(value, Mapping) for value in (old, new)
+        ):  # of a stage that is done
+            changed.append(inside + name)
+    return sorted(changed)
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Return the configurations that come with the package, by name."""
+    package = Path(emotion_train.__file__).parent
+    # In a wheel they are part of the package, in a checkout they lie beside it.
+    folders = (package / "configs", package.parent / "configs")
+    return dict(sorted((path.stem, path) for folder in folders for path in folder.glob("*.toml")))
+
+
+def find_config(name: str) -> Path:
+    """Return the file of a configuration.
+
+    Args:
+        name: Path of a TOML file, or the name of a shipped configuration. A file wins.
+    """
+    shipped = shipped_configs()
+    if Path(name).is_file() or name not in shipped:
+        return Path(name)
+    return shipped[name]
+
+
+def load_config(path: Path) -> PretrainConfig:
+    """Read and check a TOML file.
+
+    Raises:
+        EmotionError: The file is missing or not TOML, a key is unknown, or a value is of the wrong type
+            or out of range.
+    """
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=PretrainConfig)
+    except OSError as error:
+        raise EmotionError(
+            f"config {path}: {error.strerror}; give the path of a TOML file, or one of "
+            f"{', '.join(shipped_configs())}"
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a ValidationError is a DecodeError
+        raise EmotionError(f"{path}: {error}") from error
+
+
+def model_config(
+    preset: str, changes: Mapping[str, Any], presets: Mapping[str, ModelConfig] = PRESETS
+) -> ModelConfig:
+    """Return a preset with some settings changed, those of `preprocess` one by one.
+
+    Args:
+        preset: Key of `presets`.
+        changes: Values of settings by name.
+        presets: The models to choose from.
+
+    Raises:
+        EmotionError: The preset or a setting is unknown, or a value is wrong.
+    """
+    if preset not in presets:
+        raise EmotionError(f"preset {preset!r}: expected one of {sorted(presets)}")
+    plain = msgspec.to_builtins(presets[preset])
+    changes = dict(changes)
+    inner = changes.pop("preprocess", {})
+    unknown = sorted(changes.keys() - plain.keys())
+    if unknown or not isinstance(inner, dict):
+        raise EmotionError(
+            f"[model]: {', '.join(unknown) or 'preprocess'}: expected settings among {', '.join(plain)}"
+        )
+    try:
+        return msgspec.convert(
+            {**plain, **changes, "preprocess": {**plain["preprocess"], **inner}}, ModelConfig
+        )
+    except msgspec.ValidationError as error:
+        raise EmotionError(f"[model]: {error}") from error
