@@ -20,6 +20,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
@@ -47,6 +48,14 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OneLineParser(prog="emotion-train figures", description=__doc__.splitlines()[0])
     figures = parser.add_subparsers(required=True, metavar="FIGURE")
+    _add_attention(figures)
+    _add_reweighting(figures)
+    _add_beta_sweep(figures)
+    return parser
+
+
+def _add_attention(figures: Any) -> None:
+    """Add the options of `attention`."""
     one = figures.add_parser("attention", help="draw where the encoder looks for a person (Fig. 5)")
     _add_common(one, attention, "PNG file to write")
     add = one.add_argument
@@ -61,9 +70,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--heads", action="store_true", help="draw a row for every attention head instead of their mean")
 
-    two = figures.add_parser("reweighting", help="print what the loss does to the logits of a clip (Table 2)")
-    _add_common(two, reweighting, "Markdown file to write")
-    add = two.add_argument
+
+def _add_reweighting(figures: Any) -> None:
+    """Add the options of `reweighting`."""
+    one = figures.add_parser("reweighting", help="print what the loss does to the logits of a clip (Table 2)")
+    _add_common(one, reweighting, "Markdown file to write")
+    add = one.add_argument
     add(
         "--data",
         required=True,
@@ -98,11 +110,14 @@ def parser() -> argparse.ArgumentParser:
         help="least probability of a sentence's own class, for scenes (default: %(default)s)",
     )
 
-    three = figures.add_parser(
+
+def _add_beta_sweep(figures: Any) -> None:
+    """Add the options of `beta-sweep`."""
+    one = figures.add_parser(
         "beta-sweep", help="train and validate at several strengths of the loss (Fig. 6)"
     )
-    _add_common(three, beta_sweep, "folder for the runs, the plot and the JSON file")
-    add = three.add_argument
+    _add_common(one, beta_sweep, "folder for the runs, the plot and the JSON file")
+    add = one.add_argument
     add(
         "--config",
         required=True,
@@ -118,7 +133,6 @@ def parser() -> argparse.ArgumentParser:
         help="strengths to compare (default: %(default)s)",
     )
     add("--steps", type=int, required=True, help="number of training steps at each strength")
-    return parser
 
 
 def _add_common(parser: argparse.ArgumentParser, draw: object, what: str) -> None:

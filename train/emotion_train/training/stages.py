@@ -174,43 +174,26 @@ def scene_stage(
         supervision: Classifier of the supervised term, with its targets; None without that term.
     """
     bank = data.bank.confident(config.sentence_confidence)
-    text, anchors = bank.tokens, None
-    if not config.train_text:
-        for parameter in _text_parameters(model).values():
-            parameter.requires_grad_(False)
-        text = _encode_bank(model, bank.tokens).cpu()
-        anchors = torch.stack([F.normalize(text[r].mean(0), dim=0) for r in rows_by_class(bank.labels)])
-
-    classifier = [] if supervision is None else [*supervision.named_parameters()]
+    text, anchors = (bank.tokens, None) if config.train_text else _freeze_text(model, bank)
     groups = parameter_groups(
-        [*model.named_parameters(), *classifier],
+        [*model.named_parameters(), *(supervision.named_parameters() if supervision else ())],
         lr=config.lr,
         weight_decay=config.weight_decay,
         slow="stem",
         factor=config.stem_lr,
     )
     encoder = execution.encoder(model, supervision)
-    mix = SceneMix(
-        people=config.people,
-        face_height=config.face_share,
-        body_boxes=config.body_boxes,
-        wide_windows=config.wide_windows,
-        shared_crop=config.one_picture,
-        aspect=config.aspect,
-        degraded=config.poor,
-        close_ups=config.close_ups,
-    )
     scenes = SceneBatches(
         data.faces,
         model.config.preprocess,
-        mix,
+        _scene_mix(config),
         seed=seed,
         scenes_per_batch=config.scenes_per_batch,
         distinct_frames=config.distinct_frames,
     )
     return Stage(
         "scenes",
-        SceneTextBatches(scenes, bank, text, None if supervision is None else supervision.targets.cpu()),
+        SceneTextBatches(scenes, bank, text, supervision.targets.cpu() if supervision else None),
         ContrastiveObjective(
             encoder,
             config.beta,
@@ -266,11 +249,7 @@ def clip_stage(
     )
     encoder = execution.encoder(model)
     epoch = batches.steps_per_epoch
-    if config.warmup >= config.epochs * epoch:
-        raise EmotionError(
-            f"[clips] warmup {config.warmup} of {config.epochs * epoch} steps in all ({config.epochs} epochs "
-            f"of {epoch}): expected fewer"
-        )
+    _check_warmup(config, epoch)
     return Stage(
         "clips",
         batches,
@@ -289,6 +268,37 @@ def clip_stage(
         clip_norm=config.clip_norm or math.inf,
         after_step=_clamp_scale(model),
         evaluate_every=probe_every * epoch,
+    )
+
+
+def _freeze_text(model: EmotionCLIP, bank: SentenceBank) -> tuple[Tensor, Tensor]:
+    """Freeze the text tower; return the features (N, D) of the sentences and (C, D) of the classes."""
+    for parameter in _text_parameters(model).values():
+        parameter.requires_grad_(False)
+    text = _encode_bank(model, bank.tokens).cpu()
+    return text, torch.stack([F.normalize(text[rows].mean(0), dim=0) for rows in rows_by_class(bank.labels)])
+
+
+def _check_warmup(config: Clips, epoch: int) -> None:
+    steps = config.epochs * epoch
+    if config.warmup >= steps:
+        raise EmotionError(
+            f"[clips] warmup {config.warmup} of {steps} steps in all ({config.epochs} epochs of {epoch}): "
+            "expected fewer"
+        )
+
+
+def _scene_mix(config: Scenes) -> SceneMix:
+    """Return the settings of what is rendered; TOML keys keep the names that checkpoints store."""
+    return SceneMix(
+        people=config.people,
+        face_height=config.face_share,
+        body_boxes=config.body_boxes,
+        wide_windows=config.wide_windows,
+        shared_crop=config.one_picture,
+        aspect=config.aspect,
+        degraded=config.poor,
+        close_ups=config.close_ups,
     )
 
 
