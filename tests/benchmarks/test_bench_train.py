@@ -225,12 +225,12 @@ def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     result = json.loads((tmp_path / "train.json").read_text())
     (preset,) = result["presets"]
     assert preset == "nano"
-    assert result["shards"] == {"of": "made pictures", "clips": 24}
+    assert result["shards"] == {"of": "synthetic images", "clips": 24}
     assert result["presets"]["nano"]["bytes_per_clip"]["times_less"] > 4
     page = (tmp_path / "train.md").read_text()
     assert page.strip() in capsys.readouterr().out
-    assert all(f"| {part}, ms a step" in page for part in PARTS)
-    assert "A quick run: structure, not speed." in page
+    assert all(f"| {part}, ms per step" in page for part in PARTS)
+    assert "A quick trial: its speeds mean nothing." in page
     assert (tmp_path / "train.png").read_bytes().startswith(b"\x89PNG")
 
 
