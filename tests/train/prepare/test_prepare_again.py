@@ -73,7 +73,7 @@ def test_ray_that_is_not_installed(
 ):
     monkeypatch.setitem(sys.modules, "ray", None)
     line = error_line([*options, "--engine", "ray", "--out", str(tmp_path / "ray")])
-    assert line.endswith("--engine ray needs Ray: pip install ray, or give --engine local")
+    assert line.endswith("--engine ray needs Ray: pip install ray, or use --engine local")
 
 
 def test_ray_that_cannot_be_reached(
