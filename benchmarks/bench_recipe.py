@@ -22,6 +22,7 @@ from emotion_bench.accuracy import metrics
 from emotion_bench.accuracy_sets import Numbered, Plan, aligned_faces, scenes
 from emotion_bench.machine import card
 from emotion_bench.report import write_json
+from emotion_runtime.defaults import CLIP_SECONDS
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.heads import activate
@@ -165,7 +166,7 @@ def two_in_shared_crop(plan: Plan) -> Iterator[Numbered]:
 def _plan(model: EmotionCLIP, archive: Path, split: Split, limit: int | None) -> Plan:
     faces: Faces = load_faces(archive, split)
     rows = np.random.default_rng(SEED).permutation(len(faces.labels))[:limit]
-    return Plan(faces.take(rows), model.config.preprocess, 1, 1.6, SEED)
+    return Plan(faces.take(rows), model.config.preprocess, 1, CLIP_SECONDS, SEED)
 
 
 def _encoded(model: EmotionCLIP, clips: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -40,12 +40,15 @@ class Settings:
     """What is measured.
 
     Attributes:
-        shards: Folder of the shards. batch: Number of clips per step. steps: Number of measured steps,
-        after `warmup` others. warmup: Number of steps before. loaded: Number of batches for measuring the
-        loader alone, 2 or more. workers: Number of processes that load batches. precision: Numeric
-        precision. side: Side of the square matrices whose product is the machine's peak; five times as
-        large on a GPU, which
-            small ones do not fill.
+        shards: Folder of the shards.
+        batch: Number of clips per step.
+        steps: Number of measured steps, after `warmup` others.
+        warmup: Number of steps before.
+        loaded: Number of batches for measuring the loader alone, 2 or more.
+        workers: Number of processes that load batches.
+        precision: Numeric precision.
+        side: Side of the square matrices whose product is the machine's peak; five times as large on a GPU,
+            which small ones do not fill.
     """
 
     shards: str
@@ -112,7 +115,7 @@ class TimedPrecision(Precision):
 
 
 def timed(objective: Objective, watch: StepTimer) -> TimedObjective:
-    """The same objective with a watch."""
+    """Return the same objective with a watch."""
     if not isinstance(objective, ContrastiveObjective):
         raise TypeError(f"{type(objective).__name__} is not contrastive")
     return TimedObjective(replace(objective, span=watch.part), watch)

@@ -18,6 +18,7 @@ from emotion_export.reference import run_graph, torch_reference
 from emotion_export.variants import Samples, add_variants, take_samples
 from emotion_runtime import __version__
 from emotion_runtime.bundle import load_bundle, sha256_of
+from emotion_runtime.defaults import CLIP_SECONDS
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import (
     SCHEMA_VERSION,
@@ -53,7 +54,7 @@ class BundleOptions:
     """
 
     name: str
-    clip_seconds: float = 1.6
+    clip_seconds: float = CLIP_SECONDS
     probe: Path | None = None
     window: Literal["center", "subject"] | None = None
     videos: tuple[str, ...] = ()

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from emotion_export.fp16 import half_precision
@@ -31,7 +30,7 @@ from emotion_export.parity import (
 )
 from emotion_export.quantize import calibrate, int8_layers, quantise
 from emotion_export.samples import SIZES, batches, random_crops, real_crops
-from emotion_runtime.backends.onnx import default_threads
+from emotion_runtime.backends.onnx import default_threads, import_onnxruntime
 from emotion_runtime.manifest import Graph, GraphName, Parity, ReducedPrecision, Variant
 from emotion_runtime.preprocess import PreprocessSpec
 
@@ -180,6 +179,7 @@ def _nodes(layers: Mapping[str, Sequence[str]], names: Collection[str]) -> list[
 
 
 def _session(content: bytes, *, optimised: bool) -> RunGraph:
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = default_threads()

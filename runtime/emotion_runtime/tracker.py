@@ -23,7 +23,7 @@ class _KnownTrack:
     """A track with an id of ours.
 
     Attributes:
-        track: As it was last seen.
+        track: The track at its last detection.
         inner_id: ByteTrack's id.
         last_seen: Time of the latest detection, in seconds.
     """

@@ -67,6 +67,19 @@ def test_engine_builders_start_without_torch(script: str):
     assert "--bundle" in result.stdout
 
 
+@pytest.mark.parametrize("arguments", [["onnx", "--help"], ["trt", "--help"], ["triton", "--help"]])
+def test_export_starts_without_onnxruntime(arguments: list[str]):
+    """The extra `export` leaves the choice between onnxruntime and onnxruntime-gpu to `cpu` and `gpu`."""
+    body = (
+        "import sys\nsys.modules['onnxruntime'] = None\n"
+        "from emotion_export.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", body, *arguments], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+
+
 def test_the_package_runs_as_a_module():
     body = "import runpy\nrunpy.run_module('emotion_runtime', run_name='__main__')\n"
     result = run_blocked(body, "--version")

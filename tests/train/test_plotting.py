@@ -5,11 +5,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from emotion_runtime.sinks.palette import color_of
 from emotion_train.plotting import (
     BLUE,
     RED,
-    emotion_color,
     new_figure,
     plot_intervals,
     plot_lines,
@@ -23,11 +21,6 @@ from emotion_train.plotting import (
 def rgb(color: str) -> tuple[int, int, int]:
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return red, green, blue
-
-
-def test_emotions_have_the_colors_of_the_runtime():
-    for label in ("anger", "neutral", "schadenfreude"):
-        assert rgb(emotion_color(label)) == color_of(label)[::-1]
 
 
 def test_a_png_shows_what_was_drawn_and_is_reproducible():

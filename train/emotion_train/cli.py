@@ -4,6 +4,7 @@ Exit status: 0 done; 2 an error that the user can fix, in one line; 1 a bug, wit
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from emotion_runtime.console import CommandGroup
@@ -56,3 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line up to the command's name."""
     return _GROUP.parser()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,14 +1,11 @@
 """The one palette and the one set of Matplotlib helpers, for the plots of all reports.
 
-Figures are built without `pyplot`, so they need no display and no closing. The colours of the emotions are
-those of the runtime (`emotion_runtime.sinks.palette`).
+Figures are built without `pyplot`, so they need no display and no closing.
 """
 
 import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
-
-from emotion_runtime.sinks.palette import color_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,12 +16,6 @@ BLUE, RED, GREEN, YELLOW, ORANGE, PURPLE = "#2a6f97", "#d1495b", "#66a182", "#ed
 SERIES = (BLUE, RED, GREEN, YELLOW, ORANGE, PURPLE, GREY, LIGHT_GREY)  # of lines or bars, in this order
 
 _DPI = 140
-
-
-def emotion_color(label: str) -> str:
-    """Return the "#rrggbb" colour of an emotion, the same that the runtime draws it with."""
-    blue, green, red = color_of(label)
-    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def new_figure(width: float, height: float, title: str | None = None) -> "Figure":

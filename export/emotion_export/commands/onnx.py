@@ -25,6 +25,7 @@ from emotion_export.derive import derive_bundle
 from emotion_export.detector import export_detector
 from emotion_export.text import export_text_tower
 from emotion_runtime.console import OneLineParser
+from emotion_runtime.defaults import CLIP_SECONDS
 from emotion_runtime.errors import EmotionError
 
 PROGRAM = "emotion-export onnx"
@@ -35,7 +36,7 @@ _DEFAULTS: Final = MappingProxyType(
         "videos": [],
         "probe": None,
         "name": None,
-        "clip_seconds": 1.6,
+        "clip_seconds": CLIP_SECONDS,
         "window": None,
         "imgsz": 640,
     }

@@ -91,7 +91,7 @@ def open_session(
     Raises:
         EmotionError: ONNX Runtime is not installed or cannot load the model.
     """
-    runtime = _onnxruntime()
+    runtime = import_onnxruntime()
     options = runtime.SessionOptions()
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads or default_threads()
@@ -138,12 +138,12 @@ def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 def onnx_version() -> str:
     """Return the version of the installed ONNX Runtime."""
-    return str(_onnxruntime().__version__)
+    return str(import_onnxruntime().__version__)
 
 
 def available_providers() -> list[str]:
     """List the providers that the installed ONNX Runtime was built with; some of them may not start."""
-    return list(_onnxruntime().get_available_providers())
+    return list(import_onnxruntime().get_available_providers())
 
 
 def providers_for(provider: str, options: Mapping[str, str] = MappingProxyType({})) -> list[Provider]:
@@ -155,14 +155,19 @@ def providers_for(provider: str, options: Mapping[str, str] = MappingProxyType({
     """
     if provider != CUDA:
         return [provider, CPU] if provider != CPU else [CPU]
-    runtime = _onnxruntime()
+    runtime = import_onnxruntime()
     runtime.preload_dlls()  # finds CUDA and cuDNN where pip puts them
     # The parity report of the bundle was measured without TF32 rounding. An exhaustive search for convolution
     # algorithms could choose another one in each run.
     return [(CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", **options}), CPU]
 
 
-def _onnxruntime() -> ModuleType:
+def import_onnxruntime() -> ModuleType:
+    """Return the module `onnxruntime`, which comes with the extra `cpu` or `gpu`.
+
+    Raises:
+        EmotionError: It is not installed.
+    """
     try:
         import onnxruntime  # noqa: PLC0415 - an extra: everything else must import without it
     except ModuleNotFoundError as error:
@@ -175,7 +180,7 @@ def _onnxruntime() -> ModuleType:
 
 def onnx_errors() -> tuple[type[Exception], ...]:
     """Return the exceptions that ONNX Runtime raises; their only common base class is Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415 - see _onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415 - see import_onnxruntime
 
     return (
         state.Fail,
