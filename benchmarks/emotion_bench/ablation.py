@@ -146,12 +146,12 @@ def expectations(beta: float) -> list[Comparison]:
         Comparison("saam is better than none", (bare[saam],), (bare[none],)),
         Comparison("sap without bias is better than none", (bare["sap", False],), (bare[none],)),
         Comparison(
-            "SNCE is no worse than InfoNCE (ways with bias)",
+            "SNCE is no worse than InfoNCE (methods with bias)",
             tuple((*way, beta, time) for way in learning for time in (full, "mean")),
             tuple((*way, 0.0, time) for way in learning for time in (full, "mean")),
         ),
         Comparison(
-            "the temporal transformer is better than the mean (ways with bias)",
+            "the temporal transformer is better than the mean (methods with bias)",
             tuple((*way, loss, full) for way in learning for loss in (0.0, beta)),
             tuple((*way, loss, "mean") for way in learning for loss in (0.0, beta)),
         ),

@@ -46,7 +46,7 @@ all such predictions are right). "changed": the predictions for the two people d
 
 ## One corruption at a time
 
-The same people, alone, standing still, with a face of 80 px, before a plain camera: {clean}. A corruption
+The same people, alone, standing still, with a face of 80 px, without camera effects: {clean}. A corruption
 costs {drop:.1f} points on average.
 
 {corruptions}
@@ -151,7 +151,7 @@ def targets(result: Result) -> Iterator[tuple[str, str, str, str, str]]:
     for name, title in (("own_window", "a crop per person"), ("same_window", "one shared crop")):
         changed = pairs[name]["of_right_singly"]["changed"]["value"]
         yield (
-            f"pairs right singly, {title}: predictions that change",
+            f"pairs right when alone, {title}: predictions that change",
             ">= 85 %",
             "",
             percent(changed),
@@ -204,7 +204,7 @@ def _pairs(pairs: Result) -> str:
         ("own_window", "a crop per person, as in the runtime"),
         ("same_window", "one shared crop"),
     ):
-        for row, of in ((pairs[name], "all"), (pairs[name]["of_right_singly"], "those right singly")):
+        for row, of in ((pairs[name], "all"), (pairs[name]["of_right_singly"], "pairs right when alone")):
             cells = [percent(row[figure]["value"]) for figure in ("own", "other", "both_right", "changed")]
             lines.append((f"{title}; {of}", str(row["samples"]), *cells))
     return markdown_table(header, lines)

@@ -55,7 +55,9 @@ def derive_bundle(
             written. Then `out` is unchanged.
     """
     if not precisions:
-        raise EmotionError("--bundle adds precisions to a bundle, got none: add --precision fp16 int8")
+        raise EmotionError(
+            "--bundle adds precisions to a bundle, but none is given: add --precision fp16 int8"
+        )
     out = out.resolve()
     check_destination(out)
     loaded = load_bundle(bundle)

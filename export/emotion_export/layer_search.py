@@ -41,6 +41,10 @@ def keep_worst_in_fp32(
     while enough - fewest > 1:
         count = (fewest + enough) // 2
         good = passes(frozenset(worst_first[:count]))
-        _log.info("the %d worst in fp32: %s tolerance", count, "within" if good else "not within")
+        _log.info(
+            "with the %d most sensitive layers in fp32: %s tolerance",
+            count,
+            "within" if good else "not within",
+        )
         fewest, enough = (fewest, count) if good else (count, enough)
     return frozenset(worst_first[:enough]) if enough < len(layers) else None

@@ -159,7 +159,7 @@ def find_stages(model: onnx.ModelProto) -> list[Stage]:
     makers = {name: node for node in model.graph.node for name in node.output if name}
     normalised = [node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"]
     probes = [n for n in dict.fromkeys([*normalised, *(o.name for o in model.graph.output)]) if n in makers]
-    order = {id(node): number for number, node in enumerate(model.graph.node)}
+    order = {id(node): index for index, node in enumerate(model.graph.node)}
     probes.sort(key=lambda name: order[id(makers[name])])
     claimed: set[int] = set()
     stages = []

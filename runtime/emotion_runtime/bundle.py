@@ -124,7 +124,7 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise EmotionError(
-            f"bundle {folder}: it has no {MANIFEST}; give a folder that emotion-export onnx wrote"
+            f"bundle {folder}: {MANIFEST} is missing; expected a folder written by emotion-export onnx"
         )
     try:
         text = path.read_bytes()

@@ -52,7 +52,7 @@ class CommandGroup:
     """A program with several commands, such as `emotion-train pretrain`.
 
     A command is a module with a function `main(argv) -> int`. It is imported only when it is called, so that
-    `--help` answers at once, and a package that is not installed is reported by name.
+    `--help` is fast, and a package that is not installed is reported by name.
 
     Attributes:
         program: Name of the program.

@@ -1,8 +1,8 @@
 """The cache of TensorRT engines, and the rules by which an engine may be loaded.
 
-An engine is a file of machine code for one GPU, made by one version of one builder. It lies in the cache
-folder beside a JSON sidecar, which states what the engine was built from and for, the result of its parity
-check, and its hash. An engine that does not match its sidecar is never loaded, only built again.
+An engine is a file of machine code for one GPU, made by one version of one builder. It is stored in the
+cache folder next to a JSON sidecar, which states what the engine was built from and for, the result of its
+parity check, and its hash. An engine that does not match its sidecar is never loaded, only built again.
 
 frame_encoder-0123456789abcdef.engine   the serialised engine
 frame_encoder-0123456789abcdef.json     `Sidecar`

@@ -105,13 +105,13 @@ def test_a_shipped_bundle_takes_precedence_over_a_folder_of_that_name(
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(bundle.resources, "files", lambda _: tmp_path / "package")
     assert load_bundle("tiny").folder == tmp_path / "package" / "bundles" / "tiny"
-    assert "no bundle.json" in error_of(Path("./tiny").resolve())
+    assert "bundle.json is missing" in error_of(Path("./tiny").resolve())
     with pytest.raises(EmotionError, match=r"'huge' not found.*shipped bundle \(tiny\)"):
         load_bundle("huge")
 
 
 def test_an_empty_folder_is_not_a_bundle(tmp_path: Path):
-    assert "no bundle.json" in error_of(tmp_path)
+    assert "bundle.json is missing" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "one"}', '{"schema": 1}'])

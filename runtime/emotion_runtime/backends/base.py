@@ -47,7 +47,7 @@ class Unavailable(EmotionError):  # noqa: N818 - names a state
     Args:
         name: The backend.
         reason: Why it is not available.
-        fix: What makes it available; None where the reason says it.
+        fix: What makes it available; None if the reason already contains it.
         broken: The backend is installed but does not start. That is worth a warning; a backend that was never
             installed is not.
     """
@@ -62,7 +62,7 @@ class Unavailable(EmotionError):  # noqa: N818 - names a state
 
     @property
     def notable(self) -> bool:
-        """Whether the user should read of it although another backend is used instead."""
+        """Whether to log it although another backend is used."""
         return self.broken
 
     @property

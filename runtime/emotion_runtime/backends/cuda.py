@@ -20,7 +20,7 @@ GPU_INSTALL = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
 _CAPTURE = {"enable_cuda_graph": "1"}
 _DEVICE = "cuda"
 _NO_CAPTURE = -1  # ONNX Runtime's id for a run without capture or replay; id 0 is ONNX Runtime's own
-_CAPTURE_AFTER = 2  # a size that came once may never come again, and a capture costs memory
+_CAPTURE_AFTER = 2  # capture only repeated sizes, since a capture costs memory
 
 _log = logging.getLogger(__name__)
 

@@ -53,7 +53,7 @@ class MissingEngine(Unavailable):
 
     @property
     def notable(self) -> bool:
-        """True: one command away from a faster run."""
+        """Return True, since one command makes later runs faster."""
         return True
 
     @property

@@ -43,9 +43,7 @@ def jetson(release: Path = Path("/etc/nv_tegra_release")) -> Iterator[Finding]:
     linux = f"{found[1]}.{found[2]}"
     jetpack = _JETPACKS.get(linux) or _JETPACKS.get(found[1])
     if jetpack is None:
-        yield Finding(
-            "jetson", OK, f"Jetson Linux {linux}, of a JetPack version that this program does not know"
-        )
+        yield Finding("jetson", OK, f"Jetson Linux {linux}, of an unrecognised JetPack version")
     elif int(jetpack[0]) < _OLDEST_JETPACK:
         text = f"JetPack {jetpack} (Jetson Linux {linux}) has TensorRT 8, which is too old; use 6.1 or newer"
         yield Finding(

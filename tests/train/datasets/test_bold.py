@@ -155,7 +155,9 @@ def test_another_layout(bold: Path):
     with pytest.raises(EmotionError, match="bold has no split 'test': expected train or val"):
         load_dataset("bold", bold, "test")
     (bold / "annotations" / "val.csv").unlink()
-    with pytest.raises(EmotionError, match=r"bold: no file .*val\.csv; expected below --data: annotations/"):
+    with pytest.raises(
+        EmotionError, match=r"bold: file .*val\.csv is missing; expected below --data: annotations/"
+    ):
         load_dataset("bold", bold, "val")
     path = save_array(bold / "joints" / OTHER.replace("0002.mp4", "0002.npy"), np.zeros((2, 38)))
     with pytest.raises(EmotionError, match=r"0002\.npy: array \(2, 38\) of float64, expected .* \(N, 56\)"):

@@ -131,7 +131,7 @@ def test_another_layout(emotic: Path):
         EmotionError, match=r"val_cat_arr\.npy: array \(3, 25\) of float64, expected .*\(N, 26\)"
     ):
         load_dataset("emotic", emotic, "val")
-    with pytest.raises(EmotionError, match=r"emotic: no file .*annotations_pre/train\.csv"):
+    with pytest.raises(EmotionError, match=r"emotic: file .*annotations_pre/train\.csv is missing"):
         load_dataset("emotic", emotic, "train")
     with pytest.raises(EmotionError, match="emotic has no split 'dev': expected train or val or test"):
         load_dataset("emotic", emotic, "dev")

@@ -137,7 +137,7 @@ def test_another_layout(meld: Path):
     with pytest.raises(EmotionError, match="meld has no split 'val': expected train or dev or test"):
         load_dataset("meld", meld, "val")
     with pytest.raises(
-        EmotionError, match=r"meld: no file .*MELD\.Raw/test_sent_emo\.csv; expected below --data"
+        EmotionError, match=r"meld: file .*MELD\.Raw/test_sent_emo\.csv is missing; expected below --data"
     ):
         load_dataset("meld", meld, "test")
     write_json(meld / "dev_human_boxes.json", {"dia0_utt0": {"frame_0.jpg": [[1, 2, 3, 4]]}})
@@ -168,10 +168,10 @@ def test_no_row_is_left(meld: Path):
 
 def test_no_folder_and_no_such_data_set(tmp_path: Path):
     with pytest.raises(
-        EmotionError, match=r"meld: no folder .*gone: set --data to the folder of the data set"
+        EmotionError, match=r"meld: folder .*gone does not exist: set --data to the folder of the data set"
     ):
         load_dataset("meld", tmp_path / "gone", "dev")
     with pytest.raises(
-        EmotionError, match="no data set 'afew': expected one of bold, moviegraphs, meld, emotic, liris"
+        EmotionError, match="unknown data set 'afew': expected one of bold, moviegraphs, meld, emotic, liris"
     ):
         load_dataset("afew", tmp_path, "train")

@@ -163,6 +163,6 @@ def test_another_layout(moviegraphs: Path):
         load_dataset("moviegraphs", moviegraphs, "train")
     (moviegraphs / "official" / "mg" / "py3loader" / "emotion_labels.json").unlink()
     with pytest.raises(
-        EmotionError, match=r"no file .*emotion_labels\.json; expected below --data: official/"
+        EmotionError, match=r"file .*emotion_labels\.json is missing; expected below --data: official/"
     ):
         load_dataset("moviegraphs", moviegraphs, "train")

@@ -168,7 +168,7 @@ def test_captions_of_no_video_at_all(error_line: Callable[[list[str]], str], med
         (["--clips-per-shard", "0"], "--clips-per-shard 0: expected 1 or more"),
         (["--fps", "0"], "fps 0.0: expected 0.1 to 120"),
         (["--max-neutral", "1.5"], "max_neutral 1.5: expected 0 to 1"),
-        (["--min-seconds", "10"], "min_seconds 10.0: expected less than max_seconds 10.0"),
+        (["--min-seconds", "10"], "--min-seconds 10.0: expected less than --max-seconds 10.0"),
         (["--address", "auto"], "expected only with Ray; add --engine ray"),
         (["--from-authors", "."], "--from-authors excludes --videos"),
         (["--exclude", "no-such-file"], "--exclude no-such-file: "),

@@ -115,7 +115,7 @@ def usual(tiny_run: Path, small_data: Path, tmp_path: Path) -> list[str]:
     ("options", "message"),
     [
         (["--checkpoint", "nowhere.pt"], "checkpoint nowhere.pt: no such file"),
-        (["--data", "nowhere"], "no FER2013 archive at nowhere"),
+        (["--data", "nowhere"], "FER2013 archive not found at nowhere"),
         (["--train-faces", "2"], "to fit the probe on: use more training faces"),
         (["--frames", "0"], "--frames 0: expected 1 or more"),
     ],
@@ -158,4 +158,7 @@ def test_evaluate_finds_the_same_without_fitting(
 
 def test_scenes_have_their_own_sets(usual: list[str], fit_probe: Command, capsys: pytest.CaptureFixture[str]):
     assert fit_probe.main([*usual, "--splits", "test"]) == 2
-    assert "scenes has no set test: choose of train, val, one_person, two_or_three" in capsys.readouterr().err
+    assert (
+        "unknown set test of scenes: choose from train, val, one_person, two_or_three"
+        in capsys.readouterr().err
+    )

@@ -52,7 +52,7 @@ def test_take_keeps_face_and_label_together(real_faces: Faces):
 def test_a_missing_or_invalid_archive(tmp_path: Path):
     with pytest.raises(
         EmotionError,
-        match=r"no FER2013 archive at .*faces\.npz: --data must be the folder",
+        match=r"FER2013 archive not found at .*faces\.npz: --data must be the folder that",
     ):
         load_faces(tmp_path / "faces.npz", "test")
     (tmp_path / "faces.npz").write_bytes(b"not a zip")

@@ -134,7 +134,9 @@ def test_an_existing_run_is_not_overwritten(
 ):
     before = (tiny_run / "checkpoint.pt").read_bytes()
     assert call(tiny_run) == 2
-    assert "checkpoint.pt exists: add --resume to go on, or choose another --out" in one_line(capsys)
+    assert "checkpoint.pt already exists: add --resume to continue, or choose another --out" in one_line(
+        capsys
+    )
     assert (tiny_run / "checkpoint.pt").read_bytes() == before
     assert len(log_of(tiny_run)) == 12
 

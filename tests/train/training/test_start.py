@@ -81,7 +81,7 @@ def test_a_start_may_differ_in_how_it_is_told_who_is_meant(tmp_path: Path):
 def test_a_start_of_other_sizes_is_refused():
     model = build("sap")
     other = EmotionCLIP(replace(SMALL, vision_width=64))
-    with pytest.raises(EmotionError, match=r"of another model: backbone.visual.* is .*, expected"):
+    with pytest.raises(EmotionError, match=r"does not fit this model: backbone.visual.* is .*, expected"):
         load_what_fits(model, other.state_dict(), "checkpoint x")
     with pytest.raises(EmotionError, match="no tensor in common"):
         load_what_fits(model, {"other": torch.zeros(1)}, "checkpoint x")

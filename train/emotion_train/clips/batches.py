@@ -64,8 +64,8 @@ class ShardBatches(Dataset[ClipTextBatch]):
 
     def __getitem__(self, index: int) -> ClipTextBatch:
         epoch, position = divmod(index, self._batches_per_epoch)
-        clip_numbers = self._epoch_order(epoch)[position * self.batch : (position + 1) * self.batch]
-        clips = [self._clip(int(clip), epoch) for clip in clip_numbers]
+        clip_indices = self._epoch_order(epoch)[position * self.batch : (position + 1) * self.batch]
+        clips = [self._clip(int(clip), epoch) for clip in clip_indices]
         images, weights, captions, sentiments = zip(*clips, strict=True)
         return ClipTextBatch(
             torch.from_numpy(np.stack(images)),

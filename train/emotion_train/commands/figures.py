@@ -186,6 +186,6 @@ def beta_sweep(args: argparse.Namespace) -> None:
 def describe(checkpoint: Checkpoint) -> str:
     """Return a description of a checkpoint in a few words."""
     config = checkpoint.model.config
-    way = config.subject + (" + bias" if config.subject_bias else "")
+    method = config.subject + (" + bias" if config.subject_bias else "")
     when = "released layout" if checkpoint.released else f"checkpoint {checkpoint.sha256[:8]}"
-    return f"{checkpoint.preset}, {way}, {when}"
+    return f"{checkpoint.preset}, {method}, {when}"

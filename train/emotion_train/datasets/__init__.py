@@ -33,11 +33,11 @@ def load_dataset(name: str, root: Path, split: str, columns: Columns | None = No
     if name == "table":
         return table.load(root, split, columns)
     if name not in _READERS:
-        raise EmotionError(f"no data set {name!r}: expected one of {', '.join(NAMES)}")
+        raise EmotionError(f"unknown data set {name!r}: expected one of {', '.join(NAMES)}")
     if columns is not None:
         raise EmotionError(
             f"{name}: column names were given, but only the data set 'table' has columns to be named"
         )
     if not root.is_dir():
-        raise EmotionError(f"{name}: no folder {root}: set --data to the folder of the data set")
+        raise EmotionError(f"{name}: folder {root} does not exist: set --data to the folder of the data set")
     return _READERS[name](root, split)

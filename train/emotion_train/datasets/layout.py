@@ -39,7 +39,7 @@ class Layout:
         """
         path = self.root.joinpath(*parts)
         if not path.is_file():
-            raise EmotionError(f"{self.name}: no file {path}; expected {self.tree}")
+            raise EmotionError(f"{self.name}: file {path} is missing; expected {self.tree}")
         return path
 
     def broken(self, path: Path, reason: str) -> EmotionError:

@@ -69,7 +69,7 @@ def hmn_attention(
     with _recorded(model.backbone.visual.transformer.blocks()) as recorded:
         model.encode_people(images, frame_index, patch_weights)
     patches = patch_weights.shape[1]
-    # Patches that are a stream of their own only see each other: rows over G keys, which belong to nobody.
+    # Patches that are a stream of their own only see each other: their rows over G keys belong to no person.
     person_rows = [rows for rows in recorded if rows.shape[-1] == patches + 2]
     if subject != "shared":  # its keys already have this order
         person_rows = [

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What all betas have in common.
+    """Settings shared by all runs of a sweep.
 
     Attributes:
         config: Contains [scenes], or [clips] and [probe]. Its warm-ups, [start] weights, beta and number of

@@ -85,7 +85,7 @@ class PrepareSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise EmotionError(f"{name} {value}: expected {low} to {high}")
         if bounds.min_seconds >= bounds.max_seconds:
             raise EmotionError(
-                f"min_seconds {bounds.min_seconds}: expected less than max_seconds {bounds.max_seconds}"
+                f"--min-seconds {bounds.min_seconds}: expected less than --max-seconds {bounds.max_seconds}"
             )
 
 

@@ -58,7 +58,7 @@ class VideoResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The result of processing one video.
 
     Attributes:
-        name: Of the video.
+        name: Name of the video.
         inputs: Sizes and modification times of its files.
         error: Why it could not be used.
         captions: Counts of cues.

@@ -127,7 +127,9 @@ def _scenes(
 ) -> ProbeSetup:
     unknown = [name for name in protocol.splits if name not in scenes.SETS]
     if unknown:
-        raise EmotionError(f"scenes has no set {', '.join(unknown)}: choose of {', '.join(scenes.SETS)}")
+        raise EmotionError(
+            f"unknown set {', '.join(unknown)} of scenes: choose from {', '.join(scenes.SETS)}"
+        )
     if protocol.features != "video":
         raise EmotionError("scenes are clips: expected --features video")
     plan = scenes.ScenePlan(

@@ -104,8 +104,8 @@ def fingerprint(dataset: Dataset) -> str:
     """Return a SHA-256 over what the features depend on: keys, file names, times and boxes, in order."""
     digest = hashlib.sha256()
     for sample in dataset.samples:
-        pictures = [(list(p.path.parts[-3:]), p.seconds, p.boxes) for p in sample.images]
-        digest.update(msgspec.json.encode([sample.key, pictures]))
+        images = [(list(p.path.parts[-3:]), p.seconds, p.boxes) for p in sample.images]
+        digest.update(msgspec.json.encode([sample.key, images]))
     return digest.hexdigest()
 
 

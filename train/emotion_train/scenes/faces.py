@@ -45,7 +45,7 @@ def load_faces(path: Path, split: Split) -> Faces:
     """
     if not path.is_file():
         raise EmotionError(
-            f"no FER2013 archive at {path}: --data must be the folder that has data/fer2013.npz"
+            f"FER2013 archive not found at {path}: --data must be the folder that contains data/fer2013.npz"
         )
     try:
         with np.load(path) as archive:

@@ -235,7 +235,7 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not (self.scenes or self.clips or self.text_warmup or self.stem_warmup):
             raise ValueError("nothing to train: expected [scenes] or [clips]")
         if self.clips and (self.text_warmup or self.stem_warmup):
-            raise ValueError("[clips] starts from weights, set [start]; warm-ups go with [scenes]")
+            raise ValueError("[clips] needs pre-trained weights: set [start]; warm-ups are only for [scenes]")
         if self.compile and self.accumulate > 1:
             raise ValueError(
                 "compile with accumulate: a compiled encoder would not repeat the dropout mask of a chunk"
@@ -245,7 +245,7 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 "scenes.stem_answers needs [stem_warmup], which trains the stem, and supervised > 0"
             )
         if self.probe and not self.clips:
-            raise ValueError("[probe] goes with [clips]; scenes have evaluate_every")
+            raise ValueError("[probe] is only for [clips]; with [scenes] set evaluate_every")
 
 
 # Settings that may be edited before a run is resumed: how fast it learns and how it is computed, but not the

@@ -218,7 +218,7 @@ class Runner:
         for group in stage.optimizer.param_groups:
             group["lr"] = stage.schedule.rate(step, group["peak_lr"])
         stage.optimizer.zero_grad(set_to_none=True)
-        # Everything random in a step depends on its number alone, so a resumed run repeats it.
+        # Everything random in a step depends only on its index, so a resumed run repeats it.
         loss, metrics = stage.objective(batch, self.precision, self.seed * 1_000_003 + step)
         fix = "lower lr, or train in fp32, and resume from the last checkpoint"
         if not math.isfinite(loss):
@@ -271,7 +271,7 @@ class _ErrorsAsBatches(Dataset[Any]):
 
 
 class _ProcessBatches(Sampler[int]):
-    """Numbers of the batches of one process for the steps start .. stop - 1, in order."""
+    """Yields the batch indices of one process for the steps start .. stop - 1, in order."""
 
     def __init__(self, start: int, stop: int, world: World) -> None:
         self._range = range(start * world.size + world.rank, stop * world.size, world.size)

@@ -249,8 +249,8 @@ class ContrastiveObjective:
         own = self.supervised * F.cross_entropy(leaf, targets, reduction="none")
         everyone, _ = gather_rows(own.detach()[:, None], self.world)
         # Processes may have different numbers of rows, and averaging divides by the number of processes.
-        share = own.sum() * (self.world.size / len(everyone))
-        (by_logits,) = torch.autograd.grad(precision.scaled(share), leaf)
+        loss = own.sum() * (self.world.size / len(everyone))
+        (by_logits,) = torch.autograd.grad(precision.scaled(loss), leaf)
         accuracy = (logits.argmax(-1) == targets.argmax(-1)).float().mean().item()
         return everyone.mean().item(), by_logits, accuracy
 

@@ -186,7 +186,7 @@ def _stored(checkpoint: Path, *, resume: bool) -> dict[str, Any] | None:
     if resume:
         return load_checkpoint(checkpoint)
     if checkpoint.exists():
-        raise EmotionError(f"{checkpoint} exists: add --resume to go on, or choose another --out")
+        raise EmotionError(f"{checkpoint} already exists: add --resume to continue, or choose another --out")
     return None
 
 

@@ -130,7 +130,7 @@ def stem_stage(
     if world.size > 1:
         raise EmotionError(
             f"[stem_warmup] in {world.size} processes: its BatchNorm would see only a part of the batch: "
-            "warm up in one process, then go on from its checkpoint with [start]"
+            "warm up in one process, then start from its checkpoint with [start]"
         )
     spec = model.config.preprocess
     device = head.weight.device

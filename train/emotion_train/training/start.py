@@ -83,7 +83,9 @@ def load_what_fits(model: nn.Module, weights: Mapping[str, Tensor], what: str) -
     if other or not common:
         problem = f"{other[0]} is {tuple(weights[other[0]].shape)}" if other else "no tensor in common"
         wanted = f", expected {tuple(own[other[0]].shape)}" if other else ""
-        raise EmotionError(f"{what} is of another model: {problem}{wanted}; start from one of these sizes")
+        raise EmotionError(
+            f"{what} does not fit this model: {problem}{wanted}; start from one of these sizes"
+        )
     model.load_state_dict(common, strict=False)
     return sorted({name.rsplit(".", 1)[-1] if "resblocks" in name else name for name in own.keys() - common})
 
@@ -97,7 +99,7 @@ def _openclip_model(name: str) -> nn.Module:
         reason = " ".join(str(error).split())[:300]
         raise EmotionError(
             f"[start] clip {name!r}: open_clip cannot load it ({reason}): expected a {CLIP_MODEL} tag such "
-            'as "laion2b_e16" with the network up, or a file of weights'
+            'as "laion2b_e16" (needs a network connection), or a file of weights'
         ) from error
     return clip
 

@@ -106,7 +106,7 @@ class RunState:
         self.optimizer = optimizer
 
     def difference(self, stored: Mapping[str, Any], stages: Sequence[str]) -> str | None:
-        """Return what makes a checkpoint another run's, to follow "the checkpoint is"; None if nothing does.
+        """Return how a checkpoint differs from this run, as the end of "the checkpoint is ..."; or None.
 
         Args:
             stored: Content of the checkpoint.
