@@ -1,6 +1,7 @@
 """Atomic writes: old content or new content, and one line that tells what to do."""
 
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,13 +55,15 @@ def test_folder_that_is_a_file_is_one_line(tmp_path: Path):
 
 
 def test_leftovers_of_killed_processes_are_removed(tmp_path: Path):
-    child = os.fork()
-    if child == 0:  # is killed while writing
-        with atomic_file(tmp_path / "model.engine") as file:
-            file.write(b"half")
-            file.flush()
-            os.kill(os.getpid(), 9)
-    os.waitpid(child, 0)
+    program = (
+        "import os, sys; from pathlib import Path; from emotion_runtime.files import atomic_file\n"
+        "with atomic_file(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'half')\n"
+        "    file.flush()\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "model.engine")], check=False)
+    assert killed.returncode == -9
     (tmp_path / "other.engine").write_text("complete")
     assert len(names(tmp_path)) == 2
     remove_leftovers(tmp_path, "*.json")

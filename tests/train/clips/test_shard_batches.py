@@ -47,7 +47,9 @@ def test_an_epoch_shows_each_clip_at_most_once_and_the_next_in_another_order(sha
 def test_a_batch_depends_only_on_its_index(shards: ShardSet):
     expected = [batches(shards)[i] for i in range(5)]
     data = batches(shards)
-    loader = DataLoader(data, batch_size=None, sampler=[4, 2, 3, 0, 1], num_workers=2)
+    loader = DataLoader(
+        data, batch_size=None, sampler=[4, 2, 3, 0, 1], num_workers=2, multiprocessing_context="forkserver"
+    )
     for index, found in zip([4, 2, 3, 0, 1], loader, strict=True):
         for part in ("images", "clip_index", "patch_weights", "text", "sentiment"):
             assert torch.equal(getattr(found, part), getattr(expected[index], part)), part

@@ -60,7 +60,9 @@ def test_a_set_can_be_sent_to_other_processes_after_use(where: str, folder: Path
     shards = ShardSet.open(str(folder) if where == "disk" else url)
     assert shards.read(0) == CLIPS[0][1:]
     assert pickle.loads(pickle.dumps(shards)).read(1) == CLIPS[1][1:]  # noqa: S301 - our own
-    loader = DataLoader(Numbered(shards), batch_size=None, num_workers=1, multiprocessing_context="fork")
+    loader = DataLoader(
+        Numbered(shards), batch_size=None, num_workers=1, multiprocessing_context="forkserver"
+    )
     assert [tuple(pair) for pair in loader] == [tuple(c[1:]) for c in CLIPS]
 
 

@@ -93,7 +93,9 @@ def test_a_batch_depends_only_on_seed_and_index(real_faces: Faces):
     assert other.labels.tolist() != wanted[0].labels.tolist() or not torch.equal(
         other.images, wanted[0].images
     )
-    loader = DataLoader(second, batch_size=None, sampler=[0, 1, 2], num_workers=2)
+    loader = DataLoader(
+        second, batch_size=None, sampler=[0, 1, 2], num_workers=2, multiprocessing_context="forkserver"
+    )
     for batch, expected in zip(loader, wanted, strict=True):
         assert_same(batch, expected)
 
