@@ -188,7 +188,7 @@ def usual(table: Fitted, checkpoint: Path, tmp_path: Path) -> list[str]:
     ("options", "message"),
     [
         (["--dataset", "aff-wild"], "unknown data set 'aff-wild': choose one of bold, moviegraphs, meld"),
-        (["--dataset", "meld"], "no folder"),
+        (["--dataset", "meld"], "does not exist"),
         (["--splits", "test", "tset"], "no row of split 'tset' (it has test, train, val)"),
         (["--checkpoint", "nowhere.pt"], "checkpoint nowhere.pt: no such file"),
         (["--c", "0"], "--c 0.0: expected finite numbers above 0"),

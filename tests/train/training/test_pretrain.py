@@ -215,8 +215,8 @@ def test_a_preset_without_a_stem_has_none_to_warm_up(
     [
         ('preset = "tiny"', r"nothing to train: expected \[scenes\] or \[clips\]"),
         ('preset = "tiny"\n[scenes]\nsteps = 1\n[clips]', r"\[scenes\] and \[clips\] are both given"),
-        ('preset = "tiny"\n[clips]\n[stem_warmup]\nsteps = 1', "warm-ups go with"),
-        ('preset = "tiny"\n[scenes]\nsteps = 1\n[probe]\ndataset = "bold"\ndata = "x"', "goes with"),
+        ('preset = "tiny"\n[clips]\n[stem_warmup]\nsteps = 1', "warm-ups are only for"),
+        ('preset = "tiny"\n[scenes]\nsteps = 1\n[probe]\ndataset = "bold"\ndata = "x"', "is only for"),
         ('preset = "tiny"\n[scenes]\nsteps = 1\n[start]\nclip = "a"\ncheckpoint = "b"', "one of them"),
         ('preset = "tiny"\ncolour = 1\n[scenes]\nsteps = 1', "unknown field `colour`"),
         ('preset = "tiny"\n[scenes]\nsteps = 1\nbeta2 = 1', r"unknown field `beta2` - at `\$\.scenes`"),
