@@ -17,11 +17,12 @@ from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import LinearHead
 from emotion_runtime.metrics import StageTimer
+from emotion_runtime.quality import measure_quality
 from emotion_runtime.ring import EARLY_TOLERANCE, ClipPlan, EmbeddingRing
 from emotion_runtime.smoothing import ExponentialAverage, LabelHysteresis
 from emotion_runtime.subject import Subjects, plan_crops
 from emotion_runtime.tracker import Tracker
-from emotion_runtime.types import SCHEMA_VERSION, EmotionEvent, Frame, Person, State, Track
+from emotion_runtime.types import EmotionEvent, Frame, Person, Quality, State, Track, Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class _PersonState:
     raw: NDArray[np.float64] | None = None
     smoothed: NDArray[np.float64] | None = None
     affect: NDArray[np.float64] | None = None
+    quality: Quality | None = None
 
 
 class _SourceState:
@@ -184,7 +186,10 @@ class Pipeline:
                 height, width = frame.image.shape[:2]
                 boxes = [track.box for track in chosen]
                 views.append((frame.image, plan_crops(boxes, height, width, self._models.encoder.spec)))
-                due.extend((source.persons[track.id], frame.t) for track in chosen)
+                for track in chosen:
+                    person = source.persons[track.id]
+                    person.quality = measure_quality(frame.image, track)
+                    due.append((person, frame.t))
         if not due:
             return
         with self.timer.stage("crop"):
@@ -207,10 +212,10 @@ class Pipeline:
     def _event(self, frame: Frame, now: float) -> EmotionEvent:
         source = self._sources[frame.source]
         return EmotionEvent(
-            schema=SCHEMA_VERSION,
             source=frame.source,
             frame=frame.index,
             t=frame.t,
+            time=frame.time,
             persons=[self._person(track, source.persons[track.id]) for track in source.tracks],
             latency_ms=0.0 if frame.captured is None else 1000 * (now - frame.captured),
             dropped=frame.dropped,
@@ -219,14 +224,20 @@ class Pipeline:
     def _person(self, track: Track, person: _PersonState) -> Person:
         label = person.label.label
         state: State = "lost" if not track.seen else "warming" if person.ring.warming else "steady"
+        why: Why | None = None
+        if label is None:
+            why = "warming" if person.smoothed is None else "uncertain"
         return Person(
             id=track.id,
             box=track.box,
             score=track.score,
             state=state,
+            top=None if label is None else self._models.head.labels[label],
+            why=why,
             emotions=_by_label(self._models.head, person.smoothed),
             raw=_by_label(self._models.head, person.raw),
-            top=None if label is None else self._models.head.labels[label],
+            quality=person.quality,
+            filled=person.ring.filled,
             **_by_label(self._models.affect, person.affect),
         )
 

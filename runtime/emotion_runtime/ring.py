@@ -76,6 +76,11 @@ class EmbeddingRing:
         """Whether the ring is not full yet, so that a clip repeats its oldest embedding."""
         return len(self._embeddings) < self._plan.kept
 
+    @property
+    def filled(self) -> float:
+        """Fraction of the ring that has embeddings, in [0, 1]."""
+        return len(self._embeddings) / self._plan.kept
+
     def due(self, t: float) -> bool:
         """Return whether the person should be encoded at time t, in seconds."""
         # A time before the last one means that the source started over.

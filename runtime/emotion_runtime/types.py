@@ -1,17 +1,21 @@
 """Data types of the runtime: frames, detections, tracks, persons, emotion events."""
 
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
+Landmarks = tuple[tuple[float, float], ...]  # right eye, left eye, nose, mouth corners; x, y in pixels
 
-State = Literal["warming", "steady", "lost"]
+State = Literal["new", "warming", "steady", "lost", "photo"]
+Why = Literal["warming", "small", "blurred", "cut", "turned away", "occluded", "uncertain", "stale"]
+SourceStatus = Literal["connecting", "live", "degraded", "frozen", "lost", "paused", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,8 @@ class Frame:
         captured: `time.monotonic()` at capture for a live source; None for a file that is read frame by
             frame.
         dropped: Frames of the source that were dropped so far because they were too old.
+        still: The frame is a photo: it has no frame before or after it.
+        time: Wall-clock time of the capture, in UTC. None: not known, as for a file.
     """
 
     image: NDArray[np.uint8]
@@ -34,6 +40,8 @@ class Frame:
     source: str
     captured: float | None = None
     dropped: int = 0
+    still: bool = False
+    time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +51,13 @@ class Detections:
     Attributes:
         boxes: (N, 4) float32, x1, y1, x2, y2 in frame pixels.
         scores: (N,) float32 in [0, 1].
+        landmarks: (N, 5, 2) float32, x, y in frame pixels, in the order of `Landmarks`. None: the detector
+            finds none.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
+    landmarks: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4 or self.scores.shape != self.boxes.shape[:1]:
@@ -67,26 +78,49 @@ class Track:
         box: (x1, y1, x2, y2) in frame pixels.
         score: Score of the latest detection, in [0, 1].
         seen: Whether the person was detected in this frame. False: lost, but not dropped yet.
+        landmarks: Landmarks of the latest detection. None: the detector finds none.
     """
 
     id: int
     box: Box
     score: float
     seen: bool = True
+    landmarks: Landmarks | None = None
 
 
-class Person(msgspec.Struct, frozen=True):
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    """How well the head of a person can be seen; None where it is not measured.
+
+    Attributes:
+        head_px: Width of the head in frame pixels.
+        sharpness: From 0 (blurred) to 1 (sharp).
+        inside: Fraction of the head inside the frame, in [0, 1].
+        frontal: From 0 (profile, or turned away) to 1 (facing the camera).
+        roll_deg: Tilt of the head in degrees, in (-180, 180]; positive: clockwise in the image.
+    """
+
+    head_px: float
+    sharpness: float | None = None
+    inside: float = 1.0
+    frontal: float | None = None
+    roll_deg: float | None = None
+
+
+class Person(msgspec.Struct, frozen=True, kw_only=True):
     """One person in one frame; a part of `EmotionEvent`.
 
     Attributes:
         id: The track's id, unique within the source.
         box: (x1, y1, x2, y2) in frame pixels.
         score: Score of the detection, in [0, 1].
-        state: "warming" until the first full clip, then "steady"; "lost" while the person is not visible.
+        state: "new" until the detection is confirmed, "warming" until there are embeddings enough, then
+            "steady"; "lost" while the person is not visible; "photo" in a still image.
+        top: The shown label after hysteresis. None for the reason `why`.
+        why: Why there is no label. None: there is one.
         emotions: Probability by label, smoothed over time. Empty until the first encoding.
         raw: The same from the latest clip alone. Both sum to 1 if the head is a softmax.
-        top: The shown label after hysteresis. None before the first encoding, and while the probability is
-            below the head's abstain threshold.
+        quality: How well the head can be seen. None: not measured yet.
+        filled: Fraction of a clip for which there are embeddings, in [0, 1].
         valence: Smoothed over time, in the units that the bundle's affect head was fitted on. None until the
             first encoding, and if the bundle has no such head. The same holds for arousal and dominance.
         arousal: See `valence`.
@@ -97,31 +131,80 @@ class Person(msgspec.Struct, frozen=True):
     box: Box
     score: float
     state: State
-    emotions: dict[str, float]
-    raw: dict[str, float]
-    top: str | None
+    top: str | None = None
+    why: Why | None = None
+    emotions: dict[str, float] = {}
+    raw: dict[str, float] = {}
+    quality: Quality | None = None
+    filled: float = 1.0
     valence: float | None = None
     arousal: float | None = None
     dominance: float | None = None
 
 
-class EmotionEvent(msgspec.Struct, frozen=True):
+class EmotionEvent(msgspec.Struct, frozen=True, kw_only=True):
     """The result for one frame; one line of JSONL.
 
     Attributes:
         schema: Version of the format.
+        type: Kind of the line.
         source: Name of the source.
         frame: Number of the frame in its source, from 0.
         t: Seconds of media time.
+        time: Wall-clock time of the capture, in UTC. None, and not in JSONL, where it is not known.
         persons: The persons in view, and those lost a moment ago.
         latency_ms: Milliseconds from capture to this event; 0 for a file that is read frame by frame.
         dropped: Frames dropped since the source was opened.
     """
 
-    schema: int
+    schema: int = SCHEMA_VERSION
+    type: Literal["frame"] = "frame"
     source: str
     frame: int
     t: float
+    time: datetime | None = None
     persons: list[Person]
-    latency_ms: float
-    dropped: int
+    latency_ms: float = 0.0
+    dropped: int = 0
+
+
+class RunLine(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line of a JSONL file: what made the lines after it.
+
+    Attributes:
+        schema: Version of the format.
+        type: Kind of the line.
+        version: Version of this program.
+        bundle: Name of the bundle.
+        bundle_sha256: Hash of the bundle's bundle.json, which holds the hashes of its files.
+        head: Name of the head that predicts emotions.
+        options: Options that differ from their defaults, by name.
+    """
+
+    schema: int = SCHEMA_VERSION
+    type: Literal["run"] = "run"
+    version: str
+    bundle: str
+    bundle_sha256: str
+    head: str
+    options: dict[str, Any] = {}
+
+
+class StatusLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of the status of a live source.
+
+    Attributes:
+        schema: Version of the format.
+        type: Kind of the line.
+        source: Name of the source.
+        time: Wall-clock time of the change, in UTC.
+        status: The new status.
+        reason: What happened, in words; None: nothing that needs a reason.
+    """
+
+    schema: int = SCHEMA_VERSION
+    type: Literal["status"] = "status"
+    source: str
+    time: datetime
+    status: SourceStatus
+    reason: str | None = None

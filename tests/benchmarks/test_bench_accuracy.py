@@ -185,12 +185,14 @@ def test_pairs_tell_whether_predictions_follow_the_subject(faces: Faces):
 
 
 def event(t: float, *persons: Person) -> EmotionEvent:
-    return EmotionEvent(1, "video", 0, t, list(persons), 0.0, 0)
+    return EmotionEvent(source="video", frame=0, t=t, persons=list(persons))
 
 
 def person(number: int, top: str | None, raw: str, state: str = "steady") -> Person:
     sure = {"anger": 0.1, "fear": 0.1} | {raw: 0.9}
-    return Person(number, (0, 0, 9, 9), 1.0, state, sure, sure, top)  # type: ignore[arg-type]
+    return Person(  # type: ignore[call-arg]
+        id=number, box=(0, 0, 9, 9), score=1.0, state=state, top=top, emotions=sure, raw=sure
+    )
 
 
 class Watched:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emotion_runtime.types import EmotionEvent, Frame, Person, State
+from emotion_runtime.types import EmotionEvent, Frame, Person, Quality, State
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 
@@ -17,11 +17,24 @@ def person(
     probabilities = np.full(len(EMOTIONS), 1 / 14)
     probabilities[EMOTIONS.index(top or "neutral")] += 0.5
     values = dict(zip(EMOTIONS, probabilities.tolist(), strict=True))
-    return Person(person_id, box, 0.987654321, state, values, values, top, valence=1 / 3)
+    return Person(
+        id=person_id,
+        box=box,
+        score=0.987654321,
+        state=state,
+        top=top,
+        why=None if top else "uncertain",
+        emotions=values,
+        raw=values,
+        quality=Quality(head_px=box[2] - box[0]),
+        valence=1 / 3,
+    )
 
 
 def event(*persons: Person, frame: int = 0, t: float = 0.0) -> EmotionEvent:
-    return EmotionEvent(1, "video.mp4", frame, t, list(persons), 12.3456789, 2)
+    return EmotionEvent(
+        source="video.mp4", frame=frame, t=t, persons=list(persons), latency_ms=12.3456789, dropped=2
+    )
 
 
 def frame(index: int = 0, t: float = 0.0, *, size: tuple[int, int] = (480, 270), source: str = "a") -> Frame:

@@ -86,7 +86,7 @@ def test_file_is_written_to_jsonl_and_video(finished: Finished, video: Path):
     assert [line["frame"] for line in lines] == list(range(FRAMES))
     assert [line["t"] for line in lines] == pytest.approx([i / RATE for i in range(FRAMES)], abs=1e-3)
     assert {(line["schema"], line["source"], line["latency_ms"], line["dropped"]) for line in lines} == {
-        (1, str(video), 0.0, 0)
+        (2, str(video), 0.0, 0)
     }
     for line in lines[2:]:  # the tracker confirms a person at the third frame
         (person,) = line["persons"]

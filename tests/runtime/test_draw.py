@@ -27,7 +27,7 @@ def test_drawing_keeps_the_shape_and_does_not_change_the_frame(size: tuple[int, 
         person(2, (-50.0, -20.0, 0.1 * w, 0.2 * h), top=None),  # off the edge
         person(3, (0.95 * w, 0.9 * h, 2.0 * w, 3.0 * h), top="fear", state="lost"),
         person(4, (0.5 * w, 0.5 * h, 0.5 * w, 0.5 * h), state="warming"),  # empty
-        Person(5, (5 * w, 5 * h, 6 * w, 6 * h), 0.5, "warming", {}, {}, None),  # outside
+        Person(id=5, box=(5 * w, 5 * h, 6 * w, 6 * h), score=0.5, state="warming", why="warming"),  # outside
     ]
     copy = given.image.copy()
     drawn = draw(given.image, event(*crowd))

@@ -243,7 +243,7 @@ def test_latency_is_measured_for_live_frames_only(tiny_bundle: Path):
 
 def test_empty_frame_is_not_encoded(bench: Bench):
     event = bench.show([], halves())
-    assert (event.schema, event.source, event.frame, event.t, event.persons) == (1, "a", 0, 0.0, [])
+    assert (event.schema, event.source, event.frame, event.t, event.persons) == (2, "a", 0, 0.0, [])
     assert bench.frames.persons == []
 
 
@@ -270,8 +270,8 @@ def test_report_counts_frames_persons_and_seconds():
     report = RunReport(100.0, clock=lambda: next(times))
 
     def event(source: str, t: float, *ids: int) -> EmotionEvent:
-        persons = [Person(i, (0, 0, 1, 1), 1.0, "lost", {}, {}, None) for i in ids]
-        return EmotionEvent(1, source, 0, t, persons, 0.0, 0)
+        persons = [Person(id=i, box=(0, 0, 1, 1), score=1.0, state="lost") for i in ids]
+        return EmotionEvent(source=source, frame=0, t=t, persons=persons)
 
     events = [
         event("a", 5.0, 1, 2),

@@ -31,8 +31,8 @@ def test_lines_are_written_at_once_and_match_the_events(tmp_path: Path) -> None:
         lines = path.read_text().splitlines()
         assert len(lines) == index + 1  # before the file is closed: nothing is buffered
         line = json.loads(lines[-1])
-        assert list(line) == ["schema", "source", "frame", "t", "persons", "latency_ms", "dropped"]
-        assert (line["schema"], line["source"], line["frame"], line["dropped"]) == (1, "video.mp4", index, 2)
+        assert list(line) == ["schema", "type", "source", "frame", "t", "persons", "latency_ms", "dropped"]
+        assert (line["schema"], line["source"], line["frame"], line["dropped"]) == (2, "video.mp4", index, 2)
         assert line["t"] == pytest.approx(index / 3, abs=1e-6)
         assert line["persons"][0]["box"] == pytest.approx([1.23456, 2, 3, 4], abs=0.01)
     sink.close()
@@ -45,7 +45,16 @@ def test_numbers_are_rounded_and_probabilities_still_sum_to_one(tmp_path: Path) 
     rng = np.random.default_rng(0)
     for _ in range(50):
         values = dict(zip(EMOTIONS, rng.dirichlet(np.full(7, 0.3)).tolist(), strict=True))
-        one = Person(1, (1 / 3, 1, 2, 2), 1 / 3, "steady", values, values, "fear", None, -1 / 3, None)
+        one = Person(
+            id=1,
+            box=(1 / 3, 1, 2, 2),
+            score=1 / 3,
+            state="steady",
+            top="fear",
+            emotions=values,
+            raw=values,
+            arousal=-1 / 3,
+        )
         sink.write(frame(), event(one))
     sink.close()
     for text in path.read_text().splitlines():
@@ -70,7 +79,7 @@ def test_closed_pipe_ends_writing_quietly() -> None:
         "from emotion_runtime.sinks.jsonl import JsonlSink\n"
         "from emotion_runtime.types import EmotionEvent\n"
         "sink = JsonlSink('-')\n"
-        "event = EmotionEvent(1, 'x' * 1000, 0, 0.0, [], 0.0, 0)\n"
+        "event = EmotionEvent(source='x' * 1000, frame=0, t=0.0, persons=[])\n"
         "while sink.write(None, event): pass\n"
         "sink.close()\n"
     )
@@ -162,7 +171,7 @@ def test_killed_run_leaves_a_playable_file(tmp_path: Path) -> None:
         "sink = VideoSink(sys.argv[1])\n"
         "for i in range(130):\n"
         "    image = np.full((96, 128, 3), i, np.uint8)\n"
-        "    sink.write(Frame(image, i, i / 25, 'x'), EmotionEvent(1, 'x', i, 0.0, [], 0.0, 0))\n"
+        "    sink.write(Frame(image, i, i / 25, 'x'), EmotionEvent(source='x', frame=i, t=0.0, persons=[]))\n"
         "os._exit(1)\n"
     )
     assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 1

@@ -8,10 +8,10 @@ from typing import BinaryIO
 import msgspec
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.types import EmotionEvent, Frame, Person
+from emotion_runtime.types import EmotionEvent, Frame, Person, Quality
 
 # Decimals kept: more would be noise. Probabilities still sum to 1 within 1e-7.
-_PIXELS, _SCORES, _SECONDS, _MILLISECONDS = 2, 8, 6, 3
+_PIXELS, _SCORES, _SECONDS, _MILLISECONDS, _QUALITIES = 2, 8, 6, 3, 3
 
 
 class JsonlSink:
@@ -78,6 +78,7 @@ def _rounded(event: EmotionEvent) -> EmotionEvent:
     return msgspec.structs.replace(
         event,
         t=round(event.t, _SECONDS),
+        time=msgspec.UNSET if event.time is None else event.time,  # UNSET is left out of the line
         latency_ms=round(event.latency_ms, _MILLISECONDS),
         persons=[_rounded_person(person) for person in event.persons],
     )
@@ -91,9 +92,18 @@ def _rounded_person(person: Person) -> Person:
         score=round(person.score, _SCORES),
         emotions=_rounded_values(person.emotions),
         raw=_rounded_values(person.raw),
+        quality=None if person.quality is None else _rounded_quality(person.quality),
+        filled=round(person.filled, _QUALITIES),
         valence=_rounded_or_none(person.valence),
         arousal=_rounded_or_none(person.arousal),
         dominance=_rounded_or_none(person.dominance),
+    )
+
+
+def _rounded_quality(quality: Quality) -> Quality:
+    measured = msgspec.structs.asdict(quality).items()
+    return msgspec.structs.replace(
+        quality, **{name: round(value, _QUALITIES) for name, value in measured if value is not None}
     )
 
 
