@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from emotion_export.folder import atomic_path
 from emotion_export.reference import run_graph
 from emotion_export.samples import DEMO
-from emotion_runtime.detectors.yolo import STRIDES, Yolo
+from emotion_runtime.detectors.yolo import Yolo
+from emotion_runtime.detectors.yolo_export import STRIDES
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sources import open_source
 

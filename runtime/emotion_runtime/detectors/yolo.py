@@ -1,8 +1,7 @@
 """Person detectors from ONNX files: YOLOX, and ultralytics exports with or without built-in NMS."""
 
-import ast
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,26 +10,22 @@ from numpy.typing import NDArray
 from emotion_runtime.backends.onnx import onnx_errors, open_session
 from emotion_runtime.detectors.boxes import clip, non_maximum_suppression, to_frame
 from emotion_runtime.detectors.constant_weights import with_constant_weights
+from emotion_runtime.detectors.yolo_export import (
+    EXPORT_AGAIN,
+    PERSON,
+    STRIDES,
+    Layout,
+    check_classes,
+    layout_of,
+    metadata_of,
+)
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 
 SCORE = 0.25
 IOU = 0.5
-STRIDES = (8, 16, 32)
 GREY = 114  # padding value of the letterbox in both families
 DEFAULT_SIDE = 640  # input side of a dynamic export that does not state it, pixels
-PERSON = 0
-# "0" means that the classes have no names.
-PERSON_NAMES = {"person", "people", "pedestrian", "human", "head", "face", "0"}
-
-_EXPORT_AGAIN = "export it again, or give `face`"
-
-Layout = Literal["yolox", "ultralytics", "end2end"]
-
-SUPPORTED = (
-    "(1, N, 5 + classes) from YOLOX, (1, 4 + classes, N) from ultralytics, where N is the number of cells of "
-    "strides 8, 16 and 32, or (1, K, 6) from an end-to-end export"
-)
 
 
 class Yolo:
@@ -54,12 +49,12 @@ class Yolo:
         if not path.is_file():
             raise EmotionError(f"detector {path}: no such file; give `face` or the path of an ONNX file")
         self._session = open_session(
-            with_constant_weights(path), name=f"detector {path}", fix=_EXPORT_AGAIN, threads=threads
+            with_constant_weights(path), name=f"detector {path}", fix=EXPORT_AGAIN, threads=threads
         )
         self._score, self._iou = score, iou
         self._input, self._size, self._dynamic = _input_of(self._session, path)
         self._layout = layout_of(self._output_shape(path), self._size, path)
-        _check_classes(self._session, path)
+        check_classes(self._session, path)
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
         """Return the persons in an image (H, W, 3) uint8 BGR."""
@@ -82,7 +77,7 @@ class Yolo:
         except onnx_errors() as error:
             reason = " ".join(str(error).split())
             raise EmotionError(
-                f"detector {path}: running it on an image of {self._size} failed ({reason}); {_EXPORT_AGAIN}"
+                f"detector {path}: running it on an image of {self._size} failed ({reason}); {EXPORT_AGAIN}"
             ) from error
         # An ONNX output may also be a list of tensors, which has no shape.
         return output.shape if isinstance(output, np.ndarray) else ()
@@ -90,30 +85,6 @@ class Yolo:
     def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         output: NDArray[np.float32] = self._session.run(None, {self._input: pixels})[0]
         return output
-
-
-def layout_of(shape: tuple[int, ...], size: tuple[int, int], path: Path) -> Layout:
-    """Return the family that an output belongs to.
-
-    Args:
-        shape: Shape of the first output.
-        size: (height, width) of the input in pixels.
-        path: The file, for the error message.
-
-    Raises:
-        EmotionError: The layout is not supported.
-    """
-    cells = sum((size[0] // stride) * (size[1] // stride) for stride in STRIDES)
-    if len(shape) == 3 and shape[0] == 1:
-        if shape[1] == cells and shape[2] > 5:
-            return "yolox"
-        if shape[2] == cells and shape[1] > 4:
-            return "ultralytics"
-        if shape[2] == 6:
-            return "end2end"
-    raise EmotionError(
-        f"detector {path}: output of shape {tuple(shape)} is not supported; expected {SUPPORTED}"
-    )
 
 
 def decode(
@@ -206,32 +177,7 @@ def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int], bool]:
     name, (height, width) = inputs[0].name, inputs[0].shape[2:]
     if isinstance(height, int) and isinstance(width, int):
         return name, (height, width), False
-    sides = _metadata(session, "imgsz", path) or [DEFAULT_SIDE, DEFAULT_SIDE]
+    sides = metadata_of(session, "imgsz", path) or [DEFAULT_SIDE, DEFAULT_SIDE]
     if not (isinstance(sides, list) and len(sides) == 2 and all(isinstance(side, int) for side in sides)):
-        raise EmotionError(f"detector {path}: imgsz {sides}, expected [height, width]; {_EXPORT_AGAIN}")
+        raise EmotionError(f"detector {path}: imgsz {sides}, expected [height, width]; {EXPORT_AGAIN}")
     return name, (sides[0], sides[1]), True
-
-
-def _check_classes(session: Any, path: Path) -> None:
-    """Check the task and class names that ultralytics writes into the file: class 0 must be a person."""
-    task = session.get_modelmeta().custom_metadata_map.get("task", "detect")
-    if task != "detect":  # outputs with masks or key points look like outputs with more classes
-        raise EmotionError(f"detector {path}: its task is {task!r}, expected 'detect'; {_EXPORT_AGAIN}")
-    names = _metadata(session, "names", path) or {}
-    if not isinstance(names, dict) or (names and PERSON not in names):
-        raise EmotionError(
-            f"detector {path}: class names {names}, expected a dict of names by number; {_EXPORT_AGAIN}"
-        )
-    if len(names) > 1 and str(names[PERSON]).lower() not in PERSON_NAMES:
-        raise EmotionError(
-            f"detector {path}: class 0 is {names[PERSON]!r}; expected a detector whose class 0 is a person"
-        )
-
-
-def _metadata(session: Any, key: str, path: Path) -> Any:
-    """Return an entry of the file's metadata, None if there is none; ultralytics writes Python literals."""
-    text = session.get_modelmeta().custom_metadata_map.get(key)
-    try:
-        return ast.literal_eval(text) if text else None
-    except (ValueError, SyntaxError) as error:
-        raise EmotionError(f"detector {path}: {key} {text!r} cannot be read; {_EXPORT_AGAIN}") from error
