@@ -16,6 +16,9 @@ from emotion_runtime.detectors.yolo_export import (
     STRIDES,
     Layout,
     check_classes,
+    check_scores,
+    check_task,
+    check_trial,
     layout_of,
     metadata_of,
 )
@@ -42,7 +45,8 @@ class Yolo:
         iou: Detections that overlap a better one by more than this intersection over union are dropped.
 
     Raises:
-        EmotionError: The file is missing or not a supported detector, or ONNX Runtime is missing.
+        EmotionError: The file is missing or not a supported detector, or ONNX Runtime is missing. A call
+            raises it too if the scores are not probabilities, see `check_scores`.
     """
 
     def __init__(self, path: Path, *, threads: int = 0, score: float = SCORE, iou: float = IOU) -> None:
@@ -51,9 +55,12 @@ class Yolo:
         self._session = open_session(
             with_constant_weights(path), name=f"detector {path}", fix=EXPORT_AGAIN, threads=threads
         )
-        self._score, self._iou = score, iou
+        self._path, self._score, self._iou = path, score, iou
         self._input, self._size, self._dynamic = _input_of(self._session, path)
-        self._layout = layout_of(self._output_shape(path), self._size, path)
+        check_task(self._session, path)
+        output = self._trial_run()
+        self._layout = layout_of(output.shape, self._size, path)
+        check_trial(self._session, output[0], self._layout, path)
         check_classes(self._session, path)
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
@@ -62,6 +69,8 @@ class Yolo:
         size = _rectangle(height, width, self._size) if self._dynamic else self._size
         pixels, corner, scale = _letterbox(image_bgr, size, centered=self._layout != "yolox")
         output = self._run(_network_input(pixels, self._layout))[0]  # (N, 85), (84, N) or (300, 6)
+        # Repeated for every image: an export without metadata may show only here that it is not a detector.
+        check_scores(output, self._layout, self._path)
         boxes, scores = decode(output, self._layout, size)
         kept = scores > self._score
         boxes = to_frame(boxes[kept], corner, scale)
@@ -70,17 +79,18 @@ class Yolo:
             detections = non_maximum_suppression(boxes, scores[kept], score=self._score, iou=self._iou)
         return clip(detections, height, width)
 
-    def _output_shape(self, path: Path) -> tuple[int, ...]:
-        """Return the shape of the first output, from a run: a dynamic export does not declare it."""
+    def _trial_run(self) -> NDArray[np.float32]:
+        """Return the first output for a black image: a dynamic export does not declare its shape."""
         try:
             output: Any = self._run(np.zeros((1, 3, *self._size), np.float32))
         except onnx_errors() as error:
             reason = " ".join(str(error).split())
             raise EmotionError(
-                f"detector {path}: running it on an image of {self._size} failed ({reason}); {EXPORT_AGAIN}"
+                f"detector {self._path}: running it on an image of {self._size} failed ({reason}); "
+                f"{EXPORT_AGAIN}"
             ) from error
         # An ONNX output may also be a list of tensors, which has no shape.
-        return output.shape if isinstance(output, np.ndarray) else ()
+        return output if isinstance(output, np.ndarray) else np.zeros((), np.float32)
 
     def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         output: NDArray[np.float32] = self._session.run(None, {self._input: pixels})[0]

@@ -1,8 +1,12 @@
 """Which family an ONNX detector belongs to, and whether it finds persons."""
 
 import ast
+import logging
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
 
@@ -10,6 +14,9 @@ STRIDES = (8, 16, 32)
 PERSON = 0
 # "0" means that the classes have no names.
 PERSON_NAMES = {"person", "people", "pedestrian", "human", "head", "face", "0"}
+
+_ROUNDING = 1e-3  # of half precision, by which a score may leave [0, 1]
+_LARGEST = 12  # YOLOX states sizes as logarithms; e ** 12 cells are wider than any image
 
 EXPORT_AGAIN = "export it again, or give `face`"
 
@@ -45,20 +52,97 @@ def layout_of(shape: tuple[int, ...], size: tuple[int, int], path: Path) -> Layo
     )
 
 
-def check_classes(session: Any, path: Path) -> None:
-    """Check the task and class names that ultralytics writes into the file: class 0 must be a person."""
+def check_scores(output: NDArray[np.float32], layout: Layout, path: Path) -> None:
+    """Check that the scores are probabilities.
+
+    An export for another task has the same layout with other values behind the scores: key points in pixels,
+    coefficients of masks, angles. Taken for scores of other classes, they would hide every person. The
+    metadata that states the task is often lost when a file is simplified or converted.
+
+    Args:
+        output: The output without its batch axis.
+        layout: The family of the network.
+        path: The file, for the error message.
+
+    Raises:
+        EmotionError: A score lies outside [0, 1], or YOLOX's sizes are not logarithms. NaN is accepted: it
+            exceeds no minimum score.
+    """
+    scores = _scores_in(output, layout)
+    if scores.size and (scores.min() < -_ROUNDING or scores.max() > 1 + _ROUNDING):
+        raise _not_a_detector(path, f"its class scores range from {scores.min():.3g} to {scores.max():.3g}")
+    if layout == "yolox" and output.size and output[:, 2:4].max() > _LARGEST:
+        largest = f"{output[:, 2:4].max():.3g}"
+        raise EmotionError(
+            f"detector {path}: sizes of up to {largest} where YOLOX has logarithms; expected {SUPPORTED}; "
+            f"{EXPORT_AGAIN}"
+        )
+
+
+def _scores_in(output: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
+    """Return the part of an output (without its batch axis) that holds scores, in any shape."""
+    if layout == "ultralytics":
+        return output[4:]
+    return output[:, 4:] if layout == "yolox" else output[:, 4]
+
+
+def check_trial(session: Any, output: NDArray[np.float32], layout: Layout, path: Path) -> None:
+    """Check that a file is for detection, by its output for a black image; see `check_scores`.
+
+    Raises:
+        EmotionError: It seems to be for another task.
+    """
+    check_scores(output, layout, path)
+    if layout != "ultralytics":
+        return
+    if any(len(other.shape or ()) == 4 for other in session.get_outputs()[1:]):
+        raise _not_a_detector(path, "it has a second output, which looks like prototypes of masks")
+    # The angle of an oriented box is the last column. It may lie in [0, 1].
+    if len(output) > 5 and (output[-1] > 0.5).mean() > 0.5:
+        raise _not_a_detector(path, "it finds its last class in most cells of a black image")
+
+
+def _not_a_detector(path: Path, evidence: str) -> EmotionError:
+    return EmotionError(
+        f"detector {path}: {evidence}, expected a detector with scores from 0 to 1; the file seems to be for "
+        "another task (pose, segmentation, oriented boxes): export a model of the task 'detect', "
+        "or give `face`"
+    )
+
+
+def check_task(session: Any, path: Path) -> None:
+    """Check the task that ultralytics writes into the file."""
     task = session.get_modelmeta().custom_metadata_map.get("task", "detect")
     if task != "detect":  # outputs with masks or key points look like outputs with more classes
         raise EmotionError(f"detector {path}: its task is {task!r}, expected 'detect'; {EXPORT_AGAIN}")
-    names = metadata_of(session, "names", path) or {}
-    if not isinstance(names, dict) or (names and PERSON not in names):
+
+
+def check_classes(session: Any, path: Path) -> None:
+    """Check the class names that ultralytics writes into the file: class 0 must be a person.
+
+    The only class of a file may have any name, such as that of a person in another language.
+    """
+    stated = metadata_of(session, "names", path) or {}
+    try:
+        pairs = stated.items() if isinstance(stated, dict) else enumerate(stated)
+        names = {int(index): str(name) for index, name in pairs}
+    except (TypeError, ValueError):
+        names = {-1: "?"}
+    if names and PERSON not in names:
         raise EmotionError(
-            f"detector {path}: class names {names}, expected a dict of names by number; {EXPORT_AGAIN}"
+            f"detector {path}: class names {stated}, expected a dict of names by number; {EXPORT_AGAIN}"
         )
-    if len(names) > 1 and str(names[PERSON]).lower() not in PERSON_NAMES:
+    if not names or names[PERSON].lower() in PERSON_NAMES:
+        return
+    if len(names) > 1:
         raise EmotionError(
             f"detector {path}: class 0 is {names[PERSON]!r}; expected a detector whose class 0 is a person"
         )
+    logging.getLogger(__name__).warning(
+        "detector %s: its only class is %r; everything that it finds is taken for a person",
+        path,
+        names[PERSON],
+    )
 
 
 def metadata_of(session: Any, key: str, path: Path) -> Any:
