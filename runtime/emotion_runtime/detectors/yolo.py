@@ -59,7 +59,7 @@ class Yolo:
         self._input, self._size, self._dynamic = _input_of(self._session, path)
         check_task(self._session, path)
         output = self._trial_run()
-        self._layout = layout_of(output.shape, self._size, path)
+        self._layout = layout_of(output.shape, self._size, self._session, path)
         check_trial(self._session, output[0], self._layout, path)
         check_classes(self._session, path)
 

@@ -28,12 +28,14 @@ SUPPORTED = (
 )
 
 
-def layout_of(shape: tuple[int, ...], size: tuple[int, int], path: Path) -> Layout:
+def layout_of(shape: tuple[int, ...], size: tuple[int, int], session: Any, path: Path) -> Layout:
     """Return the family that an output belongs to.
 
     Args:
         shape: Shape of the first output.
         size: (height, width) of the input in pixels.
+        session: The ONNX Runtime session. A shape may fit two families, as (1, 84, 84) does for 80 classes
+            and 64 x 64 pixels; only ultralytics writes the names of classes into the metadata.
         path: The file, for the error message.
 
     Raises:
@@ -41,7 +43,8 @@ def layout_of(shape: tuple[int, ...], size: tuple[int, int], path: Path) -> Layo
     """
     cells = sum((size[0] // stride) * (size[1] // stride) for stride in STRIDES)
     if len(shape) == 3 and shape[0] == 1:
-        if shape[1] == cells and shape[2] > 5:
+        by_ultralytics = "names" in session.get_modelmeta().custom_metadata_map
+        if shape[1] == cells and shape[2] > 5 and not by_ultralytics:
             return "yolox"
         if shape[2] == cells and shape[1] > 4:
             return "ultralytics"
