@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from emotion_runtime import cli
+from emotion_runtime import options
 from emotion_runtime.errors import EmotionError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +93,7 @@ COMMANDS = [
 
 def parse(program: str, arguments: list[str]) -> None:
     if program == "emotion-runtime":
-        parser = cli._parser()
+        parser = options.parser()
     else:
         parser = importlib.import_module(PARSERS[program]).parser()
     parser.parse_args(arguments)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_runtime import cli, config
+from emotion_runtime import config, options, run
 from emotion_runtime.cli import main
 from emotion_runtime.config import make_config
 
@@ -94,8 +94,8 @@ def test_mistakes_in_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path
 def test_window_is_shown_for_cameras_on_a_display_by_default(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], display: bool, shown: bool
 ):
-    monkeypatch.setattr(cli.sys, "platform", "linux")
+    monkeypatch.setattr(run.sys, "platform", "linux")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setenv("DISPLAY", ":0") if display else monkeypatch.delenv("DISPLAY", raising=False)
-    flags = vars(cli._parser().parse_args(arguments))
-    assert cli._wants_window(make_config({}, flags)) == shown
+    flags = vars(options.parser().parse_args(arguments))
+    assert run._wants_window(make_config({}, flags)) == shown

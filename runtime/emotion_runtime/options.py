@@ -1,0 +1,119 @@
+"""The options of the command `emotion-runtime`."""
+
+import argparse
+
+from emotion_runtime import __version__
+from emotion_runtime.console import OneLineParser
+from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
+
+PROGRAM = "emotion-runtime"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    # An option that is not given is left out of the namespace, so that it does not override the file.
+    options = OneLineParser(
+        prog=PROGRAM,
+        description="Estimate how each person in front of a camera appears to feel.",
+        epilog="Example: emotion-runtime --source demo --record demo.mp4 --jsonl demo.jsonl",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    _add_sources(options)
+    _add_model(options)
+    _add_timing(options)
+    _add_outputs(options)
+    add = options.add_argument_group("configuration and help").add_argument
+    add(
+        "--config",
+        metavar="FILE.toml",
+        help="read options from a TOML file; options on the command line take precedence",
+    )
+    add("--print-config", action="store_true", help="print the configuration as a TOML template and exit")
+    add("--doctor", action="store_true", help="check this machine and print a fix for each problem")
+    add("--json", action="store_true", help="print the report of --doctor as JSON")
+    add("--version", action="version", version=f"%(prog)s {__version__}", help="print the version and exit")
+    return options
+
+
+def _add_sources(options: argparse.ArgumentParser) -> None:
+    add = options.add_argument_group("sources").add_argument
+    add(
+        "--camera",
+        type=int,
+        action="append",
+        metavar="N",
+        help="camera number, 0 is the first; may be repeated",
+    )
+    add(
+        "--source",
+        action="append",
+        metavar="URI",
+        help="video file, v4l2:///dev/videoN, or `demo` for the built-in scene; may be repeated",
+    )
+    add("--max-frames", type=int, metavar="N", help="stop after N frames, counted over all sources")
+    add("--duration", type=float, metavar="SECONDS", help="stop after this many seconds of media time")
+    add("--realtime", action="store_true", help="play files at their own speed and drop frames that are late")
+
+
+def _add_model(options: argparse.ArgumentParser) -> None:
+    add = options.add_argument_group("model").add_argument
+    add(
+        "--bundle",
+        metavar="NAME|DIR",
+        help="model: name of a shipped bundle, or folder of a bundle (default: nano)",
+    )
+    add("--head", metavar="NAME", help="head of the bundle that predicts emotions (default: the bundle's)")
+    add(
+        "--detector",
+        metavar="face|FILE.onnx",
+        help="person detector: `face`, or a YOLOX or ultralytics ONNX file (default: face)",
+    )
+    add(
+        "--backend",
+        metavar="NAME",
+        help="what runs the model: auto, cpu, cuda, tensorrt, tensorrt-rtx or openvino (default: auto)",
+    )
+    add(
+        "--precision",
+        metavar="NAME",
+        help="numeric precision of the encoders: fp32, fp16 or int8 "
+        "(default: fp32; with TensorRT, the fastest that passes the parity check)",
+    )
+
+
+def _add_timing(options: argparse.ArgumentParser) -> None:
+    add = options.add_argument_group("timing").add_argument
+    add("--window", type=float, metavar="SECONDS", help="time that a clip spans (default: the bundle's)")
+    add(
+        "--every",
+        type=float,
+        metavar="SECONDS",
+        help="time between two encodings of a person (default: the window divided by the frames of a clip)",
+    )
+    add(
+        "--smoothing",
+        type=float,
+        metavar="SECONDS",
+        help=f"time constant for smoothing the predictions; 0 turns smoothing off (default: {SMOOTHING})",
+    )
+    add(
+        "--hysteresis",
+        type=float,
+        metavar="P",
+        help="probability margin by which another label must lead before the shown label changes "
+        f"(default: {HYSTERESIS})",
+    )
+
+
+def _add_outputs(options: argparse.ArgumentParser) -> None:
+    add = options.add_argument_group("outputs").add_argument
+    add(
+        "--jsonl", metavar="PATH", help="write one line of JSON per frame to this file; - for standard output"
+    )
+    add("--record", metavar="OUT.mp4", help="write the annotated video to this file")
+    add(
+        "--show",
+        action=argparse.BooleanOptionalAction,
+        help="show the annotated video in a window (default: only for a camera, if there is a display)",
+    )

@@ -1,0 +1,95 @@
+"""One run of the command `emotion-runtime`: open the sources and the sinks, and feed the one to the other."""
+
+import os
+import sys
+from contextlib import ExitStack, closing
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from emotion_runtime.config import RunConfig
+from emotion_runtime.errors import SourceBroken
+from emotion_runtime.options import PROGRAM
+
+if TYPE_CHECKING:
+    from emotion_runtime.pipeline import Timing
+
+# Modules that run models or read video are imported when a run starts, so that `--help` and typos are fast.
+
+
+def run_config(config: RunConfig, started: float, stopped: Event) -> None:
+    """Process all frames of the sources, and print a summary.
+
+    Args:
+        config: The options of the run.
+        started: `time.monotonic()` when the program began.
+        stopped: Set from outside to end the run after the current frame.
+
+    Raises:
+        EmotionError: Something cannot be opened or written, or a source failed midway (`SourceBroken`).
+    """
+    with ExitStack() as stack:
+        from emotion_runtime.metrics import RunReport  # noqa: PLC0415 - see above
+        from emotion_runtime.runtime import EmotionRuntime  # noqa: PLC0415
+        from emotion_runtime.sinks import open_sinks  # noqa: PLC0415
+        from emotion_runtime.sources import open_source  # noqa: PLC0415
+
+        report = RunReport(started)
+        runtime = EmotionRuntime(
+            config.bundle,
+            config.detector,
+            config.backend,
+            head=config.head,
+            timing=_timing(config),
+            precision=config.precision,
+        )
+        stack.callback(runtime.close)
+        if runtime.experimental:
+            name = f"the head {config.head}" if config.head else "the default head of the bundle"
+            sys.stderr.write(f"{PROGRAM}: {name} is experimental: see the model card for its accuracy\n")
+        # Sources before sinks: a mistyped source must not empty the results of an earlier run.
+        sources = [stack.enter_context(open_source(uri, realtime=config.realtime)) for uri in config.sources]
+        opening = open_sinks(jsonl=config.jsonl, record=config.record, show=_wants_window(config))
+        sinks = [stack.enter_context(closing(sink)) for sink in opening]
+        progress = stack.enter_context(_progress(config))
+        try:
+            for frame, event in runtime.follow(sources):
+                if config.duration is not None and report.media_seconds(event) >= config.duration:
+                    break
+                with runtime.timer.stage("sinks"):
+                    still_wanted = [sink.write(frame, event) for sink in sinks]
+                report.add(event)
+                progress.update()
+                if not all(still_wanted) or stopped.is_set() or report.frames == config.max_frames:
+                    break
+        except SourceBroken as error:
+            kept = f"results for the {report.frames} frames processed so far were saved"
+            raise SourceBroken(f"{error}; {kept}") from error
+    sys.stderr.write(f"{PROGRAM}: {report.line(runtime.timer, runtime.backend)}\n")
+
+
+def _timing(config: RunConfig) -> "Timing":
+    from emotion_runtime.pipeline import Timing  # noqa: PLC0415 - see above
+
+    return Timing(config.window, config.every, config.smoothing, config.hysteresis)
+
+
+def _wants_window(config: RunConfig) -> bool:
+    """Return whether a window is requested, or a camera is used on a machine with a display."""
+    if config.show is not None:
+        return config.show
+    display = sys.platform in ("win32", "darwin") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    return display and _uses_camera(config)
+
+
+def _uses_camera(config: RunConfig) -> bool:
+    return bool(config.camera) or any(uri.startswith("v4l2://") for uri in config.source)
+
+
+def _progress(config: RunConfig) -> Any:
+    """Return a progress bar on standard error, which is hidden for cameras and without a terminal."""
+    from tqdm import tqdm  # noqa: PLC0415 - see above
+
+    hidden = _uses_camera(config) or config.jsonl == "-" or not sys.stderr.isatty()
+    return tqdm(total=config.max_frames, unit="frame", disable=hidden, leave=False)
