@@ -1,7 +1,9 @@
 """First weights and frozen towers, as in Table 3 of the paper."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import open_clip
 import pytest
@@ -114,3 +116,51 @@ def test_clip_weights_start_every_way_of_telling_who_is_meant(subject: str, clip
 def test_clip_weights_that_are_not_there(name: str):
     with pytest.raises(EmotionError, match=f"clip '{name}': open_clip cannot load it.*or a file of weights"):
         start_model(EmotionCLIP(replace(PRESETS["vit-b-32"], temporal="mean")), Start(clip=name))
+
+
+@pytest.mark.parametrize(
+    "tag", ["openai", "OpenAI", "laion400m_e31", "laion400m-e32", "metaclip_400m", "metaclip_fullcc"]
+)
+def test_clip_weights_for_another_activation_are_refused_before_the_download(
+    monkeypatch: pytest.MonkeyPatch, tag: str
+):
+    def download(*_: object, **__: object) -> NoReturn:
+        pytest.fail("the weights were downloaded")
+
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", download)
+    with pytest.raises(EmotionError, match=r"trained with QuickGELU.*exact GELU: take \"laion2b_e16\""):
+        start_model(build("sap"), Start(clip=tag))
+
+
+@pytest.mark.slow
+def test_clip_weights_for_exact_gelu_are_loaded(monkeypatch: pytest.MonkeyPatch, clip_file: Path):
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *_, **__: str(clip_file))
+    model = EmotionCLIP(replace(PRESETS["vit-b-32"], temporal="mean"))
+    for tag in ("laion2b_e16", "laion2b_s34b_b79k", "datacomp_xl_s13b_b90k"):  # named in the error, too
+        assert open_clip.get_pretrained_cfg("ViT-B-32", tag)
+    assert start_model(model, Start(clip="laion2b_e16")) == "CLIP laion2b_e16"
+    weights = torch.load(clip_file, weights_only=True)
+    assert torch.equal(model.backbone.visual.proj, weights["visual.proj"])
+
+
+class _Anything(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def test_files_that_show_quick_gelu_are_refused(tmp_path: Path):
+    named = tmp_path / "vit_b_32-quickgelu-laion400m_e31-d867053b.pt"
+    named.write_bytes(b"")
+    archive = tmp_path / "ViT-B-32.pt"  # as OpenAI publishes it
+    torch.jit.save(torch.jit.script(_Anything()), archive)
+    for path in (named, archive):
+        with pytest.raises(EmotionError, match="trained with QuickGELU"):
+            start_model(build("sap"), Start(clip=str(path)))
+
+
+def test_the_activation_assumed_for_a_file_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = tmp_path / "clip.pt"
+    path.write_bytes(b"not weights")
+    with caplog.at_level(logging.INFO), pytest.raises(EmotionError, match="open_clip cannot load it"):
+        start_model(build("sap"), Start(clip=str(path)))
+    assert "exact GELU is assumed" in caplog.text

@@ -169,7 +169,8 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Without `clip` and `checkpoint` the weights are random.
 
     Attributes:
-        clip: Tag of open_clip's ViT-B-32 weights, for example "laion2b_e16", or a file of them.
+        clip: Tag of open_clip's ViT-B-32 weights, for example "laion2b_e16", or a file of them. The model
+            uses exact GELU, so weights trained with QuickGELU, such as "openai", are refused.
         checkpoint: A checkpoint of this project or of the released layout, of which the tensors that the
             model has too are loaded.
         frame_encoder: "trained" or "frozen" from these weights, or "random" and trained.

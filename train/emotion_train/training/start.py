@@ -1,6 +1,8 @@
 """First weights of a run, and which of its towers are trained (paper Sec. 4.2, Table 3)."""
 
+import logging
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -93,6 +95,20 @@ def load_what_fits(model: nn.Module, weights: Mapping[str, Tensor], what: str) -
 def _openclip_model(name: str) -> nn.Module:
     import open_clip  # noqa: PLC0415  (slow to import, and only this option needs it)
 
+    stated = open_clip.get_pretrained_cfg(CLIP_MODEL, name)
+    # Before the download: open_clip only warns and uses exact GELU, which gives other features.
+    if stated.get("quick_gelu") or _looks_like_quick_gelu(name):
+        raise EmotionError(
+            f"[start] clip {name!r}: these weights were trained with QuickGELU, and this model uses exact "
+            'GELU, which would give other features; expected weights for exact GELU: take "laion2b_e16", '
+            '"laion2b_s34b_b79k" or "datacomp_xl_s13b_b90k"'
+        )
+    if Path(name).is_file():
+        logging.getLogger(__name__).info(
+            "[start] clip %s: a file does not state its activation; exact GELU is assumed. Weights trained "
+            "with QuickGELU (those of OpenAI, MetaCLIP and LAION-400M) would give other features.",
+            name,
+        )
     try:
         clip: nn.Module = open_clip.create_model(CLIP_MODEL, pretrained=name)
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
@@ -102,6 +118,19 @@ def _openclip_model(name: str) -> nn.Module:
             'as "laion2b_e16" (needs a network connection), or a file of weights'
         ) from error
     return clip
+
+
+def _looks_like_quick_gelu(name: str) -> bool:
+    """Return whether a file is named as open_clip's QuickGELU weights, or is OpenAI's TorchScript archive."""
+    path = Path(name)
+    if not path.is_file():
+        return False
+    if "quickgelu" in path.name.lower():
+        return True
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in entry for entry in archive.namelist())
 
 
 def set_recompute(model: EmotionCLIP) -> None:
