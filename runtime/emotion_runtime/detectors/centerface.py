@@ -5,6 +5,7 @@ Source: Xu et al., "CenterFace: Joint Face Detection and Alignment Using Face as
 """
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -71,25 +72,35 @@ class CenterFace:
         height, width = image_bgr.shape[:2]
         pixels, scale = _network_input(image_bgr, self._long_side)
         outputs = self._session.run(None, {"input.1": pixels})
-        boxes, scores = decode(*outputs[:3], score=self._score)
-        boxes = to_frame(boxes, np.zeros(2, np.float32), scale)
-        faces = non_maximum_suppression(boxes, scores, score=self._score, iou=IOU)
-        return clip(Detections(head_box(faces.boxes), faces.scores), height, width)
+        boxes, scores, landmarks = decode(*outputs, score=self._score)
+        corner = np.zeros(2, np.float32)
+        boxes, landmarks = to_frame(boxes, corner, scale), to_frame(landmarks, corner, scale)
+        faces = Detections(boxes, scores, landmarks.reshape(-1, 5, 2))
+        faces = non_maximum_suppression(faces, score=self._score, iou=IOU)
+        heads = head_box(faces.boxes)
+        return clip(replace(faces, boxes=heads, heads=heads), height, width)
 
 
 def decode(
-    heatmap: NDArray[np.float32], scale: NDArray[np.float32], offset: NDArray[np.float32], *, score: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Decode the network's outputs into face boxes in network pixels, including overlapping ones.
+    heatmap: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    landmarks: NDArray[np.float32],
+    *,
+    score: float,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Decode the network's outputs into faces in network pixels, including overlapping ones.
 
     Args:
         heatmap: (1, 1, h, w), probability that a face is centred in a cell.
         scale: (1, 2, h, w), logarithm of height and width in cells.
         offset: (1, 2, h, w), position of the centre within its cell, y and x.
+        landmarks: (1, 10, h, w), y and x of five points from the corner of the face box, in heights and widths
+            of the box.
         score: Minimum score of a face.
 
     Returns:
-        Boxes (N, 4) and scores (N,) of the cells above `score`.
+        Boxes (N, 4), scores (N,) and landmarks (N, 10), x and y in turn, of the cells above `score`.
     """
     rows, columns = np.nonzero(heatmap[0, 0] > score)
     size = np.exp(scale[0, :, rows, columns]) * OUTPUT_STRIDE  # (N, 2) height, width
@@ -98,7 +109,9 @@ def decode(
     center = (cells + shift + 0.5) * OUTPUT_STRIDE  # (N, 2) y, x
     low, high = center - size / 2, center + size / 2
     boxes = np.concatenate([low[:, ::-1], high[:, ::-1]], axis=1)
-    return boxes.astype(np.float32), heatmap[0, 0, rows, columns]
+    points = landmarks[0, :, rows, columns].reshape(-1, 5, 2) * size[:, None] + low[:, None]  # y, x
+    points = points[:, :, ::-1].reshape(-1, 10)
+    return boxes.astype(np.float32), heatmap[0, 0, rows, columns], points.astype(np.float32)
 
 
 def _network_input(

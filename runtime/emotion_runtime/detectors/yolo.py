@@ -76,7 +76,7 @@ class Yolo:
         boxes = to_frame(boxes[kept], corner, scale)
         detections = Detections(boxes, scores[kept])
         if self._layout != "end2end":
-            detections = non_maximum_suppression(boxes, scores[kept], score=self._score, iou=self._iou)
+            detections = non_maximum_suppression(detections, score=self._score, iou=self._iou)
         return clip(detections, height, width)
 
     def _trial_run(self) -> NDArray[np.float32]:
