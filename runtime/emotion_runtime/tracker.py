@@ -16,6 +16,7 @@ _TICKS_PER_SECOND = 30
 _MIN_STEP = 1e-3  # seconds; keeps frames with equal timestamps in order
 # Heads are small and move by half their width between the frames of a slow detector.
 _MIN_IOU = 0.1
+_ROW = "row"  # ByteTrack reorders detections; their row numbers lead back to everything else about them
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ class Tracker:
         self._given_t = t
         self._t = max(t, self._t + _MIN_STEP)
         self._drop_lost()
-        self._update_known(self._inner.update(_as_supervision(detections), timestamp=self._t))
+        tracked = self._inner.update(_as_supervision(detections), timestamp=self._t)
+        self._update_known(tracked, detections)
         return [
             known.track if known.last_seen == self._t else replace(known.track, seen=False)
             for _, known in sorted(self._known.items())
@@ -95,7 +97,7 @@ class Tracker:
             if self._t - known.last_seen <= self._max_lost_seconds
         }
 
-    def _update_known(self, tracked: Any) -> None:
+    def _update_known(self, tracked: Any, detections: Detections) -> None:
         """Take over ByteTrack's confirmed tracks. New ones are numbered from left to right."""
         own_ids = {known.inner_id: own_id for own_id, known in self._known.items()}
         confirmed = np.flatnonzero(tracked.tracker_id >= 0)
@@ -104,12 +106,12 @@ class Tracker:
             if inner_id not in own_ids:
                 own_ids[inner_id] = self._next_id
                 self._next_id += 1
-            x1, y1, x2, y2 = (float(v) for v in tracked.xyxy[row])
-            track = Track(own_ids[inner_id], (x1, y1, x2, y2), float(tracked.confidence[row]))
+            track = detections.track(int(tracked.data[_ROW][row]), own_ids[inner_id])
             self._known[track.id] = _KnownTrack(track, inner_id, self._t)
 
 
 def _as_supervision(detections: Detections) -> Any:
     from supervision import Detections as SupervisionDetections  # noqa: PLC0415 - see Tracker
 
-    return SupervisionDetections(xyxy=detections.boxes, confidence=detections.scores)
+    rows: dict[str, Any] = {_ROW: np.arange(len(detections.boxes))}
+    return SupervisionDetections(xyxy=detections.boxes, confidence=detections.scores, data=rows)

@@ -82,10 +82,27 @@ class Detections:
             None if self.heads is None else self.heads[rows],
         )
 
+    def track(self, row: int, track_id: int) -> "Track":
+        """Return a detection with an identity."""
+        return Track(
+            track_id,
+            _as_box(self.boxes[row]),
+            float(self.scores[row]),
+            landmarks=None
+            if self.landmarks is None
+            else tuple((x, y) for x, y in self.landmarks[row].tolist()),
+            head=None if self.heads is None else _as_box(self.heads[row]),
+        )
+
     @classmethod
     def empty(cls) -> "Detections":
         """Return no detections."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+
+def _as_box(values: NDArray[np.float32]) -> Box:
+    x1, y1, x2, y2 = values.tolist()
+    return x1, y1, x2, y2
 
 
 @dataclass(frozen=True, slots=True)

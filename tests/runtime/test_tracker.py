@@ -45,6 +45,18 @@ def test_box_is_that_of_the_detection() -> None:
     assert tracks[0].score == pytest.approx(0.75)
 
 
+def test_landmarks_and_heads_stay_with_their_person() -> None:
+    tracker = Tracker(confirm_frames=1)
+    found = boxes((500, 100), (100, 100), (300, 100))
+    points = found.boxes[:, None, :2] + np.arange(10, dtype=np.float32).reshape(5, 2)
+    found = Detections(found.boxes, np.float32([0.6, 0.9, 0.7]), points, found.boxes - 5)
+    for frame in range(3):
+        tracks = tracker.update(found, frame / 10)
+    for track, row in zip(tracks, (1, 2, 0), strict=True):
+        np.testing.assert_array_equal(track.landmarks, points[row])
+        assert track.head == pytest.approx(found.boxes[row] - 5)
+
+
 def test_intermittent_detection_is_not_confirmed() -> None:
     tracker = Tracker(confirm_frames=3)
     for frame in range(30):

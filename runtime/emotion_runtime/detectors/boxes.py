@@ -35,7 +35,9 @@ def non_maximum_suppression(detections: Detections, *, score: float, iou: float)
     if len(boxes) == 0:
         return detections
     corner_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    kept = np.asarray(cv2.dnn.NMSBoxes(corner_size.tolist(), detections.scores.tolist(), score, iou), np.int64)
+    kept = np.asarray(
+        cv2.dnn.NMSBoxes(corner_size.tolist(), detections.scores.tolist(), score, iou), np.int64
+    )
     return detections.take(kept.ravel())
 
 

@@ -95,8 +95,8 @@ def decode(
         heatmap: (1, 1, h, w), probability that a face is centred in a cell.
         scale: (1, 2, h, w), logarithm of height and width in cells.
         offset: (1, 2, h, w), position of the centre within its cell, y and x.
-        landmarks: (1, 10, h, w), y and x of five points from the corner of the face box, in heights and widths
-            of the box.
+        landmarks: (1, 10, h, w), y and x of five points from the corner of the face box, in heights and
+            widths of the box.
         score: Minimum score of a face.
 
     Returns:
