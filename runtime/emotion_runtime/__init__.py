@@ -13,13 +13,37 @@ from typing import TYPE_CHECKING, Any
 from emotion_runtime.telemetry import opt_out
 
 if TYPE_CHECKING:
-    from emotion_runtime.errors import EmotionError
+    from emotion_runtime.dataframe import to_dataframe
+    from emotion_runtime.errors import EmotionError, SourceBroken
     from emotion_runtime.pipeline import Timing
+    from emotion_runtime.reader import read_events
     from emotion_runtime.runtime import EmotionRuntime
-    from emotion_runtime.types import EmotionEvent, Person
+    from emotion_runtime.sinks.draw import draw
+    from emotion_runtime.sinks.jsonl import JsonlSink
+    from emotion_runtime.sinks.video import VideoSink
+    from emotion_runtime.sinks.window import WindowSink
+    from emotion_runtime.sources import open_source
+    from emotion_runtime.types import EmotionEvent, Frame, Person, Quality
 
 __version__ = "0.1.0"
-__all__ = ["EmotionError", "EmotionEvent", "EmotionRuntime", "Person", "Timing", "__version__"]
+__all__ = [
+    "EmotionError",
+    "EmotionEvent",
+    "EmotionRuntime",
+    "Frame",
+    "JsonlSink",
+    "Person",
+    "Quality",
+    "SourceBroken",
+    "Timing",
+    "VideoSink",
+    "WindowSink",
+    "__version__",
+    "draw",
+    "open_source",
+    "read_events",
+    "to_dataframe",
+]
 
 # Every entry point of the runtime, training and export imports this package before other libraries.
 opt_out()
@@ -28,8 +52,18 @@ _MODULE_OF = {
     "EmotionError": "errors",
     "EmotionEvent": "types",
     "EmotionRuntime": "runtime",
+    "Frame": "types",
+    "JsonlSink": "sinks.jsonl",
     "Person": "types",
+    "Quality": "types",
+    "SourceBroken": "errors",
     "Timing": "pipeline",
+    "VideoSink": "sinks.video",
+    "WindowSink": "sinks.window",
+    "draw": "sinks.draw",
+    "open_source": "sources",
+    "read_events": "reader",
+    "to_dataframe": "dataframe",
 }
 
 

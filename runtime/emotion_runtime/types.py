@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.rounding import rounded
+
 SCHEMA_VERSION = 2
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
@@ -42,6 +44,11 @@ class Frame:
     dropped: int = 0
     still: bool = False
     time: datetime | None = None
+
+    def __repr__(self) -> str:
+        """Return a short text without the pixels."""
+        height, width = self.image.shape[:2]
+        return f"Frame({self.source!r}, index={self.index}, t={self.t:g}, {width} x {height})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +187,11 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     arousal: float | None = None
     dominance: float | None = None
 
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the shown label, in [0, 1]; None if there is no label."""
+        return None if self.top is None else self.emotions[self.top]
+
 
 class EmotionEvent(msgspec.Struct, frozen=True, kw_only=True):
     """The result for one frame; one line of JSONL.
@@ -205,6 +217,31 @@ class EmotionEvent(msgspec.Struct, frozen=True, kw_only=True):
     persons: list[Person]
     latency_ms: float = 0.0
     dropped: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as JSON-ready values, rounded: what the line of JSONL holds."""
+        values: dict[str, Any] = msgspec.to_builtins(rounded(self))
+        return values
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return one flat row per person, for tables.
+
+        The columns are those of the frame, `id`, `x1` to `y2`, `score`, `state`, `top`, `why`, `confidence`,
+        the values of `quality`, `valence`, `arousal` and `dominance`, and for each label `p_LABEL`. A value
+        that is not known is None.
+        """
+        line = self.to_dict()
+        return [_row(line, person) for person in line["persons"]]
+
+
+def _row(line: dict[str, Any], person: dict[str, Any]) -> dict[str, Any]:
+    row = {name: line.get(name) for name in ("source", "frame", "t", "time")} | {"id": person["id"]}
+    row |= zip(("x1", "y1", "x2", "y2"), person["box"], strict=True)
+    row |= {name: person[name] for name in ("score", "state", "top", "why")}
+    row["confidence"] = person["emotions"].get(person["top"])
+    row |= dict.fromkeys(Quality.__struct_fields__) | (person["quality"] or {})
+    row |= {name: person[name] for name in ("valence", "arousal", "dominance")}
+    return row | {f"p_{label}": value for label, value in person["emotions"].items()}
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,68 @@
+"""Read events back from JSON lines."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.types import SCHEMA_VERSION, EmotionEvent
+
+OLDEST = 1  # schema 1 has neither `type` nor `time` in a line, nor `why`, `quality` and `filled` in a person
+
+
+def read_events(path: str | Path) -> Iterator[EmotionEvent]:
+    """Yield the events of a file that `--jsonl` wrote, of this or the previous schema.
+
+    Lines of other types (`run`, `status`) are left out. An incomplete last line, as a killed run leaves it,
+    is left out, too. Events of schema 1 get what can be derived: `why` is "warming" or "uncertain" if there
+    is no label, and `quality` is None.
+
+    Args:
+        path: The file.
+
+    Raises:
+        EmotionError: The file cannot be read, or a line is not an event.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                event = _event(line, where=f"{path}, line {number}")
+                if event is not None:
+                    yield event
+    except OSError as error:
+        raise EmotionError(f"{path} cannot be read ({error.strerror}); give a file of --jsonl") from error
+
+
+def _event(line: bytes, *, where: str) -> EmotionEvent | None:
+    """Return the event of a line; None if the line is of another type or was cut off by the end of a run."""
+    try:
+        values = msgspec.json.decode(line)
+        if not isinstance(values, dict) or not isinstance(values.get("schema"), int):
+            raise EmotionError(f"{where}: not a line of --jsonl; expected an object with `schema`")
+        if not OLDEST <= values["schema"] <= SCHEMA_VERSION:
+            raise EmotionError(
+                f"{where}: schema {values['schema']}; expected {OLDEST} to {SCHEMA_VERSION}: "
+                "update this program"
+            )
+        if values.get("type", "frame") != "frame":
+            return None
+        return msgspec.convert(_upgraded(values), EmotionEvent)
+    except msgspec.ValidationError as error:
+        raise EmotionError(f"{where}: not an event ({error}); give a file of --jsonl") from error
+    except msgspec.DecodeError as error:
+        if not line.endswith(b"\n"):
+            return None
+        raise EmotionError(f"{where}: not JSON ({error}); give a file of --jsonl") from error
+
+
+def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a line of any schema in the current one."""
+    if values["schema"] == OLDEST:
+        for person in values.get("persons", ()):
+            if person.get("top") is None:
+                person["why"] = "uncertain" if person.get("emotions") else "warming"
+    return values | {"schema": SCHEMA_VERSION}
