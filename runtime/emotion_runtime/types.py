@@ -220,7 +220,7 @@ class EmotionEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event as JSON-ready values, rounded: what the line of JSONL holds."""
-        values: dict[str, Any] = msgspec.to_builtins(rounded(self))
+        values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(rounded(self)))
         return values
 
     def to_rows(self) -> list[dict[str, Any]]:
