@@ -1,6 +1,7 @@
 """The Python API: load the models once, get events from any number of sources."""
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import Detector, load_detector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.forks import check_process, keep_in_children
 from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.manifest import Precision
 from emotion_runtime.metrics import StageTimer
@@ -26,6 +28,8 @@ from emotion_runtime.types import EmotionEvent, Frame
 
 class EmotionRuntime:
     """Estimates how each person in front of a camera appears to feel.
+
+    Make one in each process: in a process forked from the one that made it, every use is an error.
 
     Args:
         bundle: Name of a shipped bundle, or the folder of a bundle.
@@ -80,8 +84,10 @@ class EmotionRuntime:
                 loaded_head,
                 affect_head,
             )
-            self._pipeline = Pipeline(models, clips, timing)
+            self._loaded = Pipeline(models, clips, timing)
             self._held = held.pop_all()
+        self._process = os.getpid()
+        keep_in_children(self)
         self._encoder = frame_encoder
         self.labels: tuple[str, ...] = models.head.labels
         self.experimental = manifest.heads[head or manifest.default_head].experimental
@@ -91,6 +97,11 @@ class EmotionRuntime:
     def backend(self) -> str:
         """Description of what runs the encoders; it changes when a newly built engine takes over."""
         return self._encoder.description
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        check_process(self._process)
+        return self._loaded
 
     @property
     def timer(self) -> StageTimer:
@@ -154,7 +165,7 @@ class EmotionRuntime:
         finally:
             # The caller may iterate again from the beginning, which would look like time running backwards.
             for name in names.values():
-                self._pipeline.forget(name)
+                self._loaded.forget(name)
         if broken:
             raise broken
 
@@ -202,7 +213,10 @@ class EmotionRuntime:
         """Drop the state of all sources, and free the GPU's memory.
 
         With ONNX Runtime the runtime can still be used afterwards; a TensorRT engine cannot run again.
+        In a forked process nothing is done: the models belong to the process that made them.
         """
+        if os.getpid() != self._process:
+            return
         for source in self._pipeline.person_ids():
             self._pipeline.forget(source)
         self._steps.clear()

@@ -19,6 +19,7 @@ from typing import Any
 
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.forks import keep_in_children
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -100,12 +101,14 @@ def open_session(
     options.use_deterministic_compute = True  # so that two runs over a file give the same bytes
     source = str(model) if isinstance(model, Path) else model
     try:
-        return runtime.InferenceSession(source, options, providers=list(providers))
+        session = runtime.InferenceSession(source, options, providers=list(providers))
     except onnx_errors() as error:
         reason = " ".join(str(error).split())
         raise EmotionError(
             f"{name}: ONNX Runtime {runtime.__version__} cannot load it ({reason}); {fix}"
         ) from error
+    keep_in_children(session)
+    return session
 
 
 def _spinning(version: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
 from emotion_runtime.backends.onnx import default_threads
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.forks import keep_in_children
 from emotion_runtime.telemetry import hide_openvino_telemetry
 
 
@@ -46,6 +47,7 @@ class OpenVinoBackend:
                 f"{graph}: OpenVINO {openvino.__version__} cannot load it ({reason}); use --backend cpu"
             ) from error
         self._request: Any = compiled.create_infer_request()
+        keep_in_children(self)
         self._names = [output.any_name for output in compiled.outputs]
         version = openvino.__version__.split("-")[0]
         self.description = f"OpenVINO {version}, CPU, {threads} threads"
