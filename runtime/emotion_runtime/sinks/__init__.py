@@ -34,11 +34,16 @@ def open_sinks(*, jsonl: str | None = None, record: str | None = None, show: boo
         from emotion_runtime.sinks.jsonl import JsonlSink  # noqa: PLC0415
 
         yield JsonlSink(jsonl)
+    if record is None and not show:
+        return
+    from emotion_runtime.sinks.draw import Annotator  # noqa: PLC0415
+
+    annotate = Annotator()  # shared, so that each frame is drawn once
     if record is not None:
         from emotion_runtime.sinks.video import VideoSink  # noqa: PLC0415
 
-        yield VideoSink(record)
+        yield VideoSink(record, annotate)
     if show:
         from emotion_runtime.sinks.window import WindowSink  # noqa: PLC0415
 
-        yield WindowSink()
+        yield WindowSink(annotate)

@@ -3,164 +3,266 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from emotion_runtime.sinks.layout import Rect, around, best_place, face_of
-from emotion_runtime.sinks.palette import INK, MUTED, PAPER, Color, color_of, text_on
-from emotion_runtime.types import EmotionEvent, Person
+from emotion_runtime.sinks import paint, text
+from emotion_runtime.sinks.layout import Placer, Rect, body_of, face_of, leader
+from emotion_runtime.sinks.paint import Image
+from emotion_runtime.sinks.palette import INK, PAPER, QUIET, UNKNOWN, Color, color_of, text_on
+from emotion_runtime.types import EmotionEvent, Person, Why
 
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_LABEL = 0.92  # opacity of a label
-_PANEL = 0.72  # opacity of the dark panel behind the bars
-_LOST = 0.6  # opacity of what is drawn for a lost person
+_PANEL = 0.72  # opacity of dark panels
+_LOST = 0.55  # opacity of what is drawn for a lost person
 _PANEL_BOX = 0.17  # minimum height of a box, in frame heights, for a panel of bars; smaller ones get a strip
-_COVERING = 0.02  # a panel that covers people or labels with more than this fraction becomes a strip
 _CROWD = 4  # with more persons than this, all get strips
-_SHADOW = 0.35  # opacity of the shadow around a box
-Point = tuple[int, int]
-Image = NDArray[np.uint8]  # (H, W, 3) BGR
+_MANY = 8  # with more persons than this, lost ones get no label
+_TEXT_OF_FACE = 0.2  # size of text, in face heights
+_SIZES = (10, 11, 12, 13, 14, 16, 18, 20, 22, 25, 28, 31, 35, 39, 44, 49, 55, 62, 70)  # few, so that it stays
+_STEADY_SIZE = 0.12  # relative change of a face's size after which the size of its text may change
+
+_CAPTIONS: dict[Why, str] = {
+    "warming": "warming up",
+    "small": "too small",
+    "blurred": "blurred",
+    "cut": "at the edge",
+    "turned away": "turned away",
+    "occluded": "covered",
+    "uncertain": "unsure",
+    "stale": "not seen",
+}
 Render = Callable[[Image, EmotionEvent], Image]
 
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """Sizes in pixels, for one height of the frame."""
+    """Sizes in pixels, for one size of text."""
 
     text: int
-    small: int
-    pad: int
-    line: int
+
+    @property
+    def small(self) -> int:
+        """Size of the text beside bars."""
+        return max(round(0.8 * self.text), 9)
+
+    @property
+    def pad(self) -> int:
+        """Space around text, height of a strip, and radius of corners."""
+        return max(round(0.28 * self.text), 2)
+
+    @property
+    def line(self) -> int:
+        """Thickness of lines."""
+        return max(round(0.11 * self.text), 1)
 
     @property
     def label(self) -> int:
         """Height of a label."""
-        return self.text + 2 * self.pad
+        return text.line_height(self.text) + 2 * max(self.pad // 3, 1)
 
     @property
     def row(self) -> int:
         """Height of one bar with its text."""
-        return self.small + self.pad
+        return text.line_height(self.small) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A person to draw, with the box in whole pixels inside the frame."""
+
+    person: Person
+    box: Rect
+    style: _Style
 
     @property
-    def strip(self) -> int:
-        """Height of a strip."""
-        return self.pad
+    def color(self) -> Color:
+        return UNKNOWN if self.person.top is None else color_of(self.person.top)
+
+    @property
+    def lost(self) -> bool:
+        return self.person.state == "lost"
+
+    @property
+    def warming(self) -> bool:
+        return self.person.top is None and self.person.why in (None, "warming")
+
+    def caption(self, *, crowd: bool) -> str:
+        """Return what the label says; in a crowd, the ring alone stands for "warming up"."""
+        if crowd and self.warming and not self.lost:
+            return f"#{self.person.id}"
+        return _caption(self.person)
+
+    @property
+    def strip(self) -> Rect:
+        """Place of the strip under the box."""
+        return Rect(self.box.x, self.box.bottom + self.style.line + 1, self.box.w, self.style.pad)
 
 
-def _style(height: int) -> _Style:
-    # Less than proportional: a label must be readable on a small frame without being huge on a large one.
-    unit = max((height / 270) ** 0.75, 0.8)
-    return _Style(round(9 * unit), round(7.5 * unit), round(3 * unit), max(round(1.4 * unit), 1))
+class Annotator:
+    """Draws annotated frames. It remembers where labels were, so that they do not jump between frames.
+
+    A person has the colour of the shown emotion; a person without a label is slate, a lost person faint. What
+    is written is `Person.top`, or the reason why there is none. Several sinks can share an annotator: a frame
+    is drawn once.
+    """
+
+    def __init__(self) -> None:
+        self._placers: dict[str, Placer] = {}  # by source
+        self._sizes: dict[tuple[str, int], tuple[int, int]] = {}  # height of face and size of text, by person
+        self._last: tuple[Image, EmotionEvent, Image] | None = None
+
+    def __call__(self, image_bgr: Image, event: EmotionEvent) -> Image:
+        """Return an annotated copy of a frame, which must not be changed.
+
+        Args:
+            image_bgr: (H, W, 3) uint8 BGR.
+            event: The event of the frame. Frames of a source must come in order of time.
+
+        Returns:
+            (H, W, 3) uint8 BGR.
+        """
+        if self._last is not None and self._last[0] is image_bgr and self._last[1] is event:
+            return self._last[2]
+        canvas = image_bgr.copy()
+        height, width = canvas.shape[:2]
+        placer = self._placers.get(event.source)
+        if placer is None or (placer.width, placer.height) != (width, height):
+            placer = self._placers[event.source] = Placer(width, height)
+        placer.begin([person.id for person in event.persons], event.t)
+        subjects = [self._subject(person, event.source, width, height) for person in event.persons]
+        _draw_persons(canvas, subjects, placer)
+        present = {(event.source, person.id) for person in event.persons}
+        self._sizes = {
+            key: size for key, size in self._sizes.items() if key[0] != event.source or key in present
+        }
+        self._last = image_bgr, event, canvas
+        return canvas
+
+    def _subject(self, person: Person, source: str, width: int, height: int) -> _Subject:
+        box = _pixels(person.box, width, height)
+        face = face_of(box).h
+        last = self._sizes.get((source, person.id))
+        if last is None or abs(face - last[0]) > _STEADY_SIZE * last[0]:
+            last = self._sizes[source, person.id] = face, _text_size(face, height)
+        return _Subject(person, box, _Style(last[1]))
 
 
 def draw(image_bgr: Image, event: EmotionEvent) -> Image:
-    """Return an annotated copy of a frame.
+    """Return an annotated copy of a single frame, see `Annotator`."""
+    return Annotator()(image_bgr, event)
 
-    Labels stay inside the frame and do not cover faces if there is space elsewhere. A person has the colour
-    of the shown emotion; a person without one is grey, a lost person faint.
 
-    Args:
-        image_bgr: (H, W, 3) uint8 BGR.
-        event: The event of the frame.
+def _text_size(face: int, height: int) -> int:
+    """Return the size of text for a face of this height: readable in a crowd, and not huge in a close-up."""
+    smallest, largest = max(10.0, 0.014 * height), max(13.0, 0.032 * height)
+    wanted = min(max(_TEXT_OF_FACE * face, smallest), largest)
+    return min(_SIZES, key=lambda size: abs(size - wanted))
 
-    Returns:
-        (H, W, 3) uint8 BGR.
-    """
-    canvas = image_bgr.copy()
-    height, width = canvas.shape[:2]
-    style = _style(height)
-    present = [person for person in event.persons if person.state != "lost"]
-    boxes = [_pixels(person.box, width, height) for person in present]
-    taken = [face_of(box) for box in boxes]
-    for person in event.persons:
-        if person.state == "lost":
-            _draw_lost(canvas, person, style)
-    for person, box in zip(present, boxes, strict=True):
-        _frame(canvas, box, _color(person), style)
-    # Labels are placed before bars, since they are more important.
-    for person, box in zip(present, boxes, strict=True):
-        taken.append(_draw_label(canvas, person, box, taken, style))
+
+def _draw_persons(canvas: Image, subjects: Sequence[_Subject], placer: Placer) -> None:
+    present = [subject for subject in subjects if not subject.lost]
+    lost = [subject for subject in subjects if subject.lost]
+    for subject in lost:
+        paint.frame(canvas, subject.box, subject.color, subject.style.line, _LOST)
+    for subject in present:
+        paint.frame(canvas, subject.box, subject.color, subject.style.line)
+    faces = [face_of(subject.box) for subject in present]
+    taken = list(faces)
     roomy = len(present) <= _CROWD
-    for person, box in zip(present, boxes, strict=True):
-        if person.emotions:
-            others = [other for other in boxes if other is not box] if roomy else []
-            taken.append(_draw_bars(canvas, person, box, [*taken, *others], style, roomy=roomy))
-    return canvas
-
-
-def _color(person: Person) -> Color:
-    return color_of(person.top) if person.top is not None and person.state == "steady" else MUTED
+    # Labels are placed before bars, since they are more important.
+    for subject in present:
+        caption = subject.caption(crowd=not roomy)
+        taken.append(_draw_label(canvas, subject, caption, taken, placer))
+    for subject in present:
+        if subject.person.emotions and (subject.person.top or subject.person.why == "uncertain"):
+            bodies = [body_of(other.box) for other in present] if roomy else None
+            taken.extend(_draw_bars(canvas, subject, taken, bodies, placer))
+    if len(subjects) <= _MANY:
+        for subject in lost:
+            taken.append(_draw_label(canvas, subject, subject.caption(crowd=True), taken, placer))
 
 
 def _caption(person: Person) -> str:
+    if person.top is not None:
+        probability = person.emotions.get(person.top)
+        percent = "" if probability is None else f" {100 * probability:.0f}%"
+        return f"#{person.id} {person.top}{percent}"
     if person.state == "lost":
         return f"#{person.id} lost"
-    if person.state == "warming" or not person.emotions:
-        return f"#{person.id} warming up"
-    if person.top is None:
-        return f"#{person.id} unsure"
-    return f"#{person.id} {person.top} {100 * person.emotions[person.top]:.0f}%"
+    return f"#{person.id} {_CAPTIONS[person.why or 'warming']}"
 
 
-def _draw_lost(canvas: Image, person: Person, style: _Style) -> None:
-    height, width = canvas.shape[:2]
-    box = _pixels(person.box, width, height)
-    faint = canvas.copy()
-    _frame(faint, box, MUTED, style)
-    _draw_label(faint, person, box, [], style)
-    cv2.addWeighted(faint, _LOST, canvas, 1 - _LOST, 0, dst=canvas)
-
-
-def _draw_label(canvas: Image, person: Person, box: Rect, taken: Sequence[Rect], style: _Style) -> Rect:
-    """Draw the label at the box's upper edge, and return its place."""
-    height, width = canvas.shape[:2]
-    caption, color = _caption(person), _color(person)
-    size = (_text_width(caption, style.text) + 2 * style.pad, style.label)
-    above, below = box.y - style.label, box.bottom + style.line + style.strip
-    places = [
-        Rect(x, y, *size) for y in (above, below) for x in (box.x, box.right - size[0], box.x - size[0] // 3)
-    ]
-    place, _ = best_place(places, [other for other in taken if other != face_of(box)], width, height)
-    known = color is not MUTED
-    whole = Rect(0, 0, place.w, place.h)
+def _draw_label(
+    canvas: Image, subject: _Subject, caption: str, taken: Sequence[Rect], placer: Placer
+) -> Rect:
+    """Draw the label near the box, with a line to it if it had to go further away, and return its place."""
+    style, person = subject.style, subject.person
+    ring = style.text if subject.warming and not subject.lost else 0
+    size = (text.width(caption, style.text) + ring + 2 * style.pad, style.label)
+    place = placer.label(person.id, subject.box, size, taken, style.line + style.pad + 2)
+    ends = leader(place, subject.box)
+    if ends is not None:
+        paint.line(canvas, *ends, subject.color, style.line)
+    known = person.top is not None
     # A label without an emotion is less prominent: dark and translucent like the panel of bars.
-    opacity, background = (_LABEL, color) if known else (_PANEL, INK)
-    _blend(canvas, place, opacity, lambda part: _rounded(part, whole, background, style.pad))
-    _text(canvas, caption, (place.x + style.pad, place.y + style.pad), style.text, text_on(background))
+    opacity, background = (1.0, subject.color) if known else (_PANEL, INK)
+    faint = _LOST if subject.lost else 1.0
+    paint.plate(canvas, place, background, style.pad, opacity * faint)
+    if ring:
+        center = (place.x + style.pad + round(0.38 * style.text), place.y + place.h // 2)
+        paint.ring(canvas, center, round(0.3 * style.text), person.filled)
+    left_top = (place.x + style.pad + ring, place.y + (place.h - text.line_height(style.text)) // 2)
+    paint.write(canvas, caption, left_top, style.text, text_on(background), faint)
     return place
 
 
 def _draw_bars(
-    canvas: Image, person: Person, box: Rect, taken: Sequence[Rect], style: _Style, *, roomy: bool
-) -> Rect:
-    """Draw all emotions as bars in a fixed order, or, without space for them, as one divided strip."""
-    height, width = canvas.shape[:2]
-    label_width = max(_text_width(label, style.small) for label in person.emotions)
-    bar_width = round(4.5 * style.text)
-    panel = (label_width + bar_width + 3 * style.pad, len(person.emotions) * style.row + style.pad)
-    place, covered = best_place(around(box, *panel, gap=style.pad), taken, width, height)
-    if roomy and box.h >= _PANEL_BOX * height and covered <= _COVERING:
-        _draw_panel(canvas, person, place, label_width, style)
-        return place
-    strip = Rect(box.x, box.bottom + style.line, box.w, style.strip).inside(width, height)
-    _draw_strip(canvas, person, strip)
-    return strip
+    canvas: Image,
+    subject: _Subject,
+    taken: Sequence[Rect],
+    bodies: Sequence[Rect] | None,
+    placer: Placer,
+) -> list[Rect]:
+    """Draw all emotions as bars in a fixed order, or, without space for them, as one divided strip.
+
+    Args:
+        canvas: The frame.
+        subject: The person.
+        taken: Rectangles that must stay visible.
+        bodies: Bodies of all persons, which a panel should not cover. None: no panel.
+        placer: Places of the source.
+
+    Returns:
+        What is covered now.
+    """
+    style, emotions = subject.style, subject.person.emotions
+    if bodies is not None and subject.box.h >= _PANEL_BOX * placer.height:
+        label_width = max(text.width(label, style.small) for label in emotions)
+        size = (label_width + 4 * style.text + 4 * style.pad, len(emotions) * style.row + 2 * style.pad)
+        place = placer.panel(subject.person.id, subject.box, size, taken, bodies, 2 * style.pad)
+        if place is not None:
+            _draw_panel(canvas, subject, place, label_width)
+            return [place]
+    strip = subject.strip.inside(placer.width, placer.height)
+    face = face_of(subject.box)
+    if any(strip.overlap(other) for other in taken if other != face):
+        return []
+    _draw_strip(canvas, subject.person, strip)
+    return [strip]
 
 
-def _draw_panel(canvas: Image, person: Person, place: Rect, label_width: int, style: _Style) -> None:
-    _blend(canvas, place, _PANEL, lambda part: _rounded(part, Rect(0, 0, place.w, place.h), INK, style.pad))
-    left = place.x + label_width + 2 * style.pad
+def _draw_panel(canvas: Image, subject: _Subject, place: Rect, label_width: int) -> None:
+    style = subject.style
+    paint.plate(canvas, place, INK, style.pad, _PANEL)
+    left = place.x + label_width + 3 * style.pad
     full = place.right - style.pad - left
-    for row, (label, probability) in enumerate(person.emotions.items()):
+    for row, (label, probability) in enumerate(subject.person.emotions.items()):
         top = place.y + style.pad + row * style.row
-        color = PAPER if label == person.top else MUTED
-        _text(canvas, label, (place.x + style.pad, top), style.small, color)
-        bar = Rect(left, top + style.small // 4, full, max(style.small // 2, 2))
-        _blend(canvas, bar, 0.18, lambda part: _fill(part, PAPER))
+        color = PAPER if label == subject.person.top else QUIET
+        paint.write(canvas, label, (place.x + style.pad, top), style.small, color)
+        bar = Rect(left, top + round(0.42 * style.small), full, max(round(0.45 * style.small), 2))
+        paint.fill(canvas, bar, PAPER, 0.18)
         length = round(full * min(max(probability, 0.0), 1.0))
-        _fill(canvas[bar.y : bar.bottom, bar.x : bar.x + length], color_of(label))
+        paint.fill(canvas, Rect(bar.x, bar.y, length, bar.h), color_of(label))
 
 
 def _draw_strip(canvas: Image, person: Person, place: Rect) -> None:
@@ -168,60 +270,11 @@ def _draw_strip(canvas: Image, person: Person, place: Rect) -> None:
     total = sum(person.emotions.values()) or 1.0
     edges = np.cumsum([0.0, *person.emotions.values()]) / total * place.w
     for label, start, stop in zip(person.emotions, edges[:-1], edges[1:], strict=True):
-        part = canvas[place.y : place.bottom, place.x + round(start) : place.x + round(stop)]
-        _fill(part, color_of(label))
+        left, right = place.x + round(start), place.x + round(stop)
+        paint.fill(canvas, Rect(left, place.y, right - left, place.h), color_of(label))
 
 
 def _pixels(box: tuple[float, float, float, float], width: int, height: int) -> Rect:
     x1, x2 = (min(max(round(x), 0), width - 1) for x in (box[0], box[2]))
     y1, y2 = (min(max(round(y), 0), height - 1) for y in (box[1], box[3]))
     return Rect(x1, y1, max(x2 - x1, 1), max(y2 - y1, 1))
-
-
-def _frame(canvas: Image, box: Rect, color: Color, style: _Style) -> None:
-    """Draw a thin box over a soft shadow, visible on light and on dark backgrounds."""
-    reach = style.line + 1
-    x, y = max(box.x - reach, 0), max(box.y - reach, 0)
-    around_box = Rect(x, y, box.right + reach + 1 - x, box.bottom + reach + 1 - y)
-    corners = (box.x - x, box.y - y), (box.right - x, box.bottom - y)
-    _blend(canvas, around_box, _SHADOW, lambda part: _outline(part, corners, INK, style.line + 2))
-    _outline(canvas[y:, x:], corners, color, style.line)
-
-
-def _outline(part: Image, corners: tuple[Point, Point], color: Color, line: int) -> None:
-    cv2.rectangle(part, *corners, color, line)
-
-
-def _fill(part: Image, color: Color) -> None:
-    part[:] = color
-
-
-def _rounded(canvas: Image, rect: Rect, color: Color, radius: int) -> None:
-    inner = rect.w - 2 * radius, rect.h - 2 * radius
-    cv2.rectangle(canvas, (rect.x + radius, rect.y, inner[0], rect.h), color, cv2.FILLED)
-    cv2.rectangle(canvas, (rect.x, rect.y + radius, rect.w, inner[1]), color, cv2.FILLED)
-    for x in (rect.x + radius, rect.right - radius - 1):
-        for y in (rect.y + radius, rect.bottom - radius - 1):
-            cv2.circle(canvas, (x, y), radius, color, cv2.FILLED, cv2.LINE_AA)
-
-
-def _blend(canvas: Image, rect: Rect, opacity: float, paint: Callable[[Image], None]) -> None:
-    """Paint on a part of the canvas with the given opacity."""
-    part = canvas[rect.y : rect.bottom, rect.x : rect.right]
-    painted = part.copy()
-    paint(painted)
-    part[:] = cv2.addWeighted(painted, opacity, part, 1 - opacity, 0)
-
-
-def _text_width(text: str, pixels: int) -> int:
-    return int(cv2.getTextSize(text, _FONT, _font_scale(pixels), 1)[0][0])
-
-
-def _text(canvas: Image, text: str, left_top: tuple[int, int], pixels: int, color: Color) -> None:
-    baseline = (left_top[0], left_top[1] + pixels)
-    cv2.putText(canvas, text, baseline, _FONT, _font_scale(pixels), color, 1, cv2.LINE_AA)
-
-
-def _font_scale(pixels: int) -> float:
-    """Return the scale at which a capital letter has this height, which differs between OpenCV 4 and 5."""
-    return float(pixels / cv2.getTextSize("H", _FONT, 1.0, 1)[0][1])

@@ -7,7 +7,8 @@ Color = tuple[int, int, int]  # BGR
 
 INK: Color = (28, 22, 18)  # panels and dark text
 PAPER: Color = (244, 242, 240)  # light text
-MUTED: Color = (196, 190, 184)  # persons without a current prediction
+QUIET: Color = (196, 190, 184)  # text that is less important
+UNKNOWN: Color = (150, 140, 128)  # persons without a label: slate, unlike the colour of any emotion
 
 _KNOWN: dict[str, Color] = {
     "anger": (72, 72, 232),  # red
@@ -16,7 +17,7 @@ _KNOWN: dict[str, Color] = {
     "happiness": (48, 192, 250),  # amber
     "sadness": (240, 144, 72),  # blue
     "surprise": (208, 208, 56),  # turquoise
-    "neutral": (186, 178, 168),  # grey
+    "neutral": (180, 216, 232),  # sand
 }
 
 

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.sinks.draw import Image, Render, draw
+from emotion_runtime.sinks.draw import Annotator, Render
 from emotion_runtime.sinks.outputs import numbered
+from emotion_runtime.sinks.paint import Image
 from emotion_runtime.types import EmotionEvent, Frame
 
 _SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
@@ -30,15 +31,16 @@ class VideoSink:
 
     Args:
         path: The file, which is overwritten. A second source is recorded to OUT-2.mp4, and so on.
-        render: Turns a frame (H, W, 3) uint8 BGR and its event into the image to record.
+        render: Turns a frame (H, W, 3) uint8 BGR and its event into the image to record. None: an
+            `Annotator`.
 
     Raises:
         EmotionError: The suffix is not supported, or the file cannot be written.
     """
 
-    def __init__(self, path: str, render: Render = draw) -> None:
+    def __init__(self, path: str, render: Render | None = None) -> None:
         self._path = Path(path)
-        self._render = render
+        self._render = render or Annotator()
         self._writers: dict[str, _Writer] = {}  # by source
         if self._path.suffix.lower() not in _SUFFIXES:
             raise EmotionError(

@@ -6,7 +6,7 @@ import sys
 import cv2
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.sinks.draw import Render, draw
+from emotion_runtime.sinks.draw import Annotator, Render
 from emotion_runtime.types import EmotionEvent, Frame
 
 _ESCAPE = 27
@@ -16,14 +16,15 @@ class WindowSink:
     """Shows annotated frames, in one window per source. `q`, Escape or closing a window ends the run.
 
     Args:
-        render: Turns a frame (H, W, 3) uint8 BGR and its event into the image to show.
+        render: Turns a frame (H, W, 3) uint8 BGR and its event into the image to show. None: an
+            `Annotator`.
 
     Raises:
         EmotionError: There is no display. `write` raises it if OpenCV was built without windows.
     """
 
-    def __init__(self, render: Render = draw) -> None:
-        self._render = render
+    def __init__(self, render: Render | None = None) -> None:
+        self._render = render or Annotator()
         self._titles: set[str] = set()
         # Checked first: without a display Qt ends the whole process instead of raising.
         if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
