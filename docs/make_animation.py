@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emotion_runtime import EmotionRuntime
-from emotion_runtime.sinks.draw import draw
+from emotion_runtime.sinks.draw import Annotator
 from emotion_runtime.sources import open_source
 from emotion_runtime.types import Frame
 
@@ -45,11 +45,11 @@ def main() -> int:
 
 def rendered(uri: str, start: float, end: float) -> Iterator[NDArray[np.uint8]]:
     """Yield annotated images (360, 640, 3) uint8 BGR between two times, `STEP` apart."""
-    shown = start
+    shown, annotate = start, Annotator()
     with EmotionRuntime() as runtime, open_source(uri) as source:
         for frame, event in runtime.follow([map(enlarged, source)]):
             if shown <= frame.t + STEP / 10 <= end:
-                yield draw(frame.image, event)
+                yield annotate(frame.image, event)
                 shown += STEP
 
 
