@@ -2,28 +2,37 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import get_args
+from typing import Any, Literal, NoReturn, get_args, overload
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime import __version__
 from emotion_runtime.backends import open_encoders
-from emotion_runtime.bundle import load_bundle
+from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.detectors import Detector, load_detector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
-from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.forks import check_process, keep_in_children
 from emotion_runtime.heads import load_affect_head, load_head
-from emotion_runtime.manifest import Precision
+from emotion_runtime.inputs import check_image, check_options, check_sources, check_time
+from emotion_runtime.manifest import MANIFEST, Precision
 from emotion_runtime.metrics import StageTimer
+from emotion_runtime.photos import look_at
 from emotion_runtime.pipeline import Models, Pipeline, Timing
 from emotion_runtime.ring import plan_clips
+from emotion_runtime.rounds import Rounds
 from emotion_runtime.sources import open_source
-from emotion_runtime.types import EmotionEvent, Frame
+from emotion_runtime.streams import Stream
+from emotion_runtime.summary import SourceSummary, Summary
+from emotion_runtime.types import EmotionEvent, Frame, Person, RunLine
+
+Image = NDArray[np.uint8]  # (H, W, 3) BGR
 
 
 class EmotionRuntime:
@@ -61,7 +70,9 @@ class EmotionRuntime:
         head: str | None = None,
         timing: Timing | None = None,
         precision: Precision | None = None,
+        **unknown: NoReturn,
     ) -> None:
+        check_options(bundle, detector, timing, unknown)
         if precision is not None and precision not in get_args(Precision):
             raise EmotionError(f"precision {precision!r}: expected {', '.join(get_args(Precision))}")
         timing = timing or Timing()
@@ -91,7 +102,19 @@ class EmotionRuntime:
         self._encoder = frame_encoder
         self.labels: tuple[str, ...] = models.head.labels
         self.experimental = manifest.heads[head or manifest.default_head].experimental
+        self._run_line = RunLine(
+            version=__version__,
+            bundle=manifest.name,
+            bundle_sha256=sha256_of(loaded.folder / MANIFEST),
+            head=head or manifest.default_head,
+        )
         self._steps: dict[str, tuple[int, float]] = {}  # index and t of the last frame `step` was given
+        self._summary = Summary()
+
+    def __repr__(self) -> str:
+        """Return what the runtime was made from."""
+        line = self._run_line
+        return f"EmotionRuntime(bundle={line.bundle!r}, head={line.head!r}, backend={self.backend!r})"
 
     @property
     def backend(self) -> str:
@@ -108,96 +131,149 @@ class EmotionRuntime:
         """Time spent so far, by stage."""
         return self._pipeline.timer
 
-    def stream(self, *sources: str | int | Path, realtime: bool = False) -> Iterator[EmotionEvent]:
-        """Yield one event per frame of one or several sources, until all have ended.
+    @overload
+    def stream(
+        self, *sources: str | int | Path, realtime: bool = False, with_frames: Literal[False] = False
+    ) -> Stream[EmotionEvent]: ...
+
+    @overload
+    def stream(
+        self, *sources: str | int | Path, realtime: bool = False, with_frames: Literal[True]
+    ) -> Stream[tuple[Frame, EmotionEvent]]: ...
+
+    def stream(
+        self, *sources: str | int | Path, realtime: bool = False, with_frames: bool = False
+    ) -> Stream[Any]:
+        """Return the events of one or several sources, one per frame, until all have ended.
+
+        The result is for `for` and for `async for`, see `Stream`. The sources are opened when the iteration
+        starts.
 
         Args:
-            sources: See `emotion_runtime.sources.open_source`.
+            sources: See `emotion_runtime.open_source`.
             realtime: Play files at their own speed and drop frames that come too late.
+            with_frames: Yield pairs of a `Frame` and its event, for example to draw on the image.
 
         Raises:
-            EmotionError: There is no source, a source cannot be opened, or it failed midway (`SourceBroken`).
+            EmotionError: There is no source, or one is not a path, URI or number. While iterating: a source
+                cannot be opened, or it failed midway (`SourceBroken`, after the last event).
         """
-        if not sources:
-            raise EmotionError("no source: expected a file, `demo` or a camera number")
+        check_sources(sources)
+        return Stream(self._stream(sources, realtime=realtime, with_frames=with_frames))
+
+    def _stream(
+        self, sources: Sequence[str | int | Path], *, realtime: bool, with_frames: bool
+    ) -> Generator[Any, None, None]:
         with ExitStack() as stack:
             opened = [stack.enter_context(open_source(uri, realtime=realtime)) for uri in sources]
-            for _, event in self.follow(opened):
-                yield event
+            for frame, event in self.follow(opened):
+                yield (frame, event) if with_frames else event
 
     def follow(self, sources: Sequence[Iterable[Frame]]) -> Iterator[tuple[Frame, EmotionEvent]]:
-        """Yield every frame of several sources with its event, in turn, until all have ended.
+        """Yield every frame of several sources with its event, until all have ended.
 
-        Each step takes one frame of every source, so that all their persons share one call of the encoder.
-        A source that fails midway does not stop the others.
+        Files advance by media time; frames of one time share one call of the encoder. A source that fails
+        midway does not stop the others.
 
         Args:
             sources: Frames of each source, in order of time.
 
         Raises:
             EmotionError: Two sources have the same name.
-            SourceBroken: A source failed midway; raised after the last event.
+            SourceBroken: One or more sources failed midway; raised after the last event.
         """
-        active = {index: iter(source) for index, source in enumerate(sources)}
-        names: dict[int, str] = {}
-        broken: SourceBroken | None = None
+        rounds = Rounds(sources, self.timer)
+        names: set[str] = set()
         try:
-            while active:
-                frames: list[Frame] = []
-                for index, source in list(active.items()):
-                    try:
-                        with self.timer.stage("read"):
-                            frame = next(source, None)
-                    except SourceBroken as error:
-                        broken, frame = broken or error, None
-                    if frame is None:
-                        del active[index]
-                        if index in names:
-                            self._pipeline.forget(names.pop(index))
-                    else:
-                        names[index] = frame.source
-                        frames.append(frame)
-                if len(set(names.values())) < len(names):
-                    raise EmotionError(
-                        f"several sources have the same name ({', '.join(names.values())}): give each once"
-                    )
-                yield from zip(frames, self._pipeline.step_all(frames), strict=True)
+            for one in rounds:
+                for name in one.ended:
+                    names.discard(name)
+                    self._pipeline.forget(name)
+                for name in one.started:
+                    names.add(name)
+                    self._summary.forget(name)
+                events = self._pipeline.step_all(one.frames)
+                for frame, event in zip(one.frames, events, strict=True):
+                    self._summary.add(event)
+                    yield frame, event
         finally:
             # The caller may iterate again from the beginning, which would look like time running backwards.
-            for name in names.values():
+            for name in names:
                 self._loaded.forget(name)
-        if broken:
-            raise broken
+        rounds.raise_errors()
 
-    def step(self, image_bgr: NDArray[np.uint8], t: float, *, source: str = "default") -> EmotionEvent:
+    def step(self, image_bgr: Image, t: float, *, source: str = "default") -> EmotionEvent:
         """Return the event of one frame of your own loop.
 
         Args:
             image_bgr: (H, W, 3) uint8 BGR.
             t: Seconds, not decreasing within a source.
-            source: Name of the source; a person is identified by source and id.
+            source: Name of the source; a person is identified by source and id. See `forget`.
 
         Raises:
             EmotionError: The image or the time is not as described.
         """
-        if (
-            image_bgr.dtype != np.uint8
-            or image_bgr.ndim != 3
-            or image_bgr.shape[2] != 3
-            or not image_bgr.size
-        ):
-            raise EmotionError(
-                f"image of shape {image_bgr.shape} and type {image_bgr.dtype}: "
-                "expected (height, width, 3) uint8 BGR"
-            )
+        image = check_image(image_bgr)
         last_index, last_t = self._steps.get(source, (-1, -math.inf))
-        if not last_t <= t < math.inf:
-            raise EmotionError(
-                f"source {source!r}: t {t} after t {last_t}; expected seconds that do not decrease"
-            )
-        index = last_index + 1
-        self._steps[source] = index, t
-        return self._pipeline.step(Frame(image_bgr, index, t, source))
+        seconds = check_time(t, after=last_t, source=source)
+        self._steps[source] = last_index + 1, seconds
+        event = self._pipeline.step(Frame(image, last_index + 1, seconds, source))
+        self._summary.add(event)
+        return event
+
+    @overload
+    def look(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+        self, image: Image | str | Path
+    ) -> list[Person]: ...
+
+    @overload
+    def look(self, image: Sequence[Image | str | Path]) -> list[list[Person]]: ...
+
+    def look(
+        self, image: Image | str | Path | Sequence[Image | str | Path]
+    ) -> list[Person] | list[list[Person]]:
+        """Return the people in one photo, or those in each of several photos.
+
+        Args:
+            image: (H, W, 3) uint8 BGR, or the path of an image file, which is turned upright as it says; or a
+                list of them.
+
+        Returns:
+            The people of the photo, from left to right, with the state "photo". For a list, one such list per
+            photo.
+
+        Raises:
+            EmotionError: An image is not as described, or a file cannot be read.
+        """
+        if isinstance(image, list | tuple):
+            return look_at(self._pipeline, image)
+        return look_at(self._pipeline, [image])[0]
+
+    def forget(self, source: str = "default") -> None:
+        """Drop all state of a source: its people, its time and its summary. It may start anew at any time.
+
+        Args:
+            source: The name given to `step`. A source of `stream` is forgotten when it ends, all but its
+                summary. Nothing happens if there is no such source.
+        """
+        self._pipeline.forget(source)
+        self._summary.forget(source)
+        self._steps.pop(source, None)
+
+    def summary(self) -> dict[str, SourceSummary]:
+        """Return, by source, how long each person was seen, and with which emotions.
+
+        A source counts from its latest start; photos are left out.
+        """
+        return self._summary.by_source()
+
+    def run_line(self, options: Mapping[str, Any] | None = None) -> RunLine:
+        """Return the first line of a JSONL file.
+
+        Args:
+            options: Options of the run that differ from their defaults.
+        """
+        return msgspec.structs.replace(self._run_line, options=dict(options or {}))
 
     def __enter__(self) -> "EmotionRuntime":  # noqa: PYI034 - typing.Self came with Python 3.11
         """Return the runtime itself."""
@@ -220,4 +296,5 @@ class EmotionRuntime:
         for source in self._pipeline.person_ids():
             self._pipeline.forget(source)
         self._steps.clear()
+        self._summary = Summary()
         self._held.close()

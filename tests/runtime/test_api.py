@@ -1,5 +1,6 @@
 """The Python API from a user's point of view."""
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -126,20 +127,6 @@ def test_step_rejects_decreasing_time(runtime: EmotionRuntime):
         runtime.step(image, float("nan"))
 
 
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((96, 128), np.uint8),
-        np.zeros((96, 128, 4), np.uint8),
-        np.zeros((96, 128, 3), np.float32),
-        np.zeros((0, 128, 3), np.uint8),
-    ],
-)
-def test_step_rejects_what_is_not_a_bgr_image(runtime: EmotionRuntime, image: np.ndarray):
-    with pytest.raises(EmotionError, match=r"expected \(height, width, 3\) uint8 BGR"):
-        runtime.step(image, 0.0)
-
-
 def test_context_manager_drops_all_state(tiny_bundle: Path):
     image = np.zeros((96, 128, 3), np.uint8)
     with EmotionRuntime(tiny_bundle, one_person, "cpu") as runtime:
@@ -212,6 +199,40 @@ def run_python(code: str) -> str:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     return done.stdout.strip()
+
+
+def test_summary_of_a_stream_remains_and_forget_drops_it(runtime: EmotionRuntime, video: Path):
+    for _ in range(2):  # a source that starts again is counted anew
+        for _event in runtime.stream(video):
+            pass
+        found = runtime.summary()[str(video)]
+        assert (found.frames, found.seconds) == (12, pytest.approx(1.2))
+        assert [person.id for person in found.persons] == [1]
+    runtime.forget(str(video))
+    assert runtime.summary() == {}
+
+
+def test_forgotten_source_starts_over(runtime: EmotionRuntime):
+    image = np.zeros((96, 128, 3), np.uint8)
+    for index in range(5):
+        runtime.step(image, 100 + index / 10, source="door")
+    runtime.forget("door")
+    runtime.forget("never seen")
+    assert runtime._pipeline.person_ids() == {}
+    event = runtime.step(image, 0.0, source="door")
+    assert (event.frame, event.t) == (0, 0.0)
+
+
+def test_every_exported_name_exists():
+    for name in emotion_runtime.__all__:
+        assert getattr(emotion_runtime, name) is not None
+
+
+def test_run_line_says_what_made_the_events(runtime: EmotionRuntime, tiny_bundle: Path):
+    line = runtime.run_line({"smoothing": 0.5})
+    assert (line.version, line.bundle, line.head) == (emotion_runtime.__version__, "tiny", "probe")
+    assert line.bundle_sha256 == hashlib.sha256((tiny_bundle / "bundle.json").read_bytes()).hexdigest()
+    assert line.options == {"smoothing": 0.5}
 
 
 def test_package_import_is_light():

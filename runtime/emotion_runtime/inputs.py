@@ -1,0 +1,139 @@
+"""Check what programs pass to `EmotionRuntime`: one clear error for each mistake that is easily made."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.pipeline import Timing
+
+_IMAGE = "(height, width, 3) uint8 BGR"
+
+
+def check_options(bundle: Any, detector: Any, timing: Any, unknown: Mapping[str, Any]) -> None:
+    """Check the types of what `EmotionRuntime` is made from.
+
+    Args:
+        bundle: Name or folder of a bundle.
+        detector: Name, file or callable.
+        timing: A `Timing` or None.
+        unknown: Options that `EmotionRuntime` does not have.
+
+    Raises:
+        EmotionError: A type is wrong, or an option is one of `Timing`.
+        TypeError: An option does not exist.
+    """
+    times = [field.name for field in fields(Timing)]
+    for name, value in unknown.items():
+        if name in times:
+            raise EmotionError(
+                f"{name} is an option of Timing: EmotionRuntime(timing=Timing({name}={value!r}))"
+            )
+        raise TypeError(f"EmotionRuntime() got an unexpected keyword argument {name!r}")
+    if not isinstance(bundle, str | Path):
+        raise EmotionError(f"bundle {bundle!r}: expected the name or the folder of a bundle, such as 'nano'")
+    if not isinstance(detector, str | Path) and not callable(detector):
+        raise EmotionError(f"detector {detector!r}: expected 'face', an ONNX file, or a callable")
+    if timing is not None and not isinstance(timing, Timing):
+        raise EmotionError(
+            f"timing {timing!r}: expected Timing({', '.join(f'{name}=...' for name in times)})"
+        )
+
+
+def check_image(image: Any) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) uint8 BGR as it is.
+
+    Raises:
+        EmotionError: It is something else.
+    """
+    if image is None:
+        raise EmotionError(
+            f"the image is None; expected an array of {_IMAGE}; cv2.imread returns None for a file that it "
+            "cannot read: check the path"
+        )
+    if isinstance(image, str | Path):
+        raise EmotionError(
+            f"the image is the path {str(image)!r}; expected an array: use look({str(image)!r})"
+        )
+    if isinstance(image, list | tuple):
+        raise EmotionError(
+            f"the image is a {type(image).__name__} of {len(image)}; expected one array of {_IMAGE}: pass "
+            "several photos to look([...]), and the frames of a video one by one to step(image, t)"
+        )
+    if not isinstance(image, np.ndarray):
+        raise EmotionError(
+            f"the image is of type {type(image).__name__}; expected an array of {_IMAGE}: convert it with "
+            "np.asarray, and RGB to BGR with image[:, :, ::-1]"
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise EmotionError(
+            f"image of shape {image.shape} and type {image.dtype}: expected {_IMAGE}{_conversion(image)}"
+        )
+    return image
+
+
+def _conversion(image: NDArray[Any]) -> str:
+    """Return how to convert an array, if that is known."""
+    if image.ndim == 4 and image.size:
+        return "; pass several images as a list to look"
+    if image.dtype != np.uint8 and image.size and np.issubdtype(image.dtype, np.floating):
+        return "; values from 0 to 1 become (255 * image).round().astype(np.uint8)"
+    if image.dtype == np.uint8 and image.ndim == 2 and image.size:
+        return "; convert it with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)"
+    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 4:
+        return "; convert it with cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)"
+    return ""
+
+
+def check_time(t: Any, *, after: float, source: str) -> float:
+    """Return a time in seconds as a float.
+
+    Args:
+        t: The time.
+        after: Time of the frame before it.
+        source: Name of the source, for the message.
+
+    Raises:
+        EmotionError: It is not a number, not finite, or before `after`.
+    """
+    try:
+        seconds = float(t)
+    except (TypeError, ValueError) as error:
+        raise EmotionError(f"source {source!r}: t {t!r}; expected seconds as a number") from error
+    if not after <= seconds < math.inf:
+        hint = f": call forget({source!r}) to start over" if seconds < after else ""
+        raise EmotionError(
+            f"source {source!r}: t {seconds} after t {after}; expected seconds that do not decrease{hint}"
+        )
+    return seconds
+
+
+def check_sources(sources: Iterable[Any]) -> None:
+    """Check the types of what is to be opened.
+
+    Raises:
+        EmotionError: There is no source, or one of them is not a path, URI or number.
+    """
+    expected = "expected a file, `demo` or a camera number"
+    empty = True
+    for source in sources:
+        empty = False
+        if isinstance(source, str | Path | int) and not isinstance(source, bool):
+            continue
+        kind = type(source).__name__
+        if source is None:
+            fix = "give a path"
+        elif isinstance(source, np.ndarray):
+            fix = "use look(image) for a photo, and step(image, t) for the frames of a video"
+        elif isinstance(source, list | tuple):
+            fix = "give each source as an argument of its own: stream(*sources); for images use look(images)"
+        else:
+            fix = "for frames of your own use step(image, t)"
+        raise EmotionError(f"the source is of type {kind}; {expected}: {fix}")
+    if empty:
+        raise EmotionError(f"no source: {expected}")

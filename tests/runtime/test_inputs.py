@@ -1,0 +1,101 @@
+"""One clear error for each mistake that programs easily make."""
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from emotion_runtime import EmotionError, EmotionRuntime
+from emotion_runtime.types import Detections
+
+GREY = np.zeros((96, 128, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def runtime(tiny_bundle: Path) -> EmotionRuntime:
+    return EmotionRuntime(tiny_bundle, lambda _: Detections.empty(), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (None, "the image is None; expected an array of (height, width, 3) uint8 BGR; cv2.imread returns"),
+        ("me.jpg", "the image is the path 'me.jpg'; expected an array: use look"),
+        ([GREY, GREY], "the image is a list of 2; expected one array"),
+        ({}, "the image is of type dict; expected an array"),
+        (GREY.astype(np.float32), "type float32: expected (height, width, 3) uint8 BGR; values from 0 to 1"),
+        (GREY[:, :, 0], "shape (96, 128) and type uint8: expected (height, width, 3) uint8 BGR; convert it"),
+        (np.zeros((96, 128, 4), np.uint8), "COLOR_BGRA2BGR"),
+        (np.zeros((2, 96, 128, 3), np.uint8), "pass several images as a list to look"),
+        (np.zeros((0, 128, 3), np.uint8), "shape (0, 128, 3)"),
+    ],
+)
+def test_images(runtime: EmotionRuntime, image: object, message: str):
+    with pytest.raises(EmotionError, match=re.escape(message)) as caught:
+        runtime.step(image, 0.0)
+    assert "\n" not in str(caught.value)
+    if not isinstance(image, str | list):
+        with pytest.raises(EmotionError, match=re.escape(message)):
+            runtime.look(image)
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ((), "no source: expected a file, `demo` or a camera number"),
+        ((None,), "the source is of type NoneType; expected a file"),
+        ((["a.mp4", "b.mp4"],), "of type list; expected a file, `demo` or a camera number: give each source"),
+        ((GREY,), "use look(image) for a photo"),
+        (([GREY, GREY],), "for images use look(images)"),
+        (
+            (cv2.VideoCapture(),),
+            "of type VideoCapture; expected a file, `demo` or a camera number: for",
+        ),
+        ((True,), "of type bool"),
+        ((1.5,), "of type float"),
+    ],
+)
+def test_sources(runtime: EmotionRuntime, sources: tuple, message: str):
+    with pytest.raises(EmotionError, match=re.escape(message)):
+        runtime.stream(*sources)
+
+
+def test_times(runtime: EmotionRuntime):
+    event = runtime.step(GREY, np.float32(0.5), source="times")
+    assert type(event.t) is float
+    assert event.t == 0.5
+    for t, message in (
+        ("now", "t 'now'; expected seconds as a number"),
+        (None, "t None; expected seconds as a number"),
+        (0.25, "t 0.25 after t 0.5; expected seconds that do not decrease: call forget('times')"),
+        (float("inf"), "t inf after t 0.5"),
+    ):
+        with pytest.raises(EmotionError, match=re.escape(message)):
+            runtime.step(GREY, t, source="times")
+    runtime.forget("times")
+    assert runtime.step(GREY, 0.25, source="times").frame == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"smoothing": 0}, "smoothing is an option of Timing: EmotionRuntime(timing=Timing(smoothing=0))"),
+        ({"timing": 0.8}, "timing 0.8: expected Timing(window=..., every=..., smoothing=..., hysteresis="),
+        ({"bundle": None}, "bundle None: expected the name or the folder of a bundle"),
+        ({"detector": 5}, "detector 5: expected 'face', an ONNX file, or a callable"),
+    ],
+)
+def test_options(options: dict, message: str):
+    with pytest.raises(EmotionError, match=re.escape(message)):
+        EmotionRuntime(**options)
+
+
+def test_option_that_does_not_exist():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'gpu'"):
+        EmotionRuntime(gpu=True)
+
+
+def test_text_of_a_runtime(runtime: EmotionRuntime):
+    assert repr(runtime).startswith("EmotionRuntime(bundle='tiny', head='probe', backend=")

@@ -1,0 +1,143 @@
+"""Streams in ordinary and asynchronous loops."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emotion_runtime import EmotionError, EmotionRuntime, Frame
+from emotion_runtime.streams import Stream
+from emotion_runtime.types import Detections
+
+
+def nobody(_image_bgr: np.ndarray) -> Detections:
+    return Detections.empty()
+
+
+@pytest.fixture
+def runtime(tiny_bundle: Path) -> EmotionRuntime:
+    return EmotionRuntime(tiny_bundle, nobody, "cpu")
+
+
+class Numbers:
+    """Yields 0, 1, ... and notes in which threads, and that it was closed."""
+
+    def __init__(self, count: int, seconds: float = 0.0) -> None:
+        self.count, self.seconds = count, seconds
+        self.threads: set[int] = set()
+        self.closed = threading.Event()
+
+    def __call__(self) -> Iterator[int]:
+        try:
+            for number in range(self.count):
+                self.threads.add(threading.get_ident())
+                time.sleep(self.seconds)
+                yield number
+        finally:
+            self.closed.set()
+
+
+def test_ordinary_loop_and_next():
+    numbers = Numbers(4)
+    stream = Stream(numbers())
+    assert next(stream) == 0
+    assert list(stream) == [1, 2, 3]
+    assert numbers.closed.is_set()
+
+
+def test_leaving_the_block_closes_the_sources():
+    numbers = Numbers(4)
+    with Stream(numbers()) as stream:
+        next(stream)
+        assert not numbers.closed.is_set()
+    assert numbers.closed.is_set()
+    assert list(stream) == []
+
+
+def test_asynchronous_loop_leaves_the_event_loop_free():
+    async def main() -> tuple[list[int], int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.005)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        seen = [number async for number in Stream(numbers())]
+        ticking.cancel()
+        return seen, ticks
+
+    numbers = Numbers(5, seconds=0.04)
+    seen, ticks = asyncio.run(main())
+    assert seen == [0, 1, 2, 3, 4]
+    assert ticks >= 5
+    assert len(numbers.threads) == 1
+    assert threading.get_ident() not in numbers.threads
+    assert numbers.closed.wait(5)
+
+
+def test_cancelled_task_closes_the_sources_and_leaves_no_thread():
+    async def main() -> None:
+        async def consume() -> None:
+            async for _ in Stream(numbers()):
+                pass
+
+        task = asyncio.create_task(consume())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    numbers = Numbers(10**6, seconds=0.01)
+    asyncio.run(main())
+    assert numbers.closed.wait(5)
+    deadline = time.monotonic() + 5
+    while any(thread.name.startswith("emotion-stream") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_breaking_out_of_an_asynchronous_loop_closes_the_sources():
+    async def main() -> None:
+        async for number in Stream(numbers()):
+            if number == 2:
+                break
+
+    numbers = Numbers(10**6)
+    asyncio.run(main())
+    assert numbers.closed.wait(5)
+
+
+def test_error_reaches_the_asynchronous_loop(runtime: EmotionRuntime):
+    async def main() -> None:
+        async for _ in runtime.stream("nobody.mp4"):
+            pass
+
+    with pytest.raises(EmotionError, match=r"nobody\.mp4"):
+        asyncio.run(main())
+
+
+def test_same_events_in_both_loops_and_with_frames(runtime: EmotionRuntime):
+    async def main() -> list:
+        stream = runtime.stream("demo")
+        events = []
+        async for event in stream:
+            events.append(event)
+            if len(events) == 5:
+                break
+        return events
+
+    events = asyncio.run(main())
+    with runtime.stream("demo", with_frames=True) as stream:
+        pairs = [next(stream) for _ in range(5)]
+    assert [event for _, event in pairs] == events
+    for frame, event in pairs:
+        assert isinstance(frame, Frame)
+        assert frame.image.shape == (360, 640, 3)
+        assert (frame.source, frame.index, frame.t) == (event.source, event.frame, event.t)
