@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError, SourceBroken
-from emotion_runtime.sources import Source, open_source
+from emotion_runtime.sources import Source, expand, open_source
 from emotion_runtime.types import Frame
 
 CLIP = "intel_face-demographics-walking-and-pause.gif"
@@ -125,7 +125,7 @@ def test_truncated_avi_gives_every_complete_frame(shared_data: Path, tmp_path: P
     assert abs(packets_before(whole, end) - len(frames)) <= 1  # the last one may be incomplete
     assert [frame.index for frame in frames] == list(range(len(frames)))
     assert f"after frame {len(frames) - 1} ({frames[-1].t:.2f} s)" in failure
-    assert "truncated (79.5 s expected)" in failure
+    assert f"truncated ({end} of {len(data)} bytes)" in failure
     assert "\n" not in failure
 
 
@@ -156,16 +156,54 @@ def test_partly_read_file_is_not_a_failure(shared_data: Path) -> None:
     source.close()
 
 
-# --- mistakes ---
+# --- photos ---
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "bmp", "tiff"])
-def test_image_is_not_a_video(tmp_path: Path, suffix: str) -> None:
+def test_photo_is_a_single_still_frame(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"image.{suffix}"
-    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    Image.fromarray(noise).save(path)
-    with pytest.raises(EmotionError, match=r"an image .*, not a video"):
-        open_source(str(path))
+    Image.new("RGB", (64, 48), (200, 100, 40)).save(path)
+    with open_source(path) as source:
+        (frame,) = source
+    assert (frame.source, frame.index, frame.t, frame.still) == (str(path), 0, 0.0, True)
+    assert frame.image.shape == (48, 64, 3)
+    np.testing.assert_allclose(frame.image[20, 20], (40, 100, 200), atol=12)  # GIF has few colours
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, red in (("image10.png", 10), ("image2.png", 2), ("Image1.PNG", 1), (".hidden.png", 9)):
+        Image.new("RGB", (32, 32), (red, 0, 0)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not a photo")
+    (tmp_path / "more").mkdir()
+    return tmp_path
+
+
+def test_folder_gives_its_photos_in_natural_order(folder: Path) -> None:
+    assert [path.name for path in expand(folder)] == ["Image1.PNG", "image2.png", "image10.png"]
+    with open_source(folder) as source:
+        frames = list(source)
+    assert [int(frame.image[0, 0, 2]) for frame in frames] == [1, 2, 10]
+    assert [frame.source for frame in frames] == [str(path) for path in expand(folder)]
+    assert {(frame.index, frame.t, frame.still) for frame in frames} == {(0, 0.0, True)}
+
+
+def test_pattern_gives_the_files_that_match(folder: Path) -> None:
+    assert [path.name for path in expand(f"{folder}/*.png")] == ["image2.png", "image10.png"]
+    Image.new("RGB", (32, 32)).save(folder / "image[2].png")
+    assert [path.name for path in expand(f"{folder}/image[2].png")] == ["image[2].png"]  # it exists
+    with pytest.raises(EmotionError, match="no file matches"):
+        open_source(f"{folder}/*.jpg")
+
+
+def test_photo_that_cannot_be_read_does_not_stop_the_others(folder: Path) -> None:
+    (folder / "image1.jpg").write_bytes(b"nothing")
+    frames, failure = drain(open_source(folder))
+    assert len(frames) == 3
+    assert "image1.jpg: cannot be decoded" in failure
+
+
+# --- mistakes ---
 
 
 @pytest.mark.parametrize(
@@ -198,7 +236,7 @@ def test_audio_file_is_not_a_video(tmp_path: Path) -> None:
     ("uri", "message"),
     [
         ("no/such/video.mp4", "no such file"),
-        (".", "is a folder"),
+        ("runtime", "no photo or video in the folder"),
         (63, "/dev/video63 does not exist"),
         ("63", "/dev/video63 does not exist"),
         ("v4l2:///dev/video63", "/dev/video63 does not exist"),
@@ -208,7 +246,11 @@ def test_audio_file_is_not_a_video(tmp_path: Path) -> None:
         ("http://example.org/a.mp4", "http is not supported"),
     ],
 )
-def test_missing_source_is_one_line(uri: str | int, message: str) -> None:
+def test_missing_source_is_one_line(
+    uri: str | int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runtime").mkdir()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(EmotionError, match=message) as caught:
         open_source(uri)
     assert "\n" not in str(caught.value)

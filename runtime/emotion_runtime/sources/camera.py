@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.types import Frame
@@ -48,8 +50,8 @@ def frames_of(capture: Any, uri: str) -> Generator[Frame, None, None]:
     index, start, now = -1, 0.0, 0.0
     try:
         while True:
-            read, image = capture.read()
-            if not read:
+            image = _next_image(capture, uri)
+            if image is None:
                 where = (
                     f"after frame {index} ({now - start:.2f} s)" if index >= 0 else "before its first frame"
                 )
@@ -63,6 +65,38 @@ def frames_of(capture: Any, uri: str) -> Generator[Frame, None, None]:
             yield Frame(image, index, now - start, uri, captured=now)
     finally:
         capture.release()
+
+
+def _next_image(capture: Any, uri: str) -> NDArray[np.uint8] | None:
+    """Return the next image (H, W, 3) uint8 BGR; None if the camera gives no more.
+
+    Drivers also deliver empty images, which are skipped, and grey ones or ones with a fourth channel.
+
+    Raises:
+        SourceBroken: The camera delivers something else.
+    """
+    while True:
+        try:
+            read, image = capture.read()
+        except cv2.error as error:
+            raise SourceBroken(f"camera {uri} failed: {error.err}; check its cable") from error
+        if not read:
+            return None
+        if image is not None and image.size:
+            return _as_bgr(image, uri)
+
+
+def _as_bgr(image: NDArray[Any], uri: str) -> NDArray[np.uint8]:
+    channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
+    if image.dtype != np.uint8 or channels not in (1, 3, 4):
+        raise SourceBroken(
+            f"camera {uri} delivers images of shape {image.shape} and type {image.dtype}; expected 8-bit "
+            "grey, BGR or BGRA: choose another pixel format, or another camera"
+        )
+    if channels == 3:
+        return image
+    code = cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_BGRA2BGR
+    return np.asarray(cv2.cvtColor(image, code), np.uint8)
 
 
 def _device(uri: str) -> int:

@@ -1,140 +1,80 @@
-"""Video files, read with PyAV."""
+"""Video files, pipes and photos."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
-
-import av
-import numpy as np
-from numpy.typing import NDArray
+from threading import Event
 
 from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.media.images import is_image, read_image
+from emotion_runtime.media.opening import is_pipe
+from emotion_runtime.media.video import open_video
 from emotion_runtime.types import Frame
 
-_DEFAULT_RATE = 25.0  # frames per second, for a file without timestamps
-_IMAGE_BRANDS = {"avif", "heic", "mif1"}
-_TEXT_FORMATS = {"tty"}  # FFmpeg would render text files as a video of a terminal
 
+def read_file(path: str, *, follow: bool = False, stop: Event | None = None) -> Generator[Frame, None, None]:
+    """Open a video and return all of its frames, in order.
 
-def read_file(path: str) -> Generator[Frame, None, None]:
-    """Open a video file and return all of its frames, in order.
+    The video is opened at once. `Frame.t` is the presentation time counted from the start of the medium,
+    strictly increasing; `Frame.source` is the path. Frames are upright and have square pixels.
 
-    The file is opened at once. `Frame.t` is the presentation time counted from the first frame, strictly
-    increasing; `Frame.source` is the path. Frames are rotated as the file specifies.
+    Args:
+        path: A file, a named pipe, or "-" for standard input.
+        follow: At the end of a file, wait for more until `stop` is set.
+        stop: Ends waiting for a pipe or a growing file.
 
     Raises:
-        EmotionError: The file cannot be opened, or is not a video. While iterating: `SourceBroken`, after
+        EmotionError: The video cannot be opened, or is not a video. While iterating: `SourceBroken`, after
             every frame that can be decoded, if the file is corrupt or truncated.
     """
-    container = _open(path)
-    return _frames(path, container, container.streams.video[0])
+    video = open_video(path, follow=follow, stop=stop)
 
-
-def _open(path: str) -> Any:
-    file = Path(path)
-    if file.is_dir():
-        raise EmotionError(f"source {path} is a folder; give a video file in it")
-    if not file.is_file():
-        raise EmotionError(f"source {path}: no such file; check the path, or give `demo` or a camera number")
-    if file.stat().st_size == 0:
-        raise EmotionError(f"source {path}: the file is empty (0 bytes); copy or record it again")
-    try:
-        container = av.open(path)
-    except PermissionError as error:
-        raise EmotionError(f"source {path}: no permission to read it; run `chmod +r {path}`") from error
-    except av.error.FFmpegError as error:
-        raise EmotionError(
-            f"source {path}: not a video that FFmpeg can read, or its index is missing ({error.strerror}); "
-            "check that it plays in another program"
-        ) from error
-    try:
-        _check(path, container)
-    except EmotionError:
-        container.close()
-        raise
-    return container
-
-
-def _check(path: str, container: Any) -> None:
-    videos = container.streams.video
-    kind = container.format.name
-    if not videos or kind in _TEXT_FORMATS:
-        raise EmotionError(f"source {path}: contains no video (format {kind}); give a video file")
-    if _is_image(container):
-        raise EmotionError(f"source {path}: an image ({kind}), not a video; give a video file")
-    if videos[0].codec_context is None:
-        raise EmotionError(
-            f"source {path}: FFmpeg has no decoder for its codec; convert it: ffmpeg -i {path} out.mp4"
-        )
-
-
-def _is_image(container: Any) -> bool:
-    kind: str = container.format.name
-    brand = container.metadata.get("major_brand", "").strip()
-    if kind.endswith("_pipe") or kind == "image2" or brand in _IMAGE_BRANDS:
-        return True
-    return kind == "gif" and bool(container.streams.video[0].frames <= 1)
-
-
-def _frames(path: str, container: Any, stream: Any) -> Generator[Frame, None, None]:
-    step = 1 / float(stream.average_rate or _DEFAULT_RATE)
-    damage: list[av.error.FFmpegError] = []
-    index, t, first, end = -1, -step, 0.0, 0.0
-    with container:
-        for decoded in _decodable(container, stream, damage):
-            stated = None if decoded.time is None else float(decoded.time)
-            if index < 0:
-                first = stated or 0.0
-            index += 1
-            # A timestamp that is missing or does not increase is replaced by the nominal one.
-            t = stated - first if stated is not None and stated - first > t else t + step
-            end = t + (float(decoded.duration * decoded.time_base) if decoded.duration else step)
-            yield Frame(_upright(decoded), index, t, path)
-        expected = _expected_seconds(stream, container)
-    # Tolerate three frames, half a second or 2 %: containers round, and encoders drop frames at the end.
-    short = end < expected - max(0.5, 3 * step, 0.02 * expected)
-    if short or damage:
-        reason = f"truncated ({expected:.1f} s expected)" if short else f"corrupt ({damage[0].strerror})"
-        where = f"after frame {index} ({t:.2f} s)" if index >= 0 else "before its first frame"
-        raise SourceBroken(f"source {path} failed {where}: the file is {reason}; get a complete copy of it")
-
-
-def _decodable(container: Any, stream: Any, damage: list[av.error.FFmpegError]) -> Iterator[Any]:
-    """Yield every frame that can be decoded; errors of the others are added to `damage`."""
-    packets = container.demux(stream)
-    while True:
+    def frames() -> Generator[Frame, None, None]:
+        index, t, end = -1, 0.0, 0.0
         try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-        except av.error.FFmpegError as error:  # the container itself is corrupt: nothing follows
-            damage.append(error)
-            return
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError as error:  # one packet is corrupt: later ones may be intact
-            damage.append(error)
-            continue
-        yield from frames
+            for t, decoded in video.frames():
+                index += 1
+                end = video.end(t, decoded)
+                yield Frame(video.image(decoded), index, t, path)
+            video.check_complete(index, t, end)
+        finally:
+            video.close()
+
+    return frames()
 
 
-def _expected_seconds(stream: Any, container: Any) -> float:
-    """Return the duration that the file states; 0 if it states none.
+def read_any(path: str, *, follow: bool = False, stop: Event | None = None) -> Generator[Frame, None, None]:
+    """Open a video or a photo; see `read_file` and `read_photo`."""
+    if not follow and not is_pipe(path) and is_image(path):
+        return read_photo(path)
+    return read_file(path, follow=follow, stop=stop)
 
-    Both values are needed: for a truncated AVI, FFmpeg corrects the duration but not the number of frames.
+
+def read_photo(path: str) -> Generator[Frame, None, None]:
+    """Read a photo and return it as a single frame with `Frame.still`.
+
+    Raises:
+        EmotionError: The photo cannot be read.
     """
-    stated = [0.0]
-    if stream.duration:
-        stated.append(float(stream.duration * stream.time_base))
-    elif container.duration and len(container.streams) == 1:  # otherwise it may be that of the audio
-        stated.append(container.duration / av.time_base)
-    if stream.frames and stream.average_rate:
-        stated.append(float(stream.frames / stream.average_rate))
-    return max(stated)
+    image = read_image(path)
+
+    def frames() -> Generator[Frame, None, None]:
+        yield Frame(image, 0, 0.0, path, still=True)
+
+    return frames()
 
 
-def _upright(decoded: Any) -> NDArray[np.uint8]:
-    """Return (H, W, 3) uint8 BGR, rotated by the file's display matrix: phones record sideways."""
-    image: NDArray[np.uint8] = decoded.to_ndarray(format="bgr24")
-    turns = round(decoded.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+def read_files(paths: Sequence[Path]) -> Generator[Frame, None, None]:
+    """Yield the frames of several files, one after the other. A file that fails does not stop the others.
+
+    Raises:
+        SourceBroken: After the last file, if some could not be read to their ends.
+    """
+    errors = []
+    for path in paths:
+        try:
+            yield from read_any(str(path))
+        except (EmotionError, OSError) as error:  # noqa: PERF203 - opening a file takes much longer
+            errors.append(str(error))
+    if errors:
+        others = f" (and {len(errors) - 1} more of {len(paths)} files failed)" if len(errors) > 1 else ""
+        raise SourceBroken(errors[0] + others)

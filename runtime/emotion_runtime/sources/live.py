@@ -9,7 +9,8 @@ from emotion_runtime.errors import SourceBroken
 from emotion_runtime.types import Frame
 
 SILENCE = 10.0  # seconds without a frame after which a source counts as failed; a camera's read can hang
-_JOIN = 2.0  # seconds to wait for the thread; if it hangs in a driver it is left behind, since it is a daemon
+_JOIN = 0.5  # seconds to wait for the thread; if it hangs in a driver it is left behind, since it is a daemon
+_LOOK = 0.2  # seconds between two looks at `stop`
 
 
 class _Slot:
@@ -46,20 +47,25 @@ class _Slot:
             self._changed.notify_all()
             return not self._stopped
 
-    def take(self, timeout: float | None) -> Frame | None:
+    def take(self, timeout: float | None, stop: threading.Event) -> Frame | None:
         """Wait for the newest frame and return it; return None at the end.
 
         Errors of the capture thread are raised here, after its last frame.
 
         Args:
             timeout: Seconds to wait for a frame. None: without limit.
+            stop: Ends the wait, whatever the capture thread does.
 
         Raises:
             TimeoutError: No frame arrived in time.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            if not self._changed.wait_for(lambda: self._frame is not None or self._ended, timeout):
-                raise TimeoutError
+            while not self._changed.wait_for(lambda: self._frame is not None or self._ended, _LOOK):
+                if stop.is_set():
+                    return None
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise TimeoutError
             if self._frame is not None:
                 frame, self._frame = self._frame, None
                 return replace(frame, dropped=self._dropped)
@@ -74,7 +80,11 @@ class _Slot:
 
 
 def newest(
-    frames: Generator[Frame, None, None], *, name: str, silence: float | None = SILENCE
+    frames: Generator[Frame, None, None],
+    *,
+    name: str,
+    silence: float | None = SILENCE,
+    stop: threading.Event | None = None,
 ) -> Generator[Frame, None, None]:
     """Yield the newest frame each time, and none twice. `Frame.dropped` counts the frames that were skipped.
 
@@ -82,15 +92,17 @@ def newest(
         frames: Consumed in a thread of its own. Its errors are raised here.
         name: Name of the source, for messages.
         silence: Seconds without a frame after which the source counts as failed. None: wait without limit.
+        stop: Ends the frames, whatever the thread waits for.
 
     Raises:
         SourceBroken: No frame arrived for `silence` seconds.
     """
     slot = _Slot()
+    stop = stop or threading.Event()
     thread = threading.Thread(target=slot.fill, args=(frames,), name=f"capture {name}", daemon=True)
     thread.start()
     try:
-        while (frame := slot.take(silence)) is not None:
+        while (frame := slot.take(silence, stop)) is not None:
             yield frame
     except TimeoutError:
         raise SourceBroken(
@@ -102,12 +114,21 @@ def newest(
         thread.join(_JOIN)
 
 
-def paced(frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
-    """Yield frames at the times given by their media time, counted from the first; `captured` is set."""
+def paced(
+    frames: Generator[Frame, None, None], stop: threading.Event | None = None
+) -> Generator[Frame, None, None]:
+    """Yield frames at the times given by their media time, counted from the first; `captured` is set.
+
+    Args:
+        frames: The frames.
+        stop: Ends the frames, also while waiting for the time of the next one.
+    """
+    stop = stop or threading.Event()
     start: float | None = None
     for frame in frames:
         now = time.monotonic()
         if start is None:
             start = now - frame.t
-        time.sleep(max(0.0, start + frame.t - now))
+        if stop.wait(max(0.0, start + frame.t - now)):
+            return
         yield replace(frame, captured=time.monotonic())

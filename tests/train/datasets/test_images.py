@@ -146,7 +146,7 @@ def test_a_rotated_recording_is_made_upright(video: Path, tmp_path: Path):
     """Write a rotation by 90 degrees into the track's matrix (ISO 14496-12, 8.3.2)."""
     data = bytearray(video.read_bytes())
     matrix = data.index(b"tkhd") + 44
-    data[matrix : matrix + 16] = struct.pack(">4i", 0, 1 << 16, 0, -(1 << 16))
+    data[matrix : matrix + 20] = struct.pack(">5i", 0, 1 << 16, 0, -(1 << 16), 0)
     turned = tmp_path / "turned.mp4"
     turned.write_bytes(data)
     assert load_image(SampleImage(turned, (), 1.0)).shape == (WIDTH, HEIGHT, 3)

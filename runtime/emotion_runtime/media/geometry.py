@@ -1,0 +1,133 @@
+"""From decoded frames to upright images of square pixels, as a player shows them."""
+
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from av.filter import Graph
+from numpy.typing import NDArray
+
+_NEARLY_SQUARE = 0.01  # a ratio this close to 1 is that of a rounded size, not worth a change of all pixels
+_WIDEST = 8.0  # a ratio beyond this is a mistake in the file
+_MATRIX = "DISPLAYMATRIX"
+
+
+class Geometry:
+    """Turns decoded frames of one stream into images.
+
+    Args:
+        stream: The video stream of PyAV, before the first frame is decoded.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._context = stream.codec_context
+        stated, coded = stream.sample_aspect_ratio, self._context.sample_aspect_ratio
+        # The container's ratio takes precedence over that of the codec, which may change from frame to frame.
+        self._override = stated if stated and stated != coded else None
+        self._stretches = False
+        self._scaler = _Filter()
+
+    def image(self, decoded: Any) -> NDArray[np.uint8]:
+        """Return (H, W, 3) uint8 BGR with square pixels, mirrored and rotated as the display matrix says."""
+        # The codec's state may be ahead of the frame, so from the first ratio on the filter asks each frame.
+        ratio = self._override or self._context.sample_aspect_ratio
+        self._stretches = self._stretches or _is_stretched(ratio)
+        if self._stretches:
+            decoded = self._scaler.one(decoded, [*self._set_ratio(), ("scale", _to_square())])
+        image: NDArray[np.uint8] = decoded.to_ndarray(format="bgr24")
+        return _displayed(image, decoded)
+
+    def _set_ratio(self) -> list[tuple[str, str]]:
+        ratio = self._override
+        return [("setsar", f"{ratio.numerator}/{ratio.denominator}")] if ratio else []
+
+
+def deinterlaced(frames: Iterable[Any]) -> Iterator[Any]:
+    """Yield the frames, and from the first interlaced one on, interlaced ones as one full image each.
+
+    Frames that are not flagged as interlaced pass unchanged. The number of frames stays the same.
+    """
+    weaver: _Filter | None = None
+    for decoded in frames:
+        if weaver is None and decoded.interlaced_frame:
+            weaver = _Filter()
+        if weaver is None:
+            yield decoded
+        else:
+            yield from weaver.push(decoded, [("bwdif", "mode=send_frame:deint=interlaced")])
+    if weaver is not None:
+        yield from weaver.flush()
+
+
+class _Filter:
+    """A chain of FFmpeg's filters, which starts anew when the format of the frames changes."""
+
+    def __init__(self) -> None:
+        self._graph: Any = None
+        self._format: tuple[Any, ...] = ()
+
+    def push(self, decoded: Any, chain: list[tuple[str, str]]) -> Iterator[Any]:
+        """Yield the frames that are complete after this one."""
+        form = decoded.width, decoded.height, decoded.format.name, decoded.time_base
+        if form != self._format:
+            yield from self.flush()
+            self._graph, self._format = _graph(decoded, chain), form
+        self._graph.push(decoded)
+        yield from self._pulled()
+
+    def one(self, decoded: Any, chain: list[tuple[str, str]]) -> Any:
+        """Return the frame that a chain without delay makes of this one."""
+        return next(iter(list(self.push(decoded, chain))))
+
+    def flush(self) -> Iterator[Any]:
+        """Yield the remaining frames."""
+        if self._graph is not None:
+            self._graph.push(None)
+            yield from self._pulled()
+            self._graph, self._format = None, ()
+
+    def _pulled(self) -> Iterator[Any]:
+        with suppress(BlockingIOError, EOFError):  # it needs another frame, or is flushed
+            while True:
+                yield self._graph.pull()
+
+
+def _graph(decoded: Any, chain: list[tuple[str, str]]) -> Any:
+    graph = Graph()
+    time_base = decoded.time_base or Fraction(1, 90_000)
+    nodes = [
+        graph.add_buffer(
+            width=decoded.width, height=decoded.height, format=decoded.format, time_base=time_base
+        ),
+        *(graph.add(name, options) for name, options in chain),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*nodes).configure()
+    return graph
+
+
+def _is_stretched(ratio: Fraction | None) -> bool:
+    if not ratio:  # None or 0: not stated
+        return False
+    return abs(float(ratio) - 1) > _NEARLY_SQUARE and 1 / _WIDEST <= ratio <= _WIDEST
+
+
+def _to_square() -> str:
+    """Return options of the filter `scale` that enlarge the shorter side of the pixels."""
+    return (
+        f"w='round(iw*clip(sar,1,{_WIDEST}))':h='round(ih/clip(sar,1/{_WIDEST},1))':eval=frame:flags=bicubic"
+    )
+
+
+def _displayed(image: NDArray[np.uint8], decoded: Any) -> NDArray[np.uint8]:
+    """Apply the display matrix, which maps (x, y) to (a x + c y, b x + d y); phones record sideways."""
+    sides = {side.type.name: side for side in decoded.side_data}
+    if _MATRIX not in sides:
+        return image
+    a, b, _, c, d = struct.unpack("=5i", bytes(sides[_MATRIX])[:20])
+    if abs(b) > abs(a):  # rows become columns
+        image, a, d = image.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
