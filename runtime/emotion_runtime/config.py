@@ -30,6 +30,10 @@ _EXPECTED: dict[Any, str] = {
 }
 
 
+# Where frames come from and where results go: these have no influence on the results of a frame.
+_PLACES = {"camera", "source", "jsonl", "record", "show", "append", "overwrite", "wall_clock", "rotate"}
+
+
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All options of `emotion-runtime`, named as in a TOML file; see `emotion-runtime --help`.
 
@@ -59,6 +63,17 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     def sources(self) -> list[str | int]:
         """All sources, cameras first."""
         return [*self.camera, *self.source]
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The options that differ from their defaults, without sources and outputs.
+
+        They are written into results. Addresses of sources may hold passwords, and paths differ between runs
+        that give the same results.
+        """
+        fields = msgspec.structs.fields(RunConfig)
+        given = {field.name: getattr(self, field.name) for field in fields if field.name not in _PLACES}
+        return {name: value for name, value in given.items() if value != getattr(RunConfig(), name)}
 
     def check_runnable(self) -> None:
         """Reject a configuration that cannot be run.

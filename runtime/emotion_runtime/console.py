@@ -2,11 +2,13 @@
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from emotion_runtime import __version__
 from emotion_runtime.errors import EmotionError
@@ -16,12 +18,43 @@ LOGGERS = ("emotion_runtime", "emotion_train", "emotion_export", "emotion_bench"
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser that reports a mistake in one line, without argparse's usage text before it."""
+    """An argument parser that reports a mistake in one line, without argparse's usage text before it.
+
+    Attributes:
+        other_names: Options under names that other programs give them, by that name, with two dashes.
+        file_option: Option that was probably meant when a file is given without one.
+    """
+
+    other_names: Mapping[str, str] = {}
+    file_option: str | None = None
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the options. An argument that does not exist raises an error with a suggestion."""
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            suggestion = self._suggestion(unknown[0])
+            hint = f": did you mean {suggestion}?" if suggestion else ""
+            self.error(f"unrecognized arguments: {shlex.join(unknown)}{hint}")
+        return known
+
+    def _suggestion(self, argument: str) -> str | None:
+        """Return what was probably meant by an argument that does not exist."""
+        name, _, value = argument.partition("=")
+        if not name.startswith("-"):
+            return f"{self.file_option} {shlex.quote(argument)}" if self.file_option else None
+        if name in self.other_names:
+            return self.other_names[name]
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        close = get_close_matches(name, options, 1, cutoff=0.7)
+        return f"{close[0]}{'=' * bool(value)}{value}" if close else None
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as an `EmotionError`, without the names of Python's types."""
         for kind, expected in (("int", "a whole number"), ("float", "a number")):
             message = message.replace(f"invalid {kind} value: ", f"expected {expected}, not ")
+        if message.endswith("expected one argument"):
+            option = message.removeprefix("argument ").partition(":")[0]
+            message += f"; write {option}=VALUE for a value that begins with a dash"
         raise EmotionError(f"{message}; see {self.prog} --help")
 
 

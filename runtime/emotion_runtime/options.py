@@ -8,6 +8,22 @@ from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 
 PROGRAM = "emotion-runtime"
 
+# What the same thing is called in neighbouring programs.
+_OTHER_NAMES = {
+    "--input": "--source",
+    "--video": "--source",
+    "--image": "--source",
+    "--file": "--source",
+    "--webcam": "--camera",
+    "--device": "--backend",
+    "--output": "--record",
+    "--save": "--record",
+    "--model": "--bundle",
+    "--weights": "--bundle",
+    "--conf": "--detector-score",
+    "--imgsz": "--detector-size",
+}
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
@@ -19,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
+    options.other_names, options.file_option = _OTHER_NAMES, "--source"
     _add_sources(options)
     _add_model(options)
     _add_timing(options)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.inputs import check_image
+from emotion_runtime.media import read_image
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.types import Frame, Person
 
@@ -42,5 +42,5 @@ def look_at(pipeline: Pipeline, images: Sequence[Any]) -> list[list[Person]]:
 def _read(image: Any) -> NDArray[np.uint8]:
     """Return the pixels of a photo that is given as an array or as a path."""
     if isinstance(image, str | Path):
-        return check_image(cv2.imread(str(image)))
+        return read_image(image)
     return check_image(image)

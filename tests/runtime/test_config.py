@@ -46,6 +46,25 @@ def test_printed_configuration_is_a_complete_template(capsys: pytest.CaptureFixt
     assert "# precision =" in lines
 
 
+def test_every_flag_can_stand_in_the_file():
+    actions = options.parser()._actions
+    flags = {action.dest for action in actions} - {
+        "help",
+        "version",
+        "config",
+        "print_config",
+        "doctor",
+        "json",
+    }
+    assert flags == set(config.RunConfig.__struct_fields__)
+
+
+def test_options_of_the_run_line_have_no_addresses_and_paths():
+    changed = make_config({}, {"source": ["rtsp://me:secret@cam/1"], "record": "a.mp4", "every": 0.1}).changed
+    assert changed == {"every": 0.1}
+    assert make_config({}, {}).changed == {}
+
+
 def test_options_take_precedence_over_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     path = tmp_path / "run.toml"
     path.write_text('camera = 0\nsource = "door.mp4"\nsmoothing = 0.5\nhysteresis = 0.2\n')
