@@ -10,7 +10,7 @@ import msgspec
 
 from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.names import Precision
+from emotion_runtime.names import DetectorSize, Precision
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,6 +26,7 @@ _EXPECTED: dict[Any, str] = {
     str: "text in quotes",
     list[int]: "camera numbers",
     list[str]: "texts in quotes",
+    DetectorSize: "`auto` or a whole number of pixels",
     Precision: f"one of {', '.join(get_args(Precision))}",
 }
 
@@ -45,11 +46,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     source: list[str] = []
     bundle: str = "nano"
     detector: str = "face"
+    detector_size: DetectorSize = "auto"
+    detector_score: float | None = None
     backend: str = "auto"
     precision: Precision | None = None
     head: str | None = None
     window: float | None = None
     every: float | None = None
+    detect_every: float = 0.0
     smoothing: float = SMOOTHING
     hysteresis: float = HYSTERESIS
     jsonl: str | None = None

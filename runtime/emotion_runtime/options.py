@@ -87,6 +87,19 @@ def _add_model(options: argparse.ArgumentParser) -> None:
         help="person detector: `face`, or a YOLOX or ultralytics ONNX file (default: face)",
     )
     add(
+        "--detector-size",
+        type=_detector_size,
+        metavar="auto|N",
+        help="long side in pixels to which the detector resizes a frame: more finds smaller heads, less is "
+        "faster (default: auto, which depends on the size of the frame)",
+    )
+    add(
+        "--detector-score",
+        type=float,
+        metavar="P",
+        help="minimum score of a detection, between 0 and 1 (default: 0.3 for faces, 0.25 for ONNX files)",
+    )
+    add(
         "--backend",
         metavar="NAME",
         help="what runs the model: auto, cpu, cuda, tensorrt, tensorrt-rtx or openvino (default: auto)",
@@ -99,6 +112,11 @@ def _add_model(options: argparse.ArgumentParser) -> None:
     )
 
 
+def _detector_size(text: str) -> int | str:
+    """Return `auto` or a number; other texts are left as they are for the check of the configuration."""
+    return int(text) if text.strip().isdecimal() else text
+
+
 def _add_timing(options: argparse.ArgumentParser) -> None:
     add = options.add_argument_group("timing").add_argument
     add("--window", type=float, metavar="SECONDS", help="time that a clip spans (default: the bundle's)")
@@ -107,6 +125,12 @@ def _add_timing(options: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SECONDS",
         help="time between two encodings of a person (default: the window divided by the frames of a clip)",
+    )
+    add(
+        "--detect-every",
+        type=float,
+        metavar="SECONDS",
+        help="time between two detections; boxes stand still in between, 0 means every frame (default: 0)",
     )
     add(
         "--smoothing",

@@ -41,6 +41,8 @@ def run_config(config: RunConfig, started: float, stopped: Event) -> None:
             head=config.head,
             timing=_timing(config),
             precision=config.precision,
+            detector_size=config.detector_size,
+            detector_score=config.detector_score,
         )
         stack.callback(runtime.close)
         if runtime.experimental:
@@ -70,7 +72,7 @@ def run_config(config: RunConfig, started: float, stopped: Event) -> None:
 def _timing(config: RunConfig) -> "Timing":
     from emotion_runtime.pipeline import Timing  # noqa: PLC0415 - see above
 
-    return Timing(config.window, config.every, config.smoothing, config.hysteresis)
+    return Timing(config.window, config.every, config.smoothing, config.hysteresis, config.detect_every)
 
 
 def _wants_window(config: RunConfig) -> bool:

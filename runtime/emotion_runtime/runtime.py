@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from emotion_runtime import __version__
 from emotion_runtime.backends import open_encoders
 from emotion_runtime.bundle import load_bundle, sha256_of
-from emotion_runtime.detectors import Detector, load_detector
+from emotion_runtime.detectors import Detector, open_detector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.forks import check_process, keep_in_children
@@ -23,6 +23,7 @@ from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.inputs import check_image, check_options, check_sources, check_time
 from emotion_runtime.manifest import MANIFEST, Precision
 from emotion_runtime.metrics import StageTimer
+from emotion_runtime.names import DetectorSize
 from emotion_runtime.photos import look_at
 from emotion_runtime.pipeline import Models, Pipeline, Timing
 from emotion_runtime.ring import plan_clips
@@ -47,6 +48,8 @@ class EmotionRuntime:
         head: Name of a head of the bundle. None: the bundle's default.
         timing: Time constants, see `pipeline.Timing`.
         precision: Numeric precision of the encoders, see `backends.open_encoders`.
+        detector_size: Long side in pixels to which the detector resizes a frame, see `load_detector`.
+        detector_score: Minimum score of a detection. None: the detector's own default.
 
     Attributes:
         labels: Names of the emotions that the head predicts.
@@ -61,7 +64,7 @@ class EmotionRuntime:
             print(event.t, [(person.id, person.top) for person in event.persons])
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first three are keywords
         self,
         bundle: str | Path = "nano",
         detector: str | Path | Detector = "face",
@@ -70,6 +73,8 @@ class EmotionRuntime:
         head: str | None = None,
         timing: Timing | None = None,
         precision: Precision | None = None,
+        detector_size: DetectorSize = "auto",
+        detector_score: float | None = None,
         **unknown: NoReturn,
     ) -> None:
         check_options(bundle, detector, timing, unknown)
@@ -82,7 +87,7 @@ class EmotionRuntime:
             manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every
         )
         loaded_head, affect_head = load_head(loaded, head), load_affect_head(loaded)
-        detect = load_detector(str(detector)) if isinstance(detector, str | Path) else detector
+        detect = open_detector(detector, size=detector_size, score=detector_score)
         # Opened last: it may start a long engine build, so every other error must surface first.
         frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision)
         with ExitStack() as held:  # closes them if the rest fails

@@ -85,6 +85,9 @@ def test_options_take_precedence_over_the_file(capsys: pytest.CaptureFixture[str
         ("window = '2'", "window = '2': expected a number"),
         ("max_frames = 2.5", "max_frames = 2.5: expected a whole number"),
         ("source = [1]", "source = [1]: expected texts in quotes"),
+        ("detector_size = '960'", "detector_size = '960': expected `auto` or a whole number of pixels"),
+        ("detector_size = 960.5", "detector_size = 960.5: expected `auto` or a whole number of pixels"),
+        ("detect_every = 'auto'", "detect_every = 'auto': expected a number"),
         ("bundle = 1", "bundle = 1: expected text in quotes"),
         ("camera = ", "not valid TOML"),
         ("\xff", "not valid TOML"),
@@ -97,6 +100,20 @@ def test_mistakes_in_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path
     message = capsys.readouterr().err
     assert expected in message
     assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], 'detector_size = "auto"'),
+        (["--detector-size", "auto"], 'detector_size = "auto"'),
+        (["--detector-size", "960"], "detector_size = 960"),
+        (["--detector-score", "0.5"], "detector_score = 0.5"),
+        (["--detect-every", "0.2"], "detect_every = 0.2"),
+    ],
+)
+def test_options_of_the_detector(capsys: pytest.CaptureFixture[str], arguments: list[str], line: str):
+    assert line in printed(capsys, *arguments, "--source", "demo").splitlines()
 
 
 @pytest.mark.parametrize(

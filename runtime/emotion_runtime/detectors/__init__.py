@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.detectors import centerface, yolo
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.names import DetectorSize
 from emotion_runtime.types import Detections
 
 
@@ -19,7 +20,26 @@ class Detector(Protocol):
         ...
 
 
-def load_detector(name: str, *, threads: int = 0, score: float | None = None) -> Detector:
+def open_detector(
+    detector: str | Path | Detector, *, size: DetectorSize = "auto", score: float | None = None
+) -> Detector:
+    """Return a detector that was given by its name or as a callable of the user's own.
+
+    Raises:
+        EmotionError: See `load_detector`; or a size or score is given for a callable.
+    """
+    if isinstance(detector, str | Path):
+        return load_detector(str(detector), size=size, score=score)
+    if size != "auto" or score is not None:
+        raise EmotionError(
+            f"detector_size {size}, detector_score {score}: a callable detector chooses its own; omit them"
+        )
+    return detector
+
+
+def load_detector(
+    name: str, *, threads: int = 0, score: float | None = None, size: DetectorSize = "auto"
+) -> Detector:
     """Load a detector.
 
     Args:
@@ -27,16 +47,26 @@ def load_detector(name: str, *, threads: int = 0, score: float | None = None) ->
             persons).
         threads: Number of ONNX Runtime's threads. 0: as many as the encoders have.
         score: Minimum score of a detection, in (0, 1). None: the detector's own default.
+        size: Long side in pixels to which a frame is resized, from 64 to 4096. "auto": for faces see
+            `centerface.automatic_size`, for a file the size that it states. Only a file with a dynamic input
+            accepts other sizes, which are rounded up to a multiple of 32.
 
     Raises:
-        EmotionError: ONNX Runtime or the file is missing, or the file is not a supported detector.
+        EmotionError: ONNX Runtime or the file is missing, the file is not a supported detector, or a value is
+            out of range.
     """
     if threads < 0:
         raise EmotionError(f"detector threads {threads}: expected 0 (automatic) or more")
     if score is not None and not 0 < score < 1:
         raise EmotionError(f"detector score {score}: expected a number between 0 and 1")
+    if size != "auto" and (isinstance(size, bool) or not isinstance(size, int) or not 64 <= size <= 4096):
+        raise EmotionError(
+            f"detector size {size}: expected `auto` or a whole number from 64 to 4096 (pixels)"
+        )
+    side = None if size == "auto" else size
     if name == "face":
-        return centerface.CenterFace(threads=threads, score=centerface.SCORE if score is None else score)
+        least = centerface.SCORE if score is None else score
+        return centerface.CenterFace(threads=threads, score=least, long_side=side)
     if Path(name).suffix.lower() != ".onnx":
         raise EmotionError(f"unknown detector {name!r}: expected `face` or the path of an .onnx file")
-    return yolo.Yolo(Path(name), threads=threads, score=yolo.SCORE if score is None else score)
+    return yolo.Yolo(Path(name), threads=threads, score=yolo.SCORE if score is None else score, size=side)

@@ -20,7 +20,8 @@ from emotion_runtime.types import Detections
 
 SCORE = 0.3  # faces with a low score keep a track alive (ByteTrack's second stage) but never start one
 IOU = 0.3
-LONG_SIDE = 480  # pixels; faces of 12 pixels and more are found in 480 x 288
+# Pixels of the long side of the network's input, if none is given.
+LEAST_SIDE, MOST_SIDE = 480, 1280
 NETWORK_MULTIPLE = 32
 OUTPUT_STRIDE = 4
 
@@ -59,10 +60,10 @@ class CenterFace:
     Args:
         threads: Number of ONNX Runtime's threads. 0: as many as the encoders have.
         score: Minimum score of a face, in (0, 1).
-        long_side: Larger images are shrunk to this long side, in pixels.
+        long_side: Long side in pixels to which images are resized. None: see `automatic_size`.
     """
 
-    def __init__(self, *, threads: int = 0, score: float = SCORE, long_side: int = LONG_SIDE) -> None:
+    def __init__(self, *, threads: int = 0, score: float = SCORE, long_side: int | None = None) -> None:
         self._session = open_session(face_network(), name="detector `face`", fix=_REINSTALL, threads=threads)
         self._score = score
         self._long_side = long_side
@@ -70,7 +71,7 @@ class CenterFace:
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
         """Return the heads in an image (H, W, 3) uint8 BGR."""
         height, width = image_bgr.shape[:2]
-        pixels, scale = _network_input(image_bgr, self._long_side)
+        pixels, scale = _network_input(image_bgr, self._long_side or automatic_size(height, width))
         outputs = self._session.run(None, {"input.1": pixels})
         boxes, scores, landmarks = decode(*outputs, score=self._score)
         corner = np.zeros(2, np.float32)
@@ -79,6 +80,16 @@ class CenterFace:
         faces = non_maximum_suppression(faces, score=self._score, iou=IOU)
         heads = head_box(faces.boxes)
         return clip(replace(faces, boxes=heads, heads=heads), height, width)
+
+
+def automatic_size(height: int, width: int) -> int:
+    """Return the long side in pixels to which an image of this size is resized.
+
+    It is half of the image's long side, at least 480 and at most 1280 pixels, but never more than the image
+    has. Heads of at least 56 pixels are then found in images up to 2560 pixels wide.
+    """
+    side = max(height, width)
+    return min(max(-(-side // 2), LEAST_SIDE), MOST_SIDE, side)
 
 
 def decode(
@@ -119,10 +130,11 @@ def _network_input(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return (1, 3, h, w) float32 RGB in [0, 255], sides multiples of 32, and its scale (x, y)."""
     height, width = image_bgr.shape[:2]
-    fit = min(1.0, long_side / max(height, width))
+    fit = long_side / max(height, width)
     rows, columns = max(round(height * fit), 1), max(round(width * fit), 1)
     # Bilinear interpolation would skip pixels of a large image; at scale 1 this only copies.
-    small = cv2.resize(image_bgr, (columns, rows), interpolation=cv2.INTER_AREA)
+    interpolation = cv2.INTER_AREA if fit <= 1 else cv2.INTER_CUBIC
+    small = cv2.resize(image_bgr, (columns, rows), interpolation=interpolation)
     # Padded at the right and bottom, so that the image keeps its aspect ratio.
     padded = np.zeros((_round_up(rows), _round_up(columns), 3), np.float32)
     padded[:rows, :columns] = small[:, :, ::-1]

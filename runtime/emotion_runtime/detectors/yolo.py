@@ -43,13 +43,23 @@ class Yolo:
         threads: Number of ONNX Runtime's threads. 0: as many as the encoders have.
         score: Minimum score of a detection, in (0, 1).
         iou: Detections that overlap a better one by more than this intersection over union are dropped.
+        size: Side of the input in pixels, for a file with a dynamic input. None: the size that the file
+            states.
 
     Raises:
         EmotionError: The file is missing or not a supported detector, or ONNX Runtime is missing. A call
             raises it too if the scores are not probabilities, see `check_scores`.
     """
 
-    def __init__(self, path: Path, *, threads: int = 0, score: float = SCORE, iou: float = IOU) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 0,
+        score: float = SCORE,
+        iou: float = IOU,
+        size: int | None = None,
+    ) -> None:
         if not path.is_file():
             raise EmotionError(f"detector {path}: no such file; give `face` or the path of an ONNX file")
         self._session = open_session(
@@ -57,6 +67,8 @@ class Yolo:
         )
         self._path, self._score, self._iou = path, score, iou
         self._input, self._size, self._dynamic = _input_of(self._session, path)
+        if size is not None:
+            self._size = _asked_size(size, self._size, path, dynamic=self._dynamic)
         check_task(self._session, path)
         output = self._trial_run()
         self._layout = layout_of(output.shape, self._size, self._session, path)
@@ -134,6 +146,19 @@ def _grid(size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float3
         points.append(np.stack([columns.ravel(), rows.ravel()], axis=1))
         strides.append(np.full((rows.size, 1), stride))
     return np.concatenate(points).astype(np.float32), np.concatenate(strides).astype(np.float32)
+
+
+def _asked_size(size: int, stated: tuple[int, int], path: Path, *, dynamic: bool) -> tuple[int, int]:
+    """Return the input size (height, width) for a side that was asked for."""
+    if dynamic:
+        side = -(-size // STRIDES[-1]) * STRIDES[-1]
+        return side, side
+    if size != max(stated):
+        raise EmotionError(
+            f"detector {path}: its input is fixed at {stated[1]} x {stated[0]} pixels, {size} was asked for; "
+            f"omit the size, or export the detector with imgsz={size} or dynamic=True"
+        )
+    return stated
 
 
 def _rectangle(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
