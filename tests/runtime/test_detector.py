@@ -215,6 +215,12 @@ def test_sizes_out_of_range_are_refused(size: Any) -> None:
         load_detector("face", size=size)
 
 
+@pytest.mark.parametrize("score", [0, 1, -0.1, 7, float("nan"), "high"])
+def test_scores_out_of_range_are_refused(score: Any) -> None:
+    with pytest.raises(EmotionError, match=r"detector score .*: expected a number between 0 and 1"):
+        load_detector("face", score=score)
+
+
 def test_size_of_a_file_with_a_fixed_input(shared_data: Path) -> None:
     path = str(shared_data / "weights" / "yolox_nano_416_coco.onnx")
     assert len(load_detector(path, threads=1, size=416)(astronaut()).boxes) == 1

@@ -57,7 +57,7 @@ def load_detector(
     """
     if threads < 0:
         raise EmotionError(f"detector threads {threads}: expected 0 (automatic) or more")
-    if score is not None and not 0 < score < 1:
+    if score is not None and not (isinstance(score, int | float) and 0 < score < 1):
         raise EmotionError(f"detector score {score}: expected a number between 0 and 1")
     if size != "auto" and (isinstance(size, bool) or not isinstance(size, int) or not 64 <= size <= 4096):
         raise EmotionError(
