@@ -4,10 +4,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from emotion_runtime.types import EmotionEvent
+from emotion_runtime.types import EmotionEvent, Person
 
 # In processing order. "read" is decoding time for a file, and mostly waiting for a camera.
 STAGES = ("read", "detect", "track", "crop", "encode", "temporal", "sinks")
+
+MAX_PHOTOS = 100
+_SHORTEST = 0.05  # milliseconds per frame; shorter stages are not printed
 
 
 class StageTimer:
@@ -39,7 +42,7 @@ class StageTimer:
 
 
 class RunReport:
-    """Collects the statistics printed in the closing summary line.
+    """Collects what is printed at the end of a run, apart from the summary of the people.
 
     Args:
         started: Time at which the program began, on the scale of `clock`.
@@ -47,42 +50,42 @@ class RunReport:
 
     Attributes:
         frames: Events counted so far.
+        found: Whether anybody was found.
+        photos: The people in each photo, by its name; at most `MAX_PHOTOS`.
+        more_photos: Number of photos beyond these.
     """
 
     def __init__(self, started: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._started = started
         self._clock = clock
         self._first: float | None = None
-        self._begin: dict[str, float] = {}
-        self._highest_id: dict[str, int] = {}
         self.frames = 0
+        self.found = False
+        self.photos: dict[str, list[Person]] = {}
+        self.more_photos = 0
 
-    def add(self, event: EmotionEvent) -> None:
-        """Count an event."""
+    def add(self, event: EmotionEvent, *, still: bool = False) -> None:
+        """Count an event; `still`: of a photo."""
         if self._first is None:
             self._first = self._clock()
         self.frames += 1
-        # The ids of a source count up from 1, so the highest is the number of persons; a set of ids would
-        # grow.
-        ids = [self._highest_id.get(event.source, 0), *(person.id for person in event.persons)]
-        self._highest_id[event.source] = max(ids)
-
-    def media_seconds(self, event: EmotionEvent) -> float:
-        """Return the media time of an event, counted from the first event of its source."""
-        return event.t - self._begin.setdefault(event.source, event.t)
+        self.found = self.found or bool(event.persons)
+        if still and len(self.photos) < MAX_PHOTOS:
+            self.photos[event.source] = event.persons
+        else:
+            self.more_photos += still
 
     def line(self, timer: StageTimer, backend: str) -> str:
-        """Return the summary in one line."""
+        """Return the time spent, in one line."""
         end = self._clock()
         if self._first is None:
             return f"no frames in {end - self._started:.1f} s"
         # Counted from the first event on: the start-up time is reported separately.
         spent = end - self._first
-        rate = f"{(self.frames - 1) / spent:.1f} fps" if self.frames > 1 and spent > 0 else "one frame"
-        persons = sum(self._highest_id.values())
-        stages = ", ".join(f"{name} {ms:.1f}" for name, ms in timer.milliseconds_per(self.frames).items())
+        rate = f", then {(self.frames - 1) / spent:.1f} fps" if self.frames > 1 and spent > 0 else ""
+        means = timer.milliseconds_per(self.frames)
+        stages = ", ".join(f"{name} {ms:.1f}" for name, ms in means.items() if ms >= _SHORTEST)
         return (
-            f"{self.frames} frames in {end - self._started:.1f} s, first event after "
-            f"{self._first - self._started:.2f} s, then {rate}; {persons} person{'s' * (persons != 1)}; "
-            f"ms per frame: {stages}; {backend}"
+            f"{self.frames} {'frame' if self.frames == 1 else 'frames'} in {end - self._started:.1f} s "
+            f"(first after {self._first - self._started:.1f} s{rate}); ms per frame: {stages}; {backend}"
         )

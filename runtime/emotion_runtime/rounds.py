@@ -10,6 +10,16 @@ from emotion_runtime.types import Frame
 TOGETHER = 0.02  # seconds of media time between frames of different files that go together
 
 
+def limited(frames: Iterable[Frame], seconds: float | None) -> Iterator[Frame]:
+    """Yield the frames of the first seconds of media time of a source. None: all frames."""
+    start: float | None = None
+    for frame in frames:
+        start = frame.t if start is None else start
+        if seconds is not None and frame.t - start >= seconds:
+            return
+        yield frame
+
+
 @dataclass(frozen=True, slots=True)
 class Round:
     """One step of several sources.

@@ -27,8 +27,11 @@ def run_config(config: RunConfig, started: float, stopped: Event) -> None:
     Raises:
         EmotionError: Something cannot be opened or written, or a source failed midway (`SourceBroken`).
     """
+    broken: SourceBroken | None = None
     with ExitStack() as stack:
-        from emotion_runtime.metrics import RunReport  # noqa: PLC0415 - see above
+        from emotion_runtime.closing_report import closing_lines  # noqa: PLC0415 - see above
+        from emotion_runtime.metrics import RunReport  # noqa: PLC0415
+        from emotion_runtime.rounds import limited  # noqa: PLC0415
         from emotion_runtime.runtime import EmotionRuntime  # noqa: PLC0415
         from emotion_runtime.sinks import open_sinks  # noqa: PLC0415
         from emotion_runtime.sources import open_source  # noqa: PLC0415
@@ -54,19 +57,23 @@ def run_config(config: RunConfig, started: float, stopped: Event) -> None:
         sinks = [stack.enter_context(closing(sink)) for sink in opening]
         progress = stack.enter_context(_progress(config))
         try:
-            for frame, event in runtime.follow(sources):
-                if config.duration is not None and report.media_seconds(event) >= config.duration:
-                    break
+            for frame, event in runtime.follow([limited(source, config.duration) for source in sources]):
                 with runtime.timer.stage("sinks"):
                     still_wanted = [sink.write(frame, event) for sink in sinks]
-                report.add(event)
+                report.add(event, still=frame.still)
                 progress.update()
                 if not all(still_wanted) or stopped.is_set() or report.frames == config.max_frames:
                     break
         except SourceBroken as error:
             kept = f"results for the {report.frames} frames processed so far were saved"
-            raise SourceBroken(f"{error}; {kept}") from error
+            broken = SourceBroken(f"{error}; {kept}")
+    # The sinks are closed: what is printed here is on the disk.
+    files = [file for sink in sinks for file in getattr(sink, "files", [])]
+    for line in closing_lines(report, runtime.summary(), files):
+        sys.stderr.write(f"{line}\n")
     sys.stderr.write(f"{PROGRAM}: {report.line(runtime.timer, runtime.backend)}\n")
+    if broken is not None:
+        raise broken
 
 
 def _timing(config: RunConfig) -> "Timing":
@@ -94,4 +101,16 @@ def _progress(config: RunConfig) -> Any:
     from tqdm import tqdm  # noqa: PLC0415 - see above
 
     hidden = _uses_camera(config) or config.jsonl == "-" or not sys.stderr.isatty()
-    return tqdm(total=config.max_frames, unit="frame", disable=hidden, leave=False)
+    total = None if hidden else _expected_frames(config)
+    return tqdm(total=total, unit="frame", disable=hidden, leave=False)
+
+
+def _expected_frames(config: RunConfig) -> int | None:
+    """Return the number of frames to come, as far as it is known, so that the time left can be shown."""
+    from emotion_runtime.sources.length import estimate_frames  # noqa: PLC0415 - see above
+
+    counts = [estimate_frames(str(uri), config.duration) for uri in config.sources]
+    known = [count for count in counts if count is not None]
+    total = sum(known) if len(known) == len(counts) else None
+    limits = [limit for limit in (total, config.max_frames) if limit is not None]
+    return min(limits, default=None)

@@ -301,5 +301,4 @@ class EmotionRuntime:
         for source in self._pipeline.person_ids():
             self._pipeline.forget(source)
         self._steps.clear()
-        self._summary = Summary()
         self._held.close()

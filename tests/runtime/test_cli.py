@@ -1,6 +1,7 @@
 """The command line in a real process: exit status, one line per mistake, no results lost at a signal."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -27,9 +28,9 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("video") / "red.avi", FRAMES)
 
 
-def write_video(path: Path, frames: int) -> Path:
+def write_video(path: Path, frames: int, rate: int = RATE) -> Path:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg", rate=RATE)
+        stream = container.add_stream("mjpeg", rate=rate)
         stream.width, stream.height, stream.pix_fmt = 128, 96, "yuvj420p"
         for index in range(frames):
             image = np.zeros((96, 128, 3), np.uint8)
@@ -55,13 +56,13 @@ def events(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def mistake(status: int, stderr: str) -> str:
-    """Return the message of a run that ended with a user's mistake."""
+def mistake(status: int, stderr: str, *, before: int = 0) -> str:
+    """Return the message of a run that ended with a user's mistake, after some lines about its results."""
     lines = stderr.splitlines()
     assert status == 2, stderr
-    assert len(lines) == 1, stderr
-    assert lines[0].startswith("emotion-runtime: error: ")
-    return lines[0]
+    assert len(lines) == before + 1, stderr
+    assert lines[-1].startswith("emotion-runtime: error: ")
+    return lines[-1]
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,12 @@ def test_file_is_written_to_jsonl_and_video(finished: Finished, video: Path):
     assert images[-1].shape == (96, 128, 3)
 
 
-def test_summary_line(finished: Finished):
-    (line,) = finished.process.stderr.splitlines()
+def test_lines_at_the_end(finished: Finished):
+    person, *_, line = finished.process.stderr.splitlines()
+    # The person is seen from the third frame on at the latest; red means anger to the head.
+    assert re.match(r"person 1: (2\.[89]|3\.0) s: .*anger \d+ %", person)
     assert line.startswith(f"emotion-runtime: {FRAMES} frames in ")
-    for part in ("first event after", "fps", "; 1 person;", "detect ", "encode ", "CPUExecutionProvider"):
+    for part in (" (first after ", " fps); ms per frame: ", "detect ", "; ONNX Runtime"):
         assert part in line
 
 
@@ -135,6 +138,22 @@ def test_max_frames_and_duration(model: list[str], video: Path, tmp_path: Path):
     assert len(events(jsonl)) == 7
     assert main(["--source", str(video), *model, "--jsonl", str(jsonl), "--duration", "0.55"]) == 0
     assert [line["frame"] for line in events(jsonl)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_duration_is_that_of_each_source(model: list[str], video: Path, tmp_path: Path):
+    """A file of 10 and one of 5 frames per second give a second each, side by side."""
+    slow = write_video(tmp_path / "slow.avi", 15, rate=5)
+    jsonl = tmp_path / "out.jsonl"
+    sources = ["--source", str(video), "--source", str(slow)]
+    assert main([*sources, *model, "--jsonl", str(jsonl), "--duration", "1"]) == 0
+    lines = events(jsonl)
+    assert [line["t"] for line in lines if line["source"] == str(video)] == pytest.approx(
+        [index / 10 for index in range(10)], abs=1e-3
+    )
+    assert [line["t"] for line in lines if line["source"] == str(slow)] == pytest.approx(
+        [index / 5 for index in range(5)], abs=1e-3
+    )
+    assert [line["t"] for line in lines] == sorted(line["t"] for line in lines)
 
 
 def test_several_sources_in_one_run(model: list[str], video: Path, tmp_path: Path):
@@ -194,10 +213,24 @@ def test_truncated_file_keeps_the_results_so_far(
     content = video.read_bytes()
     broken.write_bytes(content[: len(content) // 2])
     status = main(["--source", str(broken), *model, "--jsonl", str(jsonl)])
-    message = mistake(status, capsys.readouterr().err)
+    message = mistake(status, capsys.readouterr().err, before=2)
     lines = events(jsonl)
     assert 5 < len(lines) < FRAMES
     assert f"results for the {len(lines)} frames processed so far were saved" in message
+
+
+def test_every_source_that_fails_is_told_after_the_results(
+    model: list[str], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    sources = ["--source", str(video)]
+    for name in ("one.avi", "two.avi"):
+        (tmp_path / name).write_bytes(video.read_bytes()[: len(video.read_bytes()) // 2])
+        sources += ["--source", str(tmp_path / name)]
+    status = main([*sources, *model])
+    message = mistake(status, capsys.readouterr().err, before=4)
+    assert "2 sources failed" in message
+    assert "one.avi" in message
+    assert "two.avi" in message
 
 
 def test_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):

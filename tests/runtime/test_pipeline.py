@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emotion_runtime import metrics
 from emotion_runtime.backends import open_backend
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
@@ -265,27 +266,23 @@ def test_timer_adds_up_by_stage():
     assert milliseconds["sinks"] == 0
 
 
-def test_report_counts_frames_persons_and_seconds():
+def test_report_counts_frames_and_seconds():
     times = iter([102.0, 106.0])  # the first event, the end
     report = RunReport(100.0, clock=lambda: next(times))
+    for index in range(5):
+        report.add(EmotionEvent(source="a", frame=index, t=float(index), persons=[]))
+    timer = StageTimer()
+    timer.seconds |= {"detect": 0.05, "track": 0.0001}
+    line = report.line(timer, "a backend")
+    # Four frames in the four seconds after the first event.
+    assert line == "5 frames in 6.0 s (first after 2.0 s, then 1.0 fps); ms per frame: detect 10.0; a backend"
+    assert not report.found
 
-    def event(source: str, t: float, *ids: int) -> EmotionEvent:
-        persons = [Person(id=i, box=(0, 0, 1, 1), score=1.0, state="lost") for i in ids]
-        return EmotionEvent(source=source, frame=0, t=t, persons=persons)
 
-    events = [
-        event("a", 5.0, 1, 2),
-        event("b", 0.0, 1),
-        event("a", 7.5, 3),
-        event("a", 8.0),
-        event("b", 0.5, 1),
-    ]
-    assert [report.media_seconds(each) for each in events] == [0.0, 0.0, 2.5, 3.0, 0.5]
-    for each in events:
-        report.add(each)
-    line = report.line(StageTimer(), "a backend")
-    # Ids 1 to 3 of source a and 1 of b; four frames in the four seconds after the first event.
-    assert line.startswith(
-        "5 frames in 6.0 s, first event after 2.00 s, then 1.0 fps; 4 persons; ms per frame:"
-    )
-    assert line.endswith("a backend")
+def test_report_of_photos_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(metrics, "MAX_PHOTOS", 2)
+    report = RunReport(0.0)
+    persons = [Person(id=1, box=(0, 0, 1, 1), score=1.0, state="photo")]
+    for index in range(5):
+        report.add(EmotionEvent(source=f"{index}.jpg", frame=0, t=0.0, persons=persons), still=True)
+    assert (list(report.photos), report.more_photos, report.found) == (["0.jpg", "1.jpg"], 3, True)

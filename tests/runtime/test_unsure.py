@@ -175,13 +175,13 @@ def test_command_line_reports_an_experimental_head_in_one_line(
     model = ["--bundle", str(with_categories), "--detector", str(fixed_detector), "--backend", "cpu"]
     argv = ["--source", str(video), *model, "--jsonl", str(jsonl)]
     assert main([*argv, *flags]) == 0
-    first, summary = capsys.readouterr().err.splitlines()
+    first, *_, summary = capsys.readouterr().err.splitlines()
     assert "is experimental: see the model card for its accuracy" in first
     assert first.startswith("emotion-runtime: the ")
     assert ("categories" in first) or default
     assert "None" not in first
     assert summary.startswith("emotion-runtime: 5 frames")
     assert main([*argv, "--head", "opposite"]) == 0
-    (summary,) = capsys.readouterr().err.splitlines()
+    *_, summary = capsys.readouterr().err.splitlines()
     assert "experimental" not in summary
     assert len(jsonl.read_text().splitlines()) == 5

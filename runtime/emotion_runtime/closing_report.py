@@ -1,0 +1,107 @@
+"""What a run prints at its end: the people, their emotions, the files written."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from emotion_runtime.metrics import RunReport
+from emotion_runtime.summary import PersonSummary, SourceSummary
+from emotion_runtime.types import Person
+
+_PERSONS = 20  # per source, those seen longest; of more people only the number is printed
+_LABELS = 3  # per person
+_SMALLEST = 0.01  # smaller shares are left out
+
+
+def closing_lines(
+    report: RunReport, sources: Mapping[str, SourceSummary], files: Iterable[Path | str]
+) -> list[str]:
+    """Return the lines that a run prints at its end, before the one with the time spent.
+
+    Args:
+        report: What was counted.
+        sources: The summary of each source.
+        files: The files written.
+    """
+    lines = people_lines(sources)
+    for photo, persons in report.photos.items():
+        lines += photo_lines(photo, persons)
+    if report.more_photos:
+        lines.append(f"and {report.more_photos} more photos")
+    if report.frames and not report.found:
+        lines = [nobody_line(report.frames)]
+    wrote = files_line(files)
+    return [*lines, wrote] if wrote else lines
+
+
+def people_lines(sources: Mapping[str, SourceSummary]) -> list[str]:
+    """Return one line per person of each source, such as "person 1: 5.8 s: happiness 94 %, neutral 6 %".
+
+    The name of the source comes first if there are several.
+    """
+    return [
+        f"{name}: {line}" if len(sources) > 1 else line
+        for name, found in sources.items()
+        for line in _source_lines(found)
+    ]
+
+
+def _source_lines(found: SourceSummary) -> list[str]:
+    longest = sorted(found.persons, key=lambda person: -person.seconds)[:_PERSONS]
+    shown = {person.id for person in longest}
+    lines = [
+        f"person {person.id}: {person.seconds:.1f} s: {shares_text(person)}"
+        for person in found.persons
+        if person.id in shown
+    ]
+    others = len(found.persons) - len(shown) + found.others
+    if others:
+        lines.append(
+            f"and {others} more {_people(others)}, each seen for {longest[-1].seconds:.1f} s or less"
+        )
+    return lines
+
+
+def shares_text(person: PersonSummary) -> str:
+    """Return the main emotions of a person, with the share of the time for which each was shown."""
+    shares = [(label, share) for label, share in person.emotions.items() if share >= _SMALLEST][:_LABELS]
+    without = 1 - sum(person.emotions.values())
+    if without >= _SMALLEST or not shares:
+        shares.append(("no label", without))
+    return ", ".join(f"{label} {_percent(share)}" for label, share in shares)
+
+
+def photo_lines(photo: str, persons: Sequence[Person]) -> list[str]:
+    """Return one line per person of a photo, such as "photo.jpg: person 1 happiness 96 %"."""
+    if not persons:
+        return [f"{photo}: nobody found"]
+    return [f"{photo}: person {person.id} {_label(person)}" for person in persons]
+
+
+def _label(person: Person) -> str:
+    if person.top is None:
+        return f"no label ({person.why})"
+    return f"{person.top} {_percent(person.confidence or 0.0)}"
+
+
+def files_line(files: Iterable[Path | str]) -> str:
+    """Return one line that names the files written; "" if there are none."""
+    names = [str(file) for file in files]
+    shown = [*names[:5], f"{len(names) - 5} more"] if len(names) > 6 else names
+    return f"wrote {', '.join(shown)}" if names else ""
+
+
+def nobody_line(frames: int) -> str:
+    """Return the hint for a run in which nobody was found."""
+    return (
+        f"nobody was found in {frames} {'frame' if frames == 1 else 'frames'}: heads may be too small for "
+        "the detector; try --detector-size 1280, --detector-score 0.2, or a person detector with "
+        "--detector FILE.onnx (working range: docs/detection.md)"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _people(count: int) -> str:
+    return "person" if count == 1 else "people"
