@@ -1,5 +1,6 @@
 """Round the numbers of an event for JSON: more decimals would be noise."""
 
+import os
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,6 +31,8 @@ def _rounded_struct(struct: T, decimals: int) -> T:
 
 
 def _rounded(value: Any, decimals: int) -> Any:
+    if isinstance(value, str):  # the name of a file may hold bytes that are not UTF-8, and JSON may not
+        return value if value.isascii() else os.fsencode(value).decode("utf-8", "replace")
     if isinstance(value, float):
         return round(value, decimals)
     if isinstance(value, msgspec.Struct):

@@ -89,6 +89,9 @@ class Rounds:
                 feed.waiting = next(feed.frames, None)
         except SourceBroken as error:
             self.errors.append(error)
+        except (EmotionError, OSError) as error:  # also of a source of the caller's own
+            which = "source" if feed.name is None else f"source {feed.name}"
+            self.errors.append(SourceBroken(f"{which} failed: {error}"))
         feed.over = feed.waiting is None
         name = None if feed.waiting is None else feed.waiting.source
         if name == feed.name:

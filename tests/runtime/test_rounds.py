@@ -81,6 +81,18 @@ def test_one_failure_is_raised_as_it_is():
         rounds.raise_errors()
 
 
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), EmotionError("no permission")])
+def test_other_errors_of_a_source_leave_the_others_alone(error: Exception):
+    def broken() -> Iterator[Frame]:
+        yield from frames("a", 1, 10)
+        raise error
+
+    rounds = Rounds([broken(), frames("b", 3, 10)], StageTimer())
+    assert [len(one.frames) for one in rounds] == [2, 1, 1, 0]
+    with pytest.raises(SourceBroken, match=r"source a failed: .*(Input/output error|no permission)"):
+        rounds.raise_errors()
+
+
 def test_same_name_twice():
     with pytest.raises(EmotionError, match="same name"):
         list(Rounds([frames("a", 2, 10), frames("a", 2, 10)], StageTimer()))

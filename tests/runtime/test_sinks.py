@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -64,6 +65,25 @@ def test_numbers_are_rounded_and_probabilities_still_sum_to_one(tmp_path: Path) 
         assert line["arousal"] == pytest.approx(-1 / 3, abs=1e-7)
         longest = max(len(str(value).split(".")[-1]) for value in line["raw"].values() if value >= 1e-4)
         assert longest <= 8
+
+
+def test_names_that_are_not_utf_8_are_written_with_a_replacement(tmp_path: Path) -> None:
+    sink = JsonlSink(str(tmp_path / "out.jsonl"))
+    for source in ("caf\udce9.mp4", "喜悦.mp4"):
+        sink.write(frame(), msgspec.structs.replace(event(), source=source))
+    sink.close()
+    lines = (tmp_path / "out.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["source"] for line in lines] == ["caf\ufffd.mp4", "喜悦.mp4"]
+
+
+@pytest.mark.parametrize("name", ["out-10:30.mp4", "%03d.mp4"])
+def test_any_name_can_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    sink = VideoSink(name)
+    sink.write(frame(), event())
+    sink.close()
+    with av.open(f"file:{name}") as container:
+        assert len(list(container.decode(video=0))) == 1
 
 
 def test_lines_on_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -1,6 +1,7 @@
 """Sources: every frame of intact files, clear messages for bad ones."""
 
 import struct
+from collections.abc import Generator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -260,3 +261,16 @@ def test_passwords_are_not_repeated() -> None:
     with pytest.raises(EmotionError) as caught:
         open_source("rtsp://user:secret@10.0.0.1/stream")
     assert "secret" not in str(caught.value)
+
+
+# --- errors of the system ---
+
+
+def test_error_of_the_system_breaks_the_source_only() -> None:
+    def frames() -> Generator[Frame, None, None]:
+        yield Frame(np.zeros((4, 4, 3), np.uint8), 0, 0.0, "disk")
+        raise OSError(5, "Input/output error")
+
+    received, failure = drain(Source(frames(), "disk"))
+    assert len(received) == 1
+    assert failure == "source disk failed: Input/output error; check its device or disk"

@@ -30,16 +30,13 @@ class Opened:
 
     Attributes:
         container: The container of PyAV; `video_stream` says which stream to decode.
-        data: What PyAV reads; None for a file that it opens itself.
+        file: The file that PyAV has opened; None for a pipe and a growing file.
+        data: What PyAV reads otherwise.
     """
 
     container: Any
-    data: Pipe | GrowingFile | None = None
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it is a file that is complete as far as anybody knows."""
-        return self.data is None
+    file: str | None
+    data: Pipe | GrowingFile | None
 
     def close(self) -> None:
         """Release the file or pipe; safe to call twice."""
@@ -82,7 +79,7 @@ def open_container(path: str, *, follow: bool = False, stop: Event | None = None
         if data is not None:
             data.close()
         raise _unreadable(path, error, piped=data is not None) from error
-    opened = Opened(container, data)
+    opened = Opened(container, path if data is None else None, data)
     try:
         _check_content(path, container)
     except EmotionError:

@@ -113,7 +113,8 @@ class Video:
             SourceBroken: The file is truncated or corrupt, or has no frame.
         """
         reason = ""
-        if self._opened.is_file and (part := missing_part(self._path, self._container.format.name)):
+        file = self._opened.file
+        if file and (part := missing_part(file, self._container.format.name)):
             reason = f"is truncated ({part})"
         elif self._damage:
             reason = f"is corrupt ({self._damage})"

@@ -81,7 +81,7 @@ class _Writer:
         self._start, self._last_tick = first.t, -1
         options = _MP4_OPTIONS if path.suffix.lower() != ".mkv" else {}
         try:
-            self._container = av.open(str(path), "w", options=options)
+            self._container = av.open(f"file:{path}", "w", options=options)
             self._stream = self._new_stream()
         except (OSError, av.error.FFmpegError) as error:
             raise _unwritable(path, error) from error

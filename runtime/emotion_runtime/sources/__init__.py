@@ -54,12 +54,13 @@ class Source:
 
     def close(self) -> None:
         """Release the device or file; safe to call twice."""
-        self._stop.set()
         self._frames.close()
         self._source.close()  # if no frame was taken, nothing else closes it
 
 
-def open_source(uri: str | int | Path, *, realtime: bool = False, follow: bool = False) -> Source:
+def open_source(
+    uri: str | int | Path, *, realtime: bool = False, follow: bool = False, stop: Event | None = None
+) -> Source:
     """Open a source of frames.
 
     Args:
@@ -69,6 +70,7 @@ def open_source(uri: str | int | Path, *, realtime: bool = False, follow: bool =
         realtime: Play a file or the demo at its own speed, and drop and count frames that come too late, as
             for a camera. Otherwise every frame is delivered. A camera is always in real time.
         follow: At the end of a video file, wait for more: another program is still writing it.
+        stop: When it is set, the source ends soon, whatever it waits for. None: only `Source.stop` ends it.
 
     Raises:
         EmotionError: The source cannot be opened. While iterating: `SourceBroken` if it fails midway.
@@ -79,7 +81,7 @@ def open_source(uri: str | int | Path, *, realtime: bool = False, follow: bool =
     text = str(uri)
     if not text:
         raise EmotionError(f"the source is an empty string; give {_SUPPORTED}")
-    stop = Event()
+    stop = stop or Event()
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
     if isinstance(uri, int) or text.isdigit() or (scheme and scheme[1] == "v4l2"):
         from emotion_runtime.sources import camera  # noqa: PLC0415

@@ -35,7 +35,8 @@ def read_file(path: str, *, follow: bool = False, stop: Event | None = None) -> 
                 index += 1
                 end = video.end(t, decoded)
                 yield Frame(video.image(decoded), index, t, path)
-            video.check_complete(index, t, end)
+            if stop is None or not stop.is_set():
+                video.check_complete(index, t, end)
         finally:
             video.close()
 
