@@ -62,6 +62,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_frames: int | None = None
     duration: float | None = None
     realtime: bool = False
+    follow: bool = False
 
     @property
     def sources(self) -> list[str | int]:

@@ -66,11 +66,17 @@ def _add_sources(options: argparse.ArgumentParser) -> None:
         "--source",
         action="append",
         metavar="URI",
-        help="video file, v4l2:///dev/videoN, or `demo` for the built-in scene; may be repeated",
+        help="video or photo, folder or pattern of them, - for standard input, v4l2:///dev/videoN, or `demo` "
+        "for the built-in scene; may be repeated",
     )
     add("--max-frames", type=int, metavar="N", help="stop after N frames, counted over all sources")
     add("--duration", type=float, metavar="SECONDS", help="stop after this many seconds of media time")
     add("--realtime", action="store_true", help="play files at their own speed and drop frames that are late")
+    add(
+        "--follow",
+        action="store_true",
+        help="wait for more at the end of a file that another program still writes",
+    )
 
 
 def _add_model(options: argparse.ArgumentParser) -> None:

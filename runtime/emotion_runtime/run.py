@@ -52,7 +52,12 @@ def run_config(config: RunConfig, started: float, stopped: Event) -> None:
             name = f"the head {config.head}" if config.head else "the default head of the bundle"
             sys.stderr.write(f"{PROGRAM}: {name} is experimental: see the model card for its accuracy\n")
         # Sources before sinks: a mistyped source must not empty the results of an earlier run.
-        sources = [stack.enter_context(open_source(uri, realtime=config.realtime)) for uri in config.sources]
+        sources = [
+            stack.enter_context(
+                open_source(uri, realtime=config.realtime, follow=config.follow, stop=stopped)
+            )
+            for uri in config.sources
+        ]
         opening = open_sinks(jsonl=config.jsonl, record=config.record, show=_wants_window(config))
         sinks = [stack.enter_context(closing(sink)) for sink in opening]
         progress = stack.enter_context(_progress(config))
