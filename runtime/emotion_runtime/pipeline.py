@@ -4,8 +4,9 @@ State is kept per source and track id, and dropped when the tracker drops the id
 the number of people in view, and a newcomer never inherits the state of somebody else.
 """
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +18,15 @@ from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import LinearHead
 from emotion_runtime.metrics import StageTimer
+from emotion_runtime.person import PersonOptions, PersonState
 from emotion_runtime.quality import measure_quality
-from emotion_runtime.ring import EARLY_TOLERANCE, ClipPlan, EmbeddingRing
-from emotion_runtime.smoothing import ExponentialAverage, LabelHysteresis
+from emotion_runtime.ring import ClipPlan
+from emotion_runtime.source_state import SourceState
 from emotion_runtime.subject import Subjects, plan_crops
-from emotion_runtime.tracker import Tracker
-from emotion_runtime.types import EmotionEvent, Frame, Person, Quality, State, Track, Why
+from emotion_runtime.types import Detections, EmotionEvent, Frame
+
+_log = logging.getLogger(__name__)
+_View = tuple[NDArray[np.uint8], Subjects]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +68,33 @@ class Timing:
 
 
 @dataclass(slots=True)
-class _PersonState:
-    """State of one person; the values are None until the first encoding."""
+class Counts:
+    """What happened so far, over all sources.
 
-    ring: EmbeddingRing
-    emotion_average: ExponentialAverage
-    affect_average: ExponentialAverage
-    label: LabelHysteresis
-    raw: NDArray[np.float64] | None = None
-    smoothed: NDArray[np.float64] | None = None
-    affect: NDArray[np.float64] | None = None
-    quality: Quality | None = None
+    Attributes:
+        frames: Frames processed.
+        frames_with_persons: Frames in which somebody was found.
+        invalid: Detections, embeddings and predictions that were left out because they were not finite.
+    """
+
+    frames: int = 0
+    frames_with_persons: int = 0
+    invalid: int = 0
 
 
-class _SourceState:
-    """State of one source."""
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A person who is encoded in this step.
 
-    def __init__(self) -> None:
-        self.tracker = Tracker()
-        self.tracks: list[Track] = []
-        self.persons: dict[int, _PersonState] = {}
-        self.detected_at = -np.inf
+    Attributes:
+        person: The person's state.
+        frame: The frame to encode.
+        interval: Usual time between two frames of the source, in seconds.
+    """
+
+    person: PersonState
+    frame: Frame
+    interval: float
 
 
 class Pipeline:
@@ -98,6 +108,7 @@ class Pipeline:
 
     Attributes:
         timer: Time spent so far, by stage.
+        counts: What happened so far.
 
     Raises:
         EmotionError: A value of `timing` is out of range.
@@ -116,12 +127,15 @@ class Pipeline:
                 f"detect_every {timing.detect_every}: expected seconds, 0 (every frame) or more"
             )
         self._models = models
-        self._clips = clips
         self._timing = timing
         self._clock = clock
-        self._sources: dict[str, _SourceState] = {}
+        self._options = PersonOptions(clips, timing.smoothing, timing.hysteresis, models.head, models.affect)
+        self._sources: dict[str, SourceState] = {}
         self.timer = StageTimer()
-        self._new_person()  # rejects bad values now instead of at the first person
+        self.counts = Counts()
+        # Rejects bad values, and imports what the first frame needs, now instead of there.
+        PersonState(self._options)
+        SourceState(self._options)
 
     def step(self, frame: Frame) -> EmotionEvent:
         """Return the event of one frame. Frames of one source must come in order of time."""
@@ -139,11 +153,12 @@ class Pipeline:
         names = [frame.source for frame in frames]
         if len(set(names)) != len(names):
             raise ValueError(f"several frames of one source in one step: {names}")
+        sources = {frame.source: self._source(frame) for frame in frames}
         for frame in frames:
-            self._track(frame)
-        self._encode(frames)
+            self._follow(frame, sources[frame.source])
+        self._encode(frames, sources)
         now = self._clock()
-        return [self._event(frame, now) for frame in frames]
+        return [self._event(frame, sources[frame.source], now) for frame in frames]
 
     def forget(self, source: str) -> None:
         """Drop the state of a source that ended."""
@@ -153,35 +168,48 @@ class Pipeline:
         """Return the ids of the persons who have state, by source."""
         return {name: list(source.persons) for name, source in self._sources.items()}
 
-    def _track(self, frame: Frame) -> None:
-        """Detect and track; the state of persons is created and dropped here."""
-        source = self._sources.setdefault(frame.source, _SourceState())
-        if 0 <= frame.t - source.detected_at < self._timing.detect_every * (1 - EARLY_TOLERANCE):
-            return
-        source.detected_at = frame.t
-        with self.timer.stage("detect"):
-            detections = self._models.detector(frame.image)
-        with self.timer.stage("track"):
-            source.tracks = source.tracker.update(detections, frame.t)
-        known = source.persons
-        source.persons = {track.id: known.get(track.id) or self._new_person() for track in source.tracks}
+    def _source(self, frame: Frame) -> SourceState:
+        if frame.still:
+            return SourceState(self._options, still=True)  # forgotten after the step
+        if frame.source not in self._sources:
+            self._sources[frame.source] = SourceState(self._options)
+        return self._sources[frame.source]
 
-    def _new_person(self) -> _PersonState:
-        return _PersonState(
-            EmbeddingRing(self._clips),
-            ExponentialAverage(self._timing.smoothing),
-            ExponentialAverage(self._timing.smoothing),
-            LabelHysteresis(self._timing.hysteresis, abstain=self._models.head.abstain),
-        )
+    def _follow(self, frame: Frame, source: SourceState) -> None:
+        """Detect and track."""
+        if source.begin(frame, self._timing.detect_every):
+            with self.timer.stage("detect"):
+                detections = self._finite(self._models.detector(frame.image), frame.source)
+            with self.timer.stage("track"):
+                source.follow(detections, frame.t)
+        self.counts.frames += 1
+        self.counts.frames_with_persons += any(track.seen for track in source.tracks)
 
-    def _encode(self, frames: Sequence[Frame]) -> None:
+    def _finite(self, detections: Detections, source: str) -> Detections:
+        """Return the detections whose boxes and scores are finite."""
+        finite = np.isfinite(detections.boxes).all(axis=1) & np.isfinite(detections.scores)
+        if finite.all():
+            return detections
+        self._count_invalid(int((~finite).sum()), "detector", source)
+        return detections.take(finite)
+
+    def _count_invalid(self, count: int, origin: str, source: str) -> None:
+        if not self.counts.invalid:
+            _log.warning(
+                "the %s gave values that are not finite for source %s; they are left out, here and from now "
+                "on. Check this machine with emotion-runtime --doctor",
+                origin,
+                source,
+            )
+        self.counts.invalid += count
+
+    def _encode(self, frames: Sequence[Frame], sources: Mapping[str, SourceState]) -> None:
         """Encode the visible persons who are due, of all frames together."""
-        due: list[tuple[_PersonState, float]] = []
-        views: list[tuple[NDArray[np.uint8], Subjects]] = []
+        due: list[_Due] = []
+        views: list[_View] = []
         for frame in frames:
-            source = self._sources[frame.source]
-            seen = [track for track in source.tracks if track.seen]
-            chosen = [track for track in seen if source.persons[track.id].ring.due(frame.t)]
+            source = sources[frame.source]
+            chosen = source.due(frame.t)
             if chosen:
                 height, width = frame.image.shape[:2]
                 boxes = [track.box for track in chosen]
@@ -189,61 +217,47 @@ class Pipeline:
                 for track in chosen:
                     person = source.persons[track.id]
                     person.quality = measure_quality(frame.image, track)
-                    due.append((person, frame.t))
+                    due.append(_Due(person, frame, source.intervals.usual))
         if not due:
             return
         with self.timer.stage("crop"):
             batch = self._models.encoder.gather(views)
         with self.timer.stage("encode"):
             embeddings = self._models.encoder.embed(batch)  # (P, D)
-        for (person, t), embedding in zip(due, embeddings, strict=True):
-            person.ring.push(embedding, t)
+        encoded = []
+        for each, embedding in zip(due, embeddings, strict=True):
+            if np.isfinite(embedding).all():
+                each.person.ring.push(embedding, each.frame.t, each.interval)
+                encoded.append(each)
+            else:
+                self._count_invalid(1, "frame encoder", each.frame.source)
+        if encoded:
+            self._predict(encoded)
+
+    def _predict(self, encoded: Sequence[_Due]) -> None:
+        """Run the temporal encoder and the heads on the clips of the encoded persons."""
         with self.timer.stage("temporal"):
-            features = self._models.temporal.features([person.ring.clip() for person, _ in due])  # (P, D)
+            features = self._models.temporal.features([each.person.ring.clip() for each in encoded])  # (P, D)
+            features = np.where(
+                np.isfinite(features).all(axis=1, keepdims=True), features, np.float32(np.nan)
+            )
             probabilities = self._models.head(features)  # (P, C)
             affect = self._models.affect(features) if self._models.affect else None  # (P, V)
-        for row, (person, t) in enumerate(due):
-            person.raw = probabilities[row]
-            person.smoothed = person.emotion_average.update(probabilities[row], t)
-            person.label.update(person.smoothed, t)
-            if affect is not None:
-                person.affect = person.affect_average.update(affect[row], t)
+        for row, each in enumerate(encoded):
+            values = None if affect is None else affect[row]
+            if np.isfinite(probabilities[row]).all() and (values is None or np.isfinite(values).all()):
+                each.person.predict(probabilities[row], values, each.frame.t)
+            else:
+                self._count_invalid(1, "temporal encoder or head", each.frame.source)
 
-    def _event(self, frame: Frame, now: float) -> EmotionEvent:
-        source = self._sources[frame.source]
+    def _event(self, frame: Frame, source: SourceState, now: float) -> EmotionEvent:
+        interval = source.intervals.usual
         return EmotionEvent(
             source=frame.source,
             frame=frame.index,
             t=frame.t,
             time=frame.time,
-            persons=[self._person(track, source.persons[track.id]) for track in source.tracks],
+            persons=[source.persons[track.id].publish(track, frame.t, interval) for track in source.tracks],
             latency_ms=0.0 if frame.captured is None else 1000 * (now - frame.captured),
             dropped=frame.dropped,
         )
-
-    def _person(self, track: Track, person: _PersonState) -> Person:
-        label = person.label.label
-        state: State = "lost" if not track.seen else "warming" if person.ring.warming else "steady"
-        why: Why | None = None
-        if label is None:
-            why = "warming" if person.smoothed is None else "uncertain"
-        return Person(
-            id=track.id,
-            box=track.box,
-            score=track.score,
-            state=state,
-            top=None if label is None else self._models.head.labels[label],
-            why=why,
-            emotions=_by_label(self._models.head, person.smoothed),
-            raw=_by_label(self._models.head, person.raw),
-            quality=person.quality,
-            filled=person.ring.filled,
-            **_by_label(self._models.affect, person.affect),
-        )
-
-
-def _by_label(head: LinearHead | None, values: NDArray[np.float64] | None) -> dict[str, float]:
-    """Return a head's values by label; empty without a head, and until a person was encoded."""
-    if head is None or values is None:
-        return {}
-    return dict(zip(head.labels, values.tolist(), strict=True))

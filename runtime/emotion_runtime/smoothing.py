@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.errors import EmotionError
 
+_MARGIN_LABELS = 7  # up to this number of labels, the margin of the shown label is used as given
+_APPEAR = 0.25  # fraction of that margin by which a label must exceed the threshold to appear
+
 
 class ExponentialAverage:
     """Exponential moving average of one person's values, by time instead of by frame.
@@ -50,13 +53,15 @@ class ExponentialAverage:
 class LabelHysteresis:
     """The label shown for one person: it changes only when another one leads clearly.
 
-    A held label that falls below chance (1 / number of labels) is replaced by the most probable one without a
-    margin.
+    A held label that falls below chance (1 / number of labels) or below the threshold is replaced by the most
+    probable one without a margin.
 
     Args:
         margin: By how much another probability must exceed that of the held label to replace it, in [0, 1).
-        abstain: No label is shown until its probability reaches this threshold. It is hidden again when the
-            probability falls below the threshold by more than the margin, so that it does not flicker either.
+            It is smaller where probabilities are: with C > 7 labels by 7 / C, and below one half in
+            proportion.
+        abstain: No label is shown while its probability is below this threshold. So that it does not flicker,
+            a label appears only a quarter of the margin above.
 
     Attributes:
         held: Index of the held label; None before the first update.
@@ -84,15 +89,18 @@ class LabelHysteresis:
         if t < self._t:
             self.held, self._shown = None, False
         self._t = t
-        self.held = self._choose(probabilities)
-        threshold = self._abstain - self._margin if self._shown else self._abstain
+        margin = self._margin * min(1.0, _MARGIN_LABELS / len(probabilities), 2 * float(probabilities.max()))
+        self.held = self._choose(probabilities, margin)
+        threshold = self._abstain
+        if not self._shown and threshold > 0:
+            threshold += _APPEAR * margin
         self._shown = bool(probabilities[self.held] >= threshold)
         return self.label
 
-    def _choose(self, probabilities: NDArray[np.float64]) -> int:
+    def _choose(self, probabilities: NDArray[np.float64], margin: float) -> int:
         best = int(probabilities.argmax())
         if self.held is None:
             return best
         lead = probabilities[best] - probabilities[self.held]
-        below_chance = probabilities[self.held] < 1 / len(probabilities)
-        return best if lead > self._margin or (below_chance and lead > 0) else self.held
+        too_low = probabilities[self.held] < max(1 / len(probabilities), self._abstain)
+        return best if lead > margin or (too_low and lead > 0) else self.held

@@ -1,117 +1,243 @@
-"""Follow persons over time: ByteTrack, with ids and a lifetime of lost tracks of our own.
+"""Follow persons over time: which detection of a frame is which person of the frames before.
 
-Source: Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022.
+The detections of a frame are assigned to the predicted positions of the known persons so that the sum of
+squared distances is least. How far a head may have moved grows with the time between the frames, so that the
+same code follows people at 60 frames per second and at one every ten seconds.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from emotion_runtime.types import Detections, Track
+from emotion_runtime.intervals import Intervals
+from emotion_runtime.preprocess import BODY_ASPECT, HEAD_OF_BODY
+from emotion_runtime.types import Box, Detections, Track
 
-# ByteTrack counts the lifetime of lost tracks in frames of 1/30 s, whatever timestamps it is given.
-_TICKS_PER_SECOND = 30
-_MIN_STEP = 1e-3  # seconds; keeps frames with equal timestamps in order
-# Heads are small and move by half their width between the frames of a slow detector.
-_MIN_IOU = 0.1
-_ROW = "row"  # ByteTrack reorders detections; their row numbers lead back to everything else about them
+START_SCORE = 0.5  # weaker detections start no track
+# A track is confirmed by its third detection in a row, or by a later one this many seconds after the first.
+CONFIRM_FRAMES, CONFIRM_SECONDS = 3, 0.2
+# A person may be missed in fewer frames than this at any frame rate.
+PATIENCE_FRAMES = 3
+# No person outlives a gap longer than this many seconds, or than this many of the source's usual intervals.
+LONGEST_GAP, LONGEST_GAP_INTERVALS = 10.0, 4.0
+
+# How far a detection may lie from the predicted position of its person: `_REACH` box widths at once; with
+# time, the speed of people who run (for persons whose speed is not known yet) or a change of the known speed,
+# in head widths per second; and never more than `_FARTHEST` head widths beyond the first.
+_REACH, _FARTHEST = 0.6, 2.5
+_FASTEST, _CHANGE, _CHANGE_OF_SPEED = 10.0, 3.0, 0.5
+_WEAK_REACH = 0.5  # detections too weak to start a track reach only this fraction as far
+_WEAK_COST = 0.1  # and are chosen last among equals (squared box widths)
+_LARGEST_RATIO = 3.0  # between the sizes of a head in two frames
+_SPEED_SECONDS = 0.15  # time constant of the smoothing of a measured speed
+_COAST_SECONDS = 1.0  # time constant with which a person who is not seen is expected to slow down
+_IMPOSSIBLE = 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class _KnownTrack:
-    """A track with an id of ours.
+@dataclass(slots=True)
+class _Known:
+    """A person who is followed.
 
     Attributes:
         track: The track at its last detection.
-        inner_id: ByteTrack's id.
+        first_seen: Time of the first of them, in seconds.
         last_seen: Time of the latest detection, in seconds.
+        detections: Number of detections in a row while unconfirmed.
+        missed: Number of frames since the latest detection.
+        speed: Velocity (x, y) in pixels per second; zeros until there are two detections.
     """
 
     track: Track
-    inner_id: int
+    first_seen: float
     last_seen: float
+    detections: int = 1
+    missed: int = 0
+    speed: NDArray[np.float64] | None = None
 
 
 class Tracker:
     """Gives every person of one source a lasting id. Use one object per source.
 
     Args:
-        max_lost_seconds: A track unseen for longer is dropped; a person who reappears later gets a new id.
-        confirm_frames: Consecutive detections needed to confirm a track, so that a false detection in a
-            single frame never becomes a person.
-        confirm_score: Minimum score of detections that start a track. Weaker ones only continue a track.
+        max_lost_seconds: A person unseen for longer, and in more than `PATIENCE_FRAMES` frames, is dropped;
+            one who reappears later gets a new id.
+        start_score: Minimum score of detections that start a track. Weaker ones only continue a track.
     """
 
-    def __init__(
-        self, *, max_lost_seconds: float = 1.0, confirm_frames: int = 3, confirm_score: float = 0.5
-    ) -> None:
-        # Imported late: supervision and its SciPy take half a second, which `--help` need not wait for.
-        from trackers import ByteTrackTracker  # noqa: PLC0415
+    def __init__(self, *, max_lost_seconds: float = 1.0, start_score: float = START_SCORE) -> None:
+        # Imported late: it takes a third of a second, which `--help` need not wait for.
+        from scipy.optimize import linear_sum_assignment  # noqa: PLC0415
 
+        self._assign = linear_sum_assignment
         self._max_lost_seconds = max_lost_seconds
-        self._inner = ByteTrackTracker(
-            lost_track_buffer=math.ceil(max_lost_seconds * _TICKS_PER_SECOND),
-            frame_rate=_TICKS_PER_SECOND,
-            track_activation_threshold=confirm_score,
-            high_conf_det_threshold=confirm_score,
-            minimum_consecutive_frames=confirm_frames,
-            minimum_iou_threshold=_MIN_IOU,
-        )
-        self._known: dict[int, _KnownTrack] = {}  # by our id
+        self._start_score = start_score
+        self._known: list[_Known] = []
         self._next_id = 1
-        self._given_t = -math.inf  # time of the latest frame, as given
-        self._t = -math.inf  # `_given_t`, forced to be strictly increasing
+        self._intervals = Intervals()
 
     def update(self, detections: Detections, t: float) -> list[Track]:
         """Return the visible tracks after this frame, and the lost ones that are not dropped yet, by id.
 
+        A detection that continues no track starts one at once; it is unconfirmed until it is found again.
+
         Args:
-            detections: The persons found in the frame.
+            detections: The persons found in the frame, with finite values.
             t: Seconds of media time, not decreasing; steps may be of any length.
 
         Returns:
-            Tracks with `seen=False` for lost persons, who keep their last box.
+            Tracks with `seen=False` for lost persons, who keep their last box. An unconfirmed track is not
+            returned while it is lost.
 
         Raises:
             ValueError: `t` is earlier than that of the previous frame.
         """
-        if t < self._given_t:
-            raise ValueError(f"t {t} is earlier than that of the previous frame ({self._given_t})")
-        self._given_t = t
-        self._t = max(t, self._t + _MIN_STEP)
-        self._drop_lost()
-        tracked = self._inner.update(_as_supervision(detections), timestamp=self._t)
-        self._update_known(tracked, detections)
+        if t < self._intervals.last:
+            raise ValueError(f"t {t} is earlier than that of the previous frame ({self._intervals.last})")
+        elapsed = self._intervals.add(t)
+        self._drop_after_gap(elapsed)
+        found = [replace(detections.track(row, 0), confirmed=False) for row in range(len(detections.scores))]
+        taken = self._match(found, t)
+        for known in self._known:
+            known.missed += 1
+        for row, known in taken.items():
+            _continue(known, found[row], t)
+        self._known = [known for known in self._known if self._keeps(known, t)]
+        self._start([each for row, each in enumerate(found) if row not in taken], t)
         return [
-            known.track if known.last_seen == self._t else replace(known.track, seen=False)
-            for _, known in sorted(self._known.items())
+            known.track if not known.missed else replace(known.track, seen=False)
+            for known in sorted(self._known, key=lambda known: known.track.id)
+            if known.track.confirmed or not known.missed
         ]
 
-    def _drop_lost(self) -> None:
-        """Drop tracks that have been lost for too long."""
-        self._known = {
-            own_id: known
-            for own_id, known in self._known.items()
-            if self._t - known.last_seen <= self._max_lost_seconds
-        }
+    def forget_all(self) -> None:
+        """Drop all tracks, as after a scene cut. Ids go on counting."""
+        self._known = []
 
-    def _update_known(self, tracked: Any, detections: Detections) -> None:
-        """Take over ByteTrack's confirmed tracks. New ones are numbered from left to right."""
-        own_ids = {known.inner_id: own_id for own_id, known in self._known.items()}
-        confirmed = np.flatnonzero(tracked.tracker_id >= 0)
-        for row in confirmed[np.argsort(tracked.xyxy[confirmed, 0], kind="stable")]:
-            inner_id = int(tracked.tracker_id[row])
-            if inner_id not in own_ids:
-                own_ids[inner_id] = self._next_id
+    def renew(self, track_id: int) -> Track:
+        """Give a track a new id, because another person has taken its place, and return it.
+
+        The track stays confirmed if it was: somebody is there.
+        """
+        known = next(known for known in self._known if known.track.id == track_id)
+        known.track = replace(known.track, id=self._next_id)
+        self._next_id += 1
+        return known.track
+
+    def rescale(self, x: float, y: float) -> None:
+        """Multiply all positions, because the size of the frames changed by these factors."""
+        for known in self._known:
+            marks, head = known.track.landmarks, known.track.head
+            known.track = replace(
+                known.track,
+                box=_scaled(known.track.box, x, y),
+                landmarks=None if marks is None else tuple((px * x, py * y) for px, py in marks),
+                head=None if head is None else _scaled(head, x, y),
+            )
+            if known.speed is not None:
+                known.speed = known.speed * (x, y)
+
+    def _drop_after_gap(self, elapsed: float) -> None:
+        """Drop everybody after a time without frames in which they may well have left."""
+        if elapsed > max(LONGEST_GAP, LONGEST_GAP_INTERVALS * self._intervals.usual):
+            self._known = []
+
+    def _keeps(self, known: _Known, t: float) -> bool:
+        return t - known.last_seen <= self._max_lost_seconds or known.missed < PATIENCE_FRAMES
+
+    def _match(self, found: list[Track], t: float) -> dict[int, _Known]:
+        """Return the person of each row of `found` that continues a track."""
+        if not found or not self._known:
+            return {}
+        costs = self._costs(found, t)
+        pairs = zip(*self._assign(costs), strict=True)
+        return {int(column): self._known[row] for row, column in pairs if costs[row, column] < _IMPOSSIBLE}
+
+    def _costs(self, found: list[Track], t: float) -> NDArray[np.float64]:
+        """Return squared distances (K, N) in box widths between persons and detections.
+
+        They are huge for detections out of reach.
+        """
+        here, there = _geometry([known.track for known in self._known]), _geometry(found)
+        elapsed = np.array([max(t - known.last_seen, 0.0) for known in self._known])
+        # Somebody who is not seen is expected to slow down.
+        coasted = _COAST_SECONDS * -np.expm1(-elapsed / _COAST_SECONDS)
+        speeds = np.array([(0.0, 0.0) if known.speed is None else known.speed for known in self._known])
+        predicted = here.centers + speeds * coasted[:, None]
+        distance = np.linalg.norm(predicted[:, None] - there.centers[None], axis=2)
+        size = np.log(there.sides[None] / here.sides[:, None])
+        weak = np.array([each.score < self._start_score for each in found])
+        reach = self._reach(here, elapsed, speeds)[:, None] * np.where(weak, _WEAK_REACH, 1.0)[None]
+        width = (here.widths[:, None] + there.widths[None]) / 2
+        cost = (distance / width) ** 2 + size**2 + np.where(weak, _WEAK_COST, 0.0)[None]
+        cost[(distance > reach) | (np.abs(size) > math.log(_LARGEST_RATIO))] = _IMPOSSIBLE
+        return np.asarray(cost)
+
+    def _reach(
+        self, here: "_Geometry", elapsed: NDArray[np.float64], speeds: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return how far from the predicted positions persons may be found, (K,) in pixels."""
+        heads_per_second = np.linalg.norm(speeds, axis=1) / here.heads
+        known = np.array([known.speed is not None for known in self._known])
+        change = np.where(known, _CHANGE + _CHANGE_OF_SPEED * heads_per_second, _FASTEST)
+        return np.asarray(_REACH * here.widths + here.heads * np.minimum(change * elapsed, _FARTHEST))
+
+    def _start(self, found: list[Track], t: float) -> None:
+        """Start a track for each strong enough detection, numbered from left to right."""
+        for each in sorted(found, key=lambda track: track.box[0]):
+            if each.score >= self._start_score:
+                self._known.append(_Known(replace(each, id=self._next_id), t, t))
                 self._next_id += 1
-            track = detections.track(int(tracked.data[_ROW][row]), own_ids[inner_id])
-            self._known[track.id] = _KnownTrack(track, inner_id, self._t)
 
 
-def _as_supervision(detections: Detections) -> Any:
-    from supervision import Detections as SupervisionDetections  # noqa: PLC0415 - see Tracker
+def _continue(known: _Known, found: Track, t: float) -> None:
+    """Move a person to a detection."""
+    elapsed = t - known.last_seen
+    if elapsed > 0:
+        step = np.subtract(_center(found.box), _center(known.track.box)) / elapsed
+        weight = 1.0 if known.speed is None else 1 - math.exp(-elapsed / _SPEED_SECONDS)
+        known.speed = step if known.speed is None else known.speed + weight * (step - known.speed)
+    if known.missed > 1 and not known.track.confirmed:  # counts this frame too
+        known.detections, known.first_seen = 0, t
+    known.detections += 1
+    known.missed = 0
+    known.last_seen = t
+    confirmed = known.track.confirmed or (
+        known.detections >= CONFIRM_FRAMES or t - known.first_seen >= CONFIRM_SECONDS
+    )
+    known.track = replace(found, id=known.track.id, confirmed=confirmed)
 
-    rows: dict[str, Any] = {_ROW: np.arange(len(detections.boxes))}
-    return SupervisionDetections(xyxy=detections.boxes, confidence=detections.scores, data=rows)
+
+@dataclass(frozen=True, slots=True)
+class _Geometry:
+    """Positions and sizes of boxes, in pixels.
+
+    Attributes:
+        centers: (N, 2), x and y.
+        widths: (N,).
+        heads: Widths of the heads, (N,): a box that is much taller than wide shows a body.
+        sides: Square root of the area, (N,).
+    """
+
+    centers: NDArray[np.float64]
+    widths: NDArray[np.float64]
+    heads: NDArray[np.float64]
+    sides: NDArray[np.float64]
+
+
+def _geometry(tracks: Sequence[Track]) -> _Geometry:
+    boxes = np.array([track.box for track in tracks], np.float64)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
+    widths, heights = sides[:, 0], sides[:, 1]
+    heads = np.where(heights > BODY_ASPECT * widths, HEAD_OF_BODY * widths, widths)
+    return _Geometry((boxes[:, :2] + boxes[:, 2:]) / 2, widths, heads, np.sqrt(widths * heights))
+
+
+def _scaled(box: Box, x: float, y: float) -> Box:
+    return box[0] * x, box[1] * y, box[2] * x, box[3] * y
+
+
+def _center(box: Box) -> tuple[float, float]:
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2

@@ -124,6 +124,7 @@ class Track:
         landmarks: Landmarks of the latest detection. None: the detector finds none.
         head: Box of the head at the latest detection, which may reach beyond the frame. None: the detector
             finds none.
+        confirmed: The person was found in several frames; a false detection is mostly in a single one.
     """
 
     id: int
@@ -132,6 +133,7 @@ class Track:
     seen: bool = True
     landmarks: Landmarks | None = None
     head: Box | None = None
+    confirmed: bool = True
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,8 +161,8 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
         id: The track's id, unique within the source.
         box: (x1, y1, x2, y2) in frame pixels.
         score: Score of the detection, in [0, 1].
-        state: "new" until the detection is confirmed, "warming" until there are embeddings enough, then
-            "steady"; "lost" while the person is not visible; "photo" in a still image.
+        state: "new" until the person was found in several frames, "warming" until there are embeddings
+            enough, then "steady"; "lost" while the person is not visible; "photo" in a still image.
         top: The shown label after hysteresis. None for the reason `why`.
         why: Why there is no label. None: there is one.
         emotions: Probability by label, smoothed over time. Empty until the first encoding.

@@ -63,7 +63,8 @@ def prediction() -> Callable[..., NDArray[np.float64]]:
     """Return a function from embeddings (DIM,), oldest first, to the probabilities of the probe head."""
 
     def compute(*embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
-        clip = [embeddings[0]] * (len(RAMP) - len(embeddings)) + list(embeddings)[-len(RAMP) :]
+        # A ring that is not full repeats the newest one.
+        clip = list(embeddings)[-len(RAMP) :] + [embeddings[-1]] * (len(RAMP) - len(embeddings))
         feature = sum(ramp * np.asarray(e, np.float64) for ramp, e in zip(RAMP, clip, strict=True))
         feature = feature / np.sqrt((feature**2).sum())
         powers = np.exp((WEIGHT.astype(np.float64) @ feature + BIAS) / TEMPERATURE)

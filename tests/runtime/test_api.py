@@ -115,7 +115,7 @@ def test_step_counts_frames_by_source(runtime: EmotionRuntime):
         ("default", 2, 0.2),
         ("door", 0, 0.0),
     ]
-    assert [len(event.persons) for event in seen] == [0, 0, 1]  # the tracker confirms at the third frame
+    assert [[person.state for person in event.persons] for event in seen] == [["new"], ["new"], ["warming"]]
 
 
 def test_step_rejects_decreasing_time(runtime: EmotionRuntime):
@@ -132,7 +132,8 @@ def test_context_manager_drops_all_state(tiny_bundle: Path):
     with EmotionRuntime(tiny_bundle, one_person, "cpu") as runtime:
         for index in range(5):
             runtime.step(image, 100 + index / 10)
-    assert runtime.step(image, 0.0).persons == []  # the tracker and the time start over
+    (person,) = runtime.step(image, 0.0).persons  # the tracker and the time start over
+    assert (person.id, person.state) == (1, "new")
     assert runtime.step(image, 0.1).frame == 1
 
 
@@ -189,7 +190,7 @@ def test_another_head(tiny_bundle: Path):
     tops = set()
     for head in ("probe", "opposite"):
         runtime = EmotionRuntime(tiny_bundle, one_person, "cpu", head=head)
-        event = [runtime.step(image, index / 10) for index in range(3)][-1]
+        event = [runtime.step(image, index / 10) for index in range(5)][-1]
         tops.add(event.persons[0].top)
     assert len(tops) == 2  # the second head is the negative of the first
 

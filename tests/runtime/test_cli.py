@@ -89,15 +89,15 @@ def test_file_is_written_to_jsonl_and_video(finished: Finished, video: Path):
     assert {(line["schema"], line["source"], line["latency_ms"], line["dropped"]) for line in lines} == {
         (2, str(video), 0.0, 0)
     }
-    for line in lines[2:]:  # the tracker confirms a person at the third frame
+    for line in lines:
         (person,) = line["persons"]
         assert person["box"] == pytest.approx(BOX, abs=0.5)
         assert sum(person["emotions"].values()) == pytest.approx(1, abs=1e-7)
         assert sum(person["raw"].values()) == pytest.approx(1, abs=1e-7)
-        assert person["top"] in person["emotions"]
-    # Encoded every 0.2 s from 0.2 s on, with four embeddings per clip: the first clip is full at 0.8 s.
-    states = [line["persons"][0]["state"] for line in lines[2:]]
-    assert states == ["warming"] * 6 + ["steady"] * (FRAMES - 8)
+        assert (person["top"] in person["emotions"]) == (person["state"] == "steady")
+    # Encoded every 0.2 s from the first frame on; three embeddings are enough for a label.
+    states = [line["persons"][0]["state"] for line in lines]
+    assert states == ["new"] * 2 + ["warming"] * 2 + ["steady"] * (FRAMES - 4)
     with av.open(str(finished.record)) as container:
         images = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
     assert len(images) == FRAMES
@@ -235,8 +235,9 @@ def test_every_source_that_fails_is_told_after_the_results(
 
 def test_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):
     code = (
-        "import sys; from emotion_runtime import cli, ring;"
-        "ring.EmbeddingRing.clip = lambda self: 1 / 0; sys.exit(cli.main())"
+        "import sys; from emotion_runtime import cli, person; publish = person.PersonState.publish;"
+        "person.PersonState.publish = lambda self, track, t, *rest: "
+        "publish(self, track, t, *rest) if t < 0.15 else 1 / 0; sys.exit(cli.main())"
     )
     command = [sys.executable, "-c", code, "--source", str(video), *model, "--jsonl", str(tmp_path / "o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -1,6 +1,7 @@
 """The pipeline: who is encoded when, which state belongs to whom, and the values against their formulas."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,17 @@ class ScriptedDetector:
 
     def __init__(self) -> None:
         self.boxes: Sequence[Box] = []
+        self.scores: Sequence[float] | None = None  # None: all 0.9
         self.calls = 0
 
     def __call__(self, image_bgr: np.ndarray) -> Detections:
         assert image_bgr.dtype == np.uint8
         self.calls += 1
         return Detections(
-            np.asarray(self.boxes, np.float32).reshape(-1, 4), np.full(len(self.boxes), 0.9, np.float32)
+            np.asarray(self.boxes, np.float32).reshape(-1, 4),
+            np.full(len(self.boxes), 0.9, np.float32)
+            if self.scores is None
+            else np.asarray(self.scores, np.float32),
         )
 
 
@@ -49,11 +54,16 @@ class RecordingBackend:
         self._inner, self._key = inner, key
         self.persons: list[int] = []
         self.images: list[int] = []
+        self.spoil: float | None = None  # replaces the outputs for the first person
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         self.persons.append(len(feeds[self._key]))
         self.images.append(len(feeds.get("images", [])))
-        return self._inner.run(feeds)
+        outputs = self._inner.run(feeds)
+        if self.spoil is not None:
+            for values in outputs.values():
+                values[0] = self.spoil
+        return outputs
 
 
 class Bench:
@@ -78,6 +88,7 @@ class Bench:
         plan = plan_clips(
             manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every
         )
+        self.plan = plan
         self.pipeline = Pipeline(models, plan, timing, **options)
         self.index = 0
 
@@ -117,7 +128,7 @@ Prediction = Callable[..., np.ndarray]
 
 def test_each_person_gets_the_prediction_of_its_own_window(bench: Bench, prediction: Prediction):
     image = halves()
-    event = bench.show_many([LEFT, RIGHT], image, 4)[-1]
+    event = bench.show_many([LEFT, RIGHT], image, 5)[-1]
     left, right = event.persons
     for person, box, color in ((left, LEFT, RED_BGR), (right, RIGHT, BLUE_BGR)):
         assert person.box == pytest.approx(box, abs=0.5)
@@ -135,8 +146,8 @@ def test_each_person_gets_the_prediction_of_its_own_window(bench: Bench, predict
 
 def test_clips_and_smoothing_follow_their_formulas(bench: Bench, prediction: Prediction):
     red, blue = halves(RED_BGR), halves(BLUE_BGR)
-    bench.show_many([LEFT], red, 5)  # confirmed at the third frame: encoded at 0.2 and 0.4 s
-    event = bench.show_many([LEFT], blue, 4)[-1]  # encoded at 0.6 and 0.8 s
+    bench.show_many([LEFT], red, 4)  # encoded at 0.0 and 0.2 s
+    event = bench.show_many([LEFT], blue, 4)[-1]  # encoded at 0.4 and 0.6 s
     one, two = (bench.embedding(LEFT, color, red) for color in (RED_BGR, BLUE_BGR))
     raws = [prediction(one), prediction(one, one), prediction(one, one, two), prediction(one, one, two, two)]
     shown = raws[0]
@@ -151,16 +162,21 @@ def test_clips_and_smoothing_follow_their_formulas(bench: Bench, prediction: Pre
 def test_persons_warm_up_over_a_clip_and_are_encoded_only_when_due(bench: Bench):
     events = bench.show_many([LEFT, RIGHT], halves(), 10)
     states = [[person.state for person in event.persons] for event in events]
-    # The tracker confirms at the third frame; T = 4 embeddings every 0.2 s, from 0.2 to 0.8 s.
-    assert states == [[]] * 2 + [["warming"] * 2] * 6 + [["steady"] * 2] * 2
-    assert bench.frames.persons == [2, 2, 2, 2]
-    assert bench.clips.persons == [2, 2, 2, 2]
+    # The tracker confirms at the third frame; three embeddings every 0.2 s are enough for a label.
+    assert states == [["new"] * 2] * 2 + [["warming"] * 2] * 2 + [["steady"] * 2] * 6
+    whys = [{person.why for person in event.persons} for event in events]
+    assert whys == [{"warming"}] * 4 + [{None}] * 6
+    assert all(
+        (person.top is None) == (person.why is not None) for event in events for person in event.persons
+    )
+    assert bench.frames.persons == [2] * 5
+    assert bench.clips.persons == [2] * 5
     between, before = by_id(events[7]), by_id(events[6])
     assert {i: p.emotions for i, p in between.items()} == {i: p.emotions for i, p in before.items()}
 
 
 def test_two_persons_in_one_window_are_cropped_once(bench: Bench):
-    bench.show_many([LEFT, (22, 42, 58, 88)], halves(), 3)
+    bench.show_many([LEFT, (22, 42, 58, 88)], halves(), 2)
     assert bench.frames.persons == [2]
     assert bench.frames.images == [1]
 
@@ -168,10 +184,10 @@ def test_two_persons_in_one_window_are_cropped_once(bench: Bench):
 def test_cameras_share_one_encoder_call_but_no_state(bench: Bench, prediction: Prediction):
     bench.detector.boxes = [LEFT]
     red, blue = halves(RED_BGR), halves(BLUE_BGR)
-    for index in range(3):
+    for index in range(2):
         frames = [Frame(red, index, index / RATE, "a"), Frame(blue, index, index / RATE, "b")]
         events = bench.pipeline.step_all(frames)
-    assert bench.frames.persons == [2]
+    assert bench.frames.persons == [2]  # the second frames are too early
     assert bench.clips.persons == [2]
     assert [event.source for event in events] == ["a", "b"]
     for event, color in zip(events, (RED_BGR, BLUE_BGR), strict=True):
@@ -194,6 +210,127 @@ def test_newcomer_does_not_inherit_state(bench: Bench, prediction: Prediction):
     expected = prediction(bench.embedding(LEFT, GREEN_BGR, green))
     assert list(person.raw.values()) == pytest.approx(expected.tolist(), abs=1e-3)
     assert person.emotions == person.raw  # smoothing restarts too
+
+
+def test_a_new_person_has_probabilities_but_no_label(bench: Bench):
+    (person,) = bench.show([LEFT], halves()).persons
+    assert (person.state, person.top, person.why) == ("new", None, "warming")
+    assert sum(person.emotions.values()) == pytest.approx(1)
+    assert person.raw == person.emotions
+    assert person.filled == 0.25
+
+
+def photo(image: np.ndarray, source: str = "photo.jpg") -> Frame:
+    return Frame(image, 0, 0.0, source, still=True)
+
+
+def test_a_photo_gives_its_people_at_once_and_leaves_no_state(bench: Bench, prediction: Prediction):
+    bench.show_many([LEFT], halves(), 3)
+    bench.detector.boxes = [RIGHT, LEFT]
+    for _ in range(2):
+        persons = bench.pipeline.step(photo(halves())).persons
+        assert [(person.id, person.state, person.why) for person in persons] == [
+            (1, "photo", None),
+            (2, "photo", None),
+        ]
+        for person, box, color in zip(persons, (LEFT, RIGHT), (RED_BGR, BLUE_BGR), strict=True):
+            expected = prediction(bench.embedding(box, color, halves()))
+            assert person.box == pytest.approx(box)
+            assert list(person.emotions.values()) == pytest.approx(expected.tolist(), abs=1e-3)
+            assert (person.emotions, person.filled) == (person.raw, 1)
+    assert [person.top for person in persons] == ["anger", "neutral"]
+    assert bench.pipeline.person_ids() == {"a": [1]}
+
+
+def test_a_detection_of_low_score_in_a_photo_is_nobody(bench: Bench):
+    bench.detector.scores = [0.9, 0.49]
+    bench.detector.boxes = [LEFT, RIGHT]
+    assert len(bench.pipeline.step(photo(halves())).persons) == 1
+
+
+def test_a_photo_has_a_label_from_the_threshold_on(bench: Bench):
+    bench.detector.boxes = [LEFT]
+    (person,) = bench.pipeline.step(photo(halves())).persons
+    models = bench.pipeline._models
+    for threshold, top in (
+        (max(person.emotions.values()), "anger"),
+        (max(person.emotions.values()) + 1e-6, None),
+    ):
+        head = replace(models.head, abstain=threshold)
+        again = Pipeline(replace(models, head=head), bench.plan, Timing())
+        (person,) = again.step(photo(halves())).persons
+        assert (person.top, person.why) == (top, None if top else "uncertain")
+
+
+@pytest.mark.parametrize("step", [0.2, 0.5, 0.9, 1, 1.1, 1.5, 2, 5, 10])
+def test_still_people_of_a_slow_source_become_steady(bench: Bench, step: float):
+    bench.detector.boxes = [LEFT, RIGHT]
+    states = []
+    for index in range(6):
+        event = bench.pipeline.step(Frame(halves(), index, index * step, "slow"))
+        assert [person.id for person in event.persons] == [1, 2]
+        assert all(person.emotions for person in event.persons)
+        states.append(event.persons[0].state)
+    assert states[0] == "new"
+    assert states[2:] == ["steady"] * 4
+    assert {person.top for person in event.persons} == {"anger", "neutral"}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_reach_nobody(
+    bench: Bench, caplog: pytest.LogCaptureFixture, value: float
+):
+    clean = bench.show_many([LEFT, RIGHT], halves(), 5)[-1]
+    bench.frames.spoil = value  # the embedding of the first person
+    spoiled = bench.show_many([LEFT, RIGHT], halves(), 4)
+    bench.frames.spoil = None
+    bench.clips.spoil = value
+    spoiled += bench.show_many([LEFT, RIGHT], halves(), 4)
+    bench.clips.spoil = None
+    bench.detector.boxes = [LEFT, (value, 0, 10, 10)]
+    for event in spoiled:
+        assert [person.id for person in event.persons] == [1, 2]
+        for person in event.persons:
+            assert np.isfinite([*person.emotions.values(), *person.raw.values()]).all()
+        assert event.persons[0].raw == clean.persons[0].raw
+    counted = bench.pipeline.counts.invalid
+    assert counted >= 4
+    assert [p.id for p in bench.show([LEFT, (value, 0, 10, 10)], halves()).persons if p.state != "lost"] == [
+        1
+    ]
+    assert bench.pipeline.counts.invalid == counted + 1
+    assert len([message for message in caplog.messages if "not finite" in message]) == 1
+    recovered = bench.show_many([LEFT, RIGHT], halves(), 6)[-1]
+    assert [person.state for person in recovered.persons] == ["steady", "steady"]
+
+
+def test_a_change_of_frame_size_scales_the_boxes_or_starts_over(bench: Bench):
+    bench.show_many([LEFT, RIGHT], halves(), 6)
+    double = np.repeat(np.repeat(halves(), 2, 0), 2, 1)
+    boxes = [tuple(2 * side for side in box) for box in (LEFT, RIGHT)]
+    event = bench.show(boxes, double)
+    assert [(person.id, person.state) for person in event.persons] == [(1, "steady"), (2, "steady")]
+    assert event.persons[1].box == pytest.approx(boxes[1])
+    portrait = np.ascontiguousarray(double.transpose(1, 0, 2))
+    event = bench.show(boxes[:1], portrait)
+    assert [(person.id, person.state, person.why) for person in event.persons] == [(3, "new", "warming")]
+
+
+@pytest.mark.parametrize("rate", [10, 25, 30])
+def test_encodings_of_a_crowd_are_spread_over_the_frames(bench: Bench, rate: int):
+    bench.detector.boxes = [(x, y, x + 20, y + 25) for x in range(0, 300, 50) for y in range(0, 150, 30)]
+    labelled = None
+    for index in range(3 * rate):
+        event = bench.pipeline.step(Frame(halves(), index, index / rate, "crowd"))
+        assert all(person.emotions for person in event.persons)
+        if labelled is None and all(person.top for person in event.persons):
+            labelled = event.t
+    assert bench.frames.persons[0] == 30  # nobody waits for a first result
+    later = bench.frames.persons[1:]
+    assert sum(later) == pytest.approx(30 * 3 / 0.2, rel=0.08)
+    assert max(later) <= 1.5 * 30 / rate / 0.2
+    assert labelled is not None
+    assert labelled <= 0.4 + 0.21
 
 
 def test_lost_person_keeps_the_last_prediction_and_is_not_encoded(bench: Bench):
@@ -229,8 +366,9 @@ def test_detection_at_its_own_interval(tiny_bundle: Path):
     bench = Bench(tiny_bundle, Timing(detect_every=0.3))
     events = bench.show_many([LEFT], halves(), 12)
     assert bench.detector.calls == 4  # at 0, 0.3, 0.6 and 0.9 s
-    assert [len(event.persons) for event in events] == [0] * 6 + [1] * 6
-    assert bench.frames.persons == [1] * 3  # tracks between detections are encoded too: at 0.6, 0.8 and 1.0 s
+    assert [len(event.persons) for event in events] == [1] * 12
+    assert [event.persons[0].state for event in events[:5]] == ["new"] * 3 + ["warming", "steady"]
+    assert bench.frames.persons == [1] * 6  # tracks between detections are encoded too
 
 
 def test_latency_is_measured_for_live_frames_only(tiny_bundle: Path):

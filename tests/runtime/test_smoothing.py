@@ -96,10 +96,39 @@ def test_a_step_back_in_time_drops_the_held_label():
     assert hysteresis.update(np.array([0.40, 0.45, 0.15]), 0.0) == 1  # too close to replace a held one
 
 
-def test_a_label_is_shown_from_the_threshold_and_hidden_a_margin_below():
-    probabilities = (0.39, 0.4, 0.33, 0.321, 0.319, 0.39, 0.41)
+def test_a_label_is_never_shown_below_the_threshold():
+    probabilities = (0.39, 0.4, 0.43, 0.41, 0.4, 0.399, 0.41, 0.43)
     rows = [[probability, 0.2, 0.8 - probability - 0.2] for probability in probabilities]
-    assert labels(0.08, *rows, abstain=0.4) == [None, 0, 0, 0, None, None, 0]
+    # It appears a quarter of the margin above, so that it does not flicker around the threshold.
+    assert labels(0.08, *rows, abstain=0.4) == [None, None, 0, 0, 0, None, None, 0]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7, 26])
+def test_a_shown_label_has_at_least_the_threshold_whatever_comes(classes: int):
+    rng = np.random.default_rng(classes)
+    hysteresis = LabelHysteresis(0.08, abstain=1.5 / classes)
+    shown, probabilities = 0, np.full(classes, 1 / classes)
+    for t in range(3000):
+        probabilities = np.maximum(probabilities + rng.normal(0, 0.1 / classes, classes), 0.01 / classes)
+        probabilities /= probabilities.sum()
+        label = hysteresis.update(probabilities, float(t))
+        if label is not None:
+            shown += 1
+            assert probabilities[label] >= 1.5 / classes
+            assert probabilities.max() - probabilities[label] <= 0.08
+    assert shown > 100
+
+
+def test_a_held_label_below_the_threshold_gives_way_without_a_margin():
+    assert labels(0.08, [0.5, 0.3, 0.2], [0.39, 0.43, 0.18], abstain=0.4) == [0, 1]
+
+
+def test_the_margin_shrinks_with_the_number_of_labels():
+    def row(first: float, second: float) -> list[float]:
+        return [first, second, *[(1 - first - second) / 24] * 24]
+
+    # 0.08 is more than any of 26 categories ever leads by.
+    assert labels(0.08, row(0.08, 0.06), row(0.07, 0.078), row(0.065, 0.085)) == [0, 0, 1]
 
 
 def test_there_is_no_label_before_the_first_update():
