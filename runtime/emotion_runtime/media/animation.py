@@ -23,7 +23,8 @@ class Animation:
     def __init__(self, path: str) -> None:
         self._path = path
         self._image = Image.open(path)
-        self._damage = ""
+        self.damage = ""
+        self.irregular = self.interlaced = False
         self.step = _DEFAULT_STEP
 
     def close(self) -> None:
@@ -36,14 +37,18 @@ class Animation:
         try:
             for frame in ImageSequence.Iterator(self._image):
                 frame.load()
-                yield t, frame
+                yield t, frame.copy()
                 t += self._seconds(frame)
         except (OSError, SyntaxError, ValueError) as error:
-            self._damage = str(error)
+            self.damage = str(error)
 
     def seek(self, _t: float) -> bool:
         """Return False: an animation is read from its beginning."""
         return False
+
+    def stated_end(self) -> float:
+        """Return 0: the header states no duration."""
+        return 0.0
 
     def image(self, decoded: Any) -> NDArray[np.uint8]:
         """Return (H, W, 3) uint8 BGR."""
@@ -55,10 +60,10 @@ class Animation:
 
     def check_complete(self, index: int, t: float, _end: float) -> None:
         """Raise `SourceBroken` if a frame could not be decoded; see `Video.check_complete`."""
-        if self._damage:
+        if self.damage:
             where = f"after frame {index} ({t:.2f} s)" if index >= 0 else "before its first frame"
             raise SourceBroken(
-                f"source {self._path} failed {where}: the file is corrupt or truncated ({self._damage}); "
+                f"source {self._path} failed {where}: the file is corrupt or truncated ({self.damage}); "
                 "get a complete copy of it"
             )
 

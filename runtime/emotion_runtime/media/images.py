@@ -65,11 +65,13 @@ class ImageError(EmotionError):
 
     Attributes:
         reason: The reason in a few words, without the path.
+        unscaled: The file is intact, but does not state the range of its values.
     """
 
-    def __init__(self, path: Path | str, reason: str, fix: str) -> None:
+    def __init__(self, path: Path | str, reason: str, fix: str, *, unscaled: bool = False) -> None:
         super().__init__(f"image {path}: {reason}; {fix}")
         self.reason = reason
+        self.unscaled = unscaled
 
 
 def is_image(path: Path | str) -> bool:
@@ -197,9 +199,11 @@ def _to_rgb(image: Image.Image, path: Path | str) -> Image.Image:
                 path,
                 f"16-bit values of unknown range (the largest is below {_LEAST_MAXIMUM})",
                 "scale them to 0..65535, or save 8 bits",
+                unscaled=True,
             )
         return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
     if mode in ("I", "F"):
         kind = "32-bit integers" if mode == "I" else "floating-point values"
-        raise ImageError(path, f"{kind} of unknown range", "scale them to 0..255 and save 8 bits")
+        fix = "scale them to 0..255 and save 8 bits"
+        raise ImageError(path, f"{kind} of unknown range", fix, unscaled=True)
     return opaque(image)

@@ -39,6 +39,9 @@ class Video:
 
     Attributes:
         step: Nominal time between two frames, in seconds.
+        damage: What FFmpeg said about the first packet that cannot be decoded; "" if all could be so far.
+        irregular: Whether a time had to be replaced: then times after `seek` are not those from the start.
+        interlaced: Whether a frame so far was interlaced: after `seek`, the first two are of less quality.
 
     Raises:
         EmotionError: It cannot be opened, or is not a video.
@@ -52,7 +55,10 @@ class Video:
         self._geometry = Geometry(self._stream)
         self._start = media_start(self._container)
         self.step = 1 / float(self._stream.average_rate or _DEFAULT_RATE)
-        self._damage = ""  # what FFmpeg said about the first packet that cannot be read
+        self.damage = ""
+        # AVI has times of decoding only, which do not say when reordered frames are shown.
+        self.irregular = self._container.format.name == "avi" and self._stream.codec_context.has_b_frames
+        self.interlaced = False
         self._corrupt = 0  # frames that FFmpeg could repair only in part
 
     def close(self) -> None:
@@ -70,7 +76,11 @@ class Video:
         last = -self.step
         for decoded in deinterlaced(self._decodable()):
             stated = self.stated_time(decoded)
-            last = last + self.step if stated is None or max(stated, 0.0) <= last else max(stated, 0.0)
+            if stated is None or max(stated, 0.0) <= last:
+                self.irregular = True
+                last += self.step
+            else:
+                last = max(stated, 0.0)
             yield last, decoded
 
     def stated_time(self, decoded: Any) -> float | None:
@@ -90,6 +100,12 @@ class Video:
         except av.error.FFmpegError:
             return False
         return True
+
+    def stated_end(self) -> float:
+        """Return the end that the header states, in seconds, which may be wrong; 0 if it states none."""
+        if self._stream.duration:
+            return float(self._stream.duration * self._stream.time_base)
+        return float(self._container.duration or 0) / av.time_base
 
     def image(self, decoded: Any) -> NDArray[np.uint8]:
         """Return (H, W, 3) uint8 BGR, upright and of square pixels."""
@@ -116,8 +132,8 @@ class Video:
         file = self._opened.file
         if file and (part := missing_part(file, self._container.format.name)):
             reason = f"is truncated ({part})"
-        elif self._damage:
-            reason = f"is corrupt ({self._damage})"
+        elif self.damage:
+            reason = f"is corrupt ({self.damage})"
         elif index < 0:
             reason = "contains no frame that can be decoded"
         if reason:
@@ -144,18 +160,19 @@ class Video:
                 if packet is None:
                     return
             except (OSError, ValueError, av.error.FFmpegError) as error:  # nothing follows
-                self._damage = self._damage or _reason(error)
+                self.damage = self.damage or _reason(error)
                 return
             try:
                 frames = packet.decode()
             except av.error.FFmpegError as error:  # one packet is corrupt: later ones may be intact
                 # What comes before the first key frame cannot be decoded, however intact.
                 if begun:
-                    self._damage = self._damage or _reason(error)
+                    self.damage = self.damage or _reason(error)
                 continue
             for decoded in frames:
                 begun = True
                 self._corrupt += bool(decoded.is_corrupt)
+                self.interlaced = self.interlaced or bool(decoded.interlaced_frame)
                 yield decoded
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from trees import jpeg, write_csv
 
 from emotion_runtime.errors import EmotionError
@@ -160,6 +161,86 @@ def test_a_box_in_four_columns_is_used_for_every_image(media: Path):
     columns = Columns(box=("l", "t", "r", "b"))
     data = table(media, "path,l,t,r,b,label,split", "clip,1,2,3,4,x,train", columns=columns)
     assert data.samples[0].images[0].boxes == ((1, 2, 3, 4),)
+
+
+@pytest.mark.parametrize("names", ["x,y,w,h", "x,y,width,height", "left,top,width,height"])
+def test_a_box_given_by_its_size(media: Path, names: str):
+    data = table(media, f"path,{names},label,split", "a.jpg,10,20,30,40,x,train", "b.png,50,5,6,7,x,train")
+    assert [sample.images[0].boxes for sample in data.samples] == [((10, 20, 40, 60),), ((50, 5, 56, 12),)]
+    columns = Columns(box=("a", "b", "w", "h"))
+    data = table(media, "path,a,b,w,h,label,split", "a.jpg,10,20,30,40,x,train", columns=columns)
+    assert data.samples[0].images[0].boxes == ((10, 20, 40, 60),)
+
+
+@pytest.mark.parametrize("names", ["x1,y1,x2,y2", "x,y,w,h"])
+def test_boxes_as_fractions_are_refused(media: Path, names: str):
+    rows = ["a.jpg,0.21,0.15,0.34,0.43,x,train", "b.png,0,0,1,1,x,train"]
+    with pytest.raises(EmotionError, match=r"all boxes .* within 0 to 1: multiply .* to get pixels"):
+        table(media, f"path,{names},label,split", *rows)
+    with pytest.raises(EmotionError, match=r"all boxes \(box\) are within 0 to 1"):
+        table(media, "path,box,label,split", "a.jpg,0.2 0.1 0.3 0.4,x,train")
+
+
+def test_a_column_of_corner_and_size_is_refused(media: Path):
+    rows = [f"a.jpg,{x} 30 20 25,x,train" for x in (10, 30, 40, 50)]
+    with pytest.raises(EmotionError, match=r"4 of 4 boxes \(box\) end before they begin: give the corners"):
+        table(media, "path,box,label,split", *rows)
+
+
+def test_boxes_are_in_pixels_of_the_upright_photo(media: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (100, 80)).save(media / "phone.jpg", exif=exif)
+    data = table(media, "path,box,label,split", "phone.jpg,10 20 70 95,x,train")
+    assert data.samples[0].images[0].boxes == ((10, 20, 70, 95),)  # 80 wide and 100 high
+    assert load_image(data.samples[0].images[0]).shape == (100, 80, 3)
+
+
+# --- what programs write
+
+
+@pytest.mark.parametrize("empty", ["", "nan", "NaN", "None", "N/A", "NA", "null"])
+def test_missing_values_are_not_classes(media: Path, empty: str):
+    data = table(media, "path,label,split", "a.jpg,x,train", f"b.png,{empty},train", "b.png,none,train")
+    assert data.tasks[0].labels == ("none", "x")
+    assert data.skipped == {"no label": 1}
+
+
+def test_two_spellings_of_a_letter_are_one_class(media: Path):
+    rows = ["a.jpg,\u00c4rger,train", "b.png,A\u0308rger,train"]
+    data = table(media, "path,label,split", *rows)
+    assert data.tasks[0].labels == ("\u00c4rger",)
+    data = table(media, "path,label,split", *rows, columns=Columns(classes=("A\u0308rger",)))
+    assert [int(sample.targets["label"]) for sample in data.samples] == [0, 0]
+
+
+def test_paths_of_windows(media: Path):
+    jpeg(media / "faces" / "a.jpg", (100, 80))
+    rows = ["faces\\a.jpg,x,train", ".\\faces\\a.jpg,x,train", "faces\\gone.jpg,x,train"]
+    data = table(media, "path,label,split", *rows)
+    assert [sample.images[0].path for sample in data.samples] == [media / "faces" / "a.jpg"] * 2
+    assert data.skipped == {"no file or folder at the path": 1}
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_separators_are_named(tmp_path: Path, separator: str, name: str):
+    rows = ["path,label,split", "a.jpg,x,train"]
+    (tmp_path / "table.csv").write_text("\n".join(rows).replace(",", separator))
+    with pytest.raises(EmotionError, match=rf"separated by {name}: save it with commas"):
+        load_dataset("table", tmp_path / "table.csv", "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("float.tiff", np.linspace(0, 1, 64, dtype=np.float32), "floating-point values of unknown range"),
+        ("bits12.png", np.arange(0, 4096, 64, dtype=np.uint16), "16-bit values of unknown range"),
+    ],
+)
+def test_images_of_unknown_range_are_left_out(media: Path, name: str, values: np.ndarray, reason: str):
+    Image.fromarray(values.reshape(8, 8)).save(media / name)
+    data = table(media, "path,label,split", "a.jpg,x,train", f"{name},x,train")
+    assert [key.partition(" (")[0] for key in data.skipped] == [reason]
 
 
 # --- Parquet

@@ -17,6 +17,7 @@ from emotion_train.prepare.pack import read_clip
 from emotion_train.prepare.raw_video import _prepare
 from emotion_train.prepare.settings import Filters, PrepareSettings
 from emotion_train.prepare.work import VideoJob, VideoResult, read_result, write_result
+from made_videos import H264, clock, ffmpeg, tone
 
 SETTINGS = PrepareSettings(short_side=16)
 
@@ -36,6 +37,21 @@ def sentiment_of(neutral: float) -> object:
     """A model that finds every sentence neutral with this probability, the rest evenly."""
     row = np.log(np.where(np.array(EKMAN) == "neutral", neutral, (1 - neutral) / 6)).astype(np.float32)
     return lambda texts: np.tile(row, (len(texts), 1))
+
+
+def test_frames_are_those_that_a_player_shows_with_the_caption(tmp_path: Path):
+    """Sound from 0, pictures from 3 s on, whose grey level is 20 times the seconds since then."""
+    ffmpeg(*clock(9), *H264, tmp_path / "clock.mp4")
+    late = tmp_path / "late.mkv"
+    ffmpeg(*tone(12), "-itsoffset", 3, "-i", tmp_path / "clock.mp4", "-c:v", "copy", "-c:a", "aac", late)
+    cues = [(0.2, 2.6, "I am angry."), (2.8, 5.5, "I am sad."), (6.0, 9.0, "I am so happy!")]
+    finder = Finder()
+    result = prepare(job_of(late, cues, tmp_path), SETTINGS, finder=finder)
+    assert outcomes(result) == ["outside the video", "kept", "kept"]
+    times = [grey / 20 + 3 for grey in finder.images]
+    assert min(times) == pytest.approx(3.0, abs=0.15)
+    happy = [time for time in times if time > 5.7]
+    assert happy == pytest.approx(np.arange(6, 9, 1 / 8), abs=0.15)
 
 
 @pytest.fixture(scope="module")

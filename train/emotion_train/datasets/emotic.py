@@ -79,6 +79,8 @@ def _box(row: dict[str, str], path: Path) -> Box:
     width, height = image_size(path)
     if stated_width <= 0 or stated_height <= 0:
         raise BadRow("Image Size without area")
+    if width != height and (stated_width, stated_height) == (height, width):
+        raise BadRow("Image Size and BBox of the image before its EXIF rotation")
     across, down = width / stated_width, height / stated_height
     return inside((x1 * across, y1 * down, x2 * across, y2 * down), width, height)
 

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from emotion_runtime.media import images as media
 from emotion_train.datasets.rows import BadRow
 
 CLIP_FRAMES = 8  # T of the paper
@@ -60,15 +60,14 @@ def clip_frames(folder: Path) -> list[tuple[int, Path]]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) of an image file in pixels; only its header is read.
+    """Return (width, height) of an image file in pixels, upright; usually only its header is read.
 
     Raises:
-        BadRow: The file is missing or not an image.
+        BadRow: The file is missing, not an image, or does not state the range of its values.
     """
+    if not path.is_file():
+        raise BadRow("missing frame")
     try:
-        with Image.open(path) as image:
-            return image.size
-    except FileNotFoundError as error:
-        raise BadRow("missing frame") from error
-    except (OSError, Image.DecompressionBombError) as error:
-        raise BadRow("unreadable frame") from error
+        return media.image_size(path)
+    except media.ImageError as error:
+        raise BadRow(error.reason if error.unscaled else "unreadable frame") from error

@@ -1,13 +1,12 @@
 """Prepare samples for the frame encoder: read images, crop them and compute patch weights."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - of a local annotation
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from emotion_runtime.errors import EmotionError
+from emotion_runtime.media.images import read_rgb
 from emotion_runtime.preprocess import (
     PreprocessSpec,
     center_window,
@@ -22,8 +21,9 @@ from emotion_train.datasets.video import video_frames
 def load_image(image: SampleImage) -> NDArray[np.uint8]:
     """Read the pixels of an image.
 
-    EXIF rotation of an image file is not applied, since boxes are in stored pixels. Of a video, this is the
-    frame shown at `image.seconds` after the first one, rotated upright.
+    An image file is read as by `emotion_runtime.media.read_image`: upright as its EXIF data say, which is
+    what tools for annotation show, and 16-bit grey scaled. Of a video, this is the frame shown at
+    `image.seconds` from the start of the medium, upright and of square pixels.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -33,7 +33,7 @@ def load_image(image: SampleImage) -> NDArray[np.uint8]:
     """
     if image.seconds is not None:
         return video_frames(image.path, [image.seconds])[0]
-    return _read_image(image.path)
+    return read_rgb(image.path)
 
 
 def prepare_sample(sample: Sample, spec: PreprocessSpec) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -64,7 +64,7 @@ def _loaded(images: Sequence[SampleImage]) -> Iterator[tuple[SampleImage, NDArra
     by_video: dict[Path, list[SampleImage]] = {}
     for image in dict.fromkeys(images):
         if image.seconds is None:
-            yield image, _read_image(image.path)
+            yield image, read_rgb(image.path)
         else:
             by_video.setdefault(image.path, []).append(image)
     for path, frames in by_video.items():
@@ -82,14 +82,3 @@ def _cut(
     else:
         window = center_window(height, width, spec)
     return crop(pixels, window, spec), union_patch_weights(image.boxes, window, spec)
-
-
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise EmotionError(f"no image {path}: was it moved after the data set was read?") from error
-    # For corrupt files Pillow's decoders also raise other errors than OSError.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise EmotionError(f"image {path} cannot be decoded ({error}): get an intact copy of it") from error

@@ -65,6 +65,9 @@ class Layout:
             EmotionError: The file is not a CSV file, or lacks one of the columns.
         """
         header, *rows = self.cells(path) or [[]]
+        for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+            if len(header) == 1 and separator in header[0]:
+                raise self.broken(path, f"its columns are separated by {name}: save it with commas")
         missing = [column for column in columns if column not in header]
         if missing:
             raise self.broken(path, f"no column {', '.join(missing)}")

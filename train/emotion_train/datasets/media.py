@@ -72,21 +72,23 @@ class Video(Medium):
     """A video. A span is in seconds.
 
     Attributes:
-        last: Time of the last frame, seconds.
+        first: Time of the first frame, in seconds from the start of the medium.
+        last: Time of the last frame, in seconds.
         step: Time between two frames, seconds.
     """
 
+    first: float
     last: float
     step: float
 
     def images(self, span: MediaSpan, boxes: tuple[Box, ...]) -> tuple[SampleImage, ...]:
         """Return the frames at eight times, spread evenly over the span, including both ends."""
-        start = 0.0 if span[0] is None else span[0]
+        start = self.first if span[0] is None else span[0]
         end = self.last if span[1] is None else span[1]
-        # The last frame is shown for one step, and annotated times may be rounded up by another.
-        if not 0 <= start <= end <= self.last + 2 * self.step:
+        # The last frame is shown for one step, and annotated times may be rounded by another.
+        if not max(0.0, self.first - 2 * self.step) <= start <= end <= self.last + 2 * self.step:
             raise BadRow("start and end not in the video, in this order")
-        times = np.minimum(np.linspace(start, end, CLIP_FRAMES), self.last).tolist()
+        times = np.clip(np.linspace(start, end, CLIP_FRAMES), self.first, self.last).tolist()
         return tuple(SampleImage(self.path, boxes, time) for time in times)
 
 
@@ -107,4 +109,4 @@ def open_medium(path: Path) -> Medium:
         info = video_info(path)
     except EmotionError as error:
         raise BadRow("unreadable video") from error
-    return Video(path, info.width, info.height, info.last, info.step)
+    return Video(path, info.width, info.height, info.first, info.last, info.step)

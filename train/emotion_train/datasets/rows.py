@@ -15,6 +15,8 @@ RowT = TypeVar("RowT")
 
 MIN_POSITIVE_SCORE = 0.5  # categories with at least this score are present
 _LARGEST = float(np.finfo(np.float32).max)  # targets are float32
+# As pandas, NumPy, R, Excel and databases write missing values. A class may be called "none".
+_NO_VALUE = {"", "nan", "NaN", "NAN", "None", "N/A", "n/a", "NA", "#N/A", "<NA>", "NaT", "null", "NULL"}
 
 
 class BadRow(Exception):  # noqa: N818 - not an error of the program
@@ -107,13 +109,18 @@ def whole(cell: Any, what: str) -> int:
     return int(value)
 
 
+def is_label(text: str) -> bool:
+    """Return whether a text names a class; programs write "nan", "None" and the like for no value."""
+    return text not in _NO_VALUE
+
+
 def class_of(name: str, labels: Sequence[str]) -> NDArray[np.int64]:
     """Convert the name of a class to a target, its position in `labels`: () int64.
 
     Raises:
         BadRow: The name is empty or not in `labels`.
     """
-    if not name:
+    if name not in labels and not is_label(name):
         raise BadRow("no label")
     if name not in labels:
         raise BadRow(f"unknown label: {name!r}")

@@ -2,10 +2,12 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,14 +19,22 @@ from emotion_train.datasets.base import Dataset, Sample, Task
 from emotion_train.datasets.boxes import inside
 from emotion_train.datasets.layout import Layout
 from emotion_train.datasets.media import Medium, open_medium
-from emotion_train.datasets.rows import BadRow, assemble, class_of, finite, numbers, present
+from emotion_train.datasets.rows import BadRow, assemble, class_of, finite, is_label, numbers, present
 
 _TREE = (
     "columns path and split; label (a class), several label_<class> (0 or 1), or values such as valence, "
-    "arousal, dominance; optionally start, end, box or x1 y1 x2 y2, group; options rename the columns"
+    "arousal, dominance; optionally start, end, group, and box, x1 y1 x2 y2 or x y w h in pixels; options "
+    "rename the columns"
 )
 _PREFIX = "label_"
-_CORNERS = ("x1", "y1", "x2", "y2")
+_BOXES = (  # columns that are read as boxes; x, y is the upper left corner
+    ("x1", "y1", "x2", "y2"),
+    ("x", "y", "w", "h"),
+    ("x", "y", "width", "height"),
+    ("left", "top", "width", "height"),
+)
+_SIZES = {("w", "h"), ("width", "height")}  # last two columns of a box that are its size, not a corner
+_ALLOWED_REVERSED = 0.1  # fraction of boxes without area in a table that has corners and a few mistakes
 
 TableRow = dict[str, Any]
 
@@ -39,8 +49,8 @@ class Columns:
         start: Start in seconds of a video, or first frame number of a folder; empty cells mean the beginning.
         end: End in seconds of a video, or last frame number of a folder; empty cells mean the end.
         group: Cluster id of a row; without such a column, the path.
-        box: Four columns (x1, y1, x2, y2), or one (box) of four numbers, in pixels of the image; empty
-            cells mean that there is no subject.
+        box: Four columns (x1, y1, x2, y2, or x, y, w, h), or one (box) of the four numbers x1, y1, x2, y2, in
+            pixels of the upright image; empty cells mean that there is no subject.
         labels: One column of class names (label), or a column of 0 and 1 for each class (label_<class>).
         values: Columns of numbers (valence, arousal, dominance). If labels or values are given, neither is
             guessed.
@@ -80,6 +90,7 @@ def load(file: Path, split: str, columns: Columns | None = None) -> Dataset:
     if not rows:
         raise layout.broken(file, "no rows")
     columns = _resolved_columns(layout, columns or Columns(), list(rows[0]))
+    _check_boxes(layout, columns.box, rows)
     tasks = _tasks(columns, rows)
     chosen = [(index, row) for index, row in enumerate(rows) if _text(row, columns.split) == split]
     if not chosen:
@@ -93,7 +104,7 @@ def load(file: Path, split: str, columns: Columns | None = None) -> Dataset:
         if not path:
             raise BadRow("no path")
         targets = _targets(row, columns, tasks)
-        medium = medium_of(file.parent / path)
+        medium = medium_of(_existing(file.parent, path))
         span = _number(row, columns.start), _number(row, columns.end)
         return Sample(
             key=f"{split}/{index}/{path}",
@@ -142,8 +153,8 @@ def _resolved_columns(layout: Layout, columns: Columns, present_columns: list[st
         raise EmotionError(
             f"table: box columns {', '.join(columns.box)}: expected x1, y1, x2, y2, or one column"
         )
-    box = columns.box or (
-        _CORNERS if set(_CORNERS) <= set(present_columns) else ("box",) if "box" in present_columns else ()
+    box = columns.box or next(
+        (names for names in (*_BOXES, ("box",)) if set(names) <= set(present_columns)), ()
     )
     labels, values = columns.labels, columns.values
     if not labels and not values:
@@ -176,8 +187,9 @@ def _names_classes(columns: Columns) -> bool:
 def _tasks(columns: Columns, rows: Sequence[TableRow]) -> tuple[Task, ...]:
     tasks = []
     if _names_classes(columns):
-        names_used = {_text(row, columns.labels[0]) for row in rows} - {""}
-        tasks.append(Task("label", "single_label", columns.classes or tuple(sorted(names_used))))
+        names_used = {_label(row, columns) for row in rows}
+        classes = tuple(unicodedata.normalize("NFC", name) for name in columns.classes)
+        tasks.append(Task("label", "single_label", classes or tuple(sorted(filter(is_label, names_used)))))
     elif columns.labels:
         names = tuple(name.removeprefix(_PREFIX) for name in columns.labels)
         tasks.append(Task("labels", "multi_label", names))
@@ -190,7 +202,7 @@ def _targets(row: TableRow, columns: Columns, tasks: Sequence[Task]) -> dict[str
     targets: dict[str, NDArray[Any]] = {}
     for task in tasks:
         if task.kind == "single_label":
-            targets[task.name] = class_of(_text(row, columns.labels[0]), task.labels)
+            targets[task.name] = class_of(_label(row, columns), task.labels)
         elif task.kind == "multi_label":
             targets[task.name] = present([row.get(name) for name in columns.labels], "label")
         else:
@@ -210,6 +222,18 @@ def _text(row: TableRow, column: str) -> str:
     return "" if cell is None else str(cell).strip()
 
 
+def _label(row: TableRow, columns: Columns) -> str:
+    """Return the class that a row names; letters with accents have two spellings in Unicode, this is one."""
+    return unicodedata.normalize("NFC", _text(row, columns.labels[0]))
+
+
+def _existing(folder: Path, path: str) -> Path:
+    """Return the file or folder of a row; tables from Windows have backslashes in their paths."""
+    if "\\" in path and not (folder / path).exists():
+        return folder / PureWindowsPath(path).as_posix()
+    return folder / path
+
+
 def _number(row: TableRow, column: str) -> float | None:
     cell = _cell(row, column)
     return None if cell is None else numbers([cell], "start or end")[0]
@@ -217,13 +241,46 @@ def _number(row: TableRow, column: str) -> float | None:
 
 def _boxes(row: TableRow, columns: Sequence[str], medium: Medium) -> tuple[Box, ...]:
     """Return the row's box, if it has one."""
+    box = _box(row, columns)
+    return () if box is None else (inside(box, medium.width, medium.height),)
+
+
+def _box(row: TableRow, columns: Sequence[str]) -> Box | None:
+    """Return the row's box as the table has it, as corners."""
     cells = [_cell(row, name) for name in columns]
     if all(cell is None for cell in cells):
-        return ()
+        return None
     if len(cells) == 1:
         # "1, 2, 3, 4", "1 2 3 4", "[1, 2, 3, 4]", or a list in a Parquet file
         cells = cells[0] if isinstance(cells[0], list) else re.findall(r"[^\s,;\[\]()]+", str(cells[0]))
     if len(cells) != 4:
         raise BadRow("box does not have four numbers")
     x1, y1, x2, y2 = numbers(cells, "box")
-    return (inside((x1, y1, x2, y2), medium.width, medium.height),)
+    return (x1, y1, x1 + x2, y1 + y2) if tuple(columns[2:]) in _SIZES else (x1, y1, x2, y2)
+
+
+def _check_boxes(layout: Layout, columns: Sequence[str], rows: Sequence[TableRow]) -> None:
+    """Refuse boxes that are not corners in pixels, which would be somewhere else in the image.
+
+    Raises:
+        EmotionError: All boxes are within 0 to 1, or many have their second corner before the first.
+    """
+    boxes: list[Box] = []
+    for row in rows:
+        with suppress(BadRow):
+            box = _box(row, columns)
+            boxes += [] if box is None else [box]
+    if not boxes:
+        return
+    name = ", ".join(columns)
+    if all(0 <= value <= 1 for box in boxes for value in box):
+        raise layout.broken(
+            layout.root, f"all boxes ({name}) are within 0 to 1: multiply by width and height to get pixels"
+        )
+    reversed_boxes = sum(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes)
+    if reversed_boxes > _ALLOWED_REVERSED * len(boxes):
+        raise layout.broken(
+            layout.root,
+            f"{reversed_boxes} of {len(boxes)} boxes ({name}) end before they begin: give the corners "
+            "x1 y1 x2 y2; width and height are read from columns x, y, w, h",
+        )

@@ -1,4 +1,4 @@
-"""Read single frames of video files with PyAV."""
+"""Read single frames of video files, at the times and with the geometry of the runtime's reader."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
 
-_DEFAULT_RATE = 25.0  # frames per second of a file that does not state its rate
 _TOLERANCE = 1e-3  # seconds; times in files are rounded
 _SEEK_MARGIN = (
     10.0  # seconds; with a bad index a seek can land too late, then it is repeated this much earlier
@@ -23,14 +22,17 @@ class VideoInfo:
     """Size and length of a video.
 
     Attributes:
-        width: Width of an upright frame, pixels.
-        height: Height of an upright frame, pixels.
-        last: Time of the last frame, seconds from the first.
+        width: Width of an upright frame with square pixels, in pixels.
+        height: Height of the same.
+        first: Time of the first frame, in seconds from the start of the medium: above 0 if the sound begins
+            earlier.
+        last: Time of the last frame, in seconds.
         step: Nominal time between two frames, seconds.
     """
 
     width: int
     height: int
+    first: float
     last: float
     step: float
 
@@ -42,16 +44,16 @@ def video_info(path: Path) -> VideoInfo:
         EmotionError: The file is missing, corrupt or not a video.
     """
     with _opened(path) as video:
-        height, width = _upright(video.first).shape[:2]
-        # Durations in headers are rounded and include the sound, so the last frames are decoded.
-        stated = float((video.stream.duration or 0) * video.stream.time_base)
-        for entry in (stated, stated - _SEEK_MARGIN):
-            times = [t for t, _ in video.frames()] if video.seek(entry) else []
-            if times:
-                return VideoInfo(width, height, times[-1], video.step)
-    with _opened(path) as video:
-        *_, last = [0.0, *(t for t, _ in video.frames())]
-        return VideoInfo(width, height, last, video.step)
+        first = next(video.frames(), None)
+        if first is None:
+            raise EmotionError(f"video {path} has no frames: expected a complete video file")
+        height, width = video.image(first[1]).shape[:2]
+        last = _last_time(video)
+        step = video.step
+    if last is None:
+        with _opened(path) as video:
+            *_, last = (t for t, _ in video.frames())
+    return VideoInfo(width, height, first[0], last, step)
 
 
 def video_frames(path: Path, times: Sequence[float]) -> list[NDArray[np.uint8]]:
@@ -59,102 +61,86 @@ def video_frames(path: Path, times: Sequence[float]) -> list[NDArray[np.uint8]]:
 
     Args:
         path: The video.
-        times: Seconds after the first frame.
+        times: Seconds from the start of the medium, as players count them.
 
     Returns:
-        (H, W, 3) uint8 RGB, upright, for each time.
+        (H, W, 3) uint8 RGB, upright and of square pixels, for each time.
 
     Raises:
-        EmotionError: The file is missing, corrupt, not a video, or ends before one of the times.
+        EmotionError: The file is missing, corrupt, not a video, or has no frame at one of the times.
     """
     with _opened(path) as video:
-        return [_upright(_frame_at(video, time)) for time in times]
-
-
-@dataclass(frozen=True, slots=True)
-class _Video:
-    """An open video; `first` is its first frame, already decoded."""
-
-    path: Path
-    container: Any
-    stream: Any
-    first: Any
-
-    @property
-    def step(self) -> float:
-        return 1 / float(self.stream.average_rate or _DEFAULT_RATE)
-
-    def seek(self, time: float) -> bool:
-        """Go to the last key frame before a time if the file's index is good. False: there is no index."""
-        import av  # noqa: PLC0415 - slow
-
-        try:
-            self.container.seek(self.first.pts + int(time / self.stream.time_base), stream=self.stream)
-        except av.error.FFmpegError:
-            return False
-        return True
-
-    def frames(self) -> Iterator[tuple[float, Any]]:
-        """Decode the remaining frames, each with its time in seconds from the first frame."""
-        last = -float("inf")
-        for frame in self.container.decode(self.stream):
-            if frame.pts is None:
-                raise EmotionError(f"video {self.path} has frames without a time stamp: convert it to .mp4")
-            t = float((frame.pts - self.first.pts) * self.stream.time_base)
-            if t <= last:
-                raise EmotionError(f"video {self.path} has times that do not increase: convert it to .mp4")
-            last = t
-            yield t, frame
-
-    def frame_at(self, time: float, shown: Any = None) -> Any:
-        """Return the last remaining frame that starts no later than a time; `shown` if there is none."""
-        end = 0.0
-        for t, frame in self.frames():
-            if t > time + _TOLERANCE:
-                return shown
-            duration = float(frame.duration * frame.time_base) if frame.duration else self.step
-            shown, end = frame, t + duration
-        if shown is not None and end < time - _TOLERANCE:
-            raise EmotionError(
-                f"video {self.path} ends at {end:.2f} s, but a frame at {time:.2f} s is needed"
-            )
-        return shown
+        next(video.frames(), None)  # so that it is known whether the video is interlaced
+        return [_image_at(video, path, time) for time in times]
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Video]:
-    """Open a video, and turn errors of FFmpeg into `EmotionError`."""
-    import av  # noqa: PLC0415 - slow, and needed for videos only
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a video, a `media.video.Video` or an animation."""
+    from emotion_runtime.media.video import open_video  # noqa: PLC0415 - slow, and needed for videos only
 
     if not path.is_file():
         raise EmotionError(f"no video {path}: was it moved after the data set was read?")
+    video = open_video(str(path))
     try:
-        with av.open(str(path)) as container:
-            stream = next(iter(container.streams.video), None)
-            first = None if stream is None else next(container.decode(stream), None)
-            if first is None:
-                raise EmotionError(f"video {path} has no frames: expected a complete video file")
-            if first.pts is None:
-                raise EmotionError(f"video {path} has frames without a time stamp: convert it to .mp4")
-            yield _Video(path, container, stream, first)
-    except av.error.FFmpegError as error:
-        reason = error.strerror
-        raise EmotionError(f"video {path} cannot be decoded ({reason}): get an intact copy of it") from error
+        yield video
+    finally:
+        video.close()
 
 
-def _frame_at(video: _Video, time: float) -> Any:
-    """Return the frame shown at a time."""
+def _last_time(video: Any) -> float | None:
+    """Return the time of the last frame, if the file can be searched for it."""
+    # Durations in headers are rounded and may be those of the sound, so the last frames are decoded.
+    for entry in (video.stated_end(), video.stated_end() - _SEEK_MARGIN):
+        times: list[float] = [t for t, _ in video.frames()] if video.seek(max(entry, 0.0)) else []
+        if times and not video.irregular:
+            return times[-1]
+    return None
+
+
+def _image_at(video: Any, path: Path, time: float) -> NDArray[np.uint8]:
+    """Return the image (H, W, 3) uint8 RGB shown at a time."""
     if time < 0:
-        raise EmotionError(f"video {video.path} has no frame at {time:.2f} s: expected a time of at least 0")
-    for entry in (time, time - _SEEK_MARGIN):
-        shown = video.frame_at(time) if video.seek(entry) else None
-        if shown is not None:
-            return shown
-    with _opened(video.path) as again:
-        return again.frame_at(time, again.first)
+        raise EmotionError(f"video {path} has no frame at {time:.2f} s: expected a time of at least 0")
+    before = 2 * video.step if video.interlaced else 0.0  # the filter needs the frames before
+    for entry in () if video.irregular else (time - before, time - _SEEK_MARGIN):
+        shown = _shown_at(video, path, time) if video.seek(max(entry, 0.0)) else None
+        if shown is not None and not video.irregular:
+            return _rgb(video, shown)
+    with _opened(path) as again:
+        shown = _shown_at(again, path, time, earliest=True)
+        if shown is None:
+            raise EmotionError(f"video {path} has no frames: expected a complete video file")
+        return _rgb(again, shown)
 
 
-def _upright(frame: Any) -> NDArray[np.uint8]:
-    """Convert to (H, W, 3) uint8 RGB, rotated by the display matrix (phones record in sensor orientation)."""
-    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))
+def _shown_at(video: Any, path: Path, time: float, *, earliest: bool = False) -> Any:
+    """Return the last of the frames that follow which starts no later than a time; None if there is none.
+
+    Args:
+        video: The open video.
+        path: Its file.
+        time: The time, in seconds.
+        earliest: The frames are all of the video: none is shown before the first, except by rounding.
+    """
+    shown, end = None, 0.0
+    for t, decoded in video.frames():
+        if t > time + _TOLERANCE:
+            if earliest and shown is None:
+                if t > time + 2 * video.step:
+                    raise EmotionError(
+                        f"video {path} begins at {t:.2f} s, but a frame at {time:.2f} s is needed"
+                    )
+                shown = decoded
+            break
+        shown, end = decoded, video.end(t, decoded)
+    else:
+        if shown is not None and end < time - _TOLERANCE:
+            raise EmotionError(f"video {path} ends at {end:.2f} s, but a frame at {time:.2f} s is needed")
+    if video.damage:
+        raise EmotionError(f"video {path} cannot be decoded ({video.damage}): get an intact copy of it")
+    return shown
+
+
+def _rgb(video: Any, decoded: Any) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(video.image(decoded)[:, :, ::-1])

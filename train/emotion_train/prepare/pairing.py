@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.sources.files import VIDEO_SUFFIXES
 from emotion_train.prepare.captions import SUFFIXES
 from emotion_train.prepare.work import VideoJob
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
 _KEY_LIMIT = 60  # characters; names of tar members have room for 100
 
 

@@ -31,7 +31,7 @@ from emotion_train.prepare.work import (
 )
 
 NEUTRAL = EKMAN.index("neutral")
-BEYOND_END = 0.5  # seconds that a caption may last beyond the last frame
+BEYOND_END = 0.5  # seconds that a caption may begin before the first frame, or last beyond the last
 
 
 @dataclass(slots=True)
@@ -167,7 +167,8 @@ def _filter_frames(
 ) -> SentenceOutcome:
     filters = settings.filters
     expected = grid_indices(sentence.start, sentence.end, settings.fps)
-    if len(frames) < len(expected) and (not frames or sentence.end > clock.end + BEYOND_END):
+    outside = sentence.start < clock.start - BEYOND_END or sentence.end > clock.end + BEYOND_END
+    if len(frames) < len(expected) and (not frames or outside):
         return "outside the video"
     if len(frames) < filters.min_frames:
         return "too few frames"

@@ -14,6 +14,7 @@ from emotion_train.clips.format import ScoredBox
 from emotion_train.clips.jpeg import resized_jpeg
 
 _EPSILON = 1e-6  # seconds; absorbs rounding errors of frame times
+_LATE_START = 0.1  # seconds by which the first frame may begin after the sound and still be shown from 0 on
 _FIRST_STEP = 0.04  # seconds that a frame lasts if it is the only one of the video
 
 
@@ -39,9 +40,11 @@ class VideoClock:
     """How far a video has been read.
 
     Attributes:
+        start: Time of the first frame, in seconds: above 0 if the sound begins earlier.
         end: Seconds at which the last frame read so far ends.
     """
 
+    start: float = 0.0
     end: float = 0.0
 
 
@@ -57,7 +60,7 @@ def frames_on_grid(
 
     Args:
         frames: Of a video, in order.
-        indices: Rising indices k. Times after the end of the video are left out.
+        indices: Rising indices k. Times before the first frame and after the end are left out.
         fps: Of the grid.
         clock: Updated while the video is read; at the end it holds the duration of the video.
 
@@ -69,6 +72,10 @@ def frames_on_grid(
     shown: Frame | None = None
     step = _FIRST_STEP
     for frame in frames:
+        if shown is None:
+            clock.start = frame.t if frame.t > _LATE_START else 0.0
+            while index is not None and index / fps < clock.start - _EPSILON:
+                index = next(remaining, None)
         while shown is not None and index is not None and index / fps < frame.t - _EPSILON:
             yield index, shown.image
             index = next(remaining, None)
