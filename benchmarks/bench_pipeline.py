@@ -234,17 +234,17 @@ def run_processes(source: str, backend: str, settings: Settings) -> dict[str, An
 
 
 def first_event(arguments: list[str]) -> float:
-    """Return the seconds from the start of a fresh process to its first line of JSON."""
+    """Return the seconds from the start of a fresh process to its first event."""
     start = time.perf_counter()
     with subprocess.Popen(
         [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        line = process.stdout.readline() if process.stdout else ""
+        lines = [process.stdout.readline() for _ in range(2)] if process.stdout else [""]
         seconds = time.perf_counter() - start
         _, errors = process.communicate()
-    if not line:
+    if not lines[-1]:  # the first line is about the run
         raise EmotionError(f"emotion-runtime wrote no event: {errors.strip()}")
-    json.loads(line)
+    json.loads(lines[-1])
     return seconds
 
 

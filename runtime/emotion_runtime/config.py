@@ -32,7 +32,18 @@ _EXPECTED: dict[Any, str] = {
 
 
 # Where frames come from and where results go: these have no influence on the results of a frame.
-_PLACES = {"camera", "source", "jsonl", "record", "show", "append", "overwrite", "wall_clock", "rotate"}
+_PLACES = {
+    "camera",
+    "source",
+    "jsonl",
+    "record",
+    "record_segment",
+    "show",
+    "append",
+    "overwrite",
+    "wall_clock",
+    "rotate",
+}
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +69,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     hysteresis: float = HYSTERESIS
     jsonl: str | None = None
     record: str | None = None
+    record_segment: float | None = None
+    append: bool = False
+    overwrite: bool = False
+    wall_clock: bool = False
     show: bool | None = None
     max_frames: int | None = None
     duration: float | None = None
@@ -93,6 +108,12 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise EmotionError(f"a source is given twice ({', '.join(map(str, sources))}): give each once")
         if self.max_frames is not None and self.max_frames < 1:
             raise EmotionError(f"--max-frames {self.max_frames}: expected 1 or more; omit it for no limit")
+        if self.append and self.overwrite:
+            raise EmotionError("--append and --overwrite exclude each other: give one of them")
+        if self.record_segment is not None and not self.record_segment >= 1:
+            raise EmotionError(
+                f"--record-segment {self.record_segment}: expected seconds, 1 or more; omit it for one file"
+            )
         if self.duration is not None and not self.duration > 0:
             raise EmotionError(
                 f"--duration {self.duration}: expected seconds, more than 0; omit it for no limit"

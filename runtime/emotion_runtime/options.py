@@ -7,6 +7,7 @@ from emotion_runtime.console import OneLineParser
 from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 
 PROGRAM = "emotion-runtime"
+LIVE_SEGMENT = 3600.0  # seconds of one file of a camera's recording; it bounds memory and what is lost
 
 # What the same thing is called in neighbouring programs.
 _OTHER_NAMES = {
@@ -158,7 +159,26 @@ def _add_outputs(options: argparse.ArgumentParser) -> None:
     add(
         "--jsonl", metavar="PATH", help="write one line of JSON per frame to this file; - for standard output"
     )
-    add("--record", metavar="OUT.mp4", help="write the annotated video to this file")
+    add(
+        "--record",
+        metavar="OUT.mp4|FOLDER",
+        help="write the annotated video to this file, or annotated copies of all sources to this folder",
+    )
+    add(
+        "--record-segment",
+        type=float,
+        metavar="SECONDS",
+        help="begin a new file of the recording after this time: OUT-0001.mp4, OUT-0002.mp4 ... "
+        f"(default: {LIVE_SEGMENT:g} for a camera; one file otherwise)",
+    )
+    add(
+        "--append",
+        action="store_true",
+        help="keep existing output files: add lines to them, record under the next free number "
+        "(default for a camera)",
+    )
+    add("--overwrite", action="store_true", help="replace existing output files (default for files)")
+    add("--wall-clock", action="store_true", help="write the present time into the lines of files, too")
     add(
         "--show",
         action=argparse.BooleanOptionalAction,

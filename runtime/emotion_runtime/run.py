@@ -1,17 +1,19 @@
 """One run of the command `emotion-runtime`: open the sources and the sinks, and feed the one to the other."""
 
-import os
+import logging
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from emotion_runtime.config import RunConfig
-from emotion_runtime.errors import SourceBroken
-from emotion_runtime.options import PROGRAM
+from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.options import LIVE_SEGMENT, PROGRAM
 
 if TYPE_CHECKING:
     from emotion_runtime.pipeline import Timing
+    from emotion_runtime.sinks.base import Outputs
+    from emotion_runtime.types import RunLine
 
 # Modules that run models or read video are imported when a run starts, so that `--help` and typos are fast.
 
@@ -34,6 +36,7 @@ def run_config(config: RunConfig, started: float, stopped: Event) -> None:
         from emotion_runtime.rounds import limited  # noqa: PLC0415
         from emotion_runtime.runtime import EmotionRuntime  # noqa: PLC0415
         from emotion_runtime.sinks import open_sinks  # noqa: PLC0415
+        from emotion_runtime.sinks.group import SinkGroup  # noqa: PLC0415
         from emotion_runtime.sources import open_source  # noqa: PLC0415
 
         report = RunReport(started)
@@ -58,25 +61,27 @@ def run_config(config: RunConfig, started: float, stopped: Event) -> None:
             )
             for uri in config.sources
         ]
-        opening = open_sinks(jsonl=config.jsonl, record=config.record, show=_wants_window(config))
-        sinks = [stack.enter_context(closing(sink)) for sink in opening]
+        outputs = _outputs(config, runtime.run_line(config.changed), stopped)
+        sinks = stack.enter_context(SinkGroup(open_sinks(outputs)))
         progress = stack.enter_context(_progress(config))
         try:
             for frame, event in runtime.follow([limited(source, config.duration) for source in sources]):
                 with runtime.timer.stage("sinks"):
-                    still_wanted = [sink.write(frame, event) for sink in sinks]
+                    still_wanted = sinks.write(frame, event)
                 report.add(event, still=frame.still)
                 progress.update()
-                if not all(still_wanted) or stopped.is_set() or report.frames == config.max_frames:
+                if not still_wanted or stopped.is_set() or report.frames == config.max_frames:
                     break
         except SourceBroken as error:
             kept = f"results for the {report.frames} frames processed so far were saved"
             broken = SourceBroken(f"{error}; {kept}")
     # The sinks are closed: what is printed here is on the disk.
-    files = [file for sink in sinks for file in getattr(sink, "files", [])]
-    for line in closing_lines(report, runtime.summary(), files):
+    for line in closing_lines(report, runtime.summary(), sinks.files):
         sys.stderr.write(f"{line}\n")
     sys.stderr.write(f"{PROGRAM}: {report.line(runtime.timer, runtime.backend)}\n")
+    if sinks.failures:
+        lost = f"results were lost: {'; '.join(sinks.failures)}"
+        raise EmotionError(lost if broken is None else f"{broken}; {lost}")
     if broken is not None:
         raise broken
 
@@ -87,14 +92,36 @@ def _timing(config: RunConfig) -> "Timing":
     return Timing(config.window, config.every, config.smoothing, config.hysteresis, config.detect_every)
 
 
+def _outputs(config: RunConfig, run: "RunLine", stopped: Event) -> "Outputs":
+    """Return what a run writes. Files of live sources go on where an earlier run ended."""
+    from emotion_runtime.sinks.base import Outputs  # noqa: PLC0415 - see above
+
+    live = _uses_camera(config)
+    return Outputs(
+        jsonl=config.jsonl,
+        record=config.record,
+        record_segment=config.record_segment or (LIVE_SEGMENT if live else None),
+        show=_wants_window(config),
+        append=config.append or (live and not config.overwrite),
+        wall_clock=config.wall_clock,
+        sources=tuple(str(source) for source in config.sources),
+        run=run,
+        stopped=stopped,
+    )
+
+
 def _wants_window(config: RunConfig) -> bool:
     """Return whether a window is requested, or a camera is used on a machine with a display."""
     if config.show is not None:
         return config.show
-    display = sys.platform in ("win32", "darwin") or bool(
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    )
-    return display and _uses_camera(config)
+    if not _uses_camera(config):
+        return False
+    from emotion_runtime.sinks.window import display_problem  # noqa: PLC0415 - see above
+
+    problem = display_problem()
+    if problem is not None:
+        logging.getLogger(__name__).info("no window is shown: %s", problem)
+    return problem is None
 
 
 def _uses_camera(config: RunConfig) -> bool:

@@ -25,12 +25,18 @@ SMALL_DISK = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000
 
 def mistake(*arguments: str | Path, program: str = PROGRAM) -> str:
     """Return the single line of a run that ends with a user's mistake."""
+    (line,) = complaints(*arguments, program=program)
+    return line
+
+
+def complaints(*arguments: str | Path, program: str = PROGRAM) -> list[str]:
+    """Return the lines on standard error of a run that ends with status 2; the last one is the error."""
     command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("emotion-runtime: error: ")
-    return line
+    lines = done.stderr.splitlines()
+    assert lines[-1].startswith("emotion-runtime: error: ")
+    return lines
 
 
 @pytest.fixture
@@ -50,7 +56,9 @@ def test_full_disk_is_one_line(model: list[str]) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on file sizes")
 def test_video_that_does_not_fit_on_the_disk_is_one_line(model: list[str], tmp_path: Path) -> None:
-    line = mistake("--source", "demo", *model, "--record", tmp_path / "demo.mp4", program=SMALL_DISK)
+    path = tmp_path / "demo.mp4"
+    *_, line = complaints("--source", "demo", *model, "--record", path, program=SMALL_DISK)
+    assert "results were lost" in line
     assert "demo.mp4 cannot be written" in line
     assert "with enough free disk space" in line
 

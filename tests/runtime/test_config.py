@@ -8,6 +8,7 @@ import pytest
 from emotion_runtime import config, options, run
 from emotion_runtime.cli import main
 from emotion_runtime.config import make_config
+from emotion_runtime.sinks import window
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -133,5 +134,6 @@ def test_window_is_shown_for_cameras_on_a_display_by_default(
     monkeypatch.setattr(run.sys, "platform", "linux")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setenv("DISPLAY", ":0") if display else monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setattr(window, "_x11_answers", lambda _: True)
     flags = vars(options.parser().parse_args(arguments))
     assert run._wants_window(make_config({}, flags)) == shown

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from sample_events import EMOTIONS, event, frame, person
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.sinks import window
 from emotion_runtime.sinks.jsonl import JsonlSink
 from emotion_runtime.sinks.video import VideoSink
 from emotion_runtime.sinks.window import WindowSink
@@ -244,7 +244,8 @@ def test_q_and_escape_end_the_run(
     monkeypatch: pytest.MonkeyPatch, key: int, visible: int, continues: bool
 ) -> None:
     shown = io.StringIO()
-    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(window, "display_problem", lambda: None)
+    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
     monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.write(f"{title} {image.shape}"))
     monkeypatch.setattr(cv2, "waitKey", lambda _: key)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: visible)
@@ -254,7 +255,8 @@ def test_q_and_escape_end_the_run(
 
 
 def test_closing_the_window_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(window, "display_problem", lambda: None)
+    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
     monkeypatch.setattr(cv2, "imshow", lambda *_: None)
     monkeypatch.setattr(cv2, "waitKey", lambda _: -1)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 0.0)
@@ -267,7 +269,7 @@ def test_opencv_without_windows_is_reported(monkeypatch: pytest.MonkeyPatch) -> 
     def imshow(*_: object) -> None:
         raise cv2.error("The function is not implemented")
 
-    monkeypatch.setenv("DISPLAY", os.environ.get("DISPLAY", ":0"))
-    monkeypatch.setattr(cv2, "imshow", imshow)
+    monkeypatch.setattr(window, "display_problem", lambda: None)
+    monkeypatch.setattr(cv2, "namedWindow", imshow)
     with pytest.raises(EmotionError, match="cannot show windows"):
         WindowSink().write(frame(), event())

@@ -184,4 +184,4 @@ def test_command_line_reports_an_experimental_head_in_one_line(
     assert main([*argv, "--head", "opposite"]) == 0
     *_, summary = capsys.readouterr().err.splitlines()
     assert "experimental" not in summary
-    assert len(jsonl.read_text().splitlines()) == 5
+    assert len(jsonl.read_text().splitlines()) == 1 + 5  # the first line is about the run

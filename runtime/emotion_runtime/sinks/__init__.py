@@ -1,49 +1,62 @@
-"""Sinks of events: the interface, and the function that opens those of a run."""
+"""Sinks of events: the function that opens those of a run. The interface is `sinks.base.Sink`."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from emotion_runtime.types import EmotionEvent, Frame
+from emotion_runtime.sinks.base import Outputs, Sink
+from emotion_runtime.sinks.outputs import is_folder
 
-
-class Sink(Protocol):
-    """Takes every processed frame with its event, in order."""
-
-    def write(self, frame: Frame, event: EmotionEvent) -> bool:
-        """Take one frame. Return False if the run should end, since the window or pipe was closed."""
-        ...
-
-    def close(self) -> None:
-        """Finish and flush; safe to call twice."""
-        ...
+if TYPE_CHECKING:
+    from emotion_runtime.sinks.draw import Render
 
 
-def open_sinks(*, jsonl: str | None = None, record: str | None = None, show: bool = False) -> Iterator[Sink]:
+def open_sinks(outputs: Outputs) -> Iterator[Sink]:
     """Open sinks one after the other, so that a caller can close the first ones if a later one fails.
-
-    Args:
-        jsonl: File for JSON lines, or "-" for standard output.
-        record: File for the annotated video.
-        show: Whether to show the annotated video in a window.
 
     Raises:
         EmotionError: A file cannot be written, or no window can be shown.
     """
     # Each sink is imported when it is opened, to keep the start-up time short.
-    if jsonl is not None:
+    if outputs.jsonl is not None:
         from emotion_runtime.sinks.jsonl import JsonlSink  # noqa: PLC0415
 
-        yield JsonlSink(jsonl)
-    if record is None and not show:
+        yield JsonlSink(
+            outputs.jsonl,
+            append=outputs.append,
+            run=outputs.run,
+            wall_clock=outputs.wall_clock,
+            stopped=outputs.stopped,
+        )
+    if outputs.record is None and not outputs.show:
         return
     from emotion_runtime.sinks.draw import Annotator  # noqa: PLC0415
 
     annotate = Annotator()  # shared, so that each frame is drawn once
-    if record is not None:
-        from emotion_runtime.sinks.video import VideoSink  # noqa: PLC0415
-
-        yield VideoSink(record, annotate)
-    if show:
+    if outputs.record is not None:
+        yield _open_recording(outputs, outputs.record, annotate)
+    if outputs.show:
         from emotion_runtime.sinks.window import WindowSink  # noqa: PLC0415
 
-        yield WindowSink(annotate)
+        yield WindowSink(annotate, windows=len(outputs.sources))
+
+
+def _open_recording(outputs: Outputs, path: str, annotate: "Render") -> Sink:
+    if is_folder(path):
+        from emotion_runtime.sinks.folder import FolderSink  # noqa: PLC0415
+
+        return FolderSink(
+            path,
+            annotate,
+            segment=outputs.record_segment,
+            append=outputs.append,
+            open_videos=max(len(outputs.sources), 1),
+        )
+    from emotion_runtime.sinks.video import VideoSink  # noqa: PLC0415
+
+    return VideoSink(
+        path,
+        annotate,
+        segment=outputs.record_segment,
+        append=outputs.append,
+        sources=outputs.sources,
+    )

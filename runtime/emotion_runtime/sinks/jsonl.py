@@ -1,57 +1,58 @@
 """Write events as JSON lines."""
 
-import os
-import sys
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import BinaryIO
+from threading import Event
+from typing import Any
 
 import msgspec
 
-from emotion_runtime.errors import EmotionError
 from emotion_runtime.rounding import rounded
-from emotion_runtime.types import EmotionEvent, Frame
+from emotion_runtime.sinks.byte_output import ByteOutput
+from emotion_runtime.types import EmotionEvent, Frame, RunLine, StatusLine
 
 
 class JsonlSink:
     """Writes one line per event and flushes it, so that all lines but the last one parse even after a kill.
 
     Args:
-        path: The file, which is overwritten, or "-" for standard output.
+        path: The file, or "-" for standard output.
+        append: Whether to keep what the file contains. False: it is replaced.
+        run: The first line, which says what made the lines after it. None: no such line.
+        wall_clock: Whether to add the present time to events without one.
+        stopped: Set from outside when the run should end; waiting for the reader of a pipe ends then.
 
     Raises:
-        EmotionError: The file cannot be written. `write` and `close` raise it too, for example on a full
-            disk.
+        EmotionError: The file cannot be written, or another run writes into it. `write` and `close` raise it
+            too, for example on a full disk.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(
+        self,
+        path: str,
+        *,
+        append: bool = False,
+        run: RunLine | None = None,
+        wall_clock: bool = False,
+        stopped: Event | None = None,
+    ) -> None:
         self._encoder = msgspec.json.Encoder()
-        self._is_stdout = path == "-"
-        self._file: BinaryIO
-        if self._is_stdout:
-            self._file = sys.stdout.buffer
-            return
-        try:
-            self._file = Path(path).open("wb")  # noqa: SIM115 - closed by close()
-        except OSError as error:
-            raise EmotionError(
-                f"JSONL file {path} cannot be written ({error.strerror}); give a file in an existing folder "
-                "that you can write to, or - for standard output"
-            ) from error
+        self._wall_clock = wall_clock
+        what = "JSON lines on standard output" if path == "-" else f"JSONL file {path}"
+        self._output = ByteOutput(path, what, append=append, stopped=stopped)
+        self.files = [] if path == "-" else [Path(path)]
+        if run is not None:
+            self._write(run)
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:  # noqa: ARG002 - part of the Protocol
         """Write one line. Return False if the reader of the pipe is gone (`| head`)."""
-        try:
-            self._file.write(self._encoder.encode(rounded(event)) + b"\n")
-            self._file.flush()
-        except BrokenPipeError:
-            if self._is_stdout:
-                # Otherwise the interpreter would flush the closed pipe again at exit, and print an error.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return False
-        except OSError as error:
-            raise self._write_failed(error) from error
-        return True
+        if self._wall_clock and event.time is None:
+            event = msgspec.structs.replace(event, time=datetime.now(timezone.utc))
+        return self._write(event)
+
+    def write_status(self, line: StatusLine) -> bool:
+        """Write a change of the status of a source. Return False if the reader of the pipe is gone."""
+        return self._write(line)
 
     def close(self) -> None:
         """Close the file; standard output stays open.
@@ -59,14 +60,10 @@ class JsonlSink:
         Raises:
             EmotionError: The last buffered data cannot be written.
         """
-        if self._is_stdout:
-            return
-        try:
-            self._file.close()
-        except OSError as error:
-            raise self._write_failed(error) from error
+        self._output.close()
 
-    def _write_failed(self, error: OSError) -> EmotionError:
-        return EmotionError(
-            f"JSONL file {self._path}: write failed ({error.strerror}); free disk space and run again"
-        )
+    def _write(self, line: msgspec.Struct) -> bool:
+        return self._output.write(self._encode(rounded(line)) + b"\n")
+
+    def _encode(self, line: Any) -> bytes:
+        return self._encoder.encode(line)

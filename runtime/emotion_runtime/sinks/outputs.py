@@ -1,14 +1,40 @@
-"""Check that a run does not overwrite a file that it reads or writes elsewhere."""
+"""Names of output files, and the check that a run does not overwrite what it reads or writes elsewhere."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
 
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")  # of recordings
+
 
 def numbered(path: Path, number: int) -> Path:
     """Return the file for the n-th source, counted from 1: out.mp4, out-2.mp4, out-3.mp4."""
     return path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+
+
+def segment_name(path: Path, index: int) -> Path:
+    """Return the file for a segment of a recording, counted from 1: out-0001.mp4, out-0002.mp4."""
+    return path.with_stem(f"{path.stem}-{index:04d}")
+
+
+def next_segment(path: Path) -> int:
+    """Return the number of the segment after those that exist."""
+    return max((index for index, _ in _segments(path)), default=1 if path.exists() else 0) + 1
+
+
+def _segments(path: Path) -> list[tuple[int, Path]]:
+    """Return the existing segments of a recording, with their numbers."""
+    pattern = re.compile(re.escape(path.stem) + r"-(\d{4,})" + re.escape(path.suffix))
+    found = path.parent.iterdir() if path.parent.is_dir() else ()
+    matches = ((pattern.fullmatch(each.name), each) for each in found)
+    return [(int(match[1]), each) for match, each in matches if match]
+
+
+def is_folder(record: str) -> bool:
+    """Return whether `--record` means a folder: an existing one, or a name without a suffix."""
+    return Path(record).is_dir() or record.endswith("/") or not Path(record).suffix
 
 
 def check_outputs(jsonl: str | None, record: str | None, sources: Sequence[str | int]) -> None:
@@ -18,15 +44,17 @@ def check_outputs(jsonl: str | None, record: str | None, sources: Sequence[str |
 
     Args:
         jsonl: File of `--jsonl`, or "-" for standard output.
-        record: File of `--record`.
+        record: File or folder of `--record`.
         sources: All sources of the run.
 
     Raises:
         EmotionError: An output is also a source or another output.
     """
     outputs = [("--jsonl", Path(jsonl))] if jsonl and jsonl != "-" else []
-    if record and Path(record).name:
-        outputs += [("--record", numbered(Path(record), n + 1)) for n in range(len(sources))]
+    if record and Path(record).name and not is_folder(record):
+        recordings = [numbered(Path(record), n + 1) for n in range(len(sources))]
+        segments = [path for recording in recordings for _, path in _segments(recording)]
+        outputs += [("--record", path) for path in [*recordings, *segments]]
     taken = {_identity(Path(str(source))): f"the source {source}" for source in sources}
     for flag, path in outputs:
         identity = _identity(path)

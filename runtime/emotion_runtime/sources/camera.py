@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Generator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def frames_of(capture: Any, uri: str) -> Generator[Frame, None, None]:
             index += 1
             if index == 0:
                 start = now
-            yield Frame(image, index, now - start, uri, captured=now)
+            yield Frame(image, index, now - start, uri, captured=now, time=datetime.now(timezone.utc))
     finally:
         capture.release()
 

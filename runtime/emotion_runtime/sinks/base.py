@@ -1,0 +1,58 @@
+"""The interface of sinks, and what a run may write."""
+
+from dataclasses import dataclass
+from threading import Event
+from typing import Protocol, runtime_checkable
+
+from emotion_runtime.types import EmotionEvent, Frame, RunLine, StatusLine
+
+
+class Sink(Protocol):
+    """Takes every processed frame with its event, in order.
+
+    A sink that writes files can list them in an attribute `files`, for the report at the end of a run.
+    """
+
+    def write(self, frame: Frame, event: EmotionEvent) -> bool:
+        """Take one frame. Return False if the run should end, since the window or pipe was closed."""
+        ...
+
+    def close(self) -> None:
+        """Finish and flush; safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class StatusSink(Sink, Protocol):
+    """A sink that also takes changes of the status of a source."""
+
+    def write_status(self, line: StatusLine) -> bool:
+        """Take one change of status. Return False as `write` does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """What a run writes.
+
+    Attributes:
+        jsonl: File for JSON lines, or "-" for standard output. None: none.
+        record: File for the annotated video, or a folder for one annotated copy of each source. None: none.
+        record_segment: Seconds after which a new file of the recording begins. None: one file.
+        show: Whether to show the annotated video in a window.
+        append: Whether to keep what the files contain. False: they are replaced.
+        wall_clock: Whether to add the present time to events of files.
+        sources: Names of the sources, in order; recordings are numbered by it.
+        run: The first line of JSON lines. None: no such line.
+        stopped: Set from outside when the run should end; waiting for the reader of a pipe ends then.
+    """
+
+    jsonl: str | None = None
+    record: str | None = None
+    record_segment: float | None = None
+    show: bool = False
+    append: bool = False
+    wall_clock: bool = False
+    sources: tuple[str, ...] = ()
+    run: RunLine | None = None
+    stopped: Event | None = None

@@ -1,0 +1,212 @@
+"""Open files, pipes and standard output for writing: locked, never blocking for ever, never corrupted."""
+
+import errno
+import os
+import select
+import stat
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from typing import BinaryIO
+
+from emotion_runtime.errors import EmotionError
+
+_CHUNK = 4096  # bytes that a pipe takes without blocking once `poll` calls it writable (PIPE_BUF of Linux)
+_POLL = 0.1  # seconds between two looks at a stop request
+_NO_READER = 30.0  # seconds to wait for a program that reads a named pipe
+_GRACE = 0.5  # seconds, after a stop request, for a slow reader to take the rest of a line
+_FAR = 2**40  # bytes; where the lock of a file is on Windows, out of the way of its data
+
+
+def lock(file: BinaryIO, what: str) -> None:
+    """Lock a file until it is closed, so that two processes cannot write into it.
+
+    Args:
+        file: An open file.
+        what: The file, for the message.
+
+    Raises:
+        EmotionError: Another process, or this one, is writing into the file.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415 - only there
+
+            position = file.tell()
+            file.seek(_FAR)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            file.seek(position)
+        else:
+            import fcntl  # noqa: PLC0415 - not there on Windows
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            raise EmotionError(
+                f"{what} is being written by another run; stop that run, or give another file name"
+            ) from error
+        # The file system has no locks, as some network drives.
+
+
+def open_locked(path: Path, what: str) -> BinaryIO:
+    """Open a file for appending, and lock it. Its content is kept.
+
+    Args:
+        path: The file.
+        what: The file, for messages.
+
+    Raises:
+        EmotionError: Another run is writing into the file.
+        OSError: The file cannot be opened.
+    """
+    file = path.open("ab")
+    try:
+        lock(file, what)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+class ByteOutput:
+    """A file, a named pipe, a device or standard output, to which bytes are written and flushed at once.
+
+    Args:
+        path: The file, or "-" for standard output.
+        what: The stream, for messages.
+        append: Whether to keep what a file contains.
+        stopped: Set from outside when the run should end; waiting for a reader ends then.
+
+    Raises:
+        EmotionError: It cannot be opened, nobody reads the named pipe, or another run writes into the file.
+    """
+
+    def __init__(self, path: str, what: str, *, append: bool = False, stopped: Event | None = None) -> None:
+        self._what = what
+        self._stopped = stopped or Event()
+        self._is_stdout = path == "-"
+        self._file: BinaryIO | None
+        try:
+            self._file = sys.stdout.buffer if self._is_stdout else self._open(Path(path), append=append)
+            mode = 0 if self._file is None else os.fstat(self._file.fileno()).st_mode
+        except OSError as error:
+            raise EmotionError(
+                f"{what} cannot be written ({error.strerror}); give a file in an existing folder that you "
+                "can write to, or - for standard output"
+            ) from error
+        self._is_pipe = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+    def _open(self, path: Path, *, append: bool) -> BinaryIO | None:
+        if path.is_fifo():
+            return self._open_fifo(path)
+        if path.exists() and not path.is_file():  # a device; a folder raises
+            return path.open("wb")
+        file = open_locked(path, self._what)
+        if not append:
+            file.truncate(0)
+        elif _ends_inside_a_line(path):  # an earlier run was killed: its line stays broken, but no other
+            file.write(b"\n")
+        return file
+
+    def _open_fifo(self, path: Path) -> BinaryIO | None:
+        """Wait for a reader. Return None if the run was stopped before one came."""
+        give_up = time.monotonic() + _NO_READER
+        while time.monotonic() < give_up:
+            descriptor = _open_if_read(path)
+            if descriptor is not None:
+                os.set_blocking(descriptor, True)
+                return os.fdopen(descriptor, "wb")
+            if self._stopped.wait(_POLL):
+                return None
+        raise EmotionError(
+            f"{self._what}: no program has read this named pipe for {_NO_READER:g} s; start the reader first"
+        )
+
+    def write(self, data: bytes) -> bool:
+        """Write and flush. Return False if the reader is gone, which is a normal end.
+
+        Raises:
+            EmotionError: The data cannot be written, for example on a full disk.
+        """
+        if self._file is None:
+            return False
+        try:
+            if self._is_pipe and hasattr(select, "poll"):
+                return self._write_to_pipe(self._file.fileno(), data)
+            self._file.write(data)
+            self._file.flush()
+        except BrokenPipeError:
+            self._let_go()
+            return False
+        except OSError as error:
+            self._let_go()
+            raise self._failed(error) from error
+        return True
+
+    def _write_to_pipe(self, descriptor: int, data: bytes) -> bool:
+        """Write without blocking for longer than a moment after a stop request."""
+        ready = select.poll()
+        ready.register(descriptor, select.POLLOUT)
+        give_up = float("inf")
+        while data:
+            if ready.poll(1000 * _POLL):
+                data = data[os.write(descriptor, data[:_CHUNK]) :]
+            elif self._stopped.is_set():
+                give_up = min(give_up, time.monotonic() + _GRACE)
+                if time.monotonic() >= give_up:
+                    self._let_go()
+                    return False
+        return True
+
+    def _let_go(self) -> None:
+        """Close without writing what is buffered, which would fail again, also when the interpreter ends."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        if self._is_stdout:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, file.fileno())
+            os.close(null)
+        else:
+            with suppress(OSError):
+                file.close()
+
+    def close(self) -> None:
+        """Close the file; standard output stays open. Safe to call twice.
+
+        Raises:
+            EmotionError: The last buffered data cannot be written.
+        """
+        file, self._file = self._file, None
+        if file is None or self._is_stdout:
+            return
+        try:
+            file.close()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> EmotionError:
+        return EmotionError(
+            f"{self._what}: write failed ({error.strerror}), so results are missing in it; free disk space "
+            "and run again"
+        )
+
+
+def _open_if_read(path: Path) -> int | None:
+    """Open a named pipe for writing; return None if nobody has it open for reading."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
+
+
+def _ends_inside_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"

@@ -1,0 +1,125 @@
+"""Write an annotated copy of every photo and video into a folder, under the same names."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import cv2
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
+from emotion_runtime.sinks.draw import Annotator, Render
+from emotion_runtime.sinks.outputs import VIDEO_SUFFIXES
+from emotion_runtime.sinks.video import VideoSink
+from emotion_runtime.types import EmotionEvent, Frame
+
+_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # what OpenCV always writes
+_JPEG_QUALITY = 95
+
+
+class FolderSink:
+    """Writes annotated copies of photos and videos into a folder, which is created.
+
+    A photo keeps its name and its format; one in a format that cannot be written becomes a JPEG. A video
+    keeps its name if its format can be written, and becomes an MP4 otherwise. Sources that are not files are
+    recorded under their names. The second file of a name gets a number.
+
+    Args:
+        folder: The folder.
+        render: Turns a frame (H, W, 3) uint8 BGR and its event into the image to write. None: an `Annotator`.
+        segment: See `VideoSink`.
+        append: Whether to keep existing files, and give new ones a number. False: they are replaced.
+        open_videos: How many videos are recorded at the same time; the one that was begun first is finished
+            when another begins.
+
+    Attributes:
+        files: The files that were written.
+
+    Raises:
+        EmotionError: The folder cannot be created. `write` raises it if a file cannot be written, or would
+            replace its own source.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        render: Render | None = None,
+        *,
+        segment: float | None = None,
+        append: bool = False,
+        open_videos: int = 1,
+    ) -> None:
+        self._folder = Path(folder)
+        self._render = render or Annotator()
+        self._segment, self._append, self._open_videos = segment, append, open_videos
+        self._used: set[Path] = set()
+        self._videos: dict[str, VideoSink] = {}  # by source, in the order of their beginnings
+        self._written: list[Path] = []
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EmotionError(
+                f"folder {folder} cannot be created ({error.strerror}); give a folder that you can write to"
+            ) from error
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that were written."""
+        return [*self._written, *(path for video in self._videos.values() for path in video.files)]
+
+    def write(self, frame: Frame, event: EmotionEvent) -> bool:
+        """Write a photo, or one frame of a video. Always returns True."""
+        if frame.still:
+            path = self._path_for(frame.source, _PHOTO_SUFFIXES, ".jpg")
+            options = (
+                [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
+            )
+            _, encoded = cv2.imencode(path.suffix, self._render(frame.image, event), options)
+            write_atomically(path, encoded.tobytes())
+            self._written.append(path)
+            return True
+        if frame.source not in self._videos:
+            while len(self._videos) >= self._open_videos:
+                self._finish(next(iter(self._videos)))
+            path = self._path_for(frame.source, VIDEO_SUFFIXES, ".mp4")
+            self._videos[frame.source] = VideoSink(
+                path, self._render, segment=self._segment, append=self._append
+            )
+        return self._videos[frame.source].write(frame, event)
+
+    def close(self) -> None:
+        """Finish the videos.
+
+        Raises:
+            EmotionError: A video cannot be finished; the others are.
+        """
+        with ExitStack() as stack:
+            for source in self._videos:
+                stack.callback(self._finish, source)
+
+    def _finish(self, source: str) -> None:
+        video = self._videos.pop(source)
+        try:
+            video.close()
+        finally:
+            self._written += video.files
+
+    def _path_for(self, source: str, suffixes: Sequence[str], otherwise: str) -> Path:
+        """Return a name that no other source of this run has.
+
+        Raises:
+            EmotionError: The copy would replace its source.
+        """
+        name = Path(Path(source).name or "source")
+        if name.suffix.lower() not in suffixes:
+            name = name.with_name(f"{name.stem or name.name}{otherwise}")
+        path, number = self._folder / name, 1
+        while path in self._used or (self._append and path.exists()):
+            number += 1
+            path = self._folder / f"{name.stem}-{number}{name.suffix}"
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise EmotionError(
+                f"the annotated copy of {source} would replace it: give --record another folder"
+            )
+        self._used.add(path)
+        return path
