@@ -34,7 +34,7 @@ from emotion_train.checkpoint import model_from_checkpoint
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.encode import encode_clips
 from emotion_train.scenes.batches import SceneMix
-from emotion_train.scenes.faces import Faces, load_faces
+from emotion_train.scenes.faces import FACES_FILE, Faces, load_faces
 from emotion_train.scenes.sets import shared_crop_clips
 from emotion_train.scenes.training_data import SceneData, load_scene_data
 from emotion_train.training.config import PretrainConfig, Scenes, Start, StemWarmup, TextWarmup
@@ -109,7 +109,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--data", type=Path, default=ROOT.parent / "shared", help="folder with data/fer2013.npz and sentences"
+        "--data",
+        type=Path,
+        default=ROOT.parent / "shared",
+        help="folder with data/fer2013_plus.npz and sentences",
     )
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ablation", help="folder of the runs")
     parser.add_argument(
@@ -237,7 +240,7 @@ def measure(checkpoint: Path, args: argparse.Namespace) -> dict[str, object]:
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (slow to import)
 
     model = model_from_checkpoint(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-    archive = args.data / "data" / "fer2013.npz"
+    archive = args.data / FACES_FILE
     train, test = (load_faces(archive, split) for split in ("train", "test"))
     rng = np.random.default_rng(2022)
     train = train.take(rng.permutation(len(train.labels))[:PROBE_FACES])

@@ -31,7 +31,7 @@ from emotion_train.heads import CATEGORIES, ZERO_SHOT
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.calibration import confidences_of
 from emotion_train.probing.plots import confusion_png, reliability_png
-from emotion_train.scenes.faces import load_faces
+from emotion_train.scenes.faces import FACES_FILE, load_faces
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SEED = 2022
@@ -58,7 +58,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench_accuracy", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--bundle", default="nano", help="bundle name or folder (default nano)")
-    add("--data", type=Path, required=True, help="folder with data/fer2013.npz")
+    add("--data", type=Path, required=True, help="folder with data/fer2013_plus.npz")
 
     add("--videos", nargs="*", default=[], help="videos of real people on which label changes are counted")
     add("--faces", type=int, help="number of test faces (default: all)")
@@ -82,7 +82,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             f"head {head} of bundle {manifest.name} predicts {', '.join(manifest.heads[head].labels)}: "
             f"expected {', '.join(EKMAN)}, the labels of the test faces"
         )
-    faces = load_faces(args.data / "data" / "fer2013.npz", "test")
+    faces = load_faces(args.data / FACES_FILE, "test")
     if args.faces:
         faces = through_runtime.subset(faces).take(range(args.faces))  # type: ignore[arg-type]
     plan = Plan(faces, manifest.preprocess, args.frames, manifest.clip_seconds, SEED)

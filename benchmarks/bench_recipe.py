@@ -30,7 +30,7 @@ from emotion_train.checkpoint import load_checkpoint
 from emotion_train.model import PRESETS, EmotionCLIP
 from emotion_train.probing.classifiers import fit_logistic
 from emotion_train.probing.features import encode_all
-from emotion_train.scenes.faces import Faces, Split, load_faces
+from emotion_train.scenes.faces import FACES_FILE, Faces, Split, load_faces
 from emotion_train.scenes.sets import person_pair
 from emotion_train.scenes.training_data import SceneData, load_scene_data
 from emotion_train.tables import markdown_table, percent
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(prog="bench_recipe", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder with data/fer2013.npz and sentences")
+    add("--data", type=Path, required=True, help="folder with data/fer2013_plus.npz and sentences")
     add("--warm", type=Path, required=True, help="checkpoint at the end of the stage stem")
     add("--steps", type=int, default=300, help="number of steps of every row (default 300)")
     add("--val-faces", type=int, help="number of validation faces (default: all)")
@@ -98,7 +98,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     """Train and measure every row; return the content of recipe.json."""
     recipe = load_config(CONFIG)
     data = load_scene_data(args.data, recipe.sentiment)
-    archive = args.data / "data" / "fer2013.npz"
+    archive = args.data / FACES_FILE
     rows: dict[str, Any] = {}
     parts: set[str] = set()
     for index, (name, more) in enumerate(STAGES.items()):

@@ -29,7 +29,7 @@ SPEC = load_bundle("nano").manifest.preprocess
 
 @pytest.fixture(scope="module")
 def faces(shared_data: Path) -> Faces:
-    everyone = load_faces(shared_data / "data" / "fer2013.npz", "test")
+    everyone = load_faces(shared_data / "data" / "fer2013_plus.npz", "test")
     return everyone.take(np.random.default_rng(0).permutation(len(everyone.labels))[:24])
 
 

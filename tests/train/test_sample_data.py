@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "train" / "examples" / "make_data
 @pytest.mark.slow
 def test_loaders_read_it(tmp_path: Path):
     assert runpy.run_path(str(SCRIPT))["main"]([str(tmp_path)]) == 0
-    faces = load_faces(tmp_path / "data" / "fer2013.npz", "train")
+    faces = load_faces(tmp_path / "data" / "fer2013_plus.npz", "train")
     assert faces.images.shape == (420, 48, 48)
     assert np.bincount(faces.labels).tolist() == [60] * 7
     assert faces.images.std(axis=(1, 2)).min() > 10  # no empty crop

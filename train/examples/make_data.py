@@ -5,7 +5,7 @@
 It lets you walk through every training command on any machine. A model learns nothing from it: there are two
 faces, and their labels are assigned in turn. The folder holds
 
-    data/fer2013.npz             420 + 84 + 84 grey images of 48 x 48 pixels, in the layout of FER2013
+    data/fer2013_plus.npz        420 + 84 + 84 grey images of 48 x 48 pixels with votes, as of FER2013
     data/goemotions_ekman/       sentences of seven emotions, in the layout of GoEmotions
     videos/demo.mp4              30 seconds of the demo, without sound
     captions/demo.vtt            what could be said in it
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out: Path = parser.parse_args(argv).out
     for name in ("data/goemotions_ekman", "videos", "captions"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    write_faces(out / "data" / "fer2013.npz")
+    write_faces(out / "data" / "fer2013_plus.npz")
     write_sentences(out / "data" / "goemotions_ekman")
     write_video(out / "videos" / "demo.mp4")
     write_captions(out / "captions" / "demo.vtt")
@@ -64,14 +64,20 @@ def write_faces(path: Path) -> None:
     scene = next(read_demo()).image
     boxes = load_detector("face")(scene).boxes  # (2, 4)
     grey = cv2.cvtColor(scene, cv2.COLOR_BGR2GRAY)
-    arrays: dict[str, NDArray[np.generic]] = {"classes": np.array(list(PHRASES))}
+    arrays: dict[str, NDArray[np.generic]] = {
+        "classes": np.array(list(PHRASES)),
+        "vote_names": np.array(["happiness" if name == "joy" else name for name in PHRASES]),
+    }
     for split, count in FACES.items():
         encoded = [
             cv2.imencode(".png", varied(grey, boxes[i % len(boxes)], rng))[1].ravel() for i in range(count)
         ]
         arrays[f"{split}_bytes"] = np.concatenate(encoded)
         arrays[f"{split}_offsets"] = np.cumsum([0, *map(len, encoded)])
-        arrays[f"{split}_labels"] = np.arange(count) % len(PHRASES)
+        labels = np.arange(count) % len(PHRASES)
+        arrays[f"{split}_labels"] = labels
+        votes = 8 * np.eye(len(PHRASES), dtype=np.uint8)[labels]  # of ten people, two see something else
+        arrays[f"{split}_votes"] = votes + 2 * np.roll(votes // 8, 1, axis=1)
     np.savez(path, **arrays)
 
 

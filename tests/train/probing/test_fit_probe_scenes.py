@@ -40,7 +40,7 @@ def predictions(run: Path, data: Path, head: LinearHead) -> tuple[NDArray[np.int
     """Predictions and labels of the one-person test scenes, clip by clip through `encode_video`."""
     model = model_from_checkpoint(run / "checkpoint.pt")
     spec = model.config.preprocess
-    faces = load_faces(data / "data" / "fer2013.npz", "test")
+    faces = load_faces(data / "data" / "fer2013_plus.npz", "test")
     faces = faces.take(np.random.default_rng(SEED).permutation(len(faces.labels)))
     predicted, labels = [], []
     for clip in person_clips(faces, spec, (1,), frames=2, seed=SEED + 2):

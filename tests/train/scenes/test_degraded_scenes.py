@@ -10,7 +10,7 @@ from test_scenes import BLACK, SHARE, WHITE, center, inside, overlap, pixels_of,
 
 from emotion_train.scenes.drawing import Scene, draw_close_up, draw_scene, render
 from emotion_train.scenes.faces import Faces
-from emotion_train.scenes.people import Occluder, RenderedPerson, face_box
+from emotion_train.scenes.people import Occluder, RenderedPerson, draw_worn, face_box
 
 if TYPE_CHECKING:
     from emotion_runtime.types import Box
@@ -238,3 +238,22 @@ def test_people_in_close_ups_tilt_or_hide_only_if_degraded():
     assert any(s.people[0].narrow < 1 for s in degraded)
     assert not any(s.camera.sharpen for s in usual)
     assert any(s.camera.sharpen for s in degraded)
+
+
+def test_what_a_person_wears_hides_a_part_of_the_face_and_turns_with_it():
+    grey = np.full((48, 48), 140, np.uint8)
+    for seed in range(40):
+        worn = draw_worn(np.random.default_rng(seed))
+        bare, dressed = large(), large(worn=worn)
+        difference = np.abs(pixels_of(dressed, grey[None], 0.5) - pixels_of(bare, grey[None], 0.5)).max(
+            axis=2
+        )
+        box = inside(face_box(bare.people[0], 0.5), (bare.height, bare.width))
+        assert 0.005 < ((difference > 2) & box).sum() / box.sum() < 0.7
+
+
+def test_half_an_opacity_is_half_the_difference():
+    bare = large()
+    solid, thin = (large(worn=(Occluder(0.0, 0.1, 0.2, 0.2, GREEN, opacity),)) for opacity in (1.0, 0.5))
+    base, full, half = (pixels_of(scene, WHITE[None], 0.5).astype(float) for scene in (bare, solid, thin))
+    np.testing.assert_allclose(half - base, (full - base) / 2, atol=2)

@@ -120,7 +120,7 @@ def test_crop_and_patch_weights_show_the_person_of_the_label(wide: float):
     black, white = (np.full((48, 48), value, np.uint8) for value in (0, 255))
     labels = np.array([0, 1])
     one, other = (
-        dataset(Faces(np.stack(pair), labels), mix, scenes_per_batch=12)
+        dataset(Faces.of_labels(np.stack(pair), labels), mix, scenes_per_batch=12)
         for pair in ((black, white), (white, black))
     )
     brighter: list[bool] = []
@@ -147,9 +147,9 @@ def test_wide_windows_show_more_than_the_person(real_faces: Faces):
 
 def test_classes_are_drawn_by_the_square_root_of_their_counts():
     labels = np.array([0] * 400 + [1] * 100 + [2] * 25)
-    clips = dataset(Faces(np.zeros((525, 48, 48), np.uint8), labels))
+    clips = dataset(Faces.of_labels(np.zeros((525, 48, 48), np.uint8), labels))
     rng = np.random.default_rng(0)
-    drawn = np.bincount([labels[clips._draw_face(rng)] for _ in range(4000)], minlength=3) / 4000
+    drawn = np.bincount(labels[clips.sampler.draw(rng, 4000)], minlength=3) / 4000
     expected = np.array([20, 10, 5]) / 35
     np.testing.assert_allclose(drawn, expected, atol=4 * 0.5 / 4000**0.5)  # 4 standard errors at most
 
@@ -167,13 +167,14 @@ def test_encoded_frames_spread_over_the_clip(encoded: int, clip: int):
 
 def test_aligned_faces_depend_only_on_seed_and_index(real_faces: Faces):
     aligned = AlignedFaces(real_faces, seed=1, batch=12, size=40)
-    images, labels = aligned[5]
+    images, votes = aligned[5]
     assert images.shape == (12, 40, 40, 3)
     assert images.dtype == torch.uint8
-    assert labels.dtype == torch.int64
+    assert votes.dtype == torch.float32
+    assert votes.shape == (12, 7)
     again = AlignedFaces(real_faces, seed=1, batch=12, size=40)[5]
     assert torch.equal(images, again[0])
-    assert torch.equal(labels, again[1])
+    assert torch.equal(votes, again[1])
     assert not torch.equal(images, aligned[6][0])
     assert not torch.equal(images, AlignedFaces(real_faces, seed=2, batch=12, size=40)[5][0])
 
@@ -181,7 +182,21 @@ def test_aligned_faces_depend_only_on_seed_and_index(real_faces: Faces):
 def test_augmented_faces_keep_their_label():
     faces = np.zeros((2, 48, 48), np.uint8)
     faces[0, :24], faces[1, 24:] = 220, 220
-    images, labels = AlignedFaces(Faces(faces, np.array([0, 1])), seed=0, batch=64, size=48)[0]
+    images, votes = AlignedFaces(Faces.of_labels(faces, np.array([0, 1])), seed=0, batch=64, size=48)[0]
     brightness = images.float().mean((2, 3))  # (B, rows)
     upper = brightness[:, 8:20].mean(1) > brightness[:, 28:40].mean(1)
-    assert (upper == (labels == 0)).float().mean() > 0.95
+    assert (upper == (votes[:, 0] == 1)).float().mean() > 0.9  # a few are turned by up to 45 degrees
+
+
+def test_labels_of_a_batch_are_drawn_from_the_votes():
+    votes = np.tile(np.array([0.5, 0, 0, 0.3, 0, 0, 0.2], np.float32), (3, 1))
+    faces = Faces(np.zeros((3, 48, 48), np.uint8), np.array([1, 1, 1]), votes, np.ones(3, np.bool_))
+    clips = dataset(faces, people(people=(1.0, 0.0, 0.0, 0.0)), scenes_per_batch=60)
+    drawn = np.bincount(torch.cat([clips[i].labels for i in range(10)]).numpy(), minlength=7) / 600
+    np.testing.assert_allclose(drawn, votes[0], atol=4 * 0.5 / 600**0.5)
+
+
+def test_the_box_may_be_larger_or_smaller_than_the_head(real_faces: Faces):
+    exact, varied = (dataset(real_faces, people(box_scale=scale))[0].images for scale in (1.0, 1.25))
+    assert not torch.equal(exact, varied)
+    assert torch.equal(exact, dataset(real_faces, people())[0].images)

@@ -13,7 +13,7 @@ from emotion_train.scenes.faces import Faces
 
 SPEC = SMALL.preprocess
 ALONE = SceneMix(people=(1.0, 0.0, 0.0, 0.0), degraded=0.5, close_ups=0.5)
-BLACK = Faces(np.zeros((14, 48, 48), np.uint8), np.arange(14) % 7)  # two of every emotion
+BLACK = Faces.of_labels(np.zeros((14, 48, 48), np.uint8), np.arange(14) % 7)  # two of every emotion
 
 
 def batches(mix: SceneMix, faces: Faces = BLACK, *, scenes: int = 12, frames: int = 1) -> SceneBatches:
@@ -115,3 +115,22 @@ def test_close_ups_use_head_boxes_where_other_scenes_use_body_boxes():
 def test_the_person_fills_most_of_a_close_up():
     weights = batches(replace(ALONE, close_ups=1.0, wide_windows=0.0))[0].patch_weights
     assert weights.mean() > 0.7
+
+
+def test_some_people_are_turned_or_wear_something_and_some_scenes_are_blurred():
+    mix = SceneMix(turned=0.3, worn=0.4, blurred=0.5)
+    scenes = drawn(mix, 2, 200)
+    everyone = [person for scene in scenes for person in scene.people]
+    assert np.mean([abs(person.tilt) > 25 for person in everyone]) == pytest.approx(0.3 * 20 / 45, abs=0.08)
+    assert max(abs(person.tilt) for person in everyone) <= 45
+    assert np.mean([bool(person.worn) for person in everyone]) == pytest.approx(0.4, abs=0.1)
+    strength = [scene.camera.blur / max(person.side for person in scene.people) for scene in scenes]
+    assert np.mean([value > 0 for value in strength]) == pytest.approx(0.5 + 0.5 * 0.3, abs=0.14)
+
+
+def test_a_mix_without_them_draws_the_same_scenes_as_before():
+    plain = drawn(SceneMix(), 2, 5)
+    assert not any(person.worn for scene in plain for person in scene.people)
+    again = drawn(SceneMix(turned=0.0, worn=0.0, blurred=0.0), 2, 5)
+    assert [scene.camera for scene in plain] == [scene.camera for scene in again]
+    assert [p.tilt for s in plain for p in s.people] == [p.tilt for s in again for p in s.people]

@@ -106,7 +106,7 @@ def test_targets_are_labels_and_what_the_stem_saw_at_the_end_of_its_warm_up(
     assert call(run, "--max-steps", "3") == 0
     state = load_checkpoint(run / "checkpoint.pt")
     assert (state["stage"], state["step"]) == ("stem", 3)
-    faces = load_faces(small_data / "data" / "fer2013.npz", "train")
+    faces = load_faces(small_data / "data" / "fer2013_plus.npz", "train")
     model = model_from_checkpoint(run / "checkpoint.pt")
     head = torch.nn.Linear(model.config.vision_width, 7)
     head.load_state_dict({name: state["heads"][f"stem.{name}"] for name in ("weight", "bias")})
@@ -174,5 +174,5 @@ def test_the_term_without_the_stems_view_needs_no_stem(pretrain: Command, small_
     argv = ["--config", str(config), "--data", str(small_data), "--out", str(tmp_path / "run")]
     assert pretrain.main(argv) == 0
     targets = load_checkpoint(tmp_path / "run" / "checkpoint.pt")["heads"]["scenes.targets"]
-    labels = load_faces(small_data / "data" / "fer2013.npz", "train").labels
+    labels = load_faces(small_data / "data" / "fer2013_plus.npz", "train").labels
     np.testing.assert_allclose(targets.numpy(), 0.9 * np.eye(7)[labels] + 0.1 / 7, atol=1e-6)

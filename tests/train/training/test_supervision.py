@@ -17,7 +17,7 @@ from emotion_train.training.supervision import Supervision, stem_predictions
 
 # Patches of grey, so that faces differ after pooling.
 PATCHES = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype=np.uint8)
-FACES = Faces(PATCHES.repeat(12, 1).repeat(12, 2), np.array([0, 3, 6, 3, 1]))
+FACES = Faces.of_labels(PATCHES.repeat(12, 1).repeat(12, 2), np.array([0, 3, 6, 3, 1]))
 Classifier = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 

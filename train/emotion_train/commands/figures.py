@@ -79,7 +79,7 @@ def _add_reweighting(figures: Any) -> None:
     add(
         "--data",
         required=True,
-        help="folder or URL of shards, or folder with data/fer2013.npz and data/goemotions_ekman/",
+        help="folder or URL of shards, or folder with data/fer2013_plus.npz and data/goemotions_ekman/",
     )
     add(
         "--beta",

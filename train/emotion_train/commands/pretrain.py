@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         "--data",
         required=True,
         help="for [clips]: folder or URL of shards, as emotion-train prepare-data writes them; for [scenes]: "
-        "folder with data/fer2013.npz and data/goemotions_ekman/",
+        "folder with data/fer2013_plus.npz and data/goemotions_ekman/",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the run")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")

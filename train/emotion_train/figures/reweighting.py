@@ -18,6 +18,7 @@ from emotion_train.clips.reader import ShardSet
 from emotion_train.language.labels import EKMAN
 from emotion_train.losses import KLDirection, negative_weights
 from emotion_train.model import EmotionCLIP
+from emotion_train.scenes.faces import FACES_FILE
 from emotion_train.scenes.training_data import load_scene_data
 from emotion_train.tables import markdown_table
 from emotion_train.training.config import Clips, Scenes
@@ -69,7 +70,7 @@ def draw_batch(model: EmotionCLIP, source: BatchSource) -> ClipTextBatch:
         EmotionError: The data cannot be used.
     """
     execution, seed = Execution(), source.seed
-    if (Path(source.data) / "data" / "fer2013.npz").is_file():
+    if (Path(source.data) / FACES_FILE).is_file():
         scenes = load_scene_data(Path(source.data), source.sentiment)
         settings = Scenes(
             steps=1,

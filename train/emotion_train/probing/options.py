@@ -22,6 +22,7 @@ from emotion_train.probing.features import FeatureKind
 from emotion_train.probing.protocol import SEED, Protocol, protocol_of
 from emotion_train.probing.run import ProtocolResult, SetLoader
 from emotion_train.probing.samples import Encoding, features_of
+from emotion_train.scenes.faces import FACES_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def _scenes(
     if protocol.features != "video":
         raise EmotionError("scenes are clips: expected --features video")
     plan = scenes.ScenePlan(
-        options.data / "data" / "fer2013.npz",
+        options.data / FACES_FILE,
         options.frames,
         {"train": options.train_faces, "val": options.test_faces, "test": options.test_faces},
     )

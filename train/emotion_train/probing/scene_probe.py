@@ -37,7 +37,7 @@ class ScenePlan:
     """Where the faces come from and how many are used.
 
     Attributes:
-        archive: Path of fer2013.npz.
+        archive: Path of the face archive.
         frames: Frames rendered and encoded of each test clip.
         limits: Largest number of faces of each split; None uses all.
     """

@@ -6,18 +6,18 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from emotion_train.language.labels import rows_by_class
 from emotion_train.scenes.camera import downsampled, light_gradient, with_gamma
-from emotion_train.scenes.faces import Faces, class_weights
+from emotion_train.scenes.faces import Faces, FaceSampler
 
 
 class AlignedFaces(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """A map-style data set of batches.
 
-    Item i, which depends only on (seed, i), is images (B, size, size, 3) uint8 RGB and labels (B,) int64.
+    Item i, which depends only on (seed, i), is images (B, size, size, 3) uint8 RGB and the votes
+    (B, 7) float32 on these faces.
 
     Args:
-        faces: Faces to draw from, classes with probability proportional to the square root of their counts.
+        faces: Faces to draw from, see `FaceSampler`.
         seed: Seed of all batches.
         batch: B, faces per batch.
         size: Side of the images, pixels.
@@ -25,15 +25,13 @@ class AlignedFaces(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __init__(self, faces: Faces, *, seed: int, batch: int, size: int) -> None:
         self.faces, self.seed, self.batch, self.size = faces, seed, batch, size
-        self.rows = rows_by_class(faces.labels)
-        self.class_weights = class_weights(np.array([len(rows) for rows in self.rows]))
+        self.sampler = FaceSampler(faces.votes)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng([self.seed, index])
-        classes = rng.choice(len(self.rows), self.batch, p=self.class_weights)
-        rows = np.array([rng.choice(self.rows[c]) for c in classes])
+        rows = self.sampler.draw(rng, self.batch)
         images = np.stack([_augment(rng, self.faces.images[row], self.size) for row in rows])
-        return torch.from_numpy(images), torch.from_numpy(self.faces.labels[rows])
+        return torch.from_numpy(images), torch.from_numpy(self.faces.votes[rows])
 
 
 def _augment(rng: np.random.Generator, face: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -43,18 +41,19 @@ def _augment(rng: np.random.Generator, face: NDArray[np.uint8], size: int) -> ND
     of low resolution, noisy or partly occluded.
     """
     half = face.shape[0] / 2 - 0.5
-    zoom = size / face.shape[0] * rng.uniform(0.8, 1.15)
-    turn = cv2.getRotationMatrix2D((half, half), float(rng.normal(0, 10)), zoom)
+    zoom = size / face.shape[0] * rng.uniform(0.75, 1.25)
+    degrees = rng.uniform(-45, 45) if rng.random() < 0.25 else rng.normal(0, 10)
+    turn = cv2.getRotationMatrix2D((half, half), float(degrees), zoom)
     turn[0] *= rng.uniform(0.87, 1.08)
     turn[:, 2] = size / 2 - turn[:, :2] @ [half, half] + rng.normal(0, 0.04 * size, 2)
     if rng.random() < 0.5:
         face = np.ascontiguousarray(face[:, ::-1])
     pixels = face.astype(np.float32)
-    if rng.random() < 0.2:
-        pixels = downsampled(pixels, float(rng.uniform(0.35, 0.8)))
+    if rng.random() < 0.25:
+        pixels = downsampled(pixels, float(rng.uniform(0.25, 0.8)))
     grey = np.asarray(cv2.warpAffine(pixels, turn, (size, size), borderMode=cv2.BORDER_REPLICATE), np.float32)
     if rng.random() < 0.2:
-        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), float(rng.uniform(0.4, 1.6))), np.float32)
+        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), float(rng.uniform(0.4, 2.0))), np.float32)
     if rng.random() < 0.3:
         grey = with_gamma(grey, float(rng.uniform(0.6, 1.7)))
     grey = grey * rng.uniform(0.45, 1.4) + rng.uniform(-25, 25)

@@ -5,7 +5,7 @@ number of workers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -16,12 +16,13 @@ from torch.utils.data import Dataset
 from emotion_runtime.detectors.centerface import head_box
 from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
 from emotion_runtime.types import Box
-from emotion_train.language.labels import rows_by_class
 from emotion_train.scenes.camera import RgbImage
 from emotion_train.scenes.drawing import ASPECT, Scene, draw_close_up, draw_scene, render
-from emotion_train.scenes.faces import Faces, class_weights
-from emotion_train.scenes.people import RenderedPerson, body_box, face_box
+from emotion_train.scenes.faces import Faces, FaceSampler
+from emotion_train.scenes.people import RenderedPerson, body_box, draw_worn, face_box
 
+LARGEST_TILT = 45.0  # degrees
+LARGEST_BLUR = 0.03  # sigma, in sides of the largest face square
 MIN_VISIBLE_FRACTION = 0.5  # a person with less of the head inside a shared crop is left out
 
 
@@ -34,7 +35,8 @@ class SceneBatch:
         clip_index: (B,) int64, the row of `images` that shows each person.
         patch_weights: (B, K, G) float32 in [0, 1].
         faces: (B,) int64, rows of the training faces.
-        labels: (B,) int64, positions in `EKMAN`.
+        labels: (B,) int64, one emotion drawn for each person from the votes on the face, as a position in
+            `EKMAN`.
         seed: Seed of this batch, for everything else that is drawn for it.
     """
 
@@ -61,6 +63,10 @@ class SceneMix:
         aspect: See `draw_scene`.
         degraded: Fraction of degraded scenes, see `draw_scene`.
         close_ups: Fraction of scenes with one person that show only the face.
+        turned: Fraction of people whose head is tilted by up to `LARGEST_TILT` degrees.
+        worn: Fraction of people with a beard, dark glasses or a mask.
+        blurred: Fraction of scenes that are out of focus, with a sigma of up to `LARGEST_BLUR` heads.
+        box_scale: The box of a clip is up to this factor larger or smaller than the head.
     """
 
     people: tuple[float, float, float, float] = (0.35, 0.35, 0.2, 0.1)
@@ -71,21 +77,41 @@ class SceneMix:
     aspect: tuple[float, float] = ASPECT
     degraded: float = 0.0
     close_ups: float = 0.0
+    turned: float = 0.0
+    worn: float = 0.0
+    blurred: float = 0.0
+    box_scale: float = 1.0
 
 
 def draw_mixed(rng: np.random.Generator, faces: list[int], mix: SceneMix) -> Scene:
     """Draw a scene of the given faces from a mix."""
     degraded = bool(rng.random() < mix.degraded)
     if len(faces) == 1 and rng.random() < mix.close_ups:
-        return draw_close_up(rng, faces[0], degraded=degraded)
-    return draw_scene(rng, faces, face_height=mix.face_height, aspect=mix.aspect, degraded=degraded)
+        scene = draw_close_up(rng, faces[0], degraded=degraded)
+    else:
+        scene = draw_scene(rng, faces, face_height=mix.face_height, aspect=mix.aspect, degraded=degraded)
+    people = tuple(_varied(rng, person, mix) for person in scene.people)
+    camera = scene.camera
+    if mix.blurred and rng.random() < mix.blurred:
+        sigma = float(rng.uniform(0.2, 1.0)) * LARGEST_BLUR * max(person.side for person in people)
+        camera = replace(camera, blur=max(camera.blur, sigma))
+    return replace(scene, people=people, camera=camera)
+
+
+def _varied(rng: np.random.Generator, person: RenderedPerson, mix: SceneMix) -> RenderedPerson:
+    """Tilt a person's head or hide a part of the face; draw nothing where the mix has none of it."""
+    if mix.turned and rng.random() < mix.turned:
+        person = replace(person, tilt=float(rng.uniform(-LARGEST_TILT, LARGEST_TILT)))
+    if mix.worn and rng.random() < mix.worn:
+        person = replace(person, worn=draw_worn(rng))
+    return person
 
 
 class SceneBatches(Dataset[SceneBatch]):
     """A map-style data set of random batches; item i is batch i.
 
     Args:
-        faces: Faces to draw from, classes with probability proportional to the square root of their counts.
+        faces: Faces to draw from, see `FaceSampler`.
         spec: How the model's input is cut.
         mix: What scenes and crops are drawn.
         seed: Seed of all batches.
@@ -105,8 +131,7 @@ class SceneBatches(Dataset[SceneBatch]):
     ) -> None:
         self.faces, self.spec, self.mix = faces, spec, mix
         self.seed, self.scenes_per_batch, self.distinct_frames = seed, scenes_per_batch, distinct_frames
-        self.rows = rows_by_class(faces.labels)
-        self.class_weights = class_weights(np.array([len(rows) for rows in self.rows]))
+        self.sampler = FaceSampler(faces.votes)
 
     def __getitem__(self, index: int) -> SceneBatch:
         rng = np.random.default_rng([self.seed, index])
@@ -117,7 +142,7 @@ class SceneBatches(Dataset[SceneBatch]):
         weights: list[NDArray[np.float32]] = []
         faces: list[int] = []
         for count in people_counts:
-            scene = draw_mixed(rng, [self._draw_face(rng) for _ in range(count)], self.mix)
+            scene = draw_mixed(rng, self.sampler.draw(rng, count).tolist(), self.mix)
             # Random times in ascending order, as the authors draw the frames of a clip.
             times = np.sort(rng.random(frame_count))
             frames = [render(scene, self.faces.images, time, rng) for time in times]
@@ -141,12 +166,9 @@ class SceneBatches(Dataset[SceneBatch]):
             torch.tensor(clip_index, dtype=torch.int64),
             torch.from_numpy(np.stack(weights)),
             torch.tensor(faces, dtype=torch.int64),
-            torch.from_numpy(self.faces.labels[faces]),
+            torch.from_numpy(_drawn_labels(rng, self.faces.votes[faces])),
             (self.seed, index),
         )
-
-    def _draw_face(self, rng: np.random.Generator) -> int:
-        return int(rng.choice(self.rows[rng.choice(len(self.rows), p=self.class_weights)]))
 
     def _cut_jittered_crop(
         self,
@@ -161,6 +183,9 @@ class SceneBatches(Dataset[SceneBatch]):
         wide = rng.random() < self.mix.wide_windows
         zoom = float(rng.uniform(1.2, 2.4) if wide else rng.uniform(0.85, 1.2))
         shift = rng.normal(0, 0.04, 4)
+        if self.mix.box_scale > 1:
+            margin = (self.mix.box_scale ** float(rng.uniform(-1, 1)) - 1) / 2
+            shift += np.array([-margin, -margin, margin, margin])
         images, weights = [], []
         for frame, time in zip(frames, times, strict=True):
             exact = body_box(person, time, scene.height) if body else detected_head(person, time)
@@ -168,6 +193,13 @@ class SceneBatches(Dataset[SceneBatch]):
             images.append(image)
             weights.append(weight)
         return np.stack(images), np.stack(weights)
+
+
+def _drawn_labels(rng: np.random.Generator, votes: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Draw one class of each row of votes (B, C), with its probability; (B,) int64."""
+    points = rng.random((len(votes), 1)) * votes.sum(axis=1, keepdims=True)
+    below = np.cumsum(votes, axis=1)[:, :-1] <= points
+    return np.asarray(below.sum(axis=1), np.int64)
 
 
 def detected_head(person: RenderedPerson, time: float) -> Box:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_train.scenes.camera import Camera, RgbImage, apply_camera, draw_camera, draw_degraded_camera
-from emotion_train.scenes.people import RenderedPerson, disturbed, draw_person, pose
+from emotion_train.scenes.people import Occluder, RenderedPerson, disturbed, draw_person, pose
 
 ASPECT = (1.0, 1.78)  # smallest and largest ratio of width to height
-MIN_FACE_SIDE = 22  # side of a face square, pixels; the emotion of a smaller face cannot be recognised
+MIN_FACE_SIDE = 16  # side of a face square, pixels; the emotion of a smaller face cannot be recognised
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +147,32 @@ def _paint_head(
     else:
         alpha = cv2.warpAffine(_face_alpha(), turn, size, flags=cv2.INTER_LINEAR)[..., None]
         region += (warped - region) * alpha
-    if person.occluder is not None:
-        occluder, angle = person.occluder, np.deg2rad(degrees)
-        middle = (
-            x + side * (occluder.x * np.cos(angle) - occluder.y * np.sin(angle)),
-            y + side * (occluder.x * np.sin(angle) + occluder.y * np.cos(angle)),
-        )
-        axes = (occluder.half_width * side, occluder.half_height * side)
+    for occluder in (*person.worn, person.occluder):
+        if occluder is not None:
+            _paint_occluder(canvas, occluder, (x, y, side, degrees))
+
+
+def _paint_occluder(
+    canvas: NDArray[np.float32], occluder: Occluder, head: tuple[float, float, float, float]
+) -> None:
+    """Paint an occluder on a head, which is given as `pose` returns it."""
+    x, y, side, degrees = head
+    angle = np.deg2rad(degrees)
+    middle = (
+        x + side * (occluder.x * np.cos(angle) - occluder.y * np.sin(angle)),
+        y + side * (occluder.x * np.sin(angle) + occluder.y * np.cos(angle)),
+    )
+    axes = (occluder.half_width * side, occluder.half_height * side)
+    if occluder.opacity == 1:
         _ellipse(canvas, middle, axes, occluder.color, degrees)
+        return
+    reach = int(max(axes)) + 2
+    left, top = max(int(middle[0]) - reach, 0), max(int(middle[1]) - reach, 0)
+    region = canvas[top : int(middle[1]) + reach, left : int(middle[0]) + reach]
+    if region.size:
+        painted = region.copy()
+        _ellipse(painted, (middle[0] - left, middle[1] - top), axes, occluder.color, degrees)
+        region += (painted - region) * np.float32(occluder.opacity)
 
 
 @cache

@@ -37,6 +37,7 @@ class Occluder:
         half_width: In sides of the face square.
         half_height: In sides of the face square.
         color: (3,) float32 RGB, 0 to 255.
+        opacity: 1 hides the face; below 1 the face shines through, as through a beard.
     """
 
     x: float
@@ -44,6 +45,7 @@ class Occluder:
     half_width: float
     half_height: float
     color: NDArray[np.float32]
+    opacity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class RenderedPerson:
             in sides of the face square.
         narrow: Width of the face as a fraction of its width from the front; below 1 it is turned aside.
         occluder: What hides a part of the face, or None.
+        worn: Beard, glasses or mask, painted before the occluder.
         close_up: Show all of the face square and nothing else of the person.
     """
 
@@ -85,6 +88,7 @@ class RenderedPerson:
     detected: NDArray[np.float64]
     narrow: float = 1.0
     occluder: Occluder | None = None
+    worn: tuple[Occluder, ...] = ()
     close_up: bool = False
 
 
@@ -130,6 +134,34 @@ def _draw_occluder(rng: np.random.Generator) -> Occluder:
     reach = float(rng.uniform(0.8, 1.15))
     x, y = x + float(rng.normal(0, 0.05)), y + float(rng.normal(0, 0.04))
     return Occluder(x, y, half_width * reach, half_height * reach, color)
+
+
+def draw_worn(rng: np.random.Generator) -> tuple[Occluder, ...]:
+    """Draw a beard, dark glasses or a mask."""
+    kind = rng.random()
+    dark = rng.uniform(5, 60, 3).astype(np.float32)
+    if kind < 0.45:
+        return _draw_beard(rng)
+    if kind < 0.8:
+        across, half = float(rng.uniform(0.15, 0.19)), float(rng.uniform(0.11, 0.15))
+        down, opacity = float(rng.normal(-0.13, 0.02)), float(rng.uniform(0.8, 1.0))
+        lenses = tuple(
+            Occluder(x, down, half, half * float(rng.uniform(0.65, 0.95)), dark, opacity)
+            for x in (-across, across)
+        )
+        return (*lenses, Occluder(0.0, down - 0.03, across, 0.015, dark))
+    color = rng.uniform(20, 250, 3).astype(np.float32)
+    return (Occluder(0.0, float(rng.normal(0.3, 0.03)), 0.36, float(rng.uniform(0.22, 0.28)), color),)
+
+
+def _draw_beard(rng: np.random.Generator) -> tuple[Occluder, ...]:
+    """Draw hair on chin and cheeks, on the upper lip, or on both; the mouth stays visible."""
+    color, opacity = _between(rng, _HAIR), float(rng.uniform(0.35, 0.85))
+    upper_lip = Occluder(0.0, 0.16, float(rng.uniform(0.13, 0.2)), 0.03, color, opacity)
+    chin = Occluder(0.0, float(rng.uniform(0.37, 0.42)), float(rng.uniform(0.15, 0.3)), 0.12, color, opacity)
+    cheeks = tuple(Occluder(x, 0.24, 0.09, 0.2, color, opacity) for x in (-0.32, 0.32))
+    parts: tuple[tuple[Occluder, ...], ...] = ((upper_lip,), (chin, upper_lip), (chin, *cheeks, upper_lip))
+    return parts[rng.integers(len(parts))]
 
 
 def pose(person: RenderedPerson, time: float) -> tuple[float, float, float, float]:

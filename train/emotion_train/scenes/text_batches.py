@@ -12,9 +12,10 @@ from emotion_train.scenes.batches import SceneBatch, SceneBatches
 
 
 class SceneTextBatches(Dataset[ClipTextBatch]):
-    """Item i is batch i of the clips, each person with a random sentence of the person's emotion.
+    """Item i is batch i of the clips, each person with a random sentence of an emotion.
 
-    It depends on (seed, i) alone, like the clips themselves.
+    The emotion is that of `SceneBatch.labels`, drawn from the votes. An item depends on (seed, i) alone, like
+    the clips themselves.
 
     Args:
         clips: The rendered clips.

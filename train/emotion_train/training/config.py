@@ -66,7 +66,7 @@ class Scenes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         train_text: Whether the text tower is trained. Otherwise it stays as the warm-up left it.
         sentence_confidence: Least probability that the sentiment model must give to a sentence's own class.
             The paper filters by the probability of "neutral" instead.
-        supervised: Weight of a cross-entropy on labels beside the contrastive loss.
+        supervised: Weight of a cross-entropy on votes and labels beside the contrastive loss.
         stem_answers: Fraction of the targets of that term that are the warm stem's predictions.
         people: Probabilities of 1, 2, 3 and 4 people in a scene.
         face_share: Smallest and largest height of a face, as a fraction of the image's height.
@@ -76,6 +76,10 @@ class Scenes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         aspect: Smallest and largest aspect ratio of the image.
         poor: Fraction of scenes with degraded images.
         close_ups: Fraction of scenes that show one face closely.
+        turned: Fraction of people whose head is tilted by up to 45 degrees.
+        worn: Fraction of people with a beard, dark glasses or a mask.
+        blurred: Fraction of scenes that are out of focus.
+        box_scale: The box of a clip is up to this factor larger or smaller than the head.
         evaluate_every: Steps between two evaluations on validation faces; 0 means none.
     """
 
@@ -100,6 +104,10 @@ class Scenes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     aspect: tuple[Rate, Rate] = ASPECT
     poor: Share = 0.0
     close_ups: Share = 0.0
+    turned: Share = 0.0
+    worn: Share = 0.0
+    blurred: Share = 0.0
+    box_scale: Annotated[float, Meta(ge=1)] = 1.0
     evaluate_every: Annotated[int, Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
@@ -203,6 +211,8 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         freeze_batchnorm: See `emotion_train.training.objective.PairEncoder`.
         sentiment: Sentiment model of scenes: "linear" (fitted on GoEmotions, offline), or the name or folder
             of a transformers model. Shards have scores of their own.
+        votes: Weight of the annotators' votes against the label of FER2013 in what a face is an example of; 1
+            uses the votes alone. It matters only for faces that have votes.
         workers: Processes that draw or decode batches, for each training process.
         save_every: Seconds between two checkpoints.
         text_warmup: First stage, for scenes.
@@ -222,6 +232,7 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compile: bool = False
     freeze_batchnorm: bool = False
     sentiment: str = "linear"
+    votes: Share = 1.0
     workers: Annotated[int, Meta(ge=0)] = 1
     save_every: Factor = 60.0
     text_warmup: TextWarmup | None = None

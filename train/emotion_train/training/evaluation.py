@@ -40,7 +40,7 @@ def scene_evaluation(model: EmotionCLIP, archive: Path) -> Evaluation:
 
     Args:
         model: The model that is being trained.
-        archive: Path of fer2013.npz.
+        archive: Path of the face archive.
     """
     sets: dict[Split, tuple[list[ClipInput], NDArray[np.int64]]] = {}
 

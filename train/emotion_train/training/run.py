@@ -154,7 +154,7 @@ class Run:
         raise ValueError(f"stage {name!r} is not in the configuration")
 
     def _set_targets(self, scenes: SceneData, stem_fraction: float) -> None:
-        """Set the targets of the supervised term, from the labels and from the stem as it is now."""
+        """Set the targets of the supervised term, from the votes and from the stem as it is now."""
         if self.heads.scenes is not None:
             predictions = (
                 stem_predictions(self.model, self.heads.stem, scenes.faces) if stem_fraction else None

@@ -40,5 +40,5 @@ def open_data(source: str | SceneData, config: PretrainConfig) -> RunData:
         return RunData(str(source), shards.fingerprint, shards=shards)
     if isinstance(source, SceneData):
         return RunData("in memory", source.fingerprint(), scenes=source)
-    scenes = load_scene_data(Path(source), config.sentiment)
+    scenes = load_scene_data(Path(source), config.sentiment, config.votes)
     return RunData(source, scenes.fingerprint(), scenes=scenes)

@@ -29,7 +29,7 @@ from emotion_train.training.loop import SimpleObjective, Stage
 from emotion_train.training.objective import ContrastiveObjective, Execution
 from emotion_train.training.optim import Schedule, parameter_groups
 from emotion_train.training.parallel import World, wrap
-from emotion_train.training.supervision import Supervision
+from emotion_train.training.supervision import SMOOTHING, Supervision
 
 MAX_LOGIT_SCALE = math.log(100)  # the authors clamp to [0, ln 100] after each step
 
@@ -137,9 +137,10 @@ def stem_stage(
     classify = wrap(_StemClassifier(stem, head), world)
 
     def loss(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        images, labels = (tensor.to(device) for tensor in batch)
+        images, votes = (tensor.to(device) for tensor in batch)
         logits = classify(normalise(images, spec).contiguous(memory_format=torch.channels_last))
-        return F.cross_entropy(logits, labels, label_smoothing=0.1), {"accuracy": _accuracy(logits, labels)}
+        loss = F.cross_entropy(logits, votes, label_smoothing=SMOOTHING)
+        return loss, {"accuracy": _accuracy(logits, votes.argmax(1))}
 
     named = [*stem.named_parameters(), *head.named_parameters()]
     groups = parameter_groups(named, lr=config.lr, weight_decay=config.weight_decay)
@@ -299,6 +300,10 @@ def _scene_mix(config: Scenes) -> SceneMix:
         aspect=config.aspect,
         degraded=config.poor,
         close_ups=config.close_ups,
+        turned=config.turned,
+        worn=config.worn,
+        blurred=config.blurred,
+        box_scale=config.box_scale,
     )
 
 

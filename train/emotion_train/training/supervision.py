@@ -38,18 +38,15 @@ class Supervision(nn.Module):
         return logits
 
     def set_targets(self, faces: Faces, predictions: Tensor | None, fraction: float) -> None:
-        """Set the targets to smoothed labels, mixed with predictions.
+        """Set the targets to smoothed votes, mixed with predictions.
 
         Args:
-            faces: The training faces with their labels.
-            predictions: (faces, 7) probabilities; None for labels alone.
+            faces: The training faces with the votes on them.
+            predictions: (faces, 7) probabilities; None for votes alone.
             fraction: Fraction of the targets that the predictions make up.
         """
-        labels = F.one_hot(torch.from_numpy(faces.labels), len(EKMAN)).float()
-        labels = (1 - SMOOTHING) * labels + SMOOTHING / len(EKMAN)
-        self.targets.copy_(
-            labels if predictions is None else (1 - fraction) * labels + fraction * predictions
-        )
+        votes = (1 - SMOOTHING) * torch.from_numpy(faces.votes) + SMOOTHING / len(EKMAN)
+        self.targets.copy_(votes if predictions is None else (1 - fraction) * votes + fraction * predictions)
 
 
 @torch.inference_mode()
