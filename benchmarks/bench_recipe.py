@@ -30,6 +30,7 @@ from emotion_train.checkpoint import load_checkpoint
 from emotion_train.model import PRESETS, EmotionCLIP
 from emotion_train.probing.classifiers import fit_logistic
 from emotion_train.probing.features import encode_all
+from emotion_train.probing.torch_encoder import TorchEncoder
 from emotion_train.scenes.faces import FACES_FILE, Faces, Split, load_faces
 from emotion_train.scenes.sets import person_pair
 from emotion_train.scenes.training_data import SceneData, load_scene_data
@@ -172,7 +173,7 @@ def _plan(model: EmotionCLIP, archive: Path, split: Split, limit: int | None) ->
 def _encoded(model: EmotionCLIP, clips: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     given: list[Numbered] = list(clips)
     _, features = encode_all(
-        model, ((row, clip.images, clip.patch_weights) for row, (_, clip) in enumerate(given))
+        TorchEncoder(model), ((row, clip.images, clip.patch_weights) for row, (_, clip) in enumerate(given))
     )
     return features, np.array([clip.label for _, clip in given], np.int64)
 

@@ -182,7 +182,9 @@ def windows(predictor: Predictor, plan: Plan, head: str) -> list[Result]:
                 for person in rendered.scene.people
             ]
             images, shown = cut_shared_crop(rendered.frames, rendered.scene, rendered.times, plan.spec)
-            one += [(0, PersonClip(images, weights, plan.label(person))) for person, weights in shown]
+            one += [
+                (0, PersonClip(images, weights, plan.label(person), person.face)) for person, weights in shown
+            ]
             persons += len(rendered.scene.people)
         row: Result = {"people": people, "persons": persons}
         for name, clips, crops in (("own_windows", own, people), ("one_picture", one, 1)):

@@ -17,7 +17,7 @@ from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.model import EmotionCLIP
 from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.scene_probe import category_metrics
-from emotion_train.probing.zero_shot import zero_shot_head
+from emotion_train.probing.zero_shot import zero_shot_head, zero_shot_weight
 
 # Position in EKMAN of the emotion that a category means.
 MEANS = {"anger": 0, "aversion": 1, "fear": 2, "happiness": 3, "sadness": 4, "surprise": 5}
@@ -51,7 +51,7 @@ def test_the_categories_are_those_of_the_data_sets(bank: LinearHead):
 
 def test_those_with_labelled_faces_are_measured_as_scikit_learn_does(model: EmotionCLIP, bank: LinearHead):
     part = some_features()
-    metrics = category_metrics(model, part)
+    metrics = category_metrics(zero_shot_weight(model, CATEGORY_PHRASES), part)
     assert set(metrics) == {f"one_person_auc_{name}" for name in MEANS}
     labels = part.targets["emotion"]
     for name, emotion in MEANS.items():
@@ -64,7 +64,8 @@ def test_those_with_labelled_faces_are_measured_as_scikit_learn_does(model: Emot
 
 def test_what_no_face_shows_is_left_out_of_the_card(model: EmotionCLIP, bank: LinearHead, tmp_path: Path):
     """NaN is no number of JSON: a card that held it could not be read again."""
-    metrics = category_metrics(model, some_features(classes=3))  # anger, disgust, fear
+    three = some_features(classes=3)  # anger, disgust, fear
+    metrics = category_metrics(zero_shot_weight(model, CATEGORY_PHRASES), three)
     assert set(metrics) == {f"one_person_auc_{name}" for name in ("anger", "aversion", "fear")}
     card = msgspec.structs.replace(bank.card, metrics=metrics)
     save_head(tmp_path, "categories", replace(bank, card=card))

@@ -9,6 +9,7 @@ from small_model import SMALL, build
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.probing.features import ClipInput, encode_all
+from emotion_train.probing.torch_encoder import TorchEncoder
 
 SIZE, PATCHES = SMALL.preprocess.size, SMALL.preprocess.patches
 
@@ -37,7 +38,7 @@ def test_features_are_the_models_video_features_of_unit_length():
     given = clips(2, 8, 1, 2, 2)
     spread = {1: [0] * 8, 2: [0, 0, 0, 0, 1, 1, 1, 1], 8: list(range(8))}
     model.train()  # dropout must not act
-    rows, features = encode_all(model, iter(given[::-1]), batch=2)
+    rows, features = encode_all(TorchEncoder(model), iter(given[::-1]), batch=2)
     assert rows.tolist() == [0, 1, 2, 3, 4]
     assert features.shape == (5, SMALL.embed_dim)
     assert features.dtype == np.float32
@@ -52,7 +53,7 @@ def test_features_are_the_models_video_features_of_unit_length():
 def test_image_features_pass_the_temporal_encoder_by():
     model = build("sap")
     given = clips(1, 1, 3)
-    _, features = encode_all(model, given, kind="image")
+    _, features = encode_all(TorchEncoder(model), given, kind="image")
     for (_, images, weights), found in zip(given, features, strict=True):
         with torch.no_grad():
             image = model.encode_frames(pixels(images[:1]), torch.from_numpy(weights[:1]))[0].numpy()
@@ -61,7 +62,7 @@ def test_image_features_pass_the_temporal_encoder_by():
 
 def test_no_clips():
     with pytest.raises(EmotionError, match="there are no clips to encode"):
-        encode_all(build("sap"), iter(()))
+        encode_all(TorchEncoder(build("sap")), iter(()))
 
 
 def test_a_broken_model_is_named_before_anything_is_fitted():
@@ -74,4 +75,4 @@ def test_a_broken_model_is_named_before_anything_is_fitted():
         yield (1, *clips(2)[0][1:])
 
     with pytest.raises(EmotionError, match="the features of 1 of 2 clips are not finite: training diverged"):
-        encode_all(model, one_good_one_bad(), batch=1)
+        encode_all(TorchEncoder(model), one_good_one_bad(), batch=1)

@@ -115,7 +115,7 @@ def usual(tiny_run: Path, small_data: Path, tmp_path: Path) -> list[str]:
     ("options", "message"),
     [
         (["--checkpoint", "nowhere.pt"], "checkpoint nowhere.pt: no such file"),
-        (["--data", "nowhere"], "FER2013 archive not found at nowhere"),
+        (["--data", "nowhere"], "face archive not found at nowhere"),
         (["--train-faces", "2"], "to fit the probe on: use more training faces"),
         (["--frames", "0"], "--frames 0: expected 1 or more"),
     ],

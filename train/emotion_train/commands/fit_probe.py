@@ -1,31 +1,30 @@
-r"""Fit linear probes on the frozen features of a checkpoint and measure them on unseen data.
+r"""Fit linear probes on the frozen features of a model and measure them on unseen data.
 
     emotion-train fit-probe --dataset scenes --data ../shared \
         --checkpoint runs/nano/checkpoint.pt --out runs/nano/probe
     emotion-train fit-probe --dataset meld --data MELD.Raw --checkpoint emotionclip.pt --out runs/meld
+    emotion-train fit-probe --dataset table --data people.csv --bundle nano --out runs/mine
 
 Data sets: bold, moviegraphs, meld, emotic, liris (layouts: docs/datasets.md), table (your own), scenes
 (FER2013 faces in rendered scenes). Writes to --out: report.json, report.md with its plots, and the heads
 (NAME.safetensors, NAME.json) for `emotion-export onnx --probe`: probe (emotions), affect (valence, arousal,
-dominance), and for scenes zero_shot and the experimental categories.
+dominance), and for scenes zero_shot and the experimental categories. With --bundle the graphs of a bundle
+compute the features, without torch, and the folder `bundle` in --out is a new bundle with these heads.
 """
 
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
+from emotion_runtime.bundle import Bundle
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.commands.probe_options import add_options, read_options
-from emotion_train.heads import CATEGORIES, PROBE, ZERO_SHOT, LinearHead, save_head
-from emotion_train.language.phrases import CATEGORY_PHRASES
-from emotion_train.probing import scene_probe as scenes
-from emotion_train.probing.cards import as_linear_head, as_task_head, card_metrics, head_name
-from emotion_train.probing.measure import HeadResult, MeasureOptions, measure
+from emotion_train.heads import LinearHead, save_head
+from emotion_train.probing.cards import as_linear_head, card_metrics, head_name
+from emotion_train.probing.measure import MeasureOptions
+from emotion_train.probing.new_bundle import write_bundle
 from emotion_train.probing.options import (
     ProbeSetup,
     describe,
@@ -35,7 +34,6 @@ from emotion_train.probing.options import (
 from emotion_train.probing.protocol import C_GRID
 from emotion_train.probing.report import ProbeReport, summary_lines, write_report
 from emotion_train.probing.run import FitOptions, ProtocolResult, run_protocol
-from emotion_train.probing.zero_shot import zero_shot_head
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OneLineParser(prog="emotion-train fit-probe", description=__doc__.splitlines()[0])
-    add_options(parser)
+    add_options(parser, bundle=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for the report and the heads")
     parser.add_argument(
         "--seeds",
@@ -93,9 +91,15 @@ def fit(args: argparse.Namespace) -> ProbeReport:
         result.spread,
     )
     if setup.plan is not None:
+        from emotion_train.probing.scene_results import with_scenes  # noqa: PLC0415 - imports torch
+
         report, heads = with_scenes(report, heads, result, setup, MeasureOptions(args.seed, args.resamples))
     for name, head in heads.items():
         save_head(args.out, name, head)
+    if isinstance(setup.model, Bundle):
+        _log.info(
+            "wrote the bundle %s", write_bundle(setup.model, heads, args.out / "bundle", dataset=args.dataset)
+        )
     write_report(args.out, report)
     return report
 
@@ -106,44 +110,9 @@ def fitted_heads(result: ProtocolResult, setup: ProbeSetup, dataset: str) -> dic
         head_name(head.task): as_linear_head(
             head,
             card_metrics(result.measured, head.task),
-            setup.checkpoint.sha256,
+            setup.sha256,
             setup.encoding.kind,
             dataset,
         )
         for head in result.heads
     }
-
-
-def with_scenes(
-    report: ProbeReport,
-    heads: dict[str, LinearHead],
-    result: ProtocolResult,
-    setup: ProbeSetup,
-    options: MeasureOptions,
-) -> tuple[ProbeReport, dict[str, LinearHead]]:
-    """Add pairs of people and the zero-shot heads of 7 classes and 26 categories, which only scenes have."""
-    if setup.plan is None:
-        raise ValueError("only scenes have a plan")
-    model, sha256 = setup.checkpoint.model, setup.checkpoint.sha256
-    pairs = scenes.measure_pairs(result.heads[0], setup.plan, setup.encoding, options.seed, options)
-    changed = {f"{name}_changed": metrics["changed"] for name, (metrics, _) in pairs.items()}
-    probe = heads[PROBE]
-    card = msgspec.structs.replace(probe.card, metrics=probe.card.metrics | changed)
-    zero_shot = zero_shot_head(model, sha256, {}, dataset="scenes")
-    one_person = setup.load_set("one_person", options.seed)
-    (measured,) = measure(as_task_head(zero_shot, scenes.TASK), one_person, "zero_shot_one_person", options)
-    metrics = card_metrics([measured], scenes.TASK)
-    zero_shot = replace(zero_shot, card=msgspec.structs.replace(zero_shot.card, metrics=metrics))
-    categories = zero_shot_head(
-        model,
-        sha256,
-        scenes.category_metrics(model, one_person),
-        phrases=CATEGORY_PHRASES,
-        dataset="scenes",
-        experimental=True,
-    )
-    all_results: tuple[HeadResult, ...] = (*report.measured, measured)
-    return (
-        replace(report, measured=all_results, extras=pairs),
-        heads | {PROBE: replace(probe, card=card), ZERO_SHOT: zero_shot, CATEGORIES: categories},
-    )

@@ -9,20 +9,28 @@ from emotion_train.probing.options import ProbeOptions
 from emotion_train.probing.protocol import PROTOCOLS, SEED
 
 
-def add_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+def add_options(parser: argparse.ArgumentParser, *, required: bool = True, bundle: bool = False) -> None:
     """Add the shared options to a parser.
 
     Args:
         parser: Of the command.
         required: Whether a data set must be given.
+        bundle: Whether a bundle can be given instead of a checkpoint.
     """
     add = parser.add_argument
     add("--dataset", required=required, metavar="NAME", help=f"data set: one of {', '.join(PROTOCOLS)}")
     add("--data", type=Path, required=required, help="folder of the data set, or the file of a table")
+    if bundle:
+        add(
+            "--bundle",
+            metavar="NAME",
+            help="name or folder of a bundle whose ONNX graphs are used instead of a checkpoint; no torch is "
+            "needed for a table",
+        )
     add(
         "--checkpoint",
         type=Path,
-        required=True,
+        required=not bundle,
         help="checkpoint of emotion-train pretrain, or the released .pt file",
     )
     add("--splits", nargs="+", metavar="SPLIT", help="splits to measure on (default: those of the protocol)")
@@ -31,7 +39,8 @@ def add_options(parser: argparse.ArgumentParser, *, required: bool = True) -> No
         "--cache",
         type=Path,
         metavar="DIR",
-        help="folder in which features are stored (default: `features` beside --checkpoint)",
+        help="folder in which features are stored (default: `features` beside --checkpoint, or "
+        "runs/features for a bundle)",
     )
     add(
         "--workers",
@@ -59,6 +68,14 @@ def add_options(parser: argparse.ArgumentParser, *, required: bool = True) -> No
         help="number of training clips the probe is fitted on (default: %(default)s)",
     )
     add("--test-faces", type=int, help="use only this many random validation and test faces (default: all)")
+    add(
+        "--votes",
+        type=float,
+        default=1.0,
+        metavar="WEIGHT",
+        help="weight of the annotators' votes against the label in what the probe is fitted on, from 0 to 1 "
+        "(default: %(default)s)",
+    )
     table = parser.add_argument_group("table (--dataset table)", "names of its columns, where they differ")
     add = table.add_argument
     for name in ("path", "split", "start", "end", "group"):
@@ -81,6 +98,7 @@ def read_options(args: argparse.Namespace) -> ProbeOptions:
         dataset=args.dataset,
         data=args.data,
         checkpoint=args.checkpoint,
+        bundle=getattr(args, "bundle", None),
         splits=tuple(args.splits or ()),
         features=args.features,
         cache=args.cache,
@@ -91,6 +109,7 @@ def read_options(args: argparse.Namespace) -> ProbeOptions:
         frames=args.frames,
         train_faces=args.train_faces,
         test_faces=args.test_faces,
+        votes=args.votes,
         columns=Columns(
             args.path_column,
             args.split_column,

@@ -27,23 +27,30 @@ class Confidences:
 
     Attributes:
         confidence: (M,) probabilities.
-        correct: (M,) whether the predicted event was the case.
+        correct: (M,) whether the predicted event was the case, or the fraction of annotators who say so.
         sample: (M,) index of the sample, 0..N-1, that a prediction is about.
     """
 
     confidence: Values
-    correct: NDArray[np.bool_]
+    correct: NDArray[np.bool_] | Values
     sample: NDArray[np.int64]
 
 
-def confidences_of(probability: Values, targets: NDArray[Any]) -> Confidences:
+def confidences_of(
+    probability: Values, targets: NDArray[Any], votes: NDArray[np.floating] | None = None
+) -> Confidences:
     """Pair probabilities with whether they were correct.
 
     Args:
         probability: (N, C).
         targets: Labels (N,) int64, or 0 and 1 of shape (N, C).
+        votes: (N, C), rows that sum to 1. With votes, a prediction is as correct as the fraction of votes for
+            it says; labels are then not used.
     """
     rows = np.arange(len(probability))
+    if votes is not None:
+        chosen = votes[rows, probability.argmax(axis=1)].astype(np.float64)
+        return Confidences(probability.max(axis=1), chosen, rows)
     if targets.ndim == 1:
         return Confidences(probability.max(axis=1), probability.argmax(axis=1) == targets, rows)
     return Confidences(probability.ravel(), targets.ravel() > 0, np.repeat(rows, probability.shape[1]))
@@ -56,7 +63,7 @@ def fit_temperature(
 
     Args:
         logits: (N, C).
-        targets: (N,) int64 for a softmax, (N, C) of 0 and 1 for a sigmoid.
+        targets: (N,) int64, or votes (N, C) that sum to 1, for a softmax; (N, C) of 0 and 1 for a sigmoid.
         activation: Of the head.
 
     Returns:
@@ -68,6 +75,8 @@ def fit_temperature(
         probability = activate(logits, activation, float(np.exp(log_temperature)))
         if targets.ndim == 1:
             likelihood = probability[np.arange(len(targets)), targets.astype(np.int64)]
+        elif activation == "softmax":
+            return float(-(targets * np.log(np.maximum(probability, _TINY))).sum(axis=1).mean())
         else:
             likelihood = np.where(targets > 0, probability, 1 - probability)
         return float(-np.log(np.maximum(likelihood, _TINY)).mean())

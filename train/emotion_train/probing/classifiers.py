@@ -38,6 +38,39 @@ def fit_logistic(features: Features, labels: NDArray[np.int64], *, c: float, see
     return np.asarray(weight, np.float32), np.asarray(bias, np.float32)
 
 
+def fit_votes(features: Features, votes: NDArray[np.floating], *, c: float) -> Linear:
+    """Fit a multinomial logistic regression whose targets are distributions instead of labels.
+
+    The optimum is unique, so there is no seed; with votes for one class only it is that of `fit_logistic`.
+
+    Args:
+        features: (N, D).
+        votes: (N, C), rows that sum to 1.
+        c: Inverse regularisation strength, as in scikit-learn.
+    """
+    from scipy.optimize import minimize  # noqa: PLC0415 - slow to import
+
+    x, y = features.astype(np.float64), votes.astype(np.float64)
+    shape = (y.shape[1], x.shape[1] + 1)  # the last column is the bias, which is not regularised
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        parameters = flat.reshape(shape)
+        logits = x @ parameters[:, :-1].T + parameters[:, -1]
+        logits -= logits.max(axis=1, keepdims=True)
+        log_total = np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        value = c * float((y * (log_total - logits)).sum()) + 0.5 * float((parameters[:, :-1] ** 2).sum())
+        wrong = np.exp(logits - log_total) - y
+        gradient = np.concatenate([c * wrong.T @ x, c * wrong.sum(axis=0)[:, None]], axis=1)
+        gradient[:, :-1] += parameters[:, :-1]
+        return value, gradient.ravel()
+
+    found = minimize(
+        loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": MAX_ITER}
+    )
+    parameters = found.x.reshape(shape)
+    return np.asarray(parameters[:, :-1], np.float32), np.asarray(parameters[:, -1], np.float32)
+
+
 def fit_one_vs_rest(features: Features, targets: NDArray[np.float32], *, c: float, seed: int) -> Linear:
     """Fit one binary logistic regression per class.
 

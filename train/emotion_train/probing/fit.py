@@ -21,6 +21,7 @@ from emotion_train.probing.classifiers import (
     fit_logistic,
     fit_one_vs_rest,
     fit_ridge,
+    fit_votes,
 )
 from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.scorers import multi_label_scorer, single_label_scorer
@@ -110,7 +111,8 @@ def fit_task(
     if not converged:
         notes.append(f"the solver stopped after {MAX_ITER} iterations without converging")
     head = TaskHead(task, weight, bias, ACTIVATIONS[task.kind])
-    temperature = fit_temperature(head.logits(tune.features), tune.targets[task.name], head.activation)
+    known = tune.votes.get(task.name, tune.targets[task.name])
+    temperature = fit_temperature(head.logits(tune.features), known, head.activation)
     if abs(np.log(temperature)) > 0.99 * LOG_BOUND:
         notes.append(f"the best temperature on {tune.name} is out of bounds: {temperature:.3g} is used")
     abstain = 0.0
@@ -151,6 +153,8 @@ def _best_c(
 
 def _classifier(task: Task, train: FeatureSet, c: float, seed: int) -> tuple[Linear, bool]:
     """Return a classifier, and whether its solver converged."""
+    if task.kind == "single_label" and task.name in train.votes:
+        return fit_votes(train.features, train.votes[task.name], c=c), True
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - slow to import
 
     fit = fit_logistic if task.kind == "single_label" else fit_one_vs_rest

@@ -41,6 +41,7 @@ class HeadResult:
         unscaled: (N, C) probabilities at temperature 1, None where no temperature was fitted.
         targets: See `FeatureSet`.
         notes: What a reader of the metrics must know.
+        votes: See `FeatureSet`; None without votes.
     """
 
     name: str
@@ -54,6 +55,7 @@ class HeadResult:
     unscaled: NDArray[np.float64] | None
     targets: NDArray[np.generic]
     notes: tuple[str, ...]
+    votes: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ def measure(head: TaskHead, part: FeatureSet, name: str, options: MeasureOptions
         if unscaled is not None:
             probabilities["ece_unscaled"] = unscaled
     if head.task.kind == "single_label":
-        scorer = single_label_scorer(head.task.labels, logits, targets, probabilities)
+        scorer = single_label_scorer(
+            head.task.labels, logits, targets, probabilities, part.votes.get(head.task.name)
+        )
         support = np.bincount(targets, minlength=len(head.task.labels))
         notes += _absent(head.task, support)
     else:
@@ -120,7 +124,8 @@ def calibrated(
     On the set that the temperature was fitted on, the result would be too good: there, each half of the
     clusters gets the temperature fitted on the other half.
     """
-    logits, targets = head.logits(part.features), part.targets[head.task.name]
+    logits = head.logits(part.features)
+    targets = part.votes.get(head.task.name, part.targets[head.task.name])
     if head.tuned_on != part.name:
         return activate(logits, head.activation, head.temperature), ()
     count = int(clusters.max()) + 1
@@ -194,6 +199,7 @@ def _result(
         evidence.unscaled,
         part.targets[head.task.name],
         (*head.notes, *notes),
+        part.votes.get(head.task.name),
     )
 
 

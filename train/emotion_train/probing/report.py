@@ -227,7 +227,7 @@ def _plots(result: HeadResult, dataset: str) -> dict[str, bytes]:
     if "ece" in result.metrics:
         probabilities = {"measured": result.predictions, "before temperature scaling": result.unscaled}
         curves = {
-            name: confidences_of(values, result.targets)
+            name: confidences_of(values, result.targets, result.votes)
             for name, values in probabilities.items()
             if values is not None
         }

@@ -3,25 +3,22 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.datasets.base import Dataset, Sample
 from emotion_train.datasets.images import prepare_sample
-from emotion_train.model import EmotionCLIP
 from emotion_train.probing.cache import CacheKey, cached
-from emotion_train.probing.features import ClipInput, FeatureKind, FeatureSet, encode_all
+from emotion_train.probing.features import ClipEncoder, ClipInput, FeatureKind, FeatureSet, encode_all
 
 _log = logging.getLogger(__name__)
 
@@ -36,14 +33,14 @@ class Encoding:
     """A model and how images are fed to it.
 
     Attributes:
-        model: The frozen model.
+        encoder: The frozen model.
         sha256: Of its checkpoint.
         kind: Kind of feature.
         cache: Folder of stored features.
         workers: Processes that read images; 0 reads them in this process.
     """
 
-    model: EmotionCLIP
+    encoder: ClipEncoder
     sha256: str
     kind: FeatureKind
     cache: Path
@@ -52,7 +49,7 @@ class Encoding:
     @property
     def spec(self) -> PreprocessSpec:
         """How the model's images are preprocessed."""
-        return self.model.config.preprocess
+        return self.encoder.spec
 
 
 def features_of(dataset: Dataset, encoding: Encoding) -> FeatureSet:
@@ -112,12 +109,7 @@ def fingerprint(dataset: Dataset) -> str:
 def _encode(
     dataset: Dataset, spec: PreprocessSpec, encoding: Encoding
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    loader: DataLoader[Any] = DataLoader(
-        _Prepared(dataset.samples, spec, encoding.kind),
-        batch_size=None,
-        num_workers=encoding.workers,
-        multiprocessing_context="forkserver" if encoding.workers else None,  # as in `training.loop`
-    )
+    loader = _read(_Prepared(dataset.samples, spec, encoding.kind), encoding.workers)
     name = f"{dataset.name} {dataset.split}"
     unreadable: list[str] = []
 
@@ -130,7 +122,7 @@ def _encode(
                 yield int(row), np.asarray(images), np.asarray(weights)
 
     try:
-        found = encode_all(encoding.model, clips(), kind=encoding.kind)
+        found = encode_all(encoding.encoder, clips(), kind=encoding.kind)
     except EmotionError as error:
         reason = f" (no image can be read; first error: {unreadable[0]})" if unreadable else ""
         raise EmotionError(f"{name}: {error}{reason}") from error
@@ -144,7 +136,22 @@ def _encode(
     return found
 
 
-class _Prepared(TorchDataset[Prepared]):
+def _read(samples: "_Prepared", workers: int) -> Iterable[Any]:
+    """Read all samples in order; in several processes if there are workers."""
+    if not workers:
+        return (samples[row] for row in range(len(samples)))
+    from torch.utils.data import DataLoader  # noqa: PLC0415 - torch is not needed without workers
+
+    loader: DataLoader[Any] = DataLoader(
+        cast("Any", samples),  # it has the two methods that are used
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context="forkserver",  # as in `training.loop`
+    )
+    return loader
+
+
+class _Prepared:
     """Samples as the workers of a loader read them; a clip that repeats one image holds it once."""
 
     def __init__(self, samples: tuple[Sample, ...], spec: PreprocessSpec, kind: FeatureKind) -> None:

@@ -1,7 +1,7 @@
 """FER2013 faces in rendered scenes as a data set, and pairs of people that test subject conditioning."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,12 @@ from tqdm import tqdm
 from emotion_train.datasets.base import Task
 from emotion_train.language.labels import EKMAN
 from emotion_train.language.phrases import CATEGORY_PHRASES
-from emotion_train.model import EmotionCLIP
 from emotion_train.probing.bootstrap import Metrics, Weights, bootstrap_intervals, point_metrics
 from emotion_train.probing.features import ClipInput, FeatureSet, encode_all
 from emotion_train.probing.fit import TaskHead
 from emotion_train.probing.measure import Interval, MeasureOptions
 from emotion_train.probing.metrics import Labels, area_under_roc, weighted_mean
 from emotion_train.probing.samples import Encoding
-from emotion_train.probing.zero_shot import zero_shot_weight
 from emotion_train.scenes.batches import SceneMix
 from emotion_train.scenes.faces import Faces, Split, load_faces
 from emotion_train.scenes.sets import PersonClip, pair_clips, person_clips
@@ -40,11 +38,14 @@ class ScenePlan:
         archive: Path of the face archive.
         frames: Frames rendered and encoded of each test clip.
         limits: Largest number of faces of each split; None uses all.
+        votes: Weight of the votes against the label in what the probe is fitted on. It is always tuned and
+            measured on votes.
     """
 
     archive: Path
     frames: int
     limits: Mapping[Split, int | None]
+    votes: float = 1.0
 
 
 # Name of the set -> split of the faces, numbers of people in a scene, frames (None: as in the plan).
@@ -60,10 +61,12 @@ TRAIN_MIX = SceneMix(degraded=0.3, close_ups=0.3)
 
 
 def chosen_faces(plan: ScenePlan, split: Split, seed: int) -> Faces:
-    """Return the faces of a split in random order, at most the plan's limit."""
+    """Return the faces of a split in random order, at most the plan's limit; the labels are majorities."""
     faces = load_faces(plan.archive, split)
+    if split == "train":
+        faces = faces.weighted(plan.votes)
     order = np.random.default_rng(seed).permutation(len(faces.labels))
-    return faces.take(order[: plan.limits[split]])
+    return replace(faces, labels=faces.majority).take(order[: plan.limits[split]])
 
 
 def scene_set(name: str, plan: ScenePlan, encoding: Encoding, seed: int) -> FeatureSet:
@@ -78,9 +81,11 @@ def scene_set(name: str, plan: ScenePlan, encoding: Encoding, seed: int) -> Feat
     offset = list(SETS).index(name)
     mix = TRAIN_MIX if name == "train" else SceneMix()
     clips = person_clips(faces, encoding.spec, people, frames=frames, seed=seed + offset, mix=mix)
-    features, labels = _encoded(name, clips, encoding, len(faces.labels))
-    groups = tuple(map(str, range(len(labels))))
-    return FeatureSet(name, features, {TASK.name: labels}, groups, {})
+    features, rows = _encoded(name, clips, encoding, len(faces.labels))
+    groups = tuple(map(str, range(len(rows))))
+    return FeatureSet(
+        name, features, {TASK.name: faces.labels[rows]}, groups, {}, {TASK.name: faces.votes[rows]}
+    )
 
 
 def swap_metrics(first: Labels, second: Labels, a: Labels, b: Labels) -> dict[str, float]:
@@ -109,7 +114,8 @@ def measure_pairs(
     for name, same in (("pairs_same_window", True), ("pairs_own_window", False)):
         pairs = pair_clips(faces, encoding.spec, frames=plan.frames, seed=seed + 4, same_window=same)
         both = (clip for pair in pairs for clip in pair)
-        features, labels = _encoded(name, both, encoding)
+        features, rows = _encoded(name, both, encoding)
+        labels = faces.labels[rows]
         predictions = head.logits(features).argmax(axis=1)
         swaps = SwapScorer(predictions[::2], predictions[1::2], labels[::2], labels[1::2])
         count = len(labels) // 2
@@ -119,13 +125,17 @@ def measure_pairs(
     return results
 
 
-def category_metrics(model: EmotionCLIP, part: FeatureSet) -> dict[str, float]:
+def category_metrics(weight: NDArray[np.float32], part: FeatureSet) -> dict[str, float]:
     """Return the area under the ROC curve of those of the 26 categories for which there are labelled faces.
 
     There are no labelled images of the other categories, so they are not measured.
+
+    Args:
+        weight: (26, D) text embeddings in the order of `CATEGORY_PHRASES`.
+        part: Features of faces.
     """
     names = list(CATEGORY_PHRASES)
-    scores = part.features.astype(np.float64) @ zero_shot_weight(model, CATEGORY_PHRASES).T
+    scores = part.features.astype(np.float64) @ weight.astype(np.float64).T
     labels = part.targets[TASK.name]
     all_once = np.ones((1, len(part)))
     metrics = {
@@ -156,13 +166,13 @@ class SwapScorer:
 def _encoded(
     name: str, clips: Iterable[PersonClip], encoding: Encoding, total: int | None = None
 ) -> tuple[NDArray[np.float32], Labels]:
-    """Return features (N, D) and labels (N,) of clips as they are rendered; nothing is stored on disk."""
-    labels: list[int] = []
+    """Return features (N, D) and rows of the faces (N,) of clips as they are rendered."""
+    faces: list[int] = []
 
     def numbered() -> Iterator[ClipInput]:
         for row, clip in enumerate(tqdm(clips, total=total, desc=name, unit="clip")):
-            labels.append(clip.label)
+            faces.append(clip.face)
             yield row, clip.images, clip.patch_weights
 
-    _, features = encode_all(encoding.model, numbered())
-    return features, np.array(labels, np.int64)
+    _, features = encode_all(encoding.encoder, numbered())
+    return features, np.array(faces, np.int64)

@@ -36,6 +36,7 @@ def single_label_scorer(
     scores: NDArray[np.floating],
     labels: NDArray[np.int64],
     probabilities: Mapping[str, Values],
+    votes: NDArray[np.floating] | None = None,
 ) -> Scorer:
     """Score accuracy, balanced_accuracy, weighted_f1, recall_<class>, f1_<class>, and calibration errors.
 
@@ -44,9 +45,10 @@ def single_label_scorer(
         scores: (N, C); the class of the largest score is the prediction.
         labels: (N,) class indices.
         probabilities: (N, C) each, by the name that their calibration error gets.
+        votes: (N, C) of annotators; with them, calibration errors compare probabilities with votes.
     """
     predicted = scores.argmax(axis=1)
-    confidences = {name: confidences_of(values, labels) for name, values in probabilities.items()}
+    confidences = {name: confidences_of(values, labels, votes) for name, values in probabilities.items()}
     present = np.bincount(labels, minlength=len(names)) > 0
 
     def score(weights: Weights) -> Metrics:

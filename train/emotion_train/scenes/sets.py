@@ -26,11 +26,13 @@ class PersonClip:
         images: (K, S, S, 3) uint8 RGB.
         patch_weights: (K, G) float32 in [0, 1].
         label: Position of the person's emotion in `EKMAN`.
+        face: Row of the person's face.
     """
 
     images: NDArray[np.uint8]
     patch_weights: NDArray[np.float32]
     label: int
+    face: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class RenderedClip:
         """Cut the person's own crop out of every frame."""
         boxes = self.boxes(person)
         windows = [subject_window(box, self.scene.height, self.scene.width, spec) for box in boxes]
-        return _cut(self.frames, boxes, windows, spec, label)
+        return _cut(self.frames, boxes, windows, spec, (label, person.face))
 
 
 SceneChange = Callable[[Scene], Scene]
@@ -143,8 +145,8 @@ def person_pair(
         shared_window(heads, scene.height, scene.width, spec) for heads in zip(*boxes_of_both, strict=True)
     ]
     first, second = (
-        _cut(rendered.frames, boxes, windows, spec, label)
-        for boxes, label in zip(boxes_of_both, labels, strict=True)
+        _cut(rendered.frames, boxes, windows, spec, (label, person.face))
+        for boxes, label, person in zip(boxes_of_both, labels, scene.people, strict=True)
     )
     return first, second
 
@@ -176,7 +178,8 @@ def shared_crop_clips(
         images, visible = cut_shared_crop(rendered, scene, times, spec)
         if visible:
             clips = [
-                PersonClip(images, weights, int(faces.labels[person.face])) for person, weights in visible
+                PersonClip(images, weights, int(faces.labels[person.face]), person.face)
+                for person, weights in visible
             ]
             yield images, clips
 
@@ -197,10 +200,10 @@ def _cut(
     boxes: list[Box],
     windows: list[Window],
     spec: PreprocessSpec,
-    label: int,
+    label_and_face: tuple[int, int],
 ) -> PersonClip:
     return PersonClip(
         np.stack([crop(frame, window, spec) for frame, window in zip(frames, windows, strict=True)]),
         np.stack([patch_weights(box, window, spec) for box, window in zip(boxes, windows, strict=True)]),
-        label,
+        *label_and_face,
     )

@@ -19,6 +19,7 @@ from emotion_train.probing.protocol import C_GRID, SEED, Protocol, protocol_of
 from emotion_train.probing.run import FitOptions, run_protocol
 from emotion_train.probing.samples import Encoding, features_of
 from emotion_train.probing.scorers import HEADLINE
+from emotion_train.probing.torch_encoder import TorchEncoder
 from emotion_train.probing.zero_shot import zero_shot_weight
 from emotion_train.scenes.faces import Split, load_faces
 from emotion_train.scenes.sets import person_clips
@@ -56,7 +57,7 @@ def scene_evaluation(model: EmotionCLIP, archive: Path) -> Evaluation:
         return sets[split]
 
     def evaluate() -> dict[str, float]:
-        features = {split: encode_all(model, scenes_of(split)[0])[1] for split in FACES}
+        features = {split: encode_all(TorchEncoder(model), scenes_of(split)[0])[1] for split in FACES}
         weight, bias = fit_logistic(features["train"], scenes_of("train")[1], c=SCENES_C, seed=SEED)
         bank = zero_shot_weight(model, EKMAN_PHRASES)
         labels = scenes_of("val")[1]
@@ -90,7 +91,7 @@ def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) ->
     def evaluate() -> dict[str, float]:
         # Features of a model that is still learning are not worth keeping.
         with TemporaryDirectory() as cache, _without_messages():
-            encoding = Encoding(model, "", protocol.features, Path(cache), workers)
+            encoding = Encoding(TorchEncoder(model), "", protocol.features, Path(cache), workers)
             outcome = run_protocol(
                 sets[protocol.fit].tasks,
                 short,

@@ -1,0 +1,122 @@
+"""Write a bundle with new heads on the graphs of another bundle; neither torch nor a checkpoint is needed."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from safetensors.numpy import save
+
+from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
+from emotion_runtime.manifest import MANIFEST, SCHEMA_VERSION, Head, write_manifest
+from emotion_train.heads import AFFECT_PROBE, PROBE, LinearHead
+
+CARD = "MODEL_CARD.md"
+
+_CARD_TEXT = """# {name}
+
+The encoders are those of the bundle `{source}` (checkpoint sha256 `{sha256}`);
+read its model card about the data that they were trained on, what they cannot do and what is prohibited. The
+heads below were fitted with `emotion-train fit-probe --bundle {source} --dataset {dataset}`, and measured on
+data that they were not fitted on.
+
+Licence of the weights: {license}
+
+{heads}
+"""
+
+
+def write_bundle(bundle: Bundle, heads: Mapping[str, LinearHead], out: Path, *, dataset: str) -> Path:
+    """Write a bundle with the graphs of `bundle` and new heads; its other heads are kept.
+
+    The manifest is written last, so that an incomplete folder is not taken for a bundle.
+
+    Args:
+        bundle: Whose graphs and other heads are copied.
+        heads: The new heads by name; `probe` becomes the default head, `affect` the affect head.
+        out: Folder to write, which is replaced if it is a bundle that this function wrote before.
+        dataset: Name of the data set, for the card.
+
+    Returns:
+        The folder.
+
+    Raises:
+        EmotionError: The folder has other files, or cannot be written.
+    """
+    manifest = bundle.manifest
+    _clear(out)
+    stored = {name: _store(out, name, head) for name, head in heads.items()}
+    all_heads = manifest.heads | stored
+    files = [graph.file for graph in manifest.graphs.values()]
+    files += [variant.file for graph in manifest.graphs.values() for variant in graph.variants.values()]
+    files += [head.file for name, head in all_heads.items() if name not in stored]
+    try:
+        for file in files:
+            shutil.copyfile(bundle.folder / file, out / file)
+    except OSError as error:
+        raise EmotionError(f"bundle {out} cannot be written: {error.strerror}; free disk space") from error
+    new = msgspec.structs.replace(
+        manifest,
+        schema=SCHEMA_VERSION,
+        name=out.resolve().parent.name if out.name == "bundle" else out.name,
+        heads=all_heads,
+        default_head=PROBE if PROBE in stored else manifest.default_head,
+        affect_head=AFFECT_PROBE if AFFECT_PROBE in stored else manifest.affect_head,
+    )
+    text = _CARD_TEXT.format(
+        name=new.name,
+        source=manifest.name,
+        sha256=manifest.checkpoint_sha256,
+        license=manifest.license,
+        dataset=dataset,
+        heads="\n\n".join(_described(name, head) for name, head in stored.items()),
+    )
+    write_atomically(out / CARD, text)
+    write_manifest(new, out)
+    load_bundle(out)
+    return out
+
+
+def _clear(out: Path) -> None:
+    """Remove the bundle that an earlier call left, and nothing else."""
+    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    foreign = [
+        name
+        for name in names
+        if name not in (MANIFEST, CARD) and not name.endswith((".onnx", ".safetensors"))
+    ]
+    if foreign:
+        raise EmotionError(
+            f"{out} contains files that do not belong to a bundle ({', '.join(foreign[:5])}): "
+            "choose another --out"
+        )
+    for name in sorted(names, key=lambda name: name != MANIFEST):  # first the manifest
+        (out / name).unlink()
+
+
+def _store(out: Path, name: str, head: LinearHead) -> Head:
+    path, card = out / f"{name}.safetensors", head.card
+    tensors = {"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)}
+    write_atomically(path, save(tensors))
+    return Head(
+        card.kind,
+        path.name,
+        sha256_of(path),
+        card.labels,
+        card.activation,
+        card.temperature,
+        card.metrics,
+        card.abstain,
+        card.experimental,
+    )
+
+
+def _described(name: str, head: Head) -> str:
+    lines = [f"## Head `{name}`", "", f"Labels: {', '.join(head.labels)}."]
+    if head.abstain:
+        lines.append(f"No label is given if its probability is below {head.abstain:.3f}.")
+    rows = [f"| {metric} | {value:.4g} |" for metric, value in head.metrics.items()]
+    return "\n".join([*lines, "", "| metric, on unseen data | |", "|---|---|", *rows])
