@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from threading import Event
 
 from emotion_runtime.config import RunConfig, as_toml, make_config, read_toml
-from emotion_runtime.console import print_messages, run
+from emotion_runtime.console import open_standard_streams, print_messages, run
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.options import PROGRAM, parser
 from emotion_runtime.run import run_config
@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments without the program's name. None: those of the process.
     """
     started = time.monotonic()
+    open_standard_streams()
     print_messages(PROGRAM)
     # A Ctrl-C before or after the run, or a second one during it, loses no results.
     return run(PROGRAM, lambda: _command(argv, started), interrupted=0)

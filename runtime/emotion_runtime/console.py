@@ -1,13 +1,16 @@
 """Shared by all command lines: errors in one line, exit statuses, messages on the terminal."""
 
 import argparse
+import io
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from emotion_runtime import __version__
@@ -149,6 +152,38 @@ class CommandGroup:
                 f"`{self.extra}`: run pip install '.[{self.extra}]' in a checkout"
             ) from error
         return status
+
+
+class _ClosedOutput(io.TextIOBase):
+    """Stands for a standard output that was closed before the program began (`>&-`)."""
+
+    @property
+    def buffer(self) -> NoReturn:
+        """Refuse to give the bytes below, as `write` does."""
+        self.write("")
+
+    def write(self, text: str) -> NoReturn:  # noqa: ARG002 - part of the interface
+        """Refuse to write.
+
+        Raises:
+            EmotionError: Always: the output would be lost.
+        """
+        raise EmotionError("standard output is closed; send it to a file, or to /dev/null")
+
+
+def open_standard_streams() -> None:
+    """Make sure that a program has its three standard streams, whoever started it.
+
+    Otherwise the next file that is opened would get the number of a closed one, and collect what libraries
+    print. Nothing is printed to a closed standard error; writing to a closed standard output is an error.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        continue
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until the end
+    if sys.stdout is None:
+        sys.stdout = _ClosedOutput()
 
 
 def print_messages(program: str, level: int = logging.INFO) -> None:
