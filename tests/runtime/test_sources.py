@@ -239,6 +239,7 @@ def test_audio_file_is_not_a_video(tmp_path: Path) -> None:
         ("no/such/video.mp4", "no such file"),
         ("runtime", "no photo or video in the folder"),
         (63, "/dev/video63 does not exist"),
+        ("/dev/video63", "/dev/video63 does not exist"),
         ("63", "/dev/video63 does not exist"),
         ("v4l2:///dev/video63", "/dev/video63 does not exist"),
         ("v4l2:///dev/null", "expected a number or v4l2"),

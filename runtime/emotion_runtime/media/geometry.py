@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 _NEARLY_SQUARE = 0.01  # a ratio this close to 1 is that of a rounded size, not worth a change of all pixels
 _WIDEST = 8.0  # a ratio beyond this is a mistake in the file
+_SMALLEST = 4  # pixels, side of a frame that can be deinterlaced
 _MATRIX = "DISPLAYMATRIX"
 
 
@@ -52,7 +53,7 @@ def deinterlaced(frames: Iterable[Any]) -> Iterator[Any]:
     """
     weaver: _Filter | None = None
     for decoded in frames:
-        if weaver is None and decoded.interlaced_frame:
+        if weaver is None and decoded.interlaced_frame and min(decoded.width, decoded.height) >= _SMALLEST:
             weaver = _Filter()
         if weaver is None:
             yield decoded

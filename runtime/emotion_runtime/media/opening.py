@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -65,10 +66,12 @@ def open_container(path: str, *, follow: bool = False, stop: Event | None = None
         EmotionError: It is missing, empty, unreadable or not a video.
     """
     stop = stop or Event()
-    if path == STDIN and stat.S_ISREG(os.fstat(0).st_mode):
-        path = "/dev/stdin"  # redirected from a file, so it can be searched for its index
     data: Pipe | GrowingFile | None = None
+    if path == STDIN and sys.stdin is not None and sys.stdin.isatty():
+        raise EmotionError("source -: standard input is a terminal; pipe a video into it")
     try:
+        if path == STDIN and stat.S_ISREG(os.fstat(0).st_mode):
+            path = "/dev/stdin"  # redirected from a file, so it can be searched for its index
         if is_pipe(path):
             data = Pipe(path, stop)
         else:

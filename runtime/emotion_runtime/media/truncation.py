@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _EBML_SEGMENT = 0x18538067
+_MP4_CONTENT = {b"mdat", b"moov", b"moof"}  # what follows them may be anything, such as a phone's own data
 _GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
 
 
@@ -35,7 +36,7 @@ _UNKNOWN = 1 << 63
 
 
 def _mp4_size(file: BinaryIO, size: int) -> int:
-    """Return the end of the last box; boxes begin with their size (ISO 14496-12, 4.2)."""
+    """Return the end of the last box with content; boxes begin with their size (ISO 14496-12, 4.2)."""
     position = 0
     while position + 8 <= size:
         file.seek(position)
@@ -48,7 +49,9 @@ def _mp4_size(file: BinaryIO, size: int) -> int:
         if length < smallest:  # not a box: FFmpeg reads no further, either
             return size
         position += length
-    return position
+        if position > size and header[4:8] in _MP4_CONTENT:
+            return position
+    return size
 
 
 def _riff_size(file: BinaryIO, size: int) -> int:

@@ -59,6 +59,7 @@ class Video:
         # AVI has times of decoding only, which do not say when reordered frames are shown.
         self.irregular = self._container.format.name == "avi" and self._stream.codec_context.has_b_frames
         self.interlaced = False
+        self._read = 0  # intact packets
         self._corrupt = 0  # frames that FFmpeg could repair only in part
 
     def close(self) -> None:
@@ -129,8 +130,10 @@ class Video:
             SourceBroken: The file is truncated or corrupt, or has no frame.
         """
         reason = ""
-        file = self._opened.file
-        if file and (part := missing_part(file, self._container.format.name)):
+        file, kind = self._opened.file, self._container.format.name
+        # An MP4 or AVI whose every listed frame was read is complete, whatever its boxes say.
+        all_read = _lists_frames(kind) and 0 < self._stream.frames <= self._read
+        if file and not all_read and (part := missing_part(file, kind)):
             reason = f"is truncated ({part})"
         elif self.damage:
             reason = f"is corrupt ({self.damage})"
@@ -162,6 +165,7 @@ class Video:
             except (OSError, ValueError, av.error.FFmpegError) as error:  # nothing follows
                 self.damage = self.damage or _reason(error)
                 return
+            self._read += bool(packet.size) and not packet.is_corrupt
             try:
                 frames = packet.decode()
             except av.error.FFmpegError as error:  # one packet is corrupt: later ones may be intact
@@ -174,6 +178,10 @@ class Video:
                 self._corrupt += bool(decoded.is_corrupt)
                 self.interlaced = self.interlaced or bool(decoded.interlaced_frame)
                 yield decoded
+
+
+def _lists_frames(kind: str) -> bool:
+    return kind == "avi" or "mp4" in kind.split(",")
 
 
 def _reason(error: Exception) -> str:

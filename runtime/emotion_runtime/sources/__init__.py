@@ -82,6 +82,8 @@ def open_source(
     if not text:
         raise EmotionError(f"the source is an empty string; give {_SUPPORTED}")
     stop = stop or Event()
+    if re.fullmatch(r"/dev/video\d+", text):
+        text = f"v4l2://{text}"
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
     if isinstance(uri, int) or text.isdigit() or (scheme and scheme[1] == "v4l2"):
         from emotion_runtime.sources import camera  # noqa: PLC0415

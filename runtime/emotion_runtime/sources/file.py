@@ -26,7 +26,12 @@ def read_file(path: str, *, follow: bool = False, stop: Event | None = None) -> 
         EmotionError: The video cannot be opened, or is not a video. While iterating: `SourceBroken`, after
             every frame that can be decoded, if the file is corrupt or truncated.
     """
-    video = open_video(path, follow=follow, stop=stop)
+    try:
+        video = open_video(path, follow=follow, stop=stop)
+    except EmotionError:
+        if stop is not None and stop.is_set():  # while it waited for the first data: that is no failure
+            return _nothing()
+        raise
 
     def frames() -> Generator[Frame, None, None]:
         index, t, end = -1, 0.0, 0.0
@@ -41,6 +46,10 @@ def read_file(path: str, *, follow: bool = False, stop: Event | None = None) -> 
             video.close()
 
     return frames()
+
+
+def _nothing() -> Generator[Frame, None, None]:
+    yield from ()
 
 
 def read_any(path: str, *, follow: bool = False, stop: Event | None = None) -> Generator[Frame, None, None]:

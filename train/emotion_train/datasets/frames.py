@@ -10,8 +10,6 @@ from emotion_train.datasets.rows import BadRow
 
 CLIP_FRAMES = 8  # T of the paper
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-
 
 def uniform(first: int, last: int, count: int = CLIP_FRAMES) -> list[int]:
     """Return `count` integers spread evenly from `first` to `last`, both included; they may repeat.
@@ -25,7 +23,7 @@ def uniform(first: int, last: int, count: int = CLIP_FRAMES) -> list[int]:
 
 def is_image(path: Path) -> bool:
     """Return whether a file is an image, by its suffix."""
-    return path.suffix.lower() in _IMAGE_SUFFIXES
+    return path.suffix.lower() in media.IMAGE_SUFFIXES
 
 
 def frame_number(path: Path) -> int | None:

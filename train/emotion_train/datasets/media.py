@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.media import is_image as is_photo
 from emotion_runtime.types import Box
 from emotion_train.datasets.base import SampleImage
-from emotion_train.datasets.frames import CLIP_FRAMES, image_size, is_image, numbered_frames, uniform
+from emotion_train.datasets.frames import CLIP_FRAMES, image_size, numbered_frames, uniform
 from emotion_train.datasets.rows import BadRow
 from emotion_train.datasets.video import video_info
 
@@ -93,7 +94,7 @@ class Video(Medium):
 
 
 def open_medium(path: Path) -> Medium:
-    """Open a folder of numbered frames, an image (known by its suffix) or a video.
+    """Open a folder of numbered frames, an image or a video, which an animated GIF, WebP or PNG is, too.
 
     Raises:
         BadRow: The path does not exist or cannot be read.
@@ -103,7 +104,7 @@ def open_medium(path: Path) -> Medium:
         return FrameFolder(path, *image_size(frames[0][1]), tuple(frames))
     if not path.is_file():
         raise BadRow("no file or folder at the path")
-    if is_image(path):
+    if is_photo(path):
         return Medium(path, *image_size(path))
     try:
         info = video_info(path)
