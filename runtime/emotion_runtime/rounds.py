@@ -10,14 +10,23 @@ from emotion_runtime.types import Frame
 TOGETHER = 0.02  # seconds of media time between frames of different files that go together
 
 
-def limited(frames: Iterable[Frame], seconds: float | None) -> Iterator[Frame]:
-    """Yield the frames of the first seconds of media time of a source. None: all frames."""
-    start: float | None = None
+def limited(frames: Iterable[Frame], seconds: float | None, *, of: str) -> Iterator[Frame]:
+    """Yield the frames of the first seconds of media time of a source.
+
+    Args:
+        frames: All frames of the source.
+        seconds: The limit; None: no limit.
+        of: The source as it was opened. If its frames have other names, they are those of the files of a
+            folder, and the limit is that of each file.
+    """
+    name, start = "", 0.0
     for frame in frames:
-        start = frame.t if start is None else start
-        if seconds is not None and frame.t - start >= seconds:
+        if frame.source != name:
+            name, start = frame.source, frame.t
+        if seconds is None or frame.t - start < seconds:
+            yield frame
+        elif name == of:
             return
-        yield frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,11 @@ def run_config(config: RunConfig, started: float, stopped: Event) -> None:
         sinks = stack.enter_context(SinkGroup(open_sinks(outputs)))
         progress = stack.enter_context(_progress(config))
         try:
-            for frame, event in runtime.follow([limited(source, config.duration) for source in sources]):
+            limits = [
+                limited(source, config.duration, of=str(uri))
+                for source, uri in zip(sources, config.sources, strict=True)
+            ]
+            for frame, event in runtime.follow(limits):
                 with runtime.timer.stage("sinks"):
                     still_wanted = sinks.write(frame, event)
                 report.add(event, still=frame.still)

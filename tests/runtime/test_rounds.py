@@ -7,7 +7,7 @@ import pytest
 
 from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.metrics import StageTimer
-from emotion_runtime.rounds import Rounds
+from emotion_runtime.rounds import Rounds, limited
 from emotion_runtime.types import Frame
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
@@ -65,6 +65,19 @@ def test_beginnings_and_ends_of_names():
         (["second.mp4"], ["first.mp4"]),
         ([], ["second.mp4"]),
     ]
+
+
+def test_limit_of_a_source_and_of_each_file_of_a_folder():
+    def folder() -> Iterator[Frame]:
+        yield from frames("folder/a.mp4", 30, 10)
+        yield from frames("folder/b.mp4", 3, 10)
+
+    taken = [frame.source for frame in limited(folder(), 1.0, of="folder")]
+    assert taken == ["folder/a.mp4"] * 10 + ["folder/b.mp4"] * 3
+    assert len(list(limited(frames("a", 30, 10, start=5.0), 1.0, of="a"))) == 10
+    assert len(list(limited(frames("a", 30, 10), None, of="a"))) == 30
+    endless = frames("a", 10**9, 10)
+    assert len(list(limited(endless, 1.0, of="a"))) == 10  # the rest is not read
 
 
 def test_every_failure_is_told():
