@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 
 from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.detectors import Detector
+from emotion_runtime.detectors.heads import HeadFinder
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import LinearHead
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.person import PersonOptions, PersonState
-from emotion_runtime.quality import measure_quality
+from emotion_runtime.quality import NO_HEAD, measure_quality
 from emotion_runtime.ring import ClipPlan
 from emotion_runtime.source_state import SourceState
-from emotion_runtime.subject import Subjects, plan_crops
-from emotion_runtime.types import Detections, EmotionEvent, Frame
+from emotion_runtime.subject import Subjects, plan_crops, within
+from emotion_runtime.types import Detections, EmotionEvent, Frame, Track
 
 _log = logging.getLogger(__name__)
 _View = tuple[NDArray[np.uint8], Subjects]
@@ -39,6 +40,7 @@ class Models:
         temporal: Turns clips of embeddings into features.
         head: Turns features into probabilities of emotions.
         affect: Regression whose labels are some of valence, arousal and dominance. None: events have none.
+        heads: Finds the heads of persons whose whole bodies the detector finds. None: it finds heads itself.
     """
 
     detector: Detector
@@ -46,6 +48,7 @@ class Models:
     temporal: TemporalEncoder
     head: LinearHead
     affect: LinearHead | None = None
+    heads: HeadFinder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +214,14 @@ class Pipeline:
             source = sources[frame.source]
             chosen = source.due(frame.t)
             if chosen:
-                height, width = frame.image.shape[:2]
-                boxes = [track.box for track in chosen]
-                views.append((frame.image, plan_crops(boxes, height, width, self._models.encoder.spec)))
-                for track in chosen:
+                found: Sequence[Track | None] = chosen
+                if self._models.heads:
+                    with self.timer.stage("detect"):
+                        found = self._models.heads(frame.image, chosen)
+                views.append((frame.image, self._crops(frame.image, chosen, found)))
+                for track, view in zip(chosen, found, strict=True):
                     person = source.persons[track.id]
-                    person.quality = measure_quality(frame.image, track)
+                    person.quality = measure_quality(frame.image, view) if view else NO_HEAD
                     due.append(_Due(person, frame, source.intervals.usual))
         if not due:
             return
@@ -233,6 +238,22 @@ class Pipeline:
                 self._count_invalid(1, "frame encoder", each.frame.source)
         if encoded:
             self._predict(encoded)
+
+    def _crops(
+        self, image_bgr: NDArray[np.uint8], tracks: Sequence[Track], found: Sequence[Track | None]
+    ) -> Subjects:
+        """Return the crops of persons: of their heads, where these were looked for and found.
+
+        A model whose window is the middle of the frame was trained with the boxes of whole persons.
+        """
+        height, width = image_bgr.shape[:2]
+        spec = self._models.encoder.spec
+        of_heads = self._models.heads is not None and spec.window == "subject"
+        boxes = [
+            within(view.head, height, width) if of_heads and view and view.head else track.box
+            for track, view in zip(tracks, found, strict=True)
+        ]
+        return plan_crops(boxes, height, width, spec)
 
     def _predict(self, encoded: Sequence[_Due]) -> None:
         """Run the temporal encoder and the heads on the clips of the encoded persons."""

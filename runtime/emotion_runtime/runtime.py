@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from emotion_runtime import __version__
 from emotion_runtime.backends import open_encoders
 from emotion_runtime.bundle import load_bundle, sha256_of
-from emotion_runtime.detectors import Detector, open_detector
+from emotion_runtime.detectors import Detector, head_finder, open_detector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.forks import check_process, keep_in_children
@@ -99,6 +99,7 @@ class EmotionRuntime:
                 TemporalEncoder(temporal_encoder),
                 loaded_head,
                 affect_head,
+                head_finder(detect),
             )
             self._loaded = Pipeline(models, clips, timing)
             self._held = held.pop_all()

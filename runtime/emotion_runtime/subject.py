@@ -51,6 +51,12 @@ def plan_crops(boxes: Sequence[Box], height: int, width: int, spec: PreprocessSp
     )
 
 
+def within(box: Box, height: int, width: int) -> Box:
+    """Return the part of a box inside the frame."""
+    x1, y1, x2, y2 = box
+    return max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+
+
 def _shared_windows(
     boxes: Sequence[Box], height: int, width: int, spec: PreprocessSpec
 ) -> tuple[list[Window], list[int]]:

@@ -75,7 +75,7 @@ def prediction() -> Callable[..., NDArray[np.float64]]:
 
 @pytest.fixture(scope="session")
 def fixed_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write an end-to-end detector that finds one person in every 128 x 96 frame, at (16, 24, 48, 64)."""
+    """Write an end-to-end detector that finds one head in every 128 x 96 frame, at (16, 24, 48, 64)."""
     # The frame is letterboxed to 64 x 64: half the size, 8 rows of padding above.
     found = np.array([[[8, 20, 24, 40, 0.9, 0], [0, 0, 0, 0, 0, 0]]], np.float32)
     path = tmp_path_factory.mktemp("detector") / "fixed.onnx"
@@ -84,15 +84,14 @@ def fixed_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
         helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
         helper.make_node("Add", ["found", "nothing"], ["output"]),
     ]
-    save(
-        _model(
-            nodes,
-            [("images", TensorProto.FLOAT, [1, 3, 64, 64])],
-            ("output", [1, 2, 6]),
-            {"found": found, "zero": np.zeros((), np.float32)},
-        ),
-        path,
+    model = _model(
+        nodes,
+        [("images", TensorProto.FLOAT, [1, 3, 64, 64])],
+        ("output", [1, 2, 6]),
+        {"found": found, "zero": np.zeros((), np.float32)},
     )
+    helper.set_model_props(model, {"names": "{0: 'head'}"})
+    save(model, path)
     return path
 
 

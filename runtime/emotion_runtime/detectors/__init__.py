@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.detectors import centerface, yolo
+from emotion_runtime.detectors.heads import HeadFinder, HeadsOfPersons
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import DetectorSize
 from emotion_runtime.types import Detections
@@ -35,6 +36,16 @@ def open_detector(
             f"detector_size {size}, detector_score {score}: a callable detector chooses its own; omit them"
         )
     return detector
+
+
+def head_finder(detector: Detector) -> HeadFinder | None:
+    """Return what finds the heads of the persons that a detector found.
+
+    None for a detector that finds heads itself, and for a callable of the user's own.
+    """
+    if isinstance(detector, yolo.Yolo) and not detector.finds_heads:
+        return HeadsOfPersons()
+    return None
 
 
 def load_detector(

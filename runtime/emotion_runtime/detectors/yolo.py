@@ -46,6 +46,9 @@ class Yolo:
         size: Side of the input in pixels, for a file with a dynamic input. None: the size that the file
             states.
 
+    Attributes:
+        finds_heads: Whether the file names its class a head or face, so that boxes are not of whole persons.
+
     Raises:
         EmotionError: The file is missing or not a supported detector, or ONNX Runtime is missing. A call
             raises it too if the scores are not probabilities, see `check_scores`.
@@ -73,7 +76,7 @@ class Yolo:
         output = self._trial_run()
         self._layout = layout_of(output.shape, self._size, self._session, path)
         check_trial(self._session, output[0], self._layout, path)
-        check_classes(self._session, path)
+        self.finds_heads = check_classes(self._session, path)
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
         """Return the persons in an image (H, W, 3) uint8 BGR."""

@@ -13,7 +13,8 @@ from emotion_runtime.errors import EmotionError
 STRIDES = (8, 16, 32)
 PERSON = 0
 # "0" means that the classes have no names.
-PERSON_NAMES = {"person", "people", "pedestrian", "human", "head", "face", "0"}
+HEAD_NAMES = {"head", "heads", "face", "faces"}
+PERSON_NAMES = {"person", "people", "pedestrian", "human", *HEAD_NAMES, "0"}
 
 _ROUNDING = 1e-3  # of half precision, by which a score may leave [0, 1]
 _LARGEST = 12  # YOLOX states sizes as logarithms; e ** 12 cells are wider than any image
@@ -120,10 +121,13 @@ def check_task(session: Any, path: Path) -> None:
         raise EmotionError(f"detector {path}: its task is {task!r}, expected 'detect'; {EXPORT_AGAIN}")
 
 
-def check_classes(session: Any, path: Path) -> None:
+def check_classes(session: Any, path: Path) -> bool:
     """Check the class names that ultralytics writes into the file: class 0 must be a person.
 
     The only class of a file may have any name, such as that of a person in another language.
+
+    Returns:
+        Whether class 0 is a head or face; otherwise, or if the file has no names, it is a whole person.
     """
     stated = metadata_of(session, "names", path) or {}
     try:
@@ -136,7 +140,7 @@ def check_classes(session: Any, path: Path) -> None:
             f"detector {path}: class names {stated}, expected a dict of names by number; {EXPORT_AGAIN}"
         )
     if not names or names[PERSON].lower() in PERSON_NAMES:
-        return
+        return bool(names) and names[PERSON].lower() in HEAD_NAMES
     if len(names) > 1:
         raise EmotionError(
             f"detector {path}: class 0 is {names[PERSON]!r}; expected a detector whose class 0 is a person"
@@ -146,6 +150,7 @@ def check_classes(session: Any, path: Path) -> None:
         path,
         names[PERSON],
     )
+    return False
 
 
 def metadata_of(session: Any, key: str, path: Path) -> Any:
