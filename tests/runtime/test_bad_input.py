@@ -169,7 +169,6 @@ def test_model_that_is_not_a_detector(
     ("key", "value", "expected"),
     [
         ("names", "{1:", "names '{1:' cannot be read"),
-        ("names", "['person']", "expected a dict of names by number"),
         ("names", "{1: 'person', 2: 'car'}", "expected a dict of names by number"),
         ("task", "segment", "task is 'segment', expected 'detect'"),
         ("task", "pose", "task is 'pose', expected 'detect'"),
