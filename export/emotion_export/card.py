@@ -59,8 +59,7 @@ into probabilities of emotions. `bundle.json` lists every file with its SHA-256,
 _FACES_ONLY = """
 
 **It reads faces, not the scene.** The architecture can use the scene, but this model was trained on faces
-pasted on rendered backgrounds. On 81 photographs of one person, replacing everything beyond half a head width
-around the head by grey did not change the predicted label of 80."""
+pasted on rendered backgrounds, which say nothing about the emotion."""
 
 _TRAINING_NANO = """\
 From random weights, with `emotion-train pretrain` and the data below. The checkpoint was saved at step {step}
@@ -95,9 +94,11 @@ The checkpoint does not record its training data. If you distribute this bundle,
 
 _METRICS_ON_SCENES = """\
 Measured by `emotion-train fit-probe` on scenes rendered with FER2013 faces that were not used for training.
-Chance is an accuracy of {chance:.3f}. `balanced_accuracy` is the mean recall of the classes, `ece` the
-expected calibration error, and `changed` the fraction of pairs of people with different emotions in one image
-whose predictions differ."""
+The label of a face is the emotion with the most of ten votes (FER+), also where few agree; `ece` compares
+the probabilities with the votes. The accuracy below, by the benchmark, is higher because it leaves out
+faces that no more than half of the voters see alike. Chance is an accuracy of {chance:.3f}.
+`balanced_accuracy` is the mean recall of the classes, `ece` the expected calibration error, and `changed`
+the fraction of pairs of people with different emotions in one image whose predictions differ."""
 
 _METRICS = """\
 Measured by `emotion-train fit-probe` or `emotion-train evaluate` on a labelled data set; names start with the
