@@ -187,6 +187,9 @@ def test_clock_may_begin_at_twelve_hours(folder: Path, base: Path, suffix: str) 
         (".webm", ("-t", "0.6", "-an", "-c:v", "libvpx", "-deadline", "realtime")),
         (".avi", ("-t", "1", "-an", "-c:v", "mjpeg")),
         (".gif", ("-t", "0.4")),
+        (".wmv", ("-t", "1", "-c:v", "wmv2")),
+        (".flv", ("-c", "copy")),
+        (".ogv", ("-t", "1", "-an", "-c:v", "theora")),
         (".apng", ("-t", "0.4", "-an")),
     ],
 )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 _NEARLY_SQUARE = 0.01  # a ratio this close to 1 is that of a rounded size, not worth a change of all pixels
 _WIDEST = 8.0  # a ratio beyond this is a mistake in the file
 _SMALLEST = 4  # pixels, side of a frame that can be deinterlaced
+_TICK = Fraction(1, 90_000)  # seconds, of frames without a time base
 _MATRIX = "DISPLAYMATRIX"
 
 
@@ -37,7 +38,7 @@ class Geometry:
         ratio = self._override or self._context.sample_aspect_ratio
         self._stretches = self._stretches or _is_stretched(ratio)
         if self._stretches:
-            decoded = self._scaler.one(decoded, [*self._set_ratio(), ("scale", _to_square())])
+            decoded = self._scaler.one(decoded, [*self._set_ratio(), ("scale", _to_square())], ratio)
         image: NDArray[np.uint8] = decoded.to_ndarray(format="bgr24")
         return _displayed(image, decoded)
 
@@ -68,27 +69,38 @@ class _Filter:
 
     def __init__(self) -> None:
         self._graph: Any = None
-        self._format: tuple[Any, ...] = ()
+        self._source = ""  # options of its source, which describe the frames
 
-    def push(self, decoded: Any, chain: list[tuple[str, str]]) -> Iterator[Any]:
-        """Yield the frames that are complete after this one."""
-        form = decoded.width, decoded.height, decoded.format.name, decoded.time_base
-        if form != self._format:
+    def push(
+        self, decoded: Any, chain: list[tuple[str, str]], ratio: Fraction | None = None
+    ) -> Iterator[Any]:
+        """Yield the frames that are complete after this one.
+
+        Args:
+            decoded: The frame.
+            chain: Names and options of the filters.
+            ratio: Aspect ratio of the pixels, for releases of FFmpeg that do not ask each frame.
+        """
+        source = (
+            f"video_size={decoded.width}x{decoded.height}:pix_fmt={decoded.format.name}:"
+            f"time_base={decoded.time_base or _TICK}:pixel_aspect={ratio or 0}"
+        )
+        if source != self._source:
             yield from self.flush()
-            self._graph, self._format = _graph(decoded, chain), form
+            self._graph, self._source = _graph([("buffer", source), *chain, ("buffersink", "")]), source
         self._graph.push(decoded)
         yield from self._pulled()
 
-    def one(self, decoded: Any, chain: list[tuple[str, str]]) -> Any:
+    def one(self, decoded: Any, chain: list[tuple[str, str]], ratio: Fraction | None) -> Any:
         """Return the frame that a chain without delay makes of this one."""
-        return next(iter(list(self.push(decoded, chain))))
+        return next(iter(list(self.push(decoded, chain, ratio))))
 
     def flush(self) -> Iterator[Any]:
         """Yield the remaining frames."""
         if self._graph is not None:
             self._graph.push(None)
             yield from self._pulled()
-            self._graph, self._format = None, ()
+            self._graph, self._source = None, ""
 
     def _pulled(self) -> Iterator[Any]:
         with suppress(BlockingIOError, EOFError):  # it needs another frame, or is flushed
@@ -96,17 +108,9 @@ class _Filter:
                 yield self._graph.pull()
 
 
-def _graph(decoded: Any, chain: list[tuple[str, str]]) -> Any:
+def _graph(chain: list[tuple[str, str]]) -> Any:
     graph = Graph()
-    time_base = decoded.time_base or Fraction(1, 90_000)
-    nodes = [
-        graph.add_buffer(
-            width=decoded.width, height=decoded.height, format=decoded.format, time_base=time_base
-        ),
-        *(graph.add(name, options) for name, options in chain),
-        graph.add("buffersink"),
-    ]
-    graph.link_nodes(*nodes).configure()
+    graph.link_nodes(*(graph.add(name, options) for name, options in chain)).configure()
     return graph
 
 

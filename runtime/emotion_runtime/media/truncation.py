@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 _EBML_SEGMENT = 0x18538067
 _MP4_CONTENT = {b"mdat", b"moov", b"moof"}  # what follows them may be anything, such as a phone's own data
+_FLV_TAGS = (8, 9, 18)  # sound, video, script
 _GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
 
 
@@ -92,6 +93,44 @@ def _vint_width(first: bytes) -> int:
     return 9 - first[0].bit_length() if first else 0
 
 
+def _asf_size(file: BinaryIO, size: int) -> int:
+    """Return the end of the last object of a WMV file; objects begin with a GUID and their size."""
+    position = 0
+    while position + 24 <= size:
+        file.seek(position + 16)
+        length = int.from_bytes(file.read(8), "little")
+        if length < 24:  # of a live recording
+            return size
+        position += length
+    return position
+
+
+def _flv_size(file: BinaryIO, size: int) -> int:
+    """Return the end of the last tag."""
+    header = file.read(9)
+    position = int.from_bytes(header[5:9], "big") + 4
+    while position + 11 <= size:
+        file.seek(position)
+        tag = file.read(4)
+        if tag[0] not in _FLV_TAGS:
+            return size
+        position += 11 + int.from_bytes(tag[1:], "big") + 4
+    return position if position > size + 4 else size  # the length of the last tag may be missing behind it
+
+
+def _ogg_size(file: BinaryIO, size: int) -> int:
+    """Return the end of the last page (RFC 3533)."""
+    position = 0
+    while position + 27 <= size:
+        file.seek(position)
+        header = file.read(27)
+        if header[:4] != b"OggS":
+            return size
+        segments = file.read(header[26])
+        position += 27 + len(segments) + sum(segments)
+    return position
+
+
 def _gif_size(file: BinaryIO, size: int) -> int:
     """Return the size if all blocks are complete, with or without the trailer; otherwise an unknown size."""
     header = file.read(13)
@@ -124,4 +163,7 @@ _SIZES: dict[str, Callable[[BinaryIO, int], int]] = {
     "avi": _riff_size,
     "matroska": _matroska_size,
     "gif": _gif_size,
+    "asf": _asf_size,
+    "flv": _flv_size,
+    "ogg": _ogg_size,
 }
