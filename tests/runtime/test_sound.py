@@ -5,10 +5,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from made_videos import H264, ffmpeg, make_base, moving, tone
 
 from emotion_runtime.media.sound import open_sound
 from emotion_runtime.sources import open_source
+from made_videos import H264, ffmpeg, make_base, moving, tone
 
 
 @pytest.fixture(scope="module")
