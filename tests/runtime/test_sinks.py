@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -263,6 +264,71 @@ def test_closing_the_window_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> Non
     sink = WindowSink()
     assert sink.write(frame(), event())  # the window is created here
     assert not sink.write(frame(), event())
+
+
+def test_closing_one_of_two_windows_ends_only_its_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    visible = {"emotion-runtime: a": 1.0, "emotion-runtime: b": 1.0}
+    shown: list[str] = []
+    places: list[tuple[int, int]] = []
+    monkeypatch.setattr(window, "display_problem", lambda: None)
+    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "moveWindow", lambda _, x, y: places.append((x, y)))
+    monkeypatch.setattr(cv2, "imshow", lambda title, _: shown.append(title))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda title, _: visible[title])
+    sink = WindowSink(windows=2)
+    frames = [frame(source="a"), frame(source="b")]
+    assert all(sink.write(each, event()) for each in frames)
+    assert len(set(places)) == 2  # side by side
+    visible["emotion-runtime: a"] = 0.0
+    shown.clear()
+    assert all(sink.write(each, event()) for each in [*frames, *frames])
+    assert shown == ["emotion-runtime: b"] * 2
+    visible["emotion-runtime: b"] = 0.0
+    assert sink.write(frames[0], event())
+    assert not sink.write(frames[1], event())
+
+
+@pytest.mark.parametrize(
+    ("display", "words"),
+    [
+        (":77", "the display :77 .DISPLAY. does not answer"),
+        ("localhost:77.0", "the display localhost:77.0 .DISPLAY. does not answer"),
+        ("nonsense", "does not answer"),
+        ("", "there is no display"),
+    ],
+)
+def test_display_that_does_not_answer_is_reported(
+    monkeypatch: pytest.MonkeyPatch, display: str, words: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", display)
+    with pytest.raises(EmotionError, match=words) as caught:
+        WindowSink()
+    assert "--no-show" in str(caught.value)
+
+
+def test_display_that_answers_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-7")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert window.display_problem() == "the Wayland display wayland-7 does not answer"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "wayland-7"))
+        server.listen()
+        assert window.display_problem() is None
+
+
+def test_display_that_is_gone_is_reported_before_qt_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(window, "display_problem", lambda: None)
+    sink = WindowSink()
+    monkeypatch.setattr(window, "display_problem", lambda: "the display :0 (DISPLAY) does not answer")
+    with pytest.raises(EmotionError, match="any longer"):
+        sink.write(frame(), event())
+    sink.close()
 
 
 def test_opencv_without_windows_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
