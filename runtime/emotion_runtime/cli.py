@@ -71,12 +71,16 @@ def _print_report(config: RunConfig, *, as_json: bool) -> int:
 
 @contextmanager
 def _stop_signals() -> Iterator[Event]:
-    """Turn the first SIGINT or SIGTERM into a request to stop after the current frame; a second one kills.
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop soon; a second one kills.
 
-    An exception at an arbitrary point could leave an incomplete line of JSON, or a video without its index.
+    SIGHUP comes when a terminal or an ssh connection is closed; a process that was told to ignore it
+    (`nohup`) goes on ignoring it. An exception at an arbitrary point could leave an incomplete line of JSON,
+    or a video without its index.
     """
     stop = Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
     previous = {number: signal.getsignal(number) or signal.SIG_DFL for number in signals}
 
     def restore() -> None:

@@ -84,7 +84,7 @@ def run_config(config: RunConfig, started: float, stopped: Event) -> None:
         sys.stderr.write(f"{line}\n")
     sys.stderr.write(f"{PROGRAM}: {report.line(runtime.timer, runtime.backend)}\n")
     if sinks.failures:
-        lost = f"results were lost: {'; '.join(sinks.failures)}"
+        lost = f"an output failed: {'; '.join(sinks.failures)}"
         raise EmotionError(lost if broken is None else f"{broken}; {lost}")
     if broken is not None:
         raise broken

@@ -58,7 +58,7 @@ def test_full_disk_is_one_line(model: list[str]) -> None:
 def test_video_that_does_not_fit_on_the_disk_is_one_line(model: list[str], tmp_path: Path) -> None:
     path = tmp_path / "demo.mp4"
     *_, line = complaints("--source", "demo", *model, "--record", path, program=SMALL_DISK)
-    assert "results were lost" in line
+    assert "an output failed" in line
     assert "demo.mp4 cannot be written" in line
     assert "with enough free disk space" in line
 

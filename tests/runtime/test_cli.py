@@ -185,7 +185,7 @@ def test_another_head_and_smoothing_off(model: list[str], video: Path, tmp_path:
     )  # red means anger to the default head
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_ends_the_run_and_flushes_all_outputs(
     model: list[str], tmp_path: Path, number: signal.Signals
 ):
