@@ -5,18 +5,15 @@ mistake, described in one line with its fix; 1 for a bug, with its traceback.
 """
 
 import logging
-import signal
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from threading import Event
+from collections.abc import Sequence
 
 from emotion_runtime.config import RunConfig, as_toml, make_config, read_toml
-from emotion_runtime.console import open_standard_streams, print_messages, run
+from emotion_runtime.console import open_standard_streams, print_messages, run, write_output
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.options import PROGRAM, parser
 from emotion_runtime.run import run_config
+from emotion_runtime.stop_signals import stop_at_signals
 
 # Modules that run models or read video are imported when a run starts, so that `--help` and typos are fast.
 
@@ -44,7 +41,7 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
     if print_config:
         # argparse has no public list of options.
         comments = {action.dest: action.help or "" for action in options._actions}  # noqa: SLF001
-        sys.stdout.write(as_toml(config, comments))
+        write_output(as_toml(config, comments))
         return 0
     if doctor:
         return _print_report(config, as_json=as_json)
@@ -54,8 +51,8 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
     from emotion_runtime.sinks.outputs import check_outputs  # noqa: PLC0415 - see above
 
     check_outputs(config.jsonl, config.record, config.sources)
-    with _stop_signals() as stopped:
-        run_config(config, started, stopped)
+    with stop_at_signals() as stop:
+        run_config(config, started, stop)
     return 0
 
 
@@ -65,35 +62,5 @@ def _print_report(config: RunConfig, *, as_json: bool) -> int:
 
     logging.getLogger("emotion_runtime").setLevel(logging.ERROR)  # the report contains all of it
     findings = doctor.run_checks(config.bundle, config.backend, config.precision)
-    sys.stdout.write(doctor.as_json(findings) if as_json else doctor.as_text(findings))
+    write_output(doctor.as_json(findings) if as_json else doctor.as_text(findings))
     return 2 if doctor.worst_state(findings) == doctor.FAIL else 0
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Event]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop soon; a second one kills.
-
-    SIGHUP comes when a terminal or an ssh connection is closed; a process that was told to ignore it
-    (`nohup`) goes on ignoring it. An exception at an arbitrary point could leave an incomplete line of JSON,
-    or a video without its index.
-    """
-    stop = Event()
-    signals = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signals.append(signal.SIGHUP)
-    previous = {number: signal.getsignal(number) or signal.SIG_DFL for number in signals}
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    def request(_number: int, _frame: object) -> None:
-        stop.set()
-        restore()
-
-    for number in signals:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        restore()

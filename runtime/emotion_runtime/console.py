@@ -6,7 +6,8 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -74,13 +75,63 @@ def run(program: str, command: Callable[[], int | None], *, interrupted: int = 1
     Returns:
         0 if the command is done, 2 after a user's mistake.
     """
+    with _lenient_messages():
+        try:
+            return command() or 0
+        except EmotionError as error:
+            sys.stderr.write(f"{program}: error: {error}\n")
+            return 2
+        except KeyboardInterrupt:
+            return interrupted
+
+
+class _Lenient:
+    """A text stream whose messages are lost, instead of ending the program, when its terminal is closed."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _lenient_messages() -> Iterator[None]:
+    """Keep messages from ending a program whose terminal is closed, or whose log is on a full disk."""
+    before = sys.stderr
+    sys.stderr = _Lenient(before)
     try:
-        return command() or 0
-    except EmotionError as error:
-        sys.stderr.write(f"{program}: error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        return interrupted
+        yield
+    finally:
+        sys.stderr = before
+
+
+def write_output(text: str) -> None:
+    """Write the result of a command to standard output. That the reader of a pipe is gone is no error.
+
+    Raises:
+        EmotionError: Standard output cannot be written.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # Otherwise the interpreter would write the rest again at exit, and print an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise EmotionError(
+                f"standard output cannot be written ({error.strerror}); free disk space, or redirect it "
+                "to another file"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,34 +2,39 @@
 
 import logging
 import sys
-from contextlib import ExitStack
-from threading import Event
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from emotion_runtime.config import RunConfig
 from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.options import LIVE_SEGMENT, PROGRAM
+from emotion_runtime.stop_signals import StopRequest
 
 if TYPE_CHECKING:
+    from emotion_runtime.metrics import RunReport
     from emotion_runtime.pipeline import Timing
+    from emotion_runtime.runtime import EmotionRuntime
     from emotion_runtime.sinks.base import Outputs
+    from emotion_runtime.sinks.group import SinkGroup
     from emotion_runtime.types import RunLine
 
 # Modules that run models or read video are imported when a run starts, so that `--help` and typos are fast.
 
 
-def run_config(config: RunConfig, started: float, stopped: Event) -> None:
+def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
     """Process all frames of the sources, and print a summary.
 
     Args:
         config: The options of the run.
         started: `time.monotonic()` when the program began.
-        stopped: Set from outside to end the run after the current frame.
+        stop: Ends the run after the current frame, or while the run waits for one.
 
     Raises:
         EmotionError: Something cannot be opened or written, or a source failed midway (`SourceBroken`).
     """
     broken: SourceBroken | None = None
+    stop.rescue_with(lambda: sys.stderr.write(f"{PROGRAM}: stopped before the first frame\n"))
     with ExitStack() as stack:
         from emotion_runtime.closing_report import closing_lines  # noqa: PLC0415 - see above
         from emotion_runtime.metrics import RunReport  # noqa: PLC0415
@@ -57,12 +62,13 @@ def run_config(config: RunConfig, started: float, stopped: Event) -> None:
         # Sources before sinks: a mistyped source must not empty the results of an earlier run.
         sources = [
             stack.enter_context(
-                open_source(uri, realtime=config.realtime, follow=config.follow, stop=stopped)
+                open_source(uri, realtime=config.realtime, follow=config.follow, stop=stop.stopped)
             )
             for uri in config.sources
         ]
-        outputs = _outputs(config, runtime.run_line(config.changed), stopped)
-        sinks = stack.enter_context(SinkGroup(open_sinks(outputs)))
+        outputs = _outputs(config, runtime.run_line(config.changed), stop)
+        sinks = stack.enter_context(_closing(SinkGroup(open_sinks(outputs)), stop))
+        stop.rescue_with(lambda: _rescue(sinks, report, runtime))
         progress = stack.enter_context(_progress(config))
         try:
             limits = [
@@ -70,11 +76,11 @@ def run_config(config: RunConfig, started: float, stopped: Event) -> None:
                 for source, uri in zip(sources, config.sources, strict=True)
             ]
             for frame, event in runtime.follow(limits):
-                with runtime.timer.stage("sinks"):
+                with stop.writing(), runtime.timer.stage("sinks"):
                     still_wanted = sinks.write(frame, event)
                 report.add(event, still=frame.still)
                 progress.update()
-                if not still_wanted or stopped.is_set() or report.frames == config.max_frames:
+                if not still_wanted or stop.stopped.is_set() or report.frames == config.max_frames:
                     break
         except SourceBroken as error:
             kept = f"results for the {report.frames} frames processed so far were saved"
@@ -90,13 +96,29 @@ def run_config(config: RunConfig, started: float, stopped: Event) -> None:
         raise broken
 
 
+@contextmanager
+def _closing(sinks: "SinkGroup", stop: StopRequest) -> Iterator["SinkGroup"]:
+    """Close the sinks at the end, which a signal does not cut short."""
+    try:
+        yield sinks
+    finally:
+        with stop.writing():
+            sinks.close()
+
+
+def _rescue(sinks: "SinkGroup", report: "RunReport", runtime: "EmotionRuntime") -> None:
+    """Close the sinks in another thread, since the main thread waits for a source or a model."""
+    sinks.close()
+    sys.stderr.write(f"{PROGRAM}: stopped while waiting; {report.line(runtime.timer, runtime.backend)}\n")
+
+
 def _timing(config: RunConfig) -> "Timing":
     from emotion_runtime.pipeline import Timing  # noqa: PLC0415 - see above
 
     return Timing(config.window, config.every, config.smoothing, config.hysteresis, config.detect_every)
 
 
-def _outputs(config: RunConfig, run: "RunLine", stopped: Event) -> "Outputs":
+def _outputs(config: RunConfig, run: "RunLine", stop: StopRequest) -> "Outputs":
     """Return what a run writes. Files of live sources go on where an earlier run ended."""
     from emotion_runtime.sinks.base import Outputs  # noqa: PLC0415 - see above
 
@@ -110,7 +132,7 @@ def _outputs(config: RunConfig, run: "RunLine", stopped: Event) -> "Outputs":
         wall_clock=config.wall_clock,
         sources=tuple(str(source) for source in config.sources),
         run=run,
-        stopped=stopped,
+        stopped=stop.stopped,
     )
 
 
