@@ -129,10 +129,10 @@ def _to_square() -> str:
 
 def _displayed(image: NDArray[np.uint8], decoded: Any) -> NDArray[np.uint8]:
     """Apply the display matrix, which maps (x, y) to (a x + c y, b x + d y); phones record sideways."""
-    sides = {side.type.name: side for side in decoded.side_data}
-    if _MATRIX not in sides:
+    matrix = decoded.side_data.get(_MATRIX)
+    if matrix is None:
         return image
-    a, b, _, c, d = struct.unpack("=5i", bytes(sides[_MATRIX])[:20])
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
     if abs(b) > abs(a):  # rows become columns
         image, a, d = image.swapaxes(0, 1), c, b
     return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

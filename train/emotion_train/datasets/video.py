@@ -135,6 +135,8 @@ def _shown_at(video: Any, path: Path, time: float, *, earliest: bool = False) ->
             break
         shown, end = decoded, video.end(t, decoded)
     else:
+        if video.irregular and not earliest:
+            return None
         if shown is not None and end < time - _TOLERANCE:
             raise EmotionError(f"video {path} ends at {end:.2f} s, but a frame at {time:.2f} s is needed")
     if video.damage:
