@@ -227,6 +227,22 @@ def test_label_moves_to_a_better_place_only_after_that_was_free_for_a_second() -
     assert places[-1] == Rect(100, 80, 80, 20)
 
 
+def test_panel_lies_beside_the_head_and_on_the_chest_only_without_room_elsewhere() -> None:
+    head, chest = Rect(200, 40, 80, 100), Rect(152, 140, 176, 200)
+    placer = Placer(640, 360)
+    placer.begin([1], 0.0)
+    beside = placer.panel(1, head, (110, 90), [head], [chest], 4)
+    assert beside is not None
+    assert beside.overlap(chest) == beside.overlap(head) == 0
+    narrow = Placer(290, 360)
+    narrow.begin([1], 0.0)
+    walls = [head, Rect(0, 0, 196, 360)]
+    below = narrow.panel(1, Rect(200, 40, 80, 100), (80, 90), walls, [chest], 4)
+    assert below is not None
+    assert below.y > head.bottom
+    assert narrow.panel(2, head, (300, 90), walls, [chest], 4) is None
+
+
 def test_label_that_had_to_move_is_joined_to_its_box_by_a_line() -> None:
     box = (200.0, 100.0, 240.0, 150.0)
     around = [(x, y, x + 38.0, y + 46.0) for x in (118.0, 160.0, 202.0, 244.0, 286.0) for y in (52.0, 152.0)]

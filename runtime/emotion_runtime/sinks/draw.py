@@ -14,6 +14,7 @@ from emotion_runtime.types import EmotionEvent, Person, Why
 _PANEL = 0.72  # opacity of dark panels
 _LOST = 0.55  # opacity of what is drawn for a lost person
 _PANEL_BOX = 0.17  # minimum height of a box, in frame heights, for a panel of bars; smaller ones get a strip
+_BAR = 3.4  # length of a bar, in sizes of text
 _CROWD = 4  # with more persons than this, all get strips
 _MANY = 8  # with more persons than this, lost ones get no label
 _TEXT_OF_FACE = 0.2  # size of text, in face heights
@@ -237,8 +238,11 @@ def _draw_bars(
     style, emotions = subject.style, subject.person.emotions
     if bodies is not None and subject.box.h >= _PANEL_BOX * placer.height:
         label_width = max(text.width(label, style.small) for label in emotions)
-        size = (label_width + 4 * style.text + 4 * style.pad, len(emotions) * style.row + 2 * style.pad)
-        place = placer.panel(subject.person.id, subject.box, size, taken, bodies, 2 * style.pad)
+        size = (
+            label_width + round(_BAR * style.text) + 4 * style.pad,
+            len(emotions) * style.row + 2 * style.pad,
+        )
+        place = placer.panel(subject.person.id, subject.box, size, taken, bodies, style.pad)
         if place is not None:
             _draw_panel(canvas, subject, place, label_width)
             return [place]

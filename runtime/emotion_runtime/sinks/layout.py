@@ -16,7 +16,7 @@ _CHEST = (
 )  # how far shoulders reach beyond a head, in head widths; height of a chest, in head heights
 _RINGS = 10  # how many plate heights a label may be away from its box
 _PATIENCE = 1.0  # seconds for which a better place must have been free before a label moves to it
-_BODY_COVERED = 0.35  # fraction of a panel that may lie on people's bodies
+_BODY_COVERED = 0.35  # fraction of a panel that may lie on the bodies of others
 _SAMPLES = np.linspace(0.0, 1.0, 9)[:, None]  # points of a leader line at which it is tested
 
 
@@ -80,12 +80,13 @@ def label_places(box: Rect, w: int, h: int, gap: int) -> Places:
 
 
 def panel_places(box: Rect, w: int, h: int, gap: int) -> Places:
-    """Return positions for a panel of w x h next to a box, best first: beside it, then above it."""
+    """Return positions for a panel of w x h next to a box, best first: beside it, above it, below it."""
     center, middle = (box.w - w) // 2, (box.h - h) // 2
     sides = (box.w + gap, -gap - w)
     offsets = [(x, y) for y in (0, box.h - h, middle) for x in sides]
     offsets += [(center, -gap - h - away) for away in (0, 3 * gap, 6 * gap)]
     offsets += [(x, -h // 2) for x in sides]
+    offsets += [(center, box.h + 3 * gap), (0, box.h + 3 * gap), (box.w - w, box.h + 3 * gap)]
     places: Places = np.array(offsets, np.int64) + np.array([box.x, box.y])
     return places
 
@@ -170,17 +171,22 @@ class Placer:
             box: The person's box.
             size: Width and height of the panel.
             taken: Rectangles that must stay visible.
-            bodies: Rectangles that should stay visible.
+            bodies: Bodies of all persons, which should stay visible. The person's own is covered only if
+                there is no room elsewhere.
             gap: Pixels between the box and the panel.
         """
         if size[0] > self.width or size[1] > self.height:
             return None
         places = self._inside(panel_places(box, *size, gap), size)
         on_bodies = _covered(places, size, bodies)
-        free = (_covered(places, size, taken) == 0) & (on_bodies <= _BODY_COVERED * size[0] * size[1])
+        on_others = on_bodies - _covered(places, size, [body_of(box)])
+        free = (_covered(places, size, taken) == 0) & (on_others <= _BODY_COVERED * size[0] * size[1])
         if not free.any():
             return None
-        return _rect(places[self._settle(("panel", person), free & (on_bodies == 0), free)], size)
+        clear = free & (on_bodies <= _BODY_COVERED * size[0] * size[1])
+        good = free & (on_bodies == 0)
+        best = next((each for each in (good, clear) if each.any()), free)
+        return _rect(places[self._settle(("panel", person), best, free)], size)
 
     def _inside(self, places: Places, size: tuple[int, int]) -> Places:
         """Move places into the frame; what is larger than the frame starts at its top left corner."""
