@@ -143,6 +143,8 @@ def image_size(path: Path | str) -> tuple[int, int]:
         with _opened(path) as image:
             if image.mode == "F" or image.mode.startswith("I"):
                 _to_rgb(image, path)  # the range of the values is only known from the pixels
+            if image.format == "TIFF" and image.tag_v2.get(_ORIENTATION, 1) >= 5:
+                image.load()  # earlier releases of Pillow know the upright size only then
             width, height = image.size
             return (height, width) if _orientation(image) >= 5 else (width, height)
     except FileNotFoundError as error:
