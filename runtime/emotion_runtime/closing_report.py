@@ -41,7 +41,7 @@ def people_lines(sources: Mapping[str, SourceSummary]) -> list[str]:
     return [
         f"{name}: {line}" if len(sources) > 1 else line
         for name, found in sources.items()
-        for line in _source_lines(found)
+        for line in _source_lines(found) or ["nobody found"] * (len(sources) > 1)
     ]
 
 

@@ -157,7 +157,10 @@ def _add_timing(options: argparse.ArgumentParser) -> None:
 def _add_outputs(options: argparse.ArgumentParser) -> None:
     add = options.add_argument_group("outputs").add_argument
     add(
-        "--jsonl", metavar="PATH", help="write one line of JSON per frame to this file; - for standard output"
+        "--jsonl",
+        metavar="PATH",
+        help="write one line of JSON per frame to this file; a folder gets one file per source, - is "
+        "standard output",
     )
     add(
         "--record",

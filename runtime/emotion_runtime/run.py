@@ -2,8 +2,10 @@
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from emotion_runtime.config import RunConfig
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from emotion_runtime.runtime import EmotionRuntime
     from emotion_runtime.sinks.base import Outputs
     from emotion_runtime.sinks.group import SinkGroup
-    from emotion_runtime.types import RunLine
+    from emotion_runtime.sources import Source
+    from emotion_runtime.types import Frame, RunLine
 
 # Modules that run models or read video are imported when a run starts, so that `--help` and typos are fast.
 
@@ -38,11 +41,9 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
     with ExitStack() as stack:
         from emotion_runtime.closing_report import closing_lines  # noqa: PLC0415 - see above
         from emotion_runtime.metrics import RunReport  # noqa: PLC0415
-        from emotion_runtime.rounds import limited  # noqa: PLC0415
         from emotion_runtime.runtime import EmotionRuntime  # noqa: PLC0415
         from emotion_runtime.sinks import open_sinks  # noqa: PLC0415
         from emotion_runtime.sinks.group import SinkGroup  # noqa: PLC0415
-        from emotion_runtime.sources import open_source  # noqa: PLC0415
 
         report = RunReport(started)
         runtime = EmotionRuntime(
@@ -60,23 +61,17 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
             name = f"the head {config.head}" if config.head else "the default head of the bundle"
             sys.stderr.write(f"{PROGRAM}: {name} is experimental: see the model card for its accuracy\n")
         # Sources before sinks: a mistyped source must not empty the results of an earlier run.
-        sources = [
-            stack.enter_context(
-                open_source(uri, realtime=config.realtime, follow=config.follow, stop=stop.stopped)
-            )
-            for uri in config.sources
-        ]
-        outputs = _outputs(config, runtime.run_line(config.changed), stop)
+        run_line = runtime.run_line(config.changed)
+        finished: list[str] = []  # files that were read to their ends, and whose results are not closed yet
+        sources = _open_sources(config, _files_to_do(config, run_line), stack, stop.stopped, finished.append)
+        outputs = _outputs(config, run_line, stop)
         sinks = stack.enter_context(_closing(SinkGroup(open_sinks(outputs)), stop))
         stop.rescue_with(lambda: _rescue(sinks, report, runtime))
         progress = stack.enter_context(_progress(config))
         try:
-            limits = [
-                limited(source, config.duration, of=str(uri))
-                for source, uri in zip(sources, config.sources, strict=True)
-            ]
-            for frame, event in runtime.follow(limits):
+            for frame, event in runtime.follow(sources):
                 with stop.writing(), runtime.timer.stage("sinks"):
+                    sinks.finish(finished)
                     still_wanted = sinks.write(frame, event)
                 report.add(event, still=frame.still)
                 progress.update()
@@ -85,6 +80,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         except SourceBroken as error:
             kept = f"results for the {report.frames} frames processed so far were saved"
             broken = SourceBroken(f"{error}; {kept}")
+        sinks.finish(finished)
     # The sinks are closed: what is printed here is on the disk.
     for line in closing_lines(report, runtime.summary(), sinks.files):
         sys.stderr.write(f"{line}\n")
@@ -94,6 +90,62 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         raise EmotionError(lost if broken is None else f"{broken}; {lost}")
     if broken is not None:
         raise broken
+
+
+def _open_sources(
+    config: RunConfig,
+    files: list[Path] | None,
+    stack: ExitStack,
+    stopped: Event,
+    finished: Callable[[str], None],
+) -> "list[Iterable[Frame]]":
+    """Open the sources of a run.
+
+    Args:
+        config: The options of the run.
+        files: Files to be read one after the other instead. None: all sources at the same time.
+        stack: Closes the sources.
+        stopped: Ends what sources wait for.
+        finished: Is called with the path of each of the files that was read to its end.
+    """
+    from emotion_runtime.rounds import limited  # noqa: PLC0415 - see above
+    from emotion_runtime.sources import open_source  # noqa: PLC0415
+    from emotion_runtime.sources.in_turn import in_turn  # noqa: PLC0415
+
+    def opened(uri: str | int) -> "Source":
+        return open_source(uri, realtime=config.realtime, follow=config.follow, stop=stopped)
+
+    def completed(path: str) -> None:
+        if not stopped.is_set():  # otherwise the file ended early
+            finished(path)
+
+    if files is not None:
+        return [stack.enter_context(closing(in_turn(files, opened, completed, seconds=config.duration)))]
+    return [limited(stack.enter_context(opened(uri)), config.duration, of=str(uri)) for uri in config.sources]
+
+
+def _files_to_do(config: RunConfig, run_line: "RunLine") -> list[Path] | None:
+    """Return the files of all sources that have no complete results yet; None without `--jsonl FOLDER/`.
+
+    Raises:
+        EmotionError: A source is not a file, a folder or a pattern.
+    """
+    from emotion_runtime.sinks.jsonl_folder import is_jsonl_folder, unfinished  # noqa: PLC0415 - see above
+    from emotion_runtime.sources import expand  # noqa: PLC0415
+
+    if not is_jsonl_folder(config.jsonl):
+        return None
+    paths = [path for uri in config.sources for path in expand(str(uri))]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise EmotionError(f"--jsonl {config.jsonl} is a folder, for results of files: {missing[0]} is none")
+    left = unfinished(paths, Path(str(config.jsonl)), None if config.overwrite else run_line)
+    if len(left) < len(paths):
+        sys.stderr.write(
+            f"{PROGRAM}: {len(paths) - len(left)} of {len(paths)} files were finished by an earlier run; "
+            "--overwrite processes them again\n"
+        )
+    return left
 
 
 @contextmanager

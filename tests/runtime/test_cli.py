@@ -160,6 +160,38 @@ def test_duration_is_that_of_each_source(model: list[str], video: Path, tmp_path
     assert [line["t"] for line in lines] == sorted(line["t"] for line in lines)
 
 
+def test_folder_of_videos_is_processed_file_by_file_and_continued(
+    model: list[str], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    videos, results = tmp_path / "videos", tmp_path / "results"
+    videos.mkdir()
+    for name in ("a.avi", "b.avi", "c.avi"):
+        shutil.copy(video, videos / name)
+    argv = ["--source", str(videos), *model, "--jsonl", f"{results}/"]
+    assert main([*argv, "--max-frames", "40"]) == 0  # stops in the second file
+    assert sorted(path.name for path in results.iterdir()) == ["a.avi.jsonl", "b.avi.jsonl.partial"]
+    (videos / "d.avi").write_bytes(video.read_bytes()[: len(video.read_bytes()) // 2])
+    complete = (results / "a.avi.jsonl").read_bytes()
+    capsys.readouterr()
+    for finished in (1, 3):
+        assert main(argv) == 2
+        printed = capsys.readouterr().err
+        assert f"{finished} of 4 files were finished by an earlier run" in printed
+        assert "d.avi failed" in printed.splitlines()[-1]
+        assert printed.count("person 1: ") == 4 - finished
+    names = sorted(path.name for path in results.iterdir())
+    assert names == ["a.avi.jsonl", "b.avi.jsonl", "c.avi.jsonl", "d.avi.jsonl.partial"]
+    assert [len(events(results / name)) for name in names[:3]] == [FRAMES] * 3
+    assert complete == (results / "a.avi.jsonl").read_bytes()
+    assert main([*argv, "--smoothing", "0", "--max-frames", "1"]) == 0  # other options: another run
+    assert "finished by an earlier run" not in capsys.readouterr().err
+
+
+def test_folder_of_results_needs_files(model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    status = main(["--source", "demo", *model, "--jsonl", f"{tmp_path}/"])
+    assert "is a folder, for results of files: demo is none" in mistake(status, capsys.readouterr().err)
+
+
 def test_several_sources_in_one_run(model: list[str], video: Path, tmp_path: Path):
     other = shutil.copy(video, tmp_path / "other.avi")
     jsonl, record = tmp_path / "out.jsonl", tmp_path / "out.mp4"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from emotion_runtime.sinks.base import Outputs, Sink
+from emotion_runtime.sinks.jsonl_folder import JsonlFolderSink, is_jsonl_folder
 from emotion_runtime.sinks.outputs import is_folder
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ def open_sinks(outputs: Outputs) -> Iterator[Sink]:
         EmotionError: A file cannot be written, or no window can be shown.
     """
     # Each sink is imported when it is opened, to keep the start-up time short.
-    if outputs.jsonl is not None:
+    if outputs.jsonl is not None and is_jsonl_folder(outputs.jsonl):
+        yield JsonlFolderSink(outputs.jsonl, run=outputs.run, wall_clock=outputs.wall_clock)
+    elif outputs.jsonl is not None:
         from emotion_runtime.sinks.jsonl import JsonlSink  # noqa: PLC0415
 
         yield JsonlSink(

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.base import Sink, StatusSink
+from emotion_runtime.sinks.jsonl_folder import JsonlFolderSink
 from emotion_runtime.types import EmotionEvent, Frame, StatusLine
 
 
@@ -53,6 +54,20 @@ class SinkGroup:
         for sink in list(self._sinks):
             if isinstance(sink, StatusSink):
                 self._guarded(sink, partial(sink.write_status, line))
+
+    def finish(self, sources: list[str]) -> None:
+        """Tell the sinks that have a file per source which sources were read to their ends.
+
+        Args:
+            sources: Their names; the list is emptied.
+        """
+        names, sources[:] = list(sources), []
+        for sink in [each for each in self._sinks if isinstance(each, JsonlFolderSink)]:
+            try:
+                for name in names:
+                    sink.finish(name)
+            except (EmotionError, OSError) as error:  # noqa: PERF203 - there is one such sink
+                self._drop(sink, error)
 
     def close(self) -> None:
         """Finish and flush all sinks; an error of one is added to `failures`. Safe to call twice."""

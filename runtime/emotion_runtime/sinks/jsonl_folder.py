@@ -1,0 +1,111 @@
+"""Write JSON lines into a folder, one file per source, so that a run over many files can be continued."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.sinks.jsonl import JsonlSink
+from emotion_runtime.types import EmotionEvent, Frame, RunLine
+
+_PARTIAL = ".partial"  # is added to the name of a file that is not finished
+
+
+class JsonlFolderSink:
+    """Writes the events of `people.mp4` to `people.mp4.jsonl`, which exists only once it is complete.
+
+    Until then it is called `people.mp4.jsonl.partial`.
+
+    Args:
+        folder: The folder, which is created.
+        run: The first line of each file. None: no such line.
+        wall_clock: See `JsonlSink`.
+
+    Attributes:
+        files: The files that were finished.
+
+    Raises:
+        EmotionError: The folder cannot be created. `write` and `finish` raise it if a file cannot be written.
+    """
+
+    def __init__(self, folder: str | Path, *, run: RunLine | None = None, wall_clock: bool = False) -> None:
+        self._folder, self._run, self._wall_clock = Path(folder), run, wall_clock
+        self._open: dict[str, JsonlSink] = {}  # by source
+        self.files: list[Path] = []
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EmotionError(
+                f"folder {folder} cannot be created ({error.strerror}); give a folder that you can write to"
+            ) from error
+
+    def write(self, frame: Frame, event: EmotionEvent) -> bool:
+        """Write one line. Always returns True."""
+        if frame.source not in self._open:
+            path = _partial(jsonl_path(self._folder, frame.source))
+            self._open[frame.source] = JsonlSink(str(path), run=self._run, wall_clock=self._wall_clock)
+        return self._open[frame.source].write(frame, event)
+
+    def finish(self, source: str) -> None:
+        """Give the file of a source its final name, after its last frame."""
+        sink = self._open.pop(source, None)
+        if sink is not None:
+            sink.close()
+            path = jsonl_path(self._folder, source)
+            _partial(path).replace(path)
+            self.files.append(path)
+
+    def close(self) -> None:
+        """Close the files that are not finished; they keep their partial names."""
+        for source in list(self._open):
+            self._open.pop(source).close()
+
+
+def is_jsonl_folder(jsonl: str | None) -> bool:
+    """Return whether `--jsonl` means a folder: an existing one, or a name that ends with a slash."""
+    return bool(jsonl) and jsonl != "-" and (str(jsonl).endswith("/") or Path(str(jsonl)).is_dir())
+
+
+def jsonl_path(folder: Path, source: str) -> Path:
+    """Return the file for a source."""
+    return folder / f"{Path(source).name}.jsonl"
+
+
+def unfinished(paths: Sequence[Path], folder: Path, run: RunLine | None) -> list[Path]:
+    """Return the files for which there are no complete results of a run with the same model and options.
+
+    Args:
+        paths: The files to be processed.
+        folder: The folder of the results.
+        run: The first line that the results of this run will have. None: all files count as unfinished.
+
+    Raises:
+        EmotionError: Two files have the same name, so that one would replace the results of the other.
+    """
+    names = [path.name for path in paths]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise EmotionError(
+            f"several files are called {twice[0]}; their results would have the same name: process their "
+            "folders in runs of their own, each with a --jsonl folder of its own"
+        )
+    return [path for path in paths if run is None or not _same_run(jsonl_path(folder, path.name), run)]
+
+
+def _same_run(path: Path, run: RunLine) -> bool:
+    try:
+        with path.open("rb") as file:
+            return _without_limit(msgspec.json.decode(file.readline(), type=RunLine)) == _without_limit(run)
+    except (OSError, msgspec.DecodeError):
+        return False
+
+
+def _without_limit(run: RunLine) -> RunLine:
+    """Leave out how many frames a run may process: a file that was finished was not cut by it."""
+    options = {name: value for name, value in run.options.items() if name != "max_frames"}
+    return msgspec.structs.replace(run, options=options)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + _PARTIAL)

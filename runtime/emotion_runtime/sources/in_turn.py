@@ -1,0 +1,42 @@
+"""Read many files one after the other, and tell when each is finished."""
+
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.rounds import limited
+from emotion_runtime.sources import Source
+from emotion_runtime.types import Frame
+
+
+def in_turn(
+    paths: Sequence[Path],
+    open_file: Callable[[str], Source],
+    finished: Callable[[str], None],
+    *,
+    seconds: float | None = None,
+) -> Generator[Frame, None, None]:
+    """Yield the frames of several files. A file that fails does not stop those after it.
+
+    Args:
+        paths: The files.
+        open_file: Opens a file.
+        finished: Is called with the path of each file that was read to its end, when the frame after its last
+            one is asked for; not if the run stops before.
+        seconds: Only the first seconds of each file are read. None: all of it.
+
+    Raises:
+        SourceBroken: After the last file, if some could not be read to their ends.
+    """
+    errors = []
+    for path in map(str, paths):
+        try:
+            with open_file(path) as source:
+                yield from limited(source, seconds, of=path)
+        except (EmotionError, OSError) as error:  # noqa: PERF203 - opening a file takes much longer
+            errors.append(str(error))
+        else:
+            finished(path)
+    if errors:
+        more = f"{len(errors)} of {len(paths)} files failed: " if len(errors) > 1 else ""
+        raise SourceBroken(more + "; ".join(errors))
