@@ -25,6 +25,7 @@ from emotion_runtime.sinks.base import Outputs
 from emotion_runtime.sinks.folder import FolderSink
 from emotion_runtime.sinks.group import SinkGroup
 from emotion_runtime.sinks.jsonl import JsonlSink
+from emotion_runtime.sinks.outputs import check_outputs
 from emotion_runtime.sinks.video import VideoSink
 from emotion_runtime.types import EmotionEvent, Frame, RunLine, StatusLine
 
@@ -384,6 +385,15 @@ def test_photos_and_videos_are_copied_under_their_names(tmp_path: Path) -> None:
     assert [path.name for path in sink.files] == names
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     assert [cv2.imread(str(folder / name)).shape for name in names[:4]] == [(40, 60, 3)] * 4
+
+
+def test_folder_of_a_source_is_refused_for_its_copies(tmp_path: Path) -> None:
+    source, other = tmp_path / "a.avi", tmp_path / "copies"
+    source.touch()
+    for sources in ([str(source)], [str(tmp_path)], ["demo", str(source)]):
+        with pytest.raises(EmotionError, match="give another folder"):
+            check_outputs(None, str(tmp_path), sources)
+        check_outputs(None, str(other), sources)
 
 
 def test_photo_is_never_replaced_by_its_copy(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ def check_outputs(jsonl: str | None, record: str | None, sources: Sequence[str |
         recordings = [numbered(Path(record), n + 1) for n in range(len(sources))]
         segments = [path for recording in recordings for _, path in _segments(recording)]
         outputs += [("--record", path) for path in [*recordings, *segments]]
+    if record and is_folder(record):
+        _check_folder(Path(record), sources)
     taken = {_identity(Path(str(source))): f"the source {source}" for source in sources}
     for flag, path in outputs:
         identity = _identity(path)
@@ -63,6 +65,13 @@ def check_outputs(jsonl: str | None, record: str | None, sources: Sequence[str |
                 f"{flag} {path} would overwrite {taken[identity]}: give {flag} another file name"
             )
         taken[identity] = f"the output of {flag}"
+
+
+def _check_folder(folder: Path, sources: Sequence[str | int]) -> None:
+    """Reject a folder of copies that is the folder of a source: copies have the names of their sources."""
+    for source in map(Path, map(str, sources)):
+        if source.exists() and _identity(source if source.is_dir() else source.parent) == _identity(folder):
+            raise EmotionError(f"--record {folder} is the folder of the source {source}: give another folder")
 
 
 def _identity(path: Path) -> tuple[int, int] | Path:

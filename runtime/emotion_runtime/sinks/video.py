@@ -50,7 +50,8 @@ class VideoSink:
         self.files: list[Path] = []
         if self._path.suffix.lower() not in VIDEO_SUFFIXES:
             raise EmotionError(
-                f"video file {path}: unsupported suffix; expected one of {', '.join(VIDEO_SUFFIXES)}"
+                f"video file {path}: unsupported suffix; expected one of {', '.join(VIDEO_SUFFIXES)}, or "
+                "a folder for copies of photos and videos"
             )
         _check_writable(_Recording(self._path, segment, append=append).next_path())
 
