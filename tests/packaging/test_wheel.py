@@ -84,6 +84,7 @@ def test_the_commands_exist(wheel: zipfile.ZipFile):
     [
         ("train", "pretrain"),
         ("train", "prepare-data"),
+        ("train", "prepare-faces"),
         ("train", "fit-probe"),
         ("train", "evaluate"),
         ("train", "figures"),

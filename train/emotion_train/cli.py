@@ -11,6 +11,7 @@ from emotion_runtime.console import CommandGroup
 
 COMMANDS = {
     "pretrain": "pre-train EmotionCLIP on rendered scenes or on clips of video",
+    "prepare-faces": "build the file of labelled faces that rendered scenes are made from",
     "prepare-data": "turn videos and captions into shards for pre-training",
     "fit-probe": "fit linear probes on a checkpoint and measure them on unseen data",
     "evaluate": "measure fitted heads, or classes from text alone, on a labelled data set",
