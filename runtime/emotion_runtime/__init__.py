@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from emotion_runtime.pipeline import Timing
     from emotion_runtime.reader import read_events
     from emotion_runtime.runtime import EmotionRuntime
-    from emotion_runtime.sinks.draw import draw
+    from emotion_runtime.sinks.draw import Annotator, draw
     from emotion_runtime.sinks.jsonl import JsonlSink
     from emotion_runtime.sinks.video import VideoSink
     from emotion_runtime.sinks.window import WindowSink
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Annotator",
     "EmotionError",
     "EmotionEvent",
     "EmotionRuntime",
@@ -49,6 +50,7 @@ __all__ = [
 opt_out()
 
 _MODULE_OF = {
+    "Annotator": "sinks.draw",
     "EmotionError": "errors",
     "EmotionEvent": "types",
     "EmotionRuntime": "runtime",
