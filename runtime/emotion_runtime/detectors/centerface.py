@@ -86,7 +86,7 @@ def automatic_size(height: int, width: int) -> int:
     """Return the long side in pixels to which an image of this size is resized.
 
     It is half of the image's long side, at least 480 and at most 1280 pixels, but never more than the image
-    has. Heads of at least 56 pixels are then found in images up to 2560 pixels wide.
+    has. Heads of about 60 pixels are then found in images up to 2560 pixels wide.
     """
     side = max(height, width)
     return min(max(-(-side // 2), LEAST_SIDE), MOST_SIDE, side)
