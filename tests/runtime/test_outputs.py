@@ -12,8 +12,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from threading import Event
 
-import av
-import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -22,10 +20,8 @@ from sample_events import event, frame, person
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks import open_sinks
 from emotion_runtime.sinks.base import Outputs
-from emotion_runtime.sinks.folder import FolderSink
 from emotion_runtime.sinks.group import SinkGroup
 from emotion_runtime.sinks.jsonl import JsonlSink
-from emotion_runtime.sinks.outputs import check_outputs
 from emotion_runtime.sinks.video import VideoSink
 from emotion_runtime.types import EmotionEvent, Frame, RunLine, StatusLine
 
@@ -260,147 +256,3 @@ def test_full_disk_ends_a_recording_and_nothing_else(tmp_path: Path, suffix: str
     if limit == 30_000:
         assert len(lines_of(tmp_path / "o.jsonl")) == 20
     assert any(f"o{suffix}" in failure and "disk space" in failure for failure in sinks.failures)
-
-
-# --- recordings ---
-
-
-def frames_in(path: Path) -> list[np.ndarray]:
-    with av.open(str(path)) as container:
-        return [decoded.to_ndarray(format="bgr24") for decoded in container.decode(video=0)]
-
-
-def record(sink: VideoSink | FolderSink, times: list[float], source: str = "a") -> None:
-    for index, t in enumerate(times):
-        sink.write(frame(index, t, size=(160, 90), source=source), event(frame=index, t=t))
-    sink.close()
-
-
-def test_recording_is_cut_into_segments_by_time(tmp_path: Path) -> None:
-    sink = VideoSink(tmp_path / "out.mp4", segment=2.0)
-    record(sink, [7 + index / 10 for index in range(45)])
-    assert [path.name for path in sink.files] == ["out-0001.mp4", "out-0002.mp4", "out-0003.mp4"]
-    assert [len(frames_in(path)) for path in sink.files] == [20, 20, 5]
-    again = VideoSink(tmp_path / "out.mp4", segment=2.0, append=True)
-    record(again, [0.0])
-    assert [path.name for path in again.files] == ["out-0004.mp4"]
-
-
-def test_appending_records_under_the_next_number(tmp_path: Path) -> None:
-    for expected in ("out.mp4", "out-0002.mp4", "out-0003.mp4"):
-        sink = VideoSink(tmp_path / "out.mp4", append=True)
-        record(sink, [0.0, 0.1])
-        assert [path.name for path in sink.files] == [expected]
-    assert len(frames_in(tmp_path / "out.mp4")) == 2
-
-
-def test_recordings_are_numbered_by_source_even_if_the_first_gives_no_frame(tmp_path: Path) -> None:
-    sink = VideoSink(tmp_path / "out.mp4", sources=("a", "b"))
-    record(sink, [0.0], source="b")
-    assert [path.name for path in sink.files] == ["out-2.mp4"]
-
-
-def test_second_run_on_the_same_recording_is_refused(tmp_path: Path) -> None:
-    first = VideoSink(tmp_path / "out.mp4")
-    first.write(frame(), event())
-    with pytest.raises(EmotionError, match="another run"):
-        VideoSink(tmp_path / "out.mp4")
-    first.close()
-    assert len(frames_in(tmp_path / "out.mp4")) == 1
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_recording_killed_after_twelve_frames_plays(tmp_path: Path, suffix: str) -> None:
-    program = (
-        "import os, signal, sys\n"
-        "import numpy as np\n"
-        "from emotion_runtime.sinks.video import VideoSink\n"
-        "from emotion_runtime.types import EmotionEvent, Frame\n"
-        "sink = VideoSink(sys.argv[1])\n"
-        "for i in range(12):\n"
-        "    image = np.full((96, 128, 3), 9 * i, np.uint8)\n"
-        "    sink.write(Frame(image, i, i / 25, 'x'), EmotionEvent(source='x', frame=i, t=0, persons=[]))\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    path = tmp_path / f"out{suffix}"
-    assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == -9
-    assert len(frames_in(path)) >= 5
-
-
-def test_changed_frame_size_is_letterboxed(tmp_path: Path) -> None:
-    sink = VideoSink(tmp_path / "out.mp4", lambda image, _: image)
-    white = np.full((100, 200, 3), 255, np.uint8)
-    sink.write(Frame(white, 0, 0.0, "a"), event())
-    sink.write(Frame(white.transpose(1, 0, 2).copy(), 1, 0.1, "a"), event())  # upright: 100 x 200
-    sink.close()
-    _, image = frames_in(tmp_path / "out.mp4")
-    assert image.shape == (100, 200, 3)
-    light = image.mean(axis=(0, 2)) > 128
-    assert np.flatnonzero(light)[[0, -1]] == pytest.approx([75, 124], abs=2)  # 50 columns in the middle
-    assert image[:, 90:110].mean() > 245
-
-
-def test_recording_states_its_colours(tmp_path: Path) -> None:
-    sink = VideoSink(tmp_path / "out.mp4")
-    record(sink, [0.0])
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        codec = container.streams.video[0].codec_context
-        assert (codec.colorspace, codec.color_primaries, codec.color_trc, codec.color_range) == (1, 1, 1, 1)
-
-
-@pytest.mark.slow
-def test_memory_of_a_segmented_recording_does_not_grow(tmp_path: Path) -> None:
-    program = (
-        "import sys\n"
-        "import numpy as np\n"
-        "from emotion_runtime.sinks.video import VideoSink\n"
-        "from emotion_runtime.types import EmotionEvent, Frame\n"
-        "def rss(): return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
-        "sink = VideoSink(sys.argv[1], lambda image, _: image, segment=40.0)\n"
-        "image = np.zeros((32, 32, 3), np.uint8)\n"
-        "for i in range(30_001):\n"
-        "    sink.write(Frame(image, i, i / 25, 'x'), EmotionEvent(source='x', frame=i, t=0, persons=[]))\n"
-        "    if i == 3000: before = rss()\n"
-        "print(rss() - before)\n"
-        "sink.close()\n"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path / "out.mp4")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 1_200_000  # without segments 77 bytes a frame: 2.1 million
-
-
-# --- folders of copies ---
-
-
-def test_photos_and_videos_are_copied_under_their_names(tmp_path: Path) -> None:
-    folder = tmp_path / "copies"
-    sink = FolderSink(folder)
-    for name in ("a/one.jpg", "b/one.jpg", "b/two.png", "b/three.heic"):
-        photo = Frame(np.full((40, 60, 3), 90, np.uint8), 0, 0.0, str(tmp_path / name), still=True)
-        sink.write(photo, event(person(1, (10, 10, 30, 30), state="photo")))
-    sink.write(frame(0, 0.0, size=(64, 48), source="v/first.avi"), event())
-    sink.write(frame(0, 0.0, size=(64, 48), source="v/second.mkv"), event())
-    sink.close()
-    names = ["one.jpg", "one-2.jpg", "two.png", "three.jpg", "first.mp4", "second.mkv"]
-    assert [path.name for path in sink.files] == names
-    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
-    assert [cv2.imread(str(folder / name)).shape for name in names[:4]] == [(40, 60, 3)] * 4
-
-
-def test_folder_of_a_source_is_refused_for_its_copies(tmp_path: Path) -> None:
-    source, other = tmp_path / "a.avi", tmp_path / "copies"
-    source.touch()
-    for sources in ([str(source)], [str(tmp_path)], ["demo", str(source)]):
-        with pytest.raises(EmotionError, match="give another folder"):
-            check_outputs(None, str(tmp_path), sources)
-        check_outputs(None, str(other), sources)
-
-
-def test_photo_is_never_replaced_by_its_copy(tmp_path: Path) -> None:
-    source = tmp_path / "me.png"
-    cv2.imwrite(str(source), np.zeros((40, 60, 3), np.uint8))
-    before = source.read_bytes()
-    sink = FolderSink(tmp_path)
-    with pytest.raises(EmotionError, match="another folder"):
-        sink.write(Frame(np.zeros((40, 60, 3), np.uint8), 0, 0.0, str(source), still=True), event())
-    assert source.read_bytes() == before
