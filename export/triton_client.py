@@ -98,6 +98,7 @@ def follow(args: argparse.Namespace) -> None:
         TemporalEncoder(backend("temporal_encoder")),
         load_head(bundle),
         load_affect_head(bundle),
+        swap=manifest.swap,
     )
     clips = plan_clips(manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every)
     pipeline = Pipeline(models, clips, timing)

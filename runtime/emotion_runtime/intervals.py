@@ -19,6 +19,11 @@ class Intervals:
         self._latest: deque[float] = deque(maxlen=_REMEMBERED)
 
     @property
+    def known(self) -> bool:
+        """Whether there are enough intervals to tell the usual one from a gap."""
+        return len(self._latest) == _REMEMBERED
+
+    @property
     def usual(self) -> float:
         """Median of the latest intervals, in seconds; 0 until there is one."""
         return statistics.median(self._latest) if self._latest else 0.0

@@ -20,6 +20,7 @@ __all__ = [
     "Parity",
     "Precision",
     "ReducedPrecision",
+    "SwapLimits",
     "Tensor",
     "Variant",
     "write_manifest",
@@ -145,6 +146,18 @@ class Parity(
     samples: int | None = None
 
 
+class SwapLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Cosines between embeddings below which another person is taken to be in the place of one.
+
+    Attributes:
+        always: Limit of any new embedding. Within a person, cosines are almost never lower.
+        suspicious: Limit where the head looks different as well, or was not seen for a time.
+    """
+
+    always: float
+    suspicious: float
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of bundle.json.
 
@@ -165,6 +178,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         parity: Differences between the graphs and the model.
         affect_head: Key of a head with the activation "identity" whose labels are some of `AFFECT`; None: the
             bundle has none, and persons have no valence, arousal or dominance.
+        swap: When embeddings are of different persons. None: not measured, so swaps are not looked for.
     """
 
     schema: int
@@ -182,6 +196,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_head: str
     parity: list[Parity]
     affect_head: str | None = None
+    swap: SwapLimits | None = None
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> Path:

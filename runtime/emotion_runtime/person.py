@@ -6,10 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.heads import LinearHead
+from emotion_runtime.manifest import SwapLimits
 from emotion_runtime.quality import why_not
 from emotion_runtime.ring import ClipPlan, EmbeddingRing
 from emotion_runtime.smoothing import ExponentialAverage, LabelHysteresis
-from emotion_runtime.types import Person, Quality, State, Track, Why
+from emotion_runtime.swaps import (
+    COMPARED,
+    CROWDED_SECONDS,
+    GAP_SECONDS,
+    LOOK_SECONDS,
+    is_swap,
+    look,
+    looks_different,
+    similarity,
+)
+from emotion_runtime.types import Box, Person, Quality, State, Track, Why
 
 # A prediction that is older than this is no longer shown, unless the source itself gives frames as rarely.
 STALE_SECONDS, STALE_INTERVALS = 0.8, 2.0
@@ -44,6 +55,9 @@ class PersonState:
     Attributes:
         ring: The latest embeddings.
         quality: How well the head could be seen at the latest encoding.
+        looks_different: Since the latest encoding, the head changed its look from one frame to the next.
+        unseen: Longest time in seconds for which the person was not seen since then.
+        crowded_at: Latest time at which somebody else's box overlapped: the head may have been hidden.
     """
 
     def __init__(self, options: PersonOptions, *, still: bool = False) -> None:
@@ -51,12 +65,43 @@ class PersonState:
         self._still = still
         self.ring = EmbeddingRing(options.clips)
         self.quality: Quality | None = None
+        self.looks_different = False
+        self.unseen = 0.0
+        self.crowded_at = -np.inf
+        self._look: NDArray[np.float32] | None = None
+        self._seen_at = -np.inf
         self._emotion_average = ExponentialAverage(options.smoothing)
         self._affect_average = ExponentialAverage(options.smoothing)
         self._label = LabelHysteresis(0.0 if still else options.hysteresis, abstain=options.head.abstain)
         self._raw: NDArray[np.float64] | None = None
         self._smoothed: NDArray[np.float64] | None = None
         self._affect: NDArray[np.float64] | None = None
+
+    def see(self, image_bgr: NDArray[np.uint8], box: Box, t: float) -> None:
+        """Compare the look of the head with that in the frame before, at time t in seconds."""
+        now = look(image_bgr, box)
+        elapsed = t - self._seen_at
+        if self._look is not None and now is not None and elapsed <= LOOK_SECONDS:
+            self.looks_different |= looks_different(self._look, now)
+        if np.isfinite(elapsed):
+            self.unseen = max(self.unseen, elapsed)
+        self._look, self._seen_at = now, t
+
+    def swapped(self, embedding: NDArray[np.float32], limits: SwapLimits, interval: float) -> bool:
+        """Return whether an embedding (D,) of the latest frame is of another person than the ones before it.
+
+        It never is while people pass each other: then a head is partly hidden, which looks like another one.
+
+        Args:
+            embedding: The new embedding.
+            limits: The bundle's limits.
+            interval: Usual time between two frames of the source, in seconds.
+        """
+        cosine = similarity(embedding, self.ring.recent(COMPARED))
+        gap = self.unseen > max(GAP_SECONDS, 1.5 * interval)
+        suspicious, self.looks_different, self.unseen = self.looks_different or gap, False, 0.0
+        crowded = self._seen_at - self.crowded_at <= CROWDED_SECONDS
+        return not crowded and is_swap(cosine, limits, suspicious=suspicious)
 
     def predict(
         self, probabilities: NDArray[np.float64], affect: NDArray[np.float64] | None, t: float

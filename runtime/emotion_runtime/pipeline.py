@@ -7,7 +7,7 @@ the number of people in view, and a newcomer never inherits the state of somebod
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from emotion_runtime.detectors.heads import HeadFinder
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import LinearHead
+from emotion_runtime.manifest import SwapLimits
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.person import PersonOptions, PersonState
 from emotion_runtime.quality import NO_HEAD, measure_quality
@@ -41,6 +42,7 @@ class Models:
         head: Turns features into probabilities of emotions.
         affect: Regression whose labels are some of valence, arousal and dominance. None: events have none.
         heads: Finds the heads of persons whose whole bodies the detector finds. None: it finds heads itself.
+        swap: When embeddings are of different persons. None: that is not looked for.
     """
 
     detector: Detector
@@ -49,6 +51,7 @@ class Models:
     head: LinearHead
     affect: LinearHead | None = None
     heads: HeadFinder | None = None
+    swap: SwapLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,15 @@ class Counts:
     Attributes:
         frames: Frames processed.
         frames_with_persons: Frames in which somebody was found.
+        cuts: Scene cuts.
+        swaps: Times at which another person was taken to be in the place of one.
         invalid: Detections, embeddings and predictions that were left out because they were not finite.
     """
 
     frames: int = 0
     frames_with_persons: int = 0
+    cuts: int = 0
+    swaps: int = 0
     invalid: int = 0
 
 
@@ -90,14 +97,16 @@ class _Due:
     """A person who is encoded in this step.
 
     Attributes:
+        track_id: Id of the track.
         person: The person's state.
         frame: The frame to encode.
-        interval: Usual time between two frames of the source, in seconds.
+        source: The source of the frame.
     """
 
+    track_id: int
     person: PersonState
     frame: Frame
-    interval: float
+    source: SourceState
 
 
 class Pipeline:
@@ -180,11 +189,14 @@ class Pipeline:
 
     def _follow(self, frame: Frame, source: SourceState) -> None:
         """Detect and track."""
-        if source.begin(frame, self._timing.detect_every):
+        cuts_before = source.cuts
+        detect = source.begin(frame, self._timing.detect_every)
+        self.counts.cuts += source.cuts - cuts_before
+        if detect:
             with self.timer.stage("detect"):
                 detections = self._finite(self._models.detector(frame.image), frame.source)
             with self.timer.stage("track"):
-                source.follow(detections, frame.t)
+                source.follow(detections, frame)
         self.counts.frames += 1
         self.counts.frames_with_persons += any(track.seen for track in source.tracks)
 
@@ -222,7 +234,7 @@ class Pipeline:
                 for track, view in zip(chosen, found, strict=True):
                     person = source.persons[track.id]
                     person.quality = measure_quality(frame.image, view) if view else NO_HEAD
-                    due.append(_Due(person, frame, source.intervals.usual))
+                    due.append(_Due(track.id, person, frame, source))
         if not due:
             return
         with self.timer.stage("crop"):
@@ -232,8 +244,7 @@ class Pipeline:
         encoded = []
         for each, embedding in zip(due, embeddings, strict=True):
             if np.isfinite(embedding).all():
-                each.person.ring.push(embedding, each.frame.t, each.interval)
-                encoded.append(each)
+                encoded.append(self._push(each, embedding))
             else:
                 self._count_invalid(1, "frame encoder", each.frame.source)
         if encoded:
@@ -254,6 +265,17 @@ class Pipeline:
             for track, view in zip(tracks, found, strict=True)
         ]
         return plan_crops(boxes, height, width, spec)
+
+    def _push(self, due: _Due, embedding: NDArray[np.float32]) -> _Due:
+        """Add an embedding to its person, who is another one from now on if it is of somebody else."""
+        interval, limits = due.source.intervals.usual, self._models.swap
+        if limits is not None and due.person.swapped(embedding, limits, interval):
+            self.counts.swaps += 1
+            before = due.person
+            due = replace(due, person=due.source.replace(due.track_id))
+            due.person.quality = before.quality
+        due.person.ring.push(embedding, due.frame.t, interval)
+        return due
 
     def _predict(self, encoded: Sequence[_Due]) -> None:
         """Run the temporal encoder and the heads on the clips of the encoded persons."""

@@ -100,6 +100,7 @@ class EmotionRuntime:
                 loaded_head,
                 affect_head,
                 head_finder(detect),
+                manifest.swap,
             )
             self._loaded = Pipeline(models, clips, timing)
             self._held = held.pop_all()

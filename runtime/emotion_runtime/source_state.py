@@ -1,14 +1,19 @@
 """The state of one source: who is in view, and since when."""
 
+import logging
+
 import numpy as np
 
+from emotion_runtime.cuts import CutDetector
 from emotion_runtime.intervals import Intervals
 from emotion_runtime.person import PersonOptions, PersonState
 from emotion_runtime.ring import EARLY_TOLERANCE
 from emotion_runtime.scheduler import capacity, most_urgent
 from emotion_runtime.tracker import START_SCORE, Tracker
-from emotion_runtime.types import Detections, Frame, Track
+from emotion_runtime.types import Box, Detections, Frame, Track
 
+_log = logging.getLogger(__name__)
+SLOW_SECONDS = 0.4  # time between two frames in which people who walk get out of the tracker's reach
 _SAME_ASPECT = 0.02  # largest relative difference of the scales of width and height
 
 
@@ -23,6 +28,7 @@ class SourceState:
         tracks: The tracks at the latest detection, by id.
         persons: The state of each of them, by id.
         intervals: Times between the frames.
+        cuts: Number of scene cuts.
     """
 
     def __init__(self, options: PersonOptions, *, still: bool = False) -> None:
@@ -32,15 +38,22 @@ class SourceState:
         self._options = options
         self._still = still
         self._tracker = Tracker()
+        self._cuts = CutDetector()
+        self.cuts = 0
         self._size: tuple[int, int] | None = None
+        self._warned = still
         self._detected_at = -np.inf
 
     def begin(self, frame: Frame, detect_every: float) -> bool:
         """Take note of a new frame, and return whether persons should be detected in it.
 
-        After a change of the frame size, boxes are scaled; everybody is dropped if the aspect ratio changed.
+        A scene cut and a change of the aspect ratio drop everybody; boxes are scaled with the frame size.
         """
-        self.intervals.add(frame.t)
+        elapsed = self.intervals.add(frame.t)
+        if not self._still and self._cuts.cut(frame.image, elapsed):
+            self.cuts += 1
+            self.forget_persons()
+        self._warn_if_slow(frame.source)
         height, width = frame.image.shape[:2]
         before, self._size = self._size, (height, width)
         if before is not None and before != self._size:
@@ -50,23 +63,39 @@ class SourceState:
         self._detected_at = frame.t
         return True
 
-    def follow(self, detections: Detections, t: float) -> None:
-        """Take over the persons found in the frame of time t; their state is created and dropped here."""
-        self.tracks = _photographed(detections) if self._still else self._tracker.update(detections, t)
+    def follow(self, detections: Detections, frame: Frame) -> None:
+        """Take over the persons found in a frame; their state is created and dropped here."""
+        self.tracks = _photographed(detections) if self._still else self._tracker.update(detections, frame.t)
         known = self.persons
         self.persons = {
             track.id: known.get(track.id) or PersonState(self._options, still=self._still)
             for track in self.tracks
         }
+        for track in self.tracks:
+            if track.seen:
+                person = self.persons[track.id]
+                person.see(frame.image, track.box, frame.t)
+                if any(_overlap(track.box, other.box) for other in self.tracks if other.id != track.id):
+                    person.crowded_at = frame.t
+
+    def replace(self, track_id: int) -> PersonState:
+        """Give a track a new id and a new state, because another person is in its place; return the state."""
+        renewed = self._tracker.renew(track_id)
+        self.persons.pop(track_id)
+        person = self.persons[renewed.id] = PersonState(self._options)
+        others = [track for track in self.tracks if track.id != track_id]
+        self.tracks = [*others, renewed]
+        return person
 
     def due(self, t: float) -> list[Track]:
         """Return the tracks to encode in the frame of time t: newcomers first, then who waits longest."""
         seen = [track for track in self.tracks if track.seen]
         waiting = []
         for track in seen:
-            ring = self.persons[track.id].ring
-            if ring.due(t):
-                waiting.append(((not ring.warming, ring.latest, track.id), track))
+            person = self.persons[track.id]
+            if person.ring.due(t) or person.looks_different:
+                urgent = person.looks_different or person.ring.warming
+                waiting.append(((not urgent, person.ring.latest, track.id), track))
         every = self._options.clips.every
         return most_urgent(waiting, capacity(len(seen), self.intervals.usual, every))
 
@@ -76,12 +105,28 @@ class SourceState:
         self.tracks, self.persons = [], {}
         self._detected_at = -np.inf
 
+    def _warn_if_slow(self, source: str) -> None:
+        if not self._warned and self.intervals.known and self.intervals.usual > SLOW_SECONDS:
+            self._warned = True
+            _log.warning(
+                "source %s is seen only every %.2g s, so people who move get new ids: give a source "
+                "of at least %.2g frames per second, or less work per frame (fewer sources, a smaller "
+                "--detector-size)",
+                source,
+                self.intervals.usual,
+                1 / SLOW_SECONDS,
+            )
+
     def _resize(self, down: float, across: float) -> None:
         if abs(across / down - 1) > _SAME_ASPECT:
             self.forget_persons()
         else:
             self._tracker.rescale(across, down)
             self._detected_at = -np.inf  # the tracks have their boxes of before until the next detection
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
 
 
 def _photographed(detections: Detections) -> list[Track]:

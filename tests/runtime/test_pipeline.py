@@ -13,6 +13,7 @@ from emotion_runtime.backends import open_backend
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
+from emotion_runtime.manifest import SwapLimits
 from emotion_runtime.metrics import RunReport, StageTimer
 from emotion_runtime.pipeline import Models, Pipeline, Timing
 from emotion_runtime.preprocess import patch_weights, subject_window
@@ -145,7 +146,7 @@ def test_each_person_gets_the_prediction_of_its_own_window(bench: Bench, predict
 
 
 def test_clips_and_smoothing_follow_their_formulas(bench: Bench, prediction: Prediction):
-    red, blue = halves(RED_BGR), halves(BLUE_BGR)
+    red, blue = halves(RED_BGR), halves(BLUE_BGR, (0, 0, 0))  # still darker on the right: no scene cut
     bench.show_many([LEFT], red, 4)  # encoded at 0.0 and 0.2 s
     event = bench.show_many([LEFT], blue, 4)[-1]  # encoded at 0.4 and 0.6 s
     one, two = (bench.embedding(LEFT, color, red) for color in (RED_BGR, BLUE_BGR))
@@ -302,6 +303,39 @@ def test_values_that_are_not_finite_reach_nobody(
     assert len([message for message in caplog.messages if "not finite" in message]) == 1
     recovered = bench.show_many([LEFT, RIGHT], halves(), 6)[-1]
     assert [person.state for person in recovered.persons] == ["steady", "steady"]
+
+
+def test_a_scene_cut_drops_everybody(bench: Bench):
+    rng = np.random.default_rng(0)
+    rooms = [
+        np.kron(rng.integers(0, 256, (8, 16, 3), dtype=np.uint8), np.ones((20, 20, 1), np.uint8))
+        for _ in "ab"
+    ]
+    bench.show_many([LEFT, RIGHT], rooms[0], 6)
+    persons = bench.show([LEFT, RIGHT], rooms[1]).persons
+    assert [(p.id, p.state, p.top) for p in persons] == [(3, "new", None), (4, "new", None)]
+    assert bench.pipeline.counts.cuts == 1
+
+
+def test_another_person_in_the_same_place_is_a_new_one(bench: Bench):
+    models = replace(bench.pipeline._models, swap=SwapLimits(always=0.8, suspicious=0.95))
+    bench.pipeline = Pipeline(models, bench.plan, Timing())
+    red, blue = halves(RED_BGR, (0, 0, 0)), halves(BLUE_BGR, (0, 0, 0))
+    before = bench.show_many([LEFT], red, 8)
+    assert {p.id for event in before for p in event.persons} == {1}
+    after = [event.persons for event in bench.show_many([LEFT], blue, 8)]
+    assert [[p.id for p in persons] for persons in after] == [[2]] * 8
+    assert [persons[0].top for persons in after] == [None] * 4 + ["neutral"] * 4
+    assert after[0][0].raw == after[0][0].emotions  # nothing of the person before is left
+    assert (bench.pipeline.counts.swaps, bench.pipeline.counts.cuts) == (1, 0)
+
+
+def test_a_slow_source_is_warned_about_once(bench: Bench, caplog: pytest.LogCaptureFixture):
+    for index in range(12):
+        bench.pipeline.step(Frame(halves(), index, index * 0.04, "fast"))
+        bench.pipeline.step(Frame(halves(), index, index * 1.0, "slow"))
+    assert len(caplog.messages) == 1
+    assert "source slow is seen only every 1 s" in caplog.messages[0]
 
 
 def test_a_change_of_frame_size_scales_the_boxes_or_starts_over(bench: Bench):
