@@ -45,6 +45,9 @@ def strace() -> str:
     if found is None:
         reason = "strace is not installed: apt-get install strace"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    attempt = subprocess.run([found, "-qq", "true"], capture_output=True, text=True, check=False)
+    if "ptrace" in attempt.stderr.lower() and "not permitted" in attempt.stderr:
+        pytest.skip(f"this machine forbids watching system calls: {attempt.stderr.strip()}")
     return found
 
 
