@@ -262,4 +262,5 @@ class _Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "" if record.levelno < logging.WARNING else f"{record.levelname}: "
-        sys.stderr.write(f"{self._program}: {level}{self.format(record)}\n")
+        with suppress(OSError):  # a log on a full disk must not end the run
+            sys.stderr.write(f"{self._program}: {level}{self.format(record)}\n")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from emotion_runtime.errors import SourceBroken
-from emotion_runtime.media.images import is_animated, opaque
+from emotion_runtime.media.images import image_format, is_animated, opaque
 
 _DEFAULT_STEP = 0.1  # seconds, which browsers use for frames without a duration
 
@@ -73,6 +73,8 @@ class Animation:
 
 def is_animated_webp(path: str) -> bool:
     """Return whether a file is a WebP of several frames."""
+    if image_format(path) != "WEBP":
+        return False
     try:
         with Image.open(path, formats=["WEBP"]) as image:
             return is_animated(image)

@@ -57,7 +57,8 @@ _PAPER = (255, 255, 255, 255)  # RGBA, shown through transparent parts
 
 
 # For corrupt files Pillow's decoders also raise other errors than OSError; KeyError: it lacks a decoder.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, KeyError, Image.DecompressionBombError)
+# ImportError: where ultralytics is loaded, its `Image.open` then imports pi_heif.
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, KeyError, ImportError, Image.DecompressionBombError)
 
 
 class ImageError(EmotionError):
