@@ -97,7 +97,7 @@ def accuracy_rows() -> list[str]:
         if row
     ]
     header = [
-        f"`nano`, 7 classes, {result['test_faces']:,} unseen faces",
+        f"`nano`, 7 classes, {result['clear_faces']:,} unseen faces",
         "accuracy",
         "balanced accuracy",
         "calibration error",
@@ -105,7 +105,9 @@ def accuracy_rows() -> list[str]:
     pairs, corruptions = result["pairs"], result["corruptions"]
     own, same = (pairs[name]["of_right_singly"]["changed"]["value"] for name in ("own_window", "same_window"))
     words = (
-        "Brackets hold 95 % intervals. Guessing gives 14.3 %, always naming the largest class 24.3 %. "
+        "The label of a face is the emotion that more than half of ten annotators see. The calibration error "
+        f"compares probabilities with the votes on all {result['test_faces']:,} faces. Brackets hold 95 % "
+        "intervals; guessing gives 14.3 %. "
         f"For {pairs['right_singly']} pairs of people with different emotions, both of whom are classified "
         f"correctly when alone, the two predictions differ in {percent(own)} of the pairs with one crop per "
         f"person, as the runtime works, and in {percent(same)} when both share one crop and only the patch "

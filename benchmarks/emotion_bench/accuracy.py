@@ -14,11 +14,13 @@ from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, aligned_faces,
 from emotion_bench.predictions import Predictions, Predictor
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Scorer, bootstrap_intervals, point_metrics
-from emotion_train.probing.metrics import area_under_roc
+from emotion_train.probing.calibration import calibration_error, confidences_of
+from emotion_train.probing.metrics import area_under_roc, weighted_mean
 from emotion_train.probing.scene_probe import LABELLED_CATEGORIES, SwapScorer
 from emotion_train.probing.scorers import single_label_scorer
 from emotion_train.scenes.batches import cut_shared_crop
 from emotion_train.scenes.drawing import Scene
+from emotion_train.scenes.faces import Faces
 from emotion_train.scenes.sets import PersonClip, RenderedClip, person_pair
 
 Result = dict[str, Any]
@@ -26,6 +28,8 @@ CROWDS = (1, 3, 8)  # people in a scene
 TIMED_CALLS = 40
 # The metrics of every test set, beside the recall of each class.
 KEPT = ("accuracy", "balanced_accuracy", "ece")
+CALM = ("neutral", "happiness")
+NEGATIVE = ("anger", "sadness", "fear")
 
 
 def metrics(probability: NDArray[np.float64], labels: NDArray[np.int64], *, resamples: int) -> Result:
@@ -33,6 +37,40 @@ def metrics(probability: NDArray[np.float64], labels: NDArray[np.int64], *, resa
     scorer = single_label_scorer(EKMAN, probability, labels, {"ece": probability})
     kept = {*KEPT, *(f"recall_{name}" for name in EKMAN)}
     return described(scorer, len(labels), resamples, kept)
+
+
+def on_votes(predictions: Predictions, head: str, faces: Faces, *, resamples: int) -> Result:
+    """Return the metrics of predictions for faces with votes.
+
+    Accuracy, balanced accuracy and recalls are those on faces that most people see alike (`Faces.clear`),
+    with the emotion that they see as the label. `ece` compares the probabilities with the votes on all faces,
+    `fer2013_label` the predictions with the label of FER2013. `calm_taken_for_negative` is the fraction of
+    clearly calm or happy faces that are called angry, sad or afraid.
+
+    Args:
+        predictions: Of some of the faces, at least one of them clear.
+        head: Name of the head.
+        faces: The faces, with the labels of FER2013.
+        resamples: Number of bootstrap resamples.
+    """
+    probability, rows = predictions.probabilities[head], predictions.faces
+    seen, clear = faces.majority[rows], faces.clear[rows]
+    result = metrics(probability[clear], seen[clear], resamples=resamples)
+    everyone = np.arange(len(rows))
+    confidences = confidences_of(probability, seen, faces.votes[rows])
+    chosen = probability.argmax(axis=1)
+    calm = clear & np.isin(seen, [EKMAN.index(name) for name in CALM])
+    negative = np.isin(chosen, [EKMAN.index(name) for name in NEGATIVE])
+
+    def score(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        return {
+            "ece": calibration_error(confidences, weights),
+            "fer2013_label": weighted_mean(chosen == faces.labels[rows], weights),
+            "calm_taken_for_negative": (weights @ (calm & negative)) / np.maximum(weights @ calm, 1),
+        }
+
+    more = described(score, len(everyone), resamples)
+    return result | {name: value for name, value in more.items() if name != "samples"}
 
 
 def described(scorer: Scorer, samples: int, resamples: int, kept: set[str] | None = None) -> Result:

@@ -18,9 +18,13 @@ _PAGE = """# Accuracy of `{bundle}`
 
     python benchmarks/bench_accuracy.py --bundle {bundle} --data DIR --videos VIDEO ...
 
-Seven emotions on {faces} test faces of FER2013, which were never used for training or tuning, through the
-bundle's ONNX graphs; 95 % bootstrap intervals over faces. Chance is 14.3 %, always predicting the largest
-class 24.3 %. The labels are noisy: people reach about 65 % (Goodfellow et al. 2013).
+Seven emotions on {faces} test faces of FER2013 with their original pixels, which were never used for
+training or tuning, through the bundle's ONNX graphs; 95 % bootstrap intervals over faces. Ten people voted
+on every face (FER+). Accuracy, balanced accuracy and everything below are measured on the {clear} faces
+that more than half of them see alike, with the emotion that they see. The calibration error compares
+probabilities with votes, on all faces. "FER2013 label" is the agreement with the one label of FER2013 on
+all faces: that label differs from most votes for a third of the faces, and a perfect predictor of the votes
+would reach 63.4 %. Chance is 14.3 %.
 
 The scenes are rendered: faces of FER2013 on drawn bodies and backgrounds.
 
@@ -78,6 +82,9 @@ area under the ROC curve for these (chance: 0.5). **The other 20 are not measure
 """
 
 
+_CALM = """"Calm taken for negative": clearly neutral or happy faces that are called angry, sad or afraid."""
+
+
 def page(result: Result) -> str:
     """Return accuracy.md for a result of bench_accuracy.py."""
     pairs, corruptions, abstaining = result["pairs"], result["corruptions"], result["abstaining"]
@@ -86,6 +93,7 @@ def page(result: Result) -> str:
     return _PAGE.format(
         bundle=result["bundle"]["name"],
         faces=result["test_faces"],
+        clear=result["clear_faces"],
         sets=_sets(result),
         targets=markdown_table(("what", "target", "beyond", "measured", ""), list(targets(result))),
         threshold=abstaining["threshold"],
@@ -134,8 +142,8 @@ def targets(result: Result) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield rows of the table of targets: what, target, a more ambitious value, measured, met or missed."""
     sets, pairs = result["sets"], result["pairs"]
     for name, least, best in (
-        ("scenes", (0.60, 0.55), (0.68, 0.63)),
-        ("tight_faces", (0.62, 0.57), (0.70, 0.65)),
+        ("scenes", (0.77, 0.60), (0.81, 0.66)),
+        ("tight_faces", (0.80, 0.62), (0.84, 0.68)),
     ):
         found = [sets[name][metric]["value"] for metric in ("accuracy", "balanced_accuracy")]
         met = all(value >= target for value, target in zip(found, least, strict=True))
@@ -158,7 +166,13 @@ def targets(result: Result) -> Iterator[tuple[str, str, str, str, str]]:
             _met(changed >= 0.85),
         )
     ece = sets["scenes"]["ece"]["value"]
-    yield "calibration error, 15 bins", "<= 0.05", "<= 0.03", f"{ece:.3f}", _met(ece <= 0.05)
+    yield (
+        "calibration error against the votes, 15 bins",
+        "<= 0.04",
+        "<= 0.02",
+        f"{ece:.3f}",
+        _met(ece <= 0.04),
+    )
     drop = result["corruptions"]["mean_drop_points"]
     yield "corruptions: mean drop, points", "<= 12", "<= 7", f"{drop:.1f}", _met(drop <= 12)
     size = result["bundle"]["bytes"]
@@ -183,6 +197,8 @@ def _sets(result: Result) -> str:
             title,
             *(_with_interval(row[metric]) for metric in ("accuracy", "balanced_accuracy")),
             f"{row['ece']['value']:.3f}",
+            percent(row["fer2013_label"]["value"]),
+            percent(row["calm_taken_for_negative"]["value"]),
         )
         for title, row in rows
     ]
@@ -193,8 +209,16 @@ def _sets(result: Result) -> str:
         for name in result["labels"]
         if f"recall_{name}" in scenes  # of a few faces none may be of a class
     )
-    table = markdown_table(("", "accuracy", "balanced accuracy", "calibration error"), lines)
-    return f"{table}\n\nBy number of people in the scene: {people}.\nRecall in scenes: {recalls}."
+    header = (
+        "",
+        "accuracy",
+        "balanced accuracy",
+        "calibration error",
+        "FER2013 label",
+        "calm taken for negative",
+    )
+    table = markdown_table(header, lines)
+    return f"{table}\n\n{_CALM}\n\nBy number of people in the scene: {people}.\nRecall in scenes: {recalls}."
 
 
 def _pairs(pairs: Result) -> str:

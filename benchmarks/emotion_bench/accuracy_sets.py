@@ -65,7 +65,7 @@ def aligned_faces(plan: Plan) -> Iterator[Numbered]:
     for row, image in enumerate(plan.faces.images):
         scene = _square(plan.faces.images.shape[1], row)
         rendered = RenderedClip(scene, [np.repeat(image[..., None], 3, axis=2)], [0.5])
-        yield 1, rendered.person_clip(scene.people[0], int(plan.faces.labels[row]), plan.spec)
+        yield 1, rendered.person_clip(scene.people[0], plan.label(scene.people[0]), plan.spec)
 
 
 def changed(plan: Plan, change: SceneChange) -> Iterator[Numbered]:

@@ -25,16 +25,18 @@ class Predictions:
         labels: (N,) int64, the true classes.
         probabilities: (N, C) float64 of each head, by its name.
         group: (N,) int64, the group that the caller gave each clip.
+        faces: (N,) int64, rows of the faces.
     """
 
     labels: NDArray[np.int64]
     probabilities: Mapping[str, NDArray[np.float64]]
     group: NDArray[np.int64]
+    faces: NDArray[np.int64]
 
     def of(self, rows: NDArray[np.bool_]) -> "Predictions":
         """Return the predictions of the rows where `rows` (N,) is true."""
         chosen = {name: values[rows] for name, values in self.probabilities.items()}
-        return Predictions(self.labels[rows], chosen, self.group[rows])
+        return Predictions(self.labels[rows], chosen, self.group[rows], self.faces[rows])
 
 
 class Predictor:
@@ -81,14 +83,18 @@ class Predictor:
         waiting = iter(clips)
         labels: list[int] = []
         groups: list[int] = []
+        faces: list[int] = []
         features: list[NDArray[np.float32]] = []
         for batch in _batches(waiting):
             features.append(self.features([clip for _, clip in batch]))
             labels += [clip.label for _, clip in batch]
             groups += [group for group, _ in batch]
+            faces += [clip.face for _, clip in batch]
         joined = np.concatenate(features)
         probabilities = {name: head(joined) for name, head in self.heads.items()}
-        return Predictions(np.array(labels, np.int64), probabilities, np.array(groups, np.int64))
+        return Predictions(
+            np.array(labels, np.int64), probabilities, np.array(groups, np.int64), np.array(faces, np.int64)
+        )
 
 
 def _batches(clips: Iterator[tuple[int, PersonClip]]) -> Iterator[list[tuple[int, PersonClip]]]:

@@ -1,7 +1,7 @@
 """FER2013 faces in rendered scenes as a data set, and pairs of people that test subject conditioning."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ def chosen_faces(plan: ScenePlan, split: Split, seed: int) -> Faces:
     if split == "train":
         faces = faces.weighted(plan.votes)
     order = np.random.default_rng(seed).permutation(len(faces.labels))
-    return replace(faces, labels=faces.majority).take(order[: plan.limits[split]])
+    return faces.by_majority().take(order[: plan.limits[split]])
 
 
 def scene_set(name: str, plan: ScenePlan, encoding: Encoding, seed: int) -> FeatureSet:

@@ -52,6 +52,10 @@ class Faces:
         """The emotion with the most votes, (N,) positions in `EKMAN`; of equal ones the first."""
         return np.asarray(self.votes.argmax(axis=1), np.int64)
 
+    def by_majority(self) -> "Faces":
+        """Return the faces with the emotion that most people see as the label."""
+        return Faces(self.images, self.majority, self.votes, self.clear)
+
     def take(self, rows: NDArray[np.int64]) -> "Faces":
         """Return the faces of the given rows."""
         return Faces(self.images[rows], self.labels[rows], self.votes[rows], self.clear[rows])
