@@ -243,11 +243,11 @@ def test_a_run_writes_everything_that_docs_and_card_show(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "nano"
-    options = ["--data", str(shared_data), "--faces", "8", "--frames", "1", "--resamples", "5"]
+    options = ["--data", str(shared_data), "--faces", "16", "--frames", "1", "--resamples", "5"]
     assert bench_accuracy.main([*options, "--out", str(out)]) == 0
     result = json.loads((out / "accuracy.json").read_text())
-    assert result["test_faces"] == 8
-    assert result["clear_faces"] == result["sets"]["scenes"]["samples"] <= 8
+    assert result["test_faces"] == 16
+    assert result["clear_faces"] == result["sets"]["scenes"]["samples"] <= 16
     assert {"confusion.png", "reliability.png", "accuracy.md"} <= {file.name for file in out.iterdir()}
     assert (out / "accuracy.md").read_text() == page(result)
     monkeypatch.setattr(result_tables, "RESULTS", tmp_path)
