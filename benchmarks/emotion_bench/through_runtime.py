@@ -72,13 +72,16 @@ class Steadiness:
 
 
 def steadiness(runtime: EmotionRuntime, video: str) -> Steadiness:
-    """Count label changes in a video, frame by frame, at the default smoothing."""
+    """Count label changes in a video, frame by frame, at the default smoothing.
+
+    The first label of a person, at the end of the warm-up, is not a change.
+    """
     total = Steadiness()
     last: dict[int, tuple[float, str | None, str]] = {}
     with open_source(video) as source:
         for _, event in runtime.follow([source]):
             for person in event.persons:
-                if person.state == "lost" or not person.raw:
+                if person.state in ("new", "warming", "lost") or not person.raw:
                     continue
                 now = max(person.raw, key=lambda label, raw=person.raw: raw[label])  # type: ignore[misc]
                 if person.id in last:

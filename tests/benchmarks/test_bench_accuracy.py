@@ -216,6 +216,7 @@ def test_label_changes_are_counted_per_person_and_minute(monkeypatch: pytest.Mon
     monkeypatch.setattr(through_runtime, "open_source", lambda _: open(tmp_path / "video", "w"))  # noqa: PTH123, SIM115
     watched = Watched(
         [
+            event(-15, person(1, None, "fear", "warming")),  # the first label is not a change
             event(0, person(1, "anger", "anger")),
             event(15, person(1, "anger", "fear"), person(2, "fear", "fear")),
             event(30, person(1, None, "anger"), person(2, "fear", "fear", "lost")),
