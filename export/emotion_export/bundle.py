@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import numpy as np
-from safetensors.numpy import save
 
 from emotion_export.card import license_of, model_card
 from emotion_export.folder import MODEL_CARD, atomic_folder, check_destination
@@ -17,7 +15,7 @@ from emotion_export.parity import measure, parity_table, require_parity
 from emotion_export.reference import run_graph, torch_reference
 from emotion_export.variants import Samples, add_variants, take_samples
 from emotion_runtime import __version__
-from emotion_runtime.bundle import load_bundle, sha256_of
+from emotion_runtime.bundle import load_bundle
 from emotion_runtime.defaults import CLIP_SECONDS
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import (
@@ -31,7 +29,7 @@ from emotion_runtime.manifest import (
     write_manifest,
 )
 from emotion_runtime.names import GRAPHS
-from emotion_train.heads import AFFECT_PROBE, CATEGORIES, PROBE, ZERO_SHOT, LinearHead, load_head
+from emotion_train.heads import AFFECT_PROBE, CATEGORIES, PROBE, ZERO_SHOT, LinearHead, load_head, store_head
 from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.pretrained import Checkpoint, read_checkpoint
 from emotion_train.probing.zero_shot import check_tower, zero_shot_head
@@ -151,9 +149,9 @@ def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dic
         found = [name for name in (PROBE, AFFECT_PROBE) if (probe / f"{name}.json").is_file()]
         measured = [name for name in banks if (probe / f"{name}.json").is_file()]
         for name in found or ([] if measured else [PROBE]):  # without any head, the error names the probe
-            heads[name] = _write_head(folder, name, _fitted(checkpoint, probe, name))
+            heads[name] = store_head(folder, name, _fitted(checkpoint, probe, name))
         banks |= {name: _measured_bank(checkpoint, probe, name, banks[name]) for name in measured}
-    return heads | {name: _write_head(folder, name, bank) for name, bank in banks.items()}
+    return heads | {name: store_head(folder, name, bank) for name, bank in banks.items()}
 
 
 def _measured_bank(checkpoint: Checkpoint, probe: Path, name: str, bank: LinearHead) -> LinearHead:
@@ -181,26 +179,3 @@ def _fitted(checkpoint: Checkpoint, probe: Path, name: str) -> LinearHead:
             "computes those of the temporal encoder: run emotion-train fit-probe with --features video"
         )
     return fitted
-
-
-def _write_head(folder: Path, name: str, head: LinearHead) -> Head:
-    if not (np.isfinite(head.weight).all() and np.isfinite(head.bias).all()):
-        raise EmotionError(
-            f"head {name} contains values that are not finite: training diverged before this checkpoint was "
-            "written, use an earlier one"
-        )
-    path = folder / f"{name}.safetensors"
-    # safetensors writes the memory of an array and ignores its strides.
-    path.write_bytes(save({"weight": np.ascontiguousarray(head.weight), "bias": head.bias}))
-    card = head.card
-    return Head(
-        card.kind,
-        path.name,
-        sha256_of(path),
-        card.labels,
-        card.activation,
-        card.temperature,
-        card.metrics,
-        card.abstain,
-        card.experimental,
-    )

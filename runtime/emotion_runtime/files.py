@@ -10,6 +10,20 @@ from typing import BinaryIO
 from emotion_runtime.errors import EmotionError
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder for output, and those above it.
+
+    Raises:
+        EmotionError: It cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmotionError(
+            f"folder {folder} cannot be created ({error.strerror}); give a folder that you can write to"
+        ) from error
+
+
 class WriteError(EmotionError):
     """A file that cannot be written: the fault of the disk or the folder, not of the data."""
 

@@ -41,25 +41,11 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
     with ExitStack() as stack:
         from emotion_runtime.closing_report import closing_lines  # noqa: PLC0415 - see above
         from emotion_runtime.metrics import RunReport  # noqa: PLC0415
-        from emotion_runtime.runtime import EmotionRuntime  # noqa: PLC0415
         from emotion_runtime.sinks import open_sinks  # noqa: PLC0415
         from emotion_runtime.sinks.group import SinkGroup  # noqa: PLC0415
 
         report = RunReport(started)
-        runtime = EmotionRuntime(
-            config.bundle,
-            config.detector,
-            config.backend,
-            head=config.head,
-            timing=_timing(config),
-            precision=config.precision,
-            detector_size=config.detector_size,
-            detector_score=config.detector_score,
-        )
-        stack.callback(runtime.close)
-        if runtime.experimental:
-            name = f"the head {config.head}" if config.head else "the default head of the bundle"
-            sys.stderr.write(f"{PROGRAM}: {name} is experimental: see the model card for its accuracy\n")
+        runtime = _open_runtime(config, stack)
         # Sources before sinks: a mistyped source must not empty the results of an earlier run.
         run_line = runtime.run_line(config.changed)
         finished: list[str] = []  # files that were read to their ends, and whose results are not closed yet
@@ -90,6 +76,27 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         raise EmotionError(lost if broken is None else f"{broken}; {lost}")
     if broken is not None:
         raise broken
+
+
+def _open_runtime(config: RunConfig, stack: ExitStack) -> "EmotionRuntime":
+    """Load the models of a run; the stack closes them."""
+    from emotion_runtime.runtime import EmotionRuntime  # noqa: PLC0415 - see above
+
+    runtime = EmotionRuntime(
+        config.bundle,
+        config.detector,
+        config.backend,
+        head=config.head,
+        timing=_timing(config),
+        precision=config.precision,
+        detector_size=config.detector_size,
+        detector_score=config.detector_score,
+    )
+    stack.callback(runtime.close)
+    if runtime.experimental:
+        name = f"the head {config.head}" if config.head else "the default head of the bundle"
+        sys.stderr.write(f"{PROGRAM}: {name} is experimental: see the model card for its accuracy\n")
+    return runtime
 
 
 def _open_sources(

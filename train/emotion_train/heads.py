@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
-from emotion_runtime.manifest import Activation
+from emotion_runtime.manifest import Activation, Head
 
 # Names of the heads' files, without suffix.
 PROBE, AFFECT_PROBE, ZERO_SHOT, CATEGORIES = "probe", "affect", "zero_shot", "categories"
@@ -73,11 +74,41 @@ def save_head(folder: Path, name: str, head: LinearHead) -> None:
     Raises:
         EmotionError: The folder cannot be written to.
     """
-    # safetensors ignores strides, and scikit-learn stores coefficients column by column.
-    tensors = {"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)}
-    write_atomically(folder / f"{name}.safetensors", save(tensors))
+    _write_weights(folder / f"{name}.safetensors", head)
     card = msgspec.json.format(msgspec.json.encode(head.card), indent=2)
     write_atomically(folder / f"{name}.json", card + b"\n")
+
+
+def store_head(folder: Path, name: str, head: LinearHead) -> Head:
+    """Write the weights of a head into the folder of a bundle, and return its entry in the manifest.
+
+    Raises:
+        EmotionError: A value is not finite, or the folder cannot be written to.
+    """
+    if not (np.isfinite(head.weight).all() and np.isfinite(head.bias).all()):
+        raise EmotionError(
+            f"head {name} contains values that are not finite: training diverged before this checkpoint was "
+            "written, use an earlier one"
+        )
+    path, card = folder / f"{name}.safetensors", head.card
+    _write_weights(path, head)
+    return Head(
+        card.kind,
+        path.name,
+        sha256_of(path),
+        card.labels,
+        card.activation,
+        card.temperature,
+        card.metrics,
+        card.abstain,
+        card.experimental,
+    )
+
+
+def _write_weights(path: Path, head: LinearHead) -> None:
+    # safetensors ignores strides, and scikit-learn stores coefficients column by column.
+    tensors = {"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)}
+    write_atomically(path, save(tensors))
 
 
 def load_head(folder: Path, name: str) -> LinearHead:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
+from emotion_runtime.files import make_folder, write_atomically
 from emotion_runtime.sinks.draw import Annotator, Render
 from emotion_runtime.sinks.outputs import VIDEO_SUFFIXES
 from emotion_runtime.sinks.video import VideoSink
@@ -55,12 +55,7 @@ class FolderSink:
         self._used: set[Path] = set()
         self._videos: dict[str, VideoSink] = {}  # by source, in the order of their beginnings
         self._written: list[Path] = []
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EmotionError(
-                f"folder {folder} cannot be created ({error.strerror}); give a folder that you can write to"
-            ) from error
+        make_folder(self._folder)
 
     @property
     def files(self) -> list[Path]:

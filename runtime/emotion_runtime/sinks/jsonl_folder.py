@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import make_folder
 from emotion_runtime.sinks.jsonl import JsonlSink
 from emotion_runtime.types import EmotionEvent, Frame, RunLine
 
@@ -33,12 +34,7 @@ class JsonlFolderSink:
         self._folder, self._run, self._wall_clock = Path(folder), run, wall_clock
         self._open: dict[str, JsonlSink] = {}  # by source
         self.files: list[Path] = []
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EmotionError(
-                f"folder {folder} cannot be created ({error.strerror}); give a folder that you can write to"
-            ) from error
+        make_folder(self._folder)
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
         """Write one line. Always returns True."""

@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-import numpy as np
-from safetensors.numpy import save
 
-from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
+from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.manifest import MANIFEST, SCHEMA_VERSION, Head, write_manifest
-from emotion_train.heads import AFFECT_PROBE, PROBE, LinearHead
+from emotion_train.heads import AFFECT_PROBE, PROBE, LinearHead, store_head
 
 CARD = "MODEL_CARD.md"
 
@@ -48,7 +46,7 @@ def write_bundle(bundle: Bundle, heads: Mapping[str, LinearHead], out: Path, *, 
     """
     manifest = bundle.manifest
     _clear(out)
-    stored = {name: _store(out, name, head) for name, head in heads.items()}
+    stored = {name: store_head(out, name, head) for name, head in heads.items()}
     all_heads = manifest.heads | stored
     files = [graph.file for graph in manifest.graphs.values()]
     files += [variant.file for graph in manifest.graphs.values() for variant in graph.variants.values()]
@@ -95,23 +93,6 @@ def _clear(out: Path) -> None:
         )
     for name in sorted(names, key=lambda name: name != MANIFEST):  # first the manifest
         (out / name).unlink()
-
-
-def _store(out: Path, name: str, head: LinearHead) -> Head:
-    path, card = out / f"{name}.safetensors", head.card
-    tensors = {"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)}
-    write_atomically(path, save(tensors))
-    return Head(
-        card.kind,
-        path.name,
-        sha256_of(path),
-        card.labels,
-        card.activation,
-        card.temperature,
-        card.metrics,
-        card.abstain,
-        card.experimental,
-    )
 
 
 def _described(name: str, head: Head) -> str:
