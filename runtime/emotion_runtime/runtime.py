@@ -116,6 +116,7 @@ class EmotionRuntime:
             head=head or manifest.default_head,
         )
         self._steps: dict[str, tuple[int, float]] = {}  # index and t of the last frame `step` was given
+        self._readers: dict[str, object] = {}  # which call of `follow` reads a source, by its name
         self._summary = Summary()
 
     def __repr__(self) -> str:
@@ -186,7 +187,7 @@ class EmotionRuntime:
             sources: Frames of each source, in order of time.
 
         Raises:
-            EmotionError: Two sources have the same name.
+            EmotionError: Two sources have the same name, or a source was opened again meanwhile.
             SourceBroken: One or more sources failed midway; raised after the last event.
         """
         rounds = Rounds(sources, self.timer)
@@ -195,19 +196,37 @@ class EmotionRuntime:
             for one in rounds:
                 for name in one.ended:
                     names.discard(name)
-                    self._pipeline.forget(name)
+                    self._release(name, rounds)
                 for name in one.started:
                     names.add(name)
+                    self._readers[name] = rounds
+                    self._loaded.forget(name)  # an iteration of before may have been left without an end
                     self._summary.forget(name)
+                self._check_reader(names, rounds)
                 events = self._pipeline.step_all(one.frames)
                 for frame, event in zip(one.frames, events, strict=True):
-                    self._summary.add(event)
+                    self._summary.add(event, still=frame.still)
                     yield frame, event
         finally:
             # The caller may iterate again from the beginning, which would look like time running backwards.
             for name in names:
-                self._loaded.forget(name)
+                self._release(name, rounds)
         rounds.raise_errors()
+
+    def _release(self, name: str, reader: object) -> None:
+        """Drop the state of a source that a call of `follow` has read, unless a later one reads it now."""
+        if self._readers.get(name) is reader:
+            del self._readers[name]
+            self._loaded.forget(name)
+
+    def _check_reader(self, names: Iterable[str], reader: object) -> None:
+        """Raise an error if sources that a call of `follow` reads were opened again by a later one."""
+        for name in names:
+            if self._readers.get(name) is not reader:
+                raise EmotionError(
+                    f"source {name} was opened again while its first stream still ran; expected one stream "
+                    "of a source at a time: close the first one, or make an EmotionRuntime for each"
+                )
 
     def step(self, image_bgr: Image, t: float, *, source: str = "default") -> EmotionEvent:
         """Return the event of one frame of your own loop.

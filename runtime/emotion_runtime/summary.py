@@ -71,9 +71,9 @@ class Summary:
     def __init__(self) -> None:
         self._sources: dict[str, _Source] = {}
 
-    def add(self, event: EmotionEvent) -> None:
-        """Count the next event of a source."""
-        if any(person.state == "photo" for person in event.persons):
+    def add(self, event: EmotionEvent, *, still: bool = False) -> None:
+        """Count the next event of a source; `still`: of a photo."""
+        if still or any(person.state == "photo" for person in event.persons):
             return
         source = self._sources.setdefault(event.source, _Source())
         source.frames += 1

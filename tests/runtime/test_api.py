@@ -68,6 +68,27 @@ def test_stream_can_be_restarted_after_stopping_early(runtime: EmotionRuntime, v
     assert list(runtime.stream(str(video)))[:5] == first
 
 
+def test_stream_that_was_left_without_closing_it_does_not_disturb_the_next(
+    runtime: EmotionRuntime, video: Path
+):
+    first = runtime.stream(video)
+    whole = [next(first), next(first)]
+    again = list(runtime.stream(video))
+    assert again[:2] == whole
+    with pytest.raises(EmotionError, match="opened again while its first stream"):
+        next(first)
+
+
+def test_two_streams_of_one_source_at_a_time_are_an_error(runtime: EmotionRuntime, video: Path):
+    expected = list(runtime.stream(video))
+    first, second = runtime.stream(video), runtime.stream(video)
+    next(first)
+    assert next(second) == expected[0]
+    with pytest.raises(EmotionError, match="close the first one"):
+        next(first)
+    assert list(second) == expected[1:]
+
+
 def test_missing_file_is_a_user_error(runtime: EmotionRuntime, tmp_path: Path):
     with pytest.raises(EmotionError, match=r"nobody\.mp4"):
         list(runtime.stream(str(tmp_path / "nobody.mp4")))

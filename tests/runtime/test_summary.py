@@ -52,6 +52,12 @@ def test_photos_last_no_time():
     assert summary_of((0.0, [person(1, BOX, state="photo")])).by_source() == {}
 
 
+def test_photo_that_shows_nobody_is_no_source():
+    summary = Summary()
+    summary.add(event(), still=True)
+    assert summary.by_source() == {}
+
+
 def test_memory_is_bounded_and_keeps_those_seen_longest(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(summary_module, "MAX_PERSONS", 50)
     summary = Summary()
