@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.detectors import Detector
+from emotion_runtime.detectors.boxes import in_view
 from emotion_runtime.detectors.heads import HeadFinder
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
@@ -145,6 +146,7 @@ class Pipeline:
         self._sources: dict[str, SourceState] = {}
         self.timer = StageTimer()
         self.counts = Counts()
+        self._warned = False  # of boxes that are out of view
         # Rejects bad values, and imports what the first frame needs, now instead of there.
         PersonState(self._options)
         SourceState(self._options)
@@ -194,19 +196,38 @@ class Pipeline:
         self.counts.cuts += source.cuts - cuts_before
         if detect:
             with self.timer.stage("detect"):
-                detections = self._finite(self._models.detector(frame.image), frame.source)
+                detections = self._usable(self._models.detector(frame.image), frame)
             with self.timer.stage("track"):
                 source.follow(detections, frame)
         self.counts.frames += 1
         self.counts.frames_with_persons += any(track.seen for track in source.tracks)
 
-    def _finite(self, detections: Detections, source: str) -> Detections:
-        """Return the detections whose boxes and scores are finite."""
+    def _usable(self, detections: Detections, frame: Frame) -> Detections:
+        """Return the detections that are finite and in view; a detector of the user's own may give others.
+
+        Raises:
+            EmotionError: The detector returned something else.
+        """
+        if not isinstance(detections, Detections):
+            raise EmotionError(
+                f"the detector returned a value of type {type(detections).__name__}; expected "
+                "emotion_runtime.types.Detections(boxes, scores) with boxes (N, 4), x1, y1, x2, y2 in "
+                "pixels, and scores (N,); without persons: Detections.empty()"
+            )
         finite = np.isfinite(detections.boxes).all(axis=1) & np.isfinite(detections.scores)
-        if finite.all():
-            return detections
-        self._count_invalid(int((~finite).sum()), "detector", source)
-        return detections.take(finite)
+        if not finite.all():
+            self._count_invalid(int((~finite).sum()), "detector", frame.source)
+            detections = detections.take(finite)
+        visible = in_view(detections, *frame.image.shape[:2])
+        if len(visible.boxes) < len(detections.boxes) and not self._warned:
+            self._warned = True
+            _log.warning(
+                "the detector gave boxes for source %s that are empty or outside the frame; they are left "
+                "out, here and from now on; expected x1, y1, x2, y2 in pixels of the frame, with x1 < x2 and "
+                "y1 < y2",
+                frame.source,
+            )
+        return visible
 
     def _count_invalid(self, count: int, origin: str, source: str) -> None:
         if not self.counts.invalid:

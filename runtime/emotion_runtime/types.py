@@ -90,15 +90,17 @@ class Detections:
         )
 
     def track(self, row: int, track_id: int) -> "Track":
-        """Return a detection with an identity."""
+        """Return a detection with an identity. Landmarks and a head that are not finite were not found."""
+        marks = None if self.landmarks is None else self.landmarks[row]
+        head = None if self.heads is None else self.heads[row]
         return Track(
             track_id,
             _as_box(self.boxes[row]),
             float(self.scores[row]),
             landmarks=None
-            if self.landmarks is None
-            else tuple((x, y) for x, y in self.landmarks[row].tolist()),
-            head=None if self.heads is None else _as_box(self.heads[row]),
+            if marks is None or not np.isfinite(marks).all()
+            else tuple((x, y) for x, y in marks.tolist()),
+            head=None if head is None or not np.isfinite(head).all() else _as_box(head),
         )
 
     @classmethod

@@ -12,13 +12,14 @@ from emotion_runtime import metrics
 from emotion_runtime.backends import open_backend
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import SwapLimits
 from emotion_runtime.metrics import RunReport, StageTimer
 from emotion_runtime.pipeline import Models, Pipeline, Timing
 from emotion_runtime.preprocess import patch_weights, subject_window
 from emotion_runtime.ring import plan_clips
-from emotion_runtime.types import Detections, EmotionEvent, Frame, Person
+from emotion_runtime.types import Detections, EmotionEvent, Frame, Person, Quality
 
 Box = tuple[float, float, float, float]
 LEFT: Box = (20, 40, 60, 90)
@@ -303,6 +304,45 @@ def test_values_that_are_not_finite_reach_nobody(
     assert len([message for message in caplog.messages if "not finite" in message]) == 1
     recovered = bench.show_many([LEFT, RIGHT], halves(), 6)[-1]
     assert [person.state for person in recovered.persons] == ["steady", "steady"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [(50, 50, 50, 90), (90, 90, 30, 30), (-90, -90, -10, -10), (5000, 5, 5100, 90)]
+)
+def test_boxes_that_are_empty_or_outside_the_frame_are_nobody(
+    bench: Bench, caplog: pytest.LogCaptureFixture, wrong: Box
+):
+    for event in bench.show_many([LEFT, wrong], halves(), 4):
+        assert [person.box for person in event.persons] == [LEFT]
+    assert len([message for message in caplog.messages if "outside the frame" in message]) == 1
+
+
+def test_a_box_far_larger_than_the_frame_is_shortened(bench: Bench):
+    event = bench.show([(-1e30, -1e6, 1e6, 1e30)], halves())
+    height, width = halves().shape[:2]
+    assert [person.box for person in event.persons] == [(-width, -height, 2 * width, 2 * height)]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_landmarks_and_heads_that_are_not_finite_were_not_found(bench: Bench, value: float):
+    found = Detections(
+        np.array([LEFT], np.float32),
+        np.array([0.9], np.float32),
+        np.full((1, 5, 2), value, np.float32),
+        np.full((1, 4), value, np.float32),
+    )
+    bench.pipeline._models = replace(bench.pipeline._models, detector=lambda _image: found)
+    (person,) = bench.show([], halves()).persons
+    assert person.quality == Quality(head_px=LEFT[2] - LEFT[0])
+
+
+@pytest.mark.parametrize("found", [None, [LEFT], np.zeros((0, 5))])
+def test_what_a_detector_must_return(bench: Bench, found: Any):
+    bench.pipeline._models = replace(bench.pipeline._models, detector=lambda _image: found)
+    with pytest.raises(
+        EmotionError, match=r"detector returned .*expected emotion_runtime\.types\.Detections"
+    ):
+        bench.show([], halves())
 
 
 def test_a_scene_cut_drops_everybody(bench: Bench):

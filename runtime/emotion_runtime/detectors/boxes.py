@@ -46,3 +46,15 @@ def clip(detections: Detections, height: int, width: int) -> Detections:
     boxes = np.clip(detections.boxes, 0, np.array([width, height, width, height], np.float32))
     inside = (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
     return replace(detections, boxes=boxes).take(inside)
+
+
+def in_view(detections: Detections, height: int, width: int) -> Detections:
+    """Drop boxes that are empty or outside the frame, and shorten those that reach far beyond it.
+
+    No box reaches further beyond an edge than the frame is long, so that a crop around it stays small.
+    """
+    size = np.array([width, height], np.float32)
+    low, high = detections.boxes[:, :2], detections.boxes[:, 2:]
+    inside = np.all(np.minimum(high, size) > np.maximum(low, 0), axis=1)
+    boxes = np.clip(detections.boxes, np.tile(-size, 2), np.tile(2 * size, 2))
+    return replace(detections, boxes=boxes).take(inside)
