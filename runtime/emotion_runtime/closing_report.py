@@ -13,7 +13,10 @@ _SMALLEST = 0.01  # smaller shares are left out
 
 
 def closing_lines(
-    report: RunReport, sources: Mapping[str, SourceSummary], files: Iterable[Path | str]
+    report: RunReport,
+    sources: Mapping[str, SourceSummary],
+    files: Iterable[Path | str],
+    partial_files: Iterable[Path | str] = (),
 ) -> list[str]:
     """Return the lines that a run prints at its end, before the one with the time spent.
 
@@ -21,6 +24,7 @@ def closing_lines(
         report: What was counted.
         sources: The summary of each source.
         files: The files written.
+        partial_files: Files of outputs that failed.
     """
     lines = people_lines(sources)
     for photo, persons in report.photos.items():
@@ -29,8 +33,8 @@ def closing_lines(
         lines.append(f"and {report.more_photos} more photos")
     if report.frames and not report.found:
         lines = [nobody_line(report.frames)]
-    wrote = files_line(files)
-    return [*lines, wrote] if wrote else lines
+    wrote = files_line("wrote", files), files_line("incomplete, because this output failed:", partial_files)
+    return [*lines, *filter(None, wrote)]
 
 
 def people_lines(sources: Mapping[str, SourceSummary]) -> list[str]:
@@ -83,11 +87,11 @@ def _label(person: Person) -> str:
     return f"{person.top} {_percent(person.confidence or 0.0)}"
 
 
-def files_line(files: Iterable[Path | str]) -> str:
-    """Return one line that names the files written; "" if there are none."""
+def files_line(verb: str, files: Iterable[Path | str]) -> str:
+    """Return one line that names files after what happened to them; "" if there are none."""
     names = [str(file) for file in files]
     shown = [*names[:5], f"{len(names) - 5} more"] if len(names) > 6 else names
-    return f"wrote {', '.join(shown)}" if names else ""
+    return f"{verb} {', '.join(shown)}" if names else ""
 
 
 def nobody_line(frames: int) -> str:

@@ -68,7 +68,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
             broken = SourceBroken(f"{error}; {kept}")
         sinks.finish(finished)
     # The sinks are closed: what is printed here is on the disk.
-    for line in closing_lines(report, runtime.summary(), sinks.files):
+    for line in closing_lines(report, runtime.summary(), sinks.files, sinks.partial_files):
         sys.stderr.write(f"{line}\n")
     sys.stderr.write(f"{PROGRAM}: {report.line(runtime.timer, runtime.backend)}\n")
     if sinks.failures:

@@ -53,9 +53,21 @@ def test_lines_of_photos():
 
 
 def test_files_written():
-    assert files_line([]) == ""
-    assert files_line(["a.mp4", "a.jsonl"]) == "wrote a.mp4, a.jsonl"
-    assert files_line([f"{i}.jpg" for i in range(100)]) == "wrote 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg, 95 more"
+    assert files_line("wrote", []) == ""
+    assert files_line("wrote", ["a.mp4", "a.jsonl"]) == "wrote a.mp4, a.jsonl"
+    assert (
+        files_line("wrote", [f"{i}.jpg" for i in range(100)])
+        == "wrote 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg, 95 more"
+    )
+
+
+def test_files_of_a_failed_output_are_not_said_to_be_written():
+    report = RunReport(0.0)
+    report.add(event(person(1, BOX)))
+    assert closing_lines(report, {}, ["a.jsonl"], ["a.mp4"]) == [
+        "wrote a.jsonl",
+        "incomplete, because this output failed: a.mp4",
+    ]
 
 
 @pytest.mark.parametrize(("frames", "words"), [(1, "1 frame:"), (30, "30 frames:")])

@@ -255,4 +255,6 @@ def test_full_disk_ends_a_recording_and_nothing_else(tmp_path: Path, suffix: str
     sinks.close()
     if limit == 30_000:
         assert len(lines_of(tmp_path / "o.jsonl")) == 20
+        assert sinks.files == [tmp_path / "o.jsonl"]
+        assert sinks.partial_files == [tmp_path / f"o{suffix}"]
     assert any(f"o{suffix}" in failure and "disk space" in failure for failure in sinks.failures)

@@ -21,12 +21,14 @@ class SinkGroup:
 
     Attributes:
         failures: What went wrong with the sinks that failed, one sentence each.
+        partial_files: The files of these sinks: some of their results are missing.
     """
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks: list[Sink] = []
         self._files: list[Path] = []
         self.failures: list[str] = []
+        self.partial_files: list[Path] = []
         try:
             for sink in sinks:
                 self._sinks.append(sink)
@@ -37,7 +39,7 @@ class SinkGroup:
 
     @property
     def files(self) -> list[Path]:
-        """The files that are, or were, written."""
+        """The files that are, or were, written by the sinks that did not fail."""
         return [*self._files, *(path for sink in self._sinks for path in _files_of(sink))]
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
@@ -76,7 +78,9 @@ class SinkGroup:
                 sink.close()
             except (EmotionError, OSError) as error:
                 self.failures.append(str(error))
-            self._files += _files_of(sink)
+                self.partial_files += _files_of(sink)
+            else:
+                self._files += _files_of(sink)
             self._sinks.remove(sink)
 
     def _guarded(self, sink: Sink, write: Callable[[], bool]) -> bool:
@@ -92,11 +96,11 @@ class SinkGroup:
         self.failures.append(str(error))
         if self._sinks:  # otherwise the run ends, and the failure is its result
             logging.getLogger(__name__).error("%s; the run goes on without this output", error)
-        self._files += _files_of(sink)
         try:
             sink.close()
         except (EmotionError, OSError) as second:
             logging.getLogger(__name__).debug("closing a failed sink: %s", second)
+        self.partial_files += _files_of(sink)
 
     def __enter__(self) -> "SinkGroup":  # noqa: PYI034 - typing.Self needs Python 3.11
         """Return the group itself."""
