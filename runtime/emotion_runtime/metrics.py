@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from emotion_runtime.tracker import CONFIRM_FRAMES
 from emotion_runtime.types import EmotionEvent, Person
 
 # In processing order. "read" is decoding time for a file, and mostly waiting for a camera.
@@ -69,7 +70,8 @@ class RunReport:
         if self._first is None:
             self._first = self._clock()
         self.frames += 1
-        self.found = self.found or bool(event.persons)
+        # Who is "new" is mostly a false detection, but in the first frames everybody is.
+        self.found |= any(person.state != "new" or self.frames < CONFIRM_FRAMES for person in event.persons)
         if still and len(self.photos) < MAX_PHOTOS:
             self.photos[event.source] = event.persons
         else:

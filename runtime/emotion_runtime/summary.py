@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from emotion_runtime.tracker import CONFIRM_FRAMES
 from emotion_runtime.types import EmotionEvent
 
 MAX_PERSONS = 1000  # per source; the memory of a run of weeks stays bounded
@@ -58,6 +59,7 @@ class _Source:
     seconds: float = 0.0
     newest: _Newest | None = None
     persons: dict[int, dict[str | None, float]] = field(default_factory=dict)  # seconds by label, by id
+    confirmed: set[int] = field(default_factory=set)  # those who were more than "new"
     others: int = 0
 
 
@@ -85,6 +87,7 @@ class Summary:
             _spend(source, last.labels, step)
         labels = {person.id: person.top for person in event.persons if person.state != "lost"}
         source.newest = _Newest(event.t, step, labels)
+        source.confirmed |= {person.id for person in event.persons if person.state != "new"}
 
     def forget(self, source: str) -> None:
         """Drop what is known of a source."""
@@ -95,12 +98,19 @@ class Summary:
         found = self._sources.get(source, _Source())
         # A copy, as if the source ended now.
         whole = _Source(
-            found.frames, found.seconds, None, {i: dict(p) for i, p in found.persons.items()}, found.others
+            found.frames,
+            found.seconds,
+            None,
+            {i: dict(p) for i, p in found.persons.items()},
+            others=found.others,
         )
         if found.newest is not None:
             _spend(whole, found.newest.labels, found.newest.step)
+        # In fewer frames than it takes nobody can be confirmed.
+        counted = found.confirmed if found.frames >= CONFIRM_FRAMES else whole.persons.keys()
         persons = [
-            _person_summary(person_id, whole.persons[person_id]) for person_id in sorted(whole.persons)
+            _person_summary(person_id, whole.persons[person_id])
+            for person_id in sorted(whole.persons.keys() & counted)
         ]
         return SourceSummary(frames=whole.frames, seconds=whole.seconds, persons=persons, others=whole.others)
 
@@ -117,8 +127,10 @@ def _spend(source: _Source, labels: dict[int, str | None], seconds: float) -> No
         spent[label] = spent.get(label, 0.0) + seconds
     while len(source.persons) > MAX_PERSONS + len(labels):
         gone = [person_id for person_id in source.persons if person_id not in labels]
-        del source.persons[min(gone, key=lambda each: sum(source.persons[each].values()))]
-        source.others += 1
+        shortest = min(gone, key=lambda each: sum(source.persons[each].values()))
+        del source.persons[shortest]
+        source.others += shortest in source.confirmed
+        source.confirmed.discard(shortest)
 
 
 def _person_summary(person_id: int, spent: dict[str | None, float]) -> PersonSummary:

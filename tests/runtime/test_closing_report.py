@@ -80,3 +80,10 @@ def test_run_without_anybody_gets_one_hint(frames: int, words: str):
     assert lines[0].startswith(f"nobody was found in {words}")
     assert "--detector-size" in lines[0]
     assert lines[1] == "wrote a.jsonl"
+
+
+def test_false_detections_are_nobody():
+    report = RunReport(0.0)
+    for index in range(30):
+        report.add(event(*([person(index, BOX, state="new")] if index > 5 else []), frame=index))
+    assert closing_lines(report, {}, [])[0].startswith("nobody was found in 30 frames")

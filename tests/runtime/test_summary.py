@@ -52,6 +52,32 @@ def test_photos_last_no_time():
     assert summary_of((0.0, [person(1, BOX, state="photo")])).by_source() == {}
 
 
+def test_false_detections_are_nobody():
+    summary = Summary()
+    for index in range(100):
+        blinks = [person(index + 3, BOX, state="new")] if index % 3 == 0 else []
+        state = "new" if index < 3 else "steady"
+        summary.add(event(person(1, BOX, state=state), *blinks, frame=index, t=index / 25))
+    found = summary.of("video.mp4")
+    assert [(one.id, one.seconds) for one in found.persons] == [(1, pytest.approx(4))]
+    assert found.others == 0
+
+
+def test_a_source_of_few_frames_has_its_people():
+    found = summary_of((0.0, [person(1, BOX, state="new")]), (0.04, [person(1, BOX, state="new")])).of(
+        "video.mp4"
+    )
+    assert [one.id for one in found.persons] == [1]
+
+
+def test_false_detections_do_not_count_among_those_left_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(summary_module, "MAX_PERSONS", 10)
+    summary = Summary()
+    for index in range(100):
+        summary.add(event(person(1, BOX), person(index + 2, BOX, state="new"), frame=index, t=index / 25))
+    assert (len(summary.of("video.mp4").persons), summary.of("video.mp4").others) == (1, 0)
+
+
 def test_photo_that_shows_nobody_is_no_source():
     summary = Summary()
     summary.add(event(), still=True)
