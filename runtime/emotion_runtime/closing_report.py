@@ -26,7 +26,7 @@ def closing_lines(
         files: The files written.
         partial_files: Files of outputs that failed.
     """
-    lines = people_lines(sources)
+    lines = people_lines(sources, named=len(sources) + len(report.photos) > 1)
     for photo, persons in report.photos.items():
         lines += photo_lines(photo, persons)
     if report.more_photos:
@@ -37,15 +37,17 @@ def closing_lines(
     return [*lines, *filter(None, wrote)]
 
 
-def people_lines(sources: Mapping[str, SourceSummary]) -> list[str]:
+def people_lines(sources: Mapping[str, SourceSummary], *, named: bool) -> list[str]:
     """Return one line per person of each source, such as "person 1: 5.8 s: happiness 94 %, neutral 6 %".
 
-    The name of the source comes first if there are several.
+    Args:
+        sources: The summary of each source.
+        named: Whether the name of the source comes first, and a source without people has a line, too.
     """
     return [
-        f"{name}: {line}" if len(sources) > 1 else line
+        f"{name}: {line}" if named else line
         for name, found in sources.items()
-        for line in _source_lines(found) or ["nobody found"] * (len(sources) > 1)
+        for line in _source_lines(found) or ["nobody found"] * named
     ]
 
 

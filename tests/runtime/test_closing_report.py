@@ -20,24 +20,26 @@ def source(*persons: PersonSummary, others: int = 0) -> SourceSummary:
 
 def test_seconds_and_shares_of_each_person():
     found = source(seen(1, 5.84, happiness=0.94, neutral=0.06), seen(2, 6.0, neutral=0.5, fear=0.004))
-    assert people_lines({"demo": found}) == [
+    assert people_lines({"demo": found}, named=False) == [
         "person 1: 5.8 s: happiness 94 %, neutral 6 %",
         "person 2: 6.0 s: neutral 50 %, no label 50 %",
     ]
 
 
 def test_several_sources_are_named():
-    lines = people_lines({"a.mp4": source(seen(1, 2.0, joy=1.0)), "b.mp4": source(seen(1, 1.0))})
+    lines = people_lines({"a.mp4": source(seen(1, 2.0, joy=1.0)), "b.mp4": source(seen(1, 1.0))}, named=True)
     assert lines == ["a.mp4: person 1: 2.0 s: joy 100 %", "b.mp4: person 1: 1.0 s: no label 100 %"]
 
 
 def test_only_the_main_emotions_are_printed():
-    (line,) = people_lines({"a": source(seen(1, 9.0, a=0.4, b=0.3, c=0.2, d=0.1))})
+    (line,) = people_lines({"a": source(seen(1, 9.0, a=0.4, b=0.3, c=0.2, d=0.1))}, named=False)
     assert line == "person 1: 9.0 s: a 40 %, b 30 %, c 20 %"
 
 
 def test_crowds_are_cut_to_those_seen_longest():
-    lines = people_lines({"a": source(*(seen(i, float(i), joy=1.0) for i in range(1, 31)), others=5)})
+    lines = people_lines(
+        {"a": source(*(seen(i, float(i), joy=1.0) for i in range(1, 31)), others=5)}, named=False
+    )
     assert len(lines) == 21
     assert lines[0].startswith("person 11: 11.0 s")
     assert lines[-1] == "and 15 more people, each seen for 11.0 s or less"
@@ -59,6 +61,14 @@ def test_files_written():
         files_line("wrote", [f"{i}.jpg" for i in range(100)])
         == "wrote 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg, 95 more"
     )
+
+
+def test_a_video_among_photos_is_named():
+    report = RunReport(0.0)
+    report.add(event(person(1, BOX)))
+    report.add(event(person(1, BOX, state="photo")), still=True)
+    lines = closing_lines(report, {"a.mp4": source(seen(1, 2.0, joy=1.0))}, [])
+    assert lines == ["a.mp4: person 1: 2.0 s: joy 100 %", "video.mp4: person 1 happiness 57 %"]
 
 
 def test_files_of_a_failed_output_are_not_said_to_be_written():
