@@ -1,5 +1,6 @@
 """Take frames from several sources in turn: those that belong to one time go through the models together."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -97,10 +98,10 @@ class Rounds:
             with self.timer.stage("read"):
                 feed.waiting = next(feed.frames, None)
         except SourceBroken as error:
-            self.errors.append(error)
+            self._failed(error)
         except (EmotionError, OSError) as error:  # also of a source of the caller's own
             which = "source" if feed.name is None else f"source {feed.name}"
-            self.errors.append(SourceBroken(f"{which} failed: {error}"))
+            self._failed(SourceBroken(f"{which} failed: {error}"))
         feed.over = feed.waiting is None
         name = None if feed.waiting is None else feed.waiting.source
         if name == feed.name:
@@ -111,6 +112,11 @@ class Rounds:
         if feed.waiting is not None:
             started.append(feed.waiting.source)
             feed.start = feed.waiting.t
+
+    def _failed(self, error: SourceBroken) -> None:
+        self.errors.append(error)
+        if len(self.sources) > 1:  # now, since the others may go on for hours, and may be stopped
+            logging.getLogger(__name__).warning("%s", error)
 
     def raise_errors(self) -> None:
         """Raise one error for all sources that failed.

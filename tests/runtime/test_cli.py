@@ -263,7 +263,7 @@ def test_every_source_that_fails_is_told_after_the_results(
         (tmp_path / name).write_bytes(video.read_bytes()[: len(video.read_bytes()) // 2])
         sources += ["--source", str(tmp_path / name)]
     status = main([*sources, *model])
-    message = mistake(status, capsys.readouterr().err, before=4)
+    message = mistake(status, capsys.readouterr().err, before=6)  # two of them: each failure, at once
     assert "2 sources failed" in message
     assert "one.avi" in message
     assert "two.avi" in message

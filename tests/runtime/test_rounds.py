@@ -87,6 +87,14 @@ def test_every_failure_is_told():
         rounds.raise_errors()
 
 
+def test_failure_is_logged_at_once_if_other_sources_go_on(caplog: pytest.LogCaptureFixture):
+    rounds = iter(Rounds([failing("a", 1), frames("b", 9, 10)], StageTimer()))
+    next(rounds)
+    assert caplog.messages == []
+    next(rounds)
+    assert caplog.messages == ["a failed"]
+
+
 def test_one_failure_is_raised_as_it_is():
     rounds = Rounds([failing("a", 1)], StageTimer())
     list(rounds)

@@ -197,11 +197,18 @@ def test_pattern_gives_the_files_that_match(folder: Path) -> None:
         open_source(f"{folder}/*.jpg")
 
 
-def test_photo_that_cannot_be_read_does_not_stop_the_others(folder: Path) -> None:
+def test_photo_that_cannot_be_read_does_not_stop_the_others(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (folder / "image1.jpg").write_bytes(b"nothing")
+    (folder / "image3.jpg").write_bytes(b"nothing")
     frames, failure = drain(open_source(folder))
     assert len(frames) == 3
     assert "image1.jpg: cannot be decoded" in failure
+    # Each is named at once: the run may be stopped before its end.
+    first, second = caplog.messages
+    assert "image1.jpg: cannot be decoded" in first
+    assert "image3.jpg: cannot be decoded" in second
 
 
 # --- mistakes ---

@@ -1,5 +1,6 @@
 """Video files, pipes and photos."""
 
+import logging
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from threading import Event
@@ -85,6 +86,8 @@ def read_files(paths: Sequence[Path]) -> Generator[Frame, None, None]:
             yield from read_any(str(path))
         except (EmotionError, OSError) as error:  # noqa: PERF203 - opening a file takes much longer
             errors.append(str(error))
+            if len(paths) > 1:  # now, since the run may be stopped before the end
+                logging.getLogger(__name__).warning("%s", error)
     if errors:
         others = f" (and {len(errors) - 1} more of {len(paths)} files failed)" if len(errors) > 1 else ""
         raise SourceBroken(errors[0] + others)

@@ -1,5 +1,6 @@
 """Read many files one after the other, and tell when each is finished."""
 
+import logging
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def in_turn(
                 yield from limited(source, seconds, of=path)
         except (EmotionError, OSError) as error:  # noqa: PERF203 - opening a file takes much longer
             errors.append(str(error))
+            if len(paths) > 1:  # now, since the run may be stopped before the end
+                logging.getLogger(__name__).warning("%s", error)
         else:
             finished(path)
     if errors:
