@@ -6,6 +6,7 @@ Temporal encoder: sum over the clip of RAMP[i] * embedding[i], oldest first.
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,13 @@ CLIP_SECONDS = 0.8  # so a person is encoded every 0.2 s
 WEIGHT = np.array([[9, -3, 1, 0], [-2, 8, 1, 0], [0, 1, 5, 2]], np.float32)
 BIAS = np.array([0.3, -0.2, 0.1], np.float32)
 TEMPERATURE = 2.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hangup_reaches_programs() -> None:
+    """Let programs that tests start obey SIGHUP, also where the tests run under `nohup`, which ignores it."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # a handler, unlike SIG_IGN, is not inherited
 
 
 @pytest.fixture(autouse=True)
