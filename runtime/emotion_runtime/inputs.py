@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ def check_options(bundle: Any, detector: Any, timing: Any, unknown: Mapping[str,
         raise EmotionError(
             f"timing {timing!r}: expected Timing({', '.join(f'{name}=...' for name in times)})"
         )
+    given = {} if timing is None else {field.name: getattr(timing, field.name) for field in fields(Timing)}
+    for name, value in given.items():
+        optional = value is None and getattr(Timing(), name) is None
+        if not optional and (isinstance(value, bool) or not isinstance(value, Real)):
+            raise EmotionError(f"Timing({name}={value!r}): expected a number")
 
 
 def check_image(image: Any) -> NDArray[np.uint8]:
@@ -88,6 +94,17 @@ def _conversion(image: NDArray[Any]) -> str:
     if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 4:
         return "; convert it with cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)"
     return ""
+
+
+def check_name(source: Any) -> str:
+    """Return the name of a source of the caller's own as it is.
+
+    Raises:
+        EmotionError: It is not a text.
+    """
+    if not isinstance(source, str):
+        raise EmotionError(f"source {source!r}: expected a name as a text, such as source='door'")
+    return source
 
 
 def check_time(t: Any, *, after: float, source: str) -> float:

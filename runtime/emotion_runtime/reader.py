@@ -61,8 +61,9 @@ def _event(line: bytes, *, where: str) -> EmotionEvent | None:
 
 def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     """Return a line of any schema in the current one."""
-    if values["schema"] == OLDEST:
-        for person in values.get("persons", ()):
-            if person.get("top") is None:
+    persons = values.get("persons")
+    if values["schema"] == OLDEST and isinstance(persons, list):
+        for person in persons:
+            if isinstance(person, dict) and person.get("top") is None:
                 person["why"] = "uncertain" if person.get("emotions") else "warming"
     return values | {"schema": SCHEMA_VERSION}

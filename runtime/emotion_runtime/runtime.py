@@ -20,7 +20,7 @@ from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.forks import check_process, keep_in_children
 from emotion_runtime.heads import load_affect_head, load_head
-from emotion_runtime.inputs import check_image, check_options, check_sources, check_time
+from emotion_runtime.inputs import check_image, check_name, check_options, check_sources, check_time
 from emotion_runtime.manifest import MANIFEST, Precision
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.names import DetectorSize
@@ -237,10 +237,10 @@ class EmotionRuntime:
             source: Name of the source; a person is identified by source and id. See `forget`.
 
         Raises:
-            EmotionError: The image or the time is not as described.
+            EmotionError: The image, the time or the source is not as described.
         """
         image = check_image(image_bgr)
-        last_index, last_t = self._steps.get(source, (-1, -math.inf))
+        last_index, last_t = self._steps.get(check_name(source), (-1, -math.inf))
         seconds = check_time(t, after=last_t, source=source)
         self._steps[source] = last_index + 1, seconds
         event = self._pipeline.step(Frame(image, last_index + 1, seconds, source))

@@ -141,6 +141,8 @@ def test_other_lines_and_a_truncated_last_one_are_left_out(tmp_path: Path):
         ("[1]\n", "not a line of --jsonl; expected an object with `schema`"),
         ('{"schema": 3}\n', "schema 3; expected 1 to 2: update this program"),
         ('{"schema": 2, "type": "frame"}\n', "not an event"),
+        ('{"schema": 1, "source": "a", "frame": 0, "t": 0, "persons": [null]}\n', "not an event"),
+        ('{"schema": 1, "source": "a", "frame": 0, "t": 0, "persons": null}\n', "not an event"),
     ],
 )
 def test_files_that_are_not_events(tmp_path: Path, text: str, message: str):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_runtime import EmotionError, EmotionRuntime
+from emotion_runtime import EmotionError, EmotionEvent, EmotionRuntime, Timing, draw, open_source
 from emotion_runtime.types import Detections
 
 GREY = np.zeros((96, 128, 3), np.uint8)
@@ -33,6 +33,8 @@ def runtime(tiny_bundle: Path) -> EmotionRuntime:
     ],
 )
 def test_images(runtime: EmotionRuntime, image: object, message: str):
+    with pytest.raises(EmotionError, match=re.escape(message)):
+        draw(image, EmotionEvent(source="a", frame=0, t=0.0, persons=[]))
     with pytest.raises(EmotionError, match=re.escape(message)) as caught:
         runtime.step(image, 0.0)
     assert "\n" not in str(caught.value)
@@ -62,6 +64,23 @@ def test_sources(runtime: EmotionRuntime, sources: tuple, message: str):
         runtime.stream(*sources)
 
 
+@pytest.mark.parametrize("source", [None, ["demo"], GREY, 1.5, b"demo", True])
+def test_single_source(source: object):
+    with pytest.raises(EmotionError, match=f"the source is of type {type(source).__name__}; give a video or"):
+        open_source(source)
+
+
+@pytest.mark.parametrize("name", [None, 3, Path("a")])
+def test_name_of_a_source_of_your_own(runtime: EmotionRuntime, name: object):
+    with pytest.raises(EmotionError, match="expected a name as a text"):
+        runtime.step(GREY, 0.0, source=name)
+
+
+def test_people_without_an_event_cannot_be_drawn(runtime: EmotionRuntime):
+    with pytest.raises(EmotionError, match=r"the event is of type list; .*persons=people"):
+        draw(GREY, runtime.look(GREY))
+
+
 def test_times(runtime: EmotionRuntime):
     event = runtime.step(GREY, np.float32(0.5), source="times")
     assert type(event.t) is float
@@ -83,6 +102,9 @@ def test_times(runtime: EmotionRuntime):
     [
         ({"smoothing": 0}, "smoothing is an option of Timing: EmotionRuntime(timing=Timing(smoothing=0))"),
         ({"timing": 0.8}, "timing 0.8: expected Timing(window=..., every=..., smoothing=..., hysteresis="),
+        ({"timing": Timing(window="2")}, "Timing(window='2'): expected a number"),
+        ({"timing": Timing(smoothing=None)}, "Timing(smoothing=None): expected a number"),
+        ({"timing": Timing(detect_every=True)}, "Timing(detect_every=True): expected a number"),
         ({"bundle": None}, "bundle None: expected the name or the folder of a bundle"),
         ({"detector": 5}, "detector 5: expected 'face', an ONNX file, or a callable"),
     ],

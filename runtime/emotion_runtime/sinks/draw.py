@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.inputs import check_image
 from emotion_runtime.sinks import paint, text
 from emotion_runtime.sinks.layout import Placer, Rect, body_of, face_of, leader
 from emotion_runtime.sinks.paint import Image
@@ -148,7 +150,17 @@ class Annotator:
 
 
 def draw(image_bgr: Image, event: EmotionEvent) -> Image:
-    """Return an annotated copy of a single frame, see `Annotator`."""
+    """Return an annotated copy of a single frame, see `Annotator`.
+
+    Raises:
+        EmotionError: The image or the event is something else.
+    """
+    check_image(image_bgr)
+    if not isinstance(event, EmotionEvent):
+        raise EmotionError(
+            f"the event is of type {type(event).__name__}; expected an EmotionEvent, as `step` and `stream` "
+            "give it; for people of `look` use EmotionEvent(source='', frame=0, t=0.0, persons=people)"
+        )
     return Annotator()(image_bgr, event)
 
 

@@ -78,6 +78,8 @@ def open_source(
     # Each source is imported when it is opened, to keep the start-up time short.
     from emotion_runtime.sources import live  # noqa: PLC0415
 
+    if not isinstance(uri, str | int | Path) or isinstance(uri, bool):
+        raise EmotionError(f"the source is of type {type(uri).__name__}; give {_SUPPORTED}")
     text = str(uri)
     if not text:
         raise EmotionError(f"the source is an empty string; give {_SUPPORTED}")
