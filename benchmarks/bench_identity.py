@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion_bench.identity_choice import CONTINUOUS, TARGETS, choose, outcome
+from emotion_bench.identity_choice import CONTINUOUS, FILMED, TARGETS, choose, outcome
 from emotion_bench.identity_page import page
 from emotion_bench.identity_runs import Runs, Tally
 from emotion_bench.identity_scenes import (
@@ -181,6 +181,7 @@ def scenes(cast: Cast, seed: int, count: int, long_count: int) -> dict[str, list
         "seat": [seat(a, b, room[i % 8]) for i, a, b in some()],
         "pillar": [pillar(a, b, room[i % 8]) for i, a, b in some()],
         "crossing": [crossing(a, b, room[i % 8]) for i, a, b in some()],
+        FILMED: [swap(*(long[j] for j in rng.permutation(len(long))[:2]), room[i % 8]) for i in range(count)],
         CONTINUOUS: [
             together([long[j] for j in rng.permutation(len(long))[:3]], room[i % 8], LONG_SECONDS)
             for i in range(long_count)

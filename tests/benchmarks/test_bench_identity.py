@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from emotion_bench.identity_choice import choose, missed, outcome, summary
+from emotion_bench.identity_choice import CONTINUOUS, FILMED, choose, missed, outcome, summary
 from emotion_bench.identity_page import page
 from emotion_bench.identity_runs import SETTLED, KnownHeads, Tally, count
 from emotion_bench.identity_scenes import (
@@ -29,7 +29,7 @@ from emotion_runtime.types import Box, Detections, Frame, Person
 from emotion_train.scenes.faces import Faces
 
 ROOM = rooms(1, 0)[0]
-KINDS = ("cuts in one room", "cuts between rooms", "swaps", "seat", "pillar", "crossing", "continuous")
+KINDS = ("cuts in one room", "cuts between rooms", "swaps", "seat", "pillar", "crossing", FILMED, CONTINUOUS)
 
 
 def actor(name: str, grey: int) -> Actor:
@@ -182,7 +182,7 @@ def test_a_new_id_of_a_person_who_stays_is_a_false_reset():
 
 def kinds(*, wrong: int = 0, right: int = 80, extra: int = 0) -> dict[str, Tally]:
     changing = Tally(100, right, 100, wrong, 4, 0, [0.4])
-    return dict.fromkeys(KINDS[:-1], changing) | {"continuous": Tally(1500, 1500, extra_ids=extra)}
+    return dict.fromkeys(KINDS[:-1], changing) | {CONTINUOUS: Tally(1500, 1500, extra_ids=extra)}
 
 
 def test_the_targets():
