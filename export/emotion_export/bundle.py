@@ -13,6 +13,7 @@ from emotion_export.graphs import graph_sources
 from emotion_export.onnx import describe_graph, write_graph
 from emotion_export.parity import measure, parity_table, require_parity
 from emotion_export.reference import run_graph, torch_reference
+from emotion_export.swap_limits import measure_swap_limits
 from emotion_export.variants import Samples, add_variants, take_samples
 from emotion_runtime import __version__
 from emotion_runtime.bundle import load_bundle
@@ -49,6 +50,8 @@ class BundleOptions:
         window: Replaces the window of the checkpoint's preprocessing.
         videos: Videos of people for the int8 calibration and the parity check, in addition to the demo.
         precisions: Precisions of the bundle in addition to fp32.
+        swap_videos: Videos in which every person stays in view, to measure the manifest's `swap`. Without
+            any, it is None.
     """
 
     name: str
@@ -57,6 +60,7 @@ class BundleOptions:
     window: Literal["center", "subject"] | None = None
     videos: tuple[str, ...] = ()
     precisions: frozenset[ReducedPrecision] = frozenset()
+    swap_videos: tuple[str, ...] = ()
 
 
 def export_bundle(checkpoint: Path, out: Path, options: BundleOptions) -> Manifest:
@@ -101,6 +105,10 @@ def export_bundle(checkpoint: Path, out: Path, options: BundleOptions) -> Manife
             parity=parity + more,
             affect_head=AFFECT_PROBE if AFFECT_PROBE in heads else None,
         )
+        if options.swap_videos:
+            manifest = msgspec.structs.replace(
+                manifest, swap=measure_swap_limits(manifest, folder, options.swap_videos)
+            )
         write_manifest(manifest, folder)
         (folder / MODEL_CARD).write_text(model_card(manifest, source), encoding="utf-8")
         load_bundle(folder)  # a bundle that the runtime would refuse is never put in place

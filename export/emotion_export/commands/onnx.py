@@ -3,6 +3,7 @@
     emotion-export onnx --checkpoint runs/nano/checkpoint.pt --probe runs/nano/probe --out bundles/nano
     emotion-export onnx --checkpoint emotionclip_released.pt --window subject --out bundles/vit-b-32
     emotion-export onnx --checkpoint CKPT --precision fp16 int8 --videos people.mp4 --out bundles/mine
+    emotion-export onnx --checkpoint CKPT --swap-videos people.mp4 --out bundles/mine
     emotion-export onnx --bundle nano --precision fp16 int8 --videos people.mp4 --out bundles/nano-small
     emotion-export onnx --detector yolo11n.pt --imgsz 640 --out yolo11n.onnx
     emotion-export onnx --checkpoint CKPT --text-tower --out text_encoder.onnx
@@ -34,6 +35,7 @@ _DEFAULTS: Final = MappingProxyType(
     {
         "precision": ["fp32"],
         "videos": [],
+        "swap_videos": [],
         "probe": None,
         "name": None,
         "clip_seconds": CLIP_SECONDS,
@@ -88,6 +90,14 @@ def parser() -> argparse.ArgumentParser:
         help="videos of people, used for the int8 calibration and the parity check in addition to the demo",
     )
     parser.add_argument(
+        "--swap-videos",
+        nargs="+",
+        default=_DEFAULTS["swap_videos"],
+        metavar="VIDEO",
+        help="videos in which every person stays in view, used to measure from which cosine of embeddings on "
+        "somebody is another person (default: the runtime does not look for that)",
+    )
+    parser.add_argument(
         "--text-tower", action="store_true", help="export only the text tower of --checkpoint"
     )
     parser.add_argument(
@@ -135,6 +145,7 @@ def _export(args: argparse.Namespace) -> None:
             window=args.window,
             videos=tuple(args.videos),
             precisions=precisions,
+            swap_videos=tuple(args.swap_videos),
         )
         manifest = export_bundle(args.checkpoint, args.out, options)
     print(f"{args.out}: bundle {manifest.name!r}, heads {', '.join(manifest.heads)}")
@@ -156,7 +167,7 @@ def _refuse_unused(args: argparse.Namespace) -> None:
     elif args.bundle is not None:
         what, used = "--bundle", {"precision", "videos"}
     else:
-        what, used = "--checkpoint", {"precision", "videos", "probe", "name", "clip_seconds", "window"}
+        what, used = "--checkpoint", set(_DEFAULTS) - {"imgsz"}
     unused = [
         name for name, default in _DEFAULTS.items() if name not in used and getattr(args, name) != default
     ]
