@@ -264,10 +264,10 @@ class Pipeline:
             embeddings = self._models.encoder.embed(batch)  # (P, D)
         encoded = []
         for each, embedding in zip(due, embeddings, strict=True):
-            if np.isfinite(embedding).all():
-                encoded.append(self._push(each, embedding))
-            else:
+            if not np.isfinite(embedding).all():
                 self._count_invalid(1, "frame encoder", each.frame.source)
+            elif pushed := self._push(each, embedding):
+                encoded.append(pushed)
         if encoded:
             self._predict(encoded)
 
@@ -287,10 +287,15 @@ class Pipeline:
         ]
         return plan_crops(boxes, height, width, spec)
 
-    def _push(self, due: _Due, embedding: NDArray[np.float32]) -> _Due:
-        """Add an embedding to its person, who is another one from now on if it is of somebody else."""
+    def _push(self, due: _Due, embedding: NDArray[np.float32]) -> _Due | None:
+        """Add an embedding to its person, who is another one from now on if it is of somebody else.
+
+        Between two detections it is left out instead, since the person may have moved out of the box.
+        """
         interval, limits = due.source.intervals.usual, self._models.swap
         if limits is not None and due.person.swapped(embedding, limits, interval):
+            if due.source.detected_at < due.frame.t:
+                return None
             self.counts.swaps += 1
             before = due.person
             due = replace(due, person=due.source.replace(due.track_id))

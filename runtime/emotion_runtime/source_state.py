@@ -14,6 +14,8 @@ from emotion_runtime.types import Box, Detections, Frame, Track
 
 _log = logging.getLogger(__name__)
 SLOW_SECONDS = 0.4  # time between two frames in which people who walk get out of the tracker's reach
+# Between two detections, nobody is encoded who has moved by more than this fraction of the box's width.
+_LARGEST_DRIFT = 0.25
 _SAME_ASPECT = 0.02  # largest relative difference of the scales of width and height
 
 
@@ -29,6 +31,7 @@ class SourceState:
         persons: The state of each of them, by id.
         intervals: Times between the frames.
         cuts: Number of scene cuts.
+        detected_at: Time of the latest detection; boxes stand still from then on.
     """
 
     def __init__(self, options: PersonOptions, *, still: bool = False) -> None:
@@ -42,7 +45,7 @@ class SourceState:
         self.cuts = 0
         self._size: tuple[int, int] | None = None
         self._warned = still
-        self._detected_at = -np.inf
+        self.detected_at = -np.inf
 
     def begin(self, frame: Frame, detect_every: float) -> bool:
         """Take note of a new frame, and return whether persons should be detected in it.
@@ -58,9 +61,9 @@ class SourceState:
         before, self._size = self._size, (height, width)
         if before is not None and before != self._size:
             self._resize(height / before[0], width / before[1])
-        if 0 <= frame.t - self._detected_at < detect_every * (1 - EARLY_TOLERANCE):
+        if 0 <= frame.t - self.detected_at < detect_every * (1 - EARLY_TOLERANCE):
             return False
-        self._detected_at = frame.t
+        self.detected_at = frame.t
         return True
 
     def follow(self, detections: Detections, frame: Frame) -> None:
@@ -93,6 +96,8 @@ class SourceState:
         waiting = []
         for track in seen:
             person = self.persons[track.id]
+            if not self._still and self._tracker.drift(track.id, t) > _LARGEST_DRIFT:
+                continue
             if person.ring.due(t) or person.looks_different:
                 urgent = person.looks_different or person.ring.warming
                 waiting.append(((not urgent, person.ring.latest, track.id), track))
@@ -103,7 +108,7 @@ class SourceState:
         """Drop everybody, so that the next frame's people are all new."""
         self._tracker.forget_all()
         self.tracks, self.persons = [], {}
-        self._detected_at = -np.inf
+        self.detected_at = -np.inf
 
     def _warn_if_slow(self, source: str) -> None:
         if not self._warned and self.intervals.known and self.intervals.usual > SLOW_SECONDS:
@@ -122,7 +127,7 @@ class SourceState:
             self.forget_persons()
         else:
             self._tracker.rescale(across, down)
-            self._detected_at = -np.inf  # the tracks have their boxes of before until the next detection
+            self.detected_at = -np.inf  # the tracks have their boxes of before until the next detection
 
 
 def _overlap(a: Box, b: Box) -> bool:

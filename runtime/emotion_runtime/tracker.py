@@ -126,6 +126,25 @@ class Tracker:
         self._next_id += 1
         return known.track
 
+    def drift(self, track_id: int, t: float) -> float:
+        """Return how far a person has moved since the latest detection, as far as their speed tells.
+
+        Args:
+            track_id: The person's track.
+            t: The present time in seconds.
+
+        Returns:
+            Widths of the box; infinity if time has passed and the speed is not known yet.
+        """
+        known = next(known for known in self._known if known.track.id == track_id)
+        elapsed = t - known.last_seen
+        if elapsed <= 0:
+            return 0.0
+        if known.speed is None:
+            return math.inf
+        x1, _, x2, _ = known.track.box
+        return float(np.linalg.norm(known.speed)) * elapsed / max(x2 - x1, 1e-6)
+
     def rescale(self, x: float, y: float) -> None:
         """Multiply all positions, because the size of the frames changed by these factors."""
         for known in self._known:

@@ -445,6 +445,25 @@ def test_detection_at_its_own_interval(tiny_bundle: Path):
     assert bench.frames.persons == [1] * 6  # tracks between detections are encoded too
 
 
+@pytest.mark.parametrize(("still_frames", "speed"), [(0, 8), (11, 18)])
+def test_who_walks_between_detections_stays_the_same_person(tiny_bundle: Path, still_frames: int, speed: int):
+    """The box stands still meanwhile, and shows the background."""
+    bench = Bench(tiny_bundle, Timing(detect_every=0.5))
+    models = replace(bench.pipeline._models, swap=SwapLimits(always=0.95, suspicious=0.98))
+    bench.pipeline = Pipeline(models, bench.plan, Timing(detect_every=0.5))
+    events = []
+    for index in range(25):
+        left = 20 + speed * max(index - still_frames, 0)  # pixels; the box is 40 wide
+        image = halves(BLUE_BGR, BLUE_BGR)
+        image[:, max(left - 20, 0) : left + 60] = RED_BGR
+        events.append(bench.show([(left, 40, left + 40, 90)], image))
+    red = events[0].persons[0].raw
+    assert {person.id for event in events for person in event.persons} == {1}
+    assert bench.pipeline.counts.swaps == 0
+    for event in events:
+        assert event.persons[0].raw == pytest.approx(red, abs=0.1)
+
+
 def test_latency_is_measured_for_live_frames_only(tiny_bundle: Path):
     bench = Bench(tiny_bundle, clock=lambda: 107.25)
     image = halves()
