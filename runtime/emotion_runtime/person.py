@@ -95,7 +95,7 @@ class PersonState:
         Args:
             embedding: The new embedding.
             limits: The bundle's limits.
-            interval: Usual time between two frames of the source, in seconds.
+            interval: Usual time between two detections, in seconds.
         """
         cosine = similarity(embedding, self.ring.recent(COMPARED))
         gap = self.unseen > max(GAP_SECONDS, 1.5 * interval)

@@ -293,7 +293,8 @@ class Pipeline:
         Between two detections it is left out instead, since the person may have moved out of the box.
         """
         interval, limits = due.source.intervals.usual, self._models.swap
-        if limits is not None and due.person.swapped(embedding, limits, interval):
+        seen_every = max(interval, self._timing.detect_every)
+        if limits is not None and due.person.swapped(embedding, limits, seen_every):
             if due.source.detected_at < due.frame.t:
                 return None
             self.counts.swaps += 1

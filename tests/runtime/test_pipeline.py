@@ -464,6 +464,14 @@ def test_who_walks_between_detections_stays_the_same_person(tiny_bundle: Path, s
         assert event.persons[0].raw == pytest.approx(red, abs=0.1)
 
 
+def test_time_without_detection_is_no_gap_in_which_somebody_may_have_left(tiny_bundle: Path):
+    bench = Bench(tiny_bundle)
+    models = replace(bench.pipeline._models, swap=SwapLimits(always=-1.0, suspicious=1.1))
+    bench.pipeline = Pipeline(models, bench.plan, Timing(detect_every=0.5))
+    events = bench.show_many([LEFT], halves(), 25)
+    assert {person.id for event in events for person in event.persons} == {1}
+
+
 def test_latency_is_measured_for_live_frames_only(tiny_bundle: Path):
     bench = Bench(tiny_bundle, clock=lambda: 107.25)
     image = halves()
