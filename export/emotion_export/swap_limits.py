@@ -19,7 +19,8 @@ from emotion_runtime.tracker import Tracker
 
 _LEAST = 10  # embeddings of a person; others were in view for too short a time
 _MARGIN = 0.01  # below the lowest cosine within a person: other videos have lower ones
-_FOUND = 90  # percentage of changes to somebody else that the suspicious limit finds
+_FOUND = 90  # percentage of changes to somebody else that the suspicious limit finds, unless
+_MISTAKEN = 10  # it would take more than this percentage of a person's own embeddings for somebody else's
 
 
 def measure_swap_limits(manifest: Manifest, folder: Path, videos: Sequence[str]) -> SwapLimits:
@@ -68,7 +69,7 @@ def limits_of(people: Sequence[NDArray[np.float32]]) -> SwapLimits:
     """Return the limits for the embeddings (N, D) of at least two people, in order of time.
 
     `always` is a little below the lowest cosine between an embedding and those of the same person before it.
-    `suspicious` finds most changes from one person to another.
+    `suspicious` finds most changes from one person to another, where people are similar enough to themselves.
     """
     within = [
         similarity(person[i], list(person[max(i - COMPARED, 0) : i]))
@@ -83,4 +84,5 @@ def limits_of(people: Sequence[NDArray[np.float32]]) -> SwapLimits:
         for i in range(COMPARED, min(len(person), len(other)))
     ]
     always = min(within) - _MARGIN
-    return SwapLimits(round(always, 3), round(max(always, float(np.percentile(between, _FOUND))), 3))
+    suspicious = min(float(np.percentile(between, _FOUND)), float(np.percentile(within, _MISTAKEN)))
+    return SwapLimits(round(always, 3), round(max(always, suspicious), 3))
