@@ -94,7 +94,7 @@ def test_attention_that_cannot_be_drawn(
     assert "expected x1 < x2" in error_of(figures, [*argv, "50", "9", "9", "50"], capsys)
     assert "expected 4 arguments" in error_of(figures, [*argv, "9", "9"], capsys)
     argv[4] = str(tmp_path / "missing.png")
-    assert "no image" in error_of(figures, [*argv, "9", "9", "50", "50"], capsys)
+    assert "no such file" in error_of(figures, [*argv, "9", "9", "50", "50"], capsys)
     argv[2] = str(tmp_path / "missing.pt")
     argv[4] = str(picture)
     assert "missing.pt: no such file" in error_of(figures, [*argv, "9", "9", "50", "50"], capsys)
