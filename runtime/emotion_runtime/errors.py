@@ -1,5 +1,19 @@
 """Errors that a user can fix. Everything else is a bug and keeps its traceback."""
 
+from typing import Literal
+
+Cause = Literal[
+    "connection",
+    "authentication",
+    "encryption",
+    "time-out",
+    "not found",
+    "permission",
+    "format",
+    "device",
+    "ended",
+]
+
 
 class EmotionError(Exception):
     """A user's mistake, described in one line: what happened, what was expected, what to do.
@@ -10,3 +24,22 @@ class EmotionError(Exception):
 
 class SourceBroken(EmotionError):  # noqa: N818 - names the event
     """A source failed after delivering frames; results so far are valid and kept."""
+
+
+class ConnectionLost(EmotionError):  # noqa: N818 - names the event
+    """A live source cannot be opened, or its connection ended; it is opened again later.
+
+    The message holds neither the URI nor a password.
+
+    Args:
+        message: What happened, and what to do about it.
+        cause: The kind of fault.
+
+    Attributes:
+        cause: The kind of fault. After "authentication", "permission", "not found" and "format", trying again
+            soon is of no use.
+    """
+
+    def __init__(self, message: str, cause: Cause) -> None:
+        super().__init__(message)
+        self.cause = cause
