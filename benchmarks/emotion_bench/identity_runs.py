@@ -14,8 +14,10 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import Batch, FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import SwapLimits
-from emotion_runtime.pipeline import Models, Pipeline, Timing
+from emotion_runtime.models import Models
+from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips
+from emotion_runtime.timing import Timing
 from emotion_runtime.types import Box, Detections, Person
 
 SETTLED = 0.4  # seconds after a change, from which on a label of the person before is wrong

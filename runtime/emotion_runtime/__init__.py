@@ -15,7 +15,6 @@ from emotion_runtime.telemetry import opt_out
 if TYPE_CHECKING:
     from emotion_runtime.dataframe import to_dataframe
     from emotion_runtime.errors import EmotionError, SourceBroken
-    from emotion_runtime.pipeline import Timing
     from emotion_runtime.reader import read_events
     from emotion_runtime.runtime import EmotionRuntime
     from emotion_runtime.sinks.draw import Annotator, draw
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from emotion_runtime.sinks.video import VideoSink
     from emotion_runtime.sinks.window import WindowSink
     from emotion_runtime.sources import open_source
+    from emotion_runtime.timing import Timing
     from emotion_runtime.types import EmotionEvent, Frame, Person, Quality
 
 __version__ = "0.1.0"
@@ -59,7 +59,7 @@ _MODULE_OF = {
     "Person": "types",
     "Quality": "types",
     "SourceBroken": "errors",
-    "Timing": "pipeline",
+    "Timing": "timing",
     "VideoSink": "sinks.video",
     "WindowSink": "sinks.window",
     "draw": "sinks.draw",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.pipeline import Timing
+from emotion_runtime.timing import Timing
 
 _IMAGE = "(height, width, 3) uint8 BGR"
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from emotion_runtime.tracker import CONFIRM_FRAMES
 from emotion_runtime.types import EmotionEvent, Person
@@ -12,6 +13,25 @@ STAGES = ("read", "detect", "track", "crop", "encode", "temporal", "sinks")
 
 MAX_PHOTOS = 100
 _SHORTEST = 0.05  # milliseconds per frame; shorter stages are not printed
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened so far, over all sources.
+
+    Attributes:
+        frames: Frames processed.
+        frames_with_persons: Frames in which somebody was found.
+        cuts: Scene cuts.
+        swaps: Times at which another person was taken to be in the place of one.
+        invalid: Detections, embeddings and predictions that were left out because they were not finite.
+    """
+
+    frames: int = 0
+    frames_with_persons: int = 0
+    cuts: int = 0
+    swaps: int = 0
+    invalid: int = 0
 
 
 class StageTimer:

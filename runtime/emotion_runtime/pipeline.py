@@ -12,85 +12,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
-from emotion_runtime.detectors import Detector
 from emotion_runtime.detectors.boxes import in_view
-from emotion_runtime.detectors.heads import HeadFinder
-from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.heads import LinearHead
-from emotion_runtime.manifest import SwapLimits
-from emotion_runtime.metrics import StageTimer
+from emotion_runtime.metrics import Counts, StageTimer
+from emotion_runtime.models import Models
 from emotion_runtime.person import PersonOptions, PersonState
 from emotion_runtime.quality import NO_HEAD, measure_quality
 from emotion_runtime.ring import ClipPlan
 from emotion_runtime.source_state import SourceState
 from emotion_runtime.subject import Subjects, plan_crops, within
+from emotion_runtime.timing import Timing
 from emotion_runtime.types import Detections, EmotionEvent, Frame, Track
 
 _log = logging.getLogger(__name__)
 _View = tuple[NDArray[np.uint8], Subjects]
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """The models of a pipeline, shared by all sources.
-
-    Attributes:
-        detector: Finds persons in a frame.
-        encoder: Turns crops of persons into embeddings.
-        temporal: Turns clips of embeddings into features.
-        head: Turns features into probabilities of emotions.
-        affect: Regression whose labels are some of valence, arousal and dominance. None: events have none.
-        heads: Finds the heads of persons whose whole bodies the detector finds. None: it finds heads itself.
-        swap: When embeddings are of different persons. None: that is not looked for.
-    """
-
-    detector: Detector
-    encoder: FrameEncoder
-    temporal: TemporalEncoder
-    head: LinearHead
-    affect: LinearHead | None = None
-    heads: HeadFinder | None = None
-    swap: SwapLimits | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Time constants of the pipeline, in seconds of media time.
-
-    Attributes:
-        window: Time that a clip spans. None: the bundle's. See `ring.plan_clips`.
-        every: Time between two encodings of a person. None: follows from `window`.
-        smoothing: Time constant of the smoothing, see `smoothing.ExponentialAverage`.
-        hysteresis: Probability margin of the shown label (not a time), see `smoothing.LabelHysteresis`.
-        detect_every: Time between two detections; tracks stand still in between. 0: detect in every frame.
-    """
-
-    window: float | None = None
-    every: float | None = None
-    smoothing: float = SMOOTHING
-    hysteresis: float = HYSTERESIS
-    detect_every: float = 0.0
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened so far, over all sources.
-
-    Attributes:
-        frames: Frames processed.
-        frames_with_persons: Frames in which somebody was found.
-        cuts: Scene cuts.
-        swaps: Times at which another person was taken to be in the place of one.
-        invalid: Detections, embeddings and predictions that were left out because they were not finite.
-    """
-
-    frames: int = 0
-    frames_with_persons: int = 0
-    cuts: int = 0
-    swaps: int = 0
-    invalid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from emotion_runtime.stop_signals import StopRequest
 
 if TYPE_CHECKING:
     from emotion_runtime.metrics import RunReport
-    from emotion_runtime.pipeline import Timing
     from emotion_runtime.runtime import EmotionRuntime
     from emotion_runtime.sinks.base import Outputs
     from emotion_runtime.sinks.group import SinkGroup
     from emotion_runtime.sources import Source
+    from emotion_runtime.timing import Timing
     from emotion_runtime.types import Frame, RunLine
 
 # Modules that run models or read video are imported when a run starts, so that `--help` and typos are fast.
@@ -172,7 +172,7 @@ def _rescue(sinks: "SinkGroup", report: "RunReport", runtime: "EmotionRuntime") 
 
 
 def _timing(config: RunConfig) -> "Timing":
-    from emotion_runtime.pipeline import Timing  # noqa: PLC0415 - see above
+    from emotion_runtime.timing import Timing  # noqa: PLC0415 - see above
 
     return Timing(config.window, config.every, config.smoothing, config.hysteresis, config.detect_every)
 

@@ -23,14 +23,16 @@ from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.inputs import check_image, check_name, check_options, check_sources, check_time
 from emotion_runtime.manifest import MANIFEST, Precision
 from emotion_runtime.metrics import StageTimer
+from emotion_runtime.models import Models
 from emotion_runtime.names import DetectorSize
 from emotion_runtime.photos import look_at
-from emotion_runtime.pipeline import Models, Pipeline, Timing
+from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.sources import open_source
 from emotion_runtime.streams import Stream
 from emotion_runtime.summary import SourceSummary, Summary
+from emotion_runtime.timing import Timing
 from emotion_runtime.types import EmotionEvent, Frame, Person, RunLine
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
@@ -46,7 +48,7 @@ class EmotionRuntime:
         detector: "face", an ONNX file, or your own callable.
         backend: What runs the encoders, see `backends.open_encoders`.
         head: Name of a head of the bundle. None: the bundle's default.
-        timing: Time constants, see `pipeline.Timing`.
+        timing: Time constants, see `timing.Timing`.
         precision: Numeric precision of the encoders, see `backends.open_encoders`.
         detector_size: Long side in pixels to which the detector resizes a frame, see `load_detector`.
         detector_score: Minimum score of a detection. None: the detector's own default.

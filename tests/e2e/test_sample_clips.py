@@ -12,7 +12,7 @@ from emotion_runtime import EmotionRuntime
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.cli import main
 from emotion_runtime.heads import load_head
-from emotion_runtime.pipeline import Timing
+from emotion_runtime.timing import Timing
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import pytest
 from emotion_runtime import EmotionRuntime
 from emotion_runtime.detectors import head_finder, load_detector
 from emotion_runtime.detectors.heads import HeadsOfPersons
-from emotion_runtime.pipeline import Timing
 from emotion_runtime.sources import open_source
+from emotion_runtime.timing import Timing
 from emotion_runtime.types import Detections, Person, Track
 
 YOLOX = "weights/yolox_nano_416_coco.onnx"

@@ -16,9 +16,11 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import SwapLimits
 from emotion_runtime.metrics import RunReport, StageTimer
-from emotion_runtime.pipeline import Models, Pipeline, Timing
+from emotion_runtime.models import Models
+from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.preprocess import patch_weights, subject_window
 from emotion_runtime.ring import plan_clips
+from emotion_runtime.timing import Timing
 from emotion_runtime.types import Detections, EmotionEvent, Frame, Person, Quality
 
 Box = tuple[float, float, float, float]

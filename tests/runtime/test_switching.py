@@ -15,8 +15,10 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_head
-from emotion_runtime.pipeline import Models, Pipeline, Timing
+from emotion_runtime.models import Models
+from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips
+from emotion_runtime.timing import Timing
 from emotion_runtime.types import Detections, EmotionEvent, Frame
 
 Distortion = Callable[[np.ndarray], np.ndarray]
