@@ -3,7 +3,9 @@
 import threading
 import time
 from collections.abc import Callable, Generator
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,17 +13,24 @@ import pytest
 
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import SourceBroken
-from emotion_runtime.sources import Source, camera, live, open_source
+from emotion_runtime.sources import camera, open_source
+from emotion_runtime.sources.live import LiveSource
+from emotion_runtime.sources.shots import Connect, Shot
 from emotion_runtime.tracker import Tracker
-from emotion_runtime.types import Frame
 
 CLIP = "intel_face-demographics-walking-and-pause.gif"
 
 
-def numbered(count: int, wait: Callable[[int], None]) -> Generator[Frame, None, None]:
-    for index in range(count):
-        wait(index)
-        yield Frame(np.zeros((1, 1, 3), np.uint8), index, index / 100, "test")
+def shots(count: int, wait: Callable[[int], None]) -> Connect:
+    """Return a connection that delivers images and then nothing more."""
+
+    def connect(stop: threading.Event) -> Generator[Shot, None, None]:
+        for index in range(count):
+            wait(index)
+            yield Shot(np.zeros((1, 1, 3), np.uint8), time.monotonic(), datetime.now(timezone.utc))
+        stop.wait(10)
+
+    return connect
 
 
 def test_newest_frame_is_taken_and_the_others_are_counted() -> None:
@@ -30,63 +39,44 @@ def test_newest_frame_is_taken_and_the_others_are_counted() -> None:
     def wait(index: int) -> None:
         if index == 1:
             taken.wait(5)  # the consumer has frame 0 while 1 to 9 are captured
-
-    def frames() -> Generator[Frame, None, None]:
-        yield from numbered(10, wait)
-        produced.set()
+        if index == 9:
+            produced.set()
 
     received = []
-    for frame in live.newest(frames(), name="test"):
-        received.append((frame.index, frame.dropped))
-        taken.set()
-        produced.wait(5)
+    with LiveSource("door", shots(10, wait)) as source:
+        for frame in source:
+            received.append((frame.index, frame.dropped))
+            taken.set()
+            produced.wait(5)
+            time.sleep(0.05)
+            if frame.index == 9:
+                break
     assert received == [(0, 0), (9, 8)]
 
 
 def test_fast_consumer_gets_every_frame() -> None:
     requested = threading.Semaphore(1)
-
-    def wait(_: int) -> None:
-        requested.acquire(timeout=5)
-
     received = []
-    for frame in live.newest(numbered(20, wait), name="test"):
-        received.append(frame.index)
-        assert frame.dropped == 0
-        requested.release()
+    with LiveSource("door", shots(20, lambda _: bool(requested.acquire(timeout=5)) and None)) as source:
+        for frame in source:
+            received.append(frame.index)
+            assert frame.dropped == 0
+            requested.release()
+            if frame.index == 19:
+                break
     assert received == list(range(20))
 
 
-def test_errors_of_the_capture_thread_come_after_its_last_frame() -> None:
-    def frames() -> Generator[Frame, None, None]:
-        yield from numbered(1, lambda _: None)
-        raise SourceBroken("unplugged")
-
-    stream = live.newest(frames(), name="test")
-    assert next(stream).index == 0
-    with pytest.raises(SourceBroken, match="unplugged"):
-        next(stream)
-
-
-def test_silence_is_a_failure() -> None:
-    def silent(_: int) -> None:
-        time.sleep(1)
-
-    with pytest.raises(SourceBroken, match=r"no frame for 0\.1 s"):
-        next(live.newest(numbered(1, silent), name="test", silence=0.1))
-
-
-def test_closing_ends_the_capture_thread() -> None:
+def test_closing_ends_the_connection() -> None:
     ended = threading.Event()
 
-    def frames() -> Generator[Frame, None, None]:
+    def connect(stop: threading.Event) -> Generator[Shot, None, None]:
         try:
-            yield from numbered(10**9, lambda _: time.sleep(0.001))
+            yield from shots(10**9, lambda _: time.sleep(0.001))(stop)
         finally:
             ended.set()
 
-    source = Source(live.newest(frames(), name="test"))
-    with source:
+    with LiveSource("door", connect) as source:
         next(iter(source))
     assert ended.is_set()
 
@@ -110,7 +100,7 @@ def test_camera_frames_have_capture_times_and_the_end_is_a_failure(shared_data: 
     # A real capture object: a file replaces the device, and its end an unplugged cable.
     capture = cv2.VideoCapture(str(shared_data / "videos" / CLIP))
     before = time.monotonic()
-    frames: list[Frame] = []
+    frames: list[Any] = []
     stream = camera.frames_of(capture, "0")
     with pytest.raises(SourceBroken, match="camera 0 failed after frame 40"):
         frames += stream  # frames before the failure are kept

@@ -1,0 +1,163 @@
+"""The syntax of a source: `[NAME=]URI`."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.sources.files import expand, is_pattern
+
+SourceKind = Literal["file", "demo", "camera", "gstreamer", "network"]
+
+SUPPORTED = (
+    "a video or photo, a folder or pattern of them, `-` for standard input, `demo`, a camera number, or a "
+    "URI that begins with v4l2:, rtsp:, rtsps:, http:, https:, csi: or gst:"
+)
+_SCHEMES: dict[str, SourceKind] = {
+    "v4l2": "camera",
+    "csi": "gstreamer",
+    "gst": "gstreamer",
+    "rtsp": "network",
+    "rtsps": "network",
+    "http": "network",
+    "https": "network",
+}
+_NAME = r"\w[\w .-]*"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a source is.
+
+    Attributes:
+        name: Name of the source. It never holds a password.
+        kind: What opens it.
+        uri: The rest of the text. It may hold a password: never print it.
+        named: The user gave the name.
+    """
+
+    name: str
+    kind: SourceKind
+    uri: str = field(repr=False)
+    named: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether the source is a device or a stream, and is opened again when it is lost."""
+        return self.kind in ("camera", "gstreamer", "network")
+
+
+def parse_source(text: str | int | Path) -> Address:
+    """Return the address that a text, a path or a camera number stands for.
+
+    NAME consists of letters, digits, spaces and `_.-`, and begins with a letter or digit. What exists as a
+    file, or as a pattern of files, has no name in it: `a=b.mp4` opens the file of this name.
+
+    Raises:
+        EmotionError: The text is none of these. The message holds no part of a URI.
+    """
+    if not isinstance(text, str | int | Path) or isinstance(text, bool):
+        raise EmotionError(f"the source is of type {type(text).__name__}; give {SUPPORTED}")
+    if isinstance(text, Path):
+        return Address(str(text), "file", str(text))
+    uri, name = str(text), ""
+    if not _is_file(uri):
+        match = re.fullmatch(rf"({_NAME})=(.*)", uri, re.DOTALL)
+        if match:
+            name, uri = match[1].strip(), match[2]
+    if not uri:
+        raise EmotionError(f"the source is an empty string; give {SUPPORTED}")
+    if re.fullmatch(r"/dev/video\d+", uri):
+        uri = f"v4l2://{uri}"
+    kind = _kind(uri)
+    return Address(name or _default_name(uri, kind), kind, uri, named=bool(name))
+
+
+def parse_sources(texts: Iterable[str | int | Path]) -> list[Address]:
+    """Return the addresses of the sources of one run; each has a name of its own.
+
+    Where default names are equal, as of two streams of one host, the later ones end in -2, -3, and so on.
+
+    Raises:
+        EmotionError: See `parse_source`; or two sources have the same name, or are the same.
+    """
+    addresses: list[Address] = []
+    for address in map(parse_source, texts):
+        if any(_target(address) == _target(other) for other in addresses):
+            raise EmotionError(f"a source is given twice ({address.name}): give each once")
+        taken = {other.name for other in addresses}
+        name = address.name
+        if address.live and not address.named:
+            number = 1
+            while name in taken:
+                number += 1
+                name = f"{address.name}-{number}"
+        elif name in taken:
+            raise EmotionError(f"two sources have the name {name}: give each its own with NAME=URI")
+        addresses.append(Address(name, address.kind, address.uri, address.named))
+    return addresses
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).exists() or (is_pattern(text) and bool(expand(text)))
+    except (EmotionError, OSError, ValueError):  # no file matches; too long or not a path at all
+        return False
+
+
+def _kind(uri: str) -> SourceKind:
+    """Return what opens a URI.
+
+    Raises:
+        EmotionError: Its scheme is unknown or incomplete.
+    """
+    if uri == "demo":
+        return "demo"
+    if re.fullmatch(r"-?\d+", uri):
+        return "camera"
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", uri)
+    if scheme is None or _is_file(uri):
+        if "://" in uri and not _is_file(uri):
+            raise EmotionError(
+                "a source has `://` but no scheme before it; expected [NAME=]URI, with a NAME of letters, "
+                f"digits, spaces and _.-; give {SUPPORTED}"
+            )
+        return "file"
+    kind = _SCHEMES.get(scheme[1].lower())
+    if kind is None:
+        if scheme[2] is None:
+            return "file"  # such as 12:30.mp4 or C:\video.mp4
+        raise EmotionError(f"a source begins with {scheme[0]}, which is not supported; give {SUPPORTED}")
+    if scheme[2] is None and scheme[1].lower() != "gst":
+        raise EmotionError(f"a source begins with {scheme[0]}; expected {scheme[1]}:// and an address")
+    return kind
+
+
+def _default_name(uri: str, kind: SourceKind) -> str:
+    """Return a name without path, user and password, all of which can be secret."""
+    scheme = uri.partition(":")[0].lower()
+    if kind == "network":
+        try:
+            host = urlsplit(uri).hostname
+        except ValueError:
+            host = None
+        if not host:
+            raise EmotionError(
+                f"a source begins with {scheme}:// but has no host; expected {scheme}://HOST/..."
+            )
+        return host
+    if scheme == "v4l2":
+        return Path(urlsplit(uri).path).name or scheme
+    if scheme == "csi":
+        return f"csi{urlsplit(uri).netloc}"
+    return "gst" if kind == "gstreamer" else uri
+
+
+def _target(address: Address) -> str:
+    """Return what is opened, so that two ways to write one camera are the same."""
+    if address.kind != "camera":
+        return address.uri
+    return re.sub(r"^v4l2:///dev/video(\d+)(\?.*)?$", r"\1", address.uri)
