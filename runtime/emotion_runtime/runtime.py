@@ -12,22 +12,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime import __version__
-from emotion_runtime.backends import open_encoders
-from emotion_runtime.bundle import load_bundle, sha256_of
-from emotion_runtime.detectors import Detector, head_finder, open_detector
-from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
+from emotion_runtime.detectors import Detector, open_detector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.forks import check_process, keep_in_children
-from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.inputs import check_image, check_name, check_options, check_sources, check_time
-from emotion_runtime.manifest import MANIFEST, Precision
+from emotion_runtime.manifest import Precision
 from emotion_runtime.metrics import StageTimer
-from emotion_runtime.models import Models
 from emotion_runtime.names import DetectorSize
+from emotion_runtime.open_pipeline import open_pipeline
 from emotion_runtime.photos import look_at
 from emotion_runtime.pipeline import Pipeline
-from emotion_runtime.ring import plan_clips
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.sources import open_source
 from emotion_runtime.streams import Stream
@@ -82,41 +76,20 @@ class EmotionRuntime:
         check_options(bundle, detector, timing, unknown)
         if precision is not None and precision not in get_args(Precision):
             raise EmotionError(f"precision {precision!r}: expected {', '.join(get_args(Precision))}")
-        timing = timing or Timing()
-        loaded = load_bundle(bundle)
-        manifest = loaded.manifest
-        clips = plan_clips(
-            manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every
+        opened = open_pipeline(
+            bundle,
+            open_detector(detector, size=detector_size, score=detector_score),
+            backend,
+            head=head,
+            timing=timing or Timing(),
+            precision=precision,
         )
-        loaded_head, affect_head = load_head(loaded, head), load_affect_head(loaded)
-        detect = open_detector(detector, size=detector_size, score=detector_score)
-        # Opened last: it may start a long engine build, so every other error must surface first.
-        frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision)
-        with ExitStack() as held:  # closes them if the rest fails
-            held.callback(frame_encoder.close)
-            held.callback(temporal_encoder.close)
-            models = Models(
-                detect,
-                FrameEncoder(frame_encoder, manifest.preprocess),
-                TemporalEncoder(temporal_encoder),
-                loaded_head,
-                affect_head,
-                head_finder(detect),
-                manifest.swap,
-            )
-            self._loaded = Pipeline(models, clips, timing)
-            self._held = held.pop_all()
+        self._loaded, self._held = opened.pipeline, opened.held
         self._process = os.getpid()
         keep_in_children(self)
-        self._encoder = frame_encoder
-        self.labels: tuple[str, ...] = models.head.labels
-        self.experimental = manifest.heads[head or manifest.default_head].experimental
-        self._run_line = RunLine(
-            version=__version__,
-            bundle=manifest.name,
-            bundle_sha256=sha256_of(loaded.folder / MANIFEST),
-            head=head or manifest.default_head,
-        )
+        self._encoder = opened.encoder
+        self.labels, self.experimental = opened.labels, opened.experimental
+        self._run_line = opened.run_line
         self._steps: dict[str, tuple[int, float]] = {}  # index and t of the last frame `step` was given
         self._readers: dict[str, object] = {}  # which call of `follow` reads a source, by its name
         self._summary = Summary()

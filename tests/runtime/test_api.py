@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import emotion_runtime
-from emotion_runtime import EmotionError, EmotionRuntime, Timing
-from emotion_runtime import runtime as runtime_module
+from emotion_runtime import EmotionError, EmotionRuntime, Timing, open_pipeline
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.errors import SourceBroken
 from emotion_runtime.types import Detections, Frame
@@ -175,7 +174,7 @@ class CountingBackend:
 
 def test_close_closes_the_encoders(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     encoders = [CountingBackend(), CountingBackend()]
-    monkeypatch.setattr(runtime_module, "open_encoders", lambda *_: encoders)
+    monkeypatch.setattr(open_pipeline, "open_encoders", lambda *_: encoders)
     with EmotionRuntime(tiny_bundle, one_person, "tensorrt"):
         assert [each.closed for each in encoders] == [0, 0]
     assert [each.closed for each in encoders] == [1, 1]
@@ -183,7 +182,7 @@ def test_close_closes_the_encoders(tiny_bundle: Path, monkeypatch: pytest.Monkey
 
 def test_failed_construction_closes_the_encoders(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     encoders = [CountingBackend(), CountingBackend()]
-    monkeypatch.setattr(runtime_module, "open_encoders", lambda *_: encoders)
+    monkeypatch.setattr(open_pipeline, "open_encoders", lambda *_: encoders)
     with pytest.raises(EmotionError, match="detect_every -1"):
         EmotionRuntime(tiny_bundle, one_person, "tensorrt", timing=Timing(detect_every=-1))
     assert [each.closed for each in encoders] == [1, 1]

@@ -34,11 +34,11 @@ def frames():
 demo.read_demo = frames
 """
 MODEL = """
-import emotion_runtime.runtime as runtime
+import emotion_runtime.open_pipeline as opening
 def load_bundle(_):
     print("waiting", flush=True)
     wait()
-runtime.load_bundle = load_bundle
+opening.load_bundle = load_bundle
 """
 SINK = """
 import emotion_runtime.sinks.group as group

@@ -1,0 +1,88 @@
+"""Open the models of a bundle and make a pipeline of them."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from emotion_runtime import __version__
+from emotion_runtime.backends import Backend, open_encoders
+from emotion_runtime.bundle import load_bundle, sha256_of
+from emotion_runtime.detectors import Detector, head_finder
+from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
+from emotion_runtime.heads import load_affect_head, load_head
+from emotion_runtime.manifest import MANIFEST, Precision
+from emotion_runtime.models import Models
+from emotion_runtime.pipeline import Pipeline
+from emotion_runtime.ring import plan_clips
+from emotion_runtime.timing import Timing
+from emotion_runtime.types import RunLine
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPipeline:
+    """A pipeline, and what was opened for it.
+
+    Attributes:
+        pipeline: The pipeline.
+        encoder: What runs the frame encoder.
+        labels: Names of the emotions that the head predicts.
+        experimental: Whether the model card marks the head as experimental.
+        run_line: The first line of a JSONL file, without options.
+        held: Closes the encoders.
+    """
+
+    pipeline: Pipeline
+    encoder: Backend
+    labels: tuple[str, ...]
+    experimental: bool
+    run_line: RunLine
+    held: ExitStack
+
+
+def open_pipeline(
+    bundle: str | Path,
+    detector: Detector,
+    backend: str,
+    *,
+    head: str | None,
+    timing: Timing,
+    precision: Precision | None,
+) -> OpenPipeline:
+    """Open the models of a bundle; see `EmotionRuntime` for the arguments.
+
+    Raises:
+        EmotionError: The bundle, backend, head or a file of them is missing, corrupt or unknown.
+    """
+    loaded = load_bundle(bundle)
+    manifest = loaded.manifest
+    clips = plan_clips(manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every)
+    loaded_head, affect_head = load_head(loaded, head), load_affect_head(loaded)
+    # Opened last: it may start a long engine build, so every other error must surface first.
+    frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision)
+    with ExitStack() as held:  # closes them if the rest fails
+        held.callback(frame_encoder.close)
+        held.callback(temporal_encoder.close)
+        models = Models(
+            detector,
+            FrameEncoder(frame_encoder, manifest.preprocess),
+            TemporalEncoder(temporal_encoder),
+            loaded_head,
+            affect_head,
+            head_finder(detector),
+            manifest.swap,
+        )
+        pipeline, kept = Pipeline(models, clips, timing), held.pop_all()
+    name = head or manifest.default_head
+    return OpenPipeline(
+        pipeline=pipeline,
+        encoder=frame_encoder,
+        labels=loaded_head.labels,
+        experimental=manifest.heads[name].experimental,
+        run_line=RunLine(
+            version=__version__,
+            bundle=manifest.name,
+            bundle_sha256=sha256_of(loaded.folder / MANIFEST),
+            head=name,
+        ),
+        held=kept,
+    )
