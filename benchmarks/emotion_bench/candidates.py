@@ -1,0 +1,134 @@
+"""Models that are compared on the same views: bundles, ONNX graphs and checkpoints."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.backends import open_backend
+from emotion_runtime.encoder import TemporalEncoder
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.heads import load_head
+from emotion_runtime.preprocess import PreprocessSpec
+from emotion_runtime.vectors import l2_normalise
+from emotion_train.heads import LinearHead as StoredHead
+from emotion_train.language.labels import EKMAN
+from emotion_train.probing.encoders import BundleEncoder
+from emotion_train.probing.features import ClipEncoder, FeatureKind, Features
+from emotion_train.probing.fit import TaskHead, fit_task
+from emotion_train.probing.protocol import C_GRID
+from emotion_train.probing.samples import Encoding
+from emotion_train.probing.scene_probe import TASK, ScenePlan, scene_set
+from emotion_train.scenes.faces import FACES_FILE
+
+Classifier = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model with a head for the seven emotions.
+
+    Attributes:
+        name: Name in reports.
+        encoder: Computes features of clips.
+        head: Turns features (N, D) into probabilities (N, 7) in the order of `EKMAN`.
+        abstain: No label is given if the most probable one is less probable than this.
+    """
+
+    name: str
+    encoder: ClipEncoder
+    head: Classifier
+    abstain: float = 0.0
+
+
+class GraphEncoder:
+    """The frame encoder and the temporal encoder, each an ONNX file.
+
+    Args:
+        frame_encoder: File of the frame encoder.
+        temporal_encoder: File of the temporal encoder.
+        spec: How images are preprocessed.
+        clip_frames: T, embeddings per clip.
+    """
+
+    def __init__(
+        self, frame_encoder: Path, temporal_encoder: Path, spec: PreprocessSpec, clip_frames: int
+    ) -> None:
+        self.spec = spec
+        self._clip_frames = clip_frames
+        self._frames = open_backend("cpu", frame_encoder)
+        self._temporal = TemporalEncoder(open_backend("cpu", temporal_encoder))
+
+    def features(
+        self, images: NDArray[np.uint8], patch_weights: NDArray[np.float32], kind: FeatureKind
+    ) -> Features:
+        """Return features of the kind "video" as described in `ClipEncoder.features`."""
+        if kind != "video":
+            raise ValueError(f"features of the kind {kind}")
+        clips, frames = images.shape[:2]
+        fed = {
+            "images": images.reshape(-1, *images.shape[2:]),
+            "frame_index": np.arange(clips * frames),
+            "patch_weights": patch_weights.reshape(clips * frames, -1),
+        }
+        embeddings = self._frames.run(fed)["embeddings"].reshape(clips, frames, -1)
+        repeated = embeddings[:, np.arange(self._clip_frames) * frames // self._clip_frames]
+        return l2_normalise(self._temporal.features(list(repeated))).astype(np.float32)
+
+
+def of_bundle(bundle: str) -> Candidate:
+    """Return the model of a bundle with its default head.
+
+    Raises:
+        EmotionError: The bundle is missing or broken, or its default head predicts other labels.
+    """
+    encoder = BundleEncoder(bundle)
+    manifest = encoder.bundle.manifest
+    head = manifest.heads[manifest.default_head]
+    if head.labels != list(EKMAN):
+        raise EmotionError(
+            f"head {manifest.default_head} of bundle {manifest.name} predicts {', '.join(head.labels)}: "
+            f"expected {', '.join(EKMAN)}, the labels of the faces"
+        )
+    return Candidate(Path(bundle).name, encoder, load_head(encoder.bundle), head.abstain)
+
+
+def of_graphs(name: str, encoder: GraphEncoder, head: StoredHead) -> Candidate:
+    """Return the model of two ONNX files with a head that `emotion-train fit-probe` wrote."""
+    weight, bias, card = head.weight, head.bias, head.card
+    fitted = TaskHead(TASK, weight, bias, card.activation, card.temperature, abstain=card.abstain)
+    return Candidate(name, encoder, fitted.predictions, card.abstain)
+
+
+def of_checkpoint(
+    checkpoint: Path, data: Path, *, train_faces: int, tune_faces: int, votes: float, seed: int
+) -> Candidate:
+    """Return the model of a checkpoint with a head that is fitted on training faces here.
+
+    The regularisation, the temperature and the threshold are chosen on validation faces.
+
+    Args:
+        checkpoint: Written by `emotion-train pretrain`.
+        data: Folder above the face archive.
+        train_faces: Number of training faces that the head is fitted on.
+        tune_faces: Number of validation faces.
+        votes: Weight of the votes against the label, see `Faces.weighted`.
+        seed: Of the scenes and the solver.
+
+    Raises:
+        EmotionError: A file is missing or broken.
+    """
+    from emotion_train.pretrained import read_checkpoint  # noqa: PLC0415 - imports torch
+    from emotion_train.probing.torch_encoder import TorchEncoder  # noqa: PLC0415 - imports torch
+
+    read = read_checkpoint(checkpoint)
+    encoder = TorchEncoder(read.model)
+    plan = ScenePlan(
+        data / FACES_FILE, 1, {"train": train_faces, "val": tune_faces, "test": tune_faces}, votes
+    )
+    encoding = Encoding(encoder, read.sha256, "video", checkpoint.parent / "features", 0)
+    train, tune = (scene_set(name, plan, encoding, seed) for name in ("train", "val"))
+    head = fit_task(TASK, train, tune, grid=C_GRID, seed=seed)
+    return Candidate(checkpoint.parent.name, encoder, head.predictions, head.abstain)

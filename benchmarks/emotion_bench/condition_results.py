@@ -1,0 +1,191 @@
+"""What conditions do to the predictions of a model: right predictions flipped, points lost."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_bench.accuracy import CALM, NEGATIVE, Result, described, on_votes
+from emotion_bench.accuracy_sets import Plan, scenes
+from emotion_bench.candidates import Candidate
+from emotion_bench.conditions import HALVES, PLAIN, Condition, views
+from emotion_bench.predictions import Predictions
+from emotion_runtime.preprocess import crop, patch_weights, subject_window
+from emotion_train.language.labels import EKMAN
+from emotion_train.probing.bootstrap import Metrics, Weights
+from emotion_train.probing.metrics import weighted_mean
+from emotion_train.scenes.faces import Faces
+from emotion_train.tables import markdown_table, percent
+
+BATCH = 32  # faces
+HEAD = "head"  # the only head of a candidate, in `Predictions`
+
+
+def measure(
+    candidate: Candidate,
+    faces: Faces,
+    conditions: Mapping[str, Condition],
+    *,
+    seed: int,
+    frames: int = 2,
+    resamples: int = 1000,
+) -> Result:
+    """Measure a model on ordinary scenes and in conditions.
+
+    Args:
+        candidate: The model.
+        faces: Faces of one split.
+        conditions: Conditions by name.
+        seed: Determines everything that is rendered.
+        frames: Frames of a clip of the ordinary scenes; a view of a condition is a single image.
+        resamples: Number of bootstrap resamples.
+
+    Returns:
+        `scenes`: metrics of rendered scenes of 1 to 4 people, see `accuracy.on_votes`, and `not_sure`, the
+        fraction of predictions under the threshold. `conditions`: by name, on the faces that most people see
+        alike, `accuracy`, `flipped` (fraction of the predictions that are right in the plain view and wrong
+        here), `points_lost`, `calm_taken_for_negative` and `not_sure`. `half_covered_points_lost`: mean over
+        the four halves.
+    """
+    plan = Plan(faces.by_majority(), candidate.encoder.spec, frames, 1.6, seed)
+    in_scenes = _scene_predictions(candidate, plan)
+    result: Result = {"scenes": on_votes(in_scenes, HEAD, faces, resamples=resamples)}
+    top = in_scenes.probabilities[HEAD].max(axis=1)
+    result["scenes"]["not_sure"] = round(float((top < candidate.abstain).mean()), 4)
+    clear = faces.by_majority().take(np.flatnonzero(faces.clear))
+    result["clear_faces"] = len(clear.labels)
+    everything = {PLAIN: Condition(), **conditions}
+    probabilities = condition_probabilities(candidate, clear, everything, seed=seed)
+    plain_right = probabilities[PLAIN].argmax(axis=1) == clear.labels
+    result["conditions"] = {
+        name: _compared(values, plain_right, clear.labels, candidate.abstain, resamples)
+        for name, values in probabilities.items()
+    }
+    lost = [result["conditions"][name]["points_lost"] for name in HALVES if name in conditions]
+    if lost:
+        result["half_covered_points_lost"] = round(float(np.mean(lost)), 2)
+    return result
+
+
+def condition_probabilities(
+    candidate: Candidate, faces: Faces, conditions: Mapping[str, Condition], *, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Return the probabilities (N, 7) of N faces in each condition."""
+    spec = candidate.encoder.spec
+    collected: dict[str, list[NDArray[np.float64]]] = {name: [] for name in conditions}
+    for start in range(0, len(faces.labels), BATCH):
+        rows = range(start, min(start + BATCH, len(faces.labels)))
+        seen = [list(views(faces, row, conditions, seed)) for row in rows]
+        for name, column in zip(conditions, zip(*seen, strict=True), strict=True):
+            windows = [
+                subject_window(view.box, view.image.shape[0], view.image.shape[1], spec) for view in column
+            ]
+            images = np.stack([crop(v.image, w, spec) for v, w in zip(column, windows, strict=True)])
+            weights = np.stack([patch_weights(v.box, w, spec) for v, w in zip(column, windows, strict=True)])
+            features = candidate.encoder.features(images[:, None], weights[:, None], "video")
+            collected[name].append(candidate.head(features))
+    return {name: np.concatenate(parts) for name, parts in collected.items()}
+
+
+def _scene_predictions(candidate: Candidate, plan: Plan) -> Predictions:
+    labels, groups, rows = [], [], []
+    probabilities: list[NDArray[np.float64]] = []
+    clips = list(scenes(plan))
+    for start in range(0, len(clips), BATCH):
+        batch = clips[start : start + BATCH]
+        images = np.stack([clip.images for _, clip in batch])
+        weights = np.stack([clip.patch_weights for _, clip in batch])
+        probabilities.append(candidate.head(candidate.encoder.features(images, weights, "video")))
+        labels += [clip.label for _, clip in batch]
+        groups += [group for group, _ in batch]
+        rows += [clip.face for _, clip in batch]
+    return Predictions(
+        np.array(labels, np.int64),
+        {HEAD: np.concatenate(probabilities)},
+        np.array(groups, np.int64),
+        np.array(rows, np.int64),
+    )
+
+
+def _compared(
+    probability: NDArray[np.float64],
+    plain_right: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    abstain: float,
+    resamples: int,
+) -> Result:
+    chosen = probability.argmax(axis=1)
+    right = chosen == labels
+    calm = np.isin(labels, [EKMAN.index(name) for name in CALM])
+    negative = np.isin(chosen, [EKMAN.index(name) for name in NEGATIVE])
+
+    def score(weights: Weights) -> Metrics:
+        return {
+            "accuracy": weighted_mean(right, weights),
+            "flipped": (weights @ (plain_right & ~right)) / np.maximum(weights @ plain_right, 1),
+            "calm_taken_for_negative": (weights @ (calm & negative)) / np.maximum(weights @ calm, 1),
+            "not_sure": weighted_mean(probability.max(axis=1) < abstain, weights),
+        }
+
+    row = described(score, len(labels), resamples)
+    row["points_lost"] = round(100 * (float(plain_right.mean()) - float(right.mean())), 2)
+    return row
+
+
+_PAGE = """# Conditions: {name}
+
+Split {split}: {faces} faces of FER2013 with their original pixels, {clear} of which more than half of
+ten annotators see alike.
+
+{scenes}
+
+Plain view: one upright person with a head of {head} px. Flipped: right in the plain view, wrong here; in
+brackets the 95 % bootstrap interval.
+{halves}
+{table}
+"""
+
+
+def page(result: Result) -> str:
+    """Return the report as Markdown."""
+    in_scenes = result["scenes"]
+    halves = result.get("half_covered_points_lost")
+    summary = (
+        ("accuracy", _with_interval(in_scenes["accuracy"])),
+        ("balanced accuracy", _with_interval(in_scenes["balanced_accuracy"])),
+        ("calibration error against the votes", f"{in_scenes['ece']['value']:.3f}"),
+        ("calm faces called angry, sad or afraid", _with_interval(in_scenes["calm_taken_for_negative"])),
+        ("not sure", percent(in_scenes["not_sure"])),
+    )
+    return _PAGE.format(
+        name=result["name"],
+        split=result["split"],
+        faces=result["faces"],
+        clear=result["clear_faces"],
+        scenes=markdown_table(("rendered scenes of 1 to 4 people", ""), summary),
+        head=result["head_px"],
+        halves="" if halves is None else f"Half of the face covered costs {halves:.1f} points on average.\n",
+        table=markdown_table(
+            ("condition", "flipped", "accuracy", "points lost", "calm taken for negative", "not sure"),
+            list(_rows(result["conditions"])),
+        ),
+    )
+
+
+def _rows(conditions: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for name, row in conditions.items():
+        yield (
+            name,
+            _with_interval(row["flipped"]) if name != PLAIN else "",
+            percent(row["accuracy"]["value"]),
+            f"{row['points_lost']:.1f}" if name != PLAIN else "",
+            percent(row["calm_taken_for_negative"]["value"]),
+            percent(row["not_sure"]["value"]),
+        )
+
+
+def _with_interval(metric: Mapping[str, float | None]) -> str:
+    low, high, value = metric["low"], metric["high"], metric["value"]
+    text = percent(value or 0.0)
+    return text if low is None or high is None else f"{text} ({100 * low:.1f}-{100 * high:.1f})"
