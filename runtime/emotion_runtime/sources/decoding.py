@@ -1,0 +1,97 @@
+"""Decode the video of a live stream that PyAV has opened."""
+
+import time
+from collections.abc import Callable, Iterator
+from threading import Event
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import ConnectionLost
+from emotion_runtime.media.geometry import Geometry, deinterlaced
+from emotion_runtime.media.opening import video_stream
+
+
+class LiveVideo:
+    """The video of an open container, which the user closes, in the thread that reads it.
+
+    Args:
+        container: The container of PyAV.
+        silence: Seconds without a frame that can be decoded, although data arrives.
+
+    Attributes:
+        arrival: When the packet of the latest frame arrived, on the scale of `time.monotonic()`.
+
+    Raises:
+        ConnectionLost: It holds no video, or none that can be decoded.
+    """
+
+    def __init__(self, container: Any, silence: float) -> None:
+        self._container = container
+        self._silence = silence
+        stream = video_stream(container)
+        if stream is None:
+            raise ConnectionLost("it sends no video; give the address of a stream with video", "format")
+        if stream.codec_context is None:
+            raise ConnectionLost(
+                "its video has a codec that cannot be decoded; choose H.264, H.265 or MJPEG in the camera",
+                "format",
+            )
+        # Threads that each decode a frame would deliver every frame later by as many frames.
+        stream.thread_type = "SLICE"
+        self._stream = stream
+        self._geometry = Geometry(stream)
+        self.arrival = time.monotonic()
+
+    @property
+    def wall_start(self) -> float | None:
+        """The wall-clock time of media time 0 that the camera stated, in seconds since 1970; often None."""
+        start = getattr(self._container, "start_time_realtime", None)  # since PyAV 18
+        return start / 1e6 if start else None
+
+    def frames(self, cancel: Event, explain: Callable[[Exception, float], ConnectionLost]) -> Iterator[Any]:
+        """Yield decoded frames, whose images `image` makes, until the stream ends.
+
+        Args:
+            cancel: Ends the frames at the next packet.
+            explain: Turns an error of PyAV, after so many seconds without a packet, into what is raised.
+
+        Raises:
+            ConnectionLost: The stream broke.
+        """
+        return deinterlaced(self._decodable(cancel, explain))
+
+    def image(self, decoded: Any) -> NDArray[np.uint8]:
+        """Return (H, W, 3) uint8 BGR, upright and of square pixels."""
+        return self._geometry.image(decoded)
+
+    def _decodable(
+        self, cancel: Event, explain: Callable[[Exception, float], ConnectionLost]
+    ) -> Iterator[Any]:
+        packets = self._container.demux(self._stream)
+        latest = time.monotonic()  # when a frame could be decoded
+        while not cancel.is_set():
+            asked = time.monotonic()
+            try:
+                packet = next(packets, None)
+            except (OSError, ValueError, av.error.FFmpegError) as error:
+                raise explain(error, time.monotonic() - asked) from None  # the original holds the password
+            if packet is None or not packet.size:
+                return
+            arrival = time.monotonic()
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:  # damaged; later ones may be intact
+                frames = []
+            if frames:
+                latest = arrival
+            elif arrival - latest > self._silence:
+                raise ConnectionLost(
+                    "it sends video that cannot be decoded; choose H.264, H.265 or MJPEG in the camera",
+                    "format",
+                )
+            for decoded in frames:
+                self.arrival = arrival
+                yield decoded

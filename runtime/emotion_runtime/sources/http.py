@@ -1,0 +1,133 @@
+"""Streams over HTTP: Motion JPEG, snapshots, HLS and videos, told apart by what the server sends."""
+
+import time
+from collections.abc import Generator, Iterator
+from threading import Event
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import ConnectionLost
+from emotion_runtime.sources.decoding import LiveVideo
+from emotion_runtime.sources.faults import certificates, ended, explained, not_a_stream
+from emotion_runtime.sources.http_client import Answer, request
+from emotion_runtime.sources.media_clock import MediaClock, Pacer, wall_clock
+from emotion_runtime.sources.mjpeg import parts
+from emotion_runtime.sources.network import Address, NetworkLimits
+from emotion_runtime.sources.shots import Shot
+
+_SEGMENTS = 3  # times the silence that HLS may wait for its next segment
+_OPTIONS = {
+    "protocol_whitelist": "http,https,tcp,tls,crypto,data,httpproxy",  # a playlist must not open files
+    "tls_verify": "1",
+    "live_start_index": "-1",
+}
+
+
+def read_http(address: Address, limits: NetworkLimits, cancel: Event) -> Generator[Shot, None, None]:
+    """Open an address of HTTP and yield its images.
+
+    Motion JPEG has the times of arrival. A JPEG, PNG or WebP image is requested again and again. HLS and
+    video files arrive faster than they play, and are paced by their media times. Another stream, such as
+    MPEG-TS without an end, has the times of arrival, smoothed by its media times.
+
+    Args:
+        address: What to open.
+        limits: Time limits.
+        cancel: Ends the images.
+
+    Raises:
+        ConnectionLost: It cannot be opened, or it ended.
+    """
+    answer = request(address, limits.opening, cancel)
+    try:
+        kind = answer.kind
+        if kind.startswith("multipart/"):
+            yield from _mjpeg(answer, limits, cancel)
+        elif kind.startswith("image/"):
+            yield from _snapshots(answer, address, limits, cancel)
+    finally:
+        answer.close()
+    if kind.startswith("text/") and not kind.endswith("mpegurl"):
+        raise ConnectionLost(
+            f"the server sends a page ({kind}), not video; give the address of the stream itself", "format"
+        )
+    if not kind.startswith(("multipart/", "image/")):
+        paced = kind.endswith("mpegurl") or ".m3u8" in address.bare or answer.length is not None
+        yield from _video(address, limits, cancel, paced=paced)
+    if not cancel.is_set():
+        raise ended()
+
+
+def _mjpeg(answer: Answer, limits: NetworkLimits, cancel: Event) -> Iterator[Shot]:
+    """Yield the images of a Motion JPEG stream; a damaged one is left out."""
+    latest = time.monotonic()
+    answer.allow(limits.silence)
+    for data, arrival in parts(answer, answer.boundary):
+        image = _image(data)
+        if image is not None:
+            latest = arrival
+            yield Shot(image, arrival, wall_clock(arrival))
+            answer.allow(limits.silence)
+        elif arrival - latest > limits.silence:
+            raise ConnectionLost("it sends images that are not JPEG; check the address", "format")
+        if cancel.is_set():
+            return
+
+
+def _snapshots(first: Answer, address: Address, limits: NetworkLimits, cancel: Event) -> Iterator[Shot]:
+    """Yield an image that is requested again and again."""
+    every = float(address.options.get("every", limits.every))
+    answer = first
+    while not cancel.is_set():
+        asked = time.monotonic()
+        try:
+            data = answer.rest()
+        finally:
+            answer.close()
+        arrival = time.monotonic()
+        image = _image(data)
+        if image is None:
+            raise ConnectionLost("it sends an image that cannot be decoded; check the address", "format")
+        yield Shot(image, arrival, wall_clock(arrival))
+        if cancel.wait(max(0.0, asked + every - time.monotonic())):
+            return
+        answer = request(address, limits.opening, cancel)
+
+
+def _video(address: Address, limits: NetworkLimits, cancel: Event, *, paced: bool) -> Iterator[Shot]:
+    """Yield the images of HLS and of anything else that FFmpeg reads."""
+    silence = limits.silence * (_SEGMENTS if paced else 1)
+
+    def lost(error: Exception, waited: float) -> ConnectionLost:
+        return explained(error, waited, silence) or not_a_stream("a format that can be played")
+
+    started = time.monotonic()
+    options = {**_OPTIONS, "ca_file": certificates() or ""}
+    try:
+        container = av.open(address.uri, options=options, timeout=(limits.opening, silence))
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        raise lost(error, time.monotonic() - started) from None  # the original holds the password
+    try:
+        video = LiveVideo(container, limits.silence)
+        pacer, clock = Pacer(), MediaClock()
+        for decoded in video.frames(cancel, lost):
+            media: float | None = decoded.time
+            captured = pacer.wait(media, cancel) if paced else clock.captured(media, video.arrival)
+            yield Shot(video.image(decoded), captured, wall_clock(captured))
+    finally:
+        container.close()
+
+
+def _image(data: bytes) -> NDArray[np.uint8] | None:
+    """Return (H, W, 3) uint8 BGR; None if the data is damaged."""
+    if not data:
+        return None
+    try:
+        image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # larger than OpenCV allows
+        return None
+    return None if image is None else np.asarray(image, np.uint8)
