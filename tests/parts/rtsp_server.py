@@ -1,8 +1,7 @@
-#!/usr/bin/python3
 """A camera of RTSP for tests: rtsp_server.py PORT [--codec h264|h265|mjpeg] [--user NAME:PASSWORD] ...
 
-Serves a moving ball, encoded as it is sent, at rtsp://ADDRESS:PORT/cam and prints "ready". SIGUSR1 changes the
-size of the image. Run it with the Python that has Debian's python3-gi and gir1.2-gst-rtsp-server-1.0.
+Serves a moving ball, encoded as it is sent, at rtsp://ADDRESS:PORT/cam and prints "ready". SIGUSR1 changes
+the size of the image. Run it with the Python that has Debian's python3-gi and gir1.2-gst-rtsp-server-1.0.
 """
 
 import argparse
@@ -18,8 +17,8 @@ from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 SIZES = ((320, 240), (240, 180))
 ENCODERS = {
-    "h264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! rtph264pay config-interval=-1 pt=96",
-    "h265": "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! rtph265pay config-interval=-1 pt=96",
+    "h264": "x264enc tune=zerolatency speed-preset=1 key-int-max=15 ! rtph264pay config-interval=-1 pt=96",
+    "h265": "x265enc tune=zerolatency speed-preset=1 key-int-max=15 ! rtph265pay config-interval=-1 pt=96",
     "mjpeg": "jpegenc quality=80 ! rtpjpegpay pt=26",
     "theora": "theoraenc ! rtptheorapay pt=96",
     "sound": "",
@@ -102,12 +101,12 @@ def main() -> None:
         factory.set_permissions(permissions)
     elif options.user:
         demand_password(server, factory, options.user, digest=options.digest)
-    medias = []
+    medias, sizes = [], list(SIZES)
     factory.connect("media-configure", lambda _, media: medias.append(media))
 
     def resize() -> bool:
-        SIZES_LEFT.append(SIZES_LEFT.pop(0))
-        width, height = SIZES_LEFT[0]
+        sizes.append(sizes.pop(0))
+        width, height = sizes[0]
         for media in medias:
             size = media.get_element().get_by_name("size")
             caps = f"video/x-raw,format=I420,width={width},height={height},framerate={options.rate}/1"
@@ -121,8 +120,6 @@ def main() -> None:
     print("ready", flush=True)  # noqa: T201
     GLib.MainLoop().run()
 
-
-SIZES_LEFT = list(SIZES)
 
 if __name__ == "__main__":
     main()

@@ -85,6 +85,10 @@ def _connect(address: Address) -> Connect:
     Raises:
         EmotionError: The URI has a mistake.
     """
+    if address.kind == "network":
+        from emotion_runtime.sources.network import connect_network  # noqa: PLC0415
+
+        return connect_network(address.uri)
     if address.kind != "camera":
         raise EmotionError(f"source {address.name}: {address.kind} sources are not supported")
     from emotion_runtime.sources import camera  # noqa: PLC0415

@@ -9,7 +9,7 @@ from http.client import HTTPException
 import av
 
 from emotion_runtime.errors import Cause, ConnectionLost
-from emotion_runtime.sources.network import Address
+from emotion_runtime.sources.network_address import NetworkAddress
 
 _REFUSED = "the connection was refused; check that the server runs, and the port"
 _PASSWORD = "the server refused the user name or password; correct them in the address"  # noqa: S105
@@ -61,7 +61,7 @@ def of_status(code: int) -> ConnectionLost:
     return ConnectionLost(message, cause)
 
 
-def probed(address: Address, limit: float) -> ConnectionLost | None:
+def probed(address: NetworkAddress, limit: float) -> ConnectionLost | None:
     """Connect once more, without sending anything, to find out why a connection failed.
 
     FFmpeg reports an unknown name, a certificate and much else by the same error. Returns None if a

@@ -16,7 +16,7 @@ from emotion_runtime.sources.faults import certificates, ended, explained, not_a
 from emotion_runtime.sources.http_client import Answer, request
 from emotion_runtime.sources.media_clock import MediaClock, Pacer, wall_clock
 from emotion_runtime.sources.mjpeg import parts
-from emotion_runtime.sources.network import Address, NetworkLimits
+from emotion_runtime.sources.network_address import NetworkAddress, NetworkLimits
 from emotion_runtime.sources.shots import Shot
 
 _SEGMENTS = 3  # times the silence that HLS may wait for its next segment
@@ -27,7 +27,7 @@ _OPTIONS = {
 }
 
 
-def read_http(address: Address, limits: NetworkLimits, cancel: Event) -> Generator[Shot, None, None]:
+def read_http(address: NetworkAddress, limits: NetworkLimits, cancel: Event) -> Generator[Shot, None, None]:
     """Open an address of HTTP and yield its images.
 
     Motion JPEG has the times of arrival. A JPEG, PNG or WebP image is requested again and again. HLS and
@@ -78,7 +78,9 @@ def _mjpeg(answer: Answer, limits: NetworkLimits, cancel: Event) -> Iterator[Sho
             return
 
 
-def _snapshots(first: Answer, address: Address, limits: NetworkLimits, cancel: Event) -> Iterator[Shot]:
+def _snapshots(
+    first: Answer, address: NetworkAddress, limits: NetworkLimits, cancel: Event
+) -> Iterator[Shot]:
     """Yield an image that is requested again and again."""
     every = float(address.options.get("every", limits.every))
     answer = first
@@ -98,7 +100,7 @@ def _snapshots(first: Answer, address: Address, limits: NetworkLimits, cancel: E
         answer = request(address, limits.opening, cancel)
 
 
-def _video(address: Address, limits: NetworkLimits, cancel: Event, *, paced: bool) -> Iterator[Shot]:
+def _video(address: NetworkAddress, limits: NetworkLimits, cancel: Event, *, paced: bool) -> Iterator[Shot]:
     """Yield the images of HLS and of anything else that FFmpeg reads."""
     silence = limits.silence * (_SEGMENTS if paced else 1)
 

@@ -24,7 +24,7 @@ from urllib.request import (
 from emotion_runtime.errors import ConnectionLost
 from emotion_runtime.sources.faults import explained, not_a_stream, of_status, tls_context
 from emotion_runtime.sources.mjpeg import MOST_BYTES
-from emotion_runtime.sources.network import Address
+from emotion_runtime.sources.network_address import NetworkAddress
 
 _LOOK = 0.2  # seconds between two looks at the deadline
 
@@ -80,7 +80,7 @@ class _TLSSocket(ssl.SSLSocket):
         return self.deadline.read(lambda: receive(buffer, nbytes, flags))
 
 
-class _Connection(http.client.HTTPConnection):
+class _PlainConnection(http.client.HTTPConnection):
     def __init__(self, *args: Any, deadline: _Deadline, **options: Any) -> None:
         super().__init__(*args, **options)
         self._deadline = deadline
@@ -108,7 +108,7 @@ class _TLSConnection(http.client.HTTPSConnection):
 class _Handler(HTTPHandler):
     def __init__(self, deadline: _Deadline) -> None:
         super().__init__()
-        self._make = partial(_Connection, deadline=deadline)
+        self._make = partial(_PlainConnection, deadline=deadline)
 
     def http_open(self, req: Request) -> Any:
         return self.do_open(self._make, req)
@@ -177,7 +177,7 @@ class Answer:
             raise _lost(error, self._deadline.seconds) from None
 
 
-def request(address: Address, seconds: float, cancel: Event) -> Answer:
+def request(address: NetworkAddress, seconds: float, cancel: Event) -> Answer:
     """Send a request and return the answer, whose body the caller reads and closes.
 
     Redirections are followed; the password goes to the server of the address only.
@@ -202,7 +202,7 @@ def request(address: Address, seconds: float, cancel: Event) -> Answer:
     return Answer(response, deadline)
 
 
-def _opener(address: Address, deadline: _Deadline) -> OpenerDirector:
+def _opener(address: NetworkAddress, deadline: _Deadline) -> OpenerDirector:
     handlers: list[Any] = [_Handler(deadline), _TLSHandler(deadline)]
     if address.user is not None:
         passwords = HTTPPasswordMgrWithDefaultRealm()

@@ -1,69 +1,18 @@
-"""Sources of the network: addresses of RTSP and HTTP, and the time limits of their connections."""
+"""Sources of the network: cameras and servers of RTSP and HTTP."""
 
-from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
-
-from emotion_runtime.errors import EmotionError
+from emotion_runtime.sources.network_address import NetworkLimits, parse_address
 from emotion_runtime.sources.shots import Connect
-
-SCHEMES = ("rtsp", "rtsps", "http", "https")
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkLimits:
-    """Time limits of a connection, in seconds.
-
-    Attributes:
-        opening: From the first packet sent to the first image.
-        silence: Without an image.
-        every: Between two requests for a snapshot, if the address does not say otherwise.
-    """
-
-    opening: float = 5.0
-    silence: float = 5.0
-    every: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Address:
-    """An address of RTSP or HTTP, taken apart.
-
-    Attributes:
-        uri: The whole address without the options, and with the user and password.
-        bare: The same without user and password.
-        scheme: One of `SCHEMES`.
-        host: Name or number of the server.
-        port: Port of the server.
-        user: User name; None: none.
-        password: Password; None: none.
-        options: What follows `#`, such as {"transport": "udp"}.
-    """
-
-    uri: str
-    bare: str
-    scheme: str
-    host: str
-    port: int
-    user: str | None
-    password: str | None
-    options: dict[str, str]
-
-
-_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
-_OPTIONS = {"rtsp": {"transport"}, "rtsps": {"transport"}, "http": {"every"}, "https": {"every"}}
-_TRANSPORTS = ("tcp", "udp")
 
 
 def connect_network(uri: str, limits: NetworkLimits | None = None) -> Connect:
     """Return what opens a source of the network.
 
     Args:
-        uri: rtsp(s):// or http(s)://, with user and password if the server wants them. Options follow `#`:
-            `transport=tcp` or `transport=udp` for RTSP, `every=SECONDS` for snapshots.
+        uri: See `parse_address`.
         limits: Time limits.
 
     Raises:
-        EmotionError: The address is not valid. What it says is not repeated, since it may hold a password.
+        EmotionError: The address is not valid.
     """
     address = parse_address(uri)
     limits = limits or NetworkLimits()
@@ -75,48 +24,3 @@ def connect_network(uri: str, limits: NetworkLimits | None = None) -> Connect:
     from emotion_runtime.sources.http import read_http  # noqa: PLC0415
 
     return lambda cancel: read_http(address, limits, cancel)
-
-
-def parse_address(uri: str) -> Address:
-    """Take an address apart; see `connect_network`."""
-    scheme = uri.split("://", maxsplit=1)[0].lower()
-    try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        host, port = "", None
-    if not host or scheme not in SCHEMES or any(character.isspace() for character in uri):
-        raise EmotionError(
-            f"source {scheme}://...: the address is not valid; expected {scheme}://USER:PASSWORD@HOST:PORT/PATH,"
-            " in which /, ?, #, @, % and spaces in a password are written as %2F, %3F, %23, %40, %25 and %20"
-        )
-    options = dict(parse_qsl(parts.fragment))
-    _check_options(scheme, parts.fragment, options)
-    place = parts.netloc.rpartition("@")[2]
-    return Address(
-        uri=urlunsplit((scheme, parts.netloc, parts.path, parts.query, "")),
-        bare=urlunsplit((scheme, place, parts.path or "/", parts.query, "")),
-        scheme=scheme,
-        host=host,
-        port=port or _PORTS[scheme],
-        user=None if parts.username is None else unquote(parts.username),
-        password=None if parts.password is None else unquote(parts.password),
-        options=options,
-    )
-
-
-def _check_options(scheme: str, fragment: str, options: dict[str, str]) -> None:
-    known = _OPTIONS[scheme]
-    if (fragment and not options) or set(options) - known:
-        raise EmotionError(
-            f"source {scheme}://...: what follows # is not an option of {scheme}; expected "
-            f"#{next(iter(known))}=...; in a password, # is written as %23"
-        )
-    if options.get("transport", "tcp") not in _TRANSPORTS:
-        raise EmotionError(f"source {scheme}://...: expected #transport=tcp or #transport=udp")
-    try:
-        valid = 0.05 <= float(options.get("every", "1")) <= 3600
-    except ValueError:
-        valid = False
-    if not valid:
-        raise EmotionError(f"source {scheme}://...: expected #every=SECONDS between 0.05 and 3600")

@@ -12,7 +12,7 @@ from emotion_runtime.errors import ConnectionLost
 from emotion_runtime.sources.decoding import LiveVideo
 from emotion_runtime.sources.faults import certificates, ended, explained, not_a_stream, probed
 from emotion_runtime.sources.media_clock import MediaClock, wall_clock
-from emotion_runtime.sources.network import Address, NetworkLimits
+from emotion_runtime.sources.network_address import NetworkAddress, NetworkLimits
 from emotion_runtime.sources.shots import Shot
 
 _OPTIONS = {
@@ -26,7 +26,7 @@ _OPTIONS = {
 }
 
 
-def read_rtsp(address: Address, limits: NetworkLimits, cancel: Event) -> Generator[Shot, None, None]:
+def read_rtsp(address: NetworkAddress, limits: NetworkLimits, cancel: Event) -> Generator[Shot, None, None]:
     """Open a stream of RTSP and yield its images.
 
     A container cannot be closed while another thread reads it: only its time limits end a read that waits.
@@ -53,7 +53,7 @@ def read_rtsp(address: Address, limits: NetworkLimits, cancel: Event) -> Generat
         raise ended()
 
 
-def _open(address: Address, limits: NetworkLimits) -> Any:
+def _open(address: NetworkAddress, limits: NetworkLimits) -> Any:
     options = dict(_OPTIONS)
     if "transport" in address.options:
         del options["rtsp_flags"]
@@ -69,7 +69,7 @@ def _open(address: Address, limits: NetworkLimits) -> Any:
         raise _lost(error, time.monotonic() - started, limits.opening, address) from None
 
 
-def _lost(error: Exception, waited: float, limit: float, address: Address) -> ConnectionLost:
+def _lost(error: Exception, waited: float, limit: float, address: NetworkAddress) -> ConnectionLost:
     if getattr(error, "errno", None) == errno.EPROTONOSUPPORT:
         other = {"tcp": "udp", "udp": "tcp"}[address.options.get("transport", "tcp")]
         return ConnectionLost(f"the server does not offer this transport; use #transport={other}", "format")
