@@ -8,7 +8,8 @@ import logging
 import time
 from collections.abc import Sequence
 
-from emotion_runtime.config import RunConfig, as_toml, make_config, read_toml
+from emotion_runtime.config import RunConfig, as_toml, make_config
+from emotion_runtime.config_file import read_toml
 from emotion_runtime.console import open_standard_streams, print_messages, run, write_output
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.options import PROGRAM, parser
@@ -37,7 +38,7 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
     flags = vars(options.parse_args(argv))
     print_config, doctor, as_json = (flags.pop(name, False) for name in ("print_config", "doctor", "json"))
     path = flags.pop("config", None)
-    config = make_config(read_toml(path) if path else {}, flags)
+    config = make_config(read_toml(path, RunConfig.__struct_fields__) if path else {}, flags)
     if print_config:
         # argparse has no public list of options.
         comments = {action.dest: action.help or "" for action in options._actions}  # noqa: SLF001

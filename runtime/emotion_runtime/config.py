@@ -1,22 +1,15 @@
 """The typed configuration of a run, from the command line and a TOML file."""
 
 import json
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 
+from emotion_runtime.credentials import HIDDEN, with_secrets, without_passwords
 from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import DetectorSize, Precision
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 # What a value of each type is called in an error message.
 _EXPECTED: dict[Any, str] = {
@@ -105,7 +98,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         if not sources:
             raise EmotionError("no source: give --source FILE (or `demo`), or --camera 0")
         if len({str(source) for source in sources}) < len(sources):
-            raise EmotionError(f"a source is given twice ({', '.join(map(str, sources))}): give each once")
+            named = ", ".join(without_passwords(str(source)) for source in sources)
+            raise EmotionError(f"a source is given twice ({named}): give each once")
+        for source in sources:
+            with_secrets(str(source))  # a password that is missing is told before anything is opened
         if self.max_frames is not None and self.max_frames < 1:
             raise EmotionError(f"--max-frames {self.max_frames}: expected 1 or more; omit it for no limit")
         if self.append and self.overwrite:
@@ -120,29 +116,6 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-def read_toml(path: str) -> dict[str, Any]:
-    """Return the keys and values of a configuration file.
-
-    Raises:
-        EmotionError: The file cannot be read, is not valid TOML, or has an unknown key.
-    """
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EmotionError(f"--config {path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EmotionError(
-            f"--config {path}: not valid TOML ({error}); for a template see emotion-runtime --print-config"
-        ) from error
-    known = RunConfig.__struct_fields__
-    unknown = sorted(set(table) - set(known))
-    if unknown:
-        raise EmotionError(
-            f"--config {path}: unknown key {', '.join(unknown)}; expected some of {', '.join(known)}"
-        )
-    return table
-
-
 def make_config(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
     """Combine the values of a configuration file with the given flags, which take precedence.
 
@@ -154,7 +127,7 @@ def make_config(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
         flags: Values by key of the flags that were given.
 
     Raises:
-        EmotionError: A value has the wrong type.
+        EmotionError: A value has the wrong type; one line for each such value.
     """
     given = dict(file)
     if "camera" in flags or "source" in flags:
@@ -163,9 +136,15 @@ def make_config(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
     for key in ("camera", "source"):  # users write `camera = 0`
         if key in given and not isinstance(given[key], list):
             given[key] = [given[key]]
+    mistakes = []
     for field in msgspec.structs.fields(RunConfig):
         if field.name in given:
-            given[field.name] = _checked(field, given[field.name], from_file=field.name not in flags)
+            try:
+                given[field.name] = _checked(field, given[field.name], from_file=field.name not in flags)
+            except EmotionError as error:
+                mistakes.append(str(error))
+    if mistakes:
+        raise EmotionError("\n".join(mistakes))
     return RunConfig(**given)
 
 
@@ -180,14 +159,17 @@ def _checked(field: msgspec.structs.FieldInfo, value: Any, *, from_file: bool) -
 
 
 def as_toml(config: RunConfig, comments: Mapping[str, str]) -> str:
-    """Return a complete configuration file for `--config`.
+    """Return a complete configuration file for `--config`, in which passwords are hidden.
 
     Args:
         config: The values. A key that is None is written as a comment, since TOML has no such value.
         comments: An explanation for each key.
     """
     lines = []
-    for key, value in msgspec.structs.asdict(config).items():
+    hidden = msgspec.structs.replace(config, source=[without_passwords(uri) for uri in config.source])
+    if hidden != config:
+        lines.append(f"# Passwords are shown as {HIDDEN}.\n")
+    for key, value in msgspec.structs.asdict(hidden).items():
         lines.append(f"# {comments[key]}\n")
         # Strings, numbers, booleans and lists of them look the same in TOML and in JSON.
         lines.append(

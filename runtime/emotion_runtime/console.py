@@ -79,7 +79,8 @@ def run(program: str, command: Callable[[], int | None], *, interrupted: int = 1
         try:
             return command() or 0
         except EmotionError as error:
-            sys.stderr.write(f"{program}: error: {error}\n")
+            for line in str(error).splitlines():  # one for each mistake
+                sys.stderr.write(f"{program}: error: {line}\n")
             return 2
         except KeyboardInterrupt:
             return interrupted

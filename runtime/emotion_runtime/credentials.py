@@ -1,0 +1,117 @@
+"""Passwords of sources: read from the environment or a file when a source is opened, and never printed."""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+from emotion_runtime.errors import EmotionError
+
+HIDDEN = "***"
+_FOLDER = "CREDENTIALS_DIRECTORY"  # systemd puts the files of LoadCredential= there
+
+_PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
+_USER_AND_PASSWORD = re.compile(r"(?<=://)(?:\$\{[^{}]*\}|[^/?#])*(?=@)")
+# Cameras also take passwords as parameters of an address.
+_PARAMETER = re.compile(
+    r"([?&][^=&#]*(?:pass|pwd|token|secret|auth|key|credential|signature)[^=&#]*=)([^&#]+)", re.IGNORECASE
+)
+
+
+def with_secrets(text: str) -> str:
+    """Replace `${NAME}` by the environment variable NAME, and `${file:PATH}` by the content of a file.
+
+    In the user and password of an address, what is inserted is percent-encoded, so that a password can be
+    given as it is. A relative PATH is one of systemd's credentials, if the service has any.
+
+    Args:
+        text: A source, as given by the user.
+
+    Raises:
+        EmotionError: A variable is not set, or a file cannot be read.
+    """
+    if _PLACEHOLDER.search(text) is None:
+        return text
+    encoded = _USER_AND_PASSWORD.sub(
+        lambda part: _PLACEHOLDER.sub(lambda match: quote(_secret(match[1]), safe=""), part[0]), text
+    )
+    # What was inserted is percent-encoded, so that no placeholder is found in it again.
+    return _PLACEHOLDER.sub(lambda match: _secret(match[1]), encoded)
+
+
+def with_user(uri: str, user: str, password: str) -> str:
+    """Return an address with a user and a password, which may contain placeholders.
+
+    Args:
+        uri: Address without a user, such as rtsp://192.168.1.20/stream.
+        user: Name of the user.
+        password: The password; "" for none.
+
+    Raises:
+        EmotionError: The address is not that of a network camera, or it has a user already.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        raise EmotionError("user and password are for addresses such as rtsp:// and http://")
+    if _USER_AND_PASSWORD.search(uri):
+        raise EmotionError("the address has a user already: give the user in one place")
+    given = [_quoted(part) for part in (user, password) if part]
+    return f"{scheme}://{':'.join(given)}@{rest}"
+
+
+def without_passwords(text: str) -> str:
+    """Return a source with `***` in the place of passwords. Placeholders such as `${NAME}` stay."""
+    start, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in rest and not re.fullmatch(r"[^@:\[]*(:\d*)?|\[[^]]*\](:\d*)?", authority):
+        # Up to the last @: users also write passwords with reserved characters in them.
+        user_and_password, _, host = rest.rpartition("@")
+        user, colon, password = user_and_password.partition(":")
+        rest = f"{user}{colon}{_hidden(password) if colon else ''}@{host}"
+    return start + separator + _PARAMETER.sub(lambda match: match[1] + _hidden(match[2]), rest)
+
+
+def _hidden(secret: str) -> str:
+    return secret if _PLACEHOLDER.fullmatch(secret) else HIDDEN
+
+
+def _quoted(text: str) -> str:
+    """Percent-encode all but the placeholders."""
+    literals = _PLACEHOLDER.split(text)
+    parts = [
+        quote(part, safe="") if index % 2 == 0 else f"${{{part}}}" for index, part in enumerate(literals)
+    ]
+    return "".join(parts)
+
+
+def _secret(name: str) -> str:
+    if name.startswith("file:"):
+        return _read(Path(os.environ.get(_FOLDER, ""), name.removeprefix("file:")))
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise EmotionError(
+            f"a source has ${{{name}}}; expected ${{NAME}} for an environment variable, or ${{file:PATH}}"
+        )
+    value = os.environ.get(name)
+    if not value:
+        problem = "not set" if value is None else "empty"
+        raise EmotionError(
+            f"the environment variable {name}, which a source needs, is {problem}; export {name}=..., or "
+            "write ${file:PATH} for a file that contains it"
+        )
+    return value
+
+
+def _read(path: Path) -> str:
+    try:
+        value = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise EmotionError(
+            f"the file {path}, which holds the password of a source, cannot be read ({reason}); "
+            "give the path of a file that this user may read"
+        ) from error
+    if not value:
+        raise EmotionError(f"the file {path}, which holds the password of a source, is empty")
+    return value

@@ -1,0 +1,183 @@
+"""Configuration files: tables of sources, passwords from elsewhere, and mistakes."""
+
+from pathlib import Path
+
+import pytest
+
+from emotion_runtime.cli import main
+from emotion_runtime.config import RunConfig, make_config
+from emotion_runtime.config_file import read_toml
+from emotion_runtime.credentials import with_secrets, without_passwords
+from emotion_runtime.errors import EmotionError
+
+KNOWN = RunConfig.__struct_fields__
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "cameras.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def sources_of(folder: Path, text: str) -> list[str]:
+    return make_config(read_toml(written(folder, text), KNOWN), {}).source
+
+
+# --- sources ---
+
+
+def test_sources_with_names(tmp_path: Path) -> None:
+    text = """
+        smoothing = 0.5
+        [sources]
+        door = "rtsp://10.0.0.2/1"
+        desk = 0
+        "back yard" = { uri = "http://10.0.0.3/video" }
+        [sources.gate]
+        uri = "rtsp://10.0.0.4/1"
+        user = "viewer"
+        password = "${GATE_PASSWORD}"
+    """
+    assert sources_of(tmp_path, text) == [
+        "door=rtsp://10.0.0.2/1",
+        "desk=0",
+        "back yard=http://10.0.0.3/video",
+        "gate=rtsp://viewer:${GATE_PASSWORD}@10.0.0.4/1",
+    ]
+
+
+def test_sources_as_a_list_of_tables_and_texts(tmp_path: Path) -> None:
+    tables = '[[source]]\nname = "door"\nuri = "rtsp://10.0.0.2/1"\n[[source]]\nname = "desk"\nuri = 0\n'
+    assert sources_of(tmp_path, tables) == ["door=rtsp://10.0.0.2/1", "desk=0"]
+    mixed = 'source = ["demo", { name = "door", uri = "a.mp4" }]\n[sources]\nyard = "b.mp4"'
+    assert sources_of(tmp_path, mixed) == ["demo", "door=a.mp4", "yard=b.mp4"]
+
+
+def test_user_and_password_may_have_any_characters(tmp_path: Path) -> None:
+    text = '[sources.door]\nuri = "rtsp://10.0.0.2/1"\nuser = "a b"\npassword = "p@s/s:${END}"'
+    assert sources_of(tmp_path, text) == ["door=rtsp://a%20b:p%40s%2Fs%3A${END}@10.0.0.2/1"]
+
+
+def test_sources_of_the_command_line_replace_those_of_the_file(tmp_path: Path) -> None:
+    file = read_toml(written(tmp_path, '[sources]\ndoor = "rtsp://10.0.0.2/1"'), KNOWN)
+    assert make_config(file, {"source": ["demo"]}).sources == ["demo"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("smothing = 1", "unknown key smothing; did you mean smoothing?"),
+        ('[source]\ndoor = "a.mp4"', "for sources with names, write [sources]"),
+        ('[surces]\ndoor = "a.mp4"', "unknown key surces; did you mean source"),
+        ('sources = ["a.mp4"]', "for sources with names, write [sources] and below it lines such as door ="),
+        ('[sources]\ndoor = "a.mp4"\ndoor = "b.mp4"', "not valid TOML"),
+        ('[sources]\ndoor = "a.mp4"\njsonl = "x"', "the option jsonl is below [sources]; move it above"),
+        ("[sources]\ndoor = true", "source door: the address is missing"),
+        ('[sources]\ndoor = ""', "source door: the address is missing"),
+        ('[sources.door]\nuser = "me"', "source door: the address is missing"),
+        ('[sources.door]\nurl = "a.mp4"', "source door: unknown key url; did you mean uri?"),
+        (
+            '[sources.door]\nuri = "rtsp://a"\npassword = "x"',
+            "source door: there is a password without a user",
+        ),
+        ('[sources.door]\nuri = "rtsp://a"\nuser = 1', "source door: user: expected text in quotes"),
+        ('[sources.door]\nuri = "a.mp4"\nuser = "me"', "source door: user and password are for addresses"),
+        ('[sources.door]\nuri = "rtsp://b@a"\nuser = "me"', "source door: the address has a user already"),
+        ('[[source]]\nuri = "a.mp4"', "source number 1 has no name; add a line such as name ="),
+    ],
+)
+def test_each_mistake_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, expected: str
+) -> None:
+    assert main(["--config", written(tmp_path, text), "--print-config"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+    assert line.startswith("emotion-runtime: error: --config")
+
+
+def test_all_mistakes_are_told_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = "smothing = 1\n[sources]\ndoor = true\n[sources.yard]\nurl = 'a'"
+    assert main(["--config", written(tmp_path, text)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition("cameras.toml: ")[2].split(";")[0].split(":")[0] for line in lines] == [
+        "unknown key smothing",
+        "source door",
+        "source yard",
+    ]
+    assert main(["--config", written(tmp_path, "smoothing = 'a'\nmax_frames = 'b'")]) == 2
+    assert [line.split(" = ")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "emotion-runtime: error: --config: smoothing",
+        "emotion-runtime: error: --config: max_frames",
+    ]
+
+
+# --- passwords ---
+
+
+def test_placeholders_are_replaced_from_environment_and_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PASSWORD", "p@ss/w:rd?#%41${X}")
+    monkeypatch.setenv("WHOLE", "rtsp://me:a%40b@cam/1")
+    (tmp_path / "door").write_text("secret 1\n")
+    encoded = "p%40ss%2Fw%3Ard%3F%23%2541%24%7BX%7D"
+    assert with_secrets("door=rtsp://me:${PASSWORD}@cam/1") == f"door=rtsp://me:{encoded}@cam/1"
+    assert with_secrets("door=${WHOLE}") == "door=rtsp://me:a%40b@cam/1"
+    assert with_secrets(f"rtsp://me:${{file:{tmp_path}/door}}@cam") == "rtsp://me:secret%201@cam"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert with_secrets("rtsp://me:${file:door}@cam") == "rtsp://me:secret%201@cam"
+    assert with_secrets("a$b{c}.mp4") == "a$b{c}.mp4"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rtsp://me:${NOT_SET_ANYWHERE}@cam", "variable NOT_SET_ANYWHERE, which a source needs, is not set"),
+        ("rtsp://me:${EMPTY}@cam", "variable EMPTY, which a source needs, is empty"),
+        ("rtsp://me:${file:/nowhere/door}@cam", "cannot be read (No such file or directory)"),
+        (
+            "rtsp://me:${file:/dev/null}@cam",
+            "the file /dev/null, which holds the password of a source, is empty",
+        ),
+        ("rtsp://me:${a b}@cam", "a source has ${a b}; expected ${NAME}"),
+        ("rtsp://me:${}@cam", "a source has ${}; expected ${NAME}"),
+    ],
+)
+def test_missing_password_is_told_before_anything_is_opened(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, expected: str
+) -> None:
+    monkeypatch.setenv("EMPTY", "")
+    with pytest.raises(EmotionError):
+        with_secrets(text)
+    assert main(["--source", text]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://me:secret@cam:554/1", "rtsp://me:***@cam:554/1"),
+        ("door=rtsp://me:secret@cam/1?a=b@c", "door=rtsp://me:***@c"),  # rather too much than too little
+        ("rtsp://me:sec/ret@cam/1", "rtsp://me:***@cam/1"),
+        ("rtsp://me:se@cret@cam/1", "rtsp://me:***@cam/1"),
+        ("rtsp://me:${PASSWORD}@cam/1", "rtsp://me:${PASSWORD}@cam/1"),
+        ("rtsp://me@cam/1", "rtsp://me@cam/1"),
+        ("rtsp://cam:554/a@b", "rtsp://cam:554/a@b"),
+        ("rtsp://[fe80::1]:554/a@b", "rtsp://[fe80::1]:554/a@b"),
+        ("http://cam/snap?user=me&password=secret&x=1", "http://cam/snap?user=me&password=***&x=1"),
+        (
+            "http://cam/snap?loginpas=1&pwd=a&access_token=b",
+            "http://cam/snap?loginpas=1&pwd=***&access_token=***",
+        ),
+        ("people.mp4", "people.mp4"),
+    ],
+)
+def test_passwords_are_never_printed(capsys: pytest.CaptureFixture[str], text: str, shown: str) -> None:
+    assert without_passwords(text) == shown
+    assert main(["--source", text, "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    assert f'source = ["{shown}"]' in printed
+    assert ("# Passwords are shown as ***." in printed) == (shown != text)
+    assert main(["--source", text, "--source", text]) == 2
+    assert text == shown or text not in capsys.readouterr().err
