@@ -1,5 +1,6 @@
 """Configuration files: the options of a run and a table of sources, in TOML."""
 
+import re
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -101,6 +102,10 @@ def _source(name: str, value: Any) -> str:
     Raises:
         EmotionError: It is something else.
     """
+    from emotion_runtime.sources.uris import NAME  # noqa: PLC0415 - keeps `--help` fast
+
+    if not re.fullmatch(NAME, name):
+        raise EmotionError("expected a name of letters, digits, spaces and _.-")
     table = value if isinstance(value, dict) else {"uri": value}
     for key in table:
         if key not in _KEYS:

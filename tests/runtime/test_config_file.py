@@ -83,6 +83,7 @@ def test_sources_of_the_command_line_replace_those_of_the_file(tmp_path: Path) -
         ('[sources.door]\nuri = "rtsp://a"\nuser = 1', "source door: user: expected text in quotes"),
         ('[sources.door]\nuri = "a.mp4"\nuser = "me"', "source door: user and password are for addresses"),
         ('[sources.door]\nuri = "rtsp://b@a"\nuser = "me"', "source door: the address has a user already"),
+        ('[sources]\n"a/b" = "a.mp4"', "source a/b: expected a name of letters, digits, spaces and _.-"),
         ('[[source]]\nuri = "a.mp4"', "source number 1 has no name; add a line such as name ="),
     ],
 )

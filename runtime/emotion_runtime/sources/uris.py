@@ -25,7 +25,7 @@ _SCHEMES: dict[str, SourceKind] = {
     "http": "network",
     "https": "network",
 }
-_NAME = r"\w[\w .-]*"
+NAME = r"\w[\w .-]*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def parse_source(text: str | int | Path) -> Address:
         return Address(str(text), "file", str(text))
     uri, name = str(text), ""
     if not _is_file(uri):
-        match = re.fullmatch(rf"({_NAME})=(.*)", uri, re.DOTALL)
+        match = re.fullmatch(rf"({NAME})=(.*)", uri, re.DOTALL)
         if match:
             name, uri = match[1].strip(), match[2]
     if not uri:
