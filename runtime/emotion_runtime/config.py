@@ -74,8 +74,12 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sources(self) -> list[str | int]:
-        """All sources, cameras first."""
-        return [*self.camera, *self.source]
+        """All sources, cameras first. They may hold passwords: never print them.
+
+        Raises:
+            EmotionError: A password is missing.
+        """
+        return [*self.camera, *map(with_secrets, self.source)]
 
     @property
     def changed(self) -> dict[str, Any]:
@@ -100,8 +104,6 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         if len({str(source) for source in sources}) < len(sources):
             named = ", ".join(without_passwords(str(source)) for source in sources)
             raise EmotionError(f"a source is given twice ({named}): give each once")
-        for source in sources:
-            with_secrets(str(source))  # a password that is missing is told before anything is opened
         if self.max_frames is not None and self.max_frames < 1:
             raise EmotionError(f"--max-frames {self.max_frames}: expected 1 or more; omit it for no limit")
         if self.append and self.overwrite:

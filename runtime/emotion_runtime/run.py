@@ -9,7 +9,6 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from emotion_runtime.config import RunConfig
-from emotion_runtime.credentials import with_secrets
 from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.options import LIVE_SEGMENT, PROGRAM
 from emotion_runtime.stop_signals import StopRequest
@@ -121,9 +120,7 @@ def _open_sources(
     from emotion_runtime.sources.in_turn import in_turn  # noqa: PLC0415
 
     def opened(uri: str | int) -> "Source":
-        return open_source(
-            with_secrets(str(uri)), realtime=config.realtime, follow=config.follow, stop=stopped
-        )
+        return open_source(uri, realtime=config.realtime, follow=config.follow, stop=stopped)
 
     def completed(path: str) -> None:
         if not stopped.is_set():  # otherwise the file ended early
