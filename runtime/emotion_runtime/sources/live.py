@@ -1,62 +1,42 @@
-"""Live sources: a connection that is lost is opened again, and nothing that hangs holds up the others."""
+"""Live sources: a connection that is lost is opened again, and one that hangs holds up nobody."""
 
 import logging
-import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 
 from emotion_runtime.errors import ConnectionLost, EmotionError
+from emotion_runtime.sources.frame_maker import FrameMaker
+from emotion_runtime.sources.live_limits import SLOW_CAUSES, LiveLimits
 from emotion_runtime.sources.polled import LOOK, PolledSource
 from emotion_runtime.sources.shots import Connect, Shot
+from emotion_runtime.sources.statuses import StatusRecord
+from emotion_runtime.sources.watch import ImageWatch, RateWatch
 from emotion_runtime.types import Frame, SourceStatus, StatusLine
 
-_log = logging.getLogger(__name__)
-
-_SLOW = ("authentication", "permission", "not found", "format")  # causes that do not pass by themselves
-_KEPT_STATUSES = 1000  # of a source whose statuses nobody takes
-
-
-@dataclass(frozen=True, slots=True)
-class LiveLimits:
-    """Times of a live source, in seconds.
-
-    Attributes:
-        opening: From opening to the first image.
-        silence: Without an image, after which the source counts as lost.
-        stale: Age at which a frame that was not taken is no longer analysed.
-        retry: The first wait before a lost source is opened again; it doubles with each attempt.
-        retry_most: The longest of these waits.
-        slow_retry: The same after a cause that does not pass by itself, such as a wrong password.
-        slow_retry_most: The longest of these.
-        steady: A connection of this length starts the waits anew.
-        join: Wait for the thread of a connection that ends, before it is left behind.
-        hanging: Number of threads that may hang before the source is not opened any more.
-    """
-
-    opening: float = 15.0
-    silence: float = 5.0
-    stale: float = 1.0
-    retry: float = 0.1
-    retry_most: float = 2.0
-    slow_retry: float = 5.0
-    slow_retry_most: float = 60.0
-    steady: float = 5.0
-    join: float = 0.2
-    hanging: int = 4
+_MINUTE = 60.0
 
 
 @dataclass(slots=True, eq=False)
 class _Connection:
-    """One opening of a source. What a connection delivers after its end counts for nothing."""
+    """One opening of a source. What it delivers after its end counts for nothing.
+
+    Attributes:
+        opened: When it was opened.
+        cancel: Is set at its end.
+        latest: When the latest image arrived. None: there was none.
+        next_in: See `Shot`.
+        over: It ended by itself.
+        error: Why.
+    """
 
     opened: float
     cancel: threading.Event = field(default_factory=threading.Event)
-    latest: float | None = None  # arrival of the latest image
-    delay: float = float("inf")  # the shortest time from capture to arrival so far
+    latest: float | None = None
+    next_in: float = 0.0
     over: bool = False
     error: ConnectionLost | None = None
 
@@ -64,13 +44,13 @@ class _Connection:
 class LiveSource(PolledSource):
     """A camera or stream. It is opened again when it is lost, as often as necessary.
 
-    A thread watches over the deadlines; each connection has a thread of its own, which is left behind if a
-    library hangs. Changes of the status are logged, too.
+    One thread watches over the deadlines; each connection has a thread of its own, which is left behind if a
+    library hangs. While images are frozen, there are no frames. Changes of the status are logged.
 
     Args:
         name: Name of the source, which appears in messages.
         connect: Opens the source.
-        limits: Times.
+        limits: Times. None: the defaults.
         stop: Ends the source. None: only the method `stop` does.
     """
 
@@ -88,180 +68,143 @@ class LiveSource(PolledSource):
         self._wake = threading.Condition(self._lock)  # for the thread that watches
         self._connection: _Connection | None = None
         self._paused = False
-        self._statuses: deque[StatusLine] = deque(maxlen=_KEPT_STATUSES)
-        self._status: tuple[SourceStatus, str | None] = ("ended", None)
+        self._maker = FrameMaker(name)
+        self._images = ImageWatch(self._limits.frozen)
+        self._rate = RateWatch()
+        self._record = StatusRecord(name)
+        self._losses: deque[float] = deque(maxlen=self._limits.losses)
         self._hanging: list[threading.Thread] = []
-        self._count = 0
-        self._start_time: float | None = None
-        self._captured = self._t = 0.0
-        self._note("connecting")
+        self._record.change("connecting")
         self._start(self._run)
 
     @property
-    def status(self) -> SourceStatus:
+    def status(self) -> SourceStatus | None:
         """The latest status."""
-        return self._status[0]
+        return self._record.status
 
     @property
     def reason(self) -> str | None:
-        """What happened, in words; None: nothing that needs a reason."""
-        return self._status[1]
+        """Why the source has this status, in words; None: nothing that needs a reason."""
+        return self._record.reason
 
     def take_statuses(self) -> list[StatusLine]:
         """Return the changes of the status since the last call."""
-        with self._lock:
-            taken = list(self._statuses)
-            self._statuses.clear()
-        return taken
+        return self._record.take()
 
     def poll(self) -> Frame | None:
         """Return the newest frame that was not taken yet, without waiting; None if there is none now.
 
-        A frame that is stale counts as dropped.
+        A stale frame counts as dropped.
         """
-        frame = super().poll()
-        if frame is None or frame.captured is None:
-            return frame
-        connection = self._connection
-        usual = connection.delay if connection is not None else 0.0
-        if time.monotonic() - frame.captured - usual <= self._limits.stale:
-            return frame
         with self._lock:
-            self._dropped += 1
-        return None
+            frame = self._newest
+            if frame is not None and self._maker.age(frame, time.monotonic()) > self._limits.stale:
+                self._newest = None
+                self._dropped += 1
+        return super().poll()
 
     def pause(self) -> None:
         """Release the device or connection until `resume` is called."""
-        with self._lock:
-            self._paused = True
-            self._wake.notify_all()
+        self._set_paused(to=True)
 
     def resume(self) -> None:
         """Open the source again after `pause`."""
+        self._set_paused(to=False)
+
+    def _set_paused(self, *, to: bool) -> None:
         with self._lock:
-            self._paused = False
+            self._paused = to
             self._wake.notify_all()
 
+    # --- the thread that opens the source again and watches over the deadlines ---
+
     def _run(self) -> None:
-        """Open the source again and again; runs in the thread of the source."""
+        attempt, slow = 0, False
         try:
-            attempt, cause = 0, ""
             while not self._stop.is_set():
                 if self._paused:
-                    self._note("paused")
+                    self._change("paused")
                     self._wait(lambda: not self._paused)
+                    self._change("connecting")
                     attempt = 0
-                    self._note("connecting")
-                elif self._may_open():
-                    lost, lasted = self._one_connection()
-                    if lost is None:
-                        continue
-                    self._note("lost", str(lost))
-                    attempt = 0 if lasted >= self._limits.steady or lost.cause != cause else attempt + 1
-                    cause = lost.cause
-                    self._wait(lambda: self._paused, self._delay(attempt, slow=cause in _SLOW))
-                else:
-                    self._note("lost", f"{len(self._hanging)} attempts to open it hang; restart the program")
-                    self._wait(lambda: self._paused, self._limits.retry_most)
+                    continue
+                lost, steady = self._one_connection()
+                if lost is None:
+                    continue
+                before, slow = slow, lost.cause in SLOW_CAUSES
+                attempt = 0 if steady or slow != before else attempt + 1
+                self._change(*self._loss(str(lost)))
+                self._wait(lambda: self._paused, self._limits.wait(attempt, slow=slow))
         finally:
-            self._end()
+            with self._lock:
+                self._end()
+            self._changed()
 
-    def _one_connection(self) -> tuple[ConnectionLost | None, float]:
+    def _one_connection(self) -> tuple[ConnectionLost | None, bool]:
         """Open the source, and wait until the connection ends.
 
         Returns:
-            Why it ended, or None if it was not lost but stopped or paused; and how long it delivered images,
-            in seconds.
+            Why it ended, None if it was not lost but stopped or paused; and whether it was a steady one.
         """
+        self._hanging = [thread for thread in self._hanging if thread.is_alive()]
+        if len(self._hanging) >= self._limits.hanging:
+            many = f"{len(self._hanging)} attempts to open it hang; disconnect it, or restart the program"
+            return ConnectionLost(many, "time-out"), False
         connection = _Connection(time.monotonic())
         thread = threading.Thread(
             target=self._capture, args=(connection,), name=f"capture {self.name}", daemon=True
         )
         with self._lock:
             self._connection = connection
+            self._maker.reconnect()
+            self._rate.restart()
         thread.start()
         lost = self._watch(connection)
         with self._lock:
             self._connection = None
+            if lost is None:
+                self._newest = None
         connection.cancel.set()
         thread.join(self._limits.join)
         if thread.is_alive():
             self._hanging.append(thread)
-        return lost, 0.0 if connection.latest is None else connection.latest - connection.opened
+            text = "source %s: a library hangs: its thread is left behind; %d of %d"
+            logging.getLogger(__name__).warning(text, self.name, len(self._hanging), self._limits.hanging)
+        latest = connection.latest
+        return lost, latest is not None and latest - connection.opened >= self._limits.steady
 
     def _watch(self, connection: _Connection) -> ConnectionLost | None:
-        """Wait until a connection ends or a deadline passes; return why, None if the source is stopped."""
-        limits = self._limits
+        """Wait until a connection ends or a deadline passes; return why, None if stopped or paused."""
         with self._lock:
             while not (self._stop.is_set() or self._paused):
                 if connection.over:
-                    return connection.error or ConnectionLost(
-                        "the stream ended; check that the device or server runs", "ended"
-                    )
+                    ended = "the stream ended; check that the device or server still runs"
+                    return connection.error or ConnectionLost(ended, "ended")
                 if connection.latest is None:
-                    left = connection.opened + limits.opening - time.monotonic()
-                    message = f"no image {limits.opening:g} s after opening; check that it delivers video"
+                    seconds, since = self._limits.opening, connection.opened
+                    message = f"no image {seconds:g} s after opening; check that it delivers video"
                 else:
-                    left = connection.latest + limits.silence - time.monotonic()
-                    message = f"no image for {limits.silence:g} s; check its cable and its network"
+                    seconds = max(self._limits.silence, 3 * self._maker.interval) + connection.next_in
+                    since = connection.latest
+                    message = f"no image for {seconds:.3g} s; check its power, its cable and its network"
+                left = since + seconds - time.monotonic()
                 if left <= 0:
                     return ConnectionLost(message, "time-out")
                 self._wake.wait(min(left, LOOK))
         return None
 
-    def _capture(self, connection: _Connection) -> None:
-        """Deliver the images of one connection; runs in a thread of its own."""
-        error: ConnectionLost | None = None
-        try:
-            shots = self._connect(connection.cancel)
-            try:
-                for shot in shots:
-                    if not self._accept(connection, shot):
-                        break
-            finally:
-                _close(shots)
-        except ConnectionLost as caught:
-            error = caught
-        except Exception as caught:  # noqa: BLE001 - whatever a library raises ends one connection only
-            error = _unexpected(caught)
-        with self._lock:
-            connection.over, connection.error = True, error
-            self._wake.notify_all()
+    def _loss(self, reason: str) -> tuple[SourceStatus, str]:
+        """Return the status after a loss; one that comes back each time, but not for long, is degraded."""
+        now = time.monotonic()
+        flaps = self._flaps(now)
+        self._losses.append(now)
+        arrived = self._maker.arrived
+        if flaps and arrived is not None and now - arrived < self._limits.silence:
+            return "degraded", f"its connection is lost again and again: {reason}"
+        return "lost", reason
 
-    def _accept(self, connection: _Connection, shot: Shot) -> bool:
-        """Make an image the newest frame; return False if the connection is not the current one any more."""
-        with self._lock:
-            if self._connection is not connection or connection.cancel.is_set():
-                return False
-            now = time.monotonic()
-            connection.latest = now
-            captured = min(shot.captured, now)
-            if captured < self._captured - 1:  # its clock jumped back
-                captured = now
-            connection.delay = min(connection.delay, now - captured)
-            if self._start_time is None:
-                self._start_time = captured
-            self._captured = captured
-            # Frames of one source never go back in time, also if a clock does by a little.
-            self._t = max(captured - self._start_time, self._t + 1e-3 if self._count else 0.0)
-            frame = Frame(shot.image, self._count, self._t, self.name, captured=captured, time=shot.time)
-            self._count += 1
-        self._note("live")
-        self._put(frame)
-        return True
-
-    def _may_open(self) -> bool:
-        self._hanging = [thread for thread in self._hanging if thread.is_alive()]
-        return len(self._hanging) < self._limits.hanging
-
-    def _delay(self, attempt: int, *, slow: bool) -> float:
-        """Return how long to wait before the source is opened again, in seconds."""
-        limits = self._limits
-        first, most = (
-            (limits.slow_retry, limits.slow_retry_most) if slow else (limits.retry, limits.retry_most)
-        )
-        # Cameras that were lost together do not come back all at the same time.
-        return min(first * 2.0 ** min(attempt, 20), most) * random.uniform(0.8, 1.2)  # noqa: S311
+    def _flaps(self, now: float) -> bool:
+        return len(self._losses) == self._limits.losses and now - self._losses[0] < _MINUTE
 
     def _wait(self, condition: Callable[[], bool], seconds: float = float("inf")) -> None:
         """Wait until a condition holds, the time is over, or the source is stopped."""
@@ -273,30 +216,64 @@ class LiveSource(PolledSource):
                     return
                 self._wake.wait(min(left, LOOK))
 
-    def _note(self, status: SourceStatus, reason: str | None = None) -> None:
-        """Change the status, if it is another one."""
+    def _change(self, status: SourceStatus, reason: str | None = None) -> None:
+        if self._record.change(status, reason):
+            self._changed()
+
+    # --- the thread of a connection ---
+
+    def _capture(self, connection: _Connection) -> None:
+        error: ConnectionLost | None = None
+        try:
+            with closing(self._connect(connection.cancel)) as shots:
+                for shot in shots:
+                    if not self._accept(connection, shot):
+                        break
+        except Exception as caught:  # noqa: BLE001 - whatever a library raises ends one connection only
+            error = _explained(caught)
         with self._lock:
-            if self._status == (status, reason):
-                return
-            self._status = status, reason
-            self._statuses.append(
-                StatusLine(source=self.name, time=datetime.now(timezone.utc), status=status, reason=reason)
-            )
-        level = logging.INFO if reason is None else logging.WARNING
-        _log.log(level, "source %s: %s%s", self.name, status, f": {reason}" if reason else "")
+            connection.over, connection.error = True, error
+            self._wake.notify_all()
+
+    def _accept(self, connection: _Connection, shot: Shot) -> bool:
+        """Make an image the newest frame; return False if the connection is not the current one any more."""
+        with self._lock:
+            if self._connection is not connection:
+                return False
+            now = time.monotonic()
+            connection.latest, connection.next_in = now, shot.next_in
+            frame = self._maker.make(shot, now)
+            status, reason = self._judge(shot, now)
+            if status == "frozen":
+                self._dropped += 1
+            else:
+                self._put(frame)
+        if (status, reason) != (self.status, self.reason):
+            self._change(status, reason)
         self._changed()
+        return True
+
+    def _judge(self, shot: Shot, now: float) -> tuple[SourceStatus, str | None]:
+        """Return the status of a source that delivers this image."""
+        fault = self._images.look(shot.image, now)
+        slow = self._rate.count(now)
+        if fault == "frozen":
+            return "frozen", f"the same image for {self._limits.frozen:g} s; restart the device"
+        if fault == "black":
+            return "degraded", "the image is black; check its cover, its light and its exposure"
+        if slow:
+            return "degraded", slow
+        if self.status == "degraded" and self._flaps(now):
+            return "degraded", self.reason
+        return "live", None
 
 
-def _close(shots: Generator[Shot, None, None]) -> None:
-    close = getattr(shots, "close", None)
-    if close is not None:
-        close()
-
-
-def _unexpected(error: Exception) -> ConnectionLost:
-    """Describe an error of a library; only its kind, since messages of libraries hold URIs with passwords."""
+def _explained(error: Exception) -> ConnectionLost:
+    """Return why a connection ended. Messages of libraries are left out: they hold URIs with passwords."""
+    if isinstance(error, ConnectionLost):
+        return error
     if isinstance(error, EmotionError):
         return ConnectionLost(str(error), "device")
     if isinstance(error, OSError) and error.strerror:
         return ConnectionLost(f"{error.strerror}; check that it is connected", "connection")
-    return ConnectionLost(f"it failed with {type(error).__name__}; opening it again", "device")
+    return ConnectionLost(f"{type(error).__name__} while reading it; it is opened again", "device")

@@ -17,7 +17,8 @@ _JOIN = 0.5  # seconds to wait for a thread; if it hangs in a driver it is left 
 class PolledSource(Source):
     """The newest frame of a source, without a queue.
 
-    Subclasses start a thread that calls `_put` for every frame, and `_end` once.
+    Subclasses start a thread that calls `_put` for every frame and `_end` once, both while it holds
+    `_lock`, and `_changed` after each of them, when it does not.
 
     Args:
         name: Name of the source.
@@ -71,17 +72,13 @@ class PolledSource(Source):
         self._thread.start()
 
     def _put(self, frame: Frame) -> None:
-        with self._lock:
-            self._dropped += self._newest is not None
-            self._newest = frame
-            self._arrived.notify_all()
-        self._changed()
+        self._dropped += self._newest is not None
+        self._newest = frame
+        self._arrived.notify_all()
 
     def _end(self, error: SourceBroken | None = None) -> None:
-        with self._lock:
-            self._ended, self.error = True, error
-            self._arrived.notify_all()
-        self._changed()
+        self._ended, self.error = True, error
+        self._arrived.notify_all()
 
     def _changed(self) -> None:
         if self._callback is not None:
@@ -125,7 +122,9 @@ class PacedSource(PolledSource):
                 last = frame.t
                 if self._stop.wait(max(0.0, start + frame.t - now)):
                     break
-                self._put(replace(frame, captured=time.monotonic()))
+                with self._lock:
+                    self._put(replace(frame, captured=time.monotonic()))
+                self._changed()
         except SourceBroken as caught:
             error = caught
         except (EmotionError, OSError) as caught:
@@ -133,4 +132,6 @@ class PacedSource(PolledSource):
         finally:
             with suppress(Exception):
                 frames.close()
-            self._end(error)
+            with self._lock:
+                self._end(error)
+            self._changed()

@@ -17,11 +17,14 @@ class Shot:
         image: (H, W, 3) uint8 BGR.
         captured: The earliest time that is known of it, on the scale of `time.monotonic()`, in seconds.
         time: The same as wall-clock time, in UTC.
+        next_in: Seconds before which the next image cannot come, as of a server that is asked for one now and
+            then; a source is not taken for lost in this time.
     """
 
     image: NDArray[np.uint8]
     captured: float
     time: datetime
+    next_in: float = 0.0
 
 
 # Opens the source anew at every call and yields images until the connection ends; returning is an end, too.
