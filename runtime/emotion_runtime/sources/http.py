@@ -1,7 +1,7 @@
 """Streams over HTTP: Motion JPEG, snapshots, HLS and videos, told apart by what the server sends."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from threading import Event
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from emotion_runtime.errors import ConnectionLost
 from emotion_runtime.sources.decoding import LiveVideo
 from emotion_runtime.sources.faults import certificates, ended, explained, not_a_stream
-from emotion_runtime.sources.http_client import Answer, request
+from emotion_runtime.sources.http_client import Answer, HttpClient
 from emotion_runtime.sources.media_clock import MediaClock, Pacer, wall_clock
 from emotion_runtime.sources.mjpeg import parts
 from emotion_runtime.sources.network_address import NetworkAddress, NetworkLimits
@@ -42,13 +42,15 @@ def read_http(address: NetworkAddress, limits: NetworkLimits, cancel: Event) -> 
     Raises:
         ConnectionLost: It cannot be opened, or it ended.
     """
-    answer = request(address, limits.opening, cancel)
+    client = HttpClient(address, cancel)
+    answer = client.request(limits.opening)
     try:
         kind = answer.kind
         if kind.startswith("multipart/"):
             yield from _mjpeg(answer, limits, cancel)
         elif kind.startswith("image/"):
-            yield from _snapshots(answer, address, limits, cancel)
+            every = float(address.options.get("every", limits.every))
+            yield from _snapshots(answer, lambda: client.request(limits.opening), every, cancel)
     finally:
         answer.close()
     if kind.startswith("text/") and not kind.endswith("mpegurl"):
@@ -78,11 +80,8 @@ def _mjpeg(answer: Answer, limits: NetworkLimits, cancel: Event) -> Iterator[Sho
             return
 
 
-def _snapshots(
-    first: Answer, address: NetworkAddress, limits: NetworkLimits, cancel: Event
-) -> Iterator[Shot]:
+def _snapshots(first: Answer, again: Callable[[], Answer], every: float, cancel: Event) -> Iterator[Shot]:
     """Yield an image that is requested again and again."""
-    every = float(address.options.get("every", limits.every))
     answer = first
     while not cancel.is_set():
         asked = time.monotonic()
@@ -97,7 +96,7 @@ def _snapshots(
         yield Shot(image, arrival, wall_clock(arrival))
         if cancel.wait(max(0.0, asked + every - time.monotonic())):
             return
-        answer = request(address, limits.opening, cancel)
+        answer = again()
 
 
 def _video(address: NetworkAddress, limits: NetworkLimits, cancel: Event, *, paced: bool) -> Iterator[Shot]:

@@ -16,7 +16,6 @@ from urllib.request import (
     HTTPHandler,
     HTTPPasswordMgrWithDefaultRealm,
     HTTPSHandler,
-    OpenerDirector,
     Request,
     build_opener,
 )
@@ -117,12 +116,14 @@ class _Handler(HTTPHandler):
 class _TLSHandler(HTTPSHandler):
     def __init__(self, deadline: _Deadline) -> None:
         super().__init__()
-        context = tls_context()
-        context.sslsocket_class = _TLSSocket
-        self._make = partial(_TLSConnection, deadline=deadline, context=context)
+        self._deadline = deadline
+        self._context: ssl.SSLContext | None = None  # reading the certificates takes a tenth of a second
 
     def https_open(self, req: Request) -> Any:
-        return self.do_open(self._make, req)
+        if self._context is None:
+            self._context = tls_context()
+            self._context.sslsocket_class = _TLSSocket
+        return self.do_open(partial(_TLSConnection, deadline=self._deadline, context=self._context), req)
 
 
 class Answer:
@@ -177,38 +178,45 @@ class Answer:
             raise _lost(error, self._deadline.seconds) from None
 
 
-def request(address: NetworkAddress, seconds: float, cancel: Event) -> Answer:
-    """Send a request and return the answer, whose body the caller reads and closes.
+class HttpClient:
+    """Sends requests to one address, one after the other.
 
     Redirections are followed; the password goes to the server of the address only.
 
     Args:
         address: What to request.
-        seconds: Time limit until the header of the answer is complete.
-        cancel: Ends the request.
-
-    Raises:
-        ConnectionLost: There is no answer, or not the status 200.
+        cancel: Ends every request, and the reading of its answer.
     """
-    deadline = _Deadline(seconds, cancel)
-    try:
-        response = _opener(address, deadline).open(Request(address.bare), timeout=seconds)  # noqa: S310 - http(s)
-    except HTTPError as error:
-        error.close()
-        raise of_status(error.code) from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, URLError) else error
-        raise _lost(reason if isinstance(reason, Exception) else error, seconds) from None
-    return Answer(response, deadline)
 
+    def __init__(self, address: NetworkAddress, cancel: Event) -> None:
+        self._uri = address.bare
+        self._deadline = _Deadline(0.0, cancel)
+        handlers: list[Any] = [_Handler(self._deadline), _TLSHandler(self._deadline)]
+        if address.user is not None:
+            passwords = HTTPPasswordMgrWithDefaultRealm()
+            passwords.add_password(None, address.bare, address.user, address.password or "")
+            handlers += [HTTPDigestAuthHandler(passwords), HTTPBasicAuthHandler(passwords)]
+        self._opener = build_opener(*handlers)
 
-def _opener(address: NetworkAddress, deadline: _Deadline) -> OpenerDirector:
-    handlers: list[Any] = [_Handler(deadline), _TLSHandler(deadline)]
-    if address.user is not None:
-        passwords = HTTPPasswordMgrWithDefaultRealm()
-        passwords.add_password(None, address.bare, address.user, address.password or "")
-        handlers += [HTTPDigestAuthHandler(passwords), HTTPBasicAuthHandler(passwords)]
-    return build_opener(*handlers)
+    def request(self, seconds: float) -> Answer:
+        """Send a request and return the answer, whose body the caller reads and closes.
+
+        Args:
+            seconds: Time limit until the header of the answer is complete.
+
+        Raises:
+            ConnectionLost: There is no answer, or not the status 200.
+        """
+        self._deadline.allow(seconds)
+        try:
+            response = self._opener.open(Request(self._uri), timeout=seconds)  # noqa: S310 - http(s)
+        except HTTPError as error:
+            error.close()
+            raise of_status(error.code) from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            raise _lost(reason if isinstance(reason, Exception) else error, seconds) from None
+        return Answer(response, self._deadline)
 
 
 def _lost(error: Exception, limit: float) -> ConnectionLost:

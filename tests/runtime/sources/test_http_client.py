@@ -1,0 +1,210 @@
+"""What servers of HTTP may do to a source: each ends in time, with a cause in words."""
+
+import base64
+import hashlib
+import ssl
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from stream_servers import (
+    PASSWORD,
+    QUICK,
+    Answer,
+    Talk,
+    drips,
+    endless,
+    free_port,
+    garbage,
+    http_server,
+    jpeg,
+    lost,
+    raw_server,
+    send,
+    send_mjpeg,
+    shots_of,
+    silent,
+)
+
+from emotion_runtime.sources.network import connect_network
+
+USER = f"joe:{PASSWORD}"
+
+
+def test_nobody_listens():
+    error = lost(f"http://{USER}@127.0.0.1:{free_port()}/a.jpg")
+    assert (error.cause, "refused" in str(error)) == ("connection", True)
+
+
+def test_an_unknown_name():
+    error = lost(f"http://{USER}@camera.invalid/a.jpg")
+    assert (error.cause, "name" in str(error)) == ("connection", True)
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [
+        (400, "not found"),
+        (403, "authentication"),
+        (404, "not found"),
+        (410, "not found"),
+        (500, "connection"),
+        (503, "connection"),
+    ],
+)
+def test_a_refusal(status: int, cause: str):
+    with http_server({"/cam": lambda request: send(request, "text/html", b"no", status)}) as place:
+        assert lost(f"http://{USER}@{place}/cam").cause == cause
+
+
+def basic(request: BaseHTTPRequestHandler) -> None:
+    wanted = "Basic " + base64.b64encode(USER.encode()).decode()
+    if request.headers["Authorization"] == wanted:
+        send(request, "image/jpeg", jpeg(90))
+        return
+    request.send_response(401)
+    request.send_header("WWW-Authenticate", 'Basic realm="cam"')
+    request.end_headers()
+
+
+def digest(request: BaseHTTPRequestHandler) -> None:
+    given = request.headers["Authorization"] or ""
+    parts = dict(
+        part.strip().split("=", 1) for part in given.removeprefix("Digest ").split(",") if "=" in part
+    )
+    value = {name: text.strip('"') for name, text in parts.items()}
+    if given:
+
+        def md5(text: str) -> str:
+            return hashlib.md5(text.encode()).hexdigest()  # noqa: S324 - what the protocol says
+
+        joined = ":".join(value[name] for name in ("nonce", "nc", "cnonce", "qop"))
+        wanted = md5(f"{md5(f'joe:cam:{PASSWORD}')}:{joined}:{md5(f'GET:{request.path}')}")
+        if value["response"] == wanted:
+            send(request, "image/jpeg", jpeg(90))
+            return
+    request.send_response(401)
+    request.send_header("WWW-Authenticate", 'Digest realm="cam", nonce="n0", qop="auth", algorithm=MD5')
+    request.end_headers()
+
+
+@pytest.mark.parametrize("answer", [basic, digest])
+def test_a_password(answer: Answer):
+    with http_server({"/cam.jpg": answer}) as place:
+        assert shots_of(f"http://{USER}@{place}/cam.jpg", 2)[1].image.mean() == pytest.approx(90, abs=2)
+        for user in ("joe:wrong@", ""):
+            error = lost(f"http://{user}{place}/cam.jpg")
+            assert (error.cause, "password" in str(error)) == ("authentication", True)
+
+
+def redirect(target: str) -> Answer:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(302)
+        request.send_header("Location", target)
+        request.end_headers()
+
+    return answer
+
+
+def test_a_redirection_is_followed_without_the_password():
+    seen = []
+
+    def elsewhere(request: BaseHTTPRequestHandler) -> None:
+        seen.append(request.headers["Authorization"])
+        send(request, "image/jpeg", jpeg(60))
+
+    with (
+        http_server({"/new.jpg": elsewhere}) as other,
+        http_server({"/cam.jpg": redirect(f"http://{other}/new.jpg")}) as place,
+    ):
+        shots_of(f"http://{USER}@{place}/cam.jpg", 1)
+    assert seen == [None]
+
+
+@pytest.mark.parametrize("target", ["/cam", "file:///etc/passwd"])
+def test_a_redirection_that_leads_nowhere(target: str):
+    with http_server({"/cam": redirect(target)}) as place:
+        assert lost(f"http://{place}/cam").cause == "not found"
+
+
+@pytest.mark.parametrize(
+    ("talk", "cause", "most"),
+    [
+        (silent, "time-out", 1.6),
+        (garbage, "format", 1.0),
+        (drips(b"HTTP/1.1 200 OK\r\nX-Header: 1\r\n"), "time-out", 1.6),
+        (endless(b"HTTP/1.1 200 OK " + b"x" * 1000), "format", 1.0),
+        (endless(b"X: 1\r\n"), "format", 1.0),
+        (lambda connection, _: connection.recv(100), "connection", 1.0),
+    ],
+    ids=["silent", "garbage", "one byte at a time", "endless line", "endless header", "closes at once"],
+)
+def test_a_server_that_does_not_answer_properly(talk: Talk, cause: str, most: float):
+    with raw_server(talk) as port:
+        start = time.monotonic()
+        error = lost(f"http://{USER}@127.0.0.1:{port}/cam")
+        assert time.monotonic() - start < most
+    assert error.cause == cause
+
+
+def test_an_answer_that_is_a_page():
+    with http_server({"/": lambda request: send(request, "text/html; charset=utf-8", b"<html>")}) as place:
+        error = lost(f"http://{place}/")
+    assert (error.cause, "page (text/html)" in str(error)) == ("format", True)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.4])
+def test_cancelling_ends_a_source_that_waits(after: float):
+    def stalls(request: BaseHTTPRequestHandler) -> None:
+        if after:
+            send_mjpeg(request, iter([jpeg(50)]))
+        threading.Event().wait(5)
+
+    cancel = threading.Event()
+    with http_server({"/cam": stalls}) as place:
+        threading.Timer(0.3, cancel.set).start()
+        start = time.monotonic()
+        try:
+            list(connect_network(f"http://{place}/cam")(cancel))
+        except Exception:  # noqa: BLE001 - nobody looks any more
+            assert not after
+        assert time.monotonic() - start < 1.0
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", file, "-out", file.with_suffix(".crt")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    file.write_text(file.read_text() + file.with_suffix(".crt").read_text())
+    return file
+
+
+def test_encryption(certificate: Path, monkeypatch: pytest.MonkeyPatch):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    answers = {
+        "/cam.jpg": basic,
+        "/cam": lambda request: send_mjpeg(request, iter([jpeg(30), jpeg(40)])),
+    }
+    with http_server(answers, lambda plain: context.wrap_socket(plain, server_side=True)) as place:
+        error = lost(f"https://{USER}@{place}/cam.jpg")
+        assert (error.cause, "certificate is not trusted" in str(error)) == ("encryption", True)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert len(shots_of(f"https://{USER}@{place}/cam.jpg", 2)) == 2
+        assert len(shots_of(f"https://{USER}@{place}/cam", 2)) == 2
+    with http_server(answers) as place:
+        error = lost(f"https://{USER}@{place}/cam.jpg")
+        assert (error.cause, "TLS" in str(error)) == ("encryption", True)
+
+
+def test_limits_are_those_that_were_given():
+    with raw_server(silent) as port:
+        error = lost(f"http://127.0.0.1:{port}/cam")
+    assert f"for {QUICK.opening:g} s" in str(error)

@@ -1,0 +1,304 @@
+"""Motion JPEG, snapshots, HLS and videos over HTTP."""
+
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from stream_servers import (
+    QUICK,
+    Answer,
+    Talk,
+    drips,
+    endless,
+    http_server,
+    jpeg,
+    lost,
+    raw_server,
+    send,
+    send_mjpeg,
+    shots_of,
+)
+
+from emotion_runtime.errors import ConnectionLost
+from emotion_runtime.sources.mjpeg import parts
+from emotion_runtime.sources.network_address import NetworkLimits
+from emotion_runtime.sources.shots import Shot
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
+
+
+def levels(shots: list[Shot]) -> list[int]:
+    return [round(float(shot.image.mean())) for shot in shots]
+
+
+def test_motion_jpeg_has_the_times_of_arrival():
+    with http_server(
+        {"/cam": lambda request: send_mjpeg(request, map(jpeg, range(20, 220, 10)), rate=15)}
+    ) as place:
+        shots = shots_of(f"http://{place}/cam", 10)
+    assert levels(shots) == pytest.approx(list(range(20, 120, 10)), abs=2)
+    assert shots[0].image.shape == (48, 64, 3)
+    # FFmpeg would state steps of 0.04 s.
+    assert np.median(np.diff([shot.captured for shot in shots])) == pytest.approx(1 / 15, rel=0.15)
+    assert abs(time.time() - shots[-1].time.timestamp()) < 2
+
+
+def test_an_image_is_not_held_back_until_the_next_one():
+    started = threading.Event()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        send_mjpeg(request, iter([jpeg(50)]), rate=1000)
+        started.set()
+        threading.Event().wait(5)
+
+    with http_server({"/cam": answer}) as place:
+        (shot,) = shots_of(f"http://{place}/cam", 1)
+    assert time.monotonic() - shot.captured < 0.5
+
+
+def test_the_end_of_motion_jpeg():
+    with http_server({"/cam": lambda request: send_mjpeg(request, iter([jpeg(50)]))}) as place:
+        assert lost(f"http://{place}/cam").cause == "ended"
+
+
+def test_a_stalled_proxy():
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        send_mjpeg(request, iter([jpeg(50)] * 3), rate=50)
+        request.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg(50)[:100])
+        threading.Event().wait(5)
+
+    with http_server({"/cam": answer}) as place:
+        start = time.monotonic()
+        assert lost(f"http://{place}/cam").cause == "time-out"
+        assert time.monotonic() - start < 1.6
+
+
+@pytest.mark.parametrize("talk", [drips(b"--frame\r\n\r\nabcdef\r\n"), drips(b"x\r\n")])
+def test_motion_jpeg_one_byte_at_a_time(talk: Talk):
+    def answer(connection: socket.socket, over: threading.Event) -> None:
+        connection.recv(1000)
+        connection.sendall(HEAD)
+        talk(connection, over)
+
+    with raw_server(answer) as port:
+        start = time.monotonic()
+        assert lost(f"http://127.0.0.1:{port}/").cause in ("format", "time-out")
+        assert time.monotonic() - start < 2.6
+
+
+@pytest.mark.parametrize(
+    "text", [b"x" * 50, b"--frame\r\nX: 1\r\n", b"--frame\r\n\r\n" + b"x" * 50, b"--frame\r\n\r\n\r\n"]
+)
+def test_motion_jpeg_that_is_none(text: bytes):
+    def answer(connection: socket.socket, over: threading.Event) -> None:
+        connection.recv(1000)
+        connection.sendall(HEAD)
+        endless(text)(connection, over)
+
+    with raw_server(answer) as port:
+        assert lost(f"http://127.0.0.1:{port}/").cause in ("format", "time-out")
+
+
+class Bytes:
+    """A body in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self, count: int) -> bytes:
+        taken, self._data = self._data[:count], self._data[count:]
+        return taken
+
+    def line(self, most: int) -> bytes:
+        end = self._data.find(b"\n") + 1 or len(self._data)
+        return self.read(min(end, most))
+
+
+@pytest.mark.parametrize(
+    ("boundary", "data", "expected"),
+    [
+        (b"b", b"--b\r\nContent-Length: 3\r\n\r\na\nb\r\n--b\r\n\r\ncd\r\n--b--\r\n", [b"a\nb", b"cd"]),
+        (b"--b", b"--b\r\n\r\nab\r\n--b\r\n\r\nc\r\nd\r\n--b\r\n", [b"ab", b"c\r\nd"]),
+        (b"b", b"\r\n--b\nContent-length:2\n\nab--b\n\ncd\n--b\n", [b"ab", b"cd"]),
+        (b"b", b"--b\r\nContent-Length: 9\r\n\r\nabc", []),
+        (b"b", b"--b\r\n\r\nabc", []),
+        (
+            b"b",
+            b"--b\r\nContent-Length: 0\r\n\r\n\r\n--b\r\nContent-Length: x\r\n\r\nab\r\n--b",
+            [b"", b"ab"],
+        ),
+        (b"b", b"", []),
+    ],
+)
+def test_parts_as_cameras_write_them(boundary: bytes, data: bytes, expected: list[bytes]):
+    assert [part for part, _ in parts(Bytes(data), boundary)] == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"--b\r\nContent-Length: 99999999999\r\n\r\n",
+        b"--b\r\n" + b"X: 1\r\n" * 200,
+        b"x\r\n" * 200,
+    ],
+)
+def test_parts_without_bounds_are_refused(data: bytes):
+    with pytest.raises(ConnectionLost, match="Motion JPEG"):
+        list(parts(Bytes(data), b"b"))
+
+
+def test_damaged_images_are_left_out():
+    images = [jpeg(50), b"damaged", b"", jpeg(50)[:80], jpeg(90)]
+    with http_server({"/cam": lambda request: send_mjpeg(request, iter(images))}) as place:
+        assert levels(shots_of(f"http://{place}/cam", 2))[-1] == pytest.approx(90, abs=2)
+    with http_server({"/cam": lambda request: send_mjpeg(request, itertools.repeat(b"damaged"))}) as place:
+        error = lost(f"http://{place}/cam")
+        assert (error.cause, "JPEG" in str(error)) == ("format", True)
+
+
+def test_grey_and_other_sizes_become_bgr():
+    _, grey = cv2.imencode(".jpg", np.full((40, 30), 77, np.uint8))
+    images = [jpeg(50), grey.tobytes(), jpeg(50, (80, 60))]
+    with http_server({"/cam": lambda request: send_mjpeg(request, iter(images), length=False)}) as place:
+        shots = shots_of(f"http://{place}/cam", 2)
+    assert [shot.image.shape for shot in shots] == [(48, 64, 3), (40, 30, 3)]
+
+
+def test_snapshots_are_requested_at_an_interval():
+    asked = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        asked.append(time.monotonic())
+        send(request, "image/jpeg", jpeg(10 * len(asked)))
+
+    with http_server({"/a.jpg": answer}) as place:
+        assert levels(shots_of(f"http://{place}/a.jpg#every=0.2", 4)) == pytest.approx(
+            [10, 20, 30, 40], abs=2
+        )
+    assert np.diff(asked) == pytest.approx([0.2] * 3, abs=0.08)
+
+
+@pytest.mark.parametrize(("data", "cause"), [(b"no image", "format"), (b"", "format")])
+def test_a_snapshot_that_is_none(data: bytes, cause: str):
+    with http_server({"/a.jpg": lambda request: send(request, "image/jpeg", data)}) as place:
+        assert lost(f"http://{place}/a.jpg").cause == cause
+
+
+def test_snapshots_that_cease():
+    left = [jpeg(50)] * 3
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if left:
+            send(request, "image/jpeg", left.pop())
+        else:
+            request.send_response(200)
+            request.send_header("Content-Type", "image/jpeg")
+            request.send_header("Content-Length", "1000")
+            request.end_headers()
+            request.wfile.write(b"part")
+
+    with http_server({"/a.jpg": answer}) as place:
+        assert lost(f"http://{place}/a.jpg").cause == "connection"
+
+
+def write_video(path: Path, *, seconds: float, rate: int = 20, **options: str) -> Path:
+    """Write a video whose grey level grows with time."""
+    kind = options.pop("kind", None)
+    with av.open(str(path), "w", format=kind, options=options) as container:
+        stream = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "g": str(rate)})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(int(seconds * rate)):
+            image = np.full((48, 64, 3), 20 + index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode())
+    return path
+
+
+class Playlist:
+    """HLS of a camera: a second of video in each segment, the last three in the playlist."""
+
+    def __init__(self, folder: Path, seconds: int) -> None:
+        write_video(folder / "all.m3u8", seconds=seconds, kind="hls", hls_time="1", hls_list_size="0")
+        self._segments = [path.read_bytes() for path in sorted(folder.glob("all*.ts"))]
+        assert len(self._segments) == seconds
+        self._start = time.monotonic()
+        self.stopped_at: float | None = None
+
+    def playlist(self, request: BaseHTTPRequestHandler) -> None:
+        now = self.stopped_at or time.monotonic()
+        newest = min(len(self._segments), 3 + int(now - self._start))
+        first = max(0, newest - 3)
+        lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1", f"#EXT-X-MEDIA-SEQUENCE:{first}"]
+        for number in range(first, newest):
+            lines += ["#EXTINF:1.0,", f"segment{number}.ts"]
+        send(request, "application/vnd.apple.mpegurl", "\n".join(lines).encode())
+
+    def answers(self) -> dict[str, Answer]:
+        def segment(number: int) -> Answer:
+            return lambda request: send(request, "video/mp2t", self._segments[number])
+
+        return {"/live.m3u8": self.playlist} | {
+            f"/segment{number}.ts": segment(number) for number in range(len(self._segments))
+        }
+
+
+def test_hls_is_paced_by_its_media_times(tmp_path: Path):
+    with http_server(Playlist(tmp_path, 8).answers()) as place:
+        shots = shots_of(f"http://{place}/live.m3u8", 50, NetworkLimits(opening=3, silence=2))
+    assert levels(shots)[0] >= 20 + 35  # it begins with the newest segment
+    steps = np.diff([shot.captured for shot in shots])
+    assert np.percentile(steps, [10, 50, 90]) == pytest.approx([0.05] * 3, abs=0.02)
+
+
+def test_hls_that_stands_still(tmp_path: Path):
+    playlist = Playlist(tmp_path, 4)
+    playlist.stopped_at = time.monotonic()
+    with http_server(playlist.answers()) as place:
+        start = time.monotonic()
+        assert lost(f"http://{place}/live.m3u8").cause in ("ended", "time-out")
+        assert time.monotonic() - start < 8
+
+
+@pytest.mark.parametrize(
+    "text", [b"#EXTM3U\n", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"]
+)
+def test_a_playlist_without_video(text: bytes):
+    answers = {"/live.m3u8": lambda request: send(request, "application/x-mpegurl", text)}
+    with http_server(answers) as place:
+        assert lost(f"http://{place}/live.m3u8").cause in ("format", "time-out")
+
+
+def test_data_of_no_known_kind():
+    answers = {"/cam": lambda request: send(request, "application/octet-stream", b"\x01\x02" * 5000)}
+    with http_server(answers) as place:
+        error = lost(f"http://{place}/cam")
+        assert (error.cause, "format" in str(error)) == ("format", True)
+
+
+def test_a_stream_of_mpeg_ts_without_an_end(tmp_path: Path):
+    data = write_video(tmp_path / "a.ts", seconds=4).read_bytes()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "video/mp2t")
+        request.end_headers()
+        for piece in chunks(data, 188 * 20):
+            request.wfile.write(piece)
+            time.sleep(0.02)
+
+    with http_server({"/cam": answer}) as place:
+        shots = shots_of(f"http://{place}/cam", 20, NetworkLimits(opening=4, silence=2))
+    assert levels(shots) == sorted(levels(shots))
+    assert QUICK.silence == 1.0
+
+
+def chunks(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))

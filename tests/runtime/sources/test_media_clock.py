@@ -1,0 +1,83 @@
+"""Times of capture from times of arrival and media times."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from emotion_runtime.sources.media_clock import MediaClock, Pacer, wall_clock
+
+
+def test_an_image_that_comes_late_is_known_to_be_old():
+    clock = MediaClock()
+    for index in range(30):
+        assert clock.captured(index / 15, 100 + index / 15) == pytest.approx(100 + index / 15, abs=1e-3)
+    # The reader was stopped for 3 s, and then all images of this time arrive at once.
+    ages = [105 - clock.captured(index / 15, 105.0) for index in range(30, 75)]
+    assert ages == pytest.approx([105 - (100 + index / 15) for index in range(30, 75)], abs=0.01)
+    assert ages[0] == pytest.approx(3, abs=0.01)
+
+
+def test_captured_is_never_after_the_arrival_and_never_goes_back():
+    random = np.random.default_rng(3)
+    clock, arrival, previous = MediaClock(), 50.0, 0.0
+    for index in range(2000):
+        arrival = max(arrival, 50 + index / 25 + random.exponential(0.03))
+        captured = clock.captured(index / 25, arrival)
+        assert previous <= captured <= arrival
+        previous = captured
+
+
+def test_a_camera_clock_that_is_slow_is_followed():
+    clock = MediaClock()
+    for second in range(3600):
+        arrival = 10 + second * 1.0005  # 1.8 s an hour
+        assert arrival - clock.captured(float(second), arrival) < 0.01
+
+
+@pytest.mark.parametrize("jump", [-1e6, -60.0, 60.0, 1e6])
+def test_a_media_clock_that_starts_anew_is_taken_as_it_is(jump: float):
+    clock = MediaClock()
+    clock.captured(100.0, 5.0)
+    assert clock.captured(100.1 + jump, 5.1) == pytest.approx(5.1)
+
+
+def test_media_times_that_are_always_late_are_given_up():
+    clock = MediaClock()  # it states 20 frames per second and sends 10
+    ages = [index / 10 - clock.captured(index / 20, index / 10) for index in range(400)]
+    assert max(ages) < 12
+    assert min(ages[-200:]) == pytest.approx(0, abs=0.1)
+
+
+def test_an_unknown_media_time_is_that_of_the_arrival():
+    assert MediaClock().captured(None, 7.0) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("travel", "age"), [(0.25, 0.25), (0.0, 0.0), (-0.5, 0.0), (3.0, 0.0), (-3600.0, 0.0), (1e9, 0.0)]
+)
+def test_a_wall_clock_is_used_if_it_is_plausible(travel: float, age: float):
+    arrival = time.monotonic()
+    captured = MediaClock().captured(2.0, arrival, wall_start=time.time() - 2.0 - travel)
+    assert arrival - captured == pytest.approx(age, abs=0.02)
+
+
+def test_a_burst_passes_at_its_own_pace():
+    pacer, cancel = Pacer(), threading.Event()
+    start = time.monotonic()
+    times = [pacer.wait(media, cancel) - start for media in (50.0, 50.05, 50.1, 50.15, 9000.0, 9000.05)]
+    assert times == pytest.approx([0, 0.05, 0.1, 0.15, 0.15, 0.2], abs=0.03)
+
+
+def test_pacing_ends_when_cancelled():
+    pacer, cancel = Pacer(), threading.Event()
+    pacer.wait(0.0, cancel)
+    cancel.set()
+    start = time.monotonic()
+    pacer.wait(0.9, cancel)
+    assert time.monotonic() - start < 0.1
+
+
+def test_wall_clock_agrees_with_the_system():
+    assert wall_clock(time.monotonic() - 5).timestamp() == pytest.approx(time.time() - 5, abs=0.1)
