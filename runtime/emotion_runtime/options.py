@@ -137,7 +137,8 @@ def _add_timing(options: argparse.ArgumentParser) -> None:
         "--detect-every",
         type=float,
         metavar="SECONDS",
-        help="time between two detections; boxes stand still in between, 0 means every frame (default: 0)",
+        help="longest time between two detections; boxes in between are predicted, 0 means every frame "
+        "(default: 0)",
     )
     add(
         "--smoothing",

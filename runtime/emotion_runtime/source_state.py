@@ -1,6 +1,7 @@
 """The state of one source: who is in view, and since when."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,13 +10,16 @@ from emotion_runtime.intervals import Intervals
 from emotion_runtime.person import PersonOptions, PersonState
 from emotion_runtime.ring import EARLY_TOLERANCE
 from emotion_runtime.scheduler import capacity, most_urgent
+from emotion_runtime.subject import within
 from emotion_runtime.tracker import START_SCORE, Tracker
 from emotion_runtime.types import Box, Detections, Frame, Track
 
 _log = logging.getLogger(__name__)
 SLOW_SECONDS = 0.4  # time between two frames in which people who walk get out of the tracker's reach
-# Between two detections, nobody is encoded who has moved by more than this fraction of the box's width.
-_LARGEST_DRIFT = 0.25
+# Somebody who is expected to have moved by more than this fraction of the box's width is looked for at once.
+_DOUBTFUL_DRIFT = 0.3
+# Between two detections, nobody is encoded who is expected to have moved by more than this.
+_LARGEST_DRIFT = 0.5
 _SAME_ASPECT = 0.02  # largest relative difference of the scales of width and height
 
 
@@ -27,11 +31,12 @@ class SourceState:
         still: The source is a single photo: every detection that could start a track is a person.
 
     Attributes:
-        tracks: The tracks at the latest detection, by id.
+        tracks: The tracks at the latest frame, by id. Between two detections, boxes are where people are
+            expected from how they moved.
         persons: The state of each of them, by id.
         intervals: Times between the frames.
         cuts: Number of scene cuts.
-        detected_at: Time of the latest detection; boxes stand still from then on.
+        detected_at: Time of the latest detection.
     """
 
     def __init__(self, options: PersonOptions, *, still: bool = False) -> None:
@@ -46,11 +51,18 @@ class SourceState:
         self._size: tuple[int, int] | None = None
         self._warned = still
         self.detected_at = -np.inf
+        self._regular_at = -np.inf  # time of the latest detection that was due
+        self._extra = False  # whether there was another one since then
 
     def begin(self, frame: Frame, detect_every: float) -> bool:
         """Take note of a new frame, and return whether persons should be detected in it.
 
         A scene cut and a change of the aspect ratio drop everybody; boxes are scaled with the frame size.
+        Between two detections that are due, there is another one once it is doubtful where somebody is.
+
+        Args:
+            frame: The frame.
+            detect_every: Longest time between two detections in seconds; 0: detect in every frame.
         """
         elapsed = self.intervals.add(frame.t)
         if not self._still and self._cuts.cut(frame.image, elapsed):
@@ -61,7 +73,12 @@ class SourceState:
         before, self._size = self._size, (height, width)
         if before is not None and before != self._size:
             self._resize(height / before[0], width / before[1])
-        if 0 <= frame.t - self.detected_at < detect_every * (1 - EARLY_TOLERANCE):
+        if not 0 <= frame.t - self._regular_at < detect_every * (1 - EARLY_TOLERANCE):
+            self._regular_at, self._extra = frame.t, False
+        elif not self._extra and self._tracker.doubtful(frame.t, _DOUBTFUL_DRIFT):
+            self._extra = True
+        else:
+            self._predict(frame.t)
             return False
         self.detected_at = frame.t
         return True
@@ -108,7 +125,19 @@ class SourceState:
         """Drop everybody, so that the next frame's people are all new."""
         self._tracker.forget_all()
         self.tracks, self.persons = [], {}
-        self.detected_at = -np.inf
+        self._regular_at = -np.inf  # detect at once
+
+    def _predict(self, t: float) -> None:
+        """Move boxes to where people are expected at time t, but not out of the frame."""
+        if self._size is None or self._still:
+            return
+        before = {track.id: track.box for track in self.tracks}
+        moved = []
+        for track in self._tracker.predicted(t):
+            box = within(track.box, *self._size)
+            outside = box[2] - box[0] < 1 or box[3] - box[1] < 1
+            moved.append(replace(track, box=before[track.id] if outside else box))
+        self.tracks = moved
 
     def _warn_if_slow(self, source: str) -> None:
         if not self._warned and self.intervals.known and self.intervals.usual > SLOW_SECONDS:
@@ -127,7 +156,7 @@ class SourceState:
             self.forget_persons()
         else:
             self._tracker.rescale(across, down)
-            self.detected_at = -np.inf  # the tracks have their boxes of before until the next detection
+            self._regular_at = -np.inf
 
 
 def _overlap(a: Box, b: Box) -> bool:

@@ -14,7 +14,8 @@ class Timing:
         every: Time between two encodings of a person. None: follows from `window`.
         smoothing: Time constant of the smoothing, see `smoothing.ExponentialAverage`.
         hysteresis: Probability margin of the shown label (not a time), see `smoothing.LabelHysteresis`.
-        detect_every: Time between two detections; tracks stand still in between. 0: detect in every frame.
+        detect_every: Longest time between two detections; boxes in between are predicted. 0: detect in every
+            frame.
     """
 
     window: float | None = None

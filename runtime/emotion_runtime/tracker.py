@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime import motion
 from emotion_runtime.intervals import Intervals
 from emotion_runtime.preprocess import BODY_ASPECT, HEAD_OF_BODY
 from emotion_runtime.types import Box, Detections, Track
@@ -32,8 +33,6 @@ _FASTEST, _CHANGE, _CHANGE_OF_SPEED = 10.0, 3.0, 0.5
 _WEAK_REACH = 0.5  # detections too weak to start a track reach only this fraction as far
 _WEAK_COST = 0.1  # and are chosen last among equals (squared box widths)
 _LARGEST_RATIO = 3.0  # between the sizes of a head in two frames
-_SPEED_SECONDS = 0.15  # time constant of the smoothing of a measured speed
-_COAST_SECONDS = 1.0  # time constant with which a person who is not seen is expected to slow down
 _IMPOSSIBLE = 1e6
 
 
@@ -47,7 +46,7 @@ class _Known:
         last_seen: Time of the latest detection, in seconds.
         detections: Number of detections in a row while unconfirmed.
         missed: Number of frames since the latest detection.
-        speed: Velocity (x, y) in pixels per second; zeros until there are two detections.
+        rates: How the box moves, see `motion.measured`. None until there are two detections.
     """
 
     track: Track
@@ -55,7 +54,7 @@ class _Known:
     last_seen: float
     detections: int = 1
     missed: int = 0
-    speed: NDArray[np.float64] | None = None
+    rates: motion.Rates | None = None
 
 
 class Tracker:
@@ -108,8 +107,7 @@ class Tracker:
         self._start([each for row, each in enumerate(found) if row not in taken], t)
         return [
             known.track if not known.missed else replace(known.track, seen=False)
-            for known in sorted(self._known, key=lambda known: known.track.id)
-            if known.track.confirmed or not known.missed
+            for known in self._published()
         ]
 
     def forget_all(self) -> None:
@@ -126,6 +124,17 @@ class Tracker:
         self._next_id += 1
         return known.track
 
+    def predicted(self, t: float) -> list[Track]:
+        """Return the tracks as after the latest frame, with boxes where they are expected at time t."""
+        return [
+            replace(known.track, seen=False)
+            if known.missed
+            else known.track
+            if known.rates is None
+            else motion.predicted(known.track, known.rates, max(t - known.last_seen, 0.0))
+            for known in self._published()
+        ]
+
     def drift(self, track_id: int, t: float) -> float:
         """Return how far a person has moved since the latest detection, as far as their speed tells.
 
@@ -136,14 +145,17 @@ class Tracker:
         Returns:
             Widths of the box; infinity if time has passed and the speed is not known yet.
         """
-        known = next(known for known in self._known if known.track.id == track_id)
-        elapsed = t - known.last_seen
-        if elapsed <= 0:
-            return 0.0
-        if known.speed is None:
-            return math.inf
-        x1, _, x2, _ = known.track.box
-        return float(np.linalg.norm(known.speed)) * elapsed / max(x2 - x1, 1e-6)
+        return _drift(next(known for known in self._known if known.track.id == track_id), t)
+
+    def doubtful(self, t: float, drift: float) -> bool:
+        """Return whether it is doubtful where everybody is at time t, so that a detection would help.
+
+        That is the case if somebody's speed is not known, if somebody has moved by more than `drift` widths
+        of the box, or if somebody was missed by the latest detection but not by those before.
+        """
+        return any(
+            known.missed == 1 if known.missed else _drift(known, t) > drift for known in self._published()
+        )
 
     def rescale(self, x: float, y: float) -> None:
         """Multiply all positions, because the size of the frames changed by these factors."""
@@ -155,8 +167,13 @@ class Tracker:
                 landmarks=None if marks is None else tuple((px * x, py * y) for px, py in marks),
                 head=None if head is None else _scaled(head, x, y),
             )
-            if known.speed is not None:
-                known.speed = known.speed * (x, y)
+            if known.rates is not None:
+                known.rates = known.rates * (x, y, x, y)
+
+    def _published(self) -> list[_Known]:
+        """Return the persons who are published, by id."""
+        known = [each for each in self._known if each.track.confirmed or not each.missed]
+        return sorted(known, key=lambda each: each.track.id)
 
     def _drop_after_gap(self, elapsed: float) -> None:
         """Drop everybody after a time without frames in which they may well have left."""
@@ -181,10 +198,8 @@ class Tracker:
         """
         here, there = _geometry([known.track for known in self._known]), _geometry(found)
         elapsed = np.array([max(t - known.last_seen, 0.0) for known in self._known])
-        # Somebody who is not seen is expected to slow down.
-        coasted = _COAST_SECONDS * -np.expm1(-elapsed / _COAST_SECONDS)
-        speeds = np.array([(0.0, 0.0) if known.speed is None else known.speed for known in self._known])
-        predicted = here.centers + speeds * coasted[:, None]
+        speeds = np.array([(0.0, 0.0) if known.rates is None else known.rates[:2] for known in self._known])
+        predicted = here.centers + speeds * motion.coasted(elapsed)[:, None]
         distance = np.linalg.norm(predicted[:, None] - there.centers[None], axis=2)
         size = np.log(there.sides[None] / here.sides[:, None])
         weak = np.array([each.score < self._start_score for each in found])
@@ -199,7 +214,7 @@ class Tracker:
     ) -> NDArray[np.float64]:
         """Return how far from the predicted positions persons may be found, (K,) in pixels."""
         heads_per_second = np.linalg.norm(speeds, axis=1) / here.heads
-        known = np.array([known.speed is not None for known in self._known])
+        known = np.array([known.rates is not None for known in self._known])
         change = np.where(known, _CHANGE + _CHANGE_OF_SPEED * heads_per_second, _FASTEST)
         return np.asarray(_REACH * here.widths + here.heads * np.minimum(change * elapsed, _FARTHEST))
 
@@ -215,9 +230,7 @@ def _continue(known: _Known, found: Track, t: float) -> None:
     """Move a person to a detection."""
     elapsed = t - known.last_seen
     if elapsed > 0:
-        step = np.subtract(_center(found.box), _center(known.track.box)) / elapsed
-        weight = 1.0 if known.speed is None else 1 - math.exp(-elapsed / _SPEED_SECONDS)
-        known.speed = step if known.speed is None else known.speed + weight * (step - known.speed)
+        known.rates = motion.measured(known.track.box, found.box, elapsed, known.rates)
     if known.missed > 1 and not known.track.confirmed:  # counts this frame too
         known.detections, known.first_seen = 0, t
     known.detections += 1
@@ -227,6 +240,13 @@ def _continue(known: _Known, found: Track, t: float) -> None:
         known.detections >= CONFIRM_FRAMES or t - known.first_seen >= CONFIRM_SECONDS
     )
     known.track = replace(found, id=known.track.id, confirmed=confirmed)
+
+
+def _drift(known: _Known, t: float) -> float:
+    elapsed = t - known.last_seen
+    if elapsed <= 0:
+        return 0.0
+    return math.inf if known.rates is None else motion.drift(known.track.box, known.rates, elapsed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +276,3 @@ def _geometry(tracks: Sequence[Track]) -> _Geometry:
 
 def _scaled(box: Box, x: float, y: float) -> Box:
     return box[0] * x, box[1] * y, box[2] * x, box[3] * y
-
-
-def _center(box: Box) -> tuple[float, float]:
-    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2

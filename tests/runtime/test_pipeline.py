@@ -441,7 +441,7 @@ def test_state_is_bounded_by_the_people_in_view(bench: Bench):
 def test_detection_at_its_own_interval(tiny_bundle: Path):
     bench = Bench(tiny_bundle, Timing(detect_every=0.3))
     events = bench.show_many([LEFT], halves(), 12)
-    assert bench.detector.calls == 4  # at 0, 0.3, 0.6 and 0.9 s
+    assert bench.detector.calls == 5  # at 0, 0.3, 0.6 and 0.9 s, and at 0.1 s for the speed of a new person
     assert [len(event.persons) for event in events] == [1] * 12
     assert [event.persons[0].state for event in events[:5]] == ["new"] * 3 + ["warming", "steady"]
     assert bench.frames.persons == [1] * 6  # tracks between detections are encoded too
@@ -449,7 +449,7 @@ def test_detection_at_its_own_interval(tiny_bundle: Path):
 
 @pytest.mark.parametrize(("still_frames", "speed"), [(0, 8), (11, 18)])
 def test_who_walks_between_detections_stays_the_same_person(tiny_bundle: Path, still_frames: int, speed: int):
-    """The box stands still meanwhile, and shows the background."""
+    """Where somebody starts to walk, the box shows the background until the next detection."""
     bench = Bench(tiny_bundle, Timing(detect_every=0.5))
     models = replace(bench.pipeline._models, swap=SwapLimits(always=0.95, suspicious=0.98))
     bench.pipeline = Pipeline(models, bench.plan, Timing(detect_every=0.5))
