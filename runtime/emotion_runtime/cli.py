@@ -50,8 +50,11 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
         raise EmotionError("--json needs --doctor; to write events as JSON lines, use --jsonl PATH")
     config.check_runnable()
     from emotion_runtime.sinks.outputs import check_outputs  # noqa: PLC0415 - see above
+    from emotion_runtime.sources import parse_sources  # noqa: PLC0415
 
-    check_outputs(config.jsonl, config.record, config.sources)
+    addresses = parse_sources(config.sources)
+    places = [address.name if address.live else address.uri for address in addresses]
+    check_outputs(config.jsonl, config.record, places)
     with stop_at_signals() as stop:
         run_config(config, started, stop)
     return 0

@@ -96,14 +96,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         """Reject a configuration that cannot be run.
 
         Raises:
-            EmotionError: There is no source, a source is given twice, or a limit leaves no frames.
+            EmotionError: There is no source, a limit leaves no frames, or options contradict each other.
         """
-        sources = self.sources
-        if not sources:
+        if not self.sources:
             raise EmotionError("no source: give --source FILE (or `demo`), or --camera 0")
-        if len({str(source) for source in sources}) < len(sources):
-            named = ", ".join(without_passwords(str(source)) for source in sources)
-            raise EmotionError(f"a source is given twice ({named}): give each once")
         if self.max_frames is not None and self.max_frames < 1:
             raise EmotionError(f"--max-frames {self.max_frames}: expected 1 or more; omit it for no limit")
         if self.append and self.overwrite:
@@ -111,6 +107,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         if self.record_segment is not None and not self.record_segment >= 1:
             raise EmotionError(
                 f"--record-segment {self.record_segment}: expected seconds, 1 or more; omit it for one file"
+            )
+        if self.record_segment is not None and not self.record:
+            raise EmotionError(
+                "--record-segment needs a recording to cut into files: give --record OUT.mp4, or omit it"
             )
         if self.duration is not None and not self.duration > 0:
             raise EmotionError(

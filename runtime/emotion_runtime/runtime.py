@@ -2,8 +2,8 @@
 
 import math
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn, get_args, overload
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.detectors import Detector, open_detector
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.following import Following, Step
 from emotion_runtime.forks import check_process, keep_in_children
 from emotion_runtime.inputs import check_image, check_name, check_options, check_sources, check_time
 from emotion_runtime.manifest import Precision
@@ -23,11 +24,10 @@ from emotion_runtime.open_pipeline import open_pipeline
 from emotion_runtime.photos import look_at
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.rounds import Rounds
-from emotion_runtime.sources import open_source
-from emotion_runtime.streams import Stream
+from emotion_runtime.streams import Stream, StreamSources
 from emotion_runtime.summary import SourceSummary, Summary
 from emotion_runtime.timing import Timing
-from emotion_runtime.types import EmotionEvent, Frame, Person, RunLine
+from emotion_runtime.types import EmotionEvent, Frame, Person, RunLine, StatusLine
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
 
@@ -91,8 +91,8 @@ class EmotionRuntime:
         self.labels, self.experimental = opened.labels, opened.experimental
         self._run_line = opened.run_line
         self._steps: dict[str, tuple[int, float]] = {}  # index and t of the last frame `step` was given
-        self._readers: dict[str, object] = {}  # which call of `follow` reads a source, by its name
         self._summary = Summary()
+        self._following = Following(self._loaded, self._summary, lambda: check_process(self._process))
 
     def __repr__(self) -> str:
         """Return what the runtime was made from."""
@@ -116,92 +116,88 @@ class EmotionRuntime:
 
     @overload
     def stream(
-        self, *sources: str | int | Path, realtime: bool = False, with_frames: Literal[False] = False
+        self,
+        *sources: str | int | Path,
+        realtime: bool = False,
+        follow: bool = False,
+        on_status: Callable[[StatusLine], object] | None = None,
+        with_frames: Literal[False] = False,
     ) -> Stream[EmotionEvent]: ...
 
     @overload
     def stream(
-        self, *sources: str | int | Path, realtime: bool = False, with_frames: Literal[True]
+        self,
+        *sources: str | int | Path,
+        realtime: bool = False,
+        follow: bool = False,
+        on_status: Callable[[StatusLine], object] | None = None,
+        with_frames: Literal[True],
     ) -> Stream[tuple[Frame, EmotionEvent]]: ...
 
     def stream(
-        self, *sources: str | int | Path, realtime: bool = False, with_frames: bool = False
+        self,
+        *sources: str | int | Path,
+        realtime: bool = False,
+        follow: bool = False,
+        on_status: Callable[[StatusLine], object] | None = None,
+        with_frames: bool = False,
     ) -> Stream[Any]:
         """Return the events of one or several sources, one per frame, until all have ended.
 
-        The result is for `for` and for `async for`, see `Stream`. The sources are opened when the iteration
-        starts.
+        The result is for `for` and for `async for`; sources can be added to it and removed from it, see
+        `Stream`. The sources are opened when the iteration starts. A camera or stream that cannot be opened,
+        or is lost, is no error: it is opened again until it is there, and `on_status` is told.
 
         Args:
             sources: See `emotion_runtime.open_source`.
             realtime: Play files at their own speed and drop frames that come too late.
+            follow: At the end of a video file, wait for more: another program is still writing it.
+            on_status: Is called with every change of the status of a camera or stream, in the thread of the
+                loop, and in order with the events.
             with_frames: Yield pairs of a `Frame` and its event, for example to draw on the image.
 
         Raises:
-            EmotionError: There is no source, or one is not a path, URI or number. While iterating: a source
+            EmotionError: There is no source, or one is not a path, URI or number. While iterating: a file
                 cannot be opened, or it failed midway (`SourceBroken`, after the last event).
         """
         check_sources(sources)
-        return Stream(self._stream(sources, realtime=realtime, with_frames=with_frames))
+        opening = StreamSources(Rounds([], self.timer), realtime=realtime, follow=follow)
+        events = opening.results(sources, partial(self.follow, on_status=on_status), with_frames=with_frames)
+        return Stream(events, opening)
 
-    def _stream(
-        self, sources: Sequence[str | int | Path], *, realtime: bool, with_frames: bool
-    ) -> Generator[Any, None, None]:
-        with ExitStack() as stack:
-            opened = [stack.enter_context(open_source(uri, realtime=realtime)) for uri in sources]
-            for frame, event in self.follow(opened):
-                yield (frame, event) if with_frames else event
-
-    def follow(self, sources: Sequence[Iterable[Frame]]) -> Iterator[tuple[Frame, EmotionEvent]]:
+    def follow(
+        self,
+        sources: Sequence[Iterable[Frame]] | Rounds,
+        *,
+        on_status: Callable[[StatusLine], object] | None = None,
+    ) -> Iterator[tuple[Frame, EmotionEvent]]:
         """Yield every frame of several sources with its event, until all have ended.
 
-        Files advance by media time; frames of one time share one call of the encoder. A source that fails
-        midway does not stop the others.
+        No source waits for another one, but files, which advance by media time; see `rounds.Rounds`. Frames
+        that go together share one call of the encoder. A source that fails midway does not stop the others.
 
         Args:
-            sources: Frames of each source, in order of time.
+            sources: Frames of each source, in order of time: what `open_source` returns, or iterables of your
+                own. Beside a source with times of capture (`Frame.captured`), these are read in threads.
+            on_status: See `stream`.
 
         Raises:
             EmotionError: Two sources have the same name, or a source was opened again meanwhile.
             SourceBroken: One or more sources failed midway; raised after the last event.
         """
-        rounds = Rounds(sources, self.timer)
-        names: set[str] = set()
-        try:
-            for one in rounds:
-                for name in one.ended:
-                    names.discard(name)
-                    self._release(name, rounds)
-                for name in one.started:
-                    names.add(name)
-                    self._readers[name] = rounds
-                    self._loaded.forget(name)  # an iteration of before may have been left without an end
-                    self._summary.forget(name)
-                self._check_reader(names, rounds)
-                events = self._pipeline.step_all(one.frames)
-                for frame, event in zip(one.frames, events, strict=True):
-                    self._summary.add(event, still=frame.still)
-                    yield frame, event
-        finally:
-            # The caller may iterate again from the beginning, which would look like time running backwards.
-            for name in names:
-                self._release(name, rounds)
-        rounds.raise_errors()
+        rounds = sources if isinstance(sources, Rounds) else Rounds(sources, self.timer)
+        return self._following.events(rounds, on_status)
 
-    def _release(self, name: str, reader: object) -> None:
-        """Drop the state of a source that a call of `follow` has read, unless a later one reads it now."""
-        if self._readers.get(name) is reader:
-            del self._readers[name]
-            self._loaded.forget(name)
+    def steps(self, rounds: Rounds) -> Generator[Step, None, None]:
+        """Yield the events of several sources in steps, together with changes of their status.
 
-    def _check_reader(self, names: Iterable[str], reader: object) -> None:
-        """Raise an error if sources that a call of `follow` reads were opened again by a later one."""
-        for name in names:
-            if self._readers.get(name) is not reader:
-                raise EmotionError(
-                    f"source {name} was opened again while its first stream still ran; expected one stream "
-                    "of a source at a time: close the first one, or make an EmotionRuntime for each"
-                )
+        This is for programs that have something to do while no frame comes: there is an empty step every
+        fifth of a second then.
+
+        Raises:
+            EmotionError: Two sources have the same name, or a source was opened again meanwhile.
+        """
+        return self._following.steps(rounds)
 
     def step(self, image_bgr: Image, t: float, *, source: str = "default") -> EmotionEvent:
         """Return the event of one frame of your own loop.

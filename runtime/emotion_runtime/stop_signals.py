@@ -29,7 +29,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.stopped = threading.Event()
-        self._rescue: Callable[[], object] = lambda: None
+        self._rescue: Callable[[], int] = lambda: 0
+        self._callbacks: list[Callable[[], object]] = []
         self._writing = threading.Lock()
         self._kills = self._over = False
 
@@ -39,9 +40,17 @@ class StopRequest:
         with self._writing:
             yield
 
-    def rescue_with(self, rescue: Callable[[], object]) -> None:
-        """Call a function, which closes the results, if the main thread is stuck; in another thread."""
+    def rescue_with(self, rescue: Callable[[], int]) -> None:
+        """Call a function if the main thread is stuck; in another thread.
+
+        Args:
+            rescue: Closes the results, and returns the exit status.
+        """
         self._rescue = rescue
+
+    def then(self, callback: Callable[[], object]) -> None:
+        """Call a function at the first signal, in another thread, so that nothing waits any longer."""
+        self._callbacks.append(callback)
 
     def finish(self) -> None:
         """Leave the end of the process to the main thread from now on."""
@@ -76,6 +85,8 @@ class StopRequest:
                 if not first:
                     first, waits = time.monotonic(), PATIENCE
                     self.stopped.set()
+                    for callback in self._callbacks:
+                        callback()
                 elif number != _HANGUP and time.monotonic() - first > _SAME:
                     self._kill(number)
 
@@ -89,10 +100,11 @@ class StopRequest:
         with self._writing:
             if self._over:
                 return
+            status = 0
             try:
-                self._rescue()
+                status = self._rescue()
             finally:
-                os._exit(0)
+                os._exit(status)
 
 
 @contextmanager

@@ -1,12 +1,69 @@
 """Events as an iterator, for ordinary and for asynchronous loops."""
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from emotion_runtime.rounds import Rounds
+from emotion_runtime.sources import Address, open_source, parse_source, parse_sources
+from emotion_runtime.types import EmotionEvent, Frame, StatusLine
+
 T = TypeVar("T")
+
+
+class StreamSources:
+    """Opens the sources of a stream.
+
+    Args:
+        rounds: Gets the sources.
+        realtime: See `open_source`.
+        follow: See `open_source`.
+    """
+
+    def __init__(self, rounds: Rounds, *, realtime: bool = False, follow: bool = False) -> None:
+        self.rounds = rounds
+        self._realtime, self._follow = realtime, follow
+
+    def add(self, source: str | int | Path | Address) -> None:
+        """Open one more source.
+
+        Raises:
+            EmotionError: It cannot be opened, or there is a source of its name already.
+        """
+        address = source if isinstance(source, Address) else parse_source(source)
+        opened = open_source(address, realtime=self._realtime, follow=self._follow)
+        try:
+            self.rounds.add(opened)
+        except BaseException:
+            opened.close()
+            raise
+
+    def results(
+        self,
+        sources: Iterable[str | int | Path],
+        follow: Callable[[Rounds], Iterable[tuple[Frame, EmotionEvent]]],
+        *,
+        with_frames: bool,
+    ) -> Generator[Any, None, None]:
+        """Open sources, yield their events and close them.
+
+        Args:
+            sources: The first sources.
+            follow: Turns rounds into events.
+            with_frames: Yield pairs of a frame and its event.
+
+        Raises:
+            EmotionError: A source cannot be opened, two have the same name, or one failed midway.
+        """
+        with self.rounds:
+            for address in parse_sources(sources):
+                self.add(address)
+            for frame, event in follow(self.rounds):
+                yield (frame, event) if with_frames else event
 
 
 class Stream(Iterator[T], Generic[T]):
@@ -16,12 +73,52 @@ class Stream(Iterator[T], Generic[T]):
     stops after the current frame. The sources are closed at the end, on an error, by `close`, and by leaving
     a `with` block.
 
+    Sources can be added, removed, paused and resumed while the stream runs, by any thread.
+
     Args:
         items: Computes the results.
+        sources: The sources of the results.
     """
 
-    def __init__(self, items: Generator[T, None, None]) -> None:
+    def __init__(self, items: Generator[T, None, None], sources: StreamSources) -> None:
         self._items = items
+        self._sources = sources
+
+    def add(self, source: str | int | Path) -> None:
+        """Add a source, such as "door=rtsp://..."; its events come from the next step on.
+
+        Raises:
+            EmotionError: It cannot be opened, or there is a source of its name already.
+        """
+        self._sources.add(source)
+
+    def remove(self, name: str) -> None:
+        """Close a source and drop the state of its people. The stream ends with its last source.
+
+        Raises:
+            EmotionError: There is no source of this name.
+        """
+        self._sources.rounds.remove(name)
+
+    def pause(self, name: str) -> None:
+        """Take no frames from a source until `resume` is called. A camera is released meanwhile.
+
+        Raises:
+            EmotionError: There is no source of this name.
+        """
+        self._sources.rounds.pause(name)
+
+    def resume(self, name: str) -> None:
+        """Take frames from a source again.
+
+        Raises:
+            EmotionError: There is no source of this name.
+        """
+        self._sources.rounds.resume(name)
+
+    def statuses(self) -> dict[str, StatusLine]:
+        """Return the latest change of the status of each camera and stream, by name; files have none."""
+        return self._sources.rounds.statuses()
 
     def __iter__(self) -> "Stream[T]":
         """Return the stream itself."""
@@ -42,8 +139,11 @@ class Stream(Iterator[T], Generic[T]):
         self.close()
 
     def close(self) -> None:
-        """Close the sources and end the iteration; safe to call twice."""
-        self._items.close()
+        """Close the sources within a second, and end the iteration; by any thread, also twice."""
+        self._sources.rounds.stop()
+        with suppress(ValueError):  # another thread iterates, and ends now
+            self._items.close()
+        self._sources.rounds.close()
 
     async def __aiter__(self) -> AsyncIterator[T]:
         """Yield the results without blocking the event loop."""
@@ -55,6 +155,7 @@ class Stream(Iterator[T], Generic[T]):
             while (item := await loop.run_in_executor(executor, next, self._items, end)) is not end:
                 yield item
         finally:
+            self._sources.rounds.stop()  # a step that waits for a frame ends now
             # In the same thread, after a step that a cancelled task left running.
             executor.submit(self.close)
             executor.shutdown(wait=False)

@@ -9,6 +9,7 @@ from emotion_runtime import config, options, run
 from emotion_runtime.cli import main
 from emotion_runtime.config import make_config
 from emotion_runtime.sinks import window
+from emotion_runtime.sources import parse_sources
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -136,4 +137,6 @@ def test_window_is_shown_for_cameras_on_a_display_by_default(
     monkeypatch.setenv("DISPLAY", ":0") if display else monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.setattr(window, "_x11_answers", lambda _: True)
     flags = vars(options.parser().parse_args(arguments))
-    assert run._wants_window(make_config({}, flags)) == shown
+    config = make_config({}, flags)
+    live = any(address.live for address in parse_sources(config.sources))
+    assert run._wants_window(config, live=live) == shown

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.feeds import limited
 from emotion_runtime.metrics import StageTimer
-from emotion_runtime.rounds import Rounds, limited
+from emotion_runtime.rounds import Rounds
 from emotion_runtime.types import Frame
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
@@ -49,8 +50,12 @@ def test_nearly_equal_rates_share_most_rounds():
 
 
 def test_live_sources_do_not_wait_for_the_time_of_files():
+    """Both are read in threads: each round takes what is there, and at most one frame of each."""
     taken = names(frames("camera", 3, 1, live=True), frames("file", 3, 25))
-    assert taken == ["camera file"] * 3
+    assert taken[0] == "camera file"
+    for name in ("camera", "file"):
+        assert " ".join(taken).count(name) == 3
+    assert len(taken) <= 5
 
 
 def test_beginnings_and_ends_of_names():

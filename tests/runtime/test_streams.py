@@ -10,12 +10,18 @@ import numpy as np
 import pytest
 
 from emotion_runtime import EmotionError, EmotionRuntime, Frame
-from emotion_runtime.streams import Stream
+from emotion_runtime.metrics import StageTimer
+from emotion_runtime.rounds import Rounds
+from emotion_runtime.streams import Stream, StreamSources
 from emotion_runtime.types import Detections
 
 
 def nobody(_image_bgr: np.ndarray) -> Detections:
     return Detections.empty()
+
+
+def no_sources() -> StreamSources:
+    return StreamSources(Rounds([], StageTimer()))
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ class Numbers:
 
 def test_ordinary_loop_and_next():
     numbers = Numbers(4)
-    stream = Stream(numbers())
+    stream = Stream(numbers(), no_sources())
     assert next(stream) == 0
     assert list(stream) == [1, 2, 3]
     assert numbers.closed.is_set()
@@ -51,7 +57,7 @@ def test_ordinary_loop_and_next():
 
 def test_leaving_the_block_closes_the_sources():
     numbers = Numbers(4)
-    with Stream(numbers()) as stream:
+    with Stream(numbers(), no_sources()) as stream:
         next(stream)
         assert not numbers.closed.is_set()
     assert numbers.closed.is_set()
@@ -69,7 +75,7 @@ def test_asynchronous_loop_leaves_the_event_loop_free():
                 ticks += 1
 
         ticking = asyncio.create_task(tick())
-        seen = [number async for number in Stream(numbers())]
+        seen = [number async for number in Stream(numbers(), no_sources())]
         ticking.cancel()
         return seen, ticks
 
@@ -85,7 +91,7 @@ def test_asynchronous_loop_leaves_the_event_loop_free():
 def test_cancelled_task_closes_the_sources_and_leaves_no_thread():
     async def main() -> None:
         async def consume() -> None:
-            async for _ in Stream(numbers()):
+            async for _ in Stream(numbers(), no_sources()):
                 pass
 
         task = asyncio.create_task(consume())
@@ -105,7 +111,7 @@ def test_cancelled_task_closes_the_sources_and_leaves_no_thread():
 
 def test_breaking_out_of_an_asynchronous_loop_closes_the_sources():
     async def main() -> None:
-        async for number in Stream(numbers()):
+        async for number in Stream(numbers(), no_sources()):
             if number == 2:
                 break
 

@@ -31,6 +31,15 @@ class StatusSink(Sink, Protocol):
         ...
 
 
+@runtime_checkable
+class IdleSink(Sink, Protocol):
+    """A sink that has something to do while no frame comes, such as a window that wants to be closed."""
+
+    def idle(self) -> bool:
+        """Do it, in a moment. Return False as `write` does."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
     """What a run writes.

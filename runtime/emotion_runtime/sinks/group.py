@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.sinks.base import Sink, StatusSink
+from emotion_runtime.sinks.base import IdleSink, Sink, StatusSink
 from emotion_runtime.sinks.jsonl_folder import JsonlFolderSink
 from emotion_runtime.types import EmotionEvent, Frame, StatusLine
 
@@ -56,6 +56,12 @@ class SinkGroup:
         for sink in list(self._sinks):
             if isinstance(sink, StatusSink):
                 self._guarded(sink, partial(sink.write_status, line))
+
+    def idle(self) -> bool:
+        """Let the sinks do what they have to do while no frame comes. Return False as `write` does."""
+        idle = [sink for sink in self._sinks if isinstance(sink, IdleSink)]
+        wanted = [self._guarded(sink, sink.idle) for sink in idle]
+        return all(wanted) and (self._empty or bool(self._sinks))
 
     def finish(self, sources: list[str]) -> None:
         """Tell the sinks that have a file per source which sources were read to their ends.

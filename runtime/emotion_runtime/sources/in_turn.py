@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from emotion_runtime.errors import EmotionError, SourceBroken
-from emotion_runtime.rounds import limited
+from emotion_runtime.feeds import limited
 from emotion_runtime.sources import Source
 from emotion_runtime.types import Frame
 
