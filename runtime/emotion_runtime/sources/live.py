@@ -111,6 +111,13 @@ class LiveSource(PolledSource):
         """Open the source again after `pause`."""
         self._set_paused(to=False)
 
+    def close(self) -> None:
+        """Release the device or connection, within a second even if it hangs; safe to call twice."""
+        self.stop()
+        with self._lock:
+            self._wake.notify_all()
+        super().close()
+
     def _set_paused(self, *, to: bool) -> None:
         with self._lock:
             self._paused = to
@@ -157,6 +164,7 @@ class LiveSource(PolledSource):
         with self._lock:
             self._connection = connection
             self._maker.reconnect()
+            self._images.restart()
             self._rate.restart()
         thread.start()
         lost = self._watch(connection)

@@ -14,7 +14,7 @@ _PERIOD = 0.1  # seconds between two images that are looked at
 _SAMPLE = 1 << 17  # bytes of an image that are compared; rows are left out beyond
 _VARIANTS = 16  # different images that a frozen one may turn into: encoders change it a little at key frames
 _NEARLY = 2.0  # mean difference in grey levels between these
-_BLACK = 6.0  # grey levels that no part of a black image exceeds
+_BLACK = 3.0  # grey levels that no part of a black image exceeds
 _PART = 16  # pixels over which such a part extends to the right
 
 _WINDOW = 5.0  # seconds over which the rate is measured
@@ -34,11 +34,15 @@ class ImageWatch:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._looked = -math.inf
-        self._fault: ImageFault | None = None
+        self.restart()
         self._reference: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
         self._seen: deque[int] = deque(maxlen=_VARIANTS)
         self._new_since = self._bright_since = 0.0
+
+    def restart(self) -> None:
+        """Leave out the time before the next image, in which there was no connection."""
+        self._looked: float | None = None
+        self._fault: ImageFault | None = None
 
     def look(self, image: NDArray[np.uint8], now: float) -> ImageFault | None:
         """Return what is wrong with an image, as of now.
@@ -47,8 +51,10 @@ class ImageWatch:
             image: (H, W, 3) uint8 BGR.
             now: Time in seconds, not decreasing.
         """
-        if not self._seconds or now - self._looked < _PERIOD:
+        if not self._seconds or (self._looked is not None and now - self._looked < _PERIOD):
             return self._fault
+        if self._looked is None:
+            self._new_since = self._bright_since = now
         self._looked = now
         step = max(1, math.ceil(image.nbytes / _SAMPLE))
         sample = np.ascontiguousarray(image[step // 2 :: step] if step < len(image) else image)
