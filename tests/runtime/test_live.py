@@ -5,15 +5,12 @@ import time
 from collections.abc import Callable, Generator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 from emotion_runtime.detectors import load_detector
-from emotion_runtime.errors import SourceBroken
-from emotion_runtime.sources import camera, open_source
+from emotion_runtime.sources import open_source
 from emotion_runtime.sources.live import LiveSource
 from emotion_runtime.sources.shots import Connect, Shot
 from emotion_runtime.tracker import Tracker
@@ -94,21 +91,6 @@ def test_file_in_real_time_keeps_its_pace(shared_data: Path) -> None:
             if frame.t > 0.5:
                 break
     assert taken >= 1
-
-
-def test_camera_frames_have_capture_times_and_the_end_is_a_failure(shared_data: Path) -> None:
-    # A real capture object: a file replaces the device, and its end an unplugged cable.
-    capture = cv2.VideoCapture(str(shared_data / "videos" / CLIP))
-    before = time.monotonic()
-    frames: list[Any] = []
-    stream = camera.frames_of(capture, "0")
-    with pytest.raises(SourceBroken, match="camera 0 failed after frame 40"):
-        frames += stream  # frames before the failure are kept
-    assert [frame.index for frame in frames] == list(range(41))
-    captured = [frame.captured or 0.0 for frame in frames]
-    assert before <= captured[0] == min(captured)
-    assert [frame.t for frame in frames] == pytest.approx([t - captured[0] for t in captured])
-    assert not capture.isOpened()
 
 
 def test_demo_shows_two_people_for_six_seconds_and_is_deterministic() -> None:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
-from emotion_runtime.errors import ConnectionLost, EmotionError
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.sources.files import expand, is_pattern
-from emotion_runtime.sources.shots import Connect, Shot
+from emotion_runtime.sources.shots import Connect
 from emotion_runtime.sources.source import Source
 from emotion_runtime.sources.uris import Address, parse_source, parse_sources
 from emotion_runtime.types import Frame
@@ -85,23 +85,14 @@ def _connect(address: Address) -> Connect:
     Raises:
         EmotionError: The URI has a mistake.
     """
-    if address.kind == "network":
-        from emotion_runtime.sources.network import connect_network  # noqa: PLC0415
+    if address.kind == "camera":
+        from emotion_runtime.sources.camera import connect_camera  # noqa: PLC0415
 
-        return connect_network(address.uri)
-    if address.kind != "camera":
-        raise EmotionError(f"source {address.name}: {address.kind} sources are not supported")
-    from emotion_runtime.sources import camera  # noqa: PLC0415
+        return connect_camera(address.uri)
+    if address.kind == "gstreamer":
+        from emotion_runtime.sources.gstreamer import connect_gstreamer  # noqa: PLC0415
 
-    camera._device(address.uri)  # noqa: SLF001 - a mistake in the URI is an error at once
+        return connect_gstreamer(address.uri)
+    from emotion_runtime.sources.network import connect_network  # noqa: PLC0415
 
-    def connect(stop: Event) -> Generator[Shot, None, None]:
-        try:
-            for frame in camera.read_camera(address.uri):
-                if stop.is_set() or frame.captured is None or frame.time is None:
-                    return
-                yield Shot(frame.image, frame.captured, frame.time)
-        except EmotionError as error:
-            raise ConnectionLost(str(error), "device") from error
-
-    return connect
+    return connect_network(address.uri)

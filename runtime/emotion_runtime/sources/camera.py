@@ -1,98 +1,223 @@
-"""Cameras, through OpenCV."""
+"""Cameras at USB, through OpenCV."""
 
+import logging
 import os
 import re
 import sys
 import time
 from collections.abc import Generator
-from datetime import datetime, timezone
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.errors import EmotionError, SourceBroken
-from emotion_runtime.types import Frame
+from emotion_runtime.errors import ConnectionLost, EmotionError
+from emotion_runtime.sources.shots import Connect, Shot
+from emotion_runtime.sources.uri_options import rate_option, size_option, split_options
+from emotion_runtime.sources.video_nodes import problem_of
+
+_OLDEST = 10.0  # seconds; a time stamp that says more is on another clock
+_LOOK = 100_000_000  # nanoseconds between two looks at `stop`
 
 
-def read_camera(uri: str) -> Generator[Frame, None, None]:
-    """Open a camera and return its frames as they arrive; meant for `live.newest`.
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The camera that is asked for, and how it is to deliver its images.
 
-    The camera is opened at once. `Frame.t` counts from the first frame; `Frame.source` is the URI.
+    Attributes:
+        device: A number, or the path of a device.
+        size: Width and height in pixels. None: as the driver likes.
+        fps: Frames per second. None: as the driver likes.
+        pixels: Four letters that name a pixel format, such as MJPG. None: the first that OpenCV knows.
+    """
+
+    device: int | Path
+    size: tuple[int, int] | None
+    fps: float | None
+    pixels: str | None
+
+    def __str__(self) -> str:
+        """Return the options as in the URI."""
+        size = f"size={self.size[0]}x{self.size[1]}" if self.size else ""
+        fps = f"fps={self.fps:g}" if self.fps else ""
+        pixels = f"format={self.pixels}" if self.pixels else ""
+        return " ".join(filter(None, (size, fps, pixels)))
+
+
+def connect_camera(uri: str) -> Connect:
+    """Return a function that opens a camera and yields its images; see `Connect`.
+
+    Each call opens the device anew, so that a camera that was unplugged works again when it is back.
 
     Args:
-        uri: A number (0 is the first camera) or v4l2:///dev/videoN.
+        uri: A number (0 is the first camera), /dev/videoN, a path below /dev/v4l, or v4l2:// and a path. On
+            Linux `?size=1280x720&fps=30&format=MJPG` may follow; the driver chooses the nearest that it has.
 
     Raises:
-        EmotionError: The camera does not exist, cannot be opened, or access is denied. While iterating:
-            `SourceBroken` if it stops.
+        EmotionError: The URI is not that of a camera, or has a wrong option.
     """
-    device = _device(uri)
-    if sys.platform == "linux":
-        # Checked here because OpenCV only prints that it failed, several times, to standard error.
-        _check_node(uri, Path(f"/dev/video{device}"))
-    capture = cv2.VideoCapture(device)
+    return _Camera(_request(uri)).shots
+
+
+class _Camera:
+    """A camera that can be opened again and again."""
+
+    def __init__(self, request: _Request) -> None:
+        self._request = request
+        self._compared = False
+
+    def shots(self, stop: Event) -> Generator[Shot, None, None]:
+        """Open the camera and yield images until `stop` is set.
+
+        Raises:
+            ConnectionLost: The camera cannot be opened, or delivers no more images.
+        """
+        if "OPENCV_LOG_LEVEL" not in os.environ:  # OpenCV prints what the messages here say better
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        node = _node(self._request.device)
+        capture = _open(self._request, node)
+        try:
+            last = 0.0
+            while not stop.is_set():
+                image = _next_image(capture, node)
+                if image is None:
+                    continue
+                if not self._compared:
+                    self._compare(capture, image)
+                now = time.monotonic()
+                last = max(last, _captured(capture, now))
+                yield Shot(image, last, datetime.now(timezone.utc) - timedelta(seconds=now - last))
+        finally:
+            capture.release()
+
+    def _compare(self, capture: Any, image: NDArray[np.uint8]) -> None:
+        """Log once how the camera delivers its images, if that is not what was asked for."""
+        self._compared = True
+        request = self._request
+        height, width = image.shape[:2]
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        code = int(capture.get(cv2.CAP_PROP_FOURCC))
+        pixels = "".join(chr(code >> 8 * i & 0xFF) for i in range(4)).strip("\0 ")
+        if (
+            request.size in (None, (width, height))
+            and (request.fps is None or rate <= 0 or abs(rate - request.fps) <= 0.02 * request.fps)
+            and request.pixels in (None, pixels.upper())
+        ):
+            return
+        compressed = request.pixels is not None or pixels in ("MJPG", "JPEG")
+        logging.getLogger(__name__).warning(
+            "camera %s delivers %dx%d at %g fps (%s) and not %s, which it does not have%s",
+            request.device,
+            width,
+            height,
+            rate,
+            pixels,
+            request,
+            "" if compressed else "; try format=MJPG: compressed images can be larger or come faster",
+        )
+
+
+def _request(uri: str) -> _Request:
+    address, options = split_options(uri, ("size", "fps", "format"))
+    match = re.fullmatch(r"(?:v4l2://)?(/dev/(?:video\d+|v4l/.+))", address)
+    if match is None and not (address.isascii() and address.isdigit()):
+        raise EmotionError(
+            f"camera {uri}: expected a number, v4l2:///dev/videoN or v4l2:///dev/v4l/by-id/NAME"
+        )
+    if sys.platform != "linux" and (match or options):
+        raise EmotionError(f"camera {uri}: device paths and options exist on Linux only; give a number")
+    pixels = options.get("format")
+    if pixels is not None and not re.fullmatch(r"[A-Za-z0-9]{3,4}", pixels):
+        raise EmotionError(f"camera {uri}: format={pixels} is not a pixel format; expected such as MJPG")
+    return _Request(
+        Path(match[1]) if match else int(address),
+        size_option(uri, options),
+        rate_option(uri, options),
+        pixels.upper() if pixels else None,
+    )
+
+
+def _node(device: int | Path) -> Path:
+    """Return the device file. What a link points to changes when the camera is connected again."""
+    return Path(f"/dev/video{device}") if isinstance(device, int) else device.resolve()
+
+
+def _open(request: _Request, node: Path) -> Any:
+    """Open a camera as a `cv2.VideoCapture`.
+
+    Raises:
+        ConnectionLost: It cannot be opened.
+    """
+    number = re.fullmatch(r"/dev/video(\d+)", str(node))
+    if number is None:  # a link to nothing resolves to itself
+        raise problem_of(node) or ConnectionLost(f"{node} is not a video device", "format")
+    # Without a backend OpenCV tries several, one after the other.
+    linux = sys.platform == "linux"
+    capture = cv2.VideoCapture(int(number[1]), cv2.CAP_V4L2 if linux else cv2.CAP_ANY)
     if not capture.isOpened():
         capture.release()
-        raise EmotionError(f"camera {uri} cannot be opened; close other programs that use it")
-    # Old frames in the driver's queue would add to the latency of every frame.
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    return frames_of(capture, uri)
+        raise (problem_of(node) if linux else None) or ConnectionLost(
+            "the camera cannot be opened; check its cable and that this program may use it, and close other "
+            "programs that use it",
+            "device",
+        )
+    if request.pixels:
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*request.pixels.ljust(4)))
+    if request.size:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, request.size[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, request.size[1])
+    if request.fps:
+        capture.set(cv2.CAP_PROP_FPS, request.fps)
+    return capture
 
 
-def frames_of(capture: Any, uri: str) -> Generator[Frame, None, None]:
-    """Yield the frames of an opened `cv2.VideoCapture`, which is released at the end.
+def _next_image(capture: Any, node: Path) -> NDArray[np.uint8] | None:
+    """Wait a moment for the next image and return it, (H, W, 3) uint8 BGR; None if there is none yet.
+
+    An empty image, as drivers deliver some, is none.
 
     Raises:
-        SourceBroken: The capture returns no more frames.
+        ConnectionLost: The camera delivers no more images, or such as cannot be used.
     """
-    index, start, now = -1, 0.0, 0.0
     try:
-        while True:
-            image = _next_image(capture, uri)
-            if image is None:
-                where = (
-                    f"after frame {index} ({now - start:.2f} s)" if index >= 0 else "before its first frame"
-                )
-                raise SourceBroken(
-                    f"camera {uri} failed {where}; check its cable, and that no other program uses it"
-                )
-            now = time.monotonic()
-            index += 1
-            if index == 0:
-                start = now
-            yield Frame(image, index, now - start, uri, captured=now, time=datetime.now(timezone.utc))
-    finally:
-        capture.release()
+        if sys.platform != "linux":
+            read, image = capture.read()
+            if not read:
+                raise _stopped(capture, node)
+        elif cv2.VideoCapture.waitAny([capture], _LOOK)[0]:  # a read would wait for up to 10 s
+            _, image = capture.retrieve()  # fails if the image is damaged: the next one may be good
+        else:
+            return None
+    except cv2.error as error:  # so OpenCV reports an unplugged camera
+        raise _stopped(capture, node) from error
+    return None if image is None or not image.size else _as_bgr(image)
 
 
-def _next_image(capture: Any, uri: str) -> NDArray[np.uint8] | None:
-    """Return the next image (H, W, 3) uint8 BGR; None if the camera gives no more.
+def _stopped(capture: Any, node: Path) -> ConnectionLost:
+    """Return why a camera delivers no more images."""
+    capture.release()  # otherwise the device is in use by this program
+    return (problem_of(node) if sys.platform == "linux" else None) or ConnectionLost(
+        "the camera stopped; check its cable, its power and that no other program uses it", "device"
+    )
 
-    Drivers also deliver empty images, which are skipped, and grey ones or ones with a fourth channel.
+
+def _as_bgr(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return an image as BGR. Drivers also deliver grey images, and ones with a fourth channel.
 
     Raises:
-        SourceBroken: The camera delivers something else.
+        ConnectionLost: It is of another kind.
     """
-    while True:
-        try:
-            read, image = capture.read()
-        except cv2.error as error:
-            raise SourceBroken(f"camera {uri} failed: {error.err}; check its cable") from error
-        if not read:
-            return None
-        if image is not None and image.size:
-            return _as_bgr(image, uri)
-
-
-def _as_bgr(image: NDArray[Any], uri: str) -> NDArray[np.uint8]:
     channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
     if image.dtype != np.uint8 or channels not in (1, 3, 4):
-        raise SourceBroken(
-            f"camera {uri} delivers images of shape {image.shape} and type {image.dtype}; expected 8-bit "
-            "grey, BGR or BGRA: choose another pixel format, or another camera"
+        raise ConnectionLost(
+            f"the camera delivers images of shape {image.shape} and type {image.dtype}; expected 8-bit grey, "
+            "BGR or BGRA: choose another pixel format with format=, or another camera",
+            "format",
         )
     if channels == 3:
         return image
@@ -100,19 +225,11 @@ def _as_bgr(image: NDArray[Any], uri: str) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, code), np.uint8)
 
 
-def _device(uri: str) -> int:
-    match = re.fullmatch(r"(?:v4l2:///dev/video)?(\d+)", uri)
-    if match is None:
-        raise EmotionError(f"camera {uri}: expected a number or v4l2:///dev/videoN")
-    return int(match[1])
+def _captured(capture: Any, now: float) -> float:
+    """Return when the image that was just read was captured, on the scale of `time.monotonic()`.
 
-
-def _check_node(uri: str, node: Path) -> None:
-    if not node.exists():
-        present = sorted(str(path) for path in Path("/dev").glob("video*"))
-        found = f"found {', '.join(present)}" if present else "no camera is connected"
-        raise EmotionError(f"camera {uri}: {node} does not exist ({found}); try a file or `demo`")
-    if not os.access(node, os.R_OK | os.W_OK):
-        raise EmotionError(
-            f"camera {uri}: no permission for {node}; run `sudo usermod -aG video $USER`, then log in again"
-        )
+    Linux stamps an image when it arrives, by the monotonic clock. Some drivers stamp by another clock or not
+    at all: then it is the time of the read.
+    """
+    stamp = float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000.0 if sys.platform == "linux" else 0.0
+    return stamp if 0.0 <= now - stamp <= _OLDEST else now
