@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
-from emotion_runtime.errors import EmotionError
 from emotion_runtime.sources.files import expand, is_pattern
 from emotion_runtime.sources.shots import Connect
 from emotion_runtime.sources.source import Source

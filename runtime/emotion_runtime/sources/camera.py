@@ -127,7 +127,7 @@ def _request(uri: str) -> _Request:
     match = re.fullmatch(r"(?:v4l2://)?(/dev/(?:video\d+|v4l/.+))", address)
     if match is None and not (address.isascii() and address.isdigit()):
         raise EmotionError(
-            f"camera {uri}: expected a number, v4l2:///dev/videoN or v4l2:///dev/v4l/by-id/NAME"
+            f"camera {uri}: expected a number or v4l2:///dev/videoN or v4l2:///dev/v4l/by-id/NAME"
         )
     if sys.platform != "linux" and (match or options):
         raise EmotionError(f"camera {uri}: device paths and options exist on Linux only; give a number")
