@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
 from emotion_runtime.credentials import HIDDEN, with_secrets, without_passwords
 from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.names import DetectorSize, Precision
+from emotion_runtime.names import DetectorSize, LogFormat, Precision
+
+if TYPE_CHECKING:
+    from emotion_runtime.sinks.rotation import Rotation
 
 # What a value of each type is called in an error message.
 _EXPECTED: dict[Any, str] = {
@@ -21,6 +24,7 @@ _EXPECTED: dict[Any, str] = {
     list[str]: "texts in quotes",
     DetectorSize: "`auto` or a whole number of pixels",
     Precision: f"one of {', '.join(get_args(Precision))}",
+    LogFormat: f"one of {', '.join(get_args(LogFormat))}",
 }
 
 
@@ -36,6 +40,8 @@ _PLACES = {
     "overwrite",
     "wall_clock",
     "rotate",
+    "rotate_keep",
+    "log_format",
 }
 
 
@@ -66,11 +72,15 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     append: bool = False
     overwrite: bool = False
     wall_clock: bool = False
+    rotate: str | None = None
+    rotate_keep: int | None = None
+    on_change: bool = False
     show: bool | None = None
     max_frames: int | None = None
     duration: float | None = None
     realtime: bool = False
     follow: bool = False
+    log_format: LogFormat = "text"
 
     @property
     def sources(self) -> list[str | int]:
@@ -104,6 +114,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise EmotionError(f"--max-frames {self.max_frames}: expected 1 or more; omit it for no limit")
         if self.append and self.overwrite:
             raise EmotionError("--append and --overwrite exclude each other: give one of them")
+        self._check_rotation()
         if self.record_segment is not None and not self.record_segment >= 1:
             raise EmotionError(
                 f"--record-segment {self.record_segment}: expected seconds, 1 or more; omit it for one file"
@@ -116,6 +127,26 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise EmotionError(
                 f"--duration {self.duration}: expected seconds, more than 0; omit it for no limit"
             )
+
+    @property
+    def rotation(self) -> "Rotation | None":
+        """When the file of JSON lines begins anew; None: never."""
+        from emotion_runtime.sinks.rotation import parse_rotation  # noqa: PLC0415 - keeps `--help` fast
+
+        return None if self.rotate is None else parse_rotation(self.rotate, self.rotate_keep)
+
+    def _check_rotation(self) -> None:
+        """Reject options about JSON lines that have no effect.
+
+        Raises:
+            EmotionError: There is nothing to rotate or to write, or an option has a wrong value.
+        """
+        if self.rotate is not None and self.rotation is not None and (self.jsonl or "-") == "-":
+            raise EmotionError(f"--rotate {self.rotate} needs a file to rotate: give --jsonl FILE")
+        if self.rotate_keep is not None and self.rotate is None:
+            raise EmotionError("--rotate-keep needs --rotate SIZE or --rotate daily")
+        if self.on_change and not self.jsonl:
+            raise EmotionError("--on-change is about JSON lines: give --jsonl PATH, too")
 
 
 def make_config(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:

@@ -8,4 +8,6 @@ GRAPHS: tuple[GraphName, GraphName] = ("frame_encoder", "temporal_encoder")  # i
 ReducedPrecision = Literal["fp16", "int8"]
 Precision = Literal["fp32", ReducedPrecision]
 
+LogFormat = Literal["text", "json"]
+
 DetectorSize = int | Literal["auto"]  # long side of the detector's input in pixels

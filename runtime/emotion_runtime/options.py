@@ -48,6 +48,12 @@ def parser() -> argparse.ArgumentParser:
         help="read options from a TOML file; options on the command line take precedence",
     )
     add("--print-config", action="store_true", help="print the configuration as a TOML template and exit")
+    add(
+        "--log-format",
+        metavar="text|json",
+        help="messages on standard error as text, or as lines of JSON with time, level, source and message "
+        "(default: text)",
+    )
     add("--doctor", action="store_true", help="check this machine and print a fix for each problem")
     add("--json", action="store_true", help="print the report of --doctor as JSON")
     add("--version", action="version", version=f"%(prog)s {__version__}", help="print the version and exit")
@@ -182,6 +188,19 @@ def _add_outputs(options: argparse.ArgumentParser) -> None:
         "(default for a camera)",
     )
     add("--overwrite", action="store_true", help="replace existing output files (default for files)")
+    add(
+        "--rotate",
+        metavar="SIZE|daily",
+        help="begin a new file of JSON lines at this size (such as 100MB) or with each day in UTC; earlier "
+        "parts are called PATH-0001.jsonl ... or PATH-2026-11-27.jsonl",
+    )
+    add("--rotate-keep", type=int, metavar="N", help="keep only the newest N earlier parts (default: all)")
+    add(
+        "--on-change",
+        action="store_true",
+        help="write a line of JSON only when people, their states or their labels have changed, and once a "
+        "minute",
+    )
     add("--wall-clock", action="store_true", help="write the present time into the lines of files, too")
     add(
         "--show",

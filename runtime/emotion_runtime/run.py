@@ -203,6 +203,8 @@ def _outputs(
     live = any(address.live for address in addresses)
     return Outputs(
         jsonl=config.jsonl,
+        rotation=config.rotation,
+        on_change=config.on_change,
         record=config.record,
         record_segment=config.record_segment or (LIVE_SEGMENT if live else None),
         show=_wants_window(config, live=live),

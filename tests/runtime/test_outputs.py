@@ -52,13 +52,21 @@ def test_second_run_appends_or_replaces(tmp_path: Path) -> None:
     assert lines_of(path)[0] == msgspec.to_builtins(RUN)
 
 
-def test_appending_leaves_the_cut_line_of_a_killed_run_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", ['{"sche', '{"schema":2}', "", '{"a":"' + "x" * 200_000])
+def test_appending_begins_with_a_whole_line(tmp_path: Path, last: str) -> None:
     path = tmp_path / "out.jsonl"
-    path.write_text('{"schema":2}\n{"sche')
+    path.write_text('{"schema":2}\n' + last)
     write_lines(path, 1, append=True)
-    texts = path.read_text().splitlines()
-    assert texts[:2] == ['{"schema":2}', '{"sche']
-    assert [json.loads(text)["type"] for text in texts[2:]] == ["run", "frame"]
+    whole = [{"schema": 2}] * (2 if last == '{"schema":2}' else 1)
+    assert lines_of(path)[: len(whole)] == whole
+    assert [line["type"] for line in lines_of(path)[len(whole) :]] == ["run", "frame"]
+
+
+def test_cut_line_of_a_killed_run_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text('{"sche')
+    write_lines(path, 1, append=True)
+    assert "its last line is incomplete, as after a power failure; these 6 bytes were cut off" in caplog.text
 
 
 @pytest.mark.parametrize("append", [False, True])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.base import Outputs, Sink
 from emotion_runtime.sinks.jsonl_folder import JsonlFolderSink, is_jsonl_folder
 from emotion_runtime.sinks.outputs import is_folder
@@ -18,18 +19,13 @@ def open_sinks(outputs: Outputs) -> Iterator[Sink]:
         EmotionError: A file cannot be written, or no window can be shown.
     """
     # Each sink is imported when it is opened, to keep the start-up time short.
-    if outputs.jsonl is not None and is_jsonl_folder(outputs.jsonl):
-        yield JsonlFolderSink(outputs.jsonl, run=outputs.run, wall_clock=outputs.wall_clock)
-    elif outputs.jsonl is not None:
-        from emotion_runtime.sinks.jsonl import JsonlSink  # noqa: PLC0415
+    if outputs.jsonl is not None:
+        lines = _open_jsonl(outputs, outputs.jsonl)
+        if outputs.on_change:
+            from emotion_runtime.sinks.changes import ChangesSink  # noqa: PLC0415
 
-        yield JsonlSink(
-            outputs.jsonl,
-            append=outputs.append,
-            run=outputs.run,
-            wall_clock=outputs.wall_clock,
-            stopped=outputs.stopped,
-        )
+            lines = ChangesSink(lines)
+        yield lines
     if outputs.record is None and not outputs.show:
         return
     from emotion_runtime.sinks.draw import Annotator  # noqa: PLC0415
@@ -41,6 +37,23 @@ def open_sinks(outputs: Outputs) -> Iterator[Sink]:
         from emotion_runtime.sinks.window import WindowSink  # noqa: PLC0415
 
         yield WindowSink(annotate, windows=len(outputs.sources))
+
+
+def _open_jsonl(outputs: Outputs, path: str) -> Sink:
+    if is_jsonl_folder(path):
+        if outputs.rotation is not None:
+            raise EmotionError(f"--rotate needs a file, and --jsonl {path} is a folder: omit --rotate")
+        return JsonlFolderSink(path, run=outputs.run, wall_clock=outputs.wall_clock)
+    from emotion_runtime.sinks.jsonl import JsonlSink  # noqa: PLC0415
+
+    return JsonlSink(
+        path,
+        append=outputs.append,
+        run=outputs.run,
+        wall_clock=outputs.wall_clock,
+        rotation=outputs.rotation,
+        stopped=outputs.stopped,
+    )
 
 
 def _open_recording(outputs: Outputs, path: str, annotate: "Render") -> Sink:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Protocol, runtime_checkable
 
+from emotion_runtime.sinks.rotation import Rotation
 from emotion_runtime.types import EmotionEvent, Frame, RunLine, StatusLine
 
 
@@ -40,12 +41,23 @@ class IdleSink(Sink, Protocol):
         ...
 
 
+@runtime_checkable
+class FinishingSink(Sink, Protocol):
+    """A sink with a file for each source, which is finished when the source was read to its end."""
+
+    def finish(self, source: str) -> None:
+        """Finish the file of a source."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
     """What a run writes.
 
     Attributes:
         jsonl: File for JSON lines, or "-" for standard output. None: none.
+        rotation: When the file of JSON lines begins anew. None: never.
+        on_change: Whether JSON lines leave out events in which nothing has changed.
         record: File for the annotated video, or a folder for one annotated copy of each source. None: none.
         record_segment: Seconds after which a new file of the recording begins. None: one file.
         show: Whether to show the annotated video in a window.
@@ -57,6 +69,8 @@ class Outputs:
     """
 
     jsonl: str | None = None
+    rotation: Rotation | None = None
+    on_change: bool = False
     record: str | None = None
     record_segment: float | None = None
     show: bool = False

@@ -1,6 +1,8 @@
 """Open files, pipes and standard output for writing: locked, never blocking for ever, never corrupted."""
 
 import errno
+import json
+import logging
 import os
 import select
 import stat
@@ -14,6 +16,7 @@ from typing import BinaryIO
 from emotion_runtime.errors import EmotionError
 
 _CHUNK = 4096  # bytes that a pipe takes without blocking once `poll` calls it writable (PIPE_BUF of Linux)
+_BLOCK = 65536  # bytes; of which the last line of a file is looked for at a time
 _POLL = 0.1  # seconds between two looks at a stop request
 _NO_READER = 30.0  # seconds to wait for a program that reads a named pipe
 _GRACE = 0.5  # seconds, after a stop request, for a slow reader to take the rest of a line
@@ -106,8 +109,8 @@ class ByteOutput:
         file = open_locked(path, self._what)
         if not append:
             file.truncate(0)
-        elif _ends_inside_a_line(path):  # an earlier run was killed: its line stays broken, but no other
-            file.write(b"\n")
+        else:
+            _complete_last_line(file, path, self._what)
         return file
 
     def _open_fifo(self, path: Path) -> BinaryIO | None:
@@ -204,9 +207,27 @@ def _open_if_read(path: Path) -> int | None:
         raise
 
 
-def _ends_inside_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
+def _complete_last_line(file: BinaryIO, path: Path, what: str) -> None:
+    """Make sure that a file ends with a whole line: an earlier run may have been killed in the middle."""
+    with path.open("rb") as before:
+        size = start = before.seek(0, os.SEEK_END)
+        tail = b""
+        while start > 0 and b"\n" not in tail:
+            block = min(_BLOCK, start)
+            start -= block
+            before.seek(start)
+            tail = before.read(block) + tail
+    last = tail.rpartition(b"\n")[2]
+    if not last:
+        return
+    try:
+        json.loads(last)
+    except ValueError:
+        file.truncate(size - len(last))
+        logging.getLogger(__name__).warning(
+            "%s: its last line is incomplete, as after a power failure; these %d bytes were cut off",
+            what,
+            len(last),
+        )
+    else:
+        file.write(b"\n")

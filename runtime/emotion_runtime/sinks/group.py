@@ -7,8 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.sinks.base import IdleSink, Sink, StatusSink
-from emotion_runtime.sinks.jsonl_folder import JsonlFolderSink
+from emotion_runtime.sinks.base import FinishingSink, IdleSink, Sink, StatusSink
 from emotion_runtime.types import EmotionEvent, Frame, StatusLine
 
 
@@ -70,7 +69,7 @@ class SinkGroup:
             sources: Their names; the list is emptied.
         """
         names, sources[:] = list(sources), []
-        for sink in [each for each in self._sinks if isinstance(each, JsonlFolderSink)]:
+        for sink in [each for each in self._sinks if isinstance(each, FinishingSink)]:
             try:
                 for name in names:
                     sink.finish(name)

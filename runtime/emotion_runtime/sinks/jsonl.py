@@ -9,6 +9,7 @@ import msgspec
 
 from emotion_runtime.rounding import rounded
 from emotion_runtime.sinks.byte_output import ByteOutput
+from emotion_runtime.sinks.rotation import RotatingOutput, Rotation
 from emotion_runtime.types import EmotionEvent, Frame, RunLine, StatusLine
 
 
@@ -20,6 +21,7 @@ class JsonlSink:
         append: Whether to keep what the file contains. False: it is replaced.
         run: The first line, which says what made the lines after it. None: no such line.
         wall_clock: Whether to add the present time to events without one.
+        rotation: When the file begins anew; `run` is the first line of each file. None: never.
         stopped: Set from outside when the run should end; waiting for the reader of a pipe ends then.
 
     Raises:
@@ -34,15 +36,28 @@ class JsonlSink:
         append: bool = False,
         run: RunLine | None = None,
         wall_clock: bool = False,
+        rotation: Rotation | None = None,
         stopped: Event | None = None,
     ) -> None:
         self._encoder = msgspec.json.Encoder()
         self._wall_clock = wall_clock
         what = "JSON lines on standard output" if path == "-" else f"JSONL file {path}"
-        self._output = ByteOutput(path, what, append=append, stopped=stopped)
-        self.files = [] if path == "-" else [Path(path)]
+        self._files = [] if path == "-" else [Path(path)]
+        self._output: ByteOutput | RotatingOutput
+        if rotation is None:
+            self._output = ByteOutput(path, what, append=append, stopped=stopped)
+        else:
+            self._output = RotatingOutput(Path(path), what, rotation, append=append, stopped=stopped)
         if run is not None:
             self._write(run)
+            if isinstance(self._output, RotatingOutput):
+                self._output.first_line = self._encode(rounded(run)) + b"\n"
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that were written and still exist, the newest one last."""
+        parts = self._output.parts if isinstance(self._output, RotatingOutput) else []
+        return [*parts, *self._files]
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:  # noqa: ARG002 - part of the Protocol
         """Write one line. Return False if the reader of the pipe is gone (`| head`)."""

@@ -1,0 +1,53 @@
+"""Leave out events in which nothing that matters has changed."""
+
+from pathlib import Path
+
+from emotion_runtime.sinks.base import FinishingSink, Sink, StatusSink
+from emotion_runtime.types import EmotionEvent, Frame, StatusLine
+
+KEEP_ALIVE = 60.0  # seconds after which a source has an event again, so that a reader sees that it is watched
+
+
+class ChangesSink:
+    """Passes on an event if its people, their states or their labels differ from the last one of the source.
+
+    At least one event per source comes every `KEEP_ALIVE` seconds, and one after each change of the status of
+    the source. Photos are always passed on.
+
+    Args:
+        sink: Gets the events.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._last: dict[str, tuple[float, object]] = {}  # time and content of the last event, by source
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the sink."""
+        files: list[Path] = getattr(self._sink, "files", [])
+        return files
+
+    def write(self, frame: Frame, event: EmotionEvent) -> bool:
+        """Take one frame, see `Sink.write`."""
+        content = {(person.id, person.state, person.top, person.why) for person in event.persons}
+        last = self._last.get(event.source)
+        if last is not None and not frame.still and last[1] == content and event.t - last[0] < KEEP_ALIVE:
+            return True
+        self._last[event.source] = event.t, content
+        return self._sink.write(frame, event)
+
+    def write_status(self, line: StatusLine) -> bool:
+        """Take a change of the status of a source."""
+        self._last.pop(line.source, None)
+        return self._sink.write_status(line) if isinstance(self._sink, StatusSink) else True
+
+    def finish(self, source: str) -> None:
+        """Finish the file of a source, if the sink has one for each source."""
+        self._last.pop(source, None)
+        if isinstance(self._sink, FinishingSink):
+            self._sink.finish(source)
+
+    def close(self) -> None:
+        """Close the sink."""
+        self._sink.close()

@@ -1,0 +1,317 @@
+"""Rotation of JSON lines by size and by day, and events that are written only when something changes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import pytest
+from sample_events import event, frame, person
+
+from emotion_runtime.cli import main
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.sinks import open_sinks
+from emotion_runtime.sinks.base import Outputs
+from emotion_runtime.sinks.changes import KEEP_ALIVE, ChangesSink
+from emotion_runtime.sinks.group import SinkGroup
+from emotion_runtime.sinks.jsonl import JsonlSink
+from emotion_runtime.sinks.jsonl_folder import JsonlFolderSink
+from emotion_runtime.sinks.rotation import RotatingOutput, Rotation, parse_rotation
+from emotion_runtime.types import EmotionEvent, RunLine, StatusLine
+
+BOX = (10.0, 10.0, 50.0, 60.0)
+BOTH = person(1, BOX)
+RUN = RunLine(version="1", bundle="nano", bundle_sha256="0" * 64, head="probe")
+
+
+def lines_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def rotating(path: Path, rotation: Rotation, *, append: bool = True) -> JsonlSink:
+    return JsonlSink(str(path), append=append, run=RUN, rotation=rotation)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("daily", None),
+        ("100MB", 100_000_000),
+        ("1.5 gb", 1_500_000_000),
+        ("20k", 20_000),
+        ("12345", 12345),
+    ],
+)
+def test_sizes(text: str, size: int | None) -> None:
+    assert parse_rotation(text, 3) == Rotation(size, 3)
+
+
+@pytest.mark.parametrize("text", ["weekly", "", "10MiB", "-5MB", "9999", "1e9", "0"])
+def test_wrong_sizes(text: str) -> None:
+    with pytest.raises(EmotionError, match="expected"):
+        parse_rotation(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rotate", "1MB"], "--rotate 1MB needs a file to rotate: give --jsonl FILE"),
+        (["--rotate", "1MB", "--jsonl", "-"], "--rotate 1MB needs a file to rotate"),
+        (["--rotate", "hourly", "--jsonl", "a"], "--rotate hourly: expected `daily`, or a size"),
+        (["--rotate", "daily", "--jsonl", "a", "--rotate-keep", "0"], "--rotate-keep 0: expected 1 or more"),
+        (["--rotate-keep", "3", "--jsonl", "a"], "--rotate-keep needs --rotate"),
+        (["--on-change"], "--on-change is about JSON lines: give --jsonl PATH, too"),
+    ],
+)
+def test_options_that_make_no_sense(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["--source", "demo", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_only_files_can_be_rotated(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(EmotionError, match="not a regular file"):
+        rotating(tmp_path / "pipe", Rotation())
+    with pytest.raises(EmotionError, match="is a folder"):
+        list(open_sinks(Outputs(jsonl=f"{tmp_path}/", rotation=Rotation())))
+
+
+def test_by_size_no_line_is_lost_and_each_file_says_what_made_it(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    sink = rotating(path, Rotation(10_000))
+    for index in range(100):
+        sink.write(frame(index), event(BOTH, frame=index))
+    sink.close()
+    parts = [tmp_path / name for name in names(tmp_path)]
+    assert [part.name for part in parts[:2]] == ["events-0001.jsonl", "events-0002.jsonl"]
+    assert parts[-1] == path
+    assert sink.files == parts
+    assert all(part.stat().st_size <= 10_000 for part in parts)
+    assert all(part.stat().st_size > 8_000 for part in parts[:-1])
+    assert all(lines_of(part)[0]["type"] == "run" for part in parts)
+    found = [line["frame"] for part in parts for line in lines_of(part) if line["type"] == "frame"]
+    assert found == list(range(100))
+
+
+def test_line_longer_than_the_size_has_a_file_of_its_own(tmp_path: Path) -> None:
+    output = RotatingOutput(tmp_path / "a.jsonl", "a", Rotation(10_000))
+    for _ in range(3):
+        assert output.write(b"x" * 20_000 + b"\n")
+    output.close()
+    assert names(tmp_path) == ["a-0001.jsonl", "a-0002.jsonl", "a.jsonl"]
+
+
+def test_next_run_goes_on_with_the_file_and_the_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    for start in (0, 30):
+        sink = rotating(path, Rotation(10_000))
+        for index in range(start, start + 30):
+            sink.write(frame(index), event(BOTH, frame=index))
+        sink.close()
+    parts = sorted(tmp_path.iterdir(), key=lambda part: (part == path, part.name))
+    found = [line["frame"] for part in parts for line in lines_of(part) if line["type"] == "frame"]
+    assert found == list(range(60))
+
+
+def test_by_day(tmp_path: Path) -> None:
+    today = date(2026, 11, 27)
+    output = RotatingOutput(tmp_path / "a.jsonl", "a", Rotation(), today=lambda: today)
+    output.write(b"1\n")
+    output.write(b"2\n")
+    today = date(2026, 11, 28)
+    output.first_line = b"run\n"
+    output.write(b"3\n")
+    output.close()
+    assert names(tmp_path) == ["a-2026-11-27.jsonl", "a.jsonl"]
+    assert (tmp_path / "a-2026-11-27.jsonl").read_text() == "1\n2\n"
+    assert (tmp_path / "a.jsonl").read_text() == "run\n3\n"
+
+
+def test_file_of_an_earlier_day_is_put_away_by_the_next_run(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"schema":2}\n')
+    (tmp_path / "a-2001-09-09.jsonl").write_text("there already\n")
+    os.utime(path, (1e9, 1e9))  # 2001-09-09
+    sink = rotating(path, Rotation())
+    sink.write(frame(), event())
+    sink.close()
+    assert names(tmp_path) == ["a-2001-09-09-2.jsonl", "a-2001-09-09.jsonl", "a.jsonl"]
+    assert (tmp_path / "a-2001-09-09.jsonl").read_text() == "there already\n"
+    assert (tmp_path / "a-2001-09-09-2.jsonl").read_text() == '{"schema":2}\n'
+    assert [line["type"] for line in lines_of(path)] == ["run", "frame"]
+
+
+def test_only_the_newest_parts_are_kept_and_other_files_stay(tmp_path: Path) -> None:
+    others = ["events-notes.jsonl", "events-12.jsonl", "events-0001.txt", "other-0001.jsonl"]
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    path = tmp_path / "events.jsonl"
+    sink = rotating(path, Rotation(10_000, keep=2))
+    for index in range(100):
+        sink.write(frame(index), event(BOTH, frame=index))
+    sink.close()
+    *parts, newest = sink.files
+    assert newest == path
+    assert len(parts) == 2
+    assert set(names(tmp_path)) == {*others, path.name, *(part.name for part in parts)}
+    kept = [line["frame"] for part in sink.files for line in lines_of(part) if line["type"] == "frame"]
+    assert kept == list(range(kept[0], 100))
+
+
+def test_folder_that_cannot_be_written_stops_the_rotation_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "events.jsonl"
+    sink = rotating(path, Rotation(10_000))
+
+    def refuse(_self: Path, _target: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    for index in range(60):
+        sink.write(frame(index), event(BOTH, frame=index))
+    sink.close()
+    assert names(tmp_path) == ["events.jsonl"]
+    assert [line["frame"] for line in lines_of(path) if line["type"] == "frame"] == list(range(60))
+    assert 1 < caplog.text.count("cannot be renamed to events-0001.jsonl (Permission denied)") < 5
+
+
+def test_second_run_is_refused_while_the_first_rotates(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    first = rotating(path, Rotation(10_000))
+    for index in range(30):
+        first.write(frame(index), event(BOTH, frame=index))
+        with pytest.raises(EmotionError, match="another run"):
+            rotating(path, Rotation(10_000))
+    first.close()
+
+
+WRITER = """
+import sys
+from sample_events import event, frame, person
+from emotion_runtime.sinks.jsonl import JsonlSink
+from emotion_runtime.sinks.rotation import Rotation
+sink = JsonlSink(sys.argv[1], append=True, rotation=Rotation(10_000))
+BOTH = person(1, (10.0, 10.0, 50.0, 60.0))
+for index in range(int(sys.argv[2]), 10**9):
+    sink.write(frame(index), event(BOTH, frame=index))
+    print(index, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_while_it_rotates_nothing_is_lost_or_incomplete(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    folders = [*filter(None, sys.path), str(Path(__file__).parent)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    last = -1
+    for attempt in range(5):
+        command = [sys.executable, "-c", WRITER, str(path), str(last + 1)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.05 + 0.013 * attempt)
+            process.send_signal(signal.SIGKILL)
+            printed = process.stdout.read().split()
+        last = max((int(number) for number in printed), default=last + 1)
+        written = [
+            line["frame"]
+            for part in [*tmp_path.iterdir()]
+            for line in lines_of(part)
+            if line["type"] == "frame"
+        ]
+        assert sorted(written)[: last + 1] == list(range(last + 1))  # printed means written
+        last = max(written)
+    assert sorted(written) == list(range(last + 1))
+    assert len(names(tmp_path)) > 3
+
+
+# --- on change ---
+
+
+class Collected:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.statuses: list[str] = []
+
+    def write(self, _frame: object, one: EmotionEvent) -> bool:
+        self.times.append(one.t)
+        return True
+
+    def write_status(self, line: StatusLine) -> bool:
+        self.statuses.append(line.status)
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+def at(t: float, *persons: object, source: str = "a") -> EmotionEvent:
+    return msgspec.structs.replace(event(), t=t, persons=list(persons), source=source)
+
+
+def test_only_changes_are_passed_on() -> None:
+    happy, same = person(1, BOX), person(1, (5.0, 5.0, 9.0, 9.0))
+    inner = Collected()
+    sink = ChangesSink(inner)
+    steps = [
+        at(0.0, happy),
+        at(0.1, same),
+        at(0.2, msgspec.structs.replace(happy, top="anger")),
+        at(0.3, msgspec.structs.replace(happy, top="anger")),
+        at(0.4, msgspec.structs.replace(happy, top="anger", state="lost")),
+        at(0.5),
+        at(0.6),
+        at(0.65, happy, source="b"),
+        at(0.7, person(2, BOX)),
+        at(0.7 + KEEP_ALIVE - 0.1, person(2, BOX)),
+        at(0.7 + KEEP_ALIVE, person(2, BOX)),
+    ]
+    for one in steps:
+        assert sink.write(frame(), one)
+    assert inner.times == [0.0, 0.2, 0.4, 0.5, 0.65, 0.7, 0.7 + KEEP_ALIVE]
+
+
+def test_change_of_status_is_followed_by_an_event() -> None:
+    inner = Collected()
+    sink = ChangesSink(inner)
+    time_of_change = msgspec.json.decode(b'"2026-01-01T00:00:00Z"', type=StatusLine.__annotations__["time"])
+    for t in (0.0, 0.1):
+        sink.write(frame(), at(t))
+    sink.write_status(StatusLine(source="a", time=time_of_change, status="live"))
+    for t in (0.2, 0.3):
+        sink.write(frame(), at(t))
+    assert (inner.times, inner.statuses) == ([0.0, 0.2], ["live"])
+
+
+def test_photos_are_always_passed_on() -> None:
+    inner = Collected()
+    sink = ChangesSink(inner)
+    for t in (0.0, 0.0):
+        still = frame()
+        object.__setattr__(still, "still", True)
+        sink.write(still, at(t))
+    assert len(inner.times) == 2
+
+
+def test_file_of_each_source_is_finished(tmp_path: Path) -> None:
+    sinks = SinkGroup([ChangesSink(JsonlFolderSink(tmp_path))])
+    one = event()
+    sinks.write(frame(source=one.source), one)
+    sinks.finish([one.source])
+    sinks.close()
+    assert names(tmp_path) == [f"{Path(one.source).name}.jsonl"]
+    assert sinks.files == [tmp_path / names(tmp_path)[0]]
