@@ -19,11 +19,12 @@ import numpy as np
 from emotion_bench.accuracy import Result
 from emotion_bench.candidates import Candidate, of_bundle, of_checkpoint
 from emotion_bench.condition_results import measure, page
-from emotion_bench.conditions import CONDITIONS, HEAD_PX
+from emotion_bench.conditions import CONDITIONS
 from emotion_bench.report import write_json
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_train.scenes.faces import FACES_FILE, load_faces
+from emotion_train.scenes.views import HEAD_PX
 
 SEED = 2022
 

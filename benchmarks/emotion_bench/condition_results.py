@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from emotion_bench.accuracy import CALM, NEGATIVE, Result, described, on_votes
 from emotion_bench.accuracy_sets import Plan, scenes
 from emotion_bench.candidates import Candidate
-from emotion_bench.conditions import HALVES, PLAIN, Condition, views
+from emotion_bench.conditions import HALVES
 from emotion_bench.predictions import Predictions
 from emotion_runtime.preprocess import crop, patch_weights, subject_window
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Metrics, Weights
 from emotion_train.probing.metrics import weighted_mean
 from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.views import PLAIN, Condition, views
 from emotion_train.tables import markdown_table, percent
 
 BATCH = 32  # faces

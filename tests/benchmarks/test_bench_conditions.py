@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 import bench_conditions
 from emotion_bench.candidates import Candidate, GraphEncoder, of_bundle, of_graphs
 from emotion_bench.condition_results import condition_probabilities, measure, page
-from emotion_bench.conditions import CONDITIONS, FRAME_PX, HALVES, HEAD_PX, PLAIN, Condition, View, views
+from emotion_bench.conditions import CONDITIONS, HALVES
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.heads import load_head
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.heads import HeadCard, LinearHead
 from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.views import FRAME_PX, HEAD_PX, PLAIN, Condition, View, views
 
 SPEC = load_bundle("nano").manifest.preprocess
 
