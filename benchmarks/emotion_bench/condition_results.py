@@ -11,15 +11,15 @@ from emotion_bench.accuracy_sets import Plan, scenes
 from emotion_bench.candidates import Candidate
 from emotion_bench.conditions import HALVES
 from emotion_bench.predictions import Predictions
-from emotion_runtime.preprocess import crop, patch_weights, subject_window
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Metrics, Weights
 from emotion_train.probing.metrics import weighted_mean
+from emotion_train.probing.view_features import encode_views
 from emotion_train.scenes.faces import Faces
-from emotion_train.scenes.views import PLAIN, Condition, views
+from emotion_train.scenes.views import PLAIN, Condition
 from emotion_train.tables import markdown_table, percent
 
-BATCH = 32  # faces
+BATCH = 32  # clips
 HEAD = "head"  # the only head of a candidate, in `Predictions`
 
 
@@ -57,7 +57,8 @@ def measure(
     clear = faces.by_majority().take(np.flatnonzero(faces.clear))
     result["clear_faces"] = len(clear.labels)
     everything = {PLAIN: Condition(), **conditions}
-    probabilities = condition_probabilities(candidate, clear, everything, seed=seed)
+    seen = encode_views(candidate.encoder, clear, everything, seed=seed)
+    probabilities = {name: candidate.head(part.features) for name, part in seen.items()}
     plain_right = probabilities[PLAIN].argmax(axis=1) == clear.labels
     result["conditions"] = {
         name: _compared(values, plain_right, clear.labels, candidate.abstain, resamples)
@@ -67,26 +68,6 @@ def measure(
     if lost:
         result["half_covered_points_lost"] = round(float(np.mean(lost)), 2)
     return result
-
-
-def condition_probabilities(
-    candidate: Candidate, faces: Faces, conditions: Mapping[str, Condition], *, seed: int
-) -> dict[str, NDArray[np.float64]]:
-    """Return the probabilities (N, 7) of N faces in each condition."""
-    spec = candidate.encoder.spec
-    collected: dict[str, list[NDArray[np.float64]]] = {name: [] for name in conditions}
-    for start in range(0, len(faces.labels), BATCH):
-        rows = range(start, min(start + BATCH, len(faces.labels)))
-        seen = [list(views(faces, row, conditions, seed)) for row in rows]
-        for name, column in zip(conditions, zip(*seen, strict=True), strict=True):
-            windows = [
-                subject_window(view.box, view.image.shape[0], view.image.shape[1], spec) for view in column
-            ]
-            images = np.stack([crop(v.image, w, spec) for v, w in zip(column, windows, strict=True)])
-            weights = np.stack([patch_weights(v.box, w, spec) for v, w in zip(column, windows, strict=True)])
-            features = candidate.encoder.features(images[:, None], weights[:, None], "video")
-            collected[name].append(candidate.head(features))
-    return {name: np.concatenate(parts) for name, parts in collected.items()}
 
 
 def _scene_predictions(candidate: Candidate, plan: Plan) -> Predictions:

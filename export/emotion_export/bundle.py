@@ -26,6 +26,7 @@ from emotion_runtime.manifest import (
     Head,
     Manifest,
     Parity,
+    QualityLimits,
     ReducedPrecision,
     write_manifest,
 )
@@ -105,6 +106,9 @@ def export_bundle(checkpoint: Path, out: Path, options: BundleOptions) -> Manife
             parity=parity + more,
             affect_head=AFFECT_PROBE if AFFECT_PROBE in heads else None,
         )
+        limits = quality_of(options.probe)
+        if limits is not None:
+            manifest = msgspec.structs.replace(manifest, quality=limits)
         if options.swap_videos:
             manifest = msgspec.structs.replace(
                 manifest, swap=measure_swap_limits(manifest, folder, options.swap_videos)
@@ -160,6 +164,13 @@ def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dic
             heads[name] = store_head(folder, name, _fitted(checkpoint, probe, name))
         banks |= {name: _measured_bank(checkpoint, probe, name, banks[name]) for name in measured}
     return heads | {name: store_head(folder, name, bank) for name, bank in banks.items()}
+
+
+def quality_of(probe: Path | None) -> QualityLimits | None:
+    """Return the limits of quality that fit-probe measured with the head in the folder `probe`, if it did."""
+    if probe is None or not (probe / f"{PROBE}.json").is_file():
+        return None
+    return load_head(probe, PROBE).card.quality
 
 
 def _measured_bank(checkpoint: Checkpoint, probe: Path, name: str, bank: LinearHead) -> LinearHead:

@@ -31,6 +31,7 @@ from emotion_runtime.manifest import (
     Head,
     Manifest,
     Precision,
+    QualityLimits,
     Tensor,
     Variant,
 )
@@ -156,6 +157,7 @@ def _check_manifest(folder: Path, manifest: Manifest) -> None:
         )
     problems = (_head_problem(name, head) for name, head in manifest.heads.items())
     problem = problem or next(filter(None, problems), None) or _affect_problem(manifest)
+    problem = problem or _quality_problem(manifest.quality)
     if problem:
         raise EmotionError(f"bundle {folder}: {problem}; {_EXPORT_AGAIN}")
     for name, (inputs, outputs) in _expected_graphs(manifest).items():
@@ -194,6 +196,14 @@ def _affect_problem(manifest: Manifest) -> str | None:
             f"{', '.join(head.labels)}, expected identity and some of {', '.join(AFFECT)}"
         )
     return None
+
+
+def _quality_problem(limits: QualityLimits) -> str | None:
+    if not 0 <= limits.head_px < float("inf"):
+        return f"quality: head_px {limits.head_px}, expected pixels, 0 or more"
+    fractions = {name: getattr(limits, name) for name in ("sharpness", "inside", "frontal", "kept")}
+    wrong = [f"{name} {value}" for name, value in fractions.items() if not 0 <= value <= 1]
+    return f"quality: {', '.join(wrong)}, expected numbers from 0 to 1" if wrong else None
 
 
 _Expected = dict[str, tuple[str, list[int | None]]]  # name -> dtype, shape with None where dynamic

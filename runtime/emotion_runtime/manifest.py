@@ -10,6 +10,7 @@ from emotion_runtime.preprocess import PreprocessSpec
 
 __all__ = [
     "AFFECT",
+    "DEFAULT_QUALITY",
     "MANIFEST",
     "SCHEMA_VERSION",
     "Activation",
@@ -19,6 +20,7 @@ __all__ = [
     "Manifest",
     "Parity",
     "Precision",
+    "QualityLimits",
     "ReducedPrecision",
     "SwapLimits",
     "Tensor",
@@ -26,7 +28,8 @@ __all__ = [
     "write_manifest",
 ]
 
-SCHEMA_VERSION = 2  # 2: graphs have variants, parity rows have a precision; 1 can still be read
+# 2: graphs have variants, parity rows have a precision. 3: limits of quality. Older ones can still be read.
+SCHEMA_VERSION = 3
 MANIFEST = "bundle.json"
 
 Activation = Literal["softmax", "sigmoid", "identity"]
@@ -158,6 +161,30 @@ class SwapLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suspicious: float
 
 
+class QualityLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The least quality of a view with which a person gets a label; see `types.Quality`.
+
+    The defaults hold for bundles that state none. They were measured with the first nano, except that of
+    `frontal`, which was chosen by eye on videos; see docs/detection.md.
+
+    Attributes:
+        head_px: Least width of the head, in pixels.
+        sharpness: Least sharpness.
+        inside: Least fraction of the head inside the frame.
+        frontal: Least frontality.
+        kept: Fraction of the accuracy on good views that is left at the first three limits.
+    """
+
+    head_px: float = 16.0
+    sharpness: float = 0.2
+    inside: float = 0.7
+    frontal: float = 0.1
+    kept: float = 0.75
+
+
+DEFAULT_QUALITY = QualityLimits()
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of bundle.json.
 
@@ -179,6 +206,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         affect_head: Key of a head with the activation "identity" whose labels are some of `AFFECT`; None: the
             bundle has none, and persons have no valence, arousal or dominance.
         swap: When embeddings are of different persons. None: not measured, so swaps are not looked for.
+        quality: The least quality with which a person gets a label. Bundles without it have the defaults.
     """
 
     schema: int
@@ -197,6 +225,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parity: list[Parity]
     affect_head: str | None = None
     swap: SwapLimits | None = None
+    quality: QualityLimits = DEFAULT_QUALITY
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> Path:

@@ -70,6 +70,7 @@ def open_pipeline(
             affect_head,
             head_finder(detector),
             manifest.swap,
+            manifest.quality,
         )
         pipeline, kept = Pipeline(models, clips, timing), held.pop_all()
     name = head or manifest.default_head

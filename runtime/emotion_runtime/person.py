@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.heads import LinearHead
-from emotion_runtime.manifest import SwapLimits
+from emotion_runtime.manifest import DEFAULT_QUALITY, QualityLimits, SwapLimits
 from emotion_runtime.quality import why_not
 from emotion_runtime.ring import ClipPlan, EmbeddingRing
 from emotion_runtime.smoothing import ExponentialAverage, LabelHysteresis
@@ -36,6 +36,7 @@ class PersonOptions:
         hysteresis: See `smoothing.LabelHysteresis`.
         head: Predicts emotions.
         affect: Predicts valence, arousal or dominance. None: there is no such head.
+        limits: The least quality with which a person gets a label.
     """
 
     clips: ClipPlan
@@ -43,6 +44,7 @@ class PersonOptions:
     hysteresis: float
     head: LinearHead
     affect: LinearHead | None = None
+    limits: QualityLimits = DEFAULT_QUALITY
 
 
 class PersonState:
@@ -154,7 +156,7 @@ class PersonState:
             return "warming"
         if stale:
             return "stale"
-        poor = why_not(self.quality) if self.quality else None
+        poor = why_not(self.quality, self._options.limits) if self.quality else None
         if poor:
             return poor
         if not self._still and (not track.confirmed or self.ring.warming):

@@ -77,7 +77,9 @@ class Pipeline:
         self._models = models
         self._timing = timing
         self._clock = clock
-        self._options = PersonOptions(clips, timing.smoothing, timing.hysteresis, models.head, models.affect)
+        self._options = PersonOptions(
+            clips, timing.smoothing, timing.hysteresis, models.head, models.affect, models.quality
+        )
         self._sources: dict[str, SourceState] = {}
         self.timer = StageTimer()
         self.counts = Counts()

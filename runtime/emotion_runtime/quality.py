@@ -1,12 +1,12 @@
 """Measure how well the head of a person can be seen, and decide whether that is enough for a label."""
 
 import math
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.manifest import QualityLimits
 from emotion_runtime.types import Box, Landmarks, Quality, Track, Why
 
 # The face within the box of a head, in widths and heights of that box; see `detectors.centerface.head_box`.
@@ -18,37 +18,16 @@ _BLUR = 5  # pixels; side of the box filter that sharpness is measured with
 _BLURRED, _SHARP = 0.1, 0.6
 
 
-@dataclass(frozen=True, slots=True)
-class QualityLimits:
-    """The least quality with which a person gets a label.
-
-    At each limit the shipped model names three quarters as many emotions rightly as on good views of the same
-    faces (47 of 62 %); see docs/detection.md. The limit of `frontal` was chosen by eye on videos.
-
-    Attributes:
-        head_px: Least width of the head, in pixels.
-        sharpness: Least sharpness.
-        inside: Least fraction of the head inside the frame.
-        frontal: Least frontality.
-    """
-
-    head_px: float = 16.0
-    sharpness: float = 0.2
-    inside: float = 0.7
-    frontal: float = 0.1
-
-
-DEFAULT_LIMITS = QualityLimits()
 # Of a person whose head was looked for and not found: a back, or a face that something covers.
 NO_HEAD = Quality(head_px=0.0, inside=0.0, frontal=0.0)
 
 
-def why_not(quality: Quality, limits: QualityLimits = DEFAULT_LIMITS) -> Why | None:
+def why_not(quality: Quality, limits: QualityLimits) -> Why | None:
     """Return why a view of a person is not good enough for a label; None if it is, or was not measured.
 
     Args:
         quality: The quality of the view.
-        limits: The least quality with which a person gets a label.
+        limits: Those of the bundle.
     """
     if quality.frontal is not None and quality.frontal < limits.frontal:
         return "turned away"

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from emotion_runtime import bundle
 from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import write_manifest
+from emotion_runtime.manifest import DEFAULT_QUALITY, write_manifest
 
 
 @pytest.fixture
@@ -154,6 +154,8 @@ FRAME_INPUTS = ("graphs", "frame_encoder", "inputs")
         (set_in("heads", "probe", "temperature", value=0), "temperature 0"),
         (set_in("heads", "probe", "abstain", value=2.0), "abstain 2"),
         (set_in("clip_seconds", value=0), "expected more than 0"),
+        (set_in("quality", value={"head_px": -1}), "head_px -1.0, expected pixels, 0 or more"),
+        (set_in("quality", value={"inside": 7}), "inside 7.0, expected numbers from 0 to 1"),
     ],
 )
 def test_a_manifest_that_does_not_match(folder: Path, change: Callable[[dict], object], message: str):
@@ -161,10 +163,15 @@ def test_a_manifest_that_does_not_match(folder: Path, change: Callable[[dict], o
     assert message in error_of(folder)
 
 
+def test_a_bundle_without_limits_of_quality_loads_with_the_defaults(folder: Path):
+    edit(folder, lambda manifest: manifest.update(schema=2) or manifest.pop("quality", None))
+    assert load_bundle(folder).manifest.quality == DEFAULT_QUALITY
+
+
 def test_a_newer_schema_is_reported_before_its_unknown_keys(folder: Path):
-    edit(folder, lambda manifest: manifest.update(schema=3, something_new=True))
+    edit(folder, lambda manifest: manifest.update(schema=4, something_new=True))
     message = error_of(folder)
-    assert "schema 3 was made by a newer version" in message
+    assert "schema 4 was made by a newer version" in message
     assert "update this program" in message
 
 

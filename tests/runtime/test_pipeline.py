@@ -1,10 +1,12 @@
 """The pipeline: who is encoded when, which state belongs to whom, and the values against their formulas."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_head
-from emotion_runtime.manifest import SwapLimits
+from emotion_runtime.manifest import QualityLimits, SwapLimits, write_manifest
 from emotion_runtime.metrics import RunReport, StageTimer
 from emotion_runtime.models import Models
 from emotion_runtime.pipeline import Pipeline
@@ -88,6 +90,7 @@ class Bench:
             FrameEncoder(self.frames, self.spec),
             TemporalEncoder(self.clips),
             load_head(bundle),
+            quality=manifest.quality,
         )
         plan = plan_clips(
             manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every
@@ -110,6 +113,16 @@ class Bench:
         window = subject_window(box, *image.shape[:2], self.spec)
         weights = patch_weights(box, window, self.spec)
         return np.array([*(channel / 255 for channel in reversed(bgr)), weights.mean()])
+
+
+def test_the_limits_of_the_bundle_decide_who_gets_a_label(tiny_bundle: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "strict"))
+    manifest = load_bundle(folder).manifest
+    write_manifest(msgspec.structs.replace(manifest, quality=QualityLimits(head_px=101)), folder)
+    for bundle, why in ((tiny_bundle, None), (folder, "small")):
+        event = Bench(bundle).show_many([(20, 20, 120, 150)], halves(), 10)[-1]
+        assert [person.why for person in event.persons] == [why]
+        assert [person.top is None for person in event.persons] == [why is not None]
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 from importlib.util import find_spec
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from emotion_runtime.detectors import load_detector
-from emotion_runtime.quality import QualityLimits, frontality, measure_quality, roll, sharpness, why_not
+from emotion_runtime.manifest import DEFAULT_QUALITY, QualityLimits
+from emotion_runtime.quality import frontality, measure_quality, roll, sharpness, why_not
 from emotion_runtime.types import Quality, Track
 
 HEAD = (154.0, 16.0, 301.0, 178.0)  # annotated by hand in the image of an astronaut
@@ -102,7 +104,7 @@ def test_inside_is_the_fraction_of_the_whole_head_in_the_frame(
 def test_a_person_without_a_head_box_has_the_width_of_the_box() -> None:
     quality = measure_quality(np.zeros((100, 100, 3), np.uint8), Track(1, (10.0, 10.0, 50.0, 90.0), 0.9))
     assert quality == Quality(head_px=40.0)
-    assert why_not(quality) is None
+    assert why_not(quality, QualityLimits()) is None
 
 
 # --- limits ---
@@ -122,9 +124,14 @@ def test_a_person_without_a_head_box_has_the_width_of_the_box() -> None:
 )
 def test_reason_why_there_is_no_label(change: dict[str, float | None], why: str | None) -> None:
     values = {name: getattr(GOOD, name) for name in GOOD.__struct_fields__}
-    assert why_not(Quality(**(values | change))) == why
+    assert why_not(Quality(**(values | change)), QualityLimits()) == why
 
 
 def test_limits_can_be_given() -> None:
     assert why_not(GOOD, QualityLimits(head_px=100.0)) == "small"
     assert why_not(GOOD, QualityLimits(head_px=0, sharpness=0, inside=0, frontal=0)) is None
+
+
+def test_a_bundle_of_an_earlier_schema_has_the_limits_that_applied_then() -> None:
+    assert QualityLimits(head_px=16, sharpness=0.2, inside=0.7, frontal=0.1) == DEFAULT_QUALITY
+    assert msgspec.json.decode(b"{}", type=QualityLimits) == DEFAULT_QUALITY

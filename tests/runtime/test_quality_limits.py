@@ -12,9 +12,10 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors.centerface import head_box
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
-from emotion_runtime.quality import DEFAULT_LIMITS, sharpness
+from emotion_runtime.quality import sharpness
 from emotion_runtime.subject import plan_crops
 
+LIMITS = load_bundle("nano").manifest.quality
 FACES = 200
 # Where CenterFace finds the face in a square of FER2013, in sides of the square.
 FACE = np.array([0.11, 0.05, 0.89, 0.97], np.float32)
@@ -72,12 +73,12 @@ def test_labels_are_mostly_kept_at_the_limits_and_mostly_lost_below(shared_data:
     faces = Faces(shared_data / "data" / "fer2013_plus.npz")
     good, sharp = faces.right(56)
     assert good > 0.5
-    assert (sharp > DEFAULT_LIMITS.sharpness).all()
-    assert faces.right(DEFAULT_LIMITS.head_px)[0] > 0.6 * good
-    assert faces.right(DEFAULT_LIMITS.head_px / 2)[0] < 0.6 * good
+    assert (sharp > LIMITS.sharpness).all()
+    assert faces.right(LIMITS.head_px)[0] > 0.6 * good
+    assert faces.right(LIMITS.head_px / 2)[0] < 0.6 * good
     slight, sharp = faces.right(56, blur=3 / 160)
     assert slight > 0.8 * good
-    assert (sharp > DEFAULT_LIMITS.sharpness).mean() > 0.95
+    assert (sharp > LIMITS.sharpness).mean() > 0.95
     strong, sharp = faces.right(56, blur=8 / 160)
     assert strong < 0.75 * good
-    assert (sharp < DEFAULT_LIMITS.sharpness).mean() > 0.9
+    assert (sharp < LIMITS.sharpness).mean() > 0.9

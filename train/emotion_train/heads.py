@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
-from emotion_runtime.manifest import Activation, Head
+from emotion_runtime.manifest import Activation, Head, QualityLimits
 
 # Names of the heads' files, without suffix.
 PROBE, AFFECT_PROBE, ZERO_SHOT, CATEGORIES = "probe", "affect", "zero_shot", "categories"
@@ -38,6 +38,7 @@ class HeadCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         dataset: Data set on which the head was fitted or measured.
         abstain: See `manifest.Head`.
         experimental: See `manifest.Head`.
+        quality: Measured with this head, for the manifest of its bundle; None: not measured.
     """
 
     kind: Literal["probe", "zero_shot"]
@@ -51,6 +52,7 @@ class HeadCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dataset: str | None = None
     abstain: float = 0.0
     experimental: bool = False
+    quality: QualityLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ def write_bundle(bundle: Bundle, heads: Mapping[str, LinearHead], out: Path, *, 
         heads=all_heads,
         default_head=PROBE if PROBE in stored else manifest.default_head,
         affect_head=AFFECT_PROBE if AFFECT_PROBE in stored else manifest.affect_head,
+        quality=(heads[PROBE].card.quality if PROBE in heads else None) or manifest.quality,
     )
     text = _CARD_TEXT.format(
         name=new.name,

@@ -13,6 +13,7 @@ from emotion_train.probing import scene_probe as scenes
 from emotion_train.probing.cards import as_task_head, card_metrics
 from emotion_train.probing.measure import HeadResult, MeasureOptions, measure
 from emotion_train.probing.options import ProbeSetup
+from emotion_train.probing.quality_limits import measure_limits
 from emotion_train.probing.report import ProbeReport
 from emotion_train.probing.run import ProtocolResult
 from emotion_train.probing.zero_shot import zero_shot_head
@@ -25,12 +26,19 @@ def with_scenes(
     setup: ProbeSetup,
     options: MeasureOptions,
 ) -> tuple[ProbeReport, dict[str, LinearHead]]:
-    """Add pairs of people and the zero-shot heads of 7 classes and 26 categories."""
+    """Add pairs of people, the limits of quality, and the zero-shot heads of 7 classes and 26 categories."""
     if setup.plan is None:
         raise ValueError("only scenes have a plan")
     pairs = scenes.measure_pairs(result.heads[0], setup.plan, setup.encoding, options.seed, options)
     changed = {f"{name}_changed": metrics["changed"] for name, (metrics, _) in pairs.items()}
-    heads = heads | {PROBE: _with_metrics(heads[PROBE], heads[PROBE].card.metrics | changed)}
+    limits = measure_limits(
+        setup.encoding.encoder,
+        result.heads[0].predictions,
+        scenes.chosen_faces(setup.plan, "val", options.seed),
+        seed=options.seed,
+    )
+    probe = _with_metrics(heads[PROBE], heads[PROBE].card.metrics | changed)
+    heads = heads | {PROBE: replace(probe, card=msgspec.structs.replace(probe.card, quality=limits))}
     one_person = setup.load_set("one_person", options.seed)
     all_results: tuple[HeadResult, ...] = tuple(report.measured)
     for name, bank in _banks(setup).items():

@@ -120,3 +120,22 @@ def boxed(*, scale: float = 1.0, shift: float = 0.0) -> Condition:
         return View(view.image, (x - half_w, y - half_h, x + half_w, y + half_h))
 
     return Condition(view=change)
+
+
+def cut(inside: float) -> Condition:
+    """Return a condition in which a fraction of the head lies beyond an edge of the image.
+
+    Args:
+        inside: Fraction of the head's box inside the image.
+    """
+
+    def change(view: View, row: int) -> View:
+        x1, y1, x2, y2 = view.box
+        if row % 3 == 0:  # the chin
+            return View(view.image[: round(y1 + inside * (y2 - y1))], view.box)
+        if row % 3 == 1:  # the right side of the image
+            return View(view.image[:, : round(x1 + inside * (x2 - x1))], view.box)
+        start = round(x2 - inside * (x2 - x1))
+        return View(view.image[:, start:], (x1 - start, y1, x2 - start, y2))
+
+    return Condition(view=change)
