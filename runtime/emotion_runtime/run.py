@@ -48,10 +48,12 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         from emotion_runtime.metrics import RunReport  # noqa: PLC0415
         from emotion_runtime.rounds import Rounds  # noqa: PLC0415
         from emotion_runtime.run_sources import add_files_in_turn, add_sources, files_to_do  # noqa: PLC0415
+        from emotion_runtime.service_manager import ServiceManager, status_text  # noqa: PLC0415
         from emotion_runtime.sinks import open_sinks  # noqa: PLC0415
         from emotion_runtime.sinks.group import SinkGroup  # noqa: PLC0415
         from emotion_runtime.sources import parse_sources  # noqa: PLC0415
 
+        manager = stack.enter_context(ServiceManager())
         addresses = parse_sources(config.sources)
         report = RunReport(started)
         runtime = _open_runtime(config, stack)
@@ -72,12 +74,15 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         live = LiveReport() if any(address.live for address in addresses) else None
         progress = stack.enter_context(_progress(config, addresses))
         run = _Run(config, stop, runtime.timer, sinks, report, live)
+        manager.ready()
         for step in runtime.steps(rounds):
+            manager.alive(lambda: status_text(rounds.statuses(), report.frames))
             with stop.writing():
                 sinks.finish(finished)
             if not run.take(step):
                 break
             progress.update(len(step.events))
+        manager.stopping()
         with stop.writing():
             sinks.finish(finished)
         for status in rounds.close():
