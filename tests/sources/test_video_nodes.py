@@ -154,7 +154,7 @@ def test_a_busy_device_says_who_uses_it(machine: Machine, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "getpid", lambda: 1)
     with node.open():
         assert f"({Path('/proc/self').resolve().name}); close it" in str(problem_of(node, machine.classes))
-    monkeypatch.setattr(video_nodes, "_users", lambda _: None)
+    monkeypatch.setattr(video_nodes, "_users", lambda *_: None)
     assert "`sudo fuser -v" in str(problem_of(node, machine.classes))
 
 

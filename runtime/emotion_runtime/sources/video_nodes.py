@@ -102,14 +102,14 @@ def _problem_of_device(node: Path, device: int) -> ConnectionLost | None:
     try:  # ask for no buffers: refused while another program streams, without effect otherwise
         ioctl(device, _REQUEST_BUFFERS, bytearray(_BUFFERS.pack(0, kind, _MEMORY_MAPPED, 0)))
     except OSError as error:
-        return _refusal(node, error)
+        return _refusal(node, error, device)
     return None
 
 
-def _refusal(node: Path, error: OSError) -> ConnectionLost | None:
-    """Return what an error of the system says about a device; None if it says nothing."""
+def _refusal(node: Path, error: OSError, device: int | None = None) -> ConnectionLost | None:
+    """Return what an error of the system says about a device, open as `device`; None if it says nothing."""
     if error.errno == errno.EBUSY:
-        user = _users(node)
+        user = _users(node, device)
         fix = "close it" if user else f"`sudo fuser -v {node}` shows which; close it"
         return ConnectionLost(f"{node} is in use by {user or 'another program'}; {fix}", "device")
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -124,23 +124,31 @@ def _refusal(node: Path, error: OSError) -> ConnectionLost | None:
     return None
 
 
-def _users(node: Path) -> str | None:
-    """Name the programs that have a device open, as far as this user may see them."""
+def _users(node: Path, own: int | None) -> str | None:
+    """Name the programs that have a device open, as far as this user may see them.
+
+    Args:
+        node: The device file.
+        own: A file descriptor of this program that does not count. None: all count.
+    """
     users = []
     for folder in Path("/proc").glob("[0-9]*"):
+        this = int(folder.name) == os.getpid()
         try:
-            if not any(
-                os.readlink(link) == str(node)  # noqa: PTH115 - a name, not a path: may say "(deleted)"
-                for link in (folder / "fd").iterdir()
-            ):
-                continue
+            opened = [file for file in (folder / "fd").iterdir() if not (this and file.name == str(own))]
             name = (folder / "comm").read_text().strip()
         except OSError:  # of another user, or ended
             continue
-        users.append(
-            "another source of this program" if int(folder.name) == os.getpid() else f"{name} ({folder.name})"
-        )
+        if any(_target(file) == str(node) for file in opened):
+            users.append("another source of this program" if this else f"{name} ({folder.name})")
     return " and ".join(users) or None
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)  # noqa: PTH115 - a name: not always that of a file
+    except OSError:  # closed meanwhile
+        return ""
 
 
 def _nodes(devices: Path) -> list[Path]:
