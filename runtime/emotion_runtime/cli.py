@@ -10,7 +10,13 @@ from collections.abc import Sequence
 
 from emotion_runtime.config import RunConfig, as_toml, make_config
 from emotion_runtime.config_file import read_toml
-from emotion_runtime.console import open_standard_streams, print_messages, run, write_output
+from emotion_runtime.console import (
+    open_standard_streams,
+    print_messages,
+    run,
+    write_json_messages,
+    write_output,
+)
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.options import PROGRAM, parser
 from emotion_runtime.run import run_config
@@ -27,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     started = time.monotonic()
     open_standard_streams()
-    print_messages(PROGRAM)
+    print_messages(PROGRAM, times=True)
     # A Ctrl-C before or after the run, or a second one during it, loses no results.
     return run(PROGRAM, lambda: _command(argv, started), interrupted=0)
 
@@ -37,8 +43,12 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
     options = parser()
     flags = vars(options.parse_args(argv))
     print_config, doctor, as_json = (flags.pop(name, False) for name in ("print_config", "doctor", "json"))
+    if flags.get("log_format") == "json":
+        write_json_messages(PROGRAM)
     path = flags.pop("config", None)
     config = make_config(read_toml(path, RunConfig.__struct_fields__) if path else {}, flags)
+    if config.log_format == "json":
+        write_json_messages(PROGRAM)
     if print_config:
         # argparse has no public list of options.
         comments = {action.dest: action.help or "" for action in options._actions}  # noqa: SLF001

@@ -53,7 +53,7 @@ class StatusRecord:
             )
         level = logging.WARNING if status in _TROUBLE else logging.INFO
         text = f"source {self._source} is {status}{f': {reason}' if reason else ''}"
-        logging.getLogger(__name__).log(level, "%s", text)
+        logging.getLogger(__name__).log(level, "%s", text, extra={"source": self._source})
         return True
 
     def take(self) -> list[StatusLine]:
