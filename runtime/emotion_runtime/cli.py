@@ -10,14 +10,9 @@ from collections.abc import Sequence
 
 from emotion_runtime.config import RunConfig, as_toml, make_config
 from emotion_runtime.config_file import read_toml
-from emotion_runtime.console import (
-    open_standard_streams,
-    print_messages,
-    run,
-    write_json_messages,
-    write_output,
-)
+from emotion_runtime.console import open_standard_streams, run, write_output
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.messages import print_messages, write_json_messages
 from emotion_runtime.options import PROGRAM, parser
 from emotion_runtime.run import run_config
 from emotion_runtime.stop_signals import stop_at_signals

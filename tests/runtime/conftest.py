@@ -21,8 +21,8 @@ from safetensors.numpy import save_file
 from emotion_runtime import engines, nvidia
 from emotion_runtime.backends import native
 from emotion_runtime.bundle import load_bundle, sha256_of
-from emotion_runtime.console import LOGGERS
 from emotion_runtime.manifest import Graph, Head, Manifest, Tensor, write_manifest
+from emotion_runtime.messages import LOGGERS
 from emotion_runtime.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec(size=32, patch=8, window="subject", short_side=36, subject_scale=1.5)

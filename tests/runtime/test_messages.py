@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_runtime import console
+from emotion_runtime import console, messages
 from emotion_runtime.cli import main
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sources.statuses import StatusRecord
@@ -25,11 +25,11 @@ def command() -> None:
 
 
 def printed_by(action: object, capsys: pytest.CaptureFixture[str], *, as_json: bool) -> list[str]:
-    console.print_messages("emotion-runtime", times=True)
+    messages.print_messages("emotion-runtime", times=True)
 
     def start() -> None:
         if as_json:
-            console.write_json_messages("emotion-runtime")
+            messages.write_json_messages("emotion-runtime")
         action()
 
     console.run("emotion-runtime", start)
