@@ -163,7 +163,7 @@ def test_source_that_is_lost_again_and_again_is_degraded_and_told_once() -> None
         take(source, 10)
         lines = statuses(source)
     assert [status for status, _ in lines[-2:]] == ["live", "degraded"]
-    assert len(lines) <= 2 + 2 * limits.losses
+    assert len(lines) <= 3 + 2 * limits.losses
     assert "again and again" in str(lines[-1][1])
 
 
