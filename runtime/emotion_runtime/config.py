@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 
 from emotion_runtime.credentials import HIDDEN, with_secrets, without_passwords
-from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
+from emotion_runtime.defaults import FROZEN_AFTER, HYSTERESIS, LOST_AFTER, SMOOTHING
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import DetectorSize, LogFormat, Precision
 
@@ -80,6 +80,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     duration: float | None = None
     realtime: bool = False
     follow: bool = False
+    lost_after: float = LOST_AFTER
+    frozen_after: float = FROZEN_AFTER
     log_format: LogFormat = "text"
 
     @property
@@ -126,6 +128,20 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         if self.duration is not None and not self.duration > 0:
             raise EmotionError(
                 f"--duration {self.duration}: expected seconds, more than 0; omit it for no limit"
+            )
+        self._check_live_times()
+
+    def _check_live_times(self) -> None:
+        """Reject times of cameras and streams that make no sense.
+
+        Raises:
+            EmotionError: One of them is too short or too long.
+        """
+        if not 0.5 <= self.lost_after <= 3600:
+            raise EmotionError(f"--lost-after {self.lost_after}: expected seconds, from 0.5 to 3600")
+        if not (self.frozen_after == 0 or 1 <= self.frozen_after <= 86400):
+            raise EmotionError(
+                f"--frozen-after {self.frozen_after}: expected seconds, from 1 to 86400, or 0 for never"
             )
 
     @property

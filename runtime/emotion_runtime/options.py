@@ -4,7 +4,7 @@ import argparse
 
 from emotion_runtime import __version__
 from emotion_runtime.console import OneLineParser
-from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
+from emotion_runtime.defaults import FROZEN_AFTER, HYSTERESIS, LOST_AFTER, SMOOTHING
 
 PROGRAM = "emotion-runtime"
 LIVE_SEGMENT = 3600.0  # seconds of one file of a camera's recording; it bounds memory and what is lost
@@ -72,9 +72,10 @@ def _add_sources(options: argparse.ArgumentParser) -> None:
     add(
         "--source",
         action="append",
-        metavar="URI",
-        help="video or photo, folder or pattern of them, - for standard input, v4l2:///dev/videoN, or `demo` "
-        "for the built-in scene; may be repeated",
+        metavar="[NAME=]URI",
+        help="video or photo, folder or pattern of them, - for standard input, rtsp://, rtsps://, http://, "
+        "https://, v4l2:///dev/videoN, csi://N, gst:PIPELINE, or `demo` for the built-in scene; NAME "
+        "stands for the source in all results; may be repeated",
     )
     add("--max-frames", type=int, metavar="N", help="stop after N frames, counted over all sources")
     add("--duration", type=float, metavar="SECONDS", help="stop after this many seconds of media time")
@@ -83,6 +84,21 @@ def _add_sources(options: argparse.ArgumentParser) -> None:
         "--follow",
         action="store_true",
         help="wait for more at the end of a file that another program still writes",
+    )
+    add(
+        "--lost-after",
+        type=float,
+        metavar="SECONDS",
+        help="a camera or stream that gives no image for this time is lost, and is opened again "
+        f"(default: {LOST_AFTER:g})",
+    )
+    add(
+        "--frozen-after",
+        type=float,
+        metavar="SECONDS",
+        help="a camera or stream that repeats one image for this time is frozen: it is not analysed until "
+        "the image changes; give more than the time between two key frames; 0 turns this and the detection "
+        f"of black images off (default: {FROZEN_AFTER:g})",
     )
 
 

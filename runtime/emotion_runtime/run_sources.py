@@ -11,7 +11,7 @@ from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.options import PROGRAM
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.sinks.jsonl_folder import is_jsonl_folder, unfinished
-from emotion_runtime.sources import Address, Source, expand, open_source
+from emotion_runtime.sources import Address, LiveLimits, Source, expand, open_source
 from emotion_runtime.sources.in_turn import in_turn
 from emotion_runtime.sources.length import estimate_frames
 from emotion_runtime.stop_signals import StopRequest
@@ -28,9 +28,10 @@ def add_sources(rounds: Rounds, addresses: Sequence[Address], config: RunConfig)
     Raises:
         EmotionError: A source cannot be opened.
     """
+    limits = LiveLimits(silence=config.lost_after, frozen=config.frozen_after)
     for address in addresses:
         try:
-            rounds.add(open_source(address, realtime=config.realtime, follow=config.follow))
+            rounds.add(open_source(address, realtime=config.realtime, follow=config.follow, limits=limits))
         except EmotionError as error:  # noqa: PERF203 - there are few
             if not any(other.live for other in addresses if other is not address):
                 raise

@@ -369,15 +369,26 @@ def test_thousands_of_images_a_second_leave_the_newest_and_are_counted() -> None
     assert calls > 100
 
 
+def test_rate_may_be_low_as_long_as_it_stays_so() -> None:
+    def slower(cancel: threading.Event) -> Generator[Shot, None, None]:
+        for wait in (0.1, 0.1, 0.15, 0.2, 0.25, 0.3, 0.3):
+            yield shot()
+            cancel.wait(wait)
+        yield from steady(cancel)
+
+    with LiveSource("door", slower, LiveLimits(opening=1, silence=0.15, frozen=0)) as source:
+        take(source, 9)
+        assert [status for status, _ in statuses(source)] == ["connecting", "live"]
+
+
 def test_time_between_two_images_may_be_long_if_the_connection_says_so() -> None:
     def now_and_then(cancel: threading.Event) -> Generator[Shot, None, None]:
-        while not cancel.wait(0.4):
+        while not cancel.wait(0.25):
             one = shot()
-            yield Shot(one.image, one.captured, one.time, next_in=0.4)
+            yield Shot(one.image, one.captured, one.time, next_in=0.25)
 
-    limits = LiveLimits(opening=1, silence=0.1, frozen=0)
-    with LiveSource("door", now_and_then, limits) as source:
-        take(source, 3)
+    with LiveSource("door", now_and_then, LiveLimits(opening=1, silence=0.05, frozen=0)) as source:
+        take(source, 2)
         assert [status for status, _ in statuses(source)] == ["connecting", "live"]
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from threading import Event
 
 from emotion_runtime.sources.files import expand, is_pattern
+from emotion_runtime.sources.live_limits import LiveLimits
 from emotion_runtime.sources.shots import Connect
 from emotion_runtime.sources.source import Source
 from emotion_runtime.sources.uris import Address, parse_source, parse_sources
 from emotion_runtime.types import Frame
 
-__all__ = ["Address", "Source", "expand", "open_source", "parse_source", "parse_sources"]
+__all__ = ["Address", "LiveLimits", "Source", "expand", "open_source", "parse_source", "parse_sources"]
 
 
 def open_source(
@@ -20,6 +21,7 @@ def open_source(
     realtime: bool = False,
     follow: bool = False,
     stop: Event | None = None,
+    limits: LiveLimits | None = None,
 ) -> Source:
     """Open a source of frames.
 
@@ -35,6 +37,7 @@ def open_source(
             for a camera. Otherwise every frame is delivered. A camera is always in real time.
         follow: At the end of a video file, wait for more: another program is still writing it.
         stop: When it is set, the source ends soon, whatever it waits for. None: only `Source.stop` ends it.
+        limits: Times after which a camera or stream is lost, frozen and so on. None: the defaults.
 
     Raises:
         EmotionError: The URI has a mistake, or a file cannot be opened. While iterating: `SourceBroken` if it
@@ -46,7 +49,8 @@ def open_source(
     if address.live:
         from emotion_runtime.sources.live import LiveSource  # noqa: PLC0415
 
-        return LiveSource(address.name, _connect(address), stop=stop)
+        limits = limits or LiveLimits()
+        return LiveSource(address.name, _connect(address, limits), limits, stop=stop)
     frames = _frames(address, follow=follow, stop=stop)
     if address.named:
         frames = _renamed(frames, address)
@@ -71,14 +75,17 @@ def _frames(address: Address, *, follow: bool, stop: Event) -> Generator[Frame, 
 
 
 def _renamed(frames: Generator[Frame, None, None], address: Address) -> Generator[Frame, None, None]:
-    """Give frames the name of the user; those of the files of a folder, that name and the file's."""
+    """Give frames the name of the user; those of each file of a folder, that name and the file's path."""
+    path = Path(address.uri)
+    folder = path if path.is_dir() else None
+    one = folder is None and not is_pattern(address.uri)
     for frame in frames:
-        path = frame.source
-        own = path in (address.uri, address.kind)
-        yield replace(frame, source=address.name if own else f"{address.name}/{Path(path).name}")
+        file = Path(frame.source)
+        inside = file.relative_to(folder) if folder else file
+        yield replace(frame, source=address.name if one else f"{address.name}/{inside}")
 
 
-def _connect(address: Address) -> Connect:
+def _connect(address: Address, limits: LiveLimits) -> Connect:
     """Return what opens a live source.
 
     Raises:
@@ -93,5 +100,6 @@ def _connect(address: Address) -> Connect:
 
         return connect_gstreamer(address.uri)
     from emotion_runtime.sources.network import connect_network  # noqa: PLC0415
+    from emotion_runtime.sources.network_address import NetworkLimits  # noqa: PLC0415
 
-    return connect_network(address.uri)
+    return connect_network(address.uri, NetworkLimits(silence=limits.silence))

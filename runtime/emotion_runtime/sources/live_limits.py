@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass
 
+from emotion_runtime.defaults import FROZEN_AFTER, LOST_AFTER
 from emotion_runtime.errors import Cause
 
 SLOW_CAUSES: tuple[Cause, ...] = ("authentication", "permission", "not found", "format")
@@ -27,8 +28,8 @@ class LiveLimits:
     """
 
     opening: float = 15.0
-    silence: float = 5.0
-    frozen: float = 10.0
+    silence: float = LOST_AFTER
+    frozen: float = FROZEN_AFTER
     stale: float = 1.0
     retry: tuple[float, float] = (0.1, 2.0)
     slow_retry: tuple[float, float] = (5.0, 60.0)

@@ -118,42 +118,58 @@ def _kind(uri: str) -> SourceKind:
         return "demo"
     if re.fullmatch(r"-?\d+", uri):
         return "camera"
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", uri)
-    if scheme is None or _is_file(uri):
-        if "://" in uri and not _is_file(uri):
-            raise EmotionError(
-                "a source has `://` but no scheme before it; expected [NAME=]URI, with a NAME of letters, "
-                f"digits, spaces and _.-; give {SUPPORTED}"
-            )
+    if _is_file(uri):
         return "file"
-    kind = _SCHEMES.get(scheme[1].lower())
-    if kind is None:
-        if scheme[2] is None:
-            return "file"  # such as 12:30.mp4 or C:\video.mp4
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", uri)
+    kind = _SCHEMES.get(scheme[1].lower()) if scheme else None
+    if scheme and kind:
+        if scheme[2] is None and scheme[1].lower() != "gst":
+            raise EmotionError(f"a source begins with {scheme[0]}; expected {scheme[1]}:// and an address")
+        return kind
+    if scheme and scheme[2]:
         raise EmotionError(f"a source begins with {scheme[0]}, which is not supported; give {SUPPORTED}")
-    if scheme[2] is None and scheme[1].lower() != "gst":
-        raise EmotionError(f"a source begins with {scheme[0]}; expected {scheme[1]}:// and an address")
-    return kind
+    if "://" in uri:
+        raise EmotionError(
+            "a source has :// but no scheme before it; expected [NAME=]URI, with a NAME of letters, digits, "
+            f"spaces and _.-; give {SUPPORTED}"
+        )
+    if re.match(r"[^/\\\s]+:[^/\\\s]*@", uri):
+        raise EmotionError("a source looks like USER:PASSWORD@HOST; begin it with rtsp:// or http://")
+    return "file"  # also 12:30.mp4 and C:\film.mp4
 
 
 def _default_name(uri: str, kind: SourceKind) -> str:
     """Return a name without path, user and password, all of which can be secret."""
     scheme = uri.partition(":")[0].lower()
     if kind == "network":
-        try:
-            host = urlsplit(uri).hostname
-        except ValueError:
-            host = None
-        if not host:
-            raise EmotionError(
-                f"a source begins with {scheme}:// but has no host; expected {scheme}://HOST/..."
-            )
-        return host
+        return _host(uri, scheme)
     if scheme == "v4l2":
         return Path(urlsplit(uri).path).name or scheme
-    if scheme == "csi":
-        return f"csi{urlsplit(uri).netloc}"
-    return "gst" if kind == "gstreamer" else uri
+    if kind == "gstreamer":
+        number = re.match(r"csi://\d+", uri, re.IGNORECASE)
+        return f"{scheme}{number[0].rpartition('/')[2] if number else ''}"
+    return uri
+
+
+def _host(uri: str, scheme: str) -> str:
+    """Return the host of an address.
+
+    Raises:
+        EmotionError: There is none, or it is not clear which part is the password.
+    """
+    try:
+        parts = urlsplit(uri)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise EmotionError(f"a source begins with {scheme}:// but has no host; expected {scheme}://HOST/PATH")
+    if "@" in uri and ":" in parts.netloc and "@" not in parts.netloc:
+        raise EmotionError(
+            f"a source that begins with {scheme}:// has an @ behind /, ? or #; write these as %2F, %3F and "
+            "%23 in a password, and @ as %40 in a path"
+        )
+    return host
 
 
 def _target(address: Address) -> str:
