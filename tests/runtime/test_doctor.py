@@ -15,6 +15,7 @@ from emotion_runtime.backends.onnx import CPU
 from emotion_runtime.cli import main
 from emotion_runtime.doctor import FAIL, OK, WARN, Finding, inference, machine, media
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.sources import gstreamer
 
 AREAS = {
     "system",
@@ -26,6 +27,7 @@ AREAS = {
     "openvino",
     "opencv",
     "pyav",
+    "gstreamer",
     "cameras",
     "display",
     "bundle",
@@ -123,22 +125,32 @@ def test_two_opencvs_are_reported(tmp_path: Path):
     assert double.fix == (
         "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python"
     )
-    assert "GStreamer" in version.text
+    assert version.state == OK
 
 
-@pytest.mark.parametrize(
-    ("built", "text"),
-    [
-        (
-            "  GUI:  NONE\n    GStreamer:   YES (1.20.3)",
-            "with GStreamer (needed for csi:// cameras), no windows",
-        ),
-        ("  GUI:  QT5\n    GStreamer:   NO", "without GStreamer (needed for csi:// cameras), windows"),
-    ],
-)
+@pytest.mark.parametrize(("built", "text"), [("  GUI:  NONE", "no windows"), ("  GUI:  QT5", "windows")])
 def test_the_build_options_of_opencv(monkeypatch: pytest.MonkeyPatch, built: str, text: str):
     monkeypatch.setattr("cv2.getBuildInformation", lambda: f"General\n{built}\n")
-    assert only(media.opencv()).text.endswith(text)
+    assert only(media.opencv()).text.endswith(f", {text}")
+
+
+@pytest.mark.parametrize("is_jetson", [False, True])
+def test_gstreamer_is_needed_on_a_jetson(is_jetson: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    release = tmp_path / "nv_tegra_release"
+    if is_jetson:
+        release.touch()
+    monkeypatch.setattr(gstreamer, "find_gstreamer", lambda _: ("GStreamer 1.20.3", True))
+    assert only(media.gstreamer(release)) == Finding("gstreamer", OK, "GStreamer 1.20.3")
+    monkeypatch.setattr(gstreamer, "find_gstreamer", lambda _: ("GStreamer 1.20.3", False))
+    finding = only(media.gstreamer(release))
+    assert finding.state == (WARN if is_jetson else OK)
+    assert finding.fix == ("sudo apt install nvidia-l4t-gstreamer" if is_jetson else None)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "gi", None)
+    finding = only(media.gstreamer(release))
+    assert finding.state == (WARN if is_jetson else OK)
+    assert finding.text == "GStreamer's Python bindings are not installed, which csi:// and gst: sources need"
+    assert ("sudo apt install python3-gi" in (finding.fix or "")) == is_jetson
 
 
 def test_a_package_that_cannot_be_loaded_is_a_finding(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
@@ -238,6 +250,17 @@ def test_cameras_and_their_permissions(tmp_path: Path, monkeypatch: pytest.Monke
     assert (closed.state, closed.text) == (WARN, f"no permission for {tmp_path}/video2")
     assert closed.fix == "sudo usermod -aG video $USER, then log in again"
     assert "video2" not in opened.text
+
+
+def test_cameras_have_names_and_a_sensor_says_how_to_open_it(tmp_path: Path):
+    for name, text in (("video0", "C920"), ("video1", "vi-output, imx219 9-0010")):
+        (tmp_path / name).touch()
+        (tmp_path / "class" / name).mkdir(parents=True)
+        (tmp_path / "class" / name / "name").write_text(f"{text}\n")
+    assert only(media.cameras(tmp_path, tmp_path / "class")).text == (
+        f"{tmp_path}/video0 (C920), {tmp_path}/video1 (vi-output, imx219 9-0010), which opens with "
+        "--source csi://0"
+    )
 
 
 def test_the_worst_state_of_all_findings():

@@ -35,6 +35,7 @@ def run_checks(bundle: str, backend: str, precision: Precision | None = None) ->
         ("openvino", inference.openvino),
         ("opencv", media.opencv),
         ("pyav", media.pyav),
+        ("gstreamer", media.gstreamer),
         ("cameras", media.cameras),
         ("display", media.display),
         ("bundle", lambda: inference.bundle(bundle)),

@@ -63,6 +63,16 @@ def connect_gstreamer(uri: str) -> Connect:
     return connect
 
 
+def find_gstreamer(element: str) -> tuple[str, bool]:
+    """Return GStreamer's name with its version, and whether it has an element.
+
+    Raises:
+        ConnectionLost: It is not installed, or not for this Python.
+    """
+    gst = _bindings().gst
+    return gst.version_string(), gst.ElementFactory.find(element) is not None
+
+
 def _bindings() -> _Bindings:
     """Import and start GStreamer.
 

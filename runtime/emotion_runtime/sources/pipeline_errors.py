@@ -4,7 +4,7 @@ import re
 
 from emotion_runtime.errors import Cause, ConnectionLost
 
-_BINDINGS = "python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good"
+BINDINGS = "python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good"
 _CHECK = "check the pipeline with gst-launch-1.0"
 _PACKAGES_OF = {  # the elements that are often missing
     "nvidia-l4t-gstreamer": r"nvarguscamerasrc|nvvidconv|nvv4l2\w+|nvjpeg\w+",
@@ -38,7 +38,7 @@ _NEGOTIATION = "not-negotiated"
 def missing_bindings() -> ConnectionLost:
     """Return the error of a Python without GStreamer."""
     return ConnectionLost(
-        f"GStreamer's Python bindings are missing; run `sudo apt install {_BINDINGS}`, and make the "
+        f"GStreamer's Python bindings are missing; run `sudo apt install {BINDINGS}`, and make the "
         "environment with `python3 -m venv --system-site-packages`, of the system's own Python",
         "not found",
     )
