@@ -7,9 +7,10 @@ Everything runs on the bundle's ONNX graphs, as the runtime computes them; nothi
 The label of a face is the emotion that more than half of ten annotators see; faces without such a majority
 count for the calibration error, which compares probabilities with votes. Test sets: scenes (1-4 people, an
 ordinary camera), poor_scenes (bad light, tilted and covered faces, camera faults), tight_faces (the aligned
-48 px crops themselves), pairs (two people of different emotions), one corruption at a time, scenes of 1, 3
-and 8 people, 300 faces through the whole runtime, and label changes on videos. Written to --out:
-accuracy.json, accuracy.md, confusion.png, reliability.png.
+48 px crops themselves), pairs (two people of different emotions), one corruption at a time, views of every
+size, sharpness and part inside the frame, scenes of 1, 3 and 8 people, 300 faces through the whole runtime,
+and label changes on videos. Written to --out:
+accuracy.json, accuracy.md, confusion.png, reliability.png, quality.png.
 """
 
 import argparse
@@ -21,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from emotion_bench import accuracy as measures
-from emotion_bench import through_runtime
+from emotion_bench import quality_bins, through_runtime
 from emotion_bench.accuracy_page import page
 from emotion_bench.accuracy_sets import Plan
+from emotion_bench.candidates import of_bundle
 from emotion_bench.machine import card
-from emotion_bench.predictions import Predictor
+from emotion_bench.predictions import Predictions, Predictor
 from emotion_bench.report import write_json
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
@@ -35,7 +37,7 @@ from emotion_train.heads import CATEGORIES, ZERO_SHOT
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.calibration import confidences_of
 from emotion_train.probing.plots import confusion_png, reliability_png
-from emotion_train.scenes.faces import FACES_FILE, load_faces
+from emotion_train.scenes.faces import FACES_FILE, Faces, load_faces
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SEED = 2022
@@ -132,6 +134,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     say("one corruption at a time")
     still = dataclasses.replace(plan, frames=1)  # nobody moves: distance is not what is compared
     result["corruptions"] = measures.corruptions(predictor, still, head)
+    say("views by their quality")
+    result["quality"] = quality_bins.measure(of_bundle(args.bundle), faces, manifest.quality, seed=SEED)
     say("a crop per person against one shared crop")
     result["windows"] = measures.windows(predictor, still, head)
 
@@ -146,15 +150,36 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             counted = through_runtime.steadiness(runtime, video)
         if counted.minutes:
             result["label_changes"][Path(video).name] = counted.per_minute()
-    title = f"{manifest.name}, %d unseen faces in scenes of 1-4 people"
-    confusion = confusion_png(
-        EKMAN, clear.probabilities[head].argmax(1), clear.labels, title % len(clear.labels)
-    )
-    write_atomically(args.out / "confusion.png", confusion)
-    against_votes = confidences_of(scenes.probabilities[head], scenes.labels, faces.votes[scenes.faces])
-    curve = reliability_png({"scenes, against the votes": against_votes}, title % len(scenes.labels))
-    write_atomically(args.out / "reliability.png", curve)
+    plots(args.out, result, (clear, scenes), faces, head)
     return result
+
+
+def plots(
+    out: Path,
+    result: dict[str, Any],
+    predictions: tuple[Predictions, Predictions],
+    faces: Faces,
+    head: str,
+) -> None:
+    """Draw confusions, reliability, and accuracy by quality.
+
+    Args:
+        out: Folder of the plots.
+        result: Content of accuracy.json.
+        predictions: In scenes, of faces that most people see alike and of all faces.
+        faces: All faces.
+        head: Name of the head.
+    """
+    clear, scenes = (part.probabilities[head] for part in predictions)
+    labels, rows = predictions[0].labels, predictions[1].faces
+    title = f"{result['bundle']['name']}, %d unseen faces in scenes of 1-4 people"
+    confusion = confusion_png(EKMAN, clear.argmax(1), labels, title % len(labels))
+    write_atomically(out / "confusion.png", confusion)
+    against_votes = confidences_of(scenes, faces.majority[rows], faces.votes[rows])
+    curve = reliability_png({"scenes, against the votes": against_votes}, title % len(rows))
+    write_atomically(out / "reliability.png", curve)
+    title = f"{result['bundle']['name']}, {len(faces.labels)} unseen faces"
+    write_atomically(out / "quality.png", quality_bins.quality_png(result["quality"], title))
 
 
 def sizes(folder: Path) -> dict[str, int]:

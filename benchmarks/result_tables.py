@@ -23,7 +23,7 @@ MISSING = "-"
 SPEED_TARGET = 15
 PAGE = ROOT / "docs" / "benchmarks.md"
 CARD = ROOT / "runtime" / "emotion_runtime" / "bundles" / "nano" / "MODEL_CARD.md"
-CARD_IMAGES = ("confusion.png", "reliability.png", "failures.png")  # beside the model card
+CARD_IMAGES = ("confusion.png", "reliability.png", "quality.png", "failures.png")  # beside the model card
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -249,7 +249,9 @@ def test_a_run_writes_everything_that_docs_and_card_show(
     result = json.loads((out / "accuracy.json").read_text())
     assert result["test_faces"] == 16
     assert result["clear_faces"] == result["sets"]["scenes"]["samples"] <= 16
-    assert {"confusion.png", "reliability.png", "accuracy.md"} <= {file.name for file in out.iterdir()}
+    assert {"confusion.png", "reliability.png", "quality.png", "accuracy.md"} <= {
+        file.name for file in out.iterdir()
+    }
     assert (out / "accuracy.md").read_text() == page(result)
     monkeypatch.setattr(result_tables, "RESULTS", tmp_path)
     (out / "failures.md").write_text("### What fails\n")
