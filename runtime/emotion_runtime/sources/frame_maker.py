@@ -6,6 +6,7 @@ from emotion_runtime.sources.shots import Shot
 from emotion_runtime.types import Frame
 
 _BACKWARDS = 1.0  # seconds by which a clock may go back before its times are no longer believed
+_OLDEST = 60.0  # seconds from capture to arrival that are believed
 _STEP = 1e-3  # seconds between two frames at least
 _SMOOTH = 0.1  # weight of the latest interval in the usual one
 
@@ -39,7 +40,8 @@ class FrameMaker:
     def make(self, shot: Shot, now: float) -> Frame:
         """Return the frame of an image that arrives now, in seconds of `time.monotonic()`."""
         captured = min(shot.captured, now)
-        if not captured >= self._captured - _BACKWARDS:  # its clock was set back, or gives no number
+        # Its clock is wrong, was set back, or gives no number.
+        if not captured >= max(self._captured - _BACKWARDS, now - _OLDEST):
             captured = now
         delay = now - captured
         if self._connected and self.arrived is not None:

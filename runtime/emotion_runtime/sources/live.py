@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from emotion_runtime.errors import ConnectionLost, EmotionError
 from emotion_runtime.sources.frame_maker import FrameMaker
-from emotion_runtime.sources.live_limits import SLOW_CAUSES, LiveLimits
+from emotion_runtime.sources.live_limits import LiveLimits
 from emotion_runtime.sources.polled import LOOK, PolledSource
 from emotion_runtime.sources.shots import Connect, Shot
 from emotion_runtime.sources.statuses import StatusRecord
@@ -98,7 +98,8 @@ class LiveSource(PolledSource):
         """
         with self._lock:
             frame = self._newest
-            if frame is not None and self._maker.age(frame, time.monotonic()) > self._limits.stale:
+            limit = max(self._limits.stale, 2 * self._maker.interval)
+            if frame is not None and self._maker.age(frame, time.monotonic()) > limit:
                 self._newest = None
                 self._dropped += 1
         return super().poll()
@@ -138,7 +139,9 @@ class LiveSource(PolledSource):
                 lost, steady = self._one_connection()
                 if lost is None:
                     continue
-                before, slow = slow, lost.cause in SLOW_CAUSES
+                arrived = self._maker.arrived
+                since = None if arrived is None else time.monotonic() - arrived
+                before, slow = slow, self._limits.is_slow(lost.cause, since)
                 attempt = 0 if steady or slow != before else attempt + 1
                 self._change(*self._loss(str(lost)))
                 self._wait(lambda: self._paused, self._limits.wait(attempt, slow=slow))

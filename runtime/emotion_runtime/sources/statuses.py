@@ -53,6 +53,7 @@ class StatusRecord:
             )
         level = logging.WARNING if status in _TROUBLE else logging.INFO
         text = f"source {self._source} is {status}{f': {reason}' if reason else ''}"
+        text += "; trying again" if status == "lost" else ""
         logging.getLogger(__name__).log(level, "%s", text, extra={"source": self._source})
         return True
 
