@@ -1,16 +1,14 @@
 """A device under PyTorch: the time of a call on it, and its measured limits."""
 
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 
+from emotion_bench.rounds import median_seconds
+
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-_BLOCKS = 5  # blocks of calls, of which the median counts
-_BLOCK_SECONDS = 0.04
-_WARM_UP = 3
+_WARM_UP = 3  # allocations and choices of the first calls cannot be captured
 
 
 class Device:
@@ -33,26 +31,14 @@ class Device:
             torch.cuda.synchronize()
 
     def seconds(self, call: Callable[[], object]) -> float:
-        """Return the seconds of one call: the median of several blocks of calls, each ended by a wait."""
-        for _ in range(_WARM_UP):
-            call()
-        once = self._block(call, 1)
-        count = max(1, round(_BLOCK_SECONDS / max(once, 1e-9)))
-        return statistics.median(self._block(call, count) for _ in range(_BLOCKS))
-
-    def _block(self, call: Callable[[], object], count: int) -> float:
-        self.synchronize()
-        start = time.perf_counter()
-        for _ in range(count):
-            call()
-        self.synchronize()
-        return (time.perf_counter() - start) / count
+        """Return the seconds of one call; see `median_seconds`."""
+        return median_seconds(call, self.synchronize)
 
     def capture(self, call: Callable[[], torch.Tensor]) -> tuple[Callable[[], object], torch.Tensor]:
         """Capture a call as a CUDA graph; return what replays it and the tensor of its result. CUDA only."""
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # allocations and choices of the first calls cannot be captured
+        with torch.cuda.stream(side):
             for _ in range(_WARM_UP):
                 call()
         torch.cuda.current_stream().wait_stream(side)

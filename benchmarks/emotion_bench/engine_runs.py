@@ -1,4 +1,4 @@
-"""Exported graphs in ONNX Runtime and TensorRT: speed with the copies to and from the host, and parity."""
+"""Exported graphs in TensorRT: speed with the copies to and from the host, and parity."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from emotion_bench.device import Device
 from emotion_bench.models import Feeds
-from emotion_bench.torch_runs import GRAPHS, Ceilings, Reference
+from emotion_bench.torch_runs import Reference
 from emotion_export.fp16 import half_precision
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import write_graph
 from emotion_export.tensorrt import TYPICAL, Builder, build_engine
-from emotion_runtime.backends import Backend, open_backend
+from emotion_runtime.backends import Backend
 from emotion_runtime.backends.buckets import Bucketed, Limits
 from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.nvidia import Flavor, load_tensorrt
@@ -31,14 +31,9 @@ Opener = Callable[[Path, int], AbstractContextManager[Backend]]
 
 def openers(device: str) -> dict[tuple[str, str], Opener]:
     """Return ways to run a graph, by (runner, precision); opening a missing one is an `EmotionError`."""
-
-    @contextmanager
-    def onnxruntime(graph: Path, _persons: int) -> Iterator[Backend]:
-        yield open_backend(device, graph)
-
-    ways: dict[tuple[str, str], Opener] = {(f"ONNX Runtime, {device}", "fp32"): onnxruntime}
     if device == "cpu":
-        return ways
+        return {}
+    ways: dict[tuple[str, str], Opener] = {}
     flavors: tuple[Flavor, ...] = get_args(Flavor)
     for flavor, precision in product(flavors, ("fp16", "fp32")):
         ways[flavor, precision] = _engine(flavor, precision)
@@ -58,7 +53,6 @@ def engine_rows(
     model: EmotionCLIP,
     reference: Reference,
     device: Device,
-    ceilings: Ceilings,
     way: tuple[str, str],
     backend: Backend,
 ) -> Iterator[dict[str, Any]]:
@@ -70,15 +64,12 @@ def engine_rows(
 
     cosine = reference.cosine(run, model)
     for persons in reference.flops:
-        feeds = GRAPHS[reference.graph](model, persons)[0]
-        seconds = device.seconds(partial(backend.run, feeds))
+        seconds = device.seconds(partial(backend.run, reference.feeds(model, persons)))
         yield {
             "runner": runner,
-            "graph": reference.graph,
             "precision": precision,
-            "persons": persons,
+            **reference.about(persons),
             "ms": round(1000 * seconds, 4),
-            **reference.fractions(persons, seconds, precision, ceilings),
             "cosine_min": cosine,
         }
 

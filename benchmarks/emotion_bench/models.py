@@ -58,20 +58,21 @@ def formula_model(preset: str, seed: int = 0) -> EmotionCLIP:
     return model.eval().requires_grad_(requires_grad=False)
 
 
-def frame_feeds(model: EmotionCLIP, persons: int) -> tuple[Feeds, Feeds]:
-    """Return people in one image, as inputs of a bundle's graph and of the plain export."""
+def frame_feeds(model: EmotionCLIP, persons: int, images: int = 1) -> tuple[Feeds, Feeds]:
+    """Return people in one image, or in several, as inputs of a bundle's graph and of the plain export."""
     spec = model.config.preprocess
     rng = np.random.default_rng(persons)
-    images = rng.integers(0, 256, (1, spec.size, spec.size, 3), dtype=np.uint8)
+    crops = rng.integers(0, 256, (images, spec.size, spec.size, 3), dtype=np.uint8)
+    index = np.arange(persons, dtype=np.int64) % images
     covered = rng.integers(0, 2, (persons, spec.patches)).astype(np.float32)
     ours: Feeds = {
-        "images": images,
-        "frame_index": np.zeros(persons, np.int64),
+        "images": crops,
+        "frame_index": index,
         "patch_weights": covered,
     }
     side = spec.size // spec.patch
     masks = covered.reshape(persons, side, side).repeat(spec.patch, axis=1).repeat(spec.patch, axis=2)
-    pixels = normalise(torch.from_numpy(images), spec).numpy().repeat(persons, axis=0)
+    pixels = normalise(torch.from_numpy(crops), spec).numpy()[index]
     return ours, {"images": pixels, "masks": masks}
 
 

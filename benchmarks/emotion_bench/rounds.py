@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 _LEAST_SECONDS = 0.02  # of one measurement: shorter ones measure the clock and the scheduler
+_BLOCKS = 5  # blocks of calls, of which the median counts
+_BLOCK_SECONDS = 0.03
+_WARM_UP = 3  # a CUDA graph is captured in the second call
 
 
 def interleave(
@@ -29,6 +32,29 @@ def interleave(
                 call()
             seconds[name].append((time.perf_counter() - start) / count)
     return seconds
+
+
+def median_seconds(call: Callable[[], object], wait: Callable[[], object] = lambda: None) -> float:
+    """Return the seconds of one call: the median of several blocks of calls, each ended by a wait.
+
+    Args:
+        call: What is measured.
+        wait: Returns when all work that `call` has started is done.
+    """
+    for _ in range(_WARM_UP):
+        call()
+    once = _block(call, wait, 1)
+    count = max(1, round(_BLOCK_SECONDS / max(once, 1e-9)))
+    return statistics.median(_block(call, wait, count) for _ in range(_BLOCKS))
+
+
+def _block(call: Callable[[], object], wait: Callable[[], object], count: int) -> float:
+    wait()
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    wait()
+    return (time.perf_counter() - start) / count
 
 
 def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:

@@ -1,7 +1,7 @@
-"""Both encoders under PyTorch by precision and number of people: speed, parity, fractions of the limits."""
+"""Both encoders under PyTorch by precision and number of people: speed with and without copies, parity."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,10 +18,14 @@ from emotion_train.model import EmotionCLIP
 
 PARITY_PERSONS = (1, 3, 8)
 Call = Callable[[], Tensor]
-GRAPHS: Mapping[str, Callable[[EmotionCLIP, int], tuple[Feeds, Feeds]]] = {
-    "frame_encoder": frame_feeds,
-    "temporal_encoder": clip_feeds,
-}
+SHARED, OWN = "one crop", "own crops"
+
+
+def feeds_of(model: EmotionCLIP, graph: str, crops: str, persons: int) -> Feeds:
+    """Return inputs of a graph for people who share one crop, or of whom each has one."""
+    if graph == "temporal_encoder":
+        return clip_feeds(model, persons)[0]
+    return frame_feeds(model, persons, persons if crops == OWN else 1)[0]
 
 
 class OnDevice(nn.Module):
@@ -48,112 +52,132 @@ class OnDevice(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Ceilings:
-    """Measured limits of the device.
-
-    Attributes:
-        flops: Operations per second of a matrix product, by precision.
-        bytes: Bytes per second of a copy.
-    """
-
-    flops: Mapping[str, float]
-    bytes: float
-
-
-@dataclass(frozen=True, slots=True)
 class Reference:
     """One graph of the model in float32 on the CPU, with which every other way to run it is compared.
 
     Attributes:
         graph: Name of the graph.
+        crops: "one crop" for all people, "own crops", or "" for the temporal encoder.
         expected: Outputs (P, D) by number of people.
         flops: Operations by number of people.
         parameters: Number of weights that the graph reads.
     """
 
     graph: str
+    crops: str
     expected: Mapping[int, NDArray[np.float32]]
     flops: Mapping[int, int]
     parameters: int
 
+    def of(self, persons: Sequence[int]) -> "Reference":
+        """Return the reference for some of the numbers of people."""
+        return replace(self, flops={count: self.flops[count] for count in persons})
+
+    def feeds(self, model: EmotionCLIP, persons: int) -> Feeds:
+        """Return the inputs for a number of people."""
+        return feeds_of(model, self.graph, self.crops, persons)
+
     def cosine(self, run: Callable[[Feeds], NDArray[np.float32]], model: EmotionCLIP) -> float:
         """Return the smallest cosine of any person in the parity batches."""
         found = [
-            cosine_similarity(self.expected[persons], run(GRAPHS[self.graph](model, persons)[0]))
+            cosine_similarity(self.expected[persons], run(self.feeds(model, persons)))
             for persons in PARITY_PERSONS
         ]
         return round(float(np.concatenate(found).min()), 7)
 
-    def fractions(self, persons: int, seconds: float, precision: str, ceilings: Ceilings) -> dict[str, float]:
-        """Return the fractions of the measured matrix product and bandwidth that a call reaches.
-
-        The bandwidth counts reading the weights once: a small batch does little more.
-        """
-        rate = self.flops[persons] / seconds
-        weights = self.parameters * torch.finfo(PRECISIONS[precision]).bits // 8
+    def about(self, persons: int) -> dict[str, Any]:
+        """Return what a row says of the measured work: operations, and weights that are read."""
         return {
-            "tflops": round(rate / 1e12, 4),
-            "share_of_matmul": round(rate / ceilings.flops[precision], 4),
-            "share_of_bandwidth": round(weights / seconds / ceilings.bytes, 4),
+            "graph": self.graph,
+            "crops": self.crops,
+            "persons": persons,
+            "flops": self.flops[persons],
+            "parameters": self.parameters,
         }
 
 
-def references(model: EmotionCLIP, persons: list[int]) -> dict[str, Reference]:
-    """Compute the reference of both graphs of a model on the CPU."""
-    made: dict[str, Reference] = {}
+def references(
+    model: EmotionCLIP, persons: Sequence[int], crops: Sequence[str] = (SHARED,)
+) -> dict[tuple[str, str], Reference]:
+    """Compute the references of a model on the CPU, by graph and crops."""
+    made: dict[tuple[str, str], Reference] = {}
     for source in graph_sources(model):
+        for each in crops if source.name == "frame_encoder" else ("",):
 
-        def feeds(count: int, graph: str = source.name) -> Feeds:
-            return GRAPHS[graph](model, count)[0]
+            def feeds(count: int, graph: str = source.name, each: str = each) -> Feeds:
+                return feeds_of(model, graph, each, count)
 
-        with torch.inference_mode():
-            expected = {
-                count: source.module(*map(torch.from_numpy, feeds(count).values())).numpy()
-                for count in PARITY_PERSONS
-            }
-        flops = count_flops(source.module, feeds, persons)
-        part = model.backbone.visual if source.name == "frame_encoder" else model.visual_head
-        parameters = sum(parameter.numel() for parameter in part.parameters())
-        made[source.name] = Reference(source.name, expected, flops, parameters)
+            with torch.inference_mode():
+                expected = {
+                    count: source.module(*map(torch.from_numpy, feeds(count).values())).numpy()
+                    for count in PARITY_PERSONS
+                }
+            flops = count_flops(source.module, feeds, persons)
+            part = model.backbone.visual if source.name == "frame_encoder" else model.visual_head
+            parameters = sum(parameter.numel() for parameter in part.parameters())
+            made[source.name, each] = Reference(source.name, each, expected, flops, parameters)
     return made
 
 
 def torch_rows(
-    model: EmotionCLIP, reference: Reference, device: Device, ceilings: Ceilings, precision: str
+    model: EmotionCLIP, reference: Reference, device: Device, precision: str, *, compiled: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Yield rows of one graph in one precision: eager, and as a CUDA graph where CUDA exists.
 
     The model is moved to the device and converted to the precision.
+
+    Args:
+        model: The model.
+        reference: What is measured.
+        device: Where.
+        precision: A key of `PRECISIONS`.
+        compiled: Compile the model with `torch.compile` first, for each number of people.
     """
-    module = OnDevice(model.to(PRECISIONS[precision]), reference.graph, PRECISIONS[precision])
+    module: Any = OnDevice(model.to(PRECISIONS[precision]), reference.graph, PRECISIONS[precision])
     module = module.to(device.torch).eval()
-
-    def inputs(feeds: Feeds) -> list[Tensor]:
-        return [torch.from_numpy(value).to(device.torch) for value in feeds.values()]
-
-    def eager(feeds: Feeds) -> Call:
-        return partial(module, *inputs(feeds))
-
-    def captured(feeds: Feeds) -> Call:
-        replay, result = device.capture(eager(feeds))
-        return lambda: (replay(), result)[1]
-
-    modes = {"eager": eager, "CUDA graph": captured} if device.captures else {"eager": eager}
+    if compiled:
+        torch.compiler.reset()  # it stops compiling after a few sizes of one module
+        module = torch.compile(module, dynamic=False)
+    modes = ["eager", "CUDA graph"] if device.captures else ["eager"]
     with torch.inference_mode():
-        for mode, prepare in modes.items():
-            cosine = reference.cosine(partial(_output, prepare), model)  # of this mode: a graph may be wrong
+        for mode in modes[-1:] if compiled else modes:
+            prepare = partial(_prepare, module, device, captured=mode == "CUDA graph")
+            # Of this mode: a graph may be wrong.
+            cosine = None if compiled else reference.cosine(partial(_output, prepare), model)
             for persons in reference.flops:
-                seconds = device.seconds(prepare(GRAPHS[reference.graph](model, persons)[0]))
+                feeds = reference.feeds(model, persons)
+                on_device, whole = prepare(feeds)
                 yield {
-                    "runner": f"torch, {mode}",
-                    "graph": reference.graph,
+                    "runner": f"PyTorch, {'compiled, ' if compiled else ''}{mode}",
                     "precision": precision,
-                    "persons": persons,
-                    "ms": round(1000 * seconds, 4),
-                    **reference.fractions(persons, seconds, precision, ceilings),
+                    **reference.about(persons),
+                    "ms": round(1000 * device.seconds(whole), 4),
+                    "ms_on_device": round(1000 * device.seconds(on_device), 4),
                     "cosine_min": cosine,
                 }
 
 
-def _output(prepare: Callable[[Feeds], Call], feeds: Feeds) -> NDArray[np.float32]:
-    return np.asarray(prepare(feeds)().cpu().numpy())
+def _prepare(module: nn.Module, device: Device, feeds: Feeds, *, captured: bool) -> tuple[Call, Call]:
+    """Return a call on inputs that are on the device, and one with the copies from and to the host."""
+    host = [torch.from_numpy(value) for value in feeds.values()]
+    held = [value.to(device.torch) for value in host]
+    call: Call = partial(module, *held)
+    if captured:
+        replay, result = device.capture(call)
+
+        def replayed() -> Tensor:
+            replay()
+            return result
+
+        call = replayed
+
+    def whole() -> Tensor:
+        for target, value in zip(held, host, strict=True):
+            target.copy_(value)
+        return call().cpu()
+
+    return call, whole
+
+
+def _output(prepare: Callable[[Feeds], tuple[Call, Call]], feeds: Feeds) -> NDArray[np.float32]:
+    return np.asarray(prepare(feeds)[1]().numpy())

@@ -1,210 +1,158 @@
-"""Measure everything about a GPU that matters to this model, in under eight minutes and without a network.
+"""Check and measure this model on a GPU, in under eight minutes, without a network; PyTorch is optional.
 
-    bash benchmarks/gpu/run_all.sh                          # on a machine with CUDA
-    bash benchmarks/gpu/run_all.sh --device cpu --quick     # a quick trial of one minute
+    bash benchmarks/gpu/run_all.sh                          # everything, on a machine with CUDA
+    bash benchmarks/gpu/run_all.sh --check                  # two minutes: does nano give right results here?
+    bash benchmarks/gpu/run_all.sh --device cpu --quick     # a trial of this program on any machine
 
-Measured are the machine's limits (matrix products, copies); both encoders of both models under PyTorch in
-fp32, fp16 and bf16, eager and as CUDA graphs, for 1 to 64 people in one image; and the exported graphs in
-ONNX Runtime and in every flavour of TensorRT that can be imported. Each row states its smallest cosine to
-float32 on the CPU, and its fractions of the measured matrix product and memory bandwidth. What is not
-available, or no longer fits into the time, is listed under "skipped". Weights are formulas. Written to
---out: gpu.json, gpu.md, gpu.png.
-
-UNVERIFIED on a GPU until benchmarks/results has one: the CPU runs everything but CUDA graphs and TensorRT.
+Every step is a process of its own with a time limit. A step that fails is listed with its message, and the
+next one begins. Written to --out after every step: gpu.json, gpu.md, gpu.png. Exit status: 0 every check has
+passed; 1 a check or a step has failed; 2 there is no CUDA.
 """
 
 import argparse
-import copy
+import json
+import os
+import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import replace
-from functools import partial
-from itertools import product
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from emotion_bench.device import PRECISIONS, Device, copy_bytes, matmul_flops
-from emotion_bench.engine_runs import engine_rows, export, openers, split_persons
-from emotion_bench.machine import card, folder_name
-from emotion_bench.models import formula_model
+from emotion_bench.gpu_report import add_fractions, panels, summary, tables
+from emotion_bench.machine import folder_name
 from emotion_bench.report import plot_lines, write_json
-from emotion_bench.torch_runs import Ceilings, references, torch_rows
-from emotion_runtime.backends import Backend
-from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
-from emotion_train.tables import markdown_table
+
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-
-
-class Run:
-    """The results so far, and the time that is left."""
-
-    def __init__(self, result: dict[str, Any], path: Path, minutes: float) -> None:
-        self.result = result
-        self._path = path
-        self._end = time.monotonic() + 60 * minutes
-
-    def late(self, what: str) -> bool:
-        """Return whether the time is used up; then `what` is noted as skipped."""
-        if time.monotonic() < self._end:
-            return False
-        self.skip(what, "no time left")
-        return True
-
-    def skip(self, what: str, reason: str) -> None:
-        """Note what was left out."""
-        self.result["skipped"].append({"what": what, "reason": reason})
-        print(f"skipped: {what}: {reason}", file=sys.stderr)
-
-    def measure(self, model: str, what: str, rows: Iterator[dict[str, Any]]) -> None:
-        """Keep rows as they are measured; note as skipped what is not available or fails on the device."""
-        if self.late(what):
-            return
-        try:
-            for row in rows:
-                self.add(model, row)
-        except (EmotionError, RuntimeError) as error:  # out of memory, a missing kernel
-            self.skip(what, " ".join(str(error).split())[:300])
-
-    def add(self, model: str, row: dict[str, Any]) -> None:
-        """Keep a row, on disk as well: a run that is killed leaves what it measured."""
-        self.result["rows"].append({"model": model, **row})
-        write_json(self._path, self.result)
+STEPS_FILE = Path(__file__).resolve().with_name("steps.py")
+# Seconds that a step may take: several times what it takes on a fast machine.
+LIMITS = {
+    "start": 60,
+    "ceilings": 60,
+    "parity": 100,
+    "pipeline": 100,
+    "speed": 150,
+    "torch-nano": 100,
+    "vit-onnx": 150,
+    "torch-vit": 100,
+    "tensorrt": 200,
+    "torch-compiled": 120,
+}
+TORCH_STEPS = ("torch-nano", "vit-onnx", "torch-vit", "tensorrt", "torch-compiled")
+CHECK = ("start", "parity", "pipeline")
+KEPT = ("rows", "parity", "pipeline", "checks", "skipped", "failed")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark and return the exit status."""
+    """Run all steps and return the exit status."""
     args = parse_args(argv)
     started = time.monotonic()
-    if args.device == "cuda" and not torch.cuda.is_available():
-        print(
-            "run_all: error: PyTorch finds no CUDA device: check nvidia-smi, and that torch is a build with "
-            "CUDA, or try --device cpu --quick",
-            file=sys.stderr,
-        )
-        return 2
-    machine = card()
-    name = torch.cuda.get_device_name() if args.device == "cuda" else str(machine["cpu"])
-    out = args.out or RESULTS / folder_name(name)
-    device = Device(args.device)
-    ceilings = measure_ceilings(device, quick=args.quick)
-    result: dict[str, Any] = {
-        "benchmark": "gpu",
-        "machine": machine | {"cuda": torch.version.cuda, "device": args.device},
-        "ceilings": {
-            "matmul_tflops": {key: round(value / 1e12, 3) for key, value in ceilings.flops.items()},
-            "copy_gb_per_s": round(ceilings.bytes / 1e9, 2),
-        },
-        "rows": [],
-        "skipped": [],
-    }
-    run = Run(result, out / "gpu.json", args.minutes)
-    try:
-        for preset in args.models:
-            measure_model(preset, args.persons, device, ceilings, run)
-    except KeyboardInterrupt:  # run_all.sh sends one before eight minutes are over
-        run.skip("the rest", "stopped")
-    result["seconds"] = round(time.monotonic() - started, 1)
-    write_json(out / "gpu.json", result)
-    write_atomically(out / "gpu.md", table(result) + "\n")
-    plot_lines(out / "gpu.png", panels(result), "ms per call")
-    print(table(result))
+    end = started + 60 * args.minutes
+    result: dict[str, Any] = {"benchmark": "gpu", "machine": {}, "ceilings": {}} | {name: [] for name in KEPT}
+    result["steps"] = {}
+    out: Path | None = args.out
+    for step in args.steps:
+        print(f"{time.monotonic() - started:5.0f} s  {step}", file=sys.stderr, flush=True)
+        merge(result, step, run_step(step, args, end - time.monotonic()))
+        if step == "start":
+            if result["failed"]:
+                print(f"run_all: error: {result['failed'][0]['reason']}", file=sys.stderr)
+                return 2
+            out = out or RESULTS / folder_name(str(result["machine"]["gpu"] or result["machine"]["cpu"]))
+        result["seconds"] = round(time.monotonic() - started, 1)
+        write_results(out or RESULTS, result)
+    print(tables(result))
+    text, passed = summary(result)
+    print(f"\n{text}")
     print(f"{out}: gpu.json, gpu.md, gpu.png; {result['seconds']} s", file=sys.stderr)
-    return 0
+    return 0 if passed else 1
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line; --quick changes the defaults."""
+    """Parse the command line; --quick and --check change the defaults."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--device", choices=("cuda", "cpu"), default="cuda", help="device to measure (default: cuda)")
-    add("--models", nargs="+", choices=("nano", "vit-b-32"), help="presets to measure (default: both)")
+    add("--check", action="store_true", help="parity and a run of nano alone, with a summary")
+    add("--steps", nargs="+", choices=LIMITS, help="steps to run (default: all)")
     add("--persons", nargs="+", type=int, metavar="P", help="numbers of people (default: 1 to 64)")
-    add("--minutes", type=float, default=7.0, help="start nothing new after this time (default: %(default)s)")
+    add("--videos", nargs="*", default=[], metavar="FILE", help="videos to run beside the demo")
+    add("--minutes", type=float, default=7.5, help="time for all steps (default: %(default)s)")
     add("--out", type=Path, help="folder of the results (default: results/ and the name of the device)")
-    add("--quick", action="store_true", help="a quick trial: nano alone, P = 1 and 2")
+    add("--quick", action="store_true", help="a quick trial: P = 1 and 2, nano without torch.compile")
     args = parser.parse_args(argv)
-    args.models = args.models or (["nano"] if args.quick else ["vit-b-32", "nano"])
     args.persons = args.persons or ([1, 2] if args.quick else [1, 2, 4, 8, 16, 32, 64])
+    quick = ("start", "ceilings", "parity", "pipeline", "speed", "torch-nano")
+    args.steps = args.steps or (CHECK if args.check else quick if args.quick else list(LIMITS))
+    args.steps = ["start", *(step for step in args.steps if step != "start")]
     return args
 
 
-def measure_ceilings(device: Device, *, quick: bool) -> Ceilings:
-    """Measure matrix products, by precision, and copies of the device."""
-    side, size = (256, 1 << 24) if quick else (8192, 1 << 29)
-    flops = {precision: matmul_flops(device, precision, side) for precision in PRECISIONS}
-    return Ceilings(flops, copy_bytes(device, size))
+def run_step(step: str, args: argparse.Namespace, left: float) -> dict[str, Any]:
+    """Run a step in a process of its own, and return what it has measured, however it ended.
 
-
-def measure_model(preset: str, persons: list[int], device: Device, ceilings: Ceilings, run: Run) -> None:
-    """Measure all rows of one model."""
-    if run.late(preset):
-        return
-    model = formula_model(preset)
-    held = references(model, persons)
-    for precision, reference in product(PRECISIONS, held.values()):
-        rows = torch_rows(copy.deepcopy(model), reference, device, ceilings, precision)
-        run.measure(preset, f"{preset} {reference.graph}, torch {precision}", rows)
+    Args:
+        step: A key of `LIMITS`.
+        args: The command line.
+        left: Seconds that are left for everything.
+    """
+    if step in TORCH_STEPS and find_spec("torch") is None:
+        return {"skipped": [{"what": step, "reason": "PyTorch is not installed"}]}
+    limit = min(LIMITS[step], left)
+    if limit < 1:
+        return {"skipped": [{"what": step, "reason": "no time left"}]}
+    begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        files = export(model, Path(folder))
-        ways = openers(device.torch.type).items()
-        for (way, opener), whole, part in product(ways, held.values(), split_persons(persons)):
-            reference = replace(whole, flops={count: whole.flops[count] for count in part})
-            rows = opened(
-                partial(opener, files[reference.graph], max(part)),
-                partial(engine_rows, model, reference, device, ceilings, way),
+        path, log = Path(folder, "step.json"), Path(folder, "log")
+        command = [sys.executable, str(STEPS_FILE), step, "--device", args.device, "--into", str(path)]
+        command += ["--persons", *map(str, args.persons), "--videos", *args.videos]
+        command += ["--quick"] if args.quick else []
+        with log.open("wb") as output:
+            # A session of its own: a compiler that the step has started must end with it.
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
-            what = f"{preset} {reference.graph}, {' '.join(way)}, P = {', '.join(map(str, part))}"
-            run.measure(preset, what, rows)
+            try:
+                status: int | None = process.wait(limit)
+            except subprocess.TimeoutExpired:
+                status = None
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+        found: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
+        text = log.read_text(encoding="utf-8", errors="replace")
+    if status != 0:
+        lines = text.strip().splitlines() or ["no output"]
+        reason = f"stopped after {limit:.0f} s" if status is None else f"ended with status {status}"
+        found.setdefault("failed", []).append({"what": step, "reason": f"{reason}: {lines[-1][:400]}"})
+        print(text[-3000:], file=sys.stderr)
+    found["seconds"] = round(time.monotonic() - begun, 1)
+    return found
 
 
-def opened(
-    opener: Callable[[], AbstractContextManager[Backend]],
-    rows: Callable[[Backend], Iterator[dict[str, Any]]],
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a backend that is opened when the first row is requested."""
-    with opener() as backend:
-        yield from rows(backend)
+def merge(result: dict[str, Any], step: str, found: dict[str, Any]) -> None:
+    """Add what a step has measured to the result."""
+    for name in KEPT:
+        result[name] += found.get(name, [])
+    result["machine"] |= found.get("machine", {})
+    result["ceilings"] |= found.get("ceilings", {})
+    result["steps"][step] = found.get("seconds", 0)
+    for kind in ("skipped", "failed"):
+        for each in found.get(kind, []):
+            print(f"         {kind}: {each['what']}: {each['reason']}", file=sys.stderr, flush=True)
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the table: milliseconds by number of people, a row per model, graph, runner and precision."""
-    persons = sorted({row["persons"] for row in result["rows"]})
-    groups: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
-    for row in result["rows"]:
-        key = tuple(row[name] for name in ("model", "graph", "runner", "precision"))
-        groups.setdefault(key, {})[row["persons"]] = row
-    lines = []
-    for key, rows in groups.items():
-        last = rows[max(rows)]
-        cells = [f"{rows[count]['ms']:.3f}" if count in rows else "" for count in persons]
-        fractions = [
-            f"{100 * last['share_of_matmul']:.0f} %",
-            f"{100 * rows[min(rows)]['share_of_bandwidth']:.0f} %",
-        ]
-        lines.append([*key, *cells, *fractions, f"{last['cosine_min']:.6f}"])
-    header = ["model", "graph", "runner", "precision", *(f"P = {count}, ms" for count in persons)]
-    header += ["of matmul, most P", "of bandwidth, least P", "smallest cosine"]
-    ceilings = result["ceilings"]
-    peaks = ", ".join(f"{name} {value}" for name, value in ceilings["matmul_tflops"].items())
-    note = f"Measured: matrix products of {peaks} TFLOP/s; copies of {ceilings['copy_gb_per_s']} GB/s."
-    skipped = [f"Skipped: {each['what']} ({each['reason']})." for each in result["skipped"]]
-    return "\n\n".join([markdown_table(header, lines), note, *skipped])
-
-
-def panels(result: dict[str, Any]) -> dict[str, dict[str, dict[int, float]]]:
-    """Return milliseconds by number of people, by runner and precision, by model and graph."""
-    lines: dict[str, dict[str, dict[int, float]]] = {}
-    for row in result["rows"]:
-        panel = lines.setdefault(f"{row['model']} {row['graph']}", {})
-        panel.setdefault(f"{row['runner']}, {row['precision']}", {})[row["persons"]] = row["ms"]
-    return lines
+def write_results(out: Path, result: dict[str, Any]) -> None:
+    """Write the results so far: a program that is killed leaves what it has."""
+    add_fractions(result)
+    write_json(out / "gpu.json", result)
+    write_atomically(out / "gpu.md", f"{tables(result)}\n\n{summary(result)[0]}\n")
+    plot_lines(out / "gpu.png", panels(result), "ms per call, with copies")
 
 
 if __name__ == "__main__":

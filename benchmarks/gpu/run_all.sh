@@ -1,13 +1,23 @@
 #!/usr/bin/env bash
-# Run run_all.py of this folder with the first Python that has torch (or $PYTHON), straight from a
-# checkout: nothing needs to be installed but PyTorch and the packages of pyproject.toml's extras `gpu` and `export`.
+# Run run_all.py of this folder straight from a checkout, with $PYTHON or the first Python whose ONNX Runtime
+# has CUDA. Nothing needs to be installed but the packages of pyproject.toml with the extra `gpu`; PyTorch is
+# optional. Folders of packages that are not installed belong on PYTHONPATH.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PYTHONPATH="benchmarks:runtime:train:export${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1
-for python in "${PYTHON:-}" .venv-dev/bin/python .venv/bin/python python3; do
-    if [ -n "$python" ] && "$python" -c 'import torch' 2>/dev/null; then
-        exec timeout --signal=INT --kill-after=10 465 "$python" benchmarks/gpu/run_all.py "$@"
-    fi
+export PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1
+found=
+for python in "${PYTHON:-}" .venv/bin/python .venv-dev/bin/python python3; do
+    [ -n "$python" ] || continue
+    providers=$("$python" -c 'import msgspec, onnxruntime as o; print(*o.get_available_providers())' 2>/dev/null) || continue
+    found=${found:-$python}
+    if [ "$python" = "${PYTHON:-}" ] || [[ $providers == *CUDA* ]]; then found=$python; break; fi
 done
-echo "run_all: error: no Python with torch: pip install -e '.[gpu,export]', or set PYTHON to one that has it" >&2
-exit 2
+if [ -z "$found" ]; then
+    echo "run_all: error: no Python with onnxruntime and msgspec: pip install -e '.[gpu]', or set PYTHON" >&2
+    exit 2
+fi
+# CUDA's libraries of pip packages are found beside onnxruntime only: name their folders, wherever they are.
+libraries=$("$found" -c 'import glob, nvidia; print(*(x for p in nvidia.__path__ for x in glob.glob(p + "/*/lib")), sep=":")' 2>/dev/null) || libraries=
+export LD_LIBRARY_PATH="${libraries:+$libraries:}${LD_LIBRARY_PATH:-}"
+exec timeout --signal=INT --kill-after=10 500 "$found" benchmarks/gpu/run_all.py "$@"

@@ -1,5 +1,7 @@
-"""The parts of the GPU script that no CPU reaches, with stand-ins for CUDA graphs and TensorRT."""
+"""The parts of the GPU benchmark that no CPU reaches, with stand-ins for CUDA graphs, CUDA and TensorRT."""
 
+import argparse
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +13,25 @@ import pytest
 import torch
 
 from emotion_bench import engine_runs
-from emotion_bench.device import PRECISIONS, Device, copy_bytes, matmul_flops
+from emotion_bench.device import Device, copy_bytes, matmul_flops
 from emotion_bench.engine_runs import engine_rows, export, openers, split_persons
+from emotion_bench.gpu_report import add_fractions, summary, tables
 from emotion_bench.models import formula_model
-from emotion_bench.torch_runs import Ceilings, Reference, references, torch_rows
+from emotion_bench.onnx_parity import ParityData, pair_cosine, parity_checks, parity_data, parity_rows
+from emotion_bench.pipeline_parity import check_of, compare_events
+from emotion_bench.step_results import Recorder
+from emotion_bench.torch_runs import references, torch_rows
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import Limits
-from emotion_runtime.backends.onnx import open_session
+from emotion_runtime.backends.onnx import OnnxBackend, open_session
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.types import EmotionEvent, Person
 from emotion_train.model import PRESETS, EmotionCLIP
 from gpu import run_all
 
 SMALL = replace(PRESETS["nano"], vision_width=48, vision_layers=1, vision_heads=3, temporal_layers=1)
-CEILINGS = Ceilings(dict.fromkeys(PRECISIONS, 1e12), 1e11)
+FRAMES, CLIPS = ("frame_encoder", "one crop"), ("temporal_encoder", "")
 
 
 @pytest.fixture(scope="module")
@@ -66,29 +73,37 @@ class Instant(Device):
 
 def test_each_number_of_persons_is_captured(model: EmotionCLIP):
     device = Instant()
-    reference = references(model, [1, 4])["frame_encoder"]
-    rows = list(torch_rows(model, reference, device, CEILINGS, "fp32"))
+    reference = references(model, [1, 4])[FRAMES]
+    rows = list(torch_rows(model, reference, device, "fp32"))
     assert [(row["runner"], row["persons"]) for row in rows] == [
-        ("torch, eager", 1),
-        ("torch, eager", 4),
-        ("torch, CUDA graph", 1),
-        ("torch, CUDA graph", 4),
+        ("PyTorch, eager", 1),
+        ("PyTorch, eager", 4),
+        ("PyTorch, CUDA graph", 1),
+        ("PyTorch, CUDA graph", 4),
     ]
-    assert device.timed_replays == 2
-    # A second a call: rates are the counts themselves.
-    assert rows[0]["tflops"] == pytest.approx(reference.flops[1] / 1e12, abs=1e-4)
+    assert device.timed_replays == 4  # with and without copies
+    assert rows[1]["flops"] == reference.flops[4]
 
 
 def test_a_wrong_cuda_graph_shows_in_its_cosine(model: EmotionCLIP):
-    """Eager and captured have each been held against the CPU."""
-    reference = references(model, [1])["temporal_encoder"]
+    """Eager and captured are compared with the CPU separately."""
+    reference = references(model, [1])[CLIPS]
     right, wrong = (
-        {row["runner"]: row["cosine_min"] for row in torch_rows(model, reference, device, CEILINGS, "fp32")}
+        {row["runner"]: row["cosine_min"] for row in torch_rows(model, reference, device, "fp32")}
         for device in (Instant(), Instant(replay_error=100))
     )
     assert min(right.values()) > 0.999999
-    assert wrong["torch, eager"] > 0.999999
-    assert wrong["torch, CUDA graph"] < 0.9
+    assert wrong["PyTorch, eager"] > 0.999999
+    assert wrong["PyTorch, CUDA graph"] < 0.9
+
+
+def test_people_with_crops_of_their_own_cost_an_image_each(model: EmotionCLIP):
+    held = references(model, [1, 8], crops=("own crops", "one crop"))
+    own, shared = held["frame_encoder", "own crops"], held[FRAMES]
+    assert len(own.feeds(model, 8)["images"]) == 8
+    assert len(shared.feeds(model, 8)["images"]) == 1
+    assert own.flops[1] == shared.flops[1]
+    assert own.flops[8] == 8 * own.flops[1] > 2 * shared.flops[8]
 
 
 def test_an_engine_of_many_persons_is_tuned_for_many(monkeypatch: pytest.MonkeyPatch):
@@ -114,30 +129,37 @@ def test_an_engine_of_many_persons_is_tuned_for_many(monkeypatch: pytest.MonkeyP
 
 
 def test_a_failure_on_a_device_keeps_all_other_rows(tmp_path: Path):
-    result: dict[str, Any] = {"rows": [], "skipped": []}
-    run = run_all.Run(result, tmp_path / "gpu.json", minutes=1)
+    recorder = Recorder(tmp_path / "step.json")
 
     def rows(error: Exception) -> Iterator[dict[str, Any]]:
         yield {"persons": 1}
         raise error
 
     full = torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB")
-    run.measure("nano", "in fp16", rows(full))
-    run.measure("nano", "in TensorRT", rows(EmotionError("no engine")))
-    assert result["rows"] == 2 * [{"model": "nano", "persons": 1}]
+    recorder.measure("in fp16", rows(full), model="nano")
+    recorder.measure("in TensorRT", rows(EmotionError("no engine")), model="nano")
+    recorder.measure("a fault of ours", rows(TypeError("x")), model="nano")
+    result = json.loads((tmp_path / "step.json").read_text())
+    assert result["rows"] == 3 * [{"model": "nano", "persons": 1}]
     assert result["skipped"] == [
         {"what": "in fp16", "reason": "CUDA out of memory. Tried to allocate 20 GiB"},
         {"what": "in TensorRT", "reason": "no engine"},
     ]
-    with pytest.raises(TypeError):  # a fault of ours is no skipped row
-        run.measure("nano", "x", rows(TypeError()))
+    assert result["failed"] == [{"what": "a fault of ours", "reason": "TypeError: x"}]
 
 
 def test_fractions_are_of_the_measured_limits():
-    reference = Reference("frame_encoder", {}, {8: 3_000_000_000}, parameters=50_000_000)
-    ceilings = Ceilings({"fp16": 1e13}, bytes=2e12)
+    counted = {"flops": 3_000_000_000, "parameters": 50_000_000}
+    row = {"model": "nano", "graph": "frame_encoder", "crops": "one crop", "persons": 8, "precision": "fp16"}
+    result: dict[str, Any] = {
+        "rows": [row | {"ms_on_device": 1.0}, row | {"precision": "bf16", "ms": 2.0} | counted],
+        "ceilings": {"matmul fp16, TFLOP/s": 8.0, "matmul fp16 in PyTorch, TFLOP/s": 10.0}
+        | {"copy on the device, GB/s": 2000.0},
+    }
+    add_fractions(result)
     # 3 GFLOP in a millisecond are 3 of 10 TFLOP/s; 100 MB of weights in it 0.1 of 2 TB/s.
-    assert reference.fractions(8, 0.001, "fp16", ceilings) == {
+    assert result["rows"][0] == row | counted | {
+        "ms_on_device": 1.0,
         "tflops": 3.0,
         "share_of_matmul": 0.3,
         "share_of_bandwidth": 0.05,
@@ -149,6 +171,164 @@ def test_limits_count_operations_and_bytes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(device, "seconds", lambda call: call() is None or 0.5)
     assert matmul_flops(device, "fp32", 32) == 2 * 32**3 / 0.5
     assert copy_bytes(device, 1000) == 2 * 1000 / 0.5  # read and written
+
+
+class Wrong:
+    """A backend on the CPU that changes its inputs or its outputs; `change` gets the number of the run."""
+
+    description = "wrong"
+
+    def __init__(self, graph: str, change: Callable[[dict[str, Any], int], dict[str, Any]]) -> None:
+        self._backend = OnnxBackend(load_bundle("nano").graph_path(graph))  # type: ignore[arg-type]
+        self._change, self._runs = change, 0
+
+    def run(self, feeds: Feeds) -> Outputs:
+        self._runs += 1
+        return self._backend.run(self._change(dict(feeds), (self._runs - 1) % 3))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def data() -> ParityData:
+    return parity_data(load_bundle("nano"), [1, 3, 5])
+
+
+def neighbours_weights(feeds: dict[str, Any], _run: int) -> dict[str, Any]:
+    return feeds | {"patch_weights": np.roll(feeds["patch_weights"], 1, axis=0)}
+
+
+def no_weights(feeds: dict[str, Any], _run: int) -> dict[str, Any]:
+    return feeds | {"patch_weights": np.ones_like(feeds["patch_weights"])}
+
+
+def wrong_third_run(feeds: dict[str, Any], run: int) -> dict[str, Any]:
+    return neighbours_weights(feeds, run) if run == 2 else feeds
+
+
+def not_finite(feeds: dict[str, Any], run: int) -> dict[str, Any]:
+    return feeds | {"patch_weights": feeds["patch_weights"] * np.float32(np.nan if run == 1 else 1)}
+
+
+@pytest.mark.parametrize("change", [None, neighbours_weights, no_weights, wrong_third_run, not_finite])
+def test_parity_notices_an_encoder_that_mistakes_the_subject(data: ParityData, change: Any):
+    backend = Wrong("frame_encoder", change or (lambda feeds, _run: feeds))
+    rows = [
+        row | {"precision": "fp16", "graphs": "CUDA graphs on"}
+        for row in parity_rows(load_bundle("nano"), "frame_encoder", backend, data)
+    ]
+    assert [(row["persons"], row["images"]) for row in rows] == [
+        (1, 1),
+        (3, 1),
+        (3, 3),
+        (5, 1),
+        (5, 5),
+        (30, 15),
+    ]
+    (check,) = parity_checks(rows)
+    assert check["passed"] == (change is None), check
+    pair = rows[-1]["pair_cosine_min"]
+    assert pair == pytest.approx(1) if change is None else pair < 0.9
+
+
+def test_the_cosine_of_pairs_is_that_of_their_differences():
+    common = np.full((4, 3), 100, np.float32)
+    one = common + np.array([[1, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
+    other = common + np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
+    assert pair_cosine(one, one) == pytest.approx([1, 1])
+    assert pair_cosine(one, other) == pytest.approx([-1, 1])
+
+
+def event(probability: float, *, top: str | None = "happiness", person: int = 1) -> EmotionEvent:
+    raw = {"happiness": probability, "anger": 1 - probability}
+    people = (Person(id=person, box=(0, 0, 9, 9), score=1.0, state="steady", top=top, emotions=raw, raw=raw),)
+    return EmotionEvent(source="demo", frame=0, t=0.0, persons=people)
+
+
+@pytest.mark.parametrize(
+    ("other", "passed"),
+    [
+        (event(0.7004), True),
+        (event(0.71), False),
+        (event(0.7, top="anger"), False),
+        (event(0.7, person=2), False),
+    ],
+)
+def test_events_are_equal_when_people_labels_and_probabilities_are(other: EmotionEvent, passed: bool):
+    check = check_of("videos/demo.mp4", "cuda", compare_events([event(0.7)], [other]))
+    assert check["passed"] is passed
+    assert check["check"] == "events of demo.mp4, cuda against cpu"
+
+
+def test_a_run_without_people_proves_nothing():
+    empty = EmotionEvent(source="demo", frame=0, t=0.0, persons=())
+    assert not check_of("demo", "cuda", compare_events([empty], [empty]))["passed"]
+
+
+def result_of(**parts: Any) -> dict[str, Any]:
+    return {name: [] for name in run_all.KEPT} | {
+        "machine": {"gpu": "X"},
+        "ceilings": {},
+        "steps": {"parity": 1.0, "pipeline": 1.0},
+        **parts,
+    }
+
+
+def test_the_summary_says_what_passed_and_what_was_not_checked():
+    good = {"check": "parity, x", "passed": True, "found": "cosine 1", "expected": "1"}
+    events = good | {"check": "events of demo"}
+    text, passed = summary(result_of(checks=[good, events]))
+    assert passed
+    assert text.splitlines() == [
+        "PASS  parity, x: cosine 1",
+        "PASS  events of demo: cosine 1",
+        "PASS: 2 of 2 checks passed",
+    ]
+    assert summary(result_of(checks=[good], steps={"parity": 1.0}))[1]
+    text, passed = summary(result_of(checks=[good]))
+    assert (passed, text.splitlines()[1]) == (False, "FAIL  no check of events was made")
+    assert not summary(result_of(checks=[good, events | {"passed": False}]))[1]
+    broken = result_of(checks=[good, events], failed=[{"what": "speed", "reason": "stopped after 9 s"}])
+    assert "FAIL  speed: stopped after 9 s" in summary(broken)[0]
+    assert not summary(broken)[1]
+    skipped = result_of(checks=[good, events], skipped=[{"what": "TensorRT", "reason": "not installed"}])
+    assert summary(skipped)[1]
+    assert "Skipped: TensorRT (not installed)." in tables(skipped)
+
+
+def step_arguments(**options: Any) -> argparse.Namespace:
+    args = run_all.parse_args(["--device", "cpu", "--quick"])
+    return argparse.Namespace(**{**vars(args), **options})
+
+
+def test_a_step_that_hangs_or_dies_keeps_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    script = tmp_path / "steps.py"
+    monkeypatch.setattr(run_all, "STEPS_FILE", script)
+    begin = (
+        "import json, sys, time; from pathlib import Path\n"
+        "path = Path(sys.argv[sys.argv.index('--into') + 1])\n"
+        "path.write_text(json.dumps({'rows': [1]}))\n"
+    )
+    script.write_text(begin + "print('no kernel image'); sys.exit(3)")
+    found = run_all.run_step("speed", step_arguments(), left=60)
+    assert found["rows"] == [1]
+    assert found["failed"] == [{"what": "speed", "reason": "ended with status 3: no kernel image"}]
+    script.write_text(begin + "print('waiting', flush=True); time.sleep(60)")
+    found = run_all.run_step("speed", step_arguments(), left=1.5)
+    assert found["rows"] == [1]
+    assert found["failed"] == [{"what": "speed", "reason": "stopped after 2 s: waiting"}]
+    assert run_all.run_step("speed", step_arguments(), left=0.5) == {
+        "skipped": [{"what": "speed", "reason": "no time left"}]
+    }
+
+
+def test_without_pytorch_its_steps_are_skipped(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_all, "find_spec", lambda _name: None)
+    for step in ("torch-nano", "vit-onnx"):
+        assert run_all.run_step(step, step_arguments(), left=60) == {
+            "skipped": [{"what": step, "reason": "PyTorch is not installed"}]
+        }
 
 
 class Engine:
@@ -185,12 +365,12 @@ def test_both_flavours_are_built_in_both_precisions_and_freed(
     monkeypatch.setattr(engine_runs, "load_tensorrt", lambda flavor: flavor)
     monkeypatch.setattr(engine_runs, "build_engine", build)
     monkeypatch.setattr(engine_runs, "TensorRTBackend", Engine)
-    reference = references(model, [1, 2])["frame_encoder"]
+    reference = references(model, [1, 2])[FRAMES]
     graph = export(model, tmp_path)["frame_encoder"]
     ways = {way: opener for way, opener in openers("cuda").items() if "tensorrt" in way[0]}
     for way, opener in ways.items():
         with opener(graph, 2) as backend:
-            rows = list(engine_rows(model, reference, Instant(), CEILINGS, way, backend))
+            rows = list(engine_rows(model, reference, Instant(), way, backend))
         assert [row["persons"] for row in rows] == [1, 2]
         # Held against the model with up to 8 persons, in parts of 2.
         assert all(row["cosine_min"] > (0.999 if way[1] == "fp16" else 0.999999) for row in rows)

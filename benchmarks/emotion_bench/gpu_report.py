@@ -1,0 +1,124 @@
+"""Tables and the summary of a run on a GPU."""
+
+from typing import Any
+
+from emotion_train.tables import markdown_table
+
+REQUIRED = {"parity": "parity", "pipeline": "events"}  # how the checks of a step begin
+_KEY = ("model", "graph", "crops", "runner", "precision")
+
+
+def add_fractions(result: dict[str, Any]) -> None:
+    """Add to every row on the device which fraction of the measured matrix products and bandwidth it reaches.
+
+    Operations are counted by the rows of PyTorch; rows of the same work get the same count. The bandwidth
+    counts reading the weights once: a small batch does little more.
+    """
+    work = {
+        (row["model"], row["graph"], row["crops"], row["persons"]): row
+        for row in result["rows"]
+        if "flops" in row
+    }
+    ceilings = result["ceilings"]
+    copies = max((rate for name, rate in ceilings.items() if name.startswith("copy on")), default=None)
+    for row in result["rows"]:
+        counted = work.get((row["model"], row["graph"], row["crops"], row["persons"]))
+        seconds = row.get("ms_on_device", 0) / 1000
+        name = f"matmul {row['precision']}"
+        rates = [rate for key, rate in ceilings.items() if key.startswith(name)]
+        if counted is None or not seconds:
+            continue
+        row["flops"], row["parameters"] = counted["flops"], counted["parameters"]
+        row["tflops"] = round(row["flops"] / seconds / 1e12, 4)
+        if rates:
+            row["share_of_matmul"] = round(row["tflops"] / max(rates), 4)
+        if copies:
+            size = row["parameters"] * (4 if row["precision"] == "fp32" else 2)
+            row["share_of_bandwidth"] = round(size / seconds / 1e9 / copies, 4)
+
+
+def tables(result: dict[str, Any]) -> str:
+    """Return the tables of times, of the whole runtime and of the limits of the machine, as Markdown."""
+    parts = [f"Machine: {result['machine'].get('gpu') or result['machine'].get('cpu')}."]
+    persons = sorted({row["persons"] for row in result["rows"]})
+    groups: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
+    for row in result["rows"]:
+        groups.setdefault(tuple(row[name] for name in _KEY), {})[row["persons"]] = row
+    lines = []
+    for key, rows in groups.items():
+        last = rows[max(rows)]
+        share = last.get("share_of_matmul")
+        cosine = last.get("cosine_min")
+        lines.append(
+            [
+                *key,
+                *(_cell(rows[count]) if count in rows else "" for count in persons),
+                "" if share is None else f"{100 * share:.0f} %",
+                "" if cosine is None else f"{cosine:.6f}",
+            ]
+        )
+    if lines:
+        header = [*_KEY, *(f"P = {count}" for count in persons), "of matmul, most P", "smallest cosine"]
+        parts += [
+            "Milliseconds per call with the copies from and to the host; in brackets without them.",
+            markdown_table(header, lines),
+        ]
+    if result["ceilings"]:
+        limits = [[name, str(value)] for name, value in result["ceilings"].items()]
+        parts.append(markdown_table(["measured limit", "value"], limits))
+    if result["pipeline"]:
+        lines = [
+            [row["source"], row["backend"], str(row["persons_per_frame"]), str(row["fps"])]
+            + [
+                f"{row['ms_per_frame'].get(stage, 0):.2f}"
+                for stage in ("read", "detect", "encode", "temporal")
+            ]
+            for row in result["pipeline"]
+        ]
+        header = [
+            "source",
+            "encoders on",
+            "people",
+            "fps",
+            "read, ms",
+            "detect, ms",
+            "encode, ms",
+            "temporal, ms",
+        ]
+        parts.append(markdown_table(header, lines))
+    parts += [f"Skipped: {each['what']} ({each['reason']})." for each in result["skipped"]]
+    return "\n\n".join(parts)
+
+
+def summary(result: dict[str, Any]) -> tuple[str, bool]:
+    """Return a line for each check and failure, and whether all is well."""
+    lines = []
+    for check in result["checks"]:
+        lines.append(f"{'PASS' if check['passed'] else 'FAIL'}  {check['check']}: {check['found']}")
+        if not check["passed"]:
+            lines.append(f"      expected: {check['expected']}")
+    missing = [
+        name
+        for step, name in REQUIRED.items()
+        if step in result["steps"] and not any(check["check"].startswith(name) for check in result["checks"])
+    ]
+    lines += [f"FAIL  no check of {name} was made" for name in missing]
+    lines += [f"FAIL  {each['what']}: {each['reason']}" for each in result["failed"]]
+    passed = not missing and not result["failed"] and all(check["passed"] for check in result["checks"])
+    count = sum(check["passed"] for check in result["checks"])
+    lines.append(f"{'PASS' if passed else 'FAIL'}: {count} of {len(result['checks'])} checks passed")
+    return "\n".join(lines), passed
+
+
+def panels(result: dict[str, Any]) -> dict[str, dict[str, dict[int, float]]]:
+    """Return milliseconds by number of people, by runner and precision, by model, graph and crops."""
+    lines: dict[str, dict[str, dict[int, float]]] = {}
+    for row in result["rows"]:
+        panel = lines.setdefault(f"{row['model']} {row['graph']} {row['crops']}", {})
+        panel.setdefault(f"{row['runner']}, {row['precision']}", {})[row["persons"]] = row["ms"]
+    return lines
+
+
+def _cell(row: dict[str, Any]) -> str:
+    inside = row.get("ms_on_device")
+    return f"{row['ms']:.3f}" + ("" if inside is None else f" ({inside:.3f})")

@@ -1,0 +1,147 @@
+"""Speed of graphs on a device, without PyTorch: with and without the copies from and to the host."""
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from emotion_bench.onnx_device import DeviceCall, bound, open_on
+from emotion_bench.rounds import median_seconds
+from emotion_bench.step_results import Recorder
+from emotion_export.fp16 import half_precision
+from emotion_runtime.backends.base import Feeds
+from emotion_runtime.backends.buckets import Bucketed, Limits
+from emotion_runtime.backends.onnx import OnnxBackend
+from emotion_runtime.names import GraphName
+from emotion_runtime.preprocess import PreprocessSpec
+from emotion_runtime.vectors import cosine_similarity
+
+_COMPARED = 8  # largest number of people whose outputs are compared with those of the CPU
+
+
+def speed_feeds(spec: PreprocessSpec, clip: tuple[int, int], persons: int) -> dict[tuple[str, str], Feeds]:
+    """Return inputs of random values, by (graph, crops); crops are "one crop", "own crops" or "".
+
+    Args:
+        spec: Preprocessing of the model.
+        clip: Frames of a clip and length of an embedding.
+        persons: Number of people.
+    """
+    rng = np.random.default_rng(persons)
+    weights = rng.integers(0, 2, (persons, spec.patches)).astype(np.float32)
+    images = rng.integers(0, 256, (persons, spec.size, spec.size, 3), dtype=np.uint8)
+    shared = np.zeros(persons, np.int64)
+    own = np.arange(persons, dtype=np.int64)
+    return {
+        ("frame_encoder", "one crop"): {
+            "images": images[:1],
+            "frame_index": shared,
+            "patch_weights": weights,
+        },
+        ("frame_encoder", "own crops"): {"images": images, "frame_index": own, "patch_weights": weights},
+        ("temporal_encoder", ""): {"embeddings": rng.standard_normal((persons, *clip)).astype(np.float32)},
+    }
+
+
+def speed_rows(
+    graph: GraphName,
+    path: Path,
+    device: str,
+    precision: str,
+    inputs: Sequence[tuple[str, int, Feeds]],
+    fp32: Path,
+) -> Iterator[dict[str, Any]]:
+    """Yield rows of one graph on one device: plain, captured, and as the runtime runs it.
+
+    Args:
+        graph: Name of the graph.
+        path: Its ONNX file.
+        device: "cuda" or "cpu".
+        precision: Precision of the file.
+        inputs: Crops, number of people and inputs, for each measurement.
+        fp32: The file in fp32, which runs on the CPU for comparison.
+    """
+    about: dict[str, Any] = {"graph": graph, "precision": precision}
+    small = [feeds for _, persons, feeds in inputs if persons <= _COMPARED]
+    reference = OnnxBackend(fp32)
+    expected = [next(iter(reference.run(feeds).values())) for feeds in small]
+    for capture in (False, True) if device == "cuda" else (False,):
+        session = open_on(path, device, capture=capture)
+        backend = bound(session, device, capture=capture)
+        runtime = Bucketed(backend)
+        wide = Bucketed(backend, Limits(persons=64, images=64))
+        found = [next(iter(backend.run(feeds).values())) for feeds in small]
+        cosines = [float(cosine_similarity(a, b).min()) for a, b in zip(expected, found, strict=True)]
+        about["cosine_min"] = round(min(cosines, default=1.0), 7)
+        name = f"ONNX Runtime, {device}{', CUDA graph' if capture else ''}"
+        for number, (crops, persons, feeds) in enumerate(inputs):
+            graph_id = 1000 + number if capture else None  # the backend counts from 1
+            call = DeviceCall(session, feeds, device=device, graph_id=graph_id)
+            row = about | {"crops": crops, "persons": persons}
+            yield row | {
+                "runner": name,
+                "ms": _ms(partial(backend.run, feeds)),
+                "ms_on_device": _ms(call),
+            }
+            if capture or device == "cpu":
+                yield row | {"runner": f"{name}, as in the runtime", "ms": _ms(partial(runtime.run, feeds))}
+            if capture and crops == "own crops":
+                yield row | {"runner": f"{name}, runs of up to 64", "ms": _ms(partial(wide.run, feeds))}
+
+
+def cpu_rows(
+    graph: GraphName, path: Path, inputs: Sequence[tuple[str, int, Feeds]]
+) -> Iterator[dict[str, Any]]:
+    """Yield rows of the fp32 graph on the CPU, which every device has to beat."""
+    backend = OnnxBackend(path)
+    for crops, persons, feeds in inputs:
+        yield {
+            "graph": graph,
+            "precision": "fp32",
+            "crops": crops,
+            "persons": persons,
+            "runner": "ONNX Runtime, CPU provider",
+            "ms": _ms(partial(backend.run, feeds)),
+        }
+
+
+def time_graphs(
+    model: str,
+    paths: dict[Any, Path],
+    spec: Any,
+    clip: tuple[int, int],
+    args: argparse.Namespace,
+    recorder: Recorder,
+) -> None:
+    """Time both graphs of a model on the CPU and the device, in both precisions."""
+    by_graph: dict[Any, list[Any]] = {graph: [] for graph in paths}
+    for persons in args.persons:
+        for (graph, crops), feeds in speed_feeds(spec, clip, persons).items():
+            if crops != "own crops" or spec.window == "subject":
+                by_graph[graph].append((crops, persons, feeds))
+    with tempfile.TemporaryDirectory() as folder:
+        for graph, inputs in by_graph.items():
+            for precision, path in in_precisions(paths[graph], Path(folder)).items():
+                rows = speed_rows(graph, path, args.device, precision, inputs, paths[graph])
+                what = f"{model} {graph} in {precision}, ONNX Runtime on {args.device}"
+                recorder.measure(what, rows, model=model)
+                print(f"{model} {graph} {precision}: done", flush=True)
+    for graph, inputs in by_graph.items():
+        small = [each for each in inputs if each[1] <= (64 if model == "nano" else 8)]
+        recorder.measure(f"{model} {graph} on the CPU", cpu_rows(graph, paths[graph], small), model=model)
+
+
+def in_precisions(path: Path, folder: Path) -> dict[str, Path]:
+    """Return the file of a graph in fp32, and in fp16 as this project converts it."""
+    half = folder / f"{path.stem}.fp16.onnx"
+    onnx.save(half_precision(onnx.load(path)), half)
+    return {"fp32": path, "fp16": half}
+
+
+def _ms(call: Any) -> float:
+    return round(1000 * median_seconds(call), 4)
