@@ -26,7 +26,6 @@ from emotion_bench.machine import folder_name
 from emotion_bench.report import plot_lines, write_json
 from emotion_runtime.files import write_atomically
 
-
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 STEPS_FILE = Path(__file__).resolve().with_name("steps.py")
 # Seconds that a step may take: several times what it takes on a fast machine.
