@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from emotion_runtime.config import RunConfig, as_toml, make_config
 from emotion_runtime.config_file import read_toml
-from emotion_runtime.console import open_standard_streams, run, write_output
+from emotion_runtime.console import open_standard_streams, results_only_on_stdout, run, write_output
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.messages import print_messages, write_json_messages
 from emotion_runtime.options import PROGRAM, parser
@@ -60,7 +60,7 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
     addresses = parse_sources(config.sources)
     places = [address.name if address.live else address.uri for address in addresses]
     check_outputs(config.jsonl, config.record, places)
-    with stop_at_signals() as stop:
+    with stop_at_signals() as stop, results_only_on_stdout():
         run_config(config, started, stop)
     return 0
 

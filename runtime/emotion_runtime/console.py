@@ -5,7 +5,8 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -99,6 +100,32 @@ def write_output(text: str) -> None:
                 f"standard output cannot be written ({error.strerror}); free disk space, or redirect it "
                 "to another file"
             ) from error
+
+
+@contextmanager
+def results_only_on_stdout() -> Iterator[None]:
+    """Send what libraries of C print to standard error, so that standard output has the results only.
+
+    The camera source of a Jetson, for one, prints lines when it starts. `sys.stdout` writes to standard
+    output as before.
+    """
+    before = sys.stdout
+    try:
+        number, error = before.fileno(), sys.stderr.fileno()
+    except (AttributeError, OSError):  # a stand-in without a file, or closed
+        yield
+        return
+    before.flush()
+    own = os.dup(number)
+    os.dup2(error, number)
+    sys.stdout = os.fdopen(own, "w", encoding=before.encoding, errors=before.errors)
+    try:
+        yield
+    finally:
+        os.dup2(own, number)
+        with suppress(OSError):  # what is buffered cannot be written: the writer has reported it
+            sys.stdout.close()
+        sys.stdout = before
 
 
 @dataclass(frozen=True, slots=True)
