@@ -9,7 +9,7 @@ import msgspec
 from emotion_runtime.credentials import HIDDEN, with_secrets, without_passwords
 from emotion_runtime.defaults import FROZEN_AFTER, HYSTERESIS, LOST_AFTER, SMOOTHING
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.names import DetectorSize, LogFormat, Precision
+from emotion_runtime.names import DetectEvery, DetectorSize, LogFormat, Precision
 
 if TYPE_CHECKING:
     from emotion_runtime.sinks.rotation import Rotation
@@ -23,6 +23,7 @@ _EXPECTED: dict[Any, str] = {
     list[int]: "camera numbers",
     list[str]: "texts in quotes",
     DetectorSize: "`auto` or a whole number of pixels",
+    DetectEvery: "`auto` or a number",
     Precision: f"one of {', '.join(get_args(Precision))}",
     LogFormat: f"one of {', '.join(get_args(LogFormat))}",
 }
@@ -63,7 +64,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     head: str | None = None
     window: float | None = None
     every: float | None = None
-    detect_every: float = 0.0
+    detect_every: DetectEvery = "auto"
     smoothing: float = SMOOTHING
     hysteresis: float = HYSTERESIS
     jsonl: str | None = None

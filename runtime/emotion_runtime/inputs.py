@@ -47,7 +47,8 @@ def check_options(bundle: Any, detector: Any, timing: Any, unknown: Mapping[str,
     given = {} if timing is None else {field.name: getattr(timing, field.name) for field in fields(Timing)}
     for name, value in given.items():
         optional = value is None and getattr(Timing(), name) is None
-        if not optional and (isinstance(value, bool) or not isinstance(value, Real)):
+        automatic = value == "auto" and getattr(Timing(), name) == "auto"
+        if not (optional or automatic) and (isinstance(value, bool) or not isinstance(value, Real)):
             raise EmotionError(f"Timing({name}={value!r}): expected a number")
 
 

@@ -11,3 +11,4 @@ Precision = Literal["fp32", ReducedPrecision]
 LogFormat = Literal["text", "json"]
 
 DetectorSize = int | Literal["auto"]  # long side of the detector's input in pixels
+DetectEvery = float | Literal["auto"]  # longest time between two detections in seconds

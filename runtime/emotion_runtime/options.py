@@ -141,6 +141,14 @@ def _add_model(options: argparse.ArgumentParser) -> None:
     )
 
 
+def _detect_every(text: str) -> float | str:
+    """Return a number; other texts are left as they are for the check of the configuration."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _detector_size(text: str) -> int | str:
     """Return `auto` or a number; other texts are left as they are for the check of the configuration."""
     return int(text) if text.strip().isdecimal() else text
@@ -157,10 +165,11 @@ def _add_timing(options: argparse.ArgumentParser) -> None:
     )
     add(
         "--detect-every",
-        type=float,
-        metavar="SECONDS",
+        type=_detect_every,
+        metavar="auto|SECONDS",
         help="longest time between two detections; boxes in between are predicted, 0 means every frame "
-        "(default: 0)",
+        "(default: auto, which is every frame of a file, and for cameras and streams as often as the machine "
+        "can keep up with)",
     )
     add(
         "--smoothing",

@@ -59,6 +59,7 @@ class PersonState:
         quality: How well the head could be seen at the latest encoding.
         looks_different: Since the latest encoding, the head changed its look from one frame to the next.
         unseen: Longest time in seconds for which the person was not seen since then.
+        appeared_at: Time at which the person was first seen.
         crowded_at: Latest time at which somebody else's box overlapped: the head may have been hidden.
     """
 
@@ -69,6 +70,7 @@ class PersonState:
         self.quality: Quality | None = None
         self.looks_different = False
         self.unseen = 0.0
+        self.appeared_at = np.inf
         self.crowded_at = -np.inf
         self._look: NDArray[np.float32] | None = None
         self._seen_at = -np.inf
@@ -87,6 +89,7 @@ class PersonState:
             self.looks_different |= looks_different(self._look, now)
         if np.isfinite(elapsed):
             self.unseen = max(self.unseen, elapsed)
+        self.appeared_at = min(self.appeared_at, t)
         self._look, self._seen_at = now, t
 
     def swapped(self, embedding: NDArray[np.float32], limits: SwapLimits, interval: float) -> bool:
@@ -121,7 +124,8 @@ class PersonState:
         Args:
             track: The person's track.
             t: Time of the frame, in seconds.
-            interval: Usual time between two frames of the source, in seconds.
+            interval: Usual time between two frames of the source, or two encodings if that is longer, in
+                seconds.
         """
         stale = t - self.ring.latest > max(STALE_SECONDS, STALE_INTERVALS * interval)
         label = self._label.label

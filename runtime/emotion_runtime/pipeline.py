@@ -16,8 +16,10 @@ from emotion_runtime.detectors.boxes import in_view
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.metrics import Counts, StageTimer
 from emotion_runtime.models import Models
+from emotion_runtime.pace import LiveView, Pace, StepCost
 from emotion_runtime.person import PersonOptions, PersonState
 from emotion_runtime.quality import NO_HEAD, measure_quality
+from emotion_runtime.rates import Rates
 from emotion_runtime.ring import ClipPlan
 from emotion_runtime.source_state import SourceState
 from emotion_runtime.subject import Subjects, plan_crops, within
@@ -25,6 +27,8 @@ from emotion_runtime.timing import Timing
 from emotion_runtime.types import Detections, EmotionEvent, Frame, Track
 
 _log = logging.getLogger(__name__)
+# Fraction of the time between two detections by which a live source may wait for others.
+_SPREAD = 0.25
 _View = tuple[NDArray[np.uint8], Subjects]
 
 
@@ -52,7 +56,8 @@ class Pipeline:
         models: The models, shared by all sources.
         clips: How clips are taken from a person's embeddings.
         timing: Time constants.
-        clock: Returns seconds on the scale of `Frame.captured`; only used for the latency of live frames.
+        clock: Returns seconds on the scale of `Frame.captured`; only used for live frames: for their latency,
+            and for how often people are detected and encoded.
 
     Attributes:
         timer: Time spent so far, by stage.
@@ -70,9 +75,9 @@ class Pipeline:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not 0 <= timing.detect_every < np.inf:
+        if timing.detect_every != "auto" and not 0 <= timing.detect_every < np.inf:
             raise EmotionError(
-                f"detect_every {timing.detect_every}: expected seconds, 0 (every frame) or more"
+                f"detect_every {timing.detect_every}: expected `auto` or seconds, 0 (every frame) or more"
             )
         self._models = models
         self._timing = timing
@@ -81,7 +86,8 @@ class Pipeline:
             clips, timing.smoothing, timing.hysteresis, models.head, models.affect, models.quality
         )
         self._sources: dict[str, SourceState] = {}
-        self.timer = StageTimer()
+        self._pace = Pace(clips.every)
+        self.timer = StageTimer(clock)
         self.counts = Counts()
         self._warned = False  # of boxes that are out of view
         # Rejects bad values, and imports what the first frame needs, now instead of there.
@@ -105,10 +111,29 @@ class Pipeline:
         if len(set(names)) != len(names):
             raise ValueError(f"several frames of one source in one step: {names}")
         sources = {frame.source: self._source(frame) for frame in frames}
+        begun, detect_seconds = self._clock(), self.timer.seconds["detect"]
         for frame in frames:
-            self._follow(frame, sources[frame.source])
-        self._encode(frames, sources)
+            self._follow(frame, sources[frame.source], spread=self.timer.seconds["detect"] > detect_seconds)
+        followed, detect_seconds = self._clock(), self.timer.seconds["detect"] - detect_seconds
+        encoded = self._encode(frames, sources)
         now = self._clock()
+        if any(frame.captured is not None for frame in frames):
+            detected = [
+                each
+                for frame, each in zip(frames, sources.values(), strict=True)
+                if each.detected_at == frame.t
+            ]
+            cost = StepCost(
+                begun=begun,
+                ended=now,
+                detecting=detect_seconds,
+                detections=len(detected),
+                extra=sum(source.extra for source in detected),
+                encoding=now - followed,
+                encoded=encoded,
+                writing=self.timer.seconds["sinks"],
+            )
+            self._pace.update(cost, _live_views(frames, sources))
         return [self._event(frame, sources[frame.source], now) for frame in frames]
 
     def forget(self, source: str) -> None:
@@ -119,6 +144,10 @@ class Pipeline:
         """Return the ids of the persons who have state, by source."""
         return {name: list(source.persons) for name, source in self._sources.items()}
 
+    def rates(self) -> dict[str, Rates]:
+        """Return how often people were detected and encoded lately, by source."""
+        return {name: source.rates.rates() for name, source in self._sources.items()}
+
     def _source(self, frame: Frame) -> SourceState:
         if frame.still:
             return SourceState(self._options, still=True)  # forgotten after the step
@@ -126,10 +155,18 @@ class Pipeline:
             self._sources[frame.source] = SourceState(self._options)
         return self._sources[frame.source]
 
-    def _follow(self, frame: Frame, source: SourceState) -> None:
-        """Detect and track."""
+    def _follow(self, frame: Frame, source: SourceState, *, spread: bool) -> None:
+        """Detect and track.
+
+        Args:
+            frame: The frame.
+            source: Its source.
+            spread: People were detected in another frame of this step: if there is no time to do so in every
+                frame, this one may wait for the next step, so that sources are detected in turn.
+        """
         cuts_before = source.cuts
-        detect = source.begin(frame, self._timing.detect_every)
+        spread &= frame.captured is not None  # files do not depend on each other
+        detect = source.begin(frame, self._detect_every(frame) * (1 + _SPREAD * spread))
         self.counts.cuts += source.cuts - cuts_before
         if detect:
             with self.timer.stage("detect"):
@@ -138,6 +175,14 @@ class Pipeline:
                 source.follow(detections, frame)
         self.counts.frames += 1
         self.counts.frames_with_persons += any(track.seen for track in source.tracks)
+
+    def _detect_every(self, frame: Frame) -> float:
+        if self._timing.detect_every == "auto":
+            return 0.0 if frame.captured is None else self._pace.detect_every
+        return self._timing.detect_every
+
+    def _encode_every(self, frame: Frame) -> float:
+        return self._options.clips.every if frame.captured is None else self._pace.encode_every
 
     def _usable(self, detections: Detections, frame: Frame) -> Detections:
         """Return the detections that are finite and in view; a detector of the user's own may give others.
@@ -176,13 +221,13 @@ class Pipeline:
             )
         self.counts.invalid += count
 
-    def _encode(self, frames: Sequence[Frame], sources: Mapping[str, SourceState]) -> None:
-        """Encode the visible persons who are due, of all frames together."""
+    def _encode(self, frames: Sequence[Frame], sources: Mapping[str, SourceState]) -> int:
+        """Encode the visible persons who are due, of all frames together, and return how many they are."""
         due: list[_Due] = []
         views: list[_View] = []
         for frame in frames:
             source = sources[frame.source]
-            chosen = source.due(frame.t)
+            chosen = source.due(frame.t, self._encode_every(frame))
             if chosen:
                 found: Sequence[Track | None] = chosen
                 if self._models.heads:
@@ -194,7 +239,7 @@ class Pipeline:
                     person.quality = measure_quality(frame.image, view) if view else NO_HEAD
                     due.append(_Due(track.id, person, frame, source))
         if not due:
-            return
+            return 0
         with self.timer.stage("crop"):
             batch = self._models.encoder.gather(views)
         with self.timer.stage("encode"):
@@ -207,6 +252,7 @@ class Pipeline:
                 encoded.append(pushed)
         if encoded:
             self._predict(encoded)
+        return len(due)
 
     def _crops(
         self, image_bgr: NDArray[np.uint8], tracks: Sequence[Track], found: Sequence[Track | None]
@@ -230,7 +276,7 @@ class Pipeline:
         Between two detections it is left out instead, since the person may have moved out of the box.
         """
         interval, limits = due.source.intervals.usual, self._models.swap
-        seen_every = max(interval, self._timing.detect_every)
+        seen_every = max(interval, self._detect_every(due.frame))
         if limits is not None and due.person.swapped(embedding, limits, seen_every):
             if due.source.detected_at < due.frame.t:
                 return None
@@ -238,7 +284,9 @@ class Pipeline:
             before = due.person
             due = replace(due, person=due.source.replace(due.track_id))
             due.person.quality = before.quality
-        due.person.ring.push(embedding, due.frame.t, interval)
+        if np.isfinite(due.person.ring.latest):
+            due.source.rates.encoded(due.frame.t - due.person.ring.latest)
+        due.person.ring.push(embedding, due.frame.t, max(interval, self._encode_every(due.frame)))
         return due
 
     def _predict(self, encoded: Sequence[_Due]) -> None:
@@ -258,7 +306,7 @@ class Pipeline:
                 self._count_invalid(1, "temporal encoder or head", each.frame.source)
 
     def _event(self, frame: Frame, source: SourceState, now: float) -> EmotionEvent:
-        interval = source.intervals.usual
+        interval = max(source.intervals.usual, self._encode_every(frame))
         return EmotionEvent(
             source=frame.source,
             frame=frame.index,
@@ -268,3 +316,12 @@ class Pipeline:
             latency_ms=0.0 if frame.captured is None else 1000 * (now - frame.captured),
             dropped=frame.dropped,
         )
+
+
+def _live_views(frames: Sequence[Frame], sources: Mapping[str, SourceState]) -> list[LiveView]:
+    """Return what the pace of live sources depends on."""
+    return [
+        LiveView(name, source.intervals.usual, sum(track.seen for track in source.tracks))
+        for frame, (name, source) in zip(frames, sources.items(), strict=True)
+        if frame.captured is not None
+    ]

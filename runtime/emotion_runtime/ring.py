@@ -106,10 +106,19 @@ class EmbeddingRing:
         """Return up to `count` newest embeddings (D,), oldest first."""
         return [embedding for _, embedding in list(self._kept)[-count:]]
 
-    def due(self, t: float) -> bool:
-        """Return whether the person should be encoded at time t, in seconds."""
+    def due(self, t: float, every: float = 0.0) -> bool:
+        """Return whether the person should be encoded at time t, in seconds.
+
+        Args:
+            t: The time.
+            every: Least time since the latest encoding, if there is no time for more encodings.
+        """
         # A time before the last one means that the source started over.
-        return t < self.latest or t >= self._next_due - EARLY_TOLERANCE * self._plan.every
+        if t < self.latest:
+            return True
+        if every > self._plan.every:
+            return t - self.latest >= every * (1 - EARLY_TOLERANCE)
+        return t >= self._next_due - self._tolerance
 
     def push(self, embedding: NDArray[np.float32], t: float, interval: float = 0.0) -> None:
         """Add the embedding (D,) of time t, in seconds.

@@ -58,7 +58,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         report = RunReport(started)
         runtime = _open_runtime(config, stack)
         # Sources before sinks: a mistyped source must not empty the results of an earlier run.
-        run_line = runtime.run_line(config.changed)
+        run_line = runtime.run_line(_run_options(config, addresses))
         finished: list[str] = []  # files that were read to their ends, and whose results are not closed yet
         files = files_to_do(addresses, config, run_line)
         seconds = config.duration if files is None else None
@@ -95,6 +95,13 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         sys.stderr.write(f"{line}\n")
     sys.stderr.write(f"{PROGRAM}: {report.line(runtime.timer, runtime.backend)}\n")
     _raise_failures(broken, sinks.failures, report.frames)
+
+
+def _run_options(config: RunConfig, addresses: "Sequence[Address]") -> "dict[str, Any]":
+    """Return the options of the run line, with those that depend on the machine's speed."""
+    live = config.realtime or any(address.live for address in addresses)
+    timed = {"detect_every": config.detect_every} if live else {}
+    return timed | config.changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Spread the encodings of many people over the frames, so that no frame takes much longer than the others."""
+"""Choose who is encoded in a frame: people are spread over the frames, and share the time if it is short."""
 
 import math
 from collections.abc import Sequence
@@ -36,3 +36,46 @@ def most_urgent(waiting: Sequence[tuple[tuple[float, ...], Waiting]], count: int
         return [each for _, each in waiting]
     urgent = sorted(range(len(waiting)), key=lambda i: waiting[i][0])[:count]
     return [waiting[i][1] for i in sorted(urgent)]
+
+
+def deadline(latest: float, appeared: float, *, every: float, soon: float | None) -> float:
+    """Return the time by which a person should be encoded; the earliest is the most urgent.
+
+    Whoever was encoded comes again after `every`. A newcomer comes before all who are late by less than
+    `every`, so that even a crowd of newcomers keeps nobody waiting for much longer than twice that time.
+
+    Args:
+        latest: Time of the latest encoding in seconds; minus infinity if there was none.
+        appeared: Time at which the person appeared.
+        every: Time between two encodings of a person for which the machine has time.
+        soon: Less time after the latest encoding, for somebody who is more urgent than others. None: nobody.
+    """
+    if math.isinf(latest):
+        return appeared - every
+    return latest + (every if soon is None else soon)
+
+
+class Share:
+    """How many people of one source may be encoded in a frame if there is no time for all who are due.
+
+    All sources get time in proportion to their people, however often their frames come.
+    """
+
+    def __init__(self) -> None:
+        self._credit = 1.0
+
+    def limit(self, people: int, elapsed: float, every: float) -> int:
+        """Return how many people may be encoded in the next frame.
+
+        Args:
+            people: Number of people in view.
+            elapsed: Seconds since the frame before.
+            every: Time between two encodings of a person for which the machine has time, in seconds.
+        """
+        earned = people * elapsed / every
+        self._credit = min(self._credit + earned, max(1.0, 2 * earned))
+        return int(self._credit)
+
+    def spend(self, people: int) -> None:
+        """Count the people who were encoded."""
+        self._credit -= people

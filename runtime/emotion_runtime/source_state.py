@@ -8,8 +8,9 @@ import numpy as np
 from emotion_runtime.cuts import CutDetector
 from emotion_runtime.intervals import Intervals
 from emotion_runtime.person import PersonOptions, PersonState
+from emotion_runtime.rates import RateMeter
 from emotion_runtime.ring import EARLY_TOLERANCE
-from emotion_runtime.scheduler import capacity, most_urgent
+from emotion_runtime.scheduler import Share, capacity, deadline, most_urgent
 from emotion_runtime.subject import within
 from emotion_runtime.tracker import START_SCORE, Tracker
 from emotion_runtime.types import Box, Detections, Frame, Track
@@ -37,6 +38,8 @@ class SourceState:
         intervals: Times between the frames.
         cuts: Number of scene cuts.
         detected_at: Time of the latest detection.
+        extra: Whether the latest detection was not due, but looked for somebody.
+        rates: Measures how often people are detected and encoded.
     """
 
     def __init__(self, options: PersonOptions, *, still: bool = False) -> None:
@@ -52,7 +55,10 @@ class SourceState:
         self._warned = still
         self.detected_at = -np.inf
         self._regular_at = -np.inf  # time of the latest detection that was due
-        self._extra = False  # whether there was another one since then
+        self.extra = False
+        self.rates = RateMeter()
+        self._share = Share()
+        self._shared_at = -np.inf  # time of the latest frame for which people were chosen
 
     def begin(self, frame: Frame, detect_every: float) -> bool:
         """Take note of a new frame, and return whether persons should be detected in it.
@@ -74,13 +80,14 @@ class SourceState:
         if before is not None and before != self._size:
             self._resize(height / before[0], width / before[1])
         if not 0 <= frame.t - self._regular_at < detect_every * (1 - EARLY_TOLERANCE):
-            self._regular_at, self._extra = frame.t, False
-        elif not self._extra and self._tracker.doubtful(frame.t, _DOUBTFUL_DRIFT):
-            self._extra = True
+            self._regular_at, self.extra = frame.t, False
+        elif not self.extra and self._tracker.doubtful(frame.t, _DOUBTFUL_DRIFT):
+            self.extra = True
         else:
             self._predict(frame.t)
             return False
         self.detected_at = frame.t
+        self.rates.detected(frame.t)
         return True
 
     def follow(self, detections: Detections, frame: Frame) -> None:
@@ -107,19 +114,34 @@ class SourceState:
         self.tracks = [*others, renewed]
         return person
 
-    def due(self, t: float) -> list[Track]:
-        """Return the tracks to encode in the frame of time t: newcomers first, then who waits longest."""
+    def due(self, t: float, every: float = 0.0) -> list[Track]:
+        """Return the tracks to encode in the frame of time t: newcomers first, then who waits longest.
+
+        Args:
+            t: Time of the frame, in seconds.
+            every: Time between two encodings of a person, if there is no time for as many as are asked for.
+        """
+        asked = self._options.clips.every
         seen = [track for track in self.tracks if track.seen]
         waiting = []
         for track in seen:
             person = self.persons[track.id]
             if not self._still and self._tracker.drift(track.id, t) > _LARGEST_DRIFT:
                 continue
-            if person.ring.due(t) or person.looks_different:
-                urgent = person.looks_different or person.ring.warming
-                waiting.append(((not urgent, person.ring.latest, track.id), track))
-        every = self._options.clips.every
-        return most_urgent(waiting, capacity(len(seen), self.intervals.usual, every))
+            if person.looks_different or person.ring.due(t, 0.0 if person.ring.warming else every):
+                waiting.append((track, person))
+        if every <= asked:
+            return most_urgent(
+                [(_urgency(person, track.id), track) for track, person in waiting],
+                capacity(len(seen), self.intervals.usual, asked),
+            )
+        elapsed, self._shared_at = min(t - self._shared_at, every), t
+        chosen = most_urgent(
+            [((_deadline(person, every, asked), track.id), track) for track, person in waiting],
+            self._share.limit(len(seen), elapsed, every),
+        )
+        self._share.spend(len(chosen))
+        return chosen
 
     def forget_persons(self) -> None:
         """Drop everybody, so that the next frame's people are all new."""
@@ -157,6 +179,16 @@ class SourceState:
         else:
             self._tracker.rescale(across, down)
             self._regular_at = -np.inf
+
+
+def _urgency(person: PersonState, track_id: int) -> tuple[float, ...]:
+    """Return who comes first while there is time for all: new people, then who was encoded longest ago."""
+    return not (person.looks_different or person.ring.warming), person.ring.latest, track_id
+
+
+def _deadline(person: PersonState, every: float, asked: float) -> float:
+    soon = 0.0 if person.looks_different else asked if person.ring.warming else None
+    return deadline(person.ring.latest, person.appeared_at, every=every, soon=soon)
 
 
 def _overlap(a: Box, b: Box) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from emotion_runtime.defaults import HYSTERESIS, SMOOTHING
+from emotion_runtime.names import DetectEvery
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +16,12 @@ class Timing:
         smoothing: Time constant of the smoothing, see `smoothing.ExponentialAverage`.
         hysteresis: Probability margin of the shown label (not a time), see `smoothing.LabelHysteresis`.
         detect_every: Longest time between two detections; boxes in between are predicted. 0: detect in every
-            frame.
+            frame. "auto": for live sources, as often as the machine can keep up with, see `pace.Pace`; in
+            every frame of a file.
     """
 
     window: float | None = None
     every: float | None = None
     smoothing: float = SMOOTHING
     hysteresis: float = HYSTERESIS
-    detect_every: float = 0.0
+    detect_every: DetectEvery = "auto"

@@ -331,7 +331,7 @@ def test_mistakes_in_options(capsys: pytest.CaptureFixture[str], arguments: list
         ),
         (["--source", "{video}", "--detector-size", "960"], "fixed at 64 x 64 pixels, 960 was asked for"),
         (["--source", "{video}", "--detector-score", "1.5"], "detector score 1.5: expected a number between"),
-        (["--source", "{video}", "--detect-every", "-1"], "detect_every -1.0: expected seconds, 0"),
+        (["--source", "{video}", "--detect-every", "-1"], "detect_every -1.0: expected `auto` or seconds, 0"),
         (["--source", "{video}", "--window", "-1"], "window -1.0: expected seconds"),
         (["--source", "{video}", "--window", "1", "--every", "1"], "at most 0.25 s"),
         (["--source", "{video}", "--smoothing", "-1"], "smoothing -1.0"),

@@ -89,7 +89,7 @@ def test_options_take_precedence_over_the_file(capsys: pytest.CaptureFixture[str
         ("source = [1]", "source = [1]: expected texts in quotes"),
         ("detector_size = '960'", "detector_size = '960': expected `auto` or a whole number of pixels"),
         ("detector_size = 960.5", "detector_size = 960.5: expected `auto` or a whole number of pixels"),
-        ("detect_every = 'auto'", "detect_every = 'auto': expected a number"),
+        ("detect_every = 'often'", "detect_every = 'often': expected `auto` or a number"),
         ("bundle = 1", "bundle = 1: expected text in quotes"),
         ("camera = ", "not valid TOML"),
         ("\xff", "not valid TOML"),
@@ -112,6 +112,7 @@ def test_mistakes_in_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path
         (["--detector-size", "960"], "detector_size = 960"),
         (["--detector-score", "0.5"], "detector_score = 0.5"),
         (["--detect-every", "0.2"], "detect_every = 0.2"),
+        (["--detect-every", "auto"], 'detect_every = "auto"'),
     ],
 )
 def test_options_of_the_detector(capsys: pytest.CaptureFixture[str], arguments: list[str], line: str):
