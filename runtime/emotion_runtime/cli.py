@@ -59,7 +59,7 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
 
     addresses = parse_sources(config.sources)
     places = [address.name if address.live else address.uri for address in addresses]
-    check_outputs(config.jsonl, config.record, places)
+    check_outputs(config.jsonl, config.record, places, config.embeddings)
     with stop_at_signals() as stop, results_only_on_stdout():
         run_config(config, started, stop)
     return 0

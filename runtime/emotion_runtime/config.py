@@ -36,6 +36,7 @@ _PLACES = {
     "jsonl",
     "record",
     "record_segment",
+    "embeddings",
     "show",
     "append",
     "overwrite",
@@ -70,6 +71,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     jsonl: str | None = None
     record: str | None = None
     record_segment: float | None = None
+    embeddings: str | None = None
     append: bool = False
     overwrite: bool = False
     wall_clock: bool = False
@@ -130,7 +132,26 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise EmotionError(
                 f"--duration {self.duration}: expected seconds, more than 0; omit it for no limit"
             )
+        self._check_embeddings()
         self._check_live_times()
+
+    def _check_embeddings(self) -> None:
+        """Reject a file of embeddings that would be incomplete.
+
+        Raises:
+            EmotionError: Its name is wrong, or files of an earlier run would be left out.
+        """
+        from emotion_runtime.sinks.embeddings import check_embeddings_name  # noqa: PLC0415 - as above
+        from emotion_runtime.sinks.jsonl_folder import is_jsonl_folder  # noqa: PLC0415
+
+        if self.embeddings is None:
+            return
+        check_embeddings_name(self.embeddings)
+        if is_jsonl_folder(self.jsonl) and not self.overwrite:
+            raise EmotionError(
+                f"--jsonl {self.jsonl} is a folder, and files that were finished earlier are left out, which "
+                "--embeddings cannot do: give --overwrite, or --jsonl FILE"
+            )
 
     def _check_live_times(self) -> None:
         """Reject times of cameras and streams that make no sense.

@@ -29,6 +29,7 @@ class OpenPipeline:
         experimental: Whether the model card marks the head as experimental.
         run_line: The first line of a JSONL file, without options.
         held: Closes the encoders.
+        width: D, length of an embedding.
     """
 
     pipeline: Pipeline
@@ -37,6 +38,7 @@ class OpenPipeline:
     experimental: bool
     run_line: RunLine
     held: ExitStack
+    width: int
 
 
 def open_pipeline(
@@ -86,4 +88,5 @@ def open_pipeline(
             head=name,
         ),
         held=kept,
+        width=manifest.embedding_dim,
     )

@@ -207,6 +207,12 @@ def _add_outputs(options: argparse.ArgumentParser) -> None:
         f"(default: {LIVE_SEGMENT:g} for a camera; one file otherwise)",
     )
     add(
+        "--embeddings",
+        metavar="OUT.npz|OUT.parquet",
+        help="write the embeddings of all persons, with source, time, id, label and probabilities, to this "
+        "file when the run ends; Parquet needs pyarrow",
+    )
+    add(
         "--append",
         action="store_true",
         help="keep existing output files: add lines to them, record under the next free number "

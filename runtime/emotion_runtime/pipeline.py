@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from emotion_runtime.source_state import SourceState
 from emotion_runtime.subject import Subjects, plan_crops, within
 from emotion_runtime.timing import Timing
 from emotion_runtime.types import Detections, EmotionEvent, Frame, Track
+
+if TYPE_CHECKING:
+    from emotion_runtime.feature_log import FeatureLog
 
 _log = logging.getLogger(__name__)
 # Fraction of the time between two detections by which a live source may wait for others.
@@ -62,6 +66,7 @@ class Pipeline:
     Attributes:
         timer: Time spent so far, by stage.
         counts: What happened so far.
+        features: Gets the features of every clip. None: they are not kept.
 
     Raises:
         EmotionError: A value of `timing` is out of range.
@@ -89,6 +94,7 @@ class Pipeline:
         self._pace = Pace(clips.every)
         self.timer = StageTimer(clock)
         self.counts = Counts()
+        self.features: "FeatureLog | None" = None
         self._warned = False  # of boxes that are out of view
         # Rejects bad values, and imports what the first frame needs, now instead of there.
         PersonState(self._options)
@@ -302,6 +308,8 @@ class Pipeline:
             values = None if affect is None else affect[row]
             if np.isfinite(probabilities[row]).all() and (values is None or np.isfinite(values).all()):
                 each.person.predict(probabilities[row], values, each.frame.t)
+                if self.features is not None:
+                    self.features.add(each.frame.source, each.frame.index, each.track_id, features[row])
             else:
                 self._count_invalid(1, "temporal encoder or head", each.frame.source)
 

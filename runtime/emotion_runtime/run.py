@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from emotion_runtime.sinks.group import SinkGroup
     from emotion_runtime.sources import Address
     from emotion_runtime.timing import Timing
-    from emotion_runtime.types import RunLine, StatusLine
+    from emotion_runtime.types import StatusLine
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
             add_sources(rounds, addresses, config)
         else:
             add_files_in_turn(rounds, files, config, stop, finished.append)
-        outputs = _outputs(config, addresses, run_line, stop)
+        outputs = _outputs(config, addresses, runtime, stop)
         sinks = stack.enter_context(_closing(SinkGroup(open_sinks(outputs)), stop))
         stop.rescue_with(lambda: _rescue(sinks, report, runtime, rounds))
         live = LiveReport() if any(address.live for address in addresses) else None
@@ -207,7 +207,7 @@ def _timing(config: RunConfig) -> "Timing":
 
 
 def _outputs(
-    config: RunConfig, addresses: "Sequence[Address]", run: "RunLine", stop: StopRequest
+    config: RunConfig, addresses: "Sequence[Address]", runtime: "EmotionRuntime", stop: StopRequest
 ) -> "Outputs":
     """Return what a run writes. Files of live sources go on where an earlier run ended."""
     from emotion_runtime.sinks.base import Outputs  # noqa: PLC0415 - see above
@@ -223,7 +223,9 @@ def _outputs(
         append=config.append or (live and not config.overwrite),
         wall_clock=config.wall_clock,
         sources=tuple(address.name for address in addresses),
-        run=run,
+        run=runtime.run_line(config.changed),
+        embeddings=config.embeddings,
+        features=runtime.keep_features() if config.embeddings else None,
         stopped=stop.stopped,
     )
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.detectors import Detector, open_detector
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.feature_log import FeatureLog
 from emotion_runtime.following import Following, Step
 from emotion_runtime.forks import check_process, keep_in_children
 from emotion_runtime.inputs import check_image, check_name, check_options, check_sources, check_time
@@ -90,6 +91,7 @@ class EmotionRuntime:
         self._encoder = opened.encoder
         self.labels, self.experimental = opened.labels, opened.experimental
         self._run_line = opened.run_line
+        self._width = opened.width
         self._steps: dict[str, tuple[int, float]] = {}  # index and t of the last frame `step` was given
         self._summary = Summary()
         self._following = Following(self._loaded, self._summary, lambda: check_process(self._process))
@@ -263,6 +265,12 @@ class EmotionRuntime:
         A source counts from its latest start; photos are left out.
         """
         return self._summary.by_source()
+
+    def keep_features(self) -> FeatureLog:
+        """Return a log that gets the features of every clip from now on; take those of each frame from it."""
+        log = FeatureLog(self._width, self.labels)
+        self._pipeline.features = log
+        return log
 
     def run_line(self, options: Mapping[str, Any] | None = None) -> RunLine:
         """Return the first line of a JSONL file.

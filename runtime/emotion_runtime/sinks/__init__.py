@@ -26,6 +26,10 @@ def open_sinks(outputs: Outputs) -> Iterator[Sink]:
 
             lines = ChangesSink(lines)
         yield lines
+    if outputs.embeddings is not None and outputs.features is not None:
+        from emotion_runtime.sinks.embeddings import EmbeddingsSink  # noqa: PLC0415
+
+        yield EmbeddingsSink(outputs.embeddings, outputs.features, run=outputs.run, keep=outputs.append)
     if outputs.record is None and not outputs.show:
         return
     from emotion_runtime.sinks.draw import Annotator  # noqa: PLC0415

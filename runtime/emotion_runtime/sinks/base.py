@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Protocol, runtime_checkable
 
+from emotion_runtime.feature_log import FeatureLog
 from emotion_runtime.sinks.rotation import Rotation
 from emotion_runtime.types import EmotionEvent, Frame, RunLine, StatusLine
 
@@ -60,6 +61,8 @@ class Outputs:
         on_change: Whether JSON lines leave out events in which nothing has changed.
         record: File for the annotated video, or a folder for one annotated copy of each source. None: none.
         record_segment: Seconds after which a new file of the recording begins. None: one file.
+        embeddings: File for the embeddings of persons. None: none.
+        features: Where the pipeline puts them; needed with `embeddings`.
         show: Whether to show the annotated video in a window.
         append: Whether to keep what the files contain. False: they are replaced.
         wall_clock: Whether to add the present time to events of files.
@@ -73,6 +76,8 @@ class Outputs:
     on_change: bool = False
     record: str | None = None
     record_segment: float | None = None
+    embeddings: str | None = None
+    features: FeatureLog | None = None
     show: bool = False
     append: bool = False
     wall_clock: bool = False

@@ -37,7 +37,12 @@ def is_folder(record: str) -> bool:
     return Path(record).is_dir() or record.endswith("/") or not Path(record).suffix
 
 
-def check_outputs(jsonl: str | None, record: str | None, sources: Sequence[str | int]) -> None:
+def check_outputs(
+    jsonl: str | None,
+    record: str | None,
+    sources: Sequence[str | int],
+    embeddings: str | None = None,
+) -> None:
     """Reject a run that would overwrite one of its sources, or write two outputs into one file.
 
     Sinks truncate their files when they are opened, so a typo could destroy the only copy of a video.
@@ -46,11 +51,14 @@ def check_outputs(jsonl: str | None, record: str | None, sources: Sequence[str |
         jsonl: File of `--jsonl`, or "-" for standard output.
         record: File or folder of `--record`.
         sources: All sources of the run.
+        embeddings: File of `--embeddings`.
 
     Raises:
         EmotionError: An output is also a source or another output.
     """
     outputs = [("--jsonl", Path(jsonl))] if jsonl and jsonl != "-" else []
+    if embeddings:
+        outputs.append(("--embeddings", Path(embeddings)))
     if record and Path(record).name and not is_folder(record):
         recordings = [numbered(Path(record), n + 1) for n in range(len(sources))]
         segments = [path for recording in recordings for _, path in _segments(recording)]

@@ -1,0 +1,166 @@
+"""Write the embeddings of persons to one file, with who they are of and when."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.feature_log import FeatureLog
+from emotion_runtime.types import Box, EmotionEvent, Frame, Person, RunLine
+
+SUFFIXES = (".npz", ".parquet")
+_BATCH = 512  # rows that are kept in memory
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRow:
+    """One person at one time.
+
+    Attributes:
+        source: Name of the source.
+        frame: Number of the frame in its source, from 0.
+        t: Seconds of media time.
+        time: Time of capture in seconds since 1970 (UTC); NaN where it is not known.
+        id: The person's id, unique within the source.
+        label: The shown label; empty if there is none.
+        why: Why there is no label; empty if there is one.
+        box: (x1, y1, x2, y2) in frame pixels.
+        probabilities: (C,) float32 in the order of the labels, smoothed over time.
+        embedding: (D,) float32 of length 1: the feature of the person's clip, which the heads read.
+    """
+
+    source: str
+    frame: int
+    t: float
+    time: float
+    id: int
+    label: str
+    why: str
+    box: Box
+    probabilities: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+class Table(Protocol):
+    """A file to which rows are added; it appears, complete, when it is closed."""
+
+    def add(self, rows: Sequence[EmbeddingRow]) -> None:
+        """Add rows."""
+        ...
+
+    def close(self) -> None:
+        """Write the rest, and give the file its name."""
+        ...
+
+    def discard(self) -> None:
+        """Leave everything as it was."""
+        ...
+
+
+class EmbeddingsSink:
+    """Writes one row per person and encoding, see `EmbeddingRow`. The file appears when the run ends.
+
+    Args:
+        path: A file that ends with .npz or .parquet.
+        log: Where the pipeline puts the features.
+        run: What made them; written into the file.
+        keep: Refuse a file that exists.
+
+    Raises:
+        EmotionError: The name has another ending, the file exists and is to be kept, its folder cannot be
+            written to, or it is Parquet and pyarrow is not installed.
+    """
+
+    def __init__(self, path: str, log: FeatureLog, *, run: RunLine | None = None, keep: bool = False) -> None:
+        self._path, self._log = check_embeddings_name(path), log
+        if keep and self._path.exists():
+            raise EmotionError(
+                f"--embeddings {path} exists, and embeddings cannot be added to a file: give another name, "
+                "or --overwrite"
+            )
+        self._rows: list[EmbeddingRow] = []
+        self._table: Table | None = _open(self._path, log, run)
+        self._failed = False
+
+    @property
+    def files(self) -> list[Path]:
+        """The file, unless it could not be written."""
+        return [] if self._failed else [self._path]
+
+    def write(self, frame: Frame, event: EmotionEvent) -> bool:
+        """Add the persons who were encoded in this frame."""
+        features = self._log.take(frame.source, frame.index)
+        self._rows += [
+            self._row(event, each, features[each.id]) for each in event.persons if each.id in features
+        ]
+        if len(self._rows) >= _BATCH:
+            self._flush()
+        return True
+
+    def close(self) -> None:
+        """Write the file."""
+        table, self._table = self._table, None
+        if table is None:
+            return
+        if self._failed:
+            table.discard()
+            return
+        try:
+            table.add(self._rows)
+            table.close()
+        except BaseException:
+            self._failed = True
+            table.discard()
+            raise
+
+    def _flush(self) -> None:
+        if self._table is None:
+            return
+        rows, self._rows = self._rows, []
+        try:
+            self._table.add(rows)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _row(self, event: EmotionEvent, person: Person, embedding: NDArray[np.float32]) -> EmbeddingRow:
+        return EmbeddingRow(
+            source=event.source,
+            frame=event.frame,
+            t=event.t,
+            time=np.nan if event.time is None else event.time.timestamp(),
+            id=person.id,
+            label=person.top or "",
+            why=person.why or "",
+            box=person.box,
+            probabilities=np.array([person.emotions[label] for label in self._log.labels], np.float32),
+            embedding=embedding,
+        )
+
+
+def check_embeddings_name(path: str) -> Path:
+    """Return the path of a file of embeddings.
+
+    Raises:
+        EmotionError: It does not end with .npz or .parquet.
+    """
+    if Path(path).suffix not in SUFFIXES:
+        raise EmotionError(f"--embeddings {path}: expected a name that ends with {' or '.join(SUFFIXES)}")
+    return Path(path)
+
+
+def _open(path: Path, log: FeatureLog, run: RunLine | None) -> Table:
+    about = (
+        {} if run is None else {"bundle": run.bundle, "bundle_sha256": run.bundle_sha256, "head": run.head}
+    )
+    if path.suffix == ".npz":
+        from emotion_runtime.sinks.embeddings_npz import NpzTable  # noqa: PLC0415 - rarely used
+
+        return NpzTable(path, log.width, log.labels, about)
+    from emotion_runtime.sinks.embeddings_parquet import ParquetTable  # noqa: PLC0415 - needs pyarrow
+
+    return ParquetTable(path, log.width, log.labels, about)
