@@ -94,7 +94,7 @@ class Pipeline:
         self._pace = Pace(clips.every)
         self.timer = StageTimer(clock)
         self.counts = Counts()
-        self.features: "FeatureLog | None" = None
+        self.features: FeatureLog | None = None
         self._warned = False  # of boxes that are out of view
         # Rejects bad values, and imports what the first frame needs, now instead of there.
         PersonState(self._options)
