@@ -4,7 +4,8 @@
     python benchmarks/result_tables.py --check    # exit with status 1 if one of them differs
 
 Accuracy comes from results/nano/accuracy.json, which bench_accuracy.py wrote; speed from
-results/*/pipeline.json and results/*/encoder.json, which bench_pipeline.py and bench_encoder.py wrote.
+results/*/pipeline.json, results/*/encoder.json and results/*/gpu.json, which bench_pipeline.py,
+bench_encoder.py and gpu/run_all.py wrote.
 """
 
 import argparse
@@ -66,6 +67,7 @@ def page_parts() -> dict[str, str]:
         "pipeline": pipeline_rows(),
         "encoder": encoder_rows(),
         "crops": crop_rows(),
+        "gpu": gpu_rows(),
     }
     return {name: "\n".join(lines) for name, lines in parts.items()}
 
@@ -220,6 +222,35 @@ def crop_rows() -> list[str]:
     ]
     header = ["people", "one crop per person: accuracy", "time", "one shared crop: accuracy", "time"]
     return table_of(header, cells)
+
+
+def gpu_rows() -> list[str]:
+    """Return the checks and times of each GPU: the frame encoders as the runtime uses them."""
+    lines: list[str] = []
+    for file in sorted(RESULTS.glob("*/gpu.json")):
+        result: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        groups: dict[tuple[str, ...], dict[int, str]] = {}
+        for row in result["rows"]:
+            used = row["crops"] == ("own crops" if row["model"] == "nano" else "one crop")
+            if row["graph"] == "frame_encoder" and used:
+                inside = f" ({row['ms_on_device']:.2f})" if "ms_on_device" in row else ""
+                key = row["model"], row["runner"], row["precision"]
+                groups.setdefault(key, {})[row["persons"]] = f"{row['ms']:.2f}{inside}"
+        persons = sorted({count for group in groups.values() for count in group})
+        cells = [[*key, *(group.get(count, MISSING) for count in persons)] for key, group in groups.items()]
+        name, passed = str(result["machine"]["gpu"]).split(",")[0], [c["passed"] for c in result["checks"]]
+        limits = ", ".join(f"{name} {value:g}" for name, value in result["ceilings"].items())
+        words = (
+            f"Machine: {name}; its driver and all versions are in `results/{file.parent.name}/gpu.json`. "
+            f"{sum(passed)} of {len(passed)} checks against the CPU passed. Measured limits: {limits}."
+        )
+        lines += [
+            *([""] if lines else []),
+            words,
+            "",
+            *table_of(["frame encoder of", "run by", "precision", *(f"P = {p}" for p in persons)], cells),
+        ]
+    return lines or ["No GPU has been measured yet."]
 
 
 def measured(benchmark: str) -> list[tuple[str, dict[str, Any]]]:

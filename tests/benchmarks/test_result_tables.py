@@ -94,6 +94,36 @@ def test_encoders_beside_the_plain_export(results: Path):
     ]
 
 
+def test_gpu_times_are_those_of_the_crops_that_the_runtime_uses(results: Path):
+    def row(model: str, crops: str, persons: int, **more: Any) -> dict[str, Any]:
+        about = {"model": model, "graph": "frame_encoder", "crops": crops, "persons": persons}
+        return about | {"runner": "ONNX Runtime, cuda", "precision": "fp32", "ms": 0.5} | more
+
+    rows = [
+        row("nano", "own crops", 1, ms_on_device=0.25),
+        row("nano", "own crops", 8),
+        row("nano", "one crop", 1, ms=9.0),
+        row("vit-b-32", "one crop", 8, ms=1.234),
+        row("nano", "", 1) | {"graph": "temporal_encoder"},
+    ]
+    result = {
+        "machine": {"gpu": "NVIDIA X, 580.1, 81559 MiB"},
+        "rows": rows,
+        "checks": [{"passed": True}, {"passed": False}],
+        "ceilings": {"matmul fp32, TFLOP/s": 50.0},
+    }
+    (results / "x").mkdir()
+    (results / "x/gpu.json").write_text(json.dumps(result))
+    about, empty, header, _, nano, vit = result_tables.gpu_rows()
+    assert empty == ""
+    assert about.startswith("Machine: NVIDIA X; its driver and all versions are in `results/x/gpu.json`. ")
+    assert "1 of 2 checks against the CPU passed. Measured limits: matmul fp32, TFLOP/s 50." in about
+    assert cells(header) == ["frame encoder of", "run by", "precision", "P = 1", "P = 8"]
+    assert cells(nano) == ["nano", "ONNX Runtime, cuda", "fp32", "0.50 (0.25)", "0.50"]
+    assert cells(vit) == ["vit-b-32", "ONNX Runtime, cuda", "fp32", "-", "1.23"]
+
+
 def test_without_results_there_is_no_table(results: Path):
     assert results.is_dir()
     assert result_tables.pipeline_rows() == result_tables.encoder_rows() == []
+    assert result_tables.gpu_rows() == ["No GPU has been measured yet."]
