@@ -6,9 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 
-from emotion_runtime.errors import ConnectionLost, EmotionError
+from emotion_runtime.errors import ConnectionLost
+from emotion_runtime.sources.connection import Connection, explained_end
 from emotion_runtime.sources.frame_maker import FrameMaker
 from emotion_runtime.sources.live_limits import LiveLimits
 from emotion_runtime.sources.polled import LOOK, PolledSource
@@ -18,27 +18,6 @@ from emotion_runtime.sources.watch import ImageWatch, RateWatch
 from emotion_runtime.types import Frame, SourceStatus, StatusLine
 
 _MINUTE = 60.0
-
-
-@dataclass(slots=True, eq=False)
-class _Connection:
-    """One opening of a source. What it delivers after its end counts for nothing.
-
-    Attributes:
-        opened: When it was opened.
-        cancel: Is set at its end.
-        latest: When the latest image arrived. None: there was none.
-        next_in: See `Shot`.
-        over: It ended by itself.
-        error: Why.
-    """
-
-    opened: float
-    cancel: threading.Event = field(default_factory=threading.Event)
-    latest: float | None = None
-    next_in: float = 0.0
-    over: bool = False
-    error: ConnectionLost | None = None
 
 
 class LiveSource(PolledSource):
@@ -66,7 +45,7 @@ class LiveSource(PolledSource):
         self._connect = connect
         self._limits = limits or LiveLimits()
         self._wake = threading.Condition(self._lock)  # for the thread that watches
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._paused = False
         self._maker = FrameMaker(name)
         self._images = ImageWatch(self._limits.frozen)
@@ -74,6 +53,7 @@ class LiveSource(PolledSource):
         self._record = StatusRecord(name)
         self._losses: deque[float] = deque(maxlen=self._limits.losses)
         self._hanging: list[threading.Thread] = []
+        self._most_hanging = 0
         self._record.change("connecting")
         self._start(self._run)
 
@@ -160,7 +140,7 @@ class LiveSource(PolledSource):
         if len(self._hanging) >= self._limits.hanging:
             many = f"{len(self._hanging)} attempts to open it hang; disconnect it, or restart the program"
             return ConnectionLost(many, "time-out"), False
-        connection = _Connection(time.monotonic())
+        connection = Connection(time.monotonic())
         thread = threading.Thread(
             target=self._capture, args=(connection,), name=f"capture {self.name}", daemon=True
         )
@@ -178,27 +158,33 @@ class LiveSource(PolledSource):
         connection.cancel.set()
         thread.join(self._limits.join)
         if thread.is_alive():
-            self._hanging.append(thread)
-            text = "source %s: a library hangs: its thread is left behind; %d of %d"
-            logging.getLogger(__name__).warning(text, self.name, len(self._hanging), self._limits.hanging)
+            self._leave_behind(thread, hangs=lost is not None)
         latest = connection.latest
         return lost, latest is not None and latest - connection.opened >= self._limits.steady
 
-    def _watch(self, connection: _Connection) -> ConnectionLost | None:
+    def _leave_behind(self, thread: threading.Thread, *, hangs: bool) -> None:
+        """Go on without the thread of a connection that does not end.
+
+        Args:
+            thread: The thread.
+            hangs: It had the time to end: say so, but not again for each attempt to open the source.
+        """
+        self._hanging.append(thread)
+        count = len(self._hanging)
+        if hangs and count > self._most_hanging:
+            self._most_hanging = count
+            text = "source %s: a library hangs: its thread is left behind; %d of at most %d"
+            logging.getLogger(__name__).warning(text, self.name, count, self._limits.hanging)
+
+    def _watch(self, connection: Connection) -> ConnectionLost | None:
         """Wait until a connection ends or a deadline passes; return why, None if stopped or paused."""
         with self._lock:
             while not (self._stop.is_set() or self._paused):
                 if connection.over:
                     ended = "the stream ended; check that the device or server still runs"
                     return connection.error or ConnectionLost(ended, "ended")
-                if connection.latest is None:
-                    seconds, since = self._limits.opening, connection.opened
-                    message = f"no image {seconds:g} s after opening; check that it delivers video"
-                else:
-                    seconds = max(self._limits.silence, 3 * self._maker.interval) + connection.next_in
-                    since = connection.latest
-                    message = f"no image for {seconds:.3g} s; check its power, its cable and its network"
-                left = since + seconds - time.monotonic()
+                deadline, message = connection.deadline(self._limits, self._maker.interval)
+                left = deadline - time.monotonic()
                 if left <= 0:
                     return ConnectionLost(message, "time-out")
                 self._wake.wait(min(left, LOOK))
@@ -233,7 +219,7 @@ class LiveSource(PolledSource):
 
     # --- the thread of a connection ---
 
-    def _capture(self, connection: _Connection) -> None:
+    def _capture(self, connection: Connection) -> None:
         error: ConnectionLost | None = None
         try:
             with closing(self._connect(connection.cancel)) as shots:
@@ -241,12 +227,12 @@ class LiveSource(PolledSource):
                     if not self._accept(connection, shot):
                         break
         except Exception as caught:  # noqa: BLE001 - whatever a library raises ends one connection only
-            error = _explained(caught)
+            error = explained_end(caught)
         with self._lock:
             connection.over, connection.error = True, error
             self._wake.notify_all()
 
-    def _accept(self, connection: _Connection, shot: Shot) -> bool:
+    def _accept(self, connection: Connection, shot: Shot) -> bool:
         """Make an image the newest frame; return False if the connection is not the current one any more."""
         with self._lock:
             if self._connection is not connection:
@@ -259,8 +245,8 @@ class LiveSource(PolledSource):
                 self._dropped += 1
             else:
                 self._put(frame)
-        if (status, reason) != (self.status, self.reason):
-            self._change(status, reason)
+            # Before the connection can end: "live" must not follow on the status after that.
+            self._record.change(status, reason)
         self._changed()
         return True
 
@@ -277,14 +263,3 @@ class LiveSource(PolledSource):
         if self.status == "degraded" and self._flaps(now):
             return "degraded", self.reason
         return "live", None
-
-
-def _explained(error: Exception) -> ConnectionLost:
-    """Return why a connection ended. Messages of libraries are left out: they hold URIs with passwords."""
-    if isinstance(error, ConnectionLost):
-        return error
-    if isinstance(error, EmotionError):
-        return ConnectionLost(str(error), "device")
-    if isinstance(error, OSError) and error.strerror:
-        return ConnectionLost(f"{error.strerror}; check that it is connected", "connection")
-    return ConnectionLost(f"{type(error).__name__} while reading it; it is opened again", "device")

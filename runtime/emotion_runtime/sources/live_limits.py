@@ -15,7 +15,7 @@ class LiveLimits:
     """Times of a live source, in seconds.
 
     Attributes:
-        opening: From opening to the first image.
+        opening: From opening to the first image; `silence`, if that is more.
         silence: Time without an image after which the source is lost. Three times the usual time between two
             images, if that is more.
         frozen: Time for which images are frozen or black before that is a status; 0: they are not watched.

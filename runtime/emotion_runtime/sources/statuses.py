@@ -39,6 +39,8 @@ class StatusRecord:
             reason: What happened, in words. Libraries put addresses into their messages, which may hold
                 passwords: they are cut out.
         """
+        if (status, reason) == (self.status, self.reason):
+            return False
         if reason is not None:
             reason = _URI.sub("(address)", reason)
         with self._lock:

@@ -273,7 +273,7 @@ def test_number_of_threads_left_behind_is_bounded(
         hanging.wait()
         yield shot()
 
-    limits = LiveLimits(opening=0.02, join=0.01, hanging=3, retry=(0.002, 0.01))
+    limits = LiveLimits(opening=0.02, silence=0.02, join=0.01, hanging=3, retry=(0.002, 0.01))
     with LiveSource("door", hangs, limits) as source:
         wait_for(lambda: "3 attempts to open it hang" in str(source.reason))
         time.sleep(0.2)
@@ -464,7 +464,7 @@ def test_stop_and_close_take_less_than_a_second_in_each_state(state: str, hangin
         yield
 
     connects: dict[str, Connect] = {"live": steady, "lost": refused, "slow": wrong, "paused": steady}
-    limits = LiveLimits(opening=0.05 if state == "hanging" else 60)
+    limits = LiveLimits(opening=0.05 if state == "hanging" else 60, silence=0.05)
     source = LiveSource("door", connects.get(state, hanging_open(hanging)), limits)
     if state == "paused":
         source.pause()
