@@ -12,6 +12,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that take minutes, unless they are asked for."""
+    if "nightly" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if "nightly" in item.keywords])
+        items[:] = [item for item in items if "nightly" not in item.keywords]
+
+
 @pytest.fixture(autouse=True)
 def pillow_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests that import ultralytics replace `PIL.Image.open` for all that come after.

@@ -17,7 +17,9 @@ from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 SIZES = ((320, 240), (240, 180))
 ENCODERS = {
-    "h264": "x264enc tune=zerolatency speed-preset=1 key-int-max=15 ! rtph264pay config-interval=-1 pt=96",
+    # One thread makes one slice an image: between slices, rtph264pay would repeat the parameter sets.
+    "h264": "x264enc tune=zerolatency threads=1 speed-preset=1 key-int-max=15"
+    " ! rtph264pay config-interval=-1 pt=96",
     "h265": "x265enc tune=zerolatency speed-preset=1 key-int-max=15 ! rtph265pay config-interval=-1 pt=96",
     "mjpeg": "jpegenc quality=80 ! rtpjpegpay pt=26",
     "theora": "theoraenc ! rtptheorapay pt=96",

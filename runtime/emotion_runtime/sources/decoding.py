@@ -13,6 +13,30 @@ from emotion_runtime.errors import ConnectionLost
 from emotion_runtime.media.geometry import Geometry, deinterlaced
 from emotion_runtime.media.opening import video_stream
 
+Explain = Callable[
+    [Exception, float], ConnectionLost
+]  # from an error of PyAV and the seconds that the call took
+
+
+def opened(uri: str, options: dict[str, str], timeout: tuple[float, float], explain: Explain) -> Any:
+    """Open a container of PyAV.
+
+    Args:
+        uri: Address, with the password.
+        options: Options of FFmpeg.
+        timeout: Seconds for opening, and for each packet.
+        explain: Turns an error into what is raised.
+
+    Raises:
+        ConnectionLost: It cannot be opened.
+    """
+    started = time.monotonic()
+    try:
+        return av.open(uri, options=options, timeout=timeout)
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        lost = explain(error, time.monotonic() - started)
+    raise lost  # here, so that it is not connected with the error, which holds the password
+
 
 class LiveVideo:
     """The video of an open container, which the user closes, in the thread that reads it.
@@ -51,12 +75,12 @@ class LiveVideo:
         start = getattr(self._container, "start_time_realtime", None)  # since PyAV 18
         return start / 1e6 if start else None
 
-    def frames(self, cancel: Event, explain: Callable[[Exception, float], ConnectionLost]) -> Iterator[Any]:
+    def frames(self, cancel: Event, explain: Explain) -> Iterator[Any]:
         """Yield decoded frames, whose images `image` makes, until the stream ends.
 
         Args:
             cancel: Ends the frames at the next packet.
-            explain: Turns an error of PyAV, after so many seconds without a packet, into what is raised.
+            explain: Turns an error into what is raised.
 
         Raises:
             ConnectionLost: The stream broke.
@@ -67,17 +91,17 @@ class LiveVideo:
         """Return (H, W, 3) uint8 BGR, upright and of square pixels."""
         return self._geometry.image(decoded)
 
-    def _decodable(
-        self, cancel: Event, explain: Callable[[Exception, float], ConnectionLost]
-    ) -> Iterator[Any]:
+    def _decodable(self, cancel: Event, explain: Explain) -> Iterator[Any]:
         packets = self._container.demux(self._stream)
         latest = time.monotonic()  # when a frame could be decoded
         while not cancel.is_set():
-            asked = time.monotonic()
+            asked, lost = time.monotonic(), None
             try:
                 packet = next(packets, None)
             except (OSError, ValueError, av.error.FFmpegError) as error:
-                raise explain(error, time.monotonic() - asked) from None  # the original holds the password
+                packet, lost = None, explain(error, time.monotonic() - asked)
+            if lost is not None:
+                raise lost
             if packet is None or not packet.size:
                 return
             arrival = time.monotonic()

@@ -5,13 +5,12 @@ from collections.abc import Callable, Generator, Iterator
 from threading import Event
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import ConnectionLost
-from emotion_runtime.sources.decoding import LiveVideo
+from emotion_runtime.sources.decoding import LiveVideo, opened
 from emotion_runtime.sources.faults import certificates, ended, explained, not_a_stream
 from emotion_runtime.sources.http_client import Answer, HttpClient
 from emotion_runtime.sources.media_clock import MediaClock, Pacer, wall_clock
@@ -93,7 +92,7 @@ def _snapshots(first: Answer, again: Callable[[], Answer], every: float, cancel:
         image = _image(data)
         if image is None:
             raise ConnectionLost("it sends an image that cannot be decoded; check the address", "format")
-        yield Shot(image, arrival, wall_clock(arrival))
+        yield Shot(image, arrival, wall_clock(arrival), next_in=every)
         if cancel.wait(max(0.0, asked + every - time.monotonic())):
             return
         answer = again()
@@ -106,12 +105,8 @@ def _video(address: NetworkAddress, limits: NetworkLimits, cancel: Event, *, pac
     def lost(error: Exception, waited: float) -> ConnectionLost:
         return explained(error, waited, silence) or not_a_stream("a format that can be played")
 
-    started = time.monotonic()
     options = {**_OPTIONS, "ca_file": certificates() or ""}
-    try:
-        container = av.open(address.uri, options=options, timeout=(limits.opening, silence))
-    except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise lost(error, time.monotonic() - started) from None  # the original holds the password
+    container = opened(address.uri, options, (limits.opening, silence), lost)
     try:
         video = LiveVideo(container, limits.silence)
         pacer, clock = Pacer(), MediaClock()

@@ -227,7 +227,8 @@ class LiveSource(PolledSource):
                     if not self._accept(connection, shot):
                         break
         except Exception as caught:  # noqa: BLE001 - whatever a library raises ends one connection only
-            error = explained_end(caught)
+            # Its traceback would keep the decoder and its threads until the next loss.
+            error = explained_end(caught).with_traceback(None)
         with self._lock:
             connection.over, connection.error = True, error
             self._wake.notify_all()

@@ -16,13 +16,14 @@ class MediaClock:
 
     The image that travelled fastest sets the relation of the two clocks; any other is as much older than its
     arrival as it is late by its media time. So an image that a stalled network or library delivers late is
-    known to be old. `captured` is never later than the arrival.
+    known to be old. Times of capture are never later than the arrival, and never go back.
     """
 
     def __init__(self) -> None:
         self._offset: float | None = None  # from media time to `time.monotonic()`
         self._previous = 0.0  # arrival of the previous image
         self._late_since: float | None = None
+        self._latest = float("-inf")  # time of capture
 
     def captured(self, media: float | None, arrival: float, wall_start: float | None = None) -> float:
         """Return the time of capture on the scale of `time.monotonic()`, in seconds.
@@ -51,7 +52,8 @@ class MediaClock:
         if wall_start is not None:
             claimed = self._offset - (wall_start - (time.time() - time.monotonic()))
             travel = claimed if 0 <= claimed <= _TRUSTED else 0.0
-        return media + self._offset - travel
+        self._latest = max(self._latest, media + self._offset - travel)
+        return self._latest
 
 
 class Pacer:

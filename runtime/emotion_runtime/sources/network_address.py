@@ -99,8 +99,8 @@ def _check_options(scheme: str, fragment: str, options: dict[str, str]) -> None:
     if options.get("transport", "tcp") not in _TRANSPORTS:
         raise EmotionError(f"source {scheme}://...: expected #transport=tcp or #transport=udp")
     try:
-        valid = 0.05 <= float(options.get("every", "1")) <= 4
+        valid = 0.05 <= float(options.get("every", "1")) <= 3600
     except ValueError:
         valid = False
     if not valid:
-        raise EmotionError(f"source {scheme}://...: expected #every=SECONDS between 0.05 and 4")
+        raise EmotionError(f"source {scheme}://...: expected #every=SECONDS between 0.05 and 3600")

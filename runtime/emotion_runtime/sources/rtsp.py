@@ -1,15 +1,12 @@
 """Cameras and servers of RTSP, through PyAV."""
 
 import errno
-import time
 from collections.abc import Generator
 from threading import Event
 from typing import Any
 
-import av
-
 from emotion_runtime.errors import ConnectionLost
-from emotion_runtime.sources.decoding import LiveVideo
+from emotion_runtime.sources.decoding import LiveVideo, opened
 from emotion_runtime.sources.faults import certificates, ended, explained, not_a_stream, probed
 from emotion_runtime.sources.media_clock import MediaClock, wall_clock
 from emotion_runtime.sources.network_address import NetworkAddress, NetworkLimits
@@ -60,13 +57,11 @@ def _open(address: NetworkAddress, limits: NetworkLimits) -> Any:
         options["rtsp_transport"] = address.options["transport"]
     if address.scheme == "rtsps":
         options |= {"tls_verify": "1", "ca_file": certificates() or ""}
-    started = time.monotonic()
-    try:
-        # At its first time-out, FFmpeg delivers the frame that it still held, and waits once more.
-        return av.open(address.uri, options=options, timeout=(limits.opening, limits.silence / 2))
-    except (OSError, ValueError, av.error.FFmpegError) as error:
-        # The original holds the password.
-        raise _lost(error, time.monotonic() - started, limits.opening, address) from None
+    # At its first time-out, FFmpeg delivers the frame that it still held, and waits once more.
+    timeout = (limits.opening, limits.silence / 2)
+    return opened(
+        address.uri, options, timeout, lambda error, waited: _lost(error, waited, limits.opening, address)
+    )
 
 
 def _lost(error: Exception, waited: float, limit: float, address: NetworkAddress) -> ConnectionLost:

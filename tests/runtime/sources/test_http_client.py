@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import ssl
-import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
@@ -172,18 +171,6 @@ def test_cancelling_ends_a_source_that_waits(after: float):
         except Exception:  # noqa: BLE001 - nobody looks any more
             assert not after
         assert time.monotonic() - start < 1.0
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", file, "-out", file.with_suffix(".crt")],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    file.write_text(file.read_text() + file.with_suffix(".crt").read_text())
-    return file
 
 
 def test_encryption(certificate: Path, monkeypatch: pytest.MonkeyPatch):
