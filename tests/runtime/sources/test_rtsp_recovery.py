@@ -133,24 +133,27 @@ def test_a_server_that_is_killed_and_stopped_again_and_again(times: int):
     ):
         source, healthy = both
         wait(10, lambda: len(source.frames) > 20 and len(healthy.frames) > 20)
-        used, size, first, begun = usage(), memory(), healthy.frames[-1], time.monotonic()
+        used, size, first, begun = usage(), 0.0, healthy.frames[-1], time.monotonic()
         waits = []
         for number in range(times):
+            if number == 1:  # the first time, more is loaded and allocated
+                size = memory()
             wait(random.uniform(0.3, 1.2))  # noqa: S311
             break_it(server, "stop" if number % 3 == 2 else "kill")
             waits.append(wait(10, delivers(source)))
         wait(1.0)
-        seconds = time.monotonic() - begun
+        seconds, last = time.monotonic() - begun, healthy.frames[-1]
         assert max(waits) < 5, waits
-        last = healthy.frames[-1]
         assert last.index - first.index == pytest.approx(15 * seconds, rel=0.05)  # none is lost
-        assert last.dropped - first.dropped <= 2  # that this test was too late to take
+        assert last.dropped - first.dropped <= max(
+            2, 0.01 * last.index
+        )  # that this test was too late to take
         assert max(np.diff([frame.t for frame in healthy.frames])) < 0.3
         assert [line.status for line in healthy.statuses] == ["connecting", "live"]
         assert np.all(np.diff([frame.t for frame in source.frames]) > 0)
         assert np.all(np.diff([frame.index for frame in source.frames]) > 0)
-        now = usage()
-        assert (now[0] <= used[0], now[1] <= used[1]) == (True, True), (used, now)
+        wait(5, lambda: np.all(np.less_equal(usage(), used)))
+        assert np.all(np.less_equal(usage(), used)), (usage(), used)
         assert memory() - size < 20
         assert set(source.reasons) > {"the server ended the connection; check that it runs"}
         assert not any(PASSWORD in reason or "127.0.0.1" in reason for reason in source.reasons)
