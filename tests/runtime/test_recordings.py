@@ -141,6 +141,19 @@ def test_photos_and_videos_are_copied_under_their_names(tmp_path: Path) -> None:
     assert [cv2.imread(str(folder / name)).shape for name in names[:4]] == [(40, 60, 3)] * 4
 
 
+def test_copies_of_streams_have_their_whole_names(tmp_path: Path) -> None:
+    sink = FolderSink(tmp_path)
+    for source in ("10.0.0.7", "10.0.0.8", "Back door", "door"):
+        sink.write(frame(0, 0.0, size=(160, 90), source=source), event(frame=0, t=0.0))
+    sink.close()
+    assert sorted(path.name for path in sink.files) == [
+        "10.0.0.7.mp4",
+        "10.0.0.8.mp4",
+        "Back door.mp4",
+        "door.mp4",
+    ]
+
+
 def test_folder_of_a_source_is_refused_for_its_copies(tmp_path: Path) -> None:
     source, other = tmp_path / "a.avi", tmp_path / "copies"
     source.touch()

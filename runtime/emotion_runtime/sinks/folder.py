@@ -107,7 +107,9 @@ class FolderSink:
         """
         name = Path(Path(source).name or "source")
         if name.suffix.lower() not in suffixes:
-            name = name.with_name(f"{name.stem or name.name}{otherwise}")
+            # The last part of 10.0.0.7, the name of a stream, is no suffix.
+            stem = name.stem if Path(source).exists() else name.name
+            name = name.with_name(f"{stem}{otherwise}")
         path, number = self._folder / name, 1
         while path in self._used or (self._append and path.exists()):
             number += 1

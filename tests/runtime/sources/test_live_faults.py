@@ -414,6 +414,55 @@ def test_time_between_two_images_may_be_long_if_the_connection_says_so() -> None
         assert [status for status, _ in statuses(source)] == ["connecting", "live"]
 
 
+# --- images that are of no use ---
+
+
+def images(*parts: tuple[int, int | None]) -> Connect:
+    """Return a connection with images of a grey level each: (count, level), where None is a new level."""
+
+    def connect(cancel: threading.Event) -> Generator[Shot, None, None]:
+        index = 0
+        for count, level in parts:
+            for _ in range(count):
+                index += 1
+                grey = 60 + index % 100 if level is None else level
+                one = shot()
+                yield Shot(np.full_like(one.image, grey), one.captured, one.time)
+                if cancel.wait(0.01):
+                    return
+
+    return connect
+
+
+def test_frozen_image_gives_no_frames_until_it_changes() -> None:
+    limits = LiveLimits(frozen=0.4, silence=5)
+    seen: dict[str, list[int]] = {"live": [], "frozen": []}
+    with LiveSource("door", images((20, None), (120, 200), (10**6, None)), limits) as source:
+
+        def is_back() -> bool:
+            status = str(source.status)
+            frame = source.poll()
+            if frame is not None:
+                seen[status].append(frame.index)
+            return bool(seen["live"]) and seen["live"][-1] > 160
+
+        wait_for(is_back)
+        lines = statuses(source)
+    assert [status for status, _ in lines] == ["connecting", "live", "frozen", "live"]
+    assert lines[2][1] == "the same image for 0.4 s; restart the device"
+    assert len(seen["frozen"]) <= 1  # one that waited when it was noticed
+    gap = max(after - before for before, after in pairwise(sorted(seen["live"] + seen["frozen"])))
+    assert gap > 20
+
+
+def test_black_image_is_degraded_and_still_has_frames() -> None:
+    limits = LiveLimits(frozen=0.3, silence=5)
+    with LiveSource("door", images((20, None), (10**6, 0)), limits) as source:
+        wait_for(lambda: source.poll() is None and source.status == "degraded")
+        take(source, 2)
+        assert "black" in str(source.reason)
+
+
 # --- stop, pause, resume ---
 
 
