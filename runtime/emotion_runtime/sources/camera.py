@@ -78,7 +78,7 @@ class _Camera:
             ConnectionLost: The camera cannot be opened, or delivers no more images.
         """
         if "OPENCV_LOG_LEVEL" not in os.environ:  # OpenCV prints what the messages here say better
-            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+            _set_log_level(0)
         node = _node(self._request.device)
         capture = _open(self._request, node)
         try:
@@ -120,6 +120,11 @@ class _Camera:
             request,
             "" if compressed else "; try format=MJPG: compressed images can be larger or come faster",
         )
+
+
+def _set_log_level(level: int) -> None:
+    """Set how much OpenCV prints, from 0, nothing, to 6; its name is one of OpenCV 4 or of 5."""
+    (cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(level)
 
 
 def _request(uri: str) -> _Request:

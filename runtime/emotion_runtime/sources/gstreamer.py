@@ -155,7 +155,7 @@ def _ended(gst: Any, bus: Any) -> bool:
     Raises:
         ConnectionLost: It failed.
     """
-    decoder = None
+    errors: list[ConnectionLost] = []
     ended = False
     while (message := bus.pop()) is not None:
         if message.type == gst.MessageType.EOS:
@@ -163,14 +163,14 @@ def _ended(gst: Any, bus: Any) -> bool:
         elif message.type == gst.MessageType.ELEMENT:
             structure = message.get_structure()
             if structure is not None and structure.get_name() == "missing-plugin":
-                decoder = structure.get_string("name") or "a decoder"
+                errors.insert(0, missing_decoder(structure.get_string("name") or "a decoder"))
         elif message.type == gst.MessageType.ERROR:
-            if decoder is not None:
-                raise missing_decoder(decoder)
             error, details = message.parse_error()
             factory = message.src.get_factory() if isinstance(message.src, gst.Element) else None
             element = factory.get_name() if factory is not None else "pipeline"
-            raise bus_error(error.domain, error.code, error.message, details or "", element)
+            errors.append(bus_error(error.domain, error.code, error.message, details or "", element))
+    if errors:  # the first is the cause of the others
+        raise errors[0]
     return ended
 
 

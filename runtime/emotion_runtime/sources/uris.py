@@ -70,7 +70,7 @@ def parse_source(text: str | int | Path) -> Address:
             name, uri = match[1].strip(), match[2]
     if not uri:
         raise EmotionError(f"the source is an empty string; give {SUPPORTED}")
-    if re.fullmatch(r"/dev/video\d+", uri):
+    if re.fullmatch(r"/dev/(video\d+|v4l/[^?]+)(\?.*)?", uri):
         uri = f"v4l2://{uri}"
     kind = _kind(uri)
     return Address(name or _default_name(uri, kind), kind, uri, named=bool(name))

@@ -302,11 +302,10 @@ def test_opencv_prints_nothing(
     """It tries to open a device that does not exist with the real library, which prints lines by default."""
     monkeypatch.undo()
     free = next(number for number in itertools.count(40) if not Path(f"/dev/video{number}").exists())
-    level = cv2.utils.logging.getLogLevel()
     try:
         _, error = delivered(str(free))
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        camera._set_log_level(3)  # the default
     assert (error.cause, f"/dev/video{free} does not exist" in str(error)) == ("device", True)
     assert capfd.readouterr() == ("", "")
     assert not fake.opened

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from emotion_runtime.errors import ConnectionLost
-from emotion_runtime.sources import open_source
+from emotion_runtime.sources import gstreamer, open_source
 from emotion_runtime.sources.gstreamer import connect_gstreamer
 from emotion_runtime.sources.pipelines import csi_pipeline
 from emotion_runtime.sources.shots import Shot
@@ -169,6 +169,24 @@ def test_a_pipeline_that_fails_says_why(pipeline: str, cause: str, words: str) -
     assert error.cause == cause
     assert words in re.sub(r"(src|sink)\d+", r"\1", str(error))  # they are counted
     assert "secret" not in str(error)
+
+
+def test_a_missing_decoder_is_named() -> None:
+    """It is announced by a message of its own, and the error that follows says nothing of it."""
+    bindings = gstreamer._bindings()
+    gst, glib = bindings.gst, bindings.glib
+    bus, element = gst.Bus(), gst.ElementFactory.make("fakesrc")
+    domain = glib.quark_from_string("gst-stream-error-quark")
+    error = glib.Error.new_literal(domain, "Internal data stream error.", 1)
+    bus.post(gst.Message.new_error(element, error, "reason error (-5)"))
+    with pytest.raises(ConnectionLost, match="Internal data stream error"):
+        gstreamer._ended(gst, bus)
+    missing = gst.Structure.new_from_string('missing-plugin, name=(string)"H.265 decoder"')
+    bus.post(gst.Message.new_error(element, error, "reason error (-5)"))
+    bus.post(gst.Message.new_element(element, missing))
+    with pytest.raises(ConnectionLost, match=r"lacks a part for this stream: H\.265 decoder") as caught:
+        gstreamer._ended(gst, bus)
+    assert caught.value.cause == "format"
 
 
 def test_a_csi_camera_needs_a_jetson() -> None:

@@ -17,6 +17,8 @@ from emotion_runtime.sources import open_source, parse_source, parse_sources
         ("1", "1", "camera", "1"),
         ("door=0", "door", "camera", "0"),
         ("/dev/video2", "video2", "camera", "v4l2:///dev/video2"),
+        ("/dev/video2?fps=5", "video2", "camera", "v4l2:///dev/video2?fps=5"),
+        ("/dev/v4l/by-id/usb-A-index0", "usb-A-index0", "camera", "v4l2:///dev/v4l/by-id/usb-A-index0"),
         ("v4l2:///dev/video0?size=1280x720&fps=30", "video0", "camera", "v4l2:///dev/video0?size=1280x720&fps=30"),
         ("a=v4l2:///dev/video0?size=1x1", "a", "camera", "v4l2:///dev/video0?size=1x1"),
         ("v4l2:///dev/v4l/by-id/usb-Cam_1", "usb-Cam_1", "camera", "v4l2:///dev/v4l/by-id/usb-Cam_1"),
