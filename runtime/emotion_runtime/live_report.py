@@ -1,14 +1,16 @@
 """How live sources do: one line a minute while a run goes on, and one for each source at its end."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from emotion_runtime.rates import Rates
 from emotion_runtime.types import EmotionEvent, StatusLine
 
 EVERY = 60.0  # seconds between two lines
+_RATES_EVERY = 1.0  # seconds between two looks at the rates
 _LATENCIES = 20_000  # of one source and minute; more are left out of the percentile
 
 
@@ -27,6 +29,7 @@ class _Numbers:
         losses: How often the source was lost.
         lost_at: Since when it is lost, on the scale of the clock. None: it is not.
         lost_seconds: Time for which it was lost before.
+        rates: How often people were detected and encoded, when that was looked at latest.
     """
 
     events: int = 0
@@ -39,16 +42,22 @@ class _Numbers:
     losses: int = 0
     lost_at: float | None = None
     lost_seconds: float = 0.0
+    rates: Rates = field(default_factory=Rates)
 
 
 class LiveReport:
     """Counts the events of live sources, and what happens to the sources.
 
     Args:
+        rates: Returns how often people were detected and encoded lately, by source.
         clock: Returns seconds; monotonic.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, rates: Callable[[], Mapping[str, Rates]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rates = rates
+        self._rates_at = -np.inf
         self._clock = clock
         self._start = self._latest = clock()
         self._sources: dict[str, _Numbers] = {}
@@ -61,6 +70,11 @@ class LiveReport:
         numbers.people = sum(person.state != "lost" for person in event.persons)
         if len(numbers.latencies) < _LATENCIES:
             numbers.latencies.append(event.latency_ms)
+        now = self._clock()
+        if now - self._rates_at >= _RATES_EVERY:
+            self._rates_at = now
+            for name, rates in self._rates().items():
+                self._sources.setdefault(name, _Numbers()).rates = rates
 
     def add_status(self, line: StatusLine) -> None:
         """Take note of a change of the status of a source."""
@@ -89,6 +103,7 @@ class LiveReport:
             if numbers.latencies:
                 text += f", latency p95 {np.percentile(numbers.latencies, 95):.0f} ms"
             text += f", {numbers.dropped - numbers.dropped_before} dropped, {numbers.people} in view"
+            text += _rates_text(numbers.rates)
             texts.append(text)
             numbers.before, numbers.dropped_before = numbers.events, numbers.dropped
             numbers.latencies.clear()
@@ -105,8 +120,15 @@ class LiveReport:
                 lost = numbers.lost_seconds + (0.0 if numbers.lost_at is None else now - numbers.lost_at)
                 times = "once" if numbers.losses == 1 else f"{numbers.losses} times"
                 line += f", lost {times} for {lost:.1f} s in all"
-            lines.append(line)
+            lines.append(line + _rates_text(numbers.rates))
         return lines
+
+
+def _rates_text(rates: Rates) -> str:
+    text = "" if rates.detect_every is None else f", detected every {rates.detect_every:.2f} s"
+    if rates.encode_every is None:
+        return text
+    return text + f", each person encoded every {rates.encode_every:.2f} s"
 
 
 def _status(line: StatusLine | None) -> str:

@@ -71,7 +71,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         outputs = _outputs(config, addresses, runtime, stop)
         sinks = stack.enter_context(_closing(SinkGroup(open_sinks(outputs)), stop))
         stop.rescue_with(lambda: _rescue(sinks, report, runtime, rounds))
-        live = LiveReport() if any(address.live for address in addresses) else None
+        live = LiveReport(runtime.rates) if any(address.live for address in addresses) else None
         progress = stack.enter_context(_progress(config, addresses))
         run = _Run(config, stop, runtime.timer, sinks, report, live)
         manager.ready()

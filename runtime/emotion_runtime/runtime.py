@@ -24,6 +24,7 @@ from emotion_runtime.names import DetectorSize
 from emotion_runtime.open_pipeline import open_pipeline
 from emotion_runtime.photos import look_at
 from emotion_runtime.pipeline import Pipeline
+from emotion_runtime.rates import Rates
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.streams import Stream, StreamSources
 from emotion_runtime.summary import SourceSummary, Summary
@@ -260,10 +261,7 @@ class EmotionRuntime:
         self._steps.pop(source, None)
 
     def summary(self) -> dict[str, SourceSummary]:
-        """Return, by source, how long each person was seen, and with which emotions.
-
-        A source counts from its latest start; photos are left out.
-        """
+        """Return how long each person was seen, and with which emotions, by source since its latest start."""
         return self._summary.by_source()
 
     def keep_features(self) -> FeatureLog:
@@ -271,6 +269,10 @@ class EmotionRuntime:
         log = FeatureLog(self._width, self.labels)
         self._pipeline.features = log
         return log
+
+    def rates(self) -> dict[str, Rates]:
+        """Return how often people were detected and encoded lately, by source that is not over."""
+        return self._pipeline.rates()
 
     def run_line(self, options: Mapping[str, Any] | None = None) -> RunLine:
         """Return the first line of a JSONL file.
