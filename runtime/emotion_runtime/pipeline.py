@@ -4,7 +4,6 @@ State is kept per source and track id, and dropped when the tracker drops the id
 the number of people in view, and a newcomer never inherits the state of somebody else.
 """
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.detectors.boxes import in_view
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.metrics import Counts, StageTimer
 from emotion_runtime.models import Models
@@ -25,12 +23,12 @@ from emotion_runtime.ring import ClipPlan
 from emotion_runtime.source_state import SourceState
 from emotion_runtime.subject import Subjects, plan_crops, within
 from emotion_runtime.timing import Timing
-from emotion_runtime.types import Detections, EmotionEvent, Frame, Track
+from emotion_runtime.types import EmotionEvent, Frame, Track
+from emotion_runtime.value_checks import ValueChecks
 
 if TYPE_CHECKING:
     from emotion_runtime.feature_log import FeatureLog
 
-_log = logging.getLogger(__name__)
 # Fraction of the time between two detections by which a live source may wait for others.
 _SPREAD = 0.25
 _View = tuple[NDArray[np.uint8], Subjects]
@@ -94,8 +92,8 @@ class Pipeline:
         self._pace = Pace(clips.every)
         self.timer = StageTimer(clock)
         self.counts = Counts()
+        self._checks = ValueChecks(self.counts)
         self.features: FeatureLog | None = None
-        self._warned = False  # of boxes that are out of view
         # Rejects bad values, and imports what the first frame needs, now instead of there.
         PersonState(self._options)
         SourceState(self._options)
@@ -176,7 +174,7 @@ class Pipeline:
         self.counts.cuts += source.cuts - cuts_before
         if detect:
             with self.timer.stage("detect"):
-                detections = self._usable(self._models.detector(frame.image), frame)
+                detections = self._checks.usable(self._models.detector(frame.image), frame)
             with self.timer.stage("track"):
                 source.follow(detections, frame)
         self.counts.frames += 1
@@ -189,43 +187,6 @@ class Pipeline:
 
     def _encode_every(self, frame: Frame) -> float:
         return self._options.clips.every if frame.captured is None else self._pace.encode_every
-
-    def _usable(self, detections: Detections, frame: Frame) -> Detections:
-        """Return the detections that are finite and in view; a detector of the user's own may give others.
-
-        Raises:
-            EmotionError: The detector returned something else.
-        """
-        if not isinstance(detections, Detections):
-            raise EmotionError(
-                f"the detector returned a value of type {type(detections).__name__}; expected "
-                "emotion_runtime.types.Detections(boxes, scores) with boxes (N, 4), x1, y1, x2, y2 in "
-                "pixels, and scores (N,); without persons: Detections.empty()"
-            )
-        finite = np.isfinite(detections.boxes).all(axis=1) & np.isfinite(detections.scores)
-        if not finite.all():
-            self._count_invalid(int((~finite).sum()), "detector", frame.source)
-            detections = detections.take(finite)
-        visible = in_view(detections, *frame.image.shape[:2])
-        if len(visible.boxes) < len(detections.boxes) and not self._warned:
-            self._warned = True
-            _log.warning(
-                "the detector gave boxes for source %s that are empty or outside the frame; they are left "
-                "out, here and from now on; expected x1, y1, x2, y2 in pixels of the frame, with x1 < x2 and "
-                "y1 < y2",
-                frame.source,
-            )
-        return visible
-
-    def _count_invalid(self, count: int, origin: str, source: str) -> None:
-        if not self.counts.invalid:
-            _log.warning(
-                "the %s gave values that are not finite for source %s; they are left out, here and from now "
-                "on. Check this machine with emotion-runtime --doctor",
-                origin,
-                source,
-            )
-        self.counts.invalid += count
 
     def _encode(self, frames: Sequence[Frame], sources: Mapping[str, SourceState]) -> int:
         """Encode the visible persons who are due, of all frames together, and return how many they are."""
@@ -253,7 +214,7 @@ class Pipeline:
         encoded = []
         for each, embedding in zip(due, embeddings, strict=True):
             if not np.isfinite(embedding).all():
-                self._count_invalid(1, "frame encoder", each.frame.source)
+                self._checks.count_invalid(1, "frame encoder", each.frame.source)
             elif pushed := self._push(each, embedding):
                 encoded.append(pushed)
         if encoded:
@@ -311,7 +272,7 @@ class Pipeline:
                 if self.features is not None:
                     self.features.add(each.frame.source, each.frame.index, each.track_id, features[row])
             else:
-                self._count_invalid(1, "temporal encoder or head", each.frame.source)
+                self._checks.count_invalid(1, "temporal encoder or head", each.frame.source)
 
     def _event(self, frame: Frame, source: SourceState, now: float) -> EmotionEvent:
         interval = max(source.intervals.usual, self._encode_every(frame))
