@@ -1,8 +1,10 @@
 """Frozen and black images and low rates are noticed; a night camera and a still scene are not."""
 
 from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -96,6 +98,47 @@ def test_images_of_any_size_are_watched(size: tuple[int, int]) -> None:
 def test_size_that_changes_is_a_new_image() -> None:
     images = [np.full((size, 20, 3), 50, np.uint8) for size in (10, 11)]
     assert set(faults(images * 20)) == {None}
+
+
+def coded(images: Iterable[Image], codec: str, options: dict[str, str]) -> Iterator[Image]:
+    """Send images through an encoder with a key frame every two seconds, and decode them."""
+    buffer = BytesIO()
+    with av.open(buffer, "w", format="matroska") as container:
+        stream = container.add_stream(codec, rate=FPS, options=options)
+        stream.width, stream.height = 160, 90
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.gop_size = 2 * FPS
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode(None))
+    buffer.seek(0)
+    with av.open(buffer) as container:
+        for frame in container.decode(video=0):
+            yield frame.to_ndarray(format="bgr24")
+
+
+CODECS = [
+    ("mjpeg", {}),
+    ("libx264", {"crf": "23", "preset": "ultrafast"}),
+    ("libx264", {"crf": "30", "preset": "ultrafast", "tune": "zerolatency"}),
+    ("libx264", {"crf": "38", "preset": "ultrafast"}),
+]
+
+
+@pytest.mark.parametrize(("codec", "options"), CODECS)
+@pytest.mark.parametrize("sigma", [0.3, 1, 3])
+def test_night_camera_through_an_encoder_is_not_frozen(
+    codec: str, options: dict[str, str], sigma: float
+) -> None:
+    night = noisy(scene(8, 5), sigma, 150)
+    assert set(faults(coded(night, codec, options), 3.0)) == {None}
+
+
+@pytest.mark.parametrize(("codec", "options"), CODECS)
+def test_frozen_image_through_an_encoder_is_frozen(codec: str, options: dict[str, str]) -> None:
+    (image,) = noisy(scene(), 2, 1)
+    found = faults(coded([image] * 150, codec, options), 3.0)
+    assert set(found[100:]) == {"frozen"}
 
 
 @pytest.mark.slow
