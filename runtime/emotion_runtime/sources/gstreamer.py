@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from emotion_runtime.sources.pipelines import complete_pipeline, csi_pipeline
 from emotion_runtime.sources.shots import Connect, Shot
 
 _LOOK = 100_000_000  # nanoseconds between two looks at `stop` and at the messages of a pipeline
+_IMPORT = Lock()  # two threads that import the bindings at the same time get modules that lack names
 _OLDEST = 10.0  # seconds; a time stamp that says more is wrong
 
 
@@ -79,15 +80,16 @@ def _bindings() -> _Bindings:
     Raises:
         ConnectionLost: It is not installed, or not for this Python.
     """
-    try:
-        import gi  # noqa: PLC0415 - a package of the system
+    with _IMPORT:
+        try:
+            import gi  # noqa: PLC0415 - a package of the system
 
-        gi.require_version("Gst", "1.0")
-        gi.require_version("GstApp", "1.0")
-        from gi.repository import GLib, Gst, GstApp  # noqa: PLC0415
-    except (ImportError, ValueError) as error:
-        raise missing_bindings() from error
-    Gst.init(None)
+            gi.require_version("Gst", "1.0")
+            gi.require_version("GstApp", "1.0")
+            from gi.repository import GLib, Gst, GstApp  # noqa: PLC0415
+        except (ImportError, ValueError) as error:
+            raise missing_bindings() from error
+        Gst.init(None)
     return _Bindings(Gst, GstApp, GLib)
 
 

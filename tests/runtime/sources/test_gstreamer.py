@@ -9,6 +9,7 @@ import importlib
 import itertools
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -201,6 +202,22 @@ def test_the_event_ends_a_pipeline_that_delivers_nothing() -> None:
     start = time.monotonic()
     assert list(connect_gstreamer(f"gst:appsrc is-live=true ! {caps}")(stop)) == []
     assert 0.2 <= time.monotonic() - start < 3
+
+
+def test_several_pipelines_can_be_the_first() -> None:
+    """Each starts in a thread of its own; the bindings are imported once, by one of them."""
+    program = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from emotion_runtime.sources.gstreamer import connect_gstreamer
+sys.path.append(sys.argv[1])
+def count(_):
+    return len(list(connect_gstreamer("gst:videotestsrc is-live=true num-buffers=3")(Event())))
+with ThreadPoolExecutor(4) as threads:
+    assert all(threads.map(count, range(4)))
+"""
+    subprocess.run([sys.executable, "-c", program, str(PACKAGES)], check=True)
 
 
 def test_each_connection_is_a_new_pipeline_that_leaves_nothing_behind() -> None:
