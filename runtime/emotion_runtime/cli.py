@@ -54,12 +54,6 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
     if as_json:
         raise EmotionError("--json needs --doctor; to write events as JSON lines, use --jsonl PATH")
     config.check_runnable()
-    from emotion_runtime.sinks.outputs import check_outputs  # noqa: PLC0415 - see above
-    from emotion_runtime.sources import parse_sources  # noqa: PLC0415
-
-    addresses = parse_sources(config.sources)
-    places = [address.name if address.live else address.uri for address in addresses]
-    check_outputs(config.jsonl, config.record, places, config.embeddings)
     with stop_at_signals() as stop, results_only_on_stdout():
         run_config(config, started, stop)
     return 0

@@ -43,31 +43,27 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
     """
     stop.rescue_with(_stopped_early)
     with ExitStack() as stack:
-        from emotion_runtime.closing_report import closing_lines  # noqa: PLC0415 - see above
-        from emotion_runtime.live_report import LiveReport  # noqa: PLC0415
+        from emotion_runtime.live_report import LiveReport  # noqa: PLC0415 - see above
         from emotion_runtime.metrics import RunReport  # noqa: PLC0415
-        from emotion_runtime.rounds import Rounds  # noqa: PLC0415
-        from emotion_runtime.run_sources import add_files_in_turn, add_sources, files_to_do  # noqa: PLC0415
+        from emotion_runtime.run_sources import addresses_of, fail, open_rounds  # noqa: PLC0415
         from emotion_runtime.service_manager import ServiceManager, status_text  # noqa: PLC0415
         from emotion_runtime.sinks import open_sinks  # noqa: PLC0415
         from emotion_runtime.sinks.group import SinkGroup  # noqa: PLC0415
-        from emotion_runtime.sources import parse_sources  # noqa: PLC0415
+        from emotion_runtime.sinks.outputs import check_outputs  # noqa: PLC0415
 
         manager = stack.enter_context(ServiceManager())
-        addresses = parse_sources(config.sources)
+        addresses, mistakes = addresses_of(config.sources)
+        places = [address.name if address.live else address.uri for address in addresses]
+        check_outputs(config.jsonl, config.record, places, config.embeddings)
         report = RunReport(started)
         runtime = _open_runtime(config, stack)
         # Sources before sinks: a mistyped source must not empty the results of an earlier run.
         run_line = runtime.run_line(_run_options(config, addresses))
         finished: list[str] = []  # files that were read to their ends, and whose results are not closed yet
-        files = files_to_do(addresses, config, run_line)
-        seconds = config.duration if files is None else None
-        rounds = stack.enter_context(Rounds([], runtime.timer, seconds=seconds, stop=stop.stopped))
-        stop.then(rounds.stop)
-        if files is None:
-            add_sources(rounds, addresses, config)
-        else:
-            add_files_in_turn(rounds, files, config, stop, finished.append)
+        opened = open_rounds(addresses, config, run_line, runtime.timer, stop, finished)
+        rounds = stack.enter_context(opened)
+        for mistake in mistakes:
+            fail(rounds, mistake)
         outputs = _outputs(config, addresses, runtime, stop)
         sinks = stack.enter_context(_closing(SinkGroup(open_sinks(outputs)), stop))
         stop.rescue_with(lambda: _rescue(sinks, report, runtime, rounds))
@@ -89,11 +85,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
             run.take_status(status)
         broken = rounds.broken()
     # The sinks are closed: what is printed here is on the disk.
-    for line in closing_lines(report, runtime.summary(), sinks.files, sinks.partial_files):
-        sys.stderr.write(f"{line}\n")
-    for line in live.closing_lines() if live else []:
-        sys.stderr.write(f"{line}\n")
-    sys.stderr.write(f"{PROGRAM}: {report.line(runtime.timer, runtime.backend)}\n")
+    _print_summary(report, live, runtime, sinks)
     _raise_failures(broken, sinks.failures, report.frames)
 
 
@@ -141,6 +133,18 @@ class _Run:
             self.sinks.write_status(line)
         if self.live is not None:
             self.live.add_status(line)
+
+
+def _print_summary(
+    report: "RunReport", live: "LiveReport | None", runtime: "EmotionRuntime", sinks: "SinkGroup"
+) -> None:
+    from emotion_runtime.closing_report import closing_lines  # noqa: PLC0415 - see above
+
+    lines = closing_lines(report, runtime.summary(), sinks.files, sinks.partial_files)
+    lines += live.closing_lines() if live else []
+    lines.append(f"{PROGRAM}: {report.line(runtime.timer, runtime.backend)}")
+    for line in lines:
+        sys.stderr.write(f"{line}\n")
 
 
 def _raise_failures(broken: SourceBroken | None, outputs: Sequence[str], frames: int) -> None:
@@ -223,7 +227,7 @@ def _outputs(
         append=config.append or (live and not config.overwrite),
         wall_clock=config.wall_clock,
         sources=tuple(address.name for address in addresses),
-        run=runtime.run_line(config.changed),
+        run=runtime.run_line(_run_options(config, addresses)),
         embeddings=config.embeddings,
         features=runtime.keep_features() if config.embeddings else None,
         stopped=stop.stopped,

@@ -2,32 +2,97 @@
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from emotion_runtime.config import RunConfig
 from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.metrics import StageTimer
 from emotion_runtime.options import PROGRAM
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.sinks.jsonl_folder import is_jsonl_folder, unfinished
-from emotion_runtime.sources import Address, LiveLimits, Source, expand, open_source
+from emotion_runtime.sources import (
+    Address,
+    LiveLimits,
+    Source,
+    expand,
+    open_source,
+    parse_sources,
+)
 from emotion_runtime.sources.in_turn import in_turn
 from emotion_runtime.sources.length import estimate_frames
 from emotion_runtime.stop_signals import StopRequest
-
-if TYPE_CHECKING:
-    from emotion_runtime.types import RunLine
+from emotion_runtime.types import RunLine
 
 
-def add_sources(rounds: Rounds, addresses: Sequence[Address], config: RunConfig) -> None:
-    """Open the sources of a run, and add them to its rounds.
+def addresses_of(sources: Sequence[str | int]) -> tuple[list[Address], list[str]]:
+    """Return the addresses of sources, and what is wrong with those that have a mistake.
 
-    Beside a camera or stream, a source with a mistake is logged and counts as failed: the others go on.
+    Raises:
+        EmotionError: A source has a mistake, and none of the others is a camera or stream: those go on; or
+            the same source is given twice.
+    """
+    good: list[str | int] = []
+    mistakes: list[EmotionError] = []
+    for source in sources:
+        if str(source) in map(str, good):
+            parse_sources([*good, source])  # raises: a slip of this kind leaves out no source
+        try:
+            parse_sources([*good, source])
+        except EmotionError as error:
+            mistakes.append(error)
+        else:
+            good.append(source)
+    addresses = parse_sources(good)
+    if mistakes and not any(address.live for address in addresses):
+        raise mistakes[0]
+    return addresses, [str(error) for error in mistakes]
+
+
+def fail(rounds: Rounds, mistake: str) -> None:
+    """Log that a source cannot be used, and count it as failed."""
+    logging.getLogger(__name__).error("%s", mistake)
+    rounds.errors.append(SourceBroken(mistake))
+
+
+def open_rounds(
+    addresses: Sequence[Address],
+    config: RunConfig,
+    run_line: RunLine,
+    timer: StageTimer,
+    stop: StopRequest,
+    finished: list[str],
+) -> Rounds:
+    """Open the sources of a run.
+
+    Args:
+        addresses: The sources.
+        config: The options of the run.
+        run_line: The first line that the results will have.
+        timer: Gets the time spent on reading.
+        stop: Ends the rounds, and what a source waits for.
+        finished: Gets the path of each file that was read to its end, if files are read one after the other.
 
     Raises:
         EmotionError: A source cannot be opened.
     """
+    files = _files_to_do(addresses, config, run_line)
+    seconds = config.duration if files is None else None
+    rounds = Rounds([], timer, seconds=seconds, stop=stop.stopped)
+    stop.then(rounds.stop)
+    try:
+        if files is None:
+            _add_sources(rounds, addresses, config)
+        else:
+            _add_files_in_turn(rounds, files, config, stop, finished)
+    except BaseException:
+        rounds.close()
+        raise
+    return rounds
+
+
+def _add_sources(rounds: Rounds, addresses: Sequence[Address], config: RunConfig) -> None:
+    """Open all sources. Beside a camera or stream, one with a mistake counts as failed: the others go on."""
     limits = LiveLimits(silence=config.lost_after, frozen=config.frozen_after)
     for address in addresses:
         try:
@@ -35,26 +100,13 @@ def add_sources(rounds: Rounds, addresses: Sequence[Address], config: RunConfig)
         except EmotionError as error:  # noqa: PERF203 - there are few
             if not any(other.live for other in addresses if other is not address):
                 raise
-            logging.getLogger(__name__).error("%s", error)  # noqa: TRY400 - a user's mistake has no traceback
-            rounds.errors.append(SourceBroken(str(error)))
+            fail(rounds, str(error))
 
 
-def add_files_in_turn(
-    rounds: Rounds,
-    paths: Sequence[Path],
-    config: RunConfig,
-    stop: StopRequest,
-    finished: Callable[[str], None],
+def _add_files_in_turn(
+    rounds: Rounds, paths: Sequence[Path], config: RunConfig, stop: StopRequest, finished: list[str]
 ) -> None:
-    """Add files that are read one after the other.
-
-    Args:
-        rounds: Gets them as one source.
-        paths: The files.
-        config: The options of the run.
-        stop: Ends what a file waits for.
-        finished: Is called with the path of each file that was read to its end.
-    """
+    """Add files that are read one after the other."""
     current: list[Source] = []
 
     def end_waiting() -> None:
@@ -67,13 +119,13 @@ def add_files_in_turn(
 
     def completed(path: str) -> None:
         if not stop.stopped.is_set():  # otherwise the file ended early
-            finished(path)
+            finished.append(path)
 
     stop.then(end_waiting)
     rounds.add(in_turn(paths, opened, completed, seconds=config.duration))
 
 
-def files_to_do(addresses: Sequence[Address], config: RunConfig, run_line: "RunLine") -> list[Path] | None:
+def _files_to_do(addresses: Sequence[Address], config: RunConfig, run_line: RunLine) -> list[Path] | None:
     """Return the files of all sources that have no complete results yet; None without `--jsonl FOLDER/`.
 
     Raises:

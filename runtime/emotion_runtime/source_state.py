@@ -70,6 +70,13 @@ class SourceState:
             frame: The frame.
             detect_every: Longest time between two detections in seconds; 0: detect in every frame.
         """
+        if frame.t < self.intervals.last:  # the clock of the source began anew
+            _log.warning(
+                "source %s: time runs backwards (%g s after %g s)", frame.source, frame.t, self.intervals.last
+            )
+            self.forget_persons()
+            self._tracker.start_over()
+            self.intervals = Intervals()
         elapsed = self.intervals.add(frame.t)
         if not self._still and self._cuts.cut(frame.image, elapsed):
             self.cuts += 1

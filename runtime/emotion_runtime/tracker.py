@@ -114,6 +114,11 @@ class Tracker:
         """Drop all tracks, as after a scene cut. Ids go on counting."""
         self._known = []
 
+    def start_over(self) -> None:
+        """Drop all tracks, and let the time begin anew. Ids go on counting."""
+        self._known = []
+        self._intervals = Intervals()
+
     def renew(self, track_id: int) -> Track:
         """Give a track a new id, because another person has taken its place, and return it.
 

@@ -291,6 +291,7 @@ def test_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):
         (["--source", "x.mp4", "--window", "wide"], "--window: expected a number, not 'wide'"),
         (["--source", "x.mp4", "--duration", "0"], "--duration 0.0: expected seconds"),
         (["--source", "a.mp4", "--source", "a.mp4"], "given twice"),
+        (["--source", "a.mp4", "--source", "./a.mp4"], "given twice"),
         (["--camera", "0", "--source", "0"], "given twice"),
         (["--detector-size", "big"], "--detector-size big: expected `auto` or a whole number of pixels"),
         (["--detector-size", "-5"], "--detector-size -5: expected `auto` or a whole number of pixels"),

@@ -11,7 +11,7 @@ from emotion_runtime.files import make_folder, write_atomically
 from emotion_runtime.sinks.draw import Annotator, Render
 from emotion_runtime.sinks.outputs import VIDEO_SUFFIXES
 from emotion_runtime.sinks.video import VideoSink
-from emotion_runtime.types import EmotionEvent, Frame
+from emotion_runtime.types import EmotionEvent, Frame, StatusLine
 
 _PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # what OpenCV always writes
 _JPEG_QUALITY = 95
@@ -81,6 +81,11 @@ class FolderSink:
                 path, self._render, segment=self._segment, append=self._append
             )
         return self._videos[frame.source].write(frame, event)
+
+    def write_status(self, line: StatusLine) -> bool:
+        """Record that no image comes from a source, see `VideoSink`. Always returns True."""
+        video = self._videos.get(line.source)
+        return video is None or video.write_status(line)
 
     def close(self) -> None:
         """Finish the videos.

@@ -6,10 +6,11 @@ from pathlib import Path
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.byte_output import open_locked
 from emotion_runtime.sinks.draw import Annotator, Render
+from emotion_runtime.sinks.notice import Notices
 from emotion_runtime.sinks.outputs import VIDEO_SUFFIXES, next_segment, numbered, segment_name
 from emotion_runtime.sinks.paint import Image
 from emotion_runtime.sinks.video_file import VideoFile, unwritable
-from emotion_runtime.types import EmotionEvent, Frame
+from emotion_runtime.types import EmotionEvent, Frame, StatusLine
 
 
 class VideoSink:
@@ -46,6 +47,7 @@ class VideoSink:
         self._render = render or Annotator()
         self._segment, self._append = segment, append
         self._numbers = {name: index + 1 for index, name in enumerate(sources)}
+        self._notices = Notices()
         self._recordings: dict[str, _Recording] = {}  # by source
         self.files: list[Path] = []
         if self._path.suffix.lower() not in VIDEO_SUFFIXES:
@@ -61,8 +63,17 @@ class VideoSink:
             number = self._numbers.setdefault(frame.source, len(self._numbers) + 1)
             path = numbered(self._path, number)
             self._recordings[frame.source] = _Recording(path, self._segment, append=self._append)
+        self._notices.see(frame)
         recording = self._recordings[frame.source]
         if recording.write(self._render(frame.image, event), frame):
+            self.files.append(recording.path)
+        return True
+
+    def write_status(self, line: StatusLine) -> bool:
+        """Record one image that says that no other comes from a source. Always returns True."""
+        frame = self._notices.draw(line)
+        recording = self._recordings.get(line.source)
+        if frame is not None and recording is not None and recording.write(frame.image, frame):
             self.files.append(recording.path)
         return True
 

@@ -5,13 +5,16 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.draw import Annotator, Render
-from emotion_runtime.types import EmotionEvent, Frame
+from emotion_runtime.sinks.notice import Notices
+from emotion_runtime.sinks.paint import Image
+from emotion_runtime.types import EmotionEvent, Frame, StatusLine
 
 _ESCAPE = 27
 _TILE = (960, 600)  # pixels between the corners of windows, at most
@@ -38,6 +41,7 @@ class WindowSink:
     def __init__(self, render: Render | None = None, *, windows: int = 1) -> None:
         self._render = render or Annotator()
         self._windows = windows
+        self._notices = Notices()
         self._open: set[str] = set()  # titles
         self._closed: set[str] = set()
         # Checked first: without a display Qt ends the whole process instead of raising.
@@ -48,7 +52,24 @@ class WindowSink:
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
         """Show one frame. Return False if the viewer pressed `q` or Escape, or closed the last window."""
-        title = f"emotion-runtime: {frame.source}".encode(errors="replace").decode()
+        self._notices.see(frame)
+        return self._show(frame.source, lambda: self._render(frame.image, event))
+
+    def write_status(self, line: StatusLine) -> bool:
+        """Show that no image comes from a source. Return False as `write` does."""
+        frame = self._notices.draw(line)
+        return True if frame is None else self._show(frame.source, lambda: frame.image)
+
+    def idle(self) -> bool:
+        """Notice keys and closed windows while no frame comes. Return False as `write` does."""
+        return not self._open or self._wanted()
+
+    def _wanted(self) -> bool:
+        return cv2.waitKey(1) & 0xFF not in (ord("q"), _ESCAPE)
+
+    def _show(self, source: str, image: Callable[[], Image]) -> bool:
+        """Show an image in the window of a source."""
+        title = f"emotion-runtime: {source}".encode(errors="replace").decode()
         if title in self._closed:
             return True
         # Asked again, since Qt ends the process when its display is gone; over a network that would be slow.
@@ -63,13 +84,13 @@ class WindowSink:
         try:
             if title not in self._open:
                 self._create(title)
-            cv2.imshow(title, self._render(frame.image, event))
+            cv2.imshow(title, image())
         except cv2.error as error:
             raise EmotionError(
                 "the installed OpenCV cannot show windows; pip install opencv-python (not -headless), or "
                 "use --no-show"
             ) from error
-        return cv2.waitKey(1) & 0xFF not in (ord("q"), _ESCAPE)
+        return self._wanted()
 
     def _create(self, title: str) -> None:
         cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE)

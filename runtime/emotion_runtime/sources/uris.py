@@ -1,5 +1,6 @@
 """The syntax of a source: `[NAME=]URI`."""
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -173,7 +174,9 @@ def _host(uri: str, scheme: str) -> str:
 
 
 def _target(address: Address) -> str:
-    """Return what is opened, so that two ways to write one camera are the same."""
+    """Return what is opened, so that two ways to write one camera or file are the same."""
+    if address.kind == "file" and address.uri != "-":
+        return os.path.realpath(address.uri)
     if address.kind != "camera":
         return address.uri
     return re.sub(r"^v4l2:///dev/video(\d+)(\?.*)?$", r"\1", address.uri)
