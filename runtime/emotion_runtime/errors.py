@@ -34,12 +34,15 @@ class ConnectionLost(EmotionError):  # noqa: N818 - names the event
     Args:
         message: What happened, and what to do about it.
         cause: The kind of fault.
+        final: This is no fault: a recording was played to its end, and is not opened again.
 
     Attributes:
+        final: See above.
         cause: The kind of fault. After "authentication", "permission", "not found" and "format", trying again
             soon is of no use.
     """
 
-    def __init__(self, message: str, cause: Cause) -> None:
+    def __init__(self, message: str, cause: Cause, *, final: bool = False) -> None:
         super().__init__(message)
         self.cause = cause
+        self.final = final

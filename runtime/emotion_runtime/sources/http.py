@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 from threading import Event
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from emotion_runtime.sources.network_address import NetworkAddress, NetworkLimit
 from emotion_runtime.sources.shots import Shot
 
 _SEGMENTS = 3  # times the silence that HLS may wait for its next segment
+_REST = 2.0  # seconds by which a video may end before its stated end
 _OPTIONS = {
     "protocol_whitelist": "http,https,tcp,tls,crypto,data,httpproxy",  # a playlist must not open files
     "tls_verify": "1",
@@ -31,7 +33,8 @@ def read_http(address: NetworkAddress, limits: NetworkLimits, cancel: Event) -> 
 
     Motion JPEG has the times of arrival. A JPEG, PNG or WebP image is requested again and again. HLS and
     video files arrive faster than they play, and are paced by their media times. Another stream, such as
-    MPEG-TS without an end, has the times of arrival, smoothed by its media times.
+    MPEG-TS without an end, has the times of arrival, smoothed by its media times. A video file, and
+    HLS with an end, are played once.
 
     Args:
         address: What to open.
@@ -109,11 +112,15 @@ def _video(address: NetworkAddress, limits: NetworkLimits, cancel: Event, *, pac
     container = opened(address.uri, options, (limits.opening, silence), lost)
     try:
         video = LiveVideo(container, limits.silence)
-        pacer, clock = Pacer(), MediaClock()
+        pacer, clock, played = Pacer(), MediaClock(), 0.0
         for decoded in video.frames(cancel, lost):
             media: float | None = decoded.time
             captured = pacer.wait(media, cancel) if paced else clock.captured(media, video.arrival)
+            played = media or played
             yield Shot(video.image(decoded), captured, wall_clock(captured))
+        stated = container.duration  # in microseconds; None for a live stream
+        if paced and stated and played > stated / av.time_base - _REST and not cancel.is_set():
+            raise ConnectionLost("the video was played to its end", "ended", final=True)
     finally:
         container.close()
 

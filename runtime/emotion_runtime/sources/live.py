@@ -119,6 +119,9 @@ class LiveSource(PolledSource):
                 lost, steady = self._one_connection()
                 if lost is None:
                     continue
+                if lost.final:
+                    self._change("ended", str(lost))
+                    return
                 arrived = self._maker.arrived
                 since = None if arrived is None else time.monotonic() - arrived
                 before, slow = slow, self._limits.is_slow(lost.cause, since)

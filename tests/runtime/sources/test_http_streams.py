@@ -28,7 +28,9 @@ from stream_servers import (
 )
 
 from emotion_runtime.errors import ConnectionLost
+from emotion_runtime.sources.live import LiveSource
 from emotion_runtime.sources.mjpeg import parts
+from emotion_runtime.sources.network import connect_network
 from emotion_runtime.sources.network_address import NetworkLimits
 from emotion_runtime.sources.shots import Shot
 
@@ -298,6 +300,34 @@ def test_a_stream_of_mpeg_ts_without_an_end(tmp_path: Path):
         shots = shots_of(f"http://{place}/cam", 20, NetworkLimits(opening=4, silence=2))
     assert levels(shots) == sorted(levels(shots))
     assert QUICK.silence == 1.0
+
+
+def test_a_video_file_is_played_once_at_its_own_speed(tmp_path: Path):
+    data = write_video(tmp_path / "a.mp4", seconds=1.5, movflags="faststart").read_bytes()
+    with http_server({"/a.mp4": lambda request: send(request, "video/mp4", data)}) as place:
+        connect = connect_network(f"http://{place}/a.mp4", NetworkLimits(3, 2))
+        source = LiveSource("clip", connect)
+        start = time.monotonic()
+        frames = list(source)
+        assert time.monotonic() - start > 1.4
+        assert len(frames) > 25
+        assert [line.status for line in source.take_statuses()] == ["connecting", "live", "ended"]
+        assert "end" in (source.reason or "")
+        source.close()
+
+
+def test_a_video_file_that_breaks_off_is_lost(tmp_path: Path):
+    data = write_video(tmp_path / "a.mp4", seconds=8, movflags="faststart").read_bytes()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "video/mp4")
+        request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        request.wfile.write(data[: len(data) // 3])
+
+    with http_server({"/a.mp4": answer}) as place:
+        assert not lost(f"http://{place}/a.mp4", NetworkLimits(2, 1)).final
 
 
 def chunks(data: bytes, size: int) -> Iterator[bytes]:
