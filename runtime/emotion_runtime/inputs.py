@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import Precision
 from emotion_runtime.timing import Timing
 
 _IMAGE = "(height, width, 3) uint8 BGR"
@@ -50,6 +51,17 @@ def check_options(bundle: Any, detector: Any, timing: Any, unknown: Mapping[str,
         automatic = value == "auto" and getattr(Timing(), name) == "auto"
         if not (optional or automatic) and (isinstance(value, bool) or not isinstance(value, Real)):
             raise EmotionError(f"Timing({name}={value!r}): expected a number")
+
+
+def check_precision(precision: Any) -> None:
+    """Check the precision of the encoders.
+
+    Raises:
+        EmotionError: It is neither None nor one that exists.
+    """
+    known = get_args(Precision)
+    if precision is not None and precision not in known:
+        raise EmotionError(f"precision {precision!r}: expected {', '.join(known)}")
 
 
 def check_image(image: Any) -> NDArray[np.uint8]:

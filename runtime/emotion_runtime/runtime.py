@@ -6,18 +6,24 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NoReturn, get_args, overload
+from typing import Any, Literal, NoReturn, overload
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.detectors import Detector, open_detector
-from emotion_runtime.errors import EmotionError
 from emotion_runtime.feature_log import FeatureLog
 from emotion_runtime.following import Following, Step
 from emotion_runtime.forks import check_process, keep_in_children
-from emotion_runtime.inputs import check_image, check_name, check_options, check_sources, check_time
+from emotion_runtime.inputs import (
+    check_image,
+    check_name,
+    check_options,
+    check_precision,
+    check_sources,
+    check_time,
+)
 from emotion_runtime.manifest import Precision
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.names import DetectorSize
@@ -76,8 +82,7 @@ class EmotionRuntime:
         **unknown: NoReturn,
     ) -> None:
         check_options(bundle, detector, timing, unknown)
-        if precision is not None and precision not in get_args(Precision):
-            raise EmotionError(f"precision {precision!r}: expected {', '.join(get_args(Precision))}")
+        check_precision(precision)
         opened = open_pipeline(
             bundle,
             open_detector(detector, size=detector_size, score=detector_score),
@@ -192,14 +197,7 @@ class EmotionRuntime:
         return self._following.events(rounds, on_status)
 
     def steps(self, rounds: Rounds) -> Generator[Step, None, None]:
-        """Yield the events of several sources in steps, together with changes of their status.
-
-        This is for programs that have something to do while no frame comes: there is an empty step every
-        fifth of a second then.
-
-        Raises:
-            EmotionError: Two sources have the same name, or a source was opened again meanwhile.
-        """
+        """Yield events in steps, with changes of the status, for programs that act while no frame comes."""
         return self._following.steps(rounds)
 
     def step(self, image_bgr: Image, t: float, *, source: str = "default") -> EmotionEvent:

@@ -28,7 +28,7 @@ def add(report: LiveReport, source: str, latency: float, dropped: int) -> None:
 
 def test_one_line_a_minute_and_one_per_source_at_the_end():
     clock = Clock()
-    report = LiveReport(clock)
+    report = LiveReport(dict, clock)
     report.add_status(line("door", "live"))
     report.add_status(line("yard", "lost"))
     for index in range(101):
@@ -54,7 +54,7 @@ def test_one_line_a_minute_and_one_per_source_at_the_end():
 
 def test_losses_are_counted_once_each_whatever_happens_meanwhile():
     clock = Clock()
-    report = LiveReport(clock)
+    report = LiveReport(dict, clock)
     for status in ("live", "lost", "connecting", "lost", "live", "lost", "live"):
         report.add_status(line("door", status))
         clock.now += 1
