@@ -22,7 +22,15 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PARSERS = {
     **{
         f"emotion-train {name}": f"emotion_train.commands.{name.replace('-', '_')}"
-        for name in ("pretrain", "prepare-data", "prepare-faces", "fit-probe", "evaluate", "figures")
+        for name in (
+            "pretrain",
+            "prepare-data",
+            "prepare-faces",
+            "fit-probe",
+            "evaluate",
+            "subgroups",
+            "figures",
+        )
     },
     **{f"emotion-export {name}": f"emotion_export.commands.{name}" for name in ("onnx", "trt", "triton")},
     "train/pretrain.py": "emotion_train.commands.pretrain",

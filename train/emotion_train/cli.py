@@ -15,6 +15,7 @@ COMMANDS = {
     "prepare-data": "turn videos and captions into shards for pre-training",
     "fit-probe": "fit linear probes on a checkpoint and measure them on unseen data",
     "evaluate": "measure fitted heads, or classes from text alone, on a labelled data set",
+    "subgroups": "measure a bundle by columns of your own labelled table",
     "figures": "draw the figures of the paper from a checkpoint",
 }
 

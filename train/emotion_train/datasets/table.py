@@ -27,7 +27,7 @@ _TREE = (
     "rename the columns"
 )
 _PREFIX = "label_"
-_BOXES = (  # columns that are read as boxes; x, y is the upper left corner
+BOXES = (  # columns that are read as boxes; x, y is the upper left corner
     ("x1", "y1", "x2", "y2"),
     ("x", "y", "w", "h"),
     ("x", "y", "width", "height"),
@@ -86,29 +86,29 @@ def load(file: Path, split: str, columns: Columns | None = None) -> Dataset:
             single images with clips.
     """
     layout = Layout("table", file, _TREE)
-    rows = _rows(layout, file)
+    rows = read_rows(layout, file)
     if not rows:
         raise layout.broken(file, "no rows")
     columns = _resolved_columns(layout, columns or Columns(), list(rows[0]))
-    _check_boxes(layout, columns.box, rows)
+    check_boxes(layout, columns.box, rows)
     tasks = _tasks(columns, rows)
-    chosen = [(index, row) for index, row in enumerate(rows) if _text(row, columns.split) == split]
+    chosen = [(index, row) for index, row in enumerate(rows) if cell_text(row, columns.split) == split]
     if not chosen:
-        splits = sorted({_text(row, columns.split) for row in rows})
+        splits = sorted({cell_text(row, columns.split) for row in rows})
         raise layout.broken(file, f"no row of split {split!r} (it has {', '.join(splits)})")
     medium_of = cache(open_medium)
 
     def sample(indexed_row: tuple[int, TableRow]) -> Sample:
         index, row = indexed_row
-        path = _text(row, columns.path)
+        path = cell_text(row, columns.path)
         if not path:
             raise BadRow("no path")
         targets = _targets(row, columns, tasks)
-        medium = medium_of(_existing(file.parent, path))
+        medium = medium_of(existing_path(file.parent, path))
         span = _number(row, columns.start), _number(row, columns.end)
         return Sample(
             key=f"{split}/{index}/{path}",
-            group=_text(row, columns.group) or path,
+            group=cell_text(row, columns.group) or path,
             images=medium.images(span, _boxes(row, columns.box, medium)),
             targets=targets,
         )
@@ -119,7 +119,7 @@ def load(file: Path, split: str, columns: Columns | None = None) -> Dataset:
     return data
 
 
-def _rows(layout: Layout, file: Path) -> list[TableRow]:
+def read_rows(layout: Layout, file: Path) -> list[TableRow]:
     """Read the rows by column name; empty cells are None."""
     if not file.is_file():
         raise EmotionError(f"table: no file {file}: give a CSV or Parquet file as --data")
@@ -154,7 +154,7 @@ def _resolved_columns(layout: Layout, columns: Columns, present_columns: list[st
             f"table: box columns {', '.join(columns.box)}: expected x1, y1, x2, y2, or one column"
         )
     box = columns.box or next(
-        (names for names in (*_BOXES, ("box",)) if set(names) <= set(present_columns)), ()
+        (names for names in (*BOXES, ("box",)) if set(names) <= set(present_columns)), ()
     )
     labels, values = columns.labels, columns.values
     if not labels and not values:
@@ -216,7 +216,7 @@ def _cell(row: TableRow, column: str) -> Any:
     return None if isinstance(cell, float) and math.isnan(cell) else cell
 
 
-def _text(row: TableRow, column: str) -> str:
+def cell_text(row: TableRow, column: str) -> str:
     """Return a cell as text without surrounding whitespace, "" if it is empty."""
     cell = _cell(row, column)
     return "" if cell is None else str(cell).strip()
@@ -224,10 +224,10 @@ def _text(row: TableRow, column: str) -> str:
 
 def _label(row: TableRow, columns: Columns) -> str:
     """Return the class that a row names; letters with accents have two spellings in Unicode, this is one."""
-    return unicodedata.normalize("NFC", _text(row, columns.labels[0]))
+    return unicodedata.normalize("NFC", cell_text(row, columns.labels[0]))
 
 
-def _existing(folder: Path, path: str) -> Path:
+def existing_path(folder: Path, path: str) -> Path:
     """Return the file or folder of a row; tables from Windows have backslashes in their paths."""
     if "\\" in path and not (folder / path).exists():
         return folder / PureWindowsPath(path).as_posix()
@@ -241,11 +241,11 @@ def _number(row: TableRow, column: str) -> float | None:
 
 def _boxes(row: TableRow, columns: Sequence[str], medium: Medium) -> tuple[Box, ...]:
     """Return the row's box, if it has one."""
-    box = _box(row, columns)
+    box = row_box(row, columns)
     return () if box is None else (inside(box, medium.width, medium.height),)
 
 
-def _box(row: TableRow, columns: Sequence[str]) -> Box | None:
+def row_box(row: TableRow, columns: Sequence[str]) -> Box | None:
     """Return the row's box as the table has it, as corners."""
     cells = [_cell(row, name) for name in columns]
     if all(cell is None for cell in cells):
@@ -259,7 +259,7 @@ def _box(row: TableRow, columns: Sequence[str]) -> Box | None:
     return (x1, y1, x1 + x2, y1 + y2) if tuple(columns[2:]) in _SIZES else (x1, y1, x2, y2)
 
 
-def _check_boxes(layout: Layout, columns: Sequence[str], rows: Sequence[TableRow]) -> None:
+def check_boxes(layout: Layout, columns: Sequence[str], rows: Sequence[TableRow]) -> None:
     """Refuse boxes that are not corners in pixels, which would be somewhere else in the image.
 
     Raises:
@@ -268,7 +268,7 @@ def _check_boxes(layout: Layout, columns: Sequence[str], rows: Sequence[TableRow
     boxes: list[Box] = []
     for row in rows:
         with suppress(BadRow):
-            box = _box(row, columns)
+            box = row_box(row, columns)
             boxes += [] if box is None else [box]
     if not boxes:
         return
