@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from emotion_runtime.errors import ConnectionLost, EmotionError
 from emotion_runtime.sources.shots import Connect, Shot
 from emotion_runtime.sources.uri_options import rate_option, size_option, split_options
-from emotion_runtime.sources.video_nodes import problem_of
+from emotion_runtime.sources.video_nodes import pixel_formats, problem_of
 
 _OLDEST = 10.0  # seconds; a time stamp that says more is on another clock
 _LOOK = 100_000_000  # nanoseconds between two looks at `stop`
@@ -166,7 +166,7 @@ def _open(request: _Request, node: Path) -> Any:
     capture = cv2.VideoCapture(int(number[1]), cv2.CAP_V4L2 if linux else cv2.CAP_ANY)
     if not capture.isOpened():
         capture.release()
-        raise (problem_of(node) if linux else None) or ConnectionLost(
+        raise (_why_closed(node) if linux else None) or ConnectionLost(
             "the camera cannot be opened; check its cable and that this program may use it, and close other "
             "programs that use it",
             "device",
@@ -179,6 +179,19 @@ def _open(request: _Request, node: Path) -> Any:
     if request.fps:
         capture.set(cv2.CAP_PROP_FPS, request.fps)
     return capture
+
+
+def _why_closed(node: Path) -> ConnectionLost | None:
+    """Return why a device of Linux does not open; None if it does not say."""
+    problem, formats = problem_of(node), pixel_formats(node)
+    if problem is None and formats:  # it would work, for a program that knows its formats
+        names = ", ".join(formats)
+        return ConnectionLost(
+            f"the camera does not start; it may have no pixel format that OpenCV knows ({names}): open it "
+            "with a pipeline, such as gst:v4l2src",
+            "device",
+        )
+    return problem
 
 
 def _next_image(capture: Any, node: Path) -> NDArray[np.uint8] | None:

@@ -5,6 +5,7 @@ import os
 import re
 import struct
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from emotion_runtime.errors import ConnectionLost
 # From <linux/videodev2.h>. A request holds the size of the structure that it reads or writes.
 _QUERY_CAPABILITIES, _CAPABILITIES = 0x80685600, struct.Struct("16s32s32s3I12x")
 _REQUEST_BUFFERS, _BUFFERS = 0xC0145608, struct.Struct("4I4x")
+_LIST_FORMATS, _FORMAT = 0xC0405602, struct.Struct("3I32s4s16x")
 _CAPTURE, _CAPTURE_PLANES, _HAS_DEVICE_CAPABILITIES = 0x1, 0x1000, 0x80000000
 _TYPE_CAPTURE, _TYPE_CAPTURE_PLANES, _MEMORY_MAPPED = 1, 9, 1
 
@@ -83,6 +85,23 @@ def problem_of(node: Path, classes: Path = Path("/sys/class/video4linux")) -> Co
         return _problem_of_device(node, device)
     finally:
         os.close(device)
+
+
+def pixel_formats(node: Path) -> list[str]:
+    """Return the pixel formats of a device, such as YUYV, in its order; empty if they cannot be read."""
+    from fcntl import ioctl  # noqa: PLC0415 - not on Windows
+
+    formats: list[str] = []
+    with suppress(OSError):
+        device = os.open(node, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            while True:  # the number after the last is an error
+                answer = bytearray(_FORMAT.pack(len(formats), _TYPE_CAPTURE, 0, b"", b""))
+                ioctl(device, _LIST_FORMATS, answer)
+                formats.append(_FORMAT.unpack(answer)[4].decode("ascii", "replace").strip())
+        finally:
+            os.close(device)
+    return formats
 
 
 def _problem_of_device(node: Path, device: int) -> ConnectionLost | None:

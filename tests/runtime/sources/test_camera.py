@@ -82,6 +82,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeCapture]]:
 
     monkeypatch.setattr(camera.cv2, "VideoCapture", Fake)
     monkeypatch.setattr(camera, "problem_of", lambda _: None)
+    monkeypatch.setattr(camera, "pixel_formats", lambda _: [])
     monkeypatch.setattr(camera.sys, "platform", "linux")
     return Fake
 
@@ -273,6 +274,15 @@ def test_a_camera_that_does_not_open_says_why(
     shots, error = delivered()
     assert (shots, str(error), error.cause) == ([], "wrong: /dev/video0", cause)
     assert fake.opened[0].released
+
+
+def test_a_camera_of_unknown_pixel_formats_names_them(
+    fake: type[FakeCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.opens = False
+    monkeypatch.setattr(camera, "pixel_formats", lambda _: ["RG10", "RG12"])
+    _, error = delivered()
+    assert "no pixel format that OpenCV knows (RG10, RG12)" in str(error)
 
 
 def test_without_a_known_reason_the_message_says_what_to_check(fake: type[FakeCapture]) -> None:

@@ -54,6 +54,7 @@ def test_sizes_and_numbers_of_the_requests_fit_together() -> None:
     for request, structure in (
         (video_nodes._QUERY_CAPABILITIES, video_nodes._CAPABILITIES),
         (video_nodes._REQUEST_BUFFERS, video_nodes._BUFFERS),
+        (video_nodes._LIST_FORMATS, video_nodes._FORMAT),
     ):
         assert request >> 16 & 0x3FFF == structure.size
 

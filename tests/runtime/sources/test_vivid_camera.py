@@ -72,6 +72,7 @@ def test_a_path_that_stays_the_same_opens_the_camera(results: dict[str, Any]) ->
     found = results["stable_path"]
     assert found["shape"] == [480, 640, 3]
     by_id = "/dev/v4l/by-id/usb-vivid-video-index0"
+    assert {"YUYV", "BGR3", "GREY"} <= set(found["formats"])
     assert found["camera"] == ["/dev/video0", "vivid-000-vid-cap", "v4l2:///dev/video0", by_id]
 
 

@@ -27,7 +27,7 @@ from emotion_runtime.sources.camera import connect_camera
 from emotion_runtime.sources.live import LiveSource
 from emotion_runtime.sources.live_limits import LiveLimits
 from emotion_runtime.sources.shots import Shot
-from emotion_runtime.sources.video_nodes import describe_cameras
+from emotion_runtime.sources.video_nodes import describe_cameras, pixel_formats
 
 CAMERA = "v4l2:///dev/video0"
 MODES = (
@@ -147,6 +147,7 @@ def stable_path() -> dict[str, Any]:
     (camera,) = describe_cameras()
     return {
         "shape": list(shot.image.shape),
+        "formats": pixel_formats(camera.node),
         "camera": [str(camera.node), camera.name, camera.uri, str(camera.stable)],
     }
 
