@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from emotion_runtime.read_ahead import ReadAhead
 from emotion_runtime.types import Frame, SourceStatus, StatusLine
 
-_CLOSE = 0.9  # seconds for all sources to close; those that hang are left behind
+_CLOSE = 0.5  # seconds for all sources to close; those that hang are left behind
 _WORKING: tuple[SourceStatus, ...] = ("live", "degraded", "frozen", "paused")
 
 

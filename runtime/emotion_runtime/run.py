@@ -187,6 +187,7 @@ def _closing(sinks: "SinkGroup", stop: StopRequest) -> Iterator["SinkGroup"]:
     finally:
         with stop.writing():
             sinks.close()
+            stop.finish()  # only the summary is left
 
 
 def _stopped_early() -> int:

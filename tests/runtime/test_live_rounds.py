@@ -146,6 +146,7 @@ def events_of(runtime: EmotionRuntime, sources: list, seconds: float) -> list[Em
     return events
 
 
+@pytest.mark.slow
 def test_a_fast_camera_beside_slow_hanging_and_dying_ones_is_as_fast_as_alone(runtime: EmotionRuntime):
     seconds = 3.0
     alone = events_of(runtime, [Paced("door", 30)], seconds)
@@ -405,3 +406,21 @@ def test_stop_ends_a_wait_at_once():
     start = time.monotonic()
     assert len(list(turns)) <= 1
     assert time.monotonic() - start < 0.19
+
+
+def test_a_source_may_change_its_size_and_its_clock(tiny_bundle: Path):
+    def somebody(_image_bgr: np.ndarray) -> Detections:
+        return Detections(np.array([(16, 24, 48, 64)], np.float32), np.array([0.9], np.float32))
+
+    def restarting() -> Iterator[Frame]:
+        for index in range(5):
+            yield Frame(IMAGE, index, 100 + index / 10, "door")
+        for index in range(5):
+            yield Frame(IMAGE[:, :80], 5 + index, index / 10, "door")
+
+    runtime = EmotionRuntime(tiny_bundle, somebody, "cpu")
+    events = [event for _, event in runtime.follow([restarting()])]
+    assert len(events) == 10
+    ids = [[person.id for person in event.persons] for event in events]
+    assert ids == [[1]] * 5 + [[2]] * 5  # nobody inherits anything, and no id is used twice
+    assert [person.state for person in events[5].persons] == ["new"]

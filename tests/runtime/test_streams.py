@@ -1,11 +1,13 @@
 """Streams in ordinary and asynchronous loops."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from emotion_runtime import EmotionError, EmotionRuntime, Frame
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.streams import Stream, StreamSources
-from emotion_runtime.types import Detections
+from emotion_runtime.types import Detections, StatusLine
 
 
 def nobody(_image_bgr: np.ndarray) -> Detections:
@@ -147,3 +149,55 @@ def test_same_events_in_both_loops_and_with_frames(runtime: EmotionRuntime):
         assert isinstance(frame, Frame)
         assert frame.image.shape == (360, 640, 3)
         assert (frame.source, frame.index, frame.t) == (event.source, event.frame, event.t)
+
+
+def test_sources_are_added_paused_and_removed_while_the_stream_runs(runtime: EmotionRuntime):
+    with runtime.stream("demo", realtime=True) as stream:
+        assert next(stream).source == "demo"
+        stream.add("again=demo")
+        with pytest.raises(EmotionError, match=r"same name \(again\)"):
+            stream.add("again=demo")
+        stream.pause("demo")
+        while next(stream).source != "again":
+            pass
+        assert {next(stream).source for _ in range(3)} == {"again"}
+        stream.resume("demo")
+        while next(stream).source != "demo":
+            pass
+        stream.remove("again")
+        assert {next(stream).source for _ in range(3)} == {"demo"}
+        assert stream.statuses() == {}  # files have none
+        stream.remove("demo")
+        assert list(stream) == []
+    with pytest.raises(EmotionError, match="the stream is closed"):
+        stream.add("demo")
+
+
+def test_status_of_a_camera_is_told_and_another_thread_closes_the_stream(runtime: EmotionRuntime):
+    with socket.socket() as taken:  # a port at which nothing listens
+        taken.bind(("127.0.0.1", 0))
+        lines: list[StatusLine] = []
+        stream = runtime.stream(f"door=rtsp://127.0.0.1:{taken.getsockname()[1]}/x", on_status=lines.append)
+        threading.Timer(0.7, stream.close).start()
+        start = time.monotonic()
+        assert list(stream) == []  # a camera that is away is no error: it is opened again and again
+        assert 0.6 < time.monotonic() - start < 3
+    assert [line.status for line in lines][:2] == ["connecting", "lost"]
+    assert stream.statuses() == {} or stream.statuses()["door"].status == "lost"
+
+
+def test_growing_file_is_followed_until_the_stream_is_closed(runtime: EmotionRuntime, tmp_path: Path):
+    path = tmp_path / "growing.ts"
+    with av.open(str(path), "w", format="mpegts") as container:
+        video = container.add_stream("mpeg2video", rate=25)
+        video.width, video.height, video.pix_fmt = 128, 96, "yuv420p"
+        for index in range(40):
+            image = np.full((96, 128, 3), index, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(video.encode())
+    stream = runtime.stream(path, follow=True)
+    assert [next(stream).frame for _ in range(30)] == list(range(30))
+    threading.Timer(0.3, stream.close).start()  # it waits for more by then
+    start = time.monotonic()
+    list(stream)
+    assert time.monotonic() - start < 3
