@@ -17,6 +17,7 @@ from PIL import Image
 
 from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.media.video import Video
+from emotion_runtime.sinks.video_file import VideoFile
 from emotion_runtime.sources import open_source
 from emotion_runtime.types import Frame
 from made_videos import H264, RATE, SIZE, clock, ffmpeg, make_base, moving, tone
@@ -454,3 +455,17 @@ def test_truncated_animation_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "cut.webp").write_bytes((tmp_path / "whole.webp").read_bytes()[:-60])
     with pytest.raises(EmotionError, match="get an intact copy"):
         read(tmp_path / "cut.webp")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux lists them")
+def test_reading_and_recording_start_no_threads_for_each_frame(base: Path, tmp_path: Path):
+    """Converters of frames had two each, until the garbage was collected: hundreds of threads."""
+    counts, copy = [], None
+    with open_source(str(base)) as source:
+        for frame in source:
+            copy = copy or VideoFile(tmp_path / "b.mp4", frame.image.shape[1::-1], frame.t)
+            copy.write(frame.image, frame.t)
+            counts.append(len(list(Path("/proc/self/task").iterdir())))
+    copy.close()
+    assert len(counts) > 50
+    assert max(counts[10:]) <= counts[10] + 1

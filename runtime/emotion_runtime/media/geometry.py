@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from av.filter import Graph
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 _NEARLY_SQUARE = 0.01  # a ratio this close to 1 is that of a rounded size, not worth a change of all pixels
@@ -31,6 +32,8 @@ class Geometry:
         self._override = stated if stated and stated != coded else None
         self._stretches = False
         self._scaler = _Filter()
+        # A frame's own converter would start threads for each frame, which end only with the garbage.
+        self._converter = VideoReformatter()
 
     def image(self, decoded: Any) -> NDArray[np.uint8]:
         """Return (H, W, 3) uint8 BGR with square pixels, mirrored and rotated as the display matrix says."""
@@ -39,7 +42,7 @@ class Geometry:
         self._stretches = self._stretches or _is_stretched(ratio)
         if self._stretches:
             decoded = self._scaler.one(decoded, [*self._set_ratio(), ("scale", _to_square())], ratio)
-        image: NDArray[np.uint8] = decoded.to_ndarray(format="bgr24")
+        image = np.asarray(self._converter.reformat(decoded, format="bgr24").to_ndarray(), np.uint8)
         return _displayed(image, decoded)
 
     def _set_ratio(self) -> list[tuple[str, str]]:

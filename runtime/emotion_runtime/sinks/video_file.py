@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.media.sound import open_sound
@@ -51,6 +52,7 @@ class VideoFile:
         self._size = size
         self._start, self._last_tick = start, -1
         self._failed = False
+        self._converter = VideoReformatter()  # one for all frames: each of its own would start threads
         try:
             self._lock = open_locked(path, f"video file {path}")
             self._container = av.open(f"file:{path}", "w", options=_options(path))
@@ -91,8 +93,11 @@ class VideoFile:
         odd_rows, odd_columns = (side % 2 for side in image.shape[:2])
         if odd_rows or odd_columns:
             image = np.pad(image, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
-        encoded = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(
-            format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE
+        encoded = self._converter.reformat(
+            av.VideoFrame.from_ndarray(image, format="bgr24"),
+            format="yuv420p",
+            dst_colorspace=_BT709,
+            dst_color_range=_LIMITED_RANGE,
         )
         # Frames with equal timestamps must still be in increasing order.
         self._last_tick = max(round((t - self._start) * _TICKS), self._last_tick + 1)
