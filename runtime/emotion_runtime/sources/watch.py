@@ -12,10 +12,10 @@ ImageFault = Literal["frozen", "black"]
 
 _PERIOD = 0.1  # seconds between two images that are looked at
 _SAMPLE = 1 << 17  # bytes of an image that are compared; rows are left out beyond
-_VARIANTS = 16  # different images that a frozen one may turn into: encoders change it a little at key frames
-_NEARLY = 2.0  # mean difference in grey levels between these
-_BLACK = 3.0  # grey levels that no part of a black image exceeds
-_PART = 16  # pixels over which such a part extends to the right
+_VARIANTS = 32  # different images that a frozen one may turn into: encoders refine it after each key frame
+_NEARLY = 12  # grey levels by which no part of these differs; a person who moves makes a larger difference
+_BLACK = 3  # grey levels that no part of a black image exceeds
+_PART = 16  # pixels from left to right that are one part
 
 _WINDOW = 5.0  # seconds over which the rate is measured
 _FORGET = 300.0  # seconds after which a lower rate is the usual one
@@ -58,9 +58,11 @@ class ImageWatch:
         self._looked = now
         step = max(1, math.ceil(image.nbytes / _SAMPLE))
         sample = np.ascontiguousarray(image[step // 2 :: step] if step < len(image) else image)
-        if self._is_new(sample):
+        height, width = sample.shape[:2]
+        parts = cv2.resize(sample, (max(1, width // _PART), height), interpolation=cv2.INTER_AREA)
+        if self._is_new(hash(sample.tobytes()), np.asarray(parts)):
             self._new_since = now
-        if not _is_black(sample):
+        if parts.max() > _BLACK:
             self._bright_since = now
         if now - self._bright_since >= self._seconds:
             self._fault = "black"
@@ -68,13 +70,17 @@ class ImageWatch:
             self._fault = "frozen" if now - self._new_since >= self._seconds else None
         return self._fault
 
-    def _is_new(self, sample: NDArray[np.uint8]) -> bool:
-        """Return whether an image is none of those before, and remember it."""
-        key = hash(sample.data.tobytes())
+    def _is_new(self, key: int, parts: NDArray[np.uint8]) -> bool:
+        """Return whether an image is none of those before, and remember it.
+
+        Args:
+            key: Hash of the image.
+            parts: (rows, columns, 3) means of its parts.
+        """
         if self._seen and key == self._seen[-1]:
             return False
-        if sample.shape != self._reference.shape or _difference(sample, self._reference) > _NEARLY:
-            self._reference = sample.copy()
+        if parts.shape != self._reference.shape or cv2.absdiff(parts, self._reference).max() > _NEARLY:
+            self._reference = parts
             self._seen.clear()
         elif key in self._seen:
             return False
@@ -113,17 +119,3 @@ class RateWatch:
                     f"{rate:.2g} images per second, usually {usual:.2g}; check its network and its exposure"
                 )
         return self._reason
-
-
-def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Return the mean difference of two samples in grey levels."""
-    return float(np.abs(one[:, ::4, 1].astype(np.int16) - other[:, ::4, 1]).mean())
-
-
-def _is_black(sample: NDArray[np.uint8]) -> bool:
-    """Return whether no part of an image is brighter than black."""
-    if sample[:, ::_PART, 1].mean() > _BLACK:  # most images
-        return False
-    height, width = sample.shape[:2]
-    parts = cv2.resize(sample, (max(1, width // _PART), height), interpolation=cv2.INTER_AREA)
-    return bool(parts.max() <= _BLACK)
