@@ -12,15 +12,21 @@ from emotion_runtime.names import Precision
 __all__ = ["FAIL", "OK", "WARN", "Finding", "as_json", "as_text", "run_checks", "worst_state"]
 
 
-def run_checks(bundle: str, backend: str, precision: Precision | None = None) -> list[Finding]:
-    """Run all checks, in report order. The last one opens the encoders as a run with these options would.
+def run_checks(
+    bundle: str,
+    backend: str,
+    precision: Precision | None = None,
+    sources: Callable[[], Sequence[str | int]] = tuple,
+) -> list[Finding]:
+    """Run all checks, in report order. The last ones open the encoders and sources as a run would.
 
     Args:
         bundle: Name or folder of the bundle.
         backend: Name of the backend.
         precision: Numeric precision of the encoders; None: the backend's default.
+        sources: Returns the sources to be opened.
     """
-    from emotion_runtime.doctor import inference, machine, media  # noqa: PLC0415 - see above
+    from emotion_runtime.doctor import inference, machine, media, opening  # noqa: PLC0415 - see above
 
     # The fixes name the packages themselves, because this project is not published on a package index.
     fixes = {"opencv": "opencv-python", "pyav": "av"}
@@ -41,6 +47,7 @@ def run_checks(bundle: str, backend: str, precision: Precision | None = None) ->
         ("bundle", lambda: inference.bundle(bundle)),
         ("engines", inference.engines),
         ("backend", lambda: inference.backend(bundle, backend, precision)),
+        ("source", lambda: opening.sources(sources())),
     ]
     return [
         finding

@@ -1,9 +1,9 @@
 """Findings of the doctor, and their output as text and JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 FindingState = Literal["OK", "WARN", "FAIL"]
 OK: Final = "OK"
@@ -22,12 +22,14 @@ class Finding:
         state: OK; WARN: something does not work, but a run does not need it; FAIL: a run would fail.
         text: What was found.
         fix: The command that fixes it; None if nothing needs a fix or `text` has it.
+        details: The same as values for programs, if there are some.
     """
 
     area: str
     state: FindingState
     text: str
     fix: str | None = None
+    details: Mapping[str, Any] | None = None
 
 
 def as_text(findings: Sequence[Finding]) -> str:
@@ -42,6 +44,11 @@ def as_text(findings: Sequence[Finding]) -> str:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """Format findings as `{"schema": 1, "findings": [{"area", "state", "text", "fix"}, ...]}`, indented."""
-    report = {"schema": SCHEMA, "findings": [asdict(finding) for finding in findings]}
+    """Format findings as `{"schema": 1, "findings": [{"area", "state", "text", "fix"}, ...]}`, indented.
+
+    Those of sources also have "details".
+    """
+    values = [asdict(finding) for finding in findings]
+    listed = [{key: one for key, one in each.items() if key != "details" or one} for each in values]
+    report = {"schema": SCHEMA, "findings": listed}
     return json.dumps(report, indent=2, ensure_ascii=False) + "\n"

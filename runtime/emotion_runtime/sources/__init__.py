@@ -50,7 +50,7 @@ def open_source(
         from emotion_runtime.sources.live import LiveSource  # noqa: PLC0415
 
         limits = limits or LiveLimits()
-        return LiveSource(address.name, _connect(address, limits), limits, stop=stop)
+        return LiveSource(address.name, connect_live(address, limits), limits, stop=stop)
     frames = _frames(address, follow=follow, stop=stop)
     if address.named:
         frames = _renamed(frames, address)
@@ -85,8 +85,8 @@ def _renamed(frames: Generator[Frame, None, None], address: Address) -> Generato
         yield replace(frame, source=address.name if one else f"{address.name}/{inside}")
 
 
-def _connect(address: Address, limits: LiveLimits) -> Connect:
-    """Return what opens a live source.
+def connect_live(address: Address, limits: LiveLimits) -> Connect:
+    """Return what opens a live source once.
 
     Raises:
         EmotionError: The URI has a mistake.

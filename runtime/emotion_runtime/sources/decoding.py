@@ -46,6 +46,7 @@ class LiveVideo:
         silence: Seconds without a frame that can be decoded, although data arrives.
 
     Attributes:
+        codec: Name of the codec.
         arrival: When the packet of the latest frame arrived, on the scale of `time.monotonic()`.
 
     Raises:
@@ -67,6 +68,7 @@ class LiveVideo:
         stream.thread_type = "SLICE"
         self._stream = stream
         self._geometry = Geometry(stream)
+        self.codec: str = stream.codec_context.name
         self.arrival = time.monotonic()
 
     @property

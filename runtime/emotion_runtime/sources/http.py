@@ -74,7 +74,7 @@ def _mjpeg(answer: Answer, limits: NetworkLimits, cancel: Event) -> Iterator[Sho
         image = _image(data)
         if image is not None:
             latest = arrival
-            yield Shot(image, arrival, wall_clock(arrival))
+            yield Shot(image, arrival, wall_clock(arrival), codec="mjpeg")
             answer.allow(limits.silence)
         elif arrival - latest > limits.silence:
             raise ConnectionLost("it sends images that are not JPEG; check the address", "format")
@@ -117,7 +117,7 @@ def _video(address: NetworkAddress, limits: NetworkLimits, cancel: Event, *, pac
             media: float | None = decoded.time
             captured = pacer.wait(media, cancel) if paced else clock.captured(media, video.arrival)
             played = media or played
-            yield Shot(video.image(decoded), captured, wall_clock(captured))
+            yield Shot(video.image(decoded), captured, wall_clock(captured), codec=video.codec)
         stated = container.duration  # in microseconds; None for a live stream
         if paced and stated and played > stated / av.time_base - _REST and not cancel.is_set():
             raise ConnectionLost("the video was played to its end", "ended", final=True)

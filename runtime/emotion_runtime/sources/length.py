@@ -38,6 +38,31 @@ def estimate_frames(source: str, seconds: float | None = None) -> int | None:
         opened.close()
 
 
+def video_format(source: str) -> tuple[str, float | None]:
+    """Return the codec and the frames per second of a video file; "" and None if they are not known.
+
+    Args:
+        source: See `open_source`.
+    """
+    if source == "demo":
+        from emotion_runtime.sources.demo import RATE  # noqa: PLC0415 - loads OpenCV
+
+        return "", float(RATE)
+    if not Path(source).is_file() or is_image(source):
+        return "", None
+    try:
+        opened = open_container(source)
+    except EmotionError:
+        return "", None
+    try:
+        stream = video_stream(opened.container)
+        if stream is None or stream.codec_context is None:
+            return "", None
+        return stream.codec_context.name, float(stream.average_rate or 0) or None
+    finally:
+        opened.close()
+
+
 def _frames(container: Any, stream: Any, seconds: float | None) -> int | None:
     rate = float(stream.average_rate or 0)
     stated = float(stream.duration * stream.time_base) if stream.duration else 0.0

@@ -43,7 +43,7 @@ def read_rtsp(address: NetworkAddress, limits: NetworkLimits, cancel: Event) -> 
         frames = video.frames(cancel, lambda error, waited: _lost(error, waited, limits.silence, address))
         for decoded in frames:
             captured = clock.captured(decoded.time, video.arrival, video.wall_start)
-            yield Shot(video.image(decoded), captured, wall_clock(captured))
+            yield Shot(video.image(decoded), captured, wall_clock(captured), codec=video.codec)
     finally:
         container.close()
     if not cancel.is_set():

@@ -19,12 +19,14 @@ class Shot:
         time: The same as wall-clock time, in UTC.
         next_in: Seconds before which the next image cannot come, as of a server that is asked for one now and
             then; a source is not taken for lost in this time.
+        codec: How the image came, such as h264; "" if it is not known.
     """
 
     image: NDArray[np.uint8]
     captured: float
     time: datetime
     next_in: float = 0.0
+    codec: str = ""
 
 
 # Opens the source anew at every call and yields images until the connection ends; returning is an end, too.
