@@ -8,9 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests" / "runtime"
-ROWS = re.findall(
-    r"^\| (.+?) \| (.+?) \| `(\S+)::(\S+)`.*\|$", (ROOT / "docs/streams.md").read_text(), re.MULTILINE
-)
+PAGE = (ROOT / "docs" / "streams.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| (.+?) \| (.+?) \| `(\S+)::(\S+)`.*\|$", PAGE, re.MULTILINE)
 
 
 def test_the_table_is_read():
@@ -26,6 +25,6 @@ def test_each_fault_has_a_test(file: str, name: str):
 
 
 def test_each_row_has_a_test():
-    table = (ROOT / "docs/streams.md").read_text().partition("## Faults")[2]
+    table = PAGE.partition("## Faults")[2]
     rows = [line for line in table.splitlines() if line.startswith("| ") and "| |" not in line]
     assert len(rows) == len(ROWS) + 1  # and the heading
