@@ -1,7 +1,8 @@
 """The command `emotion-runtime`.
 
 Exit status: 0 if the run is done, or was stopped by a signal with all results flushed; 2 for a user's
-mistake, described in one line with its fix; 1 for a bug, with its traceback.
+mistake, described in one line with its fix, and for sources that failed or were not live at the end, however
+the run ended; 1 for a bug, with its traceback.
 """
 
 import logging

@@ -78,7 +78,12 @@ def _add_sources(options: argparse.ArgumentParser) -> None:
         "stands for the source in all results; may be repeated",
     )
     add("--max-frames", type=int, metavar="N", help="stop after N frames, counted over all sources")
-    add("--duration", type=float, metavar="SECONDS", help="stop after this many seconds of media time")
+    add(
+        "--duration",
+        type=float,
+        metavar="SECONDS",
+        help="stop after this many seconds: media time of a file, time by the clock of a camera or stream",
+    )
     add("--realtime", action="store_true", help="play files at their own speed and drop frames that are late")
     add(
         "--follow",
