@@ -10,6 +10,8 @@ from emotion_runtime.rounds import Rounds
 from emotion_runtime.summary import Summary
 from emotion_runtime.types import EmotionEvent, Frame, StatusLine
 
+OnStatus = Callable[[StatusLine], object]
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -40,7 +42,7 @@ class Following:
         self._readers: dict[str, Rounds] = {}  # which iteration reads a source, by its name
 
     def events(
-        self, rounds: Rounds, on_status: Callable[[StatusLine], object] | None = None
+        self, rounds: Rounds, on_status: OnStatus | None = None
     ) -> Generator[tuple[Frame, EmotionEvent], None, None]:
         """Yield every frame with its event.
 

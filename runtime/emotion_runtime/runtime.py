@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.detectors import Detector, open_detector
 from emotion_runtime.feature_log import FeatureLog
-from emotion_runtime.following import Following, Step
+from emotion_runtime.following import Following, OnStatus, Step
 from emotion_runtime.forks import check_process, keep_in_children
 from emotion_runtime.inputs import (
     check_image,
@@ -35,7 +35,7 @@ from emotion_runtime.rounds import Rounds
 from emotion_runtime.streams import Stream, StreamSources
 from emotion_runtime.summary import SourceSummary, Summary
 from emotion_runtime.timing import Timing
-from emotion_runtime.types import EmotionEvent, Frame, Person, RunLine, StatusLine
+from emotion_runtime.types import EmotionEvent, Frame, Person, RunLine
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
 
@@ -128,7 +128,7 @@ class EmotionRuntime:
         *sources: str | int | Path,
         realtime: bool = False,
         follow: bool = False,
-        on_status: Callable[[StatusLine], object] | None = None,
+        on_status: OnStatus | None = None,
         with_frames: Literal[False] = False,
     ) -> Stream[EmotionEvent]: ...
 
@@ -138,7 +138,7 @@ class EmotionRuntime:
         *sources: str | int | Path,
         realtime: bool = False,
         follow: bool = False,
-        on_status: Callable[[StatusLine], object] | None = None,
+        on_status: OnStatus | None = None,
         with_frames: Literal[True],
     ) -> Stream[tuple[Frame, EmotionEvent]]: ...
 
@@ -147,7 +147,7 @@ class EmotionRuntime:
         *sources: str | int | Path,
         realtime: bool = False,
         follow: bool = False,
-        on_status: Callable[[StatusLine], object] | None = None,
+        on_status: OnStatus | None = None,
         with_frames: bool = False,
     ) -> Stream[Any]:
         """Return the events of one or several sources, one per frame, until all have ended.
@@ -174,10 +174,7 @@ class EmotionRuntime:
         return Stream(events, opening)
 
     def follow(
-        self,
-        sources: Sequence[Iterable[Frame]] | Rounds,
-        *,
-        on_status: Callable[[StatusLine], object] | None = None,
+        self, sources: Sequence[Iterable[Frame]] | Rounds, *, on_status: OnStatus | None = None
     ) -> Iterator[tuple[Frame, EmotionEvent]]:
         """Yield every frame of several sources with its event, until all have ended.
 
@@ -273,11 +270,7 @@ class EmotionRuntime:
         return self._pipeline.rates()
 
     def run_line(self, options: Mapping[str, Any] | None = None) -> RunLine:
-        """Return the first line of a JSONL file.
-
-        Args:
-            options: Options of the run that differ from their defaults.
-        """
+        """Return the first line of a JSONL file; `options` are those that differ from their defaults."""
         return msgspec.structs.replace(self._run_line, options=dict(options or {}))
 
     def __enter__(self) -> "EmotionRuntime":  # noqa: PYI034 - typing.Self came with Python 3.11
