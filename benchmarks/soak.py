@@ -172,7 +172,7 @@ def summary(
         "events": {name: len(times) for name, times in lines.events.items()},
         "events_per_second": lines.rates(SAMPLE),
         "statuses": lines.statuses,
-        "reconnections": lines.reconnections(),
+        "reconnections": lines.reconnections(faults),
         "memory_growth_mb": _growth(samples),
         "mistakes": checked(lines, samples, faults, run, watchdog=WATCHDOG),
     }

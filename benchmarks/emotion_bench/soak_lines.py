@@ -49,16 +49,24 @@ class Lines:
             rates[name] = [round(number / seconds, 2) for number in bins]
         return rates
 
-    def reconnections(self) -> dict[str, int]:
-        """Return how often a source that was lost was live again, by source."""
+    def reconnections(self, faults: Sequence[Fault]) -> dict[str, int]:
+        """Return after how many faults a source was opened again, by source.
+
+        Not after a short silence, which a connection survives. A source that is lost again and again is
+        `degraded` until it has been live for a while.
+        """
         found: dict[str, int] = {}
-        lost: set[str] = set()
-        for line in self.statuses:
-            if line["status"] == "lost":
-                lost.add(line["source"])
-            elif line["status"] == "live" and line["source"] in lost:
-                lost.discard(line["source"])
-                found[line["source"]] = found.get(line["source"], 0) + 1
+        for fault in faults:
+            back = self.back(fault)
+            changes = [
+                line
+                for line in self.statuses
+                if line["source"] == fault.source
+                and line["status"] in ("lost", "degraded")
+                and fault.start <= line["t"] <= fault.end
+            ]
+            if back is not None and (changes or fault.kind in ("killed", "closed")):
+                found[fault.source] = found.get(fault.source, 0) + 1
         return found
 
 
