@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from emotion_runtime.detectors import load_detector
+from emotion_runtime.errors import SourceBroken
 from emotion_runtime.sources import open_source
 from emotion_runtime.sources.live import LiveSource
+from emotion_runtime.sources.polled import PacedSource
 from emotion_runtime.sources.shots import Connect, Shot
 from emotion_runtime.tracker import Tracker
+from emotion_runtime.types import Frame
 
 CLIP = "intel_face-demographics-walking-and-pause.gif"
 
@@ -76,6 +79,21 @@ def test_closing_ends_the_connection() -> None:
     with LiveSource("door", connect) as source:
         next(iter(source))
     assert ended.is_set()
+
+
+@pytest.mark.parametrize("error", [SourceBroken("unplugged"), ValueError("a bug")])
+def test_errors_of_a_file_in_real_time_come_after_its_last_frame(error: Exception) -> None:
+    def frames() -> Generator[Frame, None, None]:
+        yield Frame(np.zeros((1, 1, 3), np.uint8), 0, 0.0, "film")
+        raise error
+
+    with PacedSource(frames(), "film") as source:
+        received = iter(source)
+        assert next(received).index == 0
+        with pytest.raises(type(error), match=str(error)):
+            next(received)
+        assert source.over
+        assert source.error is error
 
 
 def test_file_in_real_time_keeps_its_pace(shared_data: Path) -> None:

@@ -107,31 +107,37 @@ class LiveSource(PolledSource):
     # --- the thread that opens the source again and watches over the deadlines ---
 
     def _run(self) -> None:
-        attempt, slow = 0, False
+        error: Exception | None = None
         try:
-            while not self._stop.is_set():
-                if self._paused:
-                    self._change("paused")
-                    self._wait(lambda: not self._paused)
-                    self._change("connecting")
-                    attempt = 0
-                    continue
-                lost, steady = self._one_connection()
-                if lost is None:
-                    continue
-                if lost.final:
-                    self._change("ended", str(lost))
-                    return
-                arrived = self._maker.arrived
-                since = None if arrived is None else time.monotonic() - arrived
-                before, slow = slow, self._limits.is_slow(lost.cause, since)
-                attempt = 0 if steady or slow != before else attempt + 1
-                self._change(*self._loss(str(lost)))
-                self._wait(lambda: self._paused, self._limits.wait(attempt, slow=slow))
+            self._open_again_and_again()
+        except Exception as caught:  # noqa: BLE001 - raised again in the consumer's thread
+            error = caught
         finally:
             with self._lock:
-                self._end()
+                self._end(error)
             self._changed()
+
+    def _open_again_and_again(self) -> None:
+        attempt, slow = 0, False
+        while not self._stop.is_set():
+            if self._paused:
+                self._change("paused")
+                self._wait(lambda: not self._paused)
+                self._change("connecting")
+                attempt = 0
+                continue
+            lost, steady = self._one_connection()
+            if lost is None:
+                continue
+            if lost.final:
+                self._change("ended", str(lost))
+                return
+            arrived = self._maker.arrived
+            since = None if arrived is None else time.monotonic() - arrived
+            before, slow = slow, self._limits.is_slow(lost.cause, since)
+            attempt = 0 if steady or slow != before else attempt + 1
+            self._change(*self._loss(str(lost)))
+            self._wait(lambda: self._paused, self._limits.wait(attempt, slow=slow))
 
     def _one_connection(self) -> tuple[ConnectionLost | None, bool]:
         """Open the source, and wait until the connection ends.
@@ -152,7 +158,10 @@ class LiveSource(PolledSource):
             self._maker.reconnect()
             self._images.restart()
             self._rate.restart()
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # a limit of the system, which may be over later
+            return ConnectionLost("no more threads can be started; end other programs", "device"), False
         lost = self._watch(connection)
         with self._lock:
             self._connection = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import replace
 
-from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.errors import SourceBroken
 from emotion_runtime.sources.source import Source
 from emotion_runtime.types import Frame
 
@@ -76,7 +76,7 @@ class PolledSource(Source):
         self._newest = frame
         self._arrived.notify_all()
 
-    def _end(self, error: SourceBroken | None = None) -> None:
+    def _end(self, error: Exception | None = None) -> None:
         self._ended, self.error = True, error
         self._arrived.notify_all()
 
@@ -111,7 +111,7 @@ class PacedSource(PolledSource):
         self._start(lambda: self._play(frames))
 
     def _play(self, frames: Generator[Frame, None, None]) -> None:
-        error: SourceBroken | None = None
+        error: Exception | None = None
         start: float | None = None
         last = 0.0
         try:
@@ -125,10 +125,12 @@ class PacedSource(PolledSource):
                 with self._lock:
                     self._put(replace(frame, captured=time.monotonic()))
                 self._changed()
-        except SourceBroken as caught:
+        except OSError as caught:
+            error = SourceBroken(
+                f"source {self.name} failed: {caught.strerror or caught}; check its device or disk"
+            )
+        except Exception as caught:  # noqa: BLE001 - raised again in the consumer's thread
             error = caught
-        except (EmotionError, OSError) as caught:
-            error = SourceBroken(f"source {self.name} failed: {getattr(caught, 'strerror', None) or caught}")
         finally:
             with suppress(Exception):
                 frames.close()

@@ -31,7 +31,7 @@ class Source:
         self, frames: Generator[Frame, None, None], name: str = "", stop: Event | None = None
     ) -> None:
         self.name = name
-        self.error: SourceBroken | None = None
+        self.error: Exception | None = None
         self._source = frames
         self._frames = self._guarded(frames)
         self._stop = stop or Event()
@@ -98,9 +98,10 @@ class Source:
             self.error = error
             raise
         except OSError as error:
-            self.error = SourceBroken(
+            broken = SourceBroken(
                 f"source {self.name} failed: {error.strerror or error}; check its device or disk"
             )
-            raise self.error from error
+            self.error = broken
+            raise broken from error
         finally:
             self._over = True

@@ -284,6 +284,30 @@ def test_number_of_threads_left_behind_is_bounded(
     assert sum("left behind" in text for text in caplog.messages) == 3
 
 
+def test_no_more_threads_is_a_loss_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, refused_once = threading.Thread.start, threading.Event()
+
+    def refuse_once(thread: threading.Thread) -> None:
+        if thread.name.startswith("capture") and not refused_once.is_set():
+            refused_once.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+    with LiveSource("door", steady, QUICK) as source:
+        take(source, 1)
+        assert "no more threads" in str(statuses(source)[1][1])
+
+
+def test_a_bug_ends_the_source_and_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LiveLimits, "is_slow", lambda *_: 1 / 0)
+    with (
+        LiveSource("door", refused, QUICK) as source,
+        pytest.raises(ZeroDivisionError),
+    ):
+        list(source)
+
+
 # --- clocks, sizes, rates ---
 
 
