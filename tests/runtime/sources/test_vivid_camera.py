@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +130,11 @@ def test_unplugged(results: dict[str, Any]) -> None:
 def test_unplugged_and_connected_again(results: dict[str, Any]) -> None:
     found = results["unplugged_and_back"]
     assert found["back"]
-    assert [status for status, _ in found["statuses"]] == ["lost", "live"]
-    (before, after), (earlier, later) = found["index"], found["t"]
-    assert before < after, "the frames are counted on"
-    assert earlier < later
+    assert found["statuses"][1::2] == ["live"] * 6
+    assert set(found["statuses"][2::2]) <= {"lost", "degraded"}  # what is lost often in a minute is degraded
+    assert all(a < b for a, b in pairwise(found["index"])), "the frames are counted on"
+    assert all(a < b for a, b in pairwise(found["t"]))
+    assert len({tuple(held) for held in found["held"][1:]}) == 1, "open files and threads stay the same"
 
 
 def test_device_file_that_goes_and_comes(results: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -87,12 +88,13 @@ def opened(uri: str = CAMERA) -> Iterator[Iterator[Shot]]:
         shots.close()
 
 
-def wait_for(source: LiveSource, status: str, seconds: float = 20.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while source.status != status and time.monotonic() < deadline:
+def wait_for(source: LiveSource, *statuses: str) -> bool:
+    """Wait until a source has one of these statuses; return whether it has come to that."""
+    deadline = time.monotonic() + 20.0
+    while source.status not in statuses and time.monotonic() < deadline:
         source.poll()
         time.sleep(0.02)
-    return source.status == status
+    return source.status in statuses
 
 
 def frames() -> dict[str, Any]:
@@ -233,20 +235,22 @@ def unplugged() -> dict[str, Any]:
 def unplugged_and_back() -> dict[str, Any]:
     """The driver connects the camera again as soon as nobody has it open."""
     source = LiveSource("door", connect_camera("0"))
-    wait_for(source, "live")
-    before = next(iter(source))
-    source.take_statuses()
-    control("disconnect", 1)
-    wait_for(source, "lost")
+    held, frames = [], []
+    for _ in range(5):
+        wait_for(source, "live")
+        frames.append(next(iter(source)))
+        held.append((len(os.listdir("/proc/self/fd")), threading.active_count()))  # noqa: PTH208
+        control("disconnect", 1)
+        wait_for(source, "lost", "degraded")
     back = wait_for(source, "live")
-    after = next(iter(source))
-    statuses = [(status.status, status.reason) for status in source.take_statuses()]
+    statuses = [status.status for status in source.take_statuses()]
     source.close()
     return {
         "back": back,
         "statuses": statuses,
-        "index": [before.index, after.index],
-        "t": [before.t, after.t],
+        "index": [frame.index for frame in frames],
+        "t": [frame.t for frame in frames],
+        "held": held,
     }
 
 

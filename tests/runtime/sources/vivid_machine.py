@@ -34,6 +34,7 @@ mount -t tmpfs tmpfs /layer; mkdir /layer/upper /layer/work
 mount -t overlay overlay -o lowerdir=/host,upperdir=/layer/upper,workdir=/layer/work /root
 mount --bind /dev /root/dev; mount -t proc proc /root/proc; mount --bind /sys /root/sys
 mkdir -p /root/run/modules; cp /mods/vivid.ko /root/run/modules/
+export HOME=/root OPENBLAS_NUM_THREADS=1  # its threads wait for each other in loops
 chroot /root /bin/bash -c "$(sed 's/.*command=//' /proc/cmdline | tr '|' ' ')"
 echo MACHINE ENDED
 poweroff -f
