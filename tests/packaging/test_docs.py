@@ -171,3 +171,12 @@ def test_the_site_builds_without_a_warning(tmp_path: Path):
     )
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "site" / "reference" / "commands.html").is_file()
+
+
+def test_the_tests_that_the_table_of_faults_names_exist():
+    named = re.findall(
+        r"`([\w/]+\.py)::(test_\w+)`", (ROOT / "docs" / "streams.md").read_text(encoding="utf-8")
+    )
+    assert len(named) >= 30
+    sources = {file: (ROOT / "tests" / "runtime" / file).read_text(encoding="utf-8") for file, _ in named}
+    assert not [f"{file}::{name}" for file, name in named if f"def {name}(" not in sources[file]]
