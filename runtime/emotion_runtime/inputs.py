@@ -149,7 +149,7 @@ def check_sources(sources: Iterable[Any]) -> None:
     Raises:
         EmotionError: There is no source, or one of them is not a path, URI or number.
     """
-    expected = "expected a file, `demo`, a camera number or an address such as rtsp://HOST/PATH"
+    expected = "expected a file, `demo`, a camera number or a stream"
     empty = True
     for source in sources:
         empty = False

@@ -46,14 +46,17 @@ def test_images(runtime: EmotionRuntime, image: object, message: str):
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ((), "no source: expected a file, `demo` or a camera number"),
+        ((), "no source: expected a file, `demo`, a camera number or a stream"),
         ((None,), "the source is of type NoneType; expected a file"),
-        ((["a.mp4", "b.mp4"],), "of type list; expected a file, `demo` or a camera number: give each source"),
+        (
+            (["a.mp4", "b.mp4"],),
+            "of type list; expected a file, `demo`, a camera number or a stream: give each source",
+        ),
         ((GREY,), "use look(image) for a photo"),
         (([GREY, GREY],), "for images use look(images)"),
         (
             (cv2.VideoCapture(),),
-            "of type VideoCapture; expected a file, `demo` or a camera number: for",
+            "of type VideoCapture; expected a file, `demo`, a camera number or a stream: for",
         ),
         ((True,), "of type bool"),
         ((1.5,), "of type float"),
