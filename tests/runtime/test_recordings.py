@@ -129,11 +129,15 @@ def test_memory_of_a_segmented_recording_does_not_grow(tmp_path: Path) -> None:
 def test_photos_and_videos_are_copied_under_their_names(tmp_path: Path) -> None:
     folder = tmp_path / "copies"
     sink = FolderSink(folder)
+    videos = [tmp_path / "v" / name for name in ("first.avi", "second.mkv")]
+    for path in [*videos, tmp_path / "b" / "three.heic"]:  # a suffix is one only of a file that exists
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
     for name in ("a/one.jpg", "b/one.jpg", "b/two.png", "b/three.heic"):
         photo = Frame(np.full((40, 60, 3), 90, np.uint8), 0, 0.0, str(tmp_path / name), still=True)
         sink.write(photo, event(person(1, (10, 10, 30, 30), state="photo")))
-    sink.write(frame(0, 0.0, size=(64, 48), source="v/first.avi"), event())
-    sink.write(frame(0, 0.0, size=(64, 48), source="v/second.mkv"), event())
+    sink.write(frame(0, 0.0, size=(64, 48), source=str(videos[0])), event())
+    sink.write(frame(0, 0.0, size=(64, 48), source=str(videos[1])), event())
     sink.close()
     names = ["one.jpg", "one-2.jpg", "two.png", "three.jpg", "first.mp4", "second.mkv"]
     assert [path.name for path in sink.files] == names
