@@ -55,13 +55,15 @@ def read_http(address: NetworkAddress, limits: NetworkLimits, cancel: Event) -> 
             yield from _snapshots(answer, lambda: client.request(limits.opening), every, cancel)
     finally:
         answer.close()
-    if kind.startswith("text/") and not kind.endswith("mpegurl"):
-        raise ConnectionLost(
-            f"the server sends a page ({kind}), not video; give the address of the stream itself", "format"
-        )
     if not kind.startswith(("multipart/", "image/")):
-        paced = kind.endswith("mpegurl") or ".m3u8" in address.bare or answer.length is not None
-        yield from _video(address, limits, cancel, paced=paced)
+        # Many servers call a playlist plain text.
+        playlist = kind.endswith("mpegurl") or (".m3u8" in address.bare and kind != "text/html")
+        if kind.startswith("text/") and not playlist:
+            raise ConnectionLost(
+                f"the server sends a page ({kind}), not video; give the address of the stream itself",
+                "format",
+            )
+        yield from _video(address, limits, cancel, paced=playlist or answer.length is not None)
     if not cancel.is_set():
         raise ended()
 

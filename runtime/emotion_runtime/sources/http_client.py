@@ -214,6 +214,12 @@ class HttpClient:
             error.close()
             raise of_status(error.code) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
+            if isinstance(error, ValueError) and "auth" in str(error).lower():
+                raise ConnectionLost(
+                    "the server wants a kind of authentication that is not supported; choose basic, or "
+                    "digest with MD5, in the camera",
+                    "authentication",
+                ) from None
             reason = error.reason if isinstance(error, URLError) else error
             raise _lost(reason if isinstance(reason, Exception) else error, seconds) from None
         return Answer(response, self._deadline)

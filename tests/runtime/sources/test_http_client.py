@@ -99,6 +99,18 @@ def test_a_password(answer: Answer):
             assert (error.cause, "password" in str(error)) == ("authentication", True)
 
 
+@pytest.mark.parametrize("wanted", ['Digest realm="cam", nonce="n", algorithm=SHA-512-256', "Negotiate"])
+def test_a_kind_of_authentication_that_is_not_supported(wanted: str):
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(401)
+        request.send_header("WWW-Authenticate", wanted)
+        request.end_headers()
+
+    with http_server({"/cam.jpg": answer}) as place:
+        error = lost(f"http://{USER}@{place}/cam.jpg")
+    assert (error.cause, "not supported" in str(error)) == ("authentication", True)
+
+
 def redirect(target: str) -> Answer:
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(302)

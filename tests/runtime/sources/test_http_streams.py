@@ -234,20 +234,23 @@ class Playlist:
         self._start = time.monotonic()
         self.stopped_at: float | None = None
 
-    def playlist(self, request: BaseHTTPRequestHandler) -> None:
+    def playlist(self, request: BaseHTTPRequestHandler, kind: str = "application/vnd.apple.mpegurl") -> None:
         now = self.stopped_at or time.monotonic()
         newest = min(len(self._segments), 3 + int(now - self._start))
         first = max(0, newest - 3)
         lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1", f"#EXT-X-MEDIA-SEQUENCE:{first}"]
         for number in range(first, newest):
             lines += ["#EXTINF:1.0,", f"segment{number}.ts"]
-        send(request, "application/vnd.apple.mpegurl", "\n".join(lines).encode())
+        send(request, kind, "\n".join(lines).encode())
+
+    def playlist_as_text(self, request: BaseHTTPRequestHandler) -> None:
+        self.playlist(request, "text/plain")
 
     def answers(self) -> dict[str, Answer]:
         def segment(number: int) -> Answer:
             return lambda request: send(request, "video/mp2t", self._segments[number])
 
-        return {"/live.m3u8": self.playlist} | {
+        return {"/live.m3u8": self.playlist, "/plain.m3u8": self.playlist_as_text} | {
             f"/segment{number}.ts": segment(number) for number in range(len(self._segments))
         }
 
@@ -255,6 +258,7 @@ class Playlist:
 def test_hls_is_paced_by_its_media_times(tmp_path: Path):
     with http_server(Playlist(tmp_path, 8).answers()) as place:
         shots = shots_of(f"http://{place}/live.m3u8", 50, NetworkLimits(opening=3, silence=2))
+        assert len(shots_of(f"http://{place}/plain.m3u8", 2, NetworkLimits(opening=3, silence=2))) == 2
     assert levels(shots)[0] >= 20 + 35  # it begins with the newest segment
     steps = np.diff([shot.captured for shot in shots])
     assert np.percentile(steps, [10, 50, 90]) == pytest.approx([0.05] * 3, abs=0.02)
