@@ -237,6 +237,28 @@ def test_killed_while_it_rotates_nothing_is_lost_or_incomplete(tmp_path: Path) -
     assert len(names(tmp_path)) > 3
 
 
+@pytest.mark.slow
+def test_killed_service_goes_on_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    options = ["--source", "demo", "--realtime", "--append", "--jsonl", str(path), "--rotate", "20kB"]
+    command = [sys.executable, "-m", "emotion_runtime", *options]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        give_up = time.monotonic() + 60
+        while len(names(tmp_path)) < 2 and time.monotonic() < give_up:
+            time.sleep(0.02)
+        process.kill()
+    before = {part.name: part.read_bytes() for part in tmp_path.iterdir()}
+    assert len(before) >= 2
+    assert main([*options, "--max-frames", "5"]) == 0
+    after = sorted(tmp_path.iterdir(), key=lambda part: (part == path, part.name))
+    kept = [line for content in before.values() for line in content.splitlines()]
+    now = [line for part in after for line in part.read_bytes().splitlines()]
+    assert set(kept) <= set(now)
+    frames = [sum(b'"type":"frame"' in line for line in some) for some in (kept, now)]
+    assert frames[1] == frames[0] + 5
+    assert all(lines_of(part) for part in after)
+
+
 # --- on change ---
 
 
