@@ -40,7 +40,7 @@ class LiveLimits:
     steady: float = 5.0
     join: float = 0.2
     hanging: int = 4
-    losses: int = 3
+    losses: int = 12
 
     def is_slow(self, cause: Cause, since: float | None) -> bool:
         """Return whether trying again soon is of no use.
