@@ -1,0 +1,206 @@
+"""Measure what it costs to detect less often, to detect several frames at once, and to have many people.
+
+    python benchmarks/bench_pace.py --videos VIDEO ... [--detector FILE.onnx]    # five minutes
+
+Boxes: people are followed with a detection every 0.1 to 0.5 seconds and with one in every frame, and the
+boxes are compared. Batches: the face network runs on several frames at once and one after the other. People:
+30 people who come together are shown for ten seconds. Written to --out: pace.json, pace.md.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotion_bench.between_detections import ENOUGH, agreement, read_clip
+from emotion_bench.machine import card
+from emotion_bench.report import write_json
+from emotion_bench.rounds import interleave
+from emotion_runtime.backends.onnx import open_session
+from emotion_runtime.detectors import load_detector
+from emotion_runtime.detectors.centerface import face_network
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import write_atomically
+from emotion_runtime.runtime import EmotionRuntime
+from emotion_runtime.types import Detections
+from emotion_train.tables import markdown_table
+
+RESULTS = Path(__file__).resolve().parent / "results" / "pace"
+INTERVALS = (0.1, 0.2, 0.3, 0.5)  # seconds
+LONGEST = 300  # frames of a video
+BATCHES, SIZES = (2, 4), ((480, 288), (640, 384), (960, 544))  # frames at once; width and height
+PEOPLE, SECONDS, RATE = 30, 10, 25
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark and return the exit status."""
+    parser = argparse.ArgumentParser(prog="bench_pace", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--videos", nargs="*", default=[], help="videos beside the built-in scene")
+    parser.add_argument("--detector", action="append", default=[], help="another detector for the boxes")
+    parser.add_argument("--quick", action="store_true", help="a trial with few frames and rounds")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
+    args = parser.parse_args(argv)
+    try:
+        result = {
+            "benchmark": "pace",
+            "machine": card(),
+            "boxes": boxes(["demo", *args.videos], ["face", *args.detector], 40 if args.quick else LONGEST),
+            "batches": batches(rounds=3 if args.quick else 15, sizes=SIZES[:1] if args.quick else SIZES),
+            "people": people(2 if args.quick else SECONDS),
+        }
+    except EmotionError as error:
+        print(f"bench_pace: error: {error}", file=sys.stderr)
+        return 2
+    write_json(args.out / "pace.json", result)
+    text = page(result)
+    write_atomically(args.out / "pace.md", text)
+    print(text)
+    return 0
+
+
+def boxes(sources: list[str], detectors: list[str], limit: int) -> list[dict[str, Any]]:
+    """Return the share of boxes that agree with those of a detection in every frame."""
+    rows = []
+    for name in detectors:
+        detector = load_detector(name, threads=1)
+        for source in sources:
+            clip = read_clip(source, detector, limit)
+            for every in INTERVALS:
+                found = agreement(clip, every)
+                rows.append(
+                    {
+                        "detector": Path(name).stem,
+                        "source": Path(source).name,
+                        "every": every,
+                        "detect_every": round(found.detect_every, 3),
+                        "boxes": found.boxes,
+                        "agreeing": found.agreeing,
+                        "predicted": found.predicted,
+                        "predicted_agreeing": found.predicted_agreeing,
+                    }
+                )
+    return rows
+
+
+def batches(*, rounds: int, sizes: tuple[tuple[int, int], ...]) -> list[dict[str, Any]]:
+    """Return how much longer the face network takes for frames one by one than for a batch of them.
+
+    Raises:
+        EmotionError: The results differ.
+    """
+    import onnx  # noqa: PLC0415 - as in the detector
+
+    model = onnx.load_from_string(face_network())
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    session = open_session(model.SerializeToString(), name="the face network", fix="", threads=1)
+    rng, rows = np.random.default_rng(0), []
+    for width, height in sizes:
+        for count in BATCHES:
+            together = rng.uniform(0, 255, (count, 3, height, width)).astype(np.float32)
+            one_by_one = [together[i : i + 1] for i in range(count)]
+            joined = session.run(None, {"input.1": together})
+            for i, single in enumerate(one_by_one):
+                for a, b in zip(joined, session.run(None, {"input.1": single}), strict=True):
+                    if not np.array_equal(a[i : i + 1], b):
+                        raise EmotionError("a batch of frames gives other results than one frame at a time")
+            seconds = interleave(
+                {
+                    "single": lambda parts=one_by_one: [session.run(None, {"input.1": x}) for x in parts],
+                    "batch": lambda x=together: session.run(None, {"input.1": x}),
+                },
+                rounds=rounds,
+            )
+            ratios = [a / b for a, b in zip(seconds["single"], seconds["batch"], strict=True)]
+            rows.append(
+                {"size": [width, height], "frames": count, "ratio": round(float(np.median(ratios)), 2)}
+            )
+    return rows
+
+
+def people(seconds: float) -> dict[str, Any]:
+    """Return how evenly the encodings of many people who came together are spread over the frames."""
+    image = np.random.default_rng(0).integers(0, 255, (540, 960, 3), np.uint8)
+    corners = [(20 + 90 * (i % 10), 20 + 150 * (i // 10)) for i in range(PEOPLE)]
+    found = Detections(
+        np.array([(x, y, x + 60, y + 70) for x, y in corners], np.float32), np.full(PEOPLE, 0.9, np.float32)
+    )
+    runtime = EmotionRuntime("nano", detector=lambda _: found)
+    spent = []
+    for index in range(int(seconds * RATE)):
+        start = time.perf_counter()
+        runtime.step(image, index / RATE)
+        spent.append(1000 * (time.perf_counter() - start))
+    settled = np.array(spent[RATE:])  # after a second
+    return {
+        "people": PEOPLE,
+        "mean_ms": round(float(settled.mean()), 1),
+        "p95_ms": round(float(np.percentile(settled, 95)), 1),
+        "worst_to_mean": round(float(settled.max() / settled.mean()), 2),
+        "p95_to_mean": round(float(np.percentile(settled, 95) / settled.mean()), 2),
+        "encode_every": round(runtime.rates()["default"].encode_every or 0.0, 3),
+    }
+
+
+def page(result: dict[str, Any]) -> str:
+    """Return the tables of the results as Markdown."""
+    rows = [
+        [
+            row["detector"],
+            row["source"],
+            f"{row['every']} s",
+            f"{row['detect_every']:.2f} s" if "detect_every" in row else "",
+            str(row["boxes"]),
+            _share(row["agreeing"], row["boxes"]),
+            _share(row["predicted_agreeing"], row["predicted"]),
+        ]
+        for row in [*result["boxes"], *_sums(result["boxes"])]
+        if row["boxes"]
+    ]
+    header = [
+        "detector",
+        "video",
+        "`--detect-every`",
+        "detected every",
+        "boxes",
+        "agree",
+        "predicted ones agree",
+    ]
+    pairs = [
+        ["{} x {}".format(*row["size"]), str(row["frames"]), f"{row['ratio']:.2f}"]
+        for row in result["batches"]
+    ]
+    crowd = result["people"]
+    return (
+        "Boxes of people who are followed with a detection in every frame, and the share of them that agrees "
+        f"(intersection\nover union of at least {ENOUGH}) with boxes if people are detected less often.\n\n"
+        + markdown_table(header, rows)
+        + "\n\nTime of the face network for frames one by one, divided by that for all of them at once, with "
+        "one thread: a\nbatch is faster where this is more than 1. The results are the same bits.\n\n"
+        + markdown_table(["network's input", "frames", "one by one / at once"], pairs)
+        + f"\n\n{crowd['people']} people who came together: mean {crowd['mean_ms']} ms per frame without "
+        f"detection, 95th percentile {crowd['p95_to_mean']} times\nand worst frame {crowd['worst_to_mean']} "
+        f"times the mean; each person encoded every {crowd['encode_every']:.2f} s.\n"
+    )
+
+
+def _sums(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the sums over the videos, by detector and interval."""
+    sums = []
+    for name in dict.fromkeys(row["detector"] for row in rows):
+        for every in INTERVALS:
+            some = [row for row in rows if (row["detector"], row["every"]) == (name, every)]
+            counts = ("boxes", "agreeing", "predicted", "predicted_agreeing")
+            total = {count: sum(row[count] for row in some) for count in counts}
+            sums.append({"detector": name, "source": "all", "every": every, **total})
+    return sums
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
