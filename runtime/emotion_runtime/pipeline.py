@@ -149,8 +149,8 @@ class Pipeline:
         return {name: list(source.persons) for name, source in self._sources.items()}
 
     def rates(self) -> dict[str, Rates]:
-        """Return how often people were detected and encoded lately, by source."""
-        return {name: source.rates.rates() for name, source in self._sources.items()}
+        """Return how often people were detected and encoded lately, by source; another thread may ask."""
+        return {name: source.rates.rates() for name, source in list(self._sources.items())}
 
     def _source(self, frame: Frame) -> SourceState:
         if frame.still:

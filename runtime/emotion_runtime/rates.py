@@ -39,10 +39,11 @@ class RateMeter:
         self._waits.append(wait)
 
     def rates(self) -> Rates:
-        """Return the rates."""
-        gaps = len(self._detected) - 1
+        """Return the rates; may be called by another thread."""
+        detected, waits = list(self._detected), list(self._waits)
+        gaps = len(detected) - 1
         return Rates(
-            (self._detected[-1] - self._detected[0]) / gaps if gaps > 0 else None,
-            sum(self._waits) / len(self._waits) if self._waits else None,
-            max(self._waits) if self._waits else None,
+            (detected[-1] - detected[0]) / gaps if gaps > 0 else None,
+            sum(waits) / len(waits) if waits else None,
+            max(waits, default=None),
         )

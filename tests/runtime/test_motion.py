@@ -105,3 +105,16 @@ def test_boxes_stay_in_the_frame(new_source: Callable[[], SourceState]) -> None:
 def test_somebody_who_is_missed_is_looked_for_at_once(new_source: Callable[[], SourceState]) -> None:
     _, detections = walked(new_source(), lambda t: head_at(300) if t < 0.9 else None, 0.5, 1.06)
     assert detections == 5  # at 0, 0.04 (for the speed), 0.48, 0.96 and 1.0 s
+
+
+def test_a_scene_cut_is_followed_by_a_detection_at_once(new_source: Callable[[], SourceState]) -> None:
+    source = new_source()
+    walked(source, lambda _: head_at(300), 10.0, 1)
+    rng = np.random.default_rng(0)
+    other = np.repeat(np.repeat(rng.integers(0, 255, (5, 48, 3), np.uint8), 40, axis=0), 40, axis=1)
+    striped = np.zeros_like(other)
+    striped[:, ::80] = 200
+    assert not source.begin(Frame(np.zeros((200, 1920, 3), np.uint8), 25, 1.0, "a"), 10.0)
+    assert not source.begin(Frame(striped, 26, 1.04, "a"), 10.0)  # from black: not a cut
+    assert source.begin(Frame(other, 27, 1.08, "a"), 10.0)
+    assert source.tracks == []
