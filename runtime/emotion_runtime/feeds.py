@@ -13,7 +13,7 @@ _CLOSE = 0.5  # seconds for all sources to close; those that hang are left behin
 _WORKING: tuple[SourceStatus, ...] = ("live", "degraded", "frozen", "paused")
 
 
-class LiveFrames(Protocol):
+class LiveFrames(Iterable[Frame], Protocol):
     """What the loop needs of a live source; `sources.open_source` returns such sources."""
 
     name: str
@@ -190,7 +190,7 @@ class LiveFeed(Feed):
 
     live = True
 
-    def __init__(self, source: Any, seconds: float | None = None) -> None:
+    def __init__(self, source: LiveFrames, seconds: float | None = None) -> None:
         super().__init__(source)
         self._seconds = seconds
         self._until = float("inf")

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import cast
 
 from emotion_runtime.errors import EmotionError, SourceBroken
-from emotion_runtime.feeds import Feed, LiveFeed, close_all, close_in_background
+from emotion_runtime.feeds import Feed, LiveFeed, LiveFrames, close_all, close_in_background
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.types import Frame, StatusLine
 
@@ -87,16 +88,15 @@ class Rounds:
             EmotionError: There is a source of this name already, or the rounds were stopped.
         """
         live = getattr(source, "live", False)
-        feed = LiveFeed(source, self._seconds) if live else Feed(source, self._seconds)
+        if live:
+            feed: Feed = LiveFeed(cast("LiveFrames", source), self._seconds)
+        else:
+            feed = Feed(source, self._seconds)
         with self._lock:
             if self._stop.is_set():
-                raise EmotionError(
-                    f"source {feed.title} cannot be added: the stream is closed; start a new one"
-                )
+                raise EmotionError(f"source {feed.title}: the stream is closed; start a new one")
             if any(feed.names & other.names for other in self._feeds if not other.removed):
-                raise EmotionError(
-                    f"several sources have the same name ({feed.title}): give each once, or NAME=URI"
-                )
+                raise EmotionError(f"several sources have the same name ({feed.title}): give NAME=URI")
             self._feeds.append(feed)
             if self._begun:
                 feed.begin(time.monotonic())
