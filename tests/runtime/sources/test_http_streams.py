@@ -255,6 +255,7 @@ class Playlist:
         }
 
 
+@pytest.mark.slow
 def test_hls_is_paced_by_its_media_times(tmp_path: Path):
     with http_server(Playlist(tmp_path, 8).answers()) as place:
         shots = shots_of(f"http://{place}/live.m3u8", 50, NetworkLimits(opening=3, silence=2))
@@ -264,6 +265,7 @@ def test_hls_is_paced_by_its_media_times(tmp_path: Path):
     assert np.percentile(steps, [10, 50, 90]) == pytest.approx([0.05] * 3, abs=0.02)
 
 
+@pytest.mark.slow
 def test_hls_that_stands_still(tmp_path: Path):
     playlist = Playlist(tmp_path, 4)
     playlist.stopped_at = time.monotonic()

@@ -30,6 +30,7 @@ USER = f"joe:{PASSWORD}"
 LIMITS = NetworkLimits(opening=5, silence=1)
 
 
+@pytest.mark.slow
 def test_h264_with_a_password():
     with rtsp_server("--user", USER) as server:
         shots = shots_of(server.uri(USER), 45, LIMITS)
@@ -68,6 +69,7 @@ def test_a_camera_that_has_only_udp():
         assert (error.cause, "#transport=udp" in str(error)) == ("format", True)
 
 
+@pytest.mark.slow
 def test_the_size_changes():
     with rtsp_server() as server:
         sizes = []
@@ -94,6 +96,7 @@ def test_the_server_is_killed():
     assert caught.value.cause == "ended"
 
 
+@pytest.mark.slow
 def test_the_server_is_stopped_and_its_last_image_counts_as_old():
     with rtsp_server() as server:
         shots = connect_network(server.uri(), LIMITS)(threading.Event())
@@ -108,15 +111,16 @@ def test_the_server_is_stopped_and_its_last_image_counts_as_old():
     assert caught.value.cause == "time-out"
 
 
+@pytest.mark.slow
 def test_a_backlog_counts_as_old():
     with rtsp_server() as server:
         shots = connect_network(server.uri(), NetworkLimits(5, 10))(threading.Event())
         list(islice(shots, 15))
         # The reader stalls, not the server: what it gets then was sent before.
-        time.sleep(2)
+        time.sleep(1.6)
         ages = [time.monotonic() - shot.captured for shot in islice(shots, 60)]
         shots.close()
-    assert max(ages[:3]) > 1.7
+    assert max(ages[:3]) > 1.3
     assert ages[-1] < 0.3
 
 
@@ -139,7 +143,7 @@ def test_an_unknown_name():
     ("talk", "causes", "most"),
     [
         (silent, {"time-out"}, 2.6),
-        (garbage, {"format"}, 1.6),
+        (garbage, {"format", "time-out"}, 2.6),
         (drips(b"RTSP/1.0 200 OK\r\nX: 1\r\n"), {"time-out"}, 2.6),
         (endless(b"x" * 1000), {"format", "time-out"}, 2.6),
         (endless(b"RTSP/1.0 200 OK\r\nContent-Length: 2000000000\r\n\r\n"), {"format", "time-out"}, 2.6),
@@ -155,6 +159,7 @@ def test_a_server_that_does_not_answer_properly(talk: Talk, causes: set[str], mo
     assert error.cause in causes
 
 
+@pytest.mark.slow
 def test_encryption(certificate: Path, monkeypatch: pytest.MonkeyPatch):
     with rtsp_server("--tls", str(certificate)) as server:
         uri = server.uri().replace("rtsp://", "rtsps://")

