@@ -12,6 +12,7 @@ from emotion_runtime.console import CommandGroup
 COMMANDS = {
     "pretrain": "pre-train EmotionCLIP on rendered scenes or on clips of video",
     "prepare-faces": "build the file of labelled faces that rendered scenes are made from",
+    "predict-votes": "predict the votes on faces, as better targets for pre-training",
     "prepare-data": "turn videos and captions into shards for pre-training",
     "fit-probe": "fit linear probes on a checkpoint and measure them on unseen data",
     "evaluate": "measure fitted heads, or classes from text alone, on a labelled data set",

@@ -1,5 +1,6 @@
 """Stem, temporal encoder, text tower, and the model as a whole."""
 
+import dataclasses
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,13 @@ def test_stem_accepts_images_of_any_size(size: tuple[int, int]):
     stem = ConvStem(24)
     height, width = size
     assert stem(torch.randn(2, 3, height, width)).shape == (2, 24, -(-height // 16), -(-width // 16))
+
+
+def test_the_channels_of_the_stem_can_be_chosen():
+    stem = ConvStem(24, (4, 6, 8))
+    assert [stage[0].out_channels for stage in stem] == [4, 6, 8, 24]
+    with pytest.raises(EmotionError, match="stem_channels"):
+        dataclasses.replace(PRESETS["nano"], stem_channels=(4, 0, 8))
 
 
 def test_residual_blocks_start_as_identity():

@@ -10,7 +10,7 @@ from test_scenes import BLACK, SHARE, WHITE, center, inside, overlap, pixels_of,
 
 from emotion_train.scenes.drawing import Scene, draw_close_up, draw_scene, render
 from emotion_train.scenes.faces import Faces
-from emotion_train.scenes.people import Occluder, RenderedPerson, draw_worn, face_box
+from emotion_train.scenes.people import Occluder, RenderedPerson, draw_cover, draw_worn, face_box
 
 if TYPE_CHECKING:
     from emotion_runtime.types import Box
@@ -257,3 +257,15 @@ def test_half_an_opacity_is_half_the_difference():
     solid, thin = (large(worn=(Occluder(0.0, 0.1, 0.2, 0.2, GREEN, opacity),)) for opacity in (1.0, 0.5))
     base, full, half = (pixels_of(scene, WHITE[None], 0.5).astype(float) for scene in (bare, solid, thin))
     np.testing.assert_allclose(half - base, (full - base) / 2, atol=2)
+
+
+def test_a_cover_hides_about_half_of_the_face():
+    """Measured with the formula of an ellipse, on the inner part of the face square."""
+    rng = np.random.default_rng(0)
+    down, across = np.mgrid[-0.45:0.45:64j, -0.4:0.4:64j]
+    hidden = []
+    for cover in (draw_cover(rng) for _ in range(400)):
+        along, below = (across - cover.x) / cover.half_width, (down - cover.y) / cover.half_height
+        hidden.append((along**2 + below**2 < 1).mean())
+    assert 0.3 < np.mean(hidden) < 0.55
+    assert np.mean(np.array(hidden) > 0.65) < 0.05

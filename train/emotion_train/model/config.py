@@ -36,6 +36,7 @@ class ModelConfig:
             over time. The last two ignore the `temporal_*` sizes.
         clip_frames: T, frames of a clip.
         embed_dim: D, size of an embedding.
+        stem_channels: Channels of the first three stages of the stem "conv"; the fourth has `vision_width`.
     """
 
     preprocess: PreprocessSpec = PreprocessSpec()  # noqa: RUF009 (frozen)
@@ -49,6 +50,7 @@ class ModelConfig:
     vision_width: int = 768
     vision_layers: int = 12
     vision_heads: int = 12
+    stem_channels: tuple[int, int, int] = (32, 64, 128)
     temporal_layers: int = 6
     temporal_heads: int = 8
     temporal_ff: int = 2048
@@ -73,6 +75,8 @@ class ModelConfig:
             raise EmotionError(
                 "model config: every tower needs at least 1 layer, and a clip at least 1 frame"
             )
+        if min(self.stem_channels) < 1:
+            raise EmotionError(f"model config: stem_channels {self.stem_channels}: expected at least 1 each")
         if self.stem == "conv" and self.preprocess.patch != CONV_STEM_STRIDE:
             raise EmotionError(
                 f"model config: patch {self.preprocess.patch} with stem 'conv', which halves the image "

@@ -38,17 +38,21 @@ class ConvStem(nn.Sequential):
 
     Four stages of stride 2. Each but the first, where feature maps are still large, ends with a residual
     block.
+
+    Args:
+        width: Channels of the last stage.
+        channels: Channels of the three stages before it.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, channels: tuple[int, int, int] = (32, 64, 128)) -> None:
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         inputs = 3
-        for stage, channels in enumerate((32, 64, 128, width), start=1):
-            layers: list[nn.Module] = [_conv(inputs, channels, 2), nn.BatchNorm2d(channels), nn.ReLU()]
+        for stage, outputs in enumerate((*channels, width), start=1):
+            layers: list[nn.Module] = [_conv(inputs, outputs, 2), nn.BatchNorm2d(outputs), nn.ReLU()]
             if stage > 1:
-                layers.append(ResidualBlock(channels))
+                layers.append(ResidualBlock(outputs))
             stages[f"stage{stage}"] = nn.Sequential(*layers)
-            inputs = channels
+            inputs = outputs
         super().__init__(stages)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -66,7 +66,7 @@ class VisionTransformer(nn.Module):
         width = config.vision_width
         self.subject = config.subject
         self.subject_bias = config.subject_bias
-        self.stem = ConvStem(width) if config.stem == "conv" else None
+        self.stem = ConvStem(width, config.stem_channels) if config.stem == "conv" else None
         if self.stem is None:
             patch = config.preprocess.patch
             self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)

@@ -67,4 +67,13 @@ def _augment(rng: np.random.Generator, face: NDArray[np.uint8], size: int) -> ND
         x, y = rng.integers(0, size, 2)
         w, h = rng.integers(size // 8, size // 2, 2)
         image[y : y + h, x : x + w] = rng.uniform(0, 255, 3)
+    if rng.random() < 0.2:
+        image[_half(rng, size)] = rng.uniform(0, 255, 3)
     return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _half(rng: np.random.Generator, size: int) -> NDArray[np.bool_]:
+    """Draw a part (size, size) that a straight edge near the middle cuts off, up to a half of the image."""
+    angle = rng.uniform(0, 2 * np.pi)
+    down, across = np.mgrid[0:size, 0:size] / size - 0.5
+    return np.asarray(across * np.cos(angle) + down * np.sin(angle) > rng.uniform(0.0, 0.3))

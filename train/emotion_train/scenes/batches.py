@@ -19,7 +19,7 @@ from emotion_runtime.types import Box
 from emotion_train.scenes.camera import RgbImage
 from emotion_train.scenes.drawing import ASPECT, Scene, draw_close_up, draw_scene, render
 from emotion_train.scenes.faces import Faces, FaceSampler
-from emotion_train.scenes.people import RenderedPerson, body_box, draw_worn, face_box
+from emotion_train.scenes.people import RenderedPerson, body_box, draw_cover, draw_worn, face_box
 
 LARGEST_TILT = 45.0  # degrees
 LARGEST_BLUR = 0.03  # sigma, in sides of the largest face square
@@ -65,6 +65,7 @@ class SceneMix:
         close_ups: Fraction of scenes with one person that show only the face.
         turned: Fraction of people whose head is tilted by up to `LARGEST_TILT` degrees.
         worn: Fraction of people with a beard, dark glasses or a mask.
+        covered: Fraction of people with about half of the face behind something.
         blurred: Fraction of scenes that are out of focus, with a sigma of up to `LARGEST_BLUR` heads.
         box_scale: The box of a clip is up to this factor larger or smaller than the head.
     """
@@ -79,6 +80,7 @@ class SceneMix:
     close_ups: float = 0.0
     turned: float = 0.0
     worn: float = 0.0
+    covered: float = 0.0
     blurred: float = 0.0
     box_scale: float = 1.0
 
@@ -104,6 +106,8 @@ def _varied(rng: np.random.Generator, person: RenderedPerson, mix: SceneMix) -> 
         person = replace(person, tilt=float(rng.uniform(-LARGEST_TILT, LARGEST_TILT)))
     if mix.worn and rng.random() < mix.worn:
         person = replace(person, worn=draw_worn(rng))
+    if mix.covered and rng.random() < mix.covered:
+        person = replace(person, occluder=draw_cover(rng))
     return person
 
 

@@ -59,7 +59,7 @@ def draw_scene(
     width = int(height * rng.uniform(*aspect))
     slot = width / len(faces)
     spacing = rng.uniform(0.55, 1.0)  # 1: people fill the width
-    common = rng.uniform(*face_height) * height
+    common = np.exp(rng.uniform(*np.log(face_height))) * height  # as many from 20 to 30 px as from 40 to 60
     people = []
     for i, face in enumerate(faces):
         side = float(np.clip(common * rng.uniform(0.85, 1.2), MIN_FACE_SIDE, 0.8 * slot * spacing + 8))

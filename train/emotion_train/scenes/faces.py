@@ -62,7 +62,11 @@ class Faces:
 
     def weighted(self, votes: float) -> "Faces":
         """Return the faces with `votes` times the votes plus (1 - `votes`) times the label as votes."""
-        mixed = votes * self.votes + (1 - votes) * one_hot(self.labels)
+        return self.mixed_with(one_hot(self.labels), 1 - votes)
+
+    def mixed_with(self, others: NDArray[np.float32], weight: float) -> "Faces":
+        """Return the faces with (1 - `weight`) times the votes plus `weight` times others (N, 7) as votes."""
+        mixed = (1 - weight) * self.votes + weight * others
         return Faces(self.images, self.labels, mixed.astype(np.float32), self.clear)
 
 

@@ -136,6 +136,20 @@ def _draw_occluder(rng: np.random.Generator) -> Occluder:
     return Occluder(x, y, half_width * reach, half_height * reach, color)
 
 
+def draw_cover(rng: np.random.Generator) -> Occluder:
+    """Draw what hides about half of a face: its left, right, lower or upper part."""
+    color = _between(rng, _SKIN) if rng.random() < 0.3 else rng.uniform(5, 250, 3).astype(np.float32)
+    edge = float(rng.normal(0.03, 0.06))  # how far from the middle of the face it ends
+    reach = float(rng.uniform(0.6, 1.6))  # large ones have a nearly straight edge
+    middle, half = edge + reach, float(rng.uniform(0.7, 1.5))
+    return (
+        Occluder(-middle, 0.0, reach, half, color),
+        Occluder(middle, 0.0, reach, half, color),
+        Occluder(0.0, middle, half, reach, color),
+        Occluder(0.0, -middle, half, reach, color),
+    )[rng.integers(4)]
+
+
 def draw_worn(rng: np.random.Generator) -> tuple[Occluder, ...]:
     """Draw a beard, dark glasses or a mask."""
     kind = rng.random()

@@ -78,6 +78,7 @@ class Scenes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         close_ups: Fraction of scenes that show one face closely.
         turned: Fraction of people whose head is tilted by up to 45 degrees.
         worn: Fraction of people with a beard, dark glasses or a mask.
+        covered: Fraction of people with about half of the face behind something.
         blurred: Fraction of scenes that are out of focus.
         box_scale: The box of a clip is up to this factor larger or smaller than the head.
         evaluate_every: Steps between two evaluations on validation faces; 0 means none.
@@ -106,6 +107,7 @@ class Scenes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     close_ups: Share = 0.0
     turned: Share = 0.0
     worn: Share = 0.0
+    covered: Share = 0.0
     blurred: Share = 0.0
     box_scale: Annotated[float, Meta(ge=1)] = 1.0
     evaluate_every: Annotated[int, Meta(ge=0)] = 0
@@ -213,6 +215,8 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             of a transformers model. Shards have scores of their own.
         votes: Weight of the annotators' votes against the label of FER2013 in what a face is an example of; 1
             uses the votes alone. It matters only for faces that have votes.
+        predictions: File of `emotion-train predict-votes`; None: the votes stay as they are.
+        prediction_weight: Weight of these predictions against the votes.
         workers: Processes that draw or decode batches, for each training process.
         save_every: Seconds between two checkpoints.
         text_warmup: First stage, for scenes.
@@ -233,6 +237,8 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     freeze_batchnorm: bool = False
     sentiment: str = "linear"
     votes: Share = 1.0
+    predictions: str | None = None
+    prediction_weight: Share = 0.5
     workers: Annotated[int, Meta(ge=0)] = 1
     save_every: Factor = 60.0
     text_warmup: TextWarmup | None = None

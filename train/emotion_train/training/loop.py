@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -201,6 +202,8 @@ class Runner:
         return metrics
 
     def _batches(self, stage: Stage, start: int) -> Iterator[Any]:
+        # Otherwise each worker imports torch by itself, one after the other: minutes with many of them.
+        multiprocessing.set_forkserver_preload([type(stage.batches).__module__])
         loader: DataLoader[Any] = DataLoader(
             _ErrorsAsBatches(stage.batches),
             batch_size=None,

@@ -1,11 +1,12 @@
 """The training data of a run, opened before its first step so that missing data is reported at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emotion_train.clips.reader import ShardSet
 from emotion_train.scenes.training_data import SceneData, load_scene_data
 from emotion_train.training.config import PretrainConfig
+from emotion_train.training.cross_fit import load_predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +42,7 @@ def open_data(source: str | SceneData, config: PretrainConfig) -> RunData:
     if isinstance(source, SceneData):
         return RunData("in memory", source.fingerprint(), scenes=source)
     scenes = load_scene_data(Path(source), config.sentiment, config.votes)
+    if config.predictions:
+        predicted = load_predictions(Path(config.predictions), scenes.faces)
+        scenes = replace(scenes, faces=scenes.faces.mixed_with(predicted, config.prediction_weight))
     return RunData(source, scenes.fingerprint(), scenes=scenes)

@@ -302,6 +302,7 @@ def _scene_mix(config: Scenes) -> SceneMix:
         close_ups=config.close_ups,
         turned=config.turned,
         worn=config.worn,
+        covered=config.covered,
         blurred=config.blurred,
         box_scale=config.box_scale,
     )
