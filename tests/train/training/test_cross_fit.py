@@ -17,7 +17,7 @@ from emotion_train.training.cross_fit import (
     save_predictions,
 )
 
-TINY = CrossFit(folds=2, epochs=12, batch=16, channels=(8, 8, 8, 8))
+TINY = CrossFit(folds=2, epochs=30, batch=16, lr=5e-3, channels=(4, 4, 8, 8))
 
 
 def bright_and_dark(count: int, seed: int = 0) -> Faces:
