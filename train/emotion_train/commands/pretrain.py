@@ -15,6 +15,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import torch
 
 from emotion_runtime.console import OneLineParser
@@ -32,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     args = parser().parse_args(argv)
     config = load_config(find_config(args.config))
+    if args.predictions:
+        config = msgspec.structs.replace(config, predictions=args.predictions)
     with joined_world() as world:
         if not world.first:
             _log.setLevel(logging.ERROR)  # one process reports for all
@@ -53,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="for [clips]: folder or URL of shards, as emotion-train prepare-data writes them; for [scenes]: "
         "folder with data/fer2013_plus.npz and data/goemotions_ekman/",
+    )
+    parser.add_argument(
+        "--predictions",
+        metavar="FILE",
+        help="for [scenes]: mix the votes on the faces with predictions of `emotion-train predict-votes`",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the run")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
