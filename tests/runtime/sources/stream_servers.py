@@ -92,8 +92,9 @@ class RtspServer:
     def uri(self, user: str = "", host: str = "127.0.0.1", path: str = "cam") -> str:
         return f"rtsp://{user + '@' if user else ''}{host}:{self.port}/{path}"
 
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+    def start(self, *arguments: str) -> None:
+        """Start the server, with further arguments, of which the last of a kind counts."""
+        self.process = subprocess.Popen([*self._command, *arguments], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"
 

@@ -163,6 +163,21 @@ def test_a_server_that_is_killed_and_stopped_again_and_again(times: int):
 
 
 @pytest.mark.slow
+def test_a_server_that_comes_back_with_another_codec_and_rate():
+    with rtsp_server() as server, watched(server.uri()) as (source,):
+        wait(10, lambda: len(source.frames) > 5)
+        server.kill()
+        server.start("--codec", "mjpeg", "--rate", "5")
+        wait(0.5)  # for what was on its way
+        seen = len(source.frames)
+        wait(10, lambda: len(source.frames) > seen + 10)
+        newest = source.frames[-5:]
+        assert np.diff([frame.t for frame in newest]) == pytest.approx([0.2] * 4, abs=0.1)
+        assert np.all(np.diff([frame.index for frame in source.frames]) > 0)
+        assert np.all(np.diff([frame.t for frame in source.frames]) > 0)
+
+
+@pytest.mark.slow
 def test_a_wrong_password_is_said_once_and_tried_slowly():
     limits = replace(LIMITS, slow_retry=(1.0, 2.0))
     with rtsp_server("--user", USER) as server, watched(server.uri("joe:wrong"), limits=limits) as (source,):
