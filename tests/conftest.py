@@ -1,4 +1,6 @@
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PILLOW_OPEN = Image.open
+IN_CI = os.environ.get("CI") == "true"
+MAY_BE_SKIPPED = ("this machine forbids watching system calls", "this machine has just started")
 
 # Before torch is loaded: the threads of several workers would slow each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -17,6 +21,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if "nightly" not in config.option.markexpr:
         config.hook.pytest_deselected(items=[item for item in items if "nightly" in item.keywords])
         items[:] = [item for item in items if "nightly" not in item.keywords]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let no other test of several workers run at the same time as one that is marked `alone`."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if "alone" in item.keywords else fcntl.LOCK_SH)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a process that the test left behind holds the file, too
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Fail tests that are skipped in CI, except for what no installed part changes."""
+    report = yield
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2]
+        if not any(accepted in reason for accepted in MAY_BE_SKIPPED):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} does not run in CI. {reason}"
+    return report
 
 
 @pytest.fixture(autouse=True)
@@ -34,5 +63,5 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("EMOTION_TEST_DATA", ROOT / ".." / "shared")).resolve()
     if not folder.is_dir():
         reason = f"test data not found at {folder}; set EMOTION_TEST_DATA to its folder"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+        pytest.fail(reason) if IN_CI else pytest.skip(reason)
     return folder
