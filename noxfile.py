@@ -53,9 +53,16 @@ def test(session: nox.Session) -> None:
 
 @nox.session(name="test-all")
 def test_all(session: nox.Session) -> None:
-    """Run every test."""
+    """Run every test on two processes, except those that are marked `nightly`."""
     install(session, "-e", ".[dev]")
-    run(session, "pytest", *session.posargs)
+    run(session, "pytest", "-n", "2", *session.posargs)
+
+
+@nox.session(name="test-nightly")
+def test_nightly(session: nox.Session) -> None:
+    """Run the tests that take minutes."""
+    install(session, "-e", ".[dev]")
+    run(session, "pytest", "-m", "nightly", *session.posargs)
 
 
 @nox.session

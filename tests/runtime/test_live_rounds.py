@@ -148,6 +148,7 @@ def events_of(runtime: EmotionRuntime, sources: list, seconds: float) -> list[Em
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_fast_camera_beside_slow_hanging_and_dying_ones_is_as_fast_as_alone(runtime: EmotionRuntime):
     seconds = 3.0
     for attempt in range(3):  # a busy machine may take the processor away for a moment

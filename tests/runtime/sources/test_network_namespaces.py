@@ -139,6 +139,7 @@ def times(lines: list[list[str]]) -> list[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_cable_that_is_pulled_and_plugged_in_again(cable: Cable):
     def act() -> None:
         time.sleep(3)

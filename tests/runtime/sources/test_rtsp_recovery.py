@@ -127,6 +127,7 @@ def break_it(server: RtspServer, kind: str) -> None:
         server.send(signal.SIGCONT)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "times", [pytest.param(6, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.nightly)]
 )

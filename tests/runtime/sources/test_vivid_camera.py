@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from vivid_machine import missing_part, run_in_machine
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 CHECKS = Path(__file__).with_name("vivid_checks.py")
 LIMIT = 300.0  # seconds, for machines that are busy
