@@ -11,16 +11,19 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 FOLDER = Path(__file__).resolve().parent / "engines"
 
 
-@pytest.mark.slow
-def test_engines(request: pytest.FixtureRequest):
+@pytest.mark.parametrize(
+    "marked",
+    [pytest.param("", marks=pytest.mark.slow), pytest.param("nightly", marks=pytest.mark.nightly)],
+    ids=["all", "nightly"],
+)
+def test_engines(marked: str, request: pytest.FixtureRequest):
     command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=-ra --strict-markers", str(FOLDER)]
     if "not network" in request.config.option.markexpr:
-        command += ["-m", "not network"]
+        marked = f"{marked} and not network" if marked else "not network"
+    command += ["-m", marked]
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-2000:]}"

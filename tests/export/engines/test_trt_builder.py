@@ -102,6 +102,7 @@ def test_vit_b_32_with_several_people_in_an_image(rtx: Builder, tmp_path: Path):
         assert 0.8 < len(built.engine) / model.ByteSize() < 2
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_vit_b_32(rtx: Builder, released: Exported, graph: GraphName, precision: Precision):
