@@ -226,7 +226,7 @@ def _checked(field: msgspec.structs.FieldInfo, value: Any, *, from_file: bool) -
         kind = field.type if field.type in _EXPECTED else get_args(field.type)[0]  # of an optional value
         flag = f"--{field.name.replace('_', '-')} {value}"
         origin = f"--config: {field.name} = {value!r}" if from_file else flag
-        raise EmotionError(f"{origin}: expected {_EXPECTED[kind]}") from error
+        raise EmotionError(f"{without_passwords(origin)}: expected {_EXPECTED[kind]}") from error
 
 
 def as_toml(config: RunConfig, comments: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from emotion_runtime import __version__
+from emotion_runtime.credentials import without_passwords
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.messages import lenient_messages, print_messages
 
@@ -56,7 +57,7 @@ class OneLineParser(argparse.ArgumentParser):
         if message.endswith("expected one argument"):
             option = message.removeprefix("argument ").partition(":")[0]
             message += f"; write {option}=VALUE for a value that begins with a dash"
-        raise EmotionError(f"{message}; see {self.prog} --help")
+        raise EmotionError(f"{without_passwords(message)}; see {self.prog} --help")
 
 
 def run(program: str, command: Callable[[], int | None], *, interrupted: int = 130) -> int:

@@ -60,7 +60,12 @@ def with_user(uri: str, user: str, password: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """Return a source with `***` in the place of passwords. Placeholders such as `${NAME}` stay."""
+    """Return a source, or a message about sources, with `***` in the place of passwords.
+
+    Placeholders such as `${NAME}` stay.
+    """
+    if text.count("://") > 1:
+        return re.sub(r"\S+", lambda word: without_passwords(word[0]), text)
     start, separator, rest = text.partition("://")
     if not separator:
         return text

@@ -182,3 +182,25 @@ def test_passwords_are_never_printed(capsys: pytest.CaptureFixture[str], text: s
     assert ("# Passwords are shown as ***." in printed) == (shown != text)
     assert main(["--source", text, "--source", text]) == 2
     assert text == shown or text not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rtsp://me:s3cret@cam/1"],
+        ["rtsp://me:s3cret@cam/1", "rtsp://me:s3cret@cam/2"],
+        ["--camera", "rtsp://me:s3cret@cam/1"],
+        ["--sorce=rtsp://me:s3cret@cam/1"],
+        ["--window", "http://cam/?password=s3cret"],
+        ["--config", "cameras.toml"],
+    ],
+)
+def test_mistakes_with_addresses_print_no_password(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    written(tmp_path, 'source = ["rtsp://me:s3cret@cam/1", "rtsp://me:s3cret@cam/2", 1]')
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "s3cret" not in line
+    assert "***" in line
