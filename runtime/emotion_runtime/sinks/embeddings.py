@@ -1,7 +1,6 @@
 """Write the embeddings of persons to one file, with who they are of and when."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -10,39 +9,11 @@ from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.feature_log import FeatureLog
-from emotion_runtime.types import Box, EmotionEvent, Frame, Person, RunLine
+from emotion_runtime.sinks.embedding_row import EmbeddingRow
+from emotion_runtime.types import EmotionEvent, Frame, Person, RunLine
 
 SUFFIXES = (".npz", ".parquet")
 _BATCH = 512  # rows that are kept in memory
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingRow:
-    """One person at one time.
-
-    Attributes:
-        source: Name of the source.
-        frame: Number of the frame in its source, from 0.
-        t: Seconds of media time.
-        time: Time of capture in seconds since 1970 (UTC); NaN where it is not known.
-        id: The person's id, unique within the source.
-        label: The shown label; empty if there is none.
-        why: Why there is no label; empty if there is one.
-        box: (x1, y1, x2, y2) in frame pixels.
-        probabilities: (C,) float32 in the order of the labels, smoothed over time.
-        embedding: (D,) float32 of length 1: the feature of the person's clip, which the heads read.
-    """
-
-    source: str
-    frame: int
-    t: float
-    time: float
-    id: int
-    label: str
-    why: str
-    box: Box
-    probabilities: NDArray[np.float32]
-    embedding: NDArray[np.float32]
 
 
 class Table(Protocol):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from emotion_runtime.files import WriteError, atomic_file, make_folder
 
 if TYPE_CHECKING:
-    from emotion_runtime.sinks.embeddings import EmbeddingRow
+    from emotion_runtime.sinks.embedding_row import EmbeddingRow
 
 _TEXTS = ("source", "label", "why")
 _BLOCK = 1024  # rows that are copied at a time

@@ -12,7 +12,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import atomic_file
 
 if TYPE_CHECKING:
-    from emotion_runtime.sinks.embeddings import EmbeddingRow
+    from emotion_runtime.sinks.embedding_row import EmbeddingRow
 
 
 class ParquetTable:
