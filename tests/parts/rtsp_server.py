@@ -22,6 +22,8 @@ ENCODERS = {
     " ! rtph264pay config-interval=-1 pt=96",
     "h265": "x265enc tune=zerolatency speed-preset=1 key-int-max=15 ! rtph265pay config-interval=-1 pt=96",
     "mjpeg": "jpegenc quality=80 ! rtpjpegpay pt=26",
+    "slices": "x264enc tune=zerolatency threads=4 sliced-threads=true speed-preset=1 key-int-max=15"
+    " ! rtph264pay config-interval=-1 pt=96",
     "theora": "theoraenc ! rtptheorapay pt=96",
     "sound": "",
 }

@@ -13,6 +13,9 @@ from emotion_runtime.errors import ConnectionLost
 from emotion_runtime.media.geometry import Geometry, deinterlaced
 from emotion_runtime.media.opening import video_stream
 
+_SLICED = ("h264", "hevc")  # codecs whose images have several slices
+_MOST_PARTS = 64  # of an image
+
 Explain = Callable[
     [Exception, float], ConnectionLost
 ]  # from an error of PyAV and the seconds that the call took
@@ -36,6 +39,39 @@ def opened(uri: str, options: dict[str, str], timeout: tuple[float, float], expl
     except (OSError, ValueError, av.error.FFmpegError) as error:
         lost = explain(error, time.monotonic() - started)
     raise lost  # here, so that it is not connected with the error, which holds the password
+
+
+class _Joiner:
+    """Joins the parts of images that FFmpeg took apart.
+
+    Servers made with GStreamer can repeat the parameter sets between the slices of a key frame. There FFmpeg
+    begins another image, and this one and all that refer to it are damaged. From the first such image on,
+    each packet is held until one with another time comes.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[Any] = []
+        self._latest: int | None = None
+        self._joins = False
+
+    def push(self, packet: Any) -> Any | None:
+        """Return the packet of a complete image; None if more may follow."""
+        same = packet.pts is not None and packet.pts == self._latest
+        self._latest = packet.pts
+        self._joins = self._joins or same
+        if not self._joins:
+            return packet
+        complete = None
+        if self._parts and (not same or len(self._parts) == _MOST_PARTS):
+            complete, self._parts = _joined(self._parts), []
+        self._parts.append(packet)
+        return complete
+
+
+def _joined(parts: list[Any]) -> Any:
+    packet = av.Packet(b"".join(bytes(part) for part in parts))
+    packet.pts, packet.dts, packet.time_base = parts[0].pts, parts[0].dts, parts[0].time_base
+    return packet
 
 
 class LiveVideo:
@@ -95,6 +131,7 @@ class LiveVideo:
 
     def _decodable(self, cancel: Event, explain: Explain) -> Iterator[Any]:
         packets = self._container.demux(self._stream)
+        joiner = _Joiner() if self._stream.codec_context.name in _SLICED else None
         latest = time.monotonic()  # when a frame could be decoded
         while not cancel.is_set():
             asked, lost = time.monotonic(), None
@@ -107,8 +144,9 @@ class LiveVideo:
             if packet is None or not packet.size:
                 return
             arrival = time.monotonic()
+            complete = packet if joiner is None else joiner.push(packet)
             try:
-                frames = packet.decode()
+                frames = [] if complete is None else self._stream.codec_context.decode(complete)
             except av.error.FFmpegError:  # damaged; later ones may be intact
                 frames = []
             if frames:

@@ -84,6 +84,15 @@ def test_the_size_changes():
     assert (sizes[0], sizes[-1]) == ((240, 320), (180, 240))
 
 
+@pytest.mark.slow
+def test_parameter_sets_between_the_slices_of_an_image():
+    with rtsp_server("--codec", "slices") as server:
+        shots = shots_of(server.uri(), 75, LIMITS)
+    # A ball on black: from the second key frame on, no part is grey.
+    assert max(float(shot.image.mean()) for shot in shots[35:]) < 10
+    assert np.median(np.diff([shot.captured for shot in shots[35:]])) == pytest.approx(1 / 15, abs=0.01)
+
+
 def test_the_server_is_killed():
     with rtsp_server() as server:
         shots = connect_network(server.uri(), LIMITS)(threading.Event())
