@@ -69,6 +69,17 @@ def test_recording_says_that_there_is_no_signal(tmp_path: Path):
     assert images[3][1] == pytest.approx(images[0][1], abs=3)
 
 
+def test_what_is_hidden_in_the_images_stays_hidden(tmp_path: Path):
+    path = tmp_path / "out.mp4"
+    sink = VideoSink(path, lambda image, _: np.full_like(image, 200))
+    sink.write(live(0, 0.0), event())
+    sink.write_status(line("lost", 1.0))
+    sink.close()
+    with av.open(str(path)) as container:
+        *_, last = (each.to_ndarray(format="gray") for each in container.decode(video=0))
+    assert last[:20].mean() == pytest.approx(0.45 * 200, abs=5)  # not of the grey 90 of the source
+
+
 def test_recording_into_a_folder_says_it_too(tmp_path: Path):
     sink = FolderSink(tmp_path, lambda image, _: image)
     assert sink.write_status(line("lost", 0.0))

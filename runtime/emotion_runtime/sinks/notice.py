@@ -28,7 +28,7 @@ class Notices:
         self._shown: dict[str, SourceStatus] = {}
 
     def see(self, frame: Frame) -> None:
-        """Take note of a frame that is shown."""
+        """Take note of a frame, with its image as it is shown: what that hides, a notice does not show."""
         if frame.captured is not None:
             self._newest[frame.source] = frame
             self._shown.pop(frame.source, None)

@@ -1,6 +1,7 @@
 """Record the annotated video of every source."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
@@ -63,9 +64,9 @@ class VideoSink:
             number = self._numbers.setdefault(frame.source, len(self._numbers) + 1)
             path = numbered(self._path, number)
             self._recordings[frame.source] = _Recording(path, self._segment, append=self._append)
-        self._notices.see(frame)
-        recording = self._recordings[frame.source]
-        if recording.write(self._render(frame.image, event), frame):
+        recording, image = self._recordings[frame.source], self._render(frame.image, event)
+        self._notices.see(replace(frame, image=image))
+        if recording.write(image, frame):
             self.files.append(recording.path)
         return True
 

@@ -6,6 +6,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -52,8 +53,13 @@ class WindowSink:
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
         """Show one frame. Return False if the viewer pressed `q` or Escape, or closed the last window."""
-        self._notices.see(frame)
-        return self._show(frame.source, lambda: self._render(frame.image, event))
+
+        def image() -> Image:
+            shown = self._render(frame.image, event)
+            self._notices.see(replace(frame, image=shown))
+            return shown
+
+        return self._show(frame.source, image)
 
     def write_status(self, line: StatusLine) -> bool:
         """Show that no image comes from a source. Return False as `write` does."""
