@@ -111,7 +111,7 @@ class _Run:
         """Take the results of one step. Return whether the run should go on."""
         wanted = True
         for status in step.statuses:
-            self.take_status(status)
+            wanted &= self.take_status(status)
         for frame, event in step.events:
             with self.stop.writing(), self.timer.stage("sinks"):
                 wanted &= self.sinks.write(frame, event)
@@ -121,18 +121,18 @@ class _Run:
             if not wanted or self.report.frames == self.config.max_frames:
                 return False
         if not step.events:
-            wanted = self.sinks.idle()
+            wanted &= self.sinks.idle()
         line = self.live.line() if self.live is not None else None
         if line is not None:
             _log.info("%s", line)
         return wanted and not self.stop.stopped.is_set()
 
-    def take_status(self, line: "StatusLine") -> None:
-        """Take a change of the status of a source."""
-        with self.stop.writing():
-            self.sinks.write_status(line)
+    def take_status(self, line: "StatusLine") -> bool:
+        """Take a change of the status of a source. Return whether the run should go on."""
         if self.live is not None:
             self.live.add_status(line)
+        with self.stop.writing():
+            return self.sinks.write_status(line)
 
 
 def _print_summary(

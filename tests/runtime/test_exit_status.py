@@ -139,6 +139,19 @@ def test_cameras_that_are_live_at_the_end_are_status_0(model: list[str], tmp_pat
         assert all("time" in line for line in frames)
 
 
+@pytest.mark.slow
+def test_reader_that_leaves_ends_a_run_without_frames(model: list[str], closed_port: int):
+    command = [sys.executable, "-c", RUN, "--source", f"door=rtsp://127.0.0.1:{closed_port}/x", *model]
+    with subprocess.Popen(
+        [*command, "--jsonl", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for kind in ("run", "status", "status"):  # connecting and lost: no other line comes
+            assert json.loads(process.stdout.readline())["type"] == kind
+        process.stdout.close()
+        assert process.wait(30) == 2  # the camera was not live
+
+
 def test_process_that_is_stuck_ends_with_the_status_of_its_rescue(monkeypatch: pytest.MonkeyPatch):
     ended: list[int] = []
     request = StopRequest()

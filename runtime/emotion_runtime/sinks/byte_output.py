@@ -163,6 +163,14 @@ class ByteOutput:
                     return False
         return True
 
+    def reader_left(self) -> bool:
+        """Return whether nobody reads the pipe any more; False for a file."""
+        if self._file is None or not self._is_pipe or not hasattr(select, "poll"):
+            return False
+        state = select.poll()
+        state.register(self._file.fileno(), 0)  # errors are reported in any case
+        return bool(state.poll(0))
+
     def _let_go(self) -> None:
         """Close without writing what is buffered, which would fail again, also when the interpreter ends."""
         file, self._file = self._file, None

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from emotion_runtime.sinks.base import FinishingSink, Sink, StatusSink
+from emotion_runtime.sinks.base import FinishingSink, IdleSink, Sink, StatusSink
 from emotion_runtime.types import EmotionEvent, Frame, StatusLine
 
 KEEP_ALIVE = 60.0  # seconds after which a source has an event again, so that a reader sees that it is watched
@@ -41,6 +41,10 @@ class ChangesSink:
         """Take a change of the status of a source."""
         self._last.pop(line.source, None)
         return self._sink.write_status(line) if isinstance(self._sink, StatusSink) else True
+
+    def idle(self) -> bool:
+        """Let the sink do what it has to do while no frame comes. Return False as `write` does."""
+        return not isinstance(self._sink, IdleSink) or self._sink.idle()
 
     def finish(self, source: str) -> None:
         """Finish the file of a source, if the sink has one for each source."""

@@ -50,11 +50,11 @@ class SinkGroup:
         wanted = [self._guarded(sink, partial(sink.write, frame, event)) for sink in list(self._sinks)]
         return all(wanted) and (self._empty or bool(self._sinks))
 
-    def write_status(self, line: StatusLine) -> None:
-        """Give a change of the status of a source to the sinks that take it."""
-        for sink in list(self._sinks):
-            if isinstance(sink, StatusSink):
-                self._guarded(sink, partial(sink.write_status, line))
+    def write_status(self, line: StatusLine) -> bool:
+        """Give a change of the status of a source to the sinks that take it. Return False as `write` does."""
+        taking = [sink for sink in self._sinks if isinstance(sink, StatusSink)]
+        wanted = [self._guarded(sink, partial(sink.write_status, line)) for sink in taking]
+        return all(wanted) and (self._empty or bool(self._sinks))
 
     def idle(self) -> bool:
         """Let the sinks do what they have to do while no frame comes. Return False as `write` does."""

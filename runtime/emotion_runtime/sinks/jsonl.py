@@ -69,6 +69,10 @@ class JsonlSink:
         """Write a change of the status of a source. Return False if the reader of the pipe is gone."""
         return self._write(line)
 
+    def idle(self) -> bool:
+        """Return False if the reader of the pipe is gone, which nothing else shows while no frame comes."""
+        return isinstance(self._output, RotatingOutput) or not self._output.reader_left()
+
     def close(self) -> None:
         """Close the file; standard output stays open.
 
