@@ -24,7 +24,7 @@ def test_engines(marked: str, request: pytest.FixtureRequest):
     if "not network" in request.config.option.markexpr:
         marked = f"{marked} and not network" if marked else "not network"
     command += ["-m", marked]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-2000:]}"
     assert " passed" in done.stdout
