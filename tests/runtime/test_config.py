@@ -67,6 +67,23 @@ def test_options_of_the_run_line_have_no_addresses_and_paths():
     assert make_config({}, {}).changed == {}
 
 
+@pytest.mark.parametrize(
+    ("source", "options", "expected"),
+    [
+        ("people.mp4", {}, {}),
+        ("people.mp4", {"detect_every": 0.2}, {"detect_every": 0.2}),
+        ("people.mp4", {"realtime": True}, {"detect_every": "auto", "realtime": True}),
+        ("rtsp://cam/1", {}, {"detect_every": "auto"}),
+        ("rtsp://cam/1", {"detect_every": 0}, {"detect_every": 0}),
+    ],
+)
+def test_the_run_line_says_whether_detections_are_timed(
+    source: str, options: dict[str, object], expected: dict[str, object]
+):
+    made = make_config({}, {"source": [source], **options})
+    assert run._run_options(made, parse_sources(made.sources)) == expected
+
+
 def test_options_take_precedence_over_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     path = tmp_path / "run.toml"
     path.write_text('camera = 0\nsource = "door.mp4"\nsmoothing = 0.5\nhysteresis = 0.2\n')

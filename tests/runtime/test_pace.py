@@ -145,14 +145,14 @@ class World:
 
 
 def test_a_fast_machine_detects_in_every_frame_and_encodes_as_often_as_asked(tiny_bundle: Path):
-    world = World(tiny_bundle, Machine(0.005, 0.001, 0.0005), [Camera("a", 25, 3)]).run(5).run(20)
+    world = World(tiny_bundle, Machine(0.005, 0.001, 0.0005), [Camera("a", 25, 3)]).run(3).run(6)
     assert world.detect_interval("a") == pytest.approx(0.04, abs=0.001)
     assert world.waits().mean() == pytest.approx(world.plan.every, rel=0.02)
     assert world.load < LOAD
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("detecting", [0.03, 0.06, 0.1, 0.2])
+@pytest.mark.parametrize("detecting", [0.03, 0.1])
 @pytest.mark.parametrize("rates", [(25,), (25, 25), (30, 15, 5, 0.5)])
 def test_detection_takes_the_time_that_there_is(
     tiny_bundle: Path, detecting: float, rates: tuple[float, ...]
@@ -169,6 +169,7 @@ def test_detection_takes_the_time_that_there_is(
     assert world.waits().mean() < 1.25 * max(world.plan.every, 1 / min(rates))
 
 
+@pytest.mark.slow
 def test_a_detector_that_is_far_too_slow_leaves_time_for_the_encoder(tiny_bundle: Path):
     world = World(tiny_bundle, Machine(1.0, 0.01, 0.01), [Camera("a", 25, 4)]).run(20).run(60)
     assert world.load < LOAD + 0.05
@@ -177,7 +178,7 @@ def test_a_detector_that_is_far_too_slow_leaves_time_for_the_encoder(tiny_bundle
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shares", [(50,), (25, 25), (45, 4, 1)])
+@pytest.mark.parametrize("shares", [(50,), (45, 4, 1)])
 @pytest.mark.parametrize("per_person", [0.004, 0.02])
 def test_nobody_of_fifty_people_waits_more_than_twice_the_mean(
     tiny_bundle: Path, shares: tuple[int, ...], per_person: float
@@ -220,6 +221,7 @@ def test_a_newcomer_comes_first(tiny_bundle: Path):
     assert world.waits().max() <= 2 * world.waits().mean()
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_bounded_and_old_times_are_forgotten(tiny_bundle: Path):
     camera = Camera("a", 25, 50)
     world = World(tiny_bundle, Machine(0.01, 0.004, 0.02), [camera]).run(10)
