@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from emotion_runtime.sources import open_source
+from emotion_train import cli
 from emotion_train.language.goemotions import load_sentences
 from emotion_train.scenes.faces import load_faces
 
@@ -19,6 +20,12 @@ def test_loaders_read_it(tmp_path: Path):
     faces = load_faces(tmp_path / "data" / "fer2013_plus.npz", "train")
     assert faces.images.shape == (420, 48, 48)
     assert np.bincount(faces.labels).tolist() == [60] * 7
+    assert (
+        cli.main(["prepare-faces", "--folder", str(tmp_path / "faces"), "--out", str(tmp_path / "own")]) == 0
+    )
+    own = load_faces(tmp_path / "own" / "data" / "fer2013_plus.npz", "train")
+    assert sorted(map(bytes, own.images)) == sorted(map(bytes, faces.images))
+    assert np.bincount(own.labels).tolist() == [60] * 7
     assert faces.images.std(axis=(1, 2)).min() > 10  # no empty crop
     sentences = load_sentences(tmp_path / "data" / "goemotions_ekman", "train")
     assert np.bincount(sentences.labels).tolist() == [18] * 7

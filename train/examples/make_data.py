@@ -6,6 +6,7 @@ It lets you walk through every training command on any machine. A model learns n
 faces, and their labels are assigned in turn. The folder holds
 
     data/fer2013_plus.npz        420 + 84 + 84 grey images of 48 x 48 pixels with votes, as of FER2013
+    faces/SPLIT/EMOTION/*.png    the same images, as `emotion-train prepare-faces --folder` reads them
     data/goemotions_ekman/       sentences of seven emotions, in the layout of GoEmotions
     videos/demo.mp4              30 seconds of the demo, without sound
     captions/demo.vtt            what could be said in it
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out: Path = parser.parse_args(argv).out
     for name in ("data/goemotions_ekman", "videos", "captions"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    write_faces(out / "data" / "fer2013_plus.npz")
+    write_faces(out / "data" / "fer2013_plus.npz", out / "faces")
     write_sentences(out / "data" / "goemotions_ekman")
     write_video(out / "videos" / "demo.mp4")
     write_captions(out / "captions" / "demo.vtt")
@@ -58,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_faces(path: Path) -> None:
-    """Write varied images of the two faces, as PNG bytes one after the other with their offsets."""
+def write_faces(path: Path, folder: Path) -> None:
+    """Write varied images of the two faces, as PNG bytes one after the other with offsets, and as files."""
     rng = np.random.default_rng(0)
     scene = next(read_demo()).image
     boxes = load_detector("face")(scene).boxes  # (2, 4)
@@ -76,6 +77,10 @@ def write_faces(path: Path) -> None:
         arrays[f"{split}_offsets"] = np.cumsum([0, *map(len, encoded)])
         labels = np.arange(count) % len(PHRASES)
         arrays[f"{split}_labels"] = labels
+        for i, content in enumerate(encoded):
+            place = folder / split / list(PHRASES)[labels[i]]
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{i:03}.png").write_bytes(content.tobytes())
         votes = 8 * np.eye(len(PHRASES), dtype=np.uint8)[labels]  # of ten people, two see something else
         arrays[f"{split}_votes"] = votes + 2 * np.roll(votes // 8, 1, axis=1)
     np.savez(path, **arrays)
