@@ -14,10 +14,11 @@ from emotion_runtime.manifest import DEFAULT_QUALITY, QualityLimits
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.heads import PROBE, HeadCard, LinearHead
 from emotion_train.probing import quality_limits
+from emotion_train.probing.encoders import BundleEncoder
 from emotion_train.probing.new_bundle import write_bundle
 from emotion_train.probing.quality_limits import LEAST_FACES, crossing, measure_limits
 from emotion_train.probing.view_features import encode_views
-from emotion_train.scenes.faces import Faces
+from emotion_train.scenes.faces import Faces, load_faces
 from emotion_train.scenes.views import PLAIN, Condition, cut, shrunk
 
 SPEC = load_bundle("nano").manifest.preprocess
@@ -100,3 +101,17 @@ def test_a_bundle_with_a_new_head_states_its_limits_or_keeps_those_it_had(tmp_pa
         load_bundle(tmp_path / "a"), {PROBE: _stored(lambda card: card)}, tmp_path / "b", dataset="x"
     )
     assert load_bundle(tmp_path / "b").manifest.quality == limits
+
+
+@pytest.mark.nightly
+def test_the_limits_of_the_shipped_bundle_are_those_measured_on_validation_faces(shared_data: Path):
+    manifest = load_bundle("nano").manifest
+    if manifest.schema < 3:
+        pytest.skip("measured with an earlier nano")
+    encoder = BundleEncoder("nano")
+    faces = load_faces(shared_data / "data" / "fer2013_plus.npz", "val")
+    measured = measure_limits(encoder, load_head(encoder.bundle), faces, seed=1)
+    assert measured is not None
+    assert measured.head_px == pytest.approx(manifest.quality.head_px, abs=3)
+    assert measured.sharpness == pytest.approx(manifest.quality.sharpness, abs=0.06)
+    assert measured.inside == pytest.approx(manifest.quality.inside, abs=0.06)
