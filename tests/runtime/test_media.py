@@ -10,12 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.media.geometry import Geometry
 from emotion_runtime.media.video import Video
 from emotion_runtime.sinks.video_file import VideoFile
 from emotion_runtime.sources import open_source
@@ -469,3 +471,13 @@ def test_reading_and_recording_start_no_threads_for_each_frame(base: Path, tmp_p
     copy.close()
     assert len(counts) > 50
     assert max(counts[10:]) <= counts[10] + 1
+
+
+def test_frames_are_freed_without_the_garbage_collector(base: Path):
+    """PyAV ties a frame to its side data and back, if that is read as its property: memory grew for hours."""
+    with av.open(str(base)) as container:
+        geometry = Geometry(container.streams.video[0])
+        decoded = next(container.decode(video=0))
+        before = sys.getrefcount(decoded)
+        geometry.image(decoded)
+        assert sys.getrefcount(decoded) == before

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from av.filter import Graph
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
@@ -132,7 +133,10 @@ def _to_square() -> str:
 
 def _displayed(image: NDArray[np.uint8], decoded: Any) -> NDArray[np.uint8]:
     """Apply the display matrix, which maps (x, y) to (a x + c y, b x + d y); phones record sideways."""
-    matrix = decoded.side_data.get(_MATRIX)
+    # The property `side_data` of a frame ties both to each other: such frames wait for the garbage collector,
+    # in a long run for hours, with all their memory.
+    side_data: Any = SideDataContainer(decoded)  # type: ignore[call-arg] - missing in PyAV's declaration
+    matrix = side_data.get(_MATRIX)
     if matrix is None:
         return image
     a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
