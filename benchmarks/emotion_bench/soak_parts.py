@@ -193,8 +193,9 @@ class Faults:
             due = self._next.setdefault(name, now + self._rng.uniform(*BETWEEN))
             fault = self._current.get(name)
             if fault is not None and now >= fault.end:
-                camera.repair()
-                fault.end = round(now, 2)
+                begun = time.monotonic()
+                camera.repair()  # a server takes a while to start
+                fault.end = round(now + time.monotonic() - begun, 2)
                 self.done.append(self._current.pop(name))
                 self._next[name] = now + self._rng.uniform(*BETWEEN)
             elif fault is None and now >= due and now < quiet_from:

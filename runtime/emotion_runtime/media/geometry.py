@@ -135,8 +135,8 @@ def _displayed(image: NDArray[np.uint8], decoded: Any) -> NDArray[np.uint8]:
     """Apply the display matrix, which maps (x, y) to (a x + c y, b x + d y); phones record sideways."""
     # The property `side_data` of a frame ties both to each other: such frames wait for the garbage collector,
     # in a long run for hours, with all their memory.
-    side_data: Any = SideDataContainer(decoded)  # type: ignore[call-arg] - missing in PyAV's declaration
-    matrix = side_data.get(_MATRIX)
+    container: Any = SideDataContainer  # PyAV does not declare what it is made from
+    matrix = container(decoded).get(_MATRIX)
     if matrix is None:
         return image
     a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
