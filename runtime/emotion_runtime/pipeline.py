@@ -194,7 +194,7 @@ class Pipeline:
         views: list[_View] = []
         for frame in frames:
             source = sources[frame.source]
-            chosen = source.due(frame.t, self._encode_every(frame))
+            chosen = source.due(frame.t, 0.0 if frame.captured is None else self._pace.encode_every)
             if chosen:
                 found: Sequence[Track | None] = chosen
                 if self._models.heads:

@@ -10,7 +10,7 @@ from emotion_runtime.intervals import Intervals
 from emotion_runtime.person import PersonOptions, PersonState
 from emotion_runtime.rates import RateMeter
 from emotion_runtime.ring import EARLY_TOLERANCE
-from emotion_runtime.scheduler import Share, capacity, deadline, most_urgent
+from emotion_runtime.scheduler import ALWAYS, Share, capacity, deadline, most_urgent
 from emotion_runtime.subject import within
 from emotion_runtime.tracker import START_SCORE, Tracker
 from emotion_runtime.types import Box, Detections, Frame, Track
@@ -58,7 +58,7 @@ class SourceState:
         self.extra = False
         self.rates = RateMeter()
         self._share = Share()
-        self._shared_at = -np.inf  # time of the latest frame for which people were chosen
+        self._shared_at = np.inf  # time of the latest frame for which people were chosen
 
     def begin(self, frame: Frame, detect_every: float) -> bool:
         """Take note of a new frame, and return whether persons should be detected in it.
@@ -126,9 +126,10 @@ class SourceState:
 
         Args:
             t: Time of the frame, in seconds.
-            every: Time between two encodings of a person, if there is no time for as many as are asked for.
+            every: Time between two encodings of a person for which a live source has time. 0: a file.
         """
         asked = self._options.clips.every
+        elapsed, self._shared_at = max(t - self._shared_at, 0.0), t
         seen = [track for track in self.tracks if track.seen]
         waiting = []
         for track in seen:
@@ -138,11 +139,10 @@ class SourceState:
             if person.looks_different or person.ring.due(t, 0.0 if person.ring.warming else every):
                 waiting.append((track, person))
         if every <= asked:
-            return most_urgent(
-                [(_urgency(person, track.id), track) for track, person in waiting],
-                capacity(len(seen), self.intervals.usual, asked),
-            )
-        elapsed, self._shared_at = min(t - self._shared_at, every), t
+            limit = capacity(len(seen), self.intervals.usual, asked)
+            if every > 0 and self.intervals.usual == 0:  # how long it takes is not known yet, either
+                limit = min(limit, ALWAYS)
+            return most_urgent([(_urgency(person, track.id), track) for track, person in waiting], limit)
         chosen = most_urgent(
             [((_deadline(person, every, asked), track.id), track) for track, person in waiting],
             self._share.limit(len(seen), elapsed, every),

@@ -251,3 +251,9 @@ def test_files_are_detected_in_every_frame_whatever_the_clock_says(tiny_bundle: 
 def test_seconds_that_are_given_hold_for_live_sources_too(tiny_bundle: Path):
     world = World(tiny_bundle, Machine(0.001, 0.001), [Camera("a", 25, 2)], Timing(detect_every=0.4)).run(20)
     assert world.detect_interval("a") == pytest.approx(0.4, rel=0.05)
+
+
+def test_the_first_frame_of_a_crowd_does_not_take_long(tiny_bundle: Path):
+    world = World(tiny_bundle, Machine(0.01, 0.004, 0.02), [Camera("a", 25, 50)]).run(1)
+    assert max(world.steps) < 0.01 + 0.004 + 5 * 0.02
+    assert all(person.why == "warming" for person in world.events[0].persons)
