@@ -72,10 +72,12 @@ were used.
   about gestures, places or interactions. Before that, the stem was trained on the faces alone and the text
   tower on the sentences.
 - The configuration `train/configs/nano.toml` adds a supervised loss: a classifier on the features, discarded
-  after training, predicts the label; its targets mix the label with what the stem predicts. "Zero-shot"
-  heads are made from text without fitting, but the features were trained with the seven classes.
+  after training, predicts what annotators see. Its targets mix the votes of ten people (FER+, Microsoft, MIT
+  licence) with what the stem predicts and, where the run was given them, with what larger networks predict that
+  were trained on the other faces (`emotion-train predict-votes`). "Zero-shot" heads are made from text without
+  fitting, but the features were trained with the seven classes.
 - Faces: FER2013, 48 x 48 grey, 7 classes, collected by web search. **No licence is stated: research use.**
-  The bundle contains no images of it. Its labels are noisy (people reach about 65 %, Goodfellow et al. 2013)
+  The bundle contains no images of it. Its one label differs from what most voters see for a third of the faces,
   and the classes are unbalanced: disgust is rare.
 - Sentences: GoEmotions (CC BY 4.0), comments on Reddit, mapped to the seven Ekman classes.
 
