@@ -73,12 +73,12 @@ were used.
   tower on the sentences.
 - The configuration `train/configs/nano.toml` adds a supervised loss: a classifier on the features, discarded
   after training, predicts what annotators see. Its targets mix the votes of ten people (FER+, Microsoft, MIT
-  licence) with what the stem predicts and, where the run was given them, with what larger networks predict that
-  were trained on the other faces (`emotion-train predict-votes`). "Zero-shot" heads are made from text without
-  fitting, but the features were trained with the seven classes.
+  licence) with what the stem predicts and, where the run was given them, with what larger networks predict
+  that were trained on the other faces (`emotion-train predict-votes`). "Zero-shot" heads are made from text
+  without fitting, but the features were trained with the seven classes.
 - Faces: FER2013, 48 x 48 grey, 7 classes, collected by web search. **No licence is stated: research use.**
-  The bundle contains no images of it. Its one label differs from what most voters see for a third of the faces,
-  and the classes are unbalanced: disgust is rare.
+  The bundle contains no images of it. Its one label differs from what most voters see for a third of the
+  faces, and the classes are unbalanced: disgust is rare.
 - Sentences: GoEmotions (CC BY 4.0), comments on Reddit, mapped to the seven Ekman classes.
 
 Before you use the model, check whether you may use one that was trained on such images."""
