@@ -179,7 +179,8 @@ def test_run_reports_ready_progress_and_its_end(tmp_path: Path) -> None:
         lines = service.until("STOPPING=1")
         assert lines.count("WATCHDOG=1") >= 5
         assert any(line.endswith("frames processed") for line in lines)
-        assert service.process.wait(30) == 0
+        _, errors = service.process.communicate(timeout=30)
+        assert service.process.returncode == 0, errors
     finally:
         service.close()
 

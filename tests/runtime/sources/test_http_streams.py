@@ -256,6 +256,7 @@ class Playlist:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_hls_is_paced_by_its_media_times(tmp_path: Path):
     with http_server(Playlist(tmp_path, 8).answers()) as place:
         shots = shots_of(f"http://{place}/live.m3u8", 50, NetworkLimits(opening=3, silence=2))
