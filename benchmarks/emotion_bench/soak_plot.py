@@ -44,5 +44,5 @@ def plot(result: dict[str, Any]) -> bytes:
     reconnections.set_xlabel("minutes", fontsize=9)
     for axes in (counts, rates, reconnections):
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower right")
+            axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
     return to_png(figure)
