@@ -31,7 +31,7 @@ def read_toml(path: str, known: tuple[str, ...]) -> dict[str, Any]:
             line for each mistake.
     """
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # some editors write a mark first
     except OSError as error:
         raise EmotionError(f"--config {path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -12,10 +12,14 @@ _FOLDER = "CREDENTIALS_DIRECTORY"  # systemd puts the files of LoadCredential= t
 
 _PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 _USER_AND_PASSWORD = re.compile(r"(?<=://)(?:\$\{[^{}]*\}|[^/?#])*(?=@)")
-# Cameras also take passwords as parameters of an address.
+# Cameras also take passwords as parameters or in the path of an address, elements of GStreamer as properties.
 _PARAMETER = re.compile(
-    r"([?&][^=&#]*(?:pass|pwd|token|secret|auth|key|credential|signature)[^=&#]*=)([^&#]+)", re.IGNORECASE
+    r"((?:pas|pwd|psw|pw|token|secret|auth|key(?!-)|credential|signature)[^=&#/?\s]*=)"
+    r"""("[^"]*"|'[^']*'|[^&#\s]+)""",
+    re.IGNORECASE,
 )
+_PIPELINE = re.compile(r"(?:[^:=]*=)?gst:", re.IGNORECASE)
+_NO_SCHEME = re.compile(r"([^/\\\s:=]+:)[^/\\\s]+(?=@)")  # USER:PASSWORD@HOST, which is refused later
 
 
 def with_secrets(text: str) -> str:
@@ -64,18 +68,24 @@ def without_passwords(text: str) -> str:
 
     Placeholders such as `${NAME}` stay.
     """
+    if _PIPELINE.match(text):
+        text = _PARAMETER.sub(_without_value, text)
     if text.count("://") > 1:
         return re.sub(r"\S+", lambda word: without_passwords(word[0]), text)
     start, separator, rest = text.partition("://")
     if not separator:
-        return text
+        return _NO_SCHEME.sub(rf"\1{HIDDEN}", text)
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in rest and not re.fullmatch(r"[^@:\[]*(:\d*)?|\[[^]]*\](:\d*)?", authority):
         # Up to the last @: users also write passwords with reserved characters in them.
         user_and_password, _, host = rest.rpartition("@")
         user, colon, password = user_and_password.partition(":")
         rest = f"{user}{colon}{_hidden(password) if colon else ''}@{host}"
-    return start + separator + _PARAMETER.sub(lambda match: match[1] + _hidden(match[2]), rest)
+    return start + separator + _PARAMETER.sub(_without_value, rest)
+
+
+def _without_value(parameter: re.Match[str]) -> str:
+    return parameter[1] + _hidden(parameter[2])
 
 
 def _hidden(secret: str) -> str:

@@ -58,6 +58,10 @@ def test_user_and_password_may_have_any_characters(tmp_path: Path) -> None:
     assert sources_of(tmp_path, text) == ["door=rtsp://a%20b:p%40s%2Fs%3A${END}@10.0.0.2/1"]
 
 
+def test_a_file_of_windows_may_begin_with_a_mark(tmp_path: Path) -> None:
+    assert sources_of(tmp_path, "\ufeff[sources]\r\ndoor = 0\r\n") == ["door=0"]
+
+
 def test_sources_of_the_command_line_replace_those_of_the_file(tmp_path: Path) -> None:
     file = read_toml(written(tmp_path, '[sources]\ndoor = "rtsp://10.0.0.2/1"'), KNOWN)
     assert make_config(file, {"source": ["demo"]}).sources == ["demo"]
@@ -168,9 +172,18 @@ def test_missing_password_is_told_before_anything_is_opened(
         ("rtsp://[fe80::1]:554/a@b", "rtsp://[fe80::1]:554/a@b"),
         ("http://cam/snap?user=me&password=secret&x=1", "http://cam/snap?user=me&password=***&x=1"),
         (
-            "http://cam/snap?loginpas=1&pwd=a&access_token=b",
-            "http://cam/snap?loginpas=1&pwd=***&access_token=***",
+            "http://cam/snap?loginpas=s&pwd=a&access_token=b",
+            "http://cam/snap?loginpas=***&pwd=***&access_token=***",
         ),
+        ("http://cam/snap?usr=me&psw=secret&x=1", "http://cam/snap?usr=me&psw=***&x=1"),
+        ("rtsp://cam/user=me_password=secret_channel=1", "rtsp://cam/user=me_password=***"),
+        (
+            "gst:rtspsrc user-pw=secret location=rtsp://cam ! x",
+            "gst:rtspsrc user-pw=*** location=rtsp://cam ! x",
+        ),
+        ("a=gst:a location=rtsp://cam user-pw='se cret' ! b", "a=gst:a location=rtsp://cam user-pw=*** ! b"),
+        ("me:secret@cam/1", "me:***@cam/1"),
+        ("monkey=demo", "monkey=demo"),
         ("people.mp4", "people.mp4"),
     ],
 )
