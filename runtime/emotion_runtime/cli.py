@@ -5,7 +5,11 @@ mistake, described in one line with its fix, and for sources that failed or were
 the run ended; 1 for a bug, with its traceback.
 """
 
+import contextlib
 import logging
+import os
+import sys
+import threading
 import time
 from collections.abc import Sequence
 
@@ -31,7 +35,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_standard_streams()
     print_messages(PROGRAM, times=True)
     # A Ctrl-C before or after the run, or a second one during it, loses no results.
-    return run(PROGRAM, lambda: _command(argv, started), interrupted=0)
+    status = run(PROGRAM, lambda: _command(argv, started), interrupted=0)
+    if argv is None:
+        _leave_threads_behind(status)
+    return status
+
+
+def _leave_threads_behind(status: int) -> None:
+    """End the process now if a thread still hangs in a library.
+
+    Python would end such a thread inside the library's C++ code, which then aborts the whole process, with
+    another exit status.
+    """
+    if any(thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+                stream.flush()
+        os._exit(status)
 
 
 def _command(argv: Sequence[str] | None, started: float) -> int:

@@ -166,3 +166,22 @@ def test_process_that_is_stuck_ends_with_the_status_of_its_rescue(monkeypatch: p
 def test_length_of_segments_needs_a_recording(capsys: pytest.CaptureFixture[str]):
     assert main(["--source", "demo", "--record-segment", "60"]) == 2
     assert "--record-segment needs a recording" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hanging", [True, False])
+def test_a_thread_that_hangs_in_a_library_does_not_change_the_exit_status(hanging: bool):
+    """Python would end it inside C++, which aborts the process; so it must not come to Python's own end."""
+    code = (
+        "import atexit, sys, threading, time\n"
+        "from emotion_runtime.cli import main\n"
+        "atexit.register(print, 'the end of Python')\n"
+        f"if {hanging}: threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+        "sys.argv = ['emotion-runtime', '--source', 'missing.mp4']\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert "missing.mp4" in done.stderr
+    assert ("the end of Python" in done.stdout) != hanging
