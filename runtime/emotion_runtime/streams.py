@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from emotion_runtime.leftovers import close_at_exit
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.sources import Address, open_source, parse_source, parse_sources
 from emotion_runtime.types import EmotionEvent, Frame, StatusLine
@@ -70,8 +71,8 @@ class Stream(Iterator[T], Generic[T]):
     """The results of `EmotionRuntime.stream`: for `for`, `next` and `async for`.
 
     `async for` computes in a thread of its own, so that other tasks go on meanwhile. A task that is cancelled
-    stops after the current frame. The sources are closed at the end, on an error, by `close`, and by leaving
-    a `with` block.
+    stops after the current frame. The sources are closed at the end, on an error, by `close`, by leaving a
+    `with` block, and when the program ends.
 
     Sources can be added, removed, paused and resumed while the stream runs, by any thread.
 
@@ -83,6 +84,7 @@ class Stream(Iterator[T], Generic[T]):
     def __init__(self, items: Generator[T, None, None], sources: StreamSources) -> None:
         self._items = items
         self._sources = sources
+        close_at_exit(self)
 
     def add(self, source: str | int | Path) -> None:
         """Add a source, such as "door=rtsp://..."; its events come from the next step on.

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -201,3 +203,28 @@ def test_growing_file_is_followed_until_the_stream_is_closed(runtime: EmotionRun
     start = time.monotonic()
     list(stream)
     assert time.monotonic() - start < 3
+
+
+LEFT_OPEN = """
+from emotion_runtime.metrics import StageTimer
+from emotion_runtime.rounds import Rounds
+from emotion_runtime.sources import open_source
+from emotion_runtime.streams import Stream, StreamSources
+
+def frames(rounds):
+    for one in rounds:
+        yield from ((frame, None) for frame in one.frames)
+
+sources = StreamSources(Rounds([], StageTimer()), realtime=True)
+stream = Stream(sources.results(["demo"], frames, with_frames=True), sources)
+next(stream)
+alone = iter(open_source("demo", realtime=True))
+next(alone)
+"""
+
+
+def test_a_program_that_leaves_a_stream_open_ends():
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT_OPEN], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

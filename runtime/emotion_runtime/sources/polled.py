@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from emotion_runtime.errors import SourceBroken
+from emotion_runtime.leftovers import close_at_exit
 from emotion_runtime.sources.source import Source
 from emotion_runtime.types import Frame
 
@@ -70,6 +71,7 @@ class PolledSource(Source):
     def _start(self, run: Callable[[], None]) -> None:
         self._thread = threading.Thread(target=run, name=f"source {self.name}", daemon=True)
         self._thread.start()
+        close_at_exit(self)
 
     def _put(self, frame: Frame) -> None:
         self._dropped += self._newest is not None
