@@ -243,8 +243,13 @@ class Rounds:
             for feed in self._feeds:
                 if name in feed.names and not feed.removed:
                     return feed
-            known = ", ".join(feed.title or feed.name or "?" for feed in self._feeds) or "there is none"
-        raise EmotionError(f"there is no source {name!r}; expected one of: {known}")
+            left = [feed.title or feed.name or "?" for feed in self._feeds if not feed.removed]
+        expected = (
+            f"expected one of: {', '.join(left)}"
+            if left
+            else "none is open: the stream begins with its first event"
+        )
+        raise EmotionError(f"there is no source {name!r}; {expected}")
 
     def raise_errors(self) -> None:
         """Raise one error for all sources that failed.

@@ -48,6 +48,8 @@ def read_http(address: NetworkAddress, limits: NetworkLimits, cancel: Event) -> 
     answer = client.request(limits.opening)
     try:
         kind = answer.kind
+        if kind in ("", "application/octet-stream") and answer.is_image():
+            kind = "image/jpeg"
         if kind.startswith("multipart/"):
             yield from _mjpeg(answer, limits, cancel)
         elif kind.startswith("image/"):

@@ -26,6 +26,7 @@ from emotion_runtime.sources.mjpeg import MOST_BYTES
 from emotion_runtime.sources.network_address import NetworkAddress
 
 _LOOK = 0.2  # seconds between two looks at the deadline
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF")
 
 
 class _Deadline:
@@ -138,9 +139,16 @@ class Answer:
     def __init__(self, response: Any, deadline: _Deadline) -> None:
         self._response, self._deadline = response, deadline
         headers = response.headers
-        self.kind = headers.get_content_type() if "content-type" in headers else ""
+        self.kind = headers.get_content_type() if headers.get("content-type") else ""
         self.boundary = str(headers.get_param("boundary", "")).encode("latin-1", "replace")
         self.length: int | None = response.length
+
+    def is_image(self) -> bool:
+        """Return whether the body is one JPEG, PNG or WebP image, whatever the server calls it."""
+        if self.length is None:  # images without an end, which are a video
+            return False
+        begin = self._checked(lambda: self._response.peek(4)[:4])
+        return begin.startswith(_IMAGES)
 
     def allow(self, seconds: float) -> None:
         """Let what is read next take so many seconds from now."""

@@ -194,6 +194,15 @@ def test_a_snapshot_that_is_none(data: bytes, cause: str):
         assert lost(f"http://{place}/a.jpg").cause == cause
 
 
+@pytest.mark.parametrize("kind", ["", "application/octet-stream"])
+def test_a_snapshot_without_a_type_is_known_by_its_first_bytes(kind: str):
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        send(request, kind, jpeg(50))
+
+    with http_server({"/snap": answer}) as place:
+        assert levels(shots_of(f"http://{place}/snap#every=0.05", 3)) == pytest.approx([50] * 3, abs=2)
+
+
 def test_snapshots_that_cease():
     left = [jpeg(50)] * 3
 
