@@ -1,7 +1,8 @@
 """Addresses of RTSP and HTTP, and the time limits of their connections."""
 
+import string
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from emotion_runtime.errors import EmotionError
 
@@ -77,9 +78,11 @@ def parse_address(uri: str) -> NetworkAddress:
     options = dict(parse_qsl(parts.fragment))
     _check_options(scheme, parts.fragment, options)
     place = parts.netloc.rpartition("@")[2]
+    # Servers get ASCII; what is encoded already stays.
+    path, query = (quote(part, safe=string.punctuation) for part in (parts.path, parts.query))
     return NetworkAddress(
-        uri=urlunsplit((scheme, parts.netloc, parts.path, parts.query, "")),
-        bare=urlunsplit((scheme, place, parts.path or "/", parts.query, "")),
+        uri=urlunsplit((scheme, parts.netloc, path, query, "")),
+        bare=urlunsplit((scheme, place, path or "/", query, "")),
         scheme=scheme,
         host=host,
         port=port or _PORTS[scheme],

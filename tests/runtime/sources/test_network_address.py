@@ -22,6 +22,12 @@ def test_a_password_may_hold_an_at_sign():
     assert parse_address("http://joe:a@b@cam:8080").bare == "http://cam:8080/"
 
 
+def test_letters_beyond_ascii_are_encoded_and_what_is_encoded_stays():
+    address = parse_address("http://cam/tür%20(1)/a:b;c?x=ü&y=%26+&z='1'")
+    assert address.bare == "http://cam/t%C3%BCr%20(1)/a:b;c?x=%C3%BC&y=%26+&z='1'"
+    assert address.uri == address.bare
+
+
 @pytest.mark.parametrize(
     "uri",
     [
