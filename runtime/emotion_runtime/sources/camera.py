@@ -130,7 +130,7 @@ def _set_log_level(level: int) -> None:
 def _request(uri: str) -> _Request:
     address, options = split_options(uri, ("size", "fps", "format"))
     match = re.fullmatch(r"(?:v4l2://)?(/dev/(?:video\d+|v4l/.+))", address)
-    if match is None and not (address.isascii() and address.isdigit()):
+    if match is None and not re.fullmatch(r"[0-9]{1,6}", address):
         raise EmotionError(
             f"camera {uri}: expected a number or v4l2:///dev/videoN or v4l2:///dev/v4l/by-id/NAME"
         )

@@ -27,6 +27,7 @@ _SCHEMES: dict[str, SourceKind] = {
     "https": "network",
 }
 NAME = r"\w[\w .-]*"
+_LONGEST = 200  # bytes of a name; a file name has 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,13 @@ def parse_source(text: str | int | Path) -> Address:
     if re.fullmatch(r"/dev/(video\d+|v4l/[^?]+)(\?.*)?", uri):
         uri = f"v4l2://{uri}"
     kind = _kind(uri)
-    return Address(name or _default_name(uri, kind), kind, uri, named=bool(name))
+    address = Address(name or _default_name(uri, kind), kind, uri, named=bool(name))
+    if (address.named or address.live) and len(address.name.encode()) > _LONGEST:
+        raise EmotionError(
+            f"a source has a name of {len(address.name)} characters; files are named after it: give a "
+            "shorter one with NAME=URI"
+        )
+    return address
 
 
 def parse_sources(texts: Iterable[str | int | Path]) -> list[Address]:
