@@ -244,8 +244,8 @@ class Rounds:
                 if name in feed.names and not feed.removed:
                     return feed
             left = [feed.title or feed.name or "?" for feed in self._feeds if not feed.removed]
-        expected = ", ".join(left) or "none, since the stream begins with its first event"
-        raise EmotionError(f"there is no source {name!r}; there are: {expected}")
+        expected = ", ".join(left) or "none yet: it begins with its first event"
+        raise EmotionError(f"there is no source {name!r}; expected one of: {expected}")
 
     def raise_errors(self) -> None:
         """Raise one error for all sources that failed.
