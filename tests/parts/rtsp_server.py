@@ -105,13 +105,13 @@ def main() -> None:
         factory.set_permissions(permissions)
     elif options.user:
         demand_password(server, factory, options.user, digest=options.digest)
-    medias, sizes = [], list(SIZES)
-    factory.connect("media-configure", lambda _, media: medias.append(media))
+    streams, sizes = [], list(SIZES)
+    factory.connect("media-configure", lambda _, media: streams.append(media))
 
     def resize() -> bool:
         sizes.append(sizes.pop(0))
         width, height = sizes[0]
-        for media in medias:
+        for media in streams:
             size = media.get_element().get_by_name("size")
             caps = f"video/x-raw,format=I420,width={width},height={height},framerate={options.rate}/1"
             size.set_property("caps", Gst.Caps.from_string(caps))
