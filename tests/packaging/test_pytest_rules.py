@@ -47,11 +47,13 @@ def test_alone(index):
 
 def run_pytest(folder: Path, tests: str, *options: str, ci: str = "") -> subprocess.CompletedProcess[str]:
     (folder / "test_rules.py").write_text(tests)
+    # A copy, because its own file is the lock, which the test that runs this one may hold already.
+    (folder / "conftest.py").write_text((TESTS / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = alone\n")
     names = [name for name in os.environ if name.startswith("PYTEST_")]
     environment = {name: value for name, value in os.environ.items() if name not in names}
-    environment |= {"CI": ci, "PYTHONPATH": str(TESTS)}
-    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-ra", *options, str(folder)]
+    environment["CI"] = ci
+    command = [sys.executable, "-m", "pytest", "-ra", *options, str(folder)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
