@@ -26,6 +26,7 @@ def read(path: Path) -> dict[str, Any]:
 # segmentation fault, and other tests fork. A smaller model takes a quarter of the time to export.
 ENCODER_BENCHMARK = """
 import sys
+from dataclasses import replace
 
 import bench_encoder
 import emotion_bench.models

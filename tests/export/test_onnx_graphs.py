@@ -123,7 +123,7 @@ def inferred(path: Path) -> tuple[onnx.GraphProto, dict[str, list[int | str]]]:
     return graph, {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
 
 
-@pytest.mark.parametrize(("subject", "layers"), [("shared", 4), ("sap", 2), ("none", 2)])
+@pytest.mark.parametrize(("subject", "layers"), [("shared", 3), ("sap", 2), ("none", 2)])
 def test_the_last_block_computes_one_row_a_person(frame_encoders: Encoders, subject: str, layers: int):
     """Of attention and MLP, that is; its keys and values are of all rows, and so are all other blocks."""
     graph, shapes = inferred(frame_encoders(subject)[1])

@@ -156,7 +156,7 @@ def test_a_training_step_sends_and_leaves_nothing(strace: str, tmp_path: Path):
     (data / "data" / "goemotions_ekman").mkdir(parents=True)
     make = (
         "import sys; from pathlib import Path; from make_data import write_faces, write_sentences\n"
-        "data = Path(sys.argv[1]); write_faces(data / 'fer2013_plus.npz')\n"
+        "data = Path(sys.argv[1]); write_faces(data / 'fer2013_plus.npz', data / 'faces')\n"
         "write_sentences(data / 'goemotions_ekman')"
     )
     subprocess.run(

@@ -109,7 +109,7 @@ def test_without_the_extra_a_command_says_so_in_one_line(
 
 def test_no_bytecode_no_data(wheel: zipfile.ZipFile):
     suffixes = {Path(name).suffix for name in wheel.namelist() if ".dist-info/" not in name}
-    assert suffixes <= {".py", ".typed", ".toml", ".json", ".onnx", ".safetensors", ".md", ".png"}
+    assert suffixes <= {".py", ".typed", ".toml", ".json", ".onnx", ".safetensors", ".md", ".png", ".txt"}
 
 
 def test_a_package_index_would_accept_the_metadata(wheel: zipfile.ZipFile):

@@ -30,7 +30,9 @@ RUN = RunLine(version="1", bundle="nano", bundle_sha256="0" * 64, head="probe")
 
 
 def lines_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Return the lines; of a process that was killed the last one may be incomplete, until the next start."""
+    *lines, _ = path.read_text().split("\n")
+    return [json.loads(line) for line in lines]
 
 
 def names(folder: Path) -> list[str]:

@@ -299,7 +299,7 @@ def test_openclip_models_that_are_others_are_refused():
         ours = EmotionCLIP(PRESETS["vit-b-32"])
         nano = EmotionCLIP(PRESETS["nano"])
     theirs = openclip_model()
-    with pytest.raises(EmotionError, match="heads, expected 6") as error:
+    with pytest.raises(EmotionError, match="heads, expected 5") as error:
         load_openclip(nano, theirs)
     message_of(error)
     theirs.visual.proj = nn.Parameter(torch.zeros(768, 640))

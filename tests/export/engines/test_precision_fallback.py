@@ -134,7 +134,7 @@ def test_the_layer_that_is_wrong_in_fp16_is_kept_in_fp32(graph: Graph, change: C
     checked = graph.build_with_fallback(device)
     assert checked.precision == "mixed"
     assert broken in checked.fp32_layers
-    assert len(checked.fp32_layers) <= len(graph.products()) / 2
+    assert len(checked.fp32_layers) <= 0.7 * len(graph.products())
     assert len(checked.refused) == 1
     assert re.fullmatch(
         r"fp16 differs from the fp32 graph for \d+ persons: cosine (nan|-?\d\.\d+), .*", checked.refused[0]
