@@ -7,17 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.backends import open_backend
-from emotion_runtime.encoder import TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_head
-from emotion_runtime.preprocess import PreprocessSpec
-from emotion_runtime.vectors import l2_normalise
-from emotion_train.heads import LinearHead as StoredHead
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.encoders import BundleEncoder
-from emotion_train.probing.features import ClipEncoder, FeatureKind, Features
-from emotion_train.probing.fit import TaskHead, fit_task
+from emotion_train.probing.features import ClipEncoder
+from emotion_train.probing.fit import fit_task
 from emotion_train.probing.protocol import C_GRID
 from emotion_train.probing.samples import Encoding
 from emotion_train.probing.scene_probe import TASK, ScenePlan, scene_set
@@ -43,41 +38,6 @@ class Candidate:
     abstain: float = 0.0
 
 
-class GraphEncoder:
-    """The frame encoder and the temporal encoder, each an ONNX file.
-
-    Args:
-        frame_encoder: File of the frame encoder.
-        temporal_encoder: File of the temporal encoder.
-        spec: How images are preprocessed.
-        clip_frames: T, embeddings per clip.
-    """
-
-    def __init__(
-        self, frame_encoder: Path, temporal_encoder: Path, spec: PreprocessSpec, clip_frames: int
-    ) -> None:
-        self.spec = spec
-        self._clip_frames = clip_frames
-        self._frames = open_backend("cpu", frame_encoder)
-        self._temporal = TemporalEncoder(open_backend("cpu", temporal_encoder))
-
-    def features(
-        self, images: NDArray[np.uint8], patch_weights: NDArray[np.float32], kind: FeatureKind
-    ) -> Features:
-        """Return features of the kind "video" as described in `ClipEncoder.features`."""
-        if kind != "video":
-            raise ValueError(f"features of the kind {kind}")
-        clips, frames = images.shape[:2]
-        fed = {
-            "images": images.reshape(-1, *images.shape[2:]),
-            "frame_index": np.arange(clips * frames),
-            "patch_weights": patch_weights.reshape(clips * frames, -1),
-        }
-        embeddings = self._frames.run(fed)["embeddings"].reshape(clips, frames, -1)
-        repeated = embeddings[:, np.arange(self._clip_frames) * frames // self._clip_frames]
-        return l2_normalise(self._temporal.features(list(repeated))).astype(np.float32)
-
-
 def of_bundle(bundle: str) -> Candidate:
     """Return the model of a bundle with its default head.
 
@@ -93,13 +53,6 @@ def of_bundle(bundle: str) -> Candidate:
             f"expected {', '.join(EKMAN)}, the labels of the faces"
         )
     return Candidate(Path(bundle).name, encoder, load_head(encoder.bundle), head.abstain)
-
-
-def of_graphs(name: str, encoder: GraphEncoder, head: StoredHead) -> Candidate:
-    """Return the model of two ONNX files with a head that `emotion-train fit-probe` wrote."""
-    weight, bias, card = head.weight, head.bias, head.card
-    fitted = TaskHead(TASK, weight, bias, card.activation, card.temperature, abstain=card.abstain)
-    return Candidate(name, encoder, fitted.predictions, card.abstain)
 
 
 def of_checkpoint(

@@ -160,7 +160,7 @@ def _member(archive: tarfile.TarFile, name: str) -> io.BufferedReader:
     file = archive.extractfile(name)
     if file is None:
         raise KeyError(name)
-    return file  # type: ignore[return-value]
+    return file  # type: ignore[return-value] # its stubs name a wider type
 
 
 # --- fer

@@ -142,7 +142,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
             EmotionError: Its name is wrong, or files of an earlier run would be left out.
         """
         from emotion_runtime.sinks.embeddings import check_embeddings_name  # noqa: PLC0415 - as above
-        from emotion_runtime.sinks.jsonl_folder import is_jsonl_folder  # noqa: PLC0415
+        from emotion_runtime.sinks.jsonl_folder import is_jsonl_folder  # noqa: PLC0415 - as above
 
         if self.embeddings is None:
             return

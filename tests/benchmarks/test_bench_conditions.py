@@ -10,14 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 import bench_conditions
-from emotion_bench.candidates import Candidate, GraphEncoder, of_bundle, of_graphs
+from emotion_bench.candidates import Candidate
 from emotion_bench.condition_results import measure, page
 from emotion_bench.conditions import CONDITIONS, HALVES
 from emotion_runtime.bundle import load_bundle
-from emotion_runtime.heads import load_head
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.heads import HeadCard, LinearHead
-from emotion_train.probing.view_features import encode_views
 from emotion_train.scenes.faces import Faces
 from emotion_train.scenes.views import FRAME_PX, HEAD_PX, PLAIN, Condition, View, views
 
@@ -145,30 +142,6 @@ def test_what_is_right_in_the_plain_view_and_wrong_in_a_condition_is_flipped():
     assert row["brighter"]["flipped"]["value"] == 1.0
     assert row["brighter"]["accuracy"]["value"] == pytest.approx(2 / 6, abs=1e-4)
     assert row["brighter"]["points_lost"] == pytest.approx(16.67)
-
-
-def test_graphs_and_a_head_predict_what_their_bundle_predicts():
-    bundle = load_bundle("nano")
-    stored = load_head(bundle)
-    card = HeadCard(
-        "probe",
-        list(stored.labels),
-        stored.activation,
-        stored.temperature,
-        {},
-        "0",
-        abstain=stored.abstain,
-    )
-    encoder = GraphEncoder(bundle.graph_path("frame_encoder"), bundle.graph_path("temporal_encoder"), SPEC, 8)
-    graphs = of_graphs("graphs", encoder, LinearHead(stored.weight, stored.bias, card))
-    few = {name: CONDITIONS[name] for name in ("tilt 30 degrees", "sunglasses")}
-    nano = of_bundle("nano")
-    expected = encode_views(nano.encoder, made_faces(), few, seed=0)
-    found = encode_views(graphs.encoder, made_faces(), few, seed=0)
-    for name in few:
-        np.testing.assert_allclose(
-            graphs.head(found[name].features), nano.head(expected[name].features), atol=1e-5
-        )
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ class _Camera:
             capture.release()
 
     def _compare(self, capture: Any, image: NDArray[np.uint8]) -> None:
-        """Log once how the camera delivers its images, if that is not what was asked for."""
+        """Log once how the camera delivers its images, if another mode was requested."""
         self._compared = True
         request = self._request
         height, width = image.shape[:2]
