@@ -15,6 +15,7 @@ from emotion_runtime.telemetry import opt_out
 if TYPE_CHECKING:
     from emotion_runtime.dataframe import to_dataframe
     from emotion_runtime.errors import EmotionError, SourceBroken
+    from emotion_runtime.privacy.image_filter import Privacy
     from emotion_runtime.reader import read_events
     from emotion_runtime.runtime import EmotionRuntime
     from emotion_runtime.sinks.draw import Annotator, draw
@@ -34,6 +35,7 @@ __all__ = [
     "Frame",
     "JsonlSink",
     "Person",
+    "Privacy",
     "Quality",
     "SourceBroken",
     "Timing",
@@ -57,6 +59,7 @@ _MODULE_OF = {
     "Frame": "types",
     "JsonlSink": "sinks.jsonl",
     "Person": "types",
+    "Privacy": "privacy.image_filter",
     "Quality": "types",
     "SourceBroken": "errors",
     "Timing": "timing",

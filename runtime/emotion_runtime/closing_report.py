@@ -17,6 +17,8 @@ def closing_lines(
     sources: Mapping[str, SourceSummary],
     files: Iterable[Path | str],
     partial_files: Iterable[Path | str] = (),
+    *,
+    ids: bool = True,
 ) -> list[str]:
     """Return the lines that a run prints at its end, before the one with the time spent.
 
@@ -25,10 +27,11 @@ def closing_lines(
         sources: The summary of each source.
         files: The files written.
         partial_files: Files of outputs that failed.
+        ids: Whether the lines of people have their ids.
     """
-    lines = people_lines(sources, named=len(sources) + len(report.photos) > 1)
+    lines = people_lines(sources, named=len(sources) + len(report.photos) > 1, ids=ids)
     for photo, persons in report.photos.items():
-        lines += photo_lines(photo, persons)
+        lines += photo_lines(photo, persons, ids=ids)
     if report.more_photos:
         lines.append(f"and {report.more_photos} more photos")
     if report.frames and not report.found:
@@ -37,25 +40,26 @@ def closing_lines(
     return [*lines, *filter(None, wrote)]
 
 
-def people_lines(sources: Mapping[str, SourceSummary], *, named: bool) -> list[str]:
+def people_lines(sources: Mapping[str, SourceSummary], *, named: bool, ids: bool = True) -> list[str]:
     """Return one line per person of each source, such as "person 1: 5.8 s: happiness 94 %, neutral 6 %".
 
     Args:
         sources: The summary of each source.
         named: Whether the name of the source comes first, and a source without people has a line, too.
+        ids: Whether the lines have the ids of the people.
     """
     return [
         f"{name}: {line}" if named else line
         for name, found in sources.items()
-        for line in _source_lines(found) or ["nobody found"] * named
+        for line in _source_lines(found, ids=ids) or ["nobody found"] * named
     ]
 
 
-def _source_lines(found: SourceSummary) -> list[str]:
+def _source_lines(found: SourceSummary, *, ids: bool) -> list[str]:
     longest = sorted(found.persons, key=lambda person: -person.seconds)[:_PERSONS]
     shown = {person.id for person in longest}
     lines = [
-        f"person {person.id}: {person.seconds:.1f} s: {shares_text(person)}"
+        f"{_name(person.id, ids=ids)}: {person.seconds:.1f} s: {shares_text(person)}"
         for person in found.persons
         if person.id in shown
     ]
@@ -76,11 +80,15 @@ def shares_text(person: PersonSummary) -> str:
     return ", ".join(f"{label} {_percent(share)}" for label, share in shares)
 
 
-def photo_lines(photo: str, persons: Sequence[Person]) -> list[str]:
+def photo_lines(photo: str, persons: Sequence[Person], *, ids: bool = True) -> list[str]:
     """Return one line per person of a photo, such as "photo.jpg: person 1 happiness 96 %"."""
     if not persons:
         return [f"{photo}: nobody found"]
-    return [f"{photo}: person {person.id} {_label(person)}" for person in persons]
+    return [f"{photo}: {_name(person.id, ids=ids)} {_label(person)}" for person in persons]
+
+
+def _name(person_id: int, *, ids: bool) -> str:
+    return f"person {person_id}" if ids else "one person"
 
 
 def _label(person: Person) -> str:

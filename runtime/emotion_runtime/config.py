@@ -9,7 +9,7 @@ import msgspec
 from emotion_runtime.credentials import HIDDEN, with_secrets, without_passwords
 from emotion_runtime.defaults import FROZEN_AFTER, HYSTERESIS, LOST_AFTER, SMOOTHING
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.names import DetectEvery, DetectorSize, LogFormat, Precision
+from emotion_runtime.names import Blur, DetectEvery, DetectorSize, LogFormat, Precision
 
 if TYPE_CHECKING:
     from emotion_runtime.sinks.rotation import Rotation
@@ -25,6 +25,7 @@ _EXPECTED: dict[Any, str] = {
     DetectorSize: "`auto` or a whole number of pixels",
     DetectEvery: "`auto` or a number",
     Precision: f"one of {', '.join(get_args(Precision))}",
+    Blur: f"one of {', '.join(get_args(Blur))}",
     LogFormat: f"one of {', '.join(get_args(LogFormat))}",
 }
 
@@ -38,6 +39,7 @@ _PLACES = {
     "record_segment",
     "embeddings",
     "show",
+    "blur",
     "append",
     "overwrite",
     "wall_clock",
@@ -79,6 +81,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     rotate_keep: int | None = None
     on_change: bool = False
     show: bool | None = None
+    blur: Blur = "none"
+    zone: list[str] = []
+    no_ids: bool = False
+    aggregate: int | None = None
     max_frames: int | None = None
     duration: float | None = None
     realtime: bool = False
@@ -133,6 +139,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
                 f"--duration {self.duration}: expected seconds, more than 0; omit it for no limit"
             )
         self._check_embeddings()
+        self._check_privacy()
         self._check_live_times()
 
     def _check_embeddings(self) -> None:
@@ -152,6 +159,26 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
                 f"--jsonl {self.jsonl} is a folder, and files that were finished earlier are left out, which "
                 "--embeddings cannot do: give --overwrite, or --jsonl FILE"
             )
+
+    def _check_privacy(self) -> None:
+        """Reject options about privacy that have a mistake, or that another output would undo.
+
+        Raises:
+            EmotionError: There is such an option.
+        """
+        if self.zone:
+            from emotion_runtime.privacy.zones import parse_zone  # noqa: PLC0415 - needs OpenCV
+
+            for zone in self.zone:
+                parse_zone(zone)
+        if self.aggregate is not None and self.aggregate < 2:
+            raise EmotionError(f"--aggregate {self.aggregate}: expected a number of people, 2 or more")
+        if self.embeddings and (self.no_ids or self.aggregate is not None):
+            raise EmotionError(
+                "--embeddings tells people apart, which --no-ids and --aggregate prevent: omit one of them"
+            )
+        if self.aggregate is not None and self.on_change:
+            raise EmotionError("--on-change is about lines of frames, and --aggregate K writes none: omit it")
 
     def _check_live_times(self) -> None:
         """Reject times of cameras and streams that make no sense.
@@ -204,7 +231,7 @@ def make_config(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
     if "camera" in flags or "source" in flags:
         given = {key: value for key, value in given.items() if key not in ("camera", "source")}
     given |= flags
-    for key in ("camera", "source"):  # users write `camera = 0`
+    for key in ("camera", "source", "zone"):  # users write `camera = 0`
         if key in given and not isinstance(given[key], list):
             given[key] = [given[key]]
     mistakes = []

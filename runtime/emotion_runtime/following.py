@@ -19,7 +19,7 @@ class Step:
 
     Attributes:
         statuses: Changes of the status of live sources; they come before the events.
-        events: Frames with their events.
+        events: Frames, with images that may leave, and their events.
     """
 
     statuses: list[StatusLine] = field(default_factory=list)
@@ -82,10 +82,10 @@ class Following:
                 self._check_reader(names, rounds)
                 self._check()
                 events = self._pipeline.step_all(one.frames) if one.frames else []
-                pairs = list(zip(one.frames, events, strict=True))
-                for frame, event in pairs:
+                for frame, event in zip(one.frames, events, strict=True):
                     self._summary.add(event, still=frame.still)
-                yield Step(one.statuses, pairs)
+                leaving = map(self._pipeline.images.leaving, one.frames)
+                yield Step(one.statuses, list(zip(leaving, events, strict=True)))
         finally:
             # The caller may iterate again from the beginning, which would look like time running backwards.
             for name in names:

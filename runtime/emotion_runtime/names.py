@@ -8,6 +8,8 @@ GRAPHS: tuple[GraphName, GraphName] = ("frame_encoder", "temporal_encoder")  # i
 ReducedPrecision = Literal["fp16", "int8"]
 Precision = Literal["fp32", ReducedPrecision]
 
+Blur = Literal["none", "faces", "persons"]  # who is hidden in the images that leave
+
 LogFormat = Literal["text", "json"]
 
 DetectorSize = int | Literal["auto"]  # long side of the detector's input in pixels

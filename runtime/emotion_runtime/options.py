@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     _add_model(options)
     _add_timing(options)
     _add_outputs(options)
+    _add_privacy(options)
     add = options.add_argument_group("configuration and help").add_argument
     add(
         "--config",
@@ -242,4 +243,33 @@ def _add_outputs(options: argparse.ArgumentParser) -> None:
         "--show",
         action=argparse.BooleanOptionalAction,
         help="show the annotated video in a window (default: only for a camera, if there is a display)",
+    )
+
+
+def _add_privacy(options: argparse.ArgumentParser) -> None:
+    add = options.add_argument_group("privacy").add_argument
+    add(
+        "--blur",
+        metavar="none|faces|persons",
+        help="hide faces or whole persons in every image that leaves: recording, photos, window; a recording "
+        "then has no sound (default: none)",
+    )
+    add(
+        "--zone",
+        action="append",
+        metavar="[SOURCE=]X1,Y1,X2,Y2",
+        help="part of the image that is neither analysed nor shown: a box, or the corners of a polygon, as "
+        "fractions of width and height from 0 to 1; of one source, or of all; may be repeated",
+    )
+    add(
+        "--no-ids",
+        action="store_true",
+        help="publish no ids of people: neither in lines nor in images nor at the end of the run",
+    )
+    add(
+        "--aggregate",
+        type=int,
+        metavar="K",
+        help="publish nothing about single people, only how many of at least K people in view have which "
+        "label, every 10 seconds",
     )

@@ -17,6 +17,7 @@ from emotion_runtime.metrics import Counts, StageTimer
 from emotion_runtime.models import Models
 from emotion_runtime.pace import LiveView, Pace, StepCost
 from emotion_runtime.person import PersonOptions, PersonState
+from emotion_runtime.privacy.image_filter import ImageFilter
 from emotion_runtime.quality import NO_HEAD, measure_quality
 from emotion_runtime.rates import Rates
 from emotion_runtime.ring import ClipPlan
@@ -65,6 +66,7 @@ class Pipeline:
         timer: Time spent so far, by stage.
         counts: What happened so far.
         features: Gets the features of every clip. None: they are not kept.
+        images: Hides parts of images and people in them.
 
     Raises:
         EmotionError: A value of `timing` is out of range.
@@ -94,6 +96,7 @@ class Pipeline:
         self.counts = Counts()
         self._checks = ValueChecks(self.counts)
         self.features: FeatureLog | None = None
+        self.images = ImageFilter()
         # Rejects bad values, and imports what the first frame needs, now instead of there.
         PersonState(self._options)
         SourceState(self._options)
@@ -114,6 +117,7 @@ class Pipeline:
         names = [frame.source for frame in frames]
         if len(set(names)) != len(names):
             raise ValueError(f"several frames of one source in one step: {names}")
+        frames = [self.images.fill(frame) for frame in frames]
         sources = {frame.source: self._source(frame) for frame in frames}
         begun, detect_seconds = self._clock(), self.timer.seconds["detect"]
         for frame in frames:
@@ -122,11 +126,8 @@ class Pipeline:
         encoded = self._encode(frames, sources)
         now = self._clock()
         if any(frame.captured is not None for frame in frames):
-            detected = [
-                each
-                for frame, each in zip(frames, sources.values(), strict=True)
-                if each.detected_at == frame.t
-            ]
+            pairs = zip(frames, sources.values(), strict=True)
+            detected = [each for frame, each in pairs if each.detected_at == frame.t]
             cost = StepCost(
                 begun=begun,
                 ended=now,
@@ -143,6 +144,7 @@ class Pipeline:
     def forget(self, source: str) -> None:
         """Drop the state of a source that ended."""
         self._sources.pop(source, None)
+        self.images.forget(source)
 
     def person_ids(self) -> dict[str, list[int]]:
         """Return the ids of the persons who have state, by source."""
@@ -177,6 +179,7 @@ class Pipeline:
                 detections = self._checks.usable(self._models.detector(frame.image), frame)
             with self.timer.stage("track"):
                 source.follow(detections, frame)
+            self.images.see(frame, detections, source.missing(frame.t))
         self.counts.frames += 1
         self.counts.frames_with_persons += any(track.seen for track in source.tracks)
 

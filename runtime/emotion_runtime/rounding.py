@@ -15,7 +15,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 def rounded(event: T) -> T:
     """Return a copy of an event, or of a part of one, as it is written to JSON.
 
-    A `time` that is not known becomes `msgspec.UNSET`, which msgspec leaves out.
+    A `time` that is not known, and an `id` of 0, become `msgspec.UNSET`, which msgspec leaves out.
     """
     return _rounded_struct(event, _OTHERS)
 
@@ -27,6 +27,8 @@ def _rounded_struct(struct: T, decimals: int) -> T:
     }
     if values.get("time", 0) is None:
         values["time"] = msgspec.UNSET
+    if values.get("id", 1) == 0:
+        values["id"] = msgspec.UNSET
     return type(struct)(**values)
 
 

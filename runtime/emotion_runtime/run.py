@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from emotion_runtime.following import Step
     from emotion_runtime.live_report import LiveReport
     from emotion_runtime.metrics import RunReport, StageTimer
+    from emotion_runtime.privacy.published import Publisher
     from emotion_runtime.rounds import Rounds
     from emotion_runtime.runtime import EmotionRuntime
     from emotion_runtime.sinks.base import Outputs
@@ -45,7 +46,13 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
     with ExitStack() as stack:
         from emotion_runtime.live_report import LiveReport  # noqa: PLC0415 - see above
         from emotion_runtime.metrics import RunReport  # noqa: PLC0415
-        from emotion_runtime.run_sources import addresses_of, fail, open_rounds  # noqa: PLC0415
+        from emotion_runtime.privacy.published import Publisher  # noqa: PLC0415
+        from emotion_runtime.run_sources import (  # noqa: PLC0415
+            addresses_of,
+            check_zone_names,
+            fail,
+            open_rounds,
+        )
         from emotion_runtime.service_manager import ServiceManager, status_text  # noqa: PLC0415
         from emotion_runtime.sinks import open_sinks  # noqa: PLC0415
         from emotion_runtime.sinks.group import SinkGroup  # noqa: PLC0415
@@ -55,6 +62,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         addresses, mistakes = addresses_of(config.sources)
         places = [address.name if address.live else address.uri for address in addresses]
         check_outputs(config.jsonl, config.record, places, config.embeddings)
+        check_zone_names(config, addresses)
         report = RunReport(started)
         runtime = _open_runtime(config, stack)
         # Sources before sinks: a mistyped source must not empty the results of an earlier run.
@@ -69,23 +77,22 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         stop.rescue_with(lambda: _rescue(sinks, report, runtime, rounds))
         live = LiveReport(runtime.rates) if any(address.live for address in addresses) else None
         progress = stack.enter_context(_progress(config, addresses))
-        run = _Run(config, stop, runtime.timer, sinks, report, live)
+        publisher = Publisher(ids=not config.no_ids, least=config.aggregate)
+        run = _Run(config, stop, runtime.timer, sinks, report, live, publisher)
         manager.ready()
         for step in runtime.steps(rounds):
             manager.alive(lambda: status_text(rounds.statuses(), report.frames))
-            with stop.writing():
-                sinks.finish(finished)
+            run.finish(finished)
             if not run.take(step):
                 break
             progress.update(len(step.events))
         manager.stopping()
-        with stop.writing():
-            sinks.finish(finished)
+        run.finish(finished, last=True)
         for status in rounds.close():
             run.take_status(status)
         broken = rounds.broken()
     # The sinks are closed: what is printed here is on the disk.
-    _print_summary(report, live, runtime, sinks)
+    _print_summary(run, runtime)
     _raise_failures(broken, sinks.failures, report.frames)
 
 
@@ -106,6 +113,7 @@ class _Run:
     sinks: "SinkGroup"
     report: "RunReport"
     live: "LiveReport | None"
+    publisher: "Publisher"
 
     def take(self, step: "Step") -> bool:
         """Take the results of one step. Return whether the run should go on."""
@@ -114,18 +122,28 @@ class _Run:
             wanted &= self.take_status(status)
         for frame, event in step.events:
             with self.stop.writing(), self.timer.stage("sinks"):
-                wanted &= self.sinks.write(frame, event)
-            self.report.add(event, still=frame.still)
+                wanted &= self.sinks.write(frame, self.publisher.event(event))
+                for line in self.publisher.aggregates(event, still=frame.still):
+                    wanted &= self.sinks.write_aggregate(line)
+            self.report.add(event, still=frame.still and self.publisher.single_people)
             if self.live is not None:
                 self.live.add(event)
             if not wanted or self.report.frames == self.config.max_frames:
                 return False
         if not step.events:
             wanted &= self.sinks.idle()
-        line = self.live.line() if self.live is not None else None
-        if line is not None:
-            _log.info("%s", line)
+        news = self.live.line() if self.live is not None else None
+        if news is not None:
+            _log.info("%s", news)
         return wanted and not self.stop.stopped.is_set()
+
+    def finish(self, files: list[str], *, last: bool = False) -> None:
+        """Finish the results of files that were read to their ends, or of all sources; empty the list."""
+        with self.stop.writing():
+            for source in [None] if last else files:
+                for line in self.publisher.finish(source):
+                    self.sinks.write_aggregate(line)
+            self.sinks.finish(files)
 
     def take_status(self, line: "StatusLine") -> bool:
         """Take a change of the status of a source. Return whether the run should go on."""
@@ -135,14 +153,14 @@ class _Run:
             return self.sinks.write_status(line)
 
 
-def _print_summary(
-    report: "RunReport", live: "LiveReport | None", runtime: "EmotionRuntime", sinks: "SinkGroup"
-) -> None:
+def _print_summary(run: _Run, runtime: "EmotionRuntime") -> None:
     from emotion_runtime.closing_report import closing_lines  # noqa: PLC0415 - see above
 
-    lines = closing_lines(report, runtime.summary(), sinks.files, sinks.partial_files)
-    lines += live.closing_lines() if live else []
-    lines.append(f"{PROGRAM}: {report.line(runtime.timer, runtime.backend)}")
+    sinks = run.sinks
+    people = runtime.summary() if run.publisher.single_people else {}
+    lines = closing_lines(run.report, people, sinks.files, sinks.partial_files, ids=not run.config.no_ids)
+    lines += run.live.closing_lines() if run.live else []
+    lines.append(f"{PROGRAM}: {run.report.line(runtime.timer, runtime.backend)}")
     for line in lines:
         sys.stderr.write(f"{line}\n")
 
@@ -160,7 +178,8 @@ def _raise_failures(broken: SourceBroken | None, outputs: Sequence[str], frames:
 
 def _open_runtime(config: RunConfig, stack: ExitStack) -> "EmotionRuntime":
     """Load the models of a run; the stack closes them."""
-    from emotion_runtime.runtime import EmotionRuntime  # noqa: PLC0415 - see above
+    from emotion_runtime.privacy.image_filter import Privacy  # noqa: PLC0415 - see above
+    from emotion_runtime.runtime import EmotionRuntime  # noqa: PLC0415
 
     runtime = EmotionRuntime(
         config.bundle,
@@ -171,6 +190,7 @@ def _open_runtime(config: RunConfig, stack: ExitStack) -> "EmotionRuntime":
         precision=config.precision,
         detector_size=config.detector_size,
         detector_score=config.detector_score,
+        privacy=Privacy(config.blur, config.zone),
     )
     stack.callback(runtime.close)
     if runtime.experimental:
@@ -221,9 +241,11 @@ def _outputs(
     return Outputs(
         jsonl=config.jsonl,
         rotation=config.rotation,
+        frames=config.aggregate is None,
         on_change=config.on_change,
         record=config.record,
         record_segment=config.record_segment or (LIVE_SEGMENT if live else None),
+        sound=config.blur == "none",
         show=_wants_window(config, live=live),
         append=config.append or (live and not config.overwrite),
         wall_clock=config.wall_clock,

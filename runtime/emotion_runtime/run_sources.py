@@ -1,6 +1,7 @@
 """Open the sources of one run of the command `emotion-runtime`."""
 
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from emotion_runtime.config import RunConfig
 from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.options import PROGRAM
+from emotion_runtime.privacy.zones import check_zones, parse_zone
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.sinks.jsonl_folder import is_jsonl_folder, unfinished
 from emotion_runtime.sources import (
@@ -21,6 +23,7 @@ from emotion_runtime.sources import (
 )
 from emotion_runtime.sources.in_turn import in_turn
 from emotion_runtime.sources.length import estimate_frames
+from emotion_runtime.sources.uris import NAME
 from emotion_runtime.stop_signals import StopRequest
 from emotion_runtime.types import RunLine
 
@@ -47,6 +50,21 @@ def addresses_of(sources: Sequence[str | int]) -> tuple[list[Address], list[str]
     if mistakes and not any(address.live for address in addresses):
         raise mistakes[0]
     return addresses, [str(error) for error in mistakes]
+
+
+def check_zone_names(config: RunConfig, addresses: Sequence[Address]) -> None:
+    """Reject a privacy zone of a source that does not exist.
+
+    Args:
+        config: The options of the run.
+        addresses: The sources without mistakes; those with one count as well.
+
+    Raises:
+        EmotionError: There is no source of its name.
+    """
+    named = [found[1] for text in config.source if (found := re.match(rf"({NAME})=", text))]
+    names = dict.fromkeys([*(address.name for address in addresses), *named])
+    check_zones([parse_zone(text) for text in config.zone], names)
 
 
 def fail(rounds: Rounds, mistake: str) -> None:

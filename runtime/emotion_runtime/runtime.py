@@ -30,6 +30,7 @@ from emotion_runtime.names import DetectorSize
 from emotion_runtime.open_pipeline import open_pipeline
 from emotion_runtime.photos import look_at
 from emotion_runtime.pipeline import Pipeline
+from emotion_runtime.privacy.image_filter import ImageFilter, Privacy
 from emotion_runtime.rates import Rates
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.streams import Stream, StreamSources
@@ -54,6 +55,7 @@ class EmotionRuntime:
         precision: Numeric precision of the encoders, see `backends.open_encoders`.
         detector_size: Long side in pixels to which the detector resizes a frame, see `load_detector`.
         detector_score: Minimum score of a detection. None: the detector's own default.
+        privacy: What is hidden in images, see `Privacy`; frames of `stream` come with hidden people.
 
     Attributes:
         labels: Names of the emotions that the head predicts.
@@ -79,10 +81,12 @@ class EmotionRuntime:
         precision: Precision | None = None,
         detector_size: DetectorSize = "auto",
         detector_score: float | None = None,
+        privacy: Privacy | None = None,
         **unknown: NoReturn,
     ) -> None:
         check_options(bundle, detector, timing, unknown)
         check_precision(precision)
+        images = ImageFilter(privacy)  # rejects mistakes before the models are loaded
         opened = open_pipeline(
             bundle,
             open_detector(detector, size=detector_size, score=detector_score),
@@ -92,12 +96,12 @@ class EmotionRuntime:
             precision=precision,
         )
         self._loaded, self._held = opened.pipeline, opened.held
+        self._loaded.images = images
         self._process = os.getpid()
         keep_in_children(self)
-        self._encoder = opened.encoder
+        self._encoder, self._width = opened.encoder, opened.width
         self.labels, self.experimental = opened.labels, opened.experimental
         self._run_line = opened.run_line
-        self._width = opened.width
         self._steps: dict[str, tuple[int, float]] = {}  # index and t of the last frame `step` was given
         self._summary = Summary()
         self._following = Following(self._loaded, self._summary, lambda: check_process(self._process))

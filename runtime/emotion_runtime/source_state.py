@@ -112,6 +112,10 @@ class SourceState:
                 if any(_overlap(track.box, other.box) for other in self.tracks if other.id != track.id):
                     person.crowded_at = frame.t
 
+    def missing(self, t: float) -> list[Track]:
+        """Return where people may be at time t whom the latest detection did not find."""
+        return self._tracker.missing(t)
+
     def replace(self, track_id: int) -> PersonState:
         """Give a track a new id and a new state, because another person is in its place; return the state."""
         renewed = self._tracker.renew(track_id)

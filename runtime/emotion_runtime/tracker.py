@@ -140,6 +140,20 @@ class Tracker:
             for known in self._published()
         ]
 
+    def missing(self, t: float) -> list[Track]:
+        """Return where persons may be at time t whom the latest detection did not find.
+
+        Each is there twice: where the person was seen last, and where they are expected. People who are not
+        published, since they are not confirmed, are there, too.
+        """
+        missed = [known for known in self._known if known.missed]
+        moved = [
+            motion.predicted(known.track, known.rates, max(t - known.last_seen, 0.0))
+            for known in missed
+            if known.rates is not None
+        ]
+        return [*(known.track for known in missed), *moved]
+
     def drift(self, track_id: int, t: float) -> float:
         """Return how far a person has moved since the latest detection, as far as their speed tells.
 

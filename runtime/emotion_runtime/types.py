@@ -160,7 +160,8 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     """One person in one frame; a part of `EmotionEvent`.
 
     Attributes:
-        id: The track's id, unique within the source.
+        id: The track's id, from 1, unique within the source; 0, and not in JSONL, where ids are not
+            published.
         box: (x1, y1, x2, y2) in frame pixels.
         score: Score of the detection, in [0, 1].
         state: "new" until the person was found in several frames, "warming" until there are embeddings
@@ -177,7 +178,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
         dominance: See `valence`.
     """
 
-    id: int
+    id: int = 0
     box: Box
     score: float
     state: State
@@ -239,7 +240,7 @@ class EmotionEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _row(line: dict[str, Any], person: dict[str, Any]) -> dict[str, Any]:
-    row = {name: line.get(name) for name in ("source", "frame", "t", "time")} | {"id": person["id"]}
+    row = {name: line.get(name) for name in ("source", "frame", "t", "time")} | {"id": person.get("id")}
     row |= zip(("x1", "y1", "x2", "y2"), person["box"], strict=True)
     row |= {name: person[name] for name in ("score", "state", "top", "why")}
     row["confidence"] = person["emotions"].get(person["top"])
@@ -288,3 +289,25 @@ class StatusLine(msgspec.Struct, frozen=True, kw_only=True):
     time: datetime
     status: SourceStatus
     reason: str | None = None
+
+
+class AggregateLine(msgspec.Struct, frozen=True, kw_only=True):
+    """How many people had which label at one moment; there is no such line for fewer than a given number.
+
+    Attributes:
+        schema: Version of the format.
+        type: Kind of the line.
+        source: Name of the source.
+        t: Seconds of media time.
+        time: Wall-clock time of the capture, in UTC. None, and not in JSONL, where it is not known.
+        people: Number of people in view who had a label at this moment.
+        counts: How many of them had each label.
+    """
+
+    schema: int = SCHEMA_VERSION
+    type: Literal["aggregate"] = "aggregate"
+    source: str
+    t: float
+    time: datetime | None = None
+    people: int
+    counts: dict[str, int]

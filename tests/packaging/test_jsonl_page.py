@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
-from emotion_runtime.types import EmotionEvent, Person, Quality, RunLine, StatusLine
+from emotion_runtime.types import AggregateLine, EmotionEvent, Person, Quality, RunLine, StatusLine
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "jsonl.md").read_text(encoding="utf-8")
 WORDS = {int: "integer", float: "number", str: "string", datetime: "string"}
@@ -42,6 +42,7 @@ def word(kind: Any) -> str:
         ("Frame", EmotionEvent),
         ("Person", Person),
         ("Quality", Quality),
+        ("Aggregate", AggregateLine),
         ("Status", StatusLine),
     ],
 )

@@ -54,6 +54,14 @@ def test_lines_of_photos():
     assert photo_lines("a.jpg", []) == ["a.jpg: nobody found"]
 
 
+def test_lines_without_ids():
+    found = source(seen(1, 5.0, joy=1.0), seen(2, 1.0, joy=1.0))
+    lines = people_lines({"a": found}, named=False, ids=False)
+    assert lines == ["one person: 5.0 s: joy 100 %", "one person: 1.0 s: joy 100 %"]
+    (line,) = photo_lines("a.jpg", [person(3, BOX, state="photo")], ids=False)
+    assert line == "a.jpg: one person happiness 57 %"
+
+
 def test_files_written():
     assert files_line("wrote", []) == ""
     assert files_line("wrote", ["a.mp4", "a.jsonl"]) == "wrote a.mp4, a.jsonl"

@@ -47,7 +47,7 @@ def _open_jsonl(outputs: Outputs, path: str) -> Sink:
     if is_jsonl_folder(path):
         if outputs.rotation is not None:
             raise EmotionError(f"--rotate needs a file, and --jsonl {path} is a folder: omit --rotate")
-        return JsonlFolderSink(path, run=outputs.run, wall_clock=outputs.wall_clock)
+        return JsonlFolderSink(path, run=outputs.run, wall_clock=outputs.wall_clock, frames=outputs.frames)
     from emotion_runtime.sinks.jsonl import JsonlSink  # noqa: PLC0415
 
     return JsonlSink(
@@ -55,6 +55,7 @@ def _open_jsonl(outputs: Outputs, path: str) -> Sink:
         append=outputs.append,
         run=outputs.run,
         wall_clock=outputs.wall_clock,
+        frames=outputs.frames,
         rotation=outputs.rotation,
         stopped=outputs.stopped,
     )
@@ -69,6 +70,7 @@ def _open_recording(outputs: Outputs, path: str, annotate: "Render") -> Sink:
             annotate,
             segment=outputs.record_segment,
             append=outputs.append,
+            sound=outputs.sound,
             open_videos=max(len(outputs.sources), 1),
         )
     from emotion_runtime.sinks.video import VideoSink  # noqa: PLC0415
@@ -78,5 +80,6 @@ def _open_recording(outputs: Outputs, path: str, annotate: "Render") -> Sink:
         annotate,
         segment=outputs.record_segment,
         append=outputs.append,
+        sound=outputs.sound,
         sources=outputs.sources,
     )

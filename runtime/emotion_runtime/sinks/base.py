@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from emotion_runtime.feature_log import FeatureLog
 from emotion_runtime.sinks.rotation import Rotation
-from emotion_runtime.types import EmotionEvent, Frame, RunLine, StatusLine
+from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, RunLine, StatusLine
 
 
 class Sink(Protocol):
@@ -30,6 +30,15 @@ class StatusSink(Sink, Protocol):
 
     def write_status(self, line: StatusLine) -> bool:
         """Take one change of status. Return False as `write` does."""
+        ...
+
+
+@runtime_checkable
+class AggregateSink(Sink, Protocol):
+    """A sink that also takes counts over several people."""
+
+    def write_aggregate(self, line: AggregateLine) -> bool:
+        """Take the counts of one moment. Return False as `write` does."""
         ...
 
 
@@ -58,8 +67,10 @@ class Outputs:
     Attributes:
         jsonl: File for JSON lines, or "-" for standard output. None: none.
         rotation: When the file of JSON lines begins anew. None: never.
+        frames: Whether there is a JSON line for each frame. False: only for counts over several people.
         on_change: Whether JSON lines leave out events in which nothing has changed.
         record: File for the annotated video, or a folder for one annotated copy of each source. None: none.
+        sound: Whether recordings have the sound of their sources.
         record_segment: Seconds after which a new file of the recording begins. None: one file.
         embeddings: File for the embeddings of persons. None: none.
         features: Where the pipeline puts them; needed with `embeddings`.
@@ -73,8 +84,10 @@ class Outputs:
 
     jsonl: str | None = None
     rotation: Rotation | None = None
+    frames: bool = True
     on_change: bool = False
     record: str | None = None
+    sound: bool = True
     record_segment: float | None = None
     embeddings: str | None = None
     features: FeatureLog | None = None

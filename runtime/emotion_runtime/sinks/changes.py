@@ -30,7 +30,8 @@ class ChangesSink:
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
         """Take one frame, see `Sink.write`."""
-        content = {(person.id, person.state, person.top, person.why) for person in event.persons}
+        # Not a set: without ids, two people may look the same.
+        content = [(person.id, person.state, person.top, person.why) for person in event.persons]
         last = self._last.get(event.source)
         if last is not None and not frame.still and last[1] == content and event.t - last[0] < KEEP_ALIVE:
             return True

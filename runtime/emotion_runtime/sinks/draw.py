@@ -70,9 +70,10 @@ class _Style:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """A person to draw, with the box in whole pixels inside the frame."""
+    """A person to draw, with the box in whole pixels inside the frame. `key` is the id, if there is one."""
 
     person: Person
+    key: int
     box: Rect
     style: _Style
 
@@ -90,9 +91,10 @@ class _Subject:
 
     def caption(self, *, crowd: bool) -> str:
         """Return what the label says; in a crowd, the ring alone stands for "warming up"."""
+        name = f"#{self.person.id} " if self.person.id else ""
         if crowd and self.warming and not self.lost:
-            return f"#{self.person.id}"
-        return _caption(self.person)
+            return name.strip()
+        return name + _caption(self.person)
 
     @property
     def strip(self) -> Rect:
@@ -130,23 +132,25 @@ class Annotator:
         placer = self._placers.get(event.source)
         if placer is None or (placer.width, placer.height) != (width, height):
             placer = self._placers[event.source] = Placer(width, height)
-        placer.begin([person.id for person in event.persons], event.t)
-        subjects = [self._subject(person, event.source, width, height) for person in event.persons]
+        keys = [person.id or -1 - index for index, person in enumerate(event.persons)]
+        placer.begin(keys, event.t)
+        pairs = zip(event.persons, keys, strict=True)
+        subjects = [self._subject(person, key, event.source, placer) for person, key in pairs]
         _draw_persons(canvas, subjects, placer)
-        present = {(event.source, person.id) for person in event.persons}
+        present = {(event.source, key) for key in keys}
         self._sizes = {
             key: size for key, size in self._sizes.items() if key[0] != event.source or key in present
         }
         self._last = image_bgr, event, canvas
         return canvas
 
-    def _subject(self, person: Person, source: str, width: int, height: int) -> _Subject:
-        box = _pixels(person.box, width, height)
+    def _subject(self, person: Person, key: int, source: str, placer: Placer) -> _Subject:
+        box = _pixels(person.box, placer.width, placer.height)
         face = face_of(box).h
-        last = self._sizes.get((source, person.id))
+        last = self._sizes.get((source, key))
         if last is None or abs(face - last[0]) > _STEADY_SIZE * last[0]:
-            last = self._sizes[source, person.id] = face, _text_size(face, height)
-        return _Subject(person, box, _Style(last[1]))
+            last = self._sizes[source, key] = face, _text_size(face, placer.height)
+        return _Subject(person, key, box, _Style(last[1]))
 
 
 def draw(image_bgr: Image, event: EmotionEvent) -> Image:
@@ -198,10 +202,10 @@ def _caption(person: Person) -> str:
     if person.top is not None:
         probability = person.emotions.get(person.top)
         percent = "" if probability is None else f" {100 * probability:.0f}%"
-        return f"#{person.id} {person.top}{percent}"
+        return f"{person.top}{percent}"
     if person.state == "lost":
-        return f"#{person.id} lost"
-    return f"#{person.id} {_CAPTIONS[person.why or 'warming']}"
+        return "lost"
+    return _CAPTIONS[person.why or "warming"]
 
 
 def _draw_label(
@@ -211,7 +215,7 @@ def _draw_label(
     style, person = subject.style, subject.person
     ring = style.text if subject.warming and not subject.lost else 0
     size = (text.width(caption, style.text) + ring + 2 * style.pad, style.label)
-    place = placer.label(person.id, subject.box, size, taken, style.line + style.pad + 2)
+    place = placer.label(subject.key, subject.box, size, taken, style.line + style.pad + 2)
     ends = leader(place, subject.box)
     if ends is not None:
         paint.line(canvas, *ends, subject.color, style.line)
@@ -254,7 +258,7 @@ def _draw_bars(
             label_width + round(_BAR * style.text) + 4 * style.pad,
             len(emotions) * style.row + 2 * style.pad,
         )
-        place = placer.panel(subject.person.id, subject.box, size, taken, bodies, style.pad)
+        place = placer.panel(subject.key, subject.box, size, taken, bodies, style.pad)
         if place is not None:
             _draw_panel(canvas, subject, place, label_width)
             return [place]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -28,6 +29,7 @@ class FolderSink:
         folder: The folder.
         render: Turns a frame (H, W, 3) uint8 BGR and its event into the image to write. None: an `Annotator`.
         segment: See `VideoSink`.
+        sound: See `VideoSink`.
         append: Whether to keep existing files, and give new ones a number. False: they are replaced.
         open_videos: How many videos are recorded at the same time; the one that was begun first is finished
             when another begins.
@@ -47,11 +49,13 @@ class FolderSink:
         *,
         segment: float | None = None,
         append: bool = False,
+        sound: bool = True,
         open_videos: int = 1,
     ) -> None:
         self._folder = Path(folder)
         self._render = render or Annotator()
-        self._segment, self._append, self._open_videos = segment, append, open_videos
+        self._new_video = partial(VideoSink, segment=segment, append=append, sound=sound)
+        self._append, self._open_videos = append, open_videos
         self._used: set[Path] = set()
         self._videos: dict[str, VideoSink] = {}  # by source, in the order of their beginnings
         self._written: list[Path] = []
@@ -77,9 +81,7 @@ class FolderSink:
             while len(self._videos) >= self._open_videos:
                 self._finish(next(iter(self._videos)))
             path = self._path_for(frame.source, VIDEO_SUFFIXES, ".mp4")
-            self._videos[frame.source] = VideoSink(
-                path, self._render, segment=self._segment, append=self._append
-            )
+            self._videos[frame.source] = self._new_video(path, self._render)
         return self._videos[frame.source].write(frame, event)
 
     def write_status(self, line: StatusLine) -> bool:

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.sinks.base import FinishingSink, IdleSink, Sink, StatusSink
-from emotion_runtime.types import EmotionEvent, Frame, StatusLine
+from emotion_runtime.sinks.base import AggregateSink, FinishingSink, IdleSink, Sink, StatusSink
+from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, StatusLine
 
 
 class SinkGroup:
@@ -54,6 +54,12 @@ class SinkGroup:
         """Give a change of the status of a source to the sinks that take it. Return False as `write` does."""
         taking = [sink for sink in self._sinks if isinstance(sink, StatusSink)]
         wanted = [self._guarded(sink, partial(sink.write_status, line)) for sink in taking]
+        return all(wanted) and (self._empty or bool(self._sinks))
+
+    def write_aggregate(self, line: AggregateLine) -> bool:
+        """Give counts over several people to the sinks that take them. Return False as `write` does."""
+        taking = [sink for sink in self._sinks if isinstance(sink, AggregateSink)]
+        wanted = [self._guarded(sink, partial(sink.write_aggregate, line)) for sink in taking]
         return all(wanted) and (self._empty or bool(self._sinks))
 
     def idle(self) -> bool:

@@ -3,14 +3,16 @@
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from emotion_runtime.rounding import rounded
 from emotion_runtime.sinks.byte_output import ByteOutput
 from emotion_runtime.sinks.rotation import RotatingOutput, Rotation
-from emotion_runtime.types import EmotionEvent, Frame, RunLine, StatusLine
+from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, RunLine, StatusLine
+
+_Timed = TypeVar("_Timed", EmotionEvent, AggregateLine)
 
 
 class JsonlSink:
@@ -21,6 +23,7 @@ class JsonlSink:
         append: Whether to keep what the file contains. False: it is replaced.
         run: The first line, which says what made the lines after it. None: no such line.
         wall_clock: Whether to add the present time to events without one.
+        frames: Whether to write a line for each frame. False: only counts over several people.
         rotation: When the file begins anew; `run` is the first line of each file. None: never.
         stopped: Set from outside when the run should end; waiting for the reader of a pipe ends then.
 
@@ -29,18 +32,19 @@ class JsonlSink:
             too, for example on a full disk.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first are keywords
         self,
         path: str,
         *,
         append: bool = False,
         run: RunLine | None = None,
         wall_clock: bool = False,
+        frames: bool = True,
         rotation: Rotation | None = None,
         stopped: Event | None = None,
     ) -> None:
         self._encoder = msgspec.json.Encoder()
-        self._wall_clock = wall_clock
+        self._wall_clock, self._frames = wall_clock, frames
         what = "JSON lines on standard output" if path == "-" else f"JSONL file {path}"
         self._files = [] if path == "-" else [Path(path)]
         self._output: ByteOutput | RotatingOutput
@@ -61,9 +65,11 @@ class JsonlSink:
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:  # noqa: ARG002 - part of the Protocol
         """Write one line. Return False if the reader of the pipe is gone (`| head`)."""
-        if self._wall_clock and event.time is None:
-            event = msgspec.structs.replace(event, time=datetime.now(timezone.utc))
-        return self._write(event)
+        return not self._frames or self._write(self._with_time(event))
+
+    def write_aggregate(self, line: AggregateLine) -> bool:
+        """Write the counts of one moment. Return False if the reader of the pipe is gone."""
+        return self._write(self._with_time(line))
 
     def write_status(self, line: StatusLine) -> bool:
         """Write a change of the status of a source. Return False if the reader of the pipe is gone."""
@@ -80,6 +86,11 @@ class JsonlSink:
             EmotionError: The last buffered data cannot be written.
         """
         self._output.close()
+
+    def _with_time(self, line: _Timed) -> _Timed:
+        if not self._wall_clock or line.time is not None:
+            return line
+        return msgspec.structs.replace(line, time=datetime.now(timezone.utc))
 
     def _write(self, line: msgspec.Struct) -> bool:
         return self._output.write(self._encode(rounded(line)) + b"\n")

@@ -1,6 +1,7 @@
 """Write JSON lines into a folder, one file per source, so that a run over many files can be continued."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -8,7 +9,7 @@ import msgspec
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import make_folder
 from emotion_runtime.sinks.jsonl import JsonlSink
-from emotion_runtime.types import EmotionEvent, Frame, RunLine
+from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, RunLine
 
 _PARTIAL = ".partial"  # is added to the name of a file that is not finished
 
@@ -22,6 +23,7 @@ class JsonlFolderSink:
         folder: The folder, which is created.
         run: The first line of each file. None: no such line.
         wall_clock: See `JsonlSink`.
+        frames: See `JsonlSink`.
 
     Attributes:
         files: The files that were finished.
@@ -30,8 +32,16 @@ class JsonlFolderSink:
         EmotionError: The folder cannot be created. `write` and `finish` raise it if a file cannot be written.
     """
 
-    def __init__(self, folder: str | Path, *, run: RunLine | None = None, wall_clock: bool = False) -> None:
-        self._folder, self._run, self._wall_clock = Path(folder), run, wall_clock
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        run: RunLine | None = None,
+        wall_clock: bool = False,
+        frames: bool = True,
+    ) -> None:
+        self._folder = Path(folder)
+        self._new = partial(JsonlSink, run=run, wall_clock=wall_clock, frames=frames)
         self._open: dict[str, JsonlSink] = {}  # by source
         self.files: list[Path] = []
         make_folder(self._folder)
@@ -40,8 +50,12 @@ class JsonlFolderSink:
         """Write one line. Always returns True."""
         if frame.source not in self._open:
             path = _partial(jsonl_path(self._folder, frame.source))
-            self._open[frame.source] = JsonlSink(str(path), run=self._run, wall_clock=self._wall_clock)
+            self._open[frame.source] = self._new(str(path))
         return self._open[frame.source].write(frame, event)
+
+    def write_aggregate(self, line: AggregateLine) -> bool:
+        """Write the counts of one moment of a source that has a file. Always returns True."""
+        return line.source not in self._open or self._open[line.source].write_aggregate(line)
 
     def finish(self, source: str) -> None:
         """Give the file of a source its final name, after its last frame."""

@@ -26,6 +26,7 @@ class VideoSink:
         segment: Seconds of media time after which a new file begins: OUT-0001.mp4, OUT-0002.mp4 ... None: one
             file for each source.
         append: Whether to keep existing files, and go on with the next number. False: they are replaced.
+        sound: Whether the sound of files is recorded, too.
         sources: Names of the sources, in order. Others are numbered after them.
 
     Attributes:
@@ -42,11 +43,12 @@ class VideoSink:
         *,
         segment: float | None = None,
         append: bool = False,
+        sound: bool = True,
         sources: tuple[str, ...] = (),
     ) -> None:
         self._path = Path(path)
         self._render = render or Annotator()
-        self._segment, self._append = segment, append
+        self._segment, self._append, self._sound = segment, append, sound
         self._numbers = {name: index + 1 for index, name in enumerate(sources)}
         self._notices = Notices()
         self._recordings: dict[str, _Recording] = {}  # by source
@@ -63,7 +65,9 @@ class VideoSink:
         if frame.source not in self._recordings:
             number = self._numbers.setdefault(frame.source, len(self._numbers) + 1)
             path = numbered(self._path, number)
-            self._recordings[frame.source] = _Recording(path, self._segment, append=self._append)
+            self._recordings[frame.source] = _Recording(
+                path, self._segment, append=self._append, sound=self._sound
+            )
         recording, image = self._recordings[frame.source], self._render(frame.image, event)
         self._notices.see(replace(frame, image=image))
         if recording.write(image, frame):
@@ -93,8 +97,11 @@ class VideoSink:
 class _Recording:
     """The files of one source."""
 
-    def __init__(self, path: Path, segment: float | None, *, append: bool) -> None:
+    def __init__(
+        self, path: Path, segment: float | None, *, append: bool = False, sound: bool = True
+    ) -> None:
         self._base = path
+        self._sound = sound
         self._segment = segment
         self._append = append
         self._file: VideoFile | None = None
@@ -119,7 +126,8 @@ class _Recording:
             self.path = self.next_path()
             self._index += 1
             self._begin = t
-            self._file = VideoFile(self.path, (image.shape[1], image.shape[0]), t, frame.source)
+            sound_of = frame.source if self._sound else ""
+            self._file = VideoFile(self.path, (image.shape[1], image.shape[0]), t, sound_of)
         self._file.write(image, t)
         return begins
 

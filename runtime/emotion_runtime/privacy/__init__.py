@@ -1,0 +1,1 @@
+"""What may leave the program: zones that are never analysed, people hidden in images, events without ids."""
