@@ -35,6 +35,7 @@ _PLACES = {
     "camera",
     "source",
     "jsonl",
+    "csv",
     "record",
     "record_segment",
     "embeddings",
@@ -71,6 +72,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     smoothing: float = SMOOTHING
     hysteresis: float = HYSTERESIS
     jsonl: str | None = None
+    csv: str | None = None
     record: str | None = None
     record_segment: float | None = None
     embeddings: str | None = None
@@ -195,19 +197,26 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rotation(self) -> "Rotation | None":
-        """When the file of JSON lines begins anew; None: never."""
+        """When the files of JSON lines and of the table begin anew; None: never."""
         from emotion_runtime.sinks.rotation import parse_rotation  # noqa: PLC0415 - keeps `--help` fast
 
         return None if self.rotate is None else parse_rotation(self.rotate, self.rotate_keep)
 
     def _check_rotation(self) -> None:
-        """Reject options about JSON lines that have no effect.
+        """Reject options about JSON lines and tables that have no effect.
 
         Raises:
             EmotionError: There is nothing to rotate or to write, or an option has a wrong value.
         """
-        if self.rotate is not None and self.rotation is not None and (self.jsonl or "-") == "-":
-            raise EmotionError(f"--rotate {self.rotate} needs a file to rotate: give --jsonl FILE")
+        if self.jsonl == self.csv == "-":
+            raise EmotionError(
+                "--jsonl - and --csv - would be mixed on standard output: give one of them a file"
+            )
+        files = {self.jsonl or "-", self.csv or "-"} - {"-"}
+        if self.rotate is not None and self.rotation is not None and not files:
+            raise EmotionError(
+                f"--rotate {self.rotate} needs a file to rotate: give --jsonl FILE or --csv FILE"
+            )
         if self.rotate_keep is not None and self.rotate is None:
             raise EmotionError("--rotate-keep needs --rotate SIZE or --rotate daily")
         if self.on_change and not self.jsonl:

@@ -201,6 +201,12 @@ def _add_outputs(options: argparse.ArgumentParser) -> None:
         "standard output",
     )
     add(
+        "--csv",
+        metavar="PATH",
+        help="write a table with one row per person and frame to this file, and beside it, in "
+        "PATH-summary.csv, one row per person; - is standard output, without a summary",
+    )
+    add(
         "--record",
         metavar="OUT.mp4|FOLDER",
         help="write the annotated video to this file, or annotated copies of all sources to this folder",
@@ -228,8 +234,8 @@ def _add_outputs(options: argparse.ArgumentParser) -> None:
     add(
         "--rotate",
         metavar="SIZE|daily",
-        help="begin a new file of JSON lines at this size (such as 100MB) or with each day in UTC; earlier "
-        "parts are called PATH-0001.jsonl ... or PATH-2026-11-27.jsonl",
+        help="begin a new file of JSON lines, and of the table, at this size (such as 100MB) or with each "
+        "day in UTC; earlier parts are called PATH-0001.jsonl ... or PATH-2026-11-27.jsonl",
     )
     add("--rotate-keep", type=int, metavar="N", help="keep only the newest N earlier parts (default: all)")
     add(

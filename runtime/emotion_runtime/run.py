@@ -61,7 +61,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         manager = stack.enter_context(ServiceManager())
         addresses, mistakes = addresses_of(config.sources)
         places = [address.name if address.live else address.uri for address in addresses]
-        check_outputs(config.jsonl, config.record, places, config.embeddings)
+        check_outputs(config.jsonl, config.record, places, config.embeddings, config.csv)
         check_zone_names(config, addresses)
         report = RunReport(started)
         runtime = _open_runtime(config, stack)
@@ -240,6 +240,8 @@ def _outputs(
     live = any(address.live for address in addresses)
     return Outputs(
         jsonl=config.jsonl,
+        csv=config.csv,
+        labels=tuple(runtime.labels),
         rotation=config.rotation,
         frames=config.aggregate is None,
         on_change=config.on_change,
@@ -278,6 +280,6 @@ def _progress(config: RunConfig, addresses: "Sequence[Address]") -> Any:
     from emotion_runtime.run_sources import expected_frames  # noqa: PLC0415
 
     live = any(address.live for address in addresses)
-    hidden = live or config.jsonl == "-" or not sys.stderr.isatty()
+    hidden = live or "-" in (config.jsonl, config.csv) or not sys.stderr.isatty()
     total = None if hidden else expected_frames(addresses, config)
     return tqdm(total=total, unit="frame", disable=hidden, leave=False)

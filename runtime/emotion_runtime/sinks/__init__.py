@@ -26,6 +26,10 @@ def open_sinks(outputs: Outputs) -> Iterator[Sink]:
 
             lines = ChangesSink(lines)
         yield lines
+    if outputs.csv is not None:
+        from emotion_runtime.sinks.csv_file import CsvSink  # noqa: PLC0415
+
+        yield CsvSink(outputs.csv, outputs)
     if outputs.embeddings is not None and outputs.features is not None:
         from emotion_runtime.sinks.embeddings import EmbeddingsSink  # noqa: PLC0415
 
@@ -56,7 +60,7 @@ def _open_jsonl(outputs: Outputs, path: str) -> Sink:
         run=outputs.run,
         wall_clock=outputs.wall_clock,
         frames=outputs.frames,
-        rotation=outputs.rotation,
+        rotation=None if path == "-" else outputs.rotation,
         stopped=outputs.stopped,
     )
 

@@ -66,7 +66,9 @@ class Outputs:
 
     Attributes:
         jsonl: File for JSON lines, or "-" for standard output. None: none.
-        rotation: When the file of JSON lines begins anew. None: never.
+        rotation: When the files of JSON lines and of the table begin anew. None: never.
+        csv: File for a table of persons, or "-" for standard output. None: none.
+        labels: Labels that get a column in tables.
         frames: Whether there is a JSON line for each frame. False: only for counts over several people.
         on_change: Whether JSON lines leave out events in which nothing has changed.
         record: File for the annotated video, or a folder for one annotated copy of each source. None: none.
@@ -83,6 +85,8 @@ class Outputs:
     """
 
     jsonl: str | None = None
+    csv: str | None = None
+    labels: tuple[str, ...] = ()
     rotation: Rotation | None = None
     frames: bool = True
     on_change: bool = False

@@ -229,8 +229,10 @@ def _complete_last_line(file: BinaryIO, path: Path, what: str) -> None:
     if not last:
         return
     try:
-        json.loads(last)
+        whole = last.startswith(b"{") and json.loads(last) is not None
     except ValueError:
+        whole = False
+    if not whole:  # not JSON; the rows of a table end with a line break, and begin with another character
         file.truncate(size - len(last))
         logging.getLogger(__name__).warning(
             "%s: its last line is incomplete, as after a power failure; these %d bytes were cut off",

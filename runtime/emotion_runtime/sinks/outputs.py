@@ -32,6 +32,18 @@ def _segments(path: Path) -> list[tuple[int, Path]]:
     return [(int(match[1]), each) for match, each in matches if match]
 
 
+def summary_path(csv: str) -> Path | None:
+    """Return the file of the summary beside a table: people-summary.csv beside people.csv.
+
+    Args:
+        csv: The table. There is no summary beside standard output, a pipe or a device: None.
+    """
+    path = Path(csv)
+    if csv == "-" or (path.exists() and not path.is_file()):
+        return None
+    return path.with_stem(f"{path.stem}-summary")
+
+
 def is_folder(record: str) -> bool:
     """Return whether `--record` means a folder: an existing one, or a name without a suffix."""
     return Path(record).is_dir() or record.endswith("/") or not Path(record).suffix
@@ -42,6 +54,8 @@ def check_outputs(
     record: str | None,
     sources: Sequence[str | int],
     embeddings: str | None = None,
+    csv: str | None = None,
+    report: str | None = None,
 ) -> None:
     """Reject a run that would overwrite one of its sources, or write two outputs into one file.
 
@@ -52,6 +66,8 @@ def check_outputs(
         record: File or folder of `--record`.
         sources: All sources of the run.
         embeddings: File of `--embeddings`.
+        csv: File of `--csv`, or "-" for standard output.
+        report: File of `--report`.
 
     Raises:
         EmotionError: An output is also a source or another output.
@@ -59,6 +75,11 @@ def check_outputs(
     outputs = [("--jsonl", Path(jsonl))] if jsonl and jsonl != "-" else []
     if embeddings:
         outputs.append(("--embeddings", Path(embeddings)))
+    if csv and csv != "-":
+        beside = summary_path(csv)
+        outputs += [("--csv", path) for path in (Path(csv), beside) if path is not None]
+    if report:
+        outputs.append(("--report", Path(report)))
     if record and Path(record).name and not is_folder(record):
         recordings = [numbered(Path(record), n + 1) for n in range(len(sources))]
         segments = [path for recording in recordings for _, path in _segments(recording)]
