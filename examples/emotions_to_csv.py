@@ -2,7 +2,8 @@
 
 python examples/emotions_to_csv.py [SOURCE] [OUT.csv] [FRAMES]
 
-It needs the standard library only. With pandas installed, the whole table is one line:
+The command writes a similar table: emotion-runtime --source people.mp4 --csv people.csv. This program
+chooses columns of its own. It needs the standard library only. With pandas, the whole table is one line:
 
     table = emotion_runtime.to_dataframe(EmotionRuntime().stream("people.mp4"))
 """

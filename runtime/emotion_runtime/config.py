@@ -36,6 +36,7 @@ _PLACES = {
     "source",
     "jsonl",
     "csv",
+    "report",
     "record",
     "record_segment",
     "embeddings",
@@ -73,6 +74,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     hysteresis: float = HYSTERESIS
     jsonl: str | None = None
     csv: str | None = None
+    report: str | None = None
     record: str | None = None
     record_segment: float | None = None
     embeddings: str | None = None

@@ -207,6 +207,11 @@ def _add_outputs(options: argparse.ArgumentParser) -> None:
         "PATH-summary.csv, one row per person; - is standard output, without a summary",
     )
     add(
+        "--report",
+        metavar="OUT.html",
+        help="write one page about the run to this file when it ends, with timelines and shares of labels",
+    )
+    add(
         "--record",
         metavar="OUT.mp4|FOLDER",
         help="write the annotated video to this file, or annotated copies of all sources to this folder",

@@ -1,15 +1,19 @@
-"""Read events back from JSON lines."""
+"""Read events, and the lines between them, back from JSON lines."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.types import SCHEMA_VERSION, EmotionEvent
+from emotion_runtime.types import SCHEMA_VERSION, EmotionEvent, RunLine, StatusLine
 
 OLDEST = 1  # schema 1 has neither `type` nor `time` in a line, nor `why`, `quality` and `filled` in a person
+
+Line = RunLine | EmotionEvent | StatusLine
+
+_TYPES: Mapping[str, Any] = {"run": RunLine, "frame": EmotionEvent, "status": StatusLine}
 
 
 def read_events(path: str | Path) -> Iterator[EmotionEvent]:
@@ -25,20 +29,37 @@ def read_events(path: str | Path) -> Iterator[EmotionEvent]:
     Raises:
         EmotionError: The file cannot be read, or a line is not an event.
     """
+    yield from _lines(path, {"frame": EmotionEvent})
+
+
+def read_lines(path: str | Path) -> Iterator[Line]:
+    """Yield events as `read_events` does, and the lines about runs and status between them.
+
+    Args:
+        path: The file.
+
+    Raises:
+        EmotionError: The file cannot be read, or a line is not one of `--jsonl`.
+    """
+    yield from _lines(path, _TYPES)
+
+
+def _lines(path: str | Path, types: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the lines of some types, by the text of their field `type`."""
     try:
         with Path(path).open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
-                event = _event(line, where=f"{path}, line {number}")
-                if event is not None:
-                    yield event
+                found = _decoded(line, types, where=f"{path}, line {number}")
+                if found is not None:
+                    yield found
     except OSError as error:
         raise EmotionError(f"{path} cannot be read ({error.strerror}); give a file of --jsonl") from error
 
 
-def _event(line: bytes, *, where: str) -> EmotionEvent | None:
-    """Return the event of a line; None if the line is of another type or was cut off by the end of a run."""
+def _decoded(line: bytes, types: Mapping[str, Any], *, where: str) -> Any:
+    """Return a line; None if it is of another type or was cut off by the end of a run."""
     try:
         values = msgspec.json.decode(line)
         if not isinstance(values, dict) or not isinstance(values.get("schema"), int):
@@ -48,9 +69,10 @@ def _event(line: bytes, *, where: str) -> EmotionEvent | None:
                 f"{where}: schema {values['schema']}; expected {OLDEST} to {SCHEMA_VERSION}: "
                 "update this program"
             )
-        if values.get("type", "frame") != "frame":
+        kind = values.get("type", "frame")
+        if not isinstance(kind, str) or kind not in types:
             return None
-        return msgspec.convert(_upgraded(values), EmotionEvent)
+        return msgspec.convert(_upgraded(values), types[kind])
     except msgspec.ValidationError as error:
         raise EmotionError(f"{where}: not an event ({error}); give a file of --jsonl") from error
     except msgspec.DecodeError as error:

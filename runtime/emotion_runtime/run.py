@@ -61,7 +61,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         manager = stack.enter_context(ServiceManager())
         addresses, mistakes = addresses_of(config.sources)
         places = [address.name if address.live else address.uri for address in addresses]
-        check_outputs(config.jsonl, config.record, places, config.embeddings, config.csv)
+        check_outputs(config.jsonl, config.record, places, config.embeddings, config.csv, config.report)
         check_zone_names(config, addresses)
         report = RunReport(started)
         runtime = _open_runtime(config, stack)
@@ -241,6 +241,7 @@ def _outputs(
     return Outputs(
         jsonl=config.jsonl,
         csv=config.csv,
+        report=config.report,
         labels=tuple(runtime.labels),
         rotation=config.rotation,
         frames=config.aggregate is None,

@@ -66,12 +66,14 @@ class _Spent:
     first: float
     last: float
     seconds: dict[str | None, float] = field(default_factory=dict)  # by label
+    total: float = 0.0
     label: str | None = None  # the last one that was shown
     changes: int = 0
 
     def see(self, label: str | None, t: float, seconds: float) -> None:
         """Add a frame at t seconds that lasts `seconds`."""
         self.last = t
+        self.total += seconds
         self.seconds[label] = self.seconds.get(label, 0.0) + seconds
         if label is not None:
             self.changes += self.label not in (None, label)
@@ -128,12 +130,12 @@ class Summary:
         source.confirmed |= {person.id for person in event.persons if person.state != "new"}
         return step
 
-    def interrupt(self, source: str, seconds: float) -> float:
-        """End the newest frame of a source, since nothing is known until the next one.
+    def interrupt(self, source: str, seconds: float | None = None) -> float:
+        """End the newest frame of a source: nothing is known from then until the next one.
 
         Args:
             source: Name of the source.
-            seconds: Time since that frame.
+            seconds: Time since that frame. None: it lasted as long as the one before it.
 
         Returns:
             Seconds that it lasted.
@@ -141,7 +143,8 @@ class Summary:
         found = self._sources.get(source)
         if found is None or found.newest is None:
             return 0.0
-        seconds = max(min(seconds, self._longest(found.newest)), 0.0)
+        longest = self._longest(found.newest)
+        seconds = found.newest.step if seconds is None else max(min(seconds, longest), 0.0)
         _spend(found, found.newest, seconds)
         found.newest = None
         return seconds
@@ -189,14 +192,14 @@ def _spend(source: _Source, frame: _Newest, seconds: float) -> None:
         spent.see(label, frame.t, seconds)
     while len(source.persons) > MAX_PERSONS + len(frame.labels):
         gone = [person_id for person_id in source.persons if person_id not in frame.labels]
-        shortest = min(gone, key=lambda each: sum(source.persons[each].seconds.values()))
+        shortest = min(gone, key=lambda each: source.persons[each].total)
         del source.persons[shortest]
         source.others += shortest in source.confirmed
         source.confirmed.discard(shortest)
 
 
 def _person_summary(person_id: int, spent: _Spent) -> PersonSummary:
-    total = sum(spent.seconds.values())
+    total = sum(spent.seconds.values())  # exactly what the shares are parts of
     by_time = sorted(spent.seconds.items(), key=lambda item: (-item[1], str(item[0])))
     emotions = {label: seconds / total for label, seconds in by_time if label is not None and total > 0}
     return PersonSummary(

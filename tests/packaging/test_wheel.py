@@ -72,7 +72,12 @@ def test_the_commands_exist(wheel: zipfile.ZipFile):
     (name,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
     entries = configparser.ConfigParser()
     entries.read_string(wheel.read(name).decode())
-    assert set(entries["console_scripts"]) >= {"emotion-runtime", "emotion-train", "emotion-export"}
+    assert set(entries["console_scripts"]) >= {
+        "emotion-runtime",
+        "emotion-report",
+        "emotion-train",
+        "emotion-export",
+    }
     for target in entries["console_scripts"].values():
         module, function = target.split(":")
         source = wheel.read(f"{module.replace('.', '/')}.py").decode()

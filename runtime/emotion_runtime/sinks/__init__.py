@@ -30,6 +30,10 @@ def open_sinks(outputs: Outputs) -> Iterator[Sink]:
         from emotion_runtime.sinks.csv_file import CsvSink  # noqa: PLC0415
 
         yield CsvSink(outputs.csv, outputs)
+    if outputs.report is not None:
+        from emotion_runtime.sinks.report.sink import ReportSink  # noqa: PLC0415
+
+        yield ReportSink(outputs.report, run=outputs.run, keep=outputs.append)
     if outputs.embeddings is not None and outputs.features is not None:
         from emotion_runtime.sinks.embeddings import EmbeddingsSink  # noqa: PLC0415
 

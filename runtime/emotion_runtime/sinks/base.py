@@ -68,6 +68,7 @@ class Outputs:
         jsonl: File for JSON lines, or "-" for standard output. None: none.
         rotation: When the files of JSON lines and of the table begin anew. None: never.
         csv: File for a table of persons, or "-" for standard output. None: none.
+        report: File for a page about the run. None: none.
         labels: Labels that get a column in tables.
         frames: Whether there is a JSON line for each frame. False: only for counts over several people.
         on_change: Whether JSON lines leave out events in which nothing has changed.
@@ -86,6 +87,7 @@ class Outputs:
 
     jsonl: str | None = None
     csv: str | None = None
+    report: str | None = None
     labels: tuple[str, ...] = ()
     rotation: Rotation | None = None
     frames: bool = True

@@ -46,7 +46,6 @@ class CsvSink:
         self._beside = None
         if beside is not None:
             self._beside = CsvSummarySink(beside, outputs.labels, append=outputs.append, run=outputs.run)
-            self._files.append(beside)
         self._output = _open(path, what, outputs)
         if isinstance(self._output, RotatingOutput):
             self._output.first_line = comment + header
@@ -61,7 +60,7 @@ class CsvSink:
     def files(self) -> list[Path]:
         """The files that were written and still exist, the newest one last."""
         parts = self._output.parts if isinstance(self._output, RotatingOutput) else []
-        return [*parts, *self._files]
+        return [*parts, *self._files, *(self._beside.files if self._beside is not None else [])]
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
         """Write the rows of one event. Return False if the reader of the pipe is gone (`| head`)."""

@@ -22,6 +22,8 @@ COLUMNS = (
 class CsvSummarySink:
     """Writes the summary of a run, whole, when the run ends. Photos have no duration, and are left out.
 
+    If people have no ids, there is no file.
+
     Args:
         path: The file.
         labels: Labels that get a column.
@@ -36,7 +38,8 @@ class CsvSummarySink:
     def __init__(
         self, path: Path, labels: Sequence[str] = (), *, append: bool = False, run: RunLine | None = None
     ) -> None:
-        self.files = [path]
+        self.files = [path]  # empty if there is none
+        self._path = path
         self._labels, self._append, self._run = labels, append, run
         self._header = csv_line((*COLUMNS, *(f"share_{label}" for label in labels)))
         self._summary: Summary | None = Summary()
@@ -45,6 +48,8 @@ class CsvSummarySink:
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
         """Count one event. Always returns True."""
+        if any(person.id == 0 for person in event.persons):  # --no-ids: nobody can be told apart
+            self._summary, self.files = None, []
         if self._summary is not None:
             self._summary.add(event, still=frame.still)
         return True
@@ -58,15 +63,15 @@ class CsvSummarySink:
         summary, self._summary = self._summary, None
         if summary is None:
             return
-        before = self.files[0].read_bytes() if self._append and self.files[0].is_file() else b""
+        before = self._path.read_bytes() if self._append and self._path.is_file() else b""
         if before and not before.endswith(b"\n"):
             before += b"\n"
         comment = b"" if self._run is None else csv_comment(self._run)
         header = b"" if before and self._is_there() else self._header
-        write_atomically(self.files[0], b"".join([before, comment, header, *self._rows(summary)]))
+        write_atomically(self._path, b"".join([before, comment, header, *self._rows(summary)]))
 
     def _is_there(self) -> bool:
-        return kept_header(self.files[0], self._header, f"CSV file {self.files[0]}")
+        return kept_header(self._path, self._header, f"CSV file {self._path}")
 
     def _rows(self, summary: Summary) -> Iterator[bytes]:
         for source, found in summary.by_source().items():

@@ -26,7 +26,7 @@ def color_of(label: str) -> Color:
     known = _KNOWN.get(label)
     if known is not None:
         return known
-    hue = zlib.crc32(label.encode()) / 2**32
+    hue = zlib.crc32(label.encode("utf-8", "replace")) / 2**32
     red, green, blue = (round(255 * value) for value in colorsys.hsv_to_rgb(hue, 0.55, 0.92))
     return blue, green, red
 
