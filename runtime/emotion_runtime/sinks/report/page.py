@@ -9,7 +9,7 @@ from emotion_runtime.rounding import rounded
 from emotion_runtime.sinks.report.session import Session
 from emotion_runtime.sinks.report.source_section import shares_list, source_section
 from emotion_runtime.sinks.report.style import style
-from emotion_runtime.sinks.report.text import count, duration, escaped, name, percent, utc
+from emotion_runtime.sinks.report.text import count, duration, escaped, name, percent, table, utc
 from emotion_runtime.types import Person
 
 _TITLE = "Emotion recognition report"
@@ -99,11 +99,11 @@ def _left_out(session: Session) -> Iterator[str]:
 def _photos(session: Session) -> Iterator[str]:
     if not session.photos:
         return
-    yield "<h2>Photos</h2><table><thead><tr><th>photo</th><th>people</th></tr></thead><tbody>"
-    for source, persons in session.photos:
-        found = "; ".join(map(_in_photo, persons)) or "nobody found"
-        yield f"<tr><td>{name(source)}</td><td>{found}</td></tr>"
-    yield "</tbody></table>"
+    rows = [
+        [name(source), "; ".join(map(_in_photo, persons)) or "nobody found"]
+        for source, persons in session.photos
+    ]
+    yield f"<h2>Photos</h2>{table(('photo', 'people'), rows)}"
     if session.more_photos:
         yield f'<p class="quiet">and {count(session.more_photos, "more photo", "more photos")}</p>'
 

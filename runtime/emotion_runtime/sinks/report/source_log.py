@@ -10,6 +10,7 @@ from emotion_runtime.types import EmotionEvent, Person, StatusLine
 NO_LABEL = ""  # as a key of timelines
 MAX_PERSONS = 100  # with a timeline; of more people those seen longest keep theirs
 NEWEST = 100  # so many changes of labels, and of the status, are kept
+_UNKNOWN = "uncertain"  # a file of another program may state no reason
 _QUALITY = ("head_px", "sharpness", "inside", "frontal")
 
 
@@ -54,8 +55,7 @@ class PersonLog:
         self.seconds += seconds
         self.timeline.add(person.top or NO_LABEL, t, seconds)
         if person.top is None:
-            why = person.why or "uncertain"
-            self.reasons[why] = self.reasons.get(why, 0.0) + seconds
+            _add(self.reasons, person.why or _UNKNOWN, seconds)
 
     def see(self, person: Person) -> None:
         """Add the quality of view in one frame."""
@@ -85,6 +85,7 @@ class SourceLog:
         longest_latency: The longest of them.
         timeline: Seconds of all people by label; `NO_LABEL` for none.
         spent: The same, added up.
+        reasons: Seconds of all people without a label, by reason.
         ids: Whether people have ids; with `--no-ids` they have not.
         persons: The people who have a timeline, by id.
         changes: The newest changes of labels.
@@ -104,6 +105,7 @@ class SourceLog:
     longest_latency: float = 0.0
     timeline: Timeline = field(default_factory=Timeline)
     spent: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, float] = field(default_factory=dict)
     ids: bool = True
     persons: dict[int, PersonLog] = field(default_factory=dict)
     changes: deque[LabelChange] = field(default_factory=lambda: deque(maxlen=NEWEST))
@@ -122,7 +124,9 @@ class SourceLog:
             if person.state != "new":  # perhaps a false detection
                 label = person.top or NO_LABEL
                 self.timeline.add(label, event.t, seconds)
-                self.spent[label] = self.spent.get(label, 0.0) + seconds
+                _add(self.spent, label, seconds)
+                if person.top is None:
+                    _add(self.reasons, person.why or _UNKNOWN, seconds)
             if person.id:
                 self._log_of(person.id).spend(person, event.t, seconds)
         self._forget_the_shortest({person.id for person in _in_view(event)})
@@ -165,6 +169,10 @@ class SourceLog:
         while len(self.persons) > MAX_PERSONS + len(in_view):
             gone = [person_id for person_id in self.persons if person_id not in in_view]
             del self.persons[min(gone, key=lambda each: self.persons[each].seconds)]
+
+
+def _add(sums: dict[str, float], key: str, seconds: float) -> None:
+    sums[key] = sums.get(key, 0.0) + seconds
 
 
 def _in_view(event: EmotionEvent) -> list[Person]:

@@ -5,7 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from emotion_runtime.sinks.report.charts import chart, most_people
 from emotion_runtime.sinks.report.session import Session
 from emotion_runtime.sinks.report.source_log import NO_LABEL, PersonLog, SourceLog
-from emotion_runtime.sinks.report.text import clock, count, duration, escaped, in_order, name, percent, utc
+from emotion_runtime.sinks.report.text import (
+    clock,
+    count,
+    duration,
+    escaped,
+    in_order,
+    name,
+    percent,
+    table,
+    utc,
+)
 from emotion_runtime.summary import PersonSummary, SourceSummary
 
 _PERSONS = 20  # those seen longest
@@ -24,6 +34,8 @@ def source_section(session: Session, source: str) -> Iterator[str]:
     yield from _facts(log, found)
     if log.spent and log.length > 0:
         yield from _people_over_time(session.labels, log)
+    if log.reasons:
+        yield _reasons("Reasons for no label, all people together", log.reasons)
     yield from _persons(session.labels, log, found)
     yield from _changes(log)
     yield from _statuses(log)
@@ -112,41 +124,38 @@ def _view(known: PersonLog) -> Iterator[str]:
     quality = [f"{_QUALITY[key][0]} {_QUALITY[key][1].format(mean)}" for key, mean in means.items()]
     if quality:
         yield f'<p class="quiet">Quality of view, on average: {", ".join(quality)}.</p>'
-    reasons = [f"{escaped(why)} {duration(seconds)}" for why, seconds in in_order(known.reasons)]
-    if reasons:
-        yield f'<p class="quiet">Reasons for no label: {", ".join(reasons)}.</p>'
+    if known.reasons:
+        yield _reasons("Reasons for no label", known.reasons)
+
+
+def _reasons(title: str, seconds: Mapping[str, float]) -> str:
+    reasons = ", ".join(f"{escaped(why)} {duration(each)}" for why, each in in_order(seconds))
+    return f'<p class="quiet">{title}: {reasons or "none"}.</p>'
 
 
 def _changes(log: SourceLog) -> Iterator[str]:
     if not log.changes:
         return
-    which = "Moments of change"
+    title = "Moments of change"
     if log.change_count > len(log.changes):
-        which = f"The last {len(log.changes)} of {log.change_count:,} moments of change"
-    yield (
-        f"<details><summary>{which}</summary><table><thead><tr><th>time</th><th>person</th><th>from</th>"
-        "<th>to</th></tr></thead><tbody>"
-    )
-    for change in log.changes:
-        wall = "" if change.time is None else f"<br>{utc(change.time)}"
-        yield (
-            f"<tr><td>{clock(change.t)}{wall}</td><td>{change.person}</td><td>{name(change.before)}</td>"
-            f"<td>{name(change.after)}</td></tr>"
-        )
-    yield "</tbody></table></details>"
+        title = f"The last {len(log.changes)} of {log.change_count:,} moments of change"
+    rows = [
+        [
+            clock(change.t) + ("" if change.time is None else f"<br>{utc(change.time)}"),
+            str(change.person),
+            name(change.before),
+            name(change.after),
+        ]
+        for change in log.changes
+    ]
+    yield f"<details><summary>{title}</summary>{table(('time', 'person', 'from', 'to'), rows)}</details>"
 
 
 def _statuses(log: SourceLog) -> Iterator[str]:
     if not log.statuses:
         return
-    which = "Status of the source"
+    title = "Status of the source"
     if log.status_count > len(log.statuses):
-        which = f"The last {len(log.statuses)} of {log.status_count:,} changes of the status"
-    yield (
-        f"<details><summary>{which}</summary><table><thead><tr><th>time</th><th>status</th><th>reason</th></tr>"
-        "</thead><tbody>"
-    )
-    for line in log.statuses:
-        reason = escaped(line.reason or "")
-        yield f"<tr><td>{utc(line.time)}</td><td>{line.status}</td><td>{reason}</td></tr>"
-    yield "</tbody></table></details>"
+        title = f"The last {len(log.statuses)} of {log.status_count:,} changes of the status"
+    rows = [[utc(line.time), line.status, escaped(line.reason or "")] for line in log.statuses]
+    yield f"<details><summary>{title}</summary>{table(('time', 'status', 'reason'), rows)}</details>"

@@ -1,9 +1,9 @@
-"""Texts of a report: escaped names, times, shares."""
+"""Texts of a report: escaped names, times, shares, tables."""
 
 import html
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -66,3 +66,10 @@ def count(number: int, one: str, more: str) -> str:
 def in_order(seconds: Mapping[str, float]) -> list[tuple[str, float]]:
     """Return what took some time, the longest first."""
     return sorted(((key, value) for key, value in seconds.items() if value > 0), key=lambda item: -item[1])
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; its cells are HTML."""
+    head = "".join(f'<th scope="col">{column}</th>' for column in columns)
+    body = "\n".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
