@@ -1,5 +1,6 @@
 """Pages about sessions: what they say, what they refuse to run, and how much memory they need."""
 
+import csv
 import json
 import re
 import tracemalloc
@@ -12,7 +13,9 @@ import pytest
 from sample_events import event, frame, person
 
 from emotion_runtime import report_command as command
+from emotion_runtime.cli import main
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.reader import read_events
 from emotion_runtime.sinks.jsonl import JsonlSink
 from emotion_runtime.sinks.report.from_lines import read_sessions
 from emotion_runtime.sinks.report.page import page
@@ -392,3 +395,22 @@ def test_hostile_numbers_make_a_page(tmp_path: Path) -> None:
         )
     assert command.main([str(lines), str(out)]) == 0
     Parsed(out.read_text())
+
+
+def test_a_run_writes_the_same_into_lines_tables_and_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines, table, out = (tmp_path / name for name in ("events.jsonl", "people.csv", "report.html"))
+    outputs = ["--jsonl", str(lines), "--csv", str(table), "--report", str(out)]
+    assert main(["--source", "demo", "--max-frames", "40", *outputs]) == 0
+    printed = capsys.readouterr().err
+    assert all(str(path) in printed for path in (lines, table, tmp_path / "people-summary.csv", out))
+    with table.open(newline="") as file:
+        found = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    expected = [row for each in read_events(lines) for row in each.to_rows()]
+    assert len(found) == len(expected) > 0
+    for texts, row in zip(found, expected, strict=True):
+        assert texts == {key: "" if row.get(key) is None else str(row[key]) for key in texts}
+    assert command.main([str(lines), str(tmp_path / "again.html")]) == 0
+    assert (tmp_path / "again.html").read_text() == out.read_text()
+    assert "Emotion recognition ran" in out.read_text()
