@@ -138,7 +138,7 @@ class Session:
                 for person in persons
             ]
         time = None if event.time is None else _utc(event.time)
-        t = min(max(event.t, 0.0), _END)
+        t = min(max(round(event.t, 6), 0.0), _END)  # as JSON lines have it
         if time is event.time and t == event.t and persons is event.persons:
             return event
         return msgspec.structs.replace(event, t=t, time=time, persons=persons)

@@ -63,7 +63,7 @@ class PersonLog:
             value = getattr(person.quality, name)
             if value is not None:
                 total, count = self._sums.get(name, (0.0, 0))
-                self._sums[name] = total + value, count + 1
+                self._sums[name] = total + round(value, 3), count + 1  # as JSON lines have it
 
     def quality(self) -> dict[str, float]:
         """Return the mean of each value of the quality that was measured."""
