@@ -181,6 +181,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise EmotionError(
                 "--embeddings tells people apart, which --no-ids and --aggregate prevent: omit one of them"
             )
+        if self.aggregate is not None and (self.csv or self.report):
+            flag = "--csv" if self.csv else "--report"
+            raise EmotionError(f"{flag} tells people apart, which --aggregate prevents: omit one of them")
         if self.aggregate is not None and self.on_change:
             raise EmotionError("--on-change is about lines of frames, and --aggregate K writes none: omit it")
 

@@ -203,6 +203,8 @@ def test_the_summary_lies_beside_a_file_only(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--csv", "-", "--jsonl", "-"], "--jsonl - and --csv - would be mixed"),
+        (["--csv", "a.csv", "--aggregate", "3"], "--csv tells people apart, which --aggregate prevents"),
+        (["--report", "a.html", "--aggregate", "3"], "--report tells people apart, which --aggregate"),
         (["--csv", "-", "--rotate", "daily"], "needs a file to rotate: give --jsonl FILE or --csv FILE"),
     ],
 )
