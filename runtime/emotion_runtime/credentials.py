@@ -1,4 +1,4 @@
-"""Passwords of sources: read from the environment or a file when a source is opened, and never printed."""
+"""Passwords in addresses: read from the environment or a file when a source is opened, and never printed."""
 
 import os
 import re
@@ -22,14 +22,15 @@ _PIPELINE = re.compile(r"(?:[^:=]*=)?gst:", re.IGNORECASE)
 _NO_SCHEME = re.compile(r"([^/\\\s:=]+:)[^/\\\s]+(?=@)")  # USER:PASSWORD@HOST, which is refused later
 
 
-def with_secrets(text: str) -> str:
+def with_secrets(text: str, what: str = "a source") -> str:
     """Replace `${NAME}` by the environment variable NAME, and `${file:PATH}` by the content of a file.
 
     In the user and password of an address, what is inserted is percent-encoded, so that a password can be
     given as it is. A relative PATH is one of systemd's credentials, if the service has any.
 
     Args:
-        text: A source, as given by the user.
+        text: A source or another address, as given by the user.
+        what: The address, for messages.
 
     Raises:
         EmotionError: A variable is not set, or a file cannot be read.
@@ -37,10 +38,10 @@ def with_secrets(text: str) -> str:
     if _PLACEHOLDER.search(text) is None:
         return text
     encoded = _USER_AND_PASSWORD.sub(
-        lambda part: _PLACEHOLDER.sub(lambda match: quote(_secret(match[1]), safe=""), part[0]), text
+        lambda part: _PLACEHOLDER.sub(lambda match: quote(_secret(match[1], what), safe=""), part[0]), text
     )
     # What was inserted is percent-encoded, so that no placeholder is found in it again.
-    return _PLACEHOLDER.sub(lambda match: _secret(match[1]), encoded)
+    return _PLACEHOLDER.sub(lambda match: _secret(match[1], what), encoded)
 
 
 def with_user(uri: str, user: str, password: str) -> str:
@@ -101,32 +102,32 @@ def _quoted(text: str) -> str:
     return "".join(parts)
 
 
-def _secret(name: str) -> str:
+def _secret(name: str, what: str) -> str:
     if name.startswith("file:"):
-        return _read(Path(os.environ.get(_FOLDER, ""), name.removeprefix("file:")))
+        return _read(Path(os.environ.get(_FOLDER, ""), name.removeprefix("file:")), what)
     if not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise EmotionError(
-            f"a source has ${{{name}}}; expected ${{NAME}} for an environment variable, or ${{file:PATH}}"
+            f"{what} has ${{{name}}}; expected ${{NAME}} for an environment variable, or ${{file:PATH}}"
         )
     value = os.environ.get(name)
     if not value:
         problem = "not set" if value is None else "empty"
         raise EmotionError(
-            f"the environment variable {name}, which a source needs, is {problem}; export {name}=..., or "
+            f"the environment variable {name}, which {what} needs, is {problem}; export {name}=..., or "
             "write ${file:PATH} for a file that contains it"
         )
     return value
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, what: str) -> str:
     try:
         value = path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise EmotionError(
-            f"the file {path}, which holds the password of a source, cannot be read ({reason}); "
+            f"the file {path}, which holds the password of {what}, cannot be read ({reason}); "
             "give the path of a file that this user may read"
         ) from error
     if not value:
-        raise EmotionError(f"the file {path}, which holds the password of a source, is empty")
+        raise EmotionError(f"the file {path}, which holds the password of {what}, is empty")
     return value

@@ -8,6 +8,37 @@ from emotion_runtime.types import EmotionEvent, Frame, StatusLine
 KEEP_ALIVE = 60.0  # seconds after which a source has an event again, so that a reader sees that it is watched
 
 
+class Changes:
+    """Tells whether the people of an event, their states or their labels differ from the last one that did.
+
+    Args:
+        keep_alive: Seconds of media time after which an event of a source matters in any case.
+    """
+
+    def __init__(self, keep_alive: float = KEEP_ALIVE) -> None:
+        self._keep_alive = keep_alive
+        self._last: dict[str, tuple[float, object]] = {}  # time and content of the last event, by source
+
+    def matter(self, frame: Frame, event: EmotionEvent) -> bool:
+        """Return whether something has changed; always for a photo."""
+        # Not a set: people without ids may look the same.
+        content = [(person.id, person.state, person.top, person.why) for person in event.persons]
+        last = self._last.get(event.source)
+        if (
+            last is not None
+            and not frame.still
+            and last[1] == content
+            and event.t - last[0] < self._keep_alive
+        ):
+            return False
+        self._last[event.source] = event.t, content
+        return True
+
+    def forget(self, source: str) -> None:
+        """Let the next event of a source matter."""
+        self._last.pop(source, None)
+
+
 class ChangesSink:
     """Passes on an event if its people, their states or their labels differ from the last one of the source.
 
@@ -20,7 +51,7 @@ class ChangesSink:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._last: dict[str, tuple[float, object]] = {}  # time and content of the last event, by source
+        self._changes = Changes()
 
     @property
     def files(self) -> list[Path]:
@@ -30,17 +61,11 @@ class ChangesSink:
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
         """Take one frame, see `Sink.write`."""
-        # Not a set: without ids, two people may look the same.
-        content = [(person.id, person.state, person.top, person.why) for person in event.persons]
-        last = self._last.get(event.source)
-        if last is not None and not frame.still and last[1] == content and event.t - last[0] < KEEP_ALIVE:
-            return True
-        self._last[event.source] = event.t, content
-        return self._sink.write(frame, event)
+        return not self._changes.matter(frame, event) or self._sink.write(frame, event)
 
     def write_status(self, line: StatusLine) -> bool:
         """Take a change of the status of a source."""
-        self._last.pop(line.source, None)
+        self._changes.forget(line.source)
         return self._sink.write_status(line) if isinstance(self._sink, StatusSink) else True
 
     def idle(self) -> bool:
@@ -49,7 +74,7 @@ class ChangesSink:
 
     def finish(self, source: str) -> None:
         """Finish the file of a source, if the sink has one for each source."""
-        self._last.pop(source, None)
+        self._changes.forget(source)
         if isinstance(self._sink, FinishingSink):
             self._sink.finish(source)
 
