@@ -12,6 +12,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import Blur, DetectEvery, DetectorSize, LogFormat, Precision
 
 if TYPE_CHECKING:
+    from emotion_runtime.sinks.mqtt_options import BrokerAddress
     from emotion_runtime.sinks.rotation import Rotation
 
 # What a value of each type is called in an error message.
@@ -48,6 +49,10 @@ _PLACES = {
     "rotate",
     "rotate_keep",
     "log_format",
+    "mqtt",
+    "mqtt_ca",
+    "mqtt_every",
+    "mqtt_discovery",
 }
 
 
@@ -96,6 +101,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     lost_after: float = LOST_AFTER
     frozen_after: float = FROZEN_AFTER
     log_format: LogFormat = "text"
+    mqtt: str | None = None
+    mqtt_ca: str | None = None
+    mqtt_every: float | None = None
+    mqtt_discovery: bool | None = None
 
     @property
     def sources(self) -> list[str | int]:
@@ -145,6 +154,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         self._check_embeddings()
         self._check_privacy()
         self._check_live_times()
+        self._check_mqtt()
 
     def _check_embeddings(self) -> None:
         """Reject a file of embeddings that would be incomplete.
@@ -199,6 +209,37 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise EmotionError(
                 f"--frozen-after {self.frozen_after}: expected seconds, from 1 to 86400, or 0 for never"
             )
+
+    @property
+    def broker(self) -> "BrokerAddress | None":
+        """The MQTT broker; None: there is none.
+
+        Raises:
+            EmotionError: The address has a mistake, or a password is missing.
+        """
+        from emotion_runtime.sinks.mqtt_options import parse_broker  # noqa: PLC0415 - keeps `--help` fast
+
+        return None if self.mqtt is None else parse_broker(self.mqtt)
+
+    def _check_mqtt(self) -> None:
+        """Reject options about MQTT that have no effect, and wrong values.
+
+        Raises:
+            EmotionError: There is no broker, or an option has a wrong value.
+        """
+        address = self.broker
+        given = {
+            "--mqtt-ca": self.mqtt_ca is not None,
+            "--mqtt-every": self.mqtt_every is not None,
+            "--mqtt-discovery": self.mqtt_discovery is not None,
+        }
+        if address is None and any(given.values()):
+            flag = next(flag for flag, is_given in given.items() if is_given)
+            raise EmotionError(f"{flag} needs a broker: give --mqtt URL, too")
+        if address is not None and self.mqtt_ca is not None and not address.tls:
+            raise EmotionError("--mqtt-ca is about encrypted connections: give --mqtt mqtts://...")
+        if self.mqtt_every is not None and not 0.5 <= self.mqtt_every <= 3600:
+            raise EmotionError(f"--mqtt-every {self.mqtt_every}: expected seconds, from 0.5 to 3600")
 
     @property
     def rotation(self) -> "Rotation | None":
@@ -278,7 +319,11 @@ def as_toml(config: RunConfig, comments: Mapping[str, str]) -> str:
         comments: An explanation for each key.
     """
     lines = []
-    hidden = msgspec.structs.replace(config, source=[without_passwords(uri) for uri in config.source])
+    hidden = msgspec.structs.replace(
+        config,
+        source=[without_passwords(uri) for uri in config.source],
+        mqtt=None if config.mqtt is None else without_passwords(config.mqtt),
+    )
     if hidden != config:
         lines.append(f"# Passwords are shown as {HIDDEN}.\n")
     for key, value in msgspec.structs.asdict(hidden).items():

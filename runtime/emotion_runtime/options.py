@@ -251,6 +251,24 @@ def _add_outputs(options: argparse.ArgumentParser) -> None:
     )
     add("--wall-clock", action="store_true", help="write the present time into the lines of files, too")
     add(
+        "--mqtt",
+        metavar="URL",
+        help="publish events and states to an MQTT broker, mqtts://USER:${PASSWORD}@HOST:PORT/PREFIX, where "
+        "PASSWORD is an environment variable and PREFIX (default: emotion) begins all topics",
+    )
+    add("--mqtt-ca", metavar="FILE.pem", help="certificate of the authority that signed the broker's")
+    add(
+        "--mqtt-every",
+        type=float,
+        metavar="SECONDS",
+        help="publish after this time even if nothing has changed (default: 10)",
+    )
+    add(
+        "--mqtt-discovery",
+        action=argparse.BooleanOptionalAction,
+        help="announce cameras to Home Assistant (default: with --mqtt)",
+    )
+    add(
         "--show",
         action=argparse.BooleanOptionalAction,
         help="show the annotated video in a window (default: only for a camera, if there is a display)",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from emotion_runtime.runtime import EmotionRuntime
     from emotion_runtime.sinks.base import Outputs
     from emotion_runtime.sinks.group import SinkGroup
+    from emotion_runtime.sinks.mqtt_options import MqttOptions
     from emotion_runtime.sources import Address
     from emotion_runtime.timing import Timing
     from emotion_runtime.types import StatusLine
@@ -72,7 +73,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         rounds = stack.enter_context(opened)
         for mistake in mistakes:
             fail(rounds, mistake)
-        outputs = _outputs(config, addresses, runtime, stop)
+        outputs = _outputs(config, addresses, runtime, stop, rounds)
         sinks = stack.enter_context(_closing(SinkGroup(open_sinks(outputs)), stop))
         stop.rescue_with(lambda: _rescue(sinks, report, runtime, rounds))
         live = LiveReport(runtime.rates) if any(address.live for address in addresses) else None
@@ -232,7 +233,11 @@ def _timing(config: RunConfig) -> "Timing":
 
 
 def _outputs(
-    config: RunConfig, addresses: "Sequence[Address]", runtime: "EmotionRuntime", stop: StopRequest
+    config: RunConfig,
+    addresses: "Sequence[Address]",
+    runtime: "EmotionRuntime",
+    stop: StopRequest,
+    rounds: "Rounds",
 ) -> "Outputs":
     """Return what a run writes. Files of live sources go on where an earlier run ended."""
     from emotion_runtime.sinks.base import Outputs  # noqa: PLC0415 - see above
@@ -256,7 +261,25 @@ def _outputs(
         run=runtime.run_line(_run_options(config, addresses)),
         embeddings=config.embeddings,
         features=runtime.keep_features() if config.embeddings else None,
+        mqtt=_mqtt(config, runtime, rounds),
         stopped=stop.stopped,
+    )
+
+
+def _mqtt(config: RunConfig, runtime: "EmotionRuntime", rounds: "Rounds") -> "MqttOptions | None":
+    from emotion_runtime.sinks.mqtt_options import EVERY, MqttOptions  # noqa: PLC0415 - see above
+
+    address = config.broker
+    if address is None:
+        return None
+    return MqttOptions(
+        address=address,
+        ca=config.mqtt_ca,
+        every=config.mqtt_every or EVERY,
+        discovery=config.mqtt_discovery is not False,
+        frames=config.aggregate is None,
+        labels=tuple(runtime.labels),
+        pause=lambda name, paused: (rounds.pause if paused else rounds.resume)(name),
     )
 
 

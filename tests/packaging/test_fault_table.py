@@ -1,4 +1,4 @@
-"""The table of faults in the documentation names tests that exist."""
+"""The tables of faults in the documentation name tests that exist."""
 
 import ast
 import re
@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests" / "runtime"
-PAGE = (ROOT / "docs" / "streams.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| (.+?) \| (.+?) \| `(\S+)::(\S+)`.*\|$", PAGE, re.MULTILINE)
+PAGES = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("streams.md", "mqtt.md")]
+ROWS = re.findall(r"^\| (.+?) \| (.+?) \| `(\S+)::(\S+)`.*\|$", "\n".join(PAGES), re.MULTILINE)
 
 
 def test_the_table_is_read():
@@ -25,6 +25,6 @@ def test_each_fault_has_a_test(file: str, name: str):
 
 
 def test_each_row_has_a_test():
-    table = PAGE.partition("## Faults")[2]
+    table = PAGES[0].partition("## Faults")[2] + PAGES[1].partition("## When something fails")[2]
     rows = [line for line in table.splitlines() if line.startswith("| ") and "| |" not in line]
-    assert len(rows) == len(ROWS) + 1  # and the heading
+    assert len(rows) == len(ROWS) + len(PAGES)  # and the headings

@@ -38,6 +38,10 @@ def open_sinks(outputs: Outputs) -> Iterator[Sink]:
         from emotion_runtime.sinks.embeddings import EmbeddingsSink  # noqa: PLC0415
 
         yield EmbeddingsSink(outputs.embeddings, outputs.features, run=outputs.run, keep=outputs.append)
+    if outputs.mqtt is not None:
+        from emotion_runtime.sinks.mqtt import MqttSink  # noqa: PLC0415
+
+        yield MqttSink(outputs.mqtt)
     if outputs.record is None and not outputs.show:
         return
     from emotion_runtime.sinks.draw import Annotator  # noqa: PLC0415

@@ -5,6 +5,7 @@ from threading import Event
 from typing import Protocol, runtime_checkable
 
 from emotion_runtime.feature_log import FeatureLog
+from emotion_runtime.sinks.mqtt_options import MqttOptions
 from emotion_runtime.sinks.rotation import Rotation
 from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, RunLine, StatusLine
 
@@ -77,6 +78,7 @@ class Outputs:
         record_segment: Seconds after which a new file of the recording begins. None: one file.
         embeddings: File for the embeddings of persons. None: none.
         features: Where the pipeline puts them; needed with `embeddings`.
+        mqtt: What is published to an MQTT broker. None: nothing.
         show: Whether to show the annotated video in a window.
         append: Whether to keep what the files contain. False: they are replaced.
         wall_clock: Whether to add the present time to events of files.
@@ -97,6 +99,7 @@ class Outputs:
     record_segment: float | None = None
     embeddings: str | None = None
     features: FeatureLog | None = None
+    mqtt: MqttOptions | None = None
     show: bool = False
     append: bool = False
     wall_clock: bool = False
