@@ -53,6 +53,14 @@ _PLACES = {
     "mqtt_ca",
     "mqtt_every",
     "mqtt_discovery",
+    "serve",
+    "token_file",
+    "serve_name",
+    "serve_cameras",
+    "notice_who",
+    "notice_why",
+    "notice_kept",
+    "notice_contact",
 }
 
 
@@ -105,6 +113,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_ca: str | None = None
     mqtt_every: float | None = None
     mqtt_discovery: bool | None = None
+    serve: str | None = None
+    token_file: str | None = None
+    serve_name: list[str] = []
+    serve_cameras: bool = False
+    notice_who: str | None = None
+    notice_why: str | None = None
+    notice_kept: str | None = None
+    notice_contact: str | None = None
 
     @property
     def sources(self) -> list[str | int]:
@@ -155,6 +171,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         self._check_privacy()
         self._check_live_times()
         self._check_mqtt()
+        self._check_serve()
 
     def _check_embeddings(self) -> None:
         """Reject a file of embeddings that would be incomplete.
@@ -209,6 +226,27 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise EmotionError(
                 f"--frozen-after {self.frozen_after}: expected seconds, from 1 to 86400, or 0 for never"
             )
+
+    def _check_serve(self) -> None:
+        """Reject options about the web page that have no effect.
+
+        Raises:
+            EmotionError: There is no page, or its address is wrong.
+        """
+        from emotion_runtime.web.place import parse_place  # noqa: PLC0415 - keeps `--help` fast
+
+        if self.serve is not None:
+            parse_place(self.serve)
+            if self.aggregate is not None:
+                raise EmotionError(
+                    "--serve shows single people, which --aggregate excludes: omit one of them"
+                )
+            return
+        names = ("token_file", "serve_name", "serve_cameras", "notice_who", "notice_why", "notice_kept")
+        for name in (*names, "notice_contact"):
+            if getattr(self, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise EmotionError(f"{flag} is about the web page: give --serve HOST:PORT, too")
 
     @property
     def broker(self) -> "BrokerAddress | None":

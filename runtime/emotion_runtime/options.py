@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     _add_timing(options)
     _add_outputs(options)
     _add_privacy(options)
+    _add_page(options)
     add = options.add_argument_group("configuration and help").add_argument
     add(
         "--config",
@@ -302,3 +303,38 @@ def _add_privacy(options: argparse.ArgumentParser) -> None:
         help="publish nothing about single people, only how many of at least K people in view have which "
         "label, every 10 seconds",
     )
+
+
+def _add_page(options: argparse.ArgumentParser) -> None:
+    add = options.add_argument_group("web page").add_argument
+    add(
+        "--serve",
+        metavar="HOST:PORT",
+        help="serve a page with live images and results, and an interface for programs, such as at "
+        "127.0.0.1:8080; any address that other machines can reach needs a token, which is printed once",
+    )
+    add(
+        "--token-file",
+        metavar="FILE",
+        help="read the token of the page from this file; then it is needed at 127.0.0.1, too",
+    )
+    add(
+        "--serve-name",
+        action="append",
+        metavar="NAME[:PORT]",
+        help="further host name under which the page is reached, such as that of a reverse proxy; may be "
+        "repeated",
+    )
+    add(
+        "--serve-cameras",
+        action="store_true",
+        help="let clients of the page add network cameras, and remove cameras",
+    )
+    add("--notice-who", metavar="TEXT", help="who is responsible, for the printable notice at /notice")
+    add("--notice-why", metavar="TEXT", help="the purpose, for the printable notice")
+    add(
+        "--notice-kept",
+        metavar="TEXT",
+        help="what is stored and for how long, for the printable notice (default: what this run writes)",
+    )
+    add("--notice-contact", metavar="TEXT", help="whom people can ask, for the printable notice")

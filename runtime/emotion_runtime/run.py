@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from emotion_runtime.privacy.published import Publisher
     from emotion_runtime.rounds import Rounds
     from emotion_runtime.runtime import EmotionRuntime
-    from emotion_runtime.sinks.base import Outputs
+    from emotion_runtime.sinks.base import Outputs, Sink
     from emotion_runtime.sinks.group import SinkGroup
     from emotion_runtime.sinks.mqtt_options import MqttOptions
     from emotion_runtime.sources import Address
@@ -55,7 +55,6 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
             open_rounds,
         )
         from emotion_runtime.service_manager import ServiceManager, status_text  # noqa: PLC0415
-        from emotion_runtime.sinks import open_sinks  # noqa: PLC0415
         from emotion_runtime.sinks.group import SinkGroup  # noqa: PLC0415
         from emotion_runtime.sinks.outputs import check_outputs  # noqa: PLC0415
 
@@ -74,7 +73,8 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         for mistake in mistakes:
             fail(rounds, mistake)
         outputs = _outputs(config, addresses, runtime, stop, rounds)
-        sinks = stack.enter_context(_closing(SinkGroup(open_sinks(outputs)), stop))
+        opening = _open_sinks(outputs, config, addresses, runtime, rounds)
+        sinks = stack.enter_context(_closing(SinkGroup(opening), stop))
         stop.rescue_with(lambda: _rescue(sinks, report, runtime, rounds))
         live = LiveReport(runtime.rates) if any(address.live for address in addresses) else None
         progress = stack.enter_context(_progress(config, addresses))
@@ -281,6 +281,24 @@ def _mqtt(config: RunConfig, runtime: "EmotionRuntime", rounds: "Rounds") -> "Mq
         labels=tuple(runtime.labels),
         pause=lambda name, paused: (rounds.pause if paused else rounds.resume)(name),
     )
+
+
+def _open_sinks(
+    outputs: "Outputs",
+    config: RunConfig,
+    addresses: "Sequence[Address]",
+    runtime: "EmotionRuntime",
+    rounds: "Rounds",
+) -> "Iterator[Sink]":
+    """Open the outputs of a run one after the other, and its page at last."""
+    from emotion_runtime.sinks import open_sinks  # noqa: PLC0415 - see above
+
+    yield from open_sinks(outputs)
+    if config.serve is not None:
+        from emotion_runtime.run_page import open_page  # noqa: PLC0415
+
+        run_line = runtime.run_line(_run_options(config, addresses))
+        yield open_page(config, addresses, runtime, rounds, run_line)
 
 
 def _wants_window(config: RunConfig, *, live: bool) -> bool:

@@ -304,7 +304,7 @@ def test_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):
             ["--source", "-x.mp4"],
             "--source: expected one argument; write --source=VALUE for a value",
         ),
-        (["--serve", "0.0.0.0:80"], "unrecognized arguments: --serve"),
+        (["--publish", "0.0.0.0:80"], "unrecognized arguments: --publish"),
         (["--config", "nowhere.toml"], "--config nowhere.toml: cannot be read"),
     ],
 )

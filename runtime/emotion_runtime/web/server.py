@@ -1,0 +1,157 @@
+"""The server: a thread with an event loop of its own, beside the loop of the run."""
+
+import asyncio
+import errno
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.web.guard import App, Client, Guard
+from emotion_runtime.web.limits import WebLimits
+from emotion_runtime.web.place import Place
+
+_START = 10.0  # seconds
+_STOP = 3.0
+_BACKLOG = 64
+_BUFFER = 128 * 1024  # bytes that wait in the system for one client
+_log = logging.getLogger(__name__)
+
+
+def bind(place: Place) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        EmotionError: The port is in use, or the address is not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Small, so that a slow viewer gets fewer frames instead of old ones; connections inherit it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        listener.bind((place.host, place.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _cannot_bind(place, error) from error
+    return listener
+
+
+def _cannot_bind(place: Place, error: OSError) -> EmotionError:
+    if error.errno == errno.EADDRINUSE:
+        return EmotionError(f"--serve {place}: another program uses this port; give another one")
+    if error.errno == errno.EACCES:
+        return EmotionError(f"--serve {place}: this user may not use this port; give one above 1023")
+    return EmotionError(
+        f"--serve {place}: this machine has no such address ({error.strerror or error}); give 127.0.0.1, an "
+        "address of this machine, or 0.0.0.0 for all of them"
+    )
+
+
+class WebServer:
+    """Serves an application until it is closed.
+
+    Args:
+        listener: A socket that listens, see `bind`.
+        make: Returns the guarded application, given what cuts a client off.
+        limits: How much a client may ask for.
+
+    Attributes:
+        error: Why the server has ended; None while it serves.
+
+    Raises:
+        EmotionError: It does not start.
+    """
+
+    def __init__(
+        self, listener: socket.socket, make: Callable[[Callable[[Client], None]], Guard], limits: WebLimits
+    ) -> None:
+        self.error: str | None = None
+        self._listener, self._limits = listener, limits
+        self._server = uvicorn.Server(_config(make(self._cut_off), limits))
+        self._thread = threading.Thread(target=self._run, name="web server", daemon=True)
+        self._thread.start()
+        give_up = time.monotonic() + _START
+        while not self._server.started and self._thread.is_alive() and time.monotonic() < give_up:
+            time.sleep(0.01)
+        if not self._server.started:
+            self.close()
+            raise EmotionError(f"--serve: the server did not start ({self.error or 'no reason is known'})")
+
+    def close(self) -> None:
+        """End the server, and cut off who is left; safe to call twice."""
+        self._server.should_exit = True
+        self._thread.join(_STOP)
+        self._listener.close()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:  # noqa: BLE001 - the run goes on without its page
+            _log.debug("the web server ended", exc_info=True)
+            self.error = f"{type(error).__name__}: {error}"
+        else:
+            if not self._server.should_exit:
+                self.error = "it ended by itself"
+
+    async def _serve(self) -> None:
+        sweep = asyncio.create_task(self._sweep())
+        try:
+            await self._server.serve([self._listener])
+        finally:
+            sweep.cancel()
+
+    async def _sweep(self) -> None:
+        """Cut off connections that make no request for a long time, since their number is limited."""
+        since: dict[Any, float] = {}
+        while True:
+            await asyncio.sleep(1.0)
+            now = time.monotonic()
+            silent = [each for each in self._server.server_state.connections if _is_silent(each)]
+            since = {each: since.get(each, now) for each in silent}
+            for each, start in since.items():
+                if now - start > self._limits.silent_seconds and each.transport is not None:
+                    each.transport.abort()
+
+    def _cut_off(self, client: Client) -> None:
+        connections: list[Any] = list(self._server.server_state.connections)
+        for each in connections:
+            if each.transport is not None and tuple(each.client or ()) == tuple(client):
+                each.transport.abort()
+
+
+def _is_silent(connection: Any) -> bool:
+    """Return whether a connection of HTTP is between two requests, or has made none."""
+    if not hasattr(connection, "cycle"):  # a WebSocket
+        return False
+    return connection.cycle is None or connection.cycle.response_complete
+
+
+def _config(app: App, limits: WebLimits) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="h11",
+        ws="websockets-sansio",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,  # who looks at what is not written down
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        ws_max_size=4096,  # viewers send nothing
+        ws_max_queue=4,
+        ws_per_message_deflate=False,
+        limit_concurrency=limits.connections,
+        backlog=_BACKLOG,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=1,
+        h11_max_incomplete_event_size=16 * 1024,
+    )
