@@ -52,6 +52,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[pytest.CollectReport]:
+    """Fail files that are skipped as a whole in CI: a missing package would take their tests away unnoticed."""
+    report = yield
+    if IN_CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} does not run in CI. {report.longrepr[2]}"
+    return report
+
+
 @pytest.fixture(autouse=True)
 def pillow_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests that import ultralytics replace `PIL.Image.open` for all that come after.

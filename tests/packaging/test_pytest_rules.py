@@ -23,6 +23,14 @@ def test_of_a_machine():
 def test_that_is_known_to_fail():
     assert False
 """
+SKIPPED_FILE = """
+import pytest
+
+pytest.importorskip("a_package_that_nobody_has", reason="its extra is not installed")
+
+def test_of_it():
+    pass
+"""
 ALONE = """
 import time
 from pathlib import Path
@@ -65,6 +73,13 @@ def test_skipping_is_a_failure_in_ci_only(tmp_path: Path) -> None:
     assert inside.returncode == 1
     assert "1 failed, 1 skipped, 1 xfailed" in inside.stdout
     assert "test_of_a_part does not run in CI. Skipped: the part is not installed" in inside.stdout
+
+
+def test_a_file_that_is_skipped_as_a_whole_is_a_failure_in_ci_only(tmp_path: Path) -> None:
+    assert "1 skipped" in run_pytest(tmp_path, SKIPPED_FILE).stdout
+    inside = run_pytest(tmp_path, SKIPPED_FILE, "-n", "2", ci="true")
+    assert inside.returncode not in {0, 5}
+    assert "does not run in CI. Skipped: its extra is not installed" in inside.stdout
 
 
 def test_no_test_of_another_process_runs_beside_one_that_is_alone(tmp_path: Path) -> None:
