@@ -54,7 +54,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[pytest.CollectReport]:
-    """Fail files that are skipped as a whole in CI: a missing package would take their tests away unnoticed."""
+    """Fail files that are skipped as a whole in CI: a missing package would take their tests away."""
     report = yield
     if IN_CI and report.skipped:
         report.outcome = "failed"
