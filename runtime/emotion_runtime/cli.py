@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 
 from emotion_runtime.config import RunConfig, as_toml, make_config
+from emotion_runtime.config_checks import check_runnable
 from emotion_runtime.config_file import read_toml
 from emotion_runtime.console import open_standard_streams, results_only_on_stdout, run, write_output
 from emotion_runtime.errors import EmotionError
@@ -75,7 +76,7 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
         return _print_report(config, as_json=as_json)
     if as_json:
         raise EmotionError("--json needs --doctor; to write events as JSON lines, use --jsonl PATH")
-    config.check_runnable()
+    check_runnable(config)
     with stop_at_signals() as stop, results_only_on_stdout():
         run_config(config, started, stop)
     return 0

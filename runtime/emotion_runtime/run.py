@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from emotion_runtime.config import RunConfig
 from emotion_runtime.errors import EmotionError, SourceBroken
-from emotion_runtime.options import LIVE_SEGMENT, PROGRAM
+from emotion_runtime.options import PROGRAM
 from emotion_runtime.stop_signals import StopRequest
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from emotion_runtime.privacy.published import Publisher
     from emotion_runtime.rounds import Rounds
     from emotion_runtime.runtime import EmotionRuntime
-    from emotion_runtime.sinks.base import Outputs, Sink
     from emotion_runtime.sinks.group import SinkGroup
-    from emotion_runtime.sinks.mqtt_options import MqttOptions
     from emotion_runtime.sources import Address
     from emotion_runtime.timing import Timing
     from emotion_runtime.types import StatusLine
@@ -48,6 +46,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         from emotion_runtime.live_report import LiveReport  # noqa: PLC0415 - see above
         from emotion_runtime.metrics import RunReport  # noqa: PLC0415
         from emotion_runtime.privacy.published import Publisher  # noqa: PLC0415
+        from emotion_runtime.run_outputs import open_outputs, outputs_of, run_options  # noqa: PLC0415
         from emotion_runtime.run_sources import (  # noqa: PLC0415
             addresses_of,
             check_zone_names,
@@ -66,14 +65,14 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         report = RunReport(started)
         runtime = _open_runtime(config, stack)
         # Sources before sinks: a mistyped source must not empty the results of an earlier run.
-        run_line = runtime.run_line(_run_options(config, addresses))
+        run_line = runtime.run_line(run_options(config, addresses))
         finished: list[str] = []  # files that were read to their ends, and whose results are not closed yet
         opened = open_rounds(addresses, config, run_line, runtime.timer, stop, finished)
         rounds = stack.enter_context(opened)
         for mistake in mistakes:
             fail(rounds, mistake)
-        outputs = _outputs(config, addresses, runtime, stop, rounds)
-        opening = _open_sinks(outputs, config, addresses, runtime, rounds)
+        outputs = outputs_of(config, addresses, runtime, stop, rounds)
+        opening = open_outputs(outputs, config, addresses, runtime, rounds)
         sinks = stack.enter_context(_closing(SinkGroup(opening), stop))
         stop.rescue_with(lambda: _rescue(sinks, report, runtime, rounds))
         live = LiveReport(runtime.rates) if any(address.live for address in addresses) else None
@@ -95,13 +94,6 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
     # The sinks are closed: what is printed here is on the disk.
     _print_summary(run, runtime)
     _raise_failures(broken, sinks.failures, report.frames)
-
-
-def _run_options(config: RunConfig, addresses: "Sequence[Address]") -> "dict[str, Any]":
-    """Return the options of the run line, with those that depend on the machine's speed."""
-    live = config.realtime or any(address.live for address in addresses)
-    timed = {"detect_every": config.detect_every} if live else {}
-    return timed | config.changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,89 +222,6 @@ def _timing(config: RunConfig) -> "Timing":
     from emotion_runtime.timing import Timing  # noqa: PLC0415 - see above
 
     return Timing(config.window, config.every, config.smoothing, config.hysteresis, config.detect_every)
-
-
-def _outputs(
-    config: RunConfig,
-    addresses: "Sequence[Address]",
-    runtime: "EmotionRuntime",
-    stop: StopRequest,
-    rounds: "Rounds",
-) -> "Outputs":
-    """Return what a run writes. Files of live sources go on where an earlier run ended."""
-    from emotion_runtime.sinks.base import Outputs  # noqa: PLC0415 - see above
-
-    live = any(address.live for address in addresses)
-    return Outputs(
-        jsonl=config.jsonl,
-        csv=config.csv,
-        report=config.report,
-        labels=tuple(runtime.labels),
-        rotation=config.rotation,
-        frames=config.aggregate is None,
-        on_change=config.on_change,
-        record=config.record,
-        record_segment=config.record_segment or (LIVE_SEGMENT if live else None),
-        sound=config.blur == "none",
-        show=_wants_window(config, live=live),
-        append=config.append or (live and not config.overwrite),
-        wall_clock=config.wall_clock,
-        sources=tuple(address.name for address in addresses),
-        run=runtime.run_line(_run_options(config, addresses)),
-        embeddings=config.embeddings,
-        features=runtime.keep_features() if config.embeddings else None,
-        mqtt=_mqtt(config, runtime, rounds),
-        stopped=stop.stopped,
-    )
-
-
-def _mqtt(config: RunConfig, runtime: "EmotionRuntime", rounds: "Rounds") -> "MqttOptions | None":
-    from emotion_runtime.sinks.mqtt_options import EVERY, MqttOptions  # noqa: PLC0415 - see above
-
-    address = config.broker
-    if address is None:
-        return None
-    return MqttOptions(
-        address=address,
-        ca=config.mqtt_ca,
-        every=config.mqtt_every or EVERY,
-        discovery=config.mqtt_discovery is not False,
-        frames=config.aggregate is None,
-        labels=tuple(runtime.labels),
-        pause=lambda name, paused: (rounds.pause if paused else rounds.resume)(name),
-    )
-
-
-def _open_sinks(
-    outputs: "Outputs",
-    config: RunConfig,
-    addresses: "Sequence[Address]",
-    runtime: "EmotionRuntime",
-    rounds: "Rounds",
-) -> "Iterator[Sink]":
-    """Open the outputs of a run one after the other, and its page at last."""
-    from emotion_runtime.sinks import open_sinks  # noqa: PLC0415 - see above
-
-    yield from open_sinks(outputs)
-    if config.serve is not None:
-        from emotion_runtime.run_page import open_page  # noqa: PLC0415
-
-        run_line = runtime.run_line(_run_options(config, addresses))
-        yield open_page(config, addresses, runtime, rounds, run_line)
-
-
-def _wants_window(config: RunConfig, *, live: bool) -> bool:
-    """Return whether a window is requested, or a camera is used on a machine with a display."""
-    if config.show is not None:
-        return config.show
-    if not live:
-        return False
-    from emotion_runtime.sinks.window import display_problem  # noqa: PLC0415 - see above
-
-    problem = display_problem()
-    if problem is not None:
-        _log.info("no window is shown: %s", problem)
-    return problem is None
 
 
 def _progress(config: RunConfig, addresses: "Sequence[Address]") -> Any:

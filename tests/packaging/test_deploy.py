@@ -12,6 +12,7 @@ import pytest
 
 from emotion_runtime.cli import main
 from emotion_runtime.config import RunConfig, make_config
+from emotion_runtime.config_checks import check_runnable
 from emotion_runtime.config_file import read_toml
 from emotion_runtime.credentials import with_secrets
 from emotion_runtime.sources import parse_sources
@@ -24,7 +25,7 @@ DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 
 def test_example_configuration_is_valid() -> None:
     config = make_config(read_toml(str(EXAMPLE), RunConfig.__struct_fields__), {})
-    config.check_runnable()
+    check_runnable(config)
     assert config.sources == ["demo=demo"]
 
 
@@ -42,8 +43,9 @@ def test_commented_lines_of_the_example_are_valid_too(
     (tmp_path / "yard").write_text("secret")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     monkeypatch.setenv("DOOR_PASSWORD", "secret")
+    monkeypatch.setenv("MQTT_PASSWORD", "secret")
     config = make_config(read_toml(str(path), RunConfig.__struct_fields__), {})
-    config.check_runnable()
+    check_runnable(config)
     assert config.record
     addresses = parse_sources(config.sources)
     assert [(one.name, one.kind) for one in addresses] == [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_runtime import config, options, run
+from emotion_runtime import config, options, run_outputs
 from emotion_runtime.cli import main
 from emotion_runtime.config import make_config
 from emotion_runtime.sinks import window
@@ -81,7 +81,7 @@ def test_the_run_line_says_whether_detections_are_timed(
     source: str, options: dict[str, object], expected: dict[str, object]
 ):
     made = make_config({}, {"source": [source], **options})
-    assert run._run_options(made, parse_sources(made.sources)) == expected
+    assert run_outputs.run_options(made, parse_sources(made.sources)) == expected
 
 
 def test_options_take_precedence_over_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path):
@@ -150,11 +150,11 @@ def test_options_of_the_detector(capsys: pytest.CaptureFixture[str], arguments: 
 def test_window_is_shown_for_cameras_on_a_display_by_default(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], display: bool, shown: bool
 ):
-    monkeypatch.setattr(run.sys, "platform", "linux")
+    monkeypatch.setattr(window.sys, "platform", "linux")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setenv("DISPLAY", ":0") if display else monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.setattr(window, "_x11_answers", lambda _: True)
     flags = vars(options.parser().parse_args(arguments))
     config = make_config({}, flags)
     live = any(address.live for address in parse_sources(config.sources))
-    assert run._wants_window(config, live=live) == shown
+    assert run_outputs._wants_window(config, live=live) == shown

@@ -7,6 +7,7 @@ import pytest
 
 from emotion_runtime.cli import main
 from emotion_runtime.config import RunConfig, as_toml
+from emotion_runtime.config_checks import check_runnable
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.options import parser
 from emotion_runtime.sinks.mqtt_options import BrokerAddress, parse_broker
@@ -87,7 +88,7 @@ def test_a_mistake_is_said_without_the_address(url: str, expected: str):
 )
 def test_options_that_make_no_sense(options: dict[str, Any], expected: str):
     with pytest.raises(EmotionError, match=expected):
-        RunConfig(source=["demo"], **options).check_runnable()
+        check_runnable(RunConfig(source=["demo"], **options))
 
 
 def test_the_printed_configuration_hides_the_password():

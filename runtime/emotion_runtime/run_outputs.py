@@ -1,0 +1,111 @@
+"""Open the outputs of one run of the command `emotion-runtime`."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from emotion_runtime.config import RunConfig
+from emotion_runtime.output_options import LIVE_SEGMENT
+from emotion_runtime.rounds import Rounds
+from emotion_runtime.runtime import EmotionRuntime
+from emotion_runtime.sinks import open_sinks
+from emotion_runtime.sinks.base import Outputs, Sink
+from emotion_runtime.sinks.mqtt_options import EVERY, MqttOptions
+from emotion_runtime.sinks.window import display_problem
+from emotion_runtime.sources import Address
+from emotion_runtime.stop_signals import StopRequest
+
+_log = logging.getLogger(__name__)
+
+
+def run_options(config: RunConfig, addresses: Sequence[Address]) -> dict[str, Any]:
+    """Return the options of the run line, with those that depend on the machine's speed."""
+    live = config.realtime or any(address.live for address in addresses)
+    timed = {"detect_every": config.detect_every} if live else {}
+    return timed | config.changed
+
+
+def outputs_of(
+    config: RunConfig,
+    addresses: Sequence[Address],
+    runtime: EmotionRuntime,
+    stop: StopRequest,
+    rounds: Rounds,
+) -> Outputs:
+    """Return what a run writes. Files of live sources go on where an earlier run ended.
+
+    Args:
+        config: The options of the run.
+        addresses: Its sources.
+        runtime: Makes the events.
+        stop: Ends the run.
+        rounds: Pauses cameras.
+
+    Raises:
+        EmotionError: A password is missing.
+    """
+    live = any(address.live for address in addresses)
+    return Outputs(
+        jsonl=config.jsonl,
+        csv=config.csv,
+        report=config.report,
+        labels=tuple(runtime.labels),
+        rotation=config.rotation,
+        frames=config.aggregate is None,
+        on_change=config.on_change,
+        record=config.record,
+        record_segment=config.record_segment or (LIVE_SEGMENT if live else None),
+        sound=config.blur == "none",
+        show=_wants_window(config, live=live),
+        append=config.append or (live and not config.overwrite),
+        wall_clock=config.wall_clock,
+        sources=tuple(address.name for address in addresses),
+        run=runtime.run_line(run_options(config, addresses)),
+        embeddings=config.embeddings,
+        features=runtime.keep_features() if config.embeddings else None,
+        mqtt=_mqtt(config, runtime, rounds),
+        stopped=stop.stopped,
+    )
+
+
+def _mqtt(config: RunConfig, runtime: EmotionRuntime, rounds: Rounds) -> MqttOptions | None:
+    address = config.broker
+    if address is None:
+        return None
+    return MqttOptions(
+        address=address,
+        ca=config.mqtt_ca,
+        every=config.mqtt_every or EVERY,
+        discovery=config.mqtt_discovery is not False,
+        frames=config.aggregate is None,
+        labels=tuple(runtime.labels),
+        pause=lambda name, paused: (rounds.pause if paused else rounds.resume)(name),
+    )
+
+
+def open_outputs(
+    outputs: Outputs,
+    config: RunConfig,
+    addresses: Sequence[Address],
+    runtime: EmotionRuntime,
+    rounds: Rounds,
+) -> Iterator[Sink]:
+    """Open the outputs of a run one after the other, and its page at last."""
+    yield from open_sinks(outputs)
+    if config.serve is not None:
+        from emotion_runtime.run_page import open_page  # noqa: PLC0415 - keeps runs without a page fast
+
+        run_line = runtime.run_line(run_options(config, addresses))
+        yield open_page(config, addresses, runtime, rounds, run_line)
+
+
+def _wants_window(config: RunConfig, *, live: bool) -> bool:
+    """Return whether a window is requested, or a camera is used on a machine with a display."""
+    if config.show is not None:
+        return config.show
+    if not live:
+        return False
+    problem = display_problem()
+    if problem is not None:
+        _log.info("no window is shown: %s", problem)
+    return problem is None
