@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Precision
 from emotion_runtime.timing import Timing
+from emotion_runtime.types import Frame
 
 _IMAGE = "(height, width, 3) uint8 BGR"
 
@@ -141,6 +142,34 @@ def check_time(t: Any, *, after: float, source: str) -> float:
             f"source {source!r}: t {seconds} after t {after}; expected seconds that do not decrease{hint}"
         )
     return seconds
+
+
+class OwnFrames:
+    """Checks and counts the frames that a program passes one by one."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, float]] = {}  # index and t of the last frame, by source
+
+    def frame(self, image_bgr: Any, t: Any, source: Any) -> Frame:
+        """Return the next frame of a source.
+
+        Args:
+            image_bgr: (H, W, 3) uint8 BGR.
+            t: Seconds, not decreasing within a source.
+            source: Name of the source.
+
+        Raises:
+            EmotionError: The image, the time or the source is not as described.
+        """
+        image = check_image(image_bgr)
+        index, after = self._last.get(check_name(source), (-1, -math.inf))
+        seconds = check_time(t, after=after, source=source)
+        self._last[source] = index + 1, seconds
+        return Frame(image, index + 1, seconds, source)
+
+    def forget(self, source: str) -> None:
+        """Let a source start anew; nothing happens if there is none of this name."""
+        self._last.pop(source, None)
 
 
 def check_sources(sources: Iterable[Any]) -> None:

@@ -1,6 +1,5 @@
 """The Python API: load the models once, get events from any number of sources."""
 
-import math
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -17,12 +16,10 @@ from emotion_runtime.feature_log import FeatureLog
 from emotion_runtime.following import Following, OnStatus, Step
 from emotion_runtime.forks import check_process, keep_in_children
 from emotion_runtime.inputs import (
-    check_image,
-    check_name,
+    OwnFrames,
     check_options,
     check_precision,
     check_sources,
-    check_time,
 )
 from emotion_runtime.manifest import Precision
 from emotion_runtime.metrics import StageTimer
@@ -102,7 +99,7 @@ class EmotionRuntime:
         self._encoder, self._width = opened.encoder, opened.width
         self.labels, self.experimental = opened.labels, opened.experimental
         self._run_line = opened.run_line
-        self._steps: dict[str, tuple[int, float]] = {}  # index and t of the last frame `step` was given
+        self._own = OwnFrames()
         self._summary = Summary()
         self._following = Following(self._loaded, self._summary, lambda: check_process(self._process))
 
@@ -212,11 +209,7 @@ class EmotionRuntime:
         Raises:
             EmotionError: The image, the time or the source is not as described.
         """
-        image = check_image(image_bgr)
-        last_index, last_t = self._steps.get(check_name(source), (-1, -math.inf))
-        seconds = check_time(t, after=last_t, source=source)
-        self._steps[source] = last_index + 1, seconds
-        event = self._pipeline.step(Frame(image, last_index + 1, seconds, source))
+        event = self._pipeline.step(self._own.frame(image_bgr, t, source))
         self._summary.add(event)
         return event
 
@@ -257,7 +250,7 @@ class EmotionRuntime:
         """
         self._pipeline.forget(source)
         self._summary.forget(source)
-        self._steps.pop(source, None)
+        self._own.forget(source)
 
     def summary(self) -> dict[str, SourceSummary]:
         """Return how long each person was seen, and with which emotions, by source since its latest start."""
@@ -297,5 +290,5 @@ class EmotionRuntime:
             return
         for source in self._pipeline.person_ids():
             self._pipeline.forget(source)
-        self._steps.clear()
+        self._own = OwnFrames()
         self._held.close()
