@@ -1,7 +1,8 @@
 """Events as an iterator, for ordinary and for asynchronous loops."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ T = TypeVar("T")
 
 
 class StreamSources:
-    """Opens the sources of a stream.
+    """Opens the sources of a stream, and lets them be paused and removed, also before they are opened.
 
     Args:
         rounds: Gets the sources.
@@ -28,6 +29,9 @@ class StreamSources:
     def __init__(self, rounds: Rounds, *, realtime: bool = False, follow: bool = False) -> None:
         self.rounds = rounds
         self._realtime, self._follow = realtime, follow
+        self._lock = threading.Lock()  # held while the first sources are opened
+        self._waiting: Sequence[str | int | Path] = ()  # the first sources, until they are opened
+        self._early: dict[str, str] = {}  # what was asked for meanwhile: "pause" or "remove", by name
 
     def add(self, source: str | int | Path | Address) -> None:
         """Open one more source.
@@ -50,7 +54,7 @@ class StreamSources:
         *,
         with_frames: bool,
     ) -> Generator[Any, None, None]:
-        """Open sources, yield their events and close them.
+        """Return the events of sources, which are opened for the first event, and closed after the last.
 
         Args:
             sources: The first sources.
@@ -60,11 +64,53 @@ class StreamSources:
         Raises:
             EmotionError: A source cannot be opened, two have the same name, or one failed midway.
         """
+        self._waiting = tuple(sources)
+        return self._results(follow, with_frames=with_frames)
+
+    def _results(
+        self, follow: Callable[[Rounds], Iterable[tuple[Frame, EmotionEvent]]], *, with_frames: bool
+    ) -> Generator[Any, None, None]:
         with self.rounds:
-            for address in parse_sources(sources):
-                self.add(address)
+            with self._lock:
+                self._open_first()
             for frame, event in follow(self.rounds):
                 yield (frame, event) if with_frames else event
+
+    def _open_first(self) -> None:
+        addresses, self._waiting = parse_sources(self._waiting), ()
+        for address in addresses:
+            early = self._early.get(address.name)
+            if early != "remove":
+                self.add(address)
+            if early == "pause":
+                self.rounds.pause(address.name)
+
+    def pause(self, name: str) -> None:
+        """Take no frames from a source until `resume` is called, see `Rounds.pause`."""
+        if not self._note(name, "pause"):
+            self.rounds.pause(name)
+
+    def resume(self, name: str) -> None:
+        """Take frames from a source again, see `Rounds.resume`."""
+        if not self._note(name, None):
+            self.rounds.resume(name)
+
+    def remove(self, name: str) -> None:
+        """Take no more frames from a source, and close it, see `Rounds.remove`."""
+        if not self._note(name, "remove"):
+            self.rounds.remove(name)
+
+    def _note(self, name: str, wish: str | None) -> bool:
+        """Take note of what is to be done with a source once it is opened; return whether it is not yet."""
+        with self._lock:
+            waiting = {address.name for address in parse_sources(self._waiting)} if self._waiting else ()
+            if name not in waiting or self._early.get(name) == "remove":
+                return False
+            if wish is None:
+                self._early.pop(name, None)
+            else:
+                self._early[name] = wish
+            return True
 
 
 class Stream(Iterator[T], Generic[T]):
@@ -100,7 +146,7 @@ class Stream(Iterator[T], Generic[T]):
         Raises:
             EmotionError: There is no source of this name.
         """
-        self._sources.rounds.remove(name)
+        self._sources.remove(name)
 
     def pause(self, name: str) -> None:
         """Take no frames from a source until `resume` is called. A camera is released meanwhile.
@@ -108,7 +154,7 @@ class Stream(Iterator[T], Generic[T]):
         Raises:
             EmotionError: There is no source of this name.
         """
-        self._sources.rounds.pause(name)
+        self._sources.pause(name)
 
     def resume(self, name: str) -> None:
         """Take frames from a source again.
@@ -116,7 +162,7 @@ class Stream(Iterator[T], Generic[T]):
         Raises:
             EmotionError: There is no source of this name.
         """
-        self._sources.rounds.resume(name)
+        self._sources.resume(name)
 
     def statuses(self) -> dict[str, StatusLine]:
         """Return the latest change of the status of each camera and stream, by name; files have none."""

@@ -175,6 +175,28 @@ def test_sources_are_added_paused_and_removed_while_the_stream_runs(runtime: Emo
         stream.add("demo")
 
 
+def test_sources_are_paused_and_removed_before_the_first_event(runtime: EmotionRuntime):
+    with runtime.stream("one=demo", "two=demo.png", realtime=True) as stream:
+        with pytest.raises(EmotionError, match="no source 'three'"):
+            stream.pause("three")
+        stream.remove("two")  # which does not even exist
+        with pytest.raises(EmotionError, match="no source 'two'"):
+            stream.resume("two")
+        stream.pause("one")
+        stream.add("again=demo")
+        assert {next(stream).source for _ in range(3)} == {"again"}
+        stream.resume("one")
+        while next(stream).source != "one":
+            pass
+    with runtime.stream("demo") as stream:
+        stream.pause("demo")
+        stream.resume("demo")
+        assert next(stream).source == "demo"
+    with runtime.stream("demo") as stream:
+        stream.remove("demo")
+        assert list(stream) == []
+
+
 def test_status_of_a_camera_is_told_and_another_thread_closes_the_stream(runtime: EmotionRuntime):
     with socket.socket() as taken:  # a port at which nothing listens
         taken.bind(("127.0.0.1", 0))
