@@ -145,8 +145,6 @@ def _check_serve(config: RunConfig) -> None:
 
     if config.serve is not None:
         parse_place(config.serve)
-        if config.aggregate is not None:
-            raise EmotionError("--serve shows single people, which --aggregate excludes: omit one of them")
         return
     names = ("token_file", "serve_name", "serve_cameras", "notice_who", "notice_why", "notice_kept")
     for name in (*names, "notice_contact"):

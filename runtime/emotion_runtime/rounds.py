@@ -133,6 +133,12 @@ class Rounds:
         feed.resume()
         self._changed.set()
 
+    def names(self) -> list[str]:
+        """Return the names of the sources that are not over and were not removed, as they were opened."""
+        with self._lock:
+            names = [feed.title or feed.name for feed in self._feeds if not feed.removed]
+        return [name for name in names if name]
+
     def statuses(self) -> dict[str, StatusLine]:
         """Return the latest change of the status of each live source, by its name."""
         with self._lock:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from emotion_runtime.config import RunConfig
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.options import PROGRAM
+from emotion_runtime.privacy.published import Publisher
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sinks.base import Sink
@@ -38,6 +39,7 @@ def open_page(
     """
     try:
         from emotion_runtime.web.opening import ServedRun, WebOptions, open_web  # noqa: PLC0415 - an extra
+        from emotion_runtime.web.state import WebContent  # noqa: PLC0415 - as above
     except ImportError as error:
         raise EmotionError(
             f"--serve needs packages that are not installed ({error.name}); run: "
@@ -53,6 +55,7 @@ def open_page(
             source.close()
             raise
 
+    publisher = Publisher(ids=not config.no_ids, least=config.aggregate)
     options = WebOptions(
         place=config.serve or "",
         token_file=config.token_file,
@@ -63,10 +66,16 @@ def open_page(
     served = ServedRun(
         run=run_line,
         labels=runtime.labels,
-        look=runtime.look,
+        look=lambda image: publisher.persons(runtime.look(image)),
         control=rounds,
         add=add,
         stage_seconds=lambda: runtime.timer.seconds,
+        content=WebContent(
+            ids=not config.no_ids,
+            least=config.aggregate,
+            # An image that shows faces would be about single people.
+            images=config.aggregate is None or config.blur != "none",
+        ),
     )
     sink, line = open_web(options, served)
     sys.stderr.write(f"{PROGRAM}: {line}\n")
@@ -76,16 +85,26 @@ def open_page(
 def _sign(config: RunConfig, addresses: Sequence[Address]) -> "Sign":
     from emotion_runtime.web.sign import Sign  # noqa: PLC0415 - keeps runs without a page fast
 
-    stored = "No images. "
-    if config.record:
-        stored = "Video of the cameras, in files of the operator. "
-    numbers = config.jsonl or config.embeddings
-    stored += "Numbers about the people who were seen." if numbers else "No numbers about single people."
     return Sign(
         who=config.notice_who or "",
         why=config.notice_why or "",
         kept=config.notice_kept or "",
         contact=config.notice_contact or "",
         cameras=tuple(address.name for address in addresses if address.live),
-        stored=stored,
+        stored=_stored(config),
     )
+
+
+def _stored(config: RunConfig) -> str:
+    """Return in words what a run keeps, and what it sends to others."""
+    images = "No images are stored."
+    if config.record:
+        hidden = " in which people are made unrecognisable" if config.blur != "none" else ""
+        images = f"Images are recorded{hidden}."
+    numbers = "No numbers about people are stored."
+    if config.embeddings or config.csv or config.report or (config.jsonl and config.aggregate is None):
+        numbers = "Numbers about each person who was seen are stored."
+    elif config.jsonl:
+        numbers = f"Only counts over at least {config.aggregate} people are stored."
+    sent = " Results are sent to a message broker (MQTT)." if config.mqtt else ""
+    return f"{images} {numbers}{sent}"

@@ -8,7 +8,6 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,7 +33,8 @@ def read_token(path: str) -> str:
         EmotionError: The file cannot be read, or what it contains is not suitable.
     """
     try:
-        token = Path(path).read_text(encoding="ascii").strip()
+        with Path(path).open("rb") as file:
+            token = file.read(2 * _LONGEST).decode("ascii").strip()
     except OSError as error:
         raise EmotionError(
             f"--token-file {path}: cannot be read ({error.strerror}); give a file that this user may read"
@@ -149,11 +149,9 @@ def _equal(given: str, expected: str) -> bool:
 
 
 def _cookie(header: str, name: str) -> str:
-    try:
-        morsel = SimpleCookie(header[:4096]).get(name)
-    except CookieError:
-        return ""
-    return "" if morsel is None else morsel.value
+    """Return a cookie. Those of other programs at this host may have any form, and are passed over."""
+    pairs = (part.strip().partition("=") for part in header.split(";"))
+    return next((value for key, _, value in pairs if key == name), "")
 
 
 def _password(credentials: str) -> str:

@@ -18,7 +18,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Person
 
 _WAITING = 4  # images
-_PIXELS = 40_000_000
+_PIXELS = 25_000_000  # 75 MB; five of them are in memory at once, at most
 _FORMATS = ("JPEG", "PNG", "WEBP")
 
 Look = Callable[[NDArray[np.uint8]], list[Person]]

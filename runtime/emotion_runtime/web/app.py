@@ -79,7 +79,9 @@ def _static(file: StaticFile) -> Endpoint:
 
 
 async def _notice(request: Request) -> Response:
-    return Response(sign_page(_state(request).sign), media_type="text/html")
+    state = _state(request)
+    cameras = [each.name for each in state.traffic.states() if each.status is not None]
+    return Response(sign_page(state.sign, cameras), media_type="text/html")
 
 
 async def _openapi(_: Request) -> Response:
@@ -105,6 +107,8 @@ async def _metrics(request: Request) -> Response:
 
 async def _mjpeg(request: Request) -> Endless:
     state = _state(request)
+    if not state.content.images:
+        raise Refusal(403, "no images are served in this run: --aggregate needs --blur for that")
     source = source_of(request, state)
     if source is None:
         raise Refusal(404, "there is no such camera; see /cameras")
@@ -117,9 +121,12 @@ async def _events(request: Request) -> Endless:
 
 async def _analyze(request: Request) -> Response:
     state = _state(request)
+    if not state.content.single_people:
+        raise Refusal(403, "this run publishes counts over several people only (--aggregate)")
     body = await request.body()
     try:
-        image = await asyncio.to_thread(decode_image, body)
+        async with state.decoding:  # one at a time: a small file can become a large image
+            image = await asyncio.to_thread(decode_image, body)
     except EmotionError as error:
         raise Refusal(400, str(error)) from error
     future = state.analyses.submit(image)
@@ -161,6 +168,7 @@ async def _remove_camera(request: Request) -> Response:
     state.removed.add(name)
     state.traffic.drop(name)
     state.newest.drop(name)
+    state.metrics.drop(name)
     return answer(CameraName(name))
 
 

@@ -1,12 +1,12 @@
 """What a client may do with the cameras of a run."""
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sources import Address, parse_source
-from emotion_runtime.types import StatusLine
 
 _MOST = 32  # cameras of a run
 _SCHEMES = ("rtsp", "rtsps", "http", "https")
@@ -32,8 +32,8 @@ class SourceControl(Protocol):
         """Close a source."""
         ...
 
-    def statuses(self) -> Mapping[str, StatusLine]:
-        """Return the latest change of the status of each live source."""
+    def names(self) -> list[str]:
+        """Return the names of the sources that are not over and were not removed."""
         ...
 
 
@@ -50,6 +50,7 @@ class Cameras:
         self, control: SourceControl, add: Callable[[Address], None], *, allow_adding: bool = False
     ) -> None:
         self._control, self._add, self.allow_adding = control, add, allow_adding
+        self._changing = threading.Lock()  # so that two requests do not remove the last two cameras
 
     def pause(self, name: str) -> None:
         """Pause a camera.
@@ -84,9 +85,10 @@ class Cameras:
         address = parse_source(uri)
         if address.kind != "network" or urlsplit(address.uri).scheme.lower() not in _SCHEMES:
             raise EmotionError(f"only network cameras can be added; {expected}")
-        if len(self._control.statuses()) >= _MOST:
-            raise EmotionError(f"there are {_MOST} cameras already; remove one first")
-        self._add(address)
+        with self._changing:
+            if len(self._control.names()) >= _MOST:
+                raise EmotionError(f"there are {_MOST} cameras already; remove one first")
+            self._add(address)
         return address.name
 
     def remove(self, name: str) -> None:
@@ -98,10 +100,10 @@ class Cameras:
             EmotionError: There is none of this name.
         """
         self._check_allowed()
-        known = self._control.statuses()
-        if name in known and len(known) == 1:
-            raise CameraRefused("this is the last camera: the run would end; pause it instead")
-        self._control.remove(name)
+        with self._changing:
+            if self._control.names() == [name]:
+                raise CameraRefused("this is the last camera: the run would end; pause it instead")
+            self._control.remove(name)
 
     def _check_allowed(self) -> None:
         if not self.allow_adding:

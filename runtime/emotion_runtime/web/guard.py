@@ -122,7 +122,12 @@ class Guard:
             self._mistakes.take(client)
             await _reply(send, 401, sign_in_page("This is not the token."), kind="text/html")
         else:
-            secure = _headers(scope).get("origin", "").startswith("https:")
+            headers = _headers(scope)
+            # A proxy says so; a client that says so itself gets a cookie that it does not send.
+            secure = "https" in (
+                headers.get("origin", "").partition(":")[0],
+                headers.get("x-forwarded-proto"),
+            )
             # No redirection: a browser that comes from another site would not send the cookie after it.
             extra = {"set-cookie": self._access.set_cookie(secure=secure)} if self._access.needs_token else {}
             await _reply(send, 200, signed_in_page(), kind="text/html", extra=extra)
@@ -135,24 +140,32 @@ class Guard:
             return
         self._uploads += path == ANALYZE
         try:
-            body = await asyncio.wait_for(_read_body(receive, limit), self._limits.body_seconds)
-            if body is None:
-                await _refuse(send, 413, _too_large(limit))
-            elif path == SIGN_IN:
-                await self._sign_in(scope, body, send)
-            else:
-                await self._pass_on(scope, _replayed(body, receive), send)
-        except ConnectionError:
-            return
-        except (TimeoutError, asyncio.TimeoutError):
-            await _refuse(send, 408, "the body did not arrive in time")
+            body = await self._body(receive, limit, send)
+            if body is not None:
+                await self._pass_on(scope, body, receive, send)
         finally:
             self._uploads -= path == ANALYZE
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _body(self, receive: Receive, limit: int, send: Send) -> bytes | None:
+        """Return the body of a request; None if it was refused, or the client left."""
+        try:
+            body = await asyncio.wait_for(_read_body(receive, limit), self._limits.body_seconds)
+        except ConnectionError:
+            return None
+        except (TimeoutError, asyncio.TimeoutError):
+            await _refuse(send, 408, "the body did not arrive in time")
+            return None
+        if body is None:
+            await _refuse(send, 413, _too_large(limit))
+        return body
+
+    async def _pass_on(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Let the application answer; a client that takes nothing of it is cut off, which is no error."""
         try:
-            await self._app(scope, receive, send)
+            if scope["path"] == SIGN_IN:
+                await self._sign_in(scope, body, send)
+            else:
+                await self._app(scope, _replayed(body, receive), send)
         except (TimeoutError, asyncio.TimeoutError, ConnectionError):
             await asyncio.sleep(0.01)  # the end of the connection is noticed meanwhile
 

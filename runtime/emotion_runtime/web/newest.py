@@ -11,11 +11,25 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.sinks.draw import Annotator
 from emotion_runtime.types import EmotionEvent, Frame
 
 _LONGEST_SIDE = 1280  # pixels of an image that is sent
 _QUALITY = 80  # of JPEG
 _SOURCES = 32  # whose newest frames are kept: every photo of a folder is a source
+
+
+class Painter:
+    """Draws what was found into images; one image at a time, since labels stay where they were."""
+
+    def __init__(self) -> None:
+        self._annotator = Annotator()
+        self._lock = threading.Lock()
+
+    def __call__(self, image: NDArray[np.uint8], event: EmotionEvent) -> NDArray[np.uint8]:
+        """Return an annotated copy of an image (H, W, 3) uint8 BGR."""
+        with self._lock:
+            return self._annotator(image, event)
 
 
 @dataclass(slots=True)
@@ -26,13 +40,15 @@ class Shown:
         index: Counts up with every frame of all sources.
         image: (H, W, 3) uint8 BGR, as it may leave the program.
         event: What was found in it.
+        paint: Draws the event into the image.
     """
 
     index: int
     image: NDArray[np.uint8]
     event: EmotionEvent
+    paint: Painter
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _jpeg: bytes = b""
+    _annotated: bytes = b""
     _packet: bytes = b""
 
     @property
@@ -40,10 +56,12 @@ class Shown:
         """Whether `packet` returns at once."""
         return bool(self._packet)
 
-    def jpeg(self) -> bytes:
-        """Return the image as JPEG."""
+    def annotated(self) -> bytes:
+        """Return the image as JPEG, with boxes and labels."""
         with self._lock:
-            return self._encoded()
+            if not self._annotated:
+                self._annotated = _jpeg(self.paint(self.image, self.event))
+            return self._annotated
 
     def packet(self) -> bytes:
         """Return a message: length of the header in 4 bytes (big-endian), header as JSON, JPEG."""
@@ -52,20 +70,19 @@ class Shown:
                 height, width = self.image.shape[:2]
                 header: dict[str, Any] = {"width": width, "height": height, "event": self.event.to_dict()}
                 text = msgspec.json.encode(header)
-                self._packet = struct.pack(">I", len(text)) + text + self._encoded()
+                self._packet = struct.pack(">I", len(text)) + text + _jpeg(self.image)
             return self._packet
 
-    def _encoded(self) -> bytes:
-        if not self._jpeg:
-            height, width = self.image.shape[:2]
-            scale = _LONGEST_SIDE / max(height, width)
-            image = self.image
-            if scale < 1:
-                size = max(round(scale * width), 1), max(round(scale * height), 1)
-                image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-            _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-            self._jpeg = data.tobytes()
-        return self._jpeg
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    """Return an image (H, W, 3) uint8 BGR as JPEG, not larger than is sent."""
+    height, width = image.shape[:2]
+    scale = _LONGEST_SIDE / max(height, width)
+    if scale < 1:
+        size = max(round(scale * width), 1), max(round(scale * height), 1)
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return data.tobytes()
 
 
 class Bell:
@@ -111,6 +128,7 @@ class Newest:
     def __init__(self) -> None:
         self.bell = Bell()
         self._lock = threading.Lock()
+        self._painter = Painter()
         self._shown: dict[str, Shown] = {}
         self._index = 0
 
@@ -121,7 +139,7 @@ class Newest:
             self._shown.pop(event.source, None)  # the newest one is the last one
             while len(self._shown) >= _SOURCES:
                 del self._shown[next(iter(self._shown))]
-            self._shown[event.source] = Shown(self._index, frame.image, event)
+            self._shown[event.source] = Shown(self._index, frame.image, event, self._painter)
         self.bell.ring()
 
     def drop(self, source: str) -> None:

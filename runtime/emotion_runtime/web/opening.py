@@ -19,7 +19,7 @@ from emotion_runtime.web.prometheus import Metrics
 from emotion_runtime.web.server import WebServer, bind
 from emotion_runtime.web.sign import Sign
 from emotion_runtime.web.sink import WebSink
-from emotion_runtime.web.state import WebState
+from emotion_runtime.web.state import WebContent, WebState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,7 @@ class ServedRun:
         control: The sources of the run.
         add: Opens one more source.
         stage_seconds: Returns the time spent in each stage so far.
+        content: What may be shown of people.
     """
 
     run: RunLine
@@ -62,6 +63,7 @@ class ServedRun:
     control: SourceControl
     add: Callable[[Address], None]
     stage_seconds: Callable[[], Mapping[str, float]]
+    content: WebContent = field(default_factory=WebContent)
 
 
 def open_web(options: WebOptions, served: ServedRun) -> tuple[WebSink, str]:
@@ -91,6 +93,7 @@ def open_web(options: WebOptions, served: ServedRun) -> tuple[WebSink, str]:
         colors={label: _css(label) for label in served.labels},
         sign=options.sign,
         limits=options.limits,
+        content=served.content,
     )
     app = make_app(state)
     server = WebServer(listener, lambda cut_off: Guard(app, access, options.limits, cut_off), options.limits)

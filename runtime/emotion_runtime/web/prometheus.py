@@ -59,9 +59,10 @@ class Metrics:
         self._drops: dict[str, int] = {}
         self._spent: dict[str, float] = {}
         self._was_lost: set[str] = set()
+        self._with_people: set[str] = set()
 
-    def add(self, event: EmotionEvent) -> None:
-        """Count an event."""
+    def add(self, event: EmotionEvent, *, people: bool = True) -> None:
+        """Count an event, and the people in it if they may be published."""
         name = self._name(event.source)
         self._frames.labels(name).inc()
         before = self._drops.get(event.source, 0)
@@ -71,7 +72,9 @@ class Metrics:
                 event.dropped - before if event.dropped >= before else event.dropped
             )
             self._drops[event.source] = event.dropped
-        self._people.labels(name).set(sum(person.state != "lost" for person in event.persons))
+        if people:
+            self._with_people.add(name)
+            self._people.labels(name).set(sum(person.state != "lost" for person in event.persons))
         if event.latency_ms > 0:
             self._latency.labels(name).observe(event.latency_ms / 1000)
 
@@ -92,9 +95,21 @@ class Metrics:
             self._was_lost.discard(name)
             self._reconnects.labels(name).inc()
         if line.status in ("lost", "paused", "ended"):
-            self._people.labels(name).set(0)
+            self._forget_people(name)
         for status in _STATUSES:
             self._status.labels(name, status).set(status == line.status)
+
+    def drop(self, source: str) -> None:
+        """Forget what is so now of a source that was removed; what was counted stays."""
+        name = self._name(source)
+        self._forget_people(name)
+        for status in _STATUSES:
+            self._status.labels(name, status).set(0)
+
+    def _forget_people(self, name: str) -> None:
+        """Set the number of people to 0 where it was ever published."""
+        if name in self._with_people:
+            self._people.labels(name).set(0)
 
     def set_viewers(self, count: int) -> None:
         """Take note of the number of viewers."""

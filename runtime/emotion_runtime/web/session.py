@@ -9,12 +9,13 @@ from datetime import datetime, timezone
 import msgspec
 
 from emotion_runtime.summary import SourceSummary, Summary
-from emotion_runtime.types import EmotionEvent
+from emotion_runtime.types import AggregateLine, EmotionEvent
 from emotion_runtime.web.timeline import Timeline, TimelineView
 
 _PERSONS = 200  # timelines that are kept; those seen least recently go first
 _CHANGES = 1000
 _MARKERS = 1000
+_COUNTS = 1000
 _LONGEST_STEP = 1.0  # seconds that one event stands for, at most
 MARKER_LENGTH = 200  # characters
 
@@ -51,6 +52,22 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
+class CountsView(msgspec.Struct, frozen=True, kw_only=True):
+    """How many people had which label at one moment.
+
+    Attributes:
+        at: Seconds since the session began.
+        source: Name of the source.
+        people: Number of people in view who had a label.
+        counts: How many of them had each label.
+    """
+
+    at: float
+    source: str
+    people: int
+    counts: dict[str, int]
+
+
 class PersonTimeline(msgspec.Struct, frozen=True, kw_only=True):
     """The timeline of one person.
 
@@ -78,6 +95,8 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
         people: Timelines of the people seen last.
         changes: The latest changes of labels.
         markers: The latest markers.
+        counts: The latest counts over several people, if only these are published; then there are no people
+            and no changes, and the shares are those of all who were counted.
     """
 
     started: datetime
@@ -89,6 +108,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     people: list[PersonTimeline]
     changes: list[Change]
     markers: list[Marker]
+    counts: list[CountsView]
 
 
 class Session:
@@ -111,6 +131,7 @@ class Session:
         self._seconds: dict[str, float] = {}  # by label
         self._changes: deque[Change] = deque(maxlen=_CHANGES)
         self._markers: deque[Marker] = deque(maxlen=_MARKERS)
+        self._counts: deque[CountsView] = deque(maxlen=_COUNTS)
 
     def add(self, event: EmotionEvent, *, still: bool = False) -> None:
         """Count an event; `still`: of a photo, which lasts no time."""
@@ -131,6 +152,17 @@ class Session:
                     key = event.source, person.id
                     self._note_change(key, person.top, now)
                     self._timeline(key).add(now, person.top, step)
+
+    def add_counts(self, line: AggregateLine) -> None:
+        """Add counts over several people; each of them counts as one second."""
+        with self._lock:
+            now = self._clock() - self._start
+            view = CountsView(at=round(now, 2), source=line.source, people=line.people, counts=line.counts)
+            self._counts.append(view)
+            for label, count in line.counts.items():
+                if count:
+                    self._seconds[label] = self._seconds.get(label, 0.0) + count
+                    self._overall.add(now, label, count)
 
     def mark(self, text: str) -> Marker:
         """Set a marker at the present moment."""
@@ -164,6 +196,7 @@ class Session:
                 ],
                 changes=list(self._changes),
                 markers=list(self._markers),
+                counts=list(self._counts),
             )
 
     def _note_change(self, key: tuple[str, int], top: str | None, now: float) -> None:

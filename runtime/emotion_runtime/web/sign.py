@@ -1,5 +1,6 @@
 """The printable notice that tells people that emotion recognition is running."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -36,7 +37,7 @@ class Sign:
         why: The purpose.
         kept: What is stored, and for how long.
         contact: Whom people can ask.
-        cameras: Names of the cameras.
+        cameras: Names of the cameras that the run began with.
         stored: What this run writes, in words.
     """
 
@@ -48,9 +49,14 @@ class Sign:
     stored: str = ""
 
 
-def sign_page(sign: Sign) -> str:
-    """Return the notice as a page."""
-    what = "Images of: " + (", ".join(sign.cameras) or "the cameras here")
+def sign_page(sign: Sign, cameras: Sequence[str] = ()) -> str:
+    """Return the notice as a page.
+
+    Args:
+        sign: What it says.
+        cameras: Names of the cameras that the run has now. None yet: those that it began with.
+    """
+    what = "Images of: " + (", ".join(cameras or sign.cameras) or "the cameras here")
     rows = [
         ("Who is responsible", sign.who or _MISSING.format(flag="--notice-who")),
         ("What is analysed", f"{what}. From them: labels of emotions with probabilities."),

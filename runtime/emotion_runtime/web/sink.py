@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.types import EmotionEvent, Frame, StatusLine
+from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, StatusLine
 from emotion_runtime.web.server import WebServer
 from emotion_runtime.web.state import WebState
 
@@ -37,13 +37,23 @@ class WebSink:
         event = msgspec.structs.replace(event, source=_readable(event.source))
         if event.source in state.removed:
             return self._turn()
-        state.newest.put(frame, event)
-        state.traffic.add(event)
+        single = state.content.single_people
+        if state.content.images:
+            state.newest.put(frame, event)
+        state.traffic.add(event, people=single)
         state.session.add(event, still=frame.still)
-        state.metrics.add(event)
+        state.metrics.add(event, people=single)
         state.metrics.add_stages(self._stage_seconds())
-        state.events.put(event)
+        if single:
+            state.events.put(event)
         return self._turn()
+
+    def write_aggregate(self, line: AggregateLine) -> bool:
+        """Take counts over several people."""
+        line = msgspec.structs.replace(line, source=_readable(line.source))
+        self._state.session.add_counts(line)
+        self._state.events.put(line)
+        return True
 
     def write_status(self, line: StatusLine) -> bool:
         """Take a change of the status of a source."""

@@ -1,5 +1,6 @@
 """What the loop of a run and the threads of the server share."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,27 @@ from emotion_runtime.web.traffic import Traffic
 _HANGS = 60.0  # seconds without a turn of the loop
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebContent:
+    """What may be shown of people.
+
+    Attributes:
+        ids: Whether people have ids.
+        least: Least number of people over whom counts are shown; then nobody is shown alone. None: everybody
+            is.
+        images: Whether images are shown.
+    """
+
+    ids: bool = True
+    least: int | None = None
+    images: bool = True
+
+    @property
+    def single_people(self) -> bool:
+        """Whether single people are shown."""
+        return self.least is None
+
+
 @dataclass(slots=True)
 class WebState:
     """Everything that answers are made from; each part can be used by several threads.
@@ -32,6 +54,7 @@ class WebState:
         colors: CSS colours of labels.
         sign: What the printable notice says.
         limits: How much a client may ask for.
+        content: What may be shown of people.
         newest: The newest frames.
         traffic: How each camera does.
         session: What happened since the beginning.
@@ -39,6 +62,7 @@ class WebState:
         closing: Set when the run ends.
         viewers: Viewers of live images and events.
         removed: Cameras that clients removed; what still comes from them is not shown.
+        decoding: Held while an image of a client is decoded.
     """
 
     run: RunLine
@@ -48,6 +72,7 @@ class WebState:
     colors: dict[str, str] = field(default_factory=dict)
     sign: Sign = field(default_factory=Sign)
     limits: WebLimits = field(default_factory=WebLimits)
+    content: WebContent = field(default_factory=WebContent)
     newest: Newest = field(default_factory=Newest)
     traffic: Traffic = field(default_factory=Traffic)
     session: Session = field(default_factory=Session)
@@ -55,6 +80,7 @@ class WebState:
     closing: threading.Event = field(default_factory=threading.Event)
     viewers: int = 0
     removed: set[str] = field(default_factory=set)
+    decoding: asyncio.Lock = field(default_factory=asyncio.Lock)
     clock: Callable[[], float] = time.monotonic
     _turned: float | None = None
 

@@ -1,7 +1,8 @@
 """Answers that do not end: live images over a WebSocket, Motion JPEG, and events."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -60,10 +61,13 @@ async def _send_images(websocket: WebSocket, state: WebState, gone: "asyncio.Tas
 
 
 def _overview(state: WebState) -> str:
-    """Return how the cameras do, and the colours of labels."""
+    """Return how the cameras do, what may be shown, and the colours of labels."""
     overview = {
         "cameras": [rounded(each) for each in state.traffic.states()[-_CAMERAS:]],
         "can_add": state.cameras.allow_adding,
+        "images": state.content.images,
+        "ids": state.content.ids,
+        "least": state.content.least,
         "colors": state.colors,
     }
     return msgspec.json.encode(overview).decode()
@@ -88,7 +92,7 @@ class Endless:
         kind: Its media type.
     """
 
-    def __init__(self, state: WebState, chunks: AsyncIterator[bytes], kind: str) -> None:
+    def __init__(self, state: WebState, chunks: AsyncGenerator[bytes, None], kind: str) -> None:
         self._state, self._chunks, self._kind = state, chunks, kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,10 +111,11 @@ class Endless:
                 return
             gone = asyncio.create_task(_until_disconnected(receive))
             try:
-                async for chunk in self._chunks:
-                    if gone.done():
-                        return
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                async with aclosing(self._chunks) as chunks:
+                    async for chunk in chunks:
+                        if gone.done():
+                            return
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
             finally:
                 gone.cancel()
@@ -122,18 +127,18 @@ async def _until_disconnected(receive: Receive) -> None:
 
 
 def mjpeg(state: WebState, source: str) -> Endless:
-    """Return the images of a camera as Motion JPEG."""
+    """Return the images of a camera as Motion JPEG, with boxes and labels."""
     return Endless(state, _images(state, source), f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}")
 
 
-async def _images(state: WebState, source: str) -> AsyncIterator[bytes]:
+async def _images(state: WebState, source: str) -> AsyncGenerator[bytes, None]:
     loop = asyncio.get_running_loop()
     index, repeat_at = 0, 0.0
     while not state.closing.is_set():
         shown = state.newest.get(source)
         if shown is not None and (shown.index > index or loop.time() >= repeat_at):
             index, repeat_at = shown.index, loop.time() + _AGAIN
-            image = await asyncio.to_thread(shown.jpeg)
+            image = await asyncio.to_thread(shown.annotated)
             head = b"--%s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % (_BOUNDARY, len(image))
             yield head + image + b"\r\n"
         else:
@@ -148,7 +153,7 @@ def events(state: WebState) -> Endless:
     return Endless(state, _lines(state), "text/event-stream; charset=utf-8")
 
 
-async def _lines(state: WebState) -> AsyncIterator[bytes]:
+async def _lines(state: WebState) -> AsyncGenerator[bytes, None]:
     listener = state.events.listen()
     loop = asyncio.get_running_loop()
     comment_at = 0.0

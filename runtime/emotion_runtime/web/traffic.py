@@ -29,7 +29,7 @@ class CameraState(msgspec.Struct, frozen=True, kw_only=True):
         frames: Events so far.
         dropped: Frames dropped so far.
         lost: How often the source was lost.
-        people: People in view.
+        people: People in view; None if only counts over several people are published.
         latency_p50_ms: Median of the milliseconds from capture to event, over the last 10 seconds; None for a
             file.
         latency_p95_ms: Their 95th percentile.
@@ -43,7 +43,7 @@ class CameraState(msgspec.Struct, frozen=True, kw_only=True):
     frames: int
     dropped: int
     lost: int
-    people: int
+    people: int | None
     latency_p50_ms: float | None
     latency_p95_ms: float | None
 
@@ -54,7 +54,7 @@ class _Counted:
     frames: int = 0
     dropped: int = 0
     lost: int = 0
-    people: int = 0
+    people: int | None = 0
     live: bool = False
     status: StatusLine | None = None
 
@@ -71,15 +71,15 @@ class Traffic:
         self._lock = threading.Lock()
         self._sources: dict[str, _Counted] = {}
 
-    def add(self, event: EmotionEvent) -> None:
-        """Count an event."""
+    def add(self, event: EmotionEvent, *, people: bool = True) -> None:
+        """Count an event, and the people in it if they may be published."""
         with self._lock:
             counted = self._of(event.source)
             counted.events.append((self._clock(), event.latency_ms))
             counted.frames += 1
             counted.dropped = event.dropped
             counted.live |= event.time is not None or event.latency_ms > 0
-            counted.people = sum(person.state != "lost" for person in event.persons)
+            counted.people = sum(person.state != "lost" for person in event.persons) if people else None
 
     def add_status(self, line: StatusLine) -> None:
         """Take note of a change of the status of a source."""
@@ -88,7 +88,7 @@ class Traffic:
             before = None if counted.status is None else counted.status.status
             counted.lost += line.status == "lost" and before != "lost"
             counted.status = line
-            if line.status in ("lost", "paused", "ended"):
+            if line.status in ("lost", "paused", "ended") and counted.people is not None:
                 counted.people = 0
 
     def drop(self, source: str) -> None:

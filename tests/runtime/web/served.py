@@ -4,9 +4,8 @@
 import http.client
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,14 @@ from sample_events import person
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sources import Address
-from emotion_runtime.types import EmotionEvent, Frame, Person, RunLine, StatusLine
+from emotion_runtime.types import EmotionEvent, Frame, Person, RunLine
 
 for needed in ("starlette", "uvicorn", "prometheus_client", "websockets"):
     pytest.importorskip(needed, reason="needs the extra: pip install '.[web]'")
 from emotion_runtime.web.limits import WebLimits
 from emotion_runtime.web.opening import ServedRun, WebOptions, open_web
 from emotion_runtime.web.sink import WebSink
+from emotion_runtime.web.state import WebContent
 
 BOX = (40.0, 30.0, 120.0, 150.0)
 RUN = RunLine(version="1", bundle="nano", bundle_sha256="0" * 64, head="faces")
@@ -49,12 +49,8 @@ class FakeSources:
             raise EmotionError(f"several sources have the same name ({address.name}): give NAME=URI")
         self.paused[address.name] = False
 
-    def statuses(self) -> Mapping[str, StatusLine]:
-        now = datetime.now(timezone.utc)
-        return {
-            name: StatusLine(source=name, time=now, status="paused" if paused else "live")
-            for name, paused in self.paused.items()
-        }
+    def names(self) -> list[str]:
+        return list(self.paused)
 
     def _set(self, name: str, *, paused: bool) -> None:
         if name not in self.paused:
@@ -74,6 +70,7 @@ class Served:
         self.port = int(line.partition("//")[2].partition("/")[0].rpartition(":")[2])
         self.index = 0
         self.noise = np.zeros((240, 320, 3), np.uint8)  # makes images larger
+        self.crowd = 0  # further people, who make events larger
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -94,6 +91,7 @@ class Served:
         image = self.noise + np.uint8(60 + self.index % 100)
         frame = Frame(image, self.index, 0.04 * self.index, source)
         persons = [person(1, BOX), person(2, (180.0, 30.0, 260.0, 150.0), top=None)]
+        persons += [person(3 + i, BOX) for i in range(self.crowd)]
         event = EmotionEvent(source=source, frame=self.index, t=frame.t, persons=persons, latency_ms=20.0)
         self.index += 1
         self.sink.write(frame, event)
@@ -120,7 +118,7 @@ class Served:
 
 
 @contextmanager
-def serving(options: WebOptions) -> Iterator[Served]:
+def serving(options: WebOptions, content: WebContent | None = None) -> Iterator[Served]:
     """Serve while the block runs."""
     sources = FakeSources()
     run = ServedRun(
@@ -130,6 +128,7 @@ def serving(options: WebOptions) -> Iterator[Served]:
         control=sources,
         add=sources.add,
         stage_seconds=dict,
+        content=content or WebContent(),
     )
     sink, line = open_web(options, run)
     served = Served(sink, line, sources)

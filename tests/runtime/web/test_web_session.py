@@ -1,6 +1,5 @@
 """What the page shows of a run, without a server: limits, timelines, traffic, metrics, cameras."""
 
-from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from datetime import datetime, timezone
 from io import BytesIO
@@ -151,7 +150,7 @@ def test_a_slow_listener_loses_the_oldest_events():
 class Control:
     def __init__(self, names: tuple[str, ...] = ("door", "yard")) -> None:
         self.done: list[tuple[str, str]] = []
-        self.names = names
+        self.present = names
 
     def pause(self, name: str) -> None:
         self._note("pause", name)
@@ -162,11 +161,11 @@ class Control:
     def remove(self, name: str) -> None:
         self._note("remove", name)
 
-    def statuses(self) -> Mapping[str, StatusLine]:
-        return {name: status(name, "live") for name in self.names}
+    def names(self) -> list[str]:
+        return list(self.present)
 
     def _note(self, what: str, name: str) -> None:
-        if name not in self.names:
+        if name not in self.present:
             raise EmotionError(f"there is no source {name!r}")
         self.done.append((what, name))
 
