@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from mosquitto_server import PASSWORD, USER, Mosquitto, wait_for
+from mosquitto_server import PASSWORD, USER, Mosquitto, free_port, wait_for
 from sample_events import EMOTIONS, event, frame, person
 
 from emotion_runtime.errors import EmotionError
@@ -28,10 +28,7 @@ AVAILABLE, EVENTS, STATE = "home/availability", "home/door/events", "home/door/s
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = Mosquitto(tmp_path, port)
+    server = Mosquitto(tmp_path, free_port())
     server.start()
     try:
         yield server

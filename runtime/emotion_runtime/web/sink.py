@@ -74,6 +74,8 @@ class WebSink:
     def close(self) -> None:
         """Close the server; safe to call twice."""
         self._state.closing.set()
+        self._state.newest.bell.ring()
+        self._state.events.bell.ring()
         self._state.analyses.close()
         self._server.close()
 

@@ -168,6 +168,7 @@ async def _lines(state: WebState) -> AsyncGenerator[bytes, None]:
                 yield b": %d lost\n\n" % listener.lost
             else:
                 await state.events.bell.wait(_LOOK)
+        yield b"".join(b"data: %s\n\n" % line for line in listener.take())
     finally:
         state.events.leave(listener)
 
