@@ -89,6 +89,7 @@ def all_rows(seeds: int) -> list[Row]:
     ways = [
         ("none", False),
         ("saam", False),
+        ("saam-rowwise", False),
         ("sap", False),
         ("sap", True),
         ("shared", False),

@@ -37,7 +37,9 @@ How to read this:
   row. Rows with one seed say little about differences of a point or two.
 - `sap` without bias and `saam` differ from the paper, where both learn: there the position embeddings come
   from CLIP and a million clips follow. Here a new model has yet to learn to read the sum of the covered
-  positions, and `saam` reaches the class token only through the human token{shift}.
+  positions, and masking hands on only a part of the attention{shift}.
+- `saam` is Eq. 2 as written. `saam-rowwise` gives what a row hands away to the same row of U, so that the
+  subject reaches the class token only through the other tokens.
 """
 
 

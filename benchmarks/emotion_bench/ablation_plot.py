@@ -21,6 +21,7 @@ PAIR_COLORS = {"changed": BLUE, "own": GREEN, "other": YELLOW}
 METHODS = (
     ("none", False),
     ("saam", False),
+    ("saam-rowwise", False),
     ("sap", False),
     ("shared", False),
     ("sap", True),

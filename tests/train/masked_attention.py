@@ -39,16 +39,24 @@ def slow_attention(
     v: list[list[float]],
     a: list[list[float]],
     m: list[list[float]],
+    *,
+    rowwise: bool,
 ) -> tuple[Rows, Rows]:
     """Compute one head of Eq. 2 and 3: outputs and attention weights, in the paper's order."""
     scale = len(q[0]) ** -0.5
-    outputs, used = [], []
+    plain, subject = [], []  # S and U
     for i in range(ROWS):
         logits = [sum(x * y for x, y in zip(q[i], k[j], strict=True)) for j in range(ROWS)]
-        plain = softmax([logit * scale for logit in logits])
-        subject = softmax([(logit + m[i][j]) * scale for j, logit in enumerate(logits)])
-        taken = sum(a[i][j] * plain[j] for j in range(ROWS))
-        weights_ = [(1 - a[i][j]) * plain[j] + taken * subject[j] for j in range(ROWS)]
+        plain.append(softmax([logit * scale for logit in logits]))
+        subject.append(softmax([(logit + m[i][j]) * scale for j, logit in enumerate(logits)]))
+    outputs, used = [], []
+    for i in range(ROWS):
+        taken = [a[i][k] * plain[i][k] for k in range(ROWS)]
+        if rowwise:  # row i of U gets all that row i gives away
+            given = [sum(taken) * subject[i][j] for j in range(ROWS)]
+        else:  # the matrix product of Eq. 2
+            given = [sum(taken[k] * subject[k][j] for k in range(ROWS)) for j in range(ROWS)]
+        weights_ = [plain[i][j] - taken[j] + given[j] for j in range(ROWS)]
         used.append(weights_)
         outputs.append([sum(w * v[j][d] for j, w in enumerate(weights_)) for d in range(len(v[0]))])
     return outputs, used
@@ -72,7 +80,7 @@ def reference(model: EmotionCLIP, image: Tensor, patch_weights: Tensor) -> tuple
         merged = []
         for head in range(heads):
             q, k, v = (qkv[:, part, head].tolist() for part in range(3))
-            outputs, used = slow_attention(q, k, v, a, m)
+            outputs, used = slow_attention(q, k, v, a, m, rowwise=model.config.subject == "saam-rowwise")
             merged.append(torch.tensor(outputs))
             rows += used
         x = x + attn.out_proj(torch.cat(merged, dim=1))
@@ -80,9 +88,9 @@ def reference(model: EmotionCLIP, image: Tensor, patch_weights: Tensor) -> tuple
     return visual.ln_post(x[PATCHES]) @ visual.proj, rows
 
 
-def masked_model(**changes: object) -> EmotionCLIP:
+def masked_model(subject: str = "saam", **changes: object) -> EmotionCLIP:
     """Return a SAAM model whose A is far from uniform."""
-    model = build("saam", **changes)
+    model = build(subject, **changes)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("subject_shift"):

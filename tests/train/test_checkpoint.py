@@ -157,12 +157,24 @@ def test_newer_checkpoints_are_refused(tmp_path: Path):
     path = tmp_path / "last.pt"
     save_checkpoint(path, config=SMALL, state={})
     plain = torch.load(path, weights_only=True)["config"]
-    with pytest.raises(EmotionError, match="schema 99, this version reads 1: update"):
+    with pytest.raises(EmotionError, match="schema 99, this version reads 1 and 2: update"):
         load_checkpoint(rewritten(path, schema=99))
     with pytest.raises(EmotionError, match="unknown model settings wings: update"):
         load_checkpoint(rewritten(path, schema=1, config={**plain, "wings": 2}))
     with pytest.raises(EmotionError, match=r"settings are wrong.*'quantum'"):
         load_checkpoint(rewritten(path, config={**plain, "stem": "quantum"}))
+
+
+def test_masking_of_an_old_checkpoint_keeps_its_meaning(tmp_path: Path):
+    """Up to schema 1, "saam" was the reading that "saam-rowwise" is now."""
+    path = tmp_path / "last.pt"
+    model = EmotionCLIP(replace(SMALL, subject="saam"))
+    state = {"model": model.state_dict(), "settings": {"model": {"subject": "saam"}}}
+    save_checkpoint(path, config=model.config, state=state)
+    assert load_checkpoint(path)["config"].subject == "saam"
+    old = load_checkpoint(rewritten(path, schema=1))
+    assert old["config"].subject == old["settings"]["model"]["subject"] == "saam-rowwise"
+    assert model_from_checkpoint(path).config.subject == "saam-rowwise"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from emotion_runtime.files import atomic_file, remove_leftovers
 from emotion_train.model import EmotionCLIP, ModelConfig
 
 FORMAT = "emotion-train checkpoint"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_ROWWISE_SCHEMA = 1  # up to this version, the subject "saam" had the meaning of "saam-rowwise"
 NAMES_IN_ERROR = 10
 
 
@@ -71,16 +72,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} was not written by this project's training: expected a checkpoint of emotion-train "
             "pretrain (released weights are read with load_official)"
         )
-    if payload.get("schema") != SCHEMA_VERSION:
+    if payload.get("schema") not in (_ROWWISE_SCHEMA, SCHEMA_VERSION):
         raise EmotionError(
-            f"checkpoint {path} has schema {payload.get('schema')}, this version reads {SCHEMA_VERSION}: "
-            "update the project"
+            f"checkpoint {path} has schema {payload.get('schema')}, this version reads {_ROWWISE_SCHEMA} and "
+            f"{SCHEMA_VERSION}: update the project"
         )
     config, state = payload.get("config"), payload.get("state")
     if not isinstance(config, dict) or not isinstance(state, dict):
         raise EmotionError(
             f"checkpoint {path} lacks its config or its state, or they are not dicts: use an earlier one"
         )
+    if payload["schema"] == _ROWWISE_SCHEMA:
+        _name_rowwise(config, state)
     return {**state, "config": _config(config, path)}
 
 
@@ -201,6 +204,15 @@ def _config(plain: dict[str, Any], path: Path) -> ModelConfig:
         return msgspec.convert(plain, ModelConfig)
     except msgspec.ValidationError as error:
         raise EmotionError(f"checkpoint {path}: model settings are wrong: {error}") from error
+
+
+def _name_rowwise(config: dict[str, Any], state: dict[str, Any]) -> None:
+    """Give the subject "saam" of an old checkpoint its present name, in the model's and run's settings."""
+    settings = state.get("settings")
+    chosen = settings.get("model") if isinstance(settings, dict) else None
+    for sizes in (config, chosen):
+        if isinstance(sizes, dict) and sizes.get("subject") == "saam":
+            sizes["subject"] = "saam-rowwise"
 
 
 def _check_plain(value: Any, where: str) -> None:

@@ -79,10 +79,11 @@ def test_maps_are_those_of_a_slow_loop(subject: str, bias: bool):
         torch.testing.assert_close(found.cls[:, person], cls, atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("subject", ["saam", "saam-rowwise"])
 @pytest.mark.parametrize("masked", [None, 1])
 @torch.no_grad()
-def test_maps_of_saam_are_the_rows_of_the_papers_equations(masked: int | None):
-    model = masked_model(saam_layers=masked)
+def test_maps_of_saam_are_the_rows_of_the_papers_equations(masked: int | None, subject: str):
+    model = masked_model(subject, saam_layers=masked)
     found = own_maps(model)
     for person in range(2):
         _, rows = reference(model, random_images(2)[person], weights(2)[person])

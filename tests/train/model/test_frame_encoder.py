@@ -190,11 +190,11 @@ def test_one_exported_graph_serves_any_number_of_images_and_people(subject: str,
         torch.testing.assert_close(torch.from_numpy(got), model.encode_people(*given), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("subject", ["sap", "shared", "saam"])
+@pytest.mark.parametrize("subject", ["sap", "shared", "saam", "saam-rowwise"])
 @torch.no_grad()
 def test_a_hook_is_given_the_attention_weights_and_changes_nothing(subject: str):
     """Weighted sums of the values are what each call of `attend` returns."""
-    model = build(subject, subject_bias=subject != "saam")
+    model = build(subject, subject_bias=not subject.startswith("saam"))
     images, subjects = random_images(3), weights(3)
     expected = model.encode_frames(images, subjects)
     seen: list[Tensor] = []

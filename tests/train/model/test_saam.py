@@ -12,17 +12,21 @@ from torch import Tensor, nn
 
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.attention import Block
+from emotion_train.model.vision import saam_mask
+
+BOTH = pytest.mark.parametrize("subject", ["saam", "saam-rowwise"])
 
 
+@BOTH
 @pytest.mark.parametrize("layers", [None, 1])
 @torch.no_grad()
-def test_masked_attention_is_the_papers_equations(layers: int | None):
-    model = masked_model(saam_layers=layers)
+def test_masked_attention_is_the_papers_equations(layers: int | None, subject: str):
+    model = masked_model(subject, saam_layers=layers)
     images, subjects = random_images(4), weights(4)
     subjects[2], subjects[3] = 0, 1  # no subject; a subject everywhere
     got = model.encode_frames(images, subjects)
-    for image, subject, embedding in zip(images, subjects, got, strict=True):
-        expected, rows = reference(model, image, subject)
+    for image, patch_weights, embedding in zip(images, subjects, got, strict=True):
+        expected, rows = reference(model, image, patch_weights)
         torch.testing.assert_close(embedding, expected, atol=2e-5, rtol=1e-4)
         assert all(sum(row) == pytest.approx(1, abs=1e-9) for row in rows)
         assert min(min(row) for row in rows) >= 0
@@ -30,9 +34,44 @@ def test_masked_attention_is_the_papers_equations(layers: int | None):
     assert shifts == ([True] * 3 if layers is None else [True, False, False])
 
 
-def test_without_a_shift_it_is_plain_attention_to_the_last_bit():
+@torch.no_grad()
+def test_the_two_readings_of_eq_2_differ():
+    written = masked_model("saam")
+    rowwise = EmotionCLIP(replace(written.config, subject="saam-rowwise")).eval()
+    rowwise.load_state_dict(written.state_dict())  # the same parameters
+    first, second = (model.encode_frames(random_images(2), weights(2)) for model in (written, rowwise))
+    assert (first - second).norm() > 0.01 * first.norm()
+
+
+@torch.no_grad()
+def test_only_as_written_the_subject_reaches_cls_within_a_block():
+    """Row by row, cls hands what it gives away to plain attention."""
+    moved = {}
+    for rowwise in (False, True):
+        torch.manual_seed(0)
+        block = Block(32, 4, depth=2, saam_tokens=PATCHES + 2, saam_rowwise=rowwise)
+        x = torch.randn(1, PATCHES + 2, 32).expand(2, -1, -1)
+        subjects = torch.zeros(2, PATCHES)
+        subjects[0, 0] = subjects[1, 8] = 1
+        first, second = block(x, queries=1, subject=saam_mask(subjects))[:, 0]
+        moved[rowwise] = float((first - second).abs().max())
+    assert moved[False] > 1e-4
+    assert moved[True] < 1e-6
+
+
+@BOTH
+@torch.no_grad()
+def test_the_first_rows_are_those_of_all_rows(subject: str):
     torch.manual_seed(0)
-    block = Block(32, 4, depth=2, saam_tokens=7)
+    block = Block(32, 4, depth=2, saam_tokens=PATCHES + 2, saam_rowwise=subject == "saam-rowwise")
+    x, mask = torch.randn(2, PATCHES + 2, 32), saam_mask(weights(2))
+    torch.testing.assert_close(block(x, queries=1, subject=mask), block(x, subject=mask)[:, :1])
+
+
+@pytest.mark.parametrize("rowwise", [False, True])
+def test_without_a_shift_it_is_plain_attention_to_the_last_bit(rowwise: bool):
+    torch.manual_seed(0)
+    block = Block(32, 4, depth=2, saam_tokens=7, saam_rowwise=rowwise)
     x = torch.randn(3, 7, 32)
     mask = torch.zeros(3, 1, 7, 7)
     mask[:, :, -1, :3] = -torch.inf
@@ -43,9 +82,10 @@ def test_without_a_shift_it_is_plain_attention_to_the_last_bit():
     assert torch.equal(block(x, subject=mask), plain)
 
 
+@BOTH
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_gradients_are_finite_without_subject_and_with_one_that_fills_the_image(share: float):
-    model = masked_model()
+def test_gradients_are_finite_without_subject_and_with_one_that_fills_the_image(share: float, subject: str):
+    model = masked_model(subject)
     subjects = torch.full((2, PATCHES), share)
     model.encode_frames(random_images(2), subjects).square().sum().backward()
     for name, parameter in model.backbone.visual.named_parameters():
@@ -86,9 +126,10 @@ class FrameEncoder(nn.Module):
         return self.model.encode_frames(images, patch_weights)
 
 
+@BOTH
 @pytest.mark.slow
-def test_it_can_be_exported(tmp_path: Path):
-    model = masked_model(vision_layers=2)
+def test_it_can_be_exported(tmp_path: Path, subject: str):
+    model = masked_model(subject, vision_layers=2)
     batch = torch.export.Dim("batch")
     torch.onnx.export(
         FrameEncoder(model).eval(),

@@ -17,26 +17,53 @@ from torch.utils.checkpoint import checkpoint
 INITIAL_SHIFT_LOGIT = -2.2
 
 
-def attention_shift(query: Tensor, key: Tensor, mask: Tensor, fraction: Tensor) -> Tensor:
-    """Return what subject-aware attention masking adds to the weights of plain attention.
+def attention_shift(
+    query: Tensor, key: Tensor, mask: Tensor, fraction: Tensor, *, rows: int | None = None
+) -> Tensor:
+    """Return what subject-aware attention masking adds to the weights of plain attention, by Eq. 2.
 
-    Source: Eq. 2, read elementwise: of the weights S the context keeps (1 - A) * S, and the mass taken from
-    row i, sum_j A_ij S_ij, goes to the subject distribution U_i (Eq. 3). That is S + (mass * U - A * S), so
+    Source: Eq. 2 as written, with o for the product by elements: the context has the weights S o (1 - A), and
+    the subject the matrix product (S o A) U, with U of Eq. 3. Together that is S + ((S o A) U - S o A), so
     A = 0 is plain attention to the last bit.
 
     Args:
+        query: (N, heads, L, d) of all tokens: a row of the product needs every row of U.
+        key: (N, heads, L, d).
+        mask: M of Eq. 4, (N, 1, L, L).
+        fraction: A in [0, 1], (L, L).
+        rows: Number of leading rows to return; None means all.
+
+    Returns:
+        (N, heads, rows, L); every row sums to 0.
+    """
+    logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+    # hmn always sees itself and every patch sees all patches, so no row of M is -inf throughout.
+    toward_subject = (logits + mask).softmax(-1)  # U
+    if rows is not None:
+        logits, fraction = logits[:, :, :rows], fraction[:rows]
+    taken = fraction * logits.softmax(-1)  # S o A
+    shift: Tensor = taken @ toward_subject - taken
+    return shift.to(query.dtype)
+
+
+def rowwise_shift(query: Tensor, key: Tensor, mask: Tensor, fraction: Tensor) -> Tensor:
+    """Return what "saam-rowwise" adds to the weights of plain attention: another reading of Eq. 2.
+
+    The mass that A takes from row i, sum_j A_ij S_ij, goes to the subject distribution U_i of the same row.
+    The row of cls in U is plain attention, so the subject reaches cls only through the other tokens.
+
+    Args:
         query: (N, heads, Lq, d).
-        key: (N, heads, Lk, d).
-        mask: M of Eq. 4, (N, 1, Lq, Lk).
+        key: (N, heads, L, d).
+        mask: M of Eq. 4, (N, 1, Lq, L).
         fraction: A in [0, 1], (L, L); only its first Lq rows are used.
 
     Returns:
-        (N, heads, Lq, Lk); every row sums to 0.
+        (N, heads, Lq, L); every row sums to 0.
     """
     logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-    taken = fraction[: query.shape[2]] * logits.softmax(-1)  # A * S
-    # hmn always sees itself and every patch sees all patches, so no row of M is -inf throughout.
-    toward_subject = (logits + mask).softmax(-1)  # U
+    taken = fraction[: query.shape[2]] * logits.softmax(-1)
+    toward_subject = (logits + mask).softmax(-1)
     shift: Tensor = taken.sum(-1, keepdim=True) * toward_subject - taken
     return shift.to(query.dtype)
 
@@ -66,10 +93,12 @@ class Attention(nn.Module):
         *,
         subject_bias: bool = False,
         saam_tokens: int = 0,
+        saam_rowwise: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.heads = heads
+        self.saam_rowwise = saam_rowwise
         self.dropout = dropout
         self.weights_hook: Callable[[Tensor], None] | None = None
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))  # query, key, value
@@ -81,6 +110,11 @@ class Attention(nn.Module):
         )
         nn.init.normal_(self.in_proj_weight, std=width**-0.5)
         nn.init.zeros_(self.out_proj.bias)
+
+    @property
+    def needs_all_queries(self) -> bool:
+        """Whether a row of the attention weights depends on the queries of all tokens (Eq. 2)."""
+        return self.subject_shift is not None and not self.saam_rowwise
 
     def project(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Project tokens (N, L, width) to queries, keys and values.
@@ -122,6 +156,7 @@ class Attention(nn.Module):
         *,
         subject: Tensor | None = None,
         causal: bool = False,
+        rows: int | None = None,
     ) -> Tensor:
         """Sum up the values by the attention weights; the result still has to pass `out_proj`.
 
@@ -133,25 +168,42 @@ class Attention(nn.Module):
                 times `subject_gain`. With `saam_tokens`: M of Eq. 4, 0 where a query may look for the
                 subject, otherwise -inf.
             causal: Let each query see only itself and the keys before it.
+            rows: Number of leading queries whose result is returned, where `needs_all_queries`; None means
+                all.
 
         Returns:
-            (N, Lq, width).
+            (N, Lq or rows, width).
         """
         if self.weights_hook is not None:
-            self.weights_hook(self.weights(query, key, subject=subject, causal=causal))
+            self.weights_hook(self.weights(query, key, subject=subject, causal=causal, rows=rows))
         bias = None
         if subject is not None and self.subject_gain is not None:
             bias = (self.subject_gain.view(-1, 1, 1) * subject).to(query.dtype)
         dropout = self.dropout if self.training else 0.0
-        x = F.scaled_dot_product_attention(query, key, value, bias, dropout_p=dropout, is_causal=causal)
+        wanted = query if rows is None else query[:, :, :rows]
+        x = F.scaled_dot_product_attention(wanted, key, value, bias, dropout_p=dropout, is_causal=causal)
         if subject is not None and self.subject_shift is not None:
-            x = x + attention_shift(query, key, subject, self.subject_shift.sigmoid()) @ value
+            x = x + self._shift(query, key, subject, rows) @ value
         # The copy is for export: kernels lay out their results differently, and torch.export would keep a
         # view that fits only the layout it saw.
         return x.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)  # (N, Lq, width)
 
+    def _shift(self, query: Tensor, key: Tensor, mask: Tensor, rows: int | None) -> Tensor:
+        if self.subject_shift is None:
+            raise ValueError("attention without subject-aware masking shifts nothing")
+        fraction = self.subject_shift.sigmoid()
+        if self.saam_rowwise:
+            return rowwise_shift(query, key, mask, fraction)
+        return attention_shift(query, key, mask, fraction, rows=rows)
+
     def weights(
-        self, query: Tensor, key: Tensor, *, subject: Tensor | None = None, causal: bool = False
+        self,
+        query: Tensor,
+        key: Tensor,
+        *,
+        subject: Tensor | None = None,
+        causal: bool = False,
+        rows: int | None = None,
     ) -> Tensor:
         """Return the weights by which `attend` sums up the values, without dropout.
 
@@ -160,11 +212,13 @@ class Attention(nn.Module):
             key: As in `attend`.
             subject: As in `attend`.
             causal: As in `attend`.
+            rows: As in `attend`.
 
         Returns:
-            (N, heads, Lq, Lk); every row sums to 1.
+            (N, heads, Lq or rows, Lk); every row sums to 1.
         """
-        logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+        wanted = query if rows is None else query[:, :, :rows]
+        logits = wanted @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
         if subject is not None and self.subject_gain is not None:
             logits = logits + self.subject_gain.view(-1, 1, 1) * subject
         if causal:
@@ -172,7 +226,7 @@ class Attention(nn.Module):
             logits = logits.masked_fill(later, -torch.inf)
         weights: Tensor = logits.softmax(-1)
         if subject is not None and self.subject_shift is not None:
-            weights = weights + attention_shift(query, key, subject, self.subject_shift.sigmoid())
+            weights = weights + self._shift(query, key, subject, rows)
         return weights
 
 
@@ -200,6 +254,7 @@ class Block(nn.Module):
         depth: Number of blocks in the whole tower; it sets the initial scale of the residual branches.
         subject_bias: See `Attention`.
         saam_tokens: See `Attention`.
+        saam_rowwise: See `Attention`.
 
     Attributes:
         recompute: Save memory in training by running the block again in the backward pass instead of keeping
@@ -207,11 +262,20 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, *, depth: int, subject_bias: bool = False, saam_tokens: int = 0
+        self,
+        width: int,
+        heads: int,
+        *,
+        depth: int,
+        subject_bias: bool = False,
+        saam_tokens: int = 0,
+        saam_rowwise: bool = False,
     ) -> None:
         super().__init__()
         self.recompute = False
-        self.attn = Attention(width, heads, subject_bias=subject_bias, saam_tokens=saam_tokens)
+        self.attn = Attention(
+            width, heads, subject_bias=subject_bias, saam_tokens=saam_tokens, saam_rowwise=saam_rowwise
+        )
         self.ln_1 = nn.LayerNorm(width)
         self.mlp = Mlp(width)
         self.ln_2 = nn.LayerNorm(width)
@@ -240,14 +304,15 @@ class Block(nn.Module):
         Returns:
             (N, L, width), or (N, queries, width).
         """
-        if subject is not None:
+        needs_all = subject is not None and self.attn.needs_all_queries
+        if subject is not None and not needs_all:
             subject = subject[:, :, :queries]
 
         def block(x: Tensor) -> Tensor:
-            projected = self.attn.project(self.ln_1(x), queries)
-            return self.add_residuals(
-                x[:, :queries], self.attn.attend(*projected, subject=subject, causal=causal)
-            )
+            query, key, value = self.attn.project(self.ln_1(x), None if needs_all else queries)
+            rows = queries if needs_all else None
+            attended = self.attn.attend(query, key, value, subject=subject, causal=causal, rows=rows)
+            return self.add_residuals(x[:, :queries], attended)
 
         return self.maybe_recompute(block, x)
 
@@ -274,6 +339,7 @@ class Transformer(nn.Module):
         heads: Number of attention heads.
         subject_bias: See `Attention`.
         saam: Sequence length, and number of leading blocks with subject-aware attention masking.
+        saam_rowwise: See `Attention`.
     """
 
     def __init__(
@@ -284,6 +350,7 @@ class Transformer(nn.Module):
         *,
         subject_bias: bool = False,
         saam: tuple[int, int] = (0, 0),
+        saam_rowwise: bool = False,
     ) -> None:
         super().__init__()
         tokens, masked_layers = saam
@@ -294,6 +361,7 @@ class Transformer(nn.Module):
                 depth=layers,
                 subject_bias=subject_bias,
                 saam_tokens=tokens if layer < masked_layers else 0,
+                saam_rowwise=saam_rowwise,
             )
             for layer in range(layers)
         )

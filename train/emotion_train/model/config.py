@@ -10,9 +10,11 @@ from emotion_runtime.preprocess import PreprocessSpec
 
 CONV_STEM_STRIDE = 16
 
-Subject = Literal["sap", "saam", "shared", "none"]
+Subject = Literal["sap", "saam", "saam-rowwise", "shared", "none"]
 Stem = Literal["patch", "conv"]
 Temporal = Literal["transformer", "mean", "conv"]
+
+MASKED: Final[frozenset[Subject]] = frozenset({"saam", "saam-rowwise"})  # with attention masking (Eq. 2-4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,9 @@ class ModelConfig:
             convolutions.
         subject: How the encoder selects the subject. "sap": subject-aware prompting, one more token in each
             person's own pass (paper Sec. 3.3). "shared": as "sap", but the patches of an image are encoded
-            once for all its people. "saam": subject-aware attention masking (Eq. 2-4). "none": plain CLIP,
-            which ignores patch weights.
+            once for all its people. "saam": subject-aware attention masking (Eq. 2-4). "saam-rowwise": as
+            "saam", but each row of the attention hands what it gives away to its own subject distribution
+            instead of Eq. 2's matrix product. "none": plain CLIP, which ignores patch weights.
         subject_bias: Bias the attention of a person's own tokens towards the covered patches; off in the
             released weights.
         saam_layers: Number of leading blocks with subject-aware attention masking; None means all.
@@ -87,7 +90,7 @@ class ModelConfig:
                 f"model config: subject_bias with subject {self.subject!r}: expected 'sap' or 'shared'"
             )
         if self.saam_layers is not None and not (
-            self.subject == "saam" and 1 <= self.saam_layers <= self.vision_layers
+            self.subject in MASKED and 1 <= self.saam_layers <= self.vision_layers
         ):
             raise EmotionError(
                 f"model config: saam_layers {self.saam_layers} with subject {self.subject!r}: expected "
@@ -97,7 +100,7 @@ class ModelConfig:
     @property
     def saam(self) -> tuple[int, int]:
         """Sequence length and number of blocks with subject-aware attention masking; (0, 0) without it."""
-        if self.subject != "saam":
+        if self.subject not in MASKED:
             return (0, 0)
         return (self.preprocess.patches + 2, self.saam_layers or self.vision_layers)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emotion_train.model.attention import Attention, Block, Transformer
-from emotion_train.model.config import ModelConfig
+from emotion_train.model.config import MASKED, ModelConfig
 from emotion_train.model.stem import ConvStem
 
 # An uncovered patch keeps this weight: attention prefers the subject and still sees the rest of the scene.
@@ -80,8 +80,9 @@ class VisionTransformer(nn.Module):
             config.vision_heads,
             subject_bias=config.subject_bias,
             saam=config.saam,
+            saam_rowwise=config.subject == "saam-rowwise",
         )
-        if config.subject == "saam":
+        if config.subject in MASKED:
             # The paper does not say how its hmn token is initialised; here it is learned, and only the masks
             # show where the person is.
             self.human_embedding = nn.Parameter(scale * torch.randn(width))
@@ -103,7 +104,7 @@ class VisionTransformer(nn.Module):
         if self.subject == "none":
             cls = self._run(self._class_tokens(patches.shape[0]), patches)
             return self._embed(cls).index_select(0, frame_index)
-        if self.subject == "saam":
+        if self.subject in MASKED:
             person_patches = patches.index_select(0, frame_index)  # (P, G, width)
             cls = self._class_tokens(person_patches.shape[0])
             human = self.human_embedding.expand(person_patches.shape[0], 1, -1)
