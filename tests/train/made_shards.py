@@ -15,8 +15,11 @@ SENTENCES = ("I am so happy!", "Leave me alone.", "What was that?", "It is late.
 SHORT, LONG = 60, 80  # sides of the stored frames
 
 
-def write_set(folder: Path, clips: int = 20, score: float = 0.9) -> Path:
-    """Frame f of clip c is filled with (c, f, 50); the person stands in its left half, on odd frames only."""
+def write_set(folder: Path, clips: int = 20, score: float = 0.9, spread: float = 1.0) -> Path:
+    """Frame f of clip c is filled with (c, f, 50); the person stands in its left half, on odd frames only.
+
+    `spread` is the standard deviation of the sentiment's logits.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shards, total = [], 0
     for number, part in enumerate(np.array_split(np.arange(clips), 2)):
@@ -26,7 +29,7 @@ def write_set(folder: Path, clips: int = 20, score: float = 0.9) -> Path:
                 frames = 8 + clip % 4
                 total += frames
                 boxes = [[(0.0, 0.0, LONG / 2, float(SHORT), score)] * (f % 2) for f in range(frames)]
-                logits = np.random.default_rng(clip).normal(size=7).tolist()
+                logits = np.random.default_rng(clip).normal(scale=spread, size=7).tolist()
                 sentence = SENTENCES[clip % len(SENTENCES)]
                 record = ClipRecord(f"v{clip}", sentence, 0, 3, 8, LONG, SHORT, boxes, logits, 0.01)
                 writer.add(f"clip-{clip:04d}", record, [_jpeg(clip, frame) for frame in range(frames)])

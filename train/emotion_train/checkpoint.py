@@ -133,9 +133,9 @@ def load_official(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
 
 
 def load_openclip(model: EmotionCLIP, openclip_model: nn.Module) -> None:
-    """Load the vision and the text tower of an open_clip model. Everything else stays as it is.
+    """Load the vision and the text tower of an open_clip model, and its temperature, as the authors did.
 
-    So does the logit scale: contrastive training starts at 1/0.07 again, as in the paper.
+    The temporal encoder and what selects the subject stay as they are.
 
     Raises:
         EmotionError: The towers have other sizes or another activation than the model's.
@@ -152,14 +152,13 @@ def load_openclip(model: EmotionCLIP, openclip_model: nn.Module) -> None:
             if heads != expected_heads:
                 raise EmotionError(f"open_clip model: {name} has {heads} heads, expected {expected_heads}")
     weights = {
-        f"backbone.{name}": tensor
+        name if name == "logit_scale" else f"backbone.{name}": tensor
         for name, tensor in openclip_model.state_dict().items()
-        if name != "logit_scale"
     }
     expected = {
         name: tensor.shape
         for name, tensor in model.state_dict().items()
-        if name.startswith("backbone.")
+        if name.startswith(("backbone.", "logit_scale"))
         and not name.endswith((".subject_gain", ".subject_shift", ".human_embedding"))
     }
     _check_names(expected, weights, "open_clip model")

@@ -7,7 +7,14 @@ from small_model import SMALL
 from torch import nn
 
 from emotion_train.model import EmotionCLIP
-from emotion_train.training.optim import SHIFT_FACTOR, Schedule, parameter_groups, warmup_cosine
+from emotion_train.training.optim import (
+    SHIFT_FACTOR,
+    Rates,
+    Schedule,
+    parameter_groups,
+    parameter_groups_by_part,
+    warmup_cosine,
+)
 
 
 def test_warm_up_is_a_straight_line_to_one():
@@ -63,22 +70,42 @@ def test_without_a_slow_name_all_learn_at_the_same_rate():
     torch.optim.AdamW(groups)
 
 
-def test_the_authors_schedule():
-    """10,000 steps up from a hundred-thousandth, then a cosine that falls at each epoch's first step only."""
-    schedule = Schedule(24_400, warmup=10_000, warmup_start=1e-5, final_lr=1e-10, stride=976)
-    assert schedule.rate(0, 5e-5) == pytest.approx(5e-5 * (1e-5 + (1 - 1e-5) / 10_000))
-    assert schedule.rate(9_999, 5e-5) == pytest.approx(5e-5)
-    for step in (10_000, 10_735, 10_736, 12_000, 20_000, 24_399):
-        epoch_start = step // 976 * 976
-        along = max(epoch_start - 10_000, 0) / 14_400
-        for peak in (5e-5, 1e-8):
-            expected = 1e-10 + (peak - 1e-10) * (1 + math.cos(math.pi * along)) / 2
-            assert schedule.rate(step, peak) == pytest.approx(expected)
+@pytest.mark.parametrize(("warmup", "end"), [(10_000, 3.27e-5), (0, 5e-5), (500, 5e-5)])
+def test_the_authors_schedule(warmup: int, end: float):
+    """A cosine that falls at each epoch's first step from epoch 0 on, with the warm-up laid over it."""
+    schedule = Schedule(24_400, warmup, warmup_start=1e-5, final_lr=1e-10, stride=976, whole_cosine=True)
+    assert schedule.rate(warmup, 5e-5) == pytest.approx(end, rel=1e-3)
+    for peak in (5e-5, 1e-8):
+        reached = 1e-10 + (peak - 1e-10) * (1 + math.cos(math.pi * (warmup // 976) / 25)) / 2
+        for step in {0, 1, warmup // 3, max(warmup - 1, 0)} if warmup else ():
+            share = step / warmup
+            expected = 1e-5 * peak * (1 - share) + reached * share
+            assert schedule.rate(step, peak) == pytest.approx(expected), step
+        for step in (10_000, 10_735, 10_736, 12_000, 20_000, 24_399):
+            expected = 1e-10 + (peak - 1e-10) * (1 + math.cos(math.pi * (step // 976) / 25)) / 2
+            assert schedule.rate(step, peak) == pytest.approx(expected), step
+
+
+def test_the_parts_of_a_model_have_rates_of_their_own():
+    model = EmotionCLIP(SMALL)
+    rates = Rates(matrices=1.0, vectors=2.0, head_matrices=3.0, head_vectors=4.0, scale=5.0)
+    groups = parameter_groups_by_part(model.named_parameters(), rates=rates, weight_decay=0.1)
+    found = {id(p): (g["weight_decay"], g["lr"], g["peak_lr"]) for g in groups for p in g["params"]}
+    assert len(found) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        head = name.startswith("visual_head.")
+        expected = (3.0 if head else 1.0) if parameter.ndim >= 2 else (4.0 if head else 2.0)
+        if name == "logit_scale":
+            expected = 5.0
+        decay = 0.1 if parameter.ndim >= 2 else 0.0
+        assert found[id(parameter)] == (decay, expected, expected), name
 
 
 def test_shares_of_masking_learn_faster_and_do_not_decay():
     model = EmotionCLIP(replace(SMALL, subject="saam"))
-    groups = parameter_groups(model.named_parameters(), lr=1e-8, weight_decay=0.1, vector_lr=5e-5)
+    groups = parameter_groups_by_part(
+        model.named_parameters(), rates=Rates(1e-8, 5e-5, 2e-8, 6e-5, 3e-8), weight_decay=0.1
+    )
     found = {id(p): (g["weight_decay"], g["peak_lr"]) for g in groups for p in g["params"]}
     shifts = [p for n, p in model.named_parameters() if n.endswith("subject_shift")]
     assert len(shifts) == 3

@@ -1,6 +1,7 @@
 """First weights and frozen towers, as in Table 3 of the paper."""
 
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -66,6 +67,36 @@ def test_a_random_tower_keeps_its_own_start(tmp_path: Path):
         text = name.startswith("backbone.") and not name.startswith("backbone.visual.")
         expected = own[name] if text else saved.state_dict()[name]
         assert torch.equal(tensor, expected), name
+
+
+def test_a_temporal_encoder_begins_as_configured(tmp_path: Path):
+    sizes = replace(SMALL, temporal_layers=3, embed_dim=64)
+    for temporal, std, copies in (("small", 0.02, False), ("authors", 1.0, True)):
+        torch.manual_seed(0)
+        model = EmotionCLIP(sizes)
+        start_model(model, Start(temporal=temporal))
+        encoder = model.visual_head
+        assert encoder.frame_position_embedding.weight.std().item() == pytest.approx(std, rel=0.1)
+        first, *others = (layer.linear1.weight for layer in encoder.fusion_layer.layers)
+        assert [torch.equal(first, other) for other in others] == [copies, copies]
+    start_model(EmotionCLIP(replace(SMALL, temporal="mean")), Start(temporal="authors"))  # has none to begin
+    save_checkpoint(tmp_path / "c.pt", config=sizes, state={"model": model.state_dict()})
+    again = EmotionCLIP(sizes)
+    start_model(again, Start(checkpoint=str(tmp_path / "c.pt"), temporal="authors"))  # the checkpoint's wins
+    assert torch.equal(
+        again.visual_head.frame_position_embedding.weight, encoder.frame_position_embedding.weight
+    )
+
+
+@pytest.mark.parametrize(("temperature", "expected"), [("kept", 3.0), ("new", -math.log(0.07))])
+def test_the_temperature_is_kept_or_new(temperature: str, expected: float, tmp_path: Path):
+    saved = build("sap")
+    with torch.no_grad():
+        saved.logit_scale.fill_(3.0)
+    save_checkpoint(tmp_path / "c.pt", config=saved.config, state={"model": saved.state_dict()})
+    model = EmotionCLIP(SMALL)
+    start_model(model, Start(checkpoint=str(tmp_path / "c.pt"), temperature=temperature))
+    assert model.logit_scale.item() == pytest.approx(expected)
 
 
 def test_a_start_may_differ_in_how_it_is_told_who_is_meant(tmp_path: Path):

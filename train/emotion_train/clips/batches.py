@@ -53,12 +53,7 @@ class ShardBatches(Dataset[ClipTextBatch]):
     ) -> None:
         self.shards, self.spec = shards, spec
         self.seed, self.batch, self.frames = seed, batch, frames
-        self.steps_per_epoch = len(shards) // (batch * parallel)
-        if not self.steps_per_epoch:
-            raise EmotionError(
-                f"{shards.location} has {len(shards)} clips, too few for a batch of {batch} in each of "
-                f"{parallel} processes: lower the batch size, or prepare more videos"
-            )
+        self.steps_per_epoch = steps_per_epoch(shards, batch, parallel)
         self._batches_per_epoch = self.steps_per_epoch * parallel
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
@@ -92,7 +87,7 @@ class ShardBatches(Dataset[ClipTextBatch]):
         images, weights = [], []
         for frame, jpeg in zip(chosen, self.shards.read_frames(clip, chosen.tolist()), strict=True):
             image = self._decoded(jpeg, clip)
-            people = [box[:4] for box in record.boxes[frame] if box[4] >= PERSON_SCORE]
+            people = [box[:4] for box in record.boxes[frame] if box[4] > PERSON_SCORE]
             cropped, weight = cut_frame(rng, image, people, self.spec)
             images.append(cropped)
             weights.append(weight)
@@ -106,6 +101,21 @@ class ShardBatches(Dataset[ClipTextBatch]):
                 f"{self.shards.location}: clip {self.shards.keys[clip]} has a corrupt frame ({error}): "
                 "copy the shards again, or run emotion-train prepare-data again"
             ) from error
+
+
+def steps_per_epoch(shards: ShardSet, batch: int, parallel: int) -> int:
+    """Return the number of steps in which `parallel` processes see all clips, `batch` clips each per step.
+
+    Raises:
+        EmotionError: There are too few clips for one step.
+    """
+    steps = len(shards) // (batch * parallel)
+    if not steps:
+        raise EmotionError(
+            f"{shards.location} has {len(shards)} clips, too few for a batch of {batch} in each of "
+            f"{parallel} processes: lower the batch size, or prepare more videos"
+        )
+    return steps
 
 
 def cut_frame(

@@ -13,7 +13,7 @@ BLOCK = 512  # bytes; a member of a tar file is one header block, then its data 
 END_BLOCKS = 2  # a tar file ends with at least this many blocks of zeros
 JPEG_START = b"\xff\xd8"
 
-PERSON_SCORE = 0.5  # boxes below this score are stored but not used as people in training
+PERSON_SCORE = 0.5  # boxes whose score is not above this are stored but not used as people in training
 
 ScoredBox = tuple[float, float, float, float, float]  # x1, y1, x2, y2, score
 

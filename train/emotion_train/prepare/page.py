@@ -151,7 +151,7 @@ def _strip(record: ClipRecord, frames: list[bytes]) -> bytes:
             small = image.convert("RGB").resize((width, SHOWN_HEIGHT), Image.Resampling.BILINEAR)
         draw = ImageDraw.Draw(small)
         for x1, y1, x2, y2, score in record.boxes[frame]:
-            color = YELLOW if score >= PERSON_SCORE else GREY
+            color = YELLOW if score > PERSON_SCORE else GREY
             draw.rectangle((x1 * scale, y1 * scale, x2 * scale, y2 * scale), outline=color, width=2)
         strip.paste(small, (place * width, 0))
     data = io.BytesIO()

@@ -45,7 +45,7 @@ class ClipFacts(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         frames: Number of frames.
-        persons: Number of people in each frame, with a score of at least `PERSON_SCORE`.
+        persons: Number of people in each frame, with a score above `PERSON_SCORE`.
         sentiment: Index in `EKMAN` of the most probable class.
     """
 
@@ -119,7 +119,7 @@ class VideoJob:
 
 def persons_in(boxes: list[ScoredBox]) -> int:
     """Return how many boxes have a score that counts as a person."""
-    return sum(box[4] >= PERSON_SCORE for box in boxes)
+    return sum(box[4] > PERSON_SCORE for box in boxes)
 
 
 def clip_facts(record: ClipRecord) -> ClipFacts:

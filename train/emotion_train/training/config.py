@@ -131,12 +131,16 @@ class Clips(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         batch: Clips per step and process.
         lr: Peak learning rate of matrices. At 1e-8 they hardly move: mostly gains and biases are tuned.
         vector_lr: Peak learning rate of everything else.
+        head_lr: Peak learning rate of the temporal encoder's matrices; None means `lr`.
+        head_vector_lr: Peak learning rate of everything else in the temporal encoder; None means `vector_lr`.
+        scale_lr: Peak learning rate of the temperature's logarithm; None means `lr`.
         weight_decay: Weight decay of matrices.
         betas: Of AdamW.
         eps: Of AdamW.
-        warmup: Steps in which the learning rate rises, from `warmup_start` times the peak.
+        warmup: Steps in which the learning rate rises, from `warmup_start` times the peak to where the cosine
+            is by then.
         warmup_start: See `warmup`.
-        final_lr: Learning rate at the end of the cosine that follows.
+        final_lr: Learning rate at the end of the cosine, which begins with the first step.
         epoch_steps: Whether the cosine falls once per epoch instead of at every step.
         clip_norm: Largest norm of the gradient; None means no clipping.
         beta: Strength of the sentiment guidance in the loss.
@@ -147,6 +151,9 @@ class Clips(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch: Count = 128
     lr: Rate = 1e-8
     vector_lr: Rate = 5e-5
+    head_lr: Rate | None = None
+    head_vector_lr: Rate | None = None
+    scale_lr: Rate | None = None
     weight_decay: Factor = 0.1
     betas: tuple[Share, Share] = (0.98, 0.9)
     eps: Rate = 1e-6
@@ -185,12 +192,18 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             model has too are loaded.
         frame_encoder: "trained" or "frozen" from these weights, or "random" and trained.
         text_encoder: The same.
+        temporal: How a new temporal transformer begins: "small" with positions from N(0, 0.02), and layers
+            that differ; "authors" with positions from N(0, 1), and layers that are copies of one.
+        temperature: "kept" takes the temperature from the first weights, as the authors did; "new" begins at
+            1/0.07, as a model without first weights does.
     """
 
     clip: str | None = None
     checkpoint: str | None = None
     frame_encoder: Literal["trained", "frozen", "random"] = "trained"
     text_encoder: Literal["trained", "frozen", "random"] = "trained"
+    temporal: Literal["small", "authors"] = "small"
+    temperature: Literal["kept", "new"] = "kept"
 
     def __post_init__(self) -> None:
         if self.clip and self.checkpoint:
@@ -272,6 +285,9 @@ FREE = frozenset(
     {
         "lr",
         "vector_lr",
+        "head_lr",
+        "head_vector_lr",
+        "scale_lr",
         "stem_lr",
         "weight_decay",
         "steps",

@@ -8,6 +8,7 @@ from typing import Any
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint
+from emotion_train.clips.batches import steps_per_epoch
 from emotion_train.model import EmotionCLIP, ModelConfig
 from emotion_train.scenes.training_data import SceneData
 from emotion_train.training.config import PretrainConfig
@@ -18,7 +19,7 @@ from emotion_train.training.parallel import World
 from emotion_train.training.precision import Precision
 from emotion_train.training.report import run_facts, write_report
 from emotion_train.training.run_data import open_data
-from emotion_train.training.stages import clip_stage, scene_stage, stem_stage, text_stage
+from emotion_train.training.stages import check_schedule, clip_stage, scene_stage, stem_stage, text_stage
 from emotion_train.training.start import freeze, set_recompute, start_model
 from emotion_train.training.state import RunState, TrainingHeads, check_resumable
 from emotion_train.training.supervision import stem_predictions
@@ -67,6 +68,8 @@ class Run:
         if config.scenes and config.scenes.supervised and self.data.scenes:
             self.heads.add_supervision(len(self.data.scenes.faces.labels))
         self.state = RunState(config, self.data, world.size, self.model, self.heads, precision, self.progress)
+        if config.clips and self.data.shards:  # before the first weights are read, which takes a while
+            check_schedule(config.clips, steps_per_epoch(self.data.shards, config.clips.batch, world.size))
         if stored is None:
             self.started_from = start_model(self.model, config.start)
         else:

@@ -27,11 +27,12 @@ from emotion_train.scenes.training_data import SceneData
 from emotion_train.training.config import Clips, Scenes, StemWarmup, TextWarmup
 from emotion_train.training.loop import SimpleObjective, Stage
 from emotion_train.training.objective import ContrastiveObjective, Execution
-from emotion_train.training.optim import Schedule, parameter_groups
+from emotion_train.training.optim import Rates, Schedule, parameter_groups, parameter_groups_by_part
 from emotion_train.training.parallel import World, wrap
 from emotion_train.training.supervision import SMOOTHING, Supervision
 
 MAX_LOGIT_SCALE = math.log(100)  # the authors clamp to [0, ln 100] after each step
+AUTHORS_WARMUP = 0.41  # of all steps: 10,000 of 25 epochs of a million clips, 1,024 at a time
 
 
 class _TextBatches(Dataset[Tensor]):
@@ -242,15 +243,12 @@ def clip_stage(
         frames=model.config.clip_frames,
         parallel=execution.world.size,
     )
-    groups = parameter_groups(
-        model.named_parameters(),
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        vector_lr=config.vector_lr,
+    groups = parameter_groups_by_part(
+        model.named_parameters(), rates=_clip_rates(config), weight_decay=config.weight_decay
     )
     encoder = execution.encoder(model)
     epoch = batches.steps_per_epoch
-    _check_warmup(config, epoch)
+    check_schedule(config, epoch)
     return Stage(
         "clips",
         batches,
@@ -265,6 +263,7 @@ def clip_stage(
             config.warmup_start,
             config.final_lr,
             stride=epoch if config.epoch_steps else 1,
+            whole_cosine=True,
         ),
         clip_norm=config.clip_norm or math.inf,
         after_step=_clamp_scale(model),
@@ -280,13 +279,33 @@ def _freeze_text(model: EmotionCLIP, bank: SentenceBank) -> tuple[Tensor, Tensor
     return text, torch.stack([F.normalize(text[rows].mean(0), dim=0) for rows in rows_by_class(bank.labels)])
 
 
-def _check_warmup(config: Clips, epoch: int) -> None:
+def check_schedule(config: Clips, epoch: int) -> None:
+    """Refuse a warm-up that is longer than the run.
+
+    Args:
+        config: Of the stage.
+        epoch: Steps of an epoch.
+
+    Raises:
+        EmotionError: The warm-up does not end within the run.
+    """
     steps = config.epochs * epoch
     if config.warmup >= steps:
         raise EmotionError(
-            f"[clips] warmup {config.warmup} of {steps} steps in all ({config.epochs} epochs of {epoch}): "
-            "expected fewer"
+            f"[clips] warmup {config.warmup} is longer than the run: {config.epochs} epochs of {epoch} steps "
+            f"are {steps} steps; set warmup to at most {steps - 1} (the authors' share would be "
+            f"{int(AUTHORS_WARMUP * steps)}), or epochs to at least {config.warmup // epoch + 1}"
         )
+
+
+def _clip_rates(config: Clips) -> Rates:
+    return Rates(
+        matrices=config.lr,
+        vectors=config.vector_lr,
+        head_matrices=config.head_lr or config.lr,
+        head_vectors=config.head_vector_lr or config.vector_lr,
+        scale=config.scale_lr or config.lr,
+    )
 
 
 def _scene_mix(config: Scenes) -> SceneMix:

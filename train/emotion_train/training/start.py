@@ -6,11 +6,13 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_openclip
 from emotion_train.model import EmotionCLIP
+from emotion_train.model.temporal import TemporalEncoder
 from emotion_train.pretrained import read_checkpoint
 from emotion_train.training.config import Start
 
@@ -18,11 +20,13 @@ CLIP_MODEL = "ViT-B-32"
 
 
 def start_model(model: EmotionCLIP, start: Start) -> str:
-    """Load the first weights of a new model, and return a few words on where they come from.
+    """Set the first weights of a new model, and return a few words on where they come from.
 
     Raises:
         EmotionError: The weights are not available, or are those of another model.
     """
+    if start.temporal == "authors" and isinstance(model.visual_head, TemporalEncoder):
+        start_temporal(model.visual_head)
     random = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     source = "random weights"
     if start.clip:
@@ -37,7 +41,22 @@ def start_model(model: EmotionCLIP, start: Start) -> str:
             names = tower_parameters(model, tower)
             model.load_state_dict({**model.state_dict(), **{name: random[name] for name in names}})
             source += f"; {tower} encoder random"
+    if start.temperature == "new":
+        model.load_state_dict({**model.state_dict(), "logit_scale": random["logit_scale"]})
     return source
+
+
+@torch.no_grad()
+def start_temporal(encoder: TemporalEncoder) -> None:
+    """Let a temporal transformer begin as the authors': positions from N(0, 1), layers as copies of one.
+
+    Their learning rate of matrices hardly moves either, so this decides how much the order of the frames
+    matters to the trained model.
+    """
+    nn.init.normal_(encoder.frame_position_embedding.weight)
+    first, *others = encoder.fusion_layer.layers
+    for layer in others:
+        layer.load_state_dict(first.state_dict())
 
 
 def freeze(model: EmotionCLIP, start: Start) -> None:

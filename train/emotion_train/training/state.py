@@ -99,6 +99,7 @@ class RunState:
         if self.resumed_optimizer is not None and self.progress.step > 0:
             # The learning rates of the configuration win: it may have been edited since the checkpoint.
             rates = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+            _check_groups(optimizer, self.resumed_optimizer)
             optimizer.load_state_dict(self.resumed_optimizer)
             for group, configured in zip(optimizer.param_groups, rates, strict=True):
                 group.update(configured)
@@ -139,6 +140,23 @@ class RunState:
             ),
         )
         return next((problem for applies, problem in problems if applies), None)
+
+
+def _check_groups(optimizer: torch.optim.Optimizer, stored: Mapping[str, Any]) -> None:
+    """Refuse the state of an optimizer with other parameter groups, as of an earlier version.
+
+    Raises:
+        EmotionError: The groups differ.
+    """
+    ours, theirs = (
+        [len(group["params"]) for group in groups]
+        for groups in (optimizer.param_groups, stored.get("param_groups", []))
+    )
+    if ours != theirs:
+        raise EmotionError(
+            f"the checkpoint's optimizer has parameter groups of {theirs} tensors, expected {ours}: it is of "
+            "another version, whose learning rates differ; start a new run from it, with [start] checkpoint"
+        )
 
 
 def check_resumable(path: Path, difference: str | None) -> None:
