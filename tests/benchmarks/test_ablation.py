@@ -136,7 +136,7 @@ def test_table_and_plot_show_every_row(tmp_path: Path):
     write_results(runs, results, settings={"steps": 7, "warm_steps": 9}, beta=1.0)
     page = (results / "ablation.md").read_text()
     assert "bench_ablation.py --steps 7 --warm-steps 9\n" in page
-    assert "only through the human token.\n" in page  # no row with masking, no share of it
+    assert "only a part of the attention.\n" in page  # no row with masking, no share of it
     assert len(re.findall(r"\n\| sap \+ bias +\|", page)) == 2
     assert "| InfoNCE " in page
     assert (results / "ablation.png").read_bytes().startswith(b"\x89PNG")
