@@ -189,6 +189,13 @@ def test_summary_has_seconds_shares_and_changes(tmp_path: Path) -> None:
     assert row == "video.mp4,1,10.0,13.5,4.0,2,0.25,0.5,0.25,0.0"
 
 
+def test_of_a_single_frame_there_are_no_shares(tmp_path: Path) -> None:
+    sink = sink_of(tmp_path / "people.csv", labels=("happiness",))
+    sink.write(frame(), event(person(1, BOX)))
+    sink.close()
+    assert (tmp_path / "people-summary.csv").read_text().splitlines()[-1] == "video.mp4,1,0.0,0.0,0.0,0,,"
+
+
 def test_the_summary_lies_beside_a_file_only(tmp_path: Path) -> None:
     assert summary_path("a/people.csv") == Path("a/people-summary.csv")
     assert summary_path("people") == Path("people-summary")

@@ -82,12 +82,9 @@ class CsvSummarySink:
 
     def _row(self, source: str, person: PersonSummary) -> list[Value]:
         times = (round(value, 6) for value in (person.first, person.last, person.seconds))
-        no_label = max(1 - sum(person.emotions.values()), 0.0)
-        shares = (person.emotions.get(label, 0.0) for label in self._labels)
-        return [
-            source,
-            person.id,
-            *times,
-            person.changes,
-            *(round(share, 6) for share in (no_label, *shares)),
-        ]
+        shares: list[Value] = [None] * (1 + len(self._labels))  # of no time there are none
+        if person.seconds > 0:
+            no_label = max(1 - sum(person.emotions.values()), 0.0)
+            parts = (no_label, *(person.emotions.get(label, 0.0) for label in self._labels))
+            shares = [round(part, 6) for part in parts]
+        return [source, person.id, *times, person.changes, *shares]
