@@ -26,13 +26,14 @@ def parts(reader: Reader, boundary: bytes) -> Iterator[tuple[bytes, float]]:
 
     Args:
         reader: The body of the answer.
-        boundary: What separates the parts, from the content type. Cameras add dashes as they like.
+        boundary: What separates the parts, from the content type; b"" if it has none. Cameras add dashes as
+            they like, and some separate the parts by something else than they say.
 
     Raises:
         ConnectionLost: It is not a stream of parts.
     """
-    mark = b"--" + boundary.strip(b"-")
-    if not _skip_to(reader, mark):
+    mark = _first_mark(reader, boundary.strip(b"-"))
+    if mark is None:
         return
     while True:
         length = _length(reader)
@@ -52,7 +53,24 @@ def parts(reader: Reader, boundary: bytes) -> Iterator[tuple[bytes, float]]:
                 return
 
 
+def _first_mark(reader: Reader, stated: bytes) -> bytes | None:
+    """Return how the lines that separate the parts begin: as stated, or else as the first of them does."""
+    for _ in range(_LINES):
+        line = reader.line(_LINE)
+        if not line:
+            return None
+        text = line.strip()
+        name = text.strip(b"-")
+        if text.startswith(b"--") and name:
+            return b"--" + (stated if stated and name.startswith(stated) else name)
+        if stated and text == stated:
+            return stated
+    raise _broken()
+
+
 def _is_mark(line: bytes, mark: bytes) -> bool:
+    if not mark.startswith(b"--"):
+        return line.strip() == mark
     return line.startswith(b"--") and b"--" + line.lstrip(b"-")[: len(mark) - 2] == mark
 
 

@@ -138,6 +138,11 @@ class Bytes:
             [b"", b"ab"],
         ),
         (b"b", b"", []),
+        # What separates the parts is not what the header says, or the header does not say it.
+        (b"b", b"--c\r\nContent-Length: 3\r\n\r\na\nb\r\n--c\r\n\r\ncd\r\n--c--\r\n", [b"a\nb", b"cd"]),
+        (b"b", b"\r\n--b1\r\n\r\nab\r\n--b2\r\n\r\ncd\r\n--b3\r\n", [b"ab", b"cd"]),
+        (b"", b"----c\r\n\r\nab\r\n--d\r\n----c\r\n\r\ncd\r\n----c--\r\n", [b"ab\r\n--d", b"cd"]),
+        (b"b", b"b\r\n\r\nab\r\nbc\r\nb\r\n\r\ncd\r\nb\r\n", [b"ab\r\nbc", b"cd"]),
     ],
 )
 def test_parts_as_cameras_write_them(boundary: bytes, data: bytes, expected: list[bytes]):
