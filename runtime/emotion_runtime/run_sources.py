@@ -23,7 +23,7 @@ from emotion_runtime.sources import (
 )
 from emotion_runtime.sources.in_turn import in_turn
 from emotion_runtime.sources.length import estimate_frames
-from emotion_runtime.sources.uris import NAME
+from emotion_runtime.sources.uris import NAME, name_of_file
 from emotion_runtime.stop_signals import StopRequest
 from emotion_runtime.types import RunLine
 
@@ -89,7 +89,7 @@ def open_rounds(
         run_line: The first line that the results will have.
         timer: Gets the time spent on reading.
         stop: Ends the rounds, and what a source waits for.
-        finished: Gets the path of each file that was read to its end, if files are read one after the other.
+        finished: Gets the name of each file that was read to its end, if files are read one after the other.
 
     Raises:
         EmotionError: A source cannot be opened.
@@ -122,7 +122,7 @@ def _add_sources(rounds: Rounds, addresses: Sequence[Address], config: RunConfig
 
 
 def _add_files_in_turn(
-    rounds: Rounds, paths: Sequence[Path], config: RunConfig, stop: StopRequest, finished: list[str]
+    rounds: Rounds, files: Sequence[Address], config: RunConfig, stop: StopRequest, finished: list[str]
 ) -> None:
     """Add files that are read one after the other."""
     current: list[Source] = []
@@ -131,35 +131,43 @@ def _add_files_in_turn(
         for source in current:
             source.stop()
 
-    def opened(path: str) -> Source:
-        current[:] = [open_source(path, realtime=config.realtime, follow=config.follow)]
+    def opened(file: Address) -> Source:
+        current[:] = [open_source(file, realtime=config.realtime, follow=config.follow)]
         return current[0]
 
-    def completed(path: str) -> None:
+    def completed(name: str) -> None:
         if not stop.stopped.is_set():  # otherwise the file ended early
-            finished.append(path)
+            finished.append(name)
 
     stop.then(end_waiting)
-    rounds.add(in_turn(paths, opened, completed, seconds=config.duration))
+    rounds.add(in_turn(files, opened, completed, seconds=config.duration))
 
 
-def _files_to_do(addresses: Sequence[Address], config: RunConfig, run_line: RunLine) -> list[Path] | None:
+def _files_to_do(addresses: Sequence[Address], config: RunConfig, run_line: RunLine) -> list[Address] | None:
     """Return the files of all sources that have no complete results yet; None without `--jsonl FOLDER/`.
+
+    Each is a source of its own, with the name that it has without such a folder.
 
     Raises:
         EmotionError: A source is not a file, a folder or a pattern.
     """
     if not is_jsonl_folder(config.jsonl):
         return None
-    places = [address.uri if address.kind == "file" else address.name for address in addresses]
-    paths = [path for place in places for path in expand(place)]
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing:
-        raise EmotionError(f"--jsonl {config.jsonl} is a folder, for results of files: {missing[0]} is none")
-    left = unfinished(paths, Path(str(config.jsonl)), None if config.overwrite else run_line)
-    if len(left) < len(paths):
+    files: list[tuple[str, Path]] = []  # with their names
+    for address in addresses:
+        found = expand(address.uri) if address.kind == "file" else []
+        if not all(path.is_file() for path in found or [Path()]):
+            raise EmotionError(
+                f"--jsonl {config.jsonl} is a folder, for results of files: {address.name} is none"
+            )
+        files += [(name_of_file(address, path), path) for path in found]
+    to_do = unfinished(
+        [name for name, _ in files], Path(str(config.jsonl)), None if config.overwrite else run_line
+    )
+    left = [Address(name, "file", str(path), named=True) for name, path in files if name in to_do]
+    if len(left) < len(files):
         sys.stderr.write(
-            f"{PROGRAM}: {len(paths) - len(left)} of {len(paths)} files were finished by an earlier run; "
+            f"{PROGRAM}: {len(files) - len(left)} of {len(files)} files were finished by an earlier run; "
             "--overwrite processes them again\n"
         )
     return left

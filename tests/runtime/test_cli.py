@@ -20,6 +20,7 @@ from emotion_runtime.cli import main
 PROGRAM = [sys.executable, "-c", "import sys; from emotion_runtime.cli import main; sys.exit(main())"]
 BOX = (16, 24, 48, 64)  # the person that the fixed detector returns
 FRAMES, RATE = 30, 10
+FILL = (46, 42, 40)  # BGR of a zone
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +186,26 @@ def test_folder_of_videos_is_processed_file_by_file_and_continued(
     assert complete == (results / "a.avi.jsonl").read_bytes()
     assert main([*argv, "--smoothing", "0", "--max-frames", "1"]) == 0  # other options: another run
     assert "finished by an earlier run" not in capsys.readouterr().err
+
+
+def test_folder_of_results_keeps_the_names_of_sources(model: list[str], video: Path, tmp_path: Path):
+    """So that zones, which are given by name, are those of a run without the folder."""
+    (tmp_path / "videos").mkdir()
+    shutil.copy(video, tmp_path / "videos" / "a.avi")
+    sources = [f"--source=door={video}", f"--source=more={tmp_path / 'videos'}", "--zone=door=0,0,1,1"]
+    outputs = ["--jsonl", f"{tmp_path}/results/", "--record", f"{tmp_path}/copies/"]
+    assert main([*sources, *model, *outputs, "--max-frames", "50"]) == 0
+    results = {path.name: events(path) for path in (tmp_path / "results").iterdir()}
+    assert {name: {line["source"] for line in lines} for name, lines in results.items()} == {
+        "door.jsonl": {"door"},
+        "a.avi.jsonl.partial": {"more/a.avi"},
+    }
+    corners = {}
+    for name in ("door", "a.avi"):
+        with av.open(str(tmp_path / "copies" / f"{name}.mp4")) as container:
+            corners[name] = next(container.decode(video=0)).to_ndarray(format="bgr24")[-8:, :8].mean((0, 1))
+    assert corners["door"] == pytest.approx(FILL, abs=4)
+    assert corners["a.avi"] != pytest.approx(FILL, abs=4)
 
 
 def test_folder_of_results_needs_files(model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):

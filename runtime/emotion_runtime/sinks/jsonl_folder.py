@@ -82,25 +82,25 @@ def jsonl_path(folder: Path, source: str) -> Path:
     return folder / f"{Path(source).name}.jsonl"
 
 
-def unfinished(paths: Sequence[Path], folder: Path, run: RunLine | None) -> list[Path]:
-    """Return the files for which there are no complete results of a run with the same model and options.
+def unfinished(sources: Sequence[str], folder: Path, run: RunLine | None) -> list[str]:
+    """Return the sources for which there are no complete results of a run with the same model and options.
 
     Args:
-        paths: The files to be processed.
+        sources: Names of the files to be processed.
         folder: The folder of the results.
-        run: The first line that the results of this run will have. None: all files count as unfinished.
+        run: The first line that the results of this run will have. None: all of them count as unfinished.
 
     Raises:
         EmotionError: Two files have the same name, so that one would replace the results of the other.
     """
-    names = [path.name for path in paths]
+    names = [Path(source).name for source in sources]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise EmotionError(
             f"several files are called {twice[0]}; their results would have the same name: process their "
             "folders in runs of their own, each with a --jsonl folder of its own"
         )
-    return [path for path in paths if run is None or not _same_run(jsonl_path(folder, path.name), run)]
+    return [source for source in sources if run is None or not _same_run(jsonl_path(folder, source), run)]
 
 
 def _same_run(path: Path, run: RunLine) -> bool:

@@ -9,7 +9,7 @@ from emotion_runtime.sources.files import expand, is_pattern
 from emotion_runtime.sources.live_limits import LiveLimits
 from emotion_runtime.sources.shots import Connect
 from emotion_runtime.sources.source import Source
-from emotion_runtime.sources.uris import Address, parse_source, parse_sources
+from emotion_runtime.sources.uris import Address, name_of_file, parse_source, parse_sources
 from emotion_runtime.types import Frame
 
 __all__ = ["Address", "LiveLimits", "Source", "expand", "open_source", "parse_source", "parse_sources"]
@@ -75,14 +75,9 @@ def _frames(address: Address, *, follow: bool, stop: Event) -> Generator[Frame, 
 
 
 def _renamed(frames: Generator[Frame, None, None], address: Address) -> Generator[Frame, None, None]:
-    """Give frames the name of the user; those of each file of a folder, that name and the file's path."""
-    path = Path(address.uri)
-    folder = path if path.is_dir() else None
-    one = folder is None and not is_pattern(address.uri)
+    """Give frames the name of the user, see `name_of_file`."""
     for frame in frames:
-        file = Path(frame.source)
-        inside = file.relative_to(folder) if folder else file
-        yield replace(frame, source=address.name if one else f"{address.name}/{inside}")
+        yield replace(frame, source=name_of_file(address, Path(frame.source)))
 
 
 def connect_live(address: Address, limits: LiveLimits) -> Connect:

@@ -2,17 +2,16 @@
 
 import logging
 from collections.abc import Callable, Generator, Sequence
-from pathlib import Path
 
 from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.feeds import limited
-from emotion_runtime.sources import Source
+from emotion_runtime.sources import Address, Source
 from emotion_runtime.types import Frame
 
 
 def in_turn(
-    paths: Sequence[Path],
-    open_file: Callable[[str], Source],
+    files: Sequence[Address],
+    open_file: Callable[[Address], Source],
     finished: Callable[[str], None],
     *,
     seconds: float | None = None,
@@ -20,9 +19,9 @@ def in_turn(
     """Yield the frames of several files. A file that fails does not stop those after it.
 
     Args:
-        paths: The files.
+        files: The files, by their names in results.
         open_file: Opens a file.
-        finished: Is called with the path of each file that was read to its end, when the frame after its last
+        finished: Is called with the name of each file that was read to its end, when the frame after its last
             one is asked for; not if the run stops before.
         seconds: Only the first seconds of each file are read. None: all of it.
 
@@ -30,16 +29,16 @@ def in_turn(
         SourceBroken: After the last file, if some could not be read to their ends.
     """
     errors = []
-    for path in map(str, paths):
+    for file in files:
         try:
-            with open_file(path) as source:
-                yield from limited(source, seconds, of=path)
+            with open_file(file) as source:
+                yield from limited(source, seconds, of=file.name)
         except (EmotionError, OSError) as error:  # noqa: PERF203 - opening a file takes much longer
             errors.append(str(error))
-            if len(paths) > 1:  # now, since the run may be stopped before the end
+            if len(files) > 1:  # now, since the run may be stopped before the end
                 logging.getLogger(__name__).warning("%s", error)
         else:
-            finished(path)
+            finished(file.name)
     if errors:
-        more = f"{len(errors)} of {len(paths)} files failed: " if len(errors) > 1 else ""
+        more = f"{len(errors)} of {len(files)} files failed: " if len(errors) > 1 else ""
         raise SourceBroken(more + "; ".join(errors))

@@ -109,6 +109,25 @@ def parse_sources(texts: Iterable[str | int | Path]) -> list[Address]:
     return addresses
 
 
+def name_of_file(address: Address, path: Path) -> str:
+    """Return the name of a file of a source in all results.
+
+    Args:
+        address: The source: a file, a folder or a pattern.
+        path: The file, as `expand` returns it.
+
+    Returns:
+        Its path; if the user gave the source a name, that name, and for a file of a folder or pattern
+        NAME/FILE.
+    """
+    if not address.named:
+        return str(path)
+    folder = Path(address.uri)
+    if folder.is_dir():
+        return f"{address.name}/{path.relative_to(folder)}"
+    return f"{address.name}/{path}" if is_pattern(address.uri) else address.name
+
+
 def _is_file(text: str) -> bool:
     try:
         return Path(text).exists() or (is_pattern(text) and bool(expand(text)))
