@@ -18,6 +18,18 @@ _PARAMETER = re.compile(
     r"""("[^"]*"|'[^']*'|[^&#\s]+)""",
     re.IGNORECASE,
 )
+# Names of parameters that are a part of harmless names, too.
+_SHORT_PARAMETER = re.compile(
+    r"((?<=[?&;])(?:p|pin|otp|code|sig|sign|sid|hash|hmac|jwt|cred|access|session|ticket|login)=)([^&#\s]+)",
+    re.IGNORECASE,
+)
+_VALUE = re.compile(r"([^?&#=\s]=)([^&#\s]+)")
+# What follows one of these in a path is a password, unless it is the name of a file, as in /admin/video.cgi.
+_BEFORE_PASSWORD = re.compile(
+    r"admin|root|user|viewer|guest|operator|login|pass\w*|pwd|pw|pin|token|secret|auth|\w*key", re.IGNORECASE
+)
+_FILE_NAME = re.compile(r"[\w-]+\.[A-Za-z]\w{1,4}")
+_NETWORK = re.compile(r"(?:rtsps?|https?|mqtts?)$", re.IGNORECASE)
 _PIPELINE = re.compile(r"(?:[^:=]*=)?gst:", re.IGNORECASE)
 _NO_SCHEME = re.compile(r"([^/\\\s:=]+:)[^/\\\s]+(?=@)")  # USER:PASSWORD@HOST, which is refused later
 
@@ -82,7 +94,34 @@ def without_passwords(text: str) -> str:
         user_and_password, _, host = rest.rpartition("@")
         user, colon, password = user_and_password.partition(":")
         rest = f"{user}{colon}{_hidden(password) if colon else ''}@{host}"
-    return start + separator + _PARAMETER.sub(_without_value, rest)
+    rest = _PARAMETER.sub(_without_value, rest)
+    return start + separator + (_without_odd_ones(rest) if _NETWORK.search(start) else rest)
+
+
+def _without_odd_ones(rest: str) -> str:
+    """Hide what looks like a password in the path and the parameters of an address without its scheme."""
+    end = re.search(r"[?#\s]|$", rest)
+    place, others = rest[: end.start()], rest[end.start() :]  # type: ignore[union-attr]  # it always matches
+    host, *steps = place.split("/")
+    shown = [host]
+    for before, step in zip(["", *steps], steps, strict=False):
+        name, colon, password = step.partition(":")
+        if _looks_random(step) or (_BEFORE_PASSWORD.fullmatch(before) and not _FILE_NAME.fullmatch(step)):
+            shown.append(_hidden(step))
+        else:
+            shown.append(f"{name}:{_hidden(password)}" if colon and name and password else step)
+    others = _SHORT_PARAMETER.sub(_without_value, others)
+    return "/".join(shown) + _VALUE.sub(
+        lambda found: _without_value(found) if _looks_random(found[2]) else found[0], others
+    )
+
+
+def _looks_random(text: str) -> bool:
+    """Return whether a text is rather a key than a word or a number."""
+    kinds = [any(map(kind, text)) for kind in (str.islower, str.isupper, str.isdigit)]
+    if re.fullmatch(r"[0-9A-Fa-f-]{16,}", text):
+        return kinds[2] and (kinds[0] or kinds[1])
+    return all(kinds) and bool(re.fullmatch(r"[A-Za-z0-9]{12,}|[\w.~%+=-]{20,}", text))
 
 
 def _without_value(parameter: re.Match[str]) -> str:

@@ -159,6 +159,20 @@ def test_missing_password_is_told_before_anything_is_opened(
     assert expected in line
 
 
+# As cameras have them, without a password.
+PLAIN = (
+    "rtsp://cam/Streaming/Channels/101",
+    "rtsp://cam:554/cam/realmonitor?channel=1&subtype=0",
+    "rtsp://cam/axis-media/media.amp?videocodec=h264&resolution=1280x720",
+    "rtsp://cam/h264Preview_01_main",
+    "rtsp://cam/live/ch00_0",
+    "rtsp://cam/MediaInput/h264/stream_1",
+    "http://cam/mjpg/video.mjpg?camera=1&fps=15",
+    "https://a.net/2026-11-27/front_door/index.m3u8",
+    "v4l2:///dev/v4l/by-id/usb-046d_HD_Pro_Webcam_C920_0123ABCD-video-index0",
+)
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -183,6 +197,18 @@ def test_missing_password_is_told_before_anything_is_opened(
         ),
         ("a=gst:a location=rtsp://cam user-pw='se cret' ! b", "a=gst:a location=rtsp://cam user-pw=*** ! b"),
         ("me:secret@cam/1", "me:***@cam/1"),
+        # Passwords at unusual places.
+        ("http://cam/snap.cgi?u=me&p=secret&ch=1", "http://cam/snap.cgi?u=me&p=***&ch=1"),
+        ("https://a.net/a.m3u8?sv=2&sig=aB%2Fc#every=2", "https://a.net/a.m3u8?sv=2&sig=***#every=2"),
+        ("http://cam/a?x=9f8e7d6c5b4a39281706", "http://cam/a?x=***"),
+        ("rtsp://cam/live/admin/secret", "rtsp://cam/live/admin/***"),
+        ("rtsp://cam/live/admin:secret/1", "rtsp://cam/live/admin:***/1"),
+        ("rtsp://cam/password/s3cr3t/ch1", "rtsp://cam/password/***/ch1"),
+        ("rtsps://cam:7441/aB3dEf9hIjKlMn0p?x", "rtsps://cam:7441/***?x"),
+        ("door=https://cam/6ba7b810-9dad-11d1-80b4-00c04fd430c8/live", "door=https://cam/***/live"),
+        ("rtsp://cam/live/admin/${PASSWORD}", "rtsp://cam/live/admin/${PASSWORD}"),
+        ("http://cam/admin/snapshot.cgi", "http://cam/admin/snapshot.cgi"),
+        *((address, address) for address in PLAIN),
         ("monkey=demo", "monkey=demo"),
         ("people.mp4", "people.mp4"),
     ],
