@@ -4,18 +4,22 @@
     python export/triton_client.py --bundle nano --source demo --url localhost:8000 --max-frames 50
 
 Detector, tracker and heads run here; only crops, patch weights and embeddings are sent. The output is one
-JSON line per frame, as `emotion-runtime --jsonl -` writes it. UNVERIFIED until run against a server.
+JSON line per frame, as `emotion-runtime --jsonl -` writes it. More people than the server takes at once are
+sent in several requests. A server that goes away is tried again for a while, so that it can be restarted.
 """
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
+from http.client import HTTPException
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from emotion_runtime.backends.base import Feeds, Outputs
+from emotion_runtime.backends.base import Feeds, Outputs, count_persons
+from emotion_runtime.backends.buckets import Limits, split
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
@@ -29,6 +33,10 @@ from emotion_runtime.sinks.jsonl import JsonlSink
 from emotion_runtime.sources import open_source
 from emotion_runtime.timing import Timing
 
+REQUEST_SECONDS = 10.0  # after which a request counts as failed
+PAUSE_SECONDS = 0.5  # between two attempts to reach a server that is away
+IMAGES, INDEX = "images", "frame_index"
+
 
 class TritonBackend:
     """A model on a server; see `emotion_runtime.backends.Backend`.
@@ -37,26 +45,42 @@ class TritonBackend:
         http: The module `tritonclient.http`.
         client: An `InferenceServerClient` of it.
         model: Name of the model.
+        patience: For how many seconds a server that goes away is tried again.
 
     Raises:
         EmotionError: The server cannot be reached, or does not have the model.
     """
 
-    def __init__(self, http: Any, client: Any, model: str) -> None:
+    def __init__(self, http: Any, client: Any, model: str, *, patience: float = 0.0) -> None:
         self._http, self._client, self._model = http, client, model
-        metadata = self._ask(lambda: client.get_model_metadata(model))
-        self._types = {tensor["name"]: tensor["datatype"] for tensor in metadata["inputs"]}
+        self._patience = 0.0  # a wrong address is an error at once
+        config = self._ask(lambda: client.get_model_config(model))
+        self._types = {tensor["name"]: tensor["data_type"] for tensor in config["input"]}
+        self._limits = _limits(config)
+        self._patience = patience
         self.description = f"{model} on a Triton server"
 
     def run(self, feeds: Feeds) -> Outputs:
-        """Return the outputs by name."""
-        if "frame_index" in feeds and "frame_index" not in self._types:
-            # The served graph takes one image per person.
-            feeds = {**feeds, "images": feeds["images"][feeds["frame_index"]]}
+        """Return the outputs by name, (P, ...), from as many requests as the server's limits ask for."""
+        index = feeds.get(INDEX, np.zeros(count_persons(feeds), np.int64))
+        parts = [self._run_part(feeds, part) for part in split(index, self._limits)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def close(self) -> None:
+        """Close nothing: models share the connection, which ends with the program."""
+
+    def _run_part(self, feeds: Feeds, part: slice) -> Outputs:
+        rows = {name: value[part] for name, value in feeds.items() if name != IMAGES}
+        if IMAGES in feeds and INDEX in self._types:
+            # Only the images that show a person of this part, renumbered.
+            kept, rows[INDEX] = np.unique(rows[INDEX], return_inverse=True)
+            rows[IMAGES] = feeds[IMAGES][kept]
+        elif IMAGES in feeds:
+            rows[IMAGES] = feeds[IMAGES][rows[INDEX]]  # the served graph takes one image per person
         inputs = []
         for name, datatype in self._types.items():
-            value = np.ascontiguousarray(feeds[name])
-            inputs.append(self._http.InferInput(name, list(value.shape), datatype))
+            value = np.ascontiguousarray(rows[name])
+            inputs.append(self._http.InferInput(name, list(value.shape), datatype.removeprefix("TYPE_")))
             inputs[-1].set_data_from_numpy(value)
         result = self._ask(lambda: self._client.infer(self._model, inputs))
         return {
@@ -66,17 +90,52 @@ class TritonBackend:
     def _ask(self, request: Callable[[], Any]) -> Any:
         from tritonclient.utils import InferenceServerException  # noqa: PLC0415 - an extra, see `connect`
 
-        try:
-            return request()
-        except (InferenceServerException, OSError) as error:
-            raise EmotionError(
-                f"Triton cannot run {self._model} ({' '.join(str(error).split())}): check the log of the "
-                "server, and that --url and --bundle match it"
-            ) from error
+        deadline, away = time.monotonic() + self._patience, False
+        while True:
+            try:
+                answer = request()
+                break
+            except (InferenceServerException, OSError, HTTPException) as error:
+                reason = " ".join(str(error).split())
+                # The server itself refuses: another attempt would end in the same way.
+                if isinstance(error, InferenceServerException) or time.monotonic() >= deadline:
+                    raise EmotionError(
+                        f"Triton cannot run {self._model} ({reason}): check the log of the server, and that "
+                        "--url and --bundle match it"
+                    ) from error
+                if not away:
+                    _say(f"the server is away ({reason}); trying again for {self._patience:g} s")
+                away = True
+                time.sleep(PAUSE_SECONDS)
+        if away:
+            _say("the server is back")
+        return answer
 
 
-def connect(url: str, bundle: Bundle) -> Callable[[GraphName], TritonBackend]:
+def _limits(config: dict[str, Any]) -> Limits:
+    """Return the largest request of a model, from its configuration on the server.
+
+    Engines that Triton does not batch state their limits as parameters, see `emotion_export.triton`.
+    """
+    if config["max_batch_size"]:
+        # One image per person.
+        return Limits(config["max_batch_size"], config["max_batch_size"])
+    stated = {name: int(value["string_value"]) for name, value in config.get("parameters", {}).items()}
+    usual = Limits()
+    return Limits(stated.get("max_persons", usual.persons), stated.get("max_images", usual.images))
+
+
+def _say(text: str) -> None:
+    print(f"triton_client: {text}", file=sys.stderr)
+
+
+def connect(url: str, bundle: Bundle, *, patience: float = 0.0) -> Callable[[GraphName], TritonBackend]:
     """Return a function that opens a graph of a bundle on a server.
+
+    Args:
+        url: Host and HTTP port of the server.
+        bundle: The bundle from which the server's repository was made.
+        patience: For how many seconds a server that goes away is tried again.
 
     Raises:
         EmotionError: tritonclient is not installed.
@@ -85,15 +144,15 @@ def connect(url: str, bundle: Bundle) -> Callable[[GraphName], TritonBackend]:
         from tritonclient import http  # noqa: PLC0415 - an extra that only this script needs
     except ModuleNotFoundError as error:
         raise EmotionError('tritonclient is not installed: pip install "tritonclient[http]"') from error
-    client = http.InferenceServerClient(url=url)
-    return lambda graph: TritonBackend(http, client, f"{bundle.manifest.name}_{graph}")
+    client = http.InferenceServerClient(url=url, network_timeout=REQUEST_SECONDS)
+    return lambda graph: TritonBackend(http, client, f"{bundle.manifest.name}_{graph}", patience=patience)
 
 
 def follow(args: argparse.Namespace) -> None:
     """Write one event per frame until the source ends."""
     bundle = load_bundle(args.bundle)
     manifest, timing = bundle.manifest, Timing()
-    backend = connect(args.url, bundle)
+    backend = connect(args.url, bundle, patience=args.patience)
     models = Models(
         load_detector("face"),
         FrameEncoder(backend("frame_encoder"), manifest.preprocess),
@@ -125,6 +184,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--url", default="localhost:8000", help="address of the server's HTTP port (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long a server that goes away is tried again (default: %(default)g)",
     )
     parser.add_argument("--max-frames", type=int, help="stop after this many frames")
     parser.add_argument("--jsonl", default="-", help="file for the events; - for standard output")

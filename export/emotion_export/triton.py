@@ -1,21 +1,23 @@
 r"""Write a bundle as a model repository of NVIDIA's Triton Inference Server, for many cameras on one server.
 
-UNVERIFIED: written from the documentation (model_configuration.md and model_repository.md in the user guide
-of triton-inference-server/server) and checked against its protobuf schema, but no server was available. These
-commands verify it:
+With the platform `onnxruntime`, repository, client and batching are verified on a real server of release
+24.10, without a GPU, whose backend `onnxruntime` is a stand-in in Python
+(tests/export/test_triton_server.py). UNVERIFIED are NVIDIA's own backends, `onnxruntime` and `tensorrt`;
+these commands verify them:
 
-    emotion-export triton --bundle nano --out repository
-    docker run --rm -p8000:8000 -v $PWD/repository:/models nvcr.io/nvidia/tritonserver:YY.MM-py3 \
+    emotion-export triton --bundle nano --out repository [--platform tensorrt]
+    docker run --rm --gpus all -p8000:8000 -v $PWD/repository:/models nvcr.io/nvidia/tritonserver:YY.MM-py3 \
         tritonserver --model-repository=/models
     python export/triton_client.py --bundle nano --source demo
 
 NAME_frame_encoder/config.pbtxt     and the same for NAME_temporal_encoder
 NAME_frame_encoder/1/model.onnx     or model.plan
 
-Triton batches requests by concatenating every input along its first dimension. In the temporal encoder, rows
-are people, so this is correct. `frame_index` counts the images within one request and would point to another
-camera's image, so the served ONNX graph takes one image per person instead. An engine is served as it was
-built and checked, with `frame_index` and without batching of requests.
+Triton batches requests by concatenating every input along its first dimension. In the temporal encoder,
+rows are people, so this is correct. `frame_index` counts the images within one request and would point to
+another camera's image, so the served ONNX graph takes one image per person instead. An engine is served
+as it was built and checked, with `frame_index` and without batching of requests; its limits are
+parameters of the model, by which the client splits larger batches.
 """
 
 import re
@@ -61,6 +63,7 @@ class ServedModel:
         inputs: Inputs, with the batch dimension.
         outputs: Outputs, with the batch dimension.
         max_batch: Maximum number of rows of a batch; 0 means that requests are never batched.
+        limits: The largest request, if requests are never batched.
     """
 
     name: str
@@ -69,6 +72,7 @@ class ServedModel:
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
     max_batch: int
+    limits: Limits | None = None
 
 
 def write_repository(
@@ -132,6 +136,9 @@ def config_text(model: ServedModel) -> str:
     ]
     if model.max_batch:
         lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {_QUEUE_DELAY} }}")
+    elif model.limits:
+        for name, most in (("max_persons", model.limits.persons), ("max_images", model.limits.images)):
+            lines.append(f'parameters {{ key: "{name}" value {{ string_value: "{most}" }} }}')
     return "\n".join(lines) + "\n"
 
 
@@ -169,7 +176,7 @@ def _served_model(bundle: Bundle, graph: GraphName, platform: Platform, persons:
     if platform == "tensorrt":
         engine, limits = _engine(bundle, graph)
         max_batch = limits.persons if all(tensor.name != INDEX_INPUT for tensor in stated.inputs) else 0
-        return ServedModel(name, platform, engine, stated.inputs, stated.outputs, max_batch)
+        return ServedModel(name, platform, engine, stated.inputs, stated.outputs, max_batch, limits)
     model, _ = read_model(bundle.graph_path(graph), stated.sha256)
     inputs = [tensor for tensor in stated.inputs if tensor.name != INDEX_INPUT]
     if graph == "frame_encoder":

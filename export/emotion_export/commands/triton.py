@@ -3,7 +3,7 @@
     emotion-export triton --bundle nano --out repository
     emotion-export triton --bundle nano --out repository --platform tensorrt   # on the server's GPU
 
-UNVERIFIED until run on a server: emotion_export/triton.py lists the commands that verify it.
+UNVERIFIED with a GPU: emotion_export/triton.py lists the commands that verify it.
 """
 
 import argparse
@@ -32,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"{PROGRAM}: stopped; nothing was written", file=sys.stderr)
         return 130
-    print(f"{args.out}: {', '.join(names)}, UNVERIFIED until run on a server")
+    unverified = ", UNVERIFIED on a server with a GPU" if args.platform == "tensorrt" else ""
+    print(f"{args.out}: {', '.join(names)}{unverified}")
     print(f"next: tritonserver --model-repository={args.out.resolve()}")
     print(f"then: python export/triton_client.py --bundle {args.bundle} --source demo")
     return 0

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import pytest
 from exported import ROOT, load_module
-from google.protobuf import text_format
+from google.protobuf import json_format, text_format
 from safetensors.numpy import save_file
 
 from emotion_export import triton
@@ -168,6 +168,10 @@ def test_engines_are_served_as_they_were_checked(
     # Joined, the pictures of one camera would be counted on from those of another.
     assert (parsed.platform, parsed.max_batch_size) == ("tensorrt_plan", 0)
     assert not parsed.HasField("dynamic_batching")
+    assert {name: value.string_value for name, value in parsed.parameters.items()} == {
+        "max_persons": "8",
+        "max_images": "2",
+    }
     assert tensors(schema, parsed.input) == {
         "images": ("uint8", [-1, 112, 112, 3]),
         "frame_index": ("int64", [-1]),
@@ -212,7 +216,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert not end
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
     assert main(["triton", "--bundle", "nano", "--out", new]) == 0
-    assert "UNVERIFIED" in capsys.readouterr().out
+    assert "UNVERIFIED" not in capsys.readouterr().out
 
 
 def test_ctrl_c_leaves_no_half_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -239,12 +243,10 @@ class Server:
             for name in self.configs
         }
 
-    def get_model_metadata(self, model: str) -> dict[str, Any]:
+    def get_model_config(self, model: str) -> dict[str, Any]:
         if model not in self.configs:
             raise ServerError(f"Request for unknown model: '{model}' is not found")
-        stated = tensors(self._schema, self.configs[model].input)
-        inputs = [{"name": name, "datatype": DATATYPES[dtype]} for name, (dtype, _) in stated.items()]
-        return {"name": model, "inputs": inputs}
+        return json_format.MessageToDict(self.configs[model], preserving_proto_field_name=True)
 
     def infer(self, model: str, inputs: list["InferInput"]) -> "Result":
         stated = tensors(self._schema, self.configs[model].input)
