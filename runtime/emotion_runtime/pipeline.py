@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.detectors import batches, find_all
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.metrics import Counts, StageTimer
 from emotion_runtime.models import Models
@@ -120,8 +121,7 @@ class Pipeline:
         frames = [self.images.fill(frame) for frame in frames]
         sources = {frame.source: self._source(frame) for frame in frames}
         begun, detect_seconds = self._clock(), self.timer.seconds["detect"]
-        for frame in frames:
-            self._follow(frame, sources[frame.source], spread=self.timer.seconds["detect"] > detect_seconds)
+        self._follow(frames, sources)
         followed, detect_seconds = self._clock(), self.timer.seconds["detect"] - detect_seconds
         encoded = self._encode(frames, sources)
         now = self._clock()
@@ -161,27 +161,33 @@ class Pipeline:
             self._sources[frame.source] = SourceState(self._options)
         return self._sources[frame.source]
 
-    def _follow(self, frame: Frame, source: SourceState, *, spread: bool) -> None:
+    def _follow(self, frames: Sequence[Frame], sources: Mapping[str, SourceState]) -> None:
         """Detect and track.
 
-        Args:
-            frame: The frame.
-            source: Its source.
-            spread: People were detected in another frame of this step: if there is no time to do so in every
-                frame, this one may wait for the next step, so that sources are detected in turn.
+        If detecting in several frames together is no faster, live sources are detected in turn: if there is
+        no time to detect in every frame, one may wait for the next step.
         """
-        cuts_before = source.cuts
-        spread &= frame.captured is not None  # files do not depend on each other
-        detect = source.begin(frame, self._detect_every(frame) * (1 + _SPREAD * spread))
-        self.counts.cuts += source.cuts - cuts_before
-        if detect:
+        due: list[Frame] = []
+        in_turn = not batches(self._models.detector)
+        for frame in frames:
+            source = sources[frame.source]
+            wait = in_turn and bool(due) and frame.captured is not None  # files do not depend on each other
+            cuts_before = source.cuts
+            if source.begin(frame, self._detect_every(frame) * (1 + _SPREAD * wait)):
+                due.append(frame)
+            self.counts.cuts += source.cuts - cuts_before
+        if due:
             with self.timer.stage("detect"):
-                detections = self._checks.usable(self._models.detector(frame.image), frame)
-            with self.timer.stage("track"):
-                source.follow(detections, frame)
-            self.images.see(frame, detections, source.missing(frame.t))
-        self.counts.frames += 1
-        self.counts.frames_with_persons += any(track.seen for track in source.tracks)
+                found = find_all(self._models.detector, [frame.image for frame in due])
+            for frame, detections in zip(due, found, strict=True):
+                usable = self._checks.usable(detections, frame)
+                source = sources[frame.source]
+                with self.timer.stage("track"):
+                    source.follow(usable, frame)
+                self.images.see(frame, usable, source.missing(frame.t))
+        self.counts.frames += len(frames)
+        for source in sources.values():
+            self.counts.frames_with_persons += any(track.seen for track in source.tracks)
 
     def _detect_every(self, frame: Frame) -> float:
         if self._timing.detect_every == "auto":

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ultralytics import YOLO
 
 from emotion_runtime.detectors import Detector, load_detector, open_detector
-from emotion_runtime.detectors.centerface import CenterFace, automatic_size, face_network, head_box
+from emotion_runtime.detectors.centerface import CenterFace, automatic_size, face_graph, head_box
 from emotion_runtime.detectors.constant_weights import make_weights_constant, with_constant_weights
 from emotion_runtime.detectors.yolo import Yolo
 from emotion_runtime.errors import EmotionError
@@ -124,7 +124,7 @@ def test_onnx_runtime_folds_batch_norms_of_the_face_network(tmp_path: Path) -> N
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    onnxruntime.InferenceSession(face_network(), options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(face_graph().content, options, providers=["CPUExecutionProvider"])
     operators = {node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node}
     assert "Conv" in operators
     assert "BatchNormalization" not in operators

@@ -13,6 +13,7 @@ import pytest
 from emotion_runtime import metrics
 from emotion_runtime.backends import open_backend
 from emotion_runtime.bundle import load_bundle
+from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_head
@@ -51,6 +52,27 @@ class ScriptedDetector:
         )
 
 
+class BatchedDetector(NetworkDetector):
+    """A detector of the kind that takes several images at once; it finds nobody."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    @property
+    def batches(self) -> bool:
+        return True
+
+    def find_all(self, images_bgr: Sequence[np.ndarray]) -> list[Detections]:
+        self.sizes.append(len(images_bgr))
+        return [Detections.empty()] * len(images_bgr)
+
+    def prepare(self, image_bgr: np.ndarray) -> Any:
+        raise NotImplementedError
+
+    def decode(self, *_: Any) -> Detections:
+        raise NotImplementedError
+
+
 class RecordingBackend:
     """A backend that records the sizes of its inputs."""
 
@@ -75,12 +97,14 @@ class RecordingBackend:
 class Bench:
     """A pipeline on the tiny bundle, with access to its parts."""
 
-    def __init__(self, folder: Path, timing: Timing | None = None, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, timing: Timing | None = None, detector: Any = None, **options: Any
+    ) -> None:
         timing = timing or Timing()
         bundle = load_bundle(folder)
         manifest = bundle.manifest
         self.spec = manifest.preprocess
-        self.detector = ScriptedDetector()
+        self.detector = detector or ScriptedDetector()
         self.frames = RecordingBackend(open_backend("cpu", bundle.graph_path("frame_encoder")), "frame_index")
         self.clips = RecordingBackend(
             open_backend("cpu", bundle.graph_path("temporal_encoder")), "embeddings"
@@ -214,6 +238,18 @@ def test_cameras_share_one_encoder_call_but_no_state(bench: Bench, prediction: P
         assert list(person.raw.values()) == pytest.approx(expected.tolist(), abs=1e-3)
     with pytest.raises(ValueError, match="several frames of one source"):
         bench.pipeline.step_all([frames[0], frames[0]])
+
+
+def test_live_frames_that_are_due_together_go_through_the_detector_together(tiny_bundle: Path):
+    timing = Timing(detect_every=0.5)
+    in_turn, together = ScriptedDetector(), BatchedDetector()
+    for detector in (in_turn, together):
+        bench = Bench(tiny_bundle, timing, detector, clock=lambda: 0.0)
+        for index in range(6):
+            t = index * 0.25
+            bench.pipeline.step_all([Frame(halves(), index, t, name, captured=t) for name in "abc"])
+    assert together.sizes == [3, 3, 3]
+    assert in_turn.calls < 9  # some wait for the step after
 
 
 def test_newcomer_does_not_inherit_state(bench: Bench, prediction: Prediction):

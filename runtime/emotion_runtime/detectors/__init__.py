@@ -1,5 +1,6 @@
 """Person detectors: the interface, and the function that opens one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.detectors import centerface, yolo
 from emotion_runtime.detectors.heads import HeadFinder, HeadsOfPersons
+from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import DetectorSize
 from emotion_runtime.types import Detections
@@ -36,6 +38,18 @@ def open_detector(
             f"detector_size {size}, detector_score {score}: a callable detector chooses its own; omit them"
         )
     return detector
+
+
+def batches(detector: Detector) -> bool:
+    """Return whether a detector takes less time for several images together than one by one."""
+    return isinstance(detector, NetworkDetector) and detector.batches
+
+
+def find_all(detector: Detector, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+    """Return the persons in each image (H, W, 3) uint8 BGR. A user's own callable takes one at a time."""
+    if isinstance(detector, NetworkDetector):
+        return detector.find_all(images_bgr)
+    return [detector(image) for image in images_bgr]
 
 
 def head_finder(detector: Detector) -> HeadFinder | None:

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.detectors.boxes import clip, non_maximum_suppression, to_frame
-from emotion_runtime.detectors.constant_weights import make_weights_constant
+from emotion_runtime.detectors.graph import DetectorGraph, Size, take_frames
+from emotion_runtime.detectors.network import CpuNetwork, NetworkDetector, Outputs, Placement
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 
@@ -54,7 +54,7 @@ def head_box(face_box: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack(sides, axis=-1)
 
 
-class CenterFace:
+class CenterFace(NetworkDetector):
     """Finds faces and returns heads. See `emotion_runtime.detectors.Detector`.
 
     Args:
@@ -64,22 +64,33 @@ class CenterFace:
     """
 
     def __init__(self, *, threads: int = 0, score: float = SCORE, long_side: int | None = None) -> None:
-        self._session = open_session(face_network(), name="detector `face`", fix=_REINSTALL, threads=threads)
+        graph = face_graph()
+        super().__init__(graph, CpuNetwork(graph, fix=_REINSTALL, threads=threads))
         self._score = score
         self._long_side = long_side
 
-    def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
-        """Return the heads in an image (H, W, 3) uint8 BGR."""
+    def prepare(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:
+        """Return the resized image, padded at the right and bottom to sides that are multiples of 32."""
         height, width = image_bgr.shape[:2]
-        pixels, scale = _network_input(image_bgr, self._long_side or automatic_size(height, width))
-        outputs = self._session.run(None, {"input.1": pixels})
-        boxes, scores, landmarks = decode(*outputs, score=self._score)
-        corner = np.zeros(2, np.float32)
-        boxes, landmarks = to_frame(boxes, corner, scale), to_frame(landmarks, corner, scale)
+        fit = (self._long_side or automatic_size(height, width)) / max(height, width)
+        rows, columns = max(round(height * fit), 1), max(round(width * fit), 1)
+        # Bilinear interpolation would skip pixels of a large image; at scale 1 this only copies.
+        interpolation = cv2.INTER_AREA if fit <= 1 else cv2.INTER_CUBIC
+        # Padded, so that the image keeps its aspect ratio.
+        padded = np.zeros((_round_up(rows), _round_up(columns), 3), np.uint8)
+        padded[:rows, :columns] = cv2.resize(image_bgr, (columns, rows), interpolation=interpolation)
+        return padded, Placement(padded.shape[:2], (0, 0), (columns / width, rows / height))
+
+    def decode(self, outputs: Outputs, placement: Placement, size: Size) -> Detections:
+        """Return the heads in an image of `size` (height, width)."""
+        heatmap, *others = outputs
+        self.check_numbers(heatmap)
+        boxes, scores, landmarks = decode(heatmap, *others, score=self._score)
+        boxes, landmarks = (to_frame(each, placement.corner, placement.scale) for each in (boxes, landmarks))
         faces = Detections(boxes, scores, landmarks.reshape(-1, 5, 2))
         faces = non_maximum_suppression(faces, score=self._score, iou=IOU)
         heads = head_box(faces.boxes)
-        return clip(replace(faces, boxes=heads, heads=heads), height, width)
+        return clip(replace(faces, boxes=heads, heads=heads), *size)
 
 
 def automatic_size(height: int, width: int) -> int:
@@ -103,65 +114,46 @@ def decode(
     """Decode the network's outputs into faces in network pixels, including overlapping ones.
 
     Args:
-        heatmap: (1, 1, h, w), probability that a face is centred in a cell.
-        scale: (1, 2, h, w), logarithm of height and width in cells.
-        offset: (1, 2, h, w), position of the centre within its cell, y and x.
-        landmarks: (1, 10, h, w), y and x of five points from the corner of the face box, in heights and
-            widths of the box.
+        heatmap: (1, h, w), probability that a face is centred in a cell.
+        scale: (2, h, w), logarithm of height and width in cells.
+        offset: (2, h, w), position of the centre within its cell, y and x.
+        landmarks: (10, h, w), y and x of five points from the corner of the face box, in heights and widths
+            of the box.
         score: Minimum score of a face.
 
     Returns:
         Boxes (N, 4), scores (N,) and landmarks (N, 10), x and y in turn, of the cells above `score`.
     """
-    rows, columns = np.nonzero(heatmap[0, 0] > score)
-    size = np.exp(scale[0, :, rows, columns]) * OUTPUT_STRIDE  # (N, 2) height, width
-    shift = offset[0, :, rows, columns]  # (N, 2)
+    rows, columns = np.nonzero(heatmap[0] > score)
+    size = np.exp(scale[:, rows, columns].T) * OUTPUT_STRIDE  # (N, 2) height, width
+    shift = offset[:, rows, columns].T  # (N, 2)
     cells = np.stack([rows, columns], axis=1).astype(np.float32)
     center = (cells + shift + 0.5) * OUTPUT_STRIDE  # (N, 2) y, x
     low, high = center - size / 2, center + size / 2
     boxes = np.concatenate([low[:, ::-1], high[:, ::-1]], axis=1)
-    points = landmarks[0, :, rows, columns].reshape(-1, 5, 2) * size[:, None] + low[:, None]  # y, x
+    points = landmarks[:, rows, columns].T.reshape(-1, 5, 2) * size[:, None] + low[:, None]  # y, x
     points = points[:, :, ::-1].reshape(-1, 10)
-    return boxes.astype(np.float32), heatmap[0, 0, rows, columns], points.astype(np.float32)
-
-
-def _network_input(
-    image_bgr: NDArray[np.uint8], long_side: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return (1, 3, h, w) float32 RGB in [0, 255], sides multiples of 32, and its scale (x, y)."""
-    height, width = image_bgr.shape[:2]
-    fit = long_side / max(height, width)
-    rows, columns = max(round(height * fit), 1), max(round(width * fit), 1)
-    # Bilinear interpolation would skip pixels of a large image; at scale 1 this only copies.
-    interpolation = cv2.INTER_AREA if fit <= 1 else cv2.INTER_CUBIC
-    small = cv2.resize(image_bgr, (columns, rows), interpolation=interpolation)
-    # Padded at the right and bottom, so that the image keeps its aspect ratio.
-    padded = np.zeros((_round_up(rows), _round_up(columns), 3), np.float32)
-    padded[:rows, :columns] = small[:, :, ::-1]
-    scale = np.array([columns / width, rows / height], np.float32)
-    return np.ascontiguousarray(padded.transpose(2, 0, 1)[None]), scale
+    return boxes.astype(np.float32), heatmap[0, rows, columns], points.astype(np.float32)
 
 
 def _round_up(side: int) -> int:
     return -(-side // NETWORK_MULTIPLE) * NETWORK_MULTIPLE
 
 
-def face_network() -> bytes:
-    """Return the shipped ONNX file with a dynamic input size and constant weights.
+def face_graph() -> DetectorGraph:
+    """Return the network of the shipped ONNX file, for frames of any size.
 
     Raises:
         EmotionError: The file is missing.
     """
-    import onnx  # noqa: PLC0415 - only this detector needs it
+    import onnx  # noqa: PLC0415 - slow to import; only detectors need it
 
+    title = "detector `face`"
     if not _FILE.is_file():
-        raise EmotionError(f"detector `face`: {_FILE} is missing; {_REINSTALL}")
+        raise EmotionError(f"{title}: {_FILE} is missing; {_REINSTALL}")
     model = onnx.load(_FILE)
-    batch, _, rows, columns = model.graph.input[0].type.tensor_type.shape.dim
-    batch.dim_value, rows.dim_param, columns.dim_param = 1, "height", "width"
-    for output in model.graph.output:  # declared for 32 x 32; ONNX Runtime rejects other sizes
-        output.type.tensor_type.ClearField("shape")
-    del model.graph.value_info[:]
-    make_weights_constant(model)
-    serialized: bytes = model.SerializeToString()
-    return serialized
+    _, channels, *_ = dims = model.graph.input[0].type.tensor_type.shape.dim
+    for dim in dims:  # declared for 10 images of 32 x 32
+        if dim is not channels:
+            dim.Clear()
+    return take_frames(model, title, "face", rgb=True)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from emotion_runtime.backends.onnx import onnx_errors, open_session
 from emotion_runtime.detectors.boxes import clip, non_maximum_suppression, to_frame
 from emotion_runtime.detectors.constant_weights import with_constant_weights
+from emotion_runtime.detectors.graph import DetectorGraph, Size, take_frames
+from emotion_runtime.detectors.network import CpuNetwork, NetworkDetector, Outputs, Placement
 from emotion_runtime.detectors.yolo_export import (
     EXPORT_AGAIN,
     PERSON,
@@ -21,6 +23,7 @@ from emotion_runtime.detectors.yolo_export import (
     check_trial,
     layout_of,
     metadata_of,
+    scores_in,
 )
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
@@ -31,7 +34,7 @@ GREY = 114  # padding value of the letterbox in both families
 DEFAULT_SIDE = 640  # input side of a dynamic export that does not state it, pixels
 
 
-class Yolo:
+class Yolo(NetworkDetector):
     """Finds persons (class 0 of COCO). See `emotion_runtime.detectors.Detector`.
 
     The family is recognised by the shape of the output. YOLOX takes BGR in [0, 255], letterboxed to the top
@@ -65,51 +68,62 @@ class Yolo:
     ) -> None:
         if not path.is_file():
             raise EmotionError(f"detector {path}: no such file; give `face` or the path of an ONNX file")
-        self._session = open_session(
+        session = open_session(
             with_constant_weights(path), name=f"detector {path}", fix=EXPORT_AGAIN, threads=threads
         )
         self._path, self._score, self._iou = path, score, iou
-        self._input, self._size, self._dynamic = _input_of(self._session, path)
+        name, self._size, self._dynamic = _input_of(session, path)
         if size is not None:
             self._size = _asked_size(size, self._size, path, dynamic=self._dynamic)
-        check_task(self._session, path)
-        output = self._trial_run()
-        self._layout = layout_of(output.shape, self._size, self._session, path)
-        check_trial(self._session, output[0], self._layout, path)
-        self.finds_heads = check_classes(self._session, path)
+        check_task(session, path)
+        output = _trial_run(session, name, self._size, path)
+        self._layout = layout_of(output.shape, self._size, session, path)
+        check_trial(session, output[0], self._layout, path)
+        self.finds_heads = check_classes(session, path)
+        graph = _graph_of(path, self._layout)
+        super().__init__(graph, CpuNetwork(graph, fix=EXPORT_AGAIN, threads=threads))
 
-    def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
-        """Return the persons in an image (H, W, 3) uint8 BGR."""
+    def prepare(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:
+        """Return the image, letterboxed."""
         height, width = image_bgr.shape[:2]
         size = _rectangle(height, width, self._size) if self._dynamic else self._size
-        pixels, corner, scale = _letterbox(image_bgr, size, centered=self._layout != "yolox")
-        output = self._run(_network_input(pixels, self._layout))[0]  # (N, 85), (84, N) or (300, 6)
+        return _letterbox(image_bgr, size, centered=self._layout != "yolox")
+
+    def decode(self, outputs: Outputs, placement: Placement, size: Size) -> Detections:
+        """Return the persons in an image of `size` (height, width)."""
+        output = outputs[0]  # (N, 85), (84, N) or (300, 6)
         # Repeated for every image: an export without metadata may show only here that it is not a detector.
+        self.check_numbers(scores_in(output, self._layout))
         check_scores(output, self._layout, self._path)
-        boxes, scores = decode(output, self._layout, size)
+        boxes, scores = decode(output, self._layout, placement.size)
         kept = scores > self._score
-        boxes = to_frame(boxes[kept], corner, scale)
+        boxes = to_frame(boxes[kept], placement.corner, placement.scale)
         detections = Detections(boxes, scores[kept])
         if self._layout != "end2end":
             detections = non_maximum_suppression(detections, score=self._score, iou=self._iou)
-        return clip(detections, height, width)
+        return clip(detections, *size)
 
-    def _trial_run(self) -> NDArray[np.float32]:
-        """Return the first output for a black image: a dynamic export does not declare its shape."""
-        try:
-            output: Any = self._run(np.zeros((1, 3, *self._size), np.float32))
-        except onnx_errors() as error:
-            reason = " ".join(str(error).split())
-            raise EmotionError(
-                f"detector {self._path}: running it on an image of {self._size} failed ({reason}); "
-                f"{EXPORT_AGAIN}"
-            ) from error
-        # An ONNX output may also be a list of tensors, which has no shape.
-        return output if isinstance(output, np.ndarray) else np.zeros((), np.float32)
 
-    def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        output: NDArray[np.float32] = self._session.run(None, {self._input: pixels})[0]
-        return output
+def _trial_run(session: Any, name: str, size: Size, path: Path) -> NDArray[np.float32]:
+    """Return the first output for a black image: a dynamic export does not declare its shape."""
+    try:
+        output: Any = session.run(None, {name: np.zeros((1, 3, *size), np.float32)})[0]
+    except onnx_errors() as error:
+        reason = " ".join(str(error).split())
+        raise EmotionError(
+            f"detector {path}: running it on an image of {size} failed ({reason}); {EXPORT_AGAIN}"
+        ) from error
+    # An ONNX output may also be a list of tensors, which has no shape.
+    return output if isinstance(output, np.ndarray) else np.zeros((), np.float32)
+
+
+def _graph_of(path: Path, layout: Layout) -> DetectorGraph:
+    """Return the network of a file. YOLOX takes BGR in [0, 255], ultralytics RGB in [0, 1]."""
+    import onnx  # noqa: PLC0415 - slow to import; only detectors need it
+
+    ultralytics = layout != "yolox"
+    divisor = 255 if ultralytics else 1
+    return take_frames(onnx.load(path), f"detector {path}", path.stem, rgb=ultralytics, divisor=divisor)
 
 
 def decode(
@@ -173,8 +187,8 @@ def _rectangle(height: int, width: int, size: tuple[int, int]) -> tuple[int, int
 
 def _letterbox(
     image_bgr: NDArray[np.uint8], size: tuple[int, int], *, centered: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Return the image on a grey canvas of `size` (height, width), its corner and its scale (x, y)."""
+) -> tuple[NDArray[np.uint8], Placement]:
+    """Return the image on a grey canvas of `size` (height, width), and where it is."""
     height, width = image_bgr.shape[:2]
     fit = min(size[0] / height, size[1] / width)
     rows, columns = max(round(height * fit), 1), max(round(width * fit), 1)
@@ -184,16 +198,7 @@ def _letterbox(
     left, top = ((size[1] - columns) // 2, (size[0] - rows) // 2) if centered else (0, 0)
     canvas = np.full((*size, 3), GREY, np.uint8)
     canvas[top : top + rows, left : left + columns] = small
-    # Sides are rounded to whole pixels, so the scales of x and y differ a little.
-    scale = np.array([columns / width, rows / height], np.float32)
-    return canvas, np.array([left, top], np.float32), scale
-
-
-def _network_input(pixels_bgr: NDArray[np.uint8], layout: Layout) -> NDArray[np.float32]:
-    """Return (1, 3, h, w) float32: BGR in [0, 255] for YOLOX, RGB in [0, 1] for ultralytics."""
-    pixels = pixels_bgr if layout == "yolox" else pixels_bgr[:, :, ::-1]
-    planes: NDArray[np.float32] = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], dtype=np.float32)
-    return planes if layout == "yolox" else planes / np.float32(255)
+    return canvas, Placement(size, (left, top), (columns / width, rows / height))
 
 
 def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int], bool]:

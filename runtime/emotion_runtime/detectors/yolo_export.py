@@ -69,10 +69,10 @@ def check_scores(output: NDArray[np.float32], layout: Layout, path: Path) -> Non
         path: The file, for the error message.
 
     Raises:
-        EmotionError: A score lies outside [0, 1], or YOLOX's sizes are not logarithms. NaN is accepted: it
-            exceeds no minimum score.
+        EmotionError: A score lies outside [0, 1], or YOLOX's sizes are not logarithms. NaN is accepted here,
+            see `NetworkDetector.check_numbers`.
     """
-    scores = _scores_in(output, layout)
+    scores = scores_in(output, layout)
     if scores.size and (scores.min() < -_ROUNDING or scores.max() > 1 + _ROUNDING):
         raise _not_a_detector(path, f"its class scores range from {scores.min():.3g} to {scores.max():.3g}")
     if layout == "yolox" and output.size and output[:, 2:4].max() > _LARGEST:
@@ -83,7 +83,7 @@ def check_scores(output: NDArray[np.float32], layout: Layout, path: Path) -> Non
         )
 
 
-def _scores_in(output: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
+def scores_in(output: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
     """Return the part of an output (without its batch axis) that holds scores, in any shape."""
     if layout == "ultralytics":
         return output[4:]

@@ -1,0 +1,163 @@
+"""What the detectors with a network share: any way to run it, and several frames in one run."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime.backends.onnx import open_session
+from emotion_runtime.detectors.graph import INPUT, DetectorGraph, Size
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.types import Detections
+
+Outputs = Sequence[NDArray[np.float32]]  # of the network, in its order
+
+
+class Placement:
+    """Where an image is in the input of a network.
+
+    Args:
+        size: (height, width) of the input.
+        corner: x, y of the image's corner in the input.
+        scale: Network pixels per image pixel of x and y, which differ a little: sides are whole pixels.
+    """
+
+    __slots__ = ("corner", "scale", "size")
+
+    def __init__(self, size: tuple[int, ...], corner: tuple[int, int], scale: tuple[float, float]) -> None:
+        self.size: Size = (size[0], size[1])
+        self.corner = np.array(corner, np.float32)  # (2,)
+        self.scale = np.array(scale, np.float32)  # (2,)
+
+
+class Network(Protocol):
+    """A detector's graph, ready to run."""
+
+    @property
+    def batches(self) -> bool:
+        """Whether several frames in one run take less time than one by one."""
+        ...
+
+    def run(self, frames: NDArray[np.uint8]) -> Outputs:
+        """Run the graph on frames (N, height, width, 3) uint8 BGR of any size."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory of a device. A second call does nothing."""
+        ...
+
+
+class CpuNetwork:
+    """A detector's graph in ONNX Runtime on the CPU. See `Network`.
+
+    On a CPU, a batch takes as long as its frames one by one, or up to a fifth longer
+    (`benchmarks/results/pace/`).
+
+    Args:
+        graph: The graph.
+        fix: What the user can do if it cannot be loaded, for the error message.
+        threads: Number of threads. 0: as many as the encoders have.
+
+    Raises:
+        EmotionError: ONNX Runtime is not installed or cannot load the graph.
+    """
+
+    batches = False
+
+    def __init__(self, graph: DetectorGraph, *, fix: str, threads: int = 0) -> None:
+        self._session: Any = open_session(graph.content, name=graph.title, fix=fix, threads=threads)
+
+    def run(self, frames: NDArray[np.uint8]) -> Outputs:
+        """Return the outputs of the network."""
+        outputs: Outputs = self._session.run(None, {INPUT: frames})
+        return outputs
+
+    def close(self) -> None:
+        """Do nothing: the session is freed together with this object, and can still run."""
+
+
+class NetworkDetector(ABC):
+    """A detector whose network can be run in any way. See `emotion_runtime.detectors.Detector`.
+
+    Args:
+        graph: The network.
+        network: What runs it.
+
+    Attributes:
+        graph: The network.
+        network: What runs it, which may be replaced.
+    """
+
+    def __init__(self, graph: DetectorGraph, network: Network) -> None:
+        self.graph = graph
+        self.network = network
+
+    @property
+    def batches(self) -> bool:
+        """Whether `find_all` is faster for several images than for one at a time."""
+        return self.network.batches and not self.graph.one_by_one
+
+    def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
+        """Return the detections in an image (H, W, 3) uint8 BGR.
+
+        Raises:
+            EmotionError: The network does not run, or returns scores that are not numbers.
+        """
+        return self.find_all([image_bgr])[0]
+
+    def find_all(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """Return the detections in each image (H, W, 3) uint8 BGR; images may differ in size.
+
+        Raises:
+            EmotionError: As for one image.
+        """
+        prepared = [self.prepare(image) for image in images_bgr]
+        outputs: list[Outputs] = [()] * len(prepared)
+        for rows in self._runs([pixels.shape[:2] for pixels, _ in prepared]):
+            found = self.network.run(np.stack([prepared[row][0] for row in rows]))
+            for place, row in enumerate(rows):
+                outputs[row] = [np.asarray(output[place]) for output in found]
+        return [
+            self.decode(each, placement, image.shape[:2])
+            for each, (_, placement), image in zip(outputs, prepared, images_bgr, strict=True)
+        ]
+
+    def _runs(self, sizes: Sequence[tuple[int, ...]]) -> list[list[int]]:
+        """Return which images go together: those of one size, if that is faster."""
+        if not self.batches:
+            return [[row] for row in range(len(sizes))]
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for row, size in enumerate(sizes):
+            by_size.setdefault(size, []).append(row)
+        return list(by_size.values())
+
+    @abstractmethod
+    def prepare(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:
+        """Return the network's input for an image, (h, w, 3) uint8 BGR, and where the image is in it."""
+
+    @abstractmethod
+    def decode(self, outputs: Outputs, placement: Placement, size: Size) -> Detections:
+        """Return the detections.
+
+        Args:
+            outputs: The outputs of the network for one image, without the batch axis.
+            placement: As from `prepare`.
+            size: (height, width) of the image.
+
+        Raises:
+            EmotionError: The outputs are not those of a detector.
+        """
+
+    def check_numbers(self, scores: NDArray[np.float32]) -> None:
+        """Check that scores are numbers: NaN exceeds no minimum score, so that nobody would be found.
+
+        Raises:
+            EmotionError: One is not.
+        """
+        if np.isnan(scores).any():
+            raise EmotionError(
+                f"{self.graph.title}: its network returned scores that are not numbers, expected 0 to 1; "
+                "check this machine with emotion-runtime --doctor, or use --backend cpu"
+            )
