@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.losses import sentiment_guided_contrastive_loss
+from emotion_train import losses
+from emotion_train.losses import PiecewiseLoss, sentiment_guided_contrastive_loss
 
 Rows = list[list[float]]
 
@@ -124,6 +126,67 @@ def test_autocast_does_not_change_the_loss():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = sentiment_guided_contrastive_loss(video, text, sentiment, logit_scale=1 / 0.07, beta=10)
     assert mixed.item() == plain.item()
+
+
+@pytest.mark.parametrize("kl_direction", ["paper", "official"])
+@pytest.mark.parametrize("beta", [0.0, 10.0])
+@pytest.mark.parametrize("elements", [1, 3 * 16, 1 << 22])
+def test_pieces_add_up_to_the_loss_and_its_gradients(
+    elements: int, beta: float, kl_direction: Literal["paper", "official"], monkeypatch: pytest.MonkeyPatch
+):
+    """Rows of two processes of unequal size, each in pieces of one row, of three, and in one piece."""
+    monkeypatch.setattr(losses, "PIECE_ELEMENTS", elements)
+    video, text, sentiment = random_batch()
+    sentiment[5] = sentiment[2]  # an infinite weight, across the two processes' rows
+    scale = torch.tensor(1 / 0.07, requires_grad=True)
+    loss = sentiment_guided_contrastive_loss(
+        video, text, sentiment, logit_scale=scale, beta=beta, kl_direction=kl_direction
+    )
+    loss.backward()
+    parts = [
+        PiecewiseLoss(beta, kl_direction)(video, text, sentiment, rows=rows, scale=scale)
+        for rows in (slice(0, 5), slice(5, 16))
+    ]
+    summed = [sum(values) for values in zip(*parts, strict=True)]
+    assert float(summed[0]) == pytest.approx(loss.item(), rel=1e-6)
+    for found, wanted in zip(summed[1:4], (video.grad, text.grad, scale.grad), strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_retrieval_counts_both_directions():
+    random = torch.Generator().manual_seed(0)
+    video, text = (torch.randn(9, 4, generator=random) for _ in range(2))
+    hits = 0
+    for i in range(9):
+        hits += max(range(9), key=lambda j: float(video[i] @ text[j])) == i
+        hits += max(range(9), key=lambda j: float(text[i] @ video[j])) == i
+    found = PiecewiseLoss(0.0, "paper")(
+        video, text, torch.zeros(9, 7), rows=slice(0, 9), scale=torch.tensor(1.0)
+    )
+    assert found.retrieval.item() == pytest.approx(hits / 18)
+
+
+def test_memory_grows_linearly_with_the_batch(monkeypatch: pytest.MonkeyPatch):
+    """No tensor of a step has more elements than a piece, or than twice the features of the batch."""
+    monkeypatch.setattr(losses, "PIECE_ELEMENTS", 1 << 12)
+
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            for tensor in result if isinstance(result, tuple | list) else (result,):
+                if isinstance(tensor, Tensor):
+                    self.elements = max(self.elements, tensor.numel())
+            return result
+
+    found = {}
+    for batch in (512, 1024, 2048):
+        inputs = random_batch(batch, dim=8)
+        with Largest() as largest:
+            PiecewiseLoss(10.0, "official")(*inputs, rows=slice(0, 64), scale=torch.tensor(14.0))
+        found[batch] = largest.elements
+    assert all(elements <= max(8 * batch, 1 << 12) for batch, elements in found.items()), found
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ Captions of similar sentiment are not good negatives of each other: the closer t
 captions, the less the pair counts in the denominator of InfoNCE.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 from emotion_runtime.errors import EmotionError
 
 KLDirection = Literal["paper", "official"]
+
+PIECE_ELEMENTS = 1 << 22  # of the matrices that `PiecewiseLoss` holds at a time: about 150 MB in all
 
 
 def sentiment_guided_contrastive_loss(
@@ -51,17 +54,112 @@ def sentiment_guided_contrastive_loss(
             f"video {tuple(video.shape)}, text {tuple(text.shape)}, sentiment_logits "
             f"{tuple(sentiment_logits.shape)}: expected (B, D), (B, D), (B, C) with the same B and D"
         )
+    weights = negative_weights(sentiment_logits, beta=beta, kl_direction=kl_direction)
+    total, _ = _loss_of_rows(video, text, weights, slice(0, batch), logit_scale)
+    return total / batch
+
+
+class LossGradients(NamedTuple):
+    """The part of some rows in the loss of a batch of B pairs, with its gradients.
+
+    Attributes:
+        loss: Scalar; the parts of all rows sum to the loss.
+        video: (B, D), gradient by all clips.
+        text: (B, D), gradient by all captions.
+        scale: Scalar, gradient by 1 / tau.
+        retrieval: Scalar; the parts of all rows sum to the fraction of rows whose own partner is the nearest
+            of the batch, averaged over both directions.
+    """
+
+    loss: Tensor
+    video: Tensor
+    text: Tensor
+    scale: Tensor
+    retrieval: Tensor
+
+
+class PiecewiseLoss(NamedTuple):
+    """The loss of a batch with its gradients, of which each process computes the part of its own rows.
+
+    The matrices (B, B) never exist: rows are taken in pieces, and the gradients of a piece are added up
+    before the next is computed. So memory grows linearly with the batch.
+
+    Attributes:
+        beta: As in `sentiment_guided_contrastive_loss`.
+        kl_direction: As in `sentiment_guided_contrastive_loss`.
+    """
+
+    beta: float
+    kl_direction: KLDirection
+
+    def __call__(
+        self,
+        video: Tensor,
+        text: Tensor,
+        sentiment_logits: Tensor,
+        *,
+        rows: slice,
+        scale: Tensor,
+        scaled: Callable[[Tensor], Tensor] = lambda loss: loss,
+    ) -> LossGradients:
+        """Return the part of some rows.
+
+        Args:
+            video: (B, D), L2-normalised, of all processes.
+            text: (B, D), L2-normalised.
+            sentiment_logits: (B, C).
+            rows: The rows to compute as anchors.
+            scale: 1 / tau, a scalar.
+            scaled: Scales a loss before it is differentiated, for half precision.
+        """
+        batch = len(video)
+        leaves = [tensor.detach().float().requires_grad_() for tensor in (video, text, scale)]
+        gradients = [torch.zeros_like(leaf) for leaf in leaves]
+        loss, retrieval = torch.zeros_like(scale), torch.zeros_like(scale)
+        for start in range(rows.start, rows.stop, piece := max(PIECE_ELEMENTS // batch, 1)):
+            part = slice(start, min(start + piece, rows.stop))
+            weights = negative_weights(
+                sentiment_logits, beta=self.beta, kl_direction=self.kl_direction, rows=part
+            )
+            total, hits = _loss_of_rows(leaves[0], leaves[1], weights, part, leaves[2])
+            of_part = torch.autograd.grad(scaled(total / batch), leaves)
+            gradients = [summed + more for summed, more in zip(gradients, of_part, strict=True)]
+            loss += total.detach() / batch
+            retrieval += hits / batch
+        by_video, by_text, by_scale = gradients
+        return LossGradients(loss, by_video, by_text, by_scale, retrieval)
+
+
+def _loss_of_rows(
+    video: Tensor, text: Tensor, weights: Tensor, rows: slice, scale: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    """Return the sum of the losses of R rows, and how many of them find their own partner.
+
+    Args:
+        video: (B, D).
+        text: (B, D).
+        weights: (R, B), see `negative_weights`.
+        rows: The R rows.
+        scale: 1 / tau.
+
+    Returns:
+        Two scalars, each averaged over both directions.
+    """
+    own = torch.arange(rows.start, rows.stop, device=video.device)
+    total, hits = torch.zeros((), device=video.device), torch.zeros((), device=video.device)
     with torch.autocast(video.device.type, enabled=False):
-        similarity = logit_scale * video.float() @ text.float().T  # (B, B): video i, text j
-        weights = negative_weights(sentiment_logits, beta=beta, kl_direction=kl_direction)
-        target = torch.arange(batch, device=video.device)
-        video_to_text = F.cross_entropy(similarity - weights, target)
-        text_to_video = F.cross_entropy(similarity.T - weights, target)
-        return (video_to_text + text_to_video) / 2
+        for anchors, others in ((video.float(), text.float()), (text.float(), video.float())):
+            similarity = scale * anchors[rows] @ others.T  # (R, B)
+            total = total + F.cross_entropy(similarity - weights, own, reduction="sum") / 2
+            with torch.no_grad():
+                hits += (similarity.argmax(dim=1) == own).sum() / 2
+    return total, hits
 
 
 @torch.no_grad()
-def negative_weights(sentiment_logits: Tensor, *, beta: float, kl_direction: KLDirection = "paper") -> Tensor:
+def negative_weights(
+    sentiment_logits: Tensor, *, beta: float, kl_direction: KLDirection = "paper", rows: slice | None = None
+) -> Tensor:
     """Return `w_ij = beta / KL(s_i || s_j)` off the diagonal and 0 on it, to be subtracted from the logits.
 
     Source: Eq. 6.
@@ -70,9 +168,10 @@ def negative_weights(sentiment_logits: Tensor, *, beta: float, kl_direction: KLD
         sentiment_logits: (B, C).
         beta: Strength of the reweighting, >= 0.
         kl_direction: As in `sentiment_guided_contrastive_loss`.
+        rows: The R rows i to compute; None means all B.
 
     Returns:
-        (B, B) float32 in [0, inf]. Equal sentiments give inf, which removes the pair from the softmax and
+        (R, B) float32 in [0, inf]. Equal sentiments give inf, which removes the pair from the softmax and
         from the gradient.
 
     Raises:
@@ -82,13 +181,20 @@ def negative_weights(sentiment_logits: Tensor, *, beta: float, kl_direction: KLD
         raise EmotionError(f"beta {beta}: expected a number >= 0; 0 turns the sentiment guidance off")
     if kl_direction not in ("paper", "official"):
         raise EmotionError(f"kl_direction {kl_direction!r}: expected 'paper' or 'official'")
+    batch = len(sentiment_logits)
+    rows = rows or slice(0, batch)
+    count = rows.stop - rows.start
     if beta == 0:  # below, equal sentiments would be 0 / 0
-        return torch.zeros(len(sentiment_logits), len(sentiment_logits), device=sentiment_logits.device)
+        return torch.zeros(count, batch, device=sentiment_logits.device)
     # In double precision, because the divergence of similar sentiments is a small difference of large sums.
     log_p = F.log_softmax(sentiment_logits.double(), dim=-1)  # (B, C)
     p = log_p.exp()
-    divergence = (p * log_p).sum(dim=-1, keepdim=True) - p @ log_p.T  # (B, B): KL(s_i || s_j)
-    if kl_direction == "official":
-        divergence = divergence.T
-    weights = beta / divergence.clamp(min=0)  # rounding can make equal sentiments negative
-    return weights.fill_diagonal_(0).float()
+    negative_entropy = (p * log_p).sum(dim=-1)  # (B,)
+    if kl_direction == "paper":
+        divergence = negative_entropy[rows, None] - p[rows] @ log_p.T  # (R, B): KL(s_i || s_j)
+    else:
+        divergence = negative_entropy - log_p[rows] @ p.T  # (R, B): KL(s_j || s_i)
+    weights = beta / divergence.clamp_(min=0)  # rounding can make equal sentiments negative
+    own = torch.arange(count, device=weights.device)
+    weights[own, own + rows.start] = 0
+    return weights.float()

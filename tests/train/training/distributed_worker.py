@@ -1,6 +1,7 @@
 """One of several processes that `torchrun` starts for test_distributed.py: a step on its share of the rows.
 
-argv: file to write loss and gradients to, number of pieces, "supervised" for a supervised term as well.
+argv: file to write loss and gradients to, number of pieces, "supervised" for a supervised term as well. With
+several pieces, the loss is computed in pieces of one row, too.
 """
 
 import sys
@@ -11,6 +12,7 @@ from small_model import build
 from test_objective import FP32, some_pairs, without_dropout
 from test_supervised_step import WEIGHT, classifier_of_seven, supervised_pairs
 
+from emotion_train import losses
 from emotion_train.batch import ClipTextBatch
 from emotion_train.training.objective import ContrastiveObjective, Execution
 from emotion_train.training.parallel import joined_world
@@ -20,6 +22,8 @@ FIRST_ROWS = 4  # of the first process; the other has 3
 
 def main() -> None:
     out, chunks, supervised = sys.argv[1], int(sys.argv[2]), "supervised" in sys.argv[3:]
+    if chunks > 1:
+        losses.PIECE_ELEMENTS = 1
     with joined_world() as world:
         model = without_dropout(build("sap"))
         classifier = classifier_of_seven() if supervised else None

@@ -1,9 +1,10 @@
 """A step of contrastive learning whose batch may be split over devices and chunks (paper Sec. 3.4).
 
 The loss compares every clip with every sentence, so it cannot be averaged over parts of a batch. Each process
-encodes its own rows, in several chunks where memory requires it. The loss is computed on the joined features
-of all processes, and its gradient with respect to them is carried back chunk by chunk (gradient caching, Gao
-et al. 2021). The result is that of one process with the whole batch.
+encodes its own rows, in several chunks where memory requires it. It compares them with the joined features
+of all processes, the parts of the processes are added up, and the gradient of their sum with respect to the
+own features is carried back chunk by chunk (gradient caching, Gao et al. 2021). The result is that of one
+process with the whole batch.
 
 A batch goes this way: `ClipTextBatch`, split into chunks -> `PairEncoder` -> `Encoded` -> loss ->
 `FeatureGradients` -> gradients of the parameters.
@@ -21,10 +22,10 @@ from torch.profiler import record_function
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.batch import ClipTextBatch
-from emotion_train.losses import KLDirection, sentiment_guided_contrastive_loss
+from emotion_train.losses import KLDirection, LossGradients, PiecewiseLoss
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.encode import encode_clips
-from emotion_train.training.parallel import World, gather_rows, without_averaging, wrap
+from emotion_train.training.parallel import World, gather_rows, sum_over_processes, without_averaging, wrap
 from emotion_train.training.precision import Precision
 
 _CHUNK_SEED = 7_919  # a stride between chunks that no step's own seed takes
@@ -224,22 +225,16 @@ class ContrastiveObjective:
         videos, own = gather_rows(encoded.video.detach(), self.world)
         texts, _ = gather_rows(encoded.text.detach(), self.world)
         sentiments, _ = gather_rows(sentiment, self.world)
-        leaves = [tensor.clone().requires_grad_() for tensor in (videos, texts, encoded.scale.detach())]
-        loss = sentiment_guided_contrastive_loss(
-            leaves[0],
-            leaves[1],
-            sentiments,
-            logit_scale=leaves[2],
-            beta=self.beta,
-            kl_direction=self.kl_direction,
+        part = PiecewiseLoss(self.beta, self.kl_direction)(
+            videos, texts, sentiments, rows=own, scale=encoded.scale, scaled=precision.scaled
         )
-        by_video, by_text, by_scale = torch.autograd.grad(precision.scaled(loss), leaves)
+        whole = LossGradients(*sum_over_processes(part, self.world))
         # Averaging divides by the number of processes, but each row was encoded by one of them only. The
         # gradient by 1/tau is the same everywhere.
         size = self.world.size
-        gradients = FeatureGradients(by_video[own] * size, by_text[own] * size, by_scale)
-        metrics = {"retrieval": retrieval_accuracy(videos, texts), "scale": encoded.scale.item()}
-        return loss.item(), gradients, metrics
+        gradients = FeatureGradients(whole.video[own] * size, whole.text[own] * size, whole.scale)
+        metrics = {"retrieval": whole.retrieval.item(), "scale": encoded.scale.item()}
+        return whole.loss.item(), gradients, metrics
 
     def _supervised_term(
         self, logits: Tensor, targets: Tensor, precision: Precision
@@ -269,17 +264,3 @@ class ContrastiveObjective:
             return {}
         nearest = (video @ self.anchors.to(video.device).T).argmax(-1)
         return {"zero_shot": (nearest == batch.labels).float().mean().item()}
-
-
-@torch.no_grad()
-def retrieval_accuracy(video: Tensor, text: Tensor) -> float:
-    """Return how often a clip's own sentence is the nearest of the batch, averaged over both directions.
-
-    Args:
-        video: (B, D), L2-normalised.
-        text: (B, D), L2-normalised.
-    """
-    similarity = video @ text.T
-    own = torch.arange(len(video), device=video.device)
-    hits = [(s.argmax(dim=1) == own).float().mean() for s in (similarity, similarity.T)]
-    return float(sum(hits) / 2)

@@ -1,7 +1,7 @@
 """Several processes that train one model, as `torchrun` starts them. One process is a special case."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -103,3 +103,13 @@ def gather_rows(rows: Tensor, world: World) -> tuple[Tensor, slice]:
     start = sum(sizes[: world.rank])
     joined = torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
     return joined, slice(start, start + rows.shape[0])
+
+
+def sum_over_processes(tensors: Sequence[Tensor], world: World) -> Sequence[Tensor]:
+    """Return the sums of tensors over all processes, in which they have the same shapes and float type."""
+    if world.size == 1:
+        return tensors
+    flat = torch.cat([tensor.flatten() for tensor in tensors])  # one exchange instead of one for each
+    distributed.all_reduce(flat)
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
