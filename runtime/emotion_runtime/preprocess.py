@@ -192,6 +192,9 @@ def crop(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpe
             f"image of shape {image_rgb_uint8.shape} and type {image_rgb_uint8.dtype}: "
             "expected (height, width, 3) uint8 RGB"
         )
+    part = _whole_pixels(image_rgb_uint8, window, spec)
+    if part is not None:
+        return part
     # Cut to the window's surroundings first, since Pillow copies the array that it is given. The margin
     # covers the reach of the bicubic kernel (2 source pixels, more when shrinking): the result is the same.
     x1, y1, x2, y2 = window.source
@@ -211,6 +214,17 @@ def crop(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpe
         image, box = canvas, (box[0] + left, box[1] + top, box[2] + left, box[3] + top)
     resized = image.resize((spec.size, spec.size), Image.Resampling.BICUBIC, box=box)
     return np.asarray(resized)
+
+
+def _whole_pixels(image: NDArray[np.uint8], window: Window, spec: PreprocessSpec) -> NDArray[np.uint8] | None:
+    """Return the pixels of a window of whole pixels at scale 1, as resizing does; None for others."""
+    x1, y1, x2, y2 = window.source
+    left, top = round(x1), round(y1)
+    if (left, top, left + spec.size, top + spec.size) != (x1, y1, x2, y2) or min(left, top) < 0:
+        return None
+    if left + spec.size > image.shape[1] or top + spec.size > image.shape[0]:
+        return None
+    return image[top : top + spec.size, left : left + spec.size].copy()
 
 
 def _outside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -124,6 +124,22 @@ def test_center_crop_equals_resizing_then_cropping(size: tuple[int, int]):
     assert np.abs(crop(image, window, CENTER).astype(int) - expected).mean() < 0.2
 
 
+@pytest.mark.parametrize("place", [(0, 0), (5, 3), (117, 32), (-4, 0), (118, 0), (2, 33), (1.5, 2)])
+def test_a_window_of_whole_pixels_is_what_resizing_gives(place: tuple[float, float]):
+    """Also where it exceeds the frame of 341 x 256, and where it lies between pixels."""
+    frame = np.random.default_rng(0).integers(0, 256, (256, 341, 3), np.uint8)
+    left, top = place
+    window = Window(1.0, left, top, (left, top, left + 224, top + 224))
+    spec = PreprocessSpec()
+    border = np.empty((256 + 40, 341 + 40, 3), np.uint8)
+    border[:] = [round(255 * value) for value in spec.mean]
+    border[20:-20, 20:-20] = frame
+    box = (left + 20, top + 20, left + 244, top + 244)
+    resized = Image.fromarray(border).resize((224, 224), Image.Resampling.BICUBIC, box=box)
+    assert np.array_equal(crop(frame, window, spec), np.asarray(resized))
+    assert not np.shares_memory(crop(frame, window, spec), frame)
+
+
 def test_crop_equals_that_of_the_whole_frame():
     """Pillow gets only the window's surroundings, but the result equals that of the whole frame."""
     image = noise(720, 1280)
