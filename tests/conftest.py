@@ -71,6 +71,14 @@ def pillow_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "open", PILLOW_OPEN)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def index_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is made of the indexes of shard sets out of the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMOTION_INDEX_CACHE", str(tmp_path_factory.mktemp("indexes")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of test data; a stranger's clone lacks it, CI must have it."""

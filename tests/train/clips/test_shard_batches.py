@@ -1,18 +1,22 @@
 """Batches from shards: clips, frames, pixels and patch weights."""
 
+import io
 from pathlib import Path
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
 import torch
 from made_shards import LONG, SENTENCES, SHORT, write_set
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.batch import ClipTextBatch
 from emotion_train.clips.batches import ShardBatches, cut_frame
+from emotion_train.clips.jpeg import decode_jpeg
 from emotion_train.clips.reader import ShardSet
 from emotion_train.language.tokenizer import tokenize
 
@@ -132,6 +136,32 @@ def test_a_subject_window_follows_the_largest_person():
     nobody, none = cut_frame(np.random.default_rng(0), frame, [], spec)
     assert nobody.shape == image.shape
     assert not none.any()
+
+
+def test_the_decoder_gives_the_pixels_of_pillow(shared_data: Path):
+    """On frames of a real video, grey ones, and with every way of storing colours."""
+    video = cv2.VideoCapture(str(shared_data / "videos" / "vtest.avi"))
+    frame = Image.fromarray(np.ascontiguousarray(video.read()[1][..., ::-1])).resize((455, 256))
+    for mode, options in (
+        ("RGB", {"quality": 90}),
+        ("RGB", {"quality": 75, "subsampling": 0}),
+        ("RGB", {"quality": 95, "subsampling": 1, "progressive": True}),
+        ("L", {"quality": 90}),
+    ):
+        frame.convert(mode).save(data := io.BytesIO(), "JPEG", **options)
+        expected = np.asarray(Image.open(data).convert("RGB"))
+        assert np.array_equal(decode_jpeg(data.getvalue()), expected), (mode, options)
+
+
+def test_a_truncated_frame_is_an_error_and_an_orientation_is_ignored():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    image.save(data := io.BytesIO(), "JPEG", exif=exif)
+    assert decode_jpeg(data.getvalue()).shape == (40, 60, 3)
+    for damaged in (data.getvalue()[:-200], data.getvalue()[:30], b"", b"\xff\xd8"):
+        with pytest.raises(ValueError, match=r"decode|empty"):
+            decode_jpeg(damaged)
 
 
 def test_too_few_clips_for_a_step(shards: ShardSet):

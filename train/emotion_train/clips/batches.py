@@ -1,13 +1,13 @@
 """Training batches of clips from shards, cropped and masked as the authors did."""
 
-import io
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from emotion_runtime.errors import EmotionError
@@ -23,10 +23,15 @@ from emotion_runtime.preprocess import (
 from emotion_runtime.types import Box
 from emotion_train.batch import ClipTextBatch
 from emotion_train.clips.format import PERSON_SCORE
-from emotion_train.clips.reader import ShardSet
+from emotion_train.clips.jpeg import decode_jpeg
+from emotion_train.clips.order import shuffled
+from emotion_train.clips.reader import ClipPart, ShardSet
 from emotion_train.language.tokenizer import tokenize
 
 _JITTER = 0.15  # largest relative change of a subject window's scale
+
+# K crops (S, S, 3) uint8, K patch weights (G,) float32, the caption, and its sentiment.
+_CutClip = tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]], str, Sequence[float]]
 
 
 class ShardBatches(Dataset[ClipTextBatch]):
@@ -55,50 +60,50 @@ class ShardBatches(Dataset[ClipTextBatch]):
         self.seed, self.batch, self.frames = seed, batch, frames
         self.steps_per_epoch = steps_per_epoch(shards, batch, parallel)
         self._batches_per_epoch = self.steps_per_epoch * parallel
-        self._order: tuple[int, NDArray[np.int64]] | None = None
 
     def __getitem__(self, index: int) -> ClipTextBatch:
         epoch, position = divmod(index, self._batches_per_epoch)
-        clip_indices = self._epoch_order(epoch)[position * self.batch : (position + 1) * self.batch]
-        clips = [self._clip(int(clip), epoch) for clip in clip_indices]
+        positions = np.arange(position * self.batch, (position + 1) * self.batch)
+        chosen = shuffled(positions, len(self.shards), (self.seed, epoch)).tolist()
+        # All are requested together; one that fails is read again by itself.
+        parts = self.shards.read_together([(clip, self._frames_of(clip, epoch)[1]) for clip in chosen])
+        clips = [self._clip(clip, epoch, part) for clip, part in zip(chosen, parts, strict=True)]
         images, weights, captions, sentiments = zip(*clips, strict=True)
         return ClipTextBatch(
-            torch.from_numpy(np.stack(images)),
+            _stacked(images),
             torch.arange(len(clips)),
-            torch.from_numpy(np.stack(weights)),
+            _stacked(weights),
             tokenize(list(captions)),
             torch.tensor(sentiments, dtype=torch.float32),
         )
 
-    def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.shards)))
-        return self._order[1]
-
-    def _clip(
-        self, clip: int, epoch: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], str, Sequence[float]]:
-        """Cut a clip: (K, S, S, 3) uint8, (K, G) float32, the caption and its sentiment."""
+    def _frames_of(self, clip: int, epoch: int) -> tuple[np.random.Generator, list[int]]:
+        """Return the clip's random generator, and the frames that were drawn with it, in time order."""
         rng = np.random.default_rng([self.seed, epoch, clip])
         length = self.shards.frame_count(clip)
-        # Random frames in time order; a clip that is too short repeats some.
+        # A clip that is too short repeats some.
         chosen = np.sort(rng.choice(length, self.frames, replace=length < self.frames))
-        record = self.shards.record(clip)
+        return rng, chosen.tolist()
+
+    def _clip(self, clip: int, epoch: int, part: ClipPart | None = None) -> _CutClip:
+        """Cut a clip, of which `part` may have been read before."""
+        rng, chosen = self._frames_of(clip, epoch)
+        record, frames = part or self.shards.read_part(clip, chosen)
         images, weights = [], []
-        for frame, jpeg in zip(chosen, self.shards.read_frames(clip, chosen.tolist()), strict=True):
+        for frame, jpeg in zip(chosen, frames, strict=True):
             image = self._decoded(jpeg, clip)
             people = [box[:4] for box in record.boxes[frame] if box[4] > PERSON_SCORE]
             cropped, weight = cut_frame(rng, image, people, self.spec)
             images.append(cropped)
             weights.append(weight)
-        return np.stack(images), np.stack(weights), record.caption, record.sentiment
+        return images, weights, record.caption, record.sentiment
 
     def _decoded(self, jpeg: bytes, clip: int) -> NDArray[np.uint8]:
         try:
-            return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
-        except OSError as error:
+            return decode_jpeg(jpeg)
+        except ValueError as error:
             raise EmotionError(
-                f"{self.shards.location}: clip {self.shards.keys[clip]} has a corrupt frame ({error}): "
+                f"{self.shards.location}: clip {self.shards.key(clip)} has a corrupt frame ({error}): "
                 "copy the shards again, or run emotion-train prepare-data again"
             ) from error
 
@@ -116,6 +121,12 @@ def steps_per_epoch(shards: ShardSet, batch: int, parallel: int) -> int:
             f"{parallel} processes: lower the batch size, or prepare more videos"
         )
     return steps
+
+
+def _stacked(clips: Sequence[list[NDArray[Any]]]) -> Tensor:
+    """Return B lists of K arrays as one tensor (B, K, ...), with a single copy."""
+    flat = np.stack([array for clip in clips for array in clip])
+    return torch.from_numpy(flat.reshape(len(clips), -1, *flat.shape[1:]))
 
 
 def cut_frame(

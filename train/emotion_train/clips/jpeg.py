@@ -1,7 +1,10 @@
-"""Encode the frames that a clip stores."""
+"""Encode and decode the frames that a clip stores."""
 
 import io
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 _EPSILON = 1e-6  # rounding errors: 255.9999999 means 256
@@ -27,3 +30,25 @@ def resized_jpeg(image: Image.Image, *, short_side: int, quality: int) -> tuple[
     data = io.BytesIO()
     image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(data, "JPEG", quality=quality)
     return data.getvalue(), size
+
+
+def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    """Decode a JPEG file; the pixels are those of Pillow (both use libjpeg-turbo), in less time.
+
+    Args:
+        data: The file. An orientation in its metadata is ignored, as by Pillow.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: The file is not an image, or is truncated.
+    """
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if image is None:
+        raise ValueError("OpenCV cannot decode it")
+    rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
+    return rgb

@@ -3,54 +3,44 @@
 A shard set is a folder, or a URL, of plain tar files and `index.json`. Every clip consists of the
 consecutive members KEY.json, KEY.000.jpg, KEY.001.jpg ..., so `webdataset` can read the tar files too. The
 index has the position of each clip and the sizes of its members, so a clip or a few of its frames are
-fetched as byte ranges.
+fetched as byte ranges. Those of a whole batch are requested together.
 """
 
-import hashlib
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
 
 import fsspec
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
+from fsspec.implementations.local import LocalFileSystem
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.clips.format import (
-    BLOCK,
-    END_BLOCKS,
-    INDEX_NAME,
-    JPEG_START,
-    SCHEMA_VERSION,
-    ClipRecord,
-    Shard,
-    member_starts,
+from emotion_train.clips.format import BLOCK, END_BLOCKS, JPEG_START, ClipRecord, member_starts
+from emotion_train.clips.index import ClipEntry, ClipIndex
+from emotion_train.clips.open_index import open_index
+from emotion_train.clips.ranges import absolute, frame_ranges, local_ranges, part_ranges
+from emotion_train.clips.read_errors import (
+    NO_RANGES,
+    PREPARE_AGAIN,
+    RETRY_WAITS,
+    ReadError,
+    as_emotion_error,
+    retried,
 )
 
-__all__ = ["ClipRecord", "ShardSet"]
+__all__ = ["RETRY_WAITS", "ClipPart", "ClipRecord", "ReadError", "ShardSet"]
 
-PREPARE_AGAIN = "copy it again, or run emotion-train prepare-data again"
-
-_T = TypeVar("_T")
+_CHECKS = 16  # shards that are checked at the same time
 
 
-class _Schema(msgspec.Struct):
-    """The part of the index that all versions have."""
+class ClipPart(NamedTuple):
+    """The record of a clip, and some of its frames as JPEG files."""
 
-    schema: int
-
-
-class _LazyIndex(msgspec.Struct, forbid_unknown_fields=True):
-    """An `Index` whose shards are decoded one at a time, since millions of objects would fill the memory."""
-
-    schema: int
-    spec: dict[str, Any]
-    clips: int
-    frames: int
-    shards: list[msgspec.Raw]
+    record: ClipRecord
+    frames: list[bytes]
 
 
 class ShardSet:
@@ -58,65 +48,60 @@ class ShardSet:
 
     Args:
         location: Folder or URL.
-        index: Content of its index.json.
+        index: Where each clip is.
+        waits: Seconds to wait before a failed read is tried again, for each further try. After a read that
+            failed for good, further reads are tried once until one succeeds.
 
     Attributes:
         location: Folder or URL.
         fingerprint: SHA-256 of index.json; two sets with equal fingerprints contain the same clips.
         spec: How the clips were made.
-        keys: Names of the clips.
+        frames: Number of frames of all clips.
+        requests: Byte ranges that this process has requested so far.
+        bytes: Bytes that this process has received so far.
     """
 
-    def __init__(self, location: str, index: bytes) -> None:
-        lazy = _decode_index(location, index)
+    def __init__(self, location: str, index: ClipIndex, waits: Sequence[float] = ()) -> None:
         self.location = location
-        self.fingerprint = hashlib.sha256(index).hexdigest()
-        self.spec = lazy.spec
-        self.keys: list[str] = []
-        self._shards: list[tuple[str, int]] = []  # name, bytes
-        shard_of, offsets, lengths, sizes = [], [], [], []
-        for raw in lazy.shards:
-            shard = _decode(location, raw, Shard)
-            for sample in shard.samples:
-                self.keys.append(sample.key)
-                shard_of.append(len(self._shards))
-                offsets.append(sample.offset)
-                lengths.append(len(sample.sizes))
-            sizes.append(np.array([size for sample in shard.samples for size in sample.sizes], np.uint32))
-            self._shards.append((shard.name, shard.bytes))
-        self._shard_of = np.array(shard_of, np.int32)
-        self._offsets = np.array(offsets, np.int64)
-        self._first = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        self._sizes = np.concatenate([np.empty(0, np.uint32), *sizes])
+        self.fingerprint, self.spec, self.frames = index.fingerprint, index.spec, index.frames
+        self.requests = self.bytes = 0
+        self._index = index
         self._process: int | None = None
-        if lazy.clips != len(self.keys) or lazy.frames != len(self._sizes) - len(self.keys):
-            raise EmotionError(
-                f"{location}/{INDEX_NAME}: announces {lazy.clips} clips with {lazy.frames} frames, but lists "
-                f"{len(self.keys)} with {len(self._sizes) - len(self.keys)}; {PREPARE_AGAIN}"
-            )
+        self._waits = tuple(waits)
+        self._failing = False
 
     @classmethod
-    def open(cls, location: str) -> "ShardSet":
+    def open(cls, location: str, waits: Sequence[float] = ()) -> "ShardSet":
         """Open the shard set in a folder or under a URL that fsspec supports (http, https, s3, gs ...).
+
+        Args:
+            location: Folder or URL.
+            waits: See `ShardSet`.
 
         Raises:
             EmotionError: The index is missing, cannot be read, or has another version.
         """
         location = location.rstrip("/")
-        with _as_emotion_error(f"{location}/{INDEX_NAME}"):
-            files, root = fsspec.core.url_to_fs(location)
-            index: bytes = files.cat_file(f"{root}/{INDEX_NAME}")
-        return cls(location, index)
+        return cls(location, retried(partial(open_index, location), waits), waits)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self._index)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_process": None, "_files": None, "_root": None, "_checked": None}
 
     def frame_count(self, index: int) -> int:
         """Return the number of frames of a clip, without reading it."""
-        return int(self._first[index + 1] - self._first[index] - 1)
+        return self._index.frame_count(index)
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of all clips, which are read anew; for the name of one clip use `key`."""
+        return self._index.keys()
+
+    def key(self, index: int) -> str:
+        """Return the name of a clip."""
+        return self._index.key(index)
 
     def record(self, index: int) -> ClipRecord:
         """Read the record of a clip.
@@ -125,25 +110,21 @@ class ShardSet:
             EmotionError: The shard cannot be read, or is not the one that the index describes.
             IndexError: There is no such clip.
         """
-        sizes, _ = self._members(index)
-        (data,) = self._fetch(index, [(0, BLOCK + int(sizes[0]))])
-        return self._parse(index, data)
+        return self.read_part(index, []).record
 
     def read(self, index: int) -> tuple[ClipRecord, list[bytes]]:
         """Read the record and all JPEG frames of a clip in one request. Raises the errors of `record`."""
-        sizes, starts = self._members(index)
-        (data,) = self._fetch(index, [(0, int(starts[-1]))])
-        record = self._parse(index, data[: BLOCK + int(sizes[0])])
+        starts = member_starts((entry := self._index.entry(index)).sizes)
+        (data,) = self._fetch(entry, [(0, int(starts[-1]))])
+        record = self._parse(entry, data[: BLOCK + int(entry.sizes[0])])
         frames = [
             data[start + BLOCK : start + BLOCK + size]
-            for start, size in zip(starts[1:-1].tolist(), sizes[1:].tolist(), strict=True)
+            for start, size in zip(starts[1:-1].tolist(), entry.sizes[1:].tolist(), strict=True)
         ]
-        return record, [self._checked_jpeg(index, frame) for frame in frames]
+        return record, [self._checked_jpeg(entry, frame) for frame in frames]
 
     def read_frames(self, index: int, frames: Sequence[int]) -> list[bytes]:
         """Read some frames of a clip. Raises the errors of `record`.
-
-        Only these byte ranges are read; from an object store they are requested concurrently.
 
         Args:
             index: The clip.
@@ -152,39 +133,112 @@ class ShardSet:
         Returns:
             JPEG files, in the order of `frames`.
         """
-        sizes, starts = self._members(index)
-        ranges = []
-        for frame in frames:
-            if not 0 <= frame < len(sizes) - 1:
-                raise IndexError(f"frame {frame} of clip {index}, which has {len(sizes) - 1}")
-            start = int(starts[frame + 1]) + BLOCK
-            ranges.append((start, start + int(sizes[frame + 1])))
-        return [self._checked_jpeg(index, data) for data in self._fetch(index, ranges)]
+        entry = self._index.entry(index)
+        parts = self._fetch(entry, frame_ranges(index, entry, frames))
+        return [self._checked_jpeg(entry, data) for data in parts]
 
-    def _members(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the sizes of a clip's members, and where they start."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"clip {index} of {len(self)}")
-        sizes = self._sizes[self._first[index] : self._first[index + 1]].astype(np.int64)
-        return sizes, member_starts(sizes)
+    def read_part(self, index: int, frames: Sequence[int]) -> ClipPart:
+        """Read the record and some frames of a clip. Raises the errors of `record`.
 
-    def _fetch(self, index: int, ranges: list[tuple[int, int]]) -> list[bytes]:
-        """Read byte ranges, which are relative to the clip's first header."""
-        shard, offset = int(self._shard_of[index]), int(self._offsets[index])
+        Only these byte ranges are read; from an object store they are requested concurrently.
+        """
+        entry = self._index.entry(index)
+        return self._part(entry, self._fetch(entry, part_ranges(index, entry, frames)))
+
+    def read_together(self, wanted: Sequence[tuple[int, Sequence[int]]]) -> list[ClipPart | None]:
+        """Read parts of several clips, with all requests in flight together and without repetitions.
+
+        Args:
+            wanted: Clips, and the indices of the frames to read of each.
+
+        Returns:
+            One for each clip; None where something went wrong: `read_part` tries again, and says what it was.
+        """
+        entries = [self._index.entry(clip) for clip, _ in wanted]
+        ranges = [
+            part_ranges(clip, entry, frames) for (clip, frames), entry in zip(wanted, entries, strict=True)
+        ]
+        found = self._fetch_together(entries, ranges)
+        return [self._try_part(entry, parts) for entry, parts in zip(entries, found, strict=True)]
+
+    def _try_part(self, entry: ClipEntry, parts: list[bytes] | None) -> ClipPart | None:
+        try:
+            return self._part(entry, parts) if parts else None
+        except EmotionError:
+            return None
+
+    def _part(self, entry: ClipEntry, parts: list[bytes]) -> ClipPart:
+        record = self._parse(entry, parts[0])
+        return ClipPart(record, [self._checked_jpeg(entry, data) for data in parts[1:]])
+
+    def _fetch(self, entry: ClipEntry, ranges: list[tuple[int, int]]) -> list[bytes]:
+        """Read byte ranges, which are relative to the clip's first header; a failed read is tried again."""
+        read = partial(self._fetch_once, entry, ranges)
+        try:
+            parts = retried(read, () if self._failing else self._waits)
+        except ReadError:
+            self._failing = True
+            raise
+        self._failing = False
+        return parts
+
+    def _fetch_once(self, entry: ClipEntry, ranges: list[tuple[int, int]]) -> list[bytes]:
         self._open_in_this_process()
-        if shard not in self._checked:
-            self._check_shard(shard)
-            self._checked.add(shard)
-        path = f"{self._root}/{self._shards[shard][0]}"
-        starts, ends = [offset + start for start, _ in ranges], [offset + end for _, end in ranges]
-        with _as_emotion_error(self._name(shard)):
-            parts: list[bytes] = self._files.cat_ranges([path] * len(ranges), starts, ends, on_error="raise")
-        for start, end, part in zip(starts, ends, parts, strict=True):
+        self._check_shard(entry.shard)
+        with as_emotion_error(self._name(entry.shard)):
+            parts = self._ranges([entry.shard] * len(ranges), absolute(entry, ranges), on_error="raise")
+        for (start, end), part in zip(ranges, parts, strict=True):
             if len(part) != end - start:
-                raise EmotionError(
-                    f"{self._name(shard)}: got {len(part)} bytes, expected {end - start}; {PREPARE_AGAIN}"
+                raise ReadError(
+                    f"{self._name(entry.shard)}: got {len(part)} bytes, expected {end - start}; "
+                    f"{PREPARE_AGAIN}"
                 )
         return parts
+
+    def _fetch_together(
+        self, entries: Sequence[ClipEntry], ranges: Sequence[list[tuple[int, int]]]
+    ) -> list[list[bytes] | None]:
+        """Read byte ranges of several clips; None for a clip of which one could not be read."""
+        self._open_in_this_process()
+        usable = self._checked_together({entry.shard for entry in entries})
+        chosen = [(entry, r) for entry, r in zip(entries, ranges, strict=True) if entry.shard in usable]
+        shards = [entry.shard for entry, r in chosen for _ in r]
+        parts = self._ranges(
+            shards, [pair for entry, r in chosen for pair in absolute(entry, r)], on_error="return"
+        )
+        found: list[list[bytes] | None] = []
+        for entry, wanted in zip(entries, ranges, strict=True):
+            own = parts[: len(wanted)] if entry.shard in usable else []
+            del parts[: len(own)]
+            sizes = [len(part) if isinstance(part, bytes) else -1 for part in own]
+            found.append(own if sizes == [end - start for start, end in wanted] else None)
+        return found
+
+    def _ranges(
+        self, shards: Sequence[int], ranges: Sequence[tuple[int, int]], *, on_error: str
+    ) -> list[bytes]:
+        """Read absolute byte ranges of shards; with `on_error` "return", errors are among the results."""
+        paths = [self._path(shard) for shard in shards]
+        starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+        read = local_ranges if isinstance(self._files, LocalFileSystem) else self._files.cat_ranges
+        parts: list[bytes] = read(paths, starts, ends, on_error=on_error)
+        self.requests += len(parts)
+        self.bytes += sum(len(part) for part in parts if isinstance(part, bytes))
+        return parts
+
+    def _checked_together(self, shards: set[int]) -> set[int]:
+        """Check shards that are new to this process at the same time; return those without a fault."""
+        new = sorted(shards - self._checked)
+        if len(new) > 1:
+            with ThreadPoolExecutor(min(len(new), _CHECKS)) as pool:
+                list(pool.map(self._try_shard, new))
+        elif new:
+            self._try_shard(new[0])
+        return shards & self._checked
+
+    def _try_shard(self, shard: int) -> None:
+        with suppress(EmotionError):  # raised again when a clip of it is read by itself
+            self._check_shard(shard)
 
     def _open_in_this_process(self) -> None:
         """Connect in this process, since connections do not survive a fork."""
@@ -194,10 +248,11 @@ class ShardSet:
             self._process = os.getpid()
 
     def _check_shard(self, shard: int) -> None:
-        """Check that a shard has the right size, ends like a tar file and can be read in parts."""
-        name, expected = self._name(shard), self._shards[shard][1]
-        path = f"{self._root}/{self._shards[shard][0]}"
-        with _as_emotion_error(name):
+        """Check once that a shard has the right size, ends like a tar file and can be read in parts."""
+        if shard in self._checked:
+            return
+        name, path, expected = self._name(shard), self._path(shard), self._index.shards[shard][1]
+        with as_emotion_error(name):
             size = self._files.info(path)["size"]
         if size is not None and size != expected:
             raise EmotionError(
@@ -206,21 +261,24 @@ class ShardSet:
         tail = END_BLOCKS * BLOCK
         # Opened as a file without a cache, to detect a server without range requests before it sends the
         # whole shard.
-        with _as_emotion_error(name), self._files.open(path, "rb", cache_type="none") as file:
+        with as_emotion_error(name), self._files.open(path, "rb", cache_type="none") as file:
             if not file.seekable():
-                raise EmotionError(f"{name}: {_NO_RANGES}")
+                raise EmotionError(f"{name}: {NO_RANGES}")
             file.seek(expected - tail)
             end = file.read(tail)
         if end != bytes(tail):
             raise EmotionError(f"{name}: is truncated, expected the end of a tar file; {PREPARE_AGAIN}")
+        self._checked.add(shard)
 
     def _name(self, shard: int) -> str:
-        return f"{self.location}/{self._shards[shard][0]}"
+        return f"{self.location}/{self._index.shards[shard][0]}"
 
-    def _parse(self, index: int, member: bytes) -> ClipRecord:
+    def _path(self, shard: int) -> str:
+        return f"{self._root}/{self._index.shards[shard][0]}"
+
+    def _parse(self, entry: ClipEntry, member: bytes) -> ClipRecord:
         """Decode the record from its member, which includes the header."""
-        name = self._name(int(self._shard_of[index]))
-        key = self.keys[index]
+        name, key, frames = self._name(entry.shard), entry.key, len(entry.sizes) - 1
         if member[:100].rstrip(b"\0") != f"{key}.json".encode():
             raise EmotionError(
                 f"{name}: {key}.json is not at the position that the index gives; {PREPARE_AGAIN}"
@@ -229,64 +287,15 @@ class ShardSet:
             record = msgspec.json.decode(member[BLOCK:], type=ClipRecord)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise EmotionError(f"{name}: the record of {key} is invalid: {error}; {PREPARE_AGAIN}") from error
-        if len(record.boxes) != self.frame_count(index):
+        if len(record.boxes) != frames:
             raise EmotionError(
                 f"{name}: the record of {key} has boxes for {len(record.boxes)} frames, but the clip has "
-                f"{self.frame_count(index)}; {PREPARE_AGAIN}"
+                f"{frames}; {PREPARE_AGAIN}"
             )
         return record
 
-    def _checked_jpeg(self, index: int, data: bytes) -> bytes:
+    def _checked_jpeg(self, entry: ClipEntry, data: bytes) -> bytes:
         if not data.startswith(JPEG_START):
-            name = self._name(int(self._shard_of[index]))
-            raise EmotionError(f"{name}: a frame of {self.keys[index]} is not a JPEG file; {PREPARE_AGAIN}")
+            name = self._name(entry.shard)
+            raise EmotionError(f"{name}: a frame of {entry.key} is not a JPEG file; {PREPARE_AGAIN}")
         return data
-
-
-_NO_RANGES = (
-    "the server sends only whole files, expected support for Range requests; use another server, or copy the "
-    "shards to a local folder"
-)
-
-
-@contextmanager
-def _as_emotion_error(name: str) -> Iterator[None]:
-    """Turn errors that fsspec raises about `name` into an `EmotionError`."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise EmotionError(
-            f"{name}: does not exist or cannot be reached; expected the output of a finished run of "
-            "emotion-train prepare-data"
-        ) from error
-    except ImportError as error:  # some URLs need another package
-        raise EmotionError(f"{name}: {error}") from error
-    except _reading_errors() as error:
-        if "range requests" in str(error):
-            raise EmotionError(f"{name}: {_NO_RANGES}") from error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise EmotionError(f"{name}: cannot be read ({reason}); check the address and the network") from error
-
-
-def _reading_errors() -> tuple[type[Exception], ...]:
-    """Return the exceptions that are raised for unreadable files."""
-    # fsspec imports aiohttp for http URLs only; not all of its errors are OSErrors.
-    client = sys.modules.get("aiohttp")
-    return (OSError, ValueError, client.ClientError) if client else (OSError, ValueError)
-
-
-def _decode_index(location: str, index: bytes) -> _LazyIndex:
-    schema = _decode(location, index, _Schema).schema
-    if schema != SCHEMA_VERSION:
-        raise EmotionError(
-            f"{location}/{INDEX_NAME}: has schema {schema}, expected {SCHEMA_VERSION}: update the project "
-            "or prepare the data again"
-        )
-    return _decode(location, index, _LazyIndex)
-
-
-def _decode(location: str, data: bytes | msgspec.Raw, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise EmotionError(f"{location}/{INDEX_NAME}: {error}; {PREPARE_AGAIN}") from error

@@ -19,6 +19,7 @@ from emotion_train.clips.format import (
     Shard,
     member_starts,
 )
+from emotion_train.clips.index import BINARY_NAME, sha256_of_bytes, write_binary
 from emotion_train.clips.writer import RUN_AGAIN, shard_of, write_tar
 
 VideoTars = list[tuple[Path, Shard]]  # the tar of each video, and its entries
@@ -38,7 +39,8 @@ def pack(out: Path, tars: VideoTars, spec: dict[str, Any], *, seed: int, clips_p
     finished = _finished(out, spec)
     if finished is not None:
         return finished
-    (out / INDEX_NAME).unlink(missing_ok=True)  # until the end of this function there is no valid shard set
+    for name in (INDEX_NAME, BINARY_NAME):
+        (out / name).unlink(missing_ok=True)  # until the end of this function there is no valid shard set
     for old in out.glob("shard-*.tar"):
         old.unlink()
     remove_leftovers(out)
@@ -55,7 +57,9 @@ def pack(out: Path, tars: VideoTars, spec: dict[str, Any], *, seed: int, clips_p
             shards.append(shard_of(path, writer.samples))
     frames = sum(len(sample.sizes) - 1 for _, sample in clips)
     index = Index(SCHEMA_VERSION, spec, len(clips), frames, shards)
-    write_atomically(out / INDEX_NAME, msgspec.json.encode(index), fix=RUN_AGAIN)
+    text = msgspec.json.encode(index)
+    write_binary(out / BINARY_NAME, sha256_of_bytes(text), spec, shards, fix=RUN_AGAIN)
+    write_atomically(out / INDEX_NAME, text, fix=RUN_AGAIN)
     return index
 
 
