@@ -113,7 +113,10 @@ def test_without_the_extra_a_command_says_so_in_one_line(
 
 
 def test_no_bytecode_no_data(wheel: zipfile.ZipFile):
-    suffixes = {Path(name).suffix for name in wheel.namelist() if ".dist-info/" not in name}
+    names = [Path(name) for name in wheel.namelist() if ".dist-info/" not in name]
+    page = Path("emotion_runtime/web/static")
+    assert {name.suffix for name in names if name.parent == page} == {".html", ".css", ".js", ".svg"}
+    suffixes = {name.suffix for name in names if name.parent != page}
     assert suffixes <= {".py", ".typed", ".toml", ".json", ".onnx", ".safetensors", ".md", ".png", ".txt"}
 
 
