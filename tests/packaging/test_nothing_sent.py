@@ -130,6 +130,8 @@ def program_of(*commands: str) -> str:
 
 def runtime(backend: str) -> str:
     arguments = ["--source", "demo", "--max-frames", "5", "--jsonl", "x.jsonl", "--record", "x.mp4"]
+    if backend == "cpu":  # all other outputs, too, once
+        arguments += ["--csv", "x.csv", "--report", "x.html", "--serve", "127.0.0.1:0"]
     return f"from emotion_runtime.cli import main; assert main({[*arguments, '--backend', backend]}) == 0"
 
 
