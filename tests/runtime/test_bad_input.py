@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from emotion_runtime.bundle import load_bundle
+from emotion_runtime.cli import main
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.outputs import check_outputs, numbered
@@ -61,6 +62,45 @@ def test_video_that_does_not_fit_on_the_disk_is_one_line(model: list[str], tmp_p
     assert "an output failed" in line
     assert "demo.mp4 cannot be written" in line
     assert "with enough free disk space" in line
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """The kernel stops writes of this process after 3000 bytes of a file."""
+    resource = pytest.importorskip("resource", reason="Windows has no limit on file sizes")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_table_and_page_that_do_not_fit_on_the_disk_leave_the_other_outputs_alone(
+    model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, page, lines = (tmp_path / name for name in ("people.csv", "page.html", "events.jsonl"))
+    outputs = ["--csv", str(table), "--report", str(page), "--jsonl", str(lines), "--on-change"]
+    assert main(["--source", "demo", *model, "--max-frames", "30", *outputs]) == 2
+    printed = capsys.readouterr().err
+    first, last = (line for line in printed.splitlines() if "File too large" in line)
+    assert "people.csv" in first
+    assert first.endswith("the run goes on without this output")
+    assert last.startswith("emotion-runtime: error: an output failed: ")
+    assert "people.csv" in last
+    assert "page.html cannot be written (File too large)" in last
+    assert "30 frames in" in printed
+    assert f"wrote {lines}" in printed
+
+
+@pytest.mark.parametrize("flag", ["--jsonl", "--csv", "--report"])
+def test_place_that_cannot_be_written_is_one_line(
+    model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+    path = tmp_path / "file" / ("out.html" if flag == "--report" else "out.csv")
+    assert main(["--source", "demo", *model, flag, str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"cannot be (written|created) \((Not a directory|File exists)\); give", line)
 
 
 # --- overwriting a source ---
