@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime import motion
+from emotion_runtime.assignment import assign
 from emotion_runtime.intervals import Intervals
 from emotion_runtime.preprocess import BODY_ASPECT, HEAD_OF_BODY
 from emotion_runtime.types import Box, Detections, Track
@@ -67,10 +68,6 @@ class Tracker:
     """
 
     def __init__(self, *, max_lost_seconds: float = 1.0, start_score: float = START_SCORE) -> None:
-        # Imported late: it takes a third of a second, which `--help` need not wait for.
-        from scipy.optimize import linear_sum_assignment  # noqa: PLC0415
-
-        self._assign = linear_sum_assignment
         self._max_lost_seconds = max_lost_seconds
         self._start_score = start_score
         self._known: list[_Known] = []
@@ -207,8 +204,11 @@ class Tracker:
         if not found or not self._known:
             return {}
         costs = self._costs(found, t)
-        pairs = zip(*self._assign(costs), strict=True)
-        return {int(column): self._known[row] for row, column in pairs if costs[row, column] < _IMPOSSIBLE}
+        return {
+            column: self._known[row]
+            for row, column in assign(costs).items()
+            if costs[row, column] < _IMPOSSIBLE
+        }
 
     def _costs(self, found: list[Track], t: float) -> NDArray[np.float64]:
         """Return squared distances (K, N) in box widths between persons and detections.
