@@ -5,6 +5,8 @@ light and dark survives a change of brightness, but not a fast pan. Both differ 
 between two frames is, so the limits fall with it.
 """
 
+import functools
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -46,20 +48,28 @@ class CutDetector:
         ) and correlation < _PATTERN_AT_ONCE + later * (_PATTERN_LATER - _PATTERN_AT_ONCE)
 
 
+@functools.lru_cache(maxsize=64)
+def _grid(height: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows and columns of the pixels that are looked at, for a frame of this size.
+
+    Averages over all pixels of a 4K frame would take several milliseconds.
+    """
+    rows, columns = (np.linspace(0, side - 1, 2 * n) for side, n in ((height, _HEIGHT), (width, _WIDTH)))
+    return rows.astype(np.int64), columns.astype(np.int64)
+
+
 def _describe(image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Return the fraction of pixels of each colour, and the pattern (36, 64) with mean 0 and deviation 1.
 
     The pattern of an image of one colour is None.
     """
-    height, width = image_bgr.shape[:2]
-    # Single pixels of a regular grid: averages over all pixels of a 4K frame would take several milliseconds.
-    rows = np.linspace(0, height - 1, 2 * _HEIGHT).astype(int)
-    columns = np.linspace(0, width - 1, 2 * _WIDTH).astype(int)
-    small = cv2.resize(image_bgr[rows[:, None], columns], (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA)
+    rows, columns = _grid(*image_bgr.shape[:2])
+    # Whole rows first: choosing rows and columns in one step takes three times as long.
+    points = image_bgr[rows].take(columns, axis=1)
+    small = cv2.resize(points, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA)
     hsv = cv2.cvtColor(small, cv2.COLOR_BGR2HSV)
-    hue, saturation, value = (hsv[..., i].astype(np.int64) for i in range(3))
-    bins = (hue // _HUES * 4 + saturation // 64) * 4 + value // 64
-    counts = np.bincount(bins.ravel(), minlength=12 * 4 * 4)
+    ranges = (0, 12 * _HUES, 0, 256, 0, 256)
+    counts = cv2.calcHist([hsv], (0, 1, 2), None, (12, 4, 4), ranges).ravel().astype(np.float64)
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
     deviation = float(grey.std())
     pattern = (grey - grey.mean()) / deviation if deviation > _FLAT else None

@@ -83,6 +83,7 @@ class EmbeddingRing:
         self._kept: deque[tuple[float, NDArray[np.float32]]] = deque()
         self._first = math.inf  # time of the first embedding since the ring started
         self._next_due = -math.inf
+        self._chosen: list[int] = []  # the embeddings of a clip that exist, oldest first: at most T
 
     @property
     def latest(self) -> float:
@@ -98,9 +99,7 @@ class EmbeddingRing:
     @property
     def filled(self) -> float:
         """Fraction of a clip for which there are embeddings, in [0, 1]."""
-        if not self._kept:
-            return 0.0
-        return len(self._chosen()) / self._plan.frames
+        return len(self._chosen) / self._plan.frames
 
     def recent(self, count: int) -> list[NDArray[np.float32]]:
         """Return up to `count` newest embeddings (D,), oldest first."""
@@ -144,6 +143,7 @@ class EmbeddingRing:
         oldest = self._plan.step * (self._plan.frames - 1) - self._tolerance
         while len(self._kept) > 1 and t - self._kept[1][0] >= oldest:
             self._kept.popleft()
+        self._chosen = self._choose()  # here and not where it is read, which every frame does
 
     def clip(self) -> NDArray[np.float32]:
         """Return a clip (T, D) float32, oldest first, evenly spaced over the window as far as possible.
@@ -151,16 +151,14 @@ class EmbeddingRing:
         While the embeddings do not span the window, the newest one is repeated at the end. At least one
         embedding must have been pushed.
         """
-        chosen = self._chosen()
-        missing = self._plan.frames - len(chosen)
-        return np.stack([self._kept[i][1] for i in chosen] + [self._kept[-1][1]] * missing)
+        missing = self._plan.frames - len(self._chosen)
+        return np.stack([self._kept[i][1] for i in self._chosen] + [self._kept[-1][1]] * missing)
 
     @property
     def _tolerance(self) -> float:
         return EARLY_TOLERANCE * self._plan.every
 
-    def _chosen(self) -> list[int]:
-        """Return the embeddings of a clip that exist, oldest first: at most T."""
+    def _choose(self) -> list[int]:
         now = self.latest
         ages = [now - t for t, _ in self._kept]  # descending
         places = (self._plan.step * i for i in range(self._plan.frames - 1, -1, -1))
