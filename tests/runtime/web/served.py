@@ -3,6 +3,7 @@
 
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from emotion_runtime.types import EmotionEvent, Frame, Person, RunLine
 
 for needed in ("starlette", "uvicorn", "prometheus_client", "websockets"):
     pytest.importorskip(needed, reason="needs the extra: pip install '.[web]'")
+from websockets.sync.client import ClientConnection, connect
+
 from emotion_runtime.web.limits import WebLimits
 from emotion_runtime.web.opening import ServedRun, WebOptions, open_web
 from emotion_runtime.web.sink import WebSink
@@ -71,16 +74,21 @@ class Served:
         self.index = 0
         self.noise = np.zeros((240, 320, 3), np.uint8)  # makes images larger
         self.crowd = 0  # further people, who make events larger
+        self.single_people = True
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
+        self.give()
         self._thread.start()
 
     def stop(self) -> None:
+        self.stop_giving()
+        self.sink.close()
+
+    def stop_giving(self) -> None:
         self._stop.set()
         self._thread.join()
-        self.sink.close()
 
     def _run(self) -> None:
         while not self._stop.wait(0.04):
@@ -92,9 +100,16 @@ class Served:
         frame = Frame(image, self.index, 0.04 * self.index, source)
         persons = [person(1, BOX), person(2, (180.0, 30.0, 260.0, 150.0), top=None)]
         persons += [person(3 + i, BOX) for i in range(self.crowd)]
+        persons = persons if self.single_people else []
         event = EmotionEvent(source=source, frame=self.index, t=frame.t, persons=persons, latency_ms=20.0)
         self.index += 1
         self.sink.write(frame, event)
+
+    def open(self, method: str, path: str) -> http.client.HTTPResponse:
+        """Return the answer to a request before its body was read."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request(method, path)
+        return connection.getresponse()
 
     def ask(
         self, method: str, path: str, body: bytes | str | None = None, headers: dict[str, str] | None = None
@@ -132,8 +147,25 @@ def serving(options: WebOptions, content: WebContent | None = None) -> Iterator[
     )
     sink, line = open_web(options, run)
     served = Served(sink, line, sources)
+    served.single_people = run.content.single_people
     served.start()
     try:
         yield served
     finally:
         served.stop()
+
+
+def watch(served: Served, **options: Any) -> ClientConnection:
+    """Open the WebSocket of live images."""
+    return connect(f"ws://127.0.0.1:{served.port}/watch", compression=None, **options)
+
+
+def read_stream(served: Served, path: str, size: int, headers: str = "") -> bytes:
+    """Return the beginning of an answer that does not end, with its head."""
+    with socket.create_connection(("127.0.0.1", served.port), 5) as connection:
+        request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n{headers}\r\n"
+        connection.sendall(request.encode())
+        data = b""
+        while len(data) < size and (part := connection.recv(65536)):
+            data += part
+    return data

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from served import MANY, Served, serving
+from served import MANY, Served, read_stream, serving, watch
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.web.limits import WebLimits
@@ -30,21 +30,11 @@ OPEN = ["/healthz", "/readyz", "/app.css", "/icon.svg", "/sign-in"]
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving(WebOptions(place="127.0.0.1:0", allow_adding=True, limits=MANY)) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     file = tmp_path_factory.mktemp("token") / "token"
     file.write_text(TOKEN)
     with serving(WebOptions(place="0.0.0.0:0", token_file=str(file), limits=MANY)) as found:
         yield found
-
-
-def watch(served: Served, **options: Any) -> ClientConnection:
-    return connect(f"ws://127.0.0.1:{served.port}/watch", compression=None, **options)
 
 
 def image_of(message: bytes) -> tuple[dict[str, Any], Image.Image]:
@@ -89,16 +79,6 @@ def test_a_message_is_a_header_and_the_frame_that_it_is_about(served: Served):
     shade = 60 + header["event"]["frame"] % 100
     assert abs(image.getpixel((5, 5))[0] - shade) <= 2  # type: ignore[index,operator]
     assert later["event"]["frame"] > header["event"]["frame"]
-
-
-def read_stream(served: Served, path: str, size: int, headers: str = "") -> bytes:
-    with socket.create_connection(("127.0.0.1", served.port), 5) as connection:
-        request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n{headers}\r\n"
-        connection.sendall(request.encode())
-        data = b""
-        while len(data) < size and (part := connection.recv(65536)):
-            data += part
-    return data
 
 
 def test_motion_jpeg(served: Served):
@@ -337,8 +317,8 @@ def test_a_viewer_that_never_reads_is_cut_off_and_the_others_go_on():
     with serving(WebOptions(place="127.0.0.1:0", limits=limits)) as found, ExitStack() as stack:
         stalled = [stalling(found, stack, path) for path in ("/watch", "/stream.mjpg")]
         found.noise = np.random.default_rng(0).integers(0, 90, found.noise.shape, np.uint8)
-        viewers = [stack.enter_context(watch(found)) for _ in range(19)]
-        give_up = time.monotonic() + 15
+        viewers = [stack.enter_context(watch(found)) for _ in range(18)]
+        give_up = time.monotonic() + 60
         while found.sink._state.viewers > len(viewers) and time.monotonic() < give_up:
             for viewer in viewers:
                 assert first_image(viewer)
@@ -349,6 +329,24 @@ def test_a_viewer_that_never_reads_is_cut_off_and_the_others_go_on():
             assert frames == sorted(set(frames))
         assert found.index > before
         assert all(each is not None for each in stalled)
+
+
+def test_a_listener_that_never_reads_is_cut_off_and_another_goes_on():
+    limits = WebLimits(requests_per_second=1e6, burst=10_000, send_seconds=1.0)
+    with serving(WebOptions(place="127.0.0.1:0", limits=limits)) as found, ExitStack() as stack:
+        found.crowd = 100  # so that events are large
+        stalled = stalling(found, stack, "/events")
+        with found.open("GET", "/events") as response:
+            give_up = time.monotonic() + 60
+            seen = [0]
+            while len(seen) < 3 or (found.sink._state.viewers > 1 and time.monotonic() < give_up):
+                line = response.readline()
+                if line.startswith(b'data: {"schema":2,"type":"frame"'):
+                    seen.append(json.loads(line[6:])["frame"])
+            assert found.sink._state.viewers == 1
+            assert seen == sorted(set(seen))
+        assert len(found.sink._state.events._listeners) <= 1
+        assert stalled.fileno() > 0
 
 
 def stalling(served: Served, stack: ExitStack, path: str) -> socket.socket:
