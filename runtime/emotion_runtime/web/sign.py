@@ -15,6 +15,7 @@ _PAGE = """<!doctype html>
 </head>
 <body>
 <main class="narrow sign">
+<img src="/icon.svg" alt="">
 <h1>Emotion recognition is running</h1>
 <p class="lead">A computer analyses images of people here, and estimates how they appear to feel.</p>
 <dl>
@@ -56,7 +57,8 @@ def sign_page(sign: Sign, cameras: Sequence[str] = ()) -> str:
         sign: What it says.
         cameras: Names of the cameras that the run has now. None yet: those that it began with.
     """
-    what = "Images of: " + (", ".join(cameras or sign.cameras) or "the cameras here")
+    names = ", ".join(cameras or sign.cameras)
+    what = f"Images from these cameras: {names}" if names else "Images from the cameras here"
     rows = [
         ("Who is responsible", sign.who or _MISSING.format(flag="--notice-who")),
         ("What is analysed", f"{what}. From them: labels of emotions with probabilities."),

@@ -80,8 +80,17 @@ queries = st.builds(
     texts,
 )
 names = st.sampled_from(
-    "origin cookie authorization accept sec-fetch-site range if-none-match x-forwarded-for x-forwarded-proto "
-    "x-forwarded-host accept-encoding upgrade referer host x-http-method".split()
+    [
+        *("origin", "cookie", "authorization", "accept", "sec-fetch-site", "range", "if-none-match", "host"),
+        *(
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "accept-encoding",
+            "upgrade",
+            "referer",
+        ),
+    ]
 )
 header_values = st.text(
     st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="\x7f\x85"), max_size=40

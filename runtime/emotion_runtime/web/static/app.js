@@ -33,8 +33,21 @@ function showImage(data) {
   people.show(header.event);
 }
 
+// What is not published in this run is not on the page.
+function showMode(state) {
+  const empty = live.querySelector(".empty");
+  if (empty && !state.images) {
+    setText(empty, "No images are served: only counts over several people are published (--aggregate). With --blur there are images.");
+  }
+  for (const part of document.querySelectorAll("[data-only]")) {
+    const shown = { single: state.least === null, ids: state.least === null && state.ids, counts: state.least !== null };
+    part.hidden = !shown[part.dataset.only];
+  }
+}
+
 function showState(state) {
   setColors(state.colors);
+  showMode(state);
   table.show(state.cameras, state.can_add);
   const names = new Set(state.cameras.map((camera) => camera.name));
   for (const [name, picture] of pictures) {

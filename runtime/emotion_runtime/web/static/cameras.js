@@ -9,6 +9,16 @@ function latency(camera) {
   return `${Math.round(camera.latency_p50_ms)} / ${Math.round(camera.latency_p95_ms)} ms`;
 }
 
+const COLUMNS = ["Status", "Frames per second", "Dropped", "Lost", "Latency p50 / p95", "People"];
+
+// On a narrow screen a row becomes a block, in which each cell says what it is.
+function cell(column) {
+  const made = element("td");
+  made.setAttribute("role", "cell");
+  made.dataset.column = column;
+  return made;
+}
+
 export function captionOf(camera) {
   const parts = [camera.name, camera.status || "file", `${number(camera.fps)} fps`];
   if (camera.latency_p95_ms !== null) parts.push(`p95 ${Math.round(camera.latency_p95_ms)} ms`);
@@ -54,11 +64,13 @@ export class CameraTable {
 
   row(name) {
     const row = element("tr");
+    row.setAttribute("role", "row");
     const head = element("th", name);
     head.scope = "row";
-    row.cells_ = Array.from({ length: 6 }, () => element("td"));
+    head.setAttribute("role", "rowheader");
+    row.cells_ = COLUMNS.map((column) => cell(column));
     row.cells_[0].className = "reason";
-    const actions = element("td");
+    const actions = cell("");
     row.pause = element("button", "Pause");
     row.pause.type = "button";
     row.pause.addEventListener("click", () => this.act(`/cameras/${row.paused ? "resume" : "pause"}`, { name }));

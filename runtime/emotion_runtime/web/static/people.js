@@ -15,8 +15,11 @@ class Card {
     this.quality = element("p", "", "quality");
     this.timeline = element("canvas", null, "timeline");
     this.timeline.setAttribute("role", "img");
-    this.timeline.setAttribute("aria-label", `Labels of ${title}`);
-    this.box.append(element("h3", title), this.top, this.bars, this.timeline, this.quality);
+    this.timeline.setAttribute("aria-label", `Labels of ${title} over the last ${PARTS / 60} minutes`);
+    const axis = element("p", null, "axis");
+    axis.setAttribute("aria-hidden", "true");
+    axis.append(element("span", `${PARTS / 60} min ago`), element("span", "now"));
+    this.box.append(element("h3", title), this.top, this.bars, this.timeline, axis, this.quality);
     parent.append(this.box);
     this.title = title;
     this.rows = new Map();
@@ -32,10 +35,12 @@ class Card {
     if (now - this.updated < UPDATE) return;
     this.updated = now;
     setText(this.top, labelOf(person));
+    this.box.style.borderTopColor = person.top ? colorOf(person.top) : "";
     for (const [label, value] of Object.entries(person.emotions)) this.bar(label, value);
     setText(this.quality, qualityOf(person));
-    drawTimeline(this.timeline, this.parts.map((part) => part.labels), 0, Object.keys(person.emotions));
-    this.timeline.setAttribute("aria-label", `Labels of ${this.title} over the last ${this.parts.length} seconds`);
+    const parts = this.parts.map((part) => part.labels);
+    const timeline = { part_seconds: 1, first: PARTS - parts.length, parts };
+    drawTimeline(this.timeline, timeline, PARTS, Object.keys(person.emotions));
   }
 
   bar(label, value) {

@@ -60,7 +60,8 @@ export class Picture {
 
   box(context, person, scale) {
     const [x1, y1, x2, y2] = person.box.map((value) => value * scale);
-    const size = Math.round(14 * this.canvas.width / (this.canvas.clientWidth || this.canvas.width));
+    const shown = this.canvas.clientWidth || this.canvas.width;
+    const size = Math.round(Math.min(Math.max(shown / 36, 10), 15) * this.canvas.width / shown);
     const color = person.top ? colorOf(person.top) : "#808c96";
     context.globalAlpha = person.state === "lost" ? 0.5 : 1;
     context.lineWidth = Math.max(2, size / 7);

@@ -4,6 +4,11 @@ import { clock, colorOf, drawTimeline, element, percent, post, setText } from ".
 
 const SHOWN = 30; // people, changes and markers
 
+function countsOf(one) {
+  const found = Object.entries(one.counts).filter(([, count]) => count).sort((a, b) => b[1] - a[1]);
+  return `${one.people} people: ${found.map(([label, count]) => `${label} ${count}`).join(", ")}`;
+}
+
 function byId(id) { return document.getElementById(id); }
 
 export class SessionView {
@@ -37,12 +42,16 @@ export class SessionView {
   show(view) {
     const order = Object.keys(view.shares);
     setText(byId("session-length"), `Running for ${clock(view.seconds)}.`);
-    const most = Math.max(view.overall.part_seconds, 0);
-    drawTimeline(byId("overall"), view.overall.parts, most, order);
+    const marks = view.markers.map((one) => one.at);
+    // With counts only a part has as many seconds as people were counted in it.
+    const full = view.counts.length ? 0 : view.overall.part_seconds;
+    drawTimeline(byId("overall"), view.overall, view.seconds, order, { full, marks });
+    setText(byId("overall-end"), clock(view.seconds));
     const shares = order.map((label) => `${label} ${percent(view.shares[label])}`);
     byId("overall").setAttribute("aria-label", `Timeline over all people: ${shares.join(", ") || "no labels yet"}`);
     this.legend(view.shares);
-    this.people(view.people.slice(-SHOWN).reverse(), order);
+    this.people(view.people.slice(-SHOWN).reverse(), view.seconds, order);
+    this.list("counts", view.counts, (one) => `${clock(one.at)} ${one.source}: ${countsOf(one)}`);
     this.list("changes", view.changes, (one) =>
       `${clock(one.at)} ${one.source}, person ${one.id}: ${one.before || "no label"} → ${one.after || "no label"}`);
     this.list("markers", view.markers, (one) => `${clock(one.at)} ${one.text || "(no text)"}`);
@@ -59,7 +68,7 @@ export class SessionView {
     byId("shares").replaceChildren(...items);
   }
 
-  people(people, order) {
+  people(people, seconds, order) {
     const box = byId("timelines");
     if (people.length) box.querySelector(".empty")?.remove();
     const names = new Set(people.map((one) => `${one.source}, person ${one.id}`));
@@ -77,7 +86,7 @@ export class SessionView {
         this.lines.set(name, line);
         box.append(line);
       }
-      drawTimeline(this.lines.get(name).canvas, one.timeline.parts, one.timeline.part_seconds, order);
+      drawTimeline(this.lines.get(name).canvas, one.timeline, seconds, order);
     }
   }
 

@@ -55,25 +55,31 @@ export function qualityOf(person) {
   return parts.join(", ");
 }
 
-// Draw parts of time as columns. `parts` are {label: seconds}; "" is time without a label.
-export function drawTimeline(canvas, parts, full, order) {
-  const width = Math.max(canvas.clientWidth, 1), height = Math.max(canvas.clientHeight, 1);
+// Draw parts of time as columns, from the beginning to `seconds`. A timeline is {part_seconds, first, parts}, its
+// parts are {label: seconds}; "" is time without a label. `full`: seconds that fill the height; 0: what a part has.
+export function drawTimeline(canvas, timeline, seconds, order, { full = 0, marks = [] } = {}) {
   const scale = window.devicePixelRatio || 1;
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(height * scale);
+  const width = Math.max(Math.round(canvas.clientWidth * scale), 1);
+  const height = Math.max(Math.round(canvas.clientHeight * scale), 1);
+  canvas.width = width;
+  canvas.height = height;
   const context = canvas.getContext("2d");
-  const step = canvas.width / Math.max(parts.length, 1);
-  parts.forEach((part, i) => {
-    const total = Math.max(full, Object.values(part).reduce((sum, value) => sum + value, 0)) || 1;
-    let bottom = canvas.height;
+  const { part_seconds: part, first, parts } = timeline;
+  const step = width * part / Math.max(seconds, (first + parts.length) * part, part);
+  parts.forEach((labels, i) => {
+    const total = Math.max(full, Object.values(labels).reduce((sum, value) => sum + value, 0)) || 1;
+    const left = Math.floor((first + i) * step), right = Math.max(Math.floor((first + i + 1) * step), left + 1);
+    let bottom = height;
     for (const label of order) {
-      const size = ((part[label] || 0) / total) * canvas.height;
+      const size = ((labels[label] || 0) / total) * height;
       if (!size || !label) continue;
       context.fillStyle = colorOf(label);
-      context.fillRect(Math.floor(i * step), bottom - size, Math.ceil(step), size);
+      context.fillRect(left, bottom - size, right - left, size);
       bottom -= size;
     }
   });
+  context.fillStyle = getComputedStyle(canvas).color;
+  for (const at of marks) context.fillRect(Math.round(at * step / part) - scale, 0, 2 * scale, height);
 }
 
 export async function post(path, body, method = "POST") {
