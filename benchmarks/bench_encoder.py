@@ -33,10 +33,11 @@ from emotion_bench.machine import card, folder_name
 from emotion_bench.models import Exported, Feeds, clip_feeds, export_both, formula_model, frame_feeds
 from emotion_bench.report import plot_lines, write_json
 from emotion_bench.rounds import interleave, ratios, spread
-from emotion_runtime.backends import Backend, Unavailable, open_backend
+from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.buckets import Bucketed
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
+from emotion_runtime.open_backend import open_backend
 from emotion_train.tables import markdown_table
 
 RESULTS = Path(__file__).resolve().parent / "results"

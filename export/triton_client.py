@@ -39,7 +39,7 @@ IMAGES, INDEX = "images", "frame_index"
 
 
 class TritonBackend:
-    """A model on a server; see `emotion_runtime.backends.Backend`.
+    """A model on a server; see `emotion_runtime.backends.base.Backend`.
 
     Args:
         http: The module `tritonclient.http`.

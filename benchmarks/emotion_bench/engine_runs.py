@@ -18,10 +18,10 @@ from emotion_export.fp16 import half_precision
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import write_graph
 from emotion_export.tensorrt import TYPICAL, Builder, build_engine
-from emotion_runtime.backends import Backend
+from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.buckets import Bucketed, Limits
-from emotion_runtime.backends.tensorrt import TensorRTBackend
-from emotion_runtime.nvidia import Flavor, load_tensorrt
+from emotion_runtime.tensorrt.engine import TensorRTBackend
+from emotion_runtime.tensorrt.gpu import Flavor, load_tensorrt
 from emotion_train.model import EmotionCLIP
 
 # Opens a backend for the time of a `with` block, from an ONNX file and the largest number of people of a

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_bench.identity_scenes import RATE, Actor, Scene, together
-from emotion_runtime.backends import open_encoders
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import Batch, FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import SwapLimits
 from emotion_runtime.models import Models
+from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.timing import Timing

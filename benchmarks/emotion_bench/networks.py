@@ -8,7 +8,7 @@ from typing import Any
 import onnxruntime
 
 from emotion_runtime.backends.openvino import OpenVinoBackend
-from emotion_runtime.backends.tensorrt import TensorRTBackend
+from emotion_runtime.tensorrt.engine import TensorRTBackend
 
 
 class Stopwatch:

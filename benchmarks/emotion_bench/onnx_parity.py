@@ -17,7 +17,7 @@ from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.names import GRAPHS, GraphName
-from emotion_runtime.parity_check import ENGINE_TOLERANCES, frame_encoder_feeds, label_function
+from emotion_runtime.parity import ENGINE_TOLERANCES, frame_encoder_feeds, label_function
 from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, patch_weights
 from emotion_runtime.sources.demo import head_boxes, read_demo
 from emotion_runtime.vectors import cosine_similarity

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from emotion_bench.accuracy import CALM, NEGATIVE
 from emotion_bench.predictions import Predictor
-from emotion_runtime.backends import Backend, open_backend
+from emotion_runtime.backends.base import Backend
+from emotion_runtime.open_backend import open_backend
 from emotion_train.language.labels import EKMAN, ekman_index
 from emotion_train.scenes.faces import Faces
 from emotion_train.tables import markdown_table, percent

@@ -7,11 +7,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.backends import open_encoders
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import TemporalEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import Precision
+from emotion_runtime.open_backend import open_encoders
 from emotion_train.scenes.sets import PersonClip
 
 BATCH = 16  # clips

@@ -19,9 +19,13 @@ from emotion_export.tensorrt import Builder, BuiltEngine, build_engine, engine_t
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend
-from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.engines import (
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import remove_leftovers
+from emotion_runtime.manifest import Graph, GraphName, Variant
+from emotion_runtime.names import GRAPHS
+from emotion_runtime.parity import make_parity_check
+from emotion_runtime.tensorrt.cache import (
     SIDECAR_SCHEMA,
     CachedEngine,
     CheckResult,
@@ -33,12 +37,8 @@ from emotion_runtime.engines import (
     find_engine,
     store_engine,
 )
-from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import remove_leftovers
-from emotion_runtime.manifest import Graph, GraphName, Variant
-from emotion_runtime.names import GRAPHS
-from emotion_runtime.nvidia import Gpu, builder_name
-from emotion_runtime.parity_check import make_parity_check
+from emotion_runtime.tensorrt.engine import TensorRTBackend
+from emotion_runtime.tensorrt.gpu import Gpu, builder_name
 
 _log = logging.getLogger(__name__)
 

@@ -40,7 +40,7 @@ class Tolerance:
     top1_agreement: float
 
 
-# The one table of graphs: the export refuses by it, the tests assert it. Engines: see `parity_check`.
+# The one table of graphs: the export refuses by it, the tests assert it. Engines: see `parity`.
 TOLERANCES: Final[Mapping[Precision, Tolerance]] = MappingProxyType(
     {
         # Measured: 1e-6 to 1e-5, from the order of summation. A wrong operator, a constant in place of an

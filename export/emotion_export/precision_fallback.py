@@ -21,10 +21,10 @@ from emotion_export.fp16 import half_precision
 from emotion_export.layers import MATRIX_OPS, GraphIndex
 from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.backends.base import Backend
-from emotion_runtime.engines import EnginePrecision
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Parity
-from emotion_runtime.parity_check import ParityCheck
+from emotion_runtime.parity import ParityCheck
+from emotion_runtime.tensorrt.cache import EnginePrecision
 
 _log = logging.getLogger(__name__)
 

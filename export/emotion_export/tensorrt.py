@@ -20,7 +20,7 @@ from emotion_export.progress import make_monitor, stop_on_interrupt
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
-from emotion_runtime.nvidia import Flavor
+from emotion_runtime.tensorrt.gpu import Flavor
 
 # The default size to optimise for: a few people in one image.
 TYPICAL = Limits(persons=4, images=1)

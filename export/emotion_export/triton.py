@@ -34,11 +34,11 @@ from emotion_export.engines import read_model
 from emotion_export.folder import atomic_folder
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.engines import UnusableEngine, cache_folder, engine_key, find_compatible_engine
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Tensor
 from emotion_runtime.names import GRAPHS, GraphName
-from emotion_runtime.nvidia import builder_name, find_gpu, load_tensorrt
+from emotion_runtime.tensorrt.cache import UnusableEngine, cache_folder, engine_key, find_compatible_engine
+from emotion_runtime.tensorrt.gpu import builder_name, find_gpu, load_tensorrt
 
 Platform = Literal["onnxruntime", "tensorrt"]
 

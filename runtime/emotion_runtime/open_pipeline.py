@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emotion_runtime import __version__
-from emotion_runtime.backends import Backend, open_encoders
+from emotion_runtime.backends.base import Backend
 from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.detectors import Detector, head_finder
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.manifest import MANIFEST, Precision
 from emotion_runtime.models import Models
+from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.timing import Timing

@@ -12,8 +12,8 @@ from emotion_bench.machine import card, cpu_name, folder_name
 from emotion_bench.networks import network_time
 from emotion_bench.report import plot_bars, plot_lines, write_json
 from emotion_runtime.backends.onnx import usable_cores
-from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.runtime import EmotionRuntime
+from emotion_runtime.tensorrt.engine import TensorRTBackend
 from emotion_train.tables import markdown_table
 
 

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 import bench_peers
 from emotion_bench.peer_graphs import face_api_expression, fer_emotion
 from emotion_bench.peers import Peer, best_width, compare, cut, face_api, page, predict
-from emotion_runtime.backends import open_backend
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.open_backend import open_backend
 from emotion_train.scenes.faces import Faces
 
 CHANNELS = (3, 4, 6, 8, 10)

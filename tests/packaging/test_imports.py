@@ -48,10 +48,10 @@ TRAIN_LAYERS = (
 )
 # Edges of emotion_runtime that close a cycle around the TensorRT engines; no others may appear.
 KNOWN_CYCLE = {
-    ("engines", "backends.buckets"),
-    ("parity_check", "backends.base"),
-    ("parity_check", "backends.buckets"),
-    ("parity_check", "backends.onnx"),
+    ("tensorrt.cache", "backends.buckets"),
+    ("parity", "backends.base"),
+    ("parity", "backends.buckets"),
+    ("parity", "backends.onnx"),
 }
 
 Edges = set[tuple[str, str]]

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, save
 from safetensors.numpy import save_file
 
-from emotion_runtime import engines, nvidia
-from emotion_runtime.backends import native
 from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.manifest import Graph, Head, Manifest, Tensor, write_manifest
 from emotion_runtime.messages import LOGGERS
 from emotion_runtime.preprocess import PreprocessSpec
+from emotion_runtime.tensorrt import cache as engines
+from emotion_runtime.tensorrt import gpu as nvidia
+from emotion_runtime.tensorrt import open_engines as native
 
 SPEC = PreprocessSpec(size=32, patch=8, window="subject", short_side=36, subject_scale=1.5)
 LABELS = ("anger", "joy", "neutral")

@@ -14,11 +14,12 @@ import onnxruntime
 import pytest
 
 import emotion_runtime
-from emotion_runtime.backends import cuda, open_backend, open_encoders
+from emotion_runtime.backends import cuda
 from emotion_runtime.backends.onnx import CPU, CUDA, default_threads, open_graph, usable_cores
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Variant, write_manifest
+from emotion_runtime.open_backend import open_backend, open_encoders
 
 
 @pytest.fixture

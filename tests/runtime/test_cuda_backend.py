@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import emotion_runtime
-from emotion_runtime.backends import cuda, open_encoders
+from emotion_runtime.backends import cuda
 from emotion_runtime.backends.cuda import BoundBackend, open_cuda
 from emotion_runtime.backends.onnx import CPU, CUDA, OnnxBackend, onnx_errors, open_graph
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.open_backend import open_encoders
 
 NANO = Path(emotion_runtime.__file__).parent / "bundles" / "nano"
 

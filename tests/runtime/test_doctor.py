@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from emotion_runtime import doctor, engines, nvidia
+from emotion_runtime import doctor
 from emotion_runtime.backends.onnx import CPU
 from emotion_runtime.cli import main
 from emotion_runtime.doctor import FAIL, OK, WARN, Finding, inference, machine, media
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sources import gstreamer
+from emotion_runtime.tensorrt import cache as engines
+from emotion_runtime.tensorrt import gpu as nvidia
 
 AREAS = {
     "system",

@@ -8,11 +8,11 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from emotion_runtime import nvidia
 from emotion_runtime.backends import onnx
 from emotion_runtime.backends.onnx import CPU, CUDA
 from emotion_runtime.doctor import FAIL, OK, WARN, Finding, inference, machine
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.tensorrt import gpu as nvidia
 
 
 def only(findings: Iterable[Finding]) -> Finding:

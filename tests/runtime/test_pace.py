@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emotion_runtime.backends import open_backend
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.models import Models
+from emotion_runtime.open_backend import open_backend
 from emotion_runtime.pace import LOAD, LONGEST_DETECT
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips

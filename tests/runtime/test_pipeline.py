@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from emotion_runtime import metrics
-from emotion_runtime.backends import open_backend
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
@@ -20,6 +19,7 @@ from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import QualityLimits, SwapLimits, write_manifest
 from emotion_runtime.metrics import RunReport, StageTimer
 from emotion_runtime.models import Models
+from emotion_runtime.open_backend import open_backend
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.preprocess import patch_weights, subject_window
 from emotion_runtime.ring import plan_clips

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_runtime.backends import open_encoders
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors.centerface import head_box
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
+from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.quality import sharpness
 from emotion_runtime.subject import plan_crops
 

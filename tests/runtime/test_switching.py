@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion_runtime.backends import open_backend
 from emotion_runtime.backends.base import Backend, Feeds, Outputs
 from emotion_runtime.backends.switching import SwitchingBackend, build_in_background, lowest_cosine
 from emotion_runtime.bundle import load_bundle
@@ -16,6 +15,7 @@ from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_head
 from emotion_runtime.models import Models
+from emotion_runtime.open_backend import open_backend
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.timing import Timing

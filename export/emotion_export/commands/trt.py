@@ -27,9 +27,9 @@ from emotion_export.tensorrt import Builder, parse_target
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.console import OneLineParser
-from emotion_runtime.engines import CACHE_VARIABLE, cache_folder, default_folder
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.nvidia import Flavor, Gpu, find_gpu, load_tensorrt
+from emotion_runtime.tensorrt.cache import CACHE_VARIABLE, cache_folder, default_folder
+from emotion_runtime.tensorrt.gpu import Flavor, Gpu, find_gpu, load_tensorrt
 
 PROGRAM = "emotion-export trt"
 FLAVORS: dict[str, Flavor] = {"tensorrt": "tensorrt", "rtx": "tensorrt-rtx"}

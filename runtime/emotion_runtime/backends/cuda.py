@@ -59,7 +59,7 @@ class _Buffers:
 
 
 class BoundBackend:
-    """A session whose inputs and outputs keep their addresses on a device. See `backends.Backend`.
+    """A session whose inputs and outputs keep their addresses on a device. See `backends.base.Backend`.
 
     It keeps buffers for every batch size it meets, so the sizes should be few: see `Bucketed`.
 

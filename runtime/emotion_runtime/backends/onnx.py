@@ -32,7 +32,7 @@ _FATAL = 4  # log level: what ONNX Runtime logs as an error, it also raises as a
 
 
 class OnnxBackend:
-    """A graph in ONNX Runtime on the CPU. See `emotion_runtime.backends.Backend`.
+    """A graph in ONNX Runtime on the CPU. See `emotion_runtime.backends.base.Backend`.
 
     Args:
         graph: The ONNX file.

@@ -14,7 +14,7 @@ from emotion_runtime.telemetry import hide_openvino_telemetry
 
 
 class OpenVinoBackend:
-    """A graph in OpenVINO. See `emotion_runtime.backends.Backend`.
+    """A graph in OpenVINO. See `emotion_runtime.backends.base.Backend`.
 
     Args:
         graph: The ONNX file.

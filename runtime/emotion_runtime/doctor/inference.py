@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from emotion_runtime import nvidia
 from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding
 from emotion_runtime.doctor.installed import installed
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import Precision
-from emotion_runtime.nvidia import Flavor
+from emotion_runtime.tensorrt import gpu as nvidia
+from emotion_runtime.tensorrt.gpu import Flavor
 
 _AZURE = "AzureExecutionProvider"  # calls a web service, so it is never used
 _REINSTALL = "pip install --force-reinstall onnxruntime (with CUDA: onnxruntime-gpu)"
@@ -138,7 +138,7 @@ def bundle(name: str) -> Iterator[Finding]:
 
 def engines() -> Iterator[Finding]:
     """Check the cache of TensorRT engines: number, size, and which of them cannot be loaded."""
-    from emotion_runtime import engines as cache  # noqa: PLC0415 - see above
+    from emotion_runtime.tensorrt import cache  # noqa: PLC0415 - see above
 
     folder = cache.default_folder()
     if not folder.is_dir():
@@ -165,9 +165,10 @@ def engines() -> Iterator[Finding]:
 
 def backend(bundle_name: str, name: str, precision: Precision | None = None) -> Iterator[Finding]:
     """Check whether a run could open its encoders, and report what runs them."""
-    from emotion_runtime.backends import Unavailable, minimal_feeds, open_encoders  # noqa: PLC0415
-    from emotion_runtime.backends.native import MissingEngine, builder_command  # noqa: PLC0415
+    from emotion_runtime.backends.base import Unavailable  # noqa: PLC0415
     from emotion_runtime.bundle import load_bundle  # noqa: PLC0415
+    from emotion_runtime.open_backend import minimal_feeds, open_encoders  # noqa: PLC0415
+    from emotion_runtime.tensorrt.open_engines import MissingEngine, builder_command  # noqa: PLC0415
 
     try:
         loaded = load_bundle(bundle_name)

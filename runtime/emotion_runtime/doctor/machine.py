@@ -6,9 +6,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from emotion_runtime import __version__, nvidia
+from emotion_runtime import __version__
 from emotion_runtime.doctor.findings import OK, WARN, Finding
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.tensorrt import gpu as nvidia
 
 # JetPack version by the version of Jetson Linux. Source: NVIDIA's JetPack archive.
 _JETPACKS = {"35": "5", "36.3": "6.0", "36.4": "6.1 or 6.2", "36": "6", "38": "7"}

@@ -12,7 +12,7 @@ from emotion_export import engines as building
 from emotion_export.cli import main
 from emotion_export.commands import trt
 from emotion_export.tensorrt import BuiltEngine
-from emotion_runtime.nvidia import Gpu
+from emotion_runtime.tensorrt.gpu import Gpu
 
 
 @pytest.fixture(scope="session")

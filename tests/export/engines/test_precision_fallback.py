@@ -28,7 +28,7 @@ from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.parity_check import ENGINE_TOLERANCES, ParityCheck, make_parity_check
+from emotion_runtime.parity import ENGINE_TOLERANCES, ParityCheck, make_parity_check
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 

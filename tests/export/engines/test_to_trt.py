@@ -19,9 +19,9 @@ from trt_stand_ins import AHEAD, Main, files_in, only_line
 from emotion_export import engines as building
 from emotion_export.progress import Progress
 from emotion_export.tensorrt import BuiltEngine
-from emotion_runtime import engines
 from emotion_runtime.bundle import load_bundle, sha256_of
-from emotion_runtime.engines import read_sidecars
+from emotion_runtime.tensorrt import cache as engines
+from emotion_runtime.tensorrt.cache import read_sidecars
 
 
 def test_ahead_of_time_for_the_shipped_bundle(

@@ -13,7 +13,7 @@ from trt_stand_ins import Engine, Main, files_in, only_line, types_of
 from emotion_export import engines as building
 from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.bundle import load_bundle
-from emotion_runtime.engines import read_sidecars
+from emotion_runtime.tensorrt.cache import read_sidecars
 
 
 def test_on_a_gpu_the_engine_is_compared_with_the_model(to_trt: Main, gpu: list[str], tmp_path: Path):

@@ -24,11 +24,11 @@ from emotion_export.cli import main
 from emotion_export.triton import one_image_per_person, write_repository
 from emotion_runtime.backends.onnx import OnnxBackend, open_session
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
-from emotion_runtime.engines import CheckResult, EngineKey, Sidecar, store_engine
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.nvidia import Gpu
-from emotion_runtime.parity_check import frame_encoder_feeds
+from emotion_runtime.parity import frame_encoder_feeds
 from emotion_runtime.runtime import EmotionRuntime
+from emotion_runtime.tensorrt.cache import CheckResult, EngineKey, Sidecar, store_engine
+from emotion_runtime.tensorrt.gpu import Gpu
 
 NUMPY = {"TYPE_UINT8": "uint8", "TYPE_INT64": "int64", "TYPE_FP32": "float32"}
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from exported import ROOT
 
-from emotion_runtime.nvidia import load_cuda, load_tensorrt
+from emotion_runtime.tensorrt.gpu import load_cuda, load_tensorrt
 
 SOURCES = [
     ROOT / "export/emotion_export/tensorrt.py",
     ROOT / "export/emotion_export/progress.py",
-    ROOT / "runtime/emotion_runtime/backends/tensorrt.py",
+    ROOT / "runtime/emotion_runtime/tensorrt/engine.py",
 ]
 LINUX = (
     "--python-version",
@@ -95,7 +95,7 @@ def test_bindings_have_all_names(used: set[str], download: Callable[..., Path], 
 
 def test_cuda_python_has_all_names():
     pytest.importorskip("cuda.bindings.runtime")
-    paths = [*SOURCES, ROOT / "runtime/emotion_runtime/nvidia.py"]
+    paths = [*SOURCES, ROOT / "runtime/emotion_runtime/tensorrt/gpu.py"]
     names = {name for path in paths for name in attributes(path) if name.startswith("cuda")}
     assert len(names) > 15
     cuda = load_cuda()

@@ -31,7 +31,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import centerface
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import GRAPHS, GraphName, Precision
-from emotion_runtime.nvidia import builder_name, load_tensorrt
+from emotion_runtime.tensorrt.gpu import builder_name, load_tensorrt
 from emotion_train.model import PRESETS, EmotionCLIP
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.backends import open_encoders
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import TemporalEncoder
+from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.vectors import l2_normalise
 from emotion_train.probing.features import FeatureKind, Features

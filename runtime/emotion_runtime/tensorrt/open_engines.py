@@ -16,13 +16,16 @@ from itertools import chain
 
 import msgspec
 
-from emotion_runtime import engines, nvidia, parity_check
+from emotion_runtime import parity
 from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.buckets import Bucketed, Limits
 from emotion_runtime.backends.switching import build_in_background
-from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.engines import (
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.names import GRAPHS, GraphName
+from emotion_runtime.tensorrt import cache as engines
+from emotion_runtime.tensorrt import gpu as nvidia
+from emotion_runtime.tensorrt.cache import (
     CachedEngine,
     CheckResult,
     EngineKey,
@@ -30,9 +33,8 @@ from emotion_runtime.engines import (
     RequestedPrecision,
     UnusableEngine,
 )
-from emotion_runtime.errors import EmotionError
-from emotion_runtime.names import GRAPHS, GraphName
-from emotion_runtime.nvidia import Flavor, Gpu
+from emotion_runtime.tensorrt.engine import TensorRTBackend
+from emotion_runtime.tensorrt.gpu import Flavor, Gpu
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +139,7 @@ def _load(bundle: Bundle, graph: GraphName, found: CachedEngine, flavor: Flavor,
         return Bucketed(backend, limits)
     with ExitStack() as stack:
         stack.callback(backend.close)
-        check = parity_check.make_parity_check(bundle, graph, limits)
+        check = parity.make_parity_check(bundle, graph, limits)
         rows, failure = check.run(backend, found.sidecar.precision)
         if failure:
             raise EngineRejected(f"the engine of {graph} fails the parity check on this GPU ({failure})")

@@ -21,14 +21,17 @@ from engine_stand_ins import (
     store_rejected,
 )
 
-from emotion_runtime import engines, files, nvidia, parity_check
-from emotion_runtime.backends import native, open_encoders
+from emotion_runtime import files, parity
 from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
 from emotion_runtime.doctor import FAIL, WARN, inference
-from emotion_runtime.engines import CheckResult
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import GRAPHS
-from emotion_runtime.nvidia import Gpu
+from emotion_runtime.open_backend import open_encoders
+from emotion_runtime.tensorrt import cache as engines
+from emotion_runtime.tensorrt import gpu as nvidia
+from emotion_runtime.tensorrt import open_engines as native
+from emotion_runtime.tensorrt.cache import CheckResult
+from emotion_runtime.tensorrt.gpu import Gpu
 
 
 def test_cached_engines_are_used(cache: Cache):
@@ -114,7 +117,7 @@ def test_an_engine_built_ahead_of_time_is_checked_once(cache: Cache, monkeypatch
         assert found.sidecar.check.status == "passed"
         assert {row.graph for row in found.sidecar.check.parity} == {graph}
         assert {row.top1_agreement for row in found.sidecar.check.parity} == {1.0}
-    monkeypatch.setattr(parity_check, "make_parity_check", None)  # the second time there is no check
+    monkeypatch.setattr(parity, "make_parity_check", None)  # the second time there is no check
     open_encoders("tensorrt", cache.bundle)
 
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.backends.base import Feeds, Outputs
-from emotion_runtime.engines import EngineRejected
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.nvidia import Flavor, builder_name, call, find_gpu, load_cuda, load_tensorrt
+from emotion_runtime.tensorrt.cache import EngineRejected
+from emotion_runtime.tensorrt.gpu import Flavor, builder_name, call, find_gpu, load_cuda, load_tensorrt
 
 _DEFAULT_HOST_MEMORY = 0  # cudaHostAllocDefault
 
@@ -50,7 +50,7 @@ class _Prepared:
 
 
 class TensorRTBackend:
-    """A TensorRT engine. See `emotion_runtime.backends.Backend`.
+    """A TensorRT engine. See `emotion_runtime.backends.base.Backend`.
 
     Buffers are allocated once, pinned and for the largest batch of the engine's profile; all work is on one
     stream. A batch size that comes a second time is captured as a CUDA graph (copies in, kernels, copies

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from cuda_stand_in import Cuda, D, Engine, Library, T
 
-from emotion_runtime.backends.tensorrt import TensorRTBackend
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.tensorrt.engine import TensorRTBackend
 
 
 @pytest.fixture

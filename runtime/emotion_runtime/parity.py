@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.engines import EnginePrecision, EngineRejected
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import Manifest, Parity
 from emotion_runtime.names import GRAPHS, GraphName
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights
 from emotion_runtime.sources.demo import head_boxes, read_demo
 from emotion_runtime.subject import plan_crops
+from emotion_runtime.tensorrt.cache import EnginePrecision, EngineRejected
 from emotion_runtime.vectors import cosine_similarity
 
 if TYPE_CHECKING:  # the backends import this module

@@ -16,7 +16,10 @@ import pytest
 from emotion_runtime import __version__, files
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import Bundle, load_bundle
-from emotion_runtime.engines import (
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import remove_leftovers, write_atomically
+from emotion_runtime.manifest import Variant
+from emotion_runtime.tensorrt.cache import (
     CachedEngine,
     CheckResult,
     EngineKey,
@@ -32,10 +35,7 @@ from emotion_runtime.engines import (
     store_engine,
     store_sidecar,
 )
-from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import remove_leftovers, write_atomically
-from emotion_runtime.manifest import Variant
-from emotion_runtime.nvidia import Gpu
+from emotion_runtime.tensorrt.gpu import Gpu
 
 ORIN = Gpu("Orin", "8.7")
 CONTENT = b"machine code of one GPU"

@@ -21,13 +21,13 @@ from engine_stand_ins import (
     store_rejected,
 )
 
-from emotion_runtime import engines
-from emotion_runtime.backends import native
 from emotion_runtime.backends.base import Unavailable
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import GRAPHS
 from emotion_runtime.runtime import EmotionRuntime
+from emotion_runtime.tensorrt import cache as engines
+from emotion_runtime.tensorrt import open_engines as native
 from emotion_runtime.types import Detections, EmotionEvent
 
 
@@ -174,7 +174,8 @@ def test_the_builder_ends_with_the_program(tmp_path: Path):
     mark = tmp_path / "pid"
     sleeper = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     code = (
-        "import sys, threading, time; from pathlib import Path; from emotion_runtime.backends import native\n"
+        "import sys, threading, time; from pathlib import Path\n"
+        "from emotion_runtime.tensorrt import open_engines as native\n"
         "command = [sys.executable, '-c', sys.argv[1]]\n"
         "threading.Thread(target=native.run_builder, args=(command,), daemon=True).start()\n"
         "while not Path(sys.argv[2]).exists() or not Path(sys.argv[2]).read_text(): time.sleep(0.01)\n"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from emotion_runtime import nvidia
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.nvidia import Gpu, builder_name, call, find_gpu, load_cuda, load_tensorrt
+from emotion_runtime.tensorrt import gpu as nvidia
+from emotion_runtime.tensorrt.gpu import Gpu, builder_name, call, find_gpu, load_cuda, load_tensorrt
 
 
 def one_line(error: pytest.ExceptionInfo[EmotionError]) -> str:

@@ -26,7 +26,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.manifest import Parity
 from emotion_runtime.names import GraphName, Precision
-from emotion_runtime.nvidia import Gpu
+from emotion_runtime.tensorrt.gpu import Gpu
 
 if TYPE_CHECKING:  # the backends import this module
     from emotion_runtime.backends.buckets import Limits

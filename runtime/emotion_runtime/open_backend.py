@@ -1,0 +1,176 @@
+"""Ways to run a graph, one class each behind one Protocol, and the choice among them."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+import numpy as np
+
+from emotion_runtime.backends.base import Backend, Feeds, Unavailable
+from emotion_runtime.backends.buckets import Bucketed
+from emotion_runtime.backends.cuda import open_cuda
+from emotion_runtime.backends.onnx import OnnxBackend
+from emotion_runtime.backends.openvino import OpenVinoBackend
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.names import GRAPHS, Precision
+
+if TYPE_CHECKING:
+    from emotion_runtime.bundle import Bundle
+    from emotion_runtime.manifest import Manifest
+    from emotion_runtime.tensorrt.gpu import Flavor
+
+# Modules for TensorRT engines are imported where they are needed: they read bundles, which most users of this
+# package do not.
+
+__all__ = ["Backend", "BackendName", "Unavailable", "minimal_feeds", "open_backend", "open_encoders"]
+
+BackendName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx", "openvino"]
+
+_log = logging.getLogger(__name__)
+
+
+def open_backend(name: str, graph: Path) -> Backend:
+    """Open an ONNX file.
+
+    Args:
+        name: "cpu", "cuda" or "openvino".
+        graph: The ONNX file.
+
+    Raises:
+        EmotionError: The backend is unknown, not installed or does not start (`Unavailable`), or it cannot
+            load the graph.
+    """
+    _check_name(name)
+    if name not in _GRAPH_BACKENDS:
+        raise EmotionError(
+            f"backend {name} opens whole bundles, not single graphs: expected one of "
+            f"{', '.join(_GRAPH_BACKENDS)}"
+        )
+    return _GRAPH_BACKENDS[name](graph)
+
+
+def open_encoders(
+    name: str, bundle: "Bundle", precision: "Precision | None" = None, *, build: bool = True
+) -> list[Backend]:
+    """Open the frame encoder and the temporal encoder of a bundle, both on one backend.
+
+    A backend requested by name either opens or raises; there is no fallback. "auto" chooses the first that
+    works on a minimal batch: TensorRT with cached engines, CUDA, the CPU. The choice is logged in one line.
+
+    While missing TensorRT engines are built, ONNX Runtime serves, and the log says so. If the build fails,
+    the next run of the encoders raises its error.
+
+    OpenVINO is used only if requested by name. Alone it was up to a fifth faster than ONNX Runtime on an AMD
+    CPU, but not while the detector's threads were running
+    (`benchmarks/bench_pipeline.py --backends cpu openvino`).
+
+    Args:
+        name: A `BackendName`.
+        bundle: The model.
+        precision: Numeric precision; None: fp32, or with TensorRT the fastest that passes the parity check.
+        build: Build missing TensorRT engines. If False, a missing engine is an error.
+
+    Raises:
+        EmotionError: The backend is unknown, not installed or does not start (`Unavailable`), the bundle has
+            no graph of that precision, or a graph cannot be loaded.
+    """
+    _check_name(name)
+    if name == "auto":
+        return _open_best(["tensorrt", "tensorrt-rtx", "cuda", "cpu"], bundle, precision, requested="auto")
+    if name.startswith("tensorrt") and build:
+        return _open_or_build(cast("Flavor", name), bundle, precision)
+    return _open(name, bundle, precision)
+
+
+def _open_best(
+    candidates: Sequence[str], bundle: "Bundle", precision: "Precision | None", *, requested: str
+) -> list[Backend]:
+    """Open the first available candidate; the last one is always available. `requested` is for the log."""
+    skipped: list[Unavailable] = []
+    for candidate in candidates:
+        try:
+            chosen = _open_and_try(candidate, bundle, precision)
+        except Unavailable as reason:
+            skipped.append(reason)
+            continue
+        for each in skipped:
+            _log.debug("backend %s is not used: %s", each.name, each.brief)
+        reasons = "".join(f"; {each.brief}" for each in skipped if each.notable)
+        level = logging.WARNING if any(each.broken for each in skipped) else logging.INFO
+        _log.log(level, "backend %s: %s%s", requested, chosen[0].description, reasons)
+        return chosen
+    raise AssertionError(f"none of {candidates} is available")
+
+
+def _open_and_try(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+    """Open and run once: a GPU backend can open successfully and still fail on its first run."""
+    opened = _open(name, bundle, precision)
+    if name == "cpu":
+        return opened
+    try:
+        for backend, feeds in zip(opened, minimal_feeds(bundle.manifest), strict=True):
+            backend.run(feeds)
+    except (EmotionError, RuntimeError) as error:  # TensorRT's bindings raise RuntimeError
+        for backend in opened:
+            backend.close()
+        reason = f"{opened[0].description} opens but does not run ({' '.join(str(error).split())})"
+        raise Unavailable(name, reason, fix="see emotion-runtime --doctor", broken=True) from error
+    return opened
+
+
+def minimal_feeds(manifest: "Manifest") -> list[Feeds]:
+    """Return the smallest inputs of both encoders.
+
+    They are one person who covers a black image, and a clip of zeros, (1, T, D).
+    """
+    spec = manifest.preprocess
+    frame: Feeds = {
+        "images": np.zeros((1, spec.size, spec.size, 3), np.uint8),
+        "frame_index": np.zeros(1, np.int64),
+        "patch_weights": np.ones((1, spec.patches), np.float32),
+    }
+    return [frame, {"embeddings": np.zeros((1, manifest.clip_frames, manifest.embedding_dim), np.float32)}]
+
+
+def _open(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+    if name in _GRAPH_BACKENDS:
+        graphs = [bundle.graph_path(graph, precision or "fp32") for graph in GRAPHS]
+        return [_GRAPH_BACKENDS[name](graph) for graph in graphs]
+    from emotion_runtime.tensorrt.open_engines import open_engines  # noqa: PLC0415 - see above
+
+    return open_engines(bundle, cast("Flavor", name), precision or "ladder")
+
+
+def _open_or_build(flavor: "Flavor", bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+    """Open TensorRT engines; if they must be built first, ONNX Runtime serves until they are."""
+    from emotion_runtime.tensorrt import open_engines as native  # noqa: PLC0415 - see above
+
+    try:
+        return _open(flavor, bundle, precision)
+    except native.MissingEngine as missing:
+        command = native.builder_command(bundle, flavor, precision or "ladder")
+        if command is None:
+            raise
+        if missing.broken:
+            _log.warning("backend %s: %s: building it again", flavor, missing.reason)
+    serving = _open_best(["cuda", "cpu"], bundle, None, requested=f"{flavor}, until its engines are built")
+    return native.build_engines_in_background(
+        command, lambda: _open(flavor, bundle, precision), serving, flavor=flavor
+    )
+
+
+def _check_name(name: str) -> None:
+    if name not in get_args(BackendName):
+        raise EmotionError(f"unknown backend {name!r}: expected one of {', '.join(get_args(BackendName))}")
+
+
+def _open_bucketed_cuda(graph: Path) -> Backend:
+    return Bucketed(open_cuda(graph))
+
+
+_GRAPH_BACKENDS: dict[str, Callable[[Path], Backend]] = {
+    "cpu": OnnxBackend,
+    "cuda": _open_bucketed_cuda,
+    "openvino": OpenVinoBackend,
+}
