@@ -1,4 +1,4 @@
-"""Ways to run a graph, one class each behind one Protocol, and the choice among them."""
+"""The choice of what runs a graph or the encoders of a bundle."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 # Modules for TensorRT engines are imported where they are needed: they read bundles, which most users of this
 # package do not.
-
-__all__ = ["Backend", "BackendName", "Unavailable", "minimal_feeds", "open_backend", "open_encoders"]
 
 BackendName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx", "openvino"]
 
@@ -144,18 +142,18 @@ def _open(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Ba
 
 def _open_or_build(flavor: "Flavor", bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
     """Open TensorRT engines; if they must be built first, ONNX Runtime serves until they are."""
-    from emotion_runtime.tensorrt import open_engines as native  # noqa: PLC0415 - see above
+    from emotion_runtime.tensorrt import build_client, open_engines  # noqa: PLC0415 - see above
 
     try:
         return _open(flavor, bundle, precision)
-    except native.MissingEngine as missing:
-        command = native.builder_command(bundle, flavor, precision or "ladder")
+    except open_engines.MissingEngine as missing:
+        command = build_client.builder_command(bundle, flavor, precision or "ladder")
         if command is None:
             raise
         if missing.broken:
             _log.warning("backend %s: %s: building it again", flavor, missing.reason)
     serving = _open_best(["cuda", "cpu"], bundle, None, requested=f"{flavor}, until its engines are built")
-    return native.build_engines_in_background(
+    return build_client.build_engines_in_background(
         command, lambda: _open(flavor, bundle, precision), serving, flavor=flavor
     )
 

@@ -24,7 +24,7 @@ from emotion_runtime.messages import LOGGERS
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.tensorrt import cache as engines
 from emotion_runtime.tensorrt import gpu as nvidia
-from emotion_runtime.tensorrt import open_engines as native
+from emotion_runtime.tensorrt import open_engines
 
 SPEC = PreprocessSpec(size=32, patch=8, window="subject", short_side=36, subject_scale=1.5)
 LABELS = ("anger", "joy", "neutral")
@@ -211,7 +211,7 @@ def cache(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(nvidia, "load_tensorrt", lambda flavor: flavor)
     monkeypatch.setattr(nvidia, "builder_name", lambda flavor, _library: f"{flavor}{VERSION}")
     monkeypatch.setattr(nvidia, "find_gpu", lambda: GPU)
-    monkeypatch.setattr(native, "TensorRTBackend", StandIn)
+    monkeypatch.setattr(open_engines, "TensorRTBackend", StandIn)
     return Cache(engines.cache_folder(), load_bundle(tiny_bundle))
 
 

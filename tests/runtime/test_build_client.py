@@ -26,8 +26,8 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import GRAPHS
 from emotion_runtime.runtime import EmotionRuntime
+from emotion_runtime.tensorrt import build_client
 from emotion_runtime.tensorrt import cache as engines
-from emotion_runtime.tensorrt import open_engines as native
 from emotion_runtime.types import Detections, EmotionEvent
 
 
@@ -160,13 +160,13 @@ def test_the_real_builder_accepts_the_arguments(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # do not build on a machine with a GPU
     monkeypatch.setenv(engines.CACHE_VARIABLE, str(tmp_path))
     for flavor in ("tensorrt", "tensorrt-rtx"):
-        command = native.builder_command(load_bundle("nano"), flavor, "fp32")
+        command = build_client.builder_command(load_bundle("nano"), flavor, "fp32")
         assert command is not None
         # It stops because there is no GPU; a wrong option would be another error.
         with pytest.raises(
             EmotionError, match=r"status 2: emotion-export trt: error: (no usable GPU|CUDA|tensorrt)"
         ):
-            native.run_builder(command)
+            build_client.run_builder(command)
 
 
 def test_the_builder_ends_with_the_program(tmp_path: Path):
@@ -175,9 +175,9 @@ def test_the_builder_ends_with_the_program(tmp_path: Path):
     sleeper = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     code = (
         "import sys, threading, time; from pathlib import Path\n"
-        "from emotion_runtime.tensorrt import open_engines as native\n"
+        "from emotion_runtime.tensorrt import build_client\n"
         "command = [sys.executable, '-c', sys.argv[1]]\n"
-        "threading.Thread(target=native.run_builder, args=(command,), daemon=True).start()\n"
+        "threading.Thread(target=build_client.run_builder, args=(command,), daemon=True).start()\n"
         "while not Path(sys.argv[2]).exists() or not Path(sys.argv[2]).read_text(): time.sleep(0.01)\n"
     )
     subprocess.run([sys.executable, "-c", code, sleeper, str(mark)], check=True, timeout=SECONDS)

@@ -27,9 +27,9 @@ from emotion_runtime.doctor import FAIL, WARN, inference
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import GRAPHS
 from emotion_runtime.open_backend import open_encoders
+from emotion_runtime.tensorrt import build_client
 from emotion_runtime.tensorrt import cache as engines
 from emotion_runtime.tensorrt import gpu as nvidia
-from emotion_runtime.tensorrt import open_engines as native
 from emotion_runtime.tensorrt.cache import CheckResult
 from emotion_runtime.tensorrt.gpu import Gpu
 
@@ -69,8 +69,8 @@ def test_auto_builds_nothing_and_logs_the_command(cache: Cache, caplog: pytest.L
 def test_the_doctor_builds_nothing(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, builder: list[str] | None, state: str
 ):
-    monkeypatch.setattr(native, "builder_command", lambda *_: builder)
-    monkeypatch.setattr(native, "build_engines_in_background", None)
+    monkeypatch.setattr(build_client, "builder_command", lambda *_: builder)
+    monkeypatch.setattr(build_client, "build_engines_in_background", None)
     (finding,) = inference.backend(str(cache.bundle.folder), "tensorrt")
     assert finding.state == state
     assert finding.text == "tensorrt: no engine of frame_encoder (not built yet)"

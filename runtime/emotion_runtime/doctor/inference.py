@@ -168,7 +168,8 @@ def backend(bundle_name: str, name: str, precision: Precision | None = None) -> 
     from emotion_runtime.backends.base import Unavailable  # noqa: PLC0415
     from emotion_runtime.bundle import load_bundle  # noqa: PLC0415
     from emotion_runtime.open_backend import minimal_feeds, open_encoders  # noqa: PLC0415
-    from emotion_runtime.tensorrt.open_engines import MissingEngine, builder_command  # noqa: PLC0415
+    from emotion_runtime.tensorrt.build_client import builder_command  # noqa: PLC0415
+    from emotion_runtime.tensorrt.open_engines import MissingEngine  # noqa: PLC0415
 
     try:
         loaded = load_bundle(bundle_name)

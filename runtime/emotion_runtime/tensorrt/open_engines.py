@@ -1,16 +1,12 @@
-"""TensorRT engines of a bundle: opened from the cache, or built while another backend serves.
+"""TensorRT engines of a bundle, opened from the cache.
 
 UNVERIFIED: no GPU was available. Verify with `emotion-runtime --source demo --backend tensorrt`
 (tensorrt-rtx). The decisions made here are tested with stand-ins for engines and GPU.
 """
 
-import atexit
 import importlib.util
 import logging
 import shlex
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import chain
 
@@ -19,11 +15,10 @@ import msgspec
 from emotion_runtime import parity
 from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.buckets import Bucketed, Limits
-from emotion_runtime.backends.switching import build_in_background
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import GRAPHS, GraphName
-from emotion_runtime.tensorrt import cache as engines
+from emotion_runtime.tensorrt import build_client, cache
 from emotion_runtime.tensorrt import gpu as nvidia
 from emotion_runtime.tensorrt.cache import (
     CachedEngine,
@@ -78,11 +73,9 @@ def open_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) 
         builder = nvidia.builder_name(flavor, nvidia.load_tensorrt(flavor))
     except EmotionError as error:
         raise Unavailable(flavor, str(error)) from error
-    build = shlex.join(["emotion-export", "trt", *build_arguments(bundle, flavor, precision)])
+    build = shlex.join(["emotion-export", "trt", *build_client.build_arguments(bundle, flavor, precision)])
     keys = {
-        graph: engines.engine_key(
-            bundle, graph, builder=builder, gpu=gpu, precision=precision, limits=Limits()
-        )
+        graph: cache.engine_key(bundle, graph, builder=builder, gpu=gpu, precision=precision, limits=Limits())
         for graph in GRAPHS
     }
     opened: list[Backend] = []
@@ -113,12 +106,12 @@ def _open(bundle: Bundle, graph: GraphName, key: EngineKey, flavor: Flavor, gpu:
         _NoEngine: There is none.
     """
     rejected: list[EngineRejected] = []
-    in_folders = (engines.compatible_engines(folder, key) for folder in engines.search_folders())
+    in_folders = (cache.compatible_engines(folder, key) for folder in cache.search_folders())
     for found in chain.from_iterable(in_folders):
         try:
             backend = _load(bundle, graph, found, flavor, gpu)
         except EngineRejected as error:
-            engines.discard(found)
+            cache.discard(found)
             rejected.append(error)
             continue
         for each in rejected:
@@ -126,7 +119,7 @@ def _open(bundle: Bundle, graph: GraphName, key: EngineKey, flavor: Flavor, gpu:
         return backend
     if rejected:
         raise rejected[0]
-    stored = engines.find_engine(engines.default_folder(), key)
+    stored = cache.find_engine(cache.default_folder(), key)
     reason = stored.reason if isinstance(stored, UnusableEngine) else "it was removed meanwhile"
     raise _NoEngine(f"no engine of {graph} ({reason})")
 
@@ -143,7 +136,7 @@ def _load(bundle: Bundle, graph: GraphName, found: CachedEngine, flavor: Flavor,
         rows, failure = check.run(backend, found.sidecar.precision)
         if failure:
             raise EngineRejected(f"the engine of {graph} fails the parity check on this GPU ({failure})")
-        if found.folder == engines.cache_folder():  # in a read-only folder it is checked at every start
+        if found.folder == cache.cache_folder():  # in a read-only folder it is checked at every start
             _save_result(found, CheckResult("passed", rows, gpu.name, gpu.driver))
         stack.pop_all()
     return Bucketed(backend, limits)
@@ -152,76 +145,6 @@ def _load(bundle: Bundle, graph: GraphName, found: CachedEngine, flavor: Flavor,
 def _save_result(found: CachedEngine, result: CheckResult) -> None:
     """Write a check result beside its engine; if the disk is full, the next start checks again."""
     try:
-        engines.store_sidecar(found.folder, msgspec.structs.replace(found.sidecar, check=result))
+        cache.store_sidecar(found.folder, msgspec.structs.replace(found.sidecar, check=result))
     except EmotionError as error:
         _log.warning("the engine passed the parity check, but the result cannot be saved: %s", error)
-
-
-def build_engines_in_background(
-    command: Sequence[str], reopen: Callable[[], list[Backend]], serving: Sequence[Backend], *, flavor: Flavor
-) -> list[Backend]:
-    """Serve with some backends while a command builds the engines, then switch to the engines.
-
-    The user requested the engines by name, so a build that fails ends the run with its error.
-
-    Args:
-        command: Builds the engines into the cache.
-        reopen: Opens the engines when they are built.
-        serving: The backends that run meanwhile.
-        flavor: The TensorRT flavor, for messages.
-    """
-    _log.info("building %s engines, which takes minutes; until then: %s", flavor, serving[0].description)
-
-    def build() -> list[Backend]:
-        try:
-            run_builder(command)
-            return reopen()
-        except EmotionError as error:
-            raise _as_unavailable(flavor, error) from error
-
-    switching, _ = build_in_background(serving, build, name=f"{flavor} engines")
-    return list(switching)
-
-
-def _as_unavailable(flavor: Flavor, error: EmotionError) -> Unavailable:
-    return error if isinstance(error, Unavailable) else Unavailable(flavor, str(error), broken=True)
-
-
-def builder_command(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[str] | None:
-    """Return the command that builds both engines into the cache, or None if the builder is not installed."""
-    # The runtime never imports the export package; it only starts its command in another process.
-    if importlib.util.find_spec("emotion_export") is None:
-        return None
-    # The builder must write where this process will look, which may be a temporary folder.
-    arguments = [*build_arguments(bundle, flavor, precision), "--cache", str(engines.cache_folder())]
-    return [sys.executable, "-m", "emotion_export.cli", "trt", *arguments]
-
-
-def build_arguments(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[str]:
-    """Return the arguments of `emotion-export trt`."""
-    arguments = ["--bundle", str(bundle.folder), "--flavor", flavor.removeprefix("tensorrt-")]
-    return arguments if precision == "ladder" else [*arguments, "--precision", precision]
-
-
-def run_builder(command: Sequence[str]) -> None:
-    """Run a builder to its end. It is terminated if this program ends first.
-
-    Raises:
-        EmotionError: The builder failed; the message has the last line that it printed.
-    """
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C reaches only this program, which then terminates the builder
-    ) as process:
-        atexit.register(process.terminate)
-        try:
-            _, errors = process.communicate()
-        finally:
-            atexit.unregister(process.terminate)
-    if process.returncode:
-        lines = errors.strip().splitlines() or ["(no output)"]
-        raise EmotionError(f"building the engines failed with status {process.returncode}: {lines[-1]}")

@@ -1,0 +1,88 @@
+"""The builder of TensorRT engines: `emotion-export trt` in another process, while another backend serves."""
+
+import atexit
+import importlib.util
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from emotion_runtime.backends.base import Backend, Unavailable
+from emotion_runtime.backends.switching import build_in_background
+from emotion_runtime.bundle import Bundle
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.tensorrt import cache
+from emotion_runtime.tensorrt.cache import RequestedPrecision
+from emotion_runtime.tensorrt.gpu import Flavor
+
+_log = logging.getLogger(__name__)
+
+
+def build_engines_in_background(
+    command: Sequence[str], reopen: Callable[[], list[Backend]], serving: Sequence[Backend], *, flavor: Flavor
+) -> list[Backend]:
+    """Serve with some backends while a command builds the engines, then switch to the engines.
+
+    The user requested the engines by name, so a build that fails ends the run with its error.
+
+    Args:
+        command: Builds the engines into the cache.
+        reopen: Opens the engines when they are built.
+        serving: The backends that run meanwhile.
+        flavor: The TensorRT flavor, for messages.
+    """
+    _log.info("building %s engines, which takes minutes; until then: %s", flavor, serving[0].description)
+
+    def build() -> list[Backend]:
+        try:
+            run_builder(command)
+            return reopen()
+        except EmotionError as error:
+            raise _as_unavailable(flavor, error) from error
+
+    switching, _ = build_in_background(serving, build, name=f"{flavor} engines")
+    return list(switching)
+
+
+def _as_unavailable(flavor: Flavor, error: EmotionError) -> Unavailable:
+    return error if isinstance(error, Unavailable) else Unavailable(flavor, str(error), broken=True)
+
+
+def builder_command(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[str] | None:
+    """Return the command that builds both engines into the cache, or None if the builder is not installed."""
+    # The runtime never imports the export package; it only starts its command in another process.
+    if importlib.util.find_spec("emotion_export") is None:
+        return None
+    # The builder must write where this process will look, which may be a temporary folder.
+    arguments = [*build_arguments(bundle, flavor, precision), "--cache", str(cache.cache_folder())]
+    return [sys.executable, "-m", "emotion_export.cli", "trt", *arguments]
+
+
+def build_arguments(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[str]:
+    """Return the arguments of `emotion-export trt`."""
+    arguments = ["--bundle", str(bundle.folder), "--flavor", flavor.removeprefix("tensorrt-")]
+    return arguments if precision == "ladder" else [*arguments, "--precision", precision]
+
+
+def run_builder(command: Sequence[str]) -> None:
+    """Run a builder to its end. It is terminated if this program ends first.
+
+    Raises:
+        EmotionError: The builder failed; the message has the last line that it printed.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C reaches only this program, which then terminates the builder
+    ) as process:
+        atexit.register(process.terminate)
+        try:
+            _, errors = process.communicate()
+        finally:
+            atexit.unregister(process.terminate)
+    if process.returncode:
+        lines = errors.strip().splitlines() or ["(no output)"]
+        raise EmotionError(f"building the engines failed with status {process.returncode}: {lines[-1]}")
