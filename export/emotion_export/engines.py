@@ -23,15 +23,13 @@ from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import remove_leftovers
 from emotion_runtime.manifest import Graph, GraphName, Variant
-from emotion_runtime.names import GRAPHS
+from emotion_runtime.names import GRAPHS, EnginePrecision, RequestedPrecision
 from emotion_runtime.parity import make_parity_check
 from emotion_runtime.tensorrt.cache import (
     SIDECAR_SCHEMA,
     CachedEngine,
     CheckResult,
     EngineKey,
-    EnginePrecision,
-    RequestedPrecision,
     Sidecar,
     engine_key,
     find_engine,

@@ -23,8 +23,8 @@ from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Parity
+from emotion_runtime.names import EnginePrecision
 from emotion_runtime.parity import ParityCheck
-from emotion_runtime.tensorrt.cache import EnginePrecision
 
 _log = logging.getLogger(__name__)
 

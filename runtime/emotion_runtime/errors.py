@@ -46,3 +46,7 @@ class ConnectionLost(EmotionError):  # noqa: N818 - names the event
         super().__init__(message)
         self.cause = cause
         self.final = final
+
+
+class EngineRejected(EmotionError):  # noqa: N818 - names a state
+    """A TensorRT engine that fails to load, or fails the parity check on this device."""

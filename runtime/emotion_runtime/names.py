@@ -7,6 +7,10 @@ GRAPHS: tuple[GraphName, GraphName] = ("frame_encoder", "temporal_encoder")  # i
 
 ReducedPrecision = Literal["fp16", "int8"]
 Precision = Literal["fp32", ReducedPrecision]
+EnginePrecision = Literal[Precision, "mixed"]  # "mixed": fp16 with some layers in fp32
+# "ladder" is precision fallback: fp16, then fp16 with the worst layers in fp32, then fp32; the first that
+# passes the parity check.
+RequestedPrecision = Literal[Precision, "ladder"]
 
 Blur = Literal["none", "faces", "persons"]  # who is hidden in the images that leave
 

@@ -10,24 +10,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.backends.base import Backend, Feeds
+from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle
+from emotion_runtime.errors import EngineRejected
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import Manifest, Parity
-from emotion_runtime.names import GRAPHS, GraphName
+from emotion_runtime.names import GRAPHS, EnginePrecision, GraphName
 from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights
 from emotion_runtime.sources.demo import head_boxes, read_demo
 from emotion_runtime.subject import plan_crops
-from emotion_runtime.tensorrt.cache import EnginePrecision, EngineRejected
 from emotion_runtime.vectors import cosine_similarity
-
-if TYPE_CHECKING:  # the backends import this module
-    from emotion_runtime.backends.base import Backend, Feeds
-    from emotion_runtime.backends.buckets import Limits
 
 LabelFunction = Callable[[NDArray[np.float32]], NDArray[np.intp]]  # outputs of a graph (P, D) -> (heads, P)
 
@@ -66,7 +65,7 @@ SIZES: Final = ((1, 1), (1, 3), (2, 3), (2, 8), (1, 16), (4, 16))  # (images, pe
 _DEMO_FRAMES, _DEMO_STEP = 16, 5
 
 
-def frame_encoder_feeds(spec: PreprocessSpec, *, persons: int, images: int) -> list["Feeds"]:
+def frame_encoder_feeds(spec: PreprocessSpec, *, persons: int, images: int) -> list[Feeds]:
     """Return batches for the frame encoder, of every size in `SIZES` within the limits; always the same.
 
     The images are crops of the demo's people, and noise. The patch weights of the persons cover a head,
@@ -99,7 +98,7 @@ def frame_encoder_feeds(spec: PreprocessSpec, *, persons: int, images: int) -> l
 
 def temporal_encoder_feeds(
     manifest: Manifest, embeddings: NDArray[np.float32], *, persons: int
-) -> list["Feeds"]:
+) -> list[Feeds]:
     """Return batches of clips (P, T, D), drawn from embeddings (N, D) of the fp32 frame encoder."""
     rng = np.random.default_rng(8)
     shape = (manifest.clip_frames,)
@@ -121,11 +120,11 @@ class ParityCheck:
     """
 
     graph: str
-    feeds: Sequence["Feeds"]
+    feeds: Sequence[Feeds]
     expected: Sequence[NDArray[np.float32]]
     labels: LabelFunction
 
-    def run(self, engine: "Backend", precision: EnginePrecision) -> tuple[list[Parity], str]:
+    def run(self, engine: Backend, precision: EnginePrecision) -> tuple[list[Parity], str]:
         """Return one report row per batch, and a one-line failure message (empty if the engine passes).
 
         Raises:
@@ -135,14 +134,12 @@ class ParityCheck:
         return rows, failure_message(rows, precision)
 
 
-def make_parity_check(bundle: Bundle, graph: GraphName, limits: "Limits") -> ParityCheck:
+def make_parity_check(bundle: Bundle, graph: GraphName, limits: Limits) -> ParityCheck:
     """Make the check for engines of a bundle's graph by running its fp32 graph in ONNX Runtime on the CPU.
 
     Raises:
         EmotionError: ONNX Runtime is not installed or cannot load a graph.
     """
-    from emotion_runtime.backends.onnx import OnnxBackend  # noqa: PLC0415 - the backends import this module
-
     encoder, temporal = (OnnxBackend(bundle.graph_path(name)) for name in GRAPHS)
     of_features = label_function(bundle)
 
@@ -179,7 +176,7 @@ def label_function(bundle: Bundle) -> LabelFunction:
     return labels
 
 
-def compare(check: ParityCheck, precision: EnginePrecision, engine: "Backend") -> list[Parity]:
+def compare(check: ParityCheck, precision: EnginePrecision, engine: Backend) -> list[Parity]:
     """Run an engine twice on every batch, and compare the second output with the expected one (P, D).
 
     Returns:
@@ -228,7 +225,7 @@ def failure_message(rows: Sequence[Parity], precision: EnginePrecision) -> str:
 def _row(
     check: ParityCheck,
     precision: EnginePrecision,
-    feed: "Feeds",
+    feed: Feeds,
     expected: NDArray[np.float32],
     found: NDArray[np.float32],
 ) -> Parity:
@@ -252,7 +249,7 @@ def _row(
     )
 
 
-def _frames(feed: "Feeds") -> int:
+def _frames(feed: Feeds) -> int:
     """Return F of the frame encoder, T of the temporal encoder."""
     return len(feed["images"]) if "images" in feed else feed["embeddings"].shape[1]
 

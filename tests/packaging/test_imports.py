@@ -46,13 +46,6 @@ TRAIN_LAYERS = (
     {"commands"},
     {"cli"},
 )
-# Edges of emotion_runtime that close a cycle around the TensorRT engines; no others may appear.
-KNOWN_CYCLE = {
-    ("tensorrt.cache", "backends.buckets"),
-    ("parity", "backends.base"),
-    ("parity", "backends.buckets"),
-    ("parity", "backends.onnx"),
-}
 
 Edges = set[tuple[str, str]]
 
@@ -149,21 +142,12 @@ def test_packages_import_only_lower_ones(package: str):
     assert crossing in ({}, {ULTRALYTICS_ONLY_IN: ["ultralytics"]})
 
 
-@pytest.mark.parametrize("package", [name for name in PACKAGES if name != "emotion_runtime"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_there_is_no_cycle(package: str):
     edges = edges_within(PACKAGES[package])
     assert edges
     assert not cycle_in(edges)
     assert not cycle_in(between_units(edges))
-
-
-def test_the_only_cycle_of_the_runtime_is_the_known_one():
-    edges = edges_within(PACKAGES["emotion_runtime"])
-    gone = KNOWN_CYCLE - edges
-    assert not gone, f"take these out of KNOWN_CYCLE, they are gone: {sorted(gone)}"
-    assert not cycle_in(edges - KNOWN_CYCLE)
-    assert not cycle_in(between_units(edges - KNOWN_CYCLE))
-    assert cycle_in(between_units(edges))
 
 
 def test_training_imports_only_lower_layers():

@@ -17,9 +17,10 @@ from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.bundle import Bundle
+from emotion_runtime.errors import EngineRejected
 from emotion_runtime.manifest import GraphName
 from emotion_runtime.tensorrt import cache as engines
-from emotion_runtime.tensorrt.cache import CheckResult, EngineKey, EngineRejected, Sidecar
+from emotion_runtime.tensorrt.cache import CheckResult, EngineKey, Sidecar
 from emotion_runtime.tensorrt.gpu import Gpu
 
 GPU = Gpu("NVIDIA Test", "8.6", "12.6")

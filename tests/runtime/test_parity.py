@@ -15,6 +15,7 @@ from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.names import EnginePrecision
 from emotion_runtime.parity import (
     ENGINE_TOLERANCES,
     LabelFunction,
@@ -28,7 +29,6 @@ from emotion_runtime.parity import (
 )
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.sources.demo import head_boxes, read_demo
-from emotion_runtime.tensorrt.cache import EnginePrecision
 from emotion_runtime.types import Box
 
 SPEC = PreprocessSpec(size=112, patch=16, window="subject", short_side=128, subject_scale=1.3)

@@ -11,8 +11,8 @@ from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.switching import build_in_background
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.names import RequestedPrecision
 from emotion_runtime.tensorrt import cache
-from emotion_runtime.tensorrt.cache import RequestedPrecision
 from emotion_runtime.tensorrt.gpu import Flavor
 
 _log = logging.getLogger(__name__)

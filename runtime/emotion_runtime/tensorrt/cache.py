@@ -16,36 +16,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
 from emotion_runtime import __version__
+from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.manifest import Parity
-from emotion_runtime.names import GraphName, Precision
+from emotion_runtime.names import EnginePrecision, GraphName, Precision, RequestedPrecision
 from emotion_runtime.tensorrt.gpu import Gpu
-
-if TYPE_CHECKING:  # the backends import this module
-    from emotion_runtime.backends.buckets import Limits
 
 CACHE_VARIABLE = "EMOTION_ENGINE_CACHE"
 SIDECAR_SCHEMA = 1
 
-# "ladder" is precision fallback: fp16, then fp16 with the worst layers in fp32, then fp32; the first that
-# passes.
-RequestedPrecision = Literal["ladder", "fp16", "fp32", "int8"]
-EnginePrecision = Literal["fp16", "mixed", "fp32", "int8"]  # "mixed": fp16 with some layers in fp32
-
 _FASTEST_FIRST: tuple[EnginePrecision, ...] = ("int8", "fp16", "mixed", "fp32")
 
 _log = logging.getLogger(__name__)
-
-
-class EngineRejected(EmotionError):  # noqa: N818 - names a state
-    """A cached engine that matches its sidecar but fails to load or fails the parity check on this device."""
 
 
 class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"images": "pictures"}):
@@ -162,7 +150,7 @@ def engine_key(
     builder: str,
     gpu: Gpu,
     precision: RequestedPrecision,
-    limits: "Limits",
+    limits: Limits,
 ) -> EngineKey:
     """Return the key of a bundle's graph.
 

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.backends.base import Feeds, Outputs
-from emotion_runtime.errors import EmotionError
-from emotion_runtime.tensorrt.cache import EngineRejected
+from emotion_runtime.errors import EmotionError, EngineRejected
 from emotion_runtime.tensorrt.gpu import Flavor, builder_name, call, find_gpu, load_cuda, load_tensorrt
 
 _DEFAULT_HOST_MEMORY = 0  # cudaHostAllocDefault

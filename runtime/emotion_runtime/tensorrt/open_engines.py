@@ -16,16 +16,14 @@ from emotion_runtime import parity
 from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.buckets import Bucketed, Limits
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.errors import EmotionError
-from emotion_runtime.names import GRAPHS, GraphName
+from emotion_runtime.errors import EmotionError, EngineRejected
+from emotion_runtime.names import GRAPHS, GraphName, RequestedPrecision
 from emotion_runtime.tensorrt import build_client, cache
 from emotion_runtime.tensorrt import gpu as nvidia
 from emotion_runtime.tensorrt.cache import (
     CachedEngine,
     CheckResult,
     EngineKey,
-    EngineRejected,
-    RequestedPrecision,
     UnusableEngine,
 )
 from emotion_runtime.tensorrt.engine import TensorRTBackend
