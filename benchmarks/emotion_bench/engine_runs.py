@@ -17,7 +17,7 @@ from emotion_bench.torch_runs import Reference
 from emotion_export.fp16 import half_precision
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import write_graph
-from emotion_export.tensorrt import TYPICAL, Builder, build_engine
+from emotion_export.tensorrt import Builder, build_engine, typical_batch
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.buckets import Bucketed, Limits
 from emotion_runtime.tensorrt.engine import TensorRTBackend
@@ -90,7 +90,7 @@ def _engine(flavor: Flavor, precision: str) -> Opener:
             model = half_precision(model)
         limits, shipped = Limits(persons=persons), Limits()
         # Up to the shipped limit, tune as for users; an engine tuned for 4 people says little about 64.
-        typical = TYPICAL if persons <= shipped.persons else Limits(persons, TYPICAL.images)
+        typical = typical_batch(limits) if persons <= shipped.persons else Limits(persons, 1)
         built = build_engine(Builder(library, flavor), model, graph.stem, limits, typical)
         backend = TensorRTBackend(built.engine, flavor=flavor)
         try:

@@ -22,9 +22,6 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.tensorrt.gpu import Flavor
 
-# The default size to optimise for: a few people in one image.
-TYPICAL = Limits(persons=4, images=1)
-
 NEWEST_OPSET = 22
 
 _TYPES = {"FLOAT": "fp32", "HALF": "fp16", "INT8": "int8", "BF16": "bf16"}
@@ -35,6 +32,7 @@ _ENGINE_WORDS = (
     (r"float|fp32", "fp32"),
 )
 _PERCENT = 100
+_FEW = 4  # people at once, for whom kernels are timed
 
 _log = logging.getLogger(__name__)
 
@@ -104,8 +102,14 @@ def parse_target(text: str, library: ModuleType) -> str:
     )
 
 
+def typical_batch(limits: Limits) -> Limits:
+    """Return the size to optimise for: a few people, in one image or with an image each."""
+    persons = min(_FEW, limits.persons)
+    return Limits(persons, min(persons, limits.images) if limits.crop_per_person else 1)
+
+
 def shape_ranges(
-    model: onnx.ModelProto, name: str, limits: Limits, typical: Limits = TYPICAL
+    model: onnx.ModelProto, name: str, limits: Limits, typical: Limits | None = None
 ) -> dict[str, ShapeRange]:
     """Return the smallest, typical and largest shape of every input with dynamic dimensions.
 
@@ -115,12 +119,13 @@ def shape_ranges(
         model: The graph.
         name: Name of the graph, for messages.
         limits: Largest sizes.
-        typical: Sizes to optimise for.
+        typical: Sizes to optimise for; None: `typical_batch`.
 
     Raises:
         EmotionError: Another dimension is dynamic.
     """
     ranges = {}
+    typical = typical or typical_batch(limits)
     known = dict.fromkeys(("F", "batch"), (typical.images, limits.images))
     known["P"] = typical.persons, limits.persons
     for value in model.graph.input:
@@ -133,7 +138,7 @@ def shape_ranges(
 
 
 def build_engine(
-    builder: Builder, model: onnx.ModelProto, name: str, limits: Limits, typical: Limits = TYPICAL
+    builder: Builder, model: onnx.ModelProto, name: str, limits: Limits, typical: Limits | None = None
 ) -> BuiltEngine:
     """Build one engine; shows a progress bar on a terminal.
 
@@ -142,7 +147,7 @@ def build_engine(
         model: The graph.
         name: Name of the graph, for messages.
         limits: Maximum number of people and images per inference call.
-        typical: Number of people and images to optimise for.
+        typical: Number of people and images to optimise for; None: `typical_batch`.
 
     Raises:
         EmotionError: TensorRT refuses the graph or fails to build it.

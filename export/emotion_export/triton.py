@@ -32,7 +32,7 @@ from onnx import helper, numpy_helper
 
 from emotion_export.engines import read_model
 from emotion_export.folder import atomic_folder
-from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.backends.buckets import Limits, limits_for
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Tensor
@@ -188,7 +188,8 @@ def _engine(bundle: Bundle, graph: GraphName) -> tuple[bytes, Limits]:
     """Return an engine that was built and checked on this machine, and its limits."""
     builder = builder_name("tensorrt", load_tensorrt("tensorrt"))
     gpu = find_gpu()
-    key = engine_key(bundle, graph, builder=builder, gpu=gpu, precision="ladder", limits=Limits())
+    limits = limits_for(bundle.manifest.preprocess.window)
+    key = engine_key(bundle, graph, builder=builder, gpu=gpu, precision="ladder", limits=limits)
     found = find_compatible_engine(cache_folder(), key)
     if isinstance(found, UnusableEngine) or found.sidecar.check.status != "passed":
         reason = found.reason if isinstance(found, UnusableEngine) else "its parity was not checked"

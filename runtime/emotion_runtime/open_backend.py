@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 import numpy as np
 
 from emotion_runtime.backends.base import Backend, Feeds, Unavailable
-from emotion_runtime.backends.buckets import Bucketed
+from emotion_runtime.backends.buckets import Bucketed, limits_for
 from emotion_runtime.backends.cuda import open_cuda
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.backends.openvino import OpenVinoBackend
@@ -134,6 +134,9 @@ def minimal_feeds(manifest: "Manifest") -> list[Feeds]:
 def _open(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
     if name in _GRAPH_BACKENDS:
         graphs = [bundle.graph_path(graph, precision or "fp32") for graph in GRAPHS]
+        if name == "cuda":
+            limits = limits_for(bundle.manifest.preprocess.window)
+            return [Bucketed(open_cuda(graph), limits) for graph in graphs]
         return [_GRAPH_BACKENDS[name](graph) for graph in graphs]
     from emotion_runtime.tensorrt.open_engines import open_engines  # noqa: PLC0415 - see above
 

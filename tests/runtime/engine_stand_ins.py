@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from emotion_runtime.backends.base import Feeds, Outputs
-from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.backends.buckets import limits_for
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EngineRejected
@@ -63,8 +63,9 @@ class Cache:
     bundle: Bundle
 
     def key(self, graph: GraphName) -> EngineKey:
+        limits = limits_for(self.bundle.manifest.preprocess.window)
         return engines.engine_key(
-            self.bundle, graph, builder=BUILDER, gpu=GPU, precision="ladder", limits=Limits()
+            self.bundle, graph, builder=BUILDER, gpu=GPU, precision="ladder", limits=limits
         )
 
     def store(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 import emotion_runtime
 from emotion_runtime.backends.base import Backend, Feeds, Outputs
-from emotion_runtime.backends.buckets import Bucketed, Limits, bucket, split
+from emotion_runtime.backends.buckets import Bucketed, Limits, bucket, limits_for, split
 from emotion_runtime.backends.onnx import OnnxBackend
 
 NANO = Path(emotion_runtime.__file__).parent / "bundles" / "nano"
@@ -120,6 +120,54 @@ def test_padding_rows_cover_nothing():
 def test_sizes_are_powers_of_two_up_to_the_limit():
     assert [bucket(n, 16) for n in range(1, 17)] == [1, 2, 4, 4] + [8] * 4 + [16] * 8
     assert [bucket(n, 12) for n in (8, 9, 12)] == [8, 12, 12]
+
+
+@pytest.mark.parametrize(("persons", "images"), [(1, 1), (3, 2), (5, 5), (16, 16), (20, 20)])
+def test_with_a_crop_per_person_sixteen_people_are_one_run(
+    frame_encoder: OnnxBackend, persons: int, images: int
+):
+    feeds = people(persons, images) | {"frame_index": np.arange(persons)[::-1] % images}
+    recorded = Recorded(frame_encoder)
+    found = Bucketed(recorded, limits_for("subject")).run(feeds)["embeddings"]
+    np.testing.assert_allclose(found, frame_encoder.run(feeds)["embeddings"], atol=2e-5)
+    assert len(recorded.sizes) == -(-persons // 16)
+    for size in recorded.sizes:  # one size for each number of people
+        assert size["images"] == size["frame_index"] in (1, 2, 4, 8, 16)
+
+
+@pytest.mark.parametrize(
+    "limits", [limits_for("subject"), limits_for("center"), limits_for("subject", 3), Limits(6, 4, True)]
+)
+def test_the_sizes_that_are_listed_are_those_that_are_run(limits: Limits):
+    run: set[tuple[int, int]] = set()
+
+    class Recorder:
+        description = ""
+
+        def run(self, feeds: Feeds) -> Outputs:
+            run.add((len(feeds["images"]), len(feeds["frame_index"])))
+            return {"embeddings": feeds["patch_weights"]}
+
+        def close(self) -> None:
+            """Do nothing."""
+
+    backend = Bucketed(Recorder(), limits)
+    for persons in range(1, 20):
+        for images in range(1, persons + 1):
+            feeds = people(persons, images)
+            backend.run(
+                {**feeds, "images": feeds["images"][:, :1, :1], "frame_index": np.arange(persons) % images}
+            )
+    assert sorted(run) == sorted(limits.sizes())
+    assert len(limits.sizes()) == len(set(limits.sizes()))
+
+
+def test_a_model_that_sees_the_whole_image_has_few_images():
+    assert limits_for("center") == Limits(16, 4)
+    assert limits_for("subject") == Limits(16, 16, crop_per_person=True)
+    assert limits_for("subject").sizes() == [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16)]
+    assert len(limits_for("center").sizes()) == 12
+    assert limits_for("center", 2) == Limits(2, 2)
 
 
 @pytest.mark.parametrize("seed", range(5))

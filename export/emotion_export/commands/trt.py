@@ -20,11 +20,12 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from emotion_export.engines import BuildPlan, build_bundle, build_file
 from emotion_export.tensorrt import Builder, parse_target
-from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.backends.buckets import Limits, limits_for
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
@@ -62,7 +63,8 @@ def make_plan(args: argparse.Namespace) -> BuildPlan:
     """
     if args.bundle is None and args.detector is None:
         raise EmotionError("nothing to build: give --bundle NAME|DIR, or --detector FILE.onnx")
-    if min(args.max_persons, args.max_frames, args.workspace) < 1:
+    sizes = (args.max_persons, args.max_frames, args.workspace)
+    if min(size for size in sizes if size is not None) < 1:
         raise EmotionError("--max-persons, --max-frames and --workspace: expected 1 or more")
     if args.detector is not None and args.precision is not None:
         raise EmotionError(
@@ -87,8 +89,15 @@ def make_plan(args: argparse.Namespace) -> BuildPlan:
         gpu,
         folder,
         args.precision or "ladder",
-        Limits(args.max_persons, args.max_frames),
+        _limits(args),
     )
+
+
+def _limits(args: argparse.Namespace) -> Limits:
+    """Return the largest batch: as the runtime runs the bundle, unless the command line says otherwise."""
+    window = "center" if args.bundle is None else load_bundle(args.bundle).manifest.preprocess.window
+    limits = limits_for(window, args.max_persons)
+    return limits if args.max_frames is None else replace(limits, images=args.max_frames)
 
 
 def next_command(bundle: str, plan: BuildPlan) -> str:
@@ -156,8 +165,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-frames",
         type=int,
-        default=4,
-        help="maximum number of images per inference call (default: %(default)s)",
+        help="maximum number of images per inference call (default: one for each person if the model sees a "
+        "crop per person, else 4)",
     )
     parser.add_argument(
         "--workspace",

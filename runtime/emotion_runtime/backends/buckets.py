@@ -7,7 +7,7 @@ cost time: 17 persons in one image took twice as long (`benchmarks/bench_encoder
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,40 @@ _INDEX = "frame_index"  # the input that names the image of each person
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The largest batch of one run. The defaults are also those of `emotion-export trt`.
+    """The largest batch of one run, and the sizes to which smaller ones are padded.
 
     Attributes:
         persons: Maximum number of people.
         images: Maximum number of images.
+        crop_per_person: Each person has an image, so images are padded to the number of people. That makes
+            one size for each number of people; two people who share a crop cost an empty image.
     """
 
     persons: int = 16
     images: int = 4
+    crop_per_person: bool = False
+
+    def size(self, images: int, persons: int) -> tuple[int, int]:
+        """Return the (images, persons) to which a batch within the limits is padded."""
+        most = bucket(persons, self.persons)
+        return min(most, self.images) if self.crop_per_person else bucket(images, self.images), most
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """Return all (images, persons) that are ever run; no batch has more images than people."""
+        batches = [(i, p) for p in range(1, self.persons + 1) for i in range(1, min(p, self.images) + 1)]
+        return sorted({self.size(*each) for each in batches}, key=lambda size: size[::-1])
+
+
+def limits_for(window: Literal["center", "subject"], persons: int = 16) -> Limits:
+    """Return the limits for a model.
+
+    Args:
+        window: As in the `PreprocessSpec` of the model: with "subject", each person has a crop.
+        persons: Maximum number of people.
+    """
+    if window == "subject":
+        return Limits(persons, persons, crop_per_person=True)
+    return Limits(persons, min(persons, Limits().images))
 
 
 def bucket(count: int, most: int) -> int:
@@ -91,8 +116,7 @@ class Bucketed:
         if IMAGES in feeds:
             # Only the images that show a person of this part, renumbered.
             kept, rows[_INDEX] = np.unique(rows[_INDEX], return_inverse=True)
-            images = bucket(len(kept), self._limits.images)
-        size = bucket(persons, self._limits.persons)
+        images, size = self._limits.size(len(kept) if IMAGES in feeds else 1, persons)
         # Padding rows point at image 0 with zero patch weights.
         padded = {name: _pad(np.asarray(value, feeds[name].dtype), size) for name, value in rows.items()}
         if IMAGES in feeds:

@@ -8,13 +8,14 @@ import importlib.util
 import logging
 import shlex
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import chain
 
 import msgspec
 
 from emotion_runtime import parity
 from emotion_runtime.backends.base import Backend, Unavailable
-from emotion_runtime.backends.buckets import Bucketed, Limits
+from emotion_runtime.backends.buckets import Bucketed, limits_for
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError, EngineRejected
 from emotion_runtime.names import GRAPHS, GraphName, RequestedPrecision
@@ -72,8 +73,9 @@ def open_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) 
     except EmotionError as error:
         raise Unavailable(flavor, str(error)) from error
     build = shlex.join(["emotion-export", "trt", *build_client.build_arguments(bundle, flavor, precision)])
+    limits = limits_for(bundle.manifest.preprocess.window)
     keys = {
-        graph: cache.engine_key(bundle, graph, builder=builder, gpu=gpu, precision=precision, limits=Limits())
+        graph: cache.engine_key(bundle, graph, builder=builder, gpu=gpu, precision=precision, limits=limits)
         for graph in GRAPHS
     }
     opened: list[Backend] = []
@@ -125,7 +127,9 @@ def _open(bundle: Bundle, graph: GraphName, key: EngineKey, flavor: Flavor, gpu:
 def _load(bundle: Bundle, graph: GraphName, found: CachedEngine, flavor: Flavor, gpu: Gpu) -> Backend:
     """Load a cached engine. Without a passed parity check on this GPU and driver, check it first."""
     key = found.sidecar.key
-    backend, limits = TensorRTBackend(found.engine, flavor=flavor), Limits(key.persons, key.images)
+    usual = limits_for(bundle.manifest.preprocess.window)
+    limits = replace(usual, persons=key.persons, images=key.images)
+    backend = TensorRTBackend(found.engine, flavor=flavor)
     if found.sidecar.check.is_valid_on(gpu):
         return Bucketed(backend, limits)
     with ExitStack() as stack:

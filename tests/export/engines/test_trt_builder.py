@@ -26,7 +26,7 @@ from emotion_export.tensorrt import (
     parse_target,
     shape_ranges,
 )
-from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.backends.buckets import Limits, limits_for
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import centerface
 from emotion_runtime.errors import EmotionError
@@ -210,6 +210,9 @@ def test_ranges_of_the_shapes():
         "frame_index": ((1,), (4,), (16,)),
         "patch_weights": ((1, 49), (4, 49), (16, 49)),
     }
+    ranges = shape_ranges(model, "frame_encoder", limits_for("subject"))
+    assert ranges["images"] == ((1, 112, 112, 3), (4, 112, 112, 3), (16, 112, 112, 3))
+    assert ranges["frame_index"] == ((1,), (4,), (16,))
     ranges = shape_ranges(model, "frame_encoder", Limits(persons=2, images=1))
     assert ranges["patch_weights"] == ((1, 49), (2, 49), (2, 49))
     relu = helper.make_node("Relu", ["x"], ["y"])
