@@ -15,7 +15,11 @@ MOST = 8  # maximum number of persons of the engine
 T, D = 4, 3
 
 
-Status = IntEnum("Status", {"cudaSuccess": 0, "cudaErrorMemoryAllocation": 2})  # of `cudaError_t`
+# Of `cudaError_t`.
+Status = IntEnum(
+    "Status",
+    {"cudaSuccess": 0, "cudaErrorMemoryAllocation": 2, "cudaErrorStreamCaptureInvalidated": 901},
+)
 
 
 class Memory:
@@ -49,7 +53,8 @@ class Cuda:
         self.captured: list[Any] | None = None
         self.streams: set[int] = set()
         self.graphs: set[int] = set()
-        self._devices, self._fail = devices, fail
+        self.invalidated = False  # captures cannot end: work of another thread got into them
+        self._devices, self.fail = devices, fail
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
@@ -58,7 +63,7 @@ class Cuda:
 
         def function(*args: Any) -> Any:
             self.calls.append(name)
-            if name == self._fail:
+            if name == self.fail:
                 return Status.cudaErrorMemoryAllocation, None
             return value(*args)
 
@@ -75,7 +80,8 @@ class Cuda:
     def cudaDriverGetVersion(self):  # noqa: N802
         return Status.cudaSuccess, 12060
 
-    def cudaStreamCreate(self):  # noqa: N802
+    def cudaStreamCreateWithFlags(self, flags: int):  # noqa: N802
+        assert flags == 1, "a blocking stream"
         self.streams.add(77)
         return Status.cudaSuccess, 77
 
@@ -114,6 +120,8 @@ class Cuda:
         assert stream == 77
         captured, self.captured = self.captured, None
         assert captured is not None
+        if self.invalidated:
+            return Status.cudaErrorStreamCaptureInvalidated, None
         return Status.cudaSuccess, captured
 
     def cudaGraphInstantiate(self, graph: list[Any], flags: int):  # noqa: N802
@@ -185,7 +193,7 @@ class Context:
     def execute_async_v3(self, stream: int) -> bool:
         assert set(self.addresses) == {"embeddings", "features"}
         assert self.scratch
-        if self.engine.refuses:
+        if self.engine.refuses == "always" or (self.engine.refuses and self.engine.cuda.captured is not None):
             return False
         if self.runs == 0:
             assert self.engine.cuda.captured is None, "the first run allocates, which breaks a capture"
@@ -210,7 +218,7 @@ class Engine:
     def __init__(self, cuda: Cuda) -> None:
         self.cuda = cuda
         self.contexts: list[Context] = []
-        self.refuses = False
+        self.refuses = ""  # "always" or "in a capture"
         self.full = False
 
     def get_tensor_name(self, index: int) -> str:

@@ -129,7 +129,7 @@ def test_no_gpu_is_a_one_line_error(engine: Engine):
         TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), cuda=Cuda(devices=0))
 
 
-@pytest.mark.parametrize("function", ["cudaMalloc", "cudaHostAlloc", "cudaStreamCreate"])
+@pytest.mark.parametrize("function", ["cudaMalloc", "cudaHostAlloc", "cudaStreamCreateWithFlags"])
 def test_full_memory_is_a_one_line_error(engine: Engine, function: str):
     cuda = Cuda(fail=function)
     engine.cuda = cuda
@@ -168,14 +168,37 @@ def test_no_memory_for_a_context_is_a_one_line_error(cuda: Cuda, engine: Engine,
     assert_nothing_held(cuda)
 
 
-def test_a_failed_capture_ends_the_capture_of_the_stream(
-    backend: TensorRTBackend, cuda: Cuda, engine: Engine
+FAULTS = ["invalidated", "refused", "cudaStreamBeginCapture", "cudaGraphInstantiate"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_size_that_cannot_be_captured_runs_without_a_graph(
+    backend: TensorRTBackend, cuda: Cuda, engine: Engine, caplog: pytest.LogCaptureFixture, fault: str
 ):
+    """A third person who comes into the picture must not end the run."""
     backend.run(clips(2))
-    engine.refuses = True
-    with pytest.raises(EmotionError, match="did not enqueue the engine"):
+    cuda.invalidated = fault == "invalidated"
+    engine.refuses = "in a capture" if fault == "refused" else ""
+    cuda.fail = fault
+    for turn in range(3):
+        feed = clips(2, seed=turn)
+        np.testing.assert_allclose(backend.run(feed)["features"], feed["embeddings"].sum(axis=1), rtol=1e-6)
+        assert cuda.captured is None
+    (message,) = caplog.messages
+    assert "no CUDA graph for inputs ((2, 4, 3),)" in message
+    assert "\n" not in message
+    # Other sizes are captured all the same.
+    cuda.invalidated, engine.refuses, cuda.fail = False, "", ""
+    for turn in range(3):
+        feed = clips(4, seed=turn)
+        np.testing.assert_allclose(backend.run(feed)["features"], feed["embeddings"].sum(axis=1), rtol=1e-6)
+    assert len(cuda.graphs) == 1
+    backend.close()
+    assert_nothing_held(cuda)
+
+
+def test_an_engine_that_is_not_enqueued_is_a_one_line_error(backend: TensorRTBackend, engine: Engine):
+    engine.refuses = "always"
+    with pytest.raises(EmotionError, match="did not enqueue the engine") as error:
         backend.run(clips(2))
-    assert cuda.captured is None
-    engine.refuses = False
-    feed = clips(2)
-    np.testing.assert_allclose(backend.run(feed)["features"], feed["embeddings"].sum(axis=1), rtol=1e-6)
+    assert "\n" not in str(error.value)

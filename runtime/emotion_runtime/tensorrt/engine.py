@@ -8,9 +8,10 @@ was available. These commands verify it on a machine with a GPU:
 """
 
 import ctypes
+import logging
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +23,9 @@ from emotion_runtime.errors import EmotionError, EngineRejected
 from emotion_runtime.tensorrt.gpu import Flavor, builder_name, call, find_gpu, load_cuda, load_tensorrt
 
 _DEFAULT_HOST_MEMORY = 0  # cudaHostAllocDefault
+_NON_BLOCKING = 1  # cudaStreamNonBlocking: work of other threads on the default stream ends no capture
+
+_log = logging.getLogger(__name__)
 
 Shapes = tuple[tuple[int, ...], ...]  # shapes of the inputs, in the engine's order
 
@@ -45,7 +49,8 @@ class _Prepared:
 
     context: Any
     output_shapes: Shapes
-    graph: Any | None  # the captured CUDA graph; None until the size comes a second time
+    graph: Any | None = None  # the captured CUDA graph; None until the size comes a second time
+    capture: bool = True  # False: a capture failed and is not tried again
 
 
 class TensorRTBackend:
@@ -53,9 +58,9 @@ class TensorRTBackend:
 
     Buffers are allocated once, pinned and for the largest batch of the engine's profile; all work is on one
     stream. A batch size that comes a second time is captured as a CUDA graph (copies in, kernels, copies
-    out), which one call launches. Each size has its own execution context, because a graph is tied to the
-    shapes of its context; the contexts share one block of scratch memory. So sizes should be few: see
-    `buckets`.
+    out), which one call launches; if that fails, the size runs without a graph. Each size has its own
+    execution context, because a graph is tied to the shapes of its context; the contexts share one block of
+    scratch memory. So sizes should be few: see `buckets`.
 
     Args:
         engine: The serialised engine. Loading it runs code in it, so it must be one that `engines` found
@@ -93,7 +98,7 @@ class TensorRTBackend:
         """Create the stream, the scratch memory, and buffers for the largest batch."""
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == self._trt.TensorIOMode.INPUT]
-        self._stream = call(self._cuda.cudaStreamCreate)
+        self._stream = call(self._cuda.cudaStreamCreateWithFlags, _NON_BLOCKING)
         self._held.callback(call, self._cuda.cudaStreamDestroy, self._stream)
         self._scratch = call(self._cuda.cudaMalloc, max(1, self._engine.device_memory_size_v2))
         self._held.callback(call, self._cuda.cudaFree, self._scratch)
@@ -121,9 +126,12 @@ class TensorRTBackend:
             prepared = self._prepare(shapes)
             self._enqueue(prepared, shapes)
         else:
+            if prepared.graph is None and prepared.capture:
+                prepared = self._try_to_capture(prepared, shapes)
             if prepared.graph is None:
-                prepared = self._capture(prepared, shapes)
-            call(self._cuda.cudaGraphLaunch, prepared.graph, self._stream)
+                self._enqueue(prepared, shapes)
+            else:
+                call(self._cuda.cudaGraphLaunch, prepared.graph, self._stream)
         call(self._cuda.cudaStreamSynchronize, self._stream)
         self._prepared[shapes] = prepared
         return {
@@ -191,9 +199,15 @@ class TensorRTBackend:
         context = self._context(shapes)
         for buffer in (*self._inputs, *self._outputs):
             context.set_tensor_address(buffer.name, buffer.device_pointer)
-        return _Prepared(
-            context, tuple(tuple(context.get_tensor_shape(b.name)) for b in self._outputs), graph=None
-        )
+        return _Prepared(context, tuple(tuple(context.get_tensor_shape(b.name)) for b in self._outputs))
+
+    def _try_to_capture(self, prepared: _Prepared, shapes: Shapes) -> _Prepared:
+        """Capture the work of one batch size; if that fails, log it once: the size runs without a graph."""
+        try:
+            return self._capture(prepared, shapes)
+        except EmotionError as error:
+            _log.warning("%s: no CUDA graph for inputs %s (%s)", self.description, shapes, error)
+            return replace(prepared, capture=False)
 
     def _capture(self, prepared: _Prepared, shapes: Shapes) -> _Prepared:
         """Capture the work of one batch size as a CUDA graph."""
@@ -208,7 +222,7 @@ class TensorRTBackend:
         executable = call(cuda.cudaGraphInstantiate, graph, 0)
         call(cuda.cudaGraphDestroy, graph)
         self._held.callback(call, cuda.cudaGraphExecDestroy, executable)
-        return _Prepared(prepared.context, prepared.output_shapes, executable)
+        return replace(prepared, graph=executable)
 
     def _enqueue(self, prepared: _Prepared, shapes: Shapes) -> None:
         kind = self._cuda.cudaMemcpyKind

@@ -101,4 +101,5 @@ def test_cuda_python_has_all_names():
     cuda = load_cuda()
     members = {*dir(cuda.cudaMemcpyKind), *dir(cuda.cudaStreamCaptureMode)}
     assert {name for name in names if not hasattr(cuda, name)} <= members
-    assert cuda.cudaHostAllocDefault == 0  # written as a number in the backend
+    # Written as numbers in the backend.
+    assert (cuda.cudaHostAllocDefault, cuda.cudaStreamNonBlocking) == (0, 1)
