@@ -75,7 +75,9 @@ class Cuda:
 
     def cudaGetDeviceProperties(self, device: int):  # noqa: N802
         assert device == 0
-        return Status.cudaSuccess, SimpleNamespace(name=b"Test GPU", major=8, minor=7)
+        return Status.cudaSuccess, SimpleNamespace(
+            name=b"Test GPU", major=8, minor=7, multiProcessorCount=8, totalGlobalMem=7_900_000_000
+        )
 
     def cudaDriverGetVersion(self):  # noqa: N802
         return Status.cudaSuccess, 12060

@@ -103,7 +103,9 @@ def test_a_cuda_that_does_not_start_on_a_gpu_is_reported(
     program: Any, monkeypatch: pytest.MonkeyPatch, shown: str, state: str
 ):
     program("nvidia-smi", shown)
-    library = SimpleNamespace(cudaGetDeviceCount=lambda: (_NoDriver(35), 0))
+    library = SimpleNamespace(
+        cudaGetDeviceCount=lambda: (_NoDriver(35), 0), cudaDriverGetVersion=lambda: (_NoDriver(0), 12060)
+    )
     monkeypatch.setattr(nvidia, "load_cuda", lambda: library)
     finding = only(machine.cuda())
     assert finding.state == state

@@ -84,8 +84,10 @@ class Code(int):
     name = "cudaErrorNoDevice"
 
 
-def stand_in(status: int, count: int) -> Any:
-    properties = SimpleNamespace(name=b"Orin", major=8, minor=7)
+def stand_in(status: int, count: int, *, multiprocessors: int = 8, gib: float = 7.4) -> Any:
+    properties = SimpleNamespace(
+        name=b"Orin", major=8, minor=7, multiProcessorCount=multiprocessors, totalGlobalMem=int(gib * 2**30)
+    )
     return SimpleNamespace(
         cudaGetDeviceCount=lambda: (Code(status), count),
         cudaGetDeviceProperties=lambda _device: (Code(0), properties),
@@ -94,7 +96,33 @@ def stand_in(status: int, count: int) -> Any:
 
 
 def test_the_properties_of_the_gpu():
-    assert find_gpu(stand_in(0, 1)) == Gpu("Orin", "8.7", "12.6")
+    assert find_gpu(stand_in(0, 1)) == Gpu("Orin (8 multiprocessors, 7 GiB)", "8.7", "12.6")
+
+
+def test_all_modules_of_a_family_are_different_gpus():
+    """NVIDIA calls each of them Orin, of compute capability 8.7."""
+    sizes = ((8, 7.4), (8, 15.2), (14, 29.9), (16, 61.4))
+    found = {find_gpu(stand_in(0, 1, multiprocessors=count, gib=gib)) for count, gib in sizes}
+    assert len(found) == len(sizes)
+
+
+@pytest.mark.parametrize(
+    ("bindings", "fix"),
+    [
+        ("13.4.4", "pip install 'cuda-bindings==12.*'"),
+        ("12.9.10", "update the driver (Jetson: sudo apt install cuda-compat-12-9)"),
+    ],
+)
+def test_bindings_that_are_newer_than_the_driver_are_named_with_the_fix(
+    monkeypatch: pytest.MonkeyPatch, bindings: str, fix: str
+):
+    monkeypatch.setattr(nvidia.importlib.metadata, "version", lambda _name: bindings)
+    with pytest.raises(EmotionError) as error:
+        find_gpu(stand_in(35, 0))
+    assert one_line(error) == (
+        f"the GPU driver supports CUDA 12.6, but the installed cuda-bindings {bindings} need a newer one "
+        f"(cudaErrorInsufficientDriver): {fix}"
+    )
 
 
 @pytest.mark.parametrize(

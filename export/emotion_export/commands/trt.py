@@ -17,6 +17,7 @@ with stand-ins; the first command above, followed by `emotion-runtime --backend 
 """
 
 import argparse
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -109,7 +110,8 @@ def next_command(bundle: str, plan: BuildPlan) -> str:
 
 def timing_file(version: str, gpu: Gpu) -> str:
     """Return the name of the timing cache: timings hold for one GPU and one version of TensorRT."""
-    return f"timings-{version}-{'-'.join(gpu.name.split())}.cache"
+    words = re.findall(r"[\w.]+", gpu.name)
+    return f"timings-{version}-{'-'.join(words)}.cache"
 
 
 def output_folder(out: Path) -> Path:

@@ -1,6 +1,7 @@
 """Find TensorRT, CUDA and the GPU of this machine. None of them is needed to import this module."""
 
 import importlib
+import importlib.metadata
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from emotion_runtime.errors import EmotionError
 # build for a GPU of another machine. Their Python bindings have the same API, of which the common part is
 # used.
 Flavor = Literal["tensorrt", "tensorrt-rtx"]
+
+_DRIVER_TOO_OLD = 35  # cudaErrorInsufficientDriver
 
 OLDEST_TENSORRT = (10, 3)  # JetPack 6.1; strongly typed networks, named tensors and uint8 inputs
 
@@ -28,7 +31,8 @@ class Gpu:
     """The properties of a GPU that an engine depends on.
 
     Attributes:
-        name: NVIDIA's name.
+        name: NVIDIA's name, number of multiprocessors and memory, for example "Orin (8 multiprocessors,
+            7 GiB)": all modules of a family have the same name and compute capability.
         compute_capability: For example "8.6".
         driver: Newest CUDA version that the driver supports, for example "12.6"; empty for a GPU of another
             machine.
@@ -114,6 +118,8 @@ def find_gpu(cuda: ModuleType | None = None) -> Gpu:
     """
     cuda = cuda or load_cuda()
     status, count = cuda.cudaGetDeviceCount()
+    if int(status) == _DRIVER_TOO_OLD and int(call(cuda.cudaDriverGetVersion)):  # 0: there is no driver
+        raise EmotionError(_driver_too_old(cuda))
     if int(status) or not count:
         raise EmotionError(
             f"no usable GPU found ({status.name if int(status) else 'CUDA reports no device'}): check the "
@@ -121,9 +127,26 @@ def find_gpu(cuda: ModuleType | None = None) -> Gpu:
             "--flavor rtx --target SM86"
         )
     properties = call(cuda.cudaGetDeviceProperties, 0)
-    driver = int(call(cuda.cudaDriverGetVersion))  # 12060 means 12.6
-    return Gpu(
-        properties.name.decode(),
-        f"{properties.major}.{properties.minor}",
-        f"{driver // 1000}.{driver % 1000 // 10}",
+    memory = round(properties.totalGlobalMem / 2**30)
+    name = f"{properties.name.decode()} ({properties.multiProcessorCount} multiprocessors, {memory} GiB)"
+    return Gpu(name, f"{properties.major}.{properties.minor}", _driver_version(cuda))
+
+
+def _driver_version(cuda: ModuleType) -> str:
+    """Return the newest CUDA version that the driver supports."""
+    code = int(call(cuda.cudaDriverGetVersion))  # 12060 means 12.6
+    return f"{code // 1000}.{code % 1000 // 10}"
+
+
+def _driver_too_old(cuda: ModuleType) -> str:
+    """Return the message for cuda-bindings that are newer than the driver, with the fix."""
+    driver, bindings = _driver_version(cuda), importlib.metadata.version("cuda-bindings")
+    major = driver.partition(".")[0]
+    fix = f"pip install 'cuda-bindings=={major}.*'"
+    if bindings.partition(".")[0] == major:
+        newer = ".".join(bindings.split(".")[:2])
+        fix = f"update the driver (Jetson: sudo apt install cuda-compat-{newer.replace('.', '-')})"
+    return (
+        f"the GPU driver supports CUDA {driver}, but the installed cuda-bindings {bindings} need a newer one "
+        f"(cudaErrorInsufficientDriver): {fix}"
     )

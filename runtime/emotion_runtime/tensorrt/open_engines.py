@@ -71,7 +71,8 @@ def open_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) 
         gpu = nvidia.find_gpu()  # before TensorRT's libraries, which take a second to load
         builder = nvidia.builder_name(flavor, nvidia.load_tensorrt(flavor))
     except EmotionError as error:
-        raise Unavailable(flavor, str(error)) from error
+        # cuda-bindings that the driver does not support are installed but do not work: worth a warning.
+        raise Unavailable(flavor, str(error), broken="InsufficientDriver" in str(error)) from error
     build = shlex.join(["emotion-export", "trt", *build_client.build_arguments(bundle, flavor, precision)])
     limits = limits_for(bundle.manifest.preprocess.window)
     keys = {
