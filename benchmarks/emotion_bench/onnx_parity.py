@@ -6,7 +6,6 @@ All three are compared. Sizes lie within, on and beyond the powers of two to whi
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,12 @@ from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.names import GRAPHS, GraphName
-from emotion_runtime.parity import ENGINE_TOLERANCES, frame_encoder_feeds, label_function
-from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, patch_weights
-from emotion_runtime.sources.demo import head_boxes, read_demo
+from emotion_runtime.parity import ENGINE_TOLERANCES, RUNS, label_function
+from emotion_runtime.parity_inputs import frame_encoder_feeds, subjects_in_one_crop
+from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.vectors import cosine_similarity
 
-RUNS = 3
 PERSONS = (1, 2, 3, 4, 5, 8, 11, 16, 17, 33)
-# Of the difference between the embeddings of two subjects in one crop; it is shorter than an embedding, so
-# the same rounding turns it further.
-PAIR_COSINES = {"fp32": 0.9999, "fp16": 0.99}
-_PAIR_FRAMES, _PAIR_STEP = 15, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +58,11 @@ def parity_data(bundle: Bundle, persons: Sequence[int] = PERSONS) -> ParityData:
 
 def pairs_in_one_crop(spec: PreprocessSpec) -> Feeds:
     """Return a batch of the demo's two people, both in one crop of the whole frame, frame by frame."""
-    images, weights = [], []
-    for frame in islice(read_demo(), 0, _PAIR_FRAMES * _PAIR_STEP, _PAIR_STEP):
-        height, width = frame.image.shape[:2]
-        above = (width - height) // 2  # a square frame, of which the crop loses only the margin
-        square = np.pad(frame.image[:, :, ::-1], ((above, width - height - above), (0, 0), (0, 0)))
-        window = center_window(width, width, spec)
-        images.append(crop(np.ascontiguousarray(square), window, spec))
-        moved = [(x1, y1 + above, x2, y2 + above) for x1, y1, x2, y2 in head_boxes()]
-        weights += [patch_weights(box, window, spec) for box in moved]
-    index = np.repeat(np.arange(len(images)), len(weights) // len(images))
+    images, subjects = subjects_in_one_crop(spec)
     return {
         "images": np.stack(images),
-        "frame_index": index.astype(np.int64),
-        "patch_weights": np.stack(weights),
+        "frame_index": np.repeat(np.arange(len(images), dtype=np.int64), len(subjects)),
+        "patch_weights": np.stack(subjects * len(images)),
     }
 
 
@@ -138,7 +123,7 @@ def parity_checks(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             found["cosine"] >= tolerance.cosine_min
             and found["largest difference"] <= tolerance.relative_max
             and found["labels kept"] >= tolerance.top1_agreement
-            and found["subjects"] >= PAIR_COSINES[key[1]]
+            and found["subjects"] >= tolerance.subject_cosine
         )
         checks.append(
             {
@@ -148,7 +133,7 @@ def parity_checks(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "expected": f"cosine {tolerance.cosine_min} or more, largest difference "
                 f"{tolerance.relative_max} standard deviations or less, labels kept "
                 f"{tolerance.top1_agreement} or more, cosine of the difference of two subjects in one crop "
-                f"{PAIR_COSINES[key[1]]} or more",
+                f"{tolerance.subject_cosine} or more",
             }
         )
     return checks
@@ -166,11 +151,7 @@ def _highest(values: Sequence[NDArray[Any]]) -> float:
 
 def _frame_batches(spec: PreprocessSpec, persons: Sequence[int]) -> list[Feeds]:
     """Return batches of every size, once with all people in one crop and once with a crop per person."""
-    limits = Limits()
-    pool = max(
-        frame_encoder_feeds(spec, persons=limits.persons, images=limits.images),
-        key=lambda feeds: (len(feeds["images"]), len(feeds["patch_weights"])),
-    )
+    pool, *_ = frame_encoder_feeds(spec, Limits())[-1]
     crops, weights = pool["images"], pool["patch_weights"]
     rng = np.random.default_rng(6)
     return [

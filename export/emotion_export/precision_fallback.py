@@ -219,7 +219,8 @@ def _errors(
     """Return the relative RMS error of the fp16 engine at the end of each stage, on the largest batch."""
     probes = [stage.probe for stage in find_stages(models[0])]
     right, wrong = (_with_outputs(model, probes) for model in models)
-    feed = max(check.feeds, key=lambda feed: sum(value.nbytes for value in feed.values()))
+    feeds = [feed for group in check.feeds for feed in group]
+    feed = max(feeds, key=lambda feed: sum(value.nbytes for value in feed.values()))
     expected = reference(right).run(feed)
     built = device.build(wrong, f"{check.graph} in fp16, to find its worst layers")
     with device.load(built.engine) as backend:

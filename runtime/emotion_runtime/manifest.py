@@ -132,6 +132,8 @@ class Parity(
             both. Called "pictures" in the file.
         reference: The torch model, or the fp32 graph where the checkpoint was not available.
         samples: Number of persons compared.
+        subject_cosine: Cosine between the differences of two subjects in one crop, as expected and as found:
+            a graph that ignores the subject cannot reach it. None: not measured, or the model has no subject.
     """
 
     graph: str
@@ -147,6 +149,7 @@ class Parity(
     images: Literal["mixed", "real", "random"] = "mixed"
     reference: Literal["torch", "fp32 graph"] = "torch"
     samples: int | None = None
+    subject_cosine: float | None = None
 
 
 class SwapLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

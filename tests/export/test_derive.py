@@ -102,7 +102,7 @@ def test_layers_stay_in_fp32_until_the_parity_check_passes(
     plain: Bundle, to_onnx: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """A tolerance that int8 in all layers misses, and int8 in some keeps."""
-    strict = Tolerance(max_abs=5e-2, mean_abs=MEAN, cosine_min=0.99, top1_agreement=0)
+    strict = Tolerance(max_abs=5e-2, mean_abs=MEAN, cosine_min=0.99, subject_cosine=-1, top1_agreement=0)
     monkeypatch.setattr(emotion_export.parity, "TOLERANCES", {**TOLERANCES, "int8": strict})
     made = derive(to_onnx, plain.folder, plain.folder.with_name("more"), "int8")
     screen = capsys.readouterr().err
@@ -123,7 +123,7 @@ def test_nothing_is_written_where_sparing_does_not_help(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    impossible = Tolerance(max_abs=1e-9, mean_abs=1e-9, cosine_min=1, top1_agreement=1)
+    impossible = Tolerance(max_abs=1e-9, mean_abs=1e-9, cosine_min=1, subject_cosine=1, top1_agreement=1)
     monkeypatch.setattr(emotion_export.parity, "TOLERANCES", {**TOLERANCES, "fp16": impossible})
     before = contents(tmp_path)
     out = plain.folder.with_name("more")

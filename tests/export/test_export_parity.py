@@ -17,7 +17,6 @@ from emotion_export.parity import (
     measure,
     passes,
     require_parity,
-    top1_agreement,
     within_tolerance,
     worse,
 )
@@ -26,6 +25,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Parity, Precision
+from emotion_runtime.parity import top1_agreement
 
 Array = NDArray[np.float32]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -94,6 +94,29 @@ def test_a_frame_embedding_is_read_as_a_clip_of_it():
     embeddings = np.array([[2, 1], [0, 5], [3, 1]], np.float32)
     assert reference.labels_of_frames(embeddings).tolist() == [[1, 0, 1], [0, 1, 0]]
     assert shapes == [(3, 4, 2)]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "second", [[50.0, 50.05], [50.05, 50.0]], ids=["the same for both subjects", "swapped"]
+)
+def test_a_graph_that_gets_the_subject_wrong_is_refused(precision: Precision, second: list[float]):
+    """Both subjects see one crop, so their embeddings have a high cosine whoever is meant."""
+    crop = np.zeros((1, 2, 2, 3), np.uint8)
+    feed = {"images": crop, "frame_index": np.array([0, 0]), "patch_weights": np.eye(2, dtype=np.float32)}
+    expected = np.array([[50.0, 50.0, 50.0, 50.05], [50.0, 50.0, 50.05, 50.0]], np.float32)
+    found = np.array([[50.0, 50.0, *second]] * 2, np.float32)
+    if second[0] > second[1]:
+        found = expected[::-1]
+    reference = replace(REFERENCE, heads=[(np.eye(4, dtype=np.float32)[:2], np.zeros(2, np.float32))])
+    subjects = replace(
+        comparison(expected), feeds=[feed], reference=replace(reference, temporal_encoder=last_frame)
+    )
+    figures = compare(subjects, found, precision)
+    assert figures.cosine_min > 0.999999
+    assert figures.top1_agreement == 1
+    assert not within_tolerance(msgspec.structs.replace(figures, max_abs=0.0, mean_abs=0.0))
+    assert within_tolerance(compare(subjects, expected, precision))
 
 
 def test_other_shapes_are_refused():

@@ -22,10 +22,11 @@ from safetensors.numpy import save_file
 from emotion_export import triton
 from emotion_export.cli import main
 from emotion_export.triton import one_image_per_person, write_repository
+from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend, open_session
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.parity import frame_encoder_feeds
+from emotion_runtime.parity_inputs import frame_encoder_feeds
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.tensorrt.cache import CheckResult, EngineKey, Sidecar, store_engine
 from emotion_runtime.tensorrt.gpu import Gpu
@@ -120,7 +121,8 @@ def test_batched_requests_give_the_same_results_as_single_ones(nano_bundle: Bund
     original = OnnxBackend(nano_bundle.graph_path("frame_encoder"))
     served = one_image_per_person(onnx.load(nano_bundle.graph_path("frame_encoder")))
     session = open_session(served.SerializeToString(), name="served", fix="none")
-    requests = frame_encoder_feeds(nano_bundle.manifest.preprocess, persons=8, images=2)
+    groups = frame_encoder_feeds(nano_bundle.manifest.preprocess, Limits(8, 2))
+    requests = [feed for group in groups for feed in group]
     expected = [original.run(feed)["embeddings"] for feed in requests]
     joined = {
         "images": np.concatenate([feed["images"][feed["frame_index"]] for feed in requests]),
