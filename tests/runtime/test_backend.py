@@ -15,7 +15,15 @@ import pytest
 
 import emotion_runtime
 from emotion_runtime.backends import cuda
-from emotion_runtime.backends.onnx import CPU, CUDA, default_threads, open_graph, usable_cores
+from emotion_runtime.backends.onnx import (
+    CPU,
+    CUDA,
+    default_threads,
+    open_graph,
+    open_session,
+    providers_for,
+    usable_cores,
+)
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Variant, write_manifest
@@ -239,3 +247,41 @@ def test_threads_spin_only_where_the_limit_is_known(
     assert (setting("force_spinning_stop"), setting("intra_op.spin_duration_us")) == (
         (None, None) if spins else ("1", "20")
     )
+
+
+def test_nvidia_packages_in_another_folder_are_found_and_nothing_is_printed_to_stdout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The wheels of CUDA may lie in another folder of the path than ONNX Runtime."""
+    for part in ("cublas", "cudnn"):
+        (tmp_path / "nvidia" / part / "lib").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "nvidia", raising=False)
+    folders: list[str | None] = []
+
+    def preload(directory: str | None = None) -> None:
+        folders.append(directory)
+        sys.stdout.write("Failed to load libcublasLt.so.12\n")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+    assert providers_for(CUDA)[-1] == CPU
+    assert folders[:2] == [str(tmp_path / "nvidia" / part / "lib") for part in ("cublas", "cudnn")]
+    assert folders[-1] is None
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("Failed to load") == 1
+
+
+def test_what_onnxruntime_prints_about_a_gpu_does_not_reach_stdout(
+    graph: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    real = onnxruntime.InferenceSession
+
+    def session(model: bytes, options: Any, providers: list[Any]) -> Any:
+        sys.stdout.write("*************** EP Error ***************\n")
+        return real(model, options, providers=providers[1:])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    open_session(graph.read_bytes(), name="model", fix="none", providers=(CUDA, CPU))
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("EP Error")) == ("", 1)

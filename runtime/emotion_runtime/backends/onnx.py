@@ -11,8 +11,12 @@ the small model in turn: 32.7 ms with these settings, 34.0 ms without spinning; 
 and 43.5 ms. ONNX Runtime's default took 56 ms where these settings took 28 ms (a separate measurement).
 """
 
+import importlib.util
+import io
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -100,8 +104,11 @@ def open_session(
         options.add_session_config_entry(f"session.{setting}", value)
     options.use_deterministic_compute = True  # so that two runs over a file give the same bytes
     source = str(model) if isinstance(model, Path) else model
+    # A GPU provider that does not start is reported with print(), and standard output may carry JSON lines.
+    quiet = redirect_stdout(sys.stderr) if tuple(providers) != (CPU,) else nullcontext()
     try:
-        session = runtime.InferenceSession(source, options, providers=list(providers))
+        with quiet:
+            session = runtime.InferenceSession(source, options, providers=list(providers))
     except onnx_errors() as error:
         reason = " ".join(str(error).split())
         raise EmotionError(
@@ -158,11 +165,27 @@ def providers_for(provider: str, options: Mapping[str, str] = MappingProxyType({
     """
     if provider != CUDA:
         return [provider, CPU] if provider != CPU else [CPU]
-    runtime = import_onnxruntime()
-    runtime.preload_dlls()  # finds CUDA and cuDNN where pip puts them
+    _preload_cuda(import_onnxruntime())
     # The parity report of the bundle was measured without TF32 rounding. An exhaustive search for convolution
     # algorithms could choose another one in each run.
     return [(CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", **options}), CPU]
+
+
+def _preload_cuda(runtime: ModuleType) -> None:
+    """Load CUDA and cuDNN from where pip puts them.
+
+    ONNX Runtime looks beside its own folder; NVIDIA's packages may be installed elsewhere on the path. What
+    it does not find is printed to standard output, which may carry JSON lines.
+    """
+    spec = importlib.util.find_spec("nvidia")
+    folders = [Path(each) for each in spec.submodule_search_locations or ()] if spec is not None else []
+    for folder in folders:
+        if folder.parent != Path(runtime.__file__ or "").parents[1]:
+            for libraries in sorted(folder.glob("*/lib")):
+                with redirect_stdout(io.StringIO()):  # each folder has only some of the libraries
+                    runtime.preload_dlls(directory=str(libraries))
+    with redirect_stdout(sys.stderr):
+        runtime.preload_dlls()
 
 
 def import_onnxruntime() -> ModuleType:
