@@ -176,7 +176,8 @@ def build_engine(
     if monitor.progress.stopped:
         raise KeyboardInterrupt
     if plan is None:
-        reason = next(iter(logger.errors), "no reason given")
+        # The first error is not always the reason: some kernels fail and others take their place.
+        reason = "; ".join(dict.fromkeys(logger.errors)) or "no reason given"
         raise EmotionError(
             f"{name}: {builder.flavor} {trt.__version__} cannot build it ({reason}): try a larger "
             "--workspace or another --precision"
@@ -194,12 +195,21 @@ def engine_types(information: str) -> dict[str, int]:
 
     Args:
         information: JSON of `IEngineInspector`, for an engine built with detailed verbosity.
+
+    Returns:
+        The numbers; empty if the text is not JSON, as with a weight that is "nan".
     """
     counts: Counter[str] = Counter()
-    for layer in json.loads(information)["Layers"]:
+    try:
+        layers = json.loads(information)["Layers"]
+    except ValueError as error:
+        _log.warning("TensorRT's description of the engine cannot be read (%s)", error)
+        return {}
+    for layer in layers:
         outputs = layer.get("Outputs") if isinstance(layer, dict) else None
         if outputs:
-            words = outputs[0].get("Format/Datatype", "")
+            # TensorRT 11 has the type by itself.
+            words = outputs[0].get("Format/Datatype") or outputs[0].get("DataType", "")
             types = (short for pattern, short in _ENGINE_WORDS if re.search(pattern, words, re.IGNORECASE))
             counts[next(types, "other")] += 1
     return dict(sorted(counts.items()))

@@ -318,10 +318,16 @@ def test_the_type_of_an_engines_layers_in_the_words_of_all_versions():
         {"Name": "f", "Outputs": [{"Name": "z", "Format/Datatype": "Int8"}]},
         {"Name": "g", "Outputs": [{"Name": "z", "Format/Datatype": "N/A due to dynamic shapes"}]},
         {"Name": "h", "Outputs": []},
+        {"Name": "i", "Outputs": [{"Name": "z", "Format": "Row major linear", "DataType": "Half"}]},  # 11
         "a name alone, from an engine without details",
     ]
     counts = engine_types(json.dumps({"Layers": layers, "Bindings": []}))
-    assert counts == {"fp16": 2, "fp32": 2, "bf16": 1, "int8": 1, "other": 1}
+    assert counts == {"fp16": 3, "fp32": 2, "bf16": 1, "int8": 1, "other": 1}
+
+
+def test_a_description_that_cannot_be_read_costs_no_engine(caplog: pytest.LogCaptureFixture):
+    assert engine_types('{"Layers": [{"Weights": -nan(ind)}]}') == {}
+    assert "description of the engine cannot be read" in caplog.text
 
 
 def test_a_file_that_is_no_onnx(tmp_path: Path):
