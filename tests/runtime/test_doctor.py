@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from emotion_runtime import doctor
+from emotion_runtime import doctor, jetson
+from emotion_runtime.backends import onnx
+from emotion_runtime.backends.cuda import open_cuda
 from emotion_runtime.backends.onnx import CPU
 from emotion_runtime.cli import main
 from emotion_runtime.doctor import FAIL, OK, WARN, Finding, inference, machine, media
@@ -203,7 +205,7 @@ def test_no_gpu_is_not_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_the_jetpack_of_a_jetson(tmp_path: Path, release: str, state: str, text: str):
     path = tmp_path / "nv_tegra_release"
     path.write_text(release)
-    finding = only(machine.jetson(path))
+    finding, _ = machine.jetson(path)
     assert finding.state == state
     assert text in finding.text
     assert (finding.fix is None) == (state == OK)
@@ -211,6 +213,62 @@ def test_the_jetpack_of_a_jetson(tmp_path: Path, release: str, state: str, text:
 
 def test_other_machines_have_no_jetpack(tmp_path: Path):
     assert list(machine.jetson(tmp_path / "none")) == []
+
+
+@pytest.fixture
+def on_a_jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pretend that this is a Jetson with JetPack 6.2; return the file that says so."""
+    release = tmp_path / "nv_tegra_release"
+    release.write_text("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic")
+    monkeypatch.setattr(jetson, "RELEASE", release)
+    return release
+
+
+def test_memory_power_mode_and_throttling_of_a_jetson(on_a_jetson: Path, tmp_path: Path, program: Any):
+    memory, sensors = tmp_path / "meminfo", tmp_path / "hwmon"
+    memory.write_text("MemTotal:        7806092 kB\nMemFree: 1 kB\nMemAvailable:    5242880 kB\n")
+    counts = [sensors / "hwmon1" / f"oc{i}_event_cnt" for i in (1, 2)]
+    for count in counts:
+        count.parent.mkdir(parents=True, exist_ok=True)
+        count.write_text("0\n")
+    program("nvpmodel", "echo 'NV Power Mode: MAXN_SUPER'; echo 2")
+    _, state = machine.jetson(on_a_jetson, memory, sensors)
+    assert state.text == "7.4 GiB of memory, 5.0 available, power mode MAXN_SUPER"
+    counts[1].write_text("17\n")
+    program("nvpmodel", "exit 1")
+    _, state, slow = machine.jetson(on_a_jetson, memory, sensors)
+    assert state.text.endswith("power mode unknown")
+    assert slow.state == WARN
+    assert "slowed down" in slow.text
+
+
+@pytest.mark.usefixtures("on_a_jetson")
+def test_no_advice_breaks_a_working_jetson(program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """There is no onnxruntime-gpu that runs there, and another OpenCV does not fit this NumPy."""
+    program("nvidia-smi", "echo 'Orin (nvgpu), 540.4.0, [N/A]'")
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    double = install(tmp_path, "onnxruntime 1.23.2", "onnxruntime-gpu 1.23.2")
+    findings = [
+        *inference.providers(),
+        *inference.distributions(double),
+        *inference.distributions(install(tmp_path / "none")),
+        *inference.tensorrt(),
+        *machine.cuda(),
+        *media.opencv(),
+    ]
+    monkeypatch.setattr(onnx, "available_providers", lambda: [onnx.CUDA])
+    monkeypatch.setattr(inference, "provider_error", lambda _: "no kernel image is available")
+    findings += inference.providers()
+    fixes = [finding.fix for finding in findings if finding.fix]
+    assert len(fixes) >= 3
+    for fix in fixes:
+        assert "pip install onnxruntime-gpu" not in fix
+        assert "onnxruntime-gpu)" not in fix
+        assert "python3-opencv" not in fix
+    assert [finding.state for finding in findings if finding.area == "cuda"] == [WARN]
+    with pytest.raises(EmotionError, match="PyPI has no ONNX Runtime with CUDA for a Jetson") as error:
+        open_cuda(tmp_path / "graph.onnx")
+    assert "onnxruntime-gpu" not in str(error.value)
 
 
 def test_a_tensorrt_that_does_not_load_is_reported(monkeypatch: pytest.MonkeyPatch):

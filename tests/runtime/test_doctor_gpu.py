@@ -89,7 +89,7 @@ def test_an_onnxruntime_that_does_not_run_is_a_failure_with_a_command(monkeypatc
     monkeypatch.setattr(onnx, "open_session", fails)
     cpu = only(inference.providers())
     assert cpu.state == FAIL
-    assert cpu.fix == "pip install --force-reinstall onnxruntime (with CUDA: onnxruntime-gpu)"
+    assert cpu.fix == "pip install --force-reinstall onnxruntime (for an NVIDIA GPU: onnxruntime-gpu)"
 
 
 class _NoDriver(int):

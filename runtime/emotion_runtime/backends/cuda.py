@@ -15,6 +15,7 @@ import numpy as np
 from emotion_runtime.backends.base import Feeds, Outputs, Unavailable, count_persons
 from emotion_runtime.backends.onnx import CUDA, available_providers, onnx_errors, onnx_version, open_graph
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.jetson import on_jetson
 
 GPU_INSTALL = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
 _CAPTURE = {"enable_cuda_graph": "1"}
@@ -32,6 +33,11 @@ def open_cuda(graph: Path) -> "BoundBackend":
         Unavailable: This ONNX Runtime has no CUDA support, or CUDA does not start.
         EmotionError: ONNX Runtime is not installed or cannot load the graph.
     """
+    if CUDA not in available_providers() and on_jetson():
+        # Its wheels on PyPI have no code for the GPUs of these devices, if there are any for its Python.
+        raise Unavailable(
+            "cuda", "PyPI has no ONNX Runtime with CUDA for a Jetson", fix="use --backend tensorrt"
+        )
     if CUDA not in available_providers():
         raise Unavailable("cuda", "the installed ONNX Runtime was built without CUDA", fix=GPU_INSTALL)
     capture = True

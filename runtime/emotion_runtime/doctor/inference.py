@@ -11,12 +11,18 @@ from typing import get_args
 from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding
 from emotion_runtime.doctor.installed import installed
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.jetson import on_jetson
 from emotion_runtime.names import Precision
 from emotion_runtime.tensorrt import gpu as nvidia
 from emotion_runtime.tensorrt.gpu import Flavor
 
 _AZURE = "AzureExecutionProvider"  # calls a web service, so it is never used
-_REINSTALL = "pip install --force-reinstall onnxruntime (with CUDA: onnxruntime-gpu)"
+_WITH_CUDA = " (for an NVIDIA GPU: onnxruntime-gpu)"
+_JETSON_TENSORRT = (
+    "sudo apt install python3-libnvinfer, and make the venv with python3 -m venv --system-site-packages"
+)
+# The wheels of PyPI have no code for the GPUs of these devices.
+_JETSON_ONNX = "pip uninstall -y onnxruntime-gpu && pip install onnxruntime; use --backend tensorrt"
 _GPU_LIBRARIES = (
     'pip install "onnxruntime-gpu[cuda,cudnn]" (or install the CUDA and cuDNN versions of its release notes)'
 )
@@ -25,6 +31,12 @@ _GPU_LIBRARIES = (
 def tensorrt() -> Iterator[Finding]:
     """Check which flavors of TensorRT are installed and load."""
     for flavor in get_args(Flavor):
+        if importlib.util.find_spec(flavor.replace("-", "_")) is None and on_jetson():
+            if flavor == "tensorrt":  # there is no other for a Jetson
+                yield Finding(
+                    "tensorrt", WARN, "tensorrt is not installed; the GPU is not used", _JETSON_TENSORRT
+                )
+            continue
         if importlib.util.find_spec(flavor.replace("-", "_")) is None:
             yield Finding("tensorrt", OK, f"{flavor} is not installed; models run in ONNX Runtime")
             continue
@@ -44,9 +56,10 @@ def distributions(path: Sequence[str] | None = None) -> Iterator[Finding]:
     """
     found = installed("onnxruntime", path)
     listed = " and ".join(f"{name} {version}" for name, version in found.items())
-    install = "pip install " + ("onnxruntime-gpu" if "onnxruntime-gpu" in found else "onnxruntime")
+    with_cuda = "onnxruntime-gpu" in found and not on_jetson()
+    install = "pip install " + ("onnxruntime-gpu" if with_cuda else "onnxruntime")
     if not found:
-        fix = f"{install} (for an NVIDIA GPU: onnxruntime-gpu)"
+        fix = f"{install}{'' if on_jetson() else _WITH_CUDA}"
         yield Finding("onnxruntime", FAIL, "ONNX Runtime is not installed", fix)
     elif len(found) > 1:
         text = f"{listed} are installed, but share one module: the last one overwrote the others"
@@ -67,7 +80,10 @@ def providers() -> Iterator[Finding]:
     )
 
     built_in = available_providers()
-    if CUDA not in built_in and shutil.which("nvidia-smi"):
+    if CUDA not in built_in and on_jetson():
+        text = "ONNX Runtime runs on the CPU of a Jetson; its GPU is used with --backend tensorrt"
+        yield Finding("providers", OK, text)
+    elif CUDA not in built_in and shutil.which("nvidia-smi"):
         text = "an NVIDIA GPU is present, but the installed ONNX Runtime was built without CUDA"
         yield Finding("providers", WARN, text, GPU_INSTALL)
     for provider in built_in:
@@ -80,10 +96,11 @@ def providers() -> Iterator[Finding]:
         elif not error:
             yield Finding("providers", OK, f"{provider} starts")
         elif provider == CPU:
-            yield Finding("providers", FAIL, f"{provider} does not run ({error})", _REINSTALL)
+            fix = f"pip install --force-reinstall onnxruntime{'' if on_jetson() else _WITH_CUDA}"
+            yield Finding("providers", FAIL, f"{provider} does not run ({error})", fix)
         elif provider == CUDA:
             text = f"{provider} is built in but does not run ({error}): check driver, CUDA and cuDNN"
-            yield Finding("providers", WARN, text, _GPU_LIBRARIES)
+            yield Finding("providers", WARN, text, _JETSON_ONNX if on_jetson() else _GPU_LIBRARIES)
         else:
             yield Finding(
                 "providers", OK, f"{provider} is built in but does not run ({error}); it is not used"

@@ -9,10 +9,11 @@ from pathlib import Path
 from emotion_runtime import __version__
 from emotion_runtime.doctor.findings import OK, WARN, Finding
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.jetson import RELEASE, on_jetson
 from emotion_runtime.tensorrt import gpu as nvidia
 
 # JetPack version by the version of Jetson Linux. Source: NVIDIA's JetPack archive.
-_JETPACKS = {"35": "5", "36.3": "6.0", "36.4": "6.1 or 6.2", "36": "6", "38": "7"}
+_JETPACKS = {"35": "5", "36.3": "6.0", "36.4": "6.1 or 6.2", "36": "6", "38": "7", "39": "7.2"}
 _OLDEST_JETPACK = 6  # the first with TensorRT 10 and Python 3.10
 
 _QUERY = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
@@ -29,14 +30,48 @@ def system() -> Iterator[Finding]:
     yield Finding("system", OK, f"emotion-runtime {__version__}, {python}, {platform.platform()}")
 
 
-def jetson(release: Path = Path("/etc/nv_tegra_release")) -> Iterator[Finding]:
-    """Check the JetPack version of a Jetson; on other machines, report nothing.
+def jetson(
+    release: Path = RELEASE,
+    meminfo: Path = Path("/proc/meminfo"),
+    sensors: Path = Path("/sys/class/hwmon"),
+) -> Iterator[Finding]:
+    """Check JetPack, memory, power mode and throttling of a Jetson; on other machines, report nothing.
 
     Args:
-        release: File with the version, such as "# R36 (release), REVISION: 4.3, GCID: ...".
+        release: File with the version; see `jetson.RELEASE`.
+        meminfo: Where Linux reports memory.
+        sensors: Where Linux lists sensors.
     """
     if not release.is_file():
         return
+    yield from _jetpack(release)
+    yield Finding("jetson", OK, f"{_memory(meminfo)}, power mode {_power_mode()}")
+    limits = {int(count.read_text(encoding="ascii")) for count in sensors.glob("*/oc*_event_cnt")}
+    if any(limits):
+        text = "the board has slowed down because it drew too much current since it was started"
+        yield Finding("jetson", WARN, text, "use the board's own power supply, or a lower mode of nvpmodel")
+
+
+def _memory(meminfo: Path) -> str:
+    text = meminfo.read_text(encoding="ascii")
+    kilobytes = {name: int(value) for name, value in re.findall(r"^(\w+): +(\d+) kB", text, re.MULTILINE)}
+    total, free = (kilobytes[name] / 2**20 for name in ("MemTotal", "MemAvailable"))
+    return f"{total:.1f} GiB of memory, {free:.1f} available"
+
+
+def _power_mode() -> str:
+    """Return the power mode, such as "MAXN_SUPER"."""
+    try:
+        done = subprocess.run(
+            ("nvpmodel", "-q"), capture_output=True, text=True, check=False, timeout=_SECONDS
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return "unknown (nvpmodel does not answer)"
+    found = re.search(r"NV Power Mode: (\S+)", done.stdout)
+    return found[1] if found else "unknown"
+
+
+def _jetpack(release: Path) -> Iterator[Finding]:
     found = re.search(r"R(\d+) \(release\), REVISION: (\d+)", release.read_text(encoding="utf-8"))
     if found is None:
         yield Finding("jetson", WARN, f"{release} has no readable version", "sudo apt show nvidia-jetpack")
@@ -91,7 +126,7 @@ def cuda() -> Iterator[Finding]:
     try:
         library = nvidia.load_cuda()
     except EmotionError as error:
-        if isinstance(error.__cause__, ModuleNotFoundError):
+        if isinstance(error.__cause__, ModuleNotFoundError) and not on_jetson():
             yield Finding("cuda", OK, f"{error.args[0].split(':')[0]}; only TensorRT engines need it")
         else:
             yield Finding("cuda", WARN, str(error))

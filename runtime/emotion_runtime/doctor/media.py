@@ -9,6 +9,7 @@ from pathlib import Path
 from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding
 from emotion_runtime.doctor.installed import installed
 from emotion_runtime.errors import ConnectionLost
+from emotion_runtime.jetson import RELEASE
 from emotion_runtime.sources.pipeline_errors import BINDINGS
 from emotion_runtime.sources.video_nodes import CameraDescription, describe_cameras
 
@@ -53,7 +54,7 @@ def pyav() -> Iterator[Finding]:
         )
 
 
-def gstreamer(jetson: Path = Path("/etc/nv_tegra_release")) -> Iterator[Finding]:
+def gstreamer(jetson: Path = RELEASE) -> Iterator[Finding]:
     """Check GStreamer, which csi:// and gst: sources need. Elsewhere than on a Jetson it may be missing.
 
     Args:
