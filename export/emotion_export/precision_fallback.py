@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from emotion_export.fp16 import half_precision
+from emotion_export.layer_search import fewest_kept
 from emotion_export.layers import MATRIX_OPS, GraphIndex
 from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.backends.base import Backend
@@ -28,8 +29,7 @@ from emotion_runtime.parity import ParityCheck
 
 _log = logging.getLogger(__name__)
 
-# Fractions of the stages that "mixed" keeps in fp32; one build each, which takes minutes on a small device.
-_FP32_FRACTIONS = (0.25, 0.5)
+_MIXED_BUILDS = 2  # of the search for the layers that stay in fp32; each takes minutes on a small device
 _ROUNDING = 2.0**-10  # relative error of one fp16 operation; smaller errors are not faults
 
 OpenReference = Callable[[onnx.ModelProto], Backend]  # opens an fp32 graph whose outputs count as correct
@@ -141,11 +141,16 @@ def build_with_fallback(
         order = worst_first(stages, _errors(device, check, models, reference))
     except EmotionError as error:
         refuse(f"mixed is skipped: the errors of fp16 cannot be measured ({error})")
-    for part in _FP32_FRACTIONS if order else ():
-        worst = order[: max(1, round(part * len(order)))]
-        kept = [node for index in worst for node in stages[index].nodes]
-        if checked := attempt("mixed", half_precision(full, keep=kept), kept):
-            return checked
+    passed: dict[frozenset[int], CheckedEngine | None] = {}
+
+    def passes(kept: frozenset[int]) -> bool:
+        nodes = [node for index in kept for node in stages[index].nodes]
+        passed[kept] = attempt("mixed", half_precision(full, keep=nodes), nodes)
+        return passed[kept] is not None
+
+    fewest = fewest_kept(order, passes, attempts=_MIXED_BUILDS)
+    if checked := passed.get(fewest or frozenset()):
+        return checked
     if checked := attempt("fp32", full):
         return checked
     raise EmotionError(

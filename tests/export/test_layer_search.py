@@ -2,7 +2,7 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-from emotion_export.layer_search import keep_worst_in_fp32
+from emotion_export.layer_search import fewest_kept, keep_worst_in_fp32
 
 ERRORS = {"a": 0.1, "b": 3.0, "c": 0.2, "d": 1.0, "e": float("nan"), "f": 0.0}
 LAYERS = list(ERRORS)
@@ -50,3 +50,19 @@ def test_each_layer_is_reduced_alone_and_the_search_is_logged(caplog: pytest.Log
     keep_worst_in_fp32(LAYERS, graph.error, graph.check(0.5))
     assert all(frozenset(LAYERS) - {layer} in graph.asked for layer in LAYERS)
     assert any("b, error alone 3.0e+00" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(("needed", "kept"), [(1, 4), (4, 4), (5, 8), (8, 8), (9, 12), (13, None)])
+def test_a_search_with_few_attempts_keeps_more_than_necessary(needed: int, kept: int | None):
+    tried: list[int] = []
+
+    def passes(layers: frozenset[int]) -> bool:
+        tried.append(len(layers))
+        return len(layers) >= needed
+
+    found = fewest_kept(range(16), passes, attempts=2)
+    assert (None if found is None else len(found)) == kept
+    assert len(tried) == 2
+    if found is not None:
+        assert found == frozenset(range(len(found)))
+        assert passes(found)
