@@ -221,6 +221,9 @@ def _configure(builder: Builder, factory: Any) -> Any:
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, builder.workspace << 20)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # otherwise the inspector has no types
     config.clear_flag(trt.BuilderFlag.TF32)  # it computes fp32 with 10 bits
+    # TensorRT for RTX promises CUDA graphs only for engines that allocate nothing while they run.
+    if (flag := getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)) is not None:
+        config.set_flag(flag)
     if builder.target is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, builder.target.upper()), 0)

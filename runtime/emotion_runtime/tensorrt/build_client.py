@@ -79,10 +79,13 @@ def run_builder(command: Sequence[str]) -> None:
         start_new_session=True,  # Ctrl-C reaches only this program, which then terminates the builder
     ) as process:
         atexit.register(process.terminate)
+        last = "(no output)"
         try:
-            _, errors = process.communicate()
+            for line in filter(None, map(str.strip, process.stderr or ())):
+                last = line
+                _log.info("%s", line)  # what is built, and the result of each parity check
+            process.wait()
         finally:
             atexit.unregister(process.terminate)
     if process.returncode:
-        lines = errors.strip().splitlines() or ["(no output)"]
-        raise EmotionError(f"building the engines failed with status {process.returncode}: {lines[-1]}")
+        raise EmotionError(f"building the engines failed with status {process.returncode}: {last}")
