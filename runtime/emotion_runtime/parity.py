@@ -103,7 +103,8 @@ def subject_cosine(
         found: Embeddings (P, D).
         pairs: As from `subject_pairs`.
     """
-    a, b = (rows[pairs[:, 0]] - rows[pairs[:, 1]] for rows in (expected, found))
+    with np.errstate(invalid="ignore"):  # infinities give NaN
+        a, b = (rows[pairs[:, 0]] - rows[pairs[:, 1]] for rows in (expected, found))
     if not np.linalg.norm(a) > _SMALLEST_DIFFERENCE * np.linalg.norm(expected[pairs[:, 0]]):
         return None
     return float(cosine_similarity(a.reshape(1, -1), b.reshape(1, -1))[0])
