@@ -46,7 +46,8 @@ class Builder:
     Attributes:
         library: The TensorRT module.
         flavor: Which TensorRT it is.
-        target: A GPU that need not be present, such as "SM86"; None means the GPU of this machine.
+        target: GPUs that need not be present, such as "SM86" or "SM80,SM86"; None means the GPU of this
+            machine.
         workspace: Maximum scratch memory, in MiB.
         timing_cache: File of measured kernel timings, read and written; None means no file.
     """
@@ -69,6 +70,15 @@ class BuiltEngine:
 
     engine: bytes
     layer_types: dict[str, int]
+
+
+def parse_targets(text: str, library: ModuleType) -> str:
+    """Return the compute capabilities of several targets, separated by spaces: "8.0 8.6" for "SM80,SM86".
+
+    Raises:
+        EmotionError: As for `parse_target`.
+    """
+    return " ".join(dict.fromkeys(parse_target(target.strip(), library) for target in text.split(",")))
 
 
 def parse_target(text: str, library: ModuleType) -> str:
@@ -225,8 +235,10 @@ def _configure(builder: Builder, factory: Any) -> Any:
     if (flag := getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)) is not None:
         config.set_flag(flag)
     if builder.target is not None:
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, builder.target.upper()), 0)
+        targets = dict.fromkeys(target.strip() for target in builder.target.upper().split(","))
+        config.num_compute_capabilities = len(targets)
+        for i, target in enumerate(targets):
+            config.set_compute_capability(getattr(trt.ComputeCapability, target), i)
     if builder.timing_cache is not None:
         known = builder.timing_cache.read_bytes() if builder.timing_cache.is_file() else b""
         timings = config.create_timing_cache(known) or config.create_timing_cache(

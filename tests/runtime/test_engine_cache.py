@@ -153,6 +153,7 @@ def test_an_engine_built_on_this_gpu_comes_before_one_built_ahead_of_time(tmp_pa
 COMPATIBLE = {
     "made for fewer people": {"persons": 8, "images": 2},
     "made ahead of time": {"gpu": ""},
+    "made ahead of time for several": {"gpu": "", "compute_capability": "8.6 8.7"},
     "of another precision": {"precision": "fp16", "sources": {"fp32": "a" * 64, "fp16": "c" * 64}},
 }
 INCOMPATIBLE = {
@@ -163,6 +164,7 @@ INCOMPATIBLE = {
     "another version": {"builder": "tensorrt 10.3.1 Linux aarch64"},
     "another GPU": {"gpu": "Thor"},
     "another generation": {"gpu": "", "compute_capability": "8.6"},
+    "other generations": {"gpu": "", "compute_capability": "8.0 8.6 8.9"},
 }
 
 

@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emotion_export.engines import BuildPlan, build_bundle, build_file
-from emotion_export.tensorrt import Builder, parse_target
+from emotion_export.tensorrt import Builder, parse_targets
 from emotion_runtime.backends.buckets import Limits, limits_for
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.console import OneLineParser
@@ -84,7 +84,7 @@ def make_plan(args: argparse.Namespace) -> BuildPlan:
         gpu = find_gpu()
         timings = None if flavor == "tensorrt-rtx" else folder / timing_file(library.__version__, gpu)
     else:
-        gpu, timings = Gpu("", parse_target(args.target, library)), None
+        gpu, timings = Gpu("", parse_targets(args.target, library)), None
     return BuildPlan(
         Builder(library, flavor, args.target, args.workspace, timings),
         gpu,
@@ -155,8 +155,8 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--target",
-        metavar="SM86",
-        help="architecture to build for, without that GPU; only with --flavor rtx (default: this GPU)",
+        metavar="SM86,...",
+        help="architectures to build one engine for, without a GPU; needs --flavor rtx (default: this GPU)",
     )
     parser.add_argument(
         "--max-persons",

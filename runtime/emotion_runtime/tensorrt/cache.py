@@ -45,7 +45,7 @@ class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
             fp16 graph, the version of the program that derives one.
         builder: See `nvidia.builder_name`.
         gpu: Name of the GPU; empty if built ahead of time for every GPU of the compute capability.
-        compute_capability: For example "8.6".
+        compute_capability: For example "8.6"; of an engine for several, "8.0 8.6".
         precision: The precision that was requested.
         persons: Maximum number of people of one run.
         images: Maximum number of images of one run. Called "pictures" in the file.
@@ -251,8 +251,8 @@ def compatible_engines(folder: Path, key: EngineKey) -> Iterator[CachedEngine]:
     """Yield the engine of a key, then others that can replace it, best first.
 
     The others are for the same graph, builder and GPU, but for another maximum number of people or images, or
-    built ahead of time for all GPUs of the compute capability. If the key requests "ladder", they may have
-    any precision.
+    built ahead of time for all GPUs of the compute capability, or of several. If the key requests "ladder",
+    they may have any precision.
     """
     others = [other for other in read_sidecars(folder) if other.key != key and _can_replace(other.key, key)]
     others.sort(key=_rank)
@@ -284,8 +284,8 @@ def _sidecar_or_none(path: Path) -> Sidecar | None:
 
 def _can_replace(other: EngineKey, wanted: EngineKey) -> bool:
     return (
-        (other.graph, other.builder, other.compute_capability)
-        == (wanted.graph, wanted.builder, wanted.compute_capability)
+        (other.graph, other.builder) == (wanted.graph, wanted.builder)
+        and wanted.compute_capability in other.compute_capability.split()
         and other.gpu in ("", wanted.gpu)
         and other.sources.items() <= wanted.sources.items()
         and wanted.precision in ("ladder", other.precision)

@@ -33,7 +33,7 @@ class Gpu:
     Attributes:
         name: NVIDIA's name, number of multiprocessors and memory, for example "Orin (8 multiprocessors,
             7 GiB)": all modules of a family have the same name and compute capability.
-        compute_capability: For example "8.6".
+        compute_capability: For example "8.6"; of several GPUs, separated by spaces.
         driver: Newest CUDA version that the driver supports, for example "12.6"; empty for a GPU of another
             machine.
     """

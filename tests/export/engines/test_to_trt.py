@@ -263,6 +263,13 @@ def test_without_any_tensorrt(
     assert "tensorrt-rtx is not installed" in only_line(capsys)
 
 
+def test_one_engine_for_several_architectures(to_trt: Main, quick: list[str], tmp_path: Path):
+    arguments = ["--bundle", "nano", "--flavor", "rtx", "--target", "sm80, SM86,SM80", "--cache", tmp_path]
+    assert to_trt(*arguments) == 0
+    assert len(quick) == 2
+    assert {sidecar.key.compute_capability for sidecar in read_sidecars(tmp_path)} == {"8.0 8.6"}
+
+
 def test_tensorrt_has_no_targets(to_trt: Main, capsys: pytest.CaptureFixture[str]):
     assert to_trt("--bundle", "nano", "--target", "SM86") == 2
     assert "only on the GPU that will run it: leave --target out" in only_line(capsys)

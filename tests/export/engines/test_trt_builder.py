@@ -242,6 +242,15 @@ def test_bad_targets_are_one_line(rtx: Builder, text: str, line: str):
     assert "\n" not in str(error.value)
 
 
+def test_an_engine_for_several_architectures_builds(rtx: Builder):
+    model = graph_of([helper.make_node("Relu", ["x"], ["y"])], input_shape=[2, 2])
+    one, several = (
+        build_engine(replace(rtx, target=target), model, "relu", Limits()).engine
+        for target in ("SM86", "SM80,SM86,SM89")
+    )
+    assert several != one
+
+
 def test_the_progress_of_phases_within_phases():
     progress = Progress()
     progress.start("build", None, 4)
