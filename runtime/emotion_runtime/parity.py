@@ -132,14 +132,15 @@ def measure_outputs(
         agree = (labels(found) == kept).all(axis=0)
         metrics.append((difference.max(), difference.mean(), cosine.min(), cosine.mean(), agree.mean()))
     largest, mean, lowest, usual, agreement = zip(*metrics, strict=True)
-    subjects = [subject_cosine(a, found.astype(np.float64), pairs) for found in runs] if len(pairs) else []
+    cosines = [subject_cosine(a, found.astype(np.float64), pairs) for found in runs] if len(pairs) else []
+    subjects = [cosine for cosine in cosines if cosine is not None]  # of all runs, or of none
     return {
         "max_abs": float(np.max(largest)),  # np.max and np.min: NaN is the worst
         "mean_abs": float(np.max(mean)),
         "cosine_min": float(np.min(lowest)),
         "cosine_mean": float(np.min(usual)),
         "top1_agreement": float(np.min(agreement)),
-        "subject_cosine": None if None in subjects or not subjects else float(np.min(subjects)),
+        "subject_cosine": float(np.min(subjects)) if subjects else None,
         "samples": len(expected),
     }
 

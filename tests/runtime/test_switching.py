@@ -143,7 +143,7 @@ def test_a_successor_that_disagrees_is_reported_once_and_not_used(
     assert (wrong.runs, wrong.closed, serving.closed) == (1, 1, 0)
     (message,) = caplog.messages
     assert message == (
-        f"wrong gives different results (cosine {cosine}, expected 0.98 or more) and is not used: "
+        f"wrong gives different results (cosine {cosine}, expected 0.995 or more) and is not used: "
         "keeping right"
     )
 
