@@ -5,7 +5,6 @@ import copy
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from emotion_bench.models import formula_model
 from emotion_bench.onnx_speed import time_graphs
 from emotion_bench.step_results import Recorder
 from emotion_bench.torch_runs import OWN, SHARED, references, torch_rows
+from emotion_runtime.tensorrt.gpu import is_installed
 
 
 def torch_nano(args: argparse.Namespace, recorder: Recorder) -> None:
@@ -49,7 +49,7 @@ def vit_onnx(args: argparse.Namespace, recorder: Recorder) -> None:
 
 def tensorrt(args: argparse.Namespace, recorder: Recorder) -> None:
     """Build engines of both models in each TensorRT that is installed, and time them."""
-    if find_spec("tensorrt") is None and find_spec("tensorrt_rtx") is None:
+    if not (is_installed("tensorrt") or is_installed("tensorrt-rtx")):
         recorder.add("skipped", {"what": "tensorrt", "reason": "TensorRT is not installed"})
         return
     device = Device(args.device)

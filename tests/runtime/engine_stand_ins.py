@@ -28,7 +28,7 @@ UNLOADABLE = b"of another driver"
 PASSED = CheckResult("passed", gpu=GPU.name, driver=GPU.driver)
 VERSION = " 10.3.0 Test"
 BUILDER = f"tensorrt{VERSION}"
-TENSORRT_SPEC = ModuleSpec("tensorrt", None)
+TENSORRT_SPEC = ModuleSpec("tensorrt", None, origin="test")
 SECONDS = 60  # timeout: a thread that hangs must fail the test
 REJECTED = {
     "unloadable": "the engine cannot be loaded",

@@ -275,7 +275,7 @@ def test_a_tensorrt_that_does_not_load_is_reported(monkeypatch: pytest.MonkeyPat
     def broken(flavor: str) -> Any:
         raise EmotionError(f"{flavor} is installed and does not start (libnvinfer.so.10: cannot open)")
 
-    monkeypatch.setattr(inference.importlib.util, "find_spec", lambda name: name == "tensorrt" or None)
+    monkeypatch.setattr(nvidia, "is_installed", lambda flavor: flavor == "tensorrt")
     monkeypatch.setattr(nvidia, "load_tensorrt", broken)
     first, second = inference.tensorrt()
     assert (first.state, second.state) == (WARN, OK)

@@ -32,6 +32,18 @@ def test_without_tensorrt_the_error_has_the_three_ways_to_install_it(
         assert way in one_line(error)
 
 
+def test_type_stubs_alone_are_no_tensorrt(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
+    """The package tensorrt-stubs leaves a folder that can be imported, and is empty."""
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.pyi").touch()
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert not nvidia.is_installed("tensorrt")
+    with pytest.raises(EmotionError, match="tensorrt is not installed") as error:
+        load_tensorrt("tensorrt")
+    one_line(error)
+
+
 def test_bindings_without_their_libraries(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
     """For example if only the wheel of the bindings is installed."""
     (tmp_path / "tensorrt.py").write_text(

@@ -31,13 +31,13 @@ _GPU_LIBRARIES = (
 def tensorrt() -> Iterator[Finding]:
     """Check which flavors of TensorRT are installed and load."""
     for flavor in get_args(Flavor):
-        if importlib.util.find_spec(flavor.replace("-", "_")) is None and on_jetson():
+        if not nvidia.is_installed(flavor) and on_jetson():
             if flavor == "tensorrt":  # there is no other for a Jetson
                 yield Finding(
                     "tensorrt", WARN, "tensorrt is not installed; the GPU is not used", _JETSON_TENSORRT
                 )
             continue
-        if importlib.util.find_spec(flavor.replace("-", "_")) is None:
+        if not nvidia.is_installed(flavor):
             yield Finding("tensorrt", OK, f"{flavor} is not installed; models run in ONNX Runtime")
             continue
         try:

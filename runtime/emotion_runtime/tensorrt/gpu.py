@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import importlib.util
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ class Gpu:
     driver: str = ""
 
 
+def is_installed(flavor: Flavor) -> bool:
+    """Return whether the Python module of a TensorRT flavor is installed; it may still not start."""
+    spec = importlib.util.find_spec(flavor.replace("-", "_"))
+    return spec is not None and spec.origin is not None  # a folder with type stubs alone has no origin
+
+
 def load_tensorrt(flavor: Flavor) -> ModuleType:
     """Import the Python module of a TensorRT flavor.
 
@@ -52,8 +59,11 @@ def load_tensorrt(flavor: Flavor) -> ModuleType:
     module = flavor.replace("-", "_")
     try:
         library = importlib.import_module(module)
+        library.__version__  # noqa: B018 - type stubs alone are an empty module
     except ModuleNotFoundError as error:
         raise EmotionError(f"{flavor} is not installed ({error.name} not found). {_INSTALL}") from error
+    except AttributeError as error:
+        raise EmotionError(f"{flavor} is not installed (only its type stubs are). {_INSTALL}") from error
     except (ImportError, OSError) as error:  # the bindings are installed, but their libraries are not
         reason = " ".join(str(error).split())
         raise EmotionError(f"{flavor} is installed but does not start ({reason}). {_INSTALL}") from error

@@ -4,7 +4,6 @@ UNVERIFIED: no GPU was available. Verify with `emotion-runtime --source demo --b
 (tensorrt-rtx). The decisions made here are tested with stand-ins for engines and GPU.
 """
 
-import importlib.util
 import logging
 import shlex
 from contextlib import ExitStack
@@ -66,13 +65,13 @@ def open_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) 
             engine is missing, or the cached one cannot be loaded or fails the parity check.
     """
     try:
-        if importlib.util.find_spec(flavor.replace("-", "_")) is None:
+        if not nvidia.is_installed(flavor):
             nvidia.load_tensorrt(flavor)  # raises the error that says how to install it
         gpu = nvidia.find_gpu()  # before TensorRT's libraries, which take a second to load
         builder = nvidia.builder_name(flavor, nvidia.load_tensorrt(flavor))
     except EmotionError as error:
         # cuda-bindings that the driver does not support are installed but do not work: worth a warning.
-        raise Unavailable(flavor, str(error), broken="InsufficientDriver" in str(error)) from error
+        raise Unavailable(flavor, str(error), broken="need a newer one" in str(error)) from error
     build = shlex.join(["emotion-export", "trt", *build_client.build_arguments(bundle, flavor, precision)])
     limits = limits_for(bundle.manifest.preprocess.window)
     keys = {

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
@@ -22,6 +21,7 @@ from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.tensorrt import cache as engines
 from emotion_runtime.tensorrt.cache import read_sidecars
+from emotion_runtime.tensorrt.gpu import is_installed
 
 
 def test_ahead_of_time_for_the_shipped_bundle(
@@ -242,7 +242,7 @@ def test_mistakes_are_one_line(
     assert files_in(tmp_path) == []
 
 
-@pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed")
+@pytest.mark.skipif(is_installed("tensorrt"), reason="TensorRT is installed")
 def test_without_tensorrt_the_error_names_three_ways_to_install_it(
     to_trt: Main, capsys: pytest.CaptureFixture[str]
 ):
