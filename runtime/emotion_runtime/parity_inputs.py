@@ -31,7 +31,7 @@ def frame_encoder_feeds(spec: PreprocessSpec, limits: Limits) -> list[list[Feeds
         limits: The largest batch.
     """
     rng = np.random.default_rng(7)
-    frames = [frame.image for frame in islice(read_demo(), 0, _DEMO_FRAMES * _DEMO_STEP, _DEMO_STEP)]
+    frames = [frame.image for frame in islice(read_demo(_DEMO_STEP), _DEMO_FRAMES)]
     crops, heads = _demo_crops(frames, spec)
     crops.insert(2, rng.integers(0, 256, crops[0].shape, dtype=np.uint8))
     weights = [
@@ -68,7 +68,7 @@ def subjects_in_one_crop(
     spec: PreprocessSpec,
 ) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]:
     """Return crops (S, S, 3) RGB of frames of the demo, and the patch weights (G,) of its two people."""
-    frames = [frame.image for frame in islice(read_demo(), 0, _DEMO_FRAMES * _DEMO_STEP, _DEMO_STEP)]
+    frames = [frame.image for frame in islice(read_demo(_DEMO_STEP), _DEMO_FRAMES)]
     return _shared_crops(frames, spec)
 
 

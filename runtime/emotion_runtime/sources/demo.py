@@ -64,14 +64,17 @@ _PORTRAITS = (
 )
 
 
-def read_demo() -> Generator[Frame, None, None]:
+def read_demo(step: int = 1) -> Generator[Frame, None, None]:
     """Return 150 frames (360, 640, 3) at 25 frames per second, the same every time; `Frame.source` is "demo".
+
+    Args:
+        step: Only every so many frames; the others are not rendered.
 
     Raises:
         EmotionError: A portrait is missing in its package.
     """
     cards = [_card(_load(portrait), portrait.cut) for portrait in _PORTRAITS]
-    return _frames(cards)
+    return _frames(cards, step)
 
 
 def head_boxes() -> tuple[Box, ...]:
@@ -86,9 +89,9 @@ def head_boxes() -> tuple[Box, ...]:
     return tuple(boxes)
 
 
-def _frames(cards: list[NDArray[np.float32]]) -> Generator[Frame, None, None]:
+def _frames(cards: list[NDArray[np.float32]], step: int) -> Generator[Frame, None, None]:
     background = _background()
-    for index in range(RATE * SECONDS):
+    for index in range(0, RATE * SECONDS, step):
         t = index / RATE
         scene = background.copy()
         for card, portrait in zip(cards, _PORTRAITS, strict=True):
