@@ -143,7 +143,7 @@ def test_a_run_sends_and_leaves_nothing(strace: str, tmp_path: Path, backend: st
     assert (tmp_path / "work" / "x.mp4").is_file()
 
 
-@pytest.mark.parametrize("module", ["tensorrt_rtx", "cuda.bindings.runtime"])
+@pytest.mark.parametrize("module", ["tensorrt_rtx"])
 def test_the_libraries_of_a_gpu_send_nothing(strace: str, tmp_path: Path, module: str):
     pytest.importorskip(module, reason=f"{module} is not installed", exc_type=ImportError)
     traced = Traced(strace, tmp_path, program_of("import emotion_runtime", f"import {module}"))

@@ -4,6 +4,7 @@ Memory is real: "device" addresses point to arrays, copies copy, and the engine 
 """
 
 import ctypes
+import threading
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import SimpleNamespace
@@ -11,15 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from emotion_runtime.tensorrt.driver import CAPABILITY_MAJOR, CAPABILITY_MINOR, MULTIPROCESSORS, CudaError
+
+NEED_NO_CONTEXT = {"use", "name", "memory", "attribute"}
 MOST = 8  # maximum number of persons of the engine
 T, D = 4, 3
-
-
-# Of `cudaError_t`.
-Status = IntEnum(
-    "Status",
-    {"cudaSuccess": 0, "cudaErrorMemoryAllocation": 2, "cudaErrorStreamCaptureInvalidated": 901},
-)
 
 
 class Memory:
@@ -42,125 +39,117 @@ class Memory:
 
 
 class Cuda:
-    """`cuda.bindings.runtime`. `calls` has the names of all calls; the stream runs at synchronisation."""
+    """A `Driver`. `calls` has the names of all calls; the stream runs at synchronisation.
 
-    def __init__(self, *, devices: int = 1, fail: str = "") -> None:
-        self.cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="in", cudaMemcpyDeviceToHost="out")
-        self.cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal="thread")
+    fail: name of the function that fails. invalidated: captures cannot end, because
+    work of another thread got into them.
+    """
+
+    version = "12.6"
+
+    def __init__(self, *, fail: str = "") -> None:
         self.device, self.host = Memory(), Memory()
         self.calls: list[str] = []
         self.queue: list[Any] = []
         self.captured: list[Any] | None = None
         self.streams: set[int] = set()
-        self.graphs: set[int] = set()
-        self.invalidated = False  # captures cannot end: work of another thread got into them
-        self._devices, self.fail = devices, fail
+        self.graphs: dict[int, list[Any]] = {}
+        self.invalidated = False
+        self.fail = fail
+        self.thread = 0  # the one in which the context is current
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
-        if not callable(value) or not name.startswith("cuda"):
+        if name.startswith("_") or not callable(value) or name == "enqueue":
             return value
 
         def function(*args: Any) -> Any:
             self.calls.append(name)
             if name == self.fail:
-                return Status.cudaErrorMemoryAllocation, None
+                raise CudaError(f"CUDA: {name} failed with CUDA_ERROR_OUT_OF_MEMORY")
+            assert name in NEED_NO_CONTEXT or self.thread == threading.get_ident(), "no current context"
             return value(*args)
 
-        function.__name__ = name
         return function
 
-    def cudaGetDeviceCount(self):  # noqa: N802 - CUDA's names, here and below
-        return Status.cudaSuccess, self._devices
+    def name(self) -> str:
+        return "Test GPU"
 
-    def cudaGetDeviceProperties(self, device: int):  # noqa: N802
-        assert device == 0
-        return Status.cudaSuccess, SimpleNamespace(
-            name=b"Test GPU", major=8, minor=7, multiProcessorCount=8, totalGlobalMem=7_900_000_000
-        )
+    def memory(self) -> int:
+        return 7_900_000_000
 
-    def cudaDriverGetVersion(self):  # noqa: N802
-        return Status.cudaSuccess, 12060
+    def attribute(self, attribute: int) -> int:
+        return {MULTIPROCESSORS: 8, CAPABILITY_MAJOR: 8, CAPABILITY_MINOR: 7}[attribute]
 
-    def cudaStreamCreateWithFlags(self, flags: int):  # noqa: N802
-        assert flags == 1, "a blocking stream"
+    def use(self) -> None:
+        self.thread = threading.get_ident()
+
+    def create_stream(self) -> int:
         self.streams.add(77)
-        return Status.cudaSuccess, 77
+        return 77
 
-    def cudaStreamDestroy(self, stream: int):  # noqa: N802
+    def destroy_stream(self, stream: int) -> None:
         self.streams.remove(stream)
-        return (Status.cudaSuccess,)
 
-    def cudaMalloc(self, size: int):  # noqa: N802
-        return Status.cudaSuccess, self.device.allocate(size)
+    def allocate(self, size: int) -> int:
+        return self.device.allocate(size)
 
-    def cudaFree(self, address: int):  # noqa: N802
+    def free(self, address: int) -> None:
         self.device.free(address)
-        return (Status.cudaSuccess,)
 
-    def cudaHostAlloc(self, size: int, flags: int):  # noqa: N802
-        assert flags == 0
-        return Status.cudaSuccess, self.host.allocate(size)
+    def allocate_host(self, size: int) -> int:
+        return self.host.allocate(size)
 
-    def cudaFreeHost(self, address: int):  # noqa: N802
+    def free_host(self, address: int) -> None:
         self.host.free(address)
-        return (Status.cudaSuccess,)
 
-    def cudaMemcpyAsync(self, to: int, source: int, size: int, kind: str, stream: int):  # noqa: N802
-        memories = (self.device, self.host) if kind == "in" else (self.host, self.device)
+    def copy_in(self, device: int, host: int, size: int, stream: int) -> None:
+        self._copy(device, host, size, stream, (self.device, self.host))
+
+    def copy_out(self, host: int, device: int, size: int, stream: int) -> None:
+        self._copy(host, device, size, stream, (self.host, self.device))
+
+    def _copy(self, to: int, source: int, size: int, stream: int, memories: tuple[Memory, Memory]) -> None:
         for memory, address in zip(memories, (to, source), strict=True):
             memory.check(address, size)
         self.enqueue(lambda: ctypes.memmove(to, source, size), stream)
-        return (Status.cudaSuccess,)
 
-    def cudaStreamBeginCapture(self, stream: int, mode: str):  # noqa: N802
-        assert (stream, mode, self.captured) == (77, "thread", None)
+    def begin_capture(self, stream: int) -> None:
+        assert (stream, self.captured) == (77, None)
         self.captured = []
-        return (Status.cudaSuccess,)
 
-    def cudaStreamEndCapture(self, stream: int):  # noqa: N802
+    def end_capture(self, stream: int) -> int:
         assert stream == 77
         captured, self.captured = self.captured, None
         assert captured is not None
         if self.invalidated:
-            return Status.cudaErrorStreamCaptureInvalidated, None
-        return Status.cudaSuccess, captured
+            raise CudaError("CUDA: cuStreamEndCapture failed with CUDA_ERROR_STREAM_CAPTURE_INVALIDATED")
+        self._recorded = captured
+        return 88
 
-    def cudaGraphInstantiate(self, graph: list[Any], flags: int):  # noqa: N802
-        assert flags == 0
-        executable = Executable(list(graph))
-        self.graphs.add(id(executable))
-        return Status.cudaSuccess, executable
+    def instantiate(self, graph: int) -> int:
+        assert graph == 88
+        executable = 100 + len(self.graphs)
+        self.graphs[executable] = self._recorded
+        return executable
 
-    def cudaGraphDestroy(self, graph: list[Any]):  # noqa: N802
-        graph.clear()
-        return (Status.cudaSuccess,)
+    def destroy_graph(self, executable: int) -> None:
+        del self.graphs[executable]
 
-    def cudaGraphExecDestroy(self, executable: "Executable"):  # noqa: N802
-        self.graphs.remove(id(executable))
-        return (Status.cudaSuccess,)
-
-    def cudaGraphLaunch(self, executable: "Executable", stream: int):  # noqa: N802
-        for work in executable.work:
+    def launch(self, executable: int, stream: int) -> None:
+        for work in self.graphs[executable]:
             self.enqueue(work, stream)
-        return (Status.cudaSuccess,)
 
-    def cudaStreamSynchronize(self, stream: int):  # noqa: N802
+    def synchronize(self, stream: int) -> None:
         assert stream in self.streams
         assert self.captured is None, "a stream in capture cannot be waited for"
         for work in self.queue:
             work()
         self.queue.clear()
-        return (Status.cudaSuccess,)
 
     def enqueue(self, work: Any, stream: int) -> None:
         assert stream in self.streams
         (self.queue if self.captured is None else self.captured).append(work)
-
-
-@dataclass(eq=False)
-class Executable:
-    work: list[Any]
 
 
 @dataclass
@@ -211,6 +200,35 @@ class Context:
         target[:] = list(np.frombuffer(source, np.float32).reshape(self.shape).sum(axis=1).ravel())
 
 
+class Settings:
+    """`IRuntimeConfig` of TensorRT for RTX, which keeps compiled kernels as text."""
+
+    dynamic_shapes_kernel_specialization_strategy = "lazy"
+
+    def __init__(self) -> None:
+        self.kernels = b""
+        self.strategy = ""
+
+    def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+        self.strategy = strategy
+
+    def create_runtime_cache(self) -> "Settings":
+        return self
+
+    def set_runtime_cache(self, cache: "Settings") -> bool:
+        return cache is self
+
+    def get_runtime_cache(self) -> "Settings":
+        return self
+
+    def deserialize(self, content: bytes) -> bool:
+        self.kernels = content if content.startswith(b"kernels") else b""
+        return bool(self.kernels)
+
+    def serialize(self) -> bytes:
+        return self.kernels or b"kernels"
+
+
 class Engine:
     """`ICudaEngine` of a temporal encoder that sums over time."""
 
@@ -222,6 +240,11 @@ class Engine:
         self.contexts: list[Context] = []
         self.refuses = ""  # "always" or "in a capture"
         self.full = False
+        self.settings: Settings | None = None
+
+    def create_runtime_config(self) -> "Settings":
+        self.settings = Settings()
+        return self.settings
 
     def get_tensor_name(self, index: int) -> str:
         return ("features", "embeddings")[index]
@@ -236,8 +259,8 @@ class Engine:
         assert (name, profile) == ("embeddings", 0)
         return [(1, T, D), (4, T, D), (MOST, T, D)]
 
-    def create_execution_context(self, strategy: str) -> Context | None:
-        assert strategy == "user"
+    def create_execution_context(self, settings: Any) -> Context | None:
+        assert settings in ("user", self.settings)
         if self.full:
             return None
         self.contexts.append(Context(self))
@@ -255,8 +278,15 @@ class Library:
     ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="user")
     LayerInformationFormat = SimpleNamespace(JSON="json")
 
-    def __init__(self, engine: Engine | None) -> None:
+    DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
+    EngineValidity = IntEnum("EngineValidity", ["VALID", "SUBOPTIMAL", "INVALID"], start=0)
+    EngineInvalidityDiagnostics = IntEnum(
+        "EngineInvalidityDiagnostics", {"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2, "OLD_CUDA_DRIVER": 4}
+    )
+
+    def __init__(self, engine: Engine | None, validity: tuple[int, int] | None = None) -> None:
         self._engine = engine
+        self._validity = validity
         self.given: list[bytes] = []
 
     class Logger:
@@ -270,7 +300,11 @@ class Library:
             self.given.append(content)
             return self._engine
 
-        return SimpleNamespace(deserialize_cuda_engine=deserialize_cuda_engine)
+        if self._validity is None:
+            return SimpleNamespace(deserialize_cuda_engine=deserialize_cuda_engine)
+        return SimpleNamespace(
+            deserialize_cuda_engine=deserialize_cuda_engine, get_engine_validity=lambda _: self._validity
+        )
 
     def nptype(self, name: str) -> type:
         return {"FLOAT": np.float32}[name]

@@ -41,8 +41,8 @@ class StandIn:
 
     description = "engine"
 
-    def __init__(self, engine: bytes, *, flavor: str) -> None:
-        assert flavor == "tensorrt"
+    def __init__(self, engine: bytes, *, flavor: str, kernels: Path | None = None) -> None:
+        assert (flavor, kernels) == ("tensorrt", None)
         if engine == UNLOADABLE:
             raise EngineRejected("the engine cannot be loaded by TensorRT")
         self._session = open_session(engine, name="engine", fix="none")

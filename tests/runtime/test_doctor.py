@@ -246,7 +246,6 @@ def test_memory_power_mode_and_throttling_of_a_jetson(on_a_jetson: Path, tmp_pat
 def test_no_advice_breaks_a_working_jetson(program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """There is no onnxruntime-gpu that runs there, and another OpenCV does not fit this NumPy."""
     program("nvidia-smi", "echo 'Orin (nvgpu), 540.4.0, [N/A]'")
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     double = install(tmp_path, "onnxruntime 1.23.2", "onnxruntime-gpu 1.23.2")
     findings = [
         *inference.providers(),

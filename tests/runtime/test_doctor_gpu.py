@@ -1,8 +1,6 @@
 """The doctor reports a working GPU only if something has run on it."""
 
-import sys
 from collections.abc import Iterable
-from types import SimpleNamespace
 from typing import Any
 
 import onnxruntime
@@ -13,6 +11,8 @@ from emotion_runtime.backends.onnx import CPU, CUDA
 from emotion_runtime.doctor import FAIL, OK, WARN, Finding, inference, machine
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.tensorrt import gpu as nvidia
+from emotion_runtime.tensorrt.driver import CudaError
+from emotion_runtime.tensorrt.gpu import Gpu
 
 
 def only(findings: Iterable[Finding]) -> Finding:
@@ -92,42 +92,47 @@ def test_an_onnxruntime_that_does_not_run_is_a_failure_with_a_command(monkeypatc
     assert cpu.fix == "pip install --force-reinstall onnxruntime (for an NVIDIA GPU: onnxruntime-gpu)"
 
 
-class _NoDriver(int):
-    name = "cudaErrorInsufficientDriver"
-
-
 @pytest.mark.parametrize(
-    ("shown", "state"), [("echo 'Tesla T4, 470.82, 15360 MiB'", WARN), ("exit 9", OK), ("true", OK)]
+    ("shown", "error", "state"),
+    [
+        ("echo 'Tesla T4, 470.82, 15360 MiB'", EmotionError, WARN),
+        ("exit 9", EmotionError, OK),
+        ("true", EmotionError, OK),
+        ("exit 9", CudaError, WARN),
+    ],
 )
 def test_a_cuda_that_does_not_start_on_a_gpu_is_reported(
-    program: Any, monkeypatch: pytest.MonkeyPatch, shown: str, state: str
+    program: Any, monkeypatch: pytest.MonkeyPatch, shown: str, error: type[EmotionError], state: str
 ):
+    def fails() -> Any:
+        raise error("no usable GPU found")
+
     program("nvidia-smi", shown)
-    library = SimpleNamespace(
-        cudaGetDeviceCount=lambda: (_NoDriver(35), 0), cudaDriverGetVersion=lambda: (_NoDriver(0), 12060)
-    )
-    monkeypatch.setattr(nvidia, "load_cuda", lambda: library)
+    monkeypatch.setattr(nvidia, "find_gpu", fails)
     finding = only(machine.cuda())
     assert finding.state == state
-    assert "cudaErrorInsufficientDriver" in finding.text
+    assert "no usable GPU found" in finding.text
     assert (finding.fix is not None) == (state == WARN)
 
 
-def test_a_cuda_python_that_does_not_load_is_reported(monkeypatch: pytest.MonkeyPatch):
-    def broken() -> Any:
-        raise EmotionError("cuda-python is installed and does not start (libcudart.so.12): pip install")
-
-    monkeypatch.setattr(nvidia, "load_cuda", broken)
-    assert only(machine.cuda()) == Finding(
-        "cuda", WARN, "cuda-python is installed and does not start (libcudart.so.12): pip install"
+def test_a_tensorrt_for_a_newer_cuda_than_the_driver_is_named(monkeypatch: pytest.MonkeyPatch):
+    packages = {
+        "tensorrt-cu12": "10.16.1",
+        "tensorrt-rtx-cu13": "1.7.1",
+        "tensorrt-rtx-cu13-libs": "1.7.1",
+        "tensorrt-rtx": "1.7.1",
+    }
+    monkeypatch.setattr(machine, "installed", lambda _: packages)
+    monkeypatch.setattr(nvidia, "find_gpu", lambda: Gpu("Orin", "8.7", "12.6"))
+    gpu, bad = machine.cuda()
+    assert gpu == Finding("cuda", OK, "the driver supports CUDA 12.6; Orin, compute capability 8.7")
+    assert bad.state == WARN
+    assert bad.text == "tensorrt-rtx-cu13 1.7.1 needs CUDA 13, but the driver supports CUDA 12.6 (error 35)"
+    assert bad.fix == (
+        "update the driver, or pip uninstall -y tensorrt-rtx-cu13 && pip install tensorrt-rtx-cu12"
     )
-
-
-def test_missing_cuda_python_is_not_an_error(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
-    finding = only(machine.cuda())
-    assert (finding.state, finding.fix) == (OK, None)
-    assert "cuda-python is not installed" in finding.text
+    monkeypatch.setattr(nvidia, "find_gpu", lambda: Gpu("Thor", "11.0", "13.0"))
+    assert only(machine.cuda()).state == OK
 
 
 def test_a_gpu_that_onnxruntime_cannot_use_is_reported(program: Any):

@@ -1,12 +1,14 @@
 """The TensorRT backend with stand-ins for CUDA and TensorRT."""
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cuda_stand_in import Cuda, D, Engine, Library, T
+from cuda_stand_in import Context, Cuda, D, Engine, Library, T
 
-from emotion_runtime.errors import EmotionError
+from emotion_runtime.errors import EmotionError, EngineRejected
 from emotion_runtime.tensorrt.engine import TensorRTBackend
 
 
@@ -22,7 +24,7 @@ def engine(cuda: Cuda) -> Engine:
 
 @pytest.fixture
 def backend(cuda: Cuda, engine: Engine) -> TensorRTBackend:
-    return TensorRTBackend(b"engine", flavor="tensorrt", library=Library(engine), cuda=cuda)
+    return TensorRTBackend(b"engine", flavor="tensorrt", library=Library(engine), driver=cuda)
 
 
 def clips(persons: int, seed: int = 0) -> dict[str, Any]:
@@ -53,18 +55,18 @@ def test_a_recurring_batch_size_is_one_launch(backend: TensorRTBackend, cuda: Cu
     cuda.calls.clear()
     backend.run(clips(2))
     assert cuda.calls == [
-        "cudaStreamBeginCapture",
-        "cudaMemcpyAsync",
-        "cudaMemcpyAsync",
-        "cudaStreamEndCapture",
-        "cudaGraphInstantiate",
-        "cudaGraphDestroy",
-        "cudaGraphLaunch",
-        "cudaStreamSynchronize",
+        "use",
+        "begin_capture",
+        "copy_in",
+        "copy_out",
+        "end_capture",
+        "instantiate",
+        "launch",
+        "synchronize",
     ]
     cuda.calls.clear()
     backend.run(clips(2))
-    assert cuda.calls == ["cudaGraphLaunch", "cudaStreamSynchronize"]
+    assert cuda.calls == ["use", "launch", "synchronize"]
 
 
 def test_each_batch_size_has_its_context_and_all_share_the_memory(
@@ -118,23 +120,18 @@ def test_an_input_outside_the_profile_is_a_one_line_error(
 def test_the_error_for_an_engine_that_cannot_be_loaded_has_the_fix(cuda: Cuda):
     library = Library(None)  # TensorRT returns None and raises nothing
     with pytest.raises(EmotionError, match=r"cannot be loaded by tensorrt 10\.3\.0 .* on Test GPU") as error:
-        TensorRTBackend(b"corrupt", flavor="tensorrt", library=library, cuda=cuda)
+        TensorRTBackend(b"corrupt", flavor="tensorrt", library=library, driver=cuda)
     assert library.given == [b"corrupt"]
     assert "emotion-export trt" in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_no_gpu_is_a_one_line_error(engine: Engine):
-    with pytest.raises(EmotionError, match=r"no usable GPU found \(CUDA reports no device\)"):
-        TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), cuda=Cuda(devices=0))
-
-
-@pytest.mark.parametrize("function", ["cudaMalloc", "cudaHostAlloc", "cudaStreamCreateWithFlags"])
+@pytest.mark.parametrize("function", ["allocate", "allocate_host", "create_stream"])
 def test_full_memory_is_a_one_line_error(engine: Engine, function: str):
     cuda = Cuda(fail=function)
     engine.cuda = cuda
-    with pytest.raises(EmotionError, match=f"CUDA: {function} failed with cudaErrorMemoryAllocation"):
-        TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), cuda=cuda)
+    with pytest.raises(EmotionError, match=f"CUDA: {function} failed with CUDA_ERROR_OUT_OF_MEMORY"):
+        TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), driver=cuda)
     assert_nothing_held(cuda)
 
 
@@ -153,7 +150,7 @@ def test_a_failed_allocation_frees_the_earlier_ones(
 
     monkeypatch.setattr(cuda.device, "allocate", few)
     with pytest.raises(EmotionError, match="out of memory"):
-        TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), cuda=cuda)
+        TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), driver=cuda)
     assert len(requested) == nth
     assert_nothing_held(cuda)
 
@@ -164,11 +161,11 @@ def test_no_memory_for_a_context_is_a_one_line_error(cuda: Cuda, engine: Engine,
         backend.run(clips(2))
     backend.close()
     with pytest.raises(EmotionError, match="has no memory"):
-        TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), cuda=cuda)
+        TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), driver=cuda)
     assert_nothing_held(cuda)
 
 
-FAULTS = ["invalidated", "refused", "cudaStreamBeginCapture", "cudaGraphInstantiate"]
+FAULTS = ["invalidated", "refused", "begin_capture", "instantiate"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -201,4 +198,99 @@ def test_an_engine_that_is_not_enqueued_is_a_one_line_error(backend: TensorRTBac
     engine.refuses = "always"
     with pytest.raises(EmotionError, match="did not enqueue the engine") as error:
         backend.run(clips(2))
+    assert "\n" not in str(error.value)
+
+
+def test_a_backend_runs_and_closes_in_another_thread(backend: TensorRTBackend, cuda: Cuda):
+    """An engine is opened in the background; a context of CUDA is current in one thread only."""
+    feed = clips(2)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(backend.run, feed).result()["features"]
+    np.testing.assert_allclose(found, feed["embeddings"].sum(axis=1), rtol=1e-6)
+    backend.close()
+    assert_nothing_held(cuda)
+
+
+def rtx(cuda: Cuda, engine: Engine, kernels: Path | None = None, validity: tuple[int, int] = (0, 0)) -> Any:
+    return TensorRTBackend(
+        b"engine", flavor="tensorrt-rtx", kernels=kernels, library=Library(engine, validity), driver=cuda
+    )
+
+
+def test_rtx_compiles_before_a_graph_is_captured_and_keeps_the_kernels(
+    cuda: Cuda, engine: Engine, tmp_path: Path
+):
+    kernels = tmp_path / "engine.kernels"
+    backend = rtx(cuda, engine, kernels)
+    assert engine.settings is not None
+    assert engine.settings.dynamic_shapes_kernel_specialization_strategy == "eager"
+    assert engine.settings.strategy == "user"
+    backend.run(clips(2))
+    engine.settings.kernels = b"kernels of one person and two"
+    backend.close()
+    assert kernels.read_bytes() == b"kernels of one person and two"
+    rtx(cuda, engine, kernels)
+    assert engine.settings.kernels == b"kernels of one person and two"
+    kernels.write_bytes(b"of another driver")  # TensorRT checks them
+    rtx(cuda, engine, kernels).close()
+    assert engine.settings.kernels == b""
+    assert kernels.read_bytes() == b"of another driver"  # nothing was compiled
+
+
+def test_kernels_that_cannot_be_kept_are_one_warning(
+    cuda: Cuda, engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "file").touch()
+    backend = rtx(cuda, engine, tmp_path / "file" / "engine.kernels")
+    backend.run(clips(2))
+    backend.close()
+    (message,) = caplog.messages
+    assert message.startswith("compiled kernels were not saved")
+    assert_nothing_held(cuda)
+
+
+def test_rtx_says_why_an_engine_is_not_valid(cuda: Cuda, engine: Engine):
+    with pytest.raises(
+        EngineRejected, match=r"not valid for .* \(version mismatch, old cuda driver\)"
+    ) as error:
+        rtx(cuda, engine, validity=(2, 1 | 4))
+    assert "emotion-export trt" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_rtx_warns_of_an_engine_that_is_slow_here(
+    cuda: Cuda, engine: Engine, caplog: pytest.LogCaptureFixture
+):
+    rtx(cuda, engine, validity=(1, 2)).close()
+    (message,) = caplog.messages
+    assert "slower than one that is built here (unsupported cc)" in message
+
+
+def test_an_engine_that_rtx_cannot_capture_runs_without_a_graph(
+    cuda: Cuda, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(Context, "is_stream_capturable", lambda _self, _stream: False, raising=False)
+    backend = rtx(cuda, engine)
+    for turn in range(3):
+        feed = clips(2, seed=turn)
+        np.testing.assert_allclose(backend.run(feed)["features"], feed["embeddings"].sum(axis=1), rtol=1e-6)
+    assert "begin_capture" not in cuda.calls
+    (message,) = caplog.messages
+    assert "the engine allocates memory while it runs" in message
+
+
+def test_a_tensorrt_that_is_newer_than_the_driver_is_named_with_the_fix(
+    cuda: Cuda, engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    """Its bindings raise TypeError, and error 35 stands in a message of TensorRT."""
+
+    def fails(_self: Library, _logger: object) -> Any:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(Library, "Runtime", fails)
+    with pytest.raises(
+        EmotionError, match=r"does not start on this driver, which supports CUDA 12\.6"
+    ) as error:
+        TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), driver=cuda)
+    assert "tensorrt-cu12" in str(error.value)
     assert "\n" not in str(error.value)

@@ -1,15 +1,16 @@
-"""Errors for missing TensorRT, cuda-python or GPU, and the names that engines depend on."""
+"""Errors for a missing TensorRT or GPU, and the names that engines depend on."""
 
 import sys
-from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cuda_stand_in import Cuda
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.tensorrt import gpu as nvidia
-from emotion_runtime.tensorrt.gpu import Gpu, builder_name, call, find_gpu, load_cuda, load_tensorrt
+from emotion_runtime.tensorrt.driver import MULTIPROCESSORS
+from emotion_runtime.tensorrt.gpu import Gpu, builder_name, find_gpu, load_tensorrt, start
 
 
 def one_line(error: pytest.ExceptionInfo[EmotionError]) -> str:
@@ -76,100 +77,40 @@ def test_rtx_has_its_own_version_numbers(monkeypatch: pytest.MonkeyPatch):
     assert load_tensorrt("tensorrt-rtx").__version__ == "1.7.1.116"
 
 
-def test_without_cuda_python(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
-    with pytest.raises(EmotionError, match="cuda-python is not installed: pip install cuda-bindings"):
-        load_cuda()
+class OtherGpu(Cuda):
+    def __init__(self, multiprocessors: int, gib: float) -> None:
+        super().__init__()
+        self._multiprocessors, self._gib = multiprocessors, gib
 
+    def memory(self) -> int:
+        return int(self._gib * 2**30)
 
-def test_a_cuda_python_that_does_not_start(monkeypatch: pytest.MonkeyPatch):
-    def broken(_name: str) -> Any:
-        raise ImportError("libcudart.so.12: cannot open shared object file")
-
-    monkeypatch.setattr(nvidia.importlib, "import_module", broken)
-    with pytest.raises(EmotionError, match=r"cuda-python .* does not start \(libcudart\.so\.12") as error:
-        load_cuda()
-    assert "pip install --force-reinstall cuda-bindings" in one_line(error)
-
-
-class Code(int):
-    name = "cudaErrorNoDevice"
-
-
-def stand_in(status: int, count: int, *, multiprocessors: int = 8, gib: float = 7.4) -> Any:
-    properties = SimpleNamespace(
-        name=b"Orin", major=8, minor=7, multiProcessorCount=multiprocessors, totalGlobalMem=int(gib * 2**30)
-    )
-    return SimpleNamespace(
-        cudaGetDeviceCount=lambda: (Code(status), count),
-        cudaGetDeviceProperties=lambda _device: (Code(0), properties),
-        cudaDriverGetVersion=lambda: (Code(0), 12060),
-    )
+    def attribute(self, attribute: int) -> int:
+        return self._multiprocessors if attribute == MULTIPROCESSORS else super().attribute(attribute)
 
 
 def test_the_properties_of_the_gpu():
-    assert find_gpu(stand_in(0, 1)) == Gpu("Orin (8 multiprocessors, 7 GiB)", "8.7", "12.6")
+    assert find_gpu(OtherGpu(16, 61.4)) == Gpu("Test GPU (16 multiprocessors, 61 GiB)", "8.7", "12.6")
 
 
 def test_all_modules_of_a_family_are_different_gpus():
     """NVIDIA calls each of them Orin, of compute capability 8.7."""
     sizes = ((8, 7.4), (8, 15.2), (14, 29.9), (16, 61.4))
-    found = {find_gpu(stand_in(0, 1, multiprocessors=count, gib=gib)) for count, gib in sizes}
-    assert len(found) == len(sizes)
+    assert len({find_gpu(OtherGpu(*size)) for size in sizes}) == len(sizes)
 
 
-@pytest.mark.parametrize(
-    ("bindings", "fix"),
-    [
-        ("13.4.4", "pip install 'cuda-bindings==12.*'"),
-        ("12.9.10", "update the driver (Jetson: sudo apt install cuda-compat-12-9)"),
-    ],
-)
-def test_bindings_that_are_newer_than_the_driver_are_named_with_the_fix(
-    monkeypatch: pytest.MonkeyPatch, bindings: str, fix: str
-):
-    monkeypatch.setattr(nvidia.importlib.metadata, "version", lambda _name: bindings)
-    with pytest.raises(EmotionError) as error:
-        find_gpu(stand_in(35, 0))
-    assert one_line(error) == (
-        f"the GPU driver supports CUDA 12.6, but the installed cuda-bindings {bindings} need a newer one "
-        f"(cudaErrorInsufficientDriver): {fix}"
+def test_a_builder_starts_or_names_the_driver():
+    assert start(lambda logger: (logger, "builder"), "logger", "tensorrt 10.3", "12.6") == (
+        "logger",
+        "builder",
     )
 
+    def fails(_logger: object) -> Any:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
 
-@pytest.mark.parametrize(
-    ("status", "count", "words"), [(100, 0, "cudaErrorNoDevice"), (0, 0, "CUDA reports no device")]
-)
-def test_no_gpu(status: int, count: int, words: str):
-    line = rf"no usable GPU found \({words}\): check the driver with nvidia-smi"
-    with pytest.raises(EmotionError, match=line) as error:
-        find_gpu(stand_in(status, count))
-    one_line(error)
-
-
-def test_a_call_returns_the_result_or_raises():
-    def cuda_two() -> tuple[Code, int]:
-        return Code(0), 42
-
-    def cuda_none() -> tuple[Code]:
-        return (Code(0),)
-
-    def cuda_bad() -> tuple[Code, None]:
-        return Code(2), None
-
-    assert call(cuda_two) == 42
-    assert call(cuda_none) is None
-    with pytest.raises(EmotionError, match="CUDA: cuda_bad failed with cudaErrorNoDevice"):
-        call(cuda_bad)
-
-
-@pytest.mark.skipif(find_spec("cuda") is None, reason="cuda-python is not installed")
-def test_the_real_cuda_python():
-    """Without a GPU it returns an error status and does not crash."""
-    cuda = load_cuda()
-    status, count = cuda.cudaGetDeviceCount()
-    if int(status) == 0 and count:
-        assert find_gpu().name
-    else:
-        with pytest.raises(EmotionError, match="no usable GPU found"):
-            find_gpu()
+    for cuda, words in (("12.6", "supports CUDA 12.6 "), ("", "supports no CUDA ")):
+        with pytest.raises(
+            EmotionError, match=rf"tensorrt 11 does not start on this driver, which {words}"
+        ) as e:
+            start(fails, "logger", "tensorrt 11", cuda)
+        one_line(e)

@@ -8,19 +8,18 @@ from pathlib import Path
 
 from emotion_runtime import __version__
 from emotion_runtime.doctor.findings import OK, WARN, Finding
+from emotion_runtime.doctor.installed import installed
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.jetson import RELEASE, on_jetson
 from emotion_runtime.tensorrt import gpu as nvidia
+from emotion_runtime.tensorrt.driver import CudaError
 
 # JetPack version by the version of Jetson Linux. Source: NVIDIA's JetPack archive.
 _JETPACKS = {"35": "5", "36.3": "6.0", "36.4": "6.1 or 6.2", "36": "6", "38": "7", "39": "7.2"}
 _OLDEST_JETPACK = 6  # the first with TensorRT 10 and Python 3.10
 
 _QUERY = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
-_CUDA_FIX = (
-    "update the driver, or pip install cuda-bindings==12.* (for the CUDA version that nvidia-smi shows); "
-    "start a container with --gpus all"
-)
+_CUDA_FIX = "sudo reboot (needed after a driver update), or start the container with --gpus all"
 _SECONDS = 20  # timeout: a driver that hangs must not block the doctor
 
 
@@ -122,24 +121,30 @@ def _driver_shows_a_gpu() -> bool:
 
 
 def cuda() -> Iterator[Finding]:
-    """Check what TensorRT engines need of CUDA: cuda-python and a device that starts."""
+    """Check what TensorRT engines need of CUDA: a driver and a GPU that start."""
     try:
-        library = nvidia.load_cuda()
+        found = nvidia.find_gpu()
     except EmotionError as error:
-        if isinstance(error.__cause__, ModuleNotFoundError) and not on_jetson():
-            yield Finding("cuda", OK, f"{error.args[0].split(':')[0]}; only TensorRT engines need it")
-        else:
-            yield Finding("cuda", WARN, str(error))
-        return
-    try:
-        found = nvidia.find_gpu(library)
-    except EmotionError as error:
-        if _driver_shows_a_gpu():
+        if isinstance(error, CudaError) or _driver_shows_a_gpu():
             text = f"nvidia-smi shows a GPU, but CUDA does not start on it; {error}"
-            yield Finding("cuda", WARN, text, _CUDA_FIX)
+            yield Finding("cuda", WARN, text if _driver_shows_a_gpu() else str(error), _CUDA_FIX)
         else:
-            yield Finding("cuda", OK, f"cuda-python is installed; {error}")
+            yield Finding("cuda", WARN if on_jetson() else OK, f"{error}; only TensorRT engines need it")
         return
-    code = nvidia.call(library.cudaRuntimeGetVersion)
-    version = f"{code // 1000}.{code % 1000 // 10}"
-    yield Finding("cuda", OK, f"CUDA {version}, {found.name}, compute capability {found.compute_capability}")
+    properties = f"{found.name}, compute capability {found.compute_capability}"
+    yield Finding("cuda", OK, f"the driver supports CUDA {found.driver}; {properties}")
+    yield from _too_new(found.driver)
+
+
+def _too_new(driver: str) -> Iterator[Finding]:
+    """Report a TensorRT for a newer CUDA than the driver supports, which ends with error 35."""
+    newest = driver.partition(".")[0]
+    for name, version in installed("tensorrt").items():
+        made_for = re.search(r"-cu(\d+)(-|$)", name)
+        if made_for is None or name.endswith(("-bindings", "-libs")):
+            continue
+        if int(made_for[1]) > int(newest):
+            needs = f"{name} {version} needs CUDA {made_for[1]}"
+            other = name.replace(f"-cu{made_for[1]}", f"-cu{newest}")
+            fix = f"update the driver, or pip uninstall -y {name} && pip install {other}"
+            yield Finding("cuda", WARN, f"{needs}, but the driver supports CUDA {driver} (error 35)", fix)

@@ -1,4 +1,4 @@
-"""The TensorRT backend: runs an engine with TensorRT and cuda-python only.
+"""The TensorRT backend: runs an engine with TensorRT and the driver only.
 
 UNVERIFIED: written from the documented API and tested with stand-ins for CUDA and TensorRT, because no GPU
 was available. These commands verify it on a machine with a GPU:
@@ -12,6 +12,7 @@ import logging
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,10 +21,9 @@ from numpy.typing import NDArray
 
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.errors import EmotionError, EngineRejected
-from emotion_runtime.tensorrt.gpu import Flavor, builder_name, call, find_gpu, load_cuda, load_tensorrt
-
-_DEFAULT_HOST_MEMORY = 0  # cudaHostAllocDefault
-_NON_BLOCKING = 1  # cudaStreamNonBlocking: work of other threads on the default stream ends no capture
+from emotion_runtime.files import write_atomically
+from emotion_runtime.tensorrt.driver import Driver
+from emotion_runtime.tensorrt.gpu import Flavor, builder_name, find_gpu, load_tensorrt, start
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class _Prepared:
 
     context: Any
     output_shapes: Shapes
-    graph: Any | None = None  # the captured CUDA graph; None until the size comes a second time
+    graph: int = 0  # the captured CUDA graph; 0 until the size comes a second time
     capture: bool = True  # False: a capture failed and is not tried again
 
 
@@ -62,16 +62,19 @@ class TensorRTBackend:
     execution context, because a graph is tied to the shapes of its context; the contexts share one block of
     scratch memory. So sizes should be few: see `buckets`.
 
+    TensorRT for RTX compiles kernels for each new size on the device. They are compiled before the first run
+    of the size, so that no graph captures the slower general ones, and kept in a file for the next start.
+
     Args:
-        engine: The serialised engine. Loading it runs code in it, so it must be one that `engines` found
-            valid.
+        engine: The serialised engine. Loading it runs code in it, so it must be one that `cache` found valid.
         flavor: The TensorRT flavor that built it.
+        kernels: File for what TensorRT for RTX compiles; None: it compiles again at every start.
         library: Replaces the TensorRT module in tests.
-        cuda: Replaces cuda-python in tests.
+        driver: Replaces the driver in tests.
 
     Raises:
         EngineRejected: The engine cannot be loaded.
-        EmotionError: TensorRT, cuda-python or a GPU is not available.
+        EmotionError: TensorRT or a GPU is not available, or its memory is full.
     """
 
     def __init__(
@@ -79,15 +82,21 @@ class TensorRTBackend:
         engine: bytes,
         *,
         flavor: Flavor,
+        kernels: Path | None = None,
         library: ModuleType | None = None,
-        cuda: ModuleType | None = None,
+        driver: Driver | None = None,
     ) -> None:
         self._trt = library or load_tensorrt(flavor)
-        self._cuda = cuda or load_cuda()
-        gpu = find_gpu(self._cuda)
+        self._driver = driver or Driver()
+        gpu = find_gpu(self._driver)
+        self._driver.use()
         self.description = f"{builder_name(flavor, self._trt)} on {gpu.name}"
-        self._runtime: Any = None
+        self._logger = self._trt.Logger(self._trt.Logger.ERROR)
+        # Runtime and logger must outlive the engine.
+        self._runtime: Any = start(self._trt.Runtime, self._logger, self.description, self._driver.version)
         self._engine = self._deserialise(engine)
+        self._kernels = kernels
+        self._settings = self._runtime_settings() if flavor == "tensorrt-rtx" else None
         self._prepared: dict[Shapes, _Prepared] = {}
         with ExitStack() as stack:  # frees what was allocated if a later allocation fails
             self._held = stack
@@ -98,10 +107,10 @@ class TensorRTBackend:
         """Create the stream, the scratch memory, and buffers for the largest batch."""
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == self._trt.TensorIOMode.INPUT]
-        self._stream = call(self._cuda.cudaStreamCreateWithFlags, _NON_BLOCKING)
-        self._held.callback(call, self._cuda.cudaStreamDestroy, self._stream)
-        self._scratch = call(self._cuda.cudaMalloc, max(1, self._engine.device_memory_size_v2))
-        self._held.callback(call, self._cuda.cudaFree, self._scratch)
+        self._stream = self._driver.create_stream()
+        self._held.callback(self._driver.destroy_stream, self._stream)
+        self._scratch = self._driver.allocate(max(1, self._engine.device_memory_size_v2))
+        self._held.callback(self._driver.free, self._scratch)
         profiles = {name: self._engine.get_tensor_profile_shape(name, 0) for name in inputs}
         self._inputs = [self._buffer(name, smallest, most) for name, (smallest, _, most) in profiles.items()]
         largest = self._context(tuple(buffer.shape for buffer in self._inputs))
@@ -117,6 +126,7 @@ class TensorRTBackend:
         Raises:
             EmotionError: The batch is outside the engine's profile, or CUDA reports an error.
         """
+        self._driver.use()
         for buffer in self._inputs:
             _fill(buffer, feeds[buffer.name])
         shapes = tuple(feeds[buffer.name].shape for buffer in self._inputs)
@@ -126,13 +136,13 @@ class TensorRTBackend:
             prepared = self._prepare(shapes)
             self._enqueue(prepared, shapes)
         else:
-            if prepared.graph is None and prepared.capture:
+            if not prepared.graph and prepared.capture:
                 prepared = self._try_to_capture(prepared, shapes)
-            if prepared.graph is None:
-                self._enqueue(prepared, shapes)
+            if prepared.graph:
+                self._driver.launch(prepared.graph, self._stream)
             else:
-                call(self._cuda.cudaGraphLaunch, prepared.graph, self._stream)
-        call(self._cuda.cudaStreamSynchronize, self._stream)
+                self._enqueue(prepared, shapes)
+        self._driver.synchronize(self._stream)
         self._prepared[shapes] = prepared
         return {
             buffer.name: buffer.host[: math.prod(shape)].reshape(shape).copy()
@@ -146,17 +156,20 @@ class TensorRTBackend:
 
     def close(self) -> None:
         """Free all memory; the backend cannot run again. A second call does nothing."""
+        if self._engine is None:
+            return
+        self._driver.use()
+        if self._settings is not None and self._prepared:
+            self._keep_kernels()
         # Contexts are freed before the memory they work in. Contexts, engine and runtime own memory that is
         # freed with the last reference to them. Arrays over pinned memory must not outlive it.
         self._prepared.clear()
         self._inputs, self._outputs = [], []
         self._held.close()
-        self._engine = None
-        self._runtime = None
+        self._settings = self._engine = self._runtime = None
 
     def _deserialise(self, engine: bytes) -> Any:
-        self._logger = self._trt.Logger(self._trt.Logger.ERROR)
-        self._runtime = self._trt.Runtime(self._logger)  # both must outlive the engine
+        self._check_validity(engine)
         loaded = self._runtime.deserialize_cuda_engine(engine)
         if loaded is None:  # TensorRT prints the reason to stderr and raises nothing
             raise EngineRejected(
@@ -166,27 +179,72 @@ class TensorRTBackend:
             )
         return loaded
 
+    def _check_validity(self, engine: bytes) -> None:
+        """Ask TensorRT for RTX, before it loads an engine, whether the engine fits this machine."""
+        if not hasattr(self._runtime, "get_engine_validity"):
+            return
+        validity, found = self._runtime.get_engine_validity(engine)
+        kinds = self._trt.EngineInvalidityDiagnostics.__members__
+        reasons = [name.lower().replace("_", " ") for name, kind in kinds.items() if int(found) & int(kind)]
+        reason = ", ".join(reasons) or "no reason given"
+        if validity == self._trt.EngineValidity.INVALID:
+            raise EngineRejected(
+                f"the engine is not valid for {self.description} ({reason}): build it again with "
+                "emotion-export trt --bundle DIR"
+            )
+        if validity == self._trt.EngineValidity.SUBOPTIMAL:
+            _log.warning(
+                "%s: the engine is slower than one that is built here (%s)", self.description, reason
+            )
+
+    def _runtime_settings(self) -> Any:
+        """Return how TensorRT for RTX compiles kernels, with those that it compiled before."""
+        settings = self._engine.create_runtime_config()
+        settings.set_execution_context_allocation_strategy(
+            self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
+        # By default it compiles in the background, and a graph would capture the general kernels for good.
+        settings.dynamic_shapes_kernel_specialization_strategy = (
+            self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        )
+        compiled = settings.create_runtime_cache()
+        if self._kernels is not None and self._kernels.is_file():
+            compiled.deserialize(
+                self._kernels.read_bytes()
+            )  # False, and still empty, for another GPU or driver
+        settings.set_runtime_cache(compiled)
+        return settings
+
+    def _keep_kernels(self) -> None:
+        """Write the compiled kernels for the next start; a failure only makes that start slower."""
+        if self._kernels is None:
+            return
+        try:
+            write_atomically(self._kernels, bytes(self._settings.get_runtime_cache().serialize()))
+        except EmotionError as error:
+            _log.warning("compiled kernels were not saved, so the next start compiles them again: %s", error)
+
     def _buffer(self, name: str, smallest: tuple[int, ...], shape: tuple[int, ...]) -> _Buffer:
         dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
         size = math.prod(shape) * dtype.itemsize
-        host = int(call(self._cuda.cudaHostAlloc, size, _DEFAULT_HOST_MEMORY))
-        self._held.callback(call, self._cuda.cudaFreeHost, host)
+        host = self._driver.allocate_host(size)
+        self._held.callback(self._driver.free_host, host)
         memory = (ctypes.c_byte * size).from_address(host)
-        device = int(call(self._cuda.cudaMalloc, size))
-        self._held.callback(call, self._cuda.cudaFree, device)
+        device = self._driver.allocate(size)
+        self._held.callback(self._driver.free, device)
         return _Buffer(name, dtype, tuple(smallest), tuple(shape), np.frombuffer(memory, dtype), host, device)
 
     def _context(self, shapes: Shapes) -> Any:
         """Create an execution context for one batch size, on the shared scratch memory."""
         context = self._engine.create_execution_context(
-            self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            self._settings or self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         )
         if context is None:  # TensorRT prints the reason to stderr and raises nothing
             raise EmotionError(
                 f"{self.description} has no memory for another batch size: check the GPU's memory with "
                 "nvidia-smi"
             )
-        context.set_device_memory(int(self._scratch), self._engine.device_memory_size_v2)
+        context.set_device_memory(self._scratch, self._engine.device_memory_size_v2)
         for buffer, shape in zip(self._inputs, shapes, strict=True):
             if not context.set_input_shape(buffer.name, shape):
                 raise EmotionError(
@@ -198,7 +256,11 @@ class TensorRTBackend:
     def _prepare(self, shapes: Shapes) -> _Prepared:
         context = self._context(shapes)
         for buffer in (*self._inputs, *self._outputs):
-            context.set_tensor_address(buffer.name, buffer.device_pointer)
+            if not context.set_tensor_address(buffer.name, buffer.device_pointer):
+                raise EmotionError(
+                    f"{self.description} does not take memory for {buffer.name}: build the engine again with "
+                    "emotion-export trt --bundle DIR"
+                )
         return _Prepared(context, tuple(tuple(context.get_tensor_shape(b.name)) for b in self._outputs))
 
     def _try_to_capture(self, prepared: _Prepared, shapes: Shapes) -> _Prepared:
@@ -211,34 +273,37 @@ class TensorRTBackend:
 
     def _capture(self, prepared: _Prepared, shapes: Shapes) -> _Prepared:
         """Capture the work of one batch size as a CUDA graph."""
-        cuda = self._cuda
-        # Capture only this thread: another one may allocate memory meanwhile.
-        mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        call(cuda.cudaStreamBeginCapture, self._stream, mode)
+        capturable = getattr(prepared.context, "is_stream_capturable", None)  # only TensorRT for RTX has it
+        if capturable is not None and not capturable(self._stream):
+            raise EmotionError("the engine allocates memory while it runs")
+        self._driver.begin_capture(self._stream)
         try:
             self._enqueue(prepared, shapes)
         finally:  # a stream that stays in capture mode cannot be used again
-            graph = call(cuda.cudaStreamEndCapture, self._stream)
-        executable = call(cuda.cudaGraphInstantiate, graph, 0)
-        call(cuda.cudaGraphDestroy, graph)
-        self._held.callback(call, cuda.cudaGraphExecDestroy, executable)
+            graph = self._driver.end_capture(self._stream)
+        executable = self._driver.instantiate(graph)
+        self._held.callback(self._driver.destroy_graph, executable)
         return replace(prepared, graph=executable)
 
     def _enqueue(self, prepared: _Prepared, shapes: Shapes) -> None:
-        kind = self._cuda.cudaMemcpyKind
         for buffer, shape in zip(self._inputs, shapes, strict=True):
-            self._copy(buffer.device_pointer, buffer.host_pointer, buffer, shape, kind.cudaMemcpyHostToDevice)
-        if not prepared.context.execute_async_v3(int(self._stream)):
+            self._driver.copy_in(
+                buffer.device_pointer, buffer.host_pointer, _size(buffer, shape), self._stream
+            )
+        if not prepared.context.execute_async_v3(self._stream):
             raise EmotionError(
                 f"{self.description} did not enqueue the engine (see its message above): check the GPU's "
                 "memory with nvidia-smi, or use --backend cpu"
             )
         for buffer, shape in zip(self._outputs, prepared.output_shapes, strict=True):
-            self._copy(buffer.host_pointer, buffer.device_pointer, buffer, shape, kind.cudaMemcpyDeviceToHost)
+            self._driver.copy_out(
+                buffer.host_pointer, buffer.device_pointer, _size(buffer, shape), self._stream
+            )
 
-    def _copy(self, to: int, source: int, buffer: _Buffer, shape: tuple[int, ...], kind: Any) -> None:
-        size = math.prod(shape) * buffer.dtype.itemsize
-        call(self._cuda.cudaMemcpyAsync, to, source, size, kind, self._stream)
+
+def _size(buffer: _Buffer, shape: tuple[int, ...]) -> int:
+    """Return the number of bytes of a batch."""
+    return math.prod(shape) * buffer.dtype.itemsize
 
 
 def _fill(buffer: _Buffer, value: NDArray[Any]) -> None:

@@ -1,7 +1,6 @@
-"""Find TensorRT, CUDA and the GPU of this machine. None of them is needed to import this module."""
+"""Find TensorRT and the GPU of this machine. Neither is needed to import this module."""
 
 import importlib
-import importlib.metadata
 import importlib.util
 import platform
 from collections.abc import Callable
@@ -10,13 +9,12 @@ from types import ModuleType
 from typing import Any, Literal
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.tensorrt.driver import CAPABILITY_MAJOR, CAPABILITY_MINOR, MULTIPROCESSORS, Driver
 
 # `tensorrt` is for Jetson and all discrete GPUs; `tensorrt-rtx` is for RTX cards, and the only one that can
 # build for a GPU of another machine. Their Python bindings have the same API, of which the common part is
 # used.
 Flavor = Literal["tensorrt", "tensorrt-rtx"]
-
-_DRIVER_TOO_OLD = 35  # cudaErrorInsufficientDriver
 
 OLDEST_TENSORRT = (10, 3)  # JetPack 6.1; strongly typed networks, named tensors and uint8 inputs
 
@@ -81,82 +79,40 @@ def builder_name(flavor: Flavor, library: ModuleType) -> str:
     return f"{flavor} {library.__version__} {platform.system()} {platform.machine()}"
 
 
-def load_cuda() -> ModuleType:
-    """Import cuda-python's `cuda.bindings.runtime`.
-
-    Raises:
-        EmotionError: It is not installed, or does not start.
-    """
-    try:
-        return importlib.import_module("cuda.bindings.runtime")
-    except ModuleNotFoundError as error:
-        raise EmotionError(
-            "cuda-python is not installed: pip install cuda-bindings==12.* for CUDA 12 (JetPack 6), "
-            "pip install cuda-bindings for CUDA 13"
-        ) from error
-    except (ImportError, OSError) as error:  # the bindings are installed, but their libraries are not
-        reason = " ".join(str(error).split())
-        raise EmotionError(
-            f"cuda-python is installed but does not start ({reason}): pip install --force-reinstall "
-            "cuda-bindings, for the CUDA version that nvidia-smi shows"
-        ) from error
-
-
-def call(function: Callable[..., tuple[Any, ...]], *args: Any) -> Any:
-    """Call a function of `cuda.bindings.runtime` and return its result without the status, or None.
-
-    Raises:
-        EmotionError: CUDA reports an error.
-    """
-    status, *results = function(*args)
-    if int(status):
-        raise EmotionError(
-            f"CUDA: {function.__name__} failed with {status.name}: check driver and memory with nvidia-smi "
-            "(Jetson: tegrastats)"
-        )
-    return results[0] if results else None
-
-
-def find_gpu(cuda: ModuleType | None = None) -> Gpu:
-    """Return the first GPU that CUDA shows; `CUDA_VISIBLE_DEVICES` chooses another one.
+def start(create: Callable[[Any], Any], logger: Any, what: str, cuda: str) -> Any:
+    """Create TensorRT's builder or runtime; its bindings raise TypeError if CUDA does not start.
 
     Args:
-        cuda: The module of `load_cuda`; None: import it.
+        create: `Builder` or `Runtime`.
+        logger: TensorRT's logger.
+        what: What is started, for the message.
+        cuda: Newest CUDA version that the driver supports; empty if unknown.
 
     Raises:
-        EmotionError: cuda-python is not installed, or there is no GPU with a working driver.
+        EmotionError: It does not start.
     """
-    cuda = cuda or load_cuda()
-    status, count = cuda.cudaGetDeviceCount()
-    if int(status) == _DRIVER_TOO_OLD and int(call(cuda.cudaDriverGetVersion)):  # 0: there is no driver
-        raise EmotionError(_driver_too_old(cuda))
-    if int(status) or not count:
+    try:
+        return create(logger)
+    except (RuntimeError, TypeError) as error:
+        supported = f"CUDA {cuda}" if cuda else "no CUDA"
         raise EmotionError(
-            f"no usable GPU found ({status.name if int(status) else 'CUDA reports no device'}): check the "
-            "driver with nvidia-smi, or build for the GPU of another machine with emotion-export trt "
-            "--flavor rtx --target SM86"
-        )
-    properties = call(cuda.cudaGetDeviceProperties, 0)
-    memory = round(properties.totalGlobalMem / 2**30)
-    name = f"{properties.name.decode()} ({properties.multiProcessorCount} multiprocessors, {memory} GiB)"
-    return Gpu(name, f"{properties.major}.{properties.minor}", _driver_version(cuda))
+            f"{what} does not start on this driver, which supports {supported} (error 35 above means that "
+            "TensorRT needs a newer one): update the driver, or install the TensorRT that was made for this "
+            "CUDA, such as tensorrt-cu12"
+        ) from error
 
 
-def _driver_version(cuda: ModuleType) -> str:
-    """Return the newest CUDA version that the driver supports."""
-    code = int(call(cuda.cudaDriverGetVersion))  # 12060 means 12.6
-    return f"{code // 1000}.{code % 1000 // 10}"
+def find_gpu(driver: Driver | None = None) -> Gpu:
+    """Return the first GPU that the driver shows; `CUDA_VISIBLE_DEVICES` chooses another one.
 
+    Args:
+        driver: The driver; None: load it.
 
-def _driver_too_old(cuda: ModuleType) -> str:
-    """Return the message for cuda-bindings that are newer than the driver, with the fix."""
-    driver, bindings = _driver_version(cuda), importlib.metadata.version("cuda-bindings")
-    major = driver.partition(".")[0]
-    fix = f"pip install 'cuda-bindings=={major}.*'"
-    if bindings.partition(".")[0] == major:
-        newer = ".".join(bindings.split(".")[:2])
-        fix = f"update the driver (Jetson: sudo apt install cuda-compat-{newer.replace('.', '-')})"
-    return (
-        f"the GPU driver supports CUDA {driver}, but the installed cuda-bindings {bindings} need a newer one "
-        f"(cudaErrorInsufficientDriver): {fix}"
-    )
+    Raises:
+        EmotionError: There is no GPU with a working driver.
+    """
+    driver = driver or Driver()
+    memory = round(driver.memory() / 2**30)
+    name = f"{driver.name()} ({driver.attribute(MULTIPROCESSORS)} multiprocessors, {memory} GiB)"
+    major, minor = driver.attribute(CAPABILITY_MAJOR), driver.attribute(CAPABILITY_MINOR)
+    return Gpu(name, f"{major}.{minor}", driver.version)

@@ -26,6 +26,7 @@ from emotion_runtime.tensorrt.cache import (
     EngineKey,
     UnusableEngine,
 )
+from emotion_runtime.tensorrt.driver import CudaError
 from emotion_runtime.tensorrt.engine import TensorRTBackend
 from emotion_runtime.tensorrt.gpu import Flavor, Gpu
 
@@ -70,8 +71,8 @@ def open_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) 
         gpu = nvidia.find_gpu()  # before TensorRT's libraries, which take a second to load
         builder = nvidia.builder_name(flavor, nvidia.load_tensorrt(flavor))
     except EmotionError as error:
-        # cuda-bindings that the driver does not support are installed but do not work: worth a warning.
-        raise Unavailable(flavor, str(error), broken="need a newer one" in str(error)) from error
+        # A driver that does not start is worth a warning; no driver is not.
+        raise Unavailable(flavor, str(error), broken=isinstance(error, CudaError)) from error
     build = shlex.join(["emotion-export", "trt", *build_client.build_arguments(bundle, flavor, precision)])
     limits = limits_for(bundle.manifest.preprocess.window)
     keys = {
@@ -129,7 +130,8 @@ def _load(bundle: Bundle, graph: GraphName, found: CachedEngine, flavor: Flavor,
     key = found.sidecar.key
     usual = limits_for(bundle.manifest.preprocess.window)
     limits = replace(usual, persons=key.persons, images=key.images)
-    backend = TensorRTBackend(found.engine, flavor=flavor)
+    kernels = found.folder / f"{key.stem}.kernels" if flavor == "tensorrt-rtx" else None
+    backend = TensorRTBackend(found.engine, flavor=flavor, kernels=kernels)
     if found.sidecar.check.is_valid_on(gpu):
         return Bucketed(backend, limits)
     with ExitStack() as stack:

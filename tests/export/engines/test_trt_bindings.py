@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from exported import ROOT
 
-from emotion_runtime.tensorrt.gpu import load_cuda, load_tensorrt
+from emotion_runtime.tensorrt.gpu import load_tensorrt
 
 SOURCES = [
     ROOT / "export/emotion_export/tensorrt.py",
@@ -91,15 +91,3 @@ def test_bindings_have_all_names(used: set[str], download: Callable[..., Path], 
     missing = {name for name in used - PYTHON_ONLY if name.encode() + b"\0" not in content}
     assert missing == RTX_ONLY
     assert all(f"def {name}(" in package for name in PYTHON_ONLY)
-
-
-def test_cuda_python_has_all_names():
-    pytest.importorskip("cuda.bindings.runtime")
-    paths = [*SOURCES, ROOT / "runtime/emotion_runtime/tensorrt/gpu.py"]
-    names = {name for path in paths for name in attributes(path) if name.startswith("cuda")}
-    assert len(names) > 15
-    cuda = load_cuda()
-    members = {*dir(cuda.cudaMemcpyKind), *dir(cuda.cudaStreamCaptureMode)}
-    assert {name for name in names if not hasattr(cuda, name)} <= members
-    # Written as numbers in the backend.
-    assert (cuda.cudaHostAllocDefault, cuda.cudaStreamNonBlocking) == (0, 1)
