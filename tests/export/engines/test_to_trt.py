@@ -35,7 +35,7 @@ def test_ahead_of_time_for_the_shipped_bundle(
         key = sidecar.key
         assert key.sources["fp32"] == manifest.graphs[key.graph].sha256
         assert (key.gpu, key.compute_capability, key.precision) == ("", "8.6", "ladder")
-        assert (key.persons, key.images) == (16, 4)
+        assert (key.persons, key.images) == (16, 16)
         assert (sidecar.precision, sidecar.check.status) == ("fp16", "not run")
         assert sidecar.layer_types["fp16"] > sidecar.layer_types["fp32"]
         assert (sidecar.layer_types_of, sidecar.check.parity) == ("network", [])
@@ -112,10 +112,10 @@ def test_other_options_are_other_engines(to_trt: Main, quick: list[str], tmp_pat
         assert len(quick) == 2 * number
         assert len(files_in(tmp_path / "new")) == 4 * number
     assert {(s.key.persons, s.key.images, s.precision) for s in read_sidecars(tmp_path / "new")} == {
-        (16, 4, "fp16"),
-        (8, 4, "fp16"),
+        (16, 16, "fp16"),
+        (8, 8, "fp16"),
         (16, 1, "fp16"),
-        (16, 4, "fp32"),
+        (16, 16, "fp32"),
     }
 
 
