@@ -98,13 +98,13 @@ def test_a_frame_embedding_is_read_as_a_clip_of_it():
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(
-    "second", [[50.0, 50.05], [50.05, 50.0]], ids=["the same for both subjects", "swapped"]
+    "second", [[50.0, 50.1], [50.1, 50.0]], ids=["the same for both subjects", "swapped"]
 )
 def test_a_graph_that_gets_the_subject_wrong_is_refused(precision: Precision, second: list[float]):
     """Both subjects see one crop, so their embeddings have a high cosine whoever is meant."""
     crop = np.zeros((1, 2, 2, 3), np.uint8)
     feed = {"images": crop, "frame_index": np.array([0, 0]), "patch_weights": np.eye(2, dtype=np.float32)}
-    expected = np.array([[50.0, 50.0, 50.0, 50.05], [50.0, 50.0, 50.05, 50.0]], np.float32)
+    expected = np.array([[50.0, 50.0, 50.0, 50.1], [50.0, 50.0, 50.1, 50.0]], np.float32)
     found = np.array([[50.0, 50.0, *second]] * 2, np.float32)
     if second[0] > second[1]:
         found = expected[::-1]
@@ -113,7 +113,7 @@ def test_a_graph_that_gets_the_subject_wrong_is_refused(precision: Precision, se
         comparison(expected), feeds=[feed], reference=replace(reference, temporal_encoder=last_frame)
     )
     figures = compare(subjects, found, precision)
-    assert figures.cosine_min > 0.999999
+    assert figures.cosine_min > 0.99999
     assert figures.top1_agreement == 1
     assert not within_tolerance(msgspec.structs.replace(figures, max_abs=0.0, mean_abs=0.0))
     assert within_tolerance(compare(subjects, expected, precision))
