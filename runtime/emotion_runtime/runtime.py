@@ -46,10 +46,10 @@ class EmotionRuntime:
     Args:
         bundle: Name of a shipped bundle, or the folder of a bundle.
         detector: "face", an ONNX file, or your own callable.
-        backend: What runs the encoders, see `backends.open_encoders`.
+        backend: What runs the encoders, see `open_backend.open_encoders`.
         head: Name of a head of the bundle. None: the bundle's default.
         timing: Time constants, see `timing.Timing`.
-        precision: Numeric precision of the encoders, see `backends.open_encoders`.
+        precision: Numeric precision of the encoders, see `open_backend.open_encoders`.
         detector_size: Long side in pixels to which the detector resizes a frame, see `load_detector`.
         detector_score: Minimum score of a detection. None: the detector's own default.
         privacy: What is hidden in images, see `Privacy`; frames of `stream` come with hidden people.

@@ -96,7 +96,7 @@ class TensorRTBackend:
         self._runtime: Any = start(self._trt.Runtime, self._logger, self.description, self._driver.version)
         self._engine = self._deserialise(engine)
         self._kernels = kernels
-        self._settings = self._runtime_settings() if flavor == "tensorrt-rtx" else None
+        self._settings: Any = self._runtime_settings() if flavor == "tensorrt-rtx" else None
         self._prepared: dict[Shapes, _Prepared] = {}
         with ExitStack() as stack:  # frees what was allocated if a later allocation fails
             self._held = stack
