@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from served import MANY, Served, read_stream, serving, watch
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection
+from websockets.sync.client import ClientConnection, connect
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.web.limits import WebLimits
@@ -188,6 +188,57 @@ def test_a_foreign_page_cannot_post(served: Served):
     headers = {"Origin": "http://evil.example", "content-type": "text/plain"}
     for path in ("/markers", "/analyze", "/cameras", "/cameras/pause"):
         assert served.ask("POST", path, "{}", headers)[0] == 403
+
+
+def test_a_foreign_host_cannot_open_a_websocket(served: Served):
+    with (
+        socket.create_connection(("127.0.0.1", served.port)) as known,
+        pytest.raises(InvalidStatus) as caught,
+    ):
+        connect("ws://evil.example/watch", sock=known, compression=None)
+    assert caught.value.response.status_code == 403
+
+
+def test_behind_a_proxy_with_tls_the_page_works_under_its_name(tmp_path: Path):
+    (tmp_path / "token").write_text(TOKEN)
+    options = WebOptions(
+        place="127.0.0.1:0", token_file=str(tmp_path / "token"), names=["cam.example"], limits=MANY
+    )
+    with serving(options) as found:
+        headers = {"Host": "cam.example", "X-Forwarded-Proto": "https"}
+        cookie = found.ask("GET", f"/sign-in?token={TOKEN}", headers=headers)[1]["set-cookie"]
+        assert cookie.endswith("; Secure")
+        headers |= {
+            "Cookie": f'other={{"a": 1}}; {cookie.partition(";")[0]}',
+            "Origin": "https://cam.example",
+        }
+        assert found.ask("GET", "/summary", headers=headers)[0] == 200
+        assert found.ask("GET", "/summary", headers=headers | {"Origin": "https://evil.example"})[0] == 403
+
+
+@pytest.mark.parametrize("path", [*ENDLESS, "/summary", "/"])
+def test_a_wrong_token_opens_nothing(guarded: Served, path: str):
+    wrong = "a-wrong-token-of-more-than-16-characters"
+    cookie = f"emotion_runtime_{guarded.port}={wrong}"
+    for headers in ({"Authorization": f"Bearer {wrong}"}, {"Cookie": cookie}):
+        status, _, body = guarded.ask("GET", path, headers=headers)
+        assert status == 401
+        assert wrong.encode() not in body
+        with pytest.raises(InvalidStatus):
+            watch(guarded, additional_headers=headers)
+
+
+def test_a_mistake_of_the_server_tells_no_details(served: Served, monkeypatch: pytest.MonkeyPatch):
+    def look(_: object) -> None:
+        raise ValueError("/home/secret")
+
+    monkeypatch.setattr(served.sink._state.analyses, "_look", look)
+    data = BytesIO()
+    Image.new("RGB", (8, 8)).save(data, "PNG")
+    status, headers, body = served.ask("POST", "/analyze", data.getvalue())
+    assert status == 500
+    assert json.loads(body) == {"error": "the server made a mistake; its log has the details"}
+    assert "content-security-policy" in headers
 
 
 def test_a_foreign_page_cannot_open_a_websocket(served: Served):

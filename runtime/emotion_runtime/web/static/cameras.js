@@ -22,7 +22,6 @@ function cell(column) {
 export function captionOf(camera) {
   const parts = [camera.name, camera.status || "file", `${number(camera.fps)} fps`];
   if (camera.latency_p95_ms !== null) parts.push(`p95 ${Math.round(camera.latency_p95_ms)} ms`);
-  parts.push(`${camera.dropped} dropped`);
   return parts.join(" · ");
 }
 
