@@ -274,14 +274,16 @@ def union_patch_weights(
     Returns:
         (G,) float32 in [0, 1], row by row; zeros without a box.
     """
+    if len(boxes_xyxy) == 1:
+        return patch_weights(boxes_xyxy[0], window, spec)
     covered = np.zeros((spec.size, spec.size), np.float32)
     for x1, y1, x2, y2 in boxes_xyxy:
         left, right = _pixels(x1 * window.scale - window.left, x2 * window.scale - window.left, spec)
         top, bottom = _pixels(y1 * window.scale - window.top, y2 * window.scale - window.top, spec)
         covered[top:bottom, left:right] = 1
-    side = spec.side_patches
-    patches = covered.reshape(side, spec.patch, side, spec.patch)
-    fractions: NDArray[np.float32] = patches.mean((1, 3)).ravel()
+    # Sums over patches as matrix products: exact for whole numbers, and faster than a mean over axes.
+    members = np.repeat(np.eye(spec.side_patches, dtype=np.float32), spec.patch, axis=1)
+    fractions: NDArray[np.float32] = (members @ covered @ members.T).ravel() / np.float32(spec.patch**2)
     return fractions
 
 
