@@ -104,6 +104,38 @@ def test_dropout_falls_alike_when_a_piece_is_encoded_again():
     assert not torch.equal(features[0], first[0])  # and not from step to step
 
 
+def test_pure_bf16_halves_the_weights_and_learns_alike():
+    losses = {}
+    for name in ("fp32", "pure-bf16"):
+        model = without_dropout(build("sap"))
+        precision = Precision(name, torch.device("cpu"))
+        precision.prepare(model)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        losses[name] = []
+        for step in range(6):
+            optimizer.zero_grad()
+            losses[name].append(objective(model, 2)(some_pairs(), precision, step)[0])
+            precision.step(optimizer, 1.0)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16, torch.float32}
+    assert [n for n, p in model.named_parameters() if p.dtype == torch.float32] == ["logit_scale"]
+    assert {state["exp_avg"].dtype for state in optimizer.state.values()} == {torch.bfloat16, torch.float32}
+    with precision.evaluating(), torch.no_grad():
+        features = encode_clips(model, some_pairs().images, some_pairs().patch_weights[:5])
+    assert features.isfinite().all()
+    assert losses["pure-bf16"][-1] < losses["pure-bf16"][0] - 0.1
+    assert losses["pure-bf16"] == pytest.approx(losses["fp32"], rel=0.1)
+
+
+def test_tf32_is_a_switch():
+    before = torch.get_float32_matmul_precision()
+    try:
+        for tf32, expected in ((True, "high"), (False, "highest")):
+            Precision("fp32", torch.device("cpu"), tf32=tf32)
+            assert torch.get_float32_matmul_precision() == expected
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_a_locked_tower_needs_no_tokens_and_gets_no_gradient():
     model = without_dropout(build("sap"))
     pairs = some_pairs()

@@ -16,6 +16,9 @@ Factor = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
+LEAST_PURE_LR = 1e-5  # a weight of 0.005 is rounded to multiples of 2e-5 in bfloat16
+
+
 class TextWarmup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Warm-up of the text tower on the emotions of sentences, for models that do not start from CLIP.
 
@@ -219,7 +222,8 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         start: First weights.
         seed: Of everything random.
         precision: "bf16" and "fp16" compute matrix products and convolutions in 16 bits. Weights stay
-            float32.
+            float32, except with "pure-bf16", for clips, which needs half the memory.
+        tf32: Multiply float32 matrices in TF32 on a GPU: faster, with 10 bits of mantissa.
         accumulate: Chunks in which a process encodes its batch. The loss is that of the whole batch.
         recompute: Recompute transformer blocks in the backward pass, to save memory.
         compile: Use torch.compile.
@@ -244,6 +248,7 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start: Start = Start()
     seed: Annotated[int, Meta(ge=0)] = 0
     precision: PrecisionName = "fp32"
+    tf32: bool = False
     accumulate: Count = 1
     recompute: bool = False
     compile: bool = False
@@ -275,6 +280,11 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(
                 "scenes.stem_answers needs [stem_warmup], which trains the stem, and supervised > 0"
             )
+        if self.precision == "pure-bf16" and (not self.clips or self.clips.lr < LEAST_PURE_LR):
+            raise ValueError(
+                f"precision pure-bf16: weights of 8 bits are for [clips] with an lr of {LEAST_PURE_LR:g} or "
+                "more, smaller steps are lost; use bf16"
+            )
         if self.probe and not self.clips:
             raise ValueError("[probe] is only for [clips]; with [scenes] set evaluate_every")
 
@@ -298,6 +308,7 @@ FREE = frozenset(
         "epoch_steps",
         "clip_norm",
         "precision",
+        "tf32",
         "accumulate",
         "recompute",
         "compile",

@@ -196,7 +196,8 @@ class Runner:
 
     def _evaluate(self, stage: Stage) -> dict[str, float]:
         """Evaluate in the first process; the others wait for it at the exchange of the next step."""
-        metrics = stage.evaluate() if self.world.first else {}
+        with self.precision.evaluating():
+            metrics = stage.evaluate() if self.world.first else {}
         for module in stage.modules:
             module.train()
         return metrics

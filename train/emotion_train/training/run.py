@@ -62,7 +62,7 @@ class Run:
         self.progress = Progress(self.stages[0])
         self.model = EmotionCLIP(sizes)
         self.heads = TrainingHeads(sizes)
-        precision = Precision(config.precision, world.device)
+        precision = Precision(config.precision, world.device, tf32=config.tf32)
         stored = _stored(out / CHECKPOINT, resume=resume)
         self.data = open_data(data, config)
         if config.scenes and config.scenes.supervised and self.data.scenes:
@@ -76,7 +76,7 @@ class Run:
             check_resumable(out / CHECKPOINT, self.state.difference(stored, self.stages))
             self.state.restore(stored)
             self.started_from = f"resumed at {self.progress.stage} step {self.progress.step}"
-        self.model.to(world.device)
+        precision.prepare(self.model)
         self.heads.to(world.device)
         freeze(self.model, config.start)
         if config.recompute:

@@ -205,7 +205,7 @@ def scene_stage(
             supervised=config.supervised,
             anchors=anchors,
         ),
-        torch.optim.AdamW(groups),
+        torch.optim.AdamW(groups, fused=execution.world.device.type == "cuda"),
         (encoder,),
         Schedule(config.steps, _short_warmup(config.steps, config.warmup)),
         after_step=_clamp_scale(model),
@@ -255,7 +255,9 @@ def clip_stage(
         ContrastiveObjective(
             encoder, config.beta, config.kl_direction, world=execution.world, chunks=execution.accumulate
         ),
-        torch.optim.AdamW(groups, betas=config.betas, eps=config.eps),
+        torch.optim.AdamW(
+            groups, betas=config.betas, eps=config.eps, fused=execution.world.device.type == "cuda"
+        ),
         (encoder,),
         Schedule(
             config.epochs * epoch,
