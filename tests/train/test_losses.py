@@ -130,12 +130,12 @@ def test_autocast_does_not_change_the_loss():
 
 @pytest.mark.parametrize("kl_direction", ["paper", "official"])
 @pytest.mark.parametrize("beta", [0.0, 10.0])
-@pytest.mark.parametrize("elements", [1, 3 * 16, 1 << 22])
+@pytest.mark.parametrize("piece", [1, 3, 128])
 def test_pieces_add_up_to_the_loss_and_its_gradients(
-    elements: int, beta: float, kl_direction: Literal["paper", "official"], monkeypatch: pytest.MonkeyPatch
+    piece: int, beta: float, kl_direction: Literal["paper", "official"], monkeypatch: pytest.MonkeyPatch
 ):
     """Rows of two processes of unequal size, each in pieces of one row, of three, and in one piece."""
-    monkeypatch.setattr(losses, "PIECE_ELEMENTS", elements)
+    monkeypatch.setattr(losses, "PIECE_ROWS", piece)
     video, text, sentiment = random_batch()
     sentiment[5] = sentiment[2]  # an infinite weight, across the two processes' rows
     scale = torch.tensor(1 / 0.07, requires_grad=True)
@@ -167,8 +167,8 @@ def test_retrieval_counts_both_directions():
 
 
 def test_memory_grows_linearly_with_the_batch(monkeypatch: pytest.MonkeyPatch):
-    """No tensor of a step has more elements than a piece, or than twice the features of the batch."""
-    monkeypatch.setattr(losses, "PIECE_ELEMENTS", 1 << 12)
+    """No tensor of a step has more elements than a piece or the features of the batch."""
+    monkeypatch.setattr(losses, "PIECE_ROWS", 8)
 
     class Largest(TorchDispatchMode):
         elements = 0
@@ -186,7 +186,7 @@ def test_memory_grows_linearly_with_the_batch(monkeypatch: pytest.MonkeyPatch):
         with Largest() as largest:
             PiecewiseLoss(10.0, "official")(*inputs, rows=slice(0, 64), scale=torch.tensor(14.0))
         found[batch] = largest.elements
-    assert all(elements <= max(8 * batch, 1 << 12) for batch, elements in found.items()), found
+    assert all(elements <= 8 * batch for batch, elements in found.items()), found
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from emotion_runtime.errors import EmotionError
 
 KLDirection = Literal["paper", "official"]
 
-PIECE_ELEMENTS = 1 << 22  # of the matrices that `PiecewiseLoss` holds at a time: about 150 MB in all
+PIECE_ROWS = 128  # rows that `PiecewiseLoss` compares with the whole batch at a time
 
 
 def sentiment_guided_contrastive_loss(
@@ -116,8 +116,8 @@ class PiecewiseLoss(NamedTuple):
         leaves = [tensor.detach().float().requires_grad_() for tensor in (video, text, scale)]
         gradients = [torch.zeros_like(leaf) for leaf in leaves]
         loss, retrieval = torch.zeros_like(scale), torch.zeros_like(scale)
-        for start in range(rows.start, rows.stop, piece := max(PIECE_ELEMENTS // batch, 1)):
-            part = slice(start, min(start + piece, rows.stop))
+        for start in range(rows.start, rows.stop, PIECE_ROWS):
+            part = slice(start, min(start + PIECE_ROWS, rows.stop))
             weights = negative_weights(
                 sentiment_logits, beta=self.beta, kl_direction=self.kl_direction, rows=part
             )

@@ -23,7 +23,7 @@ FIRST_ROWS = 4  # of the first process; the other has 3
 def main() -> None:
     out, chunks, supervised = sys.argv[1], int(sys.argv[2]), "supervised" in sys.argv[3:]
     if chunks > 1:
-        losses.PIECE_ELEMENTS = 1
+        losses.PIECE_ROWS = 1
     with joined_world() as world:
         model = without_dropout(build("sap"))
         classifier = classifier_of_seven() if supervised else None
