@@ -86,6 +86,12 @@ def _add_models_and_frames(parser: argparse.ArgumentParser) -> None:
     models(
         "--sentiment", default=PAPER_MODEL, help="a transformers model, or `linear` (default: %(default)s)"
     )
+    models(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where the detector and a transformers model run (default: %(default)s)",
+    )
     models("--sentences", type=Path, help="folder of train.tsv and labels.txt that `linear` is fitted on")
     frames = parser.add_argument_group("frames and sentences").add_argument
     frames("--fps", type=float, default=standard.fps, help="frames stored per second (default: %(default)s)")
@@ -142,7 +148,7 @@ def prepare(args: argparse.Namespace) -> Statistics:
     if args.videos is None or args.captions is None:
         raise EmotionError("no data: give --videos DIR and --captions DIR, or --from-authors DIR")
     names = ModelNames(
-        _resolved(args.detector), args.detector_score, _resolved(args.sentiment), args.sentences
+        _resolved(args.detector), args.detector_score, _resolved(args.sentiment), args.sentences, args.device
     )
     check_models(names)
     folders = (args.videos.resolve(), args.captions.resolve())
@@ -152,7 +158,16 @@ def prepare(args: argparse.Namespace) -> Statistics:
 def refuse_without_effect(args: argparse.Namespace) -> None:
     """Refuse options that have no effect on data that the authors prepared."""
     standard = parser().parse_args(["--out", ""])
-    for name in ("fps", "pause", "language", "detector", "detector_score", "sentiment", "sentences"):
+    for name in (
+        "fps",
+        "pause",
+        "language",
+        "detector",
+        "detector_score",
+        "sentiment",
+        "sentences",
+        "device",
+    ):
         if getattr(args, name) != getattr(standard, name):
             option = name.replace("_", "-")
             raise EmotionError(f"--{option} has no effect on data that the authors prepared: leave it out")

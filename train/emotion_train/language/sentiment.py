@@ -65,12 +65,13 @@ class TransformersSentiment:
     Args:
         name_or_path: Name on the Hugging Face hub, or a folder.
         batch_size: Sentences per forward pass.
+        device: As torch names it.
 
     Raises:
         EmotionError: The model cannot be loaded, or its classes are not the seven of Ekman.
     """
 
-    def __init__(self, name_or_path: str = PAPER_MODEL, *, batch_size: int = 64) -> None:
+    def __init__(self, name_or_path: str = PAPER_MODEL, *, batch_size: int = 64, device: str = "cpu") -> None:
         from transformers import (  # noqa: PLC0415  (slow to import, and only this option needs it)
             AutoModelForSequenceClassification,
             AutoTokenizer,
@@ -94,6 +95,8 @@ class TransformersSentiment:
                 f"sentiment model {name_or_path!r} has classes {names}: expected the seven {list(EKMAN)}"
             )
         self._order = np.argsort(columns)
+        self._device = device
+        self._model.to(device)
         self._batch_size = batch_size
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -105,7 +108,7 @@ class TransformersSentiment:
             for start in range(0, len(texts), self._batch_size):
                 batch = list(texts[start : start + self._batch_size])
                 tokens = self._tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
-                parts.append(self._model(**tokens).logits.float().numpy())
+                parts.append(self._model(**tokens.to(self._device)).logits.float().cpu().numpy())
         return np.asarray(np.concatenate(parts)[:, self._order], np.float32)
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from emotion_runtime.backends.onnx import CUDA, available_providers
 from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
 
@@ -98,20 +99,47 @@ class ModelNames:
         detector_score: Minimum score of a box; None uses the default of the detector.
         sentiment: "linear" or a transformers model.
         sentences: Folder of the GoEmotions split that "linear" is fitted on.
+        device: Where the networks run. Scores of a GPU differ from those of a CPU in their last digits.
     """
 
     detector: str
     detector_score: float | None
     sentiment: str
     sentences: Path | None
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+def check_cuda() -> None:
+    """Refuse to begin on a GPU that PyTorch or ONNX Runtime cannot use.
+
+    Raises:
+        EmotionError: One of them has no CUDA.
+    """
+    import torch  # noqa: PLC0415 - slow to import
+
+    lacking = [
+        name
+        for name, has in (
+            ("PyTorch finds no GPU", torch.cuda.is_available()),
+            ("this ONNX Runtime has no CUDA", CUDA in available_providers()),
+        )
+        if not has
+    ]
+    if lacking:
+        raise EmotionError(
+            f"--device cuda: {' and '.join(lacking)}; install PyTorch for CUDA and onnxruntime-gpu, or use "
+            "--device cpu"
+        )
 
 
 def check_models(names: ModelNames) -> None:
     """Refuse invalid combinations before any work is started.
 
     Raises:
-        EmotionError: "linear" without sentences.
+        EmotionError: "linear" without sentences, or a GPU that cannot be used.
     """
+    if names.device == "cuda":
+        check_cuda()
     if names.sentiment == "linear" and names.sentences is None:
         raise EmotionError(
             "--sentiment linear needs sentences to fit on: give --sentences FOLDER with train.tsv and "
