@@ -12,7 +12,13 @@ images where there are no videos:
   backward   the gradient by all parameters
   optimizer  clipping and AdamW
 Two bounds are measured beside them in the same process: the loader alone, without training, and the machine's
-product of two square matrices. Written to --results: train.json, train.md, train.png.
+product of two square matrices. Apart from training are measured, each beside a second implementation of how
+it was before:
+  loader     CPU time, bytes and requests of a clip
+  latency    time of a clip and worker where each request takes --delay
+  index      time to open an index of --index-clips clips, and its memory in all workers
+  loss       peak memory of the loss, by batch size
+A run on 8 GPUs is predicted from these parts. Written to --results: train.json, train.md, train.png.
 """
 
 import argparse
@@ -23,6 +29,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from emotion_bench.forecast import forecast
+from emotion_bench.loader import index_cost, latency_cost, loader_cost
+from emotion_bench.loss_memory import loss_memory
 from emotion_bench.machine import card
 from emotion_bench.report import plot_bars, write_json
 from emotion_bench.train_data import made_shards, real_shards
@@ -64,6 +73,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--steps", type=int, help=f"number of measured steps (default: {STEPS})")
     add("--workers", type=int, default=2, help="number of processes that load batches (default: %(default)s)")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="numeric precision (default: fp32)")
+    add("--delay", type=float, default=0.03, help="seconds of a request (default: %(default)s)")
+    add("--index-clips", type=int, help="clips of the large index, in thousands (default: 1000)")
     add("--data", type=Path, help="folder with videos/ and data/goemotions_ekman/ (default: ../shared)")
     add("--shards", type=Path, help="folder of shards written by prepare_data.py, instead of --data")
     add(
@@ -76,6 +87,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args.presets = args.presets or (["nano"] if args.quick else sorted(PRESETS))
     if args.quick:
         args.batch, args.steps = args.batch or 4, args.steps or 3
+    args.index_clips = args.index_clips or (2 if args.quick else 1000)
     return args
 
 
@@ -111,6 +123,7 @@ def bench(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as pool:
             presets[preset] = pool.submit(measure, PRESETS[preset], settings).result()
+    apart = scale_parts(args, shards, work)
     return {
         "benchmark": "train",
         "machine": card(),
@@ -119,6 +132,24 @@ def bench(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         "quick": args.quick,
         "shards": {"of": made_of, "clips": clips},
         "presets": presets,
+        **apart,
+        "forecast": {name: forecast(preset, apart["loader"]) for name, preset in presets.items()},
+    }
+
+
+def scale_parts(args: argparse.Namespace, shards: Path, work: Path) -> dict[str, Any]:
+    """Measure loading, the index and the memory of the loss, each beside how it was before."""
+    print("bench_train: loader, latency, index, loss", file=sys.stderr)
+    spec = PRESETS["vit-b-32"].preprocess
+    batch = min(8, len(ShardSet.open(str(shards))) // 2)
+    batches = 2 if args.quick else 12
+    return {
+        "loader": loader_cost(shards, spec, batch=batch, batches=batches),
+        "latency": latency_cost(shards, spec, batch=batch, batches=batches, delay=args.delay),
+        "index": index_cost(
+            work / "index", clips=1000 * args.index_clips, reads=2000 if args.quick else 100_000
+        ),
+        "loss_mib": loss_memory((256, 512) if args.quick else (2048, 4096, 8192)),
     }
 
 
@@ -171,7 +202,57 @@ def page(result: dict[str, Any]) -> str:
     quick = " A quick trial: its speeds mean nothing." if result["quick"] else ""
     memory = next(iter(presets.values()))["memory_is_of"]
     table = markdown_table(["", *presets], rows)
-    return f"# Training on clips\n\n{facts}{quick} Memory is of {memory}.\n\n{table}\n"
+    apart = "\n\n".join((_scale_table(result), _forecast_table(result)))
+    return f"# Training on clips\n\n{facts}{quick} Memory is of {memory}.\n\n{table}\n\n{apart}\n"
+
+
+def _scale_table(result: dict[str, Any]) -> str:
+    loader, latency, index = result["loader"], result["latency"], result["index"]
+    rows = [
+        ["CPU of a clip, ms", loader["cpu_ms_per_clip"], loader["cpu_ms_per_clip_before"]],
+        [
+            f"time of a clip and worker at {latency['delay_ms']:.0f} ms a request, ms",
+            latency["ms_per_clip"],
+            latency["ms_per_clip_before"],
+        ],
+        [
+            f"sent to each worker for {index['clips']:,} clips, kB",
+            index["pickled_bytes_per_worker"] / 1e3,
+            index["pickled_bytes_per_worker_before"] / 1e3,
+        ],
+        *(
+            [f"peak memory of the loss of {batch} pairs, MiB", now, result["loss_mib"]["before"][batch]]
+            for batch, now in result["loss_mib"]["now"].items()
+        ),
+    ]
+    table = markdown_table(["", "now", "before"], [[name, f"{a:,.1f}", f"{b:,.1f}"] for name, a, b in rows])
+    return (
+        f"## Loading, the index and the loss\n\nA clip takes {loader['bytes_per_clip']:,.0f} bytes in "
+        f"{loader['requests_per_clip']:.1f} requests. The index of {index['clips']:,} clips opens in "
+        f"{index['seconds_to_open']:.2f} s ({index['seconds_to_open_first']:.1f} s without index.bin) and "
+        f"takes {index['pss_mib_all_workers']:.1f} MiB in {index['workers']} workers together.\n\n{table}"
+    )
+
+
+def _forecast_table(result: dict[str, Any]) -> str:
+    found = result["forecast"]
+    first = next(iter(found.values()))
+    rows = [
+        [title, *(f"{f[key]:,.1f}" for f in found.values())]
+        for key, title in (
+            ("clips_per_s", "clips per second"),
+            ("hours_per_epoch", "hours per epoch"),
+            ("days", "days in all"),
+            ("workers_per_gpu", "workers per device"),
+            ("mb_per_s", "MB per second read"),
+            ("requests_per_s", "requests per second"),
+        )
+    ]
+    return (
+        f"## Prediction: {first['gpus']} devices like this one, {first['clips']:,} clips, {first['epochs']} "
+        f"epochs\n\nFrom the parts above. Not measured, and left out: {'; '.join(first['not_measured'])}.\n\n"
+        f"{markdown_table(['', *found], rows)}"
+    )
 
 
 def _part(parts: dict[str, float], name: str) -> str:
