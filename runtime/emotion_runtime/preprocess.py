@@ -283,8 +283,8 @@ def union_patch_weights(
         covered[top:bottom, left:right] = 1
     # Sums over patches as matrix products: exact for whole numbers, and faster than a mean over axes.
     members = np.repeat(np.eye(spec.side_patches, dtype=np.float32), spec.patch, axis=1)
-    fractions: NDArray[np.float32] = (members @ covered @ members.T).ravel() / np.float32(spec.patch**2)
-    return fractions
+    fractions = (members @ covered @ members.T).ravel() / spec.patch**2
+    return fractions.astype(np.float32)
 
 
 def _pixels(start: float, stop: float, spec: PreprocessSpec) -> tuple[int, int]:
