@@ -169,3 +169,10 @@ def read_stream(served: Served, path: str, size: int, headers: str = "") -> byte
         while len(data) < size and (part := connection.recv(65536)):
             data += part
     return data
+
+
+def first_image(connection: ClientConnection) -> bytes:
+    while True:
+        message = connection.recv(timeout=5)
+        if isinstance(message, bytes):
+            return message
