@@ -1,4 +1,4 @@
-"""The server over real sockets: pages, REST, live images, and everything that must be refused."""
+"""The server over real sockets: pages, REST, live images, limits, and clients that are slow."""
 
 import json
 import socket
