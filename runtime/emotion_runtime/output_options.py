@@ -95,8 +95,9 @@ def add_privacy(options: argparse.ArgumentParser) -> None:
     add(
         "--blur",
         metavar="none|faces|persons",
-        help="hide faces or whole persons in every image that leaves: recording, photos, window; a recording "
-        "then has no sound (default: none)",
+        help="hide detected faces or whole persons in every image that leaves: recording, photos, window, "
+        "page; a recording then has no sound; heads below about 28 pixels of width in 480 x 270, and 40 in "
+        "1920 x 1080, are missed, and so are those that are turned away (default: none)",
     )
     add(
         "--zone",
