@@ -398,11 +398,12 @@ def test_hostile_numbers_make_a_page(tmp_path: Path) -> None:
 
 
 def test_a_run_writes_the_same_into_lines_tables_and_page(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines, table, out = (tmp_path / name for name in ("events.jsonl", "people.csv", "report.html"))
     outputs = ["--jsonl", str(lines), "--csv", str(table), "--report", str(out)]
-    assert main(["--source", "demo", "--max-frames", "40", *outputs]) == 0
+    model = ["--bundle", str(tiny_bundle), "--backend", "cpu"]
+    assert main(["--source", "demo", *model, "--max-frames", "16", *outputs]) == 0
     printed = capsys.readouterr().err
     assert all(str(path) in printed for path in (lines, table, tmp_path / "people-summary.csv", out))
     with table.open(newline="") as file:
