@@ -122,8 +122,10 @@ people in front of your own camera before you rely on the model.
 
 - **In the European Union it is prohibited to infer the emotions of people at workplaces and in education**,
   except for medical or safety reasons: AI Act (Regulation (EU) 2024/1689), Art. 5(1)(f), in force since 2
-  February 2025. Other uses of emotion recognition are high-risk (Annex III). Since 2 August 2026, anyone who
-  uses it must inform the people exposed to it (Art. 50(3)), whether the use is high-risk or not.
+  February 2025. Since 2 August 2026, anyone who uses it elsewhere must inform the people exposed to it (Art.
+  50(3)), whether the use is high-risk or not. Other uses of emotion recognition are high-risk (Annex III);
+  the duties that follow were postponed to 2 December 2027 by a law adopted in June 2026, whose publication we
+  have not confirmed. RESPONSIBLE_USE.md, beside the source code, has the sources.
 - Do not use it for decisions about a person: hiring, grading, insurance, credit, policing, border control,
   diagnosis, or lie detection.
 - Do not use it on people who do not know about it or cannot refuse."""
