@@ -212,7 +212,10 @@ async def _markers(request: Request) -> Response:
 
 
 async def _summary(request: Request) -> Response:
-    return answer(await asyncio.to_thread(_state(request).session.view))
+    state = _state(request)
+    async with state.summing:
+        body = await asyncio.to_thread(state.session.encoded)
+    return Response(body, media_type="application/json")
 
 
 async def _http_problem(_: Request, error: Any) -> Response:

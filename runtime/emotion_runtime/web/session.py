@@ -8,14 +8,16 @@ from datetime import datetime, timezone
 
 import msgspec
 
+from emotion_runtime.rounding import rounded
 from emotion_runtime.summary import SourceSummary, Summary
 from emotion_runtime.types import AggregateLine, EmotionEvent
 from emotion_runtime.web.timeline import Timeline, TimelineView
 
-_PERSONS = 200  # timelines that are kept; those seen least recently go first
+_PERSONS = 60  # timelines that are kept; those seen least recently go first
 _CHANGES = 1000
 _MARKERS = 1000
 _COUNTS = 1000
+_FRESH = 1.0  # seconds for which all viewers get the same view
 _LONGEST_STEP = 1.0  # seconds that one event stands for, at most
 MARKER_LENGTH = 200  # characters
 
@@ -132,6 +134,8 @@ class Session:
         self._changes: deque[Change] = deque(maxlen=_CHANGES)
         self._markers: deque[Marker] = deque(maxlen=_MARKERS)
         self._counts: deque[CountsView] = deque(maxlen=_COUNTS)
+        self._edits = 0  # what has to be seen at once
+        self._encoded: tuple[float, int, bytes] | None = None  # the latest view: when, after which edit, JSON
 
     def add(self, event: EmotionEvent, *, still: bool = False) -> None:
         """Count an event; `still`: of a photo, which lasts no time."""
@@ -159,6 +163,7 @@ class Session:
             now = self._clock() - self._start
             view = CountsView(at=round(now, 2), source=line.source, people=line.people, counts=line.counts)
             self._counts.append(view)
+            self._edits += 1
             for label, count in line.counts.items():
                 if count:
                     self._seconds[label] = self._seconds.get(label, 0.0) + count
@@ -170,6 +175,7 @@ class Session:
             at = round(self._clock() - self._start, 2)
             marker = Marker(at=at, time=datetime.now(timezone.utc), text=text)
             self._markers.append(marker)
+            self._edits += 1
         return marker
 
     def markers(self) -> list[Marker]:
@@ -198,6 +204,14 @@ class Session:
                 markers=list(self._markers),
                 counts=list(self._counts),
             )
+
+    def encoded(self) -> bytes:
+        """Return what happened so far as JSON; many viewers ask, and a long session takes a while."""
+        now, edits, latest = self._clock(), self._edits, self._encoded
+        if latest is None or now - latest[0] >= _FRESH or latest[1] != edits:
+            latest = now, edits, msgspec.json.encode(rounded(self.view()))
+            self._encoded = latest
+        return latest[2]
 
     def _note_change(self, key: tuple[str, int], top: str | None, now: float) -> None:
         before = self._tops.pop(key, None)

@@ -63,6 +63,7 @@ class WebState:
         viewers: Viewers of live images and events.
         removed: Cameras that clients removed; what still comes from them is not shown.
         decoding: Held while an image of a client is decoded.
+        summing: Held while the view of the session is made.
     """
 
     run: RunLine
@@ -81,6 +82,7 @@ class WebState:
     viewers: int = 0
     removed: set[str] = field(default_factory=set)
     decoding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    summing: asyncio.Lock = field(default_factory=asyncio.Lock)
     clock: Callable[[], float] = time.monotonic
     _turned: float | None = None
 

@@ -87,6 +87,19 @@ def test_a_session_has_shares_changes_and_markers():
     assert view.sources["video.mp4"].frames == 11
 
 
+def test_viewers_share_a_view_for_a_second_unless_somebody_sets_a_marker():
+    clock = Clock()
+    session = Session(clock)
+    first = session.encoded()
+    clock.now += 0.9
+    assert session.encoded() is first
+    clock.now += 0.1
+    second = session.encoded()
+    assert second != first
+    session.mark("door")
+    assert b"door" in session.encoded()
+
+
 def test_a_pause_of_a_source_is_not_counted_for_its_people():
     clock = Clock()
     session = Session(clock)
@@ -109,7 +122,7 @@ def test_a_session_of_many_people_is_bounded():
     for number in range(1, 1500):
         session.add(event(person(number, BOX)))
     view = session.view()
-    assert len(view.people) == 200
+    assert len(view.people) == 60
     assert view.people[-1].id == 1499
     assert len(view.changes) == 1000
 
