@@ -87,3 +87,24 @@ def test_a_camera_that_was_removed_leaves_nobody_behind():
 @pytest.mark.parametrize("path", ["/metrics", "/cameras", "/notice"])
 def test_some_answers_hold_no_ids(served: Served, path: str):
     assert b'"id"' not in served.ask("GET", path)[2]
+
+
+def test_metrics_are_read_by_the_parser_of_prometheus_and_are_about_nobody(served: Served):
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 - part of the extra
+
+    _, headers, body = served.ask("GET", "/metrics")
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    samples = [each for family in text_string_to_metric_families(body.decode()) for each in family.samples]
+    assert {name for each in samples for name in each.labels} <= {
+        "source",
+        "stage",
+        "status",
+        "version",
+        "le",
+    }
+    found = {each.name for each in samples}
+    assert found >= {"emotion_frames_total", "emotion_people", "emotion_capture_to_event_seconds_bucket"}
+    highest = [
+        each.labels["le"] for each in samples if each.name == "emotion_capture_to_event_seconds_bucket"
+    ]
+    assert highest[-2:] == ["2.5", "+Inf"]

@@ -202,6 +202,23 @@ def test_one_signs_in_with_the_printed_address_or_the_form(browser: Any, tmp_pat
             context.close()
 
 
+@pytest.mark.nightly
+def test_after_a_restart_with_another_token_one_signs_in_again(browser: Any):
+    context = browser.new_context()
+    page = context.new_page()
+    with serving(WebOptions(place="0.0.0.0:0", limits=MANY)) as first:
+        port = first.port
+        token = first.line.partition("token=")[2].split()[0]
+        page.goto(f"{base(first)}/sign-in?token={token}")
+        page.wait_for_selector("article.card .bars li")
+    with serving(WebOptions(place=f"0.0.0.0:{port}", limits=MANY)) as second:
+        page.get_by_role("link", name="Sign in again").click()
+        page.fill("#token", second.line.partition("token=")[2].split()[0])
+        page.keyboard.press("Enter")
+        page.wait_for_selector("article.card .bars li")
+    context.close()
+
+
 def test_with_counts_only_the_page_shows_counts(browser: Any):
     with serving(WebOptions(place="127.0.0.1:0", limits=MANY), WebContent(least=2, images=False)) as found:
         page, problems = opened(browser, found, people=False)
