@@ -3,9 +3,8 @@
     python benchmarks/result_tables.py            # rewrite docs/benchmarks.md and bundles/nano/MODEL_CARD.md
     python benchmarks/result_tables.py --check    # exit with status 1 if one of them differs
 
-Accuracy comes from results/nano/accuracy.json, which bench_accuracy.py wrote; speed from
-results/*/pipeline.json, results/*/encoder.json and results/*/gpu.json, which bench_pipeline.py,
-bench_encoder.py and gpu/run_all.py wrote.
+Accuracy comes from results/nano/accuracy.json, which bench_accuracy.py wrote; speed from results/*/NAME.json,
+which bench_NAME.py wrote, and from results/*/gpu.json, which gpu/run_all.py wrote.
 """
 
 import argparse
@@ -16,6 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_crowd
+import bench_scale
+import bench_stream
+import bench_targets
 from emotion_train.tables import markdown_table, percent
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,6 +70,10 @@ def page_parts() -> dict[str, str]:
         "pipeline": pipeline_rows(),
         "encoder": encoder_rows(),
         "crops": crop_rows(),
+        "targets": tables("targets", lambda result: bench_targets.table(result["rows"])),
+        "stream": tables("stream", bench_stream.table),
+        "crowd": tables("crowd", lambda result: bench_crowd.table(result["rows"])),
+        "scale": tables("scale", lambda result: bench_scale.table(result["rows"])),
         "gpu": gpu_rows(),
     }
     return {name: "\n".join(lines) for name, lines in parts.items()}
@@ -173,11 +180,6 @@ def pipeline_rows() -> list[str]:
         "fraction of that": lambda row: percent(row["fraction_of_detector_alone"]["median"]),
         "encode, ms per frame": lambda row: f"{row['ms_per_frame']['encode']['median']:.1f}",
         "time outside networks": lambda row: percent(row["share_not_a_network"]["median"]),
-        "capture to event, p50 / p95": lambda row: (
-            f"{row['live']['p50_ms']:.0f} / {row['live']['p95_ms']:.0f} ms"
-        ),
-        "first event": lambda row: f"{row['start_to_first_event_s']['median']:.1f} s",
-        "memory": lambda row: f"{row['peak_memory_mb']:.0f} MB",
     }
     for name, key in (("encoders on", "backend"), ("video", "source")):
         if len({row[key] for _, row in results}) == 1:  # the text around the table says it
@@ -251,6 +253,18 @@ def gpu_rows() -> list[str]:
             *table_of(["frame encoder of", "run by", "precision", *(f"P = {p}" for p in persons)], cells),
         ]
     return lines or ["No GPU has been measured yet."]
+
+
+def tables(benchmark: str, table: Callable[[dict[str, Any]], str]) -> list[str]:
+    """Return the table of a benchmark for each machine, with its limits."""
+    lines: list[str] = []
+    for machine, result in measured(benchmark):
+        limits = result["limits"]
+        words = (
+            f"Machine: {machine}; sgemm {limits['gflops']:g} GFLOP/s, copy {limits['gbytes_per_s']:g} GB/s."
+        )
+        lines += [*([""] if lines else []), words, "", *table(result).splitlines()]
+    return lines or ["No machine has been measured yet."]
 
 
 def measured(benchmark: str) -> list[tuple[str, dict[str, Any]]]:

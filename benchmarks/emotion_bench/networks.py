@@ -12,20 +12,26 @@ from emotion_runtime.tensorrt.engine import TensorRTBackend
 
 
 class Stopwatch:
-    """Adds up the seconds spent in functions."""
+    """Adds up the time spent in functions.
+
+    Attributes:
+        seconds: Elapsed time.
+        cpu_seconds: Processor time of all threads of the process meanwhile.
+    """
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds = self.cpu_seconds = 0.0
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function with its time counted."""
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             try:
                 return function(*args, **kwargs)
             finally:
                 self.seconds += time.perf_counter() - start
+                self.cpu_seconds += time.process_time() - cpu
 
         return wrapped
 

@@ -1,13 +1,47 @@
 """Write the results of a benchmark: JSON, a Markdown table, plots over the number of people."""
 
+import argparse
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emotion_bench.machine import card, folder_name
 from emotion_runtime.files import write_atomically
 from emotion_train.plotting import new_figure, plot_stacked_bars, style_axes, to_png
 from emotion_train.plotting import plot_lines as draw_lines
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+def results_parser(about: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options that all benchmarks of this machine share.
+
+    Args:
+        about: The docstring of the script.
+    """
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
+    add = parser.add_argument
+    add("--out", type=Path, help="folder of the results (default: results/ and the name of this machine)")
+    add("--cores", type=int, help="number of cores in that name, where several machines share a CPU")
+    add("--quick", action="store_true", help="a quick trial")
+    return parser
+
+
+def write_result(args: argparse.Namespace, name: str, result: Mapping[str, Any]) -> None:
+    """Write the result of a benchmark as NAME.json, with the machine that it ran on.
+
+    Args:
+        args: What a `results_parser` parsed.
+        name: Name of the benchmark.
+        result: The rest of the result.
+    """
+    machine = card()
+    cores = args.cores or int(machine["cores"] or 1)
+    file = (args.out or RESULTS / folder_name(str(machine["cpu"]), cores)) / f"{name}.json"
+    write_json(file, {"benchmark": name, "machine": machine, **result})
+    print(file, file=sys.stderr)
 
 
 def write_json(path: Path, result: Mapping[str, Any]) -> None:

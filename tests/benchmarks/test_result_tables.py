@@ -22,7 +22,6 @@ def pipeline(backend: str, **more: Any) -> dict[str, Any]:
         "fps_detector_alone": spread(25.46),
         "fraction_of_detector_alone": spread(0.9105),
         "ms_per_frame": {"encode": spread(4.5285)},
-        "start_to_first_event_s": spread(1.33),
         **more,
     }
 
@@ -55,23 +54,18 @@ def test_a_value_that_no_machine_measured_has_no_column(results: Path):
         "detector alone": "25.5",
         "fraction of that": "91.0 %",
         "encode, ms per frame": "4.5",
-        "first event": "1.3 s",
     }
 
 
 def test_a_value_that_one_machine_did_not_measure_is_a_dash(results: Path):
     write(results, "a", "pipeline", [pipeline("cpu")])
-    live = {"p50_ms": 31.2, "p95_ms": 44.8}
-    more = {"share_not_a_network": spread(0.123), "live": live, "peak_memory_mb": 410.2}
-    write(results, "b", "pipeline", [pipeline("cuda", **more), pipeline("cuda, again", live=None)])
+    more = {"share_not_a_network": spread(0.123)}
+    write(results, "b", "pipeline", [pipeline("cuda", **more), pipeline("cuda, again")])
     header, _, first, second = result_tables.pipeline_rows()
     assert "encoders on" in header
     assert "video" not in header  # one and the same
-    assert cells(first) == ["a, 2 cores", "3", "cpu", "21.7", "25.5", "91.0 %", "4.5", "-", "-", "1.3 s", "-"]
-    *others, latency, first_event, memory = cells(second)
-    assert others == ["b, 2 cores", "3", "cuda", "21.7", "25.5", "91.0 %", "4.5", "12.3 %"]
-    assert (latency, first_event) == ("31 / 45 ms", "1.3 s")
-    assert memory == "410 MB"
+    assert cells(first) == ["a, 2 cores", "3", "cpu", "21.7", "25.5", "91.0 %", "4.5", "-"]
+    assert cells(second) == ["b, 2 cores", "3", "cuda", "21.7", "25.5", "91.0 %", "4.5", "12.3 %"]
 
 
 def test_encoders_beside_the_plain_export(results: Path):
@@ -127,3 +121,16 @@ def test_without_results_there_is_no_table(results: Path):
     assert results.is_dir()
     assert result_tables.pipeline_rows() == result_tables.encoder_rows() == []
     assert result_tables.gpu_rows() == ["No GPU has been measured yet."]
+    assert result_tables.tables("scale", str) == ["No machine has been measured yet."]
+
+
+def test_a_table_of_a_machine_stands_below_its_limits(results: Path):
+    write(results, "a", "scale", [])
+    file = results / "a" / "scale.json"
+    limits = {"gflops": 120.5, "gbytes_per_s": 9.0}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"limits": limits}))
+    assert result_tables.tables("scale", lambda _: "| x |") == [
+        "Machine: a, 2 cores; sgemm 120.5 GFLOP/s, copy 9 GB/s.",
+        "",
+        "| x |",
+    ]

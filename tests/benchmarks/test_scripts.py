@@ -78,7 +78,7 @@ def test_the_encoder_benchmark(tmp_path: Path):
 
 
 def test_the_pipeline_benchmark(tmp_path: Path):
-    options = ["--source", "demo", "--quick", "--frames", "8", "--live", "0.3"]
+    options = ["--source", "demo", "--quick", "--frames", "8"]
     assert bench_pipeline.main([*options, "--out", str(tmp_path)]) == 0
     first, again = read(tmp_path / "pipeline.json")["rows"]
     assert (first["backend"], again["backend"]) == ("cpu", "cpu, again")
@@ -86,11 +86,6 @@ def test_the_pipeline_benchmark(tmp_path: Path):
     assert set(first["ms_per_frame"]) == {"read", "detect", "track", "crop", "encode", "temporal"}
     assert 0 < sum(first["share_by_stage"].values()) <= 1.01
     assert 0 < first["share_not_a_network"]["median"] < 1
-    assert 0 < first["live"]["p50_ms"] <= first["live"]["p95_ms"]
-    assert first["start_to_first_event_s"]["median"] > 0.1
-    assert 50 < first["peak_memory_mb"] < 4000
-    assert (tmp_path / "pipeline.md").is_file()
-    assert (tmp_path / "pipeline.png").stat().st_size > 1000
 
 
 def test_a_missing_video_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,0 +1,79 @@
+"""Measure how many cameras one machine can watch, and the pace that the scheduler chooses for them.
+
+    python benchmarks/bench_scale.py            # two minutes
+    python benchmarks/bench_scale.py --quick    # a quick trial
+
+1 to 16 made cameras deliver frames of 640 x 480 pixels with two people, 12 times a second, as real ones do,
+but with nothing to decode. The runtime is at its defaults: it detects and encodes as often as it has time
+for. Every number of cameras is measured once; one camera is measured twice, which shows the noise.
+"Limit" is the processor time that the networks need at least at the pace that was chosen, at the measured
+rate of sgemm. Written to --out: scale.json.
+"""
+
+import argparse
+import sys
+from typing import Any
+
+from emotion_bench.live_load import live_load, network_cores
+from emotion_bench.made_cameras import RATE, SIZE, cameras, crowd
+from emotion_bench.report import results_parser, write_result
+from emotion_bench.work import measure_limits
+from emotion_runtime.runtime import EmotionRuntime
+from emotion_train.tables import markdown_table
+
+PEOPLE = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark and return the exit status."""
+    args = parse_args(argv)
+    limits, clip = measure_limits(3 if args.quick else 9), crowd(PEOPLE)
+    rows = []
+    for index, count in enumerate([args.cameras[0], *args.cameras]):
+        runtime = EmotionRuntime(args.bundle)
+        load = live_load(runtime, cameras(count, clip), seconds=args.seconds, settle=min(4.0, args.seconds))
+        runtime.close()
+        need = network_cores(clip[0], PEOPLE, count, load, limits)
+        rows.append({"cameras": count, "again": index == 1, **load, "limit_cores": need})
+        print(f"{count} cameras: {load}", file=sys.stderr)
+    result = {"frame_size": SIZE, "fps": RATE, "people": PEOPLE, "limits": limits.as_json(), "rows": rows}
+    write_result(args, "scale", result)
+    print(table(rows))
+    return 0
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = results_parser(__doc__)
+    add = parser.add_argument
+    add("--bundle", default="nano", help="bundle name or folder (default: nano)")
+    add("--cameras", nargs="+", type=int, help="numbers of cameras (default: 1 2 4 8 16)")
+    add("--seconds", type=float, help="how long each number is measured (default: 15)")
+    args = parser.parse_args(argv)
+    args.cameras = args.cameras or ([1, 2] if args.quick else [1, 2, 4, 8, 16])
+    args.seconds = args.seconds or (2.0 if args.quick else 15.0)
+    return args
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the results as a Markdown table."""
+    header = ["cameras", "cores", "limit, cores", "of it reached", "frames per second"]
+    header += ["detected every", "encoded every", "capture to event p50 / p95", "dropped"]
+    cells = [
+        [
+            f"{row['cameras']}{', again' if row['again'] else ''}",
+            f"{row['cores']:.2f}",
+            f"{row['limit_cores']:.2f}",
+            f"{100 * row['limit_cores'] / row['cores']:.0f} %",
+            f"{row['fps']:.1f}",
+            *(f"{row[name]:.2f} s" if row[name] else "" for name in ("detect_every_s", "encode_every_s")),
+            f"{row['p50_ms']:.0f} / {row['p95_ms']:.0f} ms",
+            f"{100 * row['dropped']:.0f} %",
+        ]
+        for row in rows
+    ]
+    return markdown_table(header, cells)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Benchmarks of live runs: made cameras, what bounds a time, and the scripts. How fast is never asked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+import bench_crowd
+import bench_scale
+import bench_stream
+import bench_targets
+from emotion_bench.made_cameras import cameras, crowd
+from emotion_bench.work import Limits, Work, work_of
+from emotion_runtime.detectors import load_detector
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("people", [1, 5])
+def test_everybody_in_a_made_frame_is_found(people: int):
+    clip = crowd(people, frames=4)
+    assert {image.shape for image in clip} == {(480, 640, 3)}
+    assert len({image.tobytes() for image in clip}) == 4  # a frozen source would have no frames
+    assert len(load_detector("face", threads=1, score=0.5)(clip[2]).scores) == people
+
+
+def test_cameras_deliver_frames_at_their_rate_and_not_at_once():
+    clip = [np.full((48, 64, 3), 40 + i, np.uint8) for i in range(4)]
+    sources = cameras(2, clip, rate=20)
+    frames = [next(iter(source)) for source in sources]
+    assert [frame.source for frame in frames] == ["camera 1", "camera 2"]
+    assert all(frame.captured is not None and frame.image.shape == (48, 64, 3) for frame in frames)
+    for source in sources:
+        source.close()
+
+
+def test_the_work_of_a_graph_is_that_of_its_products():
+    value = helper.make_tensor_value_info
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [8, 3, 3, 3], np.zeros(216))
+    last = helper.make_tensor("m", TensorProto.FLOAT, [6, 5], np.zeros(30))
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["y"]),
+        helper.make_node("Relu", ["y"], ["r"]),
+        helper.make_node("MatMul", ["r", "m"], ["z"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, [1, 3, 6, 8])],
+        [value("z", TensorProto.FLOAT, [1, 8, 4, 5])],
+        [weight, last],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    found = work_of(model.SerializeToString(), {"x": np.zeros((1, 3, 6, 8), np.float32)})
+    assert found.flops == 2 * (8 * 4 * 6) * (3 * 3 * 3) + 2 * (8 * 4 * 5) * 6
+    assert found.bytes == 4 * (216 + 30 + 3 * 6 * 8 + 8 * 4 * 5)
+
+
+def test_the_limit_is_the_larger_of_two_times():
+    limits = Limits(flops=1e9, bytes=1e8)
+    assert limits.ms(Work(2_000_000, 100_000)) == pytest.approx(2.0)
+    assert limits.ms(Work(100_000, 200_000) + Work(0, 100_000)) == pytest.approx(3.0)
+
+
+@pytest.mark.slow
+def test_the_stream_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert bench_stream.main(["--quick", "--out", str(tmp_path)]) == 0
+    result = read(tmp_path / "stream.json")
+    assert [row["contender"] for row in result["rows"]] == ["ring", "ring, again", "all frames"]
+    one, _, all_frames = result["rows"]
+    assert all_frames["gflop"] > 6 * one["gflop"]
+    assert min(row["fraction_of_limit"] for row in result["rows"]) > 0
+    assert capsys.readouterr().out == bench_stream.table(result) + "\n"
+
+
+@pytest.mark.slow
+def test_the_crowd_benchmark(tmp_path: Path):
+    assert bench_crowd.main(["--quick", "--people", "1", "3", "--out", str(tmp_path)]) == 0
+    rows = {(row["people"], row["contender"]): row for row in read(tmp_path / "crowd.json")["rows"]}
+    assert len(rows) == 6
+    assert rows[3, "crop per person"]["gflop"] == pytest.approx(
+        3 * rows[1, "crop per person"]["gflop"], rel=0.01
+    )
+    assert rows[3, "shared crop"]["gflop"] < 2 * rows[1, "shared crop"]["gflop"]
+
+
+@pytest.mark.slow
+def test_the_scale_benchmark(tmp_path: Path):
+    options = ["--quick", "--cameras", "1", "--seconds", "0.5", "--out", str(tmp_path)]
+    assert bench_scale.main(options) == 0
+    first, again = read(tmp_path / "scale.json")["rows"]
+    assert (first["cameras"], first["again"], again["again"]) == (1, False, True)
+    assert min(first[name] for name in ("cores", "fps", "p95_ms", "people")) > 0
+
+
+@pytest.mark.slow
+def test_the_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(bench_targets, "first_event", lambda _: 0.5)
+    monkeypatch.setattr(bench_targets, "peak_memory", lambda _: 400.0)
+    assert bench_targets.main(["--quick", "--out", str(tmp_path)]) == 0
+    rows = read(tmp_path / "targets.json")["rows"]
+    assert [row["target"] for row in rows] == [0.16, 0.28, None, 300, 3, 2, 0.6, None]
+    assert rows[-2] | {"measured": 0} == {
+        "what": "start to first event",
+        "unit": "s",
+        "measured": 0,
+        "target": 0.6,
+        "met": True,
+    }
+    for row in rows[:3]:
+        assert row["load"]["cores"] > 0
+        if row["load"]["dropped"] > bench_targets.MOST_DROPPED:
+            assert row["met"] is None
+    assert "| start to first event" in capsys.readouterr().out
