@@ -25,12 +25,19 @@ import onnx
 from emotion_bench.accuracy_sets import Plan, aligned_faces
 from emotion_bench.machine import card
 from emotion_bench.peer_graphs import face_api_expression, fer_emotion
+from emotion_bench.peer_systems import System, compare_systems, face_loop, ours
 from emotion_bench.peers import Peer, best_width, compare, face_api, fer, page, predict, time_ratio
 from emotion_bench.predictions import Predictor
 from emotion_bench.report import write_json
+from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
+from emotion_runtime.runtime import EmotionRuntime
+from emotion_runtime.timing import Timing
 from emotion_train.scenes.faces import FACES_FILE, Faces, load_faces
+
+RATE = 12.0  # frames per second of the clips
+PEOPLE = (1, 2, 4)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--grey", type=Path, help="ONNX file of another network that reads grey faces")
     add("--bundle", default="nano", help="bundle name or folder (default nano)")
     add("--rounds", type=int, default=300, help="number of rounds in which times are measured (default 300)")
+    add("--persons", metavar="FILE", help="ONNX file of a person detector for one more system")
+    add("--clips", type=int, default=300, help="number of faces in the clips of the systems (default 300)")
     add("--out", type=Path, help="folder of peers.json and peers.md (default: print only)")
     args = parser.parse_args(argv)
     try:
@@ -64,11 +73,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     predictor = Predictor(args.bundle)
     head = predictor.manifest.default_head
     faces = aligned_faces(Plan(test, predictor.manifest.preprocess, 1, 1.6, 0))
-    ours = predictor.predictions(faces).probabilities[head].argmax(axis=1)
-    rows = {}
+    bundle = predictor.predictions(faces).probabilities[head].argmax(axis=1)
+    rows, systems = {}, our_systems(args.bundle)
+    finder, persons = load_detector("face"), load_detector(args.persons) if args.persons else None
     for peer in peers:
         width = best_width(peer, val)
-        rows[peer.name] = compare(ours, predict(peer, test, width), test.labels)
+        systems[f"face detector + {peer.name}"] = face_loop(finder, peer, width)
+        if persons is not None and peer is peers[0]:
+            systems[f"{Path(args.persons).stem} + {peer.name}"] = face_loop(persons, peer, width)
+        rows[peer.name] = compare(bundle, predict(peer, test, width), test.labels)
         rows[peer.name]["width"] = width
         rows[peer.name]["time_ratio"] = time_ratio(predictor, peer, rounds=args.rounds)
     return {
@@ -78,7 +91,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "checkpoint": predictor.manifest.checkpoint_sha256,
         "faces": len(test.labels),
         "peers": rows,
+        "clip_fps": RATE,
+        "systems": compare_systems(systems, clips_of(test, predictor, args.clips), PEOPLE, rate=RATE),
     }
+
+
+def our_systems(bundle: str) -> dict[str, System]:
+    """Return the runtime as it is used for files, and with fewer detections."""
+    return {
+        "ours, detection in every frame": ours(EmotionRuntime(bundle)),
+        "ours, --detect-every 0.2": ours(EmotionRuntime(bundle, timing=Timing(detect_every=0.2))),
+    }
+
+
+def clips_of(test: Faces, predictor: Predictor, faces: int) -> Plan:
+    """Return what the clips are rendered from: as long as the bundle's, with `RATE` frames per second."""
+    chosen = np.random.default_rng(0).permutation(len(test.labels))[:faces]
+    seconds = predictor.manifest.clip_seconds
+    return Plan(test.take(chosen), predictor.manifest.preprocess, round(seconds * RATE), seconds, 0)
 
 
 def opened_peers(folder: Path | None, grey: Path | None) -> list[Peer]:

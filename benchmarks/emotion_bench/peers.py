@@ -160,6 +160,15 @@ bootstrap intervals. "Time": of the frame encoder for one person, in times of th
 {table}
 
 {verdict}
+{systems}"""
+
+_SYSTEMS = """
+## Whole systems on the same rendered clips
+
+{fps:g} frames per second, original pixels of test faces on drawn bodies. Accuracy of the people found in the
+last frame of each clip; processor time of all threads per frame, median over the clips, taken in turn.
+
+{table}
 """
 
 
@@ -186,8 +195,27 @@ def page(result: Mapping[str, Any]) -> str:
         bundle=result["bundle"],
         faces=result["faces"],
         table=markdown_table((*header, "time", "width"), rows),
+        systems=_systems(result),
         verdict=f"Not ahead beyond chance: {'; '.join(behind)}." if behind else "Ahead of all beyond chance.",
     )
+
+
+def _systems(result: Mapping[str, Any]) -> str:
+    """Return the part about whole systems; nothing if they were not measured."""
+    if "systems" not in result:
+        return ""
+    rows = [
+        (
+            row["system"],
+            str(row["people"]),
+            percent(row["found"]),
+            percent(row["accuracy"]),
+            f"{row['ms_per_frame']:.1f} ms",
+        )
+        for row in result["systems"]
+    ]
+    table = markdown_table(("system", "people", "found", "right", "per frame"), rows)
+    return _SYSTEMS.format(fps=result["clip_fps"], table=table)
 
 
 def _behind(peers: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -96,14 +96,14 @@ def steadiness(runtime: EmotionRuntime, video: str) -> Steadiness:
 def _at(event: EmotionEvent | None, box: Box) -> Person | None:
     """Return the person whose box overlaps the given one most, if it overlaps enough."""
     candidates = [
-        (_overlap(person.box, box), person) for person in (event.persons if event else []) if person.raw
+        (overlap(person.box, box), person) for person in (event.persons if event else []) if person.raw
     ]
     overlap, person = max(candidates, key=lambda pair: pair[0], default=(0.0, None))
     return person if overlap >= OVERLAP else None
 
 
-def _overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
+def overlap(a: Box, b: Box) -> float:
+    """Return the intersection over union of two boxes."""
     width = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0)
     height = max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
     areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,15 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 import bench_peers
+from emotion_bench.accuracy_sets import Plan
 from emotion_bench.peer_graphs import face_api_expression, fer_emotion
+from emotion_bench.peer_systems import compare_systems, face_loop
 from emotion_bench.peers import Peer, best_width, compare, cut, face_api, page, predict
+from emotion_bench.through_runtime import GAP
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.open_backend import open_backend
+from emotion_runtime.preprocess import PreprocessSpec
+from emotion_runtime.types import Detections
 from emotion_train.scenes.faces import Faces
 
 CHANNELS = (3, 4, 6, 8, 10)
@@ -167,3 +173,43 @@ def test_without_any_network_the_error_says_how_to_get_them(
 ):
     assert bench_peers.main(["--data", str(tmp_path), "--peers", str(tmp_path)]) == 2
     assert "npm pack @vladmandic/face-api" in capsys.readouterr().err
+
+
+def test_systems_are_judged_by_the_last_frame_of_each_clip():
+    faces = Faces.of_labels(np.full((4, 48, 48), 120, np.uint8), np.array([3, 3, 6, 6]))
+    plan = Plan(faces, PreprocessSpec(window="subject", subject_scale=1.8), 2, 1.0, 0)
+    clips = list(plan.rendered_clips((2,)))
+    truth = {
+        int(time): [(clip.boxes(person)[-1], plan.label(person)) for person in clip.scene.people]
+        for time, clip in zip((0, int(GAP)), clips, strict=True)
+    }
+
+    def all_right(_: NDArray[np.uint8], t: float) -> Any:
+        return truth[int(t // GAP * GAP)]
+
+    def half_right(_: NDArray[np.uint8], t: float) -> Any:
+        return [(box, 3) for box, _ in truth[int(t // GAP * GAP)]]
+
+    systems: dict[str, Any] = {"right": all_right, "half": half_right, "blind": lambda *_: []}
+    rows = {row["system"]: row for row in compare_systems(systems, plan, [2], rate=12.0)}
+    shown = {name: (row["persons"], row["found"], row["accuracy"]) for name, row in rows.items()}
+    assert shown == {"right": (4, 1.0, 1.0), "half": (4, 1.0, 0.5), "blind": (4, 0.0, 0.0)}
+    assert min(row["ms_per_frame"] for row in rows.values()) >= 0
+
+
+def test_a_loop_classifies_each_face_of_the_right_size():
+    network: Any = _Middle()
+    peer = Peer("made", network, ("neutral", "happy"), 48, lambda grey: grey[..., None].astype(np.float32))
+    seen: list[NDArray[np.uint8]] = []
+
+    def remembered(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+        seen.append(grey)
+        return grey[..., None].astype(np.float32)
+
+    peer = replace(peer, prepare=remembered)
+    boxes = np.array([[100, 60, 200, 166], [300, 60, 400, 400]], np.float32)
+    detections = Detections(boxes, np.array([0.9, 0.9], np.float32))
+    image = np.zeros((480, 640, 3), np.uint8)
+    found = face_loop(lambda _: detections, peer, 1.0)(image, 0.0)
+    assert [box for box, _ in found] == [tuple(box) for box in boxes.tolist()]
+    assert [each.shape for each in seen] == [(1, 48, 48), (1, 48, 48)]

@@ -1,0 +1,151 @@
+"""The runtime and loops over single faces on the same clips: what they predict, and how long that takes."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_bench.accuracy_sets import Plan
+from emotion_bench.peers import Peer
+from emotion_bench.through_runtime import GAP, OVERLAP, overlap
+from emotion_runtime.detectors import Detector
+from emotion_runtime.preprocess import BODY_ASPECT, HEAD_OF_BODY
+from emotion_runtime.runtime import EmotionRuntime
+from emotion_runtime.tracker import START_SCORE
+from emotion_runtime.types import Box
+from emotion_train.language.labels import ekman_index
+from emotion_train.scenes.sets import RenderedClip
+
+Image = NDArray[np.uint8]
+Found = list[tuple[Box, int]]  # the box and the class, in `EKMAN` order, of each person in a frame
+System = Callable[[Image, float], Found]  # takes (H, W, 3) uint8 BGR and the time in seconds
+
+# An aligned face crop has this side and lies this much lower than the box of its head, in widths of the head
+# and in sides of the crop, on average over the heads that the default detector finds.
+_SIDE, _LOWER = 0.855, 0.11
+
+
+def ours(runtime: EmotionRuntime) -> System:
+    """Return the runtime as a system."""
+    order = [ekman_index(label) for label in runtime.labels]
+
+    def step(image: Image, t: float) -> Found:
+        people = [person for person in runtime.step(image, t).persons if person.raw]
+        return [(p.box, order[int(np.argmax([p.raw[label] for label in runtime.labels]))]) for p in people]
+
+    return step
+
+
+def face_loop(detector: Detector, peer: Peer, width: float) -> System:
+    """Return a system that detects in every frame, and classifies every face of it, one after the other.
+
+    Args:
+        detector: Finds heads or whole persons.
+        peer: Classifies faces.
+        width: Width of the crops that the peer sees, see `peers.cut`.
+    """
+    order = [ekman_index(label) for label in peer.labels]
+
+    def step(image: Image, _: float) -> Found:
+        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+        found = detector(image)
+        result: Found = []
+        for x1, y1, x2, y2 in found.boxes[found.scores >= START_SCORE].tolist():
+            face = _face(grey, (x1, y1, x2, y2), width, peer.side)
+            scores = next(iter(peer.network.run({peer.input: peer.prepare(face[None])}).values()))
+            result.append(((x1, y1, x2, y2), order[int(np.argmax(scores[0]))]))
+        return result
+
+    return step
+
+
+def _face(grey: Image, box: Box, width: float, side: int) -> Image:
+    """Return the aligned crop (side, side) of a face, from the box of its head or of the whole person."""
+    x1, y1, x2, y2 = box
+    head, middle = x2 - x1, (y1 + y2) / 2
+    if y2 - y1 > BODY_ASPECT * head:
+        head *= HEAD_OF_BODY
+        middle = y1 + head / 2
+    crop = _SIDE * head
+    scale = side / (width * crop)
+    center = ((x1 + x2) / 2, middle + _LOWER * crop)
+    shift = [side / 2 - 0.5 - scale * each for each in center]
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    return np.asarray(cv2.warpAffine(grey, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+@dataclass(slots=True)
+class _Score:
+    """What one system did on the clips of one number of people."""
+
+    found: list[bool] = field(default_factory=list)
+    right: list[bool] = field(default_factory=list)
+    ms: list[float] = field(default_factory=list)
+
+
+def compare_systems(
+    systems: Mapping[str, System], plan: Plan, people: Sequence[int], *, rate: float
+) -> list[dict[str, Any]]:
+    """Run every system on every clip, in another order for each clip.
+
+    Args:
+        systems: The systems, by name.
+        plan: What the clips are rendered from.
+        people: Numbers of people in the clips.
+        rate: Frames per second of the clips.
+
+    Returns:
+        For each system and number of people: persons; found: the fraction of them that are in the result of
+        the last frame; accuracy of these predictions; ms_per_frame: processor time, median over the clips.
+    """
+    scores = {(name, count): _Score() for name in systems for count in people}
+    for index, clip in enumerate(plan.rendered_clips(tuple(people))):
+        frames = [np.ascontiguousarray(rgb[..., ::-1]) for rgb in clip.frames]
+        names = list(systems)
+        for name in names[index % len(names) :] + names[: index % len(names)]:
+            score = scores.get((name, len(clip.scene.people)))
+            if score is not None:  # the last clip may have fewer people
+                start, last = time.process_time(), []
+                for i, frame in enumerate(frames):
+                    last = systems[name](frame, index * GAP + i / rate)
+                score.ms.append(1000 * (time.process_time() - start) / len(frames))
+                _judge(score, last, clip, plan)
+    return [
+        {
+            "system": name,
+            "people": count,
+            "persons": len(score.found),
+            "found": round(float(np.mean(score.found)), 4),
+            "accuracy": round(sum(score.right) / max(len(score.right), 1), 4),
+            "ms_per_frame": round(statistics.median(score.ms), 2),
+        }
+        for (name, count), score in scores.items()
+        if score.found
+    ]
+
+
+def _judge(score: _Score, found: Found, clip: RenderedClip, plan: Plan) -> None:
+    """Compare what was found in the last frame of a clip with the people in it."""
+    for person in clip.scene.people:
+        box = clip.boxes(person)[-1]
+        nearest = max(found, key=lambda each: overlap(_head(each[0]), box), default=None)
+        seen = nearest is not None and overlap(_head(nearest[0]), box) >= OVERLAP
+        score.found.append(seen)
+        if nearest is not None and seen:
+            score.right.append(nearest[1] == plan.label(person))
+
+
+def _head(box: Box) -> Box:
+    """Return where the head is in the box of a whole person; the box of a head is returned as it is."""
+    x1, y1, x2, y2 = box
+    width = x2 - x1
+    if y2 - y1 <= BODY_ASPECT * width:
+        return box
+    half = HEAD_OF_BODY * width / 2
+    middle = (x1 + x2) / 2
+    return middle - half, y1, middle + half, y1 + 2.1 * half
