@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 
 from emotion_runtime.errors import EmotionError
+from emotion_train.commands.prepare_data import read_names
+from emotion_train.prepare.excluded import BOLD_VIDEOS
 from emotion_train.prepare.pairing import key_of, pair
 
 
@@ -59,6 +61,17 @@ def test_what_stays_alone_is_listed(tmp_path: Path):
     assert pairs.videos_without_captions == ["b", "c"]
     assert pairs.captions_without_video == ["e.en.srt", "f/a.srt"]
     assert pairs.excluded == ["d"]
+
+
+def test_videos_of_bold_are_left_out_by_their_ids(tmp_path: Path):
+    names = ("show/CrlfWnsS7ac.mp4", "_a9SWtcaNj8&t=3.mp4", "kept.mp4", "CrlfWnsS7acX.mp4")
+    videos = tree(tmp_path / "v", *names)
+    captions = tree(tmp_path / "c", *(name.replace(".mp4", ".srt") for name in names))
+    pairs = pair(videos, captions, tmp_path / "w", language="en", exclude=BOLD_VIDEOS)
+    assert sorted(pairs.excluded) == ["_a9SWtcaNj8&t=3", "show/CrlfWnsS7ac"]
+    assert sorted(job.name for job in pairs.jobs) == ["CrlfWnsS7acX", "kept"]
+    assert len(BOLD_VIDEOS) == 11
+    assert read_names(Path("bold")) == BOLD_VIDEOS
 
 
 def test_two_videos_of_one_name_are_refused(tmp_path: Path):

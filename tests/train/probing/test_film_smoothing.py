@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emotion_train.probing.smoothing import smooth_films
+from emotion_train.probing.smoothing import smooth_all, smooth_films
 
 
 def cubic(seconds: np.ndarray, values: np.ndarray, at: float) -> float:
@@ -30,6 +30,17 @@ def test_at_the_ends_of_a_film_one_cubic_serves_for_half_a_window():
         assert smoothed[second, 0] == pytest.approx(cubic(first, values[first, 0], second), abs=1e-9)
     for second in (101, 130, 149):
         assert smoothed[second, 0] == pytest.approx(cubic(last, values[last, 0], second), abs=1e-9)
+
+
+def test_as_one_series_films_run_into_each_other():
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(170, 2))
+    together, short = smooth_all(values)
+    assert short == ()
+    np.testing.assert_array_equal(together, smooth_films(values, ["one film"] * 170)[0])
+    around = np.arange(100 - 49, 100 + 51)  # over the border of films of 120 and 50 seconds
+    assert together[100, 0] == pytest.approx(cubic(around, values[around, 0], 100.5), abs=1e-9)
+    assert smooth_all(values[:99])[1] == ("the series of all films",)
 
 
 def test_films_do_not_touch_each_other_and_short_ones_stay():

@@ -16,6 +16,7 @@ from pathlib import Path
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.language.sentiment import PAPER_MODEL
+from emotion_train.prepare.excluded import BOLD_VIDEOS
 from emotion_train.prepare.page import warnings
 from emotion_train.prepare.run import ShardOutput, WorkerPool, prepare_authors, prepare_raw
 from emotion_train.prepare.settings import Filters, ModelNames, PrepareSettings, check_models, identity
@@ -65,7 +66,13 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     add("--videos", type=Path, help="folder of videos")
     add("--captions", type=Path, help="folder of captions: NAME.srt, .vtt, .json, .json3 or NAME.en.vtt ...")
     add("--from-authors", type=Path, help="folder of data that the scripts of the paper's authors prepared")
-    add("--exclude", type=Path, help="text file with the name of a video to leave out on each line")
+    add(
+        "--exclude",
+        type=Path,
+        metavar="bold|FILE",
+        help="videos to leave out: 'bold' for the YouTube videos of BoLD, by their ids, or a text file with "
+        "one name on each line",
+    )
     add(
         "--language",
         default=PrepareSettings().language,
@@ -204,9 +211,11 @@ def settings_of(args: argparse.Namespace) -> PrepareSettings:
 
 
 def read_names(path: Path | None) -> frozenset[str]:
-    """Return the names in a file, one per line; none without a file."""
+    """Return the names in a file, one per line, or those of the list called "bold"; none without a file."""
     if path is None:
         return frozenset()
+    if path == Path("bold"):
+        return BOLD_VIDEOS
     try:
         return frozenset(line.strip() for line in path.read_text(encoding="utf-8").splitlines()) - {""}
     except (OSError, UnicodeDecodeError) as error:

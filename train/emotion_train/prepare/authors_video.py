@@ -8,6 +8,7 @@ from emotion_runtime.files import WriteError
 from emotion_train.clips.authors_format import BOXES_NAME, FRAMES_NAME, AuthorsClip, load_index, open_video
 from emotion_train.clips.format import ClipRecord
 from emotion_train.clips.writer import shard_of, write_tar
+from emotion_train.prepare.excluded import excluded_names
 from emotion_train.prepare.pairing import VideoPairs, key_of
 from emotion_train.prepare.settings import PrepareSettings, SentenceOutcome
 from emotion_train.prepare.work import (
@@ -37,7 +38,8 @@ def find_videos(root: Path, work: Path, *, exclude: frozenset[str]) -> tuple[lis
     """
     index = load_index(root)
     jobs, incomplete = [], []
-    for name in sorted(index.keys() - exclude):
+    left_out = excluded_names(sorted(index), exclude)
+    for name in sorted(index.keys() - set(left_out)):
         files = (root / name / FRAMES_NAME, root / name / BOXES_NAME)
         if all(path.is_file() for path in files):
             jobs.append(AuthorsJob(VideoJob(name, key_of(name), files, work), tuple(index[name])))
@@ -48,7 +50,7 @@ def find_videos(root: Path, work: Path, *, exclude: frozenset[str]) -> tuple[lis
             f"--from-authors {root}: none of the {len(index)} videos in the index can be used; expected "
             f"{root}/<video_id>/{FRAMES_NAME} and {BOXES_NAME}"
         )
-    return jobs, VideoPairs([job.job for job in jobs], [], incomplete, sorted(exclude & index.keys()))
+    return jobs, VideoPairs([job.job for job in jobs], [], incomplete, left_out)
 
 
 def convert_video(item: AuthorsJob, settings: PrepareSettings) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sources.files import VIDEO_SUFFIXES
 from emotion_train.prepare.captions import SUFFIXES
+from emotion_train.prepare.excluded import excluded_names
 from emotion_train.prepare.work import VideoJob
 
 _KEY_LIMIT = 60  # characters; names of tar members have room for 100
@@ -41,7 +42,7 @@ def pair(videos: Path, captions: Path, work: Path, *, language: str, exclude: fr
         captions: Folder of the captions.
         work: Folder for the results of the jobs.
         language: Language tag of the captions to use.
-        exclude: Names of videos to leave out.
+        exclude: Names of videos to leave out, see `excluded_names`.
 
     Raises:
         EmotionError: A folder is missing or empty, two videos have the same name, or nothing matches.
@@ -58,7 +59,8 @@ def pair(videos: Path, captions: Path, work: Path, *, language: str, exclude: fr
             rank = (tag != "", SUFFIXES.index(path.suffix.lower()), tag)
             if name not in chosen or rank < chosen[name][0]:
                 chosen[name] = (rank, path)
-    named = {name: path for name, path in found.items() if name not in exclude}
+    left_out = excluded_names(found, exclude)
+    named = {name: path for name, path in found.items() if name not in left_out}
     jobs = [
         VideoJob(name, key_of(name), (named[name], chosen[name][1]), work) for name in named if name in chosen
     ]
@@ -66,13 +68,13 @@ def pair(videos: Path, captions: Path, work: Path, *, language: str, exclude: fr
         raise EmotionError(
             f"none of {len(found)} videos in {videos} has captions among {len(texts)} files in {captions}: "
             f"expected NAME.vtt or NAME.{language}.vtt (also .srt, .json, .json3) for NAME.mp4"
-            + (f"; {len(found) - len(named)} are excluded" if len(named) < len(found) else "")
+            + (f"; {len(left_out)} are excluded" if left_out else "")
         )
     return VideoPairs(
         jobs,
         [name for name in named if name not in chosen],
         unmatched,
-        [name for name in found if name in exclude],
+        left_out,
     )
 
 

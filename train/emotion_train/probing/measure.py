@@ -20,7 +20,7 @@ from emotion_train.probing.calibration import fit_temperature
 from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.fit import TaskHead, check_targets
 from emotion_train.probing.scorers import HEADLINE, multi_label_scorer, regression_scorer, single_label_scorer
-from emotion_train.probing.smoothing import smooth_films
+from emotion_train.probing.smoothing import smooth_all, smooth_films
 
 Interval = tuple[float, float]
 
@@ -83,7 +83,7 @@ def measure(head: TaskHead, part: FeatureSet, name: str, options: MeasureOptions
         options: How to measure.
 
     Returns:
-        One result, or two if films are smoothed: with and without smoothing.
+        One result, or three if films are smoothed: as one series, film by film, and not at all.
 
     Raises:
         EmotionError: The set is empty, or a target is not finite or not a label.
@@ -146,16 +146,19 @@ def _measure_values(head: TaskHead, part: FeatureSet, name: str, options: Measur
     values, targets = head.predictions(part.features), part.targets[head.task.name]
     evidence = {name: _Evidence(values, None, (), ())}
     if options.smoothed:
-        smooth, short = smooth_films(values, part.groups)
-        notes = (f"not smoothed, since shorter than the window: {', '.join(short)}",) if short else ()
+        smoothed = {name: smooth_all(values), f"{name}_by_film": smooth_films(values, part.groups)}
         evidence = {
-            name: _Evidence(smooth, None, (), notes),
-            f"{name}_unsmoothed": _Evidence(values, None, (), ()),
+            key: _Evidence(smooth, None, (), _short(short)) for key, (smooth, short) in smoothed.items()
         }
+        evidence[f"{name}_unsmoothed"] = _Evidence(values, None, (), ())
     scorers = {
         key: regression_scorer(head.task.labels, each.predictions, targets) for key, each in evidence.items()
     }
     return [_result(head, scorers[key], part, key, options, each) for key, each in evidence.items()]
+
+
+def _short(films: tuple[str, ...]) -> tuple[str, ...]:
+    return (f"not smoothed, since shorter than the window: {', '.join(films)}",) if films else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ class Protocol:
         measured: Splits whose metrics are reported.
         c: Inverse regularisation strength; None chooses the value of `C_GRID` with the best metric on `tune`.
         features: Encoder whose features are used.
-        smoothed: Whether the predictions of a film are smoothed before they are scored; they are also scored
-            without smoothing.
+        smoothed: Whether the predictions of all films are smoothed as one series before they are scored; they
+            are also scored smoothed film by film, and without smoothing.
     """
 
     fit: str
