@@ -317,5 +317,5 @@ def test_openclip_models_that_are_others_are_refused():
     theirs.visual.proj = nn.Parameter(torch.zeros(768, 640))
     with pytest.raises(EmotionError, match=r"backbone\.visual\.proj \(768, 640\) \(expected \(768, 512\)\)"):
         load_openclip(ours, theirs)
-    with pytest.raises(EmotionError, match=r"QuickGELU.*exact GELU"):
+    with pytest.raises(EmotionError, match=r"QuickGELU.*this model has activation 'gelu'"):
         load_openclip(ours, openclip_model(force_quick_gelu=True))

@@ -141,9 +141,10 @@ def load_openclip(model: EmotionCLIP, openclip_model: nn.Module) -> None:
         EmotionError: The towers have other sizes or another activation than the model's.
     """
     for name, module in openclip_model.named_modules():
-        if name.endswith(".mlp.gelu") and not (isinstance(module, nn.GELU) and module.approximate == "none"):
+        if name.endswith(".mlp.gelu") and _activation(module) != model.config.activation:
             raise EmotionError(
-                f"open_clip model: {name} is {module}, expected exact GELU: take one without '-quickgelu'"
+                f"open_clip model: {name} is {module}, and this model has activation "
+                f"{model.config.activation!r}: take weights that were trained with it"
             )
         heads = getattr(module, "num_heads", None)
         if heads is not None:
@@ -163,6 +164,13 @@ def load_openclip(model: EmotionCLIP, openclip_model: nn.Module) -> None:
     }
     _check_names(expected, weights, "open_clip model")
     model.load_state_dict(weights, strict=False)  # the required names were checked above
+
+
+def _activation(module: nn.Module) -> str:
+    """Return the activation of an MLP of open_clip, by the name that `ModelConfig` gives it."""
+    if isinstance(module, nn.GELU) and module.approximate == "none":
+        return "gelu"
+    return "quick_gelu" if type(module).__name__ == "QuickGELU" else str(module)
 
 
 def _load_strict(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:

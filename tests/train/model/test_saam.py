@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.attention import Block
+from emotion_train.model.config import Saam
 from emotion_train.model.vision import saam_mask
 
 BOTH = pytest.mark.parametrize("subject", ["saam", "saam-rowwise"])
@@ -49,7 +50,7 @@ def test_only_as_written_the_subject_reaches_cls_within_a_block():
     moved = {}
     for rowwise in (False, True):
         torch.manual_seed(0)
-        block = Block(32, 4, depth=2, saam_tokens=PATCHES + 2, saam_rowwise=rowwise)
+        block = Block(32, 4, depth=2, saam=Saam(PATCHES + 2, rowwise=rowwise))
         x = torch.randn(1, PATCHES + 2, 32).expand(2, -1, -1)
         subjects = torch.zeros(2, PATCHES)
         subjects[0, 0] = subjects[1, 8] = 1
@@ -63,7 +64,7 @@ def test_only_as_written_the_subject_reaches_cls_within_a_block():
 @torch.no_grad()
 def test_the_first_rows_are_those_of_all_rows(subject: str):
     torch.manual_seed(0)
-    block = Block(32, 4, depth=2, saam_tokens=PATCHES + 2, saam_rowwise=subject == "saam-rowwise")
+    block = Block(32, 4, depth=2, saam=Saam(PATCHES + 2, rowwise=subject == "saam-rowwise"))
     x, mask = torch.randn(2, PATCHES + 2, 32), saam_mask(weights(2))
     torch.testing.assert_close(block(x, queries=1, subject=mask), block(x, subject=mask)[:, :1])
 
@@ -71,7 +72,7 @@ def test_the_first_rows_are_those_of_all_rows(subject: str):
 @pytest.mark.parametrize("rowwise", [False, True])
 def test_without_a_shift_it_is_plain_attention_to_the_last_bit(rowwise: bool):
     torch.manual_seed(0)
-    block = Block(32, 4, depth=2, saam_tokens=7, saam_rowwise=rowwise)
+    block = Block(32, 4, depth=2, saam=Saam(7, rowwise=rowwise))
     x = torch.randn(3, 7, 32)
     mask = torch.zeros(3, 1, 7, 7)
     mask[:, :, -1, :3] = -torch.inf

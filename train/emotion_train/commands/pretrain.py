@@ -25,6 +25,7 @@ from emotion_train.training.config import PretrainConfig
 from emotion_train.training.config_files import find_config, load_config, model_config, shipped_configs
 from emotion_train.training.parallel import World, joined_world
 from emotion_train.training.run import CHECKPOINT, Run
+from emotion_train.training.start import follow_clip
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def pretrain(config: PretrainConfig, args: argparse.Namespace, world: World) -> 
     if args.max_steps is not None and args.max_steps < 0:
         raise EmotionError(f"--max-steps {args.max_steps}: expected 0 or more")
     torch.manual_seed(config.seed)
-    sizes = model_config(config.preset, config.model, PRESETS)
+    sizes = follow_clip(model_config(config.preset, config.model, PRESETS), config.start, config.model)
     run = Run(config, sizes, data=args.data, out=args.out, world=world, resume=args.resume)
     _log.info(
         "%s on %d x %s, %s; data %s; run %s; %s",

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from emotion_train.model.config import NO_SAAM, Activation, Saam
+
 # Initial logit of A in subject-aware attention masking: a tenth of the attention is shifted, so that a tower
 # initialised from CLIP starts close to CLIP.
 INITIAL_SHIFT_LOGIT = -2.2
@@ -76,8 +78,8 @@ class Attention(nn.Module):
         heads: Number of heads.
         subject_bias: Add the parameter `subject_gain` (heads,), the strength with which each head follows the
             subject. It starts at 1; at 0 this is plain attention.
-        saam_tokens: Length L of the sequence for subject-aware attention masking; 0 turns it off. Adds the
-            parameter `subject_shift` (L, L), the logits of A in Eq. 2, so that A stays in [0, 1].
+        saam: Subject-aware attention masking. Adds the parameter `subject_shift` (L, L), the logits of A in
+            Eq. 2, so that A stays in [0, 1].
         dropout: Probability of dropping an attention weight in training.
 
     Attributes:
@@ -92,13 +94,12 @@ class Attention(nn.Module):
         heads: int,
         *,
         subject_bias: bool = False,
-        saam_tokens: int = 0,
-        saam_rowwise: bool = False,
+        saam: Saam = NO_SAAM,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.heads = heads
-        self.saam_rowwise = saam_rowwise
+        self.saam_rowwise = saam.rowwise
         self.dropout = dropout
         self.weights_hook: Callable[[Tensor], None] | None = None
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))  # query, key, value
@@ -106,7 +107,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
         self.subject_gain = nn.Parameter(torch.ones(heads)) if subject_bias else None
         self.subject_shift = (
-            nn.Parameter(torch.full((saam_tokens, saam_tokens), INITIAL_SHIFT_LOGIT)) if saam_tokens else None
+            nn.Parameter(torch.full((saam.tokens, saam.tokens), INITIAL_SHIFT_LOGIT)) if saam.tokens else None
         )
         nn.init.normal_(self.in_proj_weight, std=width**-0.5)
         nn.init.zeros_(self.out_proj.bias)
@@ -165,7 +166,7 @@ class Attention(nn.Module):
             key: (N, heads, Lk, d).
             value: (N, heads, Lk, d).
             subject: (N, 1, Lq or 1, Lk). With `subject_bias`: log weights of the keys, added to the logits
-                times `subject_gain`. With `saam_tokens`: M of Eq. 4, 0 where a query may look for the
+                times `subject_gain`. With `saam`: M of Eq. 4, 0 where a query may look for the
                 subject, otherwise -inf.
             causal: Let each query see only itself and the keys before it.
             rows: Number of leading queries whose result is returned, where `needs_all_queries`; None means
@@ -231,17 +232,20 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with exact GELU; the hidden layer is 4 times as wide."""
+    """Two linear layers with GELU or its approximation by a sigmoid; the hidden layer is 4 times as wide."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activation: Activation = "gelu") -> None:
         super().__init__()
+        self.activation = activation
         self.c_fc = nn.Linear(width, 4 * width)
         self.c_proj = nn.Linear(4 * width, width)
         nn.init.normal_(self.c_fc.weight, std=(2 * width) ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""
-        out: Tensor = self.c_proj(F.gelu(self.c_fc(x)))
+        hidden = self.c_fc(x)
+        active = hidden * (1.702 * hidden).sigmoid() if self.activation == "quick_gelu" else F.gelu(hidden)
+        out: Tensor = self.c_proj(active)
         return out
 
 
@@ -253,8 +257,8 @@ class Block(nn.Module):
         heads: Number of attention heads.
         depth: Number of blocks in the whole tower; it sets the initial scale of the residual branches.
         subject_bias: See `Attention`.
-        saam_tokens: See `Attention`.
-        saam_rowwise: See `Attention`.
+        saam: See `Attention`.
+        activation: Of the MLP.
 
     Attributes:
         recompute: Save memory in training by running the block again in the backward pass instead of keeping
@@ -268,16 +272,14 @@ class Block(nn.Module):
         *,
         depth: int,
         subject_bias: bool = False,
-        saam_tokens: int = 0,
-        saam_rowwise: bool = False,
+        saam: Saam = NO_SAAM,
+        activation: Activation = "gelu",
     ) -> None:
         super().__init__()
         self.recompute = False
-        self.attn = Attention(
-            width, heads, subject_bias=subject_bias, saam_tokens=saam_tokens, saam_rowwise=saam_rowwise
-        )
+        self.attn = Attention(width, heads, subject_bias=subject_bias, saam=saam)
         self.ln_1 = nn.LayerNorm(width)
-        self.mlp = Mlp(width)
+        self.mlp = Mlp(width, activation)
         self.ln_2 = nn.LayerNorm(width)
         # CLIP's initialisation: 2 * depth branches together add up to a residual of unit variance.
         residual_std = width**-0.5 * (2 * depth) ** -0.5
@@ -338,8 +340,8 @@ class Transformer(nn.Module):
         layers: Number of blocks.
         heads: Number of attention heads.
         subject_bias: See `Attention`.
-        saam: Sequence length, and number of leading blocks with subject-aware attention masking.
-        saam_rowwise: See `Attention`.
+        saam: Subject-aware attention masking of its leading blocks.
+        activation: Of the MLPs.
     """
 
     def __init__(
@@ -349,19 +351,18 @@ class Transformer(nn.Module):
         heads: int,
         *,
         subject_bias: bool = False,
-        saam: tuple[int, int] = (0, 0),
-        saam_rowwise: bool = False,
+        saam: Saam = NO_SAAM,
+        activation: Activation = "gelu",
     ) -> None:
         super().__init__()
-        tokens, masked_layers = saam
         self.resblocks = nn.ModuleList(
             Block(
                 width,
                 heads,
                 depth=layers,
                 subject_bias=subject_bias,
-                saam_tokens=tokens if layer < masked_layers else 0,
-                saam_rowwise=saam_rowwise,
+                saam=saam if layer < saam.layers else NO_SAAM,
+                activation=activation,
             )
             for layer in range(layers)
         )

@@ -13,8 +13,30 @@ CONV_STEM_STRIDE = 16
 Subject = Literal["sap", "saam", "saam-rowwise", "shared", "none"]
 Stem = Literal["patch", "conv"]
 Temporal = Literal["transformer", "mean", "conv"]
+Activation = Literal["gelu", "quick_gelu"]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # with which CLIP's own training normalises images
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 MASKED: Final[frozenset[Subject]] = frozenset({"saam", "saam-rowwise"})  # with attention masking (Eq. 2-4)
+
+
+@dataclass(frozen=True, slots=True)
+class Saam:
+    """Subject-aware attention masking of a tower.
+
+    Attributes:
+        tokens: Length L of the sequences; 0 turns it off.
+        layers: Number of leading blocks with it.
+        rowwise: Read Eq. 2 row by row, see `emotion_train.model.attention.rowwise_shift`.
+    """
+
+    tokens: int = 0
+    layers: int = 0
+    rowwise: bool = False
+
+
+NO_SAAM: Final = Saam()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +57,8 @@ class ModelConfig:
         subject_bias: Bias the attention of a person's own tokens towards the covered patches; off in the
             released weights.
         saam_layers: Number of leading blocks with subject-aware attention masking; None means all.
+        activation: Of the vision and the text tower: exact "gelu", or "quick_gelu", x * sigmoid(1.702 x),
+            with which OpenAI, MetaCLIP and LAION-400M trained theirs.
         temporal: "transformer" is the paper's; "mean" has no parameters; "conv" is a depthwise convolution
             over time. The last two ignore the `temporal_*` sizes.
         clip_frames: T, frames of a clip.
@@ -47,6 +71,7 @@ class ModelConfig:
     subject: Subject = "sap"
     subject_bias: bool = False
     saam_layers: int | None = None
+    activation: Activation = "gelu"
     temporal: Temporal = "transformer"
     clip_frames: int = 8
     embed_dim: int = 512
@@ -98,16 +123,30 @@ class ModelConfig:
             )
 
     @property
-    def saam(self) -> tuple[int, int]:
-        """Sequence length and number of blocks with subject-aware attention masking; (0, 0) without it."""
+    def saam(self) -> Saam:
+        """Subject-aware attention masking of the vision tower."""
         if self.subject not in MASKED:
-            return (0, 0)
-        return (self.preprocess.patches + 2, self.saam_layers or self.vision_layers)
+            return NO_SAAM
+        return Saam(
+            tokens=self.preprocess.patches + 2,
+            layers=self.saam_layers or self.vision_layers,
+            rowwise=self.subject == "saam-rowwise",
+        )
 
 
 PRESETS: Final[Mapping[str, ModelConfig]] = MappingProxyType(
     {
         "vit-b-32": ModelConfig(),
+        "vit-b-16": ModelConfig(preprocess=PreprocessSpec(patch=16, mean=CLIP_MEAN, std=CLIP_STD)),
+        "vit-l-14": ModelConfig(
+            preprocess=PreprocessSpec(patch=14, mean=CLIP_MEAN, std=CLIP_STD),
+            embed_dim=768,
+            vision_width=1024,
+            vision_layers=24,
+            vision_heads=16,
+            text_width=768,
+            text_heads=12,
+        ),
         "nano": ModelConfig(
             preprocess=PreprocessSpec(
                 size=112, patch=16, window="subject", short_side=128, subject_scale=1.3, beyond_frame=True

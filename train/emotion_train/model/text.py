@@ -14,7 +14,9 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.visual = VisionTransformer(config)
-        self.transformer = Transformer(config.text_width, config.text_layers, config.text_heads)
+        self.transformer = Transformer(
+            config.text_width, config.text_layers, config.text_heads, activation=config.activation
+        )
         self.token_embedding = nn.Embedding(config.text_vocab, config.text_width)
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(config.text_context, config.text_width))
         self.ln_final = nn.LayerNorm(config.text_width)

@@ -80,7 +80,7 @@ class VisionTransformer(nn.Module):
             config.vision_heads,
             subject_bias=config.subject_bias,
             saam=config.saam,
-            saam_rowwise=config.subject == "saam-rowwise",
+            activation=config.activation,
         )
         if config.subject in MASKED:
             # The paper does not say how its hmn token is initialised; here it is learned, and only the masks

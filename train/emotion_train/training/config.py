@@ -189,8 +189,9 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Without `clip` and `checkpoint` the weights are random.
 
     Attributes:
-        clip: Tag of open_clip's ViT-B-32 weights, for example "laion2b_e16", or a file of them. The model
-            uses exact GELU, so weights trained with QuickGELU, such as "openai", are refused.
+        clip: Tag of weights of open_clip, for example "laion2b_e16", or a file of them: ViT-B-32, ViT-B-16
+            or ViT-L-14, as the preset says. Weights trained with QuickGELU, such as "openai", need
+            `model.activation = "quick_gelu"`.
         checkpoint: A checkpoint of this project or of the released layout, of which the tensors that the
             model has too are loaded.
         frame_encoder: "trained" or "frozen" from these weights, or "random" and trained.

@@ -4,19 +4,25 @@ import logging
 import pickle
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_openclip
-from emotion_train.model import EmotionCLIP
+from emotion_train.model import PRESETS, EmotionCLIP, ModelConfig
+from emotion_train.model.config import CLIP_MEAN, Activation
 from emotion_train.model.temporal import TemporalEncoder
 from emotion_train.pretrained import read_checkpoint
 from emotion_train.training.config import Start
 
-CLIP_MODEL = "ViT-B-32"
+OPENCLIP_NAMES = {"vit-b-32": "ViT-B-32", "vit-b-16": "ViT-B-16", "vit-l-14": "ViT-L-14"}  # of presets
+EXAMPLES = {"ViT-B-32": "laion2b_e16", "ViT-B-16": "laion2b_s34b_b88k", "ViT-L-14": "laion2b_s32b_b82k"}
+ACTIVATIONS: Mapping[Activation, str] = {"gelu": "exact GELU", "quick_gelu": "QuickGELU"}
 
 
 def start_model(model: EmotionCLIP, start: Start) -> str:
@@ -30,7 +36,7 @@ def start_model(model: EmotionCLIP, start: Start) -> str:
     random = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     source = "random weights"
     if start.clip:
-        load_openclip(model, _openclip_model(start.clip))
+        load_openclip(model, _openclip_model(start.clip, model.config))
         source = f"CLIP {start.clip}"
     elif start.checkpoint:
         weights = read_checkpoint(Path(start.checkpoint)).model.state_dict()
@@ -111,32 +117,78 @@ def load_what_fits(model: nn.Module, weights: Mapping[str, Tensor], what: str) -
     return sorted({name.rsplit(".", 1)[-1] if "resblocks" in name else name for name in own.keys() - common})
 
 
-def _openclip_model(name: str) -> nn.Module:
+def openclip_name(config: ModelConfig) -> str:
+    """Return open_clip's name of the model with these towers; of ViT-B/32 for sizes that it does not have."""
+    for preset, name in OPENCLIP_NAMES.items():
+        sizes = PRESETS[preset]
+        if (config.preprocess.patch, config.vision_width) == (sizes.preprocess.patch, sizes.vision_width):
+            return name
+    return OPENCLIP_NAMES["vit-b-32"]
+
+
+def follow_clip(config: ModelConfig, start: Start, changes: Mapping[str, Any]) -> ModelConfig:
+    """Return the configuration with the mean and standard deviation of the CLIP weights it starts from.
+
+    The preset of the released weights keeps ImageNet's, as the authors did.
+
+    Args:
+        config: Of the model.
+        start: First weights.
+        changes: What the user has set of the model, which is kept.
+    """
+    spec = config.preprocess
+    chosen = {"mean", "std"} & dict(changes.get("preprocess", {})).keys()
+    if not start.clip or spec.mean != CLIP_MEAN or chosen:
+        return config
     import open_clip  # noqa: PLC0415  (slow to import, and only this option needs it)
 
-    stated = open_clip.get_pretrained_cfg(CLIP_MODEL, name)
-    # Before the download: open_clip only warns and uses exact GELU, which gives other features.
-    if stated.get("quick_gelu") or _looks_like_quick_gelu(name):
-        raise EmotionError(
-            f"[start] clip {name!r}: these weights were trained with QuickGELU, and this model uses exact "
-            'GELU, which would give other features; expected weights for exact GELU: take "laion2b_e16", '
-            '"laion2b_s34b_b79k" or "datacomp_xl_s13b_b90k"'
-        )
+    stated = open_clip.get_pretrained_cfg(openclip_name(config), start.clip)
+    mean, std = stated.get("mean") or spec.mean, stated.get("std") or spec.std
+    return replace(config, preprocess=msgspec.structs.replace(spec, mean=tuple(mean), std=tuple(std)))
+
+
+def _openclip_model(name: str, config: ModelConfig) -> nn.Module:
+    import open_clip  # noqa: PLC0415  (slow to import, and only this option needs it)
+
+    kind = openclip_name(config)
+    stated = open_clip.get_pretrained_cfg(kind, name)
+    _check_activation(name, config.activation, stated)
     if Path(name).is_file():
         logging.getLogger(__name__).info(
-            "[start] clip %s: a file does not state its activation; exact GELU is assumed. Weights trained "
-            "with QuickGELU (those of OpenAI, MetaCLIP and LAION-400M) would give other features.",
+            "[start] clip %s: a file does not state its activation; %s is assumed, as in model.activation. "
+            "Weights of OpenAI, MetaCLIP and LAION-400M were trained with QuickGELU, others with exact GELU.",
             name,
+            ACTIVATIONS[config.activation],
         )
+    quick = config.activation == "quick_gelu"
     try:
-        clip: nn.Module = open_clip.create_model(CLIP_MODEL, pretrained=name)
+        clip: nn.Module = open_clip.create_model(kind, pretrained=name, force_quick_gelu=quick)
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:300]
         raise EmotionError(
-            f"[start] clip {name!r}: open_clip cannot load it ({reason}): expected a {CLIP_MODEL} tag such "
-            'as "laion2b_e16" (needs a network connection), or a file of weights'
+            f"[start] clip {name!r}: open_clip cannot load it ({reason}): expected a {kind} tag such "
+            f'as "{EXAMPLES[kind]}" (needs a network connection), or a file of weights'
         ) from error
     return clip
+
+
+def _check_activation(name: str, ours: Activation, stated: Mapping[str, Any]) -> None:
+    """Refuse weights of another activation, before the download: open_clip only warns of other features.
+
+    Raises:
+        EmotionError: The weights were trained with the other activation.
+    """
+    if not stated and not _looks_like_quick_gelu(name):
+        return  # a file, or an unknown tag, which open_clip refuses
+    theirs: Activation = "quick_gelu" if stated.get("quick_gelu") or _looks_like_quick_gelu(name) else "gelu"
+    if theirs == ours:
+        return
+    exact = 'take "laion2b_e16", "laion2b_s34b_b79k" or "datacomp_xl_s13b_b90k", or '
+    raise EmotionError(
+        f"[start] clip {name!r}: these weights were trained with {ACTIVATIONS[theirs]}, and this model uses "
+        f"{ACTIVATIONS[ours]}, which would give other features; expected weights for {ACTIVATIONS[ours]}: "
+        f'{exact if theirs == "quick_gelu" else ""}set model.activation = "{theirs}"'
+    )
 
 
 def _looks_like_quick_gelu(name: str) -> bool:
