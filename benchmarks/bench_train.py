@@ -68,7 +68,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line; --quick changes the defaults."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--presets", nargs="+", choices=sorted(PRESETS), help="presets to measure (default: all)")
+    add("--presets", nargs="+", choices=sorted(BATCH), help="presets to measure (default: all)")
     add("--batch", type=int, help=f"number of clips per step (default: {BATCH})")
     add("--steps", type=int, help=f"number of measured steps (default: {STEPS})")
     add("--workers", type=int, default=2, help="number of processes that load batches (default: %(default)s)")
@@ -84,7 +84,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--results", type=Path, required=True, help="folder of train.json, train.md, train.png")
     args = parser.parse_args(argv)
-    args.presets = args.presets or (["nano"] if args.quick else sorted(PRESETS))
+    args.presets = args.presets or (["nano"] if args.quick else sorted(BATCH))
     if args.quick:
         args.batch, args.steps = args.batch or 4, args.steps or 3
     args.index_clips = args.index_clips or (2 if args.quick else 1000)

@@ -28,6 +28,7 @@ from emotion_train.model.normalise import normalise
 from emotion_train.training.config import Clips
 from emotion_train.training.loop import Objective, Progress, Runner, Stage
 from emotion_train.training.objective import ContrastiveObjective, Execution
+from emotion_train.training.outputs import Outputs
 from emotion_train.training.parallel import World
 from emotion_train.training.precision import Precision, PrecisionName
 from emotion_train.training.stages import clip_stage
@@ -186,9 +187,7 @@ def run_steps(
             precision=precision,
             world=World(device=device),
             workers=settings.workers,
-            save=lambda: None,
-            save_every=float("inf"),
-            log=log,
+            outputs=Outputs(log, save=lambda: None, save_every=float("inf")),
         )
         runner.run(stage, Progress(stage.name, budget=steps))
         return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]

@@ -2,10 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class SkippedClip(NamedTuple):
+    """A clip that cannot be read.
+
+    Attributes:
+        key: Name of the clip.
+        reason: The error.
+    """
+
+    key: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +32,7 @@ class ClipTextBatch:
         sentiment: (B, 7) float32, logits of the sentiment model.
         labels: (B,) int64 in `EKMAN` order, where the emotion is known.
         targets: (B, 7) float32, rows that sum to 1, for the supervised term.
+        skipped: Clips that cannot be read, in whose place others are shown.
     """
 
     images: Tensor
@@ -29,6 +42,7 @@ class ClipTextBatch:
     sentiment: Tensor
     labels: Tensor | None = None
     targets: Tensor | None = None
+    skipped: tuple[SkippedClip, ...] = ()
 
     def __len__(self) -> int:
         return self.clip_index.shape[0]
@@ -64,8 +78,8 @@ class ClipTextBatch:
         return parts
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "ClipTextBatch":
-        tensors: dict[str, Tensor | None] = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         changed: dict[str, Any] = {
-            name: None if tensor is None else change(tensor) for name, tensor in tensors.items()
+            name: change(value) if isinstance(value, Tensor) else value for name, value in values.items()
         }
         return ClipTextBatch(**changed)

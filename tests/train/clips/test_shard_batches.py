@@ -1,6 +1,7 @@
 """Batches from shards: clips, frames, pixels and patch weights."""
 
 import io
+import re
 from pathlib import Path
 
 import cv2
@@ -174,13 +175,51 @@ def test_boxes_of_low_score_are_ignored(tmp_path: Path):
     assert not ShardBatches(shards, SPEC, seed=0, batch=4, frames=8)[0].patch_weights.any()
 
 
-def test_a_corrupt_frame_is_named(tmp_path: Path):
-    folder = write_set(tmp_path / "shards", 4)
+def damage(folder: Path, clips: int = 1) -> Path:
+    """Corrupt the first frame of the first clips, which keeps its first bytes."""
     tar = folder / "shard-000000.tar"
     data = bytearray(tar.read_bytes())
-    start = data.index(b"\xff\xd8")
-    data[start + 20 : start + 300] = bytes(280)  # the first clip's first frame keeps its first bytes
+    for clip in range(clips):
+        start = data.index(b"\xff\xd8", data.index(f"clip-{clip:04d}.000.jpg".encode()))
+        data[start + 20 : start + 300] = bytes(280)
     tar.write_bytes(data)
-    damaged = ShardBatches(ShardSet.open(str(folder)), SPEC, seed=0, batch=4, frames=8)
-    with pytest.raises(EmotionError, match=r"clip clip-0000 has a corrupt frame .*run emotion-train"):
-        damaged[0]
+    return folder
+
+
+def test_another_clip_takes_the_place_of_one_that_cannot_be_read(tmp_path: Path):
+    whole = ShardBatches(
+        ShardSet.open(str(write_set(tmp_path / "whole", 8))), SPEC, seed=0, batch=8, frames=8
+    )
+    damaged = ShardBatches(
+        ShardSet.open(str(damage(write_set(tmp_path / "damaged", 8)))), SPEC, seed=0, batch=8, frames=8
+    )
+    for step in range(3):
+        expected, found = whole[step], damaged[step]
+        assert expected.skipped == ()
+        ((key, reason),) = found.skipped
+        assert key == "clip-0000"
+        assert re.search(r"clip clip-0000 has a corrupt frame .*run emotion-train", reason)
+        shown, now_shown = clips_of(expected), clips_of(found)
+        row = shown.index(0)
+        assert now_shown[row] != 0
+        assert [clip for i, clip in enumerate(now_shown) if i != row] == [
+            clip for i, clip in enumerate(shown) if i != row
+        ]
+        assert torch.equal(damaged[step].images, found.images)  # the same clip whenever it is asked for
+
+
+def test_shards_without_a_readable_clip_are_an_error(tmp_path: Path):
+    folder = damage(write_set(tmp_path / "shards", 4), 2)
+    data = ShardBatches(ShardSet.open(str(folder)), SPEC, seed=0, batch=4, frames=8)
+    assert {key for step in range(4) for key, _ in data[step].skipped} == {"clip-0000", "clip-0001"}
+    for tar in folder.glob("*.tar"):
+        tar.unlink()
+    gone = ShardBatches(ShardSet.open(str(folder)), SPEC, seed=0, batch=4, frames=8)
+    with pytest.raises(EmotionError, match=r"10 clips in a row cannot be read; the last: .*does not exist"):
+        gone[0]
+
+
+def test_boxes_of_just_the_score_are_ignored(tmp_path: Path):
+    """As in the authors' training, a person needs a score above 0.5."""
+    shards = ShardSet.open(str(write_set(tmp_path / "shards", 4, score=0.5)))
+    assert not ShardBatches(shards, SPEC, seed=0, batch=4, frames=8)[0].patch_weights.any()

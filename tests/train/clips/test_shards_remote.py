@@ -18,7 +18,7 @@ from random_shards import (
 from torch.utils.data import DataLoader
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.clips.reader import ClipRecord, ShardSet
+from emotion_train.clips.reader import ClipRecord, ReadError, ShardSet
 
 
 @pytest.fixture
@@ -111,6 +111,39 @@ def test_a_server_that_hangs_up(folder: Path):
     ) as error:
         ShardSet.open(f"http://127.0.0.1:{server.server_port}").read(0)
     assert "\n" not in str(error.value)
+    server.shutdown()
+
+
+class _Flaky(RangeHandler):
+    """Answers most requests with 503, as a busy object store does."""
+
+    failures = 0
+
+    def do_GET(self) -> None:  # noqa: N802
+        if type(self).failures > 0:
+            type(self).failures -= 1
+            self.send_error(503, "slow down")
+            return
+        super().do_GET()
+
+
+def test_a_failed_read_is_tried_again(folder: Path):
+    server = serve(_Flaky, folder)
+    url = f"http://127.0.0.1:{server.server_port}"
+    _Flaky.failures = 2
+    shards = ShardSet.open(url, waits=(0.01,) * 2)
+    _Flaky.failures = 2
+    assert shards.read(0) == CLIPS[0][1:]
+    _Flaky.failures = 3  # one more than there are tries
+    with pytest.raises(ReadError, match=r"cannot be read \(503"):
+        shards.read(1)
+    _Flaky.failures = 2
+    for _ in range(2):  # while it does not recover, nothing waits
+        with pytest.raises(ReadError):
+            shards.read(1)
+    assert shards.read(1) == CLIPS[1][1:]
+    _Flaky.failures = 2
+    assert shards.read(2) == CLIPS[2][1:]
     server.shutdown()
 
 

@@ -98,4 +98,7 @@ def test_a_run_of_two_processes_is_that_of_one_with_twice_the_batch(tmp_path: Pa
     ]
     done = subprocess.run([sys.executable, *argv, "--resume"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "is of a run of 2 processes, and this has 1: resume with the config" in done.stderr
+    said = (
+        "is of a run of 2 processes, and this has 1 (set clips.batch to 8, so that a step has the same clips"
+    )
+    assert f"{said}): resume with the config" in done.stderr

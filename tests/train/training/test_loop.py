@@ -1,7 +1,10 @@
 import json
 import math
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.training.loop import Progress, Runner, SimpleObjective, Stage, cut_log
+from emotion_train.training import loop, outputs
+from emotion_train.training.loop import Progress, Runner, SimpleObjective, Stage
 from emotion_train.training.optim import Schedule
+from emotion_train.training.outputs import Outputs, cut_log
 from emotion_train.training.parallel import World
 from emotion_train.training.precision import Precision
+from emotion_train.training.preemption import noting_signals
+from emotion_train.training.stalls import watching
 
 CPU = torch.device("cpu")
 
@@ -49,11 +56,11 @@ def runner_in(folder: Path, **changes: Any) -> Runner:
         "precision": Precision("fp32", CPU),
         "world": World(),
         "workers": 0,
-        "save": lambda: None,
-        "save_every": 1e9,
-        "log": folder / "log.jsonl",
     }
-    return Runner(**settings | changes)
+    written = {"log": folder / "log.jsonl", "save": lambda: None, "save_every": 1e9}
+    names = {field.name for field in fields(Outputs)}
+    written |= {name: changes.pop(name) for name in names & changes.keys()}
+    return Runner(**settings | changes, outputs=Outputs(**written))
 
 
 def entries(folder: Path) -> list[dict[str, Any]]:
@@ -94,7 +101,7 @@ def test_it_saves_at_the_end_and_when_time_is_up(tmp_path: Path):
     saved: list[int] = []
     progress = Progress("toy")
     runner_in(tmp_path, save=lambda: saved.append(progress.step), save_every=0.0).run(stage_of(3), progress)
-    assert saved == [1, 2, 3, 3]
+    assert saved == [1, 2, 3]
     saved.clear()
     progress.step = 0
     runner_in(tmp_path, save=lambda: saved.append(progress.step)).run(stage_of(3), progress)
@@ -106,7 +113,7 @@ def test_the_log_is_on_disk_before_a_checkpoint_that_counts_on_it(tmp_path: Path
     runner_in(tmp_path, save=lambda: lines.append(len(entries(tmp_path))), save_every=0.0).run(
         stage_of(3), Progress("toy")
     )
-    assert lines == [1, 2, 3, 3]
+    assert lines == [1, 2, 3]
 
 
 def test_gradients_are_clipped(tmp_path: Path):
@@ -194,7 +201,9 @@ def test_figures_are_taken_now_and_then_and_after_the_last_step(tmp_path: Path):
     assert stage.modules[0].training  # whatever the evaluation left it in
 
 
-def test_processes_share_the_batches_out(tmp_path: Path):
+def test_processes_share_the_batches_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(loop, "in_any_process", lambda fact, _world: fact)  # there is no second process
+    monkeypatch.setattr(loop, "watching", lambda _world, stage, limit: watching(World(), stage, limit))
     seen = {}
     for rank in (0, 1):
         folder = tmp_path / str(rank)
@@ -274,3 +283,84 @@ def test_what_a_worker_cannot_read_is_said_in_its_one_line(workers: int, tmp_pat
     with pytest.raises(EmotionError) as error:
         runner_in(tmp_path, workers=workers).run(stage, Progress("toy"))
     assert str(error.value) == "shard 7 is corrupt: copy it again"
+
+
+# --- outputs while a stage trains
+
+
+def test_the_log_can_be_followed_while_it_is_written(tmp_path: Path):
+    seen: list[int] = []
+    stage = stage_of(4)
+    inner = stage.objective
+
+    def spy(batch: Tensor, precision: Precision, seed: int) -> tuple[float, dict[str, float]]:
+        seen.append(len(entries(tmp_path)))
+        return inner(batch, precision, seed)
+
+    runner_in(tmp_path).run(replace(stage, objective=spy), Progress("toy"))
+    assert seen == [0, 1, 2, 3]
+
+
+def test_epochs_end_with_a_checkpoint_and_their_metrics(tmp_path: Path):
+    events: list[Any] = []
+    runner = runner_in(
+        tmp_path,
+        save=lambda: events.append("save"),
+        end_epoch=lambda epoch, metrics: events.append((epoch, "loss" in metrics)),
+        report=lambda: events.append("report"),
+    )
+    runner.run(replace(stage_of(5), epoch=2), Progress("toy"))
+    assert events == ["save", (1, True), "save", (2, True), "save", "report"]
+    events.clear()
+    runner.run(replace(stage_of(4), epoch=2), Progress("toy"))
+    assert events == ["save", (1, True), "save", (2, True), "report"]  # the last is not written twice
+
+
+def test_the_report_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(outputs, "FIRST_REPORT", 0.0)
+    reports: list[int] = []
+    runner = runner_in(tmp_path, report=lambda: reports.append(len(entries(tmp_path))))
+    runner.run(stage_of(4), Progress("toy"))
+    assert reports == [1, 4]
+    monkeypatch.setattr(outputs, "REPORT_EVERY", 0.0)
+    reports.clear()
+    runner.run(stage_of(4), Progress("toy", step=1))
+    assert len(reports) == 4
+
+
+# --- signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_ends_the_stage_after_its_step_with_a_checkpoint(
+    number: signal.Signals, workers: int, tmp_path: Path
+):
+    stage, progress, saved = stage_of(50), Progress("toy"), []
+    inner = stage.objective
+
+    def preempted_at_2(batch: Tensor, precision: Precision, seed: int) -> tuple[float, dict[str, float]]:
+        if progress.step == 2:
+            for child in multiprocessing.active_children():  # as a batch system signals all of them
+                os.kill(child.pid, number)
+            os.kill(os.getpid(), number)
+        return inner(batch, precision, seed)
+
+    before = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)]
+    with noting_signals() as preemption:
+        runner = runner_in(tmp_path, workers=workers, save=lambda: saved.append(progress.step))
+        runner = replace(runner, preempted=lambda: preemption.signal)
+        runner.run(replace(stage, objective=preempted_at_2), progress)
+    assert progress.stopped_by == number.name
+    assert saved == [progress.step] == [3]
+    assert [entry["step"] for entry in entries(tmp_path)] == [0, 1, 2]
+    assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)] == before
+
+
+def test_a_signal_before_the_first_step_saves_the_start(tmp_path: Path):
+    saved: list[int] = []
+    progress = Progress("toy")
+    runner = runner_in(tmp_path, save=lambda: saved.append(progress.step))
+    replace(runner, preempted=lambda: "SIGTERM").run(stage_of(3), progress)
+    assert saved == [0]
+    assert progress.stopped_by == "SIGTERM"

@@ -1,6 +1,7 @@
 """Training batches of clips from shards, cropped and masked as the authors did."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from emotion_runtime.preprocess import (
     window_at,
 )
 from emotion_runtime.types import Box
-from emotion_train.batch import ClipTextBatch
+from emotion_train.batch import ClipTextBatch, SkippedClip
 from emotion_train.clips.format import PERSON_SCORE
 from emotion_train.clips.jpeg import decode_jpeg
 from emotion_train.clips.order import shuffled
@@ -29,6 +30,7 @@ from emotion_train.clips.reader import ClipPart, ShardSet
 from emotion_train.language.tokenizer import tokenize
 
 _JITTER = 0.15  # largest relative change of a subject window's scale
+_REPLACEMENTS = 10  # clips in a row that cannot be read: then the fault is in the shards, not in a clip
 
 # K crops (S, S, 3) uint8, K patch weights (G,) float32, the caption, and its sentiment.
 _CutClip = tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]], str, Sequence[float]]
@@ -38,7 +40,8 @@ class ShardBatches(Dataset[ClipTextBatch]):
     """A map-style data set of batches; clips are drawn without replacement within an epoch.
 
     Item i depends only on (seed, i) and the shards, in whatever process or worker, so a resumed run sees
-    the same batches as an uninterrupted one.
+    the same batches as an uninterrupted one. Another clip, which depends only on the seed as well, takes the
+    place of one that cannot be read.
 
     Args:
         shards: The clips.
@@ -67,7 +70,10 @@ class ShardBatches(Dataset[ClipTextBatch]):
         chosen = shuffled(positions, len(self.shards), (self.seed, epoch)).tolist()
         # All are requested together; one that fails is read again by itself.
         parts = self.shards.read_together([(clip, self._frames_of(clip, epoch)[1]) for clip in chosen])
-        clips = [self._clip(clip, epoch, part) for clip, part in zip(chosen, parts, strict=True)]
+        skipped: list[SkippedClip] = []
+        clips = [
+            self._readable_clip(clip, epoch, part, skipped) for clip, part in zip(chosen, parts, strict=True)
+        ]
         images, weights, captions, sentiments = zip(*clips, strict=True)
         return ClipTextBatch(
             _stacked(images),
@@ -75,6 +81,7 @@ class ShardBatches(Dataset[ClipTextBatch]):
             _stacked(weights),
             tokenize(list(captions)),
             torch.tensor(sentiments, dtype=torch.float32),
+            skipped=tuple(skipped),
         )
 
     def _frames_of(self, clip: int, epoch: int) -> tuple[np.random.Generator, list[int]]:
@@ -84,6 +91,26 @@ class ShardBatches(Dataset[ClipTextBatch]):
         # A clip that is too short repeats some.
         chosen = np.sort(rng.choice(length, self.frames, replace=length < self.frames))
         return rng, chosen.tolist()
+
+    def _readable_clip(
+        self, clip: int, epoch: int, part: ClipPart | None, skipped: list[SkippedClip]
+    ) -> _CutClip:
+        """Cut a clip, or another in its place; those that cannot be read are added to `skipped`.
+
+        Raises:
+            EmotionError: None of many clips can be read.
+        """
+        others = np.random.default_rng([self.seed, epoch, clip, _REPLACEMENTS])
+        for _ in range(_REPLACEMENTS):
+            with suppress(EmotionError):
+                return self._clip(clip, epoch, part)
+            # Once more: its bytes may have been damaged on the way.
+            try:
+                return self._clip(clip, epoch)
+            except EmotionError as error:
+                skipped.append(SkippedClip(self.shards.key(clip), str(error)))
+            clip, part = int(others.integers(len(self.shards))), None
+        raise EmotionError(f"{_REPLACEMENTS} clips in a row cannot be read; the last: {skipped[-1].reason}")
 
     def _clip(self, clip: int, epoch: int, part: ClipPart | None = None) -> _CutClip:
         """Cut a clip, of which `part` may have been read before."""

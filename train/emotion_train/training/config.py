@@ -148,6 +148,7 @@ class Clips(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         clip_norm: Largest norm of the gradient; None means no clipping.
         beta: Strength of the sentiment guidance in the loss.
         kl_direction: Direction of the divergence between sentiments.
+        skip_limit: Most clips that a process may skip because they cannot be read, even when tried again.
     """
 
     epochs: Count = 25
@@ -167,6 +168,7 @@ class Clips(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clip_norm: Rate | None = None
     beta: Factor = 10.0
     kl_direction: KLDirection = "official"
+    skip_limit: Annotated[int, Meta(ge=0)] = 100
 
 
 class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,11 +178,13 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         dataset: Name of the data set.
         data: Its folder or file.
         every: Epochs between two evaluations.
+        metric: Name in the log of the metric by which best.pt is chosen; None means the first of the probe.
     """
 
     dataset: str
     data: str
     every: Count = 1
+    metric: str | None = None
 
 
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -237,6 +241,9 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         prediction_weight: Weight of these predictions against the votes.
         workers: Processes that draw or decode batches, for each training process.
         save_every: Seconds between two checkpoints.
+        keep_last: Number of epochs of clips whose checkpoints are kept beside the latest.
+        stall_limit: Seconds without progress after which one of several processes has stalled, which ends the
+            run and names it. Evaluations may take longer.
         text_warmup: First stage, for scenes.
         stem_warmup: Second stage, for scenes.
         scenes: Last stage on rendered scenes.
@@ -260,6 +267,8 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prediction_weight: Share = 0.5
     workers: Annotated[int, Meta(ge=0)] = 1
     save_every: Factor = 60.0
+    keep_last: Annotated[int, Meta(ge=0)] = 3
+    stall_limit: Rate = 600.0
     text_warmup: TextWarmup | None = None
     stem_warmup: StemWarmup | None = None
     scenes: Scenes | None = None
@@ -315,6 +324,9 @@ FREE = frozenset(
         "compile",
         "workers",
         "save_every",
+        "keep_last",
+        "stall_limit",
+        "skip_limit",
         "evaluate_every",
         "probe",
     }

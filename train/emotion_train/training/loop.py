@@ -1,24 +1,24 @@
 """The training loop that all stages of a run share: steps, progress, log, checkpoints."""
 
-import json
 import math
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
+from emotion_train.batch import SkippedClip
+from emotion_train.training.loading import load_batches
 from emotion_train.training.optim import Schedule
-from emotion_train.training.parallel import World
+from emotion_train.training.outputs import Outputs, StageOutputs
+from emotion_train.training.parallel import World, in_any_process
 from emotion_train.training.precision import Precision
+from emotion_train.training.stalls import EnterPhase, watching
 
 
 class Objective(Protocol):
@@ -70,6 +70,8 @@ class Stage:
         evaluate: Returns metrics for the log, every `evaluate_every` steps and after the last.
         evaluate_every: 0 means never.
         rows: Returns the number of rows of a batch, for the speed in the log.
+        epoch: Steps of an epoch; 0 means that the stage has none.
+        skipped: Returns the clips that were skipped when a batch was read.
     """
 
     name: str
@@ -83,6 +85,8 @@ class Stage:
     evaluate: Callable[[], dict[str, float]] = dict
     evaluate_every: int = 0
     rows: Callable[[Any], int] = len
+    epoch: int = 0
+    skipped: Callable[[Any], Sequence[SkippedClip]] = lambda _batch: ()
 
     @property
     def steps(self) -> int:
@@ -100,11 +104,13 @@ class Progress:
 
     Attributes:
         budget: Steps that `--max-steps` leaves; None means no limit.
+        stopped_by: Name of the signal that ended the run before its last step; None if none did.
     """
 
     stage: str
     step: int = 0
     budget: int | None = None
+    stopped_by: str | None = None
 
     def spent(self) -> bool:
         """Return whether the budget is used up."""
@@ -126,73 +132,88 @@ class Runner:
         precision: Number format of the steps.
         world: The processes that train together.
         workers: Processes that load batches; 0 loads them in this one.
-        save: Writes a checkpoint.
-        save_every: Seconds between two checkpoints.
-        log: JSONL file with one line per step.
-        board: Folder for TensorBoard; None means without.
+        outputs: What the first process writes.
+        preempted: Returns the name of the signal that asks the run to end; None without one.
+        skip: Records clips that were skipped.
+        stall_limit: Seconds without progress after which a process that others wait for ends the run.
     """
 
     seed: int
     precision: Precision
     world: World
     workers: int
-    save: Callable[[], None]
-    save_every: float
-    log: Path
-    board: Path | None = None
+    outputs: Outputs
+    preempted: Callable[[], str | None] = lambda: None
+    skip: Callable[[Sequence[SkippedClip]], None] = lambda _skipped: None
+    stall_limit: float = 600.0
 
     def run(self, stage: Stage, progress: Progress) -> None:
-        """Take the remaining steps of a stage, or as many as the budget allows.
+        """Take the remaining steps of a stage, or as many as the budget and signals allow.
 
         Raises:
-            EmotionError: The loss or a gradient is not finite, or a batch cannot be read.
+            EmotionError: The loss or a gradient is not finite, a batch cannot be read, or too many clips.
         """
         for module in stage.modules:
             module.train()
         if not self.world.first:
             self._take_steps(stage, progress, None)
             return
-        with self.log.open("a", encoding="utf-8") as log:
-            self._take_steps(stage, progress, log)
-        self.save()
+        with self.outputs.of_stage(stage.name, stage.epoch, progress.step) as outputs:
+            self._take_steps(stage, progress, outputs)
 
-    def _take_steps(self, stage: Stage, progress: Progress, log: IO[str] | None) -> None:
-        saved = time.monotonic()
-        batches = self._batches(stage, progress.step)
-        board = _Board(self.board, stage.name, progress.step) if log and self.board else None
-        with tqdm(
-            total=stage.steps,
-            initial=progress.step,
-            desc=stage.name,
-            unit="step",
-            dynamic_ncols=True,
-            disable=log is None,
-        ) as bar:
-            while progress.step < stage.steps and not progress.spent():
-                started = time.monotonic()
-                batch = next(batches)
-                if isinstance(batch, _FailedBatch):
-                    raise EmotionError(batch.message)
-                waited = time.monotonic() - started
-                metrics = self._step(stage, batch, progress.step)
-                seconds = time.monotonic() - started
-                rows = stage.rows(batch) * self.world.size
-                metrics |= {"rows_per_s": rows / seconds, "waited": waited / seconds}
-                if stage.evaluated(progress.step):
-                    metrics |= self._evaluate(stage)
-                if log:
-                    log.write(json.dumps({"stage": stage.name, "step": progress.step, **metrics}) + "\n")
-                if board:
-                    board.write(metrics, progress.step)
+    def _take_steps(self, stage: Stage, progress: Progress, outputs: StageOutputs | None) -> None:
+        batches = load_batches(stage.batches, progress.step, stage.steps, self.world, self.workers)
+        with (
+            watching(self.world, stage.name, self.stall_limit) as enter,
+            tqdm(
+                total=stage.steps,
+                initial=progress.step,
+                desc=stage.name,
+                unit="step",
+                dynamic_ncols=True,
+                disable=outputs is None,
+            ) as bar,
+        ):
+            while progress.step < stage.steps and not progress.spent() and not self._ends(progress):
+                metrics = self._next_step(stage, progress.step, batches, enter)
+                if outputs:
+                    outputs.took_step(progress.step, metrics)
                 progress.took_step()
                 bar.set_postfix({k: f"{v:.3g}" for k, v in metrics.items()}, refresh=False)
                 bar.update()
-                if log and time.monotonic() - saved >= self.save_every:
-                    log.flush()
-                    self.save()
-                    saved = time.monotonic()
-        if board:
-            board.close()
+                if outputs:
+                    outputs.keep(progress.step, metrics)
+                enter(f"step {progress.step}, before the next")
+
+    def _next_step(
+        self, stage: Stage, step: int, batches: Iterator[Any], enter: EnterPhase
+    ) -> dict[str, float]:
+        """Take a step on the next batch, and return its metrics."""
+        enter(f"step {step}, reading its batch")
+        started = time.monotonic()
+        batch = next(batches)
+        waited = time.monotonic() - started
+        enter(f"step {step}, training")
+        skipped = stage.skipped(batch)
+        self.skip(skipped)
+        metrics = self._step(stage, batch, step)
+        seconds = time.monotonic() - started
+        rows = stage.rows(batch) * self.world.size
+        metrics |= {"rows_per_s": rows / seconds, "waited": waited / seconds}
+        if skipped:
+            metrics["skipped"] = len(skipped)
+        if stage.evaluated(step):
+            enter(f"step {step}, evaluating", evaluating=True)
+            metrics |= self._evaluate(stage)
+        return metrics
+
+    def _ends(self, progress: Progress) -> bool:
+        """Return whether a signal asks the run to end. All processes end before the same step."""
+        name = self.preempted()
+        if not in_any_process(name is not None, self.world):
+            return False
+        progress.stopped_by = name or "a signal to another process"
+        return True
 
     def _evaluate(self, stage: Stage) -> dict[str, float]:
         """Evaluate in the first process; the others wait for it at the exchange of the next step."""
@@ -201,22 +222,6 @@ class Runner:
         for module in stage.modules:
             module.train()
         return metrics
-
-    def _batches(self, stage: Stage, start: int) -> Iterator[Any]:
-        # Otherwise each worker imports torch by itself, one after the other: minutes with many of them.
-        multiprocessing.set_forkserver_preload([type(stage.batches).__module__])
-        loader: DataLoader[Any] = DataLoader(
-            _ErrorsAsBatches(stage.batches),
-            batch_size=None,
-            sampler=_ProcessBatches(start, stage.steps, self.world),
-            num_workers=self.workers,
-            # A forked worker would inherit locks of OpenCV's and TensorBoard's threads, and wait forever.
-            multiprocessing_context="forkserver" if self.workers else None,
-            prefetch_factor=4 if self.workers else None,
-            worker_init_fn=_one_thread,
-            pin_memory=self.world.device.type == "cuda",
-        )
-        return iter(loader)
 
     def _step(self, stage: Stage, batch: Any, step: int) -> dict[str, float]:
         for group in stage.optimizer.param_groups:
@@ -236,84 +241,3 @@ class Runner:
             {"grad_norm": norm} if math.isfinite(norm) else {}
         )  # fp16 skips steps whose gradients overflow
         return {"loss": loss, **metrics, **taken, "lr": stage.optimizer.param_groups[0]["lr"]}
-
-
-class _Board:
-    """Scalars for TensorBoard. A resumed stage discards what a killed one wrote after its checkpoint."""
-
-    def __init__(self, folder: Path, stage: str, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (slow to import)
-
-        self._writer = SummaryWriter(str(folder / stage), purge_step=step)
-
-    def write(self, metrics: dict[str, float], step: int) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _FailedBatch:
-    """Takes the place of a batch that could not be read, because of an error that the user can fix."""
-
-    message: str
-
-
-class _ErrorsAsBatches(Dataset[Any]):
-    """Returns a worker's errors as batches: raised there, they would come with the worker's traceback."""
-
-    def __init__(self, batches: Dataset[Any]) -> None:
-        self.batches = batches
-
-    def __getitem__(self, index: int) -> Any:
-        try:
-            return self.batches[index]
-        except EmotionError as error:
-            return _FailedBatch(str(error))
-
-
-class _ProcessBatches(Sampler[int]):
-    """Yields the batch indices of one process for the steps start .. stop - 1, in order."""
-
-    def __init__(self, start: int, stop: int, world: World) -> None:
-        self._range = range(start * world.size + world.rank, stop * world.size, world.size)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._range)
-
-    def __len__(self) -> int:
-        return len(self._range)
-
-
-def _one_thread(worker: int) -> None:
-    """Give a worker one core: it runs beside the threads that train."""
-    import cv2  # noqa: PLC0415
-
-    del worker
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-
-
-def cut_log(log: Path, stage: str, step: int, stages: tuple[str, ...]) -> None:
-    """Drop the lines of steps that a resumed run will take again.
-
-    Args:
-        log: JSONL file of the run.
-        stage: The stage that is resumed.
-        step: Its next step.
-        stages: Names of the configured stages, in order. Other stages in the log came before them.
-    """
-    if not log.is_file():
-        return
-    order = {name: i for i, name in enumerate(stages)}
-    kept = []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            break  # the process was killed while writing; steps after the last checkpoint are repeated anyway
-        if (order.get(entry["stage"], -1), entry["step"]) < (order[stage], step):
-            kept.append(line + "\n")
-    write_atomically(log, "".join(kept))

@@ -79,6 +79,15 @@ def without_averaging(module: nn.Module) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+def in_any_process(fact: bool, world: World) -> bool:
+    """Return whether something holds in at least one of the processes, all of which must call this."""
+    if world.size == 1:
+        return fact
+    flag = torch.tensor([int(fact)], device=world.device)
+    distributed.all_reduce(flag, distributed.ReduceOp.MAX)
+    return bool(flag.item())
+
+
 def gather_rows(rows: Tensor, world: World) -> tuple[Tensor, slice]:
     """Join the rows of all processes in order of rank. No gradient flows through.
 

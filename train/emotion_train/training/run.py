@@ -1,30 +1,32 @@
 """A pre-training run: its stages one after the other, with a checkpoint and a report."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint
 from emotion_train.clips.batches import steps_per_epoch
 from emotion_train.model import EmotionCLIP, ModelConfig
 from emotion_train.scenes.training_data import SceneData
+from emotion_train.training.checkpoints import LATEST, Checkpoints, latest_readable
 from emotion_train.training.config import PretrainConfig
 from emotion_train.training.evaluation import Evaluation, dataset_evaluation, scene_evaluation
-from emotion_train.training.loop import Progress, Runner, Stage, cut_log
+from emotion_train.training.loop import Progress, Runner, Stage
 from emotion_train.training.objective import Execution
+from emotion_train.training.outputs import Outputs, cut_log
 from emotion_train.training.parallel import World
 from emotion_train.training.precision import Precision
 from emotion_train.training.report import run_facts, write_report
 from emotion_train.training.run_data import open_data
+from emotion_train.training.skipped import SKIPPED, SkippedClips, skipped_keys
 from emotion_train.training.stages import check_schedule, clip_stage, scene_stage, stem_stage, text_stage
 from emotion_train.training.start import freeze, set_recompute, start_model
 from emotion_train.training.state import RunState, TrainingHeads, check_resumable
 from emotion_train.training.supervision import stem_predictions
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT = LATEST
 
 
 class Run:
@@ -36,7 +38,8 @@ class Run:
         data: Folder or URL, as `emotion-train pretrain --data` takes it; or data for scenes in memory.
         out: Folder of the run.
         world: The processes that train together.
-        resume: Go on from the checkpoint in the folder.
+        resume: Go on from the checkpoint in the folder. "auto": if there is one, and from an earlier one if
+            the latest cannot be read; otherwise begin.
 
     Attributes:
         model: The model, on the device of this process.
@@ -55,7 +58,7 @@ class Run:
         data: str | SceneData,
         out: Path,
         world: World,
-        resume: bool,
+        resume: bool | Literal["auto"],
     ) -> None:
         self.config, self.out, self.world = config, out, world
         self.stages = configured_stages(config)
@@ -63,7 +66,7 @@ class Run:
         self.model = EmotionCLIP(sizes)
         self.heads = TrainingHeads(sizes)
         precision = Precision(config.precision, world.device, tf32=config.tf32)
-        stored = _stored(out / CHECKPOINT, resume=resume)
+        path, stored = _stored(out, resume=resume)
         self.data = open_data(data, config)
         if config.scenes and config.scenes.supervised and self.data.scenes:
             self.heads.add_supervision(len(self.data.scenes.faces.labels))
@@ -73,26 +76,51 @@ class Run:
         if stored is None:
             self.started_from = start_model(self.model, config.start)
         else:
-            check_resumable(out / CHECKPOINT, self.state.difference(stored, self.stages))
+            check_resumable(path, self.state.difference(stored, self.stages))
             self.state.restore(stored)
-            self.started_from = f"resumed at {self.progress.stage} step {self.progress.step}"
+            earlier = "" if path.name == CHECKPOINT else f" of {path.name}"
+            self.started_from = f"resumed at {self.progress.stage} step {self.progress.step}{earlier}"
         precision.prepare(self.model)
         self.heads.to(world.device)
         freeze(self.model, config.start)
         if config.recompute:
             set_recompute(self.model)
         if world.first:
-            _prepare_folder(out, self.progress if resume else None, self.stages)
+            _prepare_folder(out, None if stored is None else self.progress, self.stages)
         self.runner = Runner(
             seed=config.seed,
             precision=precision,
             world=world,
             workers=config.workers,
-            save=partial(self.state.save, out / CHECKPOINT),
-            save_every=config.save_every,
-            log=out / "log.jsonl",
-            board=out / "tensorboard",
+            outputs=self._outputs(),
+            skip=SkippedClips(out / SKIPPED, config.clips.skip_limit if config.clips else 0).add,
+            stall_limit=config.stall_limit,
         )
+
+    def _outputs(self) -> Outputs:
+        checkpoints = Checkpoints(
+            self.out,
+            self.state.save,
+            keep_last=self.config.keep_last,
+            metric=self.config.probe.metric if self.config.probe else None,
+        )
+        return Outputs(
+            log=self.out / "log.jsonl",
+            save=checkpoints.save,
+            save_every=self.config.save_every,
+            board=self.out / "tensorboard",
+            end_epoch=checkpoints.end_epoch,
+            report=self._report,
+        )
+
+    def _report(self) -> None:
+        facts = run_facts(self.config, self.model, self.data, self.world, self.started_from)
+        skipped = skipped_keys(self.out / SKIPPED)
+        if skipped:
+            facts["skipped clips"] = f"{len(skipped)}, listed in {SKIPPED}: {', '.join(skipped[:5])}" + (
+                " ..." if len(skipped) > 5 else ""
+            )
+        write_report(self.out, facts=facts)
 
     def begin_at(self, stage: str, warm: Mapping[str, Any]) -> None:
         """Leave out the stages before `stage`, and take their result from another run.
@@ -105,22 +133,28 @@ class Run:
         self.heads.load_warm_ups(warm["heads"])
         self.progress.stage, self.progress.step = stage, 0
 
-    def train(self, *, max_steps: int | None = None) -> str | None:
+    def train(
+        self, *, max_steps: int | None = None, preempted: Callable[[], str | None] = lambda: None
+    ) -> str | None:
         """Take all steps that are left, or `max_steps` of them, and write the report.
 
+        Args:
+            max_steps: Most steps to take; None means no limit.
+            preempted: Returns the name of the signal that asks the run to end; None without one.
+
         Returns:
-            The stage in which `max_steps` stopped the run; None if the run is done.
+            The stage in which `max_steps` or a signal stopped the run; None if the run is done.
         """
         self.progress.budget = max_steps
+        runner = replace(self.runner, preempted=preempted)
         for name in self.stages[self.stages.index(self.progress.stage) :]:
             if self.progress.stage != name:
                 self.progress.stage, self.progress.step = name, 0
             stage = replace(self._build_stage(name), evaluate=self._evaluation(name))
             self.state.use_optimizer(stage.optimizer)
-            self.runner.run(stage, self.progress)
-            if self.world.first:
-                facts = run_facts(self.config, self.model, self.data, self.world, self.started_from)
-                write_report(self.out, facts=facts)
+            runner.run(stage, self.progress)
+            if self.progress.stopped_by:
+                return name
             if self.progress.spent() and (self.progress.step < stage.steps or name != self.stages[-1]):
                 return name
         return None
@@ -184,13 +218,16 @@ def configured_stages(config: PretrainConfig) -> tuple[str, ...]:
     return tuple(name for name, settings in stages.items() if settings is not None)
 
 
-def _stored(checkpoint: Path, *, resume: bool) -> dict[str, Any] | None:
-    """Return the content of the checkpoint to resume; None for a new run, which must not replace one."""
+def _stored(out: Path, *, resume: bool | Literal["auto"]) -> tuple[Path, dict[str, Any] | None]:
+    """Return the checkpoint to resume and its content; None for a new run, which must not replace one."""
+    latest = out / CHECKPOINT
+    if resume == "auto":
+        return latest_readable(out) or (latest, None)
     if resume:
-        return load_checkpoint(checkpoint)
-    if checkpoint.exists():
-        raise EmotionError(f"{checkpoint} already exists: add --resume to continue, or choose another --out")
-    return None
+        return latest, load_checkpoint(latest)
+    if latest.exists():
+        raise EmotionError(f"{latest} already exists: add --resume to continue, or choose another --out")
+    return latest, None
 
 
 def _prepare_folder(out: Path, resumed_at: Progress | None, stages: tuple[str, ...]) -> None:
@@ -201,6 +238,7 @@ def _prepare_folder(out: Path, resumed_at: Progress | None, stages: tuple[str, .
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)
+        for old in (log, out / SKIPPED):
+            old.unlink(missing_ok=True)
     except OSError as error:
         raise EmotionError(f"--out {out}: {error.strerror}; choose a folder that can be written") from error

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emotion_train.clips.reader import ShardSet
+from emotion_train.clips.reader import RETRY_WAITS, ShardSet
 from emotion_train.scenes.training_data import SceneData, load_scene_data
 from emotion_train.training.config import PretrainConfig
 from emotion_train.training.cross_fit import load_predictions
@@ -37,7 +37,7 @@ def open_data(source: str | SceneData, config: PretrainConfig) -> RunData:
         EmotionError: The data is missing or damaged.
     """
     if config.clips:
-        shards = ShardSet.open(str(source))
+        shards = ShardSet.open(str(source), RETRY_WAITS)
         return RunData(str(source), shards.fingerprint, shards=shards)
     if isinstance(source, SceneData):
         return RunData("in memory", source.fingerprint(), scenes=source)

@@ -270,6 +270,8 @@ def clip_stage(
         clip_norm=config.clip_norm or math.inf,
         after_step=_clamp_scale(model),
         evaluate_every=probe_every * epoch,
+        epoch=epoch,
+        skipped=lambda batch: batch.skipped,
     )
 
 

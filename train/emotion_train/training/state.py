@@ -117,6 +117,8 @@ class RunState:
         sizes = [key for key in ours if ours[key] != theirs[key]]
         settings = changed_settings(stored.get("settings", {}), msgspec.to_builtins(self.config))
         processes = stored.get("processes", 1)
+        if self._same_joined_batch(stored):
+            settings, processes = [name for name in settings if name != "clips.batch"], self.processes
         other_data = stored.get("fingerprint") not in (
             None,
             "",
@@ -131,7 +133,8 @@ class RunState:
             (other_data, f"of a run on other data than {self.data.name} holds"),
             (
                 processes != self.processes,
-                f"of a run of {processes} processes, and this has {self.processes}",
+                f"of a run of {processes} processes, and this has {self.processes}"
+                + self._batch_that_fits(stored),
             ),
             (settings, f"of a run with other settings ({', '.join(settings)})"),
             (
@@ -140,6 +143,17 @@ class RunState:
             ),
         )
         return next((problem for applies, problem in problems if applies), None)
+
+    def _same_joined_batch(self, stored: Mapping[str, Any]) -> bool:
+        """Return whether the steps of a checkpoint's run have the same clips, shared by other processes."""
+        clips = self.config.clips
+        return clips is not None and _clips_per_step(stored) == clips.batch * self.processes
+
+    def _batch_that_fits(self, stored: Mapping[str, Any]) -> str:
+        joined = _clips_per_step(stored)
+        if self.config.clips is None or joined is None or joined % self.processes:
+            return ""
+        return f" (set clips.batch to {joined // self.processes}, so that a step has the same clips)"
 
 
 def _check_groups(optimizer: torch.optim.Optimizer, stored: Mapping[str, Any]) -> None:
@@ -157,6 +171,12 @@ def _check_groups(optimizer: torch.optim.Optimizer, stored: Mapping[str, Any]) -
             f"the checkpoint's optimizer has parameter groups of {theirs} tensors, expected {ours}: it is of "
             "another version, whose learning rates differ; start a new run from it, with [start] checkpoint"
         )
+
+
+def _clips_per_step(stored: Mapping[str, Any]) -> int | None:
+    """Return the clips of a step of all processes of a checkpoint's run; None for other stages."""
+    clips = stored.get("settings", {}).get("clips")
+    return int(clips["batch"]) * int(stored.get("processes", 1)) if clips else None
 
 
 def check_resumable(path: Path, difference: str | None) -> None:
