@@ -78,7 +78,11 @@ def run_ray(
             done, waiting = ray.wait(waiting)
             _raise(ray.get(done[0]))
             yield
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+    except (
+        ray.exceptions.WorkerCrashedError,
+        ray.exceptions.OutOfMemoryError,
+        ray.exceptions.NodeDiedError,
+    ) as error:
         raise EmotionError(f"a task was lost {RAY_RETRIES + 1} times, {_AGAIN}") from error
     finally:
         ray.shutdown()
