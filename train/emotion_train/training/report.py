@@ -2,14 +2,19 @@
 
 import html
 import json
+import platform
+import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from emotion_runtime import __version__
 from emotion_runtime.files import write_atomically
 from emotion_train.model import EmotionCLIP
 from emotion_train.plotting import SERIES, new_figure, style_axes, to_svg
@@ -22,6 +27,8 @@ RATE = "Learning rate"
 PANELS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Loss", {"loss": "loss"}),
     (RATE, {"lr": "first group"}),
+    ("Norm of the gradient", {"grad_norm": "before clipping"}),
+    ("Inverse temperature", {"scale": "1 / tau"}),
     (
         "Accuracy in the batch",
         {"accuracy": "emotion", "retrieval": "own sentence is nearest", "zero_shot": "emotion, zero-shot"},
@@ -37,7 +44,8 @@ h1 {{ font-size: 1.6rem; margin-bottom: .2rem }} h2 {{ font-size: 1.15rem; margi
 table {{ border-collapse: collapse; font-size: .92rem }}
 td {{ padding: .2rem 1.2rem .2rem 0; vertical-align: top }} td:first-child {{ color: #5b6876 }}
 svg {{ width: 100%; height: auto }} .lead {{ color: #5b6876; margin-top: 0 }}
-</style><h1>{title}</h1><p class="lead">{lead}</p><table>{facts}</table>{stages}</html>
+</style><h1>{title}</h1><p class="lead">{lead}</p><table>{facts}</table>
+<details><summary>Configuration</summary><pre>{configuration}</pre></details>{stages}</html>
 """
 
 Entries = list[dict[str, Any]]
@@ -58,16 +66,67 @@ def run_facts(
         "data": data.name + (f" ({data.fingerprint[:12]})" if data.fingerprint else ""),
         "processes": f"{world.size} x {world.device.type}, {config.precision}",
         "seed": str(config.seed),
-        "torch": torch.__version__,
+        **_stage_facts(config, world),
+        "environment": f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"{_device_name(world)}, {platform.platform()}",
+        "version": _version(),
     }
 
 
-def write_report(run: Path, *, facts: Mapping[str, str]) -> Path:
+def _stage_facts(config: PretrainConfig, world: World) -> dict[str, str]:
+    """Return what a paper states about contrastive training: batch, learning rates and beta."""
+    if config.clips:
+        clips = config.clips
+        rates = {"matrices": clips.lr, "gains and biases": clips.vector_lr, "temperature": clips.scale_lr}
+        rates |= {"temporal matrices": clips.head_lr, "temporal gains and biases": clips.head_vector_lr}
+        return {
+            "batch": f"{clips.batch * world.size} clips ({clips.batch} per process), {clips.epochs} epochs",
+            "peak learning rates": ", ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate),
+            "weight decay": f"{clips.weight_decay:g}",
+            "beta": f"{clips.beta:g}, KL {clips.kl_direction}",
+        }
+    if config.scenes:
+        scenes = config.scenes
+        return {
+            "batch": f"{scenes.scenes_per_batch * world.size} scenes, {scenes.steps} steps",
+            "peak learning rates": f"{scenes.lr:g}",
+            "weight decay": f"{scenes.weight_decay:g}",
+            "beta": f"{scenes.beta:g}, KL {scenes.kl_direction}",
+        }
+    return {}
+
+
+def _device_name(world: World) -> str:
+    if world.device.type == "cuda":
+        return torch.cuda.get_device_name(world.device)
+    return f"{torch.get_num_threads()} threads of a CPU"
+
+
+@cache
+def _version() -> str:
+    """Return the version of the project, and the commit if it runs from a clone."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return __version__
+    try:
+        done = subprocess.run(
+            ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return __version__
+    return f"{__version__}, commit {done.stdout.strip()}"
+
+
+def write_report(run: Path, *, facts: Mapping[str, str], config: PretrainConfig) -> Path:
     """Write report.html beside log.jsonl: the facts, and the curves and the pace of every stage.
 
     Args:
         run: Folder of the run.
         facts: Rows of the table on top.
+        config: Of the run.
 
     Returns:
         The path of the report.
@@ -84,6 +143,7 @@ def write_report(run: Path, *, facts: Mapping[str, str]) -> Path:
         title=f"Pre-training run {html.escape(run.resolve().name)}",
         lead=f"{steps} steps in {len(stages)} stage{'s' if len(stages) != 1 else ''}",
         facts=rows,
+        configuration=html.escape(msgspec.json.format(msgspec.json.encode(config), indent=2).decode()),
         stages="".join(
             f"<h2>{html.escape(name)}</h2><p class='lead'>{_pace(entries)}</p>{_curves(entries)}"
             for name, entries in stages.items()

@@ -120,7 +120,7 @@ class Run:
             facts["skipped clips"] = f"{len(skipped)}, listed in {SKIPPED}: {', '.join(skipped[:5])}" + (
                 " ..." if len(skipped) > 5 else ""
             )
-        write_report(self.out, facts=facts)
+        write_report(self.out, facts=facts, config=self.config)
 
     def begin_at(self, stage: str, warm: Mapping[str, Any]) -> None:
         """Leave out the stages before `stage`, and take their result from another run.
