@@ -4,6 +4,7 @@ Sessions run in the environment that nox itself is started from (`.venv-dev/bin/
 takes eight gigabytes. `nox --force-venv-backend venv -s NAME` gives a session an environment of its own.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ nox.options.sessions = ["lint", "types", "test"]
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")  # those of .github/workflows/ci.yml
 PACKAGES = Path("dist")
+TENSORRT_STUBS = "10.13.0.35.1"
 
 
 def run(session: nox.Session, module: str, *arguments: str) -> None:
@@ -39,9 +41,29 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types with mypy."""
+    """Check types with mypy, those of TensorRT's Python API included."""
     install(session, "-e", ".[dev]")
+    install_tensorrt_stubs(session)
     run(session, "mypy")
+
+
+def install_tensorrt_stubs(session: nox.Session) -> None:
+    """Install the package tensorrt-stubs into build/stubs, where mypy looks for it.
+
+    It requires TensorRT itself, which needs NVIDIA's own index. In the environment, where a folder `tensorrt`
+    would look like TensorRT, mypy would not read it: it has no marker `py.typed`. Two mistakes of its
+    generator, which mypy cannot parse, are repaired.
+    """
+    folder = Path("build/stubs")
+    if (folder / f"tensorrt_stubs-{TENSORRT_STUBS}.dist-info").is_dir():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    requirement = f"tensorrt-stubs=={TENSORRT_STUBS}"
+    run(session, "pip", "install", "--quiet", "--no-deps", "--target", str(folder), requirement)
+    file = folder / "tensorrt_bindings" / "tensorrt.pyi"
+    text = file.read_text(encoding="utf-8")
+    text = text.replace(", in: ", ", in_: ").replace("channel_axis: int)", "channel_axis: int = ...)")
+    file.write_text(text, encoding="utf-8")
 
 
 @nox.session

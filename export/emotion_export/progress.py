@@ -5,8 +5,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
+
+from emotion_runtime.tensorrt.api import TensorRT
 
 _PERCENT = 100
 
@@ -48,7 +49,7 @@ class Progress:
         return done(None)
 
 
-def make_monitor(trt: ModuleType, bar: Any) -> Any:
+def make_monitor(trt: TensorRT, bar: Any) -> Any:
     """Return a TensorRT progress monitor, which TensorRT asks after each step whether to go on.
 
     Args:

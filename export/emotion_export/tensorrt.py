@@ -10,8 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import onnx
 from tqdm import tqdm
@@ -20,7 +19,11 @@ from emotion_export.progress import make_monitor, stop_on_interrupt
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
+from emotion_runtime.tensorrt.api import TensorRT
 from emotion_runtime.tensorrt.gpu import Flavor
+
+if TYPE_CHECKING:
+    import tensorrt
 
 NEWEST_OPSET = 22
 
@@ -52,7 +55,7 @@ class Builder:
         timing_cache: File of measured kernel timings, read and written; None means no file.
     """
 
-    library: ModuleType
+    library: TensorRT
     flavor: Flavor
     target: str | None = None
     workspace: int = 1024
@@ -72,7 +75,7 @@ class BuiltEngine:
     layer_types: dict[str, int]
 
 
-def parse_targets(text: str, library: ModuleType) -> str:
+def parse_targets(text: str, library: TensorRT) -> str:
     """Return the compute capabilities of several targets, separated by spaces: "8.0 8.6" for "SM80,SM86".
 
     Raises:
@@ -81,7 +84,7 @@ def parse_targets(text: str, library: ModuleType) -> str:
     return " ".join(dict.fromkeys(parse_target(target.strip(), library) for target in text.split(",")))
 
 
-def parse_target(text: str, library: ModuleType) -> str:
+def parse_target(text: str, library: TensorRT) -> str:
     """Return the compute capability of a target: "8.6" for "SM86".
 
     Args:
@@ -176,7 +179,7 @@ def build_engine(
     if ranges := shape_ranges(model, name, limits, typical):
         profile = factory.create_optimization_profile()
         for tensor, shapes in ranges.items():
-            profile.set_shape(tensor, *shapes)
+            profile.set_shape(tensor, *cast("tuple[tensorrt.Dims, ...]", shapes))  # tuples are converted
         config.add_optimization_profile(profile)
     layer_types = _network_types(network)
     with tqdm(total=_PERCENT, desc=f"building {name}", unit="%", disable=None, leave=False) as bar:
@@ -225,7 +228,7 @@ def engine_types(information: str) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _configure(builder: Builder, factory: Any) -> Any:
+def _configure(builder: Builder, factory: "tensorrt.Builder") -> "tensorrt.IBuilderConfig":
     trt = builder.library
     config = factory.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, builder.workspace << 20)
@@ -236,9 +239,10 @@ def _configure(builder: Builder, factory: Any) -> Any:
         config.set_flag(flag)
     if builder.target is not None:
         targets = dict.fromkeys(target.strip() for target in builder.target.upper().split(","))
-        config.num_compute_capabilities = len(targets)
+        rtx: Any = config  # the stubs describe `tensorrt`, and only `tensorrt_rtx` has these
+        rtx.num_compute_capabilities = len(targets)
         for i, target in enumerate(targets):
-            config.set_compute_capability(getattr(trt.ComputeCapability, target), i)
+            rtx.set_compute_capability(getattr(trt.ComputeCapability, target), i)
     if builder.timing_cache is not None:
         known = builder.timing_cache.read_bytes() if builder.timing_cache.is_file() else b""
         timings = config.create_timing_cache(known) or config.create_timing_cache(
@@ -249,7 +253,7 @@ def _configure(builder: Builder, factory: Any) -> Any:
     return config
 
 
-def _keep_timings(config: Any, path: Path) -> None:
+def _keep_timings(config: "tensorrt.IBuilderConfig", path: Path) -> None:
     """Write the measured kernel timings for the next build; a failure does not affect the engine."""
     timings = config.get_timing_cache()
     if timings is None:
@@ -260,7 +264,7 @@ def _keep_timings(config: Any, path: Path) -> None:
         _log.warning("the timing cache was not saved, so the next build will take as long: %s", error)
 
 
-def _refusal(builder: Builder, name: str, errors: list[Any]) -> str:
+def _refusal(builder: Builder, name: str, errors: "list[tensorrt.ParserError]") -> str:
     where = "; ".join(
         f"{error.node_operator()} node {error.node_name()!r}: {_one_line(error.desc())}" for error in errors
     )
@@ -284,7 +288,7 @@ def _check_opset(model: onnx.ModelProto, name: str) -> None:
         )
 
 
-def _network_types(network: Any) -> dict[str, int]:
+def _network_types(network: "tensorrt.INetworkDefinition") -> dict[str, int]:
     names = Counter(
         network.get_layer(i).get_output(0).dtype.name
         for i in range(network.num_layers)
@@ -293,7 +297,7 @@ def _network_types(network: Any) -> dict[str, int]:
     return {_TYPES.get(name, name.lower()): count for name, count in sorted(names.items())}
 
 
-def _logger(trt: ModuleType) -> Any:
+def _logger(trt: TensorRT) -> Any:
     """Return a logger that collects errors; its base class is only known at run time."""
 
     class Logger(trt.ILogger):  # type: ignore[name-defined, misc]  # the module is a variable

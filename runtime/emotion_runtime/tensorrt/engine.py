@@ -13,8 +13,7 @@ import math
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,12 @@ from numpy.typing import NDArray
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.errors import EmotionError, EngineRejected
 from emotion_runtime.files import write_atomically
+from emotion_runtime.tensorrt.api import TensorRT
 from emotion_runtime.tensorrt.driver import Driver
 from emotion_runtime.tensorrt.gpu import Flavor, builder_name, find_gpu, load_tensorrt, start
+
+if TYPE_CHECKING:
+    import tensorrt
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ class _Buffer:
 class _Prepared:
     """What is needed to run one batch size."""
 
-    context: Any
+    context: "tensorrt.IExecutionContext"
     output_shapes: Shapes
     graph: int = 0  # the captured CUDA graph; 0 until the size comes a second time
     capture: bool = True  # False: a capture failed and is not tried again
@@ -83,7 +86,7 @@ class TensorRTBackend:
         *,
         flavor: Flavor,
         kernels: Path | None = None,
-        library: ModuleType | None = None,
+        library: TensorRT | None = None,
         driver: Driver | None = None,
     ) -> None:
         self._trt = library or load_tensorrt(flavor)
@@ -93,10 +96,10 @@ class TensorRTBackend:
         self.description = f"{builder_name(flavor, self._trt)} on {gpu.name}"
         self._logger = self._trt.Logger(self._trt.Logger.ERROR)
         # Runtime and logger must outlive the engine.
-        self._runtime: Any = start(self._trt.Runtime, self._logger, self.description, self._driver.version)
+        self._runtime = start(self._trt.Runtime, self._logger, self.description, self._driver.version)
         self._engine = self._deserialise(engine)
         self._kernels = kernels
-        self._settings: Any = self._runtime_settings() if flavor == "tensorrt-rtx" else None
+        self._settings = self._runtime_settings() if flavor == "tensorrt-rtx" else None
         self._prepared: dict[Shapes, _Prepared] = {}
         with ExitStack() as stack:  # frees what was allocated if a later allocation fails
             self._held = stack
@@ -112,10 +115,13 @@ class TensorRTBackend:
         self._scratch = self._driver.allocate(max(1, self._engine.device_memory_size_v2))
         self._held.callback(self._driver.free, self._scratch)
         profiles = {name: self._engine.get_tensor_profile_shape(name, 0) for name in inputs}
-        self._inputs = [self._buffer(name, smallest, most) for name, (smallest, _, most) in profiles.items()]
+        self._inputs = [
+            self._buffer(name, _shape(smallest), _shape(most))
+            for name, (smallest, _, most) in profiles.items()
+        ]
         largest = self._context(tuple(buffer.shape for buffer in self._inputs))
         self._outputs = [
-            self._buffer(name, shape := tuple(largest.get_tensor_shape(name)), shape)
+            self._buffer(name, shape := _shape(largest.get_tensor_shape(name)), shape)
             for name in names
             if name not in inputs
         ]
@@ -156,7 +162,7 @@ class TensorRTBackend:
 
     def close(self) -> None:
         """Free all memory; the backend cannot run again. A second call does nothing."""
-        if self._engine is None:
+        if not hasattr(self, "_engine"):
             return
         self._driver.use()
         if self._settings is not None and self._prepared:
@@ -166,9 +172,9 @@ class TensorRTBackend:
         self._prepared.clear()
         self._inputs, self._outputs = [], []
         self._held.close()
-        self._settings = self._engine = self._runtime = None
+        del self._settings, self._engine, self._runtime
 
-    def _deserialise(self, engine: bytes) -> Any:
+    def _deserialise(self, engine: bytes) -> "tensorrt.ICudaEngine":
         self._check_validity(engine)
         loaded = self._runtime.deserialize_cuda_engine(engine)
         if loaded is None:  # TensorRT prints the reason to stderr and raises nothing
@@ -197,9 +203,10 @@ class TensorRTBackend:
                 "%s: the engine is slower than one that is built here (%s)", self.description, reason
             )
 
-    def _runtime_settings(self) -> Any:
+    def _runtime_settings(self) -> "tensorrt.IRuntimeConfig":
         """Return how TensorRT for RTX compiles kernels, with those that it compiled before."""
-        settings = self._engine.create_runtime_config()
+        typed = self._engine.create_runtime_config()
+        settings: Any = typed  # the stubs lack what only tensorrt_rtx has
         settings.set_execution_context_allocation_strategy(
             self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         )
@@ -213,14 +220,15 @@ class TensorRTBackend:
                 self._kernels.read_bytes()
             )  # False, and still empty, for another GPU or driver
         settings.set_runtime_cache(compiled)
-        return settings
+        return typed
 
     def _keep_kernels(self) -> None:
         """Write the compiled kernels for the next start; a failure only makes that start slower."""
         if self._kernels is None:
             return
+        settings: Any = self._settings  # see `_runtime_settings`
         try:
-            write_atomically(self._kernels, bytes(self._settings.get_runtime_cache().serialize()))
+            write_atomically(self._kernels, bytes(settings.get_runtime_cache().serialize()))
         except EmotionError as error:
             _log.warning("compiled kernels were not saved, so the next start compiles them again: %s", error)
 
@@ -232,9 +240,9 @@ class TensorRTBackend:
         memory = (ctypes.c_byte * size).from_address(host)
         device = self._driver.allocate(size)
         self._held.callback(self._driver.free, device)
-        return _Buffer(name, dtype, tuple(smallest), tuple(shape), np.frombuffer(memory, dtype), host, device)
+        return _Buffer(name, dtype, smallest, shape, np.frombuffer(memoryview(memory), dtype), host, device)
 
-    def _context(self, shapes: Shapes) -> Any:
+    def _context(self, shapes: Shapes) -> "tensorrt.IExecutionContext":
         """Create an execution context for one batch size, on the shared scratch memory."""
         context = self._engine.create_execution_context(
             self._settings or self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -261,7 +269,7 @@ class TensorRTBackend:
                     f"{self.description} does not take memory for {buffer.name}: build the engine again with "
                     "emotion-export trt --bundle DIR"
                 )
-        return _Prepared(context, tuple(tuple(context.get_tensor_shape(b.name)) for b in self._outputs))
+        return _Prepared(context, tuple(_shape(context.get_tensor_shape(b.name)) for b in self._outputs))
 
     def _try_to_capture(self, prepared: _Prepared, shapes: Shapes) -> _Prepared:
         """Capture the work of one batch size; if that fails, log it once: the size runs without a graph."""
@@ -304,6 +312,10 @@ class TensorRTBackend:
 def _size(buffer: _Buffer, shape: tuple[int, ...]) -> int:
     """Return the number of bytes of a batch."""
     return math.prod(shape) * buffer.dtype.itemsize
+
+
+def _shape(dims: "tensorrt.Dims") -> tuple[int, ...]:
+    return tuple(dims[i] for i in range(len(dims)))
 
 
 def _fill(buffer: _Buffer, value: NDArray[Any]) -> None:

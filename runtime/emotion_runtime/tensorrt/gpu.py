@@ -5,16 +5,21 @@ import importlib.util
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.tensorrt.api import TensorRT
 from emotion_runtime.tensorrt.driver import CAPABILITY_MAJOR, CAPABILITY_MINOR, MULTIPROCESSORS, Driver
+
+if TYPE_CHECKING:
+    import tensorrt
 
 # `tensorrt` is for Jetson and all discrete GPUs; `tensorrt-rtx` is for RTX cards, and the only one that can
 # build for a GPU of another machine. Their Python bindings have the same API, of which the common part is
 # used.
 Flavor = Literal["tensorrt", "tensorrt-rtx"]
+
+_Created = TypeVar("_Created")
 
 OLDEST_TENSORRT = (10, 3)  # JetPack 6.1; strongly typed networks, named tensors and uint8 inputs
 
@@ -48,7 +53,7 @@ def is_installed(flavor: Flavor) -> bool:
     return spec is not None and spec.origin is not None  # a folder with type stubs alone has no origin
 
 
-def load_tensorrt(flavor: Flavor) -> ModuleType:
+def load_tensorrt(flavor: Flavor) -> TensorRT:
     """Import the Python module of a TensorRT flavor.
 
     Raises:
@@ -56,7 +61,7 @@ def load_tensorrt(flavor: Flavor) -> ModuleType:
     """
     module = flavor.replace("-", "_")
     try:
-        library = importlib.import_module(module)
+        library = cast("TensorRT", importlib.import_module(module))
         library.__version__  # noqa: B018 - type stubs alone are an empty module
     except ModuleNotFoundError as error:
         raise EmotionError(f"{flavor} is not installed ({error.name} not found). {_INSTALL}") from error
@@ -74,12 +79,14 @@ def load_tensorrt(flavor: Flavor) -> ModuleType:
     return library
 
 
-def builder_name(flavor: Flavor, library: ModuleType) -> str:
+def builder_name(flavor: Flavor, library: TensorRT) -> str:
     """Return flavor, exact version and platform: an engine built by one cannot be loaded by another."""
     return f"{flavor} {library.__version__} {platform.system()} {platform.machine()}"
 
 
-def start(create: Callable[[Any], Any], logger: Any, what: str, cuda: str) -> Any:
+def start(
+    create: Callable[["tensorrt.ILogger"], _Created], logger: "tensorrt.ILogger", what: str, cuda: str
+) -> _Created:
     """Create TensorRT's builder or runtime; its bindings raise TypeError if CUDA does not start.
 
     Args:
