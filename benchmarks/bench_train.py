@@ -147,7 +147,10 @@ def scale_parts(args: argparse.Namespace, shards: Path, work: Path) -> dict[str,
         "loader": loader_cost(shards, spec, batch=batch, batches=batches),
         "latency": latency_cost(shards, spec, batch=batch, batches=batches, delay=args.delay),
         "index": index_cost(
-            work / "index", clips=1000 * args.index_clips, reads=2000 if args.quick else 100_000
+            work / "index",
+            clips=1000 * args.index_clips,
+            workers=1 if args.quick else 4,
+            reads=2000 if args.quick else 100_000,
         ),
         "loss_mib": loss_memory((256, 512) if args.quick else (2048, 4096, 8192)),
     }
