@@ -30,6 +30,7 @@ PARSERS = {
             "evaluate",
             "subgroups",
             "figures",
+            "reproduce",
         )
     },
     **{f"emotion-export {name}": f"emotion_export.commands.{name}" for name in ("onnx", "trt", "triton")},

@@ -43,6 +43,7 @@ TRAIN_LAYERS = (
     {"prepare", "probing"},
     {"training"},
     {"figures"},
+    {"reproduce"},
     {"commands"},
     {"cli"},
 )

@@ -17,6 +17,7 @@ COMMANDS = {
     "fit-probe": "fit linear probes on a checkpoint and measure them on unseen data",
     "evaluate": "measure fitted heads, or classes from text alone, on a labelled data set",
     "subgroups": "measure a bundle by columns of your own labelled table",
+    "reproduce": "make a table or figure of the paper, with the paper's numbers beside",
     "figures": "draw the figures of the paper from a checkpoint",
 }
 

@@ -197,6 +197,26 @@ def attention_png(person: PersonCrop, maps: AttentionMaps, title: str, *, heads:
     return to_png(figure)
 
 
+def frames_png(frames: Sequence[tuple[PersonCrop, AttentionMaps]], title: str, *, layers: int = 4) -> bytes:
+    """Draw the attention of the hmn token in the first blocks as PNG, one row per frame (paper Fig. 5).
+
+    Args:
+        frames: Crops of a person, each with its maps.
+        title: Printed above the panels.
+        layers: Number of blocks.
+    """
+    layers = min([layers, *(len(maps.hmn) for _, maps in frames)])
+    figure = new_figure(_PANEL * (layers + 1) + 0.3, (_PANEL + 0.42) * len(frames) + 0.6, title)
+    grid = figure.subplots(len(frames), layers + 1, squeeze=False)
+    for row, (person, maps) in zip(grid, frames, strict=True):
+        _draw_image(row[0], person)
+        for layer, axes in enumerate(row[1:]):
+            _draw_weights(axes, person, maps.hmn[layer, 0].mean(0).numpy())
+            if row is grid[0]:
+                axes.set_title(f"layer {layer + 1}", fontsize=10, color=INK)
+    return to_png(figure)
+
+
 def attention_fractions(
     weights: NDArray[np.float32], patch_weights: NDArray[np.float32]
 ) -> tuple[float, float]:

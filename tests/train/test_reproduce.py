@@ -1,0 +1,107 @@
+"""Every table and figure of the paper by one command, at a scale that only shows that it works."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command import Command
+from made_shards import write_set
+from tiny_run import write_table
+from torch.nn import functional as F
+
+from emotion_train.reproduce.training import ranks_of_own
+from emotion_train.reproduce.variants import FIGURE_6, TABLE_1, TABLE_3, config_of
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_set(folder / "shards", 8)
+    write_set(folder / "held-out", 6)
+    table = write_table(folder / "own")
+    text = table.read_text().splitlines()
+    (folder / "table.csv").write_text("\n".join([text[0], *(f"own/{line}" for line in text[1:])]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("paper")
+
+
+def made(name: str, data: Path, out: Path) -> str:
+    argv = [name, "--data", str(data), "--out", str(out), "--scale", "tiny", "--resamples", "20"]
+    assert Command("reproduce").main(argv) == 0
+    return (out / f"{name}.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "table1",
+            ["vanilla", "+ SAAM", "SAP and SNCE", "0.2251 / 0.693 / 0.133", "6 clips that were held out"],
+        ),
+        ("fig6", ["beta 0", "beta 100", "text_to_video_r@5"]),
+        ("table2", ["(positive sample)", "12.6 → -697"]),
+        ("table4", ["## table", "this model"]),
+        ("fig5", ["| frame | layer 1 |", "the paper shows images only"]),
+    ],
+)
+def test_a_table_or_figure(name: str, expected: list[str], data: Path, out: Path):
+    page = made(name, data, out)
+    assert all(text in page for text in expected), page
+    assert "What a model of this scale learns means nothing." in page
+    if name.startswith("fig"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_variants_are_trained_once(data: Path, out: Path):
+    made("table1", data, out)
+    measured = out / "runs" / "tiny" / "sap-beta10" / "measured.json"
+    before = measured.stat().st_mtime_ns
+    made("table1", data, out)
+    assert measured.stat().st_mtime_ns == before
+    held_out = json.loads(measured.read_text())["held_out"]
+    assert 0 <= held_out["video_to_text_r@1"] <= held_out["video_to_text_r@5"] <= 1
+    assert held_out["video_to_text_r@10"] == 1  # of six clips
+    assert held_out["loss"] > 0
+
+
+@pytest.mark.nightly
+def test_table_3(data: Path, out: Path):
+    page = made("table3", data, out)
+    assert page.count("frames frozen") == 1
+    assert "0.1102 / 0.5028" in page
+
+
+def test_variants_are_those_of_the_paper():
+    configs = {v.name: config_of(v, "paper", None) for v in (*TABLE_1, *TABLE_3, *FIGURE_6)}
+    assert configs["none-beta0"].model["subject"] == "none"
+    assert configs["sap-beta10"].clips.beta == 10
+    assert configs["sap-beta10"].start.clip == "laion2b_e16"
+    assert configs["frozen-both"].start.text_encoder == configs["frozen-both"].start.frame_encoder == "frozen"
+    assert configs["mean"].model["temporal"] == "mean"
+    assert [config_of(v, "paper", None).clips.beta for v in FIGURE_6] == [0, 1, 10, 100]
+
+
+def test_ranks_count_what_is_nearer():
+    random = torch.Generator().manual_seed(0)
+    one, other = (F.normalize(torch.randn(30, 8, generator=random), dim=1) for _ in range(2))
+    expected = [sum(float(a @ b) > float(a @ other[i]) for b in other) for i, a in enumerate(one)]
+    assert ranks_of_own(one, other).tolist() == expected
+
+
+def test_missing_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for argv, text in (
+        (["table1"], "no shards in it; expected shards of emotion-train prepare-data"),
+        (["table4"], "none of the folders bold, moviegraphs, emotic, meld, liris is in it"),
+        (["table1", "--checkpoint", "x.pt"], "table1 compares models that it trains"),
+    ):
+        assert (
+            Command("reproduce").main([*argv, "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+        )
+        assert text in capsys.readouterr().err
