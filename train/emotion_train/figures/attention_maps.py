@@ -208,11 +208,11 @@ def frames_png(frames: Sequence[tuple[PersonCrop, AttentionMaps]], title: str, *
     layers = min([layers, *(len(maps.hmn) for _, maps in frames)])
     figure = new_figure(_PANEL * (layers + 1) + 0.3, (_PANEL + 0.42) * len(frames) + 0.6, title)
     grid = figure.subplots(len(frames), layers + 1, squeeze=False)
-    for row, (person, maps) in zip(grid, frames, strict=True):
+    for index, (row, (person, maps)) in enumerate(zip(grid, frames, strict=True)):
         _draw_image(row[0], person)
         for layer, axes in enumerate(row[1:]):
             _draw_weights(axes, person, maps.hmn[layer, 0].mean(0).numpy())
-            if row is grid[0]:
+            if index == 0:
                 axes.set_title(f"layer {layer + 1}", fontsize=10, color=INK)
     return to_png(figure)
 

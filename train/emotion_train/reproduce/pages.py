@@ -28,12 +28,13 @@ _PAPER_TABLE_2 = """| text (paper, Table 2) | logit |
 | Well, that was truly fascinating. | 15.2 → 15.0 |
 """
 _FRAMES = 4
+_HEADLINES = 3  # metrics of a data set other than BoLD, of which the headline metrics are the first
 
 
 def comparison_page(title: str, facts: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Return Markdown that compares variants: metrics with 95 % intervals, and the paper's on BoLD."""
     names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
-    shown = [name for name in BOLD if name in names] or names
+    shown = [name for name in BOLD if name in names] or names[:_HEADLINES]
     paper = any(row["paper"] for row in rows)
     cells = [
         [
@@ -84,7 +85,7 @@ def published_page(title: str, facts: str, found: Mapping[str, Mapping[str, Any]
 def sweep_png(rows: Sequence[Mapping[str, Any]], betas: Sequence[float], title: str) -> bytes:
     """Draw the headline metrics over beta with their intervals as PNG (paper Fig. 6)."""
     names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
-    shown = [name for name in BOLD if name in names] or names[:3]
+    shown = [name for name in BOLD if name in names] or names[:_HEADLINES]
     figure = new_figure(max(3.6 * len(shown), 4.0), 3.4, title)
     for axes, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for place, row in enumerate(rows):
