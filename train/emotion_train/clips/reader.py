@@ -158,8 +158,7 @@ class ShardSet:
         ranges = [
             part_ranges(clip, entry, frames) for (clip, frames), entry in zip(wanted, entries, strict=True)
         ]
-        found = self._fetch_together(entries, ranges)
-        return [self._try_part(entry, parts) for entry, parts in zip(entries, found, strict=True)]
+        return list(map(self._try_part, entries, self._fetch_together(entries, ranges)))
 
     def _try_part(self, entry: ClipEntry, parts: list[bytes] | None) -> ClipPart | None:
         try:
