@@ -13,7 +13,7 @@ Every round measures these contenders one after the other, in another order each
 All people of a call share one crop, so that P = 8 means eight people in one image; the shipped model uses a
 crop per person (see bench_accuracy.py for its times). A ratio is the median, over the rounds, of the time
 of plain in ONNX Runtime divided by the contender's time in the same round. Weights are formulas, since
-speed needs no training. Written to --out: encoder.json, encoder.md, encoder.png.
+speed needs no training. Written to --out: encoder.json.
 """
 
 import argparse
@@ -29,18 +29,15 @@ from typing import Any
 import numpy as np
 
 from emotion_bench.ceilings import Sgemm
-from emotion_bench.machine import card, folder_name
 from emotion_bench.models import Exported, Feeds, clip_feeds, export_both, formula_model, frame_feeds
-from emotion_bench.report import plot_lines, write_json
+from emotion_bench.report import results_parser, write_result
 from emotion_bench.rounds import interleave, ratios, spread
 from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.buckets import Bucketed
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
 from emotion_runtime.open_backend import open_backend
 from emotion_train.tables import markdown_table
 
-RESULTS = Path(__file__).resolve().parent / "results"
 BASELINE, AGAIN, BUCKETED, SGEMM = "plain on cpu", "ours on cpu, again", "ours, bucketed", "sgemm"
 FEEDS: Mapping[str, Callable[..., tuple[Feeds, Feeds]]] = {
     "frame_encoder": frame_feeds,
@@ -70,8 +67,6 @@ class Settings:
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
     args = parse_args(argv)
-    machine = card()
-    out = args.out or RESULTS / folder_name(str(machine["cpu"]), args.cores or int(machine["cores"] or 1))
     with tempfile.TemporaryDirectory() as temporary:
         work = args.work or Path(temporary)
         settings = Settings(args.models, args.persons, args.rounds, args.backends, work)
@@ -80,27 +75,20 @@ def main(argv: list[str] | None = None) -> int:
         except EmotionError as error:
             print(f"bench_encoder: error: {error}", file=sys.stderr)
             return 2
-    result = {"benchmark": "encoder", "machine": machine, "rounds": args.rounds, "rows": rows}
-    write_json(out / "encoder.json", result)
-    write_atomically(out / "encoder.md", table(rows) + "\n")
-    plot_lines(out / "encoder.png", panels(rows), "ms per call")
+    write_result(args, "encoder", {"rounds": args.rounds, "rows": rows})
     print(table(rows))
-    print(f"{out}: encoder.json, encoder.md, encoder.png", file=sys.stderr)
     return 0
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line; --quick changes the defaults."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = results_parser(__doc__)
     add = parser.add_argument
     add("--models", nargs="+", choices=("nano", "vit-b-32"), help="presets to measure (default: both)")
     add("--persons", nargs="+", type=int, metavar="P", help="numbers of people (default: 1 2 4 8)")
     add("--rounds", type=int, help="number of rounds (default: 9)")
     add("--backends", nargs="*", default=["openvino"], help="backends beside cpu (default: openvino)")
-    add("--out", type=Path, help="folder of the results (default: results/ and the name of this machine)")
-    add("--cores", type=int, help="number of cores in that name, where several machines share a CPU")
     add("--work", type=Path, help="folder that keeps the exported graphs for the next run")
-    add("--quick", action="store_true", help="a quick trial: nano alone, P = 1 and 2, three rounds")
     args = parser.parse_args(argv)
     args.models = args.models or (["nano"] if args.quick else ["nano", "vit-b-32"])
     args.persons = args.persons or ([1, 2] if args.quick else [1, 2, 4, 8])
@@ -241,16 +229,6 @@ def table(rows: list[dict[str, Any]]) -> str:
         f"{100 * noise:.1f} % (median): smaller differences are noise."
     )
     return f"{markdown_table(header, lines)}\n\n{note}"
-
-
-def panels(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[int, float]]]:
-    """Return milliseconds by number of people, by contender, by model and graph."""
-    lines: dict[str, dict[str, dict[int, float]]] = {}
-    for row in rows:
-        if row["contender"] not in (SGEMM, AGAIN):
-            panel = lines.setdefault(f"{row['model']} {row['graph']}", {})
-            panel.setdefault(row["contender"], {})[row["persons"]] = row["ms"]["median"]
-    return lines
 
 
 if __name__ == "__main__":
