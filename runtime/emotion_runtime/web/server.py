@@ -30,7 +30,8 @@ def bind(place: Place) -> socket.socket:
         EmotionError: The port is in use, or the address is not one of this machine.
     """
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio sends small parts at once (TCP_NODELAY): otherwise each may wait 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Small, so that a slow viewer gets fewer frames instead of old ones; connections inherit it.

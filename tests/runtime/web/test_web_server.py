@@ -263,6 +263,17 @@ def test_a_port_in_use_and_an_address_of_another_machine_are_mistakes(served: Se
             pass
 
 
+def test_small_parts_are_sent_at_once(served: Served):
+    with watch(served) as viewer:
+        first_image(viewer)
+        connections: list[Any] = list(served.sink._server._server.server_state.connections)
+        sockets = [
+            each.transport.get_extra_info("socket") for each in connections if each.transport is not None
+        ]
+        assert sockets
+        assert all(each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in sockets)
+
+
 def test_no_thread_is_left():
     before = threading.active_count()
     with serving(WebOptions(place="127.0.0.1:0")):
