@@ -99,7 +99,7 @@ def _stored(config: RunConfig) -> str:
     """Return in words what a run keeps, and what it sends to others."""
     images = "No images are stored."
     if config.record:
-        hidden = " in which people are made unrecognisable" if config.blur != "none" else ""
+        hidden = f" in which {config.blur} that are detected are hidden" if config.blur != "none" else ""
         images = f"Images are recorded{hidden}."
     numbers = "No numbers about people are stored."
     if config.embeddings or config.csv or config.report or (config.jsonl and config.aggregate is None):
