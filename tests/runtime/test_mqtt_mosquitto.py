@@ -227,6 +227,7 @@ def test_the_command_is_paused_resumed_and_interrupted(broker: Mosquitto):
         program = start(broker)
         try:
             watcher.wait_for(EVENTS, seconds=60)
+            watcher.wait_for(STATE)
             watcher.client.publish("home/door/pause/set", "ON")
             wait_for(lambda: json.loads(watcher.payloads(STATE)[-1])["paused"])
             time.sleep(0.5)
