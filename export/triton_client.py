@@ -51,6 +51,8 @@ class TritonBackend:
         EmotionError: The server cannot be reached, or does not have the model.
     """
 
+    name = "triton"
+
     def __init__(self, http: Any, client: Any, model: str, *, patience: float = 0.0) -> None:
         self._http, self._client, self._model = http, client, model
         self._patience = 0.0  # a wrong address is an error at once

@@ -8,18 +8,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import onnx
 from filelock import FileLock, Timeout
 from google.protobuf.message import DecodeError
 
 from emotion_export.fp16 import half_precision
-from emotion_export.precision_fallback import CheckedEngine, Device, build_in_precision, build_with_fallback
+from emotion_export.precision_fallback import (
+    Check,
+    CheckedEngine,
+    Device,
+    build_in_precision,
+    build_with_fallback,
+)
 from emotion_export.tensorrt import Builder, BuiltEngine, build_engine, engine_types
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle
+from emotion_runtime.detector_parity import detector_limits, make_detector_check
+from emotion_runtime.detectors.graph import Size
+from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import remove_leftovers
 from emotion_runtime.manifest import Graph, GraphName, Variant
@@ -35,6 +45,7 @@ from emotion_runtime.tensorrt.cache import (
     find_engine,
     store_engine,
 )
+from emotion_runtime.tensorrt.detector_engines import detector_key
 from emotion_runtime.tensorrt.engine import TensorRTBackend
 from emotion_runtime.tensorrt.gpu import Gpu, builder_name
 
@@ -101,40 +112,71 @@ def build_bundle(bundle: Bundle, plan: BuildPlan) -> dict[GraphName, Sidecar]:
     """
     keys = {name: _key(bundle, name, plan) for name in GRAPHS}  # errors surface before the first long build
     with _locked(plan.folder):
-        return {name: _engine(bundle, name, key, plan) for name, key in keys.items()}
+        return {name: _engine(_Encoder(bundle, name), key, plan) for name, key in keys.items()}
 
 
-def build_file(path: Path, plan: BuildPlan) -> Sidecar:
-    """Build the engine of any ONNX file, such as a detector.
+def build_detector(detector: NetworkDetector, size: Size, plan: BuildPlan) -> Sidecar:
+    """Build the engine of a detector for frames of one size; a matching engine in the folder is kept.
 
-    The engine has the precision of the file and is not checked for parity.
+    Args:
+        detector: The detector.
+        size: (height, width) of its input.
+        plan: How to build. A detector has its own limits, and no int8.
+
+    Returns:
+        The sidecar.
 
     Raises:
         EmotionError: As for `build_bundle`.
     """
-    model, sha256 = read_model(path)
-    key = EngineKey(
-        path.stem,
-        {"fp32": sha256},
-        builder_name(plan.builder.flavor, plan.builder.library),
-        plan.gpu.name,
-        plan.gpu.compute_capability,
-        "fp32",
-        plan.limits.persons,
-        plan.limits.images,
-    )
+    graph = detector.graph
+    plan = replace(plan, limits=detector_limits(graph))
+    builder = builder_name(plan.builder.flavor, plan.builder.library)
+    key = detector_key(graph, size, plan.precision, builder=builder, gpu=plan.gpu)
     with _locked(plan.folder):
-        found = find_engine(plan.folder, key)
-        if isinstance(found, CachedEngine):
-            _log.info("%s: %s, already in %s", path.stem, _summary(found.sidecar), plan.folder)
-            return found.sidecar
-        start = time.perf_counter()
-        built = build_engine(plan.builder, model, path.stem, plan.limits)
-        precision = network_precision(built.layer_types)
-        if plan.builder.target is None:
-            built = GpuDevice(plan.builder, plan.limits).inspect(built)
-        checked = CheckedEngine(precision, built, [], [], [])
-        return _store(plan, key, checked, seconds=time.perf_counter() - start)
+        return _engine(_Detector(detector, size, key), key, plan)
+
+
+class _Source(Protocol):
+    """What an engine is built from."""
+
+    def model(self, precision: EnginePrecision) -> onnx.ModelProto:
+        """Return the graph in a precision."""
+        ...
+
+    def check(self, limits: Limits) -> Check:
+        """Make the parity check of its engines."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    """A graph of a bundle."""
+
+    bundle: Bundle
+    name: GraphName
+
+    def model(self, precision: EnginePrecision) -> onnx.ModelProto:
+        return _model(self.bundle, self.name, precision)
+
+    def check(self, limits: Limits) -> Check:
+        return make_parity_check(self.bundle, self.name, limits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Detector:
+    """A detector for one size of its input."""
+
+    detector: NetworkDetector
+    size: Size
+    key: EngineKey
+
+    def model(self, precision: EnginePrecision) -> onnx.ModelProto:
+        model = onnx.load_from_string(self.detector.graph.at_size(self.size))
+        return half_precision(model) if precision == "fp16" else model
+
+    def check(self, limits: Limits) -> Check:
+        return make_detector_check(self.detector, self.size, self.key.graph, limits)
 
 
 def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, str]:
@@ -189,7 +231,8 @@ def _key(bundle: Bundle, name: GraphName, plan: BuildPlan) -> EngineKey:
     )
 
 
-def _engine(bundle: Bundle, name: GraphName, key: EngineKey, plan: BuildPlan) -> Sidecar:
+def _engine(source: _Source, key: EngineKey, plan: BuildPlan) -> Sidecar:
+    name = key.graph
     found = find_engine(plan.folder, key)
     if isinstance(found, CachedEngine):
         _log.info("%s: %s, already in %s", name, _summary(found.sidecar), plan.folder)
@@ -198,23 +241,22 @@ def _engine(bundle: Bundle, name: GraphName, key: EngineKey, plan: BuildPlan) ->
     start = time.perf_counter()
     if plan.builder.target is None:
         device = GpuDevice(plan.builder, plan.limits)
-        checked = _build_here(bundle, name, plan, device)
+        checked = _build_here(source, plan, device)
         checked = _with_true_precision(name, checked)
         checked = replace(checked, built=device.inspect(checked.built))
     else:
         precision: EnginePrecision = "fp16" if plan.precision == "ladder" else plan.precision
-        built = build_engine(plan.builder, _model(bundle, name, precision), name, plan.limits)
+        built = build_engine(plan.builder, source.model(precision), name, plan.limits)
         checked = _with_true_precision(name, CheckedEngine(precision, built, [], [], []))
     return _store(plan, key, checked, seconds=time.perf_counter() - start)
 
 
-def _build_here(bundle: Bundle, name: GraphName, plan: BuildPlan, device: Device) -> CheckedEngine:
+def _build_here(source: _Source, plan: BuildPlan, device: Device) -> CheckedEngine:
     """Build on the device that will run the engine, and compare the engine with the fp32 graph there."""
-    check = make_parity_check(bundle, name, plan.limits)
+    check = source.check(plan.limits)
     if plan.precision != "ladder":
-        return build_in_precision(device, check, plan.precision, _model(bundle, name, plan.precision))
-    models = _model(bundle, name, "fp32"), _model(bundle, name, "fp16")
-    return build_with_fallback(device, check, models, _open_on_cpu)
+        return build_in_precision(device, check, plan.precision, source.model(plan.precision))
+    return build_with_fallback(device, check, (source.model("fp32"), source.model("fp16")), _open_on_cpu)
 
 
 def _open_on_cpu(model: onnx.ModelProto) -> Backend:

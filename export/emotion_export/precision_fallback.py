@@ -21,11 +21,10 @@ from emotion_export.fp16 import half_precision
 from emotion_export.layer_search import fewest_kept
 from emotion_export.layers import MATRIX_OPS, GraphIndex
 from emotion_export.tensorrt import BuiltEngine
-from emotion_runtime.backends.base import Backend
+from emotion_runtime.backends.base import Backend, Feeds
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Parity
 from emotion_runtime.names import EnginePrecision
-from emotion_runtime.parity import ParityCheck
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +43,24 @@ class Device(Protocol):
 
     def load(self, engine: bytes) -> AbstractContextManager[Backend]:
         """Load one engine for the duration of a `with` block."""
+        ...
+
+
+class Check(Protocol):
+    """The parity check of a graph; see `parity.ParityCheck` and `detector_parity.DetectorCheck`."""
+
+    @property
+    def graph(self) -> str:
+        """Name of the graph."""
+        ...
+
+    @property
+    def feeds(self) -> Sequence[Sequence[Feeds]]:
+        """Batches of each size."""
+        ...
+
+    def run(self, engine: Backend, precision: EnginePrecision) -> tuple[list[Parity], str]:
+        """Return the rows of the report, and a one-line failure message (empty if the engine passes)."""
         ...
 
 
@@ -82,7 +99,7 @@ class Stage:
 
 
 def build_in_precision(
-    device: Device, check: ParityCheck, precision: EnginePrecision, model: onnx.ModelProto
+    device: Device, check: Check, precision: EnginePrecision, model: onnx.ModelProto
 ) -> CheckedEngine:
     """Build and check an engine in the one precision that the user requested.
 
@@ -100,7 +117,7 @@ def build_in_precision(
 
 def build_with_fallback(
     device: Device,
-    check: ParityCheck,
+    check: Check,
     models: tuple[onnx.ModelProto, onnx.ModelProto],
     reference: OpenReference,
 ) -> CheckedEngine:
@@ -207,7 +224,7 @@ def worst_first(stages: Sequence[Stage], errors: Sequence[float]) -> list[int]:
 
 
 def _build_and_check(
-    device: Device, check: ParityCheck, precision: EnginePrecision, model: onnx.ModelProto
+    device: Device, check: Check, precision: EnginePrecision, model: onnx.ModelProto
 ) -> tuple[BuiltEngine, list[Parity], str]:
     built = device.build(model, f"{check.graph} in {precision}")
     with device.load(built.engine) as backend:
@@ -217,7 +234,7 @@ def _build_and_check(
 
 def _errors(
     device: Device,
-    check: ParityCheck,
+    check: Check,
     models: tuple[onnx.ModelProto, onnx.ModelProto],
     reference: OpenReference,
 ) -> list[float]:

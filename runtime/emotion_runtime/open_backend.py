@@ -150,7 +150,9 @@ def _open_or_build(flavor: "Flavor", bundle: "Bundle", precision: "Precision | N
     try:
         return _open(flavor, bundle, precision)
     except open_engines.MissingEngine as missing:
-        command = build_client.builder_command(bundle, flavor, precision or "ladder")
+        arguments = build_client.build_arguments(bundle, flavor, precision or "ladder")
+        # The detector is built for the size of the frames when they come.
+        command = build_client.builder_command([*arguments, "--detector", "none"])
         if command is None:
             raise
         if missing.broken:

@@ -7,7 +7,9 @@ from pathlib import Path
 from emotion_runtime import __version__
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.bundle import load_bundle, sha256_of
+from emotion_runtime.detector_backend import run_like_encoders
 from emotion_runtime.detectors import Detector, head_finder
+from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.manifest import MANIFEST, Precision
@@ -65,6 +67,12 @@ def open_pipeline(
     with ExitStack() as held:  # closes them if the rest fails
         held.callback(frame_encoder.close)
         held.callback(temporal_encoder.close)
+        if isinstance(detector, NetworkDetector):
+            by_name = backend != "auto"
+            network = run_like_encoders(
+                detector, backend if by_name else frame_encoder.name, by_name=by_name, precision=precision
+            )
+            held.callback(network.close)
         models = Models(
             detector,
             FrameEncoder(frame_encoder, manifest.preprocess),

@@ -39,6 +39,7 @@ REJECTED = {
 class StandIn:
     """A backend that runs an "engine", which is an ONNX file."""
 
+    name = "tensorrt"
     description = "engine"
 
     def __init__(self, engine: bytes, *, flavor: str, kernels: Path | None = None) -> None:

@@ -160,7 +160,9 @@ def test_the_real_builder_accepts_the_arguments(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # do not build on a machine with a GPU
     monkeypatch.setenv(engines.CACHE_VARIABLE, str(tmp_path))
     for flavor in ("tensorrt", "tensorrt-rtx"):
-        command = build_client.builder_command(load_bundle("nano"), flavor, "fp32")
+        command = build_client.builder_command(
+            build_client.build_arguments(load_bundle("nano"), flavor, "fp32")
+        )
         assert command is not None
         # It stops because there is no GPU; a wrong option would be another error.
         with pytest.raises(

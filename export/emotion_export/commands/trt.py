@@ -2,15 +2,17 @@
 
     emotion-export trt --bundle nano                              # on the GPU that will run the engines
     emotion-export trt --bundle nano --flavor rtx --target SM86   # ahead of time, without a GPU
-    emotion-export trt --detector yolo11n.onnx --flavor rtx
+    emotion-export trt --detector yolo11n.onnx --frame-size 1920x1080
+
+The detector is built, too: `face`, or the file of `--detector`, once for each size of frames that the cameras
+have. The runtime builds it for other sizes when their frames come.
 
 On a GPU, each engine is compared with the fp32 graph. `--precision ladder` tries fp16, then fp16 with the
 worst layers in fp32, then fp32, and keeps the first engine that passes. An engine that was built ahead of
 time is compared when it is first loaded. Engines of a bundle go to the cache, where `emotion-runtime
 --backend tensorrt` finds them.
 
-A detector is built in the precision of its file, without a parity check. The runtime runs detectors in ONNX
-Runtime: the engine is for your own programs.
+A detector is compared by its boxes and scores, and is never built in int8.
 
 Building ahead of time is tested with the real tensorrt-rtx. Building on a GPU is UNVERIFIED: it is tested
 with stand-ins; the first command above, followed by `emotion-runtime --backend tensorrt`, verifies it.
@@ -24,16 +26,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from emotion_export.engines import BuildPlan, build_bundle, build_file
+import numpy as np
+
+from emotion_export.engines import BuildPlan, build_bundle, build_detector
 from emotion_export.tensorrt import Builder, parse_targets
 from emotion_runtime.backends.buckets import Limits, limits_for
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.console import OneLineParser
+from emotion_runtime.detectors import load_detector
+from emotion_runtime.detectors.graph import Size
+from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.names import DetectorSize
 from emotion_runtime.tensorrt.cache import CACHE_VARIABLE, cache_folder, default_folder
+from emotion_runtime.tensorrt.detector_engines import detector_precision
 from emotion_runtime.tensorrt.gpu import Flavor, Gpu, find_gpu, load_tensorrt
 
 PROGRAM = "emotion-export trt"
+FRAME_SIZES = ((640, 480), (1280, 720))  # width, height
 FLAVORS: dict[str, Flavor] = {"tensorrt": "tensorrt", "rtx": "tensorrt-rtx"}
 
 
@@ -41,12 +51,13 @@ def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     args = parser().parse_args(argv)
     try:
-        plan = make_plan(args)
+        plan, chosen = make_plan(args), detectors(args)  # mistakes surface before the first long build
         if args.bundle is not None:
             build_bundle(load_bundle(args.bundle), plan)
+        for detector, size in chosen.values():
+            build_detector(detector, size, replace(plan, precision=detector_precision(args.precision)))
+        if args.bundle is not None:
             print(f"next: {next_command(args.bundle, plan)}")
-        if args.detector is not None:
-            build_file(args.detector, plan)
     except KeyboardInterrupt:
         print(
             f"{PROGRAM}: stopped; finished engines are kept, the unfinished one was discarded",
@@ -62,16 +73,13 @@ def make_plan(args: argparse.Namespace) -> BuildPlan:
     Raises:
         EmotionError: The options contradict each other, or TensorRT or the GPU is not available.
     """
-    if args.bundle is None and args.detector is None:
-        raise EmotionError("nothing to build: give --bundle NAME|DIR, or --detector FILE.onnx")
+    if args.bundle is None and args.detector in (None, "none"):
+        raise EmotionError("nothing to build: give --bundle NAME|DIR, or --detector face|FILE.onnx")
     sizes = (args.max_persons, args.max_frames, args.workspace)
     if min(size for size in sizes if size is not None) < 1:
         raise EmotionError("--max-persons, --max-frames and --workspace: expected 1 or more")
-    if args.detector is not None and args.precision is not None:
-        raise EmotionError(
-            f"--precision {args.precision} does not apply to --detector, which is built in the precision of "
-            "its file: leave it out, or build bundle and detector one after the other"
-        )
+    if args.bundle is None and args.precision == "int8":
+        raise EmotionError("--precision int8: a detector has none; expected ladder, fp16 or fp32")
     flavor = FLAVORS[args.flavor]
     if args.target is not None and flavor == "tensorrt":
         raise EmotionError(
@@ -92,6 +100,38 @@ def make_plan(args: argparse.Namespace) -> BuildPlan:
         args.precision or "ladder",
         _limits(args),
     )
+
+
+def detectors(args: argparse.Namespace) -> dict[Size, tuple[NetworkDetector, Size]]:
+    """Return the detector that is built, with each size (height, width) of its input once.
+
+    Raises:
+        EmotionError: The file is missing or not a supported detector, or the size is out of range.
+    """
+    name = args.detector or "face"
+    if name == "none":
+        return {}
+    detector = load_detector(name, size=args.detector_size)
+    if not isinstance(detector, NetworkDetector):
+        raise EmotionError(f"--detector {name}: has no network to build")
+    sizes = [
+        detector.prepare(np.zeros((height, width, 3), np.uint8))[1].size
+        for width, height in args.frame_size or FRAME_SIZES
+    ]
+    return {size: (detector, size) for size in sizes}
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """Return the width and height that a text such as "1280x720" states."""
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT in pixels, for example 1280x720")
+    return int(found[1]), int(found[2])
+
+
+def detector_size(text: str) -> DetectorSize:
+    """Return the size that a text states, which `load_detector` checks."""
+    return "auto" if text == "auto" else int(text)
 
 
 def _limits(args: argparse.Namespace) -> Limits:
@@ -137,9 +177,24 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--bundle", help="name of a shipped bundle, or a folder")
     parser.add_argument(
         "--detector",
-        type=Path,
-        metavar="FILE.onnx",
-        help="detector to build, in the precision of its file",
+        metavar="face|FILE.onnx|none",
+        help="detector to build (default: face)",
+    )
+    parser.add_argument(
+        "--frame-size",
+        type=frame_size,
+        action="append",
+        metavar="WxH",
+        help="size of frames for which the detector is built; may be given several times (default: "
+        f"{' and '.join(f'{width}x{height}' for width, height in FRAME_SIZES)})",
+    )
+    parser.add_argument(
+        "--detector-size",
+        type=detector_size,
+        default="auto",
+        metavar="auto|N",
+        help="long side in pixels to which the detector resizes a frame, as for emotion-runtime (default: "
+        "auto)",
     )
     parser.add_argument(
         "--flavor",

@@ -18,6 +18,11 @@ class Backend(Protocol):
     """One graph, ready to run."""
 
     @property
+    def name(self) -> str:
+        """What `--backend` calls it."""
+        ...
+
+    @property
     def description(self) -> str:
         """Name and version of what runs the graph, and the device, for people."""
         ...

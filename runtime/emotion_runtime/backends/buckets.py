@@ -93,6 +93,11 @@ class Bucketed:
         self._limits = limits or Limits()
 
     @property
+    def name(self) -> str:
+        """The name of the wrapped backend."""
+        return self._backend.name
+
+    @property
     def description(self) -> str:
         """The description of the wrapped backend."""
         return self._backend.description

@@ -26,8 +26,8 @@ _CAPTURE_AFTER = 2  # capture only repeated sizes, since a capture costs memory
 _log = logging.getLogger(__name__)
 
 
-def open_cuda(graph: Path) -> "BoundBackend":
-    """Open a graph on the GPU.
+def open_cuda(graph: Path | bytes) -> "BoundBackend":
+    """Open a graph, in a file or in memory, on the GPU.
 
     Raises:
         Unavailable: This ONNX Runtime has no CUDA support, or CUDA does not start.
@@ -74,6 +74,8 @@ class BoundBackend:
         device: "cuda" or "cpu".
         capture: The session was opened with captured graphs, which need the same addresses in every run.
     """
+
+    name = "cuda"
 
     def __init__(self, session: Any, *, device: str, capture: bool) -> None:
         self._session = session

@@ -39,14 +39,16 @@ class OnnxBackend:
     """A graph in ONNX Runtime on the CPU. See `emotion_runtime.backends.base.Backend`.
 
     Args:
-        graph: The ONNX file.
+        graph: The ONNX file, or the content of one.
         threads: Number of threads per operator; 0: `default_threads()`.
 
     Raises:
         EmotionError: ONNX Runtime is not installed or cannot load the graph.
     """
 
-    def __init__(self, graph: Path, *, threads: int = 0) -> None:
+    name = "cpu"
+
+    def __init__(self, graph: Path | bytes, *, threads: int = 0) -> None:
         threads = threads or default_threads()
         self._session = open_graph(graph, threads=threads)
         self._names = [output.name for output in self._session.get_outputs()]
@@ -62,13 +64,13 @@ class OnnxBackend:
 
 
 def open_graph(
-    graph: Path, provider: str = CPU, *, threads: int = 0, options: Mapping[str, str] | None = None
+    graph: Path | bytes, provider: str = CPU, *, threads: int = 0, options: Mapping[str, str] | None = None
 ) -> Any:
-    """Open an `onnxruntime.InferenceSession` of a bundle's graph; see `open_session`."""
+    """Open an `onnxruntime.InferenceSession` of a graph, in a file or in memory; see `open_session`."""
     # From memory, so that a graph with weights in a second file is refused: its hash would not cover them.
     return open_session(
-        graph.read_bytes(),
-        name=str(graph),
+        graph if isinstance(graph, bytes) else graph.read_bytes(),
+        name="the graph" if isinstance(graph, bytes) else str(graph),
         fix="upgrade ONNX Runtime, or export the graph again as one file",
         providers=providers_for(provider, options or {}),
         threads=threads,

@@ -17,7 +17,7 @@ class OpenVinoBackend:
     """A graph in OpenVINO. See `emotion_runtime.backends.base.Backend`.
 
     Args:
-        graph: The ONNX file.
+        graph: The ONNX file, or the content of one.
         threads: Number of threads; 0: `default_threads()`.
 
     Raises:
@@ -25,7 +25,9 @@ class OpenVinoBackend:
         EmotionError: OpenVINO cannot load the graph.
     """
 
-    def __init__(self, graph: Path, *, threads: int = 0) -> None:
+    name = "openvino"
+
+    def __init__(self, graph: Path | bytes, *, threads: int = 0) -> None:
         openvino = _openvino()
         threads = threads or default_threads()
         settings = {
@@ -40,11 +42,13 @@ class OpenVinoBackend:
         try:
             # From memory, so that a graph with weights in a second file is refused: its hash would not cover
             # them.
-            compiled = core.compile_model(core.read_model(graph.read_bytes()), "CPU", settings)
+            content = graph if isinstance(graph, bytes) else graph.read_bytes()
+            compiled = core.compile_model(core.read_model(content), "CPU", settings)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
+            name = "the graph" if isinstance(graph, bytes) else str(graph)
             raise EmotionError(
-                f"{graph}: OpenVINO {openvino.__version__} cannot load it ({reason}); use --backend cpu"
+                f"{name}: OpenVINO {openvino.__version__} cannot load it ({reason}); use --backend cpu"
             ) from error
         self._request: Any = compiled.create_infer_request()
         keep_in_children(self)

@@ -36,6 +36,11 @@ class SwitchingBackend:
         self._failure: EmotionError | None = None
 
     @property
+    def name(self) -> str:
+        """The name of the backend that serves now."""
+        return self._serving.name
+
+    @property
     def description(self) -> str:
         """The description of the backend that serves now."""
         return self._serving.description
@@ -97,11 +102,14 @@ class SwitchingBackend:
 
 
 def lowest_cosine(expected: Outputs, found: Outputs) -> float:
-    """Return the lowest cosine between rows in the same place of two sets of outputs, (P, D) each.
+    """Return the lowest cosine between rows in the same place of two sets of outputs, (P, ...) each.
 
     Two rows of zeros count as equal. The result is NaN if a value is not finite.
     """
-    rows = [cosine_similarity(expected[name], found[name]) for name in expected]
+    rows = [
+        cosine_similarity(*(each[name].reshape(len(each[name]), -1) for each in (expected, found)))
+        for name in expected
+    ]
     return float(np.min(np.concatenate(rows)))
 
 

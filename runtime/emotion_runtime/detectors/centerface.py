@@ -65,8 +65,7 @@ class CenterFace(NetworkDetector):
 
     def __init__(self, *, threads: int = 0, score: float = SCORE, long_side: int | None = None) -> None:
         graph = face_graph()
-        super().__init__(graph, CpuNetwork(graph, fix=_REINSTALL, threads=threads))
-        self._score = score
+        super().__init__(graph, CpuNetwork(graph, fix=_REINSTALL, threads=threads), score)
         self._long_side = long_side
 
     def prepare(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:
@@ -85,10 +84,10 @@ class CenterFace(NetworkDetector):
         """Return the heads in an image of `size` (height, width)."""
         heatmap, *others = outputs
         self.check_numbers(heatmap)
-        boxes, scores, landmarks = decode(heatmap, *others, score=self._score)
+        boxes, scores, landmarks = decode(heatmap, *others, score=self.score)
         boxes, landmarks = (to_frame(each, placement.corner, placement.scale) for each in (boxes, landmarks))
         faces = Detections(boxes, scores, landmarks.reshape(-1, 5, 2))
-        faces = non_maximum_suppression(faces, score=self._score, iou=IOU)
+        faces = non_maximum_suppression(faces, score=self.score, iou=IOU)
         heads = head_box(faces.boxes)
         return clip(replace(faces, boxes=heads, heads=heads), *size)
 

@@ -1,6 +1,8 @@
 """The graph of a detector's network: it takes frames as they are, so normalisation is part of it."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from emotion_runtime.detectors.constant_weights import make_weights_constant
@@ -18,15 +20,30 @@ class DetectorGraph:
 
     Attributes:
         title: The detector in messages, such as "detector `face`".
-        stem: The detector in names of files.
+        source: What `--detector` takes: "face" or a path.
         content: The serialised model.
         one_by_one: The graph takes one image in a run; otherwise any number.
     """
 
     title: str
-    stem: str
+    source: str
     content: bytes
     one_by_one: bool
+
+    @property
+    def stem(self) -> str:
+        """The detector in names of files."""
+        return Path(self.source).stem
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the outputs, in order."""
+        return [output.name for output in _parse(self.content).graph.output]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the graph."""
+        return hashlib.sha256(self.content).hexdigest()
 
     def at_size(self, size: Size) -> bytes:
         """Return the graph with a fixed size of the frames, as TensorRT and OpenVINO need to be fast."""
@@ -38,7 +55,7 @@ class DetectorGraph:
         return serialized
 
 
-def take_frames(model: Any, title: str, stem: str, *, rgb: bool, divisor: int = 1) -> DetectorGraph:
+def take_frames(model: Any, title: str, source: str, *, rgb: bool, divisor: int = 1) -> DetectorGraph:
     """Return a network that takes images as a graph that takes frames.
 
     The sizes of frames are dynamic in the result, unless they are fixed in the model.
@@ -46,7 +63,7 @@ def take_frames(model: Any, title: str, stem: str, *, rgb: bool, divisor: int = 
     Args:
         model: An `onnx.ModelProto` with the input (batch, 3, height, width) float32, changed in place.
         title: The detector in messages.
-        stem: The detector in names of files.
+        source: What `--detector` takes.
         rgb: The network takes RGB, otherwise BGR.
         divisor: The network takes pixels in [0, 255 / divisor].
     """
@@ -81,10 +98,12 @@ def take_frames(model: Any, title: str, stem: str, *, rgb: bool, divisor: int = 
     del graph.input[:]
     graph.input.extend([taken, *others])
     before = list(graph.node)
+    for index, node in enumerate(before):  # the search for layers that stay in fp32 goes by names
+        node.name = node.name or f"{node.op_type}_{index}"
     del graph.node[:]
     graph.node.extend([*nodes, *before])
     _forget_shapes(model)
-    return DetectorGraph(title, stem, model.SerializeToString(), one_by_one=dims[0] == 1)
+    return DetectorGraph(title, source, model.SerializeToString(), one_by_one=dims[0] == 1)
 
 
 def _dims(value: Any) -> Any:

@@ -1,16 +1,19 @@
 """What the detectors with a network share: any way to run it, and several frames in one run."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.detectors.graph import INPUT, DetectorGraph, Size
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
+
+_MOST_SIZES = 8
 
 Outputs = Sequence[NDArray[np.float32]]  # of the network, in its order
 
@@ -78,21 +81,59 @@ class CpuNetwork:
         """Do nothing: the session is freed together with this object, and can still run."""
 
 
+class SizedNetwork:
+    """A detector's graph with a backend for each size of frames, opened when the size first comes.
+
+    Engines of TensorRT, captured CUDA graphs and OpenVINO are made for one size. A camera has one; photos may
+    have many, so only the latest few are kept.
+
+    Args:
+        graph: The graph.
+        open_at: Opens a backend for a size.
+        batches: See `Network`.
+    """
+
+    def __init__(self, graph: DetectorGraph, open_at: Callable[[Size], Backend], *, batches: bool) -> None:
+        self._outputs = graph.outputs
+        self._open_at = open_at
+        self._opened: dict[Size, Backend] = {}  # the latest size last
+        self.batches = batches
+
+    def run(self, frames: NDArray[np.uint8]) -> Outputs:
+        """Return the outputs of the network."""
+        size: Size = (frames.shape[1], frames.shape[2])
+        backend = self._opened.pop(size, None) or self._open_at(size)
+        self._opened[size] = backend
+        if len(self._opened) > _MOST_SIZES:
+            self._opened.pop(next(iter(self._opened))).close()
+        found = backend.run({INPUT: frames})
+        return [found[name] for name in self._outputs]
+
+    def close(self) -> None:
+        """Close all backends."""
+        while self._opened:
+            self._opened.popitem()[1].close()
+
+
 class NetworkDetector(ABC):
     """A detector whose network can be run in any way. See `emotion_runtime.detectors.Detector`.
 
     Args:
         graph: The network.
-        network: What runs it.
+        reference: The network in ONNX Runtime on the CPU.
+        score: Minimum score of a detection.
 
     Attributes:
         graph: The network.
-        network: What runs it, which may be replaced.
+        reference: The network in ONNX Runtime on the CPU, with which others are compared.
+        network: What runs the network: the reference, until something else is put in its place.
+        score: Minimum score of a detection.
     """
 
-    def __init__(self, graph: DetectorGraph, network: Network) -> None:
+    def __init__(self, graph: DetectorGraph, reference: Network, score: float) -> None:
         self.graph = graph
-        self.network = network
+        self.reference = self.network = reference
+        self.score = score
 
     @property
     def batches(self) -> bool:

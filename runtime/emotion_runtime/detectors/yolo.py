@@ -71,7 +71,7 @@ class Yolo(NetworkDetector):
         session = open_session(
             with_constant_weights(path), name=f"detector {path}", fix=EXPORT_AGAIN, threads=threads
         )
-        self._path, self._score, self._iou = path, score, iou
+        self._path, self._iou = path, iou
         name, self._size, self._dynamic = _input_of(session, path)
         if size is not None:
             self._size = _asked_size(size, self._size, path, dynamic=self._dynamic)
@@ -81,7 +81,7 @@ class Yolo(NetworkDetector):
         check_trial(session, output[0], self._layout, path)
         self.finds_heads = check_classes(session, path)
         graph = _graph_of(path, self._layout)
-        super().__init__(graph, CpuNetwork(graph, fix=EXPORT_AGAIN, threads=threads))
+        super().__init__(graph, CpuNetwork(graph, fix=EXPORT_AGAIN, threads=threads), score)
 
     def prepare(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:
         """Return the image, letterboxed."""
@@ -96,11 +96,11 @@ class Yolo(NetworkDetector):
         self.check_numbers(scores_in(output, self._layout))
         check_scores(output, self._layout, self._path)
         boxes, scores = decode(output, self._layout, placement.size)
-        kept = scores > self._score
+        kept = scores > self.score
         boxes = to_frame(boxes[kept], placement.corner, placement.scale)
         detections = Detections(boxes, scores[kept])
         if self._layout != "end2end":
-            detections = non_maximum_suppression(detections, score=self._score, iou=self._iou)
+            detections = non_maximum_suppression(detections, score=self.score, iou=self._iou)
         return clip(detections, *size)
 
 
@@ -123,7 +123,7 @@ def _graph_of(path: Path, layout: Layout) -> DetectorGraph:
 
     ultralytics = layout != "yolox"
     divisor = 255 if ultralytics else 1
-    return take_frames(onnx.load(path), f"detector {path}", path.stem, rgb=ultralytics, divisor=divisor)
+    return take_frames(onnx.load(path), f"detector {path}", str(path), rgb=ultralytics, divisor=divisor)
 
 
 def decode(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.switching import build_in_background
 from emotion_runtime.bundle import Bundle
+from emotion_runtime.detectors.graph import Size
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import RequestedPrecision
 from emotion_runtime.tensorrt import cache
@@ -48,20 +49,43 @@ def _as_unavailable(flavor: Flavor, error: EmotionError) -> Unavailable:
     return error if isinstance(error, Unavailable) else Unavailable(flavor, str(error), broken=True)
 
 
-def builder_command(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[str] | None:
-    """Return the command that builds both engines into the cache, or None if the builder is not installed."""
+def builder_command(arguments: Sequence[str]) -> list[str] | None:
+    """Return the command that builds engines into the cache, or None if the builder is not installed.
+
+    Args:
+        arguments: As from `build_arguments` or `detector_arguments`.
+    """
     # The runtime never imports the export package; it only starts its command in another process.
     if importlib.util.find_spec("emotion_export") is None:
         return None
     # The builder must write where this process will look, which may be a temporary folder.
-    arguments = [*build_arguments(bundle, flavor, precision), "--cache", str(cache.cache_folder())]
-    return [sys.executable, "-m", "emotion_export.cli", "trt", *arguments]
+    where = ["--cache", str(cache.cache_folder())]
+    return [sys.executable, "-m", "emotion_export.cli", "trt", *arguments, *where]
 
 
 def build_arguments(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[str]:
-    """Return the arguments of `emotion-export trt`."""
-    arguments = ["--bundle", str(bundle.folder), "--flavor", flavor.removeprefix("tensorrt-")]
-    return arguments if precision == "ladder" else [*arguments, "--precision", precision]
+    """Return the arguments of `emotion-export trt` that build the encoders of a bundle, and a detector."""
+    return ["--bundle", str(bundle.folder), *_options(flavor, precision)]
+
+
+def detector_arguments(source: str, size: Size, flavor: Flavor, precision: RequestedPrecision) -> list[str]:
+    """Return the arguments of `emotion-export trt` that build a detector for one size of its input.
+
+    Args:
+        source: "face", or the path of an ONNX file.
+        size: (height, width) of the input.
+        flavor: The TensorRT flavor.
+        precision: The requested precision.
+    """
+    height, width = size
+    arguments = ["--detector", source, "--frame-size", f"{width}x{height}"]
+    # A frame of the size of the input then stays as it is.
+    return [*arguments, "--detector-size", str(max(size)), *_options(flavor, precision)]
+
+
+def _options(flavor: Flavor, precision: RequestedPrecision) -> list[str]:
+    options = ["--flavor", flavor.removeprefix("tensorrt-")]
+    return options if precision == "ladder" else [*options, "--precision", precision]
 
 
 def run_builder(command: Sequence[str]) -> None:

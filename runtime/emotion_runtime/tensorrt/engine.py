@@ -93,6 +93,7 @@ class TensorRTBackend:
         self._driver = driver or Driver()
         gpu = find_gpu(self._driver)
         self._driver.use()
+        self.name = flavor
         self.description = f"{builder_name(flavor, self._trt)} on {gpu.name}"
         self._logger = self._trt.Logger(self._trt.Logger.ERROR)
         # Runtime and logger must outlive the engine.

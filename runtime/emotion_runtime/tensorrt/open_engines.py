@@ -1,4 +1,4 @@
-"""TensorRT engines of a bundle, opened from the cache.
+"""TensorRT engines, opened from the cache.
 
 UNVERIFIED: no GPU was available. Verify with `emotion-runtime --source demo --backend tensorrt`
 (tensorrt-rtx). The decisions made here are tested with stand-ins for engines and GPU.
@@ -6,18 +6,21 @@ UNVERIFIED: no GPU was available. Verify with `emotion-runtime --source demo --b
 
 import logging
 import shlex
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Protocol
 
 import msgspec
 
 from emotion_runtime import parity
 from emotion_runtime.backends.base import Backend, Unavailable
-from emotion_runtime.backends.buckets import Bucketed, limits_for
+from emotion_runtime.backends.buckets import Bucketed, Limits, limits_for
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError, EngineRejected
-from emotion_runtime.names import GRAPHS, GraphName, RequestedPrecision
+from emotion_runtime.manifest import Parity
+from emotion_runtime.names import GRAPHS, EnginePrecision, GraphName, RequestedPrecision
 from emotion_runtime.tensorrt import build_client, cache
 from emotion_runtime.tensorrt import gpu as nvidia
 from emotion_runtime.tensorrt.cache import (
@@ -58,12 +61,49 @@ class MissingEngine(Unavailable):
         return f"{self.reason}: {self._command}"
 
 
-def open_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[Backend]:
-    """Open the engines of both encoders from the cache.
+class Check(Protocol):
+    """The parity check of a graph; see `parity.ParityCheck` and `detector_parity.DetectorCheck`."""
+
+    def run(self, engine: Backend, precision: EnginePrecision) -> tuple[list[Parity], str]:
+        """Return the rows of the report, and a one-line failure message (empty if the engine passes)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What engines are opened on.
+
+    Attributes:
+        flavor: The TensorRT flavor.
+        gpu: The GPU.
+        builder: See `gpu.builder_name`.
+    """
+
+    flavor: Flavor
+    gpu: Gpu
+    builder: str
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEngine:
+    """An engine to open.
+
+    Attributes:
+        key: What it is for.
+        limits: The largest batch of the usual engine.
+        make_check: Makes the parity check for an engine with other limits.
+    """
+
+    key: EngineKey
+    limits: Limits
+    make_check: Callable[[Limits], Check]
+
+
+def find_machine(flavor: Flavor) -> Machine:
+    """Return what engines of a flavor can be opened on.
 
     Raises:
-        Unavailable: TensorRT or a GPU is not available, or the GPU's memory is full. `MissingEngine`: only an
-            engine is missing, or the cached one cannot be loaded or fails the parity check.
+        Unavailable: TensorRT or a GPU is not available.
     """
     try:
         if not nvidia.is_installed(flavor):
@@ -73,24 +113,54 @@ def open_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) 
     except EmotionError as error:
         # A driver that does not start is worth a warning; no driver is not.
         raise Unavailable(flavor, str(error), broken=isinstance(error, CudaError)) from error
-    build = shlex.join(["emotion-export", "trt", *build_client.build_arguments(bundle, flavor, precision)])
+    return Machine(flavor, gpu, builder)
+
+
+def open_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[Backend]:
+    """Open the engines of both encoders from the cache.
+
+    Raises:
+        Unavailable: TensorRT or a GPU is not available, or the GPU's memory is full. `MissingEngine`: only an
+            engine is missing, or the cached one cannot be loaded or fails the parity check.
+    """
+    machine = find_machine(flavor)
     limits = limits_for(bundle.manifest.preprocess.window)
-    keys = {
-        graph: cache.engine_key(bundle, graph, builder=builder, gpu=gpu, precision=precision, limits=limits)
-        for graph in GRAPHS
-    }
+
+    def wanted(graph: GraphName) -> WantedEngine:
+        key = cache.engine_key(
+            bundle, graph, builder=machine.builder, gpu=machine.gpu, precision=precision, limits=limits
+        )
+        return WantedEngine(key, limits, lambda largest: parity.make_parity_check(bundle, graph, largest))
+
+    build = build_client.build_arguments(bundle, flavor, precision)
+    return open_cached([wanted(graph) for graph in GRAPHS], machine, build)
+
+
+def open_cached(wanted: Sequence[WantedEngine], machine: Machine, build: Sequence[str]) -> list[Backend]:
+    """Open engines from the cache, all or none.
+
+    Args:
+        wanted: The engines.
+        machine: What they run on.
+        build: Arguments of `emotion-export trt` that build them.
+
+    Raises:
+        Unavailable: The GPU's memory is full. `MissingEngine`: an engine is missing, or the cached one cannot
+            be loaded or fails the parity check.
+    """
+    flavor, command = machine.flavor, shlex.join(["emotion-export", "trt", *build])
     opened: list[Backend] = []
     with ExitStack() as stack:
         try:
-            for graph, key in keys.items():
-                opened.append(_open(bundle, graph, key, flavor, gpu))
+            for each in wanted:
+                opened.append(_open(each, machine))
                 stack.callback(opened[-1].close)
         except EngineRejected as error:
-            raise MissingEngine(flavor, str(error), build, broken=True) from error
+            raise MissingEngine(flavor, str(error), command, broken=True) from error
         except _NoEngine as error:
-            raise MissingEngine(flavor, str(error), build) from error
+            raise MissingEngine(flavor, str(error), command) from error
         except EmotionError as error:
-            raise Unavailable(flavor, str(error), fix=build, broken=True) from error
+            raise Unavailable(flavor, str(error), fix=command, broken=True) from error
         stack.pop_all()
     return opened
 
@@ -99,18 +169,19 @@ class _NoEngine(EmotionError):  # noqa: N818 - names a state
     """The cache has no engine for a graph."""
 
 
-def _open(bundle: Bundle, graph: GraphName, key: EngineKey, flavor: Flavor, gpu: Gpu) -> Backend:
+def _open(wanted: WantedEngine, machine: Machine) -> Backend:
     """Open the best engine for a key that loads and passes the parity check; discard those that do not.
 
     Raises:
         EngineRejected: There are engines, but none of them may run.
         _NoEngine: There is none.
     """
+    key = wanted.key
     rejected: list[EngineRejected] = []
     in_folders = (cache.compatible_engines(folder, key) for folder in cache.search_folders())
     for found in chain.from_iterable(in_folders):
         try:
-            backend = _load(bundle, graph, found, flavor, gpu)
+            backend = _load(wanted, found, machine)
         except EngineRejected as error:
             cache.discard(found)
             rejected.append(error)
@@ -122,24 +193,22 @@ def _open(bundle: Bundle, graph: GraphName, key: EngineKey, flavor: Flavor, gpu:
         raise rejected[0]
     stored = cache.find_engine(cache.default_folder(), key)
     reason = stored.reason if isinstance(stored, UnusableEngine) else "it was removed meanwhile"
-    raise _NoEngine(f"no engine of {graph} ({reason})")
+    raise _NoEngine(f"no engine of {key.graph} ({reason})")
 
 
-def _load(bundle: Bundle, graph: GraphName, found: CachedEngine, flavor: Flavor, gpu: Gpu) -> Backend:
+def _load(wanted: WantedEngine, found: CachedEngine, machine: Machine) -> Backend:
     """Load a cached engine. Without a passed parity check on this GPU and driver, check it first."""
-    key = found.sidecar.key
-    usual = limits_for(bundle.manifest.preprocess.window)
-    limits = replace(usual, persons=key.persons, images=key.images)
-    kernels = found.folder / f"{key.stem}.kernels" if flavor == "tensorrt-rtx" else None
-    backend = TensorRTBackend(found.engine, flavor=flavor, kernels=kernels)
+    key, gpu = found.sidecar.key, machine.gpu
+    limits = replace(wanted.limits, persons=key.persons, images=key.images)
+    kernels = found.folder / f"{key.stem}.kernels" if machine.flavor == "tensorrt-rtx" else None
+    backend = TensorRTBackend(found.engine, flavor=machine.flavor, kernels=kernels)
     if found.sidecar.check.is_valid_on(gpu):
         return Bucketed(backend, limits)
     with ExitStack() as stack:
         stack.callback(backend.close)
-        check = parity.make_parity_check(bundle, graph, limits)
-        rows, failure = check.run(backend, found.sidecar.precision)
+        rows, failure = wanted.make_check(limits).run(backend, found.sidecar.precision)
         if failure:
-            raise EngineRejected(f"the engine of {graph} fails the parity check on this GPU ({failure})")
+            raise EngineRejected(f"the engine of {key.graph} fails the parity check on this GPU ({failure})")
         if found.folder == cache.cache_folder():  # in a read-only folder it is checked at every start
             _save_result(found, CheckResult("passed", rows, gpu.name, gpu.driver))
         stack.pop_all()

@@ -36,7 +36,14 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture
 def to_trt() -> Main:
-    return lambda *arguments: main(["trt", *map(str, arguments)])
+    """Run the command; without --detector it builds the encoders only, which most tests are about."""
+
+    def run(*arguments: object) -> int:
+        texts = [str(argument) for argument in arguments]
+        alone = [] if "--detector" in texts or not texts else ["--detector", "none"]
+        return main(["trt", *texts, *alone])
+
+    return run
 
 
 @pytest.fixture

@@ -15,11 +15,10 @@ import pytest
 from filelock import FileLock
 from trt_stand_ins import AHEAD, Main, files_in, only_line
 
-from emotion_export import engines as building
 from emotion_export.progress import Progress
-from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.tensorrt import cache as engines
+from emotion_runtime.tensorrt.build_client import detector_arguments
 from emotion_runtime.tensorrt.cache import read_sidecars
 from emotion_runtime.tensorrt.gpu import is_installed
 
@@ -213,7 +212,7 @@ def test_a_graph_of_a_fixed_batch_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "give --bundle NAME|DIR, or --detector FILE.onnx"),
+        ([], "give --bundle NAME|DIR, or --detector face|FILE.onnx"),
         (["--bundle", "absent", *AHEAD], "bundle 'absent' not found"),
         (
             ["--bundle", "nano", *AHEAD, "--precision", "fp16"],
@@ -223,15 +222,11 @@ def test_a_graph_of_a_fixed_batch_is_refused(
         (["--bundle", "nano", "--flavor", "rtx", "--target", "SM999"], "newer than this builder"),
         (["--bundle", "nano", *AHEAD, "--max-persons", "0"], "expected 1 or more"),
         (["--bundle", "nano", *AHEAD, "--workspace", "-1"], "expected 1 or more"),
-        (
-            ["--detector", "x.onnx", *AHEAD, "--precision", "int8"],
-            "--precision int8 does not apply to --detector",
-        ),
-        (
-            ["--detector", "x.onnx", *AHEAD, "--precision", "ladder"],
-            "--precision ladder does not apply to --detector",
-        ),
-        (["--detector", "absent.onnx", *AHEAD], "absent.onnx cannot be read (No such file or directory)"),
+        (["--detector", "face", *AHEAD, "--precision", "int8"], "--precision int8: a detector has none"),
+        (["--detector", "absent.onnx", *AHEAD], "detector absent.onnx: no such file"),
+        (["--bundle", "nano", "--detector", "faces", *AHEAD], "unknown detector 'faces': expected `face` or"),
+        (["--detector", "face", *AHEAD, "--detector-size", "9"], "detector size 9: expected `auto` or"),
+        (["--detector", "face", *AHEAD, "--frame-size", "640"], "'640': expected WIDTHxHEIGHT in pixels"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -275,23 +270,45 @@ def test_tensorrt_has_no_targets(to_trt: Main, capsys: pytest.CaptureFixture[str
     assert "only on the GPU that will run it: leave --target out" in only_line(capsys)
 
 
-def test_a_detector_is_built_in_the_precision_of_its_file(to_trt: Main, quick: list[str], tmp_path: Path):
-    path = load_bundle("nano").graph_path("temporal_encoder")
-    for _ in range(2):
-        assert to_trt("--detector", path, *AHEAD, "--out", tmp_path) == 0
-    assert quick == ["temporal_encoder"]
-    (sidecar,) = read_sidecars(tmp_path)
-    assert (sidecar.precision, sidecar.check.status) == ("fp32", "not run")
-    assert sidecar.layer_types_of == "network"
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_the_engine_of_a_detector_has_the_precision_of_its_file(
-    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+def test_the_detector_is_built_with_the_encoders_for_usual_frames(
+    to_trt: Main, quick: list[str], tmp_path: Path
 ):
-    types = {"fp32": 9, precision: 1, "int64": 3}
-    monkeypatch.setattr(building, "build_engine", lambda *_: BuiltEngine(b"engine", types))
-    path = load_bundle("nano").graph_path("temporal_encoder")
+    for _ in range(2):
+        assert to_trt("--bundle", "nano", "--detector", "face", *AHEAD, "--cache", tmp_path) == 0
+    assert quick == ["frame_encoder", "temporal_encoder", "face_480x384", "face_640x384"]
+    (face,) = [each for each in read_sidecars(tmp_path) if each.key.graph == "face_640x384"]
+    assert (face.precision, face.check.status, face.key.precision) == ("fp16", "not run", "ladder")
+    assert (face.key.persons, face.key.images) == (8, 8)
+
+
+def test_a_detector_is_built_once_for_each_size_of_its_input(to_trt: Main, quick: list[str], tmp_path: Path):
+    sizes = ["--frame-size", "1920x1080", "--frame-size", "1900x1070", "--frame-size", "320x240"]
+    assert to_trt("--detector", "face", *sizes, *AHEAD, "--precision", "fp32", "--out", tmp_path) == 0
+    assert quick == ["face_960x544", "face_320x256"]
+    assert {each.precision for each in read_sidecars(tmp_path)} == {"fp32"}
+
+
+def test_a_size_of_the_input_can_be_asked_for_directly(to_trt: Main, quick: list[str], tmp_path: Path):
+    """As the runtime does, which has only the input."""
+    arguments = detector_arguments("face", (384, 640), "tensorrt-rtx", "ladder")
+    assert to_trt(*arguments, "--target", "SM86", "--out", tmp_path) == 0
+    assert quick == ["face_640x384"]
+
+
+def test_a_file_that_takes_one_image_has_an_engine_for_one(
+    to_trt: Main, quick: list[str], tmp_path: Path, shared_data: Path
+):
+    path = shared_data / "weights" / "yolox_nano_416_coco.onnx"
     assert to_trt("--detector", path, *AHEAD, "--out", tmp_path) == 0
+    assert quick == ["yolox_nano_416_coco_416x416"]
     (sidecar,) = read_sidecars(tmp_path)
-    assert sidecar.precision == precision
+    assert (sidecar.key.persons, sidecar.key.images) == (1, 1)
+
+
+@pytest.mark.slow
+def test_ahead_of_time_for_the_default_detector(to_trt: Main, tmp_path: Path):
+    """Real parser, real builder, no GPU."""
+    assert to_trt("--detector", "face", "--frame-size", "320x240", *AHEAD, "--out", tmp_path) == 0
+    (sidecar,) = read_sidecars(tmp_path)
+    assert (sidecar.precision, sidecar.check.status) == ("fp16", "not run")
+    assert sidecar.layer_types["fp16"] > sidecar.layer_types["fp32"]

@@ -12,6 +12,7 @@ from trt_stand_ins import Engine, Main, files_in, only_line, types_of
 
 from emotion_export import engines as building
 from emotion_export.tensorrt import BuiltEngine
+from emotion_runtime import detector_parity
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.tensorrt.cache import read_sidecars
 
@@ -122,13 +123,28 @@ def test_an_engine_below_the_requested_precision_is_refused(
     assert f"fp32 was requested, but the graph is in fp16 (layers: {types})" in only_line(capsys)
 
 
-def test_a_detector_on_a_gpu_is_loaded_there(to_trt: Main, gpu: list[str], tmp_path: Path):
-    path = load_bundle("nano").graph_path("temporal_encoder")
-    assert to_trt("--detector", path, "--flavor", "rtx", "--out", tmp_path) == 0
-    assert gpu == ["temporal_encoder"]
+FACE = ("--detector", "face", "--frame-size", "320x180", "--flavor", "rtx", "--cache")
+
+
+def test_a_detector_is_compared_by_its_boxes(
+    to_trt: Main, gpu: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(detector_parity, "MOST_FRAMES", 2)
+    assert to_trt(*FACE, tmp_path) == 0
+    assert gpu == ["face_320x192 in fp16"]
     (sidecar,) = read_sidecars(tmp_path)
-    assert (sidecar.key.gpu, sidecar.layer_types_of, sidecar.layer_types) == (
-        "Test GPU",
-        "engine",
-        {"fp32": 1},
-    )
+    assert (sidecar.key.gpu, sidecar.precision, sidecar.check.status) == ("Test GPU", "fp16", "passed")
+    assert [row.frames for row in sidecar.check.parity] == [1, 2]
+    assert all(row.samples and row.max_abs < 0.01 for row in sidecar.check.parity)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_detector_that_is_wrong_in_fp16_is_built_in_fp32(
+    to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(detector_parity, "MOST_FRAMES", 1)
+    monkeypatch.setattr(building, "build_engine", wrong_in_fp16)
+    assert to_trt(*FACE, tmp_path) == 0
+    (sidecar,) = read_sidecars(tmp_path)
+    assert sidecar.precision == "fp32"
+    assert "face_320x192: fp16: detector `face`: its network returned scores" in capsys.readouterr().err

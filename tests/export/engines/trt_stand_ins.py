@@ -37,6 +37,8 @@ def types_of(model: onnx.ModelProto) -> dict[str, int]:
 class Engine:
     """Runs the ONNX file that stands in for an engine."""
 
+    name = "tensorrt-rtx"
+
     def __init__(self, engine: bytes, *, flavor: str) -> None:
         assert flavor == "tensorrt-rtx"
         types = {tensor.data_type for tensor in onnx.ModelProto.FromString(engine).graph.initializer}

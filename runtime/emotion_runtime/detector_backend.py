@@ -1,0 +1,98 @@
+"""The choice of what runs a detector: the same as what runs the encoders."""
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from emotion_runtime.backends.base import Backend, Unavailable
+from emotion_runtime.backends.buckets import Bucketed
+from emotion_runtime.backends.cuda import open_cuda
+from emotion_runtime.backends.onnx import OnnxBackend
+from emotion_runtime.backends.openvino import OpenVinoBackend
+from emotion_runtime.detector_parity import detector_limits
+from emotion_runtime.detectors.graph import DetectorGraph, Size
+from emotion_runtime.detectors.network import Network, NetworkDetector, SizedNetwork
+from emotion_runtime.names import Precision
+
+if TYPE_CHECKING:
+    from emotion_runtime.tensorrt.gpu import Flavor
+
+# Modules for TensorRT engines are imported where they are needed, as in `open_backend`.
+
+_log = logging.getLogger(__name__)
+
+
+def run_like_encoders(
+    detector: NetworkDetector, backend: str, *, by_name: bool, precision: Precision | None
+) -> Network:
+    """Run a detector's network with the backend of the encoders from now on, and return what runs it.
+
+    Backends other than ONNX Runtime on the CPU are opened for each size of frames when its first frame comes.
+    While a missing TensorRT engine is built, ONNX Runtime finds people, as it serves the encoders.
+
+    Args:
+        detector: The detector, whose network is replaced.
+        backend: Name of the backend that runs the encoders.
+        by_name: The user requested this backend: it is used, or its error is raised. Otherwise ONNX Runtime
+            replaces it, with one line in the log, and no engine is built.
+        precision: Numeric precision that was requested for the encoders.
+    """
+    graph = detector.graph
+    if backend == "openvino":
+        detector.network = SizedNetwork(graph, partial(_in_openvino, graph), batches=False)
+    elif backend == "cuda":
+        detector.network = SizedNetwork(graph, partial(_on_cuda, graph, by_name=by_name), batches=True)
+    elif backend.startswith("tensorrt"):
+        flavor = cast("Flavor", backend)
+        open_at = partial(_on_tensorrt, detector, flavor, precision, by_name=by_name)
+        detector.network = SizedNetwork(graph, open_at, batches=True)
+    return detector.network
+
+
+def _in_openvino(graph: DetectorGraph, size: Size) -> Backend:
+    return OpenVinoBackend(graph.at_size(size))
+
+
+def _on_cuda(graph: DetectorGraph, size: Size, *, by_name: bool) -> Backend:
+    try:
+        return Bucketed(open_cuda(graph.at_size(size)), detector_limits(graph))
+    except Unavailable as error:
+        if by_name:
+            raise
+        return _on_cpu(graph, size, error)
+
+
+def _on_cpu(graph: DetectorGraph, size: Size, error: Unavailable) -> Backend:
+    serving = OnnxBackend(graph.at_size(size))
+    _log.warning("%s for frames of %dx%d: %s; %s", graph.title, size[1], size[0], serving.description, error)
+    return serving
+
+
+def _on_tensorrt(
+    detector: NetworkDetector, flavor: "Flavor", precision: Precision | None, size: Size, *, by_name: bool
+) -> Backend:
+    """Open the engine for a size; if it must be built first, ONNX Runtime runs the network until it is."""
+    from emotion_runtime.tensorrt import build_client, open_engines  # noqa: PLC0415 - see above
+    from emotion_runtime.tensorrt.detector_engines import (  # noqa: PLC0415
+        detector_precision,
+        open_detector_engine,
+    )
+
+    graph, wanted = detector.graph, detector_precision(precision)
+    reopen = partial(open_detector_engine, detector, flavor, wanted, size)
+    try:
+        return reopen()
+    except open_engines.MissingEngine as missing:
+        arguments = build_client.detector_arguments(graph.source, size, flavor, wanted)
+        command = build_client.builder_command(arguments) if by_name else None
+        if command is None:
+            if by_name:
+                raise
+            return _on_cpu(graph, size, missing)
+        if missing.broken:
+            _log.warning("backend %s: %s: building it again", flavor, missing.reason)
+    try:
+        serving: Backend = Bucketed(open_cuda(graph.at_size(size)), detector_limits(graph))
+    except Unavailable:
+        serving = OnnxBackend(graph.at_size(size))
+    return build_client.build_engines_in_background(command, lambda: [reopen()], [serving], flavor=flavor)[0]

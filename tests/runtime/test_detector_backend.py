@@ -1,0 +1,249 @@
+"""Detectors on the backends of the encoders: equal boxes, engines from the cache, what replaces them."""
+
+import logging
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import numpy as np
+import onnx
+import pytest
+from engine_stand_ins import GPU, PASSED, SECONDS, VERSION, Cache, StandIn, sidecar
+from numpy.typing import NDArray
+
+from emotion_runtime import detector_backend, detector_parity
+from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
+from emotion_runtime.backends.buckets import Limits
+from emotion_runtime.backends.cuda import BoundBackend
+from emotion_runtime.backends.onnx import OnnxBackend, open_graph
+from emotion_runtime.detector_backend import run_like_encoders
+from emotion_runtime.detector_parity import DetectorCheck, demo_frames, make_detector_check
+from emotion_runtime.detectors.agreement import compare_detections
+from emotion_runtime.detectors.centerface import CenterFace
+from emotion_runtime.detectors.graph import INPUT
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.tensorrt import build_client
+from emotion_runtime.tensorrt import cache as engines
+from emotion_runtime.tensorrt.cache import CheckResult
+from emotion_runtime.tensorrt.detector_engines import detector_key
+
+SIZE = (192, 320)
+
+
+@pytest.fixture
+def face(monkeypatch: pytest.MonkeyPatch) -> CenterFace:
+    monkeypatch.setattr(detector_parity, "MOST_FRAMES", 2)
+    return CenterFace(threads=1, long_side=SIZE[1])
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[NDArray[np.uint8]]:
+    return demo_frames(SIZE, 3)
+
+
+def agree(face: CenterFace, images: list[NDArray[np.uint8]], iou: float) -> bool:
+    """Return whether a detector finds what it found with ONNX Runtime on the CPU."""
+    found = face.find_all(images)
+    face.network = face.reference
+    expected = face.find_all(images)
+    agreement = compare_detections(expected, found, score=face.score)
+    assert agreement.boxes >= len(images)
+    return agreement.missing == agreement.extra == 0 and agreement.iou_min >= iou
+
+
+def test_on_the_cpu_nothing_is_replaced(face: CenterFace):
+    assert run_like_encoders(face, "cpu", by_name=True, precision=None) is face.reference
+    assert not face.batches
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+def test_openvino_finds_the_same_boxes(face: CenterFace, frames: list[NDArray[np.uint8]]):
+    run_like_encoders(face, "openvino", by_name=True, precision=None)
+    assert not face.batches
+    assert agree(face, [*frames, frames[0][:, :200]], 0.999)
+
+
+def test_cuda_runs_frames_of_one_size_together(
+    face: CenterFace, frames: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+):
+    """ONNX Runtime's binding of inputs and outputs works the same way on the CPU."""
+    sizes: list[int] = []
+
+    class Counted(BoundBackend):
+        def run(self, feeds: Feeds) -> Outputs:
+            sizes.append(len(feeds[INPUT]))
+            return super().run(feeds)
+
+    monkeypatch.setattr(
+        detector_backend, "open_cuda", lambda graph: Counted(open_graph(graph), device="cpu", capture=False)
+    )
+    run_like_encoders(face, "cuda", by_name=True, precision=None)
+    assert face.batches
+    assert agree(face, frames, 0.999)
+    assert sizes == [2, 1]
+
+
+def test_cuda_that_does_not_start_is_an_error_if_it_was_requested(
+    face: CenterFace,
+    frames: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    def unavailable(_graph: bytes) -> BoundBackend:
+        raise Unavailable("cuda", "CUDA did not start", broken=True)
+
+    monkeypatch.setattr(detector_backend, "open_cuda", unavailable)
+    run_like_encoders(face, "cuda", by_name=True, precision=None)
+    with pytest.raises(Unavailable, match="CUDA did not start"):
+        face(frames[0])
+    network = run_like_encoders(face, "cuda", by_name=False, precision=None)
+    assert agree(face, frames, 0.999)
+    (message,) = caplog.messages
+    assert "detector `face` for frames of 320x192: ONNX Runtime" in message
+    assert "CUDA did not start" in message
+    network.close()
+    network.close()
+
+
+def test_only_the_latest_sizes_stay_open(face: CenterFace):
+    closed: list[tuple[int, int]] = []
+
+    class Backend(OnnxBackend):
+        def __init__(self, size: tuple[int, int]) -> None:
+            super().__init__(face.graph.at_size(size), threads=1)
+            self.size = size
+
+        def close(self) -> None:
+            closed.append(self.size)
+
+    network = detector_backend.SizedNetwork(face.graph, Backend, batches=False)
+    for rows in (32, 64, 96, 128, 160, 32, 64, 192, 224, 256, 288):
+        network.run(np.zeros((1, rows, 32, 3), np.uint8))
+    assert closed == [(96, 32)]
+    network.close()
+    assert len(closed) == 9
+
+
+def store(
+    cache: Cache, face: CenterFace, content: bytes | None = None, check: CheckResult | None = None
+) -> None:
+    key = detector_key(face.graph, SIZE, "ladder", builder=f"tensorrt{VERSION}", gpu=GPU)
+    content = content or face.graph.at_size(SIZE)
+    engines.store_engine(cache.folder, content, sidecar(key, content, check or PASSED))
+
+
+def without_colours(face: CenterFace) -> bytes:
+    """Return the graph with the order of the colours reversed."""
+    model = onnx.load_from_string(face.graph.at_size(SIZE))
+    (order,) = [node for node in model.graph.node if node.op_type == "Constant"]
+    order.attribute[0].t.CopyFrom(onnx.helper.make_tensor("", onnx.TensorProto.INT64, [3], [0, 1, 2]))
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_engines_come_from_the_cache_and_are_checked_once(
+    cache: Cache, face: CenterFace, frames: list[NDArray[np.uint8]], *, by_name: bool
+):
+    store(cache, face, check=CheckResult("not run"))
+    run_like_encoders(face, "tensorrt", by_name=by_name, precision=None)
+    assert face.batches
+    face(frames[0])
+    (stored,) = engines.read_sidecars(cache.folder)
+    assert stored.check.status == "passed"
+    assert [row.frames for row in stored.check.parity] == [1, 2]
+    assert agree(face, frames, 0.999)
+
+
+def test_an_engine_with_other_boxes_is_rejected_and_not_used(
+    cache: Cache, face: CenterFace, frames: list[NDArray[np.uint8]], caplog: pytest.LogCaptureFixture
+):
+    store(cache, face, without_colours(face), CheckResult("not run"))
+    run_like_encoders(face, "tensorrt", by_name=False, precision=None)
+    assert agree(face, frames, 0.999)
+    (message,) = caplog.messages
+    assert "the engine of face_320x192 fails the parity check on this GPU" in message
+    assert "emotion-export trt --detector face --frame-size 320x192 --detector-size 320" in message
+    assert engines.read_sidecars(cache.folder) == []
+
+
+@pytest.mark.usefixtures("no_builder")
+def test_without_a_builder_a_missing_engine_is_an_error_with_the_command(
+    face: CenterFace, frames: list[NDArray[np.uint8]]
+):
+    run_like_encoders(face, "tensorrt", by_name=True, precision="fp32")
+    command = "emotion-export trt --detector face --frame-size 320x192 --detector-size 320 --flavor tensorrt"
+    with pytest.raises(Unavailable, match=rf"no engine of face_320x192 .*{command} --precision fp32"):
+        face(frames[0])
+
+
+def test_onnx_runtime_finds_people_while_the_engine_is_built(
+    cache: Cache,
+    face: CenterFace,
+    frames: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    go, commands = threading.Event(), list[list[str]]()
+
+    def build(command: list[str]) -> None:
+        commands.append(command)
+        assert go.wait(SECONDS)
+        store(cache, face)
+
+    monkeypatch.setattr(build_client, "run_builder", build)
+    run_like_encoders(face, "tensorrt", by_name=True, precision=None)
+    with caplog.at_level(logging.INFO):
+        before = face(frames[0])
+        go.set()
+        (thread,) = [each for each in threading.enumerate() if each.name == "tensorrt engines"]
+        thread.join(SECONDS)
+        after = [face(frames[0]) for _ in range(2)]
+    assert commands[0][3:9] == ["trt", "--detector", "face", "--frame-size", "320x192", "--detector-size"]
+    assert any("switching from ONNX Runtime" in message for message in caplog.messages)
+    for each in after:
+        np.testing.assert_allclose(each.boxes, before.boxes, atol=1e-2)
+
+
+Wrong = Callable[[NDArray[np.uint8], dict[str, NDArray[np.float32]]], dict[str, NDArray[np.float32]]]
+
+# Made by a wrong engine from the right outputs of all frames of a batch; 538 is the size of faces.
+WRONG: dict[str, Wrong] = {
+    "first frame for all": lambda _, out: {n: np.repeat(v[:1], len(v), 0) for n, v in out.items()},
+    "scores 5 % lower": lambda _, out: {n: v * (0.95 if n == "537" else 1) for n, v in out.items()},
+    "sizes 10 % larger": lambda _, out: {n: v + (0.1 if n == "538" else 0) for n, v in out.items()},
+    "zeros": lambda _, out: {n: np.zeros_like(v) for n, v in out.items()},
+    "NaN": lambda _, out: {n: np.full_like(v, np.nan) for n, v in out.items()},
+}
+
+
+@pytest.fixture(scope="module")
+def check() -> DetectorCheck:
+    return make_detector_check(CenterFace(threads=1), SIZE, "face", Limits(2, 2))
+
+
+def test_the_parity_check_accepts_the_graph_itself(check: DetectorCheck):
+    graph = StandIn(check.detector.graph.at_size(SIZE), flavor="tensorrt")
+    rows, failure = check.run(graph, "fp32")
+    assert failure == ""
+    assert [(row.frames, row.samples) for row in rows] == [(1, 12), (2, 24)]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_the_parity_check_refuses_wrong_engines(check: DetectorCheck, wrong: str):
+    class Engine(StandIn):
+        def run(self, feeds: Feeds) -> Outputs:
+            return WRONG[wrong](feeds[INPUT], dict(super().run(feeds)))
+
+    _, failure = check.run(Engine(check.detector.graph.at_size(SIZE), flavor="tensorrt"), "fp16")
+    assert failure.startswith("fp16")
+
+
+def test_the_parity_check_refuses_outputs_of_another_shape(check: DetectorCheck):
+    class Engine(StandIn):
+        def run(self, feeds: Feeds) -> Outputs:
+            return {name: values[..., 1:] for name, values in super().run(feeds).items()}
+
+    with pytest.raises(
+        EmotionError, match=r"output 537 has shape \(1, 1, 48, 79\), expected \(1, 1, 48, 80\)"
+    ):
+        check.run(Engine(check.detector.graph.at_size(SIZE), flavor="tensorrt"), "fp32")
