@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -57,10 +58,15 @@ def test_on_the_cpu_nothing_is_replaced(face: CenterFace):
 
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
-def test_openvino_finds_the_same_boxes(face: CenterFace, frames: list[NDArray[np.uint8]]):
-    run_like_encoders(face, "openvino", by_name=True, precision=None)
+@pytest.mark.parametrize(("precision", "iou"), [(None, 0.95), ("fp32", 0.999)])
+def test_openvino_finds_the_same_boxes(
+    face: CenterFace, frames: list[NDArray[np.uint8]], precision: Literal["fp32"] | None, iou: float
+):
+    run_like_encoders(face, "openvino", by_name=True, precision=precision)
     assert not face.batches
-    assert agree(face, [*frames, frames[0][:, :200]], 0.999)
+    first, second = (face(frames[0]) for _ in range(2))
+    np.testing.assert_array_equal(first.boxes, second.boxes)
+    assert agree(face, [*frames, frames[0][:, :200]], iou)
 
 
 def test_cuda_runs_frames_of_one_size_together(

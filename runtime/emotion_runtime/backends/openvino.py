@@ -19,6 +19,7 @@ class OpenVinoBackend:
     Args:
         graph: The ONNX file, or the content of one.
         threads: Number of threads; 0: `default_threads()`.
+        bfloat16: Compute in bfloat16, if the CPU does so by itself.
 
     Raises:
         Unavailable: OpenVINO is not installed.
@@ -27,7 +28,7 @@ class OpenVinoBackend:
 
     name = "openvino"
 
-    def __init__(self, graph: Path | bytes, *, threads: int = 0) -> None:
+    def __init__(self, graph: Path | bytes, *, threads: int = 0, bfloat16: bool = False) -> None:
         openvino = _openvino()
         threads = threads or default_threads()
         settings = {
@@ -35,7 +36,7 @@ class OpenVinoBackend:
             "INFERENCE_NUM_THREADS": threads,
             # By default OpenVINO computes in bfloat16 on some CPUs; the bundle's parity was measured in
             # float32.
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "ENABLE_CPU_PINNING": False,  # the detector and the video decoder need the same cores
         }
         core = openvino.Core()
@@ -54,7 +55,8 @@ class OpenVinoBackend:
         keep_in_children(self)
         self._names = [output.any_name for output in compiled.outputs]
         version = openvino.__version__.split("-")[0]
-        self.description = f"OpenVINO {version}, CPU, {threads} threads"
+        precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self.description = f"OpenVINO {version}, CPU, {threads} threads, {precision}"
 
     def run(self, feeds: Feeds) -> Outputs:
         """Return the outputs by name."""
