@@ -267,7 +267,10 @@ def _open_on_cpu(model: onnx.ModelProto) -> Backend:
 
 
 def _model(bundle: Bundle, name: GraphName, precision: EnginePrecision) -> onnx.ModelProto:
-    """Return the graph in a precision; fp16 is made from fp32 if the bundle does not have it."""
+    """Return the graph in a precision; fp16 is made from fp32 if the bundle does not have it.
+
+    int8 has fp16 between its integer products, which the bundle's own int8 graph, made for CPUs, does not.
+    """
     graph = bundle.manifest.graphs[name]
     stated: Graph | Variant = graph
     if precision in graph.variants:
@@ -275,7 +278,9 @@ def _model(bundle: Bundle, name: GraphName, precision: EnginePrecision) -> onnx.
     path = bundle.folder / stated.file
     model, _ = read_model(path, stated.sha256)
     _check_batch(path, model)
-    return half_precision(model) if precision == "fp16" and stated is graph else model
+    return (
+        half_precision(model) if precision == "int8" or (precision == "fp16" and stated is graph) else model
+    )
 
 
 def _check_batch(path: Path, model: onnx.ModelProto) -> None:

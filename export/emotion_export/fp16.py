@@ -4,7 +4,8 @@ TensorRT 11 and TensorRT-RTX have no flag for fp16: the types of the graph defin
 With the flag of older versions, vision transformers come out silently wrong, because LayerNorm, softmax and
 the residual stream lose precision in their sums. Here, matrix products, convolutions and the operators
 between them are float16 with float16 weights; everything else stays float32, with a Cast wherever the two
-meet. Inputs and outputs keep their types.
+meet. Inputs and outputs keep their types. In a quantised graph, what lies between DequantizeLinear and
+QuantizeLinear is float16 in the same way: with float32 scales, TensorRT would compute it in float32.
 """
 
 from collections.abc import Collection, Iterable
@@ -73,6 +74,9 @@ def _half_nodes(index: GraphIndex, keep: frozenset[str]) -> frozenset[str]:
     for node in index.model.graph.node:  # nodes are sorted topologically
         floats = [name for name in node.input if index.is_float(name)]
         computed = [name for name in floats if name not in index.constants]
+        if node.op_type == "DequantizeLinear" and node.name not in keep:
+            half.update(node.output)  # whatever follows, up to the next QuantizeLinear, is not float32
+            continue
         if node.name in keep or not computed or not _fits(index, set(floats) - set(computed)):
             continue
         follows = (
@@ -114,7 +118,9 @@ class _Rewrite:
         new = NodeProto()
         new.CopyFrom(node)
         if node.op_type not in _TYPE_BLIND:
-            wants_half = node.output[0] in self._half
+            # QuantizeLinear takes its type from what it reads: its output is int8.
+            decides = node.input if node.op_type == "QuantizeLinear" else node.output
+            wants_half = decides[0] in self._half
             new.input[:] = [self._as(name, half=wants_half) for name in node.input]
         ends = [name for name in node.output if name in self._outputs & self._half]
         new.output[:] = [f"{name}_half" if name in ends else name for name in node.output]

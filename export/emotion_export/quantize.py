@@ -4,8 +4,10 @@ The quantisation is static and symmetric with one scale per column or channel of
 TensorRT accepts this without a calibrator. Weights use 7 of 8 bits: processors without VNNI add two products
 in 16 bits, which overflow with 8-bit weights (measured: a cosine of 0.79).
 
-Not quantised are convolutions of pixels (the patch embedding lost most accuracy), operators that read the
-inputs of the graph, and the products inside attention, which have no weights.
+Not quantised are operators that read the inputs of the graph, the products inside attention, which have no
+weights, and convolutions: ONNX Runtime has integer kernels only for those whose outputs and biases are
+integers, too, and TensorRT refuses such biases. Otherwise it computes them in float, without the memory
+layout that makes float convolutions fast: the graph was slower than fp32 (benchmarks/results/int8).
 """
 
 import tempfile
@@ -19,27 +21,22 @@ from emotion_export.layers import GraphIndex, weighted_layers
 from emotion_export.parity import Feed
 
 _OPERATORS = ["MatMul", "Conv"]
-_COLOURS = 3
 
 
-def int8_layers(index: GraphIndex) -> dict[str, list[str]]:
-    """Return the names of the nodes of each layer that may be quantised, by the layer's name."""
+def int8_layers(index: GraphIndex, operators: Collection[str] = ("MatMul",)) -> dict[str, list[str]]:
+    """Return the names of the nodes of each layer that may be quantised, by the layer's name.
+
+    Args:
+        index: The graph.
+        operators: Types of nodes that may be quantised, of "MatMul" and "Conv".
+    """
     inputs = {value.name for value in index.model.graph.input}
     nodes = {node.name: node for node in index.model.graph.node}
     return {
         layer: names
         for layer, names in weighted_layers(index).items()
-        if all(
-            nodes[name].op_type in _OPERATORS
-            and nodes[name].input[0] not in inputs
-            and not _sees_pixels(index, nodes[name])
-            for name in names
-        )
+        if all(nodes[name].op_type in operators and nodes[name].input[0] not in inputs for name in names)
     }
-
-
-def _sees_pixels(index: GraphIndex, node: onnx.NodeProto) -> bool:
-    return node.op_type == "Conv" and index.constants[node.input[1]].dims[1] == _COLOURS
 
 
 def calibrate(model: Path, feeds: Sequence[Feed]) -> Any:

@@ -191,10 +191,10 @@ def build_engine(
     if plan is None:
         # The first error is not always the reason: some kernels fail and others take their place.
         reason = "; ".join(dict.fromkeys(logger.errors)) or "no reason given"
-        raise EmotionError(
-            f"{name}: {builder.flavor} {trt.__version__} cannot build it ({reason}): try a larger "
-            "--workspace or another --precision"
-        )
+        fix = "try a larger --workspace or another --precision"
+        if "FP32 GEMM" in reason:
+            fix = "GPUs of the Turing family (SM75) have no fp32 matrix products there: use --precision fp16"
+        raise EmotionError(f"{name}: {builder.flavor} {trt.__version__} cannot build it ({reason}): {fix}")
     if builder.timing_cache is not None:
         _keep_timings(config, builder.timing_cache)
     return BuiltEngine(bytes(plan), layer_types)

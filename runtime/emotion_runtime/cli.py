@@ -87,6 +87,7 @@ def _print_report(config: RunConfig, *, as_json: bool) -> int:
     from emotion_runtime import doctor  # noqa: PLC0415 - see above
 
     logging.getLogger("emotion_runtime").setLevel(logging.ERROR)  # the report contains all of it
-    findings = doctor.run_checks(config.bundle, config.backend, config.precision, lambda: config.sources)
-    write_output(doctor.as_json(findings) if as_json else doctor.as_text(findings))
+    with results_only_on_stdout():
+        findings = doctor.run_checks(config.bundle, config.backend, config.precision, lambda: config.sources)
+        write_output(doctor.as_json(findings) if as_json else doctor.as_text(findings))
     return 2 if doctor.worst_state(findings) == doctor.FAIL else 0

@@ -90,8 +90,9 @@ def write_output(text: str) -> None:
     Raises:
         EmotionError: Standard output cannot be written.
     """
+    write = sys.stdout.write_result if isinstance(sys.stdout, _ResultsOnly) else sys.stdout.write
     try:
-        sys.stdout.write(text)
+        write(text)
         sys.stdout.flush()
     except OSError as error:
         # Otherwise the interpreter would write the rest again at exit, and print an error.
@@ -103,12 +104,22 @@ def write_output(text: str) -> None:
             ) from error
 
 
+class _ResultsOnly(io.TextIOWrapper):
+    """Standard output whose text goes to standard error; only `buffer` and `write_result` write results."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def write_result(self, text: str) -> int:
+        return super().write(text)
+
+
 @contextmanager
 def results_only_on_stdout() -> Iterator[None]:
-    """Send what libraries of C print to standard error, so that standard output has the results only.
+    """Send what libraries print to standard error, so that standard output has the results only.
 
-    The camera source of a Jetson, for one, prints lines when it starts. `sys.stdout` writes to standard
-    output as before.
+    The camera source of a Jetson, for one, prints lines from C when it starts, and ONNX Runtime calls `print`
+    when CUDA does not start. `sys.stdout.buffer` and `write_output` write to standard output as before.
     """
     before = sys.stdout
     try:
@@ -119,7 +130,7 @@ def results_only_on_stdout() -> Iterator[None]:
     before.flush()
     own = os.dup(number)
     os.dup2(error, number)
-    sys.stdout = os.fdopen(own, "w", encoding=before.encoding, errors=before.errors)
+    sys.stdout = _ResultsOnly(os.fdopen(own, "wb"), encoding=before.encoding, errors=before.errors)
     try:
         yield
     finally:

@@ -184,3 +184,42 @@ def test_every_kind_of_subject(
     }
     expected, found = run(path, feed), run(tmp_path / "half.onnx", feed)
     assert 0 < np.abs(found - expected).max() < TOLERANCES["fp16"].max_abs
+
+
+def quantised_block() -> onnx.ModelProto:
+    """y = x + dequantise(quantise(gelu(norm(x)))) W, with W in int8."""
+    zero, scale = np.int8(0), np.float32(0.03)
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "gain", "b"], ["norm"], name="norm"),
+        helper.make_node("QuantizeLinear", ["norm", "scale", "zero"], ["q"], name="quantise"),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"], name="dequantise"),
+        helper.make_node("DequantizeLinear", ["w", "scale", "zero"], ["weight"], name="weight"),
+        helper.make_node("MatMul", ["d", "weight"], ["wide"], name="first"),
+        helper.make_node("Gelu", ["wide"], ["hidden"], name="gelu"),
+        helper.make_node("QuantizeLinear", ["hidden", "scale", "zero"], ["q2"], name="quantise_2"),
+        helper.make_node("DequantizeLinear", ["q2", "scale", "zero"], ["d2"], name="dequantise_2"),
+        helper.make_node("MatMul", ["d2", "weight"], ["narrow"], name="second"),
+        helper.make_node("Add", ["x", "narrow"], ["y"], name="residual"),
+    ]
+    weight = np.rint(20 * WEIGHT).astype(np.int8)
+    constants = {"gain": np.ones(4, np.float32), "b": BIAS, "w": weight, "scale": scale, "zero": zero}
+    graph = helper.make_graph(
+        nodes,
+        "quantised",
+        [helper.make_tensor_value_info("x", FLOAT, ["P", 4])],
+        [helper.make_tensor_value_info("y", FLOAT, ["P", 4])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def test_between_integer_products_a_quantised_graph_is_float16():
+    half = half_precision(quantised_block())
+    found = types(half)
+    for name in ("dequantise", "weight", "first", "gelu", "dequantise_2", "second"):
+        assert found[name] == HALF
+    assert (found["norm"], found["residual"]) == (FLOAT, FLOAT)
+    assert found["quantise"] == found["quantise_2"] == TensorProto.INT8
+    x = np.random.default_rng(1).standard_normal((50, 4)).astype(np.float32)
+    difference = np.abs(run(half, {"x": x}) - run(quantised_block(), {"x": x}))
+    assert np.median(difference) < 2e-3

@@ -105,7 +105,7 @@ def test_the_graphs_of_a_bundle(nano: Exported, graph: str):
         origins = [makers[name].op_type if name in makers else None for name in node.input]
         if "DequantizeLinear" not in origins:
             continue
-        assert node.op_type in ("MatMul", "Conv")  # no LayerNorm, no output
+        assert node.op_type == "MatMul"  # no convolution, no LayerNorm, no output
         assert origins[:2] == ["DequantizeLinear", "DequantizeLinear"]
         assert origins[2:] in ([], [None])  # a bias stays as it is
         assert makers[makers[node.input[0]].input[0]].op_type == "QuantizeLinear"
@@ -113,7 +113,7 @@ def test_the_graphs_of_a_bundle(nano: Exported, graph: str):
         values, scales = constants[weight.input[0]], constants[weight.input[1]]
         assert values.dtype == np.int8
         assert np.abs(values.astype(int)).max() <= 64
-        assert scales.shape == (values.shape[1 if node.op_type == "MatMul" else 0],)
+        assert scales.shape == (values.shape[1],)
         quantised += 1
     plain_graph = onnx.load(nano.folder / f"{graph}.onnx").graph
     original = {t.name: t for t in plain_graph.initializer}
@@ -122,8 +122,5 @@ def test_the_graphs_of_a_bundle(nano: Exported, graph: str):
         for node in plain_graph.node
         if node.op_type == "MatMul" and "patch_weights" not in node.input and node.input[1] in original
     ]
-    convolutions = [node for node in plain_graph.node if node.op_type == "Conv"]
-    of_pixels = [node for node in convolutions if original[node.input[1]].dims[1] == 3]
-    assert len(of_pixels) == (graph == "frame_encoder")  # spared
-    assert quantised == len(products) + len(convolutions) - len(of_pixels)
+    assert quantised == len(products)  # convolutions in int8 were slower than in float
     assert {o.domain for o in model.opset_import} == {""}

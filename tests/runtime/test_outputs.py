@@ -213,20 +213,22 @@ class FailingSink:
 
 
 def test_what_libraries_print_is_not_among_the_results() -> None:
-    """The camera source of a Jetson prints lines from C, to standard output."""
+    """The camera source of a Jetson prints lines from C, to standard output; ONNX Runtime calls `print`."""
     program = """
 import os, sys
-from emotion_runtime.console import results_only_on_stdout
+from emotion_runtime.console import results_only_on_stdout, write_output
 print("before")
 with results_only_on_stdout():
     sys.stdout.buffer.write(b"result\\n")
     os.write(1, b"GST_ARGUS: Creating output stream\\n")
+    print("EP Error")
+    write_output("report\\n")
 print("after")
 os.write(1, b"end\\n")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert sorted(done.stdout.split()) == ["after", "before", "end", "result"]
-    assert done.stderr == "GST_ARGUS: Creating output stream\n"
+    assert sorted(done.stdout.split()) == ["after", "before", "end", "report", "result"]
+    assert done.stderr == "GST_ARGUS: Creating output stream\nEP Error\n"
 
 
 def test_failing_sink_is_dropped_with_one_line_and_the_others_go_on(

@@ -173,6 +173,8 @@ def engine_key(
     elif wanted != "fp32":
         bundle.graph_path(graph, wanted)  # raises the error that lists what the bundle has
         sources[wanted] = stated.variants[wanted].sha256
+    if wanted == "int8":  # what lies between the integer products is converted by the program
+        sources["fp16"] = f"derived by emotion-runtime {__version__}"
     return EngineKey(
         graph, sources, builder, gpu.name, gpu.compute_capability, precision, limits.persons, limits.images
     )

@@ -75,6 +75,12 @@ def test_all_precisions_of_an_export(rtx: Builder, nano: Exported, graph: GraphN
     assert "fp16" in fp16.layer_types
     assert "int8" in int8.layer_types
     assert max(len(fp16.engine), len(int8.engine)) < 0.8 * len(fp32.engine)
+    # As `emotion-export trt` builds it: fp16 instead of fp32 between the integer products.
+    model = half_precision(read_model(bundle.graph_path(graph, "int8"))[0])
+    between = build_engine(rtx, model, graph, Limits()).layer_types
+    assert between["int8"] == int8.layer_types["int8"]
+    assert between["fp16"] > int8.layer_types.get("fp16", 0)
+    assert between["fp32"] < int8.layer_types["fp32"]
 
 
 @pytest.mark.parametrize("subject", ["sap", "sap with bias", "none"])
@@ -239,6 +245,13 @@ def test_targets(rtx: Builder, text: str, capability: str):
 def test_bad_targets_are_one_line(rtx: Builder, text: str, line: str):
     with pytest.raises(EmotionError, match=line) as error:
         parse_target(text, rtx.library)
+    assert "\n" not in str(error.value)
+
+
+def test_fp32_for_turing_is_refused_with_the_precision_that_works(rtx: Builder):
+    model = read_model(load_bundle("nano").graph_path("temporal_encoder"))[0]
+    with pytest.raises(EmotionError, match=r"Turing family \(SM75\) .*: use --precision fp16") as error:
+        build_engine(replace(rtx, target="SM75"), model, "temporal_encoder", Limits())
     assert "\n" not in str(error.value)
 
 
