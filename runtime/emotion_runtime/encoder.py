@@ -58,7 +58,7 @@ class FrameEncoder:
 
     def embed(self, batch: Batch) -> NDArray[np.float32]:
         """Return embeddings (P, D) float32, not normalised, in the order of the batch's persons."""
-        feeds = {
+        feeds: Feeds = {
             "images": batch.images,
             "frame_index": batch.frame_index,
             "patch_weights": batch.patch_weights,
