@@ -3,6 +3,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from emotion_train.training.parallel import World
 from emotion_train.training.precision import Precision
 from emotion_train.training.preemption import noting_signals
 from emotion_train.training.stalls import watching
+from emotion_train.training.trackers import tracker
 
 CPU = torch.device("cpu")
 
@@ -229,16 +231,50 @@ def test_processes_share_the_batches_out(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_tensorboard_takes_back_the_steps_after_the_checkpoint(tmp_path: Path):
-    board = tmp_path / "board"
-    runner_in(tmp_path, board=board).run(stage_of(4), Progress("toy"))
-    runner_in(tmp_path, board=board).run(stage_of(6), Progress("toy", step=2))  # killed after step 3
-    events = EventAccumulator(str(board / "toy"))
+    trackers = [tracker("tensorboard", tmp_path, {})]
+    runner_in(tmp_path, trackers=trackers).run(stage_of(4), Progress("toy"))
+    runner_in(tmp_path, trackers=trackers).run(stage_of(6), Progress("toy", step=2))  # killed after step 3
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "toy"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == list(range(6))
     written = {entry["step"]: entry["loss"] for entry in entries(tmp_path)}
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(
         [written[step] for step in range(6)], rel=1e-6
     )
+
+
+class FakeWandb:
+    """Notes what it is given; every method returns it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., "FakeWandb"]:
+        def call(*given: Any, **named: Any) -> "FakeWandb":
+            self.calls.append((name, given[0] if given else named))
+            return self
+
+        return call
+
+
+def test_wandb_gets_every_step_and_stays_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    wandb = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    trackers = [tracker("wandb", tmp_path, {"seed": 3})]
+    runner_in(tmp_path, trackers=trackers).run(stage_of(2), Progress("toy"))
+    assert [name for name, _ in wandb.calls] == ["init", "log", "log", "finish"]
+    started = wandb.calls[0][1]
+    assert (started["mode"], started["config"], started["dir"]) == ("offline", {"seed": 3}, str(tmp_path))
+    assert [metrics["loss"] for _, metrics in wandb.calls[1:3]] == [e["loss"] for e in entries(tmp_path)]
+
+
+def test_wandb_that_is_not_installed_is_an_error_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(EmotionError, match=r'trackers = \["wandb"\]: .*run pip install wandb'):
+        tracker("wandb", tmp_path, {})
 
 
 def test_half_precision_with_a_scaled_loss_needs_cuda():

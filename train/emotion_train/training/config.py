@@ -9,6 +9,7 @@ from msgspec import Meta
 from emotion_train.losses import KLDirection
 from emotion_train.scenes.drawing import ASPECT
 from emotion_train.training.precision import PrecisionName
+from emotion_train.training.trackers import TrackerName
 
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0)]
@@ -242,6 +243,8 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         workers: Processes that draw or decode batches, for each training process.
         save_every: Seconds between two checkpoints.
         keep_last: Number of epochs of clips whose checkpoints are kept beside the latest.
+        trackers: Where metrics go besides log.jsonl and report.html: "tensorboard" (into tensorboard/) and
+            "wandb" (Weights & Biases, offline unless the variable WANDB_MODE is "online").
         stall_limit: Seconds without progress after which one of several processes has stalled, which ends the
             run and names it. Evaluations may take longer.
         text_warmup: First stage, for scenes.
@@ -268,6 +271,7 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, Meta(ge=0)] = 1
     save_every: Factor = 60.0
     keep_last: Annotated[int, Meta(ge=0)] = 3
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
     stall_limit: Rate = 600.0
     text_warmup: TextWarmup | None = None
     stem_warmup: StemWarmup | None = None
@@ -325,6 +329,7 @@ FREE = frozenset(
         "workers",
         "save_every",
         "keep_last",
+        "trackers",
         "stall_limit",
         "skip_limit",
         "evaluate_every",

@@ -1,14 +1,15 @@
-"""What the first process writes while a stage trains: log, TensorBoard, checkpoints and the report."""
+"""What the first process writes while a stage trains: log, trackers, checkpoints and the report."""
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from emotion_runtime.files import write_atomically
+from emotion_train.training.trackers import OpenTracker, Tracker
 
 FIRST_REPORT = 2.0  # seconds after the start, so that a short run has one, too
 REPORT_EVERY = 30.0  # seconds; drawing takes about one
@@ -22,7 +23,7 @@ class Outputs:
         log: JSONL file with one line per step.
         save: Writes a checkpoint.
         save_every: Seconds between two checkpoints.
-        board: Folder for TensorBoard; None means without.
+        trackers: Open the trackers of a stage.
         end_epoch: Called after the checkpoint at the end of an epoch, with its number from 1 and the metrics
             of its last step.
         report: Writes the report.
@@ -31,7 +32,7 @@ class Outputs:
     log: Path
     save: Callable[[], None]
     save_every: float
-    board: Path | None = None
+    trackers: Sequence[OpenTracker] = ()
     end_epoch: Callable[[int, dict[str, float]], None] = lambda _epoch, _metrics: None
     report: Callable[[], None] = lambda: None
 
@@ -44,13 +45,13 @@ class Outputs:
             epoch: Steps of an epoch; 0 means that the stage has none.
             step: Its next step.
         """
-        board = _Board(self.board, name, step) if self.board else None
+        trackers = [open_tracker(name, step) for open_tracker in self.trackers]
         # Line by line: whoever follows the log sees every step at once.
         with self.log.open("a", encoding="utf-8", buffering=1) as log:
-            outputs = StageOutputs(self, name, epoch, log, board)
+            outputs = StageOutputs(self, name, epoch, log, trackers)
             yield outputs
-        if board:
-            board.close()
+        for tracker in trackers:
+            tracker.close()
         outputs.finish()
 
 
@@ -62,11 +63,14 @@ class StageOutputs:
         name: Name of the stage.
         epoch: Steps of an epoch; 0 means that the stage has none.
         log: The open log.
-        board: TensorBoard's writer.
+        trackers: Receive the metrics, too.
     """
 
-    def __init__(self, outputs: Outputs, name: str, epoch: int, log: IO[str], board: "_Board | None") -> None:
-        self._outputs, self._name, self._epoch, self._log, self._board = outputs, name, epoch, log, board
+    def __init__(
+        self, outputs: Outputs, name: str, epoch: int, log: IO[str], trackers: Sequence[Tracker]
+    ) -> None:
+        self._outputs, self._name, self._epoch = outputs, name, epoch
+        self._log, self._trackers = log, trackers
         self._saved = time.monotonic()
         self._report_due = self._saved + FIRST_REPORT
         self._unsaved = True  # a stage without any step left saves, too
@@ -74,8 +78,8 @@ class StageOutputs:
     def took_step(self, step: int, metrics: dict[str, float]) -> None:
         """Log a step, before it counts as taken."""
         self._log.write(json.dumps({"stage": self._name, "step": step, **metrics}) + "\n")
-        if self._board:
-            self._board.write(metrics, step)
+        for tracker in self._trackers:
+            tracker.write(metrics, step)
         self._unsaved = True
 
     def keep(self, steps: int, metrics: dict[str, float]) -> None:
@@ -100,22 +104,6 @@ class StageOutputs:
         if self._unsaved:
             self._outputs.save()
         self._outputs.report()
-
-
-class _Board:
-    """Scalars for TensorBoard. A resumed stage discards what a killed one wrote after its checkpoint."""
-
-    def __init__(self, folder: Path, stage: str, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (slow to import)
-
-        self._writer = SummaryWriter(str(folder / stage), purge_step=step)
-
-    def write(self, metrics: dict[str, float], step: int) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 def cut_log(log: Path, stage: str, step: int, stages: tuple[str, ...]) -> None:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint
 from emotion_train.clips.batches import steps_per_epoch
@@ -25,6 +27,7 @@ from emotion_train.training.stages import check_schedule, clip_stage, scene_stag
 from emotion_train.training.start import freeze, set_recompute, start_model
 from emotion_train.training.state import RunState, TrainingHeads, check_resumable
 from emotion_train.training.supervision import stem_predictions
+from emotion_train.training.trackers import tracker
 
 CHECKPOINT = LATEST
 
@@ -108,7 +111,9 @@ class Run:
             log=self.out / "log.jsonl",
             save=checkpoints.save,
             save_every=self.config.save_every,
-            board=self.out / "tensorboard",
+            trackers=[
+                tracker(name, self.out, msgspec.to_builtins(self.config)) for name in self.config.trackers
+            ],
             end_epoch=checkpoints.end_epoch,
             report=self._report,
         )
