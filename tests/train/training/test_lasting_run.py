@@ -23,7 +23,6 @@ from tiny_run import CLIPS, TINY
 from emotion_train.checkpoint import load_checkpoint
 
 EPOCH, EPOCHS = 5, 9
-STEPS = EPOCH * EPOCHS
 EXACT = ("loss", "grad_norm", "lr", "retrieval", "scale")
 CONFIG = TINY.replace('temporal = "mean"', "").replace("workers = 0", "workers = 0\nsave_every = 0.1") + (
     CLIPS.format(batch=4).replace("epochs = 2", f"epochs = {EPOCHS}").replace("1e-2", "1e-3")
@@ -177,17 +176,20 @@ INTERRUPTIONS: tuple[Callable[[Started, Path], None], ...] = (
 )
 
 
-def interrupt(launcher: Launcher, root: Path, out: Path, count: int) -> None:
+def interrupt(launcher: Launcher, root: Path, out: Path, count: int, epochs: int) -> None:
     """Interrupt a run `count` times, let it end, and compare it with the uninterrupted one."""
+    steps = EPOCH * epochs
     for index in range(count):
+        taken = [entry["step"] for entry in log_of(out)]
         run = launcher.start(root, out)
-        wait_for_step(run, out, (index + 1) * STEPS // (count + 2) + index % 3)
+        step = (index + 1) * steps // (count + 2) + index % 3
+        wait_for_step(run, out, max([step, *(last + 2 for last in taken[-1:])]))
         assert run.ended() is None, run.stderr.read_text()
         INTERRUPTIONS[index % len(INTERRUPTIONS)](run, out)
     status, said = launcher.start(root, out).result()
     assert status == 0, said
     whole, found = log_of(root / "whole"), log_of(out)
-    assert [entry["step"] for entry in found] == list(range(STEPS))
+    assert [entry["step"] for entry in found] == list(range(steps))
     assert [[e.get(k) for k in EXACT] for e in found] == [[e.get(k) for k in EXACT] for e in whole]
     end = load_checkpoint(root / "whole" / "checkpoint.pt")["model"]
     model = load_checkpoint(out / "checkpoint.pt")["model"]
@@ -198,13 +200,13 @@ def interrupt(launcher: Launcher, root: Path, out: Path, count: int) -> None:
     assert "1, listed in skipped.jsonl: clip-0000" in report
     assert not list(out.glob(".*.tmp"))
     assert sorted(path.name for path in out.glob("epoch-*.pt")) == [
-        f"epoch-{EPOCHS - i:04d}.pt" for i in (2, 1, 0)
+        f"epoch-{epochs - i:04d}.pt" for i in (2, 1, 0)
     ]
 
 
 @pytest.mark.slow
 def test_six_interruptions_change_nothing(launcher: Launcher, root: Path):
-    interrupt(launcher, root, root / "six", 6)
+    interrupt(launcher, root, root / "six", 6, EPOCHS)
 
 
 @pytest.mark.slow
@@ -220,9 +222,10 @@ def test_too_many_clips_that_cannot_be_read_end_the_run(launcher: Launcher, root
 
 @pytest.mark.nightly
 def test_twenty_interruptions_change_nothing(launcher: Launcher, root: Path):
-    """With a process that loads the data."""
-    (root / "run.toml").write_text(CONFIG.replace("workers = 0", "workers = 1"))
+    """With a process that loads the data, and more steps."""
+    more = CONFIG.replace("workers = 0", "workers = 1").replace(f"epochs = {EPOCHS}", "epochs = 40")
+    (root / "run.toml").write_text(more)
     shutil.rmtree(root / "whole")
     status, said = launcher.start(root, root / "whole").result()
     assert status == 0, said
-    interrupt(launcher, root, root / "twenty", 20)
+    interrupt(launcher, root, root / "twenty", 20, 40)
