@@ -26,6 +26,7 @@ PARSERS = {
             "pretrain",
             "prepare-data",
             "prepare-faces",
+            "prepare-probe",
             "fit-probe",
             "evaluate",
             "subgroups",

@@ -40,7 +40,7 @@ TRAIN_LAYERS = (
         "tables",
     },
     {"scenes", "clips"},
-    {"prepare", "probing"},
+    {"prepare", "probing", "probe_data"},
     {"training"},
     {"figures"},
     {"reproduce"},

@@ -14,6 +14,7 @@ COMMANDS = {
     "prepare-faces": "build the file of labelled faces that rendered scenes are made from",
     "predict-votes": "predict the votes on faces, as better targets for pre-training",
     "prepare-data": "turn videos and captions into shards for pre-training",
+    "prepare-probe": "prepare a labelled data set for fit-probe, from what its authors publish",
     "fit-probe": "fit linear probes on a checkpoint and measure them on unseen data",
     "evaluate": "measure fitted heads, or classes from text alone, on a labelled data set",
     "subgroups": "measure a bundle by columns of your own labelled table",

@@ -197,7 +197,7 @@ def test_a_sweep_over_clips_is_probed_and_goes_on_after_a_kill(
     argv = ["beta-sweep", "--checkpoint", str(start), "--config", str(config), "--data", str(shards)]
     argv += ["--steps", "3", "--betas", "1", "--out"]  # of an epoch and a half
     assert figures.main([*argv, str(tmp_path / "whole")]) == 0
-    assert swept(tmp_path / "whole")[1]["val_val_accuracy"] == 1.0  # dark and bright
+    assert swept(tmp_path / "whole")[1]["val_accuracy"] == 1.0  # dark and bright
 
     def killed(run: Run, **_: object) -> None:
         original(run, max_steps=2)

@@ -32,8 +32,8 @@ def test_every_epoch_is_probed_as_fit_probe_would(
     argv = ["--config", str(config), "--data", str(tmp_path / "shards"), "--out", str(tmp_path / "run")]
     assert pretrain_script.main(argv) == 0
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in log if "val_val_accuracy" in entry] == [1, 3]  # two steps an epoch
-    assert log[-1]["val_val_accuracy"] == 1.0
+    assert [entry["step"] for entry in log if "val_accuracy" in entry] == [1, 3]  # two steps an epoch
+    assert log[-1]["val_accuracy"] == 1.0
     # The last look is of the model that was saved.
     model = model_from_checkpoint(tmp_path / "run" / "checkpoint.pt")
     again = dataset_evaluation(model, Probe("table", str(table)))()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from emotion_train.datasets.table import Columns
 from emotion_train.probing.bootstrap import RESAMPLES
-from emotion_train.probing.options import ProbeOptions
+from emotion_train.probing.options import AUTO_DEVICE, ProbeOptions
 from emotion_train.probing.protocol import PROTOCOLS, SEED
 
 
@@ -49,7 +49,11 @@ def add_options(parser: argparse.ArgumentParser, *, required: bool = True, bundl
         metavar="N",
         help="number of processes that read images (default: 0)",
     )
-    add("--device", default="cpu", help="torch device used to compute features (default: %(default)s)")
+    add(
+        "--device",
+        default=AUTO_DEVICE,
+        help="torch device that computes features (default: CUDA where there is a GPU, else the CPU)",
+    )
     add(
         "--resamples",
         type=int,

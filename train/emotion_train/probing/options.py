@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from emotion_train.pretrained import Checkpoint
     from emotion_train.probing.scene_probe import ScenePlan
 
+AUTO_DEVICE = "auto"
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeOptions:
@@ -42,7 +44,7 @@ class ProbeOptions:
         features: Kind of feature; None uses that of the protocol.
         cache: Folder of stored features; None uses `features` beside the checkpoint.
         workers: Processes that read images.
-        device: Torch device that computes the features.
+        device: Torch device that computes the features; "auto": CUDA where there is a GPU, else the CPU.
         resamples: Number of bootstrap resamples.
         seed: Of everything random.
         frames: For scenes, frames that are encoded of each test clip.
@@ -60,7 +62,7 @@ class ProbeOptions:
     features: FeatureKind | None = None
     cache: Path | None = None
     workers: int = 0
-    device: str = "cpu"
+    device: str = AUTO_DEVICE
     resamples: int = RESAMPLES
     seed: int = SEED
     frames: int = 8
@@ -167,7 +169,7 @@ def _open_checkpoint(options: ProbeOptions, protocol: Protocol) -> "tuple[Checkp
 
 
 def _open_bundle(options: ProbeOptions, protocol: Protocol) -> tuple[Bundle, Encoding]:
-    if options.device != "cpu":
+    if options.device not in (AUTO_DEVICE, "cpu"):
         raise EmotionError(
             f"--device {options.device} with --bundle: its graphs run on the CPU here, leave it out"
         )
@@ -206,6 +208,8 @@ def _scenes(
 def _device(name: str) -> "torch.device":
     import torch  # noqa: PLC0415 - not needed for a bundle
 
+    if name == AUTO_DEVICE:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

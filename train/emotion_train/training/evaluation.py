@@ -100,13 +100,18 @@ def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) ->
             )
         return dict(
             _defined(
-                (f"{VALIDATION}{result.name}_{metric}", result.metrics.get(metric, math.nan))
+                (_key(f"{result.name}_{metric}"), result.metrics.get(metric, math.nan))
                 for result in outcome.measured
                 for metric in HEADLINE[result.task.kind]
             )
         )
 
     return evaluate
+
+
+def _key(name: str) -> str:
+    """Return the key of a metric in the log; the set is often called `val`, which is not written twice."""
+    return name if name.startswith(VALIDATION) else VALIDATION + name
 
 
 def _defined(metrics: Iterator[tuple[str, float]]) -> Iterator[tuple[str, float]]:
