@@ -21,7 +21,8 @@ from emotion_bench.report import write_json
 from emotion_bench.rounds import interleave
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.detectors import load_detector
-from emotion_runtime.detectors.centerface import face_network
+from emotion_runtime.detectors.centerface import face_graph
+from emotion_runtime.detectors.graph import INPUT
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.runtime import EmotionRuntime
@@ -91,25 +92,21 @@ def batches(*, rounds: int, sizes: tuple[tuple[int, int], ...]) -> list[dict[str
     Raises:
         EmotionError: The results differ.
     """
-    import onnx  # noqa: PLC0415 - as in the detector
-
-    model = onnx.load_from_string(face_network())
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    session = open_session(model.SerializeToString(), name="the face network", fix="", threads=1)
+    session = open_session(face_graph().content, name="the face network", fix="", threads=1)
     rng, rows = np.random.default_rng(0), []
     for width, height in sizes:
         for count in BATCHES:
-            together = rng.uniform(0, 255, (count, 3, height, width)).astype(np.float32)
+            together = rng.integers(0, 256, (count, height, width, 3), np.uint8)
             one_by_one = [together[i : i + 1] for i in range(count)]
-            joined = session.run(None, {"input.1": together})
+            joined = session.run(None, {INPUT: together})
             for i, single in enumerate(one_by_one):
-                for a, b in zip(joined, session.run(None, {"input.1": single}), strict=True):
+                for a, b in zip(joined, session.run(None, {INPUT: single}), strict=True):
                     if not np.array_equal(a[i : i + 1], b):
                         raise EmotionError("a batch of frames gives other results than one frame at a time")
             seconds = interleave(
                 {
-                    "single": lambda parts=one_by_one: [session.run(None, {"input.1": x}) for x in parts],
-                    "batch": lambda x=together: session.run(None, {"input.1": x}),
+                    "single": lambda parts=one_by_one: [session.run(None, {INPUT: x}) for x in parts],
+                    "batch": lambda x=together: session.run(None, {INPUT: x}),
                 },
                 rounds=rounds,
             )
