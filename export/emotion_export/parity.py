@@ -54,8 +54,8 @@ TOLERANCES: Final[Mapping[Precision, Tolerance]] = MappingProxyType(
         "fp16": Tolerance(5e-2, 5e-3, cosine_min=0.9999, subject_cosine=0.99, top1_agreement=0.95),
         # Measured: max 7e-2 and cosine 0.99996 for nano, 0.3 and 0.9987 for ViT-B/32; weights have 7 bits,
         # activations 8. Integer kernels that saturate gave a cosine of 0.79 to 0.987.
-        # With the subject wrong, `subject_cosine` is 0 or less, or none; measured: 0.9986 for nano, and 0.90 for
-        # ViT-B/32 with weights that nobody trained, whose embeddings hardly depend on the subject.
+        # With the subject wrong, `subject_cosine` is 0 or less, or none; measured: 0.9986 for nano, and 0.90
+        # for ViT-B/32 with weights that nobody trained, whose embeddings hardly depend on the subject.
         "int8": Tolerance(1.0, 1e-1, cosine_min=0.995, subject_cosine=0.8, top1_agreement=0.9),
     }
 )

@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.backends.base import Backend, Feeds
-from emotion_runtime.errors import EmotionError
+from emotion_runtime.backends import Backend
 from emotion_runtime.preprocess import PreprocessSpec, crop
 from emotion_runtime.subject import Subjects
 
@@ -58,12 +57,15 @@ class FrameEncoder:
 
     def embed(self, batch: Batch) -> NDArray[np.float32]:
         """Return embeddings (P, D) float32, not normalised, in the order of the batch's persons."""
-        feeds: Feeds = {
-            "images": batch.images,
-            "frame_index": batch.frame_index,
-            "patch_weights": batch.patch_weights,
-        }
-        return _finite(self._backend, feeds, "embeddings")
+        outputs = self._backend.run(
+            {
+                "images": batch.images,
+                "frame_index": batch.frame_index,
+                "patch_weights": batch.patch_weights,
+            }
+        )
+        embeddings: NDArray[np.float32] = outputs["embeddings"]
+        return embeddings
 
 
 class TemporalEncoder:
@@ -78,20 +80,5 @@ class TemporalEncoder:
         Args:
             clips: P >= 1 clips (T, D) float32, oldest embedding first.
         """
-        return _finite(self._backend, {"embeddings": np.stack(clips)}, "features")
-
-
-def _finite(backend: Backend, feeds: Feeds, output: str) -> NDArray[np.float32]:
-    """Run a backend and return an output.
-
-    Raises:
-        EmotionError: A value is not finite, as of a GPU whose memory is faulty. It would stay in the state of
-            a person, whose predictions would be wrong without a message.
-    """
-    values: NDArray[np.float32] = backend.run(feeds)[output]
-    if not np.isfinite(values).all():
-        raise EmotionError(
-            f"{backend.description} returned {output} with NaN or infinity, expected finite numbers: run "
-            "emotion-runtime --doctor, or use --backend cpu"
-        )
-    return values
+        features: NDArray[np.float32] = self._backend.run({"embeddings": np.stack(clips)})["features"]
+        return features

@@ -110,8 +110,8 @@ def test_operations_equal_the_formula(shards: Path):
     # Pixels and patch weights have no gradient.
     pixels = 4 * SMALL.clip_frames * 2 * SMALL.preprocess.patches * SMALL.vision_width * 3 * 16 * 16
     prompt = 4 * SMALL.clip_frames * 2 * SMALL.preprocess.patches * SMALL.vision_width
-    # Similarities, their gradient by both sides, and once more for the log's retrieval; divergences.
-    loss = 4 * 2 * 4 * 4 * SMALL.embed_dim + 2 * 4 * 4 * 7
+    # Similarities of the rows of either side, each with its gradient by both sides; divergences.
+    loss = 6 * 2 * 4 * 4 * SMALL.embed_dim + 2 * 4 * 4 * 7
     assert whole == 3 * forward - pixels - prompt + loss
 
 

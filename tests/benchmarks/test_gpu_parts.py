@@ -224,7 +224,7 @@ def test_parity_notices_an_encoder_that_mistakes_the_subject(data: ParityData, c
         (3, 3),
         (5, 1),
         (5, 5),
-        (30, 15),
+        (32, 16),
     ]
     (check,) = parity_checks(rows)
     assert check["passed"] == (change is None), check
