@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.backends import Backend
+from emotion_runtime.backends.base import Backend
 from emotion_runtime.preprocess import PreprocessSpec, crop
 from emotion_runtime.subject import Subjects
 
