@@ -22,21 +22,26 @@ RUN = "import sys; from emotion_runtime.cli import main; sys.exit(main())"
 # Waits that no Python code can end: for a lock that is never free, in a library.
 STUCK = "import threading; lock = threading.Lock(); lock.acquire()\ndef wait(): lock.acquire()\n"
 LIBRARY = "import ctypes\ndef wait():\n    while True: ctypes.CDLL(None).sleep(1000)\n"
+# Results alone go to standard output while a run lasts; what is printed goes to standard error.
 SOURCE = """
+import sys
 import emotion_runtime.sources.demo as demo
 whole = demo.read_demo
 def frames():
     for frame in whole():
         if frame.index == 4:
-            print("waiting", flush=True)
+            sys.stdout.buffer.write(b"waiting\\n")
+            sys.stdout.buffer.flush()
             wait()
         yield frame
 demo.read_demo = frames
 """
 MODEL = """
+import sys
 import emotion_runtime.open_pipeline as opening
 def load_bundle(_):
-    print("waiting", flush=True)
+    sys.stdout.buffer.write(b"waiting\\n")
+    sys.stdout.buffer.flush()
     wait()
 opening.load_bundle = load_bundle
 """
