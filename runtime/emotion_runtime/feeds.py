@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from emotion_runtime.read_ahead import ReadAhead
@@ -163,6 +164,15 @@ class Feed:
         """Return the changes of the status that are left when the source is closed."""
         return []
 
+    def end(self, reason: str) -> list[StatusLine]:  # noqa: ARG002 - see `LiveFeed`
+        """Take no more frames, and return the changes of the status that are left; a file has none.
+
+        Args:
+            reason: Why no more of the source is wanted, in words.
+        """
+        self.waiting, self.over = None, True
+        return []
+
     def stop(self) -> None:
         """Make the source end soon, whatever it waits for."""
         self._ask("stop")
@@ -208,8 +218,8 @@ class LiveFeed(Feed):
 
     def look(self, *, wait: bool, changed: Callable[[], None]) -> list[StatusLine]:  # noqa: ARG002 - see Feed
         """Take the newest frame, if there is a new one. It never waits."""
+        is_over = self.source.over  # asked first: it has no further status then, and no further frame
         taken, self._held = [*self._held, *self.source.take_statuses()], []
-        is_over = self.source.over  # asked before the frame is taken: it has none left then
         frame = self.source.poll()
         if frame is not None and not self.paused:
             self.waiting = frame
@@ -230,6 +240,22 @@ class LiveFeed(Feed):
         taken, self._held = [*self._held, *self.source.take_statuses()], []
         self._note(taken)
         return taken
+
+    def end(self, reason: str) -> list[StatusLine]:
+        """Take no more frames, and return the changes of the status that are left.
+
+        The last of them says that the source has ended, so that nobody takes its last people for present
+        ones. Only a file that is played in real time has no status, until it is removed.
+        """
+        super().end(reason)
+        lines = self.last_statuses()
+        has_ended = self.latest is not None and self.latest.status == "ended"
+        if has_ended or (self.latest is None and not self.removed):
+            return lines
+        name = self.name or self.title
+        ended = StatusLine(source=name, time=datetime.now(timezone.utc), status="ended", reason=reason)
+        self._note([ended])
+        return [*lines, ended]
 
     def _note(self, lines: Iterable[StatusLine]) -> None:
         for line in lines:

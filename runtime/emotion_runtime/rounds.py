@@ -105,7 +105,7 @@ class Rounds:
         self._changed.set()
 
     def remove(self, name: str) -> None:
-        """Take no more frames from a source, and close it.
+        """Take no more frames from a source, and close it. The status of a live source becomes "ended".
 
         Raises:
             EmotionError: There is no such source.
@@ -180,8 +180,10 @@ class Rounds:
         one = Round([])
         now = time.monotonic()
         for feed in feeds:
-            if feed.removed or (isinstance(feed, LiveFeed) and feed.expired(now)):
-                feed.waiting, feed.over = None, True
+            if feed.removed:
+                one.statuses.extend(feed.end("it was removed"))
+            elif isinstance(feed, LiveFeed) and feed.expired(now):
+                one.statuses.extend(feed.end("its time is over"))
             self._look(feed, one, wait=wait)
         _check_names(feeds)
         one.frames.extend(self._due(feeds))

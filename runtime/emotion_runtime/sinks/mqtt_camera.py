@@ -64,12 +64,15 @@ class CameraState:
         """Take the newest event."""
         self._event = event
         self._latencies.append((self._clock(), event.latency_ms))
-        self._status = self._status or "live"  # a file that is played in real time has no status
+        if self._status in (None, "ended"):  # a file that is played in real time has no status
+            self._status = "live"
 
     def add_status(self, line: StatusLine) -> None:
         """Take a change of status."""
         self._status = line.status
         self.paused = line.status == "paused"
+        if line.status == "ended":
+            self._latencies.clear()
 
     @property
     def status(self) -> str | None:
