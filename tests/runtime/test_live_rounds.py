@@ -1,19 +1,25 @@
 """Live sources in one loop: nobody waits for anybody, and what happens to a source is told in order."""
 
+import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
+import sample_events
 
 from emotion_runtime import EmotionError, EmotionRuntime
 from emotion_runtime.errors import SourceBroken
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.rounds import Rounds
+from emotion_runtime.sinks.mqtt import MqttSink
+from emotion_runtime.sinks.mqtt_options import BrokerAddress, MqttOptions
 from emotion_runtime.types import Detections, EmotionEvent, Frame, SourceStatus, StatusLine
 
 IMAGE = np.zeros((96, 128, 3), np.uint8)
@@ -344,6 +350,86 @@ def test_removing_the_last_source_ends_the_stream(runtime: EmotionRuntime):
         if len(names) == 3 and step.events:
             rounds.remove("door")
     assert len(names) == 3
+
+
+def statuses_of(rounds: Rounds, name: str) -> list[tuple[SourceStatus, str | None]]:
+    return [(line.status, line.reason) for one in rounds for line in one.statuses if line.source == name]
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_removed_live_source_ends_with_the_changes_that_are_left(seen: bool):
+    camera, yard = FakeCamera("door"), FakeCamera("yard")
+    rounds = rounds_of(camera, yard)
+    turns = iter(rounds)
+    camera.say("live")
+    if seen:
+        camera.give(datetime.now(timezone.utc))
+    before = next(turns)
+    assert [line.status for line in before.statuses] == ["live"]
+    camera.say("degraded", "the image is black")
+    rounds.remove("door")
+    yard.end()
+    assert statuses_of(rounds, "door") == [("degraded", "the image is black"), ("ended", "it was removed")]
+    assert rounds.close() == []
+    assert rounds.broken() is None
+
+
+def test_a_live_source_whose_time_is_over_ends():
+    camera = FakeCamera("door")
+    camera.say("live")
+    rounds = rounds_of(camera, seconds=0.3)
+    assert statuses_of(rounds, "door") == [("live", None), ("ended", "its time is over")]
+
+
+def test_a_live_source_that_has_ended_by_itself_ends_once():
+    camera = FakeCamera("door")
+    camera.say("live")
+    camera.say("ended", "the video was played to its end")
+    rounds = rounds_of(camera, FakeCamera("yard"), seconds=0.3)
+    assert [status for status, _ in statuses_of(rounds, "door")] == ["live", "ended"]
+
+
+def test_a_file_in_real_time_ends_with_a_status_only_if_it_is_removed():
+    played, clip = FakeCamera("played.mp4"), FakeCamera("clip.mp4")
+    rounds = rounds_of(played, clip)
+    played.give()
+    clip.give()
+    turns = iter(rounds)
+    next(turns)
+    played.end()
+    rounds.remove("clip.mp4")
+    lines = [line for one in rounds for line in one.statuses]
+    assert [(line.source, line.status) for line in lines] == [("clip.mp4", "ended")]
+
+
+def test_people_of_a_removed_camera_are_no_longer_published():
+    """Over the loop and the sink for MQTT, with a stand-in for the broker."""
+    camera, yard, clock = FakeCamera("door"), FakeCamera("yard"), [0.0]
+    kept: dict[str, bytes] = {}
+    broker = SimpleNamespace(
+        failure=None, keep=kept.__setitem__, send=lambda *_: None, take_received=list, close=lambda: None
+    )
+    address = BrokerAddress("localhost", 1883, tls=False, prefix="home")
+    sink = MqttSink(MqttOptions(address=address, every=5.0), broker, lambda: clock[0])
+    rounds = rounds_of(camera, yard)
+    camera.say("live")
+    camera.give()
+    for one in rounds:
+        for line in one.statuses:
+            sink.write_status(line)
+        for frame in one.frames:
+            one_person = sample_events.event(sample_events.person(1, (0, 0, 9, 9)))
+            sink.write(frame, msgspec.structs.replace(one_person, source=frame.source))
+            assert json.loads(kept["home/door/state"])["people"] == 1
+            rounds.remove("door")
+            yard.end()
+    state = json.loads(kept.pop("home/door/state"))
+    assert (state["status"], state["people"], state["label"]) == ("ended", None, None)
+    assert (state["connected"], state["fps"], state["latency_p95_ms"]) == (False, 0.0, None)
+    assert json.loads(kept["home/door/status"])["reason"] == "it was removed"
+    clock[0] += 60
+    sink.idle()
+    assert "home/door/state" not in kept  # nothing about it is published again
 
 
 def test_a_removed_source_starts_over_when_it_is_added_again(tiny_bundle: Path):

@@ -203,6 +203,28 @@ def test_other_commands_are_ignored(topic: str, payload: bytes, caplog: pytest.L
     assert len(caplog.text) < 300
 
 
+def test_commands_that_are_ignored_do_not_fill_the_log(caplog: pytest.LogCaptureFixture):
+    scene = Scene()
+    scene.write()
+    for _ in range(100):
+        scene.broker.received = [("home/emotion/door/pause/set", b"toggle")] * 100
+        scene.sink.idle()
+        scene.clock.now += 1
+    assert caplog.text.count("a command was ignored") == 2
+
+
+def test_a_state_of_a_source_that_has_ended_is_not_repeated_until_it_comes_back():
+    scene = Scene(every=5.0)
+    scene.write(person(1, BOX))
+    scene.status("ended", "it was removed")
+    count = len(scene.broker.states())
+    scene.clock.now += 60
+    scene.sink.idle()
+    assert len(scene.broker.states()) == count
+    scene.write(person(1, BOX))  # a file that is played again, which has no status
+    assert (scene.broker.states()[-1]["status"], scene.broker.states()[-1]["people"]) == ("live", 1)
+
+
 def test_pausing_a_source_that_has_ended_is_no_failure(caplog: pytest.LogCaptureFixture):
     def pause(name: str, paused: bool) -> None:
         raise EmotionError(f"there is no source {name!r} to set to {paused}")

@@ -265,6 +265,16 @@ def test_retained_commands_are_those_of_the_past(client: FakeClient):
     broker.close()
 
 
+def test_of_a_message_that_comes_no_more_is_kept_than_a_command_can_have(client: FakeClient):
+    broker = opened(client)
+    wait_for(lambda: client.connected)
+    for payload in (b"ON" * 1_000_000, bytearray(b"OFF")):
+        message = SimpleNamespace(topic="emotion/door/pause/set", payload=payload, retain=False)
+        client.on_message(client, None, message)
+    assert [payload for _, payload in broker.take_received()] == [b"ON" * 8 + b"O", b"OFF"]
+    broker.close()
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
     for name in ("paho", "paho.mqtt", "paho.mqtt.client"):
         monkeypatch.setitem(sys.modules, name, None)

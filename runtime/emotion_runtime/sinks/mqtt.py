@@ -19,7 +19,7 @@ from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, StatusLine
 
 _log = logging.getLogger(__name__)
 _COMMANDS = {b"on": True, b"off": False}
-_LONGEST = 16  # bytes of a command
+_WARN_EVERY = 60.0  # seconds between two messages about commands that are ignored
 
 
 class MessageBroker(Protocol):
@@ -83,6 +83,7 @@ class MqttSink:
         self._changes = Changes(options.every)
         self._cameras: dict[str, _Published] = {}  # by name
         self._by_command: dict[str, str] = {}  # name, by topic of its command
+        self._warned = float("-inf")  # when a command was ignored with a message, on the scale of the clock
         self._broker = broker or self._connect()
 
     def _connect(self) -> Broker:
@@ -157,7 +158,8 @@ class MqttSink:
         now = self._clock()
         for camera in self._cameras.values():
             content: Any = camera.state.content
-            if content != camera.content or now - camera.at >= self._options.every:
+            is_due = now - camera.at >= self._options.every and camera.state.status != "ended"
+            if content != camera.content or is_due:
                 camera.at, camera.content = now, content
                 values = self._encoder.encode(camera.state.values())
                 self._broker.keep(f"{camera.topic}/state", values)
@@ -166,16 +168,21 @@ class MqttSink:
     def _pause(self, topic: str, payload: bytes) -> None:
         """Pause or resume a source."""
         name = self._by_command.get(topic)
-        paused = _COMMANDS.get(payload[:_LONGEST].strip().lower())
+        paused = _COMMANDS.get(payload.strip().lower())
         if name is None or paused is None or self._options.pause is None:
             # What anybody can send is not repeated in a message.
-            _log.warning(
-                "MQTT: a command was ignored: expected ON or OFF at %s/CAMERA/pause/set", self._prefix
-            )
+            self._ignore(f"expected ON or OFF at {self._prefix}/CAMERA/pause/set")
             return
         try:
             self._options.pause(name, paused)
         except EmotionError as error:  # it has ended
-            _log.warning("MQTT: a command was ignored: %s", error)
+            self._ignore(str(error))
             return
         self._cameras[name].state.paused = paused
+
+    def _ignore(self, reason: str) -> None:
+        """Say that a command is ignored, but not so often that whoever sends commands fills the log."""
+        now = self._clock()
+        if now - self._warned >= _WARN_EVERY:
+            self._warned = now
+            _log.warning("MQTT: a command was ignored: %s", reason)

@@ -25,6 +25,7 @@ _POLL = 0.05  # seconds; so late is a message at most
 _WAITS = (0.5, 10.0)  # seconds before the first try to open the connection again, and before later ones
 _REFUSED_WAIT = 60.0  # seconds, after the broker has refused a login that it had accepted before
 _REFUSALS = 60  # of such a login in a row; then it is given up
+_LONGEST = 17  # bytes of a message that are kept; commands are shorter, and anybody may send longer ones
 _GOODBYE = 2.0  # seconds for delivering at the end what still waits
 _BAD_LOGIN = (134, 135)  # "bad user name or password" and "not authorized"
 
@@ -93,7 +94,7 @@ class Broker:
                 self.dropped += 1
 
     def take_received(self) -> list[tuple[str, bytes]]:
-        """Return topics and contents of the messages that have come since the last call."""
+        """Return topics of the messages that have come since the last call, and their first bytes."""
         taken = []
         while self._received:
             taken.append(self._received.popleft())
@@ -214,7 +215,7 @@ class Broker:
     def _on_message(self, _client: object, _data: object, message: Any) -> None:
         # A retained command is one of the past: it would undo what was done since with each new connection.
         if not message.retain:
-            self._received.append((message.topic, message.payload))
+            self._received.append((message.topic, bytes(message.payload[:_LONGEST])))
 
 
 def open_client(address: BrokerAddress, availability: str, ca: str | None) -> Any:
