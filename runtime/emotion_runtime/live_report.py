@@ -26,6 +26,7 @@ class _Numbers:
         people: People in view in the latest event.
         latencies: Latencies since the latest line, in milliseconds.
         status: The latest change of the status.
+        told: A line has told that the source has ended.
         losses: How often the source was lost.
         lost_at: Since when it is lost, on the scale of the clock. None: it is not.
         lost_seconds: Time for which it was lost before.
@@ -39,6 +40,7 @@ class _Numbers:
     people: int = 0
     latencies: list[float] = field(default_factory=list)
     status: StatusLine | None = None
+    told: bool = False
     losses: int = 0
     lost_at: float | None = None
     lost_seconds: float = 0.0
@@ -51,19 +53,25 @@ class LiveReport:
     Args:
         rates: Returns how often people were detected and encoded lately, by source.
         clock: Returns seconds; monotonic.
+        people: Whether the lines have what tells how many people are in view.
     """
 
     def __init__(
-        self, rates: Callable[[], Mapping[str, Rates]], clock: Callable[[], float] = time.monotonic
+        self,
+        rates: Callable[[], Mapping[str, Rates]],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        people: bool = True,
     ) -> None:
         self._rates = rates
+        self._people = people
         self._rates_at = -np.inf
         self._clock = clock
         self._start = self._latest = clock()
         self._sources: dict[str, _Numbers] = {}
 
     def add(self, event: EmotionEvent) -> None:
-        """Count an event."""
+        """Count an event, as it is published."""
         numbers = self._sources.setdefault(event.source, _Numbers())
         numbers.events += 1
         numbers.dropped = event.dropped
@@ -87,7 +95,7 @@ class LiveReport:
             numbers.lost_at = None
         if line.status in ("lost", "paused", "ended"):
             numbers.people = 0
-        numbers.status = line
+        numbers.status, numbers.told = line, False
 
     def line(self) -> str | None:
         """Return what happened since the latest line, in one line; None before it is time for one."""
@@ -99,11 +107,15 @@ class LiveReport:
         texts = []
         for name, numbers in self._sources.items():
             events = numbers.events - numbers.before
+            if numbers.told and not events:
+                continue
+            numbers.told = numbers.status is not None and numbers.status.status == "ended"
             text = f"{name} {_status(numbers.status)}{events / seconds:.1f} events/s"
             if numbers.latencies:
                 text += f", latency p95 {np.percentile(numbers.latencies, 95):.0f} ms"
-            text += f", {numbers.dropped - numbers.dropped_before} dropped, {numbers.people} in view"
-            text += _rates_text(numbers.rates)
+            text += f", {numbers.dropped - numbers.dropped_before} dropped"
+            text += f", {numbers.people} in view" if self._people else ""
+            text += self._rates_text(numbers.rates)
             texts.append(text)
             numbers.before, numbers.dropped_before = numbers.events, numbers.dropped
             numbers.latencies.clear()
@@ -120,15 +132,14 @@ class LiveReport:
                 lost = numbers.lost_seconds + (0.0 if numbers.lost_at is None else now - numbers.lost_at)
                 times = "once" if numbers.losses == 1 else f"{numbers.losses} times"
                 line += f", lost {times} for {lost:.1f} s in all"
-            lines.append(line + _rates_text(numbers.rates))
+            lines.append(line + self._rates_text(numbers.rates))
         return lines
 
-
-def _rates_text(rates: Rates) -> str:
-    text = "" if rates.detect_every is None else f", detected every {rates.detect_every:.2f} s"
-    if rates.encode_every is None:
-        return text
-    return text + f", each person encoded every {rates.encode_every:.2f} s"
+    def _rates_text(self, rates: Rates) -> str:
+        text = "" if rates.detect_every is None else f", detected every {rates.detect_every:.2f} s"
+        if rates.encode_every is None or not self._people:
+            return text
+        return text + f", each person encoded every {rates.encode_every:.2f} s"
 
 
 def _status(line: StatusLine | None) -> str:

@@ -75,9 +75,10 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         opening = open_outputs(outputs, config, addresses, runtime, rounds)
         sinks = stack.enter_context(_closing(SinkGroup(opening), stop))
         stop.rescue_with(lambda: _rescue(sinks, report, runtime, rounds))
-        live = LiveReport(runtime.rates) if any(address.live for address in addresses) else None
-        progress = stack.enter_context(_progress(config, addresses))
         publisher = Publisher(ids=not config.no_ids, least=config.aggregate)
+        has_live = any(address.live for address in addresses)
+        live = LiveReport(runtime.rates, people=publisher.single_people) if has_live else None
+        progress = stack.enter_context(_progress(config, addresses))
         run = _Run(config, stop, runtime.timer, sinks, report, live, publisher)
         manager.ready()
         for step in runtime.steps(rounds):
@@ -114,13 +115,14 @@ class _Run:
         for status in step.statuses:
             wanted &= self.take_status(status)
         for frame, event in step.events:
+            published = self.publisher.event(event)
             with self.stop.writing(), self.timer.stage("sinks"):
-                wanted &= self.sinks.write(frame, self.publisher.event(event))
+                wanted &= self.sinks.write(frame, published)
                 for line in self.publisher.aggregates(event, still=frame.still):
                     wanted &= self.sinks.write_aggregate(line)
             self.report.add(event, still=frame.still and self.publisher.single_people)
             if self.live is not None:
-                self.live.add(event)
+                self.live.add(published)
             if not wanted or self.report.frames == self.config.max_frames:
                 return False
         if not step.events:

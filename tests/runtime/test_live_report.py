@@ -6,6 +6,7 @@ import msgspec
 from sample_events import event, person
 
 from emotion_runtime.live_report import LiveReport
+from emotion_runtime.rates import Rates
 from emotion_runtime.types import SourceStatus, StatusLine
 
 
@@ -50,6 +51,36 @@ def test_one_line_a_minute_and_one_per_source_at_the_end():
         "door: 101 events (0.8/s), 10 frames dropped, lost once for 60.0 s in all",
         "yard: 0 events (0.0/s), 0 frames dropped, lost once for 60.0 s in all",
     ]
+
+
+def test_a_source_that_has_ended_is_told_once_and_again_when_it_comes_back():
+    clock = Clock()
+    report = LiveReport(dict, clock)
+    report.add_status(line("door", "live"))
+    add(report, "door", 5.0, 0)
+    clock.now += 60
+    assert "door 0.0 events/s" in (report.line() or "")
+    report.add_status(line("door", "ended"))
+    clock.now += 60
+    assert (report.line() or "").startswith("last 60 s: door ended since 12:03:04 UTC, 0.0 events/s")
+    clock.now += 60
+    assert report.line() == "last 60 s: no events"
+    assert len(report.closing_lines()) == 1
+    report.add_status(line("door", "connecting"))
+    clock.now += 60
+    assert "door connecting" in (report.line() or "")
+
+
+def test_where_single_people_are_not_published_nothing_tells_how_many_there_are():
+    clock = Clock()
+    rates = Rates(detect_every=0.1, encode_every=0.5)
+    report = LiveReport(lambda: {"door": rates}, clock, people=False)
+    add(report, "door", 5.0, 0)
+    clock.now += 60
+    text = f"{report.line()} {report.closing_lines()}"
+    assert "detected every 0.10 s" in text
+    assert "in view" not in text
+    assert "person" not in text
 
 
 def test_losses_are_counted_once_each_whatever_happens_meanwhile():
