@@ -96,6 +96,12 @@ def _check_privacy(config: RunConfig) -> None:
     if config.aggregate is not None and (config.csv or config.report):
         flag = "--csv" if config.csv else "--report"
         raise EmotionError(f"{flag} tells people apart, which --aggregate prevents: omit one of them")
+    if config.aggregate is not None and config.blur == "none" and (config.record or config.show):
+        flag = "--record" if config.record else "--show"
+        raise EmotionError(
+            f"{flag} shows people, which --aggregate prevents: give --blur faces or --blur persons, too, or "
+            f"omit {flag}"
+        )
     if config.aggregate is not None and config.on_change:
         raise EmotionError("--on-change is about lines of frames, and --aggregate K writes none: omit it")
 

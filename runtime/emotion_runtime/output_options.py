@@ -116,7 +116,7 @@ def add_privacy(options: argparse.ArgumentParser) -> None:
         type=int,
         metavar="K",
         help="publish nothing about single people, only how many of at least K people in view have which "
-        "label, every 10 seconds",
+        "label, every 10 seconds; --record and --show need --blur then",
     )
 
 

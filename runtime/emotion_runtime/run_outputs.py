@@ -105,7 +105,10 @@ def _wants_window(config: RunConfig, *, live: bool) -> bool:
         return config.show
     if not live:
         return False
-    problem = display_problem()
+    if config.aggregate is not None and config.blur == "none":
+        problem: str | None = "with --aggregate, images are shown only together with --blur"
+    else:
+        problem = display_problem()
     if problem is not None:
         _log.info("no window is shown: %s", problem)
     return problem is None

@@ -145,6 +145,8 @@ def test_options_of_the_detector(capsys: pytest.CaptureFixture[str], arguments: 
         (["--source", "people.mp4"], True, False),
         (["--source", "people.mp4", "--show"], False, True),  # and then reports that there is no display
         (["--camera", "0", "--no-show"], True, False),
+        (["--camera", "0", "--aggregate", "3"], True, False),
+        (["--camera", "0", "--aggregate", "3", "--blur", "faces"], True, True),
     ],
 )
 def test_window_is_shown_for_cameras_on_a_display_by_default(
