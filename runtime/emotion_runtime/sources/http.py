@@ -22,7 +22,8 @@ from emotion_runtime.sources.shots import Shot
 _SEGMENTS = 3  # times the silence that HLS may wait for its next segment
 _REST = 2.0  # seconds by which a video may end before its stated end
 _OPTIONS = {
-    "protocol_whitelist": "http,https,tcp,tls,crypto,data,httpproxy",  # a playlist must not open files
+    "protocol_whitelist": "http,https,tcp,tls,crypto,data",  # a playlist must not open files
+    "http_proxy": "none",  # otherwise FFmpeg uses the one of the environment; "" is lost in playlists
     "tls_verify": "1",
     "live_start_index": "-1",
 }

@@ -10,14 +10,18 @@ from functools import partial
 from threading import Event
 from typing import Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import (
     HTTPBasicAuthHandler,
+    HTTPDefaultErrorHandler,
     HTTPDigestAuthHandler,
+    HTTPErrorProcessor,
     HTTPHandler,
     HTTPPasswordMgrWithDefaultRealm,
+    HTTPRedirectHandler,
     HTTPSHandler,
+    OpenerDirector,
     Request,
-    build_opener,
 )
 
 from emotion_runtime.errors import ConnectionLost
@@ -127,6 +131,17 @@ class _TLSHandler(HTTPSHandler):
         return self.do_open(partial(_TLSConnection, deadline=self._deadline, context=self._context), req)
 
 
+class _Redirections(HTTPRedirectHandler):
+    """Follows redirections over HTTP; urllib alone would follow those to FTP, too."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        if urlsplit(newurl).scheme not in ("http", "https"):
+            raise HTTPError(newurl, code, msg, headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 class Answer:
     """The answer of a server, whose body can be read.
 
@@ -189,7 +204,8 @@ class Answer:
 class HttpClient:
     """Sends requests to one address, one after the other.
 
-    Redirections are followed; the password goes to the server of the address only.
+    Redirections are followed; the password goes to the server of the address only. No proxy is used, whatever
+    the environment says: cameras are near, and a proxy would see the images and the password.
 
     Args:
         address: What to request.
@@ -204,7 +220,10 @@ class HttpClient:
             passwords = HTTPPasswordMgrWithDefaultRealm()
             passwords.add_password(None, address.bare, address.user, address.password or "")
             handlers += [HTTPDigestAuthHandler(passwords), HTTPBasicAuthHandler(passwords)]
-        self._opener = build_opener(*handlers)
+        # Not `build_opener`, which adds proxies of the environment, FTP and files.
+        self._opener = OpenerDirector()
+        for handler in (*handlers, HTTPDefaultErrorHandler(), _Redirections(), HTTPErrorProcessor()):
+            self._opener.add_handler(handler)
 
     def request(self, seconds: float) -> Answer:
         """Send a request and return the answer, whose body the caller reads and closes.

@@ -135,10 +135,18 @@ def test_a_redirection_is_followed_without_the_password():
     assert seen == [None]
 
 
-@pytest.mark.parametrize("target", ["/cam", "file:///etc/passwd"])
+@pytest.mark.parametrize("target", ["/cam", "file:///etc/passwd", "ftp://127.0.0.1:9/cam.jpg"])
 def test_a_redirection_that_leads_nowhere(target: str):
     with http_server({"/cam": redirect(target)}) as place:
         assert lost(f"http://{place}/cam").cause == "not found"
+
+
+def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with http_server({"/cam.jpg": basic}) as place:
+        assert len(shots_of(f"http://{USER}@{place}/cam.jpg", 2)) == 2
 
 
 @pytest.mark.parametrize(

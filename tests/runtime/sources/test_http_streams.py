@@ -271,7 +271,9 @@ class Playlist:
 
 @pytest.mark.slow
 @pytest.mark.alone
-def test_hls_is_paced_by_its_media_times(tmp_path: Path):
+def test_hls_is_paced_by_its_media_times_and_uses_no_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # neither for playlists nor for segments
+    monkeypatch.delenv("no_proxy", raising=False)
     with http_server(Playlist(tmp_path, 8).answers()) as place:
         shots = shots_of(f"http://{place}/live.m3u8", 50, NetworkLimits(opening=3, silence=2))
         assert len(shots_of(f"http://{place}/plain.m3u8", 2, NetworkLimits(opening=3, silence=2))) == 2
