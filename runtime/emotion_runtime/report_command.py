@@ -67,11 +67,14 @@ def _command(options: argparse.Namespace) -> None:
         count += 1
         if options.session in (None, count):
             chosen, number = session, count
+    if not count or (chosen is not None and chosen.run is not None and "aggregate" in chosen.run.options):
+        raise EmotionError(
+            f"{options.events[0]} has no lines of frames, from which a report is made; give a file of "
+            "--jsonl that was written without --aggregate, with which there are only counts"
+        )
     if chosen is None:
         raise EmotionError(
-            f"{options.events[0]} has no events; give a file of --jsonl"
-            if not count
-            else f"--session {options.session}: there are {count} sessions; give a number from 1 to {count}"
+            f"--session {options.session}: there are {count} sessions; give a number from 1 to {count}"
         )
     notes = [f"Session {number} of {count} in the file."] if count > 1 else []
     write_atomically(out, page(chosen, notes).encode("utf-8", "replace"))

@@ -240,6 +240,16 @@ def test_people_without_ids_are_not_told_apart() -> None:
     assert "time of all people together 8.0 s" in text
 
 
+def test_people_in_photos_without_ids_have_no_number() -> None:
+    session = Session()
+    person_of_photo = Person(id=0, box=BOX, score=1.0, state="photo", top="glad", emotions={"glad": 0.96})
+    unsure = Person(id=0, box=BOX, score=1.0, state="photo", why="small")
+    session.add(EmotionEvent(source="a.jpg", frame=0, t=0.0, persons=[person_of_photo, unsure]))
+    text = text_of(session)
+    assert "one person: glad 96 %; one person: no label (small)" in text
+    assert "person 0" not in text
+
+
 def test_times_and_names() -> None:
     times = [clock(seconds) for seconds in (0, 5.26, 59.99, 60, 3723, 86400 * 30 + 1)]
     assert times == ["0:00.0", "0:05.2", "0:59.9", "1:00", "1:02:03", "30 d 0:00:01"]
@@ -344,10 +354,21 @@ def test_schema_1_is_read(tmp_path: Path) -> None:
     assert "do not say which model" in text
 
 
+COUNTS = """{"schema": 2, "type": "run", "version": "0.1.0", "bundle": "nano", "bundle_sha256": "9b0c",\
+ "head": "probe", "options": {"aggregate": 2}}
+{"schema": 2, "type": "aggregate", "source": "hall", "t": 1.0, "people": 2, "counts": {"sad": 2}}
+"""
+STATUS = """{"schema": 2, "type": "status", "source": "hall", "time": "2026-11-27T01:30:00Z",\
+ "status": "live"}
+"""
+
+
 @pytest.mark.parametrize(
     ("content", "arguments", "message"),
     [
-        ("", [], "events.jsonl has no events; give a file of --jsonl"),
+        ("", [], "events.jsonl has no lines of frames"),
+        (COUNTS, [], "give a file of --jsonl that was written without --aggregate"),
+        (COUNTS + STATUS, [], "give a file of --jsonl that was written without --aggregate"),
         ('{"schema": 3, "type": "frame"}\n', [], "schema 3; expected 1 to 2: update this program"),
         ("hello\n", [], "line 1: not JSON"),
         (None, [], "cannot be read"),

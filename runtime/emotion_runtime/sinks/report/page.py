@@ -109,9 +109,10 @@ def _photos(session: Session) -> Iterator[str]:
 
 
 def _in_photo(person: Person) -> str:
+    who = f"person {person.id}" if person.id else "one person"
     if person.top is None:
-        return f"person {person.id}: no label ({person.why})"
-    return f"person {person.id}: {name(person.top)} {percent(person.emotions.get(person.top, 0.0))}"
+        return f"{who}: no label ({person.why})"
+    return f"{who}: {name(person.top)} {percent(person.emotions.get(person.top, 0.0))}"
 
 
 def _provenance(session: Session) -> Iterator[str]:
