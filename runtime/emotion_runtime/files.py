@@ -24,6 +24,11 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
+def readable(name: str) -> str:
+    """Return a name with U+FFFD for bytes that are not UTF-8, which names of files may hold."""
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "replace")
+
+
 class WriteError(EmotionError):
     """A file that cannot be written: the fault of the disk or the folder, not of the data."""
 

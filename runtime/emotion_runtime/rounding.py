@@ -1,9 +1,10 @@
 """Round the numbers of an event for JSON: more decimals would be noise."""
 
-import os
 from typing import Any, TypeVar
 
 import msgspec
+
+from emotion_runtime.files import readable
 
 # By field; the values inside a field have its decimals unless they are listed themselves.
 _DECIMALS = {"t": 6, "latency_ms": 3, "box": 2, "filled": 3, "quality": 3}
@@ -33,8 +34,8 @@ def _rounded_struct(struct: T, decimals: int) -> T:
 
 
 def _rounded(value: Any, decimals: int) -> Any:
-    if isinstance(value, str):  # the name of a file may hold bytes that are not UTF-8, and JSON may not
-        return value if value.isascii() else os.fsencode(value).decode("utf-8", "replace")
+    if isinstance(value, str):
+        return readable(value)
     if isinstance(value, float):
         return round(value, decimals)
     if isinstance(value, msgspec.Struct):

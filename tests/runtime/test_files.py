@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import atomic_file, remove_leftovers, write_atomically
+from emotion_runtime.files import atomic_file, readable, remove_leftovers, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -21,6 +21,13 @@ def test_file_and_its_folders_are_written(tmp_path: Path):
     write_atomically(path, b"second")
     assert path.read_bytes() == b"second"
     assert names(path.parent) == ["file.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a.mp4", "a.mp4"), ("é.mp4", "é.mp4"), ("\udce9.mp4", "\ufffd.mp4")]
+)
+def test_names_that_are_not_utf8_can_be_read(name: str, expected: str):
+    assert readable(name) == expected
 
 
 def test_failing_block_leaves_the_old_file(tmp_path: Path):

@@ -1,10 +1,11 @@
 """Texts of a report: escaped names, times, shares, tables."""
 
 import html
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+
+from emotion_runtime.files import readable
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _LONGEST = 200  # characters of a name
@@ -16,8 +17,7 @@ def escaped(text: str) -> str:
 
     Characters that are not text, or that would turn the direction of the text around them, become U+FFFD.
     """
-    if not text.isascii():  # the name of a file may hold bytes that are not UTF-8
-        text = os.fsencode(text).decode("utf-8", "replace")
+    text = readable(text)
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} \u2026 {text[-_LONGEST // 2 :]}"
     return html.escape(_CONTROL.sub("\ufffd", text), quote=True)
