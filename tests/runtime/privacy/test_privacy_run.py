@@ -1,8 +1,10 @@
 """The options about privacy in whole runs: what leaves is decoded and searched for faces and ids."""
 
+import csv
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -12,6 +14,7 @@ import pytest
 from emotion_runtime import EmotionRuntime, Privacy
 from emotion_runtime.cli import main
 from emotion_runtime.detectors.centerface import CenterFace
+from emotion_runtime.sinks import mqtt, paint
 from emotion_runtime.sources import open_source
 from made_videos import make_base
 
@@ -122,6 +125,53 @@ def test_no_ids_are_published(tmp_path: Path, tiny_bundle: Path, capsys: pytest.
     assert not re.search(r"person \d", printed)
 
 
+@pytest.mark.slow
+def test_no_output_of_a_run_has_ids(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    messages: list[tuple[str, bytes]] = []
+    drawn: list[str] = []
+    broker = SimpleNamespace(
+        failure=None,
+        keep=lambda *message: messages.append(message),
+        send=lambda *message: messages.append(message),
+        take_received=list,
+        close=lambda: None,
+    )
+    monkeypatch.setattr(mqtt, "open_client", lambda *_: None)
+    monkeypatch.setattr(mqtt, "Broker", lambda *_: broker)
+    write = paint.write
+    monkeypatch.setattr(
+        paint, "write", lambda image, caption, *rest: (drawn.append(caption), write(image, caption, *rest))[1]
+    )
+    table, page, lines, record = (tmp_path / name for name in ("a.csv", "a.html", "a.jsonl", "a.mp4"))
+    outputs = ["--csv", str(table), "--report", str(page), "--jsonl", str(lines), "--record", str(record)]
+    model = ["--bundle", str(tiny_bundle), "--backend", "cpu", "--no-ids"]
+    source = ["--source", "hall=demo", "--realtime", "--max-frames", "20"]
+    assert main([*model, *source, *outputs, "--mqtt", "mqtt://localhost/home"]) == 0
+
+    assert len(images_of(record)) > 0
+    assert any("joy" in caption for caption in drawn)
+    assert not any("#" in caption for caption in drawn)
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    assert len(rows) > 20
+    assert {row["id"] for row in rows} == {""}
+    assert not (tmp_path / "a-summary.csv").exists()
+    topics = {topic for topic, _ in messages}
+    assert {"home/hall/state", "home/hall/events"} <= topics
+    told = [payload.decode() for topic, payload in messages if topic.startswith("home/")]
+    assert '"persons":[{' in "".join(told)
+    printed = capsys.readouterr().err
+    assert "one person: " in printed
+    for text in (lines.read_text(), page.read_text(), printed, *told):
+        assert '"id"' not in text
+        assert not re.search(r"person[ #]*\d", text, re.IGNORECASE)
+
+
 def test_aggregate_publishes_counts_alone(
     tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,6 +196,8 @@ def test_aggregate_publishes_counts_alone(
         (["--aggregate", "3", "--embeddings", "x.npz"], "tells people apart"),
         (["--no-ids", "--embeddings", "x.npz"], "tells people apart"),
         (["--aggregate", "3", "--on-change", "--jsonl", "-"], "writes none"),
+        (["--aggregate", "3", "--record", "x.mp4"], "--record shows people, which --aggregate prevents"),
+        (["--aggregate", "3", "--show"], "give --blur faces or --blur persons, too, or omit --show"),
     ],
 )
 def test_contradictions_are_refused(
