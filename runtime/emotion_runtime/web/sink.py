@@ -1,11 +1,11 @@
 """The sink that feeds the page: it takes notes, and never waits for a viewer."""
 
-import os
 from collections.abc import Callable, Mapping
 
 import msgspec
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import readable
 from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, StatusLine
 from emotion_runtime.web.server import WebServer
 from emotion_runtime.web.state import WebState
@@ -34,7 +34,7 @@ class WebSink:
             EmotionError: The server has ended.
         """
         state = self._state
-        event = msgspec.structs.replace(event, source=_readable(event.source))
+        event = msgspec.structs.replace(event, source=readable(event.source))
         if event.source in state.removed:
             return self._turn()
         single = state.content.single_people
@@ -50,7 +50,7 @@ class WebSink:
 
     def write_aggregate(self, line: AggregateLine) -> bool:
         """Take counts over several people."""
-        line = msgspec.structs.replace(line, source=_readable(line.source))
+        line = msgspec.structs.replace(line, source=readable(line.source))
         self._state.session.add_counts(line)
         self._state.events.put(line)
         return True
@@ -85,8 +85,3 @@ class WebSink:
         if self._server.error is not None:
             raise EmotionError(f"--serve: the web server has ended ({self._server.error})")
         return True
-
-
-def _readable(name: str) -> str:
-    """Return a name as it is written to JSON: that of a file may hold bytes that are not UTF-8."""
-    return name if name.isascii() else os.fsencode(name).decode("utf-8", "replace")
