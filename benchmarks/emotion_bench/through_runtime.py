@@ -98,8 +98,8 @@ def _at(event: EmotionEvent | None, box: Box) -> Person | None:
     candidates = [
         (overlap(person.box, box), person) for person in (event.persons if event else []) if person.raw
     ]
-    overlap, person = max(candidates, key=lambda pair: pair[0], default=(0.0, None))
-    return person if overlap >= OVERLAP else None
+    most, person = max(candidates, key=lambda pair: pair[0], default=(0.0, None))
+    return person if most >= OVERLAP else None
 
 
 def overlap(a: Box, b: Box) -> float:

@@ -110,7 +110,8 @@ def _version() -> str:
         return __version__
     try:
         done = subprocess.run(
-            ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"],
+            # Reading a state writes nothing, not even the index that Git keeps of it.
+            ["git", "--no-optional-locks", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"],
             capture_output=True,
             text=True,
             check=True,
