@@ -36,6 +36,8 @@ PANELS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Validation", {}),  # whatever the log has that begins with "val_"
 )
 VALIDATION = "val_"
+# The commit, then what has changed.
+_STATUS = ("status", "--porcelain=v2", "--branch", "--untracked-files=no")
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2.5rem auto; padding: 0 1rem;
@@ -110,15 +112,18 @@ def _version() -> str:
         return __version__
     try:
         done = subprocess.run(
-            # Reading a state writes nothing, not even the index that Git keeps of it.
-            ["git", "--no-optional-locks", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"],
+            # `git describe --dirty` would write the index.
+            [*("git", "--no-optional-locks", "-C", root), *_STATUS],
             capture_output=True,
             text=True,
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return __version__
-    return f"{__version__}, commit {done.stdout.strip()}"
+    lines = done.stdout.splitlines()
+    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid "))
+    changed = any(not line.startswith("#") for line in lines)
+    return f"{__version__}, commit {commit[:12]}{'-dirty' if changed else ''}"
 
 
 def write_report(run: Path, *, facts: Mapping[str, str], config: PretrainConfig) -> Path:
