@@ -224,7 +224,7 @@ class LiveFeed(Feed):
         if frame is not None and not self.paused:
             self.waiting = frame
         for i, line in enumerate(taken):
-            if line.status in ("lost", "ended") and _follows(line, self.waiting):
+            if line.status in ("frozen", "lost", "ended") and _follows(line, self.waiting):
                 taken, self._held = taken[:i], taken[i:]
                 changed()
                 break

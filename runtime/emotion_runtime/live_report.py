@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from emotion_runtime.rates import Rates
-from emotion_runtime.types import EmotionEvent, StatusLine
+from emotion_runtime.types import WATCHING, EmotionEvent, StatusLine
 
 EVERY = 60.0  # seconds between two lines
 _RATES_EVERY = 1.0  # seconds between two looks at the rates
@@ -93,7 +93,7 @@ class LiveReport:
         elif line.status not in ("lost", "connecting") and numbers.lost_at is not None:
             numbers.lost_seconds += self._clock() - numbers.lost_at
             numbers.lost_at = None
-        if line.status in ("lost", "paused", "ended"):
+        if line.status not in WATCHING:
             numbers.people = 0
         numbers.status, numbers.told = line, False
 

@@ -18,6 +18,8 @@ Landmarks = tuple[tuple[float, float], ...]  # right eye, left eye, nose, mouth 
 State = Literal["new", "warming", "steady", "lost", "photo"]
 Why = Literal["warming", "small", "blurred", "cut", "turned away", "occluded", "uncertain", "stale"]
 SourceStatus = Literal["connecting", "live", "degraded", "frozen", "lost", "paused", "ended"]
+# Statuses in which new images come. In the others it is not known who is there.
+WATCHING: tuple[SourceStatus, ...] = ("live", "degraded")
 
 
 @dataclass(frozen=True, slots=True)

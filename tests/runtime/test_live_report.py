@@ -3,6 +3,7 @@
 from datetime import datetime, timezone
 
 import msgspec
+import pytest
 from sample_events import event, person
 
 from emotion_runtime.live_report import LiveReport
@@ -81,6 +82,19 @@ def test_where_single_people_are_not_published_nothing_tells_how_many_there_are(
     assert "detected every 0.10 s" in text
     assert "in view" not in text
     assert "person" not in text
+
+
+@pytest.mark.parametrize("status", ["connecting", "frozen", "lost", "paused", "ended"])
+def test_without_new_images_nobody_is_in_view(status: SourceStatus):
+    clock = Clock()
+    report = LiveReport(dict, clock)
+    add(report, "door", 1.0, 0)
+    report.add_status(line("door", "degraded"))
+    clock.now += 60
+    assert "1 in view" in (report.line() or "")
+    report.add_status(line("door", status))
+    clock.now += 60
+    assert "0 in view" in (report.line() or "")
 
 
 def test_losses_are_counted_once_each_whatever_happens_meanwhile():

@@ -244,18 +244,19 @@ def test_nothing_new_gives_empty_rounds():
     assert [frame.index for frame in next(rounds).frames] == [0]
 
 
-def test_statuses_come_in_order_with_frames():
+@pytest.mark.parametrize("status", ["frozen", "lost"])
+def test_statuses_come_in_order_with_frames(status: SourceStatus):
     camera = FakeCamera("door")
     rounds = iter(rounds_of(camera))
     now = datetime.now(timezone.utc)
     camera.say("live")
     camera.give(now)
-    camera.say("lost", "unplugged", now + timedelta(milliseconds=5))
+    camera.say(status, "unplugged", now + timedelta(milliseconds=5))
     first = next(rounds)
     assert [line.status for line in first.statuses] == ["live"]
     assert len(first.frames) == 1
     second = next(rounds)
-    assert [line.status for line in second.statuses] == ["lost"]
+    assert [line.status for line in second.statuses] == [status]
     assert second.frames == []
     camera.say("live", at=now + timedelta(seconds=1))
     camera.give(now + timedelta(seconds=1))

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from emotion_runtime.types import EmotionEvent, SourceStatus, StatusLine
+from emotion_runtime.types import WATCHING, EmotionEvent, SourceStatus, StatusLine
 
 _SPAN = 10.0  # seconds over which rate and latency are measured
 _EVENTS = 1000  # of these seconds, at most
-_WATCHING = ("live", "degraded")  # statuses in which people are analysed
 _CONNECTED = ("live", "degraded", "frozen")
 
 
@@ -106,13 +105,13 @@ class CameraState:
 
     def _people(self) -> int | None:
         """Return the number of people in view; those found only once are mostly false detections."""
-        if self._event is None or not self._people_known or self.status not in _WATCHING:
+        if self._event is None or not self._people_known or self.status not in WATCHING:
             return None
         return sum(person.state not in ("new", "lost") for person in self._event.persons)
 
     def _label(self) -> str | None:
         """Return the label that most people have; of equal ones, that with the larger share."""
-        if self._event is None or not self._people_known or self.status not in _WATCHING:
+        if self._event is None or not self._people_known or self.status not in WATCHING:
             return None
         counts = Counter(person.top for person in self._event.persons if person.top is not None)
         shares = self._shares()
@@ -121,7 +120,7 @@ class CameraState:
     def _shares(self) -> dict[str, float | None]:
         """Return the mean probability of each label in percent, over the people who have a label."""
         shares: dict[str, float | None] = dict.fromkeys(self._labels)
-        if self._event is None or not self._people_known or self.status not in _WATCHING:
+        if self._event is None or not self._people_known or self.status not in WATCHING:
             return shares
         labelled = [person.emotions for person in self._event.persons if person.top is not None]
         for label in shares if labelled else ():

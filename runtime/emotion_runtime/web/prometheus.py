@@ -5,7 +5,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from emotion_runtime.types import EmotionEvent, SourceStatus, StatusLine
+from emotion_runtime.types import WATCHING, EmotionEvent, SourceStatus, StatusLine
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5)
@@ -94,7 +94,7 @@ class Metrics:
         elif line.status == "live" and name in self._was_lost:
             self._was_lost.discard(name)
             self._reconnects.labels(name).inc()
-        if line.status in ("lost", "paused", "ended"):
+        if line.status not in WATCHING:
             self._forget_people(name)
         for status in _STATUSES:
             self._status.labels(name, status).set(status == line.status)

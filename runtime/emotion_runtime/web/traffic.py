@@ -10,7 +10,7 @@ from datetime import datetime
 import msgspec
 import numpy as np
 
-from emotion_runtime.types import EmotionEvent, SourceStatus, StatusLine
+from emotion_runtime.types import WATCHING, EmotionEvent, SourceStatus, StatusLine
 
 _SECONDS = 10.0  # that the frame rate and the percentiles are about
 _EVENTS = 2000  # of these seconds, at most
@@ -88,7 +88,7 @@ class Traffic:
             before = None if counted.status is None else counted.status.status
             counted.lost += line.status == "lost" and before != "lost"
             counted.status = line
-            if line.status in ("lost", "paused", "ended") and counted.people is not None:
+            if line.status not in WATCHING and counted.people is not None:
                 counted.people = 0
 
     def drop(self, source: str) -> None:
