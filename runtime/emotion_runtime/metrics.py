@@ -9,7 +9,7 @@ from emotion_runtime.tracker import CONFIRM_FRAMES
 from emotion_runtime.types import EmotionEvent, Person
 
 # In processing order. "read" is decoding time for a file, and mostly waiting for a camera.
-STAGES = ("read", "detect", "track", "crop", "encode", "temporal", "sinks")
+STAGES = ("read", "detect", "track", "heads", "crop", "encode", "temporal", "sinks")
 
 MAX_PHOTOS = 100
 _SHORTEST = 0.05  # milliseconds per frame; shorter stages are not printed

@@ -207,7 +207,7 @@ class Pipeline:
             if chosen:
                 found: Sequence[Track | None] = chosen
                 if self._models.heads:
-                    with self.timer.stage("detect"):
+                    with self.timer.stage("heads"):
                         found = self._models.heads(frame.image, chosen)
                 views.append((frame.image, self._crops(frame.image, chosen, found)))
                 for track, view in zip(chosen, found, strict=True):

@@ -29,6 +29,7 @@ def persons(shared_data: Path, clip: str, count: int, step: int) -> Iterator[Per
             for person in runtime.step(frame.image, frame.t).persons:
                 if person.state in ("warming", "steady") and person.emotions:
                     yield person
+        assert runtime.timer.seconds["heads"] > 0  # apart from `detect`, which empty frames go through, too
 
 
 @pytest.mark.parametrize(("clip", "count", "step"), [("one-by-one", 24, 5), ("vtest", 24, 4)])

@@ -10,6 +10,7 @@ from emotion_runtime.types import WATCHING, EmotionEvent, SourceStatus, StatusLi
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5)
 _STAGE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_OF_FRAMES = ("read", "detect", "sinks")  # stages that every frame goes through, also if nobody is in view
 _SOURCES = 64  # series; further sources, such as the photos of a folder, count together
 _OTHERS = "other sources"
 _STATUSES: tuple[SourceStatus, ...] = (
@@ -78,11 +79,17 @@ class Metrics:
         if event.latency_ms > 0:
             self._latency.labels(name).observe(event.latency_ms / 1000)
 
-    def add_stages(self, seconds: Mapping[str, float]) -> None:
-        """Take the time spent in each stage since the beginning, after a step of the run."""
+    def add_stages(self, seconds: Mapping[str, float], *, people: bool = True) -> None:
+        """Take the time spent in each stage since the beginning, after a step of the run.
+
+        Args:
+            seconds: The time by stage.
+            people: Whether people may be published. False: stages that only people go through are left out,
+                since each step that is counted there would say that somebody is in view.
+        """
         for stage, total in seconds.items():
             spent = total - self._spent.get(stage, 0.0)
-            if spent > 0:
+            if spent > 0 and (people or stage in _OF_FRAMES):
                 self._stages.labels(stage).observe(spent)
                 self._spent[stage] = total
 

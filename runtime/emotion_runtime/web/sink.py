@@ -43,7 +43,7 @@ class WebSink:
         state.traffic.add(event, people=single)
         state.session.add(event, still=frame.still)
         state.metrics.add(event, people=single)
-        state.metrics.add_stages(self._stage_seconds())
+        state.metrics.add_stages(self._stage_seconds(), people=single)
         if single:
             state.events.put(event)
         return self._turn()
