@@ -37,6 +37,10 @@ HEADERS = {
 }
 
 
+class ClientGone(Exception):  # noqa: N818 - names the event
+    """The client of a request takes nothing any more."""
+
+
 class Guard:
     """An ASGI application that lets good requests through to another one.
 
@@ -59,6 +63,12 @@ class Guard:
         """Answer a request, or pass it on."""
         if scope["type"] not in ("http", "websocket"):
             return
+        try:
+            await self._respond(scope, receive, send)
+        except ClientGone:  # which is no error
+            await asyncio.sleep(0.01)  # the end of the connection is noticed meanwhile
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
         client = scope.get("client") or ("", 0)
         refusal = self._refusal(scope, headers, client[0])
@@ -160,17 +170,14 @@ class Guard:
         return body
 
     async def _pass_on(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        """Let the application answer; a client that takes nothing of it is cut off, which is no error."""
-        try:
-            if scope["path"] == SIGN_IN:
-                await self._sign_in(scope, body, send)
-            else:
-                await self._app(scope, _replayed(body, receive), send)
-        except (TimeoutError, asyncio.TimeoutError, ConnectionError):
-            await asyncio.sleep(0.01)  # the end of the connection is noticed meanwhile
+        """Let the application answer."""
+        if scope["path"] == SIGN_IN:
+            await self._sign_in(scope, body, send)
+        else:
+            await self._app(scope, _replayed(body, receive), send)
 
     def _careful(self, send: Send, client: Client) -> Send:
-        """Return `send` with the headers of all answers, and with a deadline."""
+        """Return `send` with the headers of all answers, and with a deadline; it raises ClientGone."""
 
         async def careful(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -178,10 +185,17 @@ class Guard:
                 message["headers"] = [*message.get("headers", []), *extra]
             try:
                 await asyncio.wait_for(send(message), self._limits.send_seconds)
-            except (TimeoutError, asyncio.TimeoutError):
+            except (TimeoutError, asyncio.TimeoutError) as error:
                 _log.info("a viewer that took nothing for %g s was cut off", self._limits.send_seconds)
                 self._cut_off(client)
-                raise
+                raise ClientGone from error
+            except OSError as error:
+                raise ClientGone from error
+            except RuntimeError as error:
+                # What the server raises for a WebSocket that it has closed, as one that answers no ping.
+                if message["type"] != "websocket.send":
+                    raise
+                raise ClientGone from error
 
         return careful
 

@@ -22,8 +22,9 @@ class WebLimits:
         uploads: Images for `POST /analyze` that are being sent or analysed at once.
         body_seconds: Time for a body to arrive.
         send_seconds: Time for a client to take what is sent to it; then it is cut off.
-        silent_seconds: Time for a connection to make a request.
+        silent_seconds: Time for the next request of a connection to arrive.
         connections: Connections at once, of all clients.
+        connections_per_client: Connections at once, of one client.
         viewers: Viewers of live images and events at once.
     """
 
@@ -37,6 +38,7 @@ class WebLimits:
     send_seconds: float = 5.0
     silent_seconds: float = 10.0
     connections: int = 128
+    connections_per_client: int = 32
     viewers: int = 64
 
 

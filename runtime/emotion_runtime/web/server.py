@@ -6,14 +6,15 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.web.guard import App, Client, Guard
-from emotion_runtime.web.limits import WebLimits
+from emotion_runtime.web.limits import WebLimits, client_key
 from emotion_runtime.web.place import Place
 
 _START = 10.0  # seconds
@@ -109,14 +110,13 @@ class WebServer:
             sweep.cancel()
 
     async def _sweep(self) -> None:
-        """Cut off connections that make no request for a long time, since their number is limited."""
-        since: dict[Any, float] = {}
+        """Cut off connections whose next request does not arrive: the number of connections is limited."""
+        since: dict[tuple[Any, Any], float] = {}
         while True:
             await asyncio.sleep(1.0)
             now = time.monotonic()
-            silent = [each for each in self._server.server_state.connections if _is_silent(each)]
-            since = {each: since.get(each, now) for each in silent}
-            for each, start in since.items():
+            since = still_silent(self._server.server_state.connections, since, now)
+            for (each, _), start in since.items():
                 if now - start > self._limits.silent_seconds and each.transport is not None:
                     each.transport.abort()
 
@@ -127,6 +127,20 @@ class WebServer:
                 each.transport.abort()
 
 
+def still_silent(
+    connections: Iterable[Any], since: Mapping[tuple[Any, Any], float], now: float
+) -> dict[tuple[Any, Any], float]:
+    """Return since when connections wait for a request, by the connection and its latest request.
+
+    Args:
+        connections: Those of uvicorn.
+        since: What was returned at the look before.
+        now: The time of this look.
+    """
+    silent = [(each, each.cycle) for each in connections if _is_silent(each)]
+    return {key: since.get(key, now) for key in silent}
+
+
 def _is_silent(connection: Any) -> bool:
     """Return whether a connection of HTTP is between two requests, or has made none."""
     if not hasattr(connection, "cycle"):  # a WebSocket
@@ -134,10 +148,25 @@ def _is_silent(connection: Any) -> bool:
     return connection.cycle is None or connection.cycle.response_complete
 
 
+def _connection_class(most: int) -> type[H11Protocol]:
+    """Return the class of connections of which one client has `most` at once; uvicorn limits all of them."""
+
+    class Connection(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            connections: list[Any] = list(self.connections)
+            clients = [client_key(each.client[0]) for each in connections if each.client is not None]
+            if self.client is not None and clients.count(client_key(self.client[0])) > most:
+                _log.info("a client that has %d connections was refused one more", most)
+                self.loop.call_soon(transport.abort)  # not now: asyncio has yet to begin reading
+
+    return Connection
+
+
 def _config(app: App, limits: WebLimits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",
+        http=_connection_class(limits.connections_per_client),
         ws="websockets-sansio",
         loop="asyncio",
         lifespan="off",

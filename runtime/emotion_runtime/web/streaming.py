@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from emotion_runtime.rounding import rounded
 from emotion_runtime.web.guard import Receive, Scope, Send
@@ -38,8 +38,6 @@ async def watch(websocket: WebSocket) -> None:
             await _send_images(websocket, state, gone)
             if not gone.done():
                 await websocket.close(1001, "the run has ended")
-        except (WebSocketDisconnect, ConnectionError, TimeoutError, asyncio.TimeoutError, RuntimeError):
-            return  # the viewer is gone
         finally:
             gone.cancel()
 
