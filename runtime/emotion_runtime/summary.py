@@ -89,6 +89,11 @@ class _Source:
     confirmed: set[int] = field(default_factory=set)  # those who were more than "new"
     others: int = 0
 
+    def copied(self) -> "_Source":
+        """Return a copy that does not change with this one."""
+        persons = {i: replace(person, seconds=dict(person.seconds)) for i, person in self.persons.items()}
+        return replace(self, persons=persons, confirmed=set(self.confirmed))
+
 
 class Summary:
     """Adds up events of any number of sources.
@@ -160,8 +165,8 @@ class Summary:
         """Return the summary of one source; it is empty if no event of it was added."""
         found = self._sources.get(source, _Source())
         # A copy, as if the source ended now.
-        persons = {i: replace(p, seconds=dict(p.seconds)) for i, p in found.persons.items()}
-        whole = _Source(found.frames, found.seconds, None, persons, others=found.others)
+        whole = found.copied()
+        whole.newest, whole.confirmed = None, set()
         if found.newest is not None:
             _spend(whole, found.newest, found.newest.step)
         # In fewer frames than it takes nobody can be confirmed.
@@ -173,6 +178,12 @@ class Summary:
         return SourceSummary(
             frames=whole.frames, seconds=whole.seconds, persons=summaries, others=whole.others
         )
+
+    def copied(self) -> "Summary":
+        """Return a copy to which no events are added."""
+        copy = Summary(self._pause)
+        copy._sources = {name: source.copied() for name, source in self._sources.items()}
+        return copy
 
     def by_source(self) -> dict[str, SourceSummary]:
         """Return the summary of each source, in the order of their first events."""

@@ -14,6 +14,7 @@ from emotion_runtime.types import AggregateLine, EmotionEvent
 from emotion_runtime.web.timeline import Timeline, TimelineView
 
 _PERSONS = 60  # timelines that are kept; those seen least recently go first
+_SHOWN = 30  # timelines that are sent: as many as the page draws
 _CHANGES = 1000
 _MARKERS = 1000
 _COUNTS = 1000
@@ -94,7 +95,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
         labelled_seconds: The sum of these times: person-seconds.
         sources: Who was seen in each source for how long and with which labels.
         overall: Timeline over all people.
-        people: Timelines of the people seen last.
+        people: Timelines of the 30 people seen last.
         changes: The latest changes of labels.
         markers: The latest markers.
         counts: The latest counts over several people, if only these are published; then there are no people
@@ -145,7 +146,9 @@ class Session:
             now = self._clock() - self._start
             step = min(now - self._latest.get(event.source, now), _LONGEST_STEP)
             self._latest[event.source] = now
-            self._summary.add(event)
+            # Without ids nobody can be told apart.
+            known = [person for person in event.persons if person.id]
+            self._summary.add(msgspec.structs.replace(event, persons=known))
             for person in event.persons:
                 if person.state in ("lost", "photo", "new"):
                     continue
@@ -184,32 +187,35 @@ class Session:
             return list(self._markers)
 
     def view(self) -> SessionView:
-        """Return what happened so far."""
-        with self._lock:
+        """Return what happened so far, with numbers that are rounded."""
+        with self._lock:  # only to copy, since the loop of the run waits meanwhile
             now = self._clock() - self._start
-            total = sum(self._seconds.values())
-            shares = sorted(self._seconds.items(), key=lambda item: -item[1])
-            return SessionView(
-                started=self._started,
-                seconds=round(now, 2),
-                shares={label: round(seconds / total, 4) for label, seconds in shares if total},
-                labelled_seconds=round(total, 2),
-                sources=self._summary.by_source(),
-                overall=self._overall.view(),
-                people=[
-                    PersonTimeline(source=source, id=number, timeline=timeline.view())
-                    for (source, number), timeline in self._people.items()
-                ],
-                changes=list(self._changes),
-                markers=list(self._markers),
-                counts=list(self._counts),
-            )
+            by_label, summary, overall = dict(self._seconds), self._summary.copied(), self._overall.copied()
+            people = [(key, one.copied()) for key, one in list(self._people.items())[-_SHOWN:]]
+            changes, markers, counts = list(self._changes), list(self._markers), list(self._counts)
+        total = sum(by_label.values())
+        shares = sorted(by_label.items(), key=lambda item: -item[1])
+        return SessionView(
+            started=self._started,
+            seconds=round(now, 2),
+            shares={label: round(seconds / total, 4) for label, seconds in shares if total},
+            labelled_seconds=round(total, 2),
+            sources={name: rounded(found) for name, found in summary.by_source().items()},
+            overall=overall.view(),
+            people=[
+                PersonTimeline(source=source, id=number, timeline=timeline.view())
+                for (source, number), timeline in people
+            ],
+            changes=changes,
+            markers=markers,
+            counts=counts,
+        )
 
     def encoded(self) -> bytes:
         """Return what happened so far as JSON; many viewers ask, and a long session takes a while."""
         now, edits, latest = self._clock(), self._edits, self._encoded
         if latest is None or now - latest[0] >= _FRESH or latest[1] != edits:
-            latest = now, edits, msgspec.json.encode(rounded(self.view()))
+            latest = now, edits, msgspec.json.encode(self.view())
             self._encoded = latest
         return latest[2]
 

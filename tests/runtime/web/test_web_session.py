@@ -122,7 +122,7 @@ def test_a_session_of_many_people_is_bounded():
     for number in range(1, 1500):
         session.add(event(person(number, BOX)))
     view = session.view()
-    assert len(view.people) == 60
+    assert len(view.people) == 30
     assert view.people[-1].id == 1499
     assert len(view.changes) == 1000
 
