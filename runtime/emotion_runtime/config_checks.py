@@ -142,15 +142,21 @@ def _check_mqtt(config: RunConfig) -> None:
 
 
 def _check_serve(config: RunConfig) -> None:
-    """Reject options about the web page that have no effect.
+    """Reject options about the web page that have no effect, or that clients could undo.
 
     Raises:
-        EmotionError: There is no page, or its address is wrong.
+        EmotionError: There is no page, its address is wrong, or zones would not hold for cameras of clients.
     """
     from emotion_runtime.web.place import parse_place  # noqa: PLC0415 - keeps `--help` fast
 
     if config.serve is not None:
         parse_place(config.serve)
+        if config.serve_cameras and any("=" in zone for zone in config.zone):
+            raise EmotionError(
+                "--serve-cameras lets clients open a camera once more under another name, for which --zone "
+                "SOURCE=... does not hold: give zones without SOURCE=, which hold for all sources, or omit "
+                "--serve-cameras"
+            )
         return
     names = ("token_file", "serve_name", "serve_cameras", "notice_who", "notice_why", "notice_kept")
     for name in (*names, "notice_contact"):

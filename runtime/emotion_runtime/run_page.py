@@ -76,6 +76,7 @@ def open_page(
             # An image that shows faces would be about single people.
             images=config.aggregate is None or config.blur != "none",
         ),
+        addresses=addresses,
     )
     sink, line = open_web(options, served)
     sys.stderr.write(f"{PROGRAM}: {line}\n")

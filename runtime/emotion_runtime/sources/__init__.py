@@ -9,10 +9,27 @@ from emotion_runtime.sources.files import expand, is_pattern
 from emotion_runtime.sources.live_limits import LiveLimits
 from emotion_runtime.sources.shots import Connect
 from emotion_runtime.sources.source import Source
-from emotion_runtime.sources.uris import Address, name_of_file, parse_source, parse_sources
+from emotion_runtime.sources.uris import (
+    Address,
+    is_network,
+    name_of_file,
+    parse_source,
+    parse_sources,
+    same_target,
+)
 from emotion_runtime.types import Frame
 
-__all__ = ["Address", "LiveLimits", "Source", "expand", "open_source", "parse_source", "parse_sources"]
+__all__ = [
+    "Address",
+    "LiveLimits",
+    "Source",
+    "expand",
+    "is_network",
+    "open_source",
+    "parse_source",
+    "parse_sources",
+    "same_target",
+]
 
 
 def open_source(

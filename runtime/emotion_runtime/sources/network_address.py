@@ -49,7 +49,7 @@ class NetworkAddress:
     options: dict[str, str]
 
 
-_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _OPTIONS = {"rtsp": {"transport"}, "rtsps": {"transport"}, "http": {"every"}, "https": {"every"}}
 _TRANSPORTS = ("tcp", "udp")
 
@@ -85,7 +85,7 @@ def parse_address(uri: str) -> NetworkAddress:
         bare=urlunsplit((scheme, place, path or "/", query, "")),
         scheme=scheme,
         host=host,
-        port=port or _PORTS[scheme],
+        port=port or PORTS[scheme],
         user=None if parts.username is None else unquote(parts.username),
         password=None if parts.password is None else unquote(parts.password),
         options=options,

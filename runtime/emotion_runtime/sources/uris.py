@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sources.files import expand, is_pattern
+from emotion_runtime.sources.network_address import PORTS
 
 SourceKind = Literal["file", "demo", "camera", "gstreamer", "network"]
 
@@ -27,6 +28,7 @@ _SCHEMES: dict[str, SourceKind] = {
     "https": "network",
 }
 NAME = r"\w[\w .-]*"
+_NETWORK = re.compile(rf"(?:({NAME})=)?((?:rtsps?|https?)://.*)", re.DOTALL | re.IGNORECASE)
 _LONGEST = 200  # bytes of a name; a file name has 255
 
 
@@ -52,11 +54,17 @@ class Address:
         return self.kind in ("camera", "gstreamer", "network")
 
 
+def is_network(text: str) -> bool:
+    """Return whether a text is [NAME=]URI with the URI of a network camera, without a look at the disk."""
+    return _NETWORK.fullmatch(text) is not None
+
+
 def parse_source(text: str | int | Path) -> Address:
     """Return the address that a text, a path or a camera number stands for.
 
     NAME consists of letters, digits, spaces and `_.-`, and begins with a letter or digit. What exists as a
-    file, or as a pattern of files, has no name in it: `a=b.mp4` opens the file of this name.
+    file, or as a pattern of files, has no name in it: `a=b.mp4` opens the file of this name. The address of a
+    network camera is never a file, and nothing is looked up on the disk for it.
 
     Raises:
         EmotionError: The text is none of these. The message holds no part of a URI.
@@ -66,7 +74,9 @@ def parse_source(text: str | int | Path) -> Address:
     if isinstance(text, Path):
         return Address(str(text), "file", str(text))
     uri, name = str(text), ""
-    if not _is_file(uri):
+    if network := _NETWORK.fullmatch(uri):
+        name, uri = (network[1] or "").strip(), network[2]
+    elif not _is_file(uri):
         match = re.fullmatch(rf"({NAME})=(.*)", uri, re.DOTALL)
         if match:
             name, uri = match[1].strip(), match[2]
@@ -94,7 +104,7 @@ def parse_sources(texts: Iterable[str | int | Path]) -> list[Address]:
     """
     addresses: list[Address] = []
     for address in map(parse_source, texts):
-        if any(_target(address) == _target(other) for other in addresses):
+        if any(same_target(address, other) for other in addresses):
             raise EmotionError(f"a source is given twice ({address.name}): give each once")
         taken = {other.name for other in addresses}
         name = address.name
@@ -145,10 +155,12 @@ def _kind(uri: str) -> SourceKind:
         return "demo"
     if re.fullmatch(r"-?\d+", uri):
         return "camera"
-    if _is_file(uri):
-        return "file"
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", uri)
     kind = _SCHEMES.get(scheme[1].lower()) if scheme else None
+    if scheme and scheme[2] and kind == "network":
+        return kind
+    if _is_file(uri):
+        return "file"
     if scheme and kind:
         if scheme[2] is None and scheme[1].lower() != "gst":
             raise EmotionError(f"a source begins with {scheme[0]}; expected {scheme[1]}:// and an address")
@@ -199,10 +211,30 @@ def _host(uri: str, scheme: str) -> str:
     return host
 
 
+def same_target(one: Address, other: Address) -> bool:
+    """Return whether two addresses are two ways to write one file, camera or stream.
+
+    Of a stream, the user, the password and the options do not count. That two hosts are one, or two streams
+    are those of one camera, cannot be seen from their addresses.
+    """
+    return _target(one) == _target(other)
+
+
 def _target(address: Address) -> str:
-    """Return what is opened, so that two ways to write one camera or file are the same."""
     if address.kind == "file" and address.uri != "-":
         return os.path.realpath(address.uri)
+    if address.kind == "network":
+        return _stream(address.uri)
     if address.kind != "camera":
         return address.uri
     return re.sub(r"^v4l2:///dev/video(\d+)(\?.*)?$", r"\1", address.uri)
+
+
+def _stream(uri: str) -> str:
+    """Return the address of a stream without what does not make it another one."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # not valid: opening it says so
+        return uri
+    place = parts.netloc.rpartition("@")[2].lower().removesuffix(f":{PORTS[parts.scheme]}")
+    return f"{parts.scheme}://{place}{unquote(parts.path) or '/'}?{unquote(parts.query)}"

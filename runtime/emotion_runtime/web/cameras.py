@@ -1,15 +1,14 @@
 """What a client may do with the cameras of a run."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.sources import Address, parse_source
+from emotion_runtime.sources import Address, is_network, parse_source, same_target
 
 _MOST = 32  # cameras of a run
-_SCHEMES = ("rtsp", "rtsps", "http", "https")
+_EXPECTED = "expected [NAME=]URI with a URI that begins with rtsp://, rtsps://, http:// or https://"
 _LONGEST = 2000  # characters of a URI
 
 
@@ -44,12 +43,19 @@ class Cameras:
         control: The sources of the run.
         add: Opens one more source.
         allow_adding: Whether clients may add cameras, and remove them.
+        first: The sources that the run began with.
     """
 
     def __init__(
-        self, control: SourceControl, add: Callable[[Address], None], *, allow_adding: bool = False
+        self,
+        control: SourceControl,
+        add: Callable[[Address], None],
+        *,
+        allow_adding: bool = False,
+        first: Iterable[Address] = (),
     ) -> None:
         self._control, self._add, self.allow_adding = control, add, allow_adding
+        self._opened = {address.name: address for address in first}
         self._changing = threading.Lock()  # so that two requests do not remove the last two cameras
 
     def pause(self, name: str) -> None:
@@ -76,19 +82,24 @@ class Cameras:
 
         Raises:
             CameraRefused: The configuration does not allow it.
-            EmotionError: It is no such address, or there is a camera of its name, or there are too many.
+            EmotionError: It is no such address, a camera has its name or its address already, or there are
+                too many.
         """
         self._check_allowed()
-        expected = f"expected [NAME=]URI with a URI that begins with {', '.join(f'{s}://' for s in _SCHEMES)}"
         if len(uri) > _LONGEST or not uri.isprintable() or "${" in uri:
-            raise EmotionError(f"this is not the address of a camera; {expected}")
+            raise EmotionError(f"this is not the address of a camera; {_EXPECTED}")
+        if not is_network(uri):  # `parse_source` would look for a file, or for all files of a pattern
+            raise EmotionError(f"only network cameras can be added; {_EXPECTED}")
         address = parse_source(uri)
-        if address.kind != "network" or urlsplit(address.uri).scheme.lower() not in _SCHEMES:
-            raise EmotionError(f"only network cameras can be added; {expected}")
         with self._changing:
-            if len(self._control.names()) >= _MOST:
+            names = self._control.names()
+            if len(names) >= _MOST:
                 raise EmotionError(f"there are {_MOST} cameras already; remove one first")
+            for name, opened in self._opened.items():
+                if name in names and name != address.name and same_target(address, opened):
+                    raise EmotionError(f"this camera is open already: {name}; give another one")
             self._add(address)
+            self._opened[address.name] = address
         return address.name
 
     def remove(self, name: str) -> None:

@@ -55,6 +55,7 @@ class ServedRun:
         add: Opens one more source.
         stage_seconds: Returns the time spent in each stage so far.
         content: What may be shown of people.
+        addresses: The sources that the run began with.
     """
 
     run: RunLine
@@ -64,6 +65,7 @@ class ServedRun:
     add: Callable[[Address], None]
     stage_seconds: Callable[[], Mapping[str, float]]
     content: WebContent = field(default_factory=WebContent)
+    addresses: Sequence[Address] = ()
 
 
 def open_web(options: WebOptions, served: ServedRun) -> tuple[WebSink, str]:
@@ -88,7 +90,9 @@ def open_web(options: WebOptions, served: ServedRun) -> tuple[WebSink, str]:
     state = WebState(
         run=served.run,
         analyses=Analyses(served.look),
-        cameras=Cameras(served.control, served.add, allow_adding=options.allow_adding),
+        cameras=Cameras(
+            served.control, served.add, allow_adding=options.allow_adding, first=served.addresses
+        ),
         metrics=Metrics(__version__),
         colors={label: _css(label) for label in served.labels},
         sign=options.sign,

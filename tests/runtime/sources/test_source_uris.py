@@ -95,6 +95,7 @@ def test_default_names_of_one_host_are_numbered_in_order() -> None:
         ([0, "door=v4l2:///dev/video0?fps=5"], "given twice"),
         (["0", "/dev/video0"], "given twice"),
         (["rtsp://u:secret@h/1", "door=rtsp://u:secret@h/1"], "given twice"),
+        (["rtsp://u:secret@h/1?a=b", "door=RTSP://H:554/%31?a=b#transport=udp"], "given twice"),
     ],
 )
 def test_two_sources_of_one_name_or_place_are_an_error(texts: list[str | int], message: str) -> None:
@@ -134,6 +135,31 @@ def test_mistake_is_one_line_without_the_uri(
     assert "\n" not in str(caught.value)
     for secret in ("secret", "cret", "joe"):
         assert secret not in str(caught.value) + caplog.text
+
+
+def test_streams_of_one_host_are_several_sources() -> None:
+    texts = [
+        "rtsp://h/1",
+        "rtsp://h/2",
+        "rtsp://h/1?a",
+        "rtsp://h:555/1",
+        "rtsps://h/1",
+        "http://h",
+        "a=rtsp://[::1",
+    ]
+    assert len(parse_sources(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("text", ["rtsp://h/**/*", "a b=HTTPS://h/[1]*?a=b", "rtsps://joe:pw@h/1"])
+def test_nothing_is_looked_up_on_the_disk_for_a_network_camera(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(*_: object, **__: object) -> bool:
+        raise AssertionError("the disk was looked at")
+
+    monkeypatch.setattr("glob.glob", look)
+    monkeypatch.setattr(Path, "exists", look)
+    assert parse_source(text).kind == "network"
 
 
 @pytest.mark.parametrize("show", [repr, str])

@@ -160,8 +160,9 @@ def test_a_run_is_served_until_it_ends(tmp_path: Path, camera: str):
         assert b"emotion_stage_seconds_bucket" in metrics
         assert b'emotion_capture_to_event_seconds_bucket{le="2.5",source="door"}' in metrics
         kind = {"content-type": "application/json"}
-        uri = json.dumps({"uri": f"gate={camera}"}).encode()
-        assert program.ask("POST", "/cameras", uri, **kind)[0] == 201
+        for text, status in ((f"gate={camera}", 409), (f"gate={camera}?2", 201)):  # the first is open already
+            uri = json.dumps({"uri": text}).encode()
+            assert program.ask("POST", "/cameras", uri, **kind)[0] == status
         program.wait_for(lambda found: len(found["cameras"]) == 2 and found["cameras"][1]["fps"], "/cameras")
         assert b"door, gate" in program.ask("GET", "/notice")[1]
         assert program.ask("DELETE", "/cameras?name=gate")[0] == 200
@@ -251,6 +252,7 @@ def test_a_run_that_publishes_counts_serves_nothing_else():
         (["--serve", "127.0.0.1:99999"], "expected HOST:PORT"),
         (["--token-file", "token"], "give --serve HOST:PORT, too"),
         (["--serve-cameras"], "give --serve HOST:PORT, too"),
+        (["--serve", "127.0.0.1:0", "--serve-cameras", "--zone", "demo=0,0,0.5,1"], "zones without SOURCE="),
         (["--notice-who", "us"], "give --serve HOST:PORT, too"),
         (["--serve", "127.0.0.1:0", "--token-file", "/nonexistent/token"], "cannot be read"),
         (["--serve", "192.0.2.1:8080"], "this machine has no such address"),
