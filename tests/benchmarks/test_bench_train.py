@@ -218,7 +218,7 @@ def test_real_videos_become_shards(shared_data: Path, tmp_path: Path):
     assert len(frames) >= 8
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     argv = ["--quick", "--workers", "1", "--steps", "1", "--batch", "2", "--results", str(tmp_path)]
     assert bench_train.main(argv) == 0

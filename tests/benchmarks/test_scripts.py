@@ -38,6 +38,7 @@ sys.exit(bench_encoder.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.nightly
 def test_the_encoder_benchmark(tmp_path: Path):
     options = ["--quick", "--persons", "1", "3", "--rounds", "1", "--backends", "openvino", "cuda"]
     paths = [str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")]

@@ -43,6 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.nightly  # test_lasting_run.py interrupts a run in more ways
 def test_killed_at_any_moment_the_next_losses_are_the_uninterrupted_runs(root: Path):
     run = root / "killed"
     process = subprocess.Popen(
