@@ -83,7 +83,7 @@ def test_the_pipeline_benchmark(tmp_path: Path):
     first, again = read(tmp_path / "pipeline.json")["rows"]
     assert (first["backend"], again["backend"]) == ("cpu", "cpu, again")
     assert first["persons"] == 2
-    assert set(first["ms_per_frame"]) == {"read", "detect", "track", "crop", "encode", "temporal"}
+    assert set(first["ms_per_frame"]) == {"read", "detect", "heads", "track", "crop", "encode", "temporal"}
     assert 0 < sum(first["share_by_stage"].values()) <= 1.01
     assert 0 < first["share_not_a_network"]["median"] < 1
 
