@@ -54,7 +54,7 @@ class OldBatches(ShardBatches):
         rng, chosen = self._frames_of(clip, epoch)
         entry = self.shards._index.entry(clip)  # noqa: SLF001 - the index is not what is compared here
         files, root = fsspec.core.url_to_fs(self.shards.location)
-        path = f"{root}/{self.shards._index.shards[entry.shard][0]}"  # noqa: SLF001
+        path = f"{root}/{self.shards._index.shards[entry.shard][0]}"  # noqa: SLF001 - as above
         starts = entry.offset + member_starts(entry.sizes) + BLOCK
 
         def fetch(members: list[int]) -> list[bytes]:
@@ -123,11 +123,8 @@ def latency_cost(
 
 
 def _both(location: str, spec: PreprocessSpec, batch: int) -> tuple[ShardBatches, OldBatches]:
-    made = [
-        kind(ShardSet.open(location), spec, seed=0, batch=batch, frames=8)
-        for kind in (ShardBatches, OldBatches)
-    ]
-    return made[0], made[1]  # type: ignore[return-value]
+    new = ShardBatches(ShardSet.open(location), spec, seed=0, batch=batch, frames=8)
+    return new, OldBatches(ShardSet.open(location), spec, seed=0, batch=batch, frames=8)
 
 
 @contextmanager
@@ -209,7 +206,7 @@ def index_cost(folder: Path, *, clips: int, workers: int = 4, reads: int = 20_00
     sent = pickle.dumps(shards)
     with get_context("spawn").Pool(workers) as pool:
         pss = pool.starmap(_grown, [(sent, reads, seed) for seed in range(workers)], chunksize=1)
-    before = sum(len(pickle.dumps(part)) for part in _arrays_before(shards._index))  # noqa: SLF001
+    before = sum(len(pickle.dumps(part)) for part in _arrays_before(shards._index))  # noqa: SLF001 - its size
     return {
         "clips": clips,
         "seconds_to_open": times[1],

@@ -15,11 +15,11 @@ PROCESSES = 8  # each holds an eighth of the rows
 _SCALE = 14.0
 
 
-class _Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types here
     """Follows the bytes of all tensors that operations make, by their storage."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call] # as above
         self.now = self.peak = 0
         self._alive: set[int] = set()
 

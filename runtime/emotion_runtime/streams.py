@@ -31,7 +31,7 @@ class StreamSources:
         self._realtime, self._follow = realtime, follow
         self._lock = threading.Lock()  # held while the first sources are opened
         self._waiting: Sequence[str | int | Path] = ()  # the first sources, until they are opened
-        self._early: dict[str, str] = {}  # what was asked for meanwhile: "pause" or "remove", by name
+        self._early: dict[str, str] = {}  # calls until then: "pause" or "remove", by name
 
     def add(self, source: str | int | Path | Address) -> None:
         """Open one more source.

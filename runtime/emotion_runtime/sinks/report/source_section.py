@@ -91,7 +91,7 @@ def _facts(log: SourceLog, found: SourceSummary) -> Iterator[str]:
 
 def _people_over_time(labels: Sequence[str], log: SourceLog) -> Iterator[str]:
     people = most_people(log.timeline, log.length)
-    text = f"People over time by label, at most {people:.1f} at once"
+    text = f"People over time by label, at most {round(people, 1):g} at once"
     drawn = chart(log.timeline, log.length, _classes(labels), text, people)
     yield f"<figure>{drawn}{_axis(log.length)}<figcaption>{text}</figcaption></figure>"
 
