@@ -156,8 +156,8 @@ def test_a_server_that_is_killed_and_stopped_again_and_again(times: int):
         assert [line.status for line in healthy.statuses] == ["connecting", "live"]
         assert np.all(np.diff([frame.t for frame in source.frames]) > 0)
         assert np.all(np.diff([frame.index for frame in source.frames]) > 0)
-        wait(5, lambda: np.all(np.less_equal(usage(), used)))
-        assert np.all(np.less_equal(usage(), used)), (usage(), used)
+        # An attempt to connect opens files of its own: they count once the stream is live again.
+        assert wait(10, lambda: np.all(np.less_equal(usage(), used))) < 10, (usage(), used)
         assert memory() - size < 20
         assert set(source.reasons) > {"the server ended the connection; check that it runs"}
         assert not any(PASSWORD in reason or "127.0.0.1" in reason for reason in source.reasons)
