@@ -110,7 +110,7 @@ def released(
         status = to_onnx(
             [
                 *("--checkpoint", str(checkpoint), "--out", str(out), "--window", "subject"),
-                *("--precision", "fp16", "int8", "--videos", str(video)),
+                *("--videos", str(video)),
             ]
         )
     assert status == 0

@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from vivid_machine import missing_part, run_in_machine
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 CHECKS = Path(__file__).with_name("vivid_checks.py")
 LIMIT = 600.0  # seconds, for machines that are busy
@@ -39,6 +39,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> dict[
     return found
 
 
+@pytest.mark.alone  # the machine runs here; the other tests read what it printed
 def test_a_camera_by_its_number(results: dict[str, Any]) -> None:
     found = results["frames"]
     assert found["shapes"] == [[480, 640, 3]] * 15
