@@ -237,7 +237,7 @@ def _engine(source: _Source, key: EngineKey, plan: BuildPlan) -> Sidecar:
     if isinstance(found, CachedEngine):
         _log.info("%s: %s, already in %s", name, _summary(found.sidecar), plan.folder)
         return found.sidecar
-    _log.info("%s: building (%s)", name, found.reason)
+    _log.info("%s: building (%s)", name, found)
     start = time.perf_counter()
     if plan.builder.target is None:
         device = GpuDevice(plan.builder, plan.limits)

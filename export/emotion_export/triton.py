@@ -37,7 +37,7 @@ from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Tensor
 from emotion_runtime.names import GRAPHS, GraphName
-from emotion_runtime.tensorrt.cache import UnusableEngine, cache_folder, engine_key, find_compatible_engine
+from emotion_runtime.tensorrt.cache import cache_folder, engine_key, find_compatible_engine
 from emotion_runtime.tensorrt.gpu import builder_name, find_gpu, load_tensorrt
 
 Platform = Literal["onnxruntime", "tensorrt"]
@@ -191,8 +191,8 @@ def _engine(bundle: Bundle, graph: GraphName) -> tuple[bytes, Limits]:
     limits = limits_for(bundle.manifest.preprocess.window)
     key = engine_key(bundle, graph, builder=builder, gpu=gpu, precision="ladder", limits=limits)
     found = find_compatible_engine(cache_folder(), key)
-    if isinstance(found, UnusableEngine) or found.sidecar.check.status != "passed":
-        reason = found.reason if isinstance(found, UnusableEngine) else "its parity was not checked"
+    if isinstance(found, str) or found.sidecar.check.status != "passed":
+        reason = found if isinstance(found, str) else "its parity was not checked"
         raise EmotionError(
             f"{graph} has no engine of {builder} for {gpu.name} ({reason}): run emotion-export trt --bundle "
             f"{bundle.folder} on the server's GPU with its version of TensorRT"

@@ -24,7 +24,6 @@ from emotion_runtime.tensorrt.cache import (
     CheckResult,
     EngineKey,
     Sidecar,
-    UnusableEngine,
     cache_folder,
     compatible_engines,
     discard,
@@ -81,8 +80,8 @@ def sidecar(key: EngineKey = KEY) -> Sidecar:
 
 def reason(folder: Path, key: EngineKey = KEY) -> str:
     found = find_engine(folder, key)
-    assert isinstance(found, UnusableEngine)
-    return found.reason
+    assert isinstance(found, str)
+    return found
 
 
 def test_a_stored_engine_is_found(tmp_path: Path):
@@ -139,7 +138,7 @@ def test_a_stop_between_the_two_files_makes_the_pair_invalid(tmp_path: Path):
 
 def test_an_engine_built_on_this_gpu_comes_before_one_built_ahead_of_time(tmp_path: Path):
     ahead = msgspec.structs.replace(KEY, gpu="")
-    assert isinstance(find_compatible_engine(tmp_path, KEY), UnusableEngine)
+    assert isinstance(find_compatible_engine(tmp_path, KEY), str)
     store_engine(tmp_path, CONTENT, sidecar(ahead))
     found = find_compatible_engine(tmp_path, KEY)
     assert isinstance(found, CachedEngine)
@@ -220,9 +219,7 @@ def test_a_warning_if_an_engine_cannot_be_discarded(
 
 def test_a_precision_requested_by_name_is_not_replaced_by_another(tmp_path: Path):
     store_engine(tmp_path, CONTENT, sidecar())
-    assert isinstance(
-        find_compatible_engine(tmp_path, msgspec.structs.replace(KEY, precision="fp32")), UnusableEngine
-    )
+    assert isinstance(find_compatible_engine(tmp_path, msgspec.structs.replace(KEY, precision="fp32")), str)
 
 
 def test_a_check_result_is_saved_in_the_sidecar(tmp_path: Path):

@@ -149,9 +149,7 @@ def test_a_rejected_engine_is_reported_and_counts_as_not_built(
         open_encoders("tensorrt", cache.bundle)
     assert "\n" not in str(caught.value)
     # The command in the message builds only engines that it does not find.
-    assert isinstance(
-        engines.find_engine(cache.folder, cache.key("temporal_encoder")), engines.UnusableEngine
-    )
+    assert isinstance(engines.find_engine(cache.folder, cache.key("temporal_encoder")), str)
     assert isinstance(engines.find_engine(cache.folder, cache.key("frame_encoder")), engines.CachedEngine)
     # "auto" uses another backend, with a warning about the broken one.
     store_rejected(cache, reason)

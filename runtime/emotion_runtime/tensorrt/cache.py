@@ -136,13 +136,6 @@ class CachedEngine:
     folder: Path
 
 
-@dataclass(frozen=True, slots=True)
-class UnusableEngine:
-    """There is no engine that may be loaded. `reason` says why in a few words."""
-
-    reason: str
-
-
 def engine_key(
     bundle: Bundle,
     graph: GraphName,
@@ -225,26 +218,26 @@ def _temporary_folder(instead_of: Path, reason: str) -> Path:
     return folder
 
 
-def find_engine(folder: Path, key: EngineKey) -> CachedEngine | UnusableEngine:
-    """Return the engine of a key if it is complete and matches its sidecar, else the reason why not."""
+def find_engine(folder: Path, key: EngineKey) -> CachedEngine | str:
+    """Return the engine of a key if it is complete and matches its sidecar, else why not in a few words."""
     engine, sidecar_file = (folder / f"{key.stem}{ending}" for ending in (".engine", ".json"))
     try:
         sidecar = msgspec.json.decode(sidecar_file.read_bytes(), type=Sidecar)
         content = engine.read_bytes()
     except FileNotFoundError:
-        return UnusableEngine("not built yet")
+        return "not built yet"
     except OSError as error:
-        return UnusableEngine(f"{error.filename} cannot be read ({error.strerror})")
+        return f"{error.filename} cannot be read ({error.strerror})"
     except msgspec.DecodeError as error:
-        return UnusableEngine(f"{sidecar_file.name} is corrupt or of another version ({error})")
+        return f"{sidecar_file.name} is corrupt or of another version ({error})"
     if sidecar.schema != SIDECAR_SCHEMA or sidecar.key != key:
-        return UnusableEngine(f"{sidecar_file.name} describes another engine")
+        return f"{sidecar_file.name} describes another engine"
     if len(content) != sidecar.size or hashlib.sha256(content).hexdigest() != sidecar.sha256:
-        return UnusableEngine(f"{engine.name} is corrupt: its {len(content)} bytes do not match its sidecar")
+        return f"{engine.name} is corrupt: its {len(content)} bytes do not match its sidecar"
     return CachedEngine(content, sidecar, folder)
 
 
-def find_compatible_engine(folder: Path, key: EngineKey) -> CachedEngine | UnusableEngine:
+def find_compatible_engine(folder: Path, key: EngineKey) -> CachedEngine | str:
     """Return the first of `compatible_engines`, else why the engine of the key may not be loaded."""
     return next(compatible_engines(folder, key), None) or find_engine(folder, key)
 

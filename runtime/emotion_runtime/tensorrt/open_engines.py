@@ -27,7 +27,6 @@ from emotion_runtime.tensorrt.cache import (
     CachedEngine,
     CheckResult,
     EngineKey,
-    UnusableEngine,
 )
 from emotion_runtime.tensorrt.driver import CudaError
 from emotion_runtime.tensorrt.engine import TensorRTBackend
@@ -192,7 +191,7 @@ def _open(wanted: WantedEngine, machine: Machine) -> Backend:
     if rejected:
         raise rejected[0]
     stored = cache.find_engine(cache.default_folder(), key)
-    reason = stored.reason if isinstance(stored, UnusableEngine) else "it was removed meanwhile"
+    reason = stored if isinstance(stored, str) else "it was removed meanwhile"
     raise _NoEngine(f"no engine of {key.graph} ({reason})")
 
 
