@@ -64,13 +64,16 @@ def small(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]
 
 @pytest.fixture(scope="session")
 def frame_encoders(
-    tmp_path_factory: pytest.TempPathFactory, nano: Exported
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Callable[[str], tuple[EmotionCLIP, Path]]:
     """Return a model with one kind of subject input, and its frame encoder as ONNX; "shared" is nano."""
     folder = tmp_path_factory.mktemp("small")
-    made = {"shared": (nano.model, nano.folder / "frame_encoder.onnx")}
+    made: dict[str, tuple[EmotionCLIP, Path]] = {}
 
     def get(name: str) -> tuple[EmotionCLIP, Path]:
+        if name == "shared":
+            nano: Exported = request.getfixturevalue("nano")  # exported only for those who ask for it
+            return nano.model, nano.folder / "frame_encoder.onnx"
         if name not in made:
             model, path = trained(SUBJECTS[name]), folder / f"{name}.onnx"
             write_graph(graph_sources(model)[0], path)

@@ -16,9 +16,12 @@ from emotion_runtime import detector_parity
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.tensorrt.cache import read_sidecars
 
+NANO = ("--bundle", "nano", "--flavor", "rtx", "--max-persons", "2")  # the parity check of 16 takes seconds
+FACE = ("--detector", "face", "--frame-size", "320x180", "--flavor", "rtx", "--cache")
+
 
 def test_on_a_gpu_the_engine_is_compared_with_the_model(to_trt: Main, gpu: list[str], tmp_path: Path):
-    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
+    assert to_trt(*NANO, "--cache", tmp_path) == 0
     assert gpu == ["frame_encoder in fp16", "temporal_encoder in fp16"]
     for sidecar in read_sidecars(tmp_path):
         assert (sidecar.key.gpu, sidecar.precision) == ("Test GPU", "fp16")
@@ -44,7 +47,7 @@ def test_on_a_gpu_that_is_wrong_in_fp16(
     to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(building, "build_engine", wrong_in_fp16)
-    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
+    assert to_trt(*NANO, "--cache", tmp_path) == 0
     frame = next(sidecar for sidecar in read_sidecars(tmp_path) if sidecar.key.graph == "frame_encoder")
     assert (frame.precision, frame.layer_types) == ("fp32", {"fp32": 1})
     assert [line.split()[0] for line in frame.refused] == ["fp16", "mixed", "mixed"]
@@ -56,7 +59,7 @@ def test_a_precision_by_name_that_is_wrong_on_this_gpu_is_an_error(
     to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(building, "build_engine", lambda *_: BuiltEngine(garbled(), {}))
-    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--precision", "fp32", "--cache", tmp_path) == 2
+    assert to_trt(*NANO, "--precision", "fp32", "--cache", tmp_path) == 2
     assert re.search(
         r"on this device fp32 differs .*The engine is not kept: use --precision", only_line(capsys)
     )
@@ -79,7 +82,7 @@ def test_types_reported_by_the_inspector_are_only_recorded(
     """The network is fp16; what the words of some version make of it is no reason to throw it away."""
     information = json.dumps({"Layers": [{"Outputs": [{"Format/Datatype": words}]}]})
     monkeypatch.setattr(Engine, "layer_information", lambda _: information)
-    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--cache", tmp_path) == 0
+    assert to_trt(*NANO, "--cache", tmp_path) == 0
     for sidecar in read_sidecars(tmp_path):
         assert sidecar.precision == "fp16"
         assert sidecar.layer_types in ({"int8": 1}, {"other": 1})
@@ -105,7 +108,7 @@ def test_the_precision_of_an_engine_follows_from_its_network(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "build_engine", build)
-        arguments = ["--bundle", "nano", "--flavor", "rtx", "--precision", asked, *where]
+        arguments = [*NANO, "--precision", asked, *where]
         status = to_trt(*arguments, "--cache", tmp_path)
     assert status == (0 if called else 2)
     assert {sidecar.precision for sidecar in read_sidecars(tmp_path)} == ({called} if called else set())
@@ -119,11 +122,8 @@ def test_an_engine_below_the_requested_precision_is_refused(
     monkeypatch.setattr(
         building, "build_engine", lambda _, model, *__: BuiltEngine(model.SerializeToString(), types)
     )
-    assert to_trt("--bundle", "nano", "--flavor", "rtx", "--precision", "fp32", "--cache", tmp_path) == 2
+    assert to_trt(*NANO, "--precision", "fp32", "--cache", tmp_path) == 2
     assert f"fp32 was requested, but the graph is in fp16 (layers: {types})" in only_line(capsys)
-
-
-FACE = ("--detector", "face", "--frame-size", "320x180", "--flavor", "rtx", "--cache")
 
 
 def test_a_detector_is_compared_by_its_boxes(

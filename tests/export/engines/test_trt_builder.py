@@ -62,15 +62,18 @@ def test_the_shipped_bundle(rtx: Builder, graph: GraphName):
     assert 0.8 < len(built.engine) / path.stat().st_size < 4
     assert built.layer_types["fp32"] > 50
     assert "fp16" not in built.layer_types
+    int8 = half_precision(read_model(load_bundle("nano").graph_path(graph, "int8"))[0])
+    assert build_engine(rtx, int8, graph, Limits()).layer_types.keys() >= {"fp16", "fp32", "int8"}
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_all_precisions_of_an_export(rtx: Builder, nano: Exported, graph: GraphName):
-    bundle = load_bundle(nano.folder)
+def test_all_precisions_of_an_export(rtx: Builder, small: Exported, graph: GraphName):
+    bundle = load_bundle(small.folder)
     fp32, fp16, int8 = (
         build_engine(rtx, read_model(bundle.graph_path(graph, precision))[0], graph, Limits())
         for precision in ("fp32", "fp16", "int8")
     )
+    assert len(fp32.engine) > 100_000
     assert {"fp16", "int8"}.isdisjoint(fp32.layer_types)
     assert "fp16" in fp16.layer_types
     assert "int8" in int8.layer_types
@@ -83,7 +86,7 @@ def test_all_precisions_of_an_export(rtx: Builder, nano: Exported, graph: GraphN
     assert max(len(fp16.engine), len(between.engine)) < 0.8 * len(fp32.engine)
 
 
-@pytest.mark.parametrize("subject", ["sap", "sap with bias", "none"])
+@pytest.mark.parametrize("subject", ["sap with bias", "none"])
 def test_all_ways_to_say_who_is_meant(
     rtx: Builder, frame_encoders: Callable[[str], tuple[EmotionCLIP, Path]], subject: str
 ):
@@ -91,15 +94,13 @@ def test_all_ways_to_say_who_is_meant(
     assert len(build_engine(rtx, read_model(path)[0], subject, Limits()).engine) > 100_000
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_prompting_in_fewer_bits(rtx: Builder, small: Exported, precision: Precision):
-    path = load_bundle(small.folder).graph_path("frame_encoder", precision)
-    assert precision in build_engine(rtx, read_model(path)[0], "sap", Limits()).layer_types
-
-
-def test_vit_b_32_with_several_people_in_an_image(rtx: Builder, tmp_path: Path):
+@pytest.mark.parametrize("layers", [2, pytest.param(12, marks=pytest.mark.nightly)])
+def test_vit_b_32_with_several_people_in_an_image(rtx: Builder, tmp_path: Path, layers: int):
+    """All layers have the same operators and shapes; twelve of them take two minutes."""
     path = tmp_path / "shared.onnx"
-    config = replace(PRESETS["vit-b-32"], subject="shared", text_layers=1, text_vocab=100)
+    config = replace(
+        PRESETS["vit-b-32"], subject="shared", vision_layers=layers, text_layers=1, text_vocab=100
+    )
     write_graph(graph_sources(trained(config))[0], path)
     for precision in get_args(Precision):
         model = reduced(path, "frame_encoder", precision)
