@@ -121,7 +121,7 @@ def parity_checks(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         passed = (
             found["cosine"] >= tolerance.cosine_min
-            and found["largest difference"] <= tolerance.relative_max
+            and found["largest difference"] <= tolerance.max_abs
             and found["labels kept"] >= tolerance.top1_agreement
             and found["subjects"] >= tolerance.subject_cosine
         )
@@ -131,7 +131,7 @@ def parity_checks(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "passed": passed,
                 "found": ", ".join(f"{name} {value:.7g}" for name, value in found.items()),
                 "expected": f"cosine {tolerance.cosine_min} or more, largest difference "
-                f"{tolerance.relative_max} standard deviations or less, labels kept "
+                f"{tolerance.max_abs} standard deviations or less, labels kept "
                 f"{tolerance.top1_agreement} or more, cosine of the difference of two subjects in one crop "
                 f"{tolerance.subject_cosine} or more",
             }

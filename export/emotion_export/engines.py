@@ -4,11 +4,11 @@ import hashlib
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import onnx
 from filelock import FileLock, Timeout
@@ -16,13 +16,12 @@ from google.protobuf.message import DecodeError
 
 from emotion_export.fp16 import half_precision
 from emotion_export.precision_fallback import (
-    Check,
     CheckedEngine,
     Device,
     build_in_precision,
     build_with_fallback,
 )
-from emotion_export.tensorrt import Builder, BuiltEngine, build_engine, engine_types
+from emotion_export.tensorrt import Builder, build_engine, engine_types
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend
@@ -34,7 +33,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import remove_leftovers
 from emotion_runtime.manifest import Graph, GraphName, Variant
 from emotion_runtime.names import GRAPHS, EnginePrecision, RequestedPrecision
-from emotion_runtime.parity import make_parity_check
+from emotion_runtime.parity import Check, make_parity_check
 from emotion_runtime.tensorrt.cache import (
     SIDECAR_SCHEMA,
     CachedEngine,
@@ -74,32 +73,6 @@ class BuildPlan:
     limits: Limits
 
 
-@dataclass(frozen=True, slots=True)
-class GpuDevice:
-    """The GPU of this machine; see `precision_fallback.Device`."""
-
-    builder: Builder
-    limits: Limits
-
-    def build(self, model: onnx.ModelProto, name: str) -> BuiltEngine:
-        """Build one engine."""
-        return build_engine(self.builder, model, name, self.limits)
-
-    @contextmanager
-    def load(self, engine: bytes) -> Iterator[TensorRTBackend]:
-        """Load one engine for the duration of a `with` block."""
-        backend = TensorRTBackend(engine, flavor=self.builder.flavor)
-        try:
-            yield backend
-        finally:
-            backend.close()
-
-    def inspect(self, built: BuiltEngine) -> BuiltEngine:
-        """Return the engine with the types of its own layers."""
-        with self.load(built.engine) as backend:
-            return replace(built, layer_types=engine_types(backend.layer_information()))
-
-
 def build_bundle(bundle: Bundle, plan: BuildPlan) -> dict[GraphName, Sidecar]:
     """Build the engines of both graphs, one after the other; matching engines in the folder are kept.
 
@@ -110,9 +83,19 @@ def build_bundle(bundle: Bundle, plan: BuildPlan) -> dict[GraphName, Sidecar]:
         EmotionError: The bundle does not have the precision, TensorRT refuses a graph, an engine fails the
             parity check, or the folder is not writable. Engines that were stored before are kept.
     """
-    keys = {name: _key(bundle, name, plan) for name in GRAPHS}  # errors surface before the first long build
+    builder = builder_name(plan.builder.flavor, plan.builder.library)
+    keys = {  # errors surface before the first long build
+        name: engine_key(
+            bundle, name, builder=builder, gpu=plan.gpu, precision=plan.precision, limits=plan.limits
+        )
+        for name in GRAPHS
+    }
+    built = {}
     with _locked(plan.folder):
-        return {name: _engine(_Encoder(bundle, name), key, plan) for name, key in keys.items()}
+        for name, key in keys.items():
+            graph = partial(_encoder_graph, bundle, name)
+            built[name] = _engine(key, plan, graph, partial(make_parity_check, bundle, name, plan.limits))
+    return built
 
 
 def build_detector(detector: NetworkDetector, size: Size, plan: BuildPlan) -> Sidecar:
@@ -133,50 +116,9 @@ def build_detector(detector: NetworkDetector, size: Size, plan: BuildPlan) -> Si
     plan = replace(plan, limits=detector_limits(graph))
     builder = builder_name(plan.builder.flavor, plan.builder.library)
     key = detector_key(graph, size, plan.precision, builder=builder, gpu=plan.gpu)
+    check = partial(make_detector_check, detector, size, key.graph, plan.limits)
     with _locked(plan.folder):
-        return _engine(_Detector(detector, size, key), key, plan)
-
-
-class _Source(Protocol):
-    """What an engine is built from."""
-
-    def model(self, precision: EnginePrecision) -> onnx.ModelProto:
-        """Return the graph in a precision."""
-        ...
-
-    def check(self, limits: Limits) -> Check:
-        """Make the parity check of its engines."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoder:
-    """A graph of a bundle."""
-
-    bundle: Bundle
-    name: GraphName
-
-    def model(self, precision: EnginePrecision) -> onnx.ModelProto:
-        return _model(self.bundle, self.name, precision)
-
-    def check(self, limits: Limits) -> Check:
-        return make_parity_check(self.bundle, self.name, limits)
-
-
-@dataclass(frozen=True, slots=True)
-class _Detector:
-    """A detector for one size of its input."""
-
-    detector: NetworkDetector
-    size: Size
-    key: EngineKey
-
-    def model(self, precision: EnginePrecision) -> onnx.ModelProto:
-        model = onnx.load_from_string(self.detector.graph.at_size(self.size))
-        return half_precision(model) if precision == "fp16" else model
-
-    def check(self, limits: Limits) -> Check:
-        return make_detector_check(self.detector, self.size, self.key.graph, limits)
+        return _engine(key, plan, partial(_detector_graph, detector, size), check)
 
 
 def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, str]:
@@ -224,14 +166,20 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _key(bundle: Bundle, name: GraphName, plan: BuildPlan) -> EngineKey:
-    builder = builder_name(plan.builder.flavor, plan.builder.library)
-    return engine_key(
-        bundle, name, builder=builder, gpu=plan.gpu, precision=plan.precision, limits=plan.limits
-    )
+def _engine(
+    key: EngineKey,
+    plan: BuildPlan,
+    graph: Callable[[EnginePrecision], onnx.ModelProto],
+    make_check: Callable[[], Check],
+) -> Sidecar:
+    """Return the sidecar of a stored engine, after building, checking and storing it if there is none.
 
-
-def _engine(source: _Source, key: EngineKey, plan: BuildPlan) -> Sidecar:
+    Args:
+        key: What the engine is for.
+        plan: How to build it.
+        graph: Returns the graph in a precision.
+        make_check: Makes the parity check.
+    """
     name = key.graph
     found = find_engine(plan.folder, key)
     if isinstance(found, CachedEngine):
@@ -240,23 +188,32 @@ def _engine(source: _Source, key: EngineKey, plan: BuildPlan) -> Sidecar:
     _log.info("%s: building (%s)", name, found)
     start = time.perf_counter()
     if plan.builder.target is None:
-        device = GpuDevice(plan.builder, plan.limits)
-        checked = _build_here(source, plan, device)
-        checked = _with_true_precision(name, checked)
-        checked = replace(checked, built=device.inspect(checked.built))
+        checked = _with_true_precision(name, _build_here(plan, graph, make_check()))
+        with _loaded(plan, checked.built.engine) as backend:
+            types = engine_types(backend.layer_information())
+        checked = replace(checked, built=replace(checked.built, layer_types=types))
     else:
         precision: EnginePrecision = "fp16" if plan.precision == "ladder" else plan.precision
-        built = build_engine(plan.builder, source.model(precision), name, plan.limits)
+        built = build_engine(plan.builder, graph(precision), name, plan.limits)
         checked = _with_true_precision(name, CheckedEngine(precision, built, [], [], []))
     return _store(plan, key, checked, seconds=time.perf_counter() - start)
 
 
-def _build_here(source: _Source, plan: BuildPlan, device: Device) -> CheckedEngine:
-    """Build on the device that will run the engine, and compare the engine with the fp32 graph there."""
-    check = source.check(plan.limits)
+def _build_here(
+    plan: BuildPlan, graph: Callable[[EnginePrecision], onnx.ModelProto], check: Check
+) -> CheckedEngine:
+    """Build on the GPU that will run the engine, and compare the engine with the fp32 graph there."""
+    device = Device(
+        lambda model, name: build_engine(plan.builder, model, name, plan.limits), partial(_loaded, plan)
+    )
     if plan.precision != "ladder":
-        return build_in_precision(device, check, plan.precision, source.model(plan.precision))
-    return build_with_fallback(device, check, (source.model("fp32"), source.model("fp16")), _open_on_cpu)
+        return build_in_precision(device, check, plan.precision, graph(plan.precision))
+    return build_with_fallback(device, check, (graph("fp32"), graph("fp16")), _open_on_cpu)
+
+
+def _loaded(plan: BuildPlan, engine: bytes) -> closing[TensorRTBackend]:
+    """Load an engine for the duration of a `with` block."""
+    return closing(TensorRTBackend(engine, flavor=plan.builder.flavor))
 
 
 def _open_on_cpu(model: onnx.ModelProto) -> Backend:
@@ -266,7 +223,12 @@ def _open_on_cpu(model: onnx.ModelProto) -> Backend:
         return OnnxBackend(path)
 
 
-def _model(bundle: Bundle, name: GraphName, precision: EnginePrecision) -> onnx.ModelProto:
+def _detector_graph(detector: NetworkDetector, size: Size, precision: EnginePrecision) -> onnx.ModelProto:
+    model = onnx.load_from_string(detector.graph.at_size(size))
+    return half_precision(model) if precision == "fp16" else model
+
+
+def _encoder_graph(bundle: Bundle, name: GraphName, precision: EnginePrecision) -> onnx.ModelProto:
     """Return the graph in a precision; fp16 is made from fp32 if the bundle does not have it.
 
     int8 has fp16 between its integer products, which the bundle's own int8 graph, made for CPUs, does not.
@@ -330,7 +292,9 @@ def _store(plan: BuildPlan, key: EngineKey, checked: CheckedEngine, *, seconds: 
         sha256=hashlib.sha256(checked.built.engine).hexdigest(),
         size=len(checked.built.engine),
         precision=checked.precision,
-        check=_check_result(plan, checked),
+        check=CheckResult("passed", checked.parity, plan.gpu.name, plan.gpu.driver)
+        if checked.parity
+        else CheckResult("not run"),
         fp32_layers=checked.fp32_layers,
         layer_types=checked.built.layer_types,
         layer_types_of="network" if plan.builder.target else "engine",
@@ -340,12 +304,6 @@ def _store(plan: BuildPlan, key: EngineKey, checked: CheckedEngine, *, seconds: 
     path = store_engine(plan.folder, checked.built.engine, sidecar)
     _log.info("%s: %s, %s", key.graph, _summary(sidecar), path)
     return sidecar
-
-
-def _check_result(plan: BuildPlan, checked: CheckedEngine) -> CheckResult:
-    if not checked.parity:
-        return CheckResult("not run")
-    return CheckResult("passed", checked.parity, gpu=plan.gpu.name, driver=plan.gpu.driver)
 
 
 def _summary(sidecar: Sidecar) -> str:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import onnx
@@ -21,10 +20,11 @@ from emotion_export.fp16 import half_precision
 from emotion_export.layer_search import fewest_kept
 from emotion_export.layers import MATRIX_OPS, GraphIndex
 from emotion_export.tensorrt import BuiltEngine
-from emotion_runtime.backends.base import Backend, Feeds
+from emotion_runtime.backends.base import Backend
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Parity
 from emotion_runtime.names import EnginePrecision
+from emotion_runtime.parity import Check
 
 _log = logging.getLogger(__name__)
 
@@ -34,34 +34,17 @@ _ROUNDING = 2.0**-10  # relative error of one fp16 operation; smaller errors are
 OpenReference = Callable[[onnx.ModelProto], Backend]  # opens an fp32 graph whose outputs count as correct
 
 
-class Device(Protocol):
-    """A device that builds and runs engines."""
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that builds and runs engines.
 
-    def build(self, model: onnx.ModelProto, name: str) -> BuiltEngine:
-        """Build one engine."""
-        ...
+    Attributes:
+        build: Builds an engine from a graph and its name in messages.
+        load: Loads an engine for the duration of a `with` block.
+    """
 
-    def load(self, engine: bytes) -> AbstractContextManager[Backend]:
-        """Load one engine for the duration of a `with` block."""
-        ...
-
-
-class Check(Protocol):
-    """The parity check of a graph; see `parity.ParityCheck` and `detector_parity.DetectorCheck`."""
-
-    @property
-    def graph(self) -> str:
-        """Name of the graph."""
-        ...
-
-    @property
-    def feeds(self) -> Sequence[Sequence[Feeds]]:
-        """Batches of each size."""
-        ...
-
-    def run(self, engine: Backend, precision: EnginePrecision) -> tuple[list[Parity], str]:
-        """Return the rows of the report, and a one-line failure message (empty if the engine passes)."""
-        ...
+    build: Callable[[onnx.ModelProto, str], BuiltEngine]
+    load: Callable[[bytes], AbstractContextManager[Backend]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,11 +83,7 @@ class DetectorCheck:
     expected: Sequence[Sequence[Outputs]]
 
     def run(self, engine: Backend, precision: EnginePrecision) -> tuple[list[Parity], str]:
-        """Return one report row per batch size, and a one-line failure message (empty if the engine passes).
-
-        Raises:
-            EngineRejected: An output of the engine has another shape.
-        """
+        """See `parity.Check`."""
         tolerance = DETECTOR_TOLERANCES[precision]
         rows: list[Parity] = []
         failures: list[str] = []

@@ -10,10 +10,11 @@ import pytest
 from exported import Exported, Main, contents, refusal
 
 import emotion_export.parity
-from emotion_export.parity import TOLERANCES, Tolerance
+from emotion_export.parity import TOLERANCES
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.manifest import write_manifest
+from emotion_runtime.parity import Tolerance
 
 pytestmark = pytest.mark.slow
 

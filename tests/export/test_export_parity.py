@@ -17,7 +17,6 @@ from emotion_export.parity import (
     measure,
     passes,
     require_parity,
-    within_tolerance,
     worse,
 )
 from emotion_export.samples import SIZES
@@ -25,7 +24,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Parity, Precision
-from emotion_runtime.parity import top1_agreement
+from emotion_runtime.parity import top1_agreement, within_tolerance
 
 Array = NDArray[np.float32]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -34,8 +33,18 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 def row(precision: Precision = "fp32", **figures: float) -> Parity:
     good = {"max_abs": 1e-6, "mean_abs": 1e-7, "cosine_min": 1.0, "cosine_mean": 1.0, "top1_agreement": 1.0}
     return Parity(
-        "frame_encoder", 3, 2, **{**good, **figures}, tolerance=1e-4, precision=precision, samples=100
+        "frame_encoder",
+        3,
+        2,
+        **{**good, **figures},
+        tolerance=TOLERANCES[precision].max_abs,
+        precision=precision,
+        samples=100,
     )
+
+
+def within(row: Parity) -> bool:
+    return within_tolerance(row, TOLERANCES[row.precision])
 
 
 def last_frame(feed: Feed) -> Array:
@@ -115,8 +124,8 @@ def test_a_graph_that_gets_the_subject_wrong_is_refused(precision: Precision, se
     figures = compare(subjects, found, precision)
     assert figures.cosine_min > 0.99999
     assert figures.top1_agreement == 1
-    assert not within_tolerance(msgspec.structs.replace(figures, max_abs=0.0, mean_abs=0.0))
-    assert within_tolerance(compare(subjects, expected, precision))
+    assert not within(msgspec.structs.replace(figures, max_abs=0.0, mean_abs=0.0))
+    assert within(compare(subjects, expected, precision))
 
 
 def test_other_shapes_are_refused():
@@ -132,9 +141,9 @@ def test_other_shapes_are_refused():
 )
 def test_each_metric_is_compared_with_its_tolerance(precision: Precision, figure: str, value: float):
     good, bad = row(precision), row(precision, **{figure: value})
-    assert within_tolerance(good)
+    assert within(good)
     require_parity([good])
-    assert not within_tolerance(bad)
+    assert not within(bad)
     with pytest.raises(EmotionError, match=f"encoder.onnx in {precision} differs .* 3 people") as error:
         require_parity([good, bad])
     assert "\n" not in str(error.value)
@@ -157,7 +166,7 @@ def test_labels_count_over_all_rows_by_persons():
     assert top1_agreement(rows) == pytest.approx(100 / 101)
     require_parity(rows)
     rows.append(row("int8", top1_agreement=0.7))
-    assert all(map(within_tolerance, rows))
+    assert all(within(r) for r in rows)
     with pytest.raises(EmotionError, match=r"same labels 84\.6%.*90\.0% or better"):
         require_parity(rows)
 
@@ -174,7 +183,7 @@ def test_the_worse_of_two_ways_to_run():
 
 def test_not_a_number_is_a_difference():
     expected = np.full((1, 2), np.nan, np.float32)
-    assert not within_tolerance(compare(comparison(expected), expected, "fp32"))
+    assert not within(compare(comparison(expected), expected, "fp32"))
 
 
 def test_the_reference_runs_both_graphs_at_all_sizes():
@@ -214,7 +223,7 @@ def test_the_report_is_on_the_screen_in_the_manifest_and_in_the_card(nano: Expor
     }
     assert {(r.precision, r.images, r.graph, r.frames, r.persons) for r in rows} == expected
     assert len(rows) == len(expected)
-    assert all(within_tolerance(r) and r.reference == "torch" for r in rows)
+    assert all(within(r) and r.reference == "torch" for r in rows)
     assert all(r.max_abs > 0 for r in rows)  # two different programs never agree to the last bit
     card = (nano.folder / "MODEL_CARD.md").read_text()
     for text in (nano.screen, card):

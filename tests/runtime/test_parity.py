@@ -175,7 +175,7 @@ def test_the_message_shows_the_worst_row():
 def test_tolerances_are_stricter_for_precisions_with_more_bits():
     order = [ENGINE_TOLERANCES[precision] for precision in ("fp32", "mixed", "fp16", "int8")]
     assert [t.cosine_min for t in order] == sorted((t.cosine_min for t in order), reverse=True)
-    assert [t.relative_max for t in order] == sorted(t.relative_max for t in order)
+    assert [t.max_abs for t in order] == sorted(t.max_abs for t in order)
 
 
 def test_the_demo_states_where_its_heads_are():

@@ -199,11 +199,6 @@ def default_folder() -> Path:
     return Path(variable) if variable else user_cache / "emotion-runtime" / "engines"
 
 
-def search_folders() -> list[Path]:
-    """Return the folders to search: the one that engines are written to, then one that may be read-only."""
-    return list(dict.fromkeys([cache_folder(), default_folder()]))
-
-
 @cache  # one warning per process, and one folder for both engines of a bundle
 def _temporary_folder(instead_of: Path, reason: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="emotion-engines-"))

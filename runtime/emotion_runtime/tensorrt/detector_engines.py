@@ -63,8 +63,9 @@ def open_detector_engine(
         Unavailable: TensorRT or a GPU is not available, or the GPU's memory is full. `MissingEngine`: only
             the engine is missing, or the cached one cannot be loaded or fails the parity check.
     """
-    machine, graph = find_machine(flavor), detector.graph
-    key = detector_key(graph, size, precision, builder=machine.builder, gpu=machine.gpu)
+    graph = detector.graph
+    gpu, builder = find_machine(flavor)
+    key = detector_key(graph, size, precision, builder=builder, gpu=gpu)
     check = partial(make_detector_check, detector, size, key.graph)
     build = build_client.detector_arguments(graph.source, size, flavor, precision)
-    return open_cached([WantedEngine(key, detector_limits(graph), check)], machine, build)[0]
+    return open_cached([WantedEngine(key, detector_limits(graph), check)], flavor, gpu, build)[0]

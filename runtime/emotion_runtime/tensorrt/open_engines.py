@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Protocol
 
 import msgspec
 
@@ -19,15 +18,10 @@ from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.buckets import Bucketed, Limits, limits_for
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError, EngineRejected
-from emotion_runtime.manifest import Parity
-from emotion_runtime.names import GRAPHS, EnginePrecision, GraphName, RequestedPrecision
+from emotion_runtime.names import GRAPHS, GraphName, RequestedPrecision
 from emotion_runtime.tensorrt import build_client, cache
 from emotion_runtime.tensorrt import gpu as nvidia
-from emotion_runtime.tensorrt.cache import (
-    CachedEngine,
-    CheckResult,
-    EngineKey,
-)
+from emotion_runtime.tensorrt.cache import CachedEngine, CheckResult, EngineKey
 from emotion_runtime.tensorrt.driver import CudaError
 from emotion_runtime.tensorrt.engine import TensorRTBackend
 from emotion_runtime.tensorrt.gpu import Flavor, Gpu
@@ -60,29 +54,6 @@ class MissingEngine(Unavailable):
         return f"{self.reason}: {self._command}"
 
 
-class Check(Protocol):
-    """The parity check of a graph; see `parity.ParityCheck` and `detector_parity.DetectorCheck`."""
-
-    def run(self, engine: Backend, precision: EnginePrecision) -> tuple[list[Parity], str]:
-        """Return the rows of the report, and a one-line failure message (empty if the engine passes)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What engines are opened on.
-
-    Attributes:
-        flavor: The TensorRT flavor.
-        gpu: The GPU.
-        builder: See `gpu.builder_name`.
-    """
-
-    flavor: Flavor
-    gpu: Gpu
-    builder: str
-
-
 @dataclass(frozen=True, slots=True)
 class WantedEngine:
     """An engine to open.
@@ -95,11 +66,11 @@ class WantedEngine:
 
     key: EngineKey
     limits: Limits
-    make_check: Callable[[Limits], Check]
+    make_check: Callable[[Limits], parity.Check]
 
 
-def find_machine(flavor: Flavor) -> Machine:
-    """Return what engines of a flavor can be opened on.
+def find_machine(flavor: Flavor) -> tuple[Gpu, str]:
+    """Return the GPU that engines of a flavor are opened on, and the name of their builder.
 
     Raises:
         Unavailable: TensorRT or a GPU is not available.
@@ -112,7 +83,7 @@ def find_machine(flavor: Flavor) -> Machine:
     except EmotionError as error:
         # A driver that does not start is worth a warning; no driver is not.
         raise Unavailable(flavor, str(error), broken=isinstance(error, CudaError)) from error
-    return Machine(flavor, gpu, builder)
+    return gpu, builder
 
 
 def open_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[Backend]:
@@ -122,65 +93,65 @@ def open_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) 
         Unavailable: TensorRT or a GPU is not available, or the GPU's memory is full. `MissingEngine`: only an
             engine is missing, or the cached one cannot be loaded or fails the parity check.
     """
-    machine = find_machine(flavor)
+    gpu, builder = find_machine(flavor)
     limits = limits_for(bundle.manifest.preprocess.window)
 
     def wanted(graph: GraphName) -> WantedEngine:
-        key = cache.engine_key(
-            bundle, graph, builder=machine.builder, gpu=machine.gpu, precision=precision, limits=limits
-        )
+        key = cache.engine_key(bundle, graph, builder=builder, gpu=gpu, precision=precision, limits=limits)
         return WantedEngine(key, limits, lambda largest: parity.make_parity_check(bundle, graph, largest))
 
     build = build_client.build_arguments(bundle, flavor, precision)
-    return open_cached([wanted(graph) for graph in GRAPHS], machine, build)
+    return open_cached([wanted(graph) for graph in GRAPHS], flavor, gpu, build)
 
 
-def open_cached(wanted: Sequence[WantedEngine], machine: Machine, build: Sequence[str]) -> list[Backend]:
+def open_cached(
+    wanted: Sequence[WantedEngine], flavor: Flavor, gpu: Gpu, build: Sequence[str]
+) -> list[Backend]:
     """Open engines from the cache, all or none.
 
     Args:
         wanted: The engines.
-        machine: What they run on.
+        flavor: The TensorRT flavor.
+        gpu: The GPU that they run on.
         build: Arguments of `emotion-export trt` that build them.
 
     Raises:
         Unavailable: The GPU's memory is full. `MissingEngine`: an engine is missing, or the cached one cannot
             be loaded or fails the parity check.
     """
-    flavor, command = machine.flavor, shlex.join(["emotion-export", "trt", *build])
+    command = shlex.join(["emotion-export", "trt", *build])
     opened: list[Backend] = []
     with ExitStack() as stack:
-        try:
-            for each in wanted:
-                opened.append(_open(each, machine))
-                stack.callback(opened[-1].close)
-        except EngineRejected as error:
-            raise MissingEngine(flavor, str(error), command, broken=True) from error
-        except _NoEngine as error:
-            raise MissingEngine(flavor, str(error), command) from error
-        except EmotionError as error:
-            raise Unavailable(flavor, str(error), fix=command, broken=True) from error
+        for each in wanted:
+            try:
+                backend = _open(each, flavor, gpu)
+            except EngineRejected as error:
+                raise MissingEngine(flavor, str(error), command, broken=True) from error
+            except EmotionError as error:
+                raise Unavailable(flavor, str(error), fix=command, broken=True) from error
+            if isinstance(backend, str):
+                raise MissingEngine(flavor, backend, command)
+            stack.callback(backend.close)
+            opened.append(backend)
         stack.pop_all()
     return opened
 
 
-class _NoEngine(EmotionError):  # noqa: N818 - names a state
-    """The cache has no engine for a graph."""
-
-
-def _open(wanted: WantedEngine, machine: Machine) -> Backend:
+def _open(wanted: WantedEngine, flavor: Flavor, gpu: Gpu) -> Backend | str:
     """Open the best engine for a key that loads and passes the parity check; discard those that do not.
+
+    Returns:
+        The engine; if there is none, why not in a few words.
 
     Raises:
         EngineRejected: There are engines, but none of them may run.
-        _NoEngine: There is none.
     """
     key = wanted.key
     rejected: list[EngineRejected] = []
-    in_folders = (cache.compatible_engines(folder, key) for folder in cache.search_folders())
-    for found in chain.from_iterable(in_folders):
+    folders = dict.fromkeys([cache.cache_folder(), cache.default_folder()])  # the second may be read-only
+    for found in chain.from_iterable(cache.compatible_engines(folder, key) for folder in folders):
         try:
-            backend = _load(wanted, found, machine)
+            backend = _load(wanted, found, flavor, gpu)
         except EngineRejected as error:
             cache.discard(found)
             rejected.append(error)
@@ -192,15 +163,15 @@ def _open(wanted: WantedEngine, machine: Machine) -> Backend:
         raise rejected[0]
     stored = cache.find_engine(cache.default_folder(), key)
     reason = stored if isinstance(stored, str) else "it was removed meanwhile"
-    raise _NoEngine(f"no engine of {key.graph} ({reason})")
+    return f"no engine of {key.graph} ({reason})"
 
 
-def _load(wanted: WantedEngine, found: CachedEngine, machine: Machine) -> Backend:
+def _load(wanted: WantedEngine, found: CachedEngine, flavor: Flavor, gpu: Gpu) -> Backend:
     """Load a cached engine. Without a passed parity check on this GPU and driver, check it first."""
-    key, gpu = found.sidecar.key, machine.gpu
+    key = found.sidecar.key
     limits = replace(wanted.limits, persons=key.persons, images=key.images)
-    kernels = found.folder / f"{key.stem}.kernels" if machine.flavor == "tensorrt-rtx" else None
-    backend = TensorRTBackend(found.engine, flavor=machine.flavor, kernels=kernels)
+    kernels = found.folder / f"{key.stem}.kernels" if flavor == "tensorrt-rtx" else None
+    backend = TensorRTBackend(found.engine, flavor=flavor, kernels=kernels)
     if found.sidecar.check.is_valid_on(gpu):
         return Bucketed(backend, limits)
     with ExitStack() as stack:
