@@ -11,11 +11,13 @@ import pytest
 from exported import Exported
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from emotion_export.fp16 import half_precision
 from emotion_export.layers import GraphIndex, weighted_layers
 from emotion_export.onnx import check_graph, save_graph
 from emotion_export.parity import TOLERANCES
+from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 from emotion_train.model import EmotionCLIP
 
@@ -166,6 +168,33 @@ def test_the_graphs_of_a_bundle(nano: Exported, graph: str):
     check_graph(path, "fp16")
     with pytest.raises(EmotionError, match="float16"):
         check_graph(path)
+
+
+@pytest.mark.parametrize("bundle", ["nano", pytest.param("vit-b-32", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("graph", ["frame_encoder", "temporal_encoder"])
+def test_the_converter_of_onnx_runtime_loses_more(request: pytest.FixtureRequest, bundle: str, graph: str):
+    """Otherwise it should replace ours."""
+    loaded = load_bundle("nano" if bundle == "nano" else request.getfixturevalue("released").folder)
+    model = onnx.load(loaded.graph_path(graph))
+    theirs = convert_float_to_float16(
+        onnx.load(loaded.graph_path(graph)),
+        keep_io_types=True,
+        op_block_list=["LayerNormalization", "Softmax"],
+    )
+    rng, spec = np.random.default_rng(5), loaded.manifest.preprocess
+    feed = {
+        "images": rng.integers(0, 256, (2, spec.size, spec.size, 3), dtype=np.uint8),
+        "frame_index": np.array([1, 0, 1]),
+        "patch_weights": rng.random((3, spec.patches), np.float32),
+    }
+    if graph == "temporal_encoder":
+        shape = (3, loaded.manifest.clip_frames, loaded.manifest.embedding_dim)
+        feed = {"embeddings": rng.standard_normal(shape).astype(np.float32)}
+    expected = run(model, feed)
+    ours, other = (np.abs(run(half, feed) - expected).max() for half in (half_precision(model), theirs))
+    assert 0 < ours < other < TOLERANCES["fp16"].max_abs
+    casts = [sum(n.op_type == "Cast" for n in m.graph.node) for m in (half_precision(model), theirs)]
+    assert casts[0] < casts[1]
 
 
 @pytest.mark.slow
