@@ -19,7 +19,7 @@ COMMANDS = {
     "evaluate": "measure fitted heads, or classes from text alone, on a labelled data set",
     "subgroups": "measure a bundle by columns of your own labelled table",
     "reproduce": "make a table or figure of the paper, with the paper's numbers beside",
-    "figures": "draw the figures of the paper from a checkpoint",
+    "figures": "draw where a model looks, and what the loss does to a batch",
 }
 
 # What the extra `train` installs: names of modules, and of the packages that bring them.

@@ -1,19 +1,16 @@
-r"""Draw the figures of the paper from a checkpoint.
+r"""Draw where a checkpoint looks for a person, and what the loss does to a batch.
 
     emotion-train figures attention --checkpoint runs/nano/checkpoint.pt --image people.jpg \
         --box 120 40 260 210 --out attention.png
     emotion-train figures reweighting --checkpoint runs/nano/checkpoint.pt --data ../shared --beta 1 \
         --out reweighting.md
-    emotion-train figures beta-sweep --checkpoint runs/nano/checkpoint.pt --config nano \
-        --data ../shared --betas 0 0.1 1 10 100 --steps 200 --out runs/betas
 
 The checkpoint is one of `emotion-train pretrain`, or the released .pt file. The figures are:
 
 attention: where the frame encoder looks for a person, block by block (Fig. 5).
 reweighting: the logits of a clip's sentences before and after the loss considers their sentiment (Table 2).
-beta-sweep: validation metrics after more training from the checkpoint, at several strengths of the loss
-(Fig. 6).
-After it was stopped, the same command continues.
+
+`emotion-train reproduce` makes the tables and figures of the paper itself.
 """
 
 import argparse
@@ -28,10 +25,8 @@ from emotion_runtime.files import write_atomically
 from emotion_train.datasets.base import SampleImage
 from emotion_train.datasets.images import load_image
 from emotion_train.figures.attention_maps import attention_png, crop_person, person_attention
-from emotion_train.figures.beta_sweep import Sweep, run_sweep
 from emotion_train.figures.reweighting import BatchSource, draw_batch, reweight, reweighting_page
 from emotion_train.pretrained import Checkpoint, read_checkpoint
-from emotion_train.training.config_files import find_config, load_config
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +45,6 @@ def parser() -> argparse.ArgumentParser:
     figures = parser.add_subparsers(required=True, metavar="FIGURE")
     _add_attention(figures)
     _add_reweighting(figures)
-    _add_beta_sweep(figures)
     return parser
 
 
@@ -111,30 +105,6 @@ def _add_reweighting(figures: Any) -> None:
     )
 
 
-def _add_beta_sweep(figures: Any) -> None:
-    """Add the options of `beta-sweep`."""
-    one = figures.add_parser(
-        "beta-sweep", help="train and validate at several strengths of the loss (Fig. 6)"
-    )
-    _add_common(one, beta_sweep, "folder for the runs, the plot and the JSON file")
-    add = one.add_argument
-    add(
-        "--config",
-        required=True,
-        metavar="NAME|FILE.toml",
-        help="configuration as in pretrain, with [scenes], or with [clips] and [probe]",
-    )
-    add("--data", required=True, help="training data, as in emotion-train pretrain")
-    add(
-        "--betas",
-        type=float,
-        nargs="+",
-        default=[0, 0.1, 1, 10, 100],
-        help="strengths to compare (default: %(default)s)",
-    )
-    add("--steps", type=int, required=True, help="number of training steps at each strength")
-
-
 def _add_common(parser: argparse.ArgumentParser, draw: object, what: str) -> None:
     parser.set_defaults(draw=draw)
     parser.add_argument(
@@ -173,14 +143,6 @@ def reweighting(args: argparse.Namespace) -> None:
     page = reweighting_page(drawn, args.positive, args.rows, facts)
     write_atomically(args.out, page)
     print(page)
-
-
-def beta_sweep(args: argparse.Namespace) -> None:
-    """Train and validate at every beta."""
-    sweep = Sweep(load_config(find_config(args.config)), args.checkpoint, args.data, args.steps, args.out)
-    for row in run_sweep(sweep, args.betas):
-        metrics = ", ".join(f"{name} {value:.3f}" for name, value in row["figures"].items())
-        _log.info("beta %g: %s", row["beta"], metrics)
 
 
 def describe(checkpoint: Checkpoint) -> str:
