@@ -3,6 +3,8 @@
 Source: paper Sec. 4.1, reference [77]; layout and label order are those of the authors' evaluation.
 """
 
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +27,7 @@ _LAST_SCENE_FRAMES = 8 * 24
 # (film, clip): last frame. This film is shorter than its annotation; the authors end its last scene here.
 _KNOWN_ENDS = {("tt0388795", 207): 184272}
 _SHORT_NAMES = {"doubt/conf": "doubt/confusion"}
-_TREE = (
+TREE = (
     "below --data: official/mg/py3loader/emotion_labels.json, official/mg/split.json, "
     "official/mg_videoinfo/scene_boundaries/<movie>.scenes.gt, "
     "official/mg_videoinfo/video_boundaries/<movie>.videvents, frames/<movie>/frame_<n>.jpg, "
@@ -61,10 +63,9 @@ def load(root: Path, split: str) -> Dataset:
     Raises:
         EmotionError: The layout is another, or no row is usable.
     """
-    layout = Layout("moviegraphs", root, _TREE)
+    layout = Layout("moviegraphs", root, TREE)
     layout.check_split(split, SPLITS)
-    labels_file = layout.file("official", "mg", "py3loader", "emotion_labels.json")
-    labels = layout.json(labels_file, dict[str, dict[str, list[str]]])
+    labels = labelled_scenes(layout)
     films = layout.json(layout.file("official", "mg", "split.json"), dict[str, list[str]])
     boxes_file = layout.file("all_human_boxes.json")
     # The boxes of all films would be gigabytes of Python objects, so they are decoded one film at a time.
@@ -93,15 +94,42 @@ def _full_name(group: str) -> str:
     return _SHORT_NAMES.get(name, name)
 
 
-def _images(film: _SceneFilm, clip: int) -> tuple[SampleImage, ...]:
-    if not 0 <= clip < len(film.scenes):
+def labelled_scenes(layout: Layout) -> dict[str, dict[str, list[str]]]:
+    """Return the names of groups by film and clip.
+
+    Raises:
+        EmotionError: The file of labels is missing, or has another content.
+    """
+    path = layout.file("official", "mg", "py3loader", "emotion_labels.json")
+    labels: dict[str, dict[str, list[str]]] = layout.json(path, dict[str, dict[str, list[str]]])
+    return labels
+
+
+def frames_of_scenes(layout: Layout, film: str, clips: Iterable[str]) -> set[int]:
+    """Return the numbers of the frames that the scenes of a film need; scenes without any are left out."""
+    frames: set[int] = set()
+    with suppress(BadRow):
+        scenes = _scenes(layout, film)
+        for clip in clips:
+            with suppress(BadRow):
+                frames |= set(_frames(scenes, film, whole(clip, "clip")))
+    return frames
+
+
+def _frames(scenes: Sequence[tuple[int, int] | None], film: str, clip: int) -> list[int]:
+    """Return the numbers of a scene's eight frames."""
+    if not 0 <= clip < len(scenes):
         raise BadRow("no such scene in the film")
-    span = film.scenes[clip]
+    span = scenes[clip]
     if span is None:
         raise BadRow("scene of shots that the film does not have")
     first, last = span
-    last = _KNOWN_ENDS.get((film.name, clip), last)
-    paths = [film.frames / f"frame_{frame}.jpg" for frame in uniform(first, last)]
+    return uniform(first, _KNOWN_ENDS.get((film, clip), last))
+
+
+def _images(film: _SceneFilm, clip: int) -> tuple[SampleImage, ...]:
+    frames = _frames(film.scenes, film.name, clip)
+    paths = [film.frames / f"frame_{frame}.jpg" for frame in frames]
     if not all(path.is_file() for path in paths):
         raise BadRow("missing frame")
     size = image_size(paths[0])

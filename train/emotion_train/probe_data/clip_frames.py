@@ -1,8 +1,10 @@
-"""Extract the frames of a clip that probes look at, and find the people in them."""
+"""Extract the frames of videos that probes look at, and find the people in them."""
 
 import io
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -18,21 +20,25 @@ from emotion_train.datasets.boxes import DETECTOR_SIDE, Detection
 from emotion_train.datasets.frames import uniform
 
 QUALITY = 95  # of the JPEGs
+_TOLERANCE = 1e-3  # seconds; times in files are rounded
 BOXES_FILE = "boxes.json"  # beside the frames of a clip; written last, so a clip with it is complete
 
 ClipBoxes = dict[str, list[Detection]]  # by file name
 
 
-def prepare_clip(video: Path, folder: Path, detector: Detector) -> ClipBoxes:
-    """Write eight frames of a video, spread evenly over all of them, with the people in each.
+def prepare_clip(
+    video: Path, folder: Path, detector: Detector, numbers: Collection[int] | None = None
+) -> ClipBoxes:
+    """Write frames of a video, with the people in each.
 
-    The frames are those that the reader chooses from a folder with all of them. A clip that was prepared
-    before is not read again.
+    A clip that was prepared before is not read again.
 
     Args:
         video: The video.
         folder: Folder of the frames, `frame_<number of the frame>.jpg`, in the size of the video.
         detector: Finds persons.
+        numbers: Numbers of the frames, from 0; None means eight spread evenly over the video, which the
+            reader would choose from a folder with all of them.
 
     Returns:
         The people of each frame, in the scale that the reader of the data set expects.
@@ -44,30 +50,61 @@ def prepare_clip(video: Path, folder: Path, detector: Detector) -> ClipBoxes:
     if done.is_file():
         return msgspec.json.decode(done.read_bytes(), type=ClipBoxes)
     boxes = {}
-    for number, image_bgr in spread_frames(video).items():
+    for number, image_bgr in frames_of(video, spread(video) if numbers is None else numbers):
         name = f"frame_{number}.jpg"
-        write_atomically(folder / name, _jpeg(image_bgr))
+        write_image(folder / name, image_bgr)
         boxes[name] = scaled_detections(detector, image_bgr)
     write_atomically(done, json.dumps(boxes))
     return boxes
 
 
-def spread_frames(video: Path) -> Mapping[int, NDArray[np.uint8]]:
-    """Return eight frames of a video by their number from 0; fewer if the video has fewer.
-
-    Returns:
-        (H, W, 3) uint8 BGR each, upright and of square pixels.
+def spread(video: Path) -> set[int]:
+    """Return the numbers of eight frames, spread evenly over a video; fewer if it has fewer.
 
     Raises:
         EmotionError: The video cannot be read, or has no frames.
     """
-    count = _count(video)
-    wanted = set(uniform(0, count - 1))
-    opened = open_video(str(video))
-    try:
-        return {i: opened.image(frame) for i, (_, frame) in enumerate(opened.frames()) if i in wanted}
-    finally:
-        opened.close()
+    with closing(open_video(str(video))) as opened:
+        # Decoded, since the number in a header is rounded, and may be wrong.
+        count = sum(1 for _ in opened.frames())
+    if not count:
+        raise EmotionError(f"video {video} has no frames: get an intact copy of it")
+    return set(uniform(0, count - 1))
+
+
+def frames_of(video: Path, numbers: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield the frames of a video with the given numbers, from 0, as far as it has them.
+
+    Yields:
+        The number, and (H, W, 3) uint8 BGR, upright and of square pixels.
+
+    Raises:
+        EmotionError: The video cannot be read.
+    """
+    with closing(open_video(str(video))) as opened:
+        for number, (_, frame) in enumerate(opened.frames()):
+            if number in numbers:
+                yield number, opened.image(frame)
+
+
+def frames_by_second(video: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield the frame that a video shows at each full second, as `frames_of` does, with the second.
+
+    Raises:
+        EmotionError: The video cannot be read.
+    """
+    with closing(open_video(str(video))) as opened:
+        second, shown, end = 0, None, 0.0
+        for time, frame in opened.frames():
+            while shown is not None and second < time - _TOLERANCE:
+                yield second, opened.image(shown)
+                second += 1
+            if shown is None:  # the sound may begin earlier
+                second = math.ceil(time - _TOLERANCE)
+            shown, end = frame, opened.end(time, frame)
+        while shown is not None and second < end - _TOLERANCE:
+            yield second, opened.image(shown)
+            second += 1
 
 
 def scaled_detections(detector: Detector, image_bgr: NDArray[np.uint8]) -> list[Detection]:
@@ -79,19 +116,8 @@ def scaled_detections(detector: Detector, image_bgr: NDArray[np.uint8]) -> list[
     return [(x1, y1, x2, y2, score) for x1, y1, x2, y2, score in rows.tolist()]
 
 
-def _count(video: Path) -> int:
-    """Return the number of frames, by decoding them: headers are rounded, and may be wrong."""
-    opened = open_video(str(video))
-    try:
-        count = sum(1 for _ in opened.frames())
-    finally:
-        opened.close()
-    if not count:
-        raise EmotionError(f"video {video} has no frames: get an intact copy of it")
-    return count
-
-
-def _jpeg(image_bgr: NDArray[np.uint8]) -> bytes:
+def write_image(path: Path, image_bgr: NDArray[np.uint8]) -> None:
+    """Write a frame as JPEG."""
     data = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image_bgr[:, :, ::-1])).save(data, "JPEG", quality=QUALITY)
-    return data.getvalue()
+    write_atomically(path, data.getvalue())

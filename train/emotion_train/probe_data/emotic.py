@@ -24,6 +24,7 @@ from emotion_runtime.files import make_folder, write_atomically
 from emotion_runtime.manifest import AFFECT
 from emotion_train.datasets.bold import CATEGORIES
 from emotion_train.datasets.emotic import SPLITS
+from emotion_train.probe_data.shared import link
 
 _ORDER = {name: i for i, name in enumerate(sorted(CATEGORIES))}
 _WRONG_CONTENT = (MatReadError, ValueError, NotImplementedError, KeyError, AttributeError, TypeError)
@@ -50,7 +51,7 @@ def prepare(data: Path, out: Path) -> Counter[str]:
             f"emotic: {path} is not the authors' file ({type(error).__name__}: {error}); expected {_TREE}"
         ) from error
     make_folder(out)
-    _link(images, out / "emotic")
+    link(images, out / "emotic")
     for split, (rows, categories, affect) in tables.items():
         text = io.StringIO()
         csv.writer(text).writerows([["Index", "Folder", "Filename", "Image Size", "BBox"], *rows])
@@ -96,15 +97,3 @@ def _affect(person: Any) -> NDArray[np.float64]:
     stated = person.combined_continuous if combined else person.annotations_continuous
     values = [np.nan if np.size(value := getattr(stated, name, np.nan)) != 1 else value for name in AFFECT]
     return np.asarray(values, np.float64)
-
-
-def _link(images: Path, place: Path) -> None:
-    if place.exists():
-        return
-    try:
-        place.symlink_to(images.resolve(), target_is_directory=True)
-    except OSError as error:
-        raise EmotionError(
-            f"{place} cannot be made a link to {images} ({error.strerror}): copy the folder there, or "
-            "choose a folder on another disk"
-        ) from error

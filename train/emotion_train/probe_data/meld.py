@@ -8,20 +8,18 @@ those in the archive.
 """
 
 import json
-import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from emotion_runtime.detectors import Detector
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import WriteError, make_folder, write_atomically
+from emotion_runtime.files import make_folder, write_atomically
 from emotion_train.datasets.layout import Layout
 from emotion_train.datasets.meld import SPLITS
 from emotion_train.probe_data.clip_frames import ClipBoxes, prepare_clip
+from emotion_train.probe_data.shared import prepare_each
 
 VIDEO_FOLDERS = {
     "train": "train_splits",
@@ -32,8 +30,6 @@ _TREE = (
     "below --data, at any depth: {train,dev,test}_sent_emo.csv, and the unpacked folders "
     f"{', '.join(VIDEO_FOLDERS.values())} with videos dia<D>_utt<U>.mp4"
 )
-
-_log = logging.getLogger(__name__)
 
 
 def prepare(data: Path, out: Path, detector: Detector) -> Counter[str]:
@@ -55,21 +51,15 @@ def prepare(data: Path, out: Path, detector: Detector) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     for split in SPLITS:
         boxes: dict[str, ClipBoxes] = {}
-        clips = list(dict.fromkeys(_clips(layout, tables[split])))
-        for clip in tqdm(clips, desc=f"meld {split}", unit="clip", disable=None):
-            video = folders[split] / f"{clip}.mp4"
-            if not video.is_file():
-                outcomes["without a video"] += 1
-                continue
-            try:
-                boxes[clip] = prepare_clip(video, out / "frames" / f"{split}_splits" / clip, detector)
-            except WriteError:
-                raise
-            except EmotionError as error:
-                _log.warning("%s is left out: %s", clip, error)
-                outcomes["unreadable"] += 1
-            else:
-                outcomes["prepared"] += 1
+        frames = out / "frames" / f"{split}_splits"
+
+        def prepare_one(
+            clip: str, video: Path, boxes: dict[str, ClipBoxes] = boxes, frames: Path = frames
+        ) -> None:
+            boxes[clip] = prepare_clip(video, frames / clip, detector)
+
+        videos = {clip: folders[split] / f"{clip}.mp4" for clip in _clips(layout, tables[split])}
+        outcomes += prepare_each(videos, prepare_one, f"meld {split}")
         write_atomically(out / f"{split}_human_boxes.json", json.dumps(boxes))
         shutil.copyfile(tables[split], out / "MELD.Raw" / f"{split}_sent_emo.csv")
     return outcomes
