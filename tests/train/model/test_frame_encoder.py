@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emotion_train.model import EmotionCLIP
-from emotion_train.model.attention import Block
+from emotion_train.model.transformer import Block
 
 MODES = [("none", False), ("sap", False), ("sap", True), ("shared", False), ("shared", True)]
 

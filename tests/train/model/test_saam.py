@@ -11,8 +11,8 @@ from small_model import PATCHES, SMALL, random_images, weights
 from torch import Tensor, nn
 
 from emotion_train.model import EmotionCLIP
-from emotion_train.model.attention import Block
 from emotion_train.model.config import Saam
+from emotion_train.model.transformer import Block
 from emotion_train.model.vision import saam_mask
 
 BOTH = pytest.mark.parametrize("subject", ["saam", "saam-rowwise"])

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from emotion_train.model.attention import Transformer
 from emotion_train.model.config import ModelConfig
+from emotion_train.model.transformer import Transformer
 from emotion_train.model.vision import VisionTransformer
 
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emotion_train.model.attention import Attention, Block, Transformer
+from emotion_train.model.attention import Attention
 from emotion_train.model.config import MASKED, ModelConfig
 from emotion_train.model.stem import ConvStem
+from emotion_train.model.transformer import Block, Transformer
 
 # An uncovered patch keeps this weight: attention prefers the subject and still sees the rest of the scene.
 SUBJECT_EPSILON = 0.02
