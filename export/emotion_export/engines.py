@@ -4,7 +4,7 @@ import hashlib
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,16 +12,16 @@ from pathlib import Path
 
 import onnx
 from filelock import FileLock, Timeout
-from google.protobuf.message import DecodeError
 
-from emotion_export.fp16 import half_precision
+from emotion_export.engine_graphs import detector_graph, encoder_graph
+from emotion_export.layer_types import LOWEST_FIRST, engine_types, network_precision
 from emotion_export.precision_fallback import (
     CheckedEngine,
     Device,
     build_in_precision,
     build_with_fallback,
 )
-from emotion_export.tensorrt import Builder, build_engine, engine_types
+from emotion_export.tensorrt import Builder, build_engine
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend
@@ -31,27 +31,18 @@ from emotion_runtime.detectors.graph import Size
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import remove_leftovers
-from emotion_runtime.manifest import Graph, GraphName, Variant
+from emotion_runtime.manifest import GraphName
 from emotion_runtime.names import GRAPHS, EnginePrecision, RequestedPrecision
 from emotion_runtime.parity import Check, make_parity_check
-from emotion_runtime.tensorrt.cache import (
-    SIDECAR_SCHEMA,
-    CachedEngine,
-    CheckResult,
-    EngineKey,
-    Sidecar,
-    engine_key,
-    find_engine,
-    store_engine,
-)
+from emotion_runtime.tensorrt.cache import CachedEngine, engine_key, find_engine, store_engine
 from emotion_runtime.tensorrt.detector_engines import detector_key
 from emotion_runtime.tensorrt.engine import TensorRTBackend
 from emotion_runtime.tensorrt.gpu import Gpu, builder_name
+from emotion_runtime.tensorrt.sidecar import SIDECAR_SCHEMA, CheckResult, EngineKey, Sidecar
 
 _log = logging.getLogger(__name__)
 
 _LOCK = ".lock"
-_LOWEST_FIRST: tuple[EnginePrecision, ...] = ("int8", "fp16", "fp32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +84,7 @@ def build_bundle(bundle: Bundle, plan: BuildPlan) -> dict[GraphName, Sidecar]:
     built = {}
     with _locked(plan.folder):
         for name, key in keys.items():
-            graph = partial(_encoder_graph, bundle, name)
+            graph = partial(encoder_graph, bundle, name)
             built[name] = _engine(key, plan, graph, partial(make_parity_check, bundle, name, plan.limits))
     return built
 
@@ -118,33 +109,7 @@ def build_detector(detector: NetworkDetector, size: Size, plan: BuildPlan) -> Si
     key = detector_key(graph, size, plan.precision, builder=builder, gpu=plan.gpu)
     check = partial(make_detector_check, detector, size, key.graph, plan.limits)
     with _locked(plan.folder):
-        return _engine(key, plan, partial(_detector_graph, detector, size), check)
-
-
-def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, str]:
-    """Read an ONNX file and return it with its SHA-256.
-
-    Args:
-        path: The file.
-        sha256: Expected SHA-256, if any.
-
-    Raises:
-        EmotionError: The file cannot be read, is not an ONNX file, or has changed.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EmotionError(f"{path} cannot be read ({error.strerror}): expected an ONNX file") from error
-    found = hashlib.sha256(content).hexdigest()
-    if sha256 is not None and found != sha256:
-        raise EmotionError(f"{path} changed while engines were built: run this again")
-    try:
-        model = onnx.load_from_string(content)
-    except DecodeError as error:
-        raise EmotionError(
-            f"{path} is not an ONNX file ({error}): expected one of emotion-export onnx"
-        ) from error
-    return model, found
+        return _engine(key, plan, partial(detector_graph, detector, size), check)
 
 
 @contextmanager
@@ -223,47 +188,6 @@ def _open_on_cpu(model: onnx.ModelProto) -> Backend:
         return OnnxBackend(path)
 
 
-def _detector_graph(detector: NetworkDetector, size: Size, precision: EnginePrecision) -> onnx.ModelProto:
-    model = onnx.load_from_string(detector.graph.at_size(size))
-    return half_precision(model) if precision == "fp16" else model
-
-
-def _encoder_graph(bundle: Bundle, name: GraphName, precision: EnginePrecision) -> onnx.ModelProto:
-    """Return the graph in a precision; fp16 is made from fp32 if the bundle does not have it.
-
-    int8 has fp16 between its integer products, which the bundle's own int8 graph, made for CPUs, does not.
-    """
-    graph = bundle.manifest.graphs[name]
-    stated: Graph | Variant = graph
-    if precision in graph.variants:
-        stated = graph.variants[precision]
-    path = bundle.folder / stated.file
-    model, _ = read_model(path, stated.sha256)
-    _check_batch(path, model)
-    return (
-        half_precision(model) if precision == "int8" or (precision == "fp16" and stated is graph) else model
-    )
-
-
-def _check_batch(path: Path, model: onnx.ModelProto) -> None:
-    """Check that the batch size of a graph is dynamic.
-
-    Otherwise the build would take minutes, and the engine would accept only one number of people.
-    """
-    for value in model.graph.input:
-        batch = value.type.tensor_type.shape.dim[0]
-        if batch.HasField("dim_value"):
-            raise EmotionError(
-                f"{path}: input {value.name} has a fixed batch of {batch.dim_value}, expected any number: "
-                "export the bundle again with emotion-export onnx"
-            )
-
-
-def network_precision(layer_types: Mapping[str, int]) -> EnginePrecision:
-    """Return the precision of a strongly typed network: the lowest one that any of its layers has."""
-    return next((name for name in _LOWEST_FIRST if name in layer_types), "fp32")
-
-
 def _with_true_precision(name: str, checked: CheckedEngine) -> CheckedEngine:
     """Return the engine with the precision that its network really has.
 
@@ -276,7 +200,7 @@ def _with_true_precision(name: str, checked: CheckedEngine) -> CheckedEngine:
     """
     requested: EnginePrecision = "fp16" if checked.precision == "mixed" else checked.precision
     found = network_precision(checked.built.layer_types)
-    if _LOWEST_FIRST.index(found) < _LOWEST_FIRST.index(requested):
+    if LOWEST_FIRST.index(found) < LOWEST_FIRST.index(requested):
         raise EmotionError(
             f"{name}: {requested} was requested, but the graph is in {found} (layers: "
             f"{checked.built.layer_types}). The engine is not kept: export the bundle again with "

@@ -16,7 +16,7 @@ from emotion_export.samples import SIZES
 from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import GraphName, Parity, Precision
-from emotion_runtime.parity import (
+from emotion_runtime.parity_metrics import (
     Tolerance,
     measure_outputs,
     subject_pairs,

@@ -4,10 +4,8 @@ Networks are strongly typed: the ONNX graph defines the precision of every layer
 it. TensorRT 11 supports only such networks, and the precision of an engine is known without inspecting it.
 """
 
-import json
 import logging
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import onnx
 from tqdm import tqdm
 
+from emotion_export.layer_types import network_types
 from emotion_export.progress import make_monitor, stop_on_interrupt
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.errors import EmotionError
@@ -27,13 +26,6 @@ if TYPE_CHECKING:
 
 NEWEST_OPSET = 22
 
-_TYPES = {"FLOAT": "fp32", "HALF": "fp16", "INT8": "int8", "BF16": "bf16"}
-_ENGINE_WORDS = (
-    (r"bf16|bfloat16", "bf16"),
-    (r"half|fp16", "fp16"),
-    (r"int8", "int8"),
-    (r"float|fp32", "fp32"),
-)
 _PERCENT = 100
 _FEW = 4  # people at once, for whom kernels are timed
 
@@ -181,7 +173,7 @@ def build_engine(
         for tensor, shapes in ranges.items():
             profile.set_shape(tensor, *cast("tuple[tensorrt.Dims, ...]", shapes))  # tuples are converted
         config.add_optimization_profile(profile)
-    layer_types = _network_types(network)
+    layer_types = network_types(network)
     with tqdm(total=_PERCENT, desc=f"building {name}", unit="%", disable=None, leave=False) as bar:
         monitor = config.progress_monitor = make_monitor(trt, bar)
         with stop_on_interrupt(monitor.progress):
@@ -198,34 +190,6 @@ def build_engine(
     if builder.timing_cache is not None:
         _keep_timings(config, builder.timing_cache)
     return BuiltEngine(bytes(plan), layer_types)
-
-
-def engine_types(information: str) -> dict[str, int]:
-    """Return the number of layers by the type of their output, read from a built engine.
-
-    The inspector's names of a type differ between versions ("Half", "Row major linear FP16 format"); a layer
-    with an unknown name counts as "other".
-
-    Args:
-        information: JSON of `IEngineInspector`, for an engine built with detailed verbosity.
-
-    Returns:
-        The numbers; empty if the text is not JSON, as with a weight that is "nan".
-    """
-    counts: Counter[str] = Counter()
-    try:
-        layers = json.loads(information)["Layers"]
-    except ValueError as error:
-        _log.warning("TensorRT's description of the engine cannot be read (%s)", error)
-        return {}
-    for layer in layers:
-        outputs = layer.get("Outputs") if isinstance(layer, dict) else None
-        if outputs:
-            # TensorRT 11 has the type by itself.
-            words = outputs[0].get("Format/Datatype") or outputs[0].get("DataType", "")
-            types = (short for pattern, short in _ENGINE_WORDS if re.search(pattern, words, re.IGNORECASE))
-            counts[next(types, "other")] += 1
-    return dict(sorted(counts.items()))
 
 
 def _configure(builder: Builder, factory: "tensorrt.Builder") -> "tensorrt.IBuilderConfig":
@@ -286,15 +250,6 @@ def _check_opset(model: onnx.ModelProto, name: str) -> None:
             f"{name}: opset {opset}, expected {NEWEST_OPSET} or less: TensorRT-RTX 1.7 crashes on newer "
             "operators (Attention). Export it again with opset 17 to 20"
         )
-
-
-def _network_types(network: "tensorrt.INetworkDefinition") -> dict[str, int]:
-    names = Counter(
-        network.get_layer(i).get_output(0).dtype.name
-        for i in range(network.num_layers)
-        if network.get_layer(i).num_outputs
-    )
-    return {_TYPES.get(name, name.lower()): count for name, count in sorted(names.items())}
 
 
 def _logger(trt: TensorRT) -> Any:

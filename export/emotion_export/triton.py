@@ -30,7 +30,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from emotion_export.engines import read_model
+from emotion_export.engine_graphs import read_model
 from emotion_export.folder import atomic_folder
 from emotion_runtime.backends.buckets import Limits, limits_for
 from emotion_runtime.bundle import Bundle

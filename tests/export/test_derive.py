@@ -14,7 +14,7 @@ from emotion_export.parity import TOLERANCES
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.manifest import write_manifest
-from emotion_runtime.parity import Tolerance
+from emotion_runtime.parity_metrics import Tolerance
 
 pytestmark = pytest.mark.slow
 

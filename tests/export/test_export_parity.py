@@ -24,7 +24,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Parity, Precision
-from emotion_runtime.parity import top1_agreement, within_tolerance
+from emotion_runtime.parity_metrics import top1_agreement, within_tolerance
 
 Array = NDArray[np.float32]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")

@@ -20,8 +20,8 @@ from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EngineRejected
 from emotion_runtime.manifest import GraphName
 from emotion_runtime.tensorrt import cache as engines
-from emotion_runtime.tensorrt.cache import CheckResult, EngineKey, Sidecar
 from emotion_runtime.tensorrt.gpu import Gpu
+from emotion_runtime.tensorrt.sidecar import CheckResult, EngineKey, Sidecar
 
 GPU = Gpu("NVIDIA Test", "8.6", "12.6")
 UNLOADABLE = b"of another driver"

@@ -25,8 +25,8 @@ from emotion_runtime.detectors.graph import INPUT
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.tensorrt import build_client
 from emotion_runtime.tensorrt import cache as engines
-from emotion_runtime.tensorrt.cache import CheckResult
 from emotion_runtime.tensorrt.detector_engines import detector_key
+from emotion_runtime.tensorrt.sidecar import CheckResult
 
 SIZE = (192, 320)
 

@@ -21,9 +21,6 @@ from emotion_runtime.files import remove_leftovers, write_atomically
 from emotion_runtime.manifest import Variant
 from emotion_runtime.tensorrt.cache import (
     CachedEngine,
-    CheckResult,
-    EngineKey,
-    Sidecar,
     cache_folder,
     compatible_engines,
     discard,
@@ -35,6 +32,7 @@ from emotion_runtime.tensorrt.cache import (
     store_sidecar,
 )
 from emotion_runtime.tensorrt.gpu import Gpu
+from emotion_runtime.tensorrt.sidecar import CheckResult, EngineKey, Sidecar
 
 ORIN = Gpu("Orin", "8.7")
 CONTENT = b"machine code of one GPU"

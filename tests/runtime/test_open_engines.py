@@ -30,8 +30,8 @@ from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.tensorrt import build_client
 from emotion_runtime.tensorrt import cache as engines
 from emotion_runtime.tensorrt import gpu as nvidia
-from emotion_runtime.tensorrt.cache import CheckResult
 from emotion_runtime.tensorrt.gpu import Gpu
+from emotion_runtime.tensorrt.sidecar import CheckResult
 
 
 def test_cached_engines_are_used(cache: Cache):

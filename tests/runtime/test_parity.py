@@ -19,16 +19,14 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import EnginePrecision
 from emotion_runtime.parity import (
     ENGINE_TOLERANCES,
-    LabelFunction,
     ParityCheck,
     compare,
     failure_message,
     label_function,
     make_parity_check,
-    subject_cosine,
-    subject_pairs,
 )
 from emotion_runtime.parity_inputs import frame_encoder_feeds, subjects_in_one_crop, temporal_encoder_feeds
+from emotion_runtime.parity_metrics import LabelFunction, subject_cosine, subject_pairs
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.sources.demo import head_boxes, read_demo
 from emotion_runtime.types import Box

@@ -13,9 +13,9 @@ from emotion_runtime.detectors.graph import DetectorGraph, Size
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.names import Precision, RequestedPrecision
 from emotion_runtime.tensorrt import build_client
-from emotion_runtime.tensorrt.cache import EngineKey
 from emotion_runtime.tensorrt.gpu import Flavor, Gpu
 from emotion_runtime.tensorrt.open_engines import WantedEngine, find_machine, open_cached
+from emotion_runtime.tensorrt.sidecar import EngineKey
 
 
 def detector_precision(precision: Precision | None) -> RequestedPrecision:

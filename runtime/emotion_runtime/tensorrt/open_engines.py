@@ -21,10 +21,11 @@ from emotion_runtime.errors import EmotionError, EngineRejected
 from emotion_runtime.names import GRAPHS, GraphName, RequestedPrecision
 from emotion_runtime.tensorrt import build_client, cache
 from emotion_runtime.tensorrt import gpu as nvidia
-from emotion_runtime.tensorrt.cache import CachedEngine, CheckResult, EngineKey
+from emotion_runtime.tensorrt.cache import CachedEngine
 from emotion_runtime.tensorrt.driver import CudaError
 from emotion_runtime.tensorrt.engine import TensorRTBackend
 from emotion_runtime.tensorrt.gpu import Flavor, Gpu
+from emotion_runtime.tensorrt.sidecar import CheckResult, EngineKey
 
 _log = logging.getLogger(__name__)
 

@@ -28,8 +28,9 @@ from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.parity_inputs import frame_encoder_feeds
 from emotion_runtime.runtime import EmotionRuntime
-from emotion_runtime.tensorrt.cache import CheckResult, EngineKey, Sidecar, store_engine
+from emotion_runtime.tensorrt.cache import store_engine
 from emotion_runtime.tensorrt.gpu import Gpu
+from emotion_runtime.tensorrt.sidecar import CheckResult, EngineKey, Sidecar
 
 NUMPY = {"TYPE_UINT8": "uint8", "TYPE_INT64": "int64", "TYPE_FP32": "float32"}
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}

@@ -19,6 +19,7 @@ from emotion_runtime.tensorrt.gpu import load_tensorrt
 
 SOURCES = [
     ROOT / "export/emotion_export/tensorrt.py",
+    ROOT / "export/emotion_export/layer_types.py",
     ROOT / "export/emotion_export/progress.py",
     ROOT / "runtime/emotion_runtime/tensorrt/engine.py",
 ]

@@ -12,20 +12,15 @@ import pytest
 from exported import Exported, trained
 from onnx import TensorProto, helper, numpy_helper
 
-from emotion_export.engines import read_model
+from emotion_export.engine_graphs import read_model
 from emotion_export.fp16 import half_precision
 from emotion_export.graphs import graph_sources
+from emotion_export.layer_types import engine_types
 from emotion_export.layers import GraphIndex
 from emotion_export.onnx import write_graph
 from emotion_export.progress import Progress
 from emotion_export.quantize import calibrate, int8_layers, quantise
-from emotion_export.tensorrt import (
-    Builder,
-    build_engine,
-    engine_types,
-    parse_target,
-    shape_ranges,
-)
+from emotion_export.tensorrt import Builder, build_engine, parse_target, shape_ranges
 from emotion_runtime.backends.buckets import Limits, limits_for
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import centerface

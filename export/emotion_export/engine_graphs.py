@@ -1,0 +1,78 @@
+"""The graphs that engines are built from, in the precision of the engine."""
+
+import hashlib
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from emotion_export.fp16 import half_precision
+from emotion_runtime.bundle import Bundle
+from emotion_runtime.detectors.graph import Size
+from emotion_runtime.detectors.network import NetworkDetector
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import Graph, GraphName, Variant
+from emotion_runtime.names import EnginePrecision
+
+
+def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, str]:
+    """Read an ONNX file and return it with its SHA-256.
+
+    Args:
+        path: The file.
+        sha256: Expected SHA-256, if any.
+
+    Raises:
+        EmotionError: The file cannot be read, is not an ONNX file, or has changed.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EmotionError(f"{path} cannot be read ({error.strerror}): expected an ONNX file") from error
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise EmotionError(f"{path} changed while engines were built: run this again")
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError as error:
+        raise EmotionError(
+            f"{path} is not an ONNX file ({error}): expected one of emotion-export onnx"
+        ) from error
+    return model, found
+
+
+def detector_graph(detector: NetworkDetector, size: Size, precision: EnginePrecision) -> onnx.ModelProto:
+    """Return the graph of a detector for frames of one size (height, width), in a precision."""
+    model = onnx.load_from_string(detector.graph.at_size(size))
+    return half_precision(model) if precision == "fp16" else model
+
+
+def encoder_graph(bundle: Bundle, name: GraphName, precision: EnginePrecision) -> onnx.ModelProto:
+    """Return the graph in a precision; fp16 is made from fp32 if the bundle does not have it.
+
+    int8 has fp16 between its integer products, which the bundle's own int8 graph, made for CPUs, does not.
+    """
+    graph = bundle.manifest.graphs[name]
+    stated: Graph | Variant = graph
+    if precision in graph.variants:
+        stated = graph.variants[precision]
+    path = bundle.folder / stated.file
+    model, _ = read_model(path, stated.sha256)
+    _check_batch(path, model)
+    return (
+        half_precision(model) if precision == "int8" or (precision == "fp16" and stated is graph) else model
+    )
+
+
+def _check_batch(path: Path, model: onnx.ModelProto) -> None:
+    """Check that the batch size of a graph is dynamic.
+
+    Otherwise the build would take minutes, and the engine would accept only one number of people.
+    """
+    for value in model.graph.input:
+        batch = value.type.tensor_type.shape.dim[0]
+        if batch.HasField("dim_value"):
+            raise EmotionError(
+                f"{path}: input {value.name} has a fixed batch of {batch.dim_value}, expected any number: "
+                "export the bundle again with emotion-export onnx"
+            )
