@@ -79,6 +79,16 @@ def index_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep engines and times of backends out of the user's folder; all workers share them."""
+    with pytest.MonkeyPatch.context() as patch:
+        base = tmp_path_factory.getbasetemp()
+        folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        patch.setenv("EMOTION_ENGINE_CACHE", str(folder / "engine-cache"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of test data; a stranger's clone lacks it, CI must have it."""

@@ -23,12 +23,17 @@ _log = logging.getLogger(__name__)
 
 
 def run_like_encoders(
-    detector: NetworkDetector, backend: str, *, by_name: bool, precision: Precision | None
+    detector: NetworkDetector,
+    backend: str,
+    *,
+    by_name: bool,
+    precision: Precision | None,
+    live: bool = False,
 ) -> Network:
     """Run a detector's network with the backend of the encoders from now on, and return what runs it.
 
-    Backends other than ONNX Runtime on the CPU are opened for each size of frames when its first frame comes.
-    While a missing TensorRT engine is built, ONNX Runtime finds people, as it serves the encoders.
+    Backends other than ONNX Runtime on the CPU are opened for each size of frames when its first frame comes,
+    which waits for a missing TensorRT engine to be built.
 
     Args:
         detector: The detector, whose network is replaced.
@@ -36,6 +41,7 @@ def run_like_encoders(
         by_name: The user requested this backend: it is used, or its error is raised. Otherwise ONNX Runtime
             replaces it, with one line in the log, and no engine is built.
         precision: Numeric precision that was requested for the encoders.
+        live: Do not wait for engines that are built: ONNX Runtime finds people meanwhile.
     """
     graph = detector.graph
     if backend == "openvino":
@@ -46,7 +52,7 @@ def run_like_encoders(
         detector.network = SizedNetwork(graph, partial(_on_cuda, graph, by_name=by_name), batches=True)
     elif backend.startswith("tensorrt"):
         flavor = cast("Flavor", backend)
-        open_at = partial(_on_tensorrt, detector, flavor, precision, by_name=by_name)
+        open_at = partial(_on_tensorrt, detector, flavor, precision, by_name=by_name, live=live)
         detector.network = SizedNetwork(graph, open_at, batches=True)
     return detector.network
 
@@ -73,9 +79,15 @@ def _on_cpu(graph: DetectorGraph, size: Size, error: Unavailable) -> Backend:
 
 
 def _on_tensorrt(
-    detector: NetworkDetector, flavor: "Flavor", precision: Precision | None, size: Size, *, by_name: bool
+    detector: NetworkDetector,
+    flavor: "Flavor",
+    precision: Precision | None,
+    size: Size,
+    *,
+    by_name: bool,
+    live: bool,
 ) -> Backend:
-    """Open the engine for a size; if it must be built first, ONNX Runtime runs the network until it is."""
+    """Open the engine for a size. If it must be built first, wait, or run ONNX Runtime until it is."""
     from emotion_runtime.tensorrt import build_client, open_engines  # noqa: PLC0415 - see above
     from emotion_runtime.tensorrt.detector_engines import (  # noqa: PLC0415
         detector_precision,
@@ -95,8 +107,12 @@ def _on_tensorrt(
             return _on_cpu(graph, size, missing)
         if missing.broken:
             _log.warning("backend %s: %s: building it again", flavor, missing.reason)
+    build = build_client.Build(flavor, command, lambda: [reopen()])
+    return build.meanwhile([_until_built(graph, size)])[0] if live else build.wait()[0]
+
+
+def _until_built(graph: DetectorGraph, size: Size) -> Backend:
     try:
-        serving: Backend = Bucketed(open_cuda(graph.at_size(size)), detector_limits(graph))
+        return Bucketed(open_cuda(graph.at_size(size)), detector_limits(graph))
     except Unavailable:
-        serving = OnnxBackend(graph.at_size(size))
-    return build_client.build_engines_in_background(command, lambda: [reopen()], [serving], flavor=flavor)[0]
+        return OnnxBackend(graph.at_size(size))

@@ -49,25 +49,28 @@ def open_backend(name: str, graph: Path) -> Backend:
 
 
 def open_encoders(
-    name: str, bundle: "Bundle", precision: "Precision | None" = None, *, build: bool = True
+    name: str,
+    bundle: "Bundle",
+    precision: "Precision | None" = None,
+    *,
+    build: bool = True,
+    live: bool = False,
 ) -> list[Backend]:
     """Open the frame encoder and the temporal encoder of a bundle, both on one backend.
 
     A backend requested by name either opens or raises; there is no fallback. "auto" chooses the first that
-    works on a minimal batch: TensorRT with cached engines, CUDA, the CPU. The choice is logged in one line.
+    works on a minimal batch: TensorRT with cached engines, CUDA, the CPU. The choice is logged in one line,
+    and depends on no stop-watch; `fastest_backend` chooses by time.
 
-    While missing TensorRT engines are built, ONNX Runtime serves, and the log says so. If the build fails,
-    the next run of the encoders raises its error.
-
-    OpenVINO is used only if requested by name. Alone it was up to a fifth faster than ONNX Runtime on an AMD
-    CPU, but not while the detector's threads were running
-    (`benchmarks/bench_pipeline.py --backends cpu openvino`).
+    Missing TensorRT engines are built first, so that all results come from one backend.
 
     Args:
         name: A `BackendName`.
         bundle: The model.
         precision: Numeric precision; None: fp32, or with TensorRT the fastest that passes the parity check.
         build: Build missing TensorRT engines. If False, a missing engine is an error.
+        live: Do not wait for engines that are built: ONNX Runtime serves meanwhile, and the log says so. If
+            the build fails, the next run of the encoders raises its error.
 
     Raises:
         EmotionError: The backend is unknown, not installed or does not start (`Unavailable`), the bundle has
@@ -75,20 +78,30 @@ def open_encoders(
     """
     _check_name(name)
     if name == "auto":
-        return _open_best(["tensorrt", "tensorrt-rtx", "cuda", "cpu"], bundle, precision, requested="auto")
+        return open_first(["tensorrt", "tensorrt-rtx", "cuda", "cpu"], bundle, precision, requested="auto")
     if name.startswith("tensorrt") and build:
-        return _open_or_build(cast("Flavor", name), bundle, precision)
+        return _open_or_build(cast("Flavor", name), bundle, precision, live=live)
     return _open(name, bundle, precision)
 
 
-def _open_best(
+def open_first(
     candidates: Sequence[str], bundle: "Bundle", precision: "Precision | None", *, requested: str
 ) -> list[Backend]:
-    """Open the first available candidate; the last one is always available. `requested` is for the log."""
+    """Open both encoders on the first available backend; no TensorRT engines are built.
+
+    Args:
+        candidates: Names of backends; the last one is always available.
+        bundle: The model.
+        precision: See `open_encoders`.
+        requested: What was requested, for the log.
+
+    Raises:
+        EmotionError: See `open_encoders`.
+    """
     skipped: list[Unavailable] = []
     for candidate in candidates:
         try:
-            chosen = _open_and_try(candidate, bundle, precision)
+            chosen = open_and_try(candidate, bundle, precision)
         except Unavailable as reason:
             skipped.append(reason)
             continue
@@ -101,8 +114,15 @@ def _open_best(
     raise AssertionError(f"none of {candidates} is available")
 
 
-def _open_and_try(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
-    """Open and run once: a GPU backend can open successfully and still fail on its first run."""
+def open_and_try(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+    """Open both encoders and run them once: a GPU backend can open and still fail on its first run.
+
+    Missing TensorRT engines are not built.
+
+    Raises:
+        Unavailable: The backend is not available, or does not run.
+        EmotionError: See `open_encoders`.
+    """
     opened = _open(name, bundle, precision)
     if name == "cpu":
         return opened
@@ -143,8 +163,10 @@ def _open(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Ba
     return open_engines(bundle, cast("Flavor", name), precision or "ladder")
 
 
-def _open_or_build(flavor: "Flavor", bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
-    """Open TensorRT engines; if they must be built first, ONNX Runtime serves until they are."""
+def _open_or_build(
+    flavor: "Flavor", bundle: "Bundle", precision: "Precision | None", *, live: bool
+) -> list[Backend]:
+    """Open TensorRT engines. If they must be built first, wait, or let ONNX Runtime serve until they are."""
     from emotion_runtime.tensorrt import build_client, open_engines  # noqa: PLC0415 - see above
 
     try:
@@ -157,9 +179,11 @@ def _open_or_build(flavor: "Flavor", bundle: "Bundle", precision: "Precision | N
             raise
         if missing.broken:
             _log.warning("backend %s: %s: building it again", flavor, missing.reason)
-    serving = _open_best(["cuda", "cpu"], bundle, None, requested=f"{flavor}, until its engines are built")
-    return build_client.build_engines_in_background(
-        command, lambda: _open(flavor, bundle, precision), serving, flavor=flavor
+    build = build_client.Build(flavor, command, lambda: _open(flavor, bundle, precision))
+    if not live:
+        return build.wait()
+    return build.meanwhile(
+        open_first(["cuda", "cpu"], bundle, None, requested=f"{flavor}, until its engines are built")
     )
 
 

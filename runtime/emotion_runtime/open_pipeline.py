@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emotion_runtime import __version__
 from emotion_runtime.backends.base import Backend
@@ -11,10 +12,11 @@ from emotion_runtime.detector_backend import run_like_encoders
 from emotion_runtime.detectors import Detector, head_finder
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
+from emotion_runtime.fastest_backend import fastest_backend
 from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.manifest import MANIFEST, Precision
 from emotion_runtime.models import Models
-from emotion_runtime.open_backend import open_encoders
+from emotion_runtime.open_backend import open_encoders, open_first
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.timing import Timing
@@ -30,7 +32,7 @@ class OpenPipeline:
         encoder: What runs the frame encoder.
         labels: Names of the emotions that the head predicts.
         experimental: Whether the model card marks the head as experimental.
-        run_line: The first line of a JSONL file, without options.
+        run_line: The first line of a JSONL file; of the options, those that were chosen by time.
         held: Closes the encoders.
         width: D, length of an embedding.
     """
@@ -44,7 +46,7 @@ class OpenPipeline:
     width: int
 
 
-def open_pipeline(
+def open_pipeline(  # noqa: PLR0913 - all but the first three are keywords
     bundle: str | Path,
     detector: Detector,
     backend: str,
@@ -52,6 +54,7 @@ def open_pipeline(
     head: str | None,
     timing: Timing,
     precision: Precision | None,
+    live: bool,
 ) -> OpenPipeline:
     """Open the models of a bundle; see `EmotionRuntime` for the arguments.
 
@@ -62,16 +65,22 @@ def open_pipeline(
     manifest = loaded.manifest
     clips = plan_clips(manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every)
     loaded_head, affect_head = load_head(loaded, head), load_affect_head(loaded)
+    options: dict[str, Any] = {}
     # Opened last: it may start a long engine build, so every other error must surface first.
-    frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision)
+    choice = fastest_backend(loaded, detector, precision) if live and backend == "auto" else None
+    if choice is None:
+        frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision, live=live)
+    else:
+        order = dict.fromkeys((choice.backend, "cpu"))
+        frame_encoder, temporal_encoder = open_first([*order], loaded, precision, requested=backend)
+        options = {"backend": frame_encoder.name, "backend_milliseconds": choice.milliseconds}
     with ExitStack() as held:  # closes them if the rest fails
         held.callback(frame_encoder.close)
         held.callback(temporal_encoder.close)
         if isinstance(detector, NetworkDetector):
             by_name = backend != "auto"
-            network = run_like_encoders(
-                detector, backend if by_name else frame_encoder.name, by_name=by_name, precision=precision
-            )
+            runs_in = backend if by_name else frame_encoder.name
+            network = run_like_encoders(detector, runs_in, by_name=by_name, precision=precision, live=live)
             held.callback(network.close)
         models = Models(
             detector,
@@ -95,6 +104,7 @@ def open_pipeline(
             bundle=manifest.name,
             bundle_sha256=sha256_of(loaded.folder / MANIFEST),
             head=name,
+            options=options,
         ),
         held=kept,
         width=manifest.embedding_dim,

@@ -63,7 +63,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         check_outputs(config.jsonl, config.record, places, config.embeddings, config.csv, config.report)
         check_zone_names(config, addresses)
         report = RunReport(started)
-        runtime = _open_runtime(config, stack)
+        runtime = _open_runtime(config, addresses, stack)
         # Sources before sinks: a mistyped source must not empty the results of an earlier run.
         run_line = runtime.run_line(run_options(config, addresses))
         finished: list[str] = []  # files that were read to their ends, and whose results are not closed yet
@@ -171,7 +171,7 @@ def _raise_failures(broken: SourceBroken | None, outputs: Sequence[str], frames:
         raise (EmotionError if outputs else SourceBroken)("; ".join(failures))
 
 
-def _open_runtime(config: RunConfig, stack: ExitStack) -> "EmotionRuntime":
+def _open_runtime(config: RunConfig, addresses: "Sequence[Address]", stack: ExitStack) -> "EmotionRuntime":
     """Load the models of a run; the stack closes them."""
     from emotion_runtime.privacy.image_filter import Privacy  # noqa: PLC0415 - see above
     from emotion_runtime.runtime import EmotionRuntime  # noqa: PLC0415
@@ -186,6 +186,8 @@ def _open_runtime(config: RunConfig, stack: ExitStack) -> "EmotionRuntime":
         detector_size=config.detector_size,
         detector_score=config.detector_score,
         privacy=Privacy(config.blur, config.zone),
+        # The results of a file beside a camera must not depend on a stop-watch either.
+        live=config.realtime or all(address.live for address in addresses),
     )
     stack.callback(runtime.close)
     if runtime.experimental:
@@ -206,13 +208,23 @@ def _closing(sinks: "SinkGroup", stop: StopRequest) -> Iterator["SinkGroup"]:
 
 
 def _stopped_early() -> int:
+    _stop_builders()
     sys.stderr.write(f"{PROGRAM}: stopped before the first frame\n")
     return 0
+
+
+def _stop_builders() -> None:
+    """Terminate builders of engines, which would go on without this process."""
+    # No import: the main thread may be stuck in one.
+    client = sys.modules.get("emotion_runtime.tensorrt.build_client")
+    if client is not None:
+        client.stop_builders()
 
 
 def _rescue(sinks: "SinkGroup", report: "RunReport", runtime: "EmotionRuntime", rounds: "Rounds") -> int:
     """Close the sinks in another thread, since the main thread waits for a source or a model."""
     sinks.close()
+    _stop_builders()
     sys.stderr.write(f"{PROGRAM}: stopped while waiting; {report.line(runtime.timer, runtime.backend)}\n")
     broken = rounds.broken()
     if broken is not None:

@@ -53,6 +53,8 @@ class EmotionRuntime:
         detector_size: Long side in pixels to which the detector resizes a frame, see `load_detector`.
         detector_score: Minimum score of a detection. None: the detector's own default.
         privacy: What is hidden in images, see `Privacy`; frames of `stream` come with hidden people.
+        live: All sources are cameras or streams, which do not wait, and whose results need not be the same in
+            every run: "auto" takes the fastest backend, and engines are built while another backend serves.
 
     Attributes:
         labels: Names of the emotions that the head predicts.
@@ -79,6 +81,7 @@ class EmotionRuntime:
         detector_size: DetectorSize = "auto",
         detector_score: float | None = None,
         privacy: Privacy | None = None,
+        live: bool = False,
         **unknown: NoReturn,
     ) -> None:
         check_options(bundle, detector, timing, unknown)
@@ -91,6 +94,7 @@ class EmotionRuntime:
             head=head,
             timing=timing or Timing(),
             precision=precision,
+            live=live,
         )
         self._loaded, self._held = opened.pipeline, opened.held
         self._loaded.images = images
@@ -268,7 +272,7 @@ class EmotionRuntime:
 
     def run_line(self, options: Mapping[str, Any] | None = None) -> RunLine:
         """Return the first line of a JSONL file; `options` are those that differ from their defaults."""
-        return msgspec.structs.replace(self._run_line, options=dict(options or {}))
+        return msgspec.structs.replace(self._run_line, options={**self._run_line.options, **(options or {})})
 
     def __enter__(self) -> "EmotionRuntime":  # noqa: PYI034 - typing.Self came with Python 3.11
         """Return the runtime itself."""

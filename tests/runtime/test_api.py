@@ -174,7 +174,7 @@ class CountingBackend:
 
 def test_close_closes_the_encoders(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     encoders = [CountingBackend(), CountingBackend()]
-    monkeypatch.setattr(open_pipeline, "open_encoders", lambda *_: encoders)
+    monkeypatch.setattr(open_pipeline, "open_encoders", lambda *_, **__: encoders)
     with EmotionRuntime(tiny_bundle, one_person, "tensorrt"):
         assert [each.closed for each in encoders] == [0, 0]
     assert [each.closed for each in encoders] == [1, 1]
@@ -182,7 +182,7 @@ def test_close_closes_the_encoders(tiny_bundle: Path, monkeypatch: pytest.Monkey
 
 def test_failed_construction_closes_the_encoders(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     encoders = [CountingBackend(), CountingBackend()]
-    monkeypatch.setattr(open_pipeline, "open_encoders", lambda *_: encoders)
+    monkeypatch.setattr(open_pipeline, "open_encoders", lambda *_, **__: encoders)
     with pytest.raises(EmotionError, match="detect_every -1"):
         EmotionRuntime(tiny_bundle, one_person, "tensorrt", timing=Timing(detect_every=-1))
     assert [each.closed for each in encoders] == [1, 1]

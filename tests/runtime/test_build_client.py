@@ -1,4 +1,4 @@
-"""Engines are built while ONNX Runtime serves."""
+"""Engines are built before the first frame of a file; for live sources, while ONNX Runtime serves."""
 
 import logging
 import subprocess
@@ -78,7 +78,7 @@ def test_the_runtime_serves_while_engines_are_built_and_then_switches(
     go = builder("Path(sys.argv[sys.argv.index('--bundle') + 1], 'built').touch()")
     expected = watch(EmotionRuntime(cache.bundle.folder, one_person, "cpu"), 0, 30)
     with caplog.at_level(logging.INFO):
-        runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
+        runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt", live=True)
         events = watch(runtime, 0, 13)
         assert "CPUExecutionProvider" in runtime.backend
         for graph in GRAPHS:  # as the builder's process would do
@@ -99,7 +99,7 @@ def test_a_failed_build_ends_the_run_with_its_message(
 ):
     """A backend requested by name has no fallback."""
     go = builder("sys.exit('emotion-export trt: error: out of memory')")
-    runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
+    runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt", live=True)
     go.touch()
     wait_for("tensorrt engines")
     with pytest.raises(Unavailable) as caught:
@@ -109,6 +109,35 @@ def test_a_failed_build_ends_the_run_with_its_message(
         "memory; or use --backend cpu"
     )
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]  # no second message
+
+
+def test_a_file_waits_for_its_engines(
+    cache: Cache, tmp_path: Path, builder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+):
+    """Whether engines are in the cache or must be built first, the results are those of the engines."""
+    made = Cache(tmp_path / "made", cache.bundle)
+    made.folder.mkdir()
+    for graph in GRAPHS:
+        made.store(graph)
+    copy = f"shutil.copytree({str(made.folder)!r}, {str(cache.folder)!r}, dirs_exist_ok=True)"
+    builder(f"import shutil; sys.stderr.write('frame_encoder: 40 %\\n'); {copy}").touch()
+    with caplog.at_level(logging.INFO):
+        first = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
+    assert first.backend == "engine"
+    assert caplog.messages[:2] == [
+        "building tensorrt engines, which takes minutes; the first frame waits for them",
+        "frame_encoder: 40 %",
+    ]
+    caplog.clear()
+    second = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
+    assert caplog.messages == []
+    assert watch(first, 0, 20) == watch(second, 0, 20)
+
+
+def test_a_file_is_not_read_if_the_build_fails(cache: Cache, builder: Callable[[str], Path]):
+    builder("sys.exit('emotion-export trt: error: out of memory')").touch()
+    with pytest.raises(Unavailable, match="failed with status 1: emotion-export trt: error: out of memory"):
+        EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
 
 
 @pytest.mark.parametrize("reason", REJECTED)
@@ -122,7 +151,7 @@ def test_a_rejected_engine_is_built_again(
     store_rejected(cache, reason)
     go = builder(f"Path({str(tmp_path / 'log')!r}).open('a').write('built ')")
     with caplog.at_level(logging.INFO):
-        runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
+        runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt", live=True)
         assert "CPUExecutionProvider" in runtime.backend
         cache.store("temporal_encoder")
         go.touch()
@@ -148,7 +177,7 @@ def test_engines_are_built_while_serving_although_the_cache_is_not_writable(
     go = builder(
         f"import shutil; shutil.copytree({str(made.folder)!r}, {cache_argument}, dirs_exist_ok=True)"
     )
-    runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
+    runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt", live=True)
     go.touch()
     wait_for("tensorrt engines")
     watch(runtime, 0, 10)
@@ -187,3 +216,21 @@ def test_the_builder_ends_with_the_program(tmp_path: Path):
     while process.exists() and "\nState:\tZ" not in (process / "status").read_text():
         assert time.monotonic() < deadline, "the builder goes on"
         time.sleep(0.05)
+
+
+def test_builders_can_be_stopped_from_another_thread():
+    """A signal ends the process at once although the main thread waits for an engine."""
+    failed: list[EmotionError] = []
+
+    def build() -> None:
+        try:
+            build_client.run_builder([sys.executable, "-c", "import time; time.sleep(600)"])
+        except EmotionError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    while thread.is_alive():
+        build_client.stop_builders()
+        thread.join(0.01)
+    assert "failed with status -15" in str(failed[0])

@@ -197,7 +197,7 @@ def test_onnx_runtime_finds_people_while_the_engine_is_built(
         store(cache, face)
 
     monkeypatch.setattr(build_client, "run_builder", build)
-    run_like_encoders(face, "tensorrt", by_name=True, precision=None)
+    run_like_encoders(face, "tensorrt", by_name=True, precision=None, live=True)
     with caplog.at_level(logging.INFO):
         before = face(frames[0])
         go.set()
@@ -208,6 +208,17 @@ def test_onnx_runtime_finds_people_while_the_engine_is_built(
     assert any("switching from ONNX Runtime" in message for message in caplog.messages)
     for each in after:
         np.testing.assert_allclose(each.boxes, before.boxes, atol=1e-2)
+
+
+def test_a_file_waits_for_the_engine_of_its_detector(
+    cache: Cache,
+    face: CenterFace,
+    frames: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(build_client, "run_builder", lambda _command: store(cache, face))
+    run_like_encoders(face, "tensorrt", by_name=True, precision=None)
+    assert agree(face, frames[:1], 0.999)
 
 
 Wrong = Callable[[NDArray[np.uint8], dict[str, NDArray[np.float32]]], dict[str, NDArray[np.float32]]]

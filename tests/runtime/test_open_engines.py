@@ -70,7 +70,7 @@ def test_the_doctor_builds_nothing(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, builder: list[str] | None, state: str
 ):
     monkeypatch.setattr(build_client, "builder_command", lambda *_: builder)
-    monkeypatch.setattr(build_client, "build_engines_in_background", None)
+    monkeypatch.setattr(build_client, "run_builder", None)
     (finding,) = inference.backend(str(cache.bundle.folder), "tensorrt")
     assert finding.state == state
     assert finding.text == "tensorrt: no engine of frame_encoder (not built yet)"

@@ -99,7 +99,7 @@ def test_source_that_hangs_in_a_library(tmp_path: Path) -> None:
 
 
 def test_source_that_hangs_in_real_time(tmp_path: Path) -> None:
-    run = Run(tmp_path, LIBRARY + SOURCE, "--realtime")
+    run = Run(tmp_path, LIBRARY + SOURCE, "--realtime", "--backend", "cpu")
     assert run.end(signal.SIGTERM)[0] == 0
     assert run.lines() >= 1
 

@@ -128,12 +128,13 @@ def provider_error(provider: str) -> str:
 
 
 def openvino() -> Iterator[Finding]:
-    """Report OpenVINO, which is used only if requested by name."""
+    """Report OpenVINO, which is used for live sources where it is fastest, and if requested by name."""
     if importlib.util.find_spec("openvino") is None:
-        yield Finding("openvino", OK, "not installed; only --backend openvino needs it")
+        yield Finding("openvino", OK, "not installed; it may be faster for cameras (pip install openvino)")
     else:
         version = importlib.metadata.version("openvino")
-        yield Finding("openvino", OK, f"OpenVINO {version}, used with --backend openvino")
+        text = f"OpenVINO {version}, used with --backend openvino, and for cameras if it is fastest"
+        yield Finding("openvino", OK, text)
 
 
 def bundle(name: str) -> Iterator[Finding]:

@@ -106,14 +106,15 @@ def unfinished(sources: Sequence[str], folder: Path, run: RunLine | None) -> lis
 def _same_run(path: Path, run: RunLine) -> bool:
     try:
         with path.open("rb") as file:
-            return _without_limit(msgspec.json.decode(file.readline(), type=RunLine)) == _without_limit(run)
+            return _comparable(msgspec.json.decode(file.readline(), type=RunLine)) == _comparable(run)
     except (OSError, msgspec.DecodeError):
         return False
 
 
-def _without_limit(run: RunLine) -> RunLine:
-    """Leave out how many frames a run may process: a file that was finished was not cut by it."""
-    options = {name: value for name, value in run.options.items() if name != "max_frames"}
+def _comparable(run: RunLine) -> RunLine:
+    """Leave out how many frames a run may process, which cut no file that was finished, and times."""
+    left_out = ("max_frames", "backend_milliseconds")
+    options = {name: value for name, value in run.options.items() if name not in left_out}
     return msgspec.structs.replace(run, options=options)
 
 

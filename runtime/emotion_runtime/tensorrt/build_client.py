@@ -1,4 +1,8 @@
-"""The builder of TensorRT engines: `emotion-export trt` in another process, while another backend serves."""
+"""The builder of TensorRT engines: `emotion-export trt` in another process.
+
+What is live goes on with another backend meanwhile. A file waits: its results must not depend on when a build
+ends.
+"""
 
 import atexit
 import importlib.util
@@ -6,6 +10,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.switching import build_in_background
@@ -19,34 +24,51 @@ from emotion_runtime.tensorrt.gpu import Flavor
 _log = logging.getLogger(__name__)
 
 
-def build_engines_in_background(
-    command: Sequence[str], reopen: Callable[[], list[Backend]], serving: Sequence[Backend], *, flavor: Flavor
-) -> list[Backend]:
-    """Serve with some backends while a command builds the engines, then switch to the engines.
+_running: set["subprocess.Popen[str]"] = set()  # for `stop_builders`
 
-    The user requested the engines by name, so a build that fails ends the run with its error.
 
-    Args:
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A build of engines that the user requested by name, so that a build that fails is an error.
+
+    Attributes:
+        flavor: The TensorRT flavor.
         command: Builds the engines into the cache.
         reopen: Opens the engines when they are built.
-        serving: The backends that run meanwhile.
-        flavor: The TensorRT flavor, for messages.
     """
-    _log.info("building %s engines, which takes minutes; until then: %s", flavor, serving[0].description)
 
-    def build() -> list[Backend]:
+    flavor: Flavor
+    command: Sequence[str]
+    reopen: Callable[[], list[Backend]]
+
+    def wait(self) -> list[Backend]:
+        """Build the engines and return them.
+
+        Raises:
+            Unavailable: The build failed, or an engine cannot be opened.
+        """
+        _log.info("building %s engines, which takes minutes; the first frame waits for them", self.flavor)
+        return self._build()
+
+    def meanwhile(self, serving: Sequence[Backend]) -> list[Backend]:
+        """Build the engines in a thread. Return backends that switch to them; a failed build ends the run.
+
+        Args:
+            serving: The backends that run until then.
+        """
+        description = serving[0].description
+        _log.info("building %s engines, which takes minutes; until then: %s", self.flavor, description)
+        switching, _ = build_in_background(serving, self._build, name=f"{self.flavor} engines")
+        return list(switching)
+
+    def _build(self) -> list[Backend]:
         try:
-            run_builder(command)
-            return reopen()
+            run_builder(self.command)
+            return self.reopen()
+        except Unavailable:
+            raise
         except EmotionError as error:
-            raise _as_unavailable(flavor, error) from error
-
-    switching, _ = build_in_background(serving, build, name=f"{flavor} engines")
-    return list(switching)
-
-
-def _as_unavailable(flavor: Flavor, error: EmotionError) -> Unavailable:
-    return error if isinstance(error, Unavailable) else Unavailable(flavor, str(error), broken=True)
+            raise Unavailable(self.flavor, str(error), broken=True) from error
 
 
 def builder_command(arguments: Sequence[str]) -> list[str] | None:
@@ -103,13 +125,24 @@ def run_builder(command: Sequence[str]) -> None:
         start_new_session=True,  # Ctrl-C reaches only this program, which then terminates the builder
     ) as process:
         atexit.register(process.terminate)
+        _running.add(process)
         last = "(no output)"
         try:
             for line in filter(None, map(str.strip, process.stderr or ())):
                 last = line
                 _log.info("%s", line)  # what is built, and the result of each parity check
             process.wait()
+        except BaseException:  # KeyboardInterrupt: do not wait for the builder
+            process.terminate()
+            raise
         finally:
+            _running.discard(process)
             atexit.unregister(process.terminate)
     if process.returncode:
         raise EmotionError(f"building the engines failed with status {process.returncode}: {last}")
+
+
+def stop_builders() -> None:
+    """Terminate all builders of this process, which is about to end without its usual clean-up."""
+    for process in tuple(_running):
+        process.terminate()

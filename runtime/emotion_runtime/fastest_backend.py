@@ -1,0 +1,245 @@
+"""The choice of a backend for cameras and streams by time: once per machine, and kept in the cache folder.
+
+For files the choice never depends on a stop-watch: two runs over a file give the same bytes.
+"""
+
+import importlib.metadata
+import importlib.util
+import logging
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal, cast, get_args
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_runtime import __version__
+from emotion_runtime.backends.base import Backend, Feeds, Unavailable, count_persons
+from emotion_runtime.backends.buckets import limits_for
+from emotion_runtime.backends.onnx import CUDA, available_providers, default_threads
+from emotion_runtime.bundle import Bundle, sha256_of
+from emotion_runtime.detector_backend import run_like_encoders
+from emotion_runtime.detector_parity import demo_frames
+from emotion_runtime.detectors import Detector
+from emotion_runtime.detectors.network import Network, NetworkDetector
+from emotion_runtime.errors import EmotionError, EngineRejected
+from emotion_runtime.files import write_atomically
+from emotion_runtime.manifest import MANIFEST
+from emotion_runtime.names import GRAPHS, Precision
+from emotion_runtime.open_backend import open_and_try
+from emotion_runtime.parity import ParityCheck, make_parity_check
+from emotion_runtime.tensorrt import cache
+from emotion_runtime.tensorrt.gpu import Flavor, find_gpu, is_installed
+
+Candidate = Literal["tensorrt", "tensorrt-rtx", "cuda", "openvino", "cpu"]  # the last is always available
+
+PERSONS = 2  # in the frame that is timed
+_SIZE = (480, 640)  # of this frame: height, width
+_ROUNDS = 11
+_GAIN = 0.9  # of the time of "cpu", which starts fastest and needs no other package
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
+_CPUINFO = Path("/proc/cpuinfo")
+_CPU_LINES = ("model name", "flags", "Features", "CPU implementer", "CPU part")  # of x86 and of ARM
+
+_log = logging.getLogger(__name__)
+
+
+class TimedChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The times of the backends of a machine.
+
+    Attributes:
+        measured_on: Everything that the times depend on.
+        milliseconds: Time of one frame, detector and both encoders, by each backend that passed the parity
+            check.
+    """
+
+    measured_on: list[str]
+    milliseconds: dict[Candidate, Annotated[float, msgspec.Meta(ge=0)]]
+
+    @property
+    def backend(self) -> Candidate:
+        """The fastest backend; "cpu" unless another one saves at least a tenth of its time."""
+        fastest = min(self.milliseconds, key=lambda name: self.milliseconds[name])
+        return fastest if self.milliseconds[fastest] < _GAIN * self.milliseconds["cpu"] else "cpu"
+
+
+def fastest_backend(bundle: Bundle, detector: Detector, precision: Precision | None) -> TimedChoice | None:
+    """Return the times of the backends on this machine, measured unless they were measured before.
+
+    Two processes that start at once may both measure. Backends take turns, so that both see the same load,
+    and the file of the later one replaces the other's.
+
+    Args:
+        bundle: The model.
+        detector: The detector; it runs as before when this returns.
+        precision: Numeric precision; None: the backend's default.
+
+    Returns:
+        None if there is no choice: only the backend "cpu" is installed.
+
+    Raises:
+        EmotionError: The bundle does not have the precision.
+    """
+    candidates = [each for each in get_args(Candidate) if _is_installed(each)]
+    if len(candidates) == 1:
+        return None
+    measured_on = _conditions(bundle, detector, precision, candidates)
+    path = cache.default_folder() / f"backend-{sha256(repr(measured_on).encode()).hexdigest()[:16]}.json"
+    known = _read(path, measured_on)
+    if known is not None:
+        return known
+    _log.info("backend auto: measuring %s, once on this machine", ", ".join(candidates))
+    choice = TimedChoice(measured_on, _measure(bundle, detector, precision, candidates))
+    listed = ", ".join(f"{name} {value:.1f} ms" for name, value in choice.milliseconds.items())
+    _log.info("backend auto: %s for a frame with %d people; kept in %s", listed, PERSONS, path)
+    try:
+        # As for engines, no other user may write here.
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(choice), indent=2) + b"\n")
+    except (EmotionError, OSError) as error:
+        _log.warning("the times of the backends cannot be kept, so the next start measures again: %s", error)
+    return choice
+
+
+def _read(path: Path, measured_on: Sequence[str]) -> TimedChoice | None:
+    """Return the content of a file; None if there is none, or if it is not one of this machine."""
+    try:
+        choice = msgspec.json.decode(path.read_bytes(), type=TimedChoice)
+    except (OSError, msgspec.DecodeError):  # missing, corrupt or of another version
+        return None
+    return choice if choice.measured_on == measured_on and "cpu" in choice.milliseconds else None
+
+
+def _is_installed(name: Candidate) -> bool:
+    if name == "openvino":
+        return importlib.util.find_spec("openvino") is not None
+    if name == "cuda":
+        return CUDA in available_providers()
+    return name == "cpu" or is_installed(name)
+
+
+def _conditions(
+    bundle: Bundle, detector: Detector, precision: Precision | None, candidates: Sequence[Candidate]
+) -> list[str]:
+    """Return everything that the times depend on, one item a line."""
+    conditions = [
+        f"emotion-runtime {__version__}",
+        *(f"{name} {version}" for name in _PACKAGES if (version := _version(name))),
+        f"bundle {sha256_of(bundle.folder / MANIFEST)} {precision}",
+        f"detector {detector.graph.sha256}" if isinstance(detector, NetworkDetector) else "own detector",
+        f"{default_threads()} threads",
+        *_processor(),
+    ]
+    if {*candidates} - {"openvino", "cpu"}:
+        try:
+            conditions.append(str(find_gpu()))
+        except EmotionError:
+            conditions.append("no GPU")
+        # An engine that is built later is a new candidate.
+        conditions += [
+            f"{each.key.stem} {each.sha256}" for each in cache.read_sidecars(cache.default_folder())
+        ]
+    return conditions
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _processor() -> list[str]:
+    """Return what Linux says about the first core: a home folder may be shared by several machines."""
+    text = _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.is_file() else ""
+    return [line for line in text.split("\n\n", maxsplit=1)[0].splitlines() if line.startswith(_CPU_LINES)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The models of a frame on one backend. `network` is None for a detector that has none."""
+
+    encoders: Sequence[Backend]
+    network: Network | None
+
+
+def _measure(
+    bundle: Bundle, detector: Detector, precision: Precision | None, candidates: Sequence[Candidate]
+) -> dict[Candidate, float]:
+    """Return the milliseconds of one frame on each candidate that runs and passes the parity check."""
+    limits = limits_for(bundle.manifest.preprocess.window)
+    checks = [make_parity_check(bundle, graph, limits) for graph in GRAPHS]
+    opened: dict[Candidate, _Opened] = {}
+    with ExitStack() as stack:
+        if isinstance(detector, NetworkDetector):
+            stack.callback(setattr, detector, "network", detector.network)
+        for name in candidates:
+            try:
+                encoders = open_and_try(name, bundle, precision)
+            except Unavailable as error:
+                _log.log(logging.WARNING if error.broken else logging.DEBUG, "backend auto: %s", error)
+                continue
+            for encoder in encoders:
+                stack.callback(encoder.close)
+            if not _passes(name, encoders, checks, precision):
+                continue
+            network = None
+            if isinstance(detector, NetworkDetector):
+                detector.network = detector.reference
+                network = run_like_encoders(detector, name, by_name=False, precision=precision)
+                stack.callback(network.close)
+            opened[name] = _Opened(encoders, network)
+        feeds = [
+            next(group[0] for group in each.feeds if count_persons(group[0]) == PERSONS) for each in checks
+        ]
+        return _time(opened, detector, feeds)
+
+
+def _passes(
+    name: Candidate, encoders: Sequence[Backend], checks: Sequence[ParityCheck], precision: Precision | None
+) -> bool:
+    """Return whether both encoders pass the parity check; engines passed it when they were opened."""
+    if name == "cpu" or name in get_args(Flavor):
+        return True
+    for encoder, check in zip(encoders, checks, strict=True):
+        try:
+            _, failure = check.run(encoder, precision or "fp32")
+        except EngineRejected as error:
+            failure = str(error)
+        if failure:
+            _log.warning("backend auto: %s is not used: %s", encoder.description, failure)
+            return False
+    return True
+
+
+def _time(
+    opened: Mapping[Candidate, _Opened], detector: Detector, feeds: Sequence[Feeds]
+) -> dict[Candidate, float]:
+    """Return milliseconds: the median of rounds in which the backends take turns."""
+    (image,) = demo_frames(_SIZE, 1)
+    seconds: dict[Candidate, list[float]] = {name: [] for name in opened}
+    for turn in range(_ROUNDS + 2):
+        for name, models in opened.items():
+            taken = _time_frame(models, detector, image, feeds)
+            if turn > 1:  # the first run opens the detector, and the second captures CUDA graphs
+                seconds[name].append(taken)
+    return {name: round(1e3 * statistics.median(values), 2) for name, values in seconds.items()}
+
+
+def _time_frame(
+    models: _Opened, detector: Detector, image: NDArray[np.uint8], feeds: Sequence[Feeds]
+) -> float:
+    start = time.perf_counter()
+    if models.network is not None:
+        network_detector = cast("NetworkDetector", detector)
+        network_detector.network = models.network
+        network_detector(image)
+    for encoder, feed in zip(models.encoders, feeds, strict=True):
+        encoder.run(feed)
+    return time.perf_counter() - start
