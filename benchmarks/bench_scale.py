@@ -14,7 +14,7 @@ import argparse
 import sys
 from typing import Any
 
-from emotion_bench.live_load import live_load, network_cores
+from emotion_bench.live_load import live_load, network_cores, network_work
 from emotion_bench.made_cameras import RATE, SIZE, cameras, crowd
 from emotion_bench.report import results_parser, write_result
 from emotion_bench.work import measure_limits
@@ -28,12 +28,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
     args = parse_args(argv)
     limits, clip = measure_limits(3 if args.quick else 9), crowd(PEOPLE)
+    work = network_work(clip[0])
     rows = []
     for index, count in enumerate([args.cameras[0], *args.cameras]):
         runtime = EmotionRuntime(args.bundle)
         load = live_load(runtime, cameras(count, clip), seconds=args.seconds, settle=min(4.0, args.seconds))
         runtime.close()
-        need = network_cores(clip[0], PEOPLE, count, load, limits)
+        need = network_cores(work, PEOPLE, count, load, limits)
         rows.append({"cameras": count, "again": index == 1, **load, "limit_cores": need})
         print(f"{count} cameras: {load}", file=sys.stderr)
     result = {"frame_size": SIZE, "fps": RATE, "people": PEOPLE, "limits": limits.as_json(), "rows": rows}

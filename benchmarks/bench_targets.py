@@ -19,12 +19,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emotion_bench.live_load import live_load, network_cores, step_costs
+from emotion_bench.live_load import live_load, network_cores, network_work, step_costs
 from emotion_bench.made_cameras import RATE, SIZE, cameras, crowd
 from emotion_bench.processes import first_event, peak_memory
 from emotion_bench.report import results_parser, write_result
 from emotion_bench.rounds import spread
-from emotion_bench.work import Limits, measure_limits
+from emotion_bench.work import Limits, Work, measure_limits
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.timing import Timing
 from emotion_train.tables import markdown_table
@@ -43,12 +43,14 @@ class Settings:
         seconds: Seconds of each live run, and of video of each other one.
         settle: Seconds before each live run.
         limits: The limits of this machine.
+        work: Work of a detection, and of one update of a person, in frames of cameras.
     """
 
     rounds: int
     seconds: float
     settle: float
     limits: Limits
+    work: tuple[Work, Work]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     quick = args.quick
     limits = measure_limits(3 if quick else 9)
-    settings = Settings(1 if quick else 3, 0.5 if quick else 10.0, 0.3 if quick else 3.0, limits)
+    times = (1, 0.5, 0.3) if quick else (3, 10.0, 3.0)
+    settings = Settings(*times, limits, network_work(crowd(1, frames=1)[0]))
     rows = [*one_camera(settings), many_cameras(settings), *steps(settings), *start(settings)]
     write_result(args, "targets", {"fps": RATE, "limits": limits.as_json(), "rows": rows})
     print(table(rows))
@@ -130,7 +133,7 @@ def _load(count: int, people: int, timing: Timing, settings: Settings) -> dict[s
 
 
 def _of_live(load: dict[str, Any], people: int, count: int, settings: Settings) -> dict[str, Any]:
-    need = network_cores(crowd(people, frames=1)[0], people, count, load, settings.limits)
+    need = network_cores(settings.work, people, count, load, settings.limits)
     note = f"limit {need:.3f} cores of {load['cores']:.3f}; detected every {load['detect_every_s']} s, "
     note += f"encoded every {load['encode_every_s']} s, {load['fps']} frames per second"
     if load["dropped"] > MOST_DROPPED:

@@ -10,7 +10,7 @@ from emotion_bench.made_cameras import Image
 from emotion_bench.networks import network_time
 from emotion_bench.rounds import percentile
 from emotion_bench.updates import Updates, View
-from emotion_bench.work import Limits, work_of
+from emotion_bench.work import Limits, Work, work_of
 from emotion_runtime.backends.onnx import default_threads
 from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.detectors.graph import INPUT
@@ -85,20 +85,27 @@ def _mean(values: Iterator[float | None]) -> float | None:
     return round(sum(known) / len(known), 3) if known else None
 
 
-def network_cores(image: Image, people: int, sources: int, load: dict[str, Any], limits: Limits) -> float:
+def network_work(image: Image) -> tuple[Work, Work]:
+    """Return the work of a detection in a frame (H, W, 3) uint8 BGR, and of one update of a person in it."""
+    detector, updates = CenterFace(threads=1), Updates("nano")
+    pixels, _ = detector.prepare(image)
+    detecting = work_of(detector.graph.content, {INPUT: pixels[None]})
+    return detecting, updates.work([View(image, [tuple(detector(image).boxes[0].tolist())])], clips=1)
+
+
+def network_cores(
+    work: tuple[Work, Work], people: int, sources: int, load: dict[str, Any], limits: Limits
+) -> float:
     """Return how many cores the networks need at least at the pace of a `live_load`.
 
     Args:
-        image: A frame (H, W, 3) uint8 BGR, of all sources alike.
-        people: Number of people in it.
+        work: What `network_work` returned for frames of this size.
+        people: Number of people in each frame.
         sources: Number of sources.
         load: What `live_load` returned.
         limits: The limits of this machine, all of whose cores they were measured with.
     """
-    detector, updates = CenterFace(threads=1), Updates("nano")
-    pixels, _ = detector.prepare(image)
-    detecting = limits.ms(work_of(detector.graph.content, {INPUT: pixels[None]}))
-    encoding = limits.ms(updates.work([View(image, [tuple(detector(image).boxes[0].tolist())])], clips=1))
+    detecting, encoding = map(limits.ms, work)
     detections, encodings = (load[name] or math.inf for name in ("detect_every_s", "encode_every_s"))
     busy: float = sources * (detecting / detections + people * encoding / encodings) / 1000
     return round(busy * default_threads(), 4)

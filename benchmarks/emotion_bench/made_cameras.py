@@ -3,7 +3,7 @@
 import time
 from collections.abc import Generator, Sequence
 from datetime import datetime, timezone
-from itertools import islice
+from functools import cache
 from threading import Event
 
 import cv2
@@ -82,9 +82,10 @@ def _connect(clip: Sequence[Image], rate: float, phase: float) -> Connect:
     return connect
 
 
+@cache
 def _tiles() -> list[list[Image]]:
     """Return images around each head of the demo over time."""
-    frames = [frame.image for frame in islice(read_demo(), 0, None, 5)]
+    frames = [frame.image for frame in read_demo(5)]
     tiles = []
     for x1, y1, x2, y2 in head_boxes():
         half = _TILE * max(x2 - x1, y2 - y1) / 2

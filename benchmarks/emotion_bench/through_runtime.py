@@ -1,6 +1,8 @@
 """Accuracy and steadiness of the whole runtime, with its own detector and tracker."""
 
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -23,16 +25,21 @@ def subset(faces: Faces) -> Faces:
     return faces.take(rows)
 
 
-def accuracy(runtime: EmotionRuntime, plan: Plan) -> dict[str, float]:
+def accuracy(runtime: EmotionRuntime, plan: Plan, *, clips: int | None = None) -> dict[str, Any]:
     """Run scenes of one and two people frame by frame, and score the last event of each clip.
+
+    Args:
+        runtime: The runtime.
+        plan: What the scenes are rendered from.
+        clips: Number of scenes, the first ones; None means all.
 
     Returns:
         persons: number of people; found: fraction of them that the detector found; accuracy: of the
-        predictions for these.
+        predictions for these; outcomes: a character for each person in turn, "1" right, "0" wrong, "-" not
+        found.
     """
-    found: list[bool] = []
-    right: list[bool] = []
-    for index, rendered in enumerate(plan.rendered_clips(PEOPLE)):
+    outcomes = ""
+    for index, rendered in enumerate(islice(plan.rendered_clips(PEOPLE), clips)):
         event = None
         for rgb, time in zip(rendered.frames, rendered.times, strict=True):
             frame = np.ascontiguousarray(rgb[..., ::-1])
@@ -40,12 +47,18 @@ def accuracy(runtime: EmotionRuntime, plan: Plan) -> dict[str, float]:
             event = runtime.step(frame, index * GAP + time * plan.seconds)
         for subject in rendered.scene.people:
             person = _at(event, rendered.boxes(subject)[-1])
-            found.append(person is not None)
-            if person is not None:
+            if person is None:
+                outcomes += "-"
+            else:
                 predicted = max(person.raw, key=lambda label: person.raw[label])
-                right.append(predicted == runtime.labels[plan.label(subject)])
-    accuracy = sum(right) / max(len(right), 1)
-    return {"persons": len(found), "found": float(np.mean(found)), "accuracy": accuracy}
+                outcomes += str(int(predicted == runtime.labels[plan.label(subject)]))
+    found = len(outcomes) - outcomes.count("-")
+    return {
+        "persons": len(outcomes),
+        "found": found / len(outcomes),
+        "accuracy": outcomes.count("1") / max(found, 1),
+        "outcomes": outcomes,
+    }
 
 
 @dataclass(slots=True)

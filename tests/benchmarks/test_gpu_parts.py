@@ -21,6 +21,7 @@ from emotion_bench.onnx_parity import ParityData, pair_cosine, parity_checks, pa
 from emotion_bench.pipeline_parity import check_of, compare_events
 from emotion_bench.step_results import Recorder
 from emotion_bench.torch_runs import references, torch_rows
+from emotion_export.graphs import graph_sources
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend, open_session
@@ -344,7 +345,7 @@ class Engine:
 
     def run(self, feeds: Feeds) -> Outputs:
         assert not self.closed
-        return {"embeddings": self._session.run(None, dict(feeds))[0]}
+        return {"features": self._session.run(None, dict(feeds))[0]}
 
     def close(self) -> None:
         self.closed = True
@@ -365,8 +366,9 @@ def test_both_flavours_are_built_in_both_precisions_and_freed(
     monkeypatch.setattr(engine_runs, "load_tensorrt", lambda flavor: flavor)
     monkeypatch.setattr(engine_runs, "build_engine", build)
     monkeypatch.setattr(engine_runs, "TensorRTBackend", Engine)
-    reference = references(model, [1, 2])[FRAMES]
-    graph = export(model, tmp_path)["frame_encoder"]
+    reference = references(model, [1, 2])[CLIPS]
+    monkeypatch.setattr(engine_runs, "graph_sources", lambda model: graph_sources(model)[1:])  # the smaller
+    graph = export(model, tmp_path)["temporal_encoder"]
     ways = {way: opener for way, opener in openers("cuda").items() if "tensorrt" in way[0]}
     for way, opener in ways.items():
         with opener(graph, 2) as backend:

@@ -13,14 +13,12 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_train.scenes.faces import load_faces
 
-pytestmark = pytest.mark.slow
-
-ONE_POINT = 0.01
+CLIPS = 30  # of one and two people in turn: the first 45 of the 300
 
 
 @pytest.mark.slow
-def test_300_faces_through_the_whole_runtime(shared_data: Path):
-    """One minute: frames in, events out, no torch between them."""
+def test_the_first_of_300_faces_through_the_whole_runtime(shared_data: Path):
+    """Frames in, events out, no torch between them: person by person what the model card's number counts."""
     recorded = json.loads((bench_accuracy.RESULTS / "nano" / "accuracy.json").read_text())
     manifest = load_bundle("nano").manifest
     assert manifest.checkpoint_sha256 == recorded["bundle"]["checkpoint"], "measure the new bundle"
@@ -28,8 +26,17 @@ def test_300_faces_through_the_whole_runtime(shared_data: Path):
     faces = through_runtime.subset(everyone.take(np.flatnonzero(everyone.clear)))
     plan = Plan(faces, manifest.preprocess, manifest.clip_frames, manifest.clip_seconds, bench_accuracy.SEED)
     with EmotionRuntime(backend="cpu") as runtime:
-        measured = through_runtime.accuracy(runtime, plan)
-    card = recorded["through_runtime"]
-    assert measured["persons"] == card["persons"] == through_runtime.SUBSET
-    assert abs(measured["accuracy"] - card["accuracy"]) <= ONE_POINT
-    assert abs(measured["found"] - card["found"]) <= ONE_POINT
+        measured = through_runtime.accuracy(runtime, plan, clips=CLIPS)
+    outcomes = recorded["through_runtime"]["outcomes"]
+    assert len(outcomes) == recorded["through_runtime"]["persons"] == through_runtime.SUBSET
+    assert measured["persons"] == 45
+    # Another processor rounds otherwise, which may tip one of them over.
+    assert sum(a != b for a, b in zip(measured["outcomes"], outcomes, strict=False)) <= 1
+
+
+def test_the_recorded_accuracy_is_that_of_the_recorded_outcomes():
+    card = json.loads((bench_accuracy.RESULTS / "nano" / "accuracy.json").read_text())["through_runtime"]
+    right, wrong, missed = (card["outcomes"].count(mark) for mark in "10-")
+    assert right + wrong + missed == card["persons"]
+    assert card["accuracy"] == pytest.approx(right / (right + wrong))
+    assert card["found"] == pytest.approx((right + wrong) / card["persons"])
