@@ -9,8 +9,8 @@ DATA is a folder with the shards of `emotion-train prepare-data` in `shards`, ot
 
 table1: components of the method. table3: which encoders are trained. fig6: strengths of the reweighting. Each
 trains all its variants at --scale; those that are finished are not trained again.
-table2: logits before and after reweighting. table4: all data sets. fig5: attention of the first layers. Each
-is of --checkpoint, or of the paper's model trained at --scale.
+table2, fig4: logits before and after reweighting. table4: all data sets. fig5: attention of the first layers.
+Each is of --checkpoint, or of the paper's model trained at --scale.
 """
 
 import argparse
@@ -26,15 +26,16 @@ from emotion_train.model import EmotionCLIP
 from emotion_train.probing.bootstrap import RESAMPLES
 from emotion_train.reproduce.pages import (
     attention_of_clip,
+    attention_page,
     comparison_page,
     published_page,
+    reweighted_batch,
     reweighting,
-    shares_on_person,
+    reweighting_bars,
     sweep_png,
 )
 from emotion_train.reproduce.training import Plan, metrics_of, model_at, probe, train_and_measure, whole_model
 from emotion_train.reproduce.variants import FIGURE_6, TABLE_1, TABLE_3
-from emotion_train.tables import markdown_table
 
 _log = logging.getLogger(__name__)
 
@@ -65,10 +66,16 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OneLineParser(prog="emotion-train reproduce", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("name", choices=(*_COMPARISONS, "table2", "table4", "fig5"), help="table or figure of the paper")
+    add(
+        "name",
+        choices=(*_COMPARISONS, "table2", "table4", "fig4", "fig5"),
+        help="table or figure of the paper",
+    )
     add("--data", type=Path, required=True, help="folder with shards/ and folders of the data sets")
     add("--out", type=Path, required=True, help="folder of the pages, and of the runs in runs/")
-    add("--checkpoint", type=Path, help="for table2, table4 and fig5 (default: train the paper's model)")
+    add(
+        "--checkpoint", type=Path, help="for table2, table4, fig4 and fig5 (default: train the paper's model)"
+    )
     add(
         "--scale",
         choices=("paper", "small", "tiny"),
@@ -107,52 +114,59 @@ def _compare(args: argparse.Namespace) -> None:
     plan = plan_of(args)
     title, variants = _COMPARISONS[args.name]
     rows = train_and_measure(plan, variants)
-    if args.name == "fig6":
-        write_atomically(args.out / "fig6.png", sweep_png(rows, _BETAS, title))
-    _write(args, comparison_page(title, _facts(args, plan.dataset), rows))
+    image = sweep_png(rows, _BETAS, title) if args.name == "fig6" else None
+    _write(args, comparison_page(title, _facts(args, plan.dataset), rows), image)
 
 
 def _of_one_model(args: argparse.Namespace) -> None:
     if args.name == "table4":
-        sets = [name for name in _DATASETS if (args.data / name).exists()]
-        tables = [("table", args.data / "table.csv")] if (args.data / "table.csv").is_file() else []
-        found = dict([*((name, args.data / name) for name in sets), *tables])
-        if not found:
-            raise EmotionError(f"--data {args.data}: none of the folders {', '.join(_DATASETS)} is in it")
-        model = _model(args)
-        results = {name: metrics_of(probe(model, name, path, args.resamples)) for name, path in found.items()}
-        _write(args, published_page("Table 4: all data sets", _facts(args), results))
+        _all_datasets(args)
         return
     shards = plan_of(args).shards if not args.checkpoint else args.data / "shards"
     model = _model(args)
-    if args.name == "table2":
-        _write(args, reweighting(model, shards, _facts(args)))
+    if args.name == "fig5":
+        frames = attention_of_clip(model, shards)
+        image = frames_png(frames, "Fig. 5: attention of the hmn token")
+        _write(args, attention_page(frames, _facts(args)), image)
         return
-    frames = attention_of_clip(model, shards)
-    write_atomically(args.out / "fig5.png", frames_png(frames, "Fig. 5: attention of the hmn token"))
-    shares = shares_on_person(frames).tolist()
-    header = ["frame", *(f"layer {layer + 1}" for layer in range(len(shares[0])))]
-    rows = [[str(index + 1), *(f"{share:.3f}" for share in row)] for index, row in enumerate(shares)]
-    text = (
-        "Fraction of the hmn token's attention to patches that is on the person; the paper shows images only."
-    )
-    _write(args, f"# Fig. 5\n\n{_facts(args)}\n\n{text}\n\n{markdown_table(header, rows)}\n")
+    batch = reweighted_batch(model, shards)
+    bars = reweighting_bars(batch) if args.name == "fig4" else None
+    _write(args, reweighting(batch, _facts(args)), bars)
+
+
+def _all_datasets(args: argparse.Namespace) -> None:
+    found = {name: args.data / name for name in _DATASETS if (args.data / name).exists()}
+    if (args.data / "table.csv").is_file():
+        found["table"] = args.data / "table.csv"
+    if not found:
+        raise EmotionError(f"--data {args.data}: none of the folders {', '.join(_DATASETS)} is in it")
+    model = _model(args)
+    results = {name: metrics_of(probe(model, name, path, args.resamples)) for name, path in found.items()}
+    _write(args, published_page("Table 4: all data sets", _facts(args, ", ".join(found)), results))
 
 
 def _model(args: argparse.Namespace) -> EmotionCLIP:
     return model_at(args.checkpoint or whole_model(plan_of(args)))
 
 
-def _facts(args: argparse.Namespace, dataset: str = "") -> str:
+def _facts(args: argparse.Namespace, measured_on: str = "") -> str:
     """Return where the numbers come from."""
     of = f"checkpoint {args.checkpoint}" if args.checkpoint else f"trained at scale `{args.scale}`"
     nothing = " What a model of this scale learns means nothing." if args.scale == "tiny" else ""
-    measured = f", measured on {dataset}" if dataset else ""
-    return f"Data: {args.data}; {of}{measured}; 95 % intervals of {args.resamples} resamples.{nothing}"
+    measured = (
+        f"; measured on {measured_on}, with 95 % intervals of {args.resamples} resamples"
+        if measured_on
+        else ""
+    )
+    return f"Data: {args.data}; {of}{measured}.{nothing if not args.checkpoint else ''}"
 
 
-def _write(args: argparse.Namespace, page: str) -> None:
+def _write(args: argparse.Namespace, page: str, image: bytes | None = None) -> None:
+    """Write and print the page, with its image if it has one."""
     path = args.out / f"{args.name}.md"
+    if image is not None:
+        write_atomically(path.with_suffix(".png"), image)
+        page += f"\n![{args.name}]({args.name}.png)\n"
     write_atomically(path, page)
     print(page)
     _log.info("wrote %s", path)

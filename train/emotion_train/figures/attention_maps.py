@@ -153,10 +153,6 @@ def person_attention(model: EmotionCLIP, person: PersonCrop) -> AttentionMaps:
 def attention_png(person: PersonCrop, maps: AttentionMaps, title: str, *, heads: bool = False) -> bytes:
     """Draw the attention of a person's tokens as PNG, one panel per block.
 
-    Each panel has its own scale, from 0 to its largest weight. Below it stands the fraction of the row's
-    attention that falls on patches (the rest is on cls and hmn), and the fraction of that which falls on the
-    person.
-
     Args:
         person: The crop that the maps belong to.
         maps: Of this person alone.
@@ -165,36 +161,13 @@ def attention_png(person: PersonCrop, maps: AttentionMaps, title: str, *, heads:
             cls.
     """
     rows = [
-        (f"{token}, head {head + 1}", weights[:, 0, head])
+        (f"{token}, head {head + 1}", person, weights[:, 0, head])
         for token, weights in (("hmn", maps.hmn), ("cls", maps.cls))
         for head in range(weights.shape[2])
     ]
     if not heads:
-        rows = [("hmn", maps.hmn[:, 0].mean(1)), ("cls", maps.cls[:, 0].mean(1))]
-    layers = maps.cls.shape[0]
-    figure = new_figure(_PANEL * (layers + 1) + 0.3, (_PANEL + 0.42) * len(rows) + 0.9, title)
-    grid = figure.subplots(len(rows), layers + 1, squeeze=False)
-    for index, (name, weights) in enumerate(rows):
-        _draw_image(grid[index][0], person)
-        grid[index][0].set_ylabel(name, fontsize=10, color=INK)
-        for layer, axes in enumerate(grid[index][1:]):
-            if layer < len(weights):
-                _draw_weights(axes, person, weights[layer].numpy())
-            else:
-                axes.set_axis_off()
-                axes.set_box_aspect(1)
-            if index == 0:
-                axes.set_title(f"layer {layer + 1}", fontsize=10, color=INK)
-    grid[0][-1].text(
-        0.5, 0.5, "of the last layer\nonly the cls row\nis computed", ha="center", va="center",
-        fontsize=8, color=GREY, transform=grid[0][-1].transAxes,
-    )  # fmt: skip
-    note = "each panel from 0 (dark) to its largest weight; the box covers"
-    covered = 100 * float(person.patch_weights.mean())
-    figure.supxlabel(
-        f"{note} {covered:.0f} % of what the model sees", x=0.01, ha="left", fontsize=8, color=GREY
-    )
-    return to_png(figure)
+        rows = [("hmn", person, maps.hmn[:, 0].mean(1)), ("cls", person, maps.cls[:, 0].mean(1))]
+    return _panels_png(rows, title)
 
 
 def frames_png(frames: Sequence[tuple[PersonCrop, AttentionMaps]], title: str, *, layers: int = 4) -> bytes:
@@ -203,17 +176,46 @@ def frames_png(frames: Sequence[tuple[PersonCrop, AttentionMaps]], title: str, *
     Args:
         frames: Crops of a person, each with its maps.
         title: Printed above the panels.
-        layers: Number of blocks.
+        layers: Number of blocks, or as many as have a row of hmn.
     """
-    layers = min([layers, *(len(maps.hmn) for _, maps in frames)])
-    figure = new_figure(_PANEL * (layers + 1) + 0.3, (_PANEL + 0.42) * len(frames) + 0.6, title)
-    grid = figure.subplots(len(frames), layers + 1, squeeze=False)
-    for index, (row, (person, maps)) in enumerate(zip(grid, frames, strict=True)):
-        _draw_image(row[0], person)
-        for layer, axes in enumerate(row[1:]):
-            _draw_weights(axes, person, maps.hmn[layer, 0].mean(0).numpy())
-            if index == 0:
-                axes.set_title(f"layer {layer + 1}", fontsize=10, color=INK)
+    rows = [
+        (f"frame {number}", person, maps.hmn[:layers, 0].mean(1))
+        for number, (person, maps) in enumerate(frames, start=1)
+    ]
+    return _panels_png(rows, title)
+
+
+def _panels_png(rows: Sequence[tuple[str, PersonCrop, Tensor]], title: str) -> bytes:
+    """Draw a row of panels for each (label, crop, weights (layers, G + 2)), after the crop itself.
+
+    Each panel has its own scale, from 0 to its largest weight. Below it stands the fraction of the row's
+    attention that falls on patches (the rest is on cls and hmn), and the fraction of that which falls on the
+    person.
+    """
+    layers = max(len(weights) for _, _, weights in rows)
+    figure = new_figure(_PANEL * (layers + 1) + 0.3, (_PANEL + 0.42) * len(rows) + 0.9, title)
+    grid = figure.subplots(len(rows), layers + 1, squeeze=False)
+    for line, (name, person, weights) in zip(grid, rows, strict=True):
+        _draw_image(line[0], person)
+        line[0].set_ylabel(name, fontsize=10, color=INK)
+        for layer, axes in enumerate(line[1:]):
+            if layer < len(weights):
+                _draw_weights(axes, person, weights[layer].numpy())
+            else:
+                axes.set_axis_off()
+                axes.set_box_aspect(1)
+    for layer, axes in enumerate(grid[0][1:], start=1):
+        axes.set_title(f"layer {layer}", fontsize=10, color=INK)
+    if layers > len(rows[0][2]):
+        grid[0][-1].text(
+            0.5, 0.5, "of the last layer\nonly the cls row\nis computed", ha="center", va="center",
+            fontsize=8, color=GREY, transform=grid[0][-1].transAxes,
+        )  # fmt: skip
+    covered = 100 * float(np.mean([person.patch_weights.mean() for _, person, _ in rows]))
+    note = (
+        f"each panel from 0 (dark) to its largest weight; boxes cover {covered:.0f} % of what the model sees"
+    )
+    figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=GREY)
     return to_png(figure)
 
 

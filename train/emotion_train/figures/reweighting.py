@@ -7,7 +7,9 @@ negatives should stay unchanged.
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +20,7 @@ from emotion_train.clips.reader import ShardSet
 from emotion_train.language.labels import EKMAN
 from emotion_train.losses import KLDirection, negative_weights
 from emotion_train.model import EmotionCLIP
+from emotion_train.plotting import GREEN, GREY, INK, new_figure, style_axes, to_png
 from emotion_train.scenes.faces import FACES_FILE
 from emotion_train.scenes.training_data import load_scene_data
 from emotion_train.tables import markdown_table
@@ -148,6 +151,38 @@ def reweighting_page(drawn: ReweightedBatch, positive: int, rows: int, facts: st
     title = "# Logits of a clip before and after sentiment-guided reweighting"
     table = markdown_table(("text", "sentiment", "logit"), cells)
     return "\n".join([title, "", facts, "", table, "", _summary(drawn.weights), ""])
+
+
+def reweighting_png(drawn: ReweightedBatch, positive: int, rows: int, title: str) -> bytes:
+    """Draw the logits of a clip's sentences before and after the reweighting as PNG (paper Fig. 4).
+
+    Bars begin at or below the smallest logit before; a logit after that is lower has none.
+    """
+    chosen = choose_rows(drawn.weights[positive], positive, rows)[::-1]  # barh draws upwards
+    before = drawn.logits[positive, chosen]
+    after = before - drawn.weights[positive, chosen]
+    span = float(before.max() - before.min()) or 1.0
+    least = min(0.0, float(before.min()) - 0.05 * span)  # so that every bar before is seen
+    figure = new_figure(9.0, 0.5 * len(chosen) + 1.3, title)
+    axes = figure.subplots()
+    places = np.arange(len(chosen))
+    for logits, offset, color, label in (
+        (before, 0.2, GREEN, "before reweighting"),
+        (after, -0.2, GREY, "after reweighting"),
+    ):
+        widths = logits.clamp(min=least) - least
+        axes.barh(places + offset, widths.numpy(), 0.38, left=least, color=color, label=label)
+    for place, logit in enumerate(after.tolist()):
+        text = f" {format_logit(logit)}"
+        axes.text(max(logit, least), place - 0.2, text, va="center", fontsize=8, color=INK)
+    style_axes(axes)
+    axes.grid(visible=False, axis="y")
+    sentences = [fill(decode_sentence(drawn.pairs.text[index]), 44, max_lines=2) for index in chosen]
+    axes.set_yticks(places, sentences, color=INK)
+    axes.get_yticklabels()[-1].set_color(GREEN)  # the positive
+    axes.set_xlabel("logit (similarity to the clip / tau); the positive sentence is on top", fontsize=9)
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return to_png(figure)
 
 
 def decode_sentence(tokens: Tensor) -> str:
