@@ -9,7 +9,6 @@ from emotion_runtime.backends.buckets import Bucketed
 from emotion_runtime.backends.cuda import open_cuda
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.backends.openvino import OpenVinoBackend
-from emotion_runtime.detector_parity import detector_limits
 from emotion_runtime.detectors.graph import DetectorGraph, Size
 from emotion_runtime.detectors.network import Network, NetworkDetector, SizedNetwork
 from emotion_runtime.names import Precision
@@ -65,11 +64,17 @@ def _in_openvino(graph: DetectorGraph, size: Size, *, bfloat16: bool) -> Backend
 
 def _on_cuda(graph: DetectorGraph, size: Size, *, by_name: bool) -> Backend:
     try:
-        return Bucketed(open_cuda(graph.at_size(size)), detector_limits(graph))
+        return _in_cuda(graph, size)
     except Unavailable as error:
         if by_name:
             raise
         return _on_cpu(graph, size, error)
+
+
+def _in_cuda(graph: DetectorGraph, size: Size) -> Backend:
+    from emotion_runtime.detector_parity import detector_limits  # noqa: PLC0415 - slow, and only here
+
+    return Bucketed(open_cuda(graph.at_size(size)), detector_limits(graph))
 
 
 def _on_cpu(graph: DetectorGraph, size: Size, error: Unavailable) -> Backend:
@@ -113,6 +118,6 @@ def _on_tensorrt(
 
 def _until_built(graph: DetectorGraph, size: Size) -> Backend:
     try:
-        return Bucketed(open_cuda(graph.at_size(size)), detector_limits(graph))
+        return _in_cuda(graph, size)
     except Unavailable:
         return OnnxBackend(graph.at_size(size))

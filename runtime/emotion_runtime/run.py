@@ -2,10 +2,10 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from emotion_runtime.config import RunConfig
 from emotion_runtime.errors import EmotionError, SourceBroken
@@ -78,7 +78,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         publisher = Publisher(ids=not config.no_ids, least=config.aggregate)
         has_live = any(address.live for address in addresses)
         live = LiveReport(runtime.rates, people=publisher.single_people) if has_live else None
-        progress = stack.enter_context(_progress(config, addresses))
+        progress = _open_progress(config, addresses, stack)
         run = _Run(config, stop, runtime.timer, sinks, report, live, publisher)
         manager.ready()
         for step in runtime.steps(rounds):
@@ -86,7 +86,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
             run.finish(finished)
             if not run.take(step):
                 break
-            progress.update(len(step.events))
+            progress(len(step.events))
         manager.stopping()
         run.finish(finished, last=True)
         for status in rounds.close():
@@ -238,13 +238,20 @@ def _timing(config: RunConfig) -> "Timing":
     return Timing(config.window, config.every, config.smoothing, config.hysteresis, config.detect_every)
 
 
-def _progress(config: RunConfig, addresses: "Sequence[Address]") -> Any:
-    """Return a progress bar on standard error, which is hidden for cameras and without a terminal."""
+def _open_progress(
+    config: RunConfig, addresses: "Sequence[Address]", stack: ExitStack
+) -> Callable[[int], object]:
+    """Return what adds a number of frames to a progress bar on standard error, which the stack closes.
+
+    There is none for cameras, and without a terminal.
+    """
+    live = any(address.live for address in addresses)
+    if live or "-" in (config.jsonl, config.csv) or not sys.stderr.isatty():
+        return lambda _frames: None
     from tqdm import tqdm  # noqa: PLC0415 - see above
 
     from emotion_runtime.run_sources import expected_frames  # noqa: PLC0415
 
-    live = any(address.live for address in addresses)
-    hidden = live or "-" in (config.jsonl, config.csv) or not sys.stderr.isatty()
-    total = None if hidden else expected_frames(addresses, config)
-    return tqdm(total=total, unit="frame", disable=hidden, leave=False)
+    bar = tqdm(total=expected_frames(addresses, config), unit="frame", leave=False)
+    update: Callable[[int], object] = stack.enter_context(bar).update
+    return update

@@ -11,7 +11,6 @@ from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sinks import open_sinks
 from emotion_runtime.sinks.base import Outputs, Sink
 from emotion_runtime.sinks.mqtt_options import EVERY, MqttOptions
-from emotion_runtime.sinks.window import display_problem
 from emotion_runtime.sources import Address
 from emotion_runtime.stop_signals import StopRequest
 
@@ -105,6 +104,8 @@ def _wants_window(config: RunConfig, *, live: bool) -> bool:
         return config.show
     if not live:
         return False
+    from emotion_runtime.sinks.window import display_problem  # noqa: PLC0415 - keeps runs without one fast
+
     if config.aggregate is not None and config.blur == "none":
         problem: str | None = "with --aggregate, images are shown only together with --blur"
     else:

@@ -22,7 +22,6 @@ from emotion_runtime.sources import (
     parse_sources,
 )
 from emotion_runtime.sources.in_turn import in_turn
-from emotion_runtime.sources.length import estimate_frames
 from emotion_runtime.sources.uris import NAME, name_of_file
 from emotion_runtime.stop_signals import StopRequest
 from emotion_runtime.types import RunLine
@@ -175,6 +174,8 @@ def _files_to_do(addresses: Sequence[Address], config: RunConfig, run_line: RunL
 
 def expected_frames(addresses: Sequence[Address], config: RunConfig) -> int | None:
     """Return the number of frames to come, as far as it is known, so that the time left can be shown."""
+    from emotion_runtime.sources.length import estimate_frames  # noqa: PLC0415 - loads PyAV
+
     counts = [
         None if address.live else estimate_frames(address.uri, config.duration) for address in addresses
     ]

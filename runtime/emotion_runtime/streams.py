@@ -1,9 +1,7 @@
 """Events as an iterator, for ordinary and for asynchronous loops."""
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -195,6 +193,9 @@ class Stream(Iterator[T], Generic[T]):
 
     async def __aiter__(self) -> AsyncIterator[T]:
         """Yield the results without blocking the event loop."""
+        import asyncio  # noqa: PLC0415 - slow to import, and most programs have no event loop
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
         # One thread for all steps: a GPU's context belongs to the thread that uses it.
         executor = ThreadPoolExecutor(1, thread_name_prefix="emotion-stream")
         loop = asyncio.get_running_loop()
