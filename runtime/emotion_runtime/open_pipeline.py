@@ -3,16 +3,15 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emotion_runtime import __version__
 from emotion_runtime.backends.base import Backend
-from emotion_runtime.bundle import load_bundle, sha256_of
+from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.detector_backend import run_like_encoders
 from emotion_runtime.detectors import Detector, head_finder
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
-from emotion_runtime.fastest_backend import fastest_backend
 from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.manifest import MANIFEST, Precision
 from emotion_runtime.models import Models
@@ -21,6 +20,9 @@ from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.timing import Timing
 from emotion_runtime.types import RunLine
+
+if TYPE_CHECKING:
+    from emotion_runtime.fastest_backend import TimedChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def open_pipeline(  # noqa: PLR0913 - all but the first three are keywords
     loaded_head, affect_head = load_head(loaded, head), load_affect_head(loaded)
     options: dict[str, Any] = {}
     # Opened last: it may start a long engine build, so every other error must surface first.
-    choice = fastest_backend(loaded, detector, precision) if live and backend == "auto" else None
+    choice = _timed_choice(loaded, detector, precision) if live and backend == "auto" else None
     if choice is None:
         frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision, live=live)
     else:
@@ -109,3 +111,9 @@ def open_pipeline(  # noqa: PLR0913 - all but the first three are keywords
         held=kept,
         width=manifest.embedding_dim,
     )
+
+
+def _timed_choice(bundle: Bundle, detector: Detector, precision: Precision | None) -> "TimedChoice | None":
+    from emotion_runtime.fastest_backend import fastest_backend  # noqa: PLC0415 - loads the parity check
+
+    return fastest_backend(bundle, detector, precision)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, save
 from safetensors.numpy import save_file
 
-from emotion_runtime import open_pipeline
+from emotion_runtime import fastest_backend
 from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.manifest import Graph, Head, Manifest, Tensor, write_manifest
 from emotion_runtime.messages import LOGGERS
@@ -58,7 +58,7 @@ def log_settings_as_they_are() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_choice_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no stop-watch choose the backend of live runs in this process; see `test_fastest_backend`."""
-    monkeypatch.setattr(open_pipeline, "fastest_backend", lambda *_: None)
+    monkeypatch.setattr(fastest_backend, "fastest_backend", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

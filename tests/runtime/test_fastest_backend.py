@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from emotion_runtime import fastest_backend as fastest
-from emotion_runtime import open_pipeline
 from emotion_runtime.backends.base import Backend, Feeds, Outputs, Unavailable
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.cli import main
@@ -250,7 +249,7 @@ def test_only_live_runs_are_timed_and_say_so(
     def choose(_bundle: Bundle, _detector: Detector, _precision: Precision | None) -> TimedChoice:
         return TimedChoice([], {"cpu": 1.5, "openvino": 2.5})
 
-    monkeypatch.setattr(open_pipeline, "fastest_backend", choose)
+    monkeypatch.setattr(fastest, "fastest_backend", choose)
     arguments = ["--source", "demo", "--bundle", str(tiny_bundle), "--detector", str(fixed_detector)]
     arguments += ["--max-frames", "2", "--jsonl", str(tmp_path / "out.jsonl")]
     assert main([*arguments, *(["--realtime"] if realtime else [])]) == 0
@@ -268,7 +267,7 @@ def test_a_choice_that_no_longer_opens_is_replaced_and_the_run_line_says_by_what
         raise Unavailable("openvino", "OpenVINO does not start", broken=True)
 
     choice = TimedChoice([], {"openvino": 1.0, "cpu": 9.0})
-    monkeypatch.setattr(open_pipeline, "fastest_backend", lambda *_: choice)
+    monkeypatch.setattr(fastest, "fastest_backend", lambda *_: choice)
     monkeypatch.setitem(open_backend._GRAPH_BACKENDS, "openvino", broken)
     with EmotionRuntime(tiny_bundle, nobody, live=True) as runtime:
         assert "CPUExecutionProvider" in runtime.backend
