@@ -64,7 +64,7 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
     if flags.get("log_format") == "json":
         write_json_messages(PROGRAM)
     path = flags.pop("config", None)
-    config = make_config(read_toml(path, RunConfig.__struct_fields__) if path else {}, flags)
+    config = make_config(read_toml(path, RunConfig.__struct_fields__) if path is not None else {}, flags)
     if config.log_format == "json":
         write_json_messages(PROGRAM)
     if print_config:

@@ -194,12 +194,15 @@ def make_config(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
 
 
 def _checked(field: msgspec.structs.FieldInfo, value: Any, *, from_file: bool) -> Any:
+    flag = f"--{field.name.replace('_', '-')}"
+    if value == "":
+        origin = f"--config: {field.name}" if from_file else flag
+        raise EmotionError(f"{origin} is empty: give a value, or omit it for the default")
     try:
         return msgspec.convert(value, field.type)
     except msgspec.ValidationError as error:
         kind = field.type if field.type in _EXPECTED else get_args(field.type)[0]  # of an optional value
-        flag = f"--{field.name.replace('_', '-')} {value}"
-        origin = f"--config: {field.name} = {value!r}" if from_file else flag
+        origin = f"--config: {field.name} = {value!r}" if from_file else f"{flag} {value}"
         raise EmotionError(f"{without_passwords(origin)}: expected {_EXPECTED[kind]}") from error
 
 

@@ -30,10 +30,14 @@ def read_toml(path: str, known: tuple[str, ...]) -> dict[str, Any]:
         EmotionError: The file cannot be read, is not valid TOML, or has an unknown key or a wrong source; one
             line for each mistake.
     """
+    if not path:
+        raise EmotionError("--config is empty: give the path of a TOML file, or omit it")
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # some editors write a mark first
     except OSError as error:
-        raise EmotionError(f"--config {path}: cannot be read ({error.strerror})") from error
+        raise EmotionError(
+            f"--config {path}: cannot be read ({error.strerror}); give the path of a TOML file"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EmotionError(
             f"--config {path}: not valid TOML ({error}); for a template see emotion-runtime --print-config"

@@ -4,6 +4,7 @@ Exit status: 0 done; 2 an error that the user can fix, in one line; 1 a bug, wit
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,7 +75,9 @@ def _command(options: argparse.Namespace) -> None:
         )
     if chosen is None:
         raise EmotionError(
-            f"--session {options.session}: there are {count} sessions; give a number from 1 to {count}"
+            f"--session {options.session}: there is no such session; expected one of 1 to {count}; "
+            "omit it for the last one"
         )
     notes = [f"Session {number} of {count} in the file."] if count > 1 else []
     write_atomically(out, page(chosen, notes).encode("utf-8", "replace"))
+    sys.stderr.write(f"wrote {out}\n")

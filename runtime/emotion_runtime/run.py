@@ -164,7 +164,12 @@ def _raise_failures(broken: SourceBroken | None, outputs: Sequence[str], frames:
     """Raise one error for the sources and the outputs that failed, if some did."""
     failures = []
     if broken is not None:
-        failures.append(f"{broken}; results for the {frames} frames processed so far were saved")
+        saved = (
+            f"results for the {frames} frames processed so far were saved"
+            if frames
+            else "there are no results"
+        )
+        failures.append(f"{broken}; {saved}")
     if outputs:
         failures.append(f"an output failed: {'; '.join(outputs)}")
     if failures:

@@ -42,8 +42,8 @@ def open_page(
         from emotion_runtime.web.state import WebContent  # noqa: PLC0415 - as above
     except ImportError as error:
         raise EmotionError(
-            f"--serve needs packages that are not installed ({error.name}); run: "
-            "pip install 'emotion-runtime[web]'"
+            f"--serve needs packages that are not installed ({error.name}); run "
+            "pip install '.[web]' in a checkout of emotion-runtime"
         ) from error
 
     def add(address: Address) -> None:

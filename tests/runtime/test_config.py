@@ -48,6 +48,24 @@ def test_printed_configuration_is_a_complete_template(capsys: pytest.CaptureFixt
     assert "# precision =" in lines
 
 
+@pytest.mark.parametrize("option", ["jsonl", "record", "csv", "head", "mqtt", "bundle"])
+def test_an_empty_value_is_a_mistake(capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str):
+    path = tmp_path / "run.toml"
+    path.write_text(f'{option} = ""\n')
+    for arguments, origin in (
+        (["--config", str(path)], f"--config: {option}"),
+        ([f"--{option}="], f"--{option}"),
+    ):
+        assert main(["--source", "demo", *arguments]) == 2
+        message = f"emotion-runtime: error: {origin} is empty: give a value, or omit it for the default\n"
+        assert capsys.readouterr().err == message
+
+
+def test_an_empty_name_of_the_file_is_a_mistake(capsys: pytest.CaptureFixture[str]):
+    assert main(["--config", "", "--source", "demo"]) == 2
+    assert "--config is empty: give the path of a TOML file" in capsys.readouterr().err
+
+
 def test_every_flag_can_stand_in_the_file():
     actions = options.parser()._actions
     flags = {action.dest for action in actions} - {

@@ -426,6 +426,15 @@ def test_growing_file_is_followed_until_it_is_stopped(tmp_path: Path, stream: by
     writer.join()
 
 
+def test_a_finished_mp4_cannot_be_followed(tmp_path: Path, base: Path) -> None:
+    path = tmp_path / "finished.mp4"  # with its index at the end
+    ffmpeg("-i", str(base), "-c", "copy", str(path))
+    source = open_source(path, follow=True)
+    threading.Timer(0.5, source.stop).start()
+    with source, pytest.raises(EmotionError, match=r"--follow needs \.ts, \.mkv or fragmented \.mp4"):
+        list(source)
+
+
 def test_growing_file_ends_when_it_is_deleted(tmp_path: Path, stream: bytes) -> None:
     path = tmp_path / "growing.ts"
     path.write_bytes(stream)

@@ -49,6 +49,7 @@ class Video:
 
     def __init__(self, path: str, *, follow: bool = False, stop: Event | None = None) -> None:
         self._path = path
+        self._follow = follow
         self._opened = open_container(path, follow=follow, stop=stop)
         self._container = self._opened.container
         self._stream = video_stream(self._container)
@@ -141,9 +142,10 @@ class Video:
             reason = "contains no frame that can be decoded"
         if reason:
             where = f"after frame {index} ({t:.2f} s)" if index >= 0 else "before its first frame"
-            raise SourceBroken(
-                f"source {self._path} failed {where}: the file {reason}; get a complete copy of it"
-            )
+            fix = "get a complete copy of it"
+            if self._follow and index < 0:
+                fix = "--follow needs .ts, .mkv or fragmented .mp4; omit it for a file that is complete"
+            raise SourceBroken(f"source {self._path} failed {where}: the file {reason}; {fix}")
         if self._corrupt:
             _LOG.warning(
                 "%s: %d of %d frames are damaged and were shown as far as they could be decoded",
