@@ -133,6 +133,8 @@ def test_a_torn_file_is_refused(tmp_path: Path, kept: float):
 def test_foreign_files_are_refused(tmp_path: Path):
     with pytest.raises(EmotionError, match="no such file"):
         load_checkpoint(tmp_path / "absent.pt")
+    with pytest.raises(EmotionError, match="this is a folder; give the file in it"):
+        load_checkpoint(tmp_path)
     path = tmp_path / "foreign.pt"
     torch.save({"model": {"w": torch.zeros(1)}}, path)
     with pytest.raises(EmotionError, match="not written by this project") as error:

@@ -53,14 +53,25 @@ def save_checkpoint(path: Path, *, config: ModelConfig, state: Mapping[str, Any]
         raise EmotionError(f"checkpoint {path} cannot be written: free disk space ({error})") from error
 
 
+def require_file(path: Path) -> None:
+    """Check that the file of a checkpoint exists.
+
+    Raises:
+        EmotionError: It does not, or it is a folder.
+    """
+    if path.is_dir():
+        raise EmotionError(f"checkpoint {path}: this is a folder; give the file in it, such as checkpoint.pt")
+    if not path.is_file():
+        raise EmotionError(f"checkpoint {path}: no such file; give the checkpoint.pt of a training run")
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Return the state that `save_checkpoint` wrote, and the ModelConfig as "config"; tensors on the CPU.
 
     Raises:
         EmotionError: The file is missing, incomplete, of a newer version, or not a checkpoint.
     """
-    if not path.is_file():
-        raise EmotionError(f"checkpoint {path}: no such file")
+    require_file(path)
     if not zipfile.is_zipfile(path):  # an incomplete file lacks the archive's index, which is at its end
         raise EmotionError(f"checkpoint {path} is incomplete or not a checkpoint: use an earlier one")
     try:

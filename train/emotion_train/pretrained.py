@@ -11,7 +11,13 @@ import torch
 
 from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
-from emotion_train.checkpoint import FORMAT, load_checkpoint, load_official, model_from_checkpoint
+from emotion_train.checkpoint import (
+    FORMAT,
+    load_checkpoint,
+    load_official,
+    model_from_checkpoint,
+    require_file,
+)
 from emotion_train.model import PRESETS, EmotionCLIP, ModelConfig
 
 RELEASED_PRESET = "vit-b-32"
@@ -43,8 +49,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         EmotionError: The file is missing, neither of the two, or corrupt; its weights do not fit the model;
             or it was replaced while it was read.
     """
-    if not path.is_file():
-        raise EmotionError(f"checkpoint {path}: no such file")
+    require_file(path)
     payload = _payload(path)
     sha256 = sha256_of(path)
     if payload.get("format") == FORMAT:

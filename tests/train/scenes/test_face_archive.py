@@ -74,7 +74,8 @@ def test_a_folder_for_each_class(splits: tuple[str, ...], tmp_path: Path):
         ([], "expected either --folder, or --fer2013 and --votes"),
         (["--fer2013", "a.csv"], "expected either --folder"),
         (["--fer2013", "a.csv", "--votes", "b.csv"], "a.csv cannot be read"),
-        (["--folder", "nowhere"], "nowhere has no images"),
+        (["--folder", "nowhere"], "nowhere: no such folder"),
+        (["--folder", str(Path(__file__).parent)], "has no images: expected folders anger"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_train.checkpoint import save_checkpoint
 from emotion_train.clips.batches import ShardBatches
@@ -205,6 +204,4 @@ def model_at(checkpoint: Path) -> EmotionCLIP:
     Raises:
         EmotionError: There is no such file, or it is not a checkpoint.
     """
-    if not checkpoint.is_file():
-        raise EmotionError(f"checkpoint {checkpoint}: no such file")
     return read_checkpoint(checkpoint).model.eval()

@@ -81,6 +81,8 @@ def read_folder(folder: Path) -> list[LabelledFace]:
     Raises:
         EmotionError: The folder has no image of one of the seven classes, or an image cannot be read.
     """
+    if not folder.is_dir():
+        raise EmotionError(f"{folder}: no such folder; expected one with {', '.join(EKMAN)}")
     splits: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
     given = {name: split for name, split in splits.items() if (folder / name).is_dir()}
     found: list[LabelledFace] = []

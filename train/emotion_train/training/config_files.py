@@ -67,7 +67,8 @@ def load_config(path: Path) -> PretrainConfig:
             f"{', '.join(shipped_configs())}"
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a ValidationError is a DecodeError
-        raise EmotionError(f"{path}: {error}") from error
+        examples = shipped_configs()["smoke"].parent
+        raise EmotionError(f"config {path}: {error}; compare it with the files in {examples}") from error
 
 
 def model_config(
