@@ -62,8 +62,12 @@ def add_options(parser: argparse.ArgumentParser, *, required: bool = True, bundl
         help="number of bootstrap resamples (default: %(default)s)",
     )
     add("--seed", type=int, default=SEED, help="random seed (default: %(default)s)")
-    scenes = parser.add_argument_group("rendered scenes (--dataset scenes)")
-    add = scenes.add_argument
+    _add_scene_options(parser)
+    _add_table_options(parser)
+
+
+def _add_scene_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("rendered scenes (--dataset scenes)").add_argument
     add("--frames", type=int, default=8, help="number of frames encoded of each test clip (default: all 8)")
     add(
         "--train-faces",
@@ -80,8 +84,11 @@ def add_options(parser: argparse.ArgumentParser, *, required: bool = True, bundl
         help="weight of the annotators' votes against the label in what the probe is fitted on, from 0 to 1 "
         "(default: %(default)s)",
     )
-    table = parser.add_argument_group("table (--dataset table)", "names of its columns, where they differ")
-    add = table.add_argument
+
+
+def _add_table_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("table (--dataset table)", "names of its columns, where they differ")
+    add = group.add_argument
     for name in ("path", "split", "start", "end", "group"):
         add(
             f"--{name}-column", default=name, metavar="COLUMN", help=f"column `{name}` (see docs/datasets.md)"
