@@ -28,6 +28,7 @@ import torch
 from tqdm import tqdm
 
 from emotion_bench.ablation import write_results
+from emotion_bench.ablation_page import SWEEP
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_train.checkpoint import model_from_checkpoint
@@ -102,7 +103,7 @@ def all_rows(seeds: int) -> list[Row]:
         for beta, temporal in ((0.0, "transformer"), (SNCE_BETA, "mean"), (0.0, "mean"))
         for way in learning
     ]
-    sweep = [Row("sap", bias=True, beta=beta) for beta in (0.1, 10.0, 100.0)]
+    sweep = [Row("sap", bias=True, beta=beta) for beta in SWEEP]
     return [*main, *grid, *sweep]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_bench.ablation_page import Interval, page
+from emotion_bench.ablation_page import SUBJECTS, Interval, page
 from emotion_bench.machine import card
 from emotion_bench.report import write_json
 from emotion_runtime.files import write_atomically
@@ -18,8 +18,6 @@ from emotion_train.probing.metrics import weighted_mean
 
 SEED = 2022
 CROWDED = ("two people", "three or four")  # where a model that does not know the subject must fail
-
-SUBJECTS = ("none", "saam", "saam-rowwise", "sap", "shared")  # in the order of the table
 
 Method = tuple[str, bool, float, str]  # subject, bias, beta, temporal encoder
 

@@ -4,6 +4,9 @@ from typing import Any
 
 from emotion_train.tables import markdown_table
 
+SUBJECTS = ("none", "saam", "saam-rowwise", "sap", "shared")  # in the order of the table
+SWEEP = (0.1, 10.0, 100.0)  # betas of `sap` with bias, beside that of the other rows
+
 Interval = tuple[float, float, float]  # a value and the two ends of its 95 % interval
 
 _PAGE = """# Ablation at small scale
@@ -39,8 +42,12 @@ How to read this:
   from CLIP and a million clips follow. Here a new model has yet to learn to read the sum of the covered
   positions, and masking hands on only a part of the attention{shift}.
 - `saam` is Eq. 2 as written. `saam-rowwise` gives what a row hands away to the same row of U, so that the
-  subject reaches the class token only through the other tokens.
+  subject reaches the class token only through the other tokens.{missing}
 """
+
+_MISSING = """
+- Not measured yet: {rows}. They need the whole command above again, with a new `--out` and on a
+  quiet machine: rows can be compared only when they share the warm start. `--only saam` measures some."""
 
 
 def page(
@@ -91,7 +98,17 @@ def page(
         table=markdown_table(header, table),
         shift="" if mean_shift is None else f" (A begins at 0.10 and ends at {mean_shift:.2f} on average)",
         comparisons=markdown_table(["expectation", "difference (95 %)", "by seed", "holds"], comparisons),
+        missing=_missing(rows),
     )
+
+
+def _missing(rows: list[dict[str, Any]]) -> str:
+    """Return a remark on the methods and strengths of the loss that have no row; empty if all have."""
+    subjects = {row["subject"] for row in rows}
+    betas = {row["beta"] for row in rows if row["subject"] == "sap" and row["bias"]}
+    names = [f"`{name}`" for name in SUBJECTS if name not in subjects]
+    names += [f"beta {beta:g}" for beta in SWEEP if beta not in betas]
+    return _MISSING.format(rows=", ".join(names)) if names else ""
 
 
 def _percent(value: Interval) -> str:
