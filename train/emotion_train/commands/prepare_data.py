@@ -18,6 +18,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.language.sentiment import PAPER_MODEL
 from emotion_train.prepare.excluded import BOLD_VIDEOS
 from emotion_train.prepare.page import warnings
+from emotion_train.prepare.punctuation import PAPER_MODEL as PUNCTUATION_MODEL
 from emotion_train.prepare.run import ShardOutput, WorkerPool, prepare_authors, prepare_raw
 from emotion_train.prepare.settings import Filters, ModelNames, PrepareSettings, check_models, identity
 from emotion_train.prepare.statistics import Statistics
@@ -99,6 +100,12 @@ def _add_models_and_frames(parser: argparse.ArgumentParser) -> None:
         default="cpu",
         help="where the detector and a transformers model run (default: %(default)s)",
     )
+    models(
+        "--punctuation",
+        metavar="MODEL",
+        help="transformers model that restores punctuation in captions without any, such as the paper's, "
+        f"{PUNCTUATION_MODEL} (default: none)",
+    )
     models("--sentences", type=Path, help="folder of train.tsv and labels.txt that `linear` is fitted on")
     frames = parser.add_argument_group("frames and sentences").add_argument
     frames("--fps", type=float, default=standard.fps, help="frames stored per second (default: %(default)s)")
@@ -155,7 +162,12 @@ def prepare(args: argparse.Namespace) -> Statistics:
     if args.videos is None or args.captions is None:
         raise EmotionError("no data: give --videos DIR and --captions DIR, or --from-authors DIR")
     names = ModelNames(
-        _resolved(args.detector), args.detector_score, _resolved(args.sentiment), args.sentences, args.device
+        _resolved(args.detector),
+        args.detector_score,
+        _resolved(args.sentiment),
+        args.sentences,
+        args.device,
+        args.punctuation and _resolved(args.punctuation),
     )
     check_models(names)
     folders = (args.videos.resolve(), args.captions.resolve())
@@ -172,6 +184,7 @@ def refuse_without_effect(args: argparse.Namespace) -> None:
         "detector",
         "detector_score",
         "sentiment",
+        "punctuation",
         "sentences",
         "device",
     ):
@@ -206,6 +219,7 @@ def settings_of(args: argparse.Namespace) -> PrepareSettings:
         detector=AUTHORS if authors else identity(args.detector),
         detector_score=args.detector_score,
         sentiment=AUTHORS if authors else identity(args.sentiment, fitted_on),
+        punctuation=identity(args.punctuation) if args.punctuation else None,
         filters=filters,
     )
 

@@ -17,6 +17,7 @@ from emotion_runtime.detectors.network import NetworkDetector, Outputs
 from emotion_runtime.errors import EmotionError
 from emotion_train.language.goemotions import load_sentences
 from emotion_train.language.sentiment import LinearSentiment, SentimentModel, TransformersSentiment
+from emotion_train.prepare.punctuation import TransformersPunctuation
 from emotion_train.prepare.settings import ModelNames
 
 
@@ -26,6 +27,7 @@ class PrepareModels:
 
     detector: Detector
     sentiment: SentimentModel
+    punctuation: TransformersPunctuation | None = None
 
 
 @lru_cache(maxsize=1)
@@ -43,7 +45,10 @@ def load_models(names: ModelNames) -> PrepareModels:
     detector = load_detector(names.detector, threads=1, score=names.detector_score)
     if names.device == "cuda":
         move_to_gpu(detector)
-    return PrepareModels(detector, sentiment)
+    punctuation = (
+        TransformersPunctuation(names.punctuation, device=names.device) if names.punctuation else None
+    )
+    return PrepareModels(detector, sentiment, punctuation)
 
 
 def move_to_gpu(detector: Detector) -> None:

@@ -16,6 +16,7 @@ from emotion_train.clips.writer import ClipWriter, shard_of, write_tar
 from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.captions import read_captions
 from emotion_train.prepare.models import PrepareModels, load_models, one_thread
+from emotion_train.prepare.punctuation import restore
 from emotion_train.prepare.regroup import Sentence, regroup
 from emotion_train.prepare.settings import ModelNames, PrepareSettings, SentenceOutcome
 from emotion_train.prepare.stored_frames import StoredFrame, VideoClock, frames_on_grid, grid_indices, store
@@ -71,8 +72,9 @@ def _prepare(
     job: VideoJob, inputs: list[int], settings: PrepareSettings, models: PrepareModels
 ) -> VideoResult:
     captions = read_captions(job.files[1])
+    words = restore(captions.words, models.punctuation) if models.punctuation else captions.words
     # A run of words without a full stop is cut into sentences that just pass the filter.
-    sentences = regroup(captions.words, pause=settings.pause, longest=settings.filters.max_seconds - 0.001)
+    sentences = regroup(words, pause=settings.pause, longest=settings.filters.max_seconds - 0.001)
     candidates = [_Candidate(index, sentence) for index, sentence in enumerate(sentences)]
     _filter_sentences(candidates, settings, models)
     with write_tar(job.tar) as writer:

@@ -7,7 +7,7 @@ import numpy as np
 
 from emotion_train.prepare.captions import Word
 
-_STOPS = (".", "!", "?", "\u2026", "\u3002", "\uff01", "\uff1f")
+STOPS = (".", "!", "?", "\u2026", "\u3002", "\uff01", "\uff1f")
 _CLOSING = "\"'\u201d\u2019)]\u00bb*"  # characters that may follow a full stop
 _ABBREVIATIONS = {
     "mr.",
@@ -68,7 +68,7 @@ def _runs(words: list[Word], pause: float) -> Iterator[list[Word]]:
 def _ends(word: str, after: str) -> bool:
     """Return whether a sentence ends with `word`; `after` is the next word, empty if there is none."""
     bare = word.rstrip(_CLOSING)
-    if not bare.endswith(_STOPS):
+    if not bare.endswith(STOPS):
         return False
     if bare.endswith(("...", "\u2026")):
         return not after[:1].islower()  # "I thought... that you knew"

@@ -56,6 +56,7 @@ class PrepareSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         detector: Name and hash of the person detector, so that another model of the same name is noticed.
         detector_score: Minimum score of a box; None uses the default of the detector.
         sentiment: Name and hash of the sentiment model.
+        punctuation: Name and hash of the model that restores punctuation; None leaves captions as they are.
         filters: Which sentences become clips.
     """
 
@@ -67,6 +68,7 @@ class PrepareSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     detector: str = "face"
     detector_score: float | None = None
     sentiment: str = "linear"
+    punctuation: str | None = None
     filters: Filters = Filters()
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ class ModelNames:
         sentiment: "linear" or a transformers model.
         sentences: Folder of the GoEmotions split that "linear" is fitted on.
         device: Where the networks run. Scores of a GPU differ from those of a CPU in their last digits.
+        punctuation: A transformers model, or None.
     """
 
     detector: str
@@ -107,6 +110,7 @@ class ModelNames:
     sentiment: str
     sentences: Path | None
     device: Literal["cpu", "cuda"] = "cpu"
+    punctuation: str | None = None
 
 
 def check_cuda() -> None:
