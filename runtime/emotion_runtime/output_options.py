@@ -1,6 +1,7 @@
 """The options of the command `emotion-runtime` about what leaves a run: outputs, privacy, the web page."""
 
 import argparse
+from collections.abc import Callable
 
 LIVE_SEGMENT = 3600.0  # seconds of one file of a camera's recording; it bounds memory and what is lost
 
@@ -8,6 +9,17 @@ LIVE_SEGMENT = 3600.0  # seconds of one file of a camera's recording; it bounds 
 def add_outputs(options: argparse.ArgumentParser) -> None:
     """Add the options about files, the broker and the window."""
     add = options.add_argument_group("outputs").add_argument
+    _add_files(add)
+    _add_ways_to_write(add)
+    _add_broker(add)
+    add(
+        "--show",
+        action=argparse.BooleanOptionalAction,
+        help="show the annotated video in a window (default: only for a camera, if there is a display)",
+    )
+
+
+def _add_files(add: Callable[..., argparse.Action]) -> None:
     add(
         "--jsonl",
         metavar="PATH",
@@ -43,6 +55,9 @@ def add_outputs(options: argparse.ArgumentParser) -> None:
         help="write the embeddings of all persons, with source, time, id, label and probabilities, to this "
         "file when the run ends; Parquet needs pyarrow",
     )
+
+
+def _add_ways_to_write(add: Callable[..., argparse.Action]) -> None:
     add(
         "--append",
         action="store_true",
@@ -64,6 +79,9 @@ def add_outputs(options: argparse.ArgumentParser) -> None:
         "minute",
     )
     add("--wall-clock", action="store_true", help="write the present time into the lines of files, too")
+
+
+def _add_broker(add: Callable[..., argparse.Action]) -> None:
     add(
         "--mqtt",
         metavar="URL",
@@ -81,11 +99,6 @@ def add_outputs(options: argparse.ArgumentParser) -> None:
         "--mqtt-discovery",
         action=argparse.BooleanOptionalAction,
         help="announce cameras to Home Assistant (default: with --mqtt)",
-    )
-    add(
-        "--show",
-        action=argparse.BooleanOptionalAction,
-        help="show the annotated video in a window (default: only for a camera, if there is a display)",
     )
 
 
