@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.errors import EmotionError, EngineRejected
-from emotion_runtime.files import write_atomically
+from emotion_runtime.tensorrt import rtx
 from emotion_runtime.tensorrt.api import TensorRT
 from emotion_runtime.tensorrt.driver import Driver
 from emotion_runtime.tensorrt.gpu import Flavor, builder_name, find_gpu, load_tensorrt, start
@@ -52,8 +52,7 @@ class _Prepared:
 
     context: "tensorrt.IExecutionContext"
     output_shapes: Shapes
-    graph: int = 0  # the captured CUDA graph; 0 until the size comes a second time
-    capture: bool = True  # False: a capture failed and is not tried again
+    graph: int | None = None  # the captured CUDA graph; 0 if the capture failed, None before it is tried
 
 
 class TensorRTBackend:
@@ -100,7 +99,8 @@ class TensorRTBackend:
         self._runtime = start(self._trt.Runtime, self._logger, self.description, self._driver.version)
         self._engine = self._deserialise(engine)
         self._kernels = kernels
-        self._settings = self._runtime_settings() if flavor == "tensorrt-rtx" else None
+        rtx_only = flavor == "tensorrt-rtx"
+        self._settings = rtx.runtime_settings(self._trt, self._engine, kernels) if rtx_only else None
         self._prepared: dict[Shapes, _Prepared] = {}
         with ExitStack() as stack:  # frees what was allocated if a later allocation fails
             self._held = stack
@@ -143,8 +143,8 @@ class TensorRTBackend:
             prepared = self._prepare(shapes)
             self._enqueue(prepared, shapes)
         else:
-            if not prepared.graph and prepared.capture:
-                prepared = self._try_to_capture(prepared, shapes)
+            if prepared.graph is None:
+                prepared = replace(prepared, graph=self._try_to_capture(prepared, shapes))
             if prepared.graph:
                 self._driver.launch(prepared.graph, self._stream)
             else:
@@ -166,8 +166,8 @@ class TensorRTBackend:
         if not hasattr(self, "_engine"):
             return
         self._driver.use()
-        if self._settings is not None and self._prepared:
-            self._keep_kernels()
+        if self._settings is not None and self._kernels is not None and self._prepared:
+            rtx.keep_kernels(self._settings, self._kernels)
         # Contexts are freed before the memory they work in. Contexts, engine and runtime own memory that is
         # freed with the last reference to them. Arrays over pinned memory must not outlive it.
         self._prepared.clear()
@@ -176,7 +176,8 @@ class TensorRTBackend:
         del self._settings, self._engine, self._runtime
 
     def _deserialise(self, engine: bytes) -> "tensorrt.ICudaEngine":
-        self._check_validity(engine)
+        if hasattr(self._runtime, "get_engine_validity"):  # only TensorRT for RTX has it
+            rtx.check_validity(self._trt, self._runtime, engine, self.description)
         loaded = self._runtime.deserialize_cuda_engine(engine)
         if loaded is None:  # TensorRT prints the reason to stderr and raises nothing
             raise EngineRejected(
@@ -185,53 +186,6 @@ class TensorRTBackend:
                 "emotion-export trt --bundle DIR"
             )
         return loaded
-
-    def _check_validity(self, engine: bytes) -> None:
-        """Ask TensorRT for RTX, before it loads an engine, whether the engine fits this machine."""
-        if not hasattr(self._runtime, "get_engine_validity"):
-            return
-        validity, found = self._runtime.get_engine_validity(engine)
-        kinds = self._trt.EngineInvalidityDiagnostics.__members__
-        reasons = [name.lower().replace("_", " ") for name, kind in kinds.items() if int(found) & int(kind)]
-        reason = ", ".join(reasons) or "no reason given"
-        if validity == self._trt.EngineValidity.INVALID:
-            raise EngineRejected(
-                f"the engine is not valid for {self.description} ({reason}): build it again with "
-                "emotion-export trt --bundle DIR"
-            )
-        if validity == self._trt.EngineValidity.SUBOPTIMAL:
-            _log.warning(
-                "%s: the engine is slower than one that is built here (%s)", self.description, reason
-            )
-
-    def _runtime_settings(self) -> "tensorrt.IRuntimeConfig":
-        """Return how TensorRT for RTX compiles kernels, with those that it compiled before."""
-        typed = self._engine.create_runtime_config()
-        settings: Any = typed  # the stubs lack what only tensorrt_rtx has
-        settings.set_execution_context_allocation_strategy(
-            self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        )
-        # By default it compiles in the background, and a graph would capture the general kernels for good.
-        settings.dynamic_shapes_kernel_specialization_strategy = (
-            self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        )
-        compiled = settings.create_runtime_cache()
-        if self._kernels is not None and self._kernels.is_file():
-            compiled.deserialize(
-                self._kernels.read_bytes()
-            )  # False, and still empty, for another GPU or driver
-        settings.set_runtime_cache(compiled)
-        return typed
-
-    def _keep_kernels(self) -> None:
-        """Write the compiled kernels for the next start; a failure only makes that start slower."""
-        if self._kernels is None:
-            return
-        settings: Any = self._settings  # see `_runtime_settings`
-        try:
-            write_atomically(self._kernels, bytes(settings.get_runtime_cache().serialize()))
-        except EmotionError as error:
-            _log.warning("compiled kernels were not saved, so the next start compiles them again: %s", error)
 
     def _buffer(self, name: str, smallest: tuple[int, ...], shape: tuple[int, ...]) -> _Buffer:
         dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
@@ -272,16 +226,15 @@ class TensorRTBackend:
                 )
         return _Prepared(context, tuple(_shape(context.get_tensor_shape(b.name)) for b in self._outputs))
 
-    def _try_to_capture(self, prepared: _Prepared, shapes: Shapes) -> _Prepared:
-        """Capture the work of one batch size; if that fails, log it once: the size runs without a graph."""
+    def _try_to_capture(self, prepared: _Prepared, shapes: Shapes) -> int:
+        """Return the work of one batch size as a CUDA graph; if that fails, log it once and return 0."""
         try:
             return self._capture(prepared, shapes)
         except EmotionError as error:
             _log.warning("%s: no CUDA graph for inputs %s (%s)", self.description, shapes, error)
-            return replace(prepared, capture=False)
+            return 0
 
-    def _capture(self, prepared: _Prepared, shapes: Shapes) -> _Prepared:
-        """Capture the work of one batch size as a CUDA graph."""
+    def _capture(self, prepared: _Prepared, shapes: Shapes) -> int:
         capturable = getattr(prepared.context, "is_stream_capturable", None)  # only TensorRT for RTX has it
         if capturable is not None and not capturable(self._stream):
             raise EmotionError("the engine allocates memory while it runs")
@@ -292,7 +245,7 @@ class TensorRTBackend:
             graph = self._driver.end_capture(self._stream)
         executable = self._driver.instantiate(graph)
         self._held.callback(self._driver.destroy_graph, executable)
-        return replace(prepared, graph=executable)
+        return executable
 
     def _enqueue(self, prepared: _Prepared, shapes: Shapes) -> None:
         for buffer, shape in zip(self._inputs, shapes, strict=True):

@@ -22,6 +22,7 @@ SOURCES = [
     ROOT / "export/emotion_export/layer_types.py",
     ROOT / "export/emotion_export/progress.py",
     ROOT / "runtime/emotion_runtime/tensorrt/engine.py",
+    ROOT / "runtime/emotion_runtime/tensorrt/rtx.py",
 ]
 LINUX = (
     "--python-version",
