@@ -4,7 +4,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from emotion_runtime.tensorrt.api import TensorRT
@@ -12,31 +11,42 @@ from emotion_runtime.tensorrt.api import TensorRT
 _PERCENT = 100
 
 
-@dataclass
 class Progress:
-    """Progress of a build.
+    """Progress of a build, as TensorRT reports it. Its methods have the names of `IProgressMonitor`.
+
+    Args:
+        bar: A tqdm progress bar with a total of 100; None: show nothing.
 
     Attributes:
-        phases: Parent, number of steps and finished steps of each running phase, by name.
         stopped: Whether the user stopped the build.
     """
 
-    phases: dict[str, tuple[str | None, int, int]] = field(default_factory=dict)
-    stopped: bool = False
+    def __init__(self, bar: Any = None) -> None:
+        super().__init__()  # of TensorRT
+        self._bar = bar
+        self._phases: dict[str, tuple[str | None, int, int]] = {}  # parent, steps and finished steps
+        self.stopped = False
 
-    def start(self, name: str, parent: str | None, steps: int) -> None:
-        """Add a phase."""
-        self.phases[name] = parent, max(steps, 1), 0
+    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+        """Add a phase, which is part of a step of its parent."""
+        self._phases[phase_name] = parent_phase, max(num_steps, 1), 0
 
-    def step(self, name: str, step: int) -> None:
-        """Record that a step of a phase, counted from 0, has finished."""
-        if name in self.phases:
-            parent, steps, _ = self.phases[name]
-            self.phases[name] = parent, steps, step + 1
+    def phase_finish(self, phase_name: str) -> None:
+        """Remove a phase."""
+        self._phases.pop(phase_name, None)
+
+    def step_complete(self, phase_name: str, step: int) -> bool:
+        """Record that a step of a phase, counted from 0, has finished; return whether to go on."""
+        if phase_name in self._phases:
+            parent, steps, _ = self._phases[phase_name]
+            self._phases[phase_name] = parent, steps, step + 1
+        if self._bar is not None:
+            self._bar.update(max(0, int(_PERCENT * self.fraction()) - self._bar.n))
+        return not self.stopped
 
     def fraction(self) -> float:
         """Return the finished fraction of the build, in [0, 1]."""
-        phases = self.phases.copy()  # TensorRT may report from several threads
+        phases = self._phases.copy()  # TensorRT may report from several threads
 
         def done(name: str | None) -> float:
             """Return the finished fraction of a phase, including the phases inside it."""
@@ -50,33 +60,8 @@ class Progress:
 
 
 def make_monitor(trt: TensorRT, bar: Any) -> Any:
-    """Return a TensorRT progress monitor, which TensorRT asks after each step whether to go on.
-
-    Args:
-        trt: The TensorRT module.
-        bar: A tqdm progress bar with a total of 100.
-
-    Returns:
-        A monitor whose attribute `progress` is the `Progress` of the build.
-    """
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]  # the module is a variable
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.progress = Progress()
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self.progress.start(phase_name, parent_phase, num_steps)
-
-        def phase_finish(self, phase_name: str) -> None:
-            self.progress.phases.pop(phase_name, None)
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            self.progress.step(phase_name, step)
-            bar.update(max(0, int(_PERCENT * self.progress.fraction()) - bar.n))
-            return not self.progress.stopped
-
-    return Monitor()
+    """Return a `Progress` that is also a monitor of TensorRT, whose classes are only known at run time."""
+    return type("Monitor", (Progress, trt.IProgressMonitor), {})(bar)
 
 
 @contextmanager

@@ -176,9 +176,9 @@ def build_engine(
     layer_types = network_types(network)
     with tqdm(total=_PERCENT, desc=f"building {name}", unit="%", disable=None, leave=False) as bar:
         monitor = config.progress_monitor = make_monitor(trt, bar)
-        with stop_on_interrupt(monitor.progress):
+        with stop_on_interrupt(monitor):
             plan = factory.build_serialized_network(network, config)
-    if monitor.progress.stopped:
+    if monitor.stopped:
         raise KeyboardInterrupt
     if plan is None:
         # The first error is not always the reason: some kernels fail and others take their place.

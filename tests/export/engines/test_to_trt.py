@@ -122,7 +122,7 @@ def test_ctrl_c_in_a_build_leaves_no_half_engine(
     to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """A real signal in a real build, of the second engine: the first one is kept."""
-    start, builds = Progress.start, []
+    start, builds = Progress.phase_start, []
 
     def start_and_interrupt(self: Progress, name: str, parent: str | None, steps: int) -> None:
         start(self, name, parent, steps)
@@ -130,7 +130,7 @@ def test_ctrl_c_in_a_build_leaves_no_half_engine(
         if len(builds) == 2 and parent is not None and not self.stopped:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Progress, "start", start_and_interrupt)
+    monkeypatch.setattr(Progress, "phase_start", start_and_interrupt)
     handler = signal.getsignal(signal.SIGINT)
     assert to_trt("--bundle", "nano", *AHEAD, "--cache", tmp_path) == 130
     assert signal.getsignal(signal.SIGINT) is handler
