@@ -19,7 +19,7 @@ from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.tensorrt.api import TensorRT
-from emotion_runtime.tensorrt.gpu import Flavor
+from emotion_runtime.tensorrt.gpu import Flavor, start
 
 if TYPE_CHECKING:
     import tensorrt
@@ -45,6 +45,7 @@ class Builder:
             machine.
         workspace: Maximum scratch memory, in MiB.
         timing_cache: File of measured kernel timings, read and written; None means no file.
+        cuda: Newest CUDA version that the driver supports; empty if unknown.
     """
 
     library: TensorRT
@@ -52,6 +53,7 @@ class Builder:
     target: str | None = None
     workspace: int = 1024
     timing_cache: Path | None = None
+    cuda: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def build_engine(
     _check_opset(model, name)
     trt = builder.library
     logger = _logger(trt)
-    factory = trt.Builder(logger)
+    factory = start(trt.Builder, logger, f"{builder.flavor} {trt.__version__}", builder.cuda)
     # From version 11 on, every network is strongly typed and the flag is ignored.
     network = factory.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)

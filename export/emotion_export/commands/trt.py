@@ -4,15 +4,10 @@
     emotion-export trt --bundle nano --flavor rtx --target SM86   # ahead of time, without a GPU
     emotion-export trt --detector yolo11n.onnx --frame-size 1920x1080
 
-The detector is built, too: `face`, or the file of `--detector`, once for each size of frames that the cameras
-have. The runtime builds it for other sizes when their frames come.
-
-On a GPU, each engine is compared with the fp32 graph. `--precision ladder` tries fp16, then fp16 with the
-worst layers in fp32, then fp32, and keeps the first engine that passes. An engine that was built ahead of
-time is compared when it is first loaded. Engines of a bundle go to the cache, where `emotion-runtime
---backend tensorrt` finds them.
-
-A detector is compared by its boxes and scores, and is never built in int8.
+The detector is built, too, once for each size of frames that the cameras have; the runtime builds it for
+other sizes when their frames come. Engines go to the cache, where `emotion-runtime --backend tensorrt` finds
+them. On a GPU, each is compared with the fp32 graph; one that was built ahead of time, when it is first
+loaded.
 
 Building ahead of time is tested with the real tensorrt-rtx. Building on a GPU is UNVERIFIED: it is tested
 with stand-ins; the first command above, followed by `emotion-runtime --backend tensorrt`, verifies it.
@@ -54,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         plan, chosen = make_plan(args), detectors(args)  # mistakes surface before the first long build
         if args.bundle is not None:
             build_bundle(load_bundle(args.bundle), plan)
-        for detector, size in chosen.values():
+        for detector, size in chosen:
             build_detector(detector, size, replace(plan, precision=detector_precision(args.precision)))
         if args.bundle is not None:
             print(f"next: {next_command(args.bundle, plan)}")
@@ -94,7 +89,7 @@ def make_plan(args: argparse.Namespace) -> BuildPlan:
     else:
         gpu, timings = Gpu("", parse_targets(args.target, library)), None
     return BuildPlan(
-        Builder(library, flavor, args.target, args.workspace, timings),
+        Builder(library, flavor, args.target, args.workspace, timings, gpu.driver),
         gpu,
         folder,
         args.precision or "ladder",
@@ -102,7 +97,7 @@ def make_plan(args: argparse.Namespace) -> BuildPlan:
     )
 
 
-def detectors(args: argparse.Namespace) -> dict[Size, tuple[NetworkDetector, Size]]:
+def detectors(args: argparse.Namespace) -> list[tuple[NetworkDetector, Size]]:
     """Return the detector that is built, with each size (height, width) of its input once.
 
     Raises:
@@ -110,7 +105,7 @@ def detectors(args: argparse.Namespace) -> dict[Size, tuple[NetworkDetector, Siz
     """
     name = args.detector or "face"
     if name == "none":
-        return {}
+        return []
     detector = load_detector(name, size=args.detector_size)
     if not isinstance(detector, NetworkDetector):
         raise EmotionError(f"--detector {name}: has no network to build")
@@ -118,7 +113,7 @@ def detectors(args: argparse.Namespace) -> dict[Size, tuple[NetworkDetector, Siz
         detector.prepare(np.zeros((height, width, 3), np.uint8))[1].size
         for width, height in args.frame_size or FRAME_SIZES
     ]
-    return {size: (detector, size) for size in sizes}
+    return [(detector, size) for size in dict.fromkeys(sizes)]
 
 
 def frame_size(text: str) -> tuple[int, int]:

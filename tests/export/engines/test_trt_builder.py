@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -203,6 +204,19 @@ def test_an_opset_that_crashes_the_builder_is_refused_before(rtx: Builder):
     graph.opset_import[0].version = 23
     with pytest.raises(EmotionError, match=r"new: opset 23, expected 22 or less: .* opset 17 to 20$"):
         build_engine(rtx, graph, "new", Limits())
+
+
+def test_a_builder_that_does_not_start_names_the_driver(rtx: Builder):
+    """Its bindings raise TypeError if the driver is too old for their CUDA."""
+
+    def fails(_logger: object) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    library = SimpleNamespace(**vars(rtx.library))
+    library.Builder = fails
+    graph = graph_of([helper.make_node("Relu", ["x"], ["y"])], input_shape=[2, 2])
+    with pytest.raises(EmotionError, match=r"does not start on this driver, which supports CUDA 12\.6"):
+        build_engine(replace(rtx, library=library, cuda="12.6"), graph, "relu", Limits())
 
 
 def test_ranges_of_the_shapes():
