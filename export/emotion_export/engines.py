@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -22,9 +21,7 @@ from emotion_export.precision_fallback import (
     build_with_fallback,
 )
 from emotion_export.tensorrt import Builder, build_engine
-from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.buckets import Limits
-from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.detector_parity import detector_limits, make_detector_check
 from emotion_runtime.detectors.graph import Size
@@ -173,19 +170,12 @@ def _build_here(
     )
     if plan.precision != "ladder":
         return build_in_precision(device, check, plan.precision, graph(plan.precision))
-    return build_with_fallback(device, check, (graph("fp32"), graph("fp16")), _open_on_cpu)
+    return build_with_fallback(device, check, (graph("fp32"), graph("fp16")))
 
 
 def _loaded(plan: BuildPlan, engine: bytes) -> closing[TensorRTBackend]:
     """Load an engine for the duration of a `with` block."""
     return closing(TensorRTBackend(engine, flavor=plan.builder.flavor))
-
-
-def _open_on_cpu(model: onnx.ModelProto) -> Backend:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "graph.onnx"
-        path.write_bytes(model.SerializeToString())
-        return OnnxBackend(path)
 
 
 def _with_true_precision(name: str, checked: CheckedEngine) -> CheckedEngine:

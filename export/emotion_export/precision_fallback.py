@@ -21,6 +21,7 @@ from emotion_export.layer_search import fewest_kept
 from emotion_export.layers import MATRIX_OPS, GraphIndex
 from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.backends.base import Backend
+from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Parity
 from emotion_runtime.names import EnginePrecision
@@ -30,8 +31,6 @@ _log = logging.getLogger(__name__)
 
 _MIXED_BUILDS = 2  # of the search for the layers that stay in fp32; each takes minutes on a small device
 _ROUNDING = 2.0**-10  # relative error of one fp16 operation; smaller errors are not faults
-
-OpenReference = Callable[[onnx.ModelProto], Backend]  # opens an fp32 graph whose outputs count as correct
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +98,7 @@ def build_in_precision(
 
 
 def build_with_fallback(
-    device: Device,
-    check: Check,
-    models: tuple[onnx.ModelProto, onnx.ModelProto],
-    reference: OpenReference,
+    device: Device, check: Check, models: tuple[onnx.ModelProto, onnx.ModelProto]
 ) -> CheckedEngine:
     """Return the first engine that passes the parity check.
 
@@ -110,7 +106,6 @@ def build_with_fallback(
         device: Builds and runs the engines.
         check: The parity check of the graph.
         models: The graph in fp32 and in fp16.
-        reference: Opens a graph in fp32 on a backend whose outputs count as correct.
 
     Raises:
         EmotionError: Not even fp32 passes.
@@ -138,7 +133,7 @@ def build_with_fallback(
         return checked
     stages, order = find_stages(full), list[int]()
     try:
-        order = worst_first(stages, _errors(device, check, models, reference))
+        order = worst_first(stages, _errors(device, check, models))
     except EmotionError as error:
         refuse(f"mixed is skipped: the errors of fp16 cannot be measured ({error})")
     passed: dict[frozenset[int], CheckedEngine | None] = {}
@@ -215,18 +210,16 @@ def _build_and_check(
     return built, rows, fault
 
 
-def _errors(
-    device: Device,
-    check: Check,
-    models: tuple[onnx.ModelProto, onnx.ModelProto],
-    reference: OpenReference,
-) -> list[float]:
-    """Return the relative RMS error of the fp16 engine at the end of each stage, on the largest batch."""
+def _errors(device: Device, check: Check, models: tuple[onnx.ModelProto, onnx.ModelProto]) -> list[float]:
+    """Return the relative RMS error of the fp16 engine at the end of each stage, on the largest batch.
+
+    The fp32 graph in ONNX Runtime on the CPU counts as correct.
+    """
     probes = [stage.probe for stage in find_stages(models[0])]
     right, wrong = (_with_outputs(model, probes) for model in models)
     feeds = [feed for group in check.feeds for feed in group]
     feed = max(feeds, key=lambda feed: sum(value.nbytes for value in feed.values()))
-    expected = reference(right).run(feed)
+    expected = OnnxBackend(right.SerializeToString()).run(feed)
     built = device.build(wrong, f"{check.graph} in fp16, to find its worst layers")
     with device.load(built.engine) as backend:
         found = backend.run(feed)

@@ -33,26 +33,16 @@ _log = logging.getLogger(__name__)
 class MissingEngine(Unavailable):
     """TensorRT and a GPU are present, but the cache has no engine that may be loaded.
 
-    Args:
-        flavor: The TensorRT flavor.
-        reason: Why there is no engine.
-        command: The command that builds it.
-        broken: There was an engine, but it failed to load or failed the parity check.
+    `fix` is the command that builds it. It is `broken` if there was an engine that failed to load or failed
+    the parity check.
     """
 
-    def __init__(self, flavor: Flavor, reason: str, command: str, *, broken: bool = False) -> None:
-        super().__init__(flavor, reason, fix=command, broken=broken)
-        self._command = command
-
-    @property
-    def notable(self) -> bool:
-        """Return True, since one command makes later runs faster."""
-        return True
+    notable = True  # one command makes later runs faster
 
     @property
     def brief(self) -> str:
         """The reason, with the command that builds the engine."""
-        return f"{self.reason}: {self._command}"
+        return f"{self.reason}: {self.fix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +117,11 @@ def open_cached(
             try:
                 backend = _open(each, flavor, gpu)
             except EngineRejected as error:
-                raise MissingEngine(flavor, str(error), command, broken=True) from error
+                raise MissingEngine(flavor, str(error), fix=command, broken=True) from error
             except EmotionError as error:
                 raise Unavailable(flavor, str(error), fix=command, broken=True) from error
             if isinstance(backend, str):
-                raise MissingEngine(flavor, backend, command)
+                raise MissingEngine(flavor, backend, fix=command)
             stack.callback(backend.close)
             opened.append(backend)
         stack.pop_all()

@@ -93,9 +93,7 @@ class Graph:
     check: ParityCheck
 
     def build_with_fallback(self, device: Faulty) -> CheckedEngine:
-        return build_with_fallback(
-            device, self.check, (self.full, self.half), lambda m: InOnnxRuntime(m.SerializeToString())
-        )
+        return build_with_fallback(device, self.check, (self.full, self.half))
 
     def products(self) -> list[str]:
         """Names of the matrix products that have a weight."""
