@@ -1,13 +1,14 @@
 """Add precisions to a bundle without its checkpoint: they are made from the bundle's own fp32 graphs."""
 
 import logging
+import re
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
 
-from emotion_export.folder import MODEL_CARD, atomic_folder, check_destination
+from emotion_export.folder import CARD_IMAGES, MODEL_CARD, atomic_folder, check_destination
 from emotion_export.onnx import describe_graph
 from emotion_export.parity import parity_table
 from emotion_export.reference import bundle_reference
@@ -73,7 +74,7 @@ def derive_bundle(
             loaded.manifest, schema=SCHEMA_VERSION, graphs=graphs, parity=kept + rows
         )
         write_manifest(manifest, folder)
-        _add_to_card(folder / MODEL_CARD, manifest)
+        _update_card(folder / MODEL_CARD, manifest, precisions)
         load_bundle(folder)
     return manifest
 
@@ -93,18 +94,21 @@ def _check_described(path: Path, stated: Graph) -> None:
 
 
 def _copy(bundle: Bundle, folder: Path) -> None:
-    """Copy the files that the manifest names and the card, but no other file in the folder of the bundle."""
+    """Copy the files that the manifest names and the card with its images, but no other file."""
     manifest = bundle.manifest
     names = [graph.file for graph in manifest.graphs.values()]
     names += [variant.file for graph in manifest.graphs.values() for variant in graph.variants.values()]
     names += [head.file for head in manifest.heads.values()]
-    for name in (*names, *([MODEL_CARD] if (bundle.folder / MODEL_CARD).is_file() else [])):
+    for name in (*names, *filter(lambda name: (bundle.folder / name).is_file(), (MODEL_CARD, *CARD_IMAGES))):
         shutil.copyfile(bundle.folder / name, folder / name)
 
 
-def _add_to_card(card: Path, manifest: Manifest) -> None:
-    """Append the section about the other precisions, or replace an existing one."""
+def _update_card(card: Path, manifest: Manifest, precisions: Collection[ReducedPrecision]) -> None:
+    """Remove what the tables say of the precisions that were made anew, and add their section."""
     text = card.read_text(encoding="utf-8") if card.is_file() else f"# {manifest.name}\n"
     rows: list[Parity] = [row for row in manifest.parity if row.reference == "fp32 graph"]
     section = f"{_HEADING}\n\n{_INTRO}\n\n{parity_table(rows)}\n"
-    card.write_text(f"{text.split(_HEADING)[0].rstrip()}\n\n{section}", encoding="utf-8")
+    before = text.split(_HEADING)[0].rstrip().splitlines()
+    replaced = re.compile(rf"\|.*\b({'|'.join(sorted(precisions))})\b")
+    kept = "\n".join(line for line in before if not replaced.match(line))
+    card.write_text(f"{kept}\n\n{section}", encoding="utf-8")

@@ -10,7 +10,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import MANIFEST
 
 MODEL_CARD = "MODEL_CARD.md"
-CARD_IMAGES = ("confusion.png", "reliability.png", "failures.png")
+CARD_IMAGES = ("confusion.png", "reliability.png", "failures.png", "quality.png")
 
 
 def check_destination(out: Path) -> None:
