@@ -2,6 +2,7 @@
 
     python benchmarks/bench_accuracy.py --data ../shared --videos ../shared/videos/*.gif   # about 15 minutes
     python benchmarks/bench_accuracy.py --data ../shared --faces 40 --frames 2             # a quick trial
+    python benchmarks/bench_accuracy.py --data ../shared --frames 2 --only int8           # after a new export
 
 Everything runs on the bundle's ONNX graphs, as the runtime computes them; nothing of the model is in torch.
 The label of a face is the emotion that more than half of ten annotators see; faces without such a majority
@@ -15,9 +16,11 @@ accuracy.json, accuracy.md, confusion.png, reliability.png, quality.png.
 
 import argparse
 import dataclasses
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -32,6 +35,7 @@ from emotion_bench.report import write_json
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
+from emotion_runtime.names import ReducedPrecision
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_train.heads import CATEGORIES, ZERO_SHOT
 from emotion_train.language.labels import EKMAN
@@ -47,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
     try:
         args = parse_args(argv)
-        result = measure(args)
+        result = measure_again(args) if args.only else measure(args)
     except EmotionError as error:
         print(f"bench_accuracy: error: {error}", file=sys.stderr)
         return 2
@@ -70,12 +74,55 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--faces", type=int, help="number of test faces (default: all)")
     add("--frames", type=int, default=8, help="number of frames rendered per clip (default 8)")
     add("--resamples", type=int, default=1000, help="number of bootstrap resamples (default 1000)")
+    add(
+        "--only",
+        nargs="+",
+        choices=get_args(ReducedPrecision),
+        help="precisions that are measured again; all other results in --out stay as they are",
+    )
     add("--out", type=Path, help="folder of the report (default results/BUNDLE)")
     args = parser.parse_args(argv)
     if args.frames < 1 or args.resamples < 0 or (args.faces is not None and args.faces < 16):
         parser.error("expected --frames of 1 or more, --resamples of 0 or more, --faces of 16 or more")
     args.out = args.out or RESULTS / Path(args.bundle).name
     return args
+
+
+def measure_again(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure some precisions of a bundle whose fp32 graphs were measured before, and return all results."""
+    path, bundle = args.out / "accuracy.json", load_bundle(args.bundle)
+    try:
+        result: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise EmotionError(
+            f"{path} cannot be read ({error}): measure everything first, without --only"
+        ) from error
+    faces = load_faces(args.data / FACES_FILE, "test")
+    settings = (result["frames"], result["test_faces"], result["bundle"]["checkpoint"])
+    if (args.frames, len(faces.labels), bundle.manifest.checkpoint_sha256) != settings or args.faces:
+        raise EmotionError(
+            f"{path} was measured with --frames {settings[0]}, {settings[1]} faces and checkpoint "
+            f"{settings[2]}: give the same, or measure everything without --only"
+        )
+    everyone = Plan(
+        faces.by_majority(), bundle.manifest.preprocess, args.frames, bundle.manifest.clip_seconds, SEED
+    )
+    result["bundle"]["bytes"] = sizes(bundle.folder)
+    result["sets"] |= in_precisions(args, everyone, faces, args.only)
+    return result
+
+
+def in_precisions(
+    args: argparse.Namespace, everyone: Plan, faces: Faces, precisions: Sequence[ReducedPrecision]
+) -> dict[str, Any]:
+    """Return the accuracy in scenes of some precisions, as in `result["sets"]`."""
+    head = load_bundle(args.bundle).manifest.default_head
+    rows: dict[str, Any] = {}
+    for precision in precisions:
+        say(f"scenes in {precision}")
+        part = Predictor(args.bundle, precision=precision).predictions(measures.scenes(everyone))
+        rows[f"scenes_{precision}"] = measures.on_votes(part, head, faces, resamples=args.resamples)
+    return rows
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -125,10 +172,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     if CATEGORIES in predictor.heads:
         result["categories_auc"] = measures.categories(clear, CATEGORIES, manifest.heads[CATEGORIES].labels)
     precisions = sorted(set.intersection(*(set(graph.variants) for graph in manifest.graphs.values())))
-    for precision in precisions:
-        say(f"scenes in {precision}")
-        part = Predictor(args.bundle, precision=precision).predictions(measures.scenes(everyone))
-        rows[f"scenes_{precision}"] = measures.on_votes(part, head, faces, resamples=args.resamples)
+    rows |= in_precisions(args, everyone, faces, precisions)
     say("pairs of people of different emotions")
     result["pairs"] = measures.pairs(predictor, plan, head, resamples=args.resamples)
     say("one corruption at a time")

@@ -147,8 +147,9 @@ class Service:
     def __init__(self, folder: Path, *options: str) -> None:
         self.systemd = Systemd(str(folder / "notify"))
         variables = {"NOTIFY_SOCKET": self.systemd.address, "WATCHDOG_USEC": "900000", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "emotion_runtime", "--source", "demo", "--realtime"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "emotion_runtime", "--source", "demo", "--realtime", *options],
+            [*command, "--backend", "cpu", *options],
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
