@@ -208,6 +208,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="SM86,...",
         help="architectures to build one engine for, without a GPU; needs --flavor rtx (default: this GPU)",
     )
+    _add_limits(parser)
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--cache", type=Path, metavar="DIR", help="folder of the engine cache (default: that of the runtime)"
+    )
+    place.add_argument(
+        "--out", type=Path, metavar="DIR", help="write the engines to this folder instead of the cache"
+    )
+    return parser
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-persons",
         type=int,
@@ -227,11 +239,3 @@ def parser() -> argparse.ArgumentParser:
         metavar="MIB",
         help="maximum scratch memory in MiB (default: %(default)s)",
     )
-    place = parser.add_mutually_exclusive_group()
-    place.add_argument(
-        "--cache", type=Path, metavar="DIR", help="folder of the engine cache (default: that of the runtime)"
-    )
-    place.add_argument(
-        "--out", type=Path, metavar="DIR", help="write the engines to this folder instead of the cache"
-    )
-    return parser
