@@ -15,8 +15,8 @@ from emotion_runtime.manifest import Graph, GraphName, Variant
 from emotion_runtime.names import EnginePrecision
 
 
-def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, str]:
-    """Read an ONNX file and return it with its SHA-256.
+def read_model(path: Path, sha256: str | None = None) -> onnx.ModelProto:
+    """Read an ONNX file.
 
     Args:
         path: The file.
@@ -29,16 +29,14 @@ def read_model(path: Path, sha256: str | None = None) -> tuple[onnx.ModelProto, 
         content = path.read_bytes()
     except OSError as error:
         raise EmotionError(f"{path} cannot be read ({error.strerror}): expected an ONNX file") from error
-    found = hashlib.sha256(content).hexdigest()
-    if sha256 is not None and found != sha256:
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise EmotionError(f"{path} changed while engines were built: run this again")
     try:
-        model = onnx.load_from_string(content)
+        return onnx.load_from_string(content)
     except DecodeError as error:
         raise EmotionError(
             f"{path} is not an ONNX file ({error}): expected one of emotion-export onnx"
         ) from error
-    return model, found
 
 
 def detector_graph(detector: NetworkDetector, size: Size, precision: EnginePrecision) -> onnx.ModelProto:
@@ -57,7 +55,7 @@ def encoder_graph(bundle: Bundle, name: GraphName, precision: EnginePrecision) -
     if precision in graph.variants:
         stated = graph.variants[precision]
     path = bundle.folder / stated.file
-    model, _ = read_model(path, stated.sha256)
+    model = read_model(path, stated.sha256)
     _check_batch(path, model)
     return (
         half_precision(model) if precision == "int8" or (precision == "fp16" and stated is graph) else model

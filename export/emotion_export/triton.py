@@ -177,7 +177,7 @@ def _served_model(bundle: Bundle, graph: GraphName, platform: Platform, persons:
         engine, limits = _engine(bundle, graph)
         max_batch = limits.persons if all(tensor.name != INDEX_INPUT for tensor in stated.inputs) else 0
         return ServedModel(name, platform, engine, stated.inputs, stated.outputs, max_batch, limits)
-    model, _ = read_model(bundle.graph_path(graph), stated.sha256)
+    model = read_model(bundle.graph_path(graph), stated.sha256)
     inputs = [tensor for tensor in stated.inputs if tensor.name != INDEX_INPUT]
     if graph == "frame_encoder":
         model = one_image_per_person(model)

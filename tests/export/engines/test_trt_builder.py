@@ -53,12 +53,12 @@ def graph_of(
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_the_shipped_bundle(rtx: Builder, graph: GraphName):
     path = load_bundle("nano").graph_path(graph)
-    built = build_engine(rtx, read_model(path)[0], graph, Limits())
+    built = build_engine(rtx, read_model(path), graph, Limits())
     # Weights are what an engine mostly is; nothing was dropped, nothing is there twice.
     assert 0.8 < len(built.engine) / path.stat().st_size < 4
     assert built.layer_types["fp32"] > 50
     assert "fp16" not in built.layer_types
-    int8 = half_precision(read_model(load_bundle("nano").graph_path(graph, "int8"))[0])
+    int8 = half_precision(read_model(load_bundle("nano").graph_path(graph, "int8")))
     assert build_engine(rtx, int8, graph, Limits()).layer_types.keys() >= {"fp16", "fp32", "int8"}
 
 
@@ -66,7 +66,7 @@ def test_the_shipped_bundle(rtx: Builder, graph: GraphName):
 def test_all_precisions_of_an_export(rtx: Builder, small: Exported, graph: GraphName):
     bundle = load_bundle(small.folder)
     fp32, fp16, int8 = (
-        build_engine(rtx, read_model(bundle.graph_path(graph, precision))[0], graph, Limits())
+        build_engine(rtx, read_model(bundle.graph_path(graph, precision)), graph, Limits())
         for precision in ("fp32", "fp16", "int8")
     )
     assert len(fp32.engine) > 100_000
@@ -74,7 +74,7 @@ def test_all_precisions_of_an_export(rtx: Builder, small: Exported, graph: Graph
     assert "fp16" in fp16.layer_types
     assert "int8" in int8.layer_types
     # As `emotion-export trt` builds it: fp16 instead of fp32 between the integer products.
-    model = half_precision(read_model(bundle.graph_path(graph, "int8"))[0])
+    model = half_precision(read_model(bundle.graph_path(graph, "int8")))
     between = build_engine(rtx, model, graph, Limits())
     assert between.layer_types["int8"] == int8.layer_types["int8"]
     assert between.layer_types["fp16"] > int8.layer_types.get("fp16", 0)
@@ -87,7 +87,7 @@ def test_all_ways_to_say_who_is_meant(
     rtx: Builder, frame_encoders: Callable[[str], tuple[EmotionCLIP, Path]], subject: str
 ):
     _, path = frame_encoders(subject)
-    assert len(build_engine(rtx, read_model(path)[0], subject, Limits()).engine) > 100_000
+    assert len(build_engine(rtx, read_model(path), subject, Limits()).engine) > 100_000
 
 
 @pytest.mark.parametrize("layers", [2, pytest.param(12, marks=pytest.mark.nightly)])
@@ -118,7 +118,7 @@ def test_vit_b_32(rtx: Builder, released: Exported, graph: GraphName, precision:
 
 def reduced(path: Path, graph: GraphName, precision: Precision) -> onnx.ModelProto:
     """As `emotion-export onnx --precision` makes it, without its search and calibrated on noise."""
-    model = read_model(path)[0]
+    model = read_model(path)
     if precision == "fp16":
         return half_precision(model)
     if precision == "int8":
@@ -141,7 +141,7 @@ def test_a_detector(rtx: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     path = tmp_path / "yolo11n.onnx"
     export_detector("yolo11n.yaml", path, imgsz=64)
-    built = build_engine(rtx, read_model(path)[0], "yolo11n", Limits())
+    built = build_engine(rtx, read_model(path), "yolo11n", Limits())
     assert 0.8 < len(built.engine) / path.stat().st_size < 4
 
 
@@ -153,7 +153,7 @@ def test_centerface(rtx: Builder):
 
 
 def test_an_engine_is_the_same_every_time(rtx: Builder):
-    model = read_model(load_bundle("nano").graph_path("temporal_encoder"))[0]
+    model = read_model(load_bundle("nano").graph_path("temporal_encoder"))
     first, second = (build_engine(rtx, model, "temporal_encoder", Limits()) for _ in range(2))
     assert first == second
     other = build_engine(rtx, model, "temporal_encoder", Limits(persons=8))
@@ -220,7 +220,7 @@ def test_a_builder_that_does_not_start_names_the_driver(rtx: Builder):
 
 
 def test_ranges_of_the_shapes():
-    model = read_model(load_bundle("nano").graph_path("frame_encoder"))[0]
+    model = read_model(load_bundle("nano").graph_path("frame_encoder"))
     assert shape_ranges(model, "frame_encoder", Limits(persons=16, images=4)) == {
         "images": ((1, 112, 112, 3), (1, 112, 112, 3), (4, 112, 112, 3)),
         "frame_index": ((1,), (4,), (16,)),
@@ -259,7 +259,7 @@ def test_bad_targets_are_one_line(rtx: Builder, text: str, line: str):
 
 
 def test_fp32_for_turing_is_refused_with_the_precision_that_works(rtx: Builder):
-    model = read_model(load_bundle("nano").graph_path("temporal_encoder"))[0]
+    model = read_model(load_bundle("nano").graph_path("temporal_encoder"))
     with pytest.raises(EmotionError, match=r"Turing family \(SM75\) .*: use --precision fp16") as error:
         build_engine(replace(rtx, target="SM75"), model, "temporal_encoder", Limits())
     assert "\n" not in str(error.value)
