@@ -156,29 +156,25 @@ def build_with_fallback(
 
 def find_stages(model: onnx.ModelProto) -> list[Stage]:
     """Return the stages of a graph, in order: each ends where a LayerNormalization reads, or in an output."""
-    makers = {name: node for node in model.graph.node for name in node.output if name}
-    normalised = [node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"]
-    probes = [n for n in dict.fromkeys([*normalised, *(o.name for o in model.graph.output)]) if n in makers]
-    order = {id(node): index for index, node in enumerate(model.graph.node)}
-    probes.sort(key=lambda name: order[id(makers[name])])
-    claimed: set[int] = set()
-    stages = []
-    for probe in probes:
-        nodes, before = [], set()
-        waiting = [makers[probe]]
-        seen = {id(makers[probe])}
-        while waiting:
-            node = waiting.pop()
-            if node.op_type in MATRIX_OPS and id(node) not in claimed:
-                nodes.append(node.name)
-                claimed.add(id(node))
-            for name in node.input:
-                if name in probes and name != probe:
-                    before.add(probes.index(name))
-                elif name in makers and id(makers[name]) not in seen:
-                    seen.add(id(makers[name]))
-                    waiting.append(makers[name])
-        stages.append(Stage(probe, tuple(nodes), tuple(sorted(before))))
+    ends = {node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"}
+    ends |= {output.name for output in model.graph.output}
+    stages: list[Stage] = []
+    ended: dict[str, int] = {}  # index of the stage that ends in a tensor
+    since: dict[str, tuple[set[str], set[int]]] = {}  # by tensor: products and stages that lead to it
+    claimed: set[str] = set()
+    for node in model.graph.node:  # sorted topologically
+        products, before = ({node.name} if node.op_type in MATRIX_OPS else set[str]()), set[int]()
+        for name in node.input:
+            if name in ended:
+                before.add(ended[name])
+            elif name in since:
+                products |= since[name][0]
+                before |= since[name][1]
+        since |= dict.fromkeys(node.output, (products, before))
+        for name in ends.intersection(node.output):
+            ended[name] = len(stages)
+            stages.append(Stage(name, tuple(sorted(products - claimed)), tuple(sorted(before))))
+            claimed |= products
     return stages
 
 
