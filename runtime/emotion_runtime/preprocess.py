@@ -169,7 +169,13 @@ def _place(center: float, side: int, length: int) -> int:
     return min(max(round(center - side / 2), 0), length - side)
 
 
-def crop(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpec) -> NDArray[np.uint8]:
+def crop(
+    image_rgb_uint8: NDArray[np.uint8],
+    window: Window,
+    spec: PreprocessSpec,
+    *,
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
     """Cut a window out of a frame and resize it to the model's input.
 
     Uses Pillow's antialiased bicubic filter: the released weights were trained with it, and its fixed-point
@@ -180,6 +186,7 @@ def crop(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpe
         image_rgb_uint8: Frame (H, W, 3) uint8 RGB.
         window: The part to cut out.
         spec: Preprocessing of the model.
+        out: (S, S, 3) uint8, where the result is written to and which is returned; None for a new array.
 
     Returns:
         (S, S, 3) uint8 RGB; pixels outside of the frame have the spec's mean colour.
@@ -193,8 +200,17 @@ def crop(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpe
             "expected (height, width, 3) uint8 RGB"
         )
     part = _whole_pixels(image_rgb_uint8, window, spec)
-    if part is not None:
+    if part is None:
+        part = _resized(image_rgb_uint8, window, spec)
+    elif out is None:
+        return part.copy()  # the caller may write into its frame
+    if out is None:
         return part
+    out[...] = part
+    return out
+
+
+def _resized(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpec) -> NDArray[np.uint8]:
     # Cut to the window's surroundings first, since Pillow copies the array that it is given. The margin
     # covers the reach of the bicubic kernel (2 source pixels, more when shrinking): the result is the same.
     x1, y1, x2, y2 = window.source
@@ -217,14 +233,14 @@ def crop(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpe
 
 
 def _whole_pixels(image: NDArray[np.uint8], window: Window, spec: PreprocessSpec) -> NDArray[np.uint8] | None:
-    """Return the pixels of a window of whole pixels at scale 1, as resizing does; None for others."""
+    """Return a view of a window of whole pixels at scale 1, as resizing gives them; None for others."""
     x1, y1, x2, y2 = window.source
     left, top = round(x1), round(y1)
     if (left, top, left + spec.size, top + spec.size) != (x1, y1, x2, y2) or min(left, top) < 0:
         return None
     if left + spec.size > image.shape[1] or top + spec.size > image.shape[0]:
         return None
-    return image[top : top + spec.size, left : left + spec.size].copy()
+    return image[top : top + spec.size, left : left + spec.size]
 
 
 def _outside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -292,12 +308,12 @@ def _pixels(start: float, stop: float, spec: PreprocessSpec) -> tuple[int, int]:
     return min(max(math.floor(start), 0), spec.size), min(max(math.ceil(stop), 0), spec.size)
 
 
-def _covered(start: float, stop: float, spec: PreprocessSpec) -> NDArray[np.float64]:
+def _covered(start: float, stop: float, spec: PreprocessSpec) -> list[float]:
     """Return the covered fraction of each patch along one axis; start and stop are in input pixels."""
     low, high = _pixels(start, stop, spec)
-    edges = np.arange(spec.side_patches) * spec.patch
-    covered: NDArray[np.float64] = np.minimum(high, edges + spec.patch) - np.maximum(low, edges)
-    return np.clip(covered, 0, None) / spec.patch
+    # In plain Python: for so few numbers, arrays would take four times as long.
+    edges = range(0, spec.size, spec.patch)
+    return [max(min(high, edge + spec.patch) - max(low, edge), 0) / spec.patch for edge in edges]
 
 
 def _scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
