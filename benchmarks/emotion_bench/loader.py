@@ -4,6 +4,7 @@ Before: one clip after the other, its record first and its frames afterwards; Pi
 """
 
 import io
+import math
 import pickle
 import statistics
 import threading
@@ -22,9 +23,10 @@ import fsspec
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from emotion_runtime.preprocess import PreprocessSpec, union_patch_weights, window_at
+from emotion_runtime.preprocess import PreprocessSpec, Window, window_at
 from emotion_train.batch import ClipTextBatch
 from emotion_train.clips.batches import ShardBatches
 from emotion_train.clips.format import BLOCK, PERSON_SCORE, ClipRecord, member_starts
@@ -51,7 +53,7 @@ class OldBatches(ShardBatches):
         )
 
     def _old_clip(self, clip: int, epoch: int) -> tuple[Any, Any, str, list[float]]:
-        rng, chosen = self._frames_of(clip, epoch)
+        _, rng, chosen = self._draw_frames(clip, epoch)
         entry = self.shards._index.entry(clip)  # noqa: SLF001 - the index is not what is compared here
         files, root = fsspec.core.url_to_fs(self.shards.location)
         path = f"{root}/{self.shards._index.shards[entry.shard][0]}"  # noqa: SLF001 - as above
@@ -73,8 +75,23 @@ class OldBatches(ShardBatches):
             size = (self.spec.size, self.spec.size)
             cut = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, box=window.source)
             images.append(np.asarray(cut))
-            weights.append(union_patch_weights(people, window, self.spec))
+            weights.append(_old_weights(people, window, self.spec))
         return np.stack(images), np.stack(weights), record.caption, list(record.sentiment)
+
+
+def _old_weights(
+    people: list[tuple[float, ...]], window: Window, spec: PreprocessSpec
+) -> NDArray[np.float32]:
+    """Draw the mask of all people and average it over patches."""
+    mask = np.zeros((spec.size, spec.size), np.float32)
+    for box in people:
+        x1, y1, x2, y2 = (edge * window.scale for edge in box)
+        left, right = (min(max(edge - window.left, 0), spec.size) for edge in (x1, x2))
+        top, bottom = (min(max(edge - window.top, 0), spec.size) for edge in (y1, y2))
+        mask[math.floor(top) : math.ceil(bottom), math.floor(left) : math.ceil(right)] = 1
+    side = spec.side_patches
+    fractions: NDArray[np.float32] = mask.reshape(side, spec.patch, side, spec.patch).mean((1, 3)).ravel()
+    return fractions
 
 
 def loader_cost(shards: Path, spec: PreprocessSpec, *, batch: int, batches: int) -> dict[str, Any]:

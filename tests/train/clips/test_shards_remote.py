@@ -18,6 +18,7 @@ from random_shards import (
 from torch.utils.data import DataLoader
 
 from emotion_runtime.errors import EmotionError
+from emotion_train.clips import ranges
 from emotion_train.clips.reader import ClipRecord, ReadError, ShardSet
 
 
@@ -69,15 +70,41 @@ def test_a_set_can_be_sent_to_other_processes_after_use(where: str, folder: Path
 # --- object stores
 
 
-def test_only_the_requested_bytes_are_downloaded(folder: Path):
+def test_only_the_requested_bytes_are_downloaded(folder: Path, monkeypatch: pytest.MonkeyPatch):
     server = serve(RangeHandler, folder)
     shards = ShardSet.open(f"http://127.0.0.1:{server.server_port}/")
     check_whole(shards)
     sent = server.sent  # type: ignore[attr-defined]  # see `serve`
     sent.clear()
+    before = shards.bytes
+    shards.read_frames(3, [2, 7])
+    assert len(sent) == 1  # they are near each other
+    assert shards.bytes - before == sent[0]
+    sent.clear()
+    monkeypatch.setattr(ranges, "NEAR", 0)
     shards.read_frames(3, [2, 7])
     assert sorted(sent) == sorted(len(CLIPS[3][2][frame]) for frame in (2, 7))
     server.shutdown()
+
+
+def test_near_ranges_of_a_file_are_one_request(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ranges, "NEAR", 3)
+    files = {"a": bytes(range(100)), "b": bytes(range(100, 200))}
+
+    def read(paths: list[str], starts: list[int], ends: list[int], *, on_error: str) -> list[object]:
+        assert on_error == "return"
+        return [
+            files[path][start:end] if start < 50 else OSError("cut off")
+            for path, start, end in zip(paths, starts, ends, strict=True)
+        ]
+
+    wanted = [("b", 8, 9), ("a", 10, 20), ("a", 0, 7), ("a", 24, 30), ("a", 12, 14), ("b", 60, 70)]
+    paths, starts, ends = (list(column) for column in zip(*wanted, strict=True))
+    parts, received = ranges.joined_ranges(read, paths, starts, ends, on_error="return")
+    assert parts[:-1] == [files[path][start:end] for path, start, end in wanted[:-1]]
+    assert isinstance(parts[-1], OSError)
+    assert [len(part) for part in received[:-1]] == [20, 6, 1]  # 0..20 and 24..30 of a, 8..9 of b
+    assert ranges.joined_ranges(read, [], [], [], on_error="return") == ([], [])
 
 
 def test_other_file_systems_of_fsspec(folder: Path):

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from emotion_runtime.errors import EmotionError
@@ -23,7 +22,7 @@ from emotion_runtime.preprocess import (
 )
 from emotion_runtime.types import Box
 from emotion_train.batch import ClipTextBatch, SkippedClip
-from emotion_train.clips.format import PERSON_SCORE
+from emotion_train.clips.format import PERSON_SCORE, ClipRecord
 from emotion_train.clips.jpeg import decode_jpeg
 from emotion_train.clips.order import shuffled
 from emotion_train.clips.reader import ClipPart, ShardSet
@@ -32,8 +31,26 @@ from emotion_train.language.tokenizer import tokenize
 _JITTER = 0.15  # largest relative change of a subject window's scale
 _REPLACEMENTS = 10  # clips in a row that cannot be read: then the fault is in the shards, not in a clip
 
-# K crops (S, S, 3) uint8, K patch weights (G,) float32, the caption, and its sentiment.
-_CutClip = tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]], str, Sequence[float]]
+
+class _DrawnFrames(NamedTuple):
+    """The frames of a clip that a batch shows.
+
+    Attributes:
+        clip: The clip.
+        rng: The generator they were drawn with, which then places the crops.
+        frames: Indices of frames, in time order.
+    """
+
+    clip: int
+    rng: np.random.Generator
+    frames: list[int]
+
+
+class _Space(NamedTuple):
+    """The part of a batch where a clip is written to: (K, S, S, 3) uint8, and (K, G) float32."""
+
+    images: NDArray[np.uint8]
+    weights: NDArray[np.float32]
 
 
 class ShardBatches(Dataset[ClipTextBatch]):
@@ -68,62 +85,64 @@ class ShardBatches(Dataset[ClipTextBatch]):
         epoch, position = divmod(index, self._batches_per_epoch)
         positions = np.arange(position * self.batch, (position + 1) * self.batch)
         chosen = shuffled(positions, len(self.shards), (self.seed, epoch)).tolist()
+        drawn = [self._draw_frames(clip, epoch) for clip in chosen]
         # All are requested together; one that fails is read again by itself.
-        parts = self.shards.read_together([(clip, self._frames_of(clip, epoch)[1]) for clip in chosen])
+        parts = self.shards.read_together([(clip, frames) for clip, _, frames in drawn])
+        spec, shape = self.spec, (self.batch, self.frames)
+        images = np.empty((*shape, spec.size, spec.size, 3), np.uint8)
+        weights = np.empty((*shape, spec.patches), np.float32)
         skipped: list[SkippedClip] = []
-        clips = [
-            self._readable_clip(clip, epoch, part, skipped) for clip, part in zip(chosen, parts, strict=True)
+        records = [
+            self._write_clip(_Space(images[row], weights[row]), clip, epoch, part, skipped)
+            for row, (clip, part) in enumerate(zip(drawn, parts, strict=True))
         ]
-        images, weights, captions, sentiments = zip(*clips, strict=True)
         return ClipTextBatch(
-            _stacked(images),
-            torch.arange(len(clips)),
-            _stacked(weights),
-            tokenize(list(captions)),
-            torch.tensor(sentiments, dtype=torch.float32),
+            torch.from_numpy(images),
+            torch.arange(self.batch),
+            torch.from_numpy(weights),
+            tokenize([record.caption for record in records]),
+            torch.tensor([record.sentiment for record in records], dtype=torch.float32),
             skipped=tuple(skipped),
         )
 
-    def _frames_of(self, clip: int, epoch: int) -> tuple[np.random.Generator, list[int]]:
-        """Return the clip's random generator, and the frames that were drawn with it, in time order."""
-        rng = np.random.default_rng([self.seed, epoch, clip])
-        length = self.shards.frame_count(clip)
-        # A clip that is too short repeats some.
-        chosen = np.sort(rng.choice(length, self.frames, replace=length < self.frames))
-        return rng, chosen.tolist()
+    def _draw_frames(self, clip: int, epoch: int) -> _DrawnFrames:
+        rng, frames = draw_frames((self.seed, epoch, clip), self.shards.frame_count(clip), self.frames)
+        return _DrawnFrames(clip, rng, frames)
 
-    def _readable_clip(
-        self, clip: int, epoch: int, part: ClipPart | None, skipped: list[SkippedClip]
-    ) -> _CutClip:
-        """Cut a clip, or another in its place; those that cannot be read are added to `skipped`.
+    def _write_clip(
+        self,
+        space: _Space,
+        drawn: _DrawnFrames,
+        epoch: int,
+        part: ClipPart | None,
+        skipped: list[SkippedClip],
+    ) -> ClipRecord:
+        """Write a clip, or another in its place; those that cannot be read are added to `skipped`.
 
         Raises:
             EmotionError: None of many clips can be read.
         """
-        others = np.random.default_rng([self.seed, epoch, clip, _REPLACEMENTS])
+        others = np.random.default_rng([self.seed, epoch, drawn.clip, _REPLACEMENTS])
         for _ in range(_REPLACEMENTS):
             with suppress(EmotionError):
-                return self._clip(clip, epoch, part)
+                return self._cut_clip(space, drawn, part)
             # Once more: its bytes may have been damaged on the way.
+            drawn = self._draw_frames(drawn.clip, epoch)
             try:
-                return self._clip(clip, epoch)
+                return self._cut_clip(space, drawn)
             except EmotionError as error:
-                skipped.append(SkippedClip(self.shards.key(clip), str(error)))
-            clip, part = int(others.integers(len(self.shards))), None
+                skipped.append(SkippedClip(self.shards.key(drawn.clip), str(error)))
+            drawn, part = self._draw_frames(int(others.integers(len(self.shards))), epoch), None
         raise EmotionError(f"{_REPLACEMENTS} clips in a row cannot be read; the last: {skipped[-1].reason}")
 
-    def _clip(self, clip: int, epoch: int, part: ClipPart | None = None) -> _CutClip:
-        """Cut a clip, of which `part` may have been read before."""
-        rng, chosen = self._frames_of(clip, epoch)
-        record, frames = part or self.shards.read_part(clip, chosen)
-        images, weights = [], []
-        for frame, jpeg in zip(chosen, frames, strict=True):
-            image = self._decoded(jpeg, clip)
+    def _cut_clip(self, space: _Space, drawn: _DrawnFrames, part: ClipPart | None = None) -> ClipRecord:
+        """Write a clip, of which `part` may have been read before."""
+        record, frames = part or self.shards.read_part(drawn.clip, drawn.frames)
+        for index, (frame, jpeg) in enumerate(zip(drawn.frames, frames, strict=True)):
+            image = self._decoded(jpeg, drawn.clip)
             people = [box[:4] for box in record.boxes[frame] if box[4] > PERSON_SCORE]
-            cropped, weight = cut_frame(rng, image, people, self.spec)
-            images.append(cropped)
-            weights.append(weight)
-        return images, weights, record.caption, record.sentiment
+            _, space.weights[index] = cut_frame(drawn.rng, image, people, self.spec, out=space.images[index])
+        return record
 
     def _decoded(self, jpeg: bytes, clip: int) -> NDArray[np.uint8]:
         try:
@@ -150,14 +169,29 @@ def steps_per_epoch(shards: ShardSet, batch: int, parallel: int) -> int:
     return steps
 
 
-def _stacked(clips: Sequence[list[NDArray[Any]]]) -> Tensor:
-    """Return B lists of K arrays as one tensor (B, K, ...), with a single copy."""
-    flat = np.stack([array for clip in clips for array in clip])
-    return torch.from_numpy(flat.reshape(len(clips), -1, *flat.shape[1:]))
+def draw_frames(seed: tuple[int, ...], length: int, count: int) -> tuple[np.random.Generator, list[int]]:
+    """Draw frames of a clip.
+
+    Args:
+        seed: Of the clip in its epoch.
+        length: Number of frames of the clip; one that is too short repeats some.
+        count: Number of frames to draw.
+
+    Returns:
+        The generator that they were drawn with, and their indices in time order.
+    """
+    rng = np.random.default_rng(list(seed))
+    frames = rng.choice(length, count, replace=length < count)
+    return rng, sorted(frames.tolist())
 
 
 def cut_frame(
-    rng: np.random.Generator, image: NDArray[np.uint8], people: Sequence[Box], spec: PreprocessSpec
+    rng: np.random.Generator,
+    image: NDArray[np.uint8],
+    people: Sequence[Box],
+    spec: PreprocessSpec,
+    *,
+    out: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Cut the model's input out of a frame.
 
@@ -171,6 +205,7 @@ def cut_frame(
         image: (H, W, 3) uint8 RGB.
         people: Boxes in pixels of the image.
         spec: How the model's input is cut.
+        out: (S, S, 3) uint8, where the crop is written to; None for a new array.
 
     Returns:
         The crop (S, S, 3) uint8 RGB and its patch weights (G,) float32.
@@ -178,13 +213,13 @@ def cut_frame(
     height, width = image.shape[:2]
     if spec.window == "center":
         window = window_at(height, width, spec, across=rng.random(), down=rng.random())
-        return crop(image, window, spec), union_patch_weights(people, window, spec)
+        return crop(image, window, spec, out=out), union_patch_weights(people, window, spec)
     if not people:
         window = center_window(height, width, spec)
-        return crop(image, window, spec), np.zeros(spec.patches, np.float32)
+        return crop(image, window, spec, out=out), np.zeros(spec.patches, np.float32)
     subject = max(people, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
     if spec.subject_scale is not None:
         scale = max(spec.subject_scale * rng.uniform(1 - _JITTER, 1 + _JITTER), 1.0)
         spec = msgspec.structs.replace(spec, subject_scale=scale)
     window = subject_window(subject, height, width, spec)
-    return crop(image, window, spec), patch_weights(subject, window, spec)
+    return crop(image, window, spec, out=out), patch_weights(subject, window, spec)

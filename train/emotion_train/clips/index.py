@@ -18,7 +18,7 @@ import os
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,6 +27,9 @@ from numpy.typing import NDArray
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import atomic_file
 from emotion_train.clips.format import ClipLocation, Shard
+
+if TYPE_CHECKING:
+    from io import FileIO
 
 BINARY_NAME = "index.bin"
 PREAMBLE = struct.Struct("<8sQ32s")
@@ -102,7 +105,7 @@ class ClipIndex:
         self._row = _row_type(header.key_bytes)
         self._rows_at = PREAMBLE.size + length
         self._sizes_at = self._rows_at + header.clips * self._row.itemsize
-        self._process: int | None = None
+        self._file: FileIO | None = None
         if size != self._sizes_at + 4 * header.members:
             raise EmotionError(f"{path}: is truncated; delete it")
 
@@ -110,7 +113,7 @@ class ClipIndex:
         return self._clips
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_process": None, "_file": None}
+        return {**self.__dict__, "_file": None}
 
     def entry(self, clip: int) -> ClipEntry:
         """Return where a clip is."""
@@ -145,15 +148,12 @@ class ClipIndex:
         return key.decode()
 
     def _read(self, start: int, size: int) -> bytes:
-        if self._process != os.getpid():  # a forked child would share the position in the file
+        if self._file is None:
             try:
                 self._file = self.path.open("rb", buffering=0)
             except OSError as error:
                 raise EmotionError(f"{self.path}: {error.strerror}; start the run again") from error
-            self._process = os.getpid()
-        self._file.seek(start)
-        data: bytes = self._file.read(size)
-        return data
+        return os.pread(self._file.fileno(), size, start)  # a forked child may share the file: no position
 
 
 def _row_type(key_bytes: int) -> np.dtype[np.void]:

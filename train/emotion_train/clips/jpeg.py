@@ -1,6 +1,7 @@
 """Encode and decode the frames that a clip stores."""
 
 import io
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _EPSILON = 1e-6  # rounding errors: 255.9999999 means 256
+# OpenCV decodes to RGB since 4.11; before, a second pass over the image swaps the colours.
+_IN_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
 
 
 def resized_jpeg(image: Image.Image, *, short_side: int, quality: int) -> tuple[bytes, tuple[int, int]]:
@@ -45,10 +48,11 @@ def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
         ValueError: The file is not an image, or is truncated.
     """
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        flags = (_IN_RGB or cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
+        image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ValueError(" ".join(str(error).split())) from error
     if image is None:
         raise ValueError("OpenCV cannot decode it")
-    rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
+    rgb: NDArray[np.uint8] = image if _IN_RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return rgb

@@ -1,11 +1,16 @@
-"""The byte ranges in which the parts of a clip are stored, and reading them from a local file."""
+"""The byte ranges in which the parts of a clip are stored, and how they are read from files and servers."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, BinaryIO
+from typing import Any
 
 from emotion_train.clips.format import BLOCK, member_starts
 from emotion_train.clips.index import ClipEntry
+
+# Bytes between two ranges that are read and dropped to save a request. A request takes a third of a
+# millisecond of the client's CPU time, and some of the server's; so many bytes take 0.05 ms at 10 Gbit/s.
+NEAR = 64 * 1024
 
 
 def part_ranges(index: int, entry: ClipEntry, frames: Sequence[int]) -> list[tuple[int, int]]:
@@ -32,20 +37,54 @@ def frame_ranges(index: int, entry: ClipEntry, frames: Sequence[int]) -> list[tu
 def local_ranges(paths: list[str], starts: list[int], ends: list[int], *, on_error: str) -> list[Any]:
     """Read as `cat_ranges` does. fsspec opens a file for each range, at 20 times the cost."""
     with ExitStack() as opened:
-        files: dict[str, BinaryIO] = {}
+        files: dict[str, int] = {}
 
         def read(path: str, start: int, end: int) -> bytes | OSError:
             try:
                 if path not in files:
-                    files[path] = opened.enter_context(open(path, "rb"))  # noqa: PTH123 - faster than Path
-                files[path].seek(start)
-                return files[path].read(end - start)
+                    files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    opened.callback(os.close, files[path])
+                return os.pread(files[path], end - start, start)
             except OSError as error:
                 if on_error == "raise":
                     raise
                 return error
 
         return [read(*wanted) for wanted in zip(paths, starts, ends, strict=True)]
+
+
+def joined_ranges(
+    read: Callable[..., list[Any]], paths: list[str], starts: list[int], ends: list[int], *, on_error: str
+) -> tuple[list[Any], list[Any]]:
+    """Read as `cat_ranges` does, with one request for ranges of a file that are at most `NEAR` apart.
+
+    Args:
+        read: `cat_ranges` of a file system.
+        paths: The file of each range.
+        starts: Where each begins, bytes.
+        ends: Where each ends, bytes.
+        on_error: As of `cat_ranges`.
+
+    Returns:
+        The content of each range, or its error, and the same of each request.
+    """
+    spans: list[tuple[str, int, int]] = []
+    places: dict[int, tuple[int, int]] = {}  # of a range: its request, and where in it the range begins
+    for index in sorted(range(len(paths)), key=lambda i: (paths[i], starts[i])):
+        path, start, end = paths[index], starts[index], ends[index]
+        if spans and spans[-1][0] == path and start - spans[-1][2] <= NEAR:
+            spans[-1] = (path, spans[-1][1], max(spans[-1][2], end))
+        else:
+            spans.append((path, start, end))
+        places[index] = (len(spans) - 1, start - spans[-1][1])
+    columns = [list(column) for column in zip(*spans, strict=True)]
+    requested: list[Any] = read(*columns, on_error=on_error) if columns else []
+    parts = []
+    for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        request, at = places[index]
+        part = requested[request]
+        parts.append(part[at : at + end - start] if isinstance(part, bytes) else part)
+    return parts, requested
 
 
 def absolute(entry: ClipEntry, ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

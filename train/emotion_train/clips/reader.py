@@ -21,7 +21,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.clips.format import BLOCK, END_BLOCKS, JPEG_START, ClipRecord, member_starts
 from emotion_train.clips.index import ClipEntry, ClipIndex
 from emotion_train.clips.open_index import open_index
-from emotion_train.clips.ranges import absolute, frame_ranges, local_ranges, part_ranges
+from emotion_train.clips.ranges import absolute, frame_ranges, joined_ranges, local_ranges, part_ranges
 from emotion_train.clips.read_errors import (
     NO_RANGES,
     PREPARE_AGAIN,
@@ -219,10 +219,12 @@ class ShardSet:
         """Read absolute byte ranges of shards; with `on_error` "return", errors are among the results."""
         paths = [self._path(shard) for shard in shards]
         starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
-        read = local_ranges if isinstance(self._files, LocalFileSystem) else self._files.cat_ranges
-        parts: list[bytes] = read(paths, starts, ends, on_error=on_error)
-        self.requests += len(parts)
-        self.bytes += sum(len(part) for part in parts if isinstance(part, bytes))
+        if isinstance(self._files, LocalFileSystem):
+            parts = received = local_ranges(paths, starts, ends, on_error=on_error)
+        else:
+            parts, received = joined_ranges(self._files.cat_ranges, paths, starts, ends, on_error=on_error)
+        self.requests += len(received)
+        self.bytes += sum(len(part) for part in received if isinstance(part, bytes))
         return parts
 
     def _checked_together(self, shards: set[int]) -> set[int]:
