@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import tarfile
 from pathlib import Path
 
@@ -54,17 +53,6 @@ def test_the_same_clips_give_the_same_bytes(folder: Path, tmp_path: Path):
     assert all((folder / name).read_bytes() == (again / name).read_bytes() for name in names)
     with tarfile.open(folder / "shard-000000.tar") as tar:
         assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in tar} == {(0, 0, 0, "", "", 0o644)}
-
-
-def read_last(shards: ShardSet) -> tuple[ClipRecord, list[bytes]]:
-    return shards.read(len(shards) - 1)
-
-
-@pytest.mark.slow
-def test_a_spawned_process_reads_too(folder: Path):
-    shards = ShardSet.open(str(folder))
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(read_last, (shards,)) == CLIPS[-1][1:]
 
 
 # --- corrupt sets

@@ -57,6 +57,7 @@ def started(prepare_data: Command, argv: list[str], attempts: int = 3) -> int:
     return status
 
 
+@pytest.mark.nightly  # starting Ray takes a minute; the test above compares processes of this machine
 def test_ray_writes_the_same_bytes(prepare_data: Command, options: list[str], prepared: Path, tmp_path: Path):
     ray = pytest.importorskip("ray")
     argv = [*options, "--engine", "ray", "--workers", "2", "--out", str(tmp_path / "ray")]

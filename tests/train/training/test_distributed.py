@@ -17,6 +17,7 @@ from test_supervised_step import direct as direct_supervised
 from tiny_run import CLIPS, PRETRAIN, TINY
 
 from emotion_train.checkpoint import load_checkpoint
+from emotion_train.cli import main
 
 pytestmark = pytest.mark.slow
 
@@ -33,27 +34,32 @@ def torchrun(*argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
 
 
-@pytest.mark.parametrize("chunks", [1, 2])
-def test_two_processes_have_the_loss_and_gradients_of_the_joined_batch(chunks: int, tmp_path: Path):
-    done = torchrun(str(HERE / "distributed_worker.py"), str(tmp_path / "step"), str(chunks))
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes computed, in files NAME.RANK."""
+    out = tmp_path_factory.mktemp("steps")
+    done = torchrun(str(HERE / "distributed_worker.py"), str(out))
     assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("name", ["whole", "chunks"])
+def test_two_processes_have_the_loss_and_gradients_of_the_joined_batch(name: str, steps: Path):
     loss, expected = direct(without_dropout(build("sap")), some_pairs())
     for rank in (0, 1):
-        found = torch.load(tmp_path / f"step.{rank}", weights_only=True)
+        found = torch.load(steps / f"{name}.{rank}", weights_only=True)
         assert found["loss"] == pytest.approx(loss, abs=1e-5)
         assert found["gradients"].keys() == expected.keys()
-        for name, gradient in found["gradients"].items():
-            torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-5, msg=f"{rank} {name}")
+        for key, gradient in found["gradients"].items():
+            torch.testing.assert_close(gradient, expected[key], atol=1e-5, rtol=1e-5, msg=f"{rank} {key}")
 
 
-def test_two_processes_have_the_gradients_of_the_joined_supervised_batch(tmp_path: Path):
+def test_two_processes_have_the_gradients_of_the_joined_supervised_batch(steps: Path):
     """Four rows and three: a mean of the processes' means would weigh them wrongly."""
-    done = torchrun(str(HERE / "distributed_worker.py"), str(tmp_path / "step"), "2", "supervised")
-    assert done.returncode == 0, done.stderr
     model, classifier = without_dropout(build("sap")), classifier_of_seven()
     contrastive, _, expected = direct_supervised(model, classifier, supervised_pairs())
     for rank in (0, 1):
-        found = torch.load(tmp_path / f"step.{rank}", weights_only=True)
+        found = torch.load(steps / f"supervised.{rank}", weights_only=True)
         assert found["loss"] > contrastive
         assert len(found["gradients"]) == len(expected)
         for name, gradient in found["gradients"].items():
@@ -61,24 +67,31 @@ def test_two_processes_have_the_gradients_of_the_joined_supervised_batch(tmp_pat
             torch.testing.assert_close(gradient, wanted, atol=1e-5, rtol=1e-4, msg=f"{rank} {name}")
 
 
+def test_a_signal_to_one_process_ends_both(steps: Path):
+    """Neither got one, the first, the second."""
+    assert [torch.load(steps / f"ends.{rank}") for rank in (0, 1)] == [[False, True, True]] * 2
+
+
 def log_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def test_a_run_of_two_processes_is_that_of_one_with_twice_the_batch(tmp_path: Path):
+def test_a_run_of_two_processes_is_that_of_one_with_twice_the_batch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     """Through pretrain.py: the same clips in the same steps, the same losses and the same weights."""
     shards = str(write_set(tmp_path / "shards"))
     runs = {}
     for name, batch in (("one", 8), ("two", 4)):
-        config = tmp_path / f"{name}.toml"
+        config, out = tmp_path / f"{name}.toml", tmp_path / name
         config.write_text(TINY + CLIPS.format(batch=batch))
-        argv = [str(PRETRAIN), "--config", str(config), "--data", shards, "--out", str(tmp_path / name)]
+        argv = ["--config", str(config), "--data", shards, "--out", str(out)]
         if name == "one":
-            done = subprocess.run([sys.executable, *argv], capture_output=True, text=True, check=False)
+            assert main(["pretrain", *argv]) == 0
         else:
-            done = torchrun(*argv)
-        assert done.returncode == 0, done.stderr
-        runs[name] = log_of(tmp_path / name)
+            done = torchrun(str(PRETRAIN), *argv)
+            assert done.returncode == 0, done.stderr
+        runs[name] = log_of(out)
     assert [entry["step"] for entry in runs["two"]] == [0, 1, 2, 3]  # 20 clips, 8 a step, 2 epochs
     for one, two in zip(runs["one"], runs["two"], strict=True):
         assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
@@ -87,18 +100,9 @@ def test_a_run_of_two_processes_is_that_of_one_with_twice_the_batch(tmp_path: Pa
     for name, tensor in weights["one"]["model"].items():
         torch.testing.assert_close(weights["two"]["model"][name], tensor, atol=1e-4, rtol=1e-3, msg=name)
     # Half as many processes would see other batches.
-    argv = [
-        str(PRETRAIN),
-        "--config",
-        str(tmp_path / "two.toml"),
-        "--data",
-        shards,
-        "--out",
-        str(tmp_path / "two"),
-    ]
-    done = subprocess.run([sys.executable, *argv, "--resume"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    capsys.readouterr()
+    assert main(["pretrain", *argv, "--resume"]) == 2
     said = (
         "is of a run of 2 processes, and this has 1 (set clips.batch to 8, so that a step has the same clips"
     )
-    assert f"{said}): resume with the config" in done.stderr
+    assert f"{said}): resume with the config" in capsys.readouterr().err

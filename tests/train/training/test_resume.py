@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from made_shards import write_set
 from tiny_run import CLIPS, PRETRAIN, TINY
 
 from emotion_train.checkpoint import load_checkpoint
+from emotion_train.cli import main
 
 pytestmark = pytest.mark.slow
 
@@ -35,16 +37,24 @@ def command(root: Path, out: Path, *options: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards, a configuration, and a run that nothing stopped."""
+    """Shards and a configuration."""
     folder = tmp_path_factory.mktemp("resume")
     write_set(folder / "shards")
     (folder / "run.toml").write_text(CONFIG)
-    subprocess.run(command(folder, folder / "whole"), check=True, capture_output=True)
     return folder
+
+
+def resume_error(root: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line on standard error of a run that cannot be resumed."""
+    capsys.readouterr()
+    assert main(["pretrain", *command(root, out, "--resume")[2:]]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
 
 
 @pytest.mark.nightly  # test_lasting_run.py interrupts a run in more ways
 def test_killed_at_any_moment_the_next_losses_are_the_uninterrupted_runs(root: Path):
+    subprocess.run(command(root, root / "whole"), check=True, capture_output=True)
     run = root / "killed"
     process = subprocess.Popen(
         command(root, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -69,18 +79,22 @@ def test_killed_at_any_moment_the_next_losses_are_the_uninterrupted_runs(root: P
     assert not list(run.glob(".*.tmp"))
 
 
-def test_other_clips_are_not_resumed_on(root: Path, tmp_path: Path):
-    write_set(tmp_path / "shards", clips=24)
-    (tmp_path / "run.toml").write_text(CONFIG)
-    argv = command(tmp_path, root / "whole", "--resume")
-    done = subprocess.run(argv, check=False, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "is of a run on other data than" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_a_torn_checkpoint_is_refused_with_the_reason(root: Path, tmp_path: Path):
-    (tmp_path / "checkpoint.pt").write_bytes((root / "whole" / "checkpoint.pt").read_bytes()[:-1000])
-    done = subprocess.run(command(root, tmp_path, "--resume"), check=False, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "checkpoint.pt is incomplete or not a checkpoint: use an earlier one" in done.stderr
+def test_what_cannot_be_resumed_is_refused_with_the_reason(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(root, tmp_path / "run")
+    root, out = tmp_path / "run", tmp_path / "out"
+    config = CONFIG.replace(f"epochs = {STEPS // 5}", "epochs = 1").replace("workers = 1", "workers = 0")
+    (root / "run.toml").write_text(config)
+    assert main(["pretrain", *command(root, out)[2:]]) == 0
+    # Other clips.
+    shutil.rmtree(root / "shards")
+    write_set(root / "shards", clips=24)
+    assert "is of a run on other data than" in resume_error(root, out, capsys)
+    # A truncated checkpoint.
+    checkpoint = out / "checkpoint.pt"
+    content = checkpoint.read_bytes()
+    checkpoint.unlink()  # the epoch's checkpoint can be the same file
+    checkpoint.write_bytes(content[:-1000])
+    said = resume_error(root, out, capsys)
+    assert "checkpoint.pt is incomplete or not a checkpoint: use an earlier one" in said
