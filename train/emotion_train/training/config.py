@@ -16,7 +16,6 @@ Rate = Annotated[float, Meta(gt=0)]
 Factor = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
-
 LEAST_PURE_LR = 1e-5  # a weight of 0.005 is rounded to multiples of 2e-5 in bfloat16
 
 
@@ -301,38 +300,3 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if self.probe and not self.clips:
             raise ValueError("[probe] is only for [clips]; with [scenes] set evaluate_every")
-
-
-# Settings that may be edited before a run is resumed: how fast it learns and how it is computed, but not the
-# order of its data or which parameters are trained.
-FREE = frozenset(
-    {
-        "lr",
-        "vector_lr",
-        "head_lr",
-        "head_vector_lr",
-        "scale_lr",
-        "stem_lr",
-        "weight_decay",
-        "steps",
-        "epochs",
-        "warmup",
-        "warmup_start",
-        "final_lr",
-        "epoch_steps",
-        "clip_norm",
-        "precision",
-        "tf32",
-        "accumulate",
-        "recompute",
-        "compile",
-        "workers",
-        "save_every",
-        "keep_last",
-        "trackers",
-        "stall_limit",
-        "skip_limit",
-        "evaluate_every",
-        "probe",
-    }
-)

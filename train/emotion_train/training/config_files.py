@@ -9,7 +9,41 @@ import msgspec
 import emotion_train
 from emotion_runtime.errors import EmotionError
 from emotion_train.model import PRESETS, ModelConfig
-from emotion_train.training.config import FREE, PretrainConfig
+from emotion_train.training.config import PretrainConfig
+
+# Settings that may be edited before a run is resumed: how fast it learns and how it is computed, but not the
+# order of its data or which parameters are trained.
+FREE = frozenset(
+    {
+        "lr",
+        "vector_lr",
+        "head_lr",
+        "head_vector_lr",
+        "scale_lr",
+        "stem_lr",
+        "weight_decay",
+        "steps",
+        "epochs",
+        "warmup",
+        "warmup_start",
+        "final_lr",
+        "epoch_steps",
+        "clip_norm",
+        "precision",
+        "tf32",
+        "accumulate",
+        "recompute",
+        "compile",
+        "workers",
+        "save_every",
+        "keep_last",
+        "trackers",
+        "stall_limit",
+        "skip_limit",
+        "evaluate_every",
+        "probe",
+    }
+)
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], inside: str = "") -> list[str]:
