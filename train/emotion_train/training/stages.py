@@ -95,7 +95,7 @@ def text_stage(
         target = labels[rows].to(device)
         return F.cross_entropy(logits, target, label_smoothing=0.1), {"accuracy": _accuracy(logits, target)}
 
-    named = [*_text_parameters(model).items(), *head.named_parameters()]
+    named = [*text_parameters(model).items(), *head.named_parameters()]
     groups = parameter_groups(named, lr=config.lr, weight_decay=0.1)
     return Stage(
         "text",
@@ -103,7 +103,7 @@ def text_stage(
         SimpleObjective(loss),
         torch.optim.AdamW(groups, betas=(0.9, 0.98)),
         (model.backbone, head),
-        Schedule(config.steps, _short_warmup(config.steps)),
+        Schedule(config.steps, short_warmup(config.steps)),
     )
 
 
@@ -151,7 +151,7 @@ def stem_stage(
         SimpleObjective(loss),
         torch.optim.AdamW(groups),
         (stem, head),
-        Schedule(config.steps, _short_warmup(config.steps)),
+        Schedule(config.steps, short_warmup(config.steps)),
         rows=lambda batch: len(batch[1]),
     )
 
@@ -207,7 +207,7 @@ def scene_stage(
         ),
         torch.optim.AdamW(groups, fused=execution.world.device.type == "cuda"),
         (encoder,),
-        Schedule(config.steps, _short_warmup(config.steps, config.warmup)),
+        Schedule(config.steps, short_warmup(config.steps, config.warmup)),
         after_step=_clamp_scale(model),
         evaluate_every=config.evaluate_every,
     )
@@ -277,7 +277,7 @@ def clip_stage(
 
 def _freeze_text(model: EmotionCLIP, bank: SentenceBank) -> tuple[Tensor, Tensor]:
     """Freeze the text tower; return the features (N, D) of the sentences and (C, D) of the classes."""
-    for parameter in _text_parameters(model).values():
+    for parameter in text_parameters(model).values():
         parameter.requires_grad_(False)
     text = _encode_bank(model, bank.tokens).cpu()
     return text, torch.stack([F.normalize(text[rows].mean(0), dim=0) for rows in rows_by_class(bank.labels)])
@@ -331,7 +331,7 @@ def _scene_mix(config: Scenes) -> SceneMix:
     )
 
 
-def _short_warmup(steps: int, warmup: int = 60) -> int:
+def short_warmup(steps: int, warmup: int = 60) -> int:
     """Return the steps of rising learning rate, at most a quarter of a short stage."""
     return min(warmup, steps // 4 + 1)
 
@@ -355,7 +355,8 @@ def _encode_bank(model: EmotionCLIP, tokens: Tensor, batch: int = 512) -> Tensor
     return torch.cat(parts).float()
 
 
-def _text_parameters(model: EmotionCLIP) -> dict[str, nn.Parameter]:
+def text_parameters(model: EmotionCLIP) -> dict[str, nn.Parameter]:
+    """Return the parameters of the text tower, by name."""
     return {n: p for n, p in model.backbone.named_parameters() if not n.startswith("visual.")}
 
 
