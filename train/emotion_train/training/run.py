@@ -23,11 +23,12 @@ from emotion_train.training.precision import Precision
 from emotion_train.training.report import run_facts, write_report
 from emotion_train.training.run_data import open_data
 from emotion_train.training.skipped import SKIPPED, SkippedClips, skipped_keys
-from emotion_train.training.stages import check_schedule, clip_stage, scene_stage, stem_stage, text_stage
+from emotion_train.training.stages import check_schedule, clip_stage, scene_stage
 from emotion_train.training.start import freeze, set_recompute, start_model
 from emotion_train.training.state import RunState, TrainingHeads, check_resumable
 from emotion_train.training.supervision import stem_predictions
 from emotion_train.training.trackers import tracker
+from emotion_train.training.warmup_stages import stem_stage, text_stage
 
 CHECKPOINT = LATEST
 
