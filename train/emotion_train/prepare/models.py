@@ -8,12 +8,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from emotion_runtime.backends.onnx import CPU, CUDA, open_session
+from emotion_runtime.backends.base import Unavailable
+from emotion_runtime.detector_backend import run_like_encoders
 from emotion_runtime.detectors import Detector, load_detector
-from emotion_runtime.detectors.graph import INPUT, DetectorGraph
-from emotion_runtime.detectors.network import NetworkDetector, Outputs
+from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
 from emotion_train.language.goemotions import load_sentences
 from emotion_train.language.sentiment import LinearSentiment, SentimentModel, TransformersSentiment
@@ -52,43 +51,23 @@ def load_models(names: ModelNames) -> PrepareModels:
 
 
 def move_to_gpu(detector: Detector) -> None:
-    """Let a detector's network run in ONNX Runtime on the GPU.
+    """Let a detector's network run on the GPU, and open it there for a first image.
 
     UNVERIFIED on a GPU: run `emotion-train prepare-data --device cuda` on a machine with one.
 
     Raises:
-        EmotionError: CUDA does not start.
+        EmotionError: The detector has no network, or CUDA does not start.
     """
     if not isinstance(detector, NetworkDetector):
         raise EmotionError(
             f"{type(detector).__name__} has no network that could run on a GPU: use --device cpu"
         )
-    detector.network = GpuNetwork(detector.graph)
-
-
-class GpuNetwork:
-    """A detector's graph in ONNX Runtime with CUDA. See `emotion_runtime.detectors.network.Network`.
-
-    Raises:
-        EmotionError: CUDA does not start.
-    """
-
-    batches = True
-
-    def __init__(self, graph: DetectorGraph) -> None:
-        fix = "see `emotion-runtime --doctor`, or use --device cpu"
-        self._session: Any = open_session(graph.content, name=graph.title, fix=fix, providers=(CUDA, CPU))
-        # ONNX Runtime falls back to the CPU without an exception.
-        if self._session.get_providers()[0] != CUDA:
-            raise EmotionError(f"{graph.title}: CUDA did not start; {fix}")
-
-    def run(self, frames: NDArray[np.uint8]) -> Outputs:
-        """Return the outputs of the network."""
-        outputs: Outputs = self._session.run(None, {INPUT: frames})
-        return outputs
-
-    def close(self) -> None:
-        """Do nothing: the session is freed together with this object."""
+    run_like_encoders(detector, "cuda", by_name=True, precision=None)
+    try:
+        detector(np.zeros((480, 640, 3), np.uint8))  # opens it now, so that it does not fail for every video
+    except Unavailable as error:
+        fix = f"{error.fix}, or " if error.fix else ""
+        raise EmotionError(f"--device cuda: {error.reason}; {fix}use --device cpu") from error
 
 
 @contextmanager
