@@ -11,13 +11,20 @@ NOT_MEASURED = (
 
 
 def forecast(
-    preset: dict[str, Any], loader: dict[str, Any], *, gpus: int = 8, clips: int = 1_000_000, epochs: int = 25
+    preset: dict[str, Any],
+    loader: dict[str, Any],
+    latency: dict[str, float],
+    *,
+    gpus: int = 8,
+    clips: int = 1_000_000,
+    epochs: int = 25,
 ) -> dict[str, Any]:
     """Return what a run needs whose GPUs each compute as fast as the measured device.
 
     Args:
         preset: What `train_step.measure` returned.
         loader: What `loader.loader_cost` returned.
+        latency: What `loader.latency_cost` returned, whose bytes and requests are those of a server.
         gpus: Number of GPUs.
         clips: Number of clips.
         epochs: Number of epochs.
@@ -34,7 +41,7 @@ def forecast(
         "hours_per_epoch": clips / rate / 3600,
         "days": epochs * clips / rate / 86400,
         "workers_per_gpu": math.ceil(workers / 0.8),  # a fifth in reserve
-        "mb_per_s": rate * loader["bytes_per_clip"] / 1e6,
-        "requests_per_s": rate * loader["requests_per_clip"],
+        "mb_per_s": rate * latency["bytes_per_clip"] / 1e6,
+        "requests_per_s": rate * latency["requests_per_clip"],
         "not_measured": list(NOT_MEASURED),
     }

@@ -9,7 +9,7 @@ import pickle
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,35 +28,49 @@ from PIL import Image
 
 from emotion_runtime.preprocess import PreprocessSpec, Window, window_at
 from emotion_train.batch import ClipTextBatch
-from emotion_train.clips.batches import ShardBatches
+from emotion_train.clips.batches import ShardBatches, draw_frames
 from emotion_train.clips.format import BLOCK, PERSON_SCORE, ClipRecord, member_starts
 from emotion_train.clips.index import ClipIndex
+from emotion_train.clips.open_index import open_index
+from emotion_train.clips.order import shuffled
 from emotion_train.clips.reader import ShardSet
 from emotion_train.language.tokenizer import tokenize
 
+SEED, FRAMES = 0, 8
 
-class OldBatches(ShardBatches):
-    """Batches as they were loaded before, of the same clips and frames in the same windows."""
+
+class OldBatches:
+    """Batches as they were loaded before, of the same clips and frames in the same windows of the paper.
+
+    Args:
+        location: Folder or URL of the shards.
+        spec: How the model's input is cut.
+        batch: Clips per batch.
+    """
+
+    def __init__(self, location: str, spec: PreprocessSpec, batch: int) -> None:
+        self.location, self.spec, self.batch = location, spec, batch
+        self.index = open_index(location)
 
     def __getitem__(self, index: int) -> ClipTextBatch:
-        """Load a batch; only for windows of the paper's protocol."""
-        epoch, position = divmod(index, self._batches_per_epoch)
-        clips = range(position * self.batch, (position + 1) * self.batch)
-        loaded = [self._old_clip(clip % len(self.shards), epoch) for clip in clips]
-        images, weights, captions, sentiments = zip(*loaded, strict=True)
+        """Load a batch."""
+        epoch, position = divmod(index, len(self.index) // self.batch)
+        positions = np.arange(position * self.batch, (position + 1) * self.batch)
+        clips = shuffled(positions, len(self.index), (SEED, epoch)).tolist()
+        images, weights, captions, sentiments = zip(*(self._clip(c, epoch) for c in clips), strict=True)
         return ClipTextBatch(
             torch.from_numpy(np.stack(images)),
-            torch.arange(len(loaded)),
+            torch.arange(self.batch),
             torch.from_numpy(np.stack(weights)),
             tokenize(list(captions)),
             torch.tensor(sentiments, dtype=torch.float32),
         )
 
-    def _old_clip(self, clip: int, epoch: int) -> tuple[Any, Any, str, list[float]]:
-        _, rng, chosen = self._draw_frames(clip, epoch)
-        entry = self.shards._index.entry(clip)  # noqa: SLF001 - the index is not what is compared here
-        files, root = fsspec.core.url_to_fs(self.shards.location)
-        path = f"{root}/{self.shards._index.shards[entry.shard][0]}"  # noqa: SLF001 - as above
+    def _clip(self, clip: int, epoch: int) -> tuple[Any, Any, str, list[float]]:
+        rng, chosen = draw_frames((SEED, epoch, clip), self.index.frame_count(clip), FRAMES)
+        entry = self.index.entry(clip)
+        files, root = fsspec.core.url_to_fs(self.location)
+        path = f"{root}/{self.index.shards[entry.shard][0]}"
         starts = entry.offset + member_starts(entry.sizes) + BLOCK
 
         def fetch(members: list[int]) -> list[bytes]:
@@ -80,7 +94,7 @@ class OldBatches(ShardBatches):
 
 
 def _old_weights(
-    people: list[tuple[float, ...]], window: Window, spec: PreprocessSpec
+    people: Sequence[Sequence[float]], window: Window, spec: PreprocessSpec
 ) -> NDArray[np.float32]:
     """Draw the mask of all people and average it over patches."""
     mask = np.zeros((spec.size, spec.size), np.float32)
@@ -101,20 +115,18 @@ def loader_cost(shards: Path, spec: PreprocessSpec, *, batch: int, batches: int)
     for way in (new, old):
         way[0]  # opens files, loads the vocabulary
     spent: dict[str, list[float]] = {"new": [], "old": []}
-    new.shards.requests = new.shards.bytes = 0
+    new.shards.bytes = 0
     for index in range(1, batches + 1):
         for name, way in (("new", new), ("old", old)):
             start = time.process_time()
             way[index]
             spent[name].append(1000 * (time.process_time() - start) / batch)
     cpu = {name: statistics.median(times) for name, times in spent.items()}
-    clips = batch * batches
     return {
         "cpu_ms_per_clip": cpu["new"],
         "cpu_ms_per_clip_before": cpu["old"],
         "cpu_share_of_before": cpu["new"] / cpu["old"],
-        "bytes_per_clip": new.shards.bytes / clips,
-        "requests_per_clip": new.shards.requests / clips,
+        "bytes_per_clip": new.shards.bytes / (batch * batches),
     }
 
 
@@ -127,6 +139,7 @@ def latency_cost(
         spent: dict[str, list[float]] = {"new": [], "old": []}
         for way in (new, old):
             way[0]  # connects, and checks the shards
+        new.shards.requests = new.shards.bytes = 0
         for index in range(1, batches + 1):
             for name, way in (("new", new), ("old", old)):
                 start = time.perf_counter()
@@ -136,12 +149,14 @@ def latency_cost(
         "delay_ms": 1000 * delay,
         "ms_per_clip": statistics.median(spent["new"]),
         "ms_per_clip_before": statistics.median(spent["old"]),
+        "bytes_per_clip": new.shards.bytes / (batch * batches),
+        "requests_per_clip": new.shards.requests / (batch * batches),
     }
 
 
 def _both(location: str, spec: PreprocessSpec, batch: int) -> tuple[ShardBatches, OldBatches]:
-    new = ShardBatches(ShardSet.open(location), spec, seed=0, batch=batch, frames=8)
-    return new, OldBatches(ShardSet.open(location), spec, seed=0, batch=batch, frames=8)
+    new = ShardBatches(ShardSet.open(location), spec, seed=SEED, batch=batch, frames=FRAMES)
+    return new, OldBatches(location, spec, batch)
 
 
 @contextmanager
@@ -220,17 +235,19 @@ def index_cost(folder: Path, *, clips: int, workers: int = 4, reads: int = 20_00
         start = time.perf_counter()
         shards = ShardSet.open(str(folder))
         times.append(time.perf_counter() - start)
-    sent = pickle.dumps(shards)
+    index = open_index(str(folder))
     with get_context("spawn").Pool(workers) as pool:
-        pss = pool.starmap(_grown, [(sent, reads, seed) for seed in range(workers)], chunksize=1)
-    before = sum(len(pickle.dumps(part)) for part in _arrays_before(shards._index))  # noqa: SLF001 - its size
+        pss = pool.starmap(
+            _grown, [(pickle.dumps(index), reads, seed) for seed in range(workers)], chunksize=1
+        )
+    before = sum(len(pickle.dumps(part)) for part in _arrays_before(index))
     return {
         "clips": clips,
         "seconds_to_open": times[1],
         "seconds_to_open_first": times[0],
         "workers": workers,
         "pss_mib_all_workers": sum(pss) / 2**20,
-        "pickled_bytes_per_worker": len(sent),
+        "pickled_bytes_per_worker": len(pickle.dumps(shards)),
         "pickled_bytes_per_worker_before": before,
     }
 
@@ -262,12 +279,11 @@ def _arrays_before(index: ClipIndex) -> list[Any]:
 
 
 def _grown(sent: bytes, reads: int, seed: int) -> int:
-    """Return by how many bytes this process's share of the memory grows with a set in use."""
+    """Return by how many bytes this process's share of the memory grows with an index in use."""
     before = _pss()
-    shards: ShardSet = pickle.loads(sent)  # noqa: S301 - our own
-    for clip in np.random.default_rng(seed).integers(0, len(shards), reads).tolist():
-        shards.frame_count(clip)
-        shards._index.entry(clip)  # noqa: SLF001 - reading a clip would need the shards
+    index: ClipIndex = pickle.loads(sent)  # noqa: S301 - our own
+    for clip in np.random.default_rng(seed).integers(0, len(index), reads).tolist():
+        index.entry(clip)
     return _pss() - before
 
 

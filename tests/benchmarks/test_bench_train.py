@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 import bench_train
+from emotion_bench.device import Device
+from emotion_bench.loader import OldBatches
 from emotion_bench.train_data import made_shards, real_shards
 from emotion_bench.train_step import (
     PARTS,
@@ -26,6 +28,7 @@ from emotion_bench.train_step import (
 )
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
+from emotion_train.clips.batches import ShardBatches
 from emotion_train.clips.reader import ShardSet
 from emotion_train.model import EmotionCLIP, ModelConfig
 from emotion_train.training.config import Clips
@@ -125,9 +128,10 @@ def gradients(model: EmotionCLIP, objective: Any, batch: Any) -> tuple[float, di
 def test_timing_does_not_change_the_loss(shards: Path, chunks: int):
     model, stage = stage_of(shards)
     objective: Any = replace(stage.objective, chunks=chunks)  # type: ignore[type-var] - it is a dataclass
-    batch, watch = stage.batches[0], StepTimer(CPU)
+    batch, watch = stage.batches[0], StepTimer(Device("cpu"))
     loss, expected = gradients(model, objective, batch)
-    found_loss, found = gradients(model, timed(objective, watch), batch)
+    timed_stage = timed(replace(stage, objective=objective), watch)
+    found_loss, found = gradients(model, timed_stage.objective, batch)
     assert found_loss == loss
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -136,39 +140,49 @@ def test_timing_does_not_change_the_loss(shards: Path, chunks: int):
     assert min(parts.values()) > 0
 
 
-def test_only_contrastive_steps_have_these_parts():
+def test_only_contrastive_steps_have_these_parts(shards: Path):
+    simple = replace(stage_of(shards)[1], objective=SimpleObjective(lambda _: (torch.zeros(()), {})))
     with pytest.raises(TypeError, match="SimpleObjective is not contrastive"):
-        timed(SimpleObjective(lambda _: (torch.zeros(()), {})), StepTimer(CPU))
+        timed(simple, StepTimer(Device("cpu")))
+
+
+def test_the_optimizer_ends_a_step():
+    watch = StepTimer(Device("cpu"))
+    for name in ("forward", "forward", "optimizer", "forward"):
+        with watch.part(name):
+            pass
+    assert [list(step) for step in watch.steps] == [["forward", "optimizer"], ["forward"]]
 
 
 def test_parts_sum_to_the_step():
-    entries = [{"waited": 0.25}, {"waited": 0.0}]
+    entries = [{"waited": 0.25, "rows_per_s": 2.0}, {"waited": 0.0, "rows_per_s": 4.0}]
     parts = [
         {"forward": 0.5, "loss": 0.1, "backward": 1.0, "optimizer": 0.2},
         {"forward": 0.3, "loss": 0.1, "backward": 1.4, "optimizer": 0.2},
     ]
-    found = split(entries, parts, [4.0, 2.0])
+    found = split(entries, parts, 8)
     assert found == pytest.approx(
         {"data": 500, "forward": 400, "loss": 100, "backward": 1200, "optimizer": 200, "other": 600}
         | {"whole": 3000}
     )
 
 
+def test_before_and_now_load_the_same_clips(shards: Path):
+    spec = PreprocessSpec(size=48, patch=16, short_side=64)
+    now = ShardBatches(ShardSet.open(str(shards)), spec, seed=0, batch=4, frames=8)
+    before = OldBatches(str(shards), spec, 4)
+    for index in (0, 3):  # of two epochs
+        one, other = now[index], before[index]
+        for name in ("images", "text", "sentiment", "clip_index"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+        torch.testing.assert_close(one.patch_weights, other.patch_weights)
+
+
 def test_bytes_equal_the_formula(shards: Path):
     _, stage = stage_of(shards)
-    found = wire_bytes(stage.batches[0], SMALL)
     frames, size, patches = 8, 48, 9
-    assert found["ours_by_part"] == {
-        "images": frames * size * size * 3,
-        "clip_index": 8,
-        "patch_weights": frames * patches * 4,
-        "text": 77 * 8,
-        "sentiment": 7 * 4,
-    }
-    assert found["ours"] == sum(found["ours_by_part"].values())
-    # float32: three colours and a mask.
-    assert found["plain"] == found["plain_by_formula"] == frames * size * size * 4 * 4 + 77 * 8 + 7 * 4
-    assert found["times_less"] == pytest.approx(found["plain"] / found["ours"])
+    images, weights = frames * size * size * 3, frames * patches * 4
+    assert wire_bytes(stage.batches[0]) == images + 8 + weights + 77 * 8 + 7 * 4
 
 
 @pytest.mark.slow
@@ -187,13 +201,11 @@ def test_a_small_model_is_measured(shards: Path):
     assert list(parts) == [*PARTS, "whole"]
     assert sum(parts[name] for name in PARTS) == pytest.approx(parts["whole"])
     assert min(parts.values()) > 0
-    assert found["clips_per_s"]["mean"] == pytest.approx(4 * 1000 / parts["whole"])
-    assert found["data_wait_share"] == pytest.approx(parts["data"] / parts["whole"])
-    assert found["clips_per_s"]["min"] <= found["clips_per_s"]["mean"] <= found["clips_per_s"]["max"]
+    assert found["clips_per_s"] == pytest.approx(4 * 1000 / parts["whole"])
     assert found["model_flops_share"] == pytest.approx(
-        found["gflop_per_clip"] * found["clips_per_s"]["mean"] / found["matmul_gflop_per_s"]
+        found["gflop_per_clip"] * found["clips_per_s"] / found["matmul_gflop_per_s"]
     )
-    assert found["memory_mib"]["peak"] >= found["memory_mib"]["before"] > 0
+    assert found["peak_memory_mib"] > 0
     assert found["batch"] == 4
 
 
@@ -226,12 +238,11 @@ def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (preset,) = result["presets"]
     assert preset == "nano"
     assert result["shards"] == {"of": "synthetic images", "clips": 24}
-    assert result["presets"]["nano"]["bytes_per_clip"]["times_less"] > 4
+    assert result["latency"]["requests_per_clip"] < 9
     page = (tmp_path / "train.md").read_text()
     assert page.strip() in capsys.readouterr().out
     assert all(f"| {part}, ms per step" in page for part in PARTS)
     assert "A quick trial: its speeds mean nothing." in page
-    assert (tmp_path / "train.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
