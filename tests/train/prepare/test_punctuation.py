@@ -68,7 +68,7 @@ def test_every_word_is_seen_once_with_its_neighbours(count: int):
     assert max(seen) <= 20 + 180 + 20
 
 
-def saved(folder: Path, labels: tuple[str, ...]) -> BertForTokenClassification:
+def saved(folder: Path, labels: tuple[str, ...], positions: int = 512) -> BertForTokenClassification:
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY))
     BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
@@ -76,7 +76,7 @@ def saved(folder: Path, labels: tuple[str, ...]) -> BertForTokenClassification:
     config = BertConfig(
         vocab_size=len(VOCABULARY), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
         intermediate_size=24, id2label=dict(enumerate(labels)),
-        label2id={name: i for i, name in enumerate(labels)},
+        label2id={name: i for i, name in enumerate(labels)}, max_position_embeddings=positions,
     )  # fmt: skip
     model = BertForTokenClassification(config).eval()
     with torch.no_grad():
@@ -91,6 +91,15 @@ def test_the_mark_of_a_word_is_the_label_of_its_last_token(tmp_path: Path):
     ids = [VOCABULARY.index(token) for token in ("[CLS]", "i", "am", "happ", "##y", "sad", "[SEP]")]
     labels = model(torch.tensor([ids])).logits[0].argmax(-1).tolist()
     assert found == ["" if MARKS[labels[i]] == "0" else MARKS[labels[i]] for i in (1, 2, 4, 5)]
+
+
+@pytest.mark.parametrize(("word", "positions"), [("so", 24), ("happy", 24), ("happy", 512)])
+def test_words_of_more_tokens_than_the_model_sees_all_get_a_mark(tmp_path: Path, word: str, positions: int):
+    model = saved(tmp_path / "model", ("!", "?"), positions)
+    assert len(set(model.config.id2label.values())) == 2  # no label is "no mark"
+    found = TransformersPunctuation(str(tmp_path / "model"))([word] * 400)
+    assert len(found) == 400
+    assert set(found) <= {"!", "?"}
 
 
 def test_other_models_are_refused(tmp_path: Path):

@@ -96,13 +96,14 @@ def test_bold_has_the_frames_that_the_joints_are_numbered_by(
 
 def test_liris_has_the_frame_of_each_second(tmp_path: Path, detector: str):
     raw, out = tmp_path / "raw", tmp_path / "out"
+    raw = raw / "latest"  # "test" within a word says nothing
     for archive, film in (("DevSet-Part1", "00"), ("TestSet", "54")):
         folder = raw / f"MEDIAEVAL18-{archive}-Valence_Arousal-annotations" / "annotations"
         folder.mkdir(parents=True)
         rows = ["Time\tValence\tArousal", *(f"{t}\t{t / 10}\t-0.5" for t in range(5))]
         (folder / f"MEDIAEVAL18_{film}_Valence-Arousal.txt").write_text("\n".join(rows))
         write_video(raw / f"MEDIAEVAL18-{archive}-Data" / "data" / f"MEDIAEVAL18_{film}.mp4", 90)
-    prepare("liris", raw, out, detector)
+    prepare("liris", raw.parent, out, detector)
     for split, film in (("train", "00"), ("test", "54")):
         data = load_dataset("liris", out, split)
         assert data.skipped == {"missing frame": 1}  # the film ends before its last annotation
@@ -132,10 +133,12 @@ def test_moviegraphs_has_the_frames_of_its_labelled_scenes(
     labels = {"tt1": {"0": ["Anger"], "1": ["Peace", "Fear"], "9": ["Anger"]}, "tt2": {"0": ["Anger"]}}
     (official / "mg/py3loader/emotion_labels.json").write_text(json.dumps(labels))
     (official / "mg/split.json").write_text(json.dumps({"train": ["tt1"], "val": [], "test": ["tt2"]}))
-    # Shots start at frames 0, 20 and 50.
-    (official / "mg_videoinfo/video_boundaries/tt1.videvents").write_text("header\n20 0.8 CUT\n50 2.1 CUT\n")
+    # Shots start at frames 0, 20, 50 and 60.
+    (official / "mg_videoinfo/video_boundaries/tt1.videvents").write_text(
+        "header\n20 0.8 CUT\n50 2.1 CUT\n60 2.5 CUT\n"
+    )
     (official / "mg_videoinfo/scene_boundaries/tt1.scenes.gt").write_text("1 1 1\n2 2 1\n")
-    write_video(raw / "films" / "tt1.mp4", 60)
+    write_video(raw / "films" / "tt1.mp4", 62)
     prepare("moviegraphs", raw, out, detector)
     assert "1 prepared, 1 without a video" in capsys.readouterr().err
     data = load_dataset("moviegraphs", out, "train")
@@ -146,6 +149,41 @@ def test_moviegraphs_has_the_frames_of_its_labelled_scenes(
     for image in (*first.images, *second.images):
         assert level(image.path) == pytest.approx(2 * int(image.path.stem[6:]) + 20, abs=3)
         np.testing.assert_allclose(image.boxes, [BOX], atol=1e-3)
+    # Labels are written by hand: another scene's frames are added later.
+    labels["tt1"]["2"] = ["Anger"]
+    (official / "mg/py3loader/emotion_labels.json").write_text(json.dumps(labels))
+    boundaries = official / "mg_videoinfo/scene_boundaries/tt1.scenes.gt"
+    scenes = boundaries.read_text()
+    boundaries.write_text(scenes + "3 3 1\n")
+    prepare("moviegraphs", raw, out, detector)
+    assert len(load_dataset("moviegraphs", out, "train").samples) == 3
+    # Without its boundaries, or as a shorter copy, a film is left out, and comes back.
+    boundaries.write_text("")
+    prepare("moviegraphs", raw, out, detector)
+    assert "tt1 is left out: none of its labelled scenes has boundaries below " in capsys.readouterr().err
+    boundaries.write_text(scenes + "3 3 1\n")
+    whole = (raw / "films/tt1.mp4").read_bytes()
+    for path in (out / "frames/tt1").iterdir():
+        path.unlink()
+    write_video(raw / "films/tt1.mp4", 30)
+    prepare("moviegraphs", raw, out, detector)
+    assert "tt1.mp4 ends before frame 32; " in capsys.readouterr().err
+    assert len(load_dataset("moviegraphs", out, "train").samples) == 1
+    (raw / "films/tt1.mp4").write_bytes(whole)
+    prepare("moviegraphs", raw, out, detector)
+    assert len(load_dataset("moviegraphs", out, "train").samples) == 3
+
+
+def test_a_link_to_a_folder_that_was_moved_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    for name in ("annotations", "joints", "videos"):
+        (raw / name).mkdir(parents=True)
+    for split in ("train", "val"):
+        (raw / f"annotations/{split}.csv").write_text(bold_row("003/NAME.mp4/0114.mp4"))
+    out.mkdir()
+    (out / "annotations").symlink_to(tmp_path / "moved")
+    assert main(["prepare-probe", "--dataset=bold", f"--data={raw}", f"--out={out}"]) == 2
+    assert f"is a link to {tmp_path / 'moved'}, which is not there any more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ PAPER_MODEL = "oliverguhr/fullstop-punctuation-multilang-large"
 _MARKS = {".", ",", "?", "!", "-", ":", ";"}
 _NO_MARK = {"0", "O"}
 _WORDS_PER_STOP = 50  # captions with fewer full stops than this count as unpunctuated
+_POSITIONS = 512  # tokens that are looked at together at most
 _PIECE, _CONTEXT = 180, 20  # words that get a mark in one pass, and words beside them that the model sees
 
 Predict = Callable[[Sequence[str]], list[str]]  # words -> the mark after each; empty for none
@@ -75,13 +76,24 @@ class TransformersPunctuation:
         self._marks = ["" if name in _NO_MARK else name for name in labels]
         self._device = device
 
+        # Some models count positions from the number of the padding token on (RoBERTa: 514 are 512).
+        positions = getattr(self._model.config, "max_position_embeddings", None) or _POSITIONS
+        padding = self._model.config.pad_token_id or 0
+        self._positions = min(positions - padding - 1, _POSITIONS)
+
     def __call__(self, words: Sequence[str]) -> list[str]:
-        """Return the mark after each word: the label of its last token."""
+        """Return the mark after each word: the label of its last token.
+
+        Words of too many tokens for the model are looked at in two halves.
+        """
         import torch  # noqa: PLC0415 - slow to import
 
-        tokens = self._tokenizer(
-            list(words), is_split_into_words=True, truncation=True, return_tensors="pt", max_length=512
-        )
+        tokens = self._tokenizer(list(words), is_split_into_words=True, return_tensors="pt")
+        if tokens["input_ids"].shape[1] > self._positions:
+            middle = len(words) // 2
+            if not middle:
+                return [""]  # one word that is longer than all that the model can see
+            return [*self(words[:middle]), *self(words[middle:])]
         with torch.inference_mode():
             labels = self._model(**tokens.to(self._device)).logits[0].argmax(dim=-1).tolist()
         marks = [""] * len(words)

@@ -53,4 +53,6 @@ def _prepare_clip(video: Path, folder: Path) -> None:
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     for number, image_bgr in frames_of(video, spread(video)):
         write_image(unfinished / f"image_{number + 1:05d}.jpg", image_bgr)
+    if not unfinished.is_dir():  # the video changed between the two looks at it
+        raise EmotionError(f"video {video} has no frames any more: do not change it meanwhile")
     unfinished.rename(folder)

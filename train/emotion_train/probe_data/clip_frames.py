@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import math
 from collections.abc import Collection, Iterator
 from contextlib import closing
@@ -25,13 +26,15 @@ BOXES_FILE = "boxes.json"  # beside the frames of a clip; written last, so a cli
 
 ClipBoxes = dict[str, list[Detection]]  # by file name
 
+_log = logging.getLogger(__name__)
+
 
 def prepare_clip(
     video: Path, folder: Path, detector: Detector, numbers: Collection[int] | None = None
 ) -> ClipBoxes:
     """Write frames of a video, with the people in each.
 
-    A clip that was prepared before is not read again.
+    A clip of which all these frames were written before is not read again.
 
     Args:
         video: The video.
@@ -44,18 +47,32 @@ def prepare_clip(
         The people of each frame, in the scale that the reader of the data set expects.
 
     Raises:
-        EmotionError: The video cannot be read, or the folder not be written.
+        EmotionError: The video cannot be read or has none of the frames, or the folder not be written.
     """
     done = folder / BOXES_FILE
     if done.is_file():
-        return msgspec.json.decode(done.read_bytes(), type=ClipBoxes)
+        known = msgspec.json.decode(done.read_bytes(), type=ClipBoxes)
+        if known and {_name(number) for number in numbers or ()} <= known.keys():
+            return known
     boxes = {}
-    for number, image_bgr in frames_of(video, spread(video) if numbers is None else numbers):
-        name = f"frame_{number}.jpg"
-        write_image(folder / name, image_bgr)
-        boxes[name] = scaled_detections(detector, image_bgr)
+    wanted = spread(video) if numbers is None else set(numbers)
+    for number, image_bgr in frames_of(video, wanted):
+        write_image(folder / _name(number), image_bgr)
+        boxes[_name(number)] = scaled_detections(detector, image_bgr)
+    if missing := sorted(number for number in wanted if _name(number) not in boxes):
+        reason = (
+            f"video {video} ends before frame {missing[0]}; {len(missing)} of {len(wanted)} frames that the "
+            "labels are about are missing: get a copy of the length that was labelled"
+        )
+        if not boxes:
+            raise EmotionError(reason)
+        _log.warning("%s", reason)
     write_atomically(done, json.dumps(boxes))
     return boxes
+
+
+def _name(number: int) -> str:
+    return f"frame_{number}.jpg"
 
 
 def spread(video: Path) -> set[int]:

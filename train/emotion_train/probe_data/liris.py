@@ -7,6 +7,7 @@ Emotional Impact of Movies Task, and public readers of the archives, which agree
 """
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -18,9 +19,10 @@ from emotion_train.probe_data.clip_frames import frames_by_second, scaled_detect
 from emotion_train.probe_data.shared import prepare_each
 
 _SUFFIX = "_Valence-Arousal.txt"
+_TEST = re.compile(r"(?<![a-z])test(set)?(?![a-z])", re.IGNORECASE)  # a word of its own: not in "latest"
 _TREE = (
-    f"below --data, at any depth: annotations <film>{_SUFFIX}, of test films in a folder with 'test' in its "
-    "name, and the films <film>.mp4"
+    f"below --data, at any depth: annotations <film>{_SUFFIX}, of test films in a folder named test or "
+    "TestSet (MEDIAEVAL18-TestSet-...), and the films <film>.mp4"
 )
 
 
@@ -40,7 +42,7 @@ def prepare(data: Path, out: Path, detector: Detector) -> Counter[str]:
     if not tables:
         raise EmotionError(f"liris: no file *{_SUFFIX} below {data}; expected {_TREE}")
     for table in tables.values():
-        in_test = any("test" in part.lower() for part in table.relative_to(data).parts[:-1])
+        in_test = any(_TEST.search(part) for part in table.relative_to(data).parts[:-1])
         folder = out / "annotations" / ("test" if in_test else "train") / "annotations"
         make_folder(folder)
         shutil.copyfile(table, folder / table.name)

@@ -21,8 +21,8 @@ from emotion_train.probe_data.shared import link, prepare_each
 def prepare(data: Path, out: Path, detector: Detector) -> Counter[str]:
     """Write the layout that `emotion_train.datasets.moviegraphs` reads; the annotations are linked.
 
-    A run that was stopped goes on with the films that are missing. A film that cannot be read is left out
-    and named; its scenes are left out by the reader.
+    A run that was stopped goes on with the films that are missing, and with those whose labels have changed.
+    A film that cannot be read is left out and named; its scenes are left out by the reader.
 
     Args:
         data: Contains official/, and films/ with a video <movie>.<suffix> for each film.
@@ -46,6 +46,11 @@ def prepare(data: Path, out: Path, detector: Detector) -> Counter[str]:
 
     def prepare_film(film: str, video: Path) -> None:
         frames = frames_of_scenes(layout, film, scenes[film])
+        if not frames:
+            raise EmotionError(
+                f"none of its labelled scenes has boundaries below {data / 'official' / 'mg_videoinfo'}: "
+                "compare the names of the files there with that of the film, and their scenes with the labels"
+            )
         boxes[film] = prepare_clip(video, out / "frames" / film, detector, frames)
 
     outcomes = prepare_each({film: films.get(film) for film in scenes}, prepare_film, "moviegraphs")

@@ -50,10 +50,14 @@ def link(source: Path, place: Path) -> None:
     """Make `place` a link to a folder, if there is nothing yet.
 
     Raises:
-        EmotionError: The disk has no links, or cannot be written.
+        EmotionError: The disk has no links or cannot be written, or there is a link to nothing.
     """
     if place.exists():
         return
+    if place.is_symlink():
+        raise EmotionError(
+            f"{place} is a link to {place.readlink()}, which is not there any more: remove the link"
+        )
     try:
         place.symlink_to(source.resolve(), target_is_directory=True)
     except OSError as error:
