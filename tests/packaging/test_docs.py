@@ -1,5 +1,6 @@
 """Commands and Python blocks of the documentation fit this version of the code. (`nox -s docs` builds it.)"""
 
+import argparse
 import ast
 import importlib
 import re
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from emotion_runtime import options
+from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,12 +103,12 @@ COMMANDS = [
 ]
 
 
-def parse(program: str, arguments: list[str]) -> None:
+def parse(program: str, arguments: list[str]) -> argparse.Namespace:
     if program == "emotion-runtime":
         parser = options.parser()
     else:
         parser = importlib.import_module(PARSERS[program]).parser()
-    parser.parse_args(arguments)
+    return parser.parse_args(arguments)
 
 
 def test_pages_have_commands_of_every_program():
@@ -131,7 +133,9 @@ def test_pages_are_in_plain_words(page: Path):
 def test_commands_are_accepted_by_the_parser(command: list[str]):
     program, *arguments = command
     try:
-        parse(program, arguments)
+        parsed = vars(parse(program, arguments))
+        if program in ("emotion-runtime", "emotion-export trt") and parsed.get("bundle", "nano") == "nano":
+            load_bundle("nano").graph_path("frame_encoder", parsed.get("precision") or "fp32")
     except (SystemExit, EmotionError) as error:
         pytest.fail(f"{' '.join(command)}: {error}")
 
