@@ -187,7 +187,7 @@ def build_engine(
         reason = "; ".join(dict.fromkeys(logger.errors)) or "no reason given"
         fix = "try a larger --workspace or another --precision"
         if "FP32 GEMM" in reason:
-            fix = "GPUs of the Turing family (SM75) have no fp32 matrix products there: use --precision fp16"
+            fix = "GPUs of the Turing family (SM75) have no fp32 matrix products there; omit --precision"
         raise EmotionError(f"{name}: {builder.flavor} {trt.__version__} cannot build it ({reason}): {fix}")
     if builder.timing_cache is not None:
         _keep_timings(config, builder.timing_cache)

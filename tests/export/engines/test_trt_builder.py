@@ -263,7 +263,7 @@ def test_bad_targets_are_one_line(rtx: Builder, text: str, line: str):
 
 def test_fp32_for_turing_is_refused_with_the_precision_that_works(rtx: Builder):
     model = read_model(load_bundle("nano").graph_path("temporal_encoder"))
-    with pytest.raises(EmotionError, match=r"Turing family \(SM75\) .*: use --precision fp16") as error:
+    with pytest.raises(EmotionError, match=r"Turing family \(SM75\) .*; omit --precision") as error:
         build_engine(replace(rtx, target="SM75"), model, "temporal_encoder", Limits())
     assert "\n" not in str(error.value)
 
