@@ -1,6 +1,6 @@
 """A pre-training run: its stages one after the other, with a checkpoint and a report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -127,17 +127,6 @@ class Run:
                 " ..." if len(skipped) > 5 else ""
             )
         write_report(self.out, facts=facts, config=self.config)
-
-    def begin_at(self, stage: str, warm: Mapping[str, Any]) -> None:
-        """Leave out the stages before `stage`, and take their result from another run.
-
-        Args:
-            stage: Name of the first stage to train.
-            warm: Content of the other run's checkpoint, of the same model.
-        """
-        self.model.load_state_dict(warm["model"])
-        self.heads.load_warm_ups(warm["heads"])
-        self.progress.stage, self.progress.step = stage, 0
 
     def train(
         self, *, max_steps: int | None = None, preempted: Callable[[], str | None] = lambda: None

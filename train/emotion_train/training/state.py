@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import save_checkpoint
@@ -39,11 +39,6 @@ class TrainingHeads(nn.Module):
     def add_supervision(self, faces: int) -> None:
         """Add the supervised term of scenes, which has a target for each of `faces` training faces."""
         self.scenes = Supervision(self.text.in_features, faces)
-
-    def load_warm_ups(self, weights: Mapping[str, Tensor]) -> None:
-        """Load the classifiers of the warm-ups from the heads of a checkpoint."""
-        warm = {name: tensor for name, tensor in weights.items() if not name.startswith("scenes.")}
-        self.load_state_dict(warm, strict=False)
 
 
 @dataclass(slots=True)
