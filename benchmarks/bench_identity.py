@@ -42,8 +42,9 @@ from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.manifest import SwapLimits
-from emotion_runtime.runtime import EmotionRuntime
+from emotion_runtime.open_pipeline import open_pipeline
 from emotion_runtime.sources import open_source
+from emotion_runtime.timing import Timing
 from emotion_train.scenes.faces import FACES_FILE, load_faces
 
 RESULTS = Path(__file__).resolve().parent / "results" / "identity"
@@ -210,13 +211,18 @@ def tallies(
 
 def clip(bundle: str, source: str) -> dict[str, Any]:
     """Return the resets in a video in which nobody takes anybody's place, with the face detector."""
-    runtime = EmotionRuntime(bundle)
+    detector = load_detector("face")
+    pipeline = open_pipeline(
+        bundle, detector, "cpu", head=None, timing=Timing(), precision=None, live=False
+    ).pipeline
     frames, ids, last = 0, set[int](), 0.0
-    for event in runtime.stream(source):
-        visible = [person for person in event.persons if person.state != "lost"]
-        frames, last = frames + len(visible), event.t
-        ids |= {person.id for person in visible}
-    counts = runtime._pipeline.counts  # noqa: SLF001 - the public summary has no swaps
+    with open_source(source) as opened:
+        for frame in opened:
+            event = pipeline.step(frame)
+            visible = [person for person in event.persons if person.state != "lost"]
+            frames, last = frames + len(visible), event.t
+            ids |= {person.id for person in visible}
+    counts = pipeline.counts
     resets = counts.swaps + counts.cuts
     minutes = frames / max(counts.frames - 1, 1) * last / 60
     return {
