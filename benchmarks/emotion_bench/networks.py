@@ -1,6 +1,7 @@
 """Measure the time spent inside networks, as opposed to everything around them."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,9 @@ import onnxruntime
 from emotion_runtime.backends.openvino import OpenVinoBackend
 from emotion_runtime.tensorrt.engine import TensorRTBackend
 
+# Name, type and shape of each input of a call.
+Inputs = frozenset[tuple[str, str, tuple[int, ...]]]
+
 
 class Stopwatch:
     """Adds up the time spent in functions.
@@ -17,10 +21,12 @@ class Stopwatch:
     Attributes:
         seconds: Elapsed time.
         cpu_seconds: Processor time of all threads of the process meanwhile.
+        calls: Number of calls with each set of inputs.
     """
 
     def __init__(self) -> None:
         self.seconds = self.cpu_seconds = 0.0
+        self.calls: Counter[Inputs] = Counter()
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function with its time counted."""
@@ -32,6 +38,9 @@ class Stopwatch:
             finally:
                 self.seconds += time.perf_counter() - start
                 self.cpu_seconds += time.process_time() - cpu
+                feeds = next((each for each in args if isinstance(each, dict)), {})
+                described = ((name, str(array.dtype), array.shape) for name, array in feeds.items())
+                self.calls[frozenset(described)] += 1
 
         return wrapped
 

@@ -2,8 +2,10 @@
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_bench.accuracy_sets import Plan
+from emotion_bench.networks import Inputs, network_time
 from emotion_bench.peers import Peer
 from emotion_bench.through_runtime import GAP, OVERLAP, overlap
+from emotion_bench.work import Limits, Work, input_names, work_of
 from emotion_runtime.detectors import Detector
 from emotion_runtime.preprocess import BODY_ASPECT, HEAD_OF_BODY
 from emotion_runtime.runtime import EmotionRuntime
@@ -23,14 +27,28 @@ from emotion_train.scenes.sets import RenderedClip
 
 Image = NDArray[np.uint8]
 Found = list[tuple[Box, int]]  # the box and the class, in `EKMAN` order, of each person in a frame
-System = Callable[[Image, float], Found]  # takes (H, W, 3) uint8 BGR and the time in seconds
 
 # An aligned face crop has this side and lies this much lower than the box of its head, in widths of the head
 # and in sides of the crop, on average over the heads that the default detector finds.
 _SIDE, _LOWER = 0.855, 0.11
 
 
-def ours(runtime: EmotionRuntime) -> System:
+@dataclass(frozen=True, slots=True)
+class System:
+    """A whole system.
+
+    Attributes:
+        step: Takes (H, W, 3) uint8 BGR and the time in seconds.
+        cadence: How often it does what, for reports.
+        graphs: The networks that it runs.
+    """
+
+    step: Callable[[Image, float], Found]
+    cadence: str
+    graphs: Sequence[Path | bytes] = ()
+
+
+def ours(runtime: EmotionRuntime, cadence: str, graphs: Sequence[Path | bytes]) -> System:
     """Return the runtime as a system."""
     order = [ekman_index(label) for label in runtime.labels]
 
@@ -38,16 +56,17 @@ def ours(runtime: EmotionRuntime) -> System:
         people = [person for person in runtime.step(image, t).persons if person.raw]
         return [(p.box, order[int(np.argmax([p.raw[label] for label in runtime.labels]))]) for p in people]
 
-    return step
+    return System(step, cadence, graphs)
 
 
-def face_loop(detector: Detector, peer: Peer, width: float) -> System:
+def face_loop(detector: Detector, peer: Peer, width: float, graph: bytes) -> System:
     """Return a system that detects in every frame, and classifies every face of it, one after the other.
 
     Args:
         detector: Finds heads or whole persons.
         peer: Classifies faces.
         width: Width of the crops that the peer sees, see `peers.cut`.
+        graph: The detector's network.
     """
     order = [ekman_index(label) for label in peer.labels]
 
@@ -61,7 +80,7 @@ def face_loop(detector: Detector, peer: Peer, width: float) -> System:
             result.append(((x1, y1, x2, y2), order[int(np.argmax(scores[0]))]))
         return result
 
-    return step
+    return System(step, "both in every frame", (graph, peer.graph))
 
 
 def _face(grey: Image, box: Box, width: float, side: int) -> Image:
@@ -86,47 +105,83 @@ class _Score:
     found: list[bool] = field(default_factory=list)
     right: list[bool] = field(default_factory=list)
     ms: list[float] = field(default_factory=list)
+    frames: int = 0
+    calls: Counter[Inputs] = field(default_factory=Counter)
 
 
 def compare_systems(
-    systems: Mapping[str, System], plan: Plan, people: Sequence[int], *, rate: float
-) -> list[dict[str, Any]]:
+    systems: Mapping[str, System], plan: Plan, people: Sequence[int], limits: Limits, *, rate: float
+) -> dict[str, Any]:
     """Run every system on every clip, in another order for each clip.
 
     Args:
         systems: The systems, by name.
         plan: What the clips are rendered from.
         people: Numbers of people in the clips.
+        limits: What one core of this machine reaches.
         rate: Frames per second of the clips.
 
     Returns:
-        For each system and number of people: persons; found: the fraction of them that are in the result of
-        the last frame; accuracy of these predictions; ms_per_frame: processor time, median over the clips.
+        frame_sizes: width and height of the smallest and of the largest frames, by area. systems: for each
+        system and number of people: persons; found: the fraction of them that are in the result of the last
+        frame; accuracy of these predictions; ms_per_frame: processor time, median over the clips;
+        gflop_per_frame and limit_ms: work of the networks, and the processor time that it takes at least.
     """
+    sizes: set[tuple[int, int]] = set()
     scores = {(name, count): _Score() for name in systems for count in people}
     for index, clip in enumerate(plan.rendered_clips(tuple(people))):
         frames = [np.ascontiguousarray(rgb[..., ::-1]) for rgb in clip.frames]
         names = list(systems)
+        sizes.add((clip.scene.width, clip.scene.height))
         for name in names[index % len(names) :] + names[: index % len(names)]:
             score = scores.get((name, len(clip.scene.people)))
             if score is not None:  # the last clip may have fewer people
-                start, last = time.process_time(), []
-                for i, frame in enumerate(frames):
-                    last = systems[name](frame, index * GAP + i / rate)
-                score.ms.append(1000 * (time.process_time() - start) / len(frames))
+                with network_time() as networks:
+                    start, last = time.process_time(), []
+                    for i, frame in enumerate(frames):
+                        last = systems[name].step(frame, index * GAP + i / rate)
+                    score.ms.append(1000 * (time.process_time() - start) / len(frames))
+                score.frames += len(frames)
+                score.calls += networks.calls
                 _judge(score, last, clip, plan)
-    return [
-        {
+    known: dict[tuple[Path | bytes, Inputs], Work] = {}
+    rows = []
+    for (name, count), score in scores.items():
+        if not score.found:
+            continue
+        work = _work(systems[name].graphs, score.calls, known)
+        row = {
             "system": name,
+            "cadence": systems[name].cadence,
             "people": count,
             "persons": len(score.found),
             "found": round(float(np.mean(score.found)), 4),
             "accuracy": round(sum(score.right) / max(len(score.right), 1), 4),
             "ms_per_frame": round(statistics.median(score.ms), 2),
+            "gflop_per_frame": round(work.flops / score.frames / 1e9, 3),
+            "limit_ms": round(limits.ms(work) / score.frames, 2),
         }
-        for (name, count), score in scores.items()
-        if score.found
-    ]
+        rows.append(row)
+    by_area = sorted(sizes, key=lambda size: size[0] * size[1])
+    return {"frame_sizes": [list(by_area[0]), list(by_area[-1])], "systems": rows}
+
+
+def _work(
+    graphs: Sequence[Path | bytes],
+    calls: Mapping[Inputs, int],
+    known: dict[tuple[Path | bytes, Inputs], Work],
+) -> Work:
+    """Return the work of all calls; that of one call is kept in `known`."""
+    total = Work(0, 0)
+    by_names = {input_names(graph): graph for graph in graphs}
+    for inputs, count in calls.items():
+        graph = by_names[frozenset(name for name, _, _ in inputs)]
+        if (graph, inputs) not in known:
+            feeds = {name: np.zeros(shape, kind) for name, kind, shape in inputs}
+            known[graph, inputs] = work_of(graph, feeds)
+        one = known[graph, inputs]
+        total += Work(count * one.flops, count * one.bytes)
+    return total
 
 
 def _judge(score: _Score, found: Found, clip: RenderedClip, plan: Plan) -> None:

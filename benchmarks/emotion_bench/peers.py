@@ -1,8 +1,8 @@
 """Other networks on the faces of FER2013, and the paired comparison with a bundle."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from emotion_bench.accuracy import CALM, NEGATIVE
 from emotion_bench.predictions import Predictor
+from emotion_bench.rounds import interleave, ratios
+from emotion_bench.work import input_names
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.open_backend import open_backend
 from emotion_train.language.labels import EKMAN, ekman_index
 from emotion_train.scenes.faces import Faces
-from emotion_train.tables import markdown_table, percent
 
 WIDTHS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)  # of the crop that a peer sees, in sides of the aligned crop
 RESAMPLES = 2000
 BATCH = 64
-WARM_UP = 20  # calls before times are measured
 
 _FACE_API_LABELS = ("neutral", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
 _FER_LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -35,6 +35,7 @@ class Peer:
     Attributes:
         name: Name in reports.
         network: Runs its graph, whose only input and output are used.
+        graph: The ONNX file of it.
         labels: Its classes, as `ekman_index` reads them.
         side: Side of its input, pixels.
         prepare: Turns grey crops (n, side, side) uint8 into its input.
@@ -43,6 +44,7 @@ class Peer:
 
     name: str
     network: Backend
+    graph: Path
     labels: tuple[str, ...]
     side: int
     prepare: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -55,18 +57,17 @@ def face_api(name: str, graph: Path) -> Peer:
     def prepare(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.repeat(grey[..., None], 3, axis=3).astype(np.float32)
 
-    return Peer(name, open_backend("cpu", graph), _FACE_API_LABELS, 112, prepare)
+    return Peer(name, open_backend("cpu", graph), graph, _FACE_API_LABELS, 112, prepare)
 
 
 def fer(name: str, graph: Path) -> Peer:
     """Return a network with the input and the classes of `peer_graphs.fer_emotion`."""
-    import onnx  # noqa: PLC0415 - slow to import
 
     def prepare(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
         return (grey[..., None].astype(np.float32) / 127.5 - 1).astype(np.float32)
 
-    name_of_input = onnx.load(graph, load_external_data=False).graph.input[0].name
-    return Peer(name, open_backend("cpu", graph), _FER_LABELS, 64, prepare, name_of_input)
+    (name_of_input,) = input_names(graph)
+    return Peer(name, open_backend("cpu", graph), graph, _FER_LABELS, 64, prepare, name_of_input)
 
 
 def best_width(peer: Peer, faces: Faces) -> float:
@@ -137,99 +138,6 @@ def time_ratio(predictor: Predictor, peer: Peer, *, rounds: int) -> float:
     }
     grey = rng.integers(0, 256, (1, peer.side, peer.side), dtype=np.uint8)
     theirs = {peer.input: peer.prepare(grey)}
-    ratios = []
-    for index in range(WARM_UP + rounds):
-        start = time.perf_counter()
-        predictor.frame_encoder.run(ours)
-        between = time.perf_counter()
-        peer.network.run(theirs)
-        if index >= WARM_UP:
-            ratios.append((between - start) / (time.perf_counter() - between))
-    return round(median(ratios), 2)
-
-
-_PAGE = """# `{bundle}` and other networks on {faces} clear test faces
-
-    python benchmarks/bench_peers.py --data DIR --peers DIR --grey FILE.onnx
-
-Original pixels of FER2013; the label is the emotion that more than half of ten annotators see. Every network
-sees the aligned faces at the width that suits it best on validation faces. "Calm": neutral and happy faces
-called angry, sad or afraid. Differences: `{bundle}` minus the other network on the same faces, with 95 %
-bootstrap intervals. "Time": of the frame encoder for one person, in times of the other network.
-
-{table}
-
-{verdict}
-{systems}"""
-
-_SYSTEMS = """
-## Whole systems on the same rendered clips
-
-{fps:g} frames per second, original pixels of test faces on drawn bodies. Accuracy of the people found in the
-last frame of each clip; processor time of all threads per frame, median over the clips, taken in turn.
-
-{table}
-"""
-
-
-def page(result: Mapping[str, Any]) -> str:
-    """Return the report as Markdown."""
-    peers: Mapping[str, Mapping[str, Any]] = result["peers"]
-    first = next(iter(peers.values()))
-    names = ("accuracy", "balanced_accuracy", "calm_taken_for_negative")
-    rows = [(result["bundle"], *(percent(first[f"bundle_{name}"]) for name in names), "", "", "", "1", "")]
-    rows += [
-        (
-            name,
-            *(percent(row[f"peer_{metric}"]) for metric in names),
-            *(_difference(row[f"{metric}_difference"]) for metric in names),
-            f"{row['time_ratio']:g}",
-            f"{row['width']:g}",
-        )
-        for name, row in peers.items()
-    ]
-    shown = ("right", "balanced", "calm")
-    header = ("", *shown, *(f"{name}, difference" for name in shown))
-    behind = list(_behind(peers))
-    return _PAGE.format(
-        bundle=result["bundle"],
-        faces=result["faces"],
-        table=markdown_table((*header, "time", "width"), rows),
-        systems=_systems(result),
-        verdict=f"Not ahead beyond chance: {'; '.join(behind)}." if behind else "Ahead of all beyond chance.",
-    )
-
-
-def _systems(result: Mapping[str, Any]) -> str:
-    """Return the part about whole systems; nothing if they were not measured."""
-    if "systems" not in result:
-        return ""
-    rows = [
-        (
-            row["system"],
-            str(row["people"]),
-            percent(row["found"]),
-            percent(row["accuracy"]),
-            f"{row['ms_per_frame']:.1f} ms",
-        )
-        for row in result["systems"]
-    ]
-    table = markdown_table(("system", "people", "found", "right", "per frame"), rows)
-    return _SYSTEMS.format(fps=result["clip_fps"], table=table)
-
-
-def _behind(peers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return where the interval of the difference does not show that the bundle is better."""
-    found = []
-    for name, row in peers.items():
-        for metric, shown in (("accuracy", "right"), ("balanced_accuracy", "balanced")):
-            if row[f"{metric}_difference"][1] <= 0:
-                found.append(f"{name}, {shown}")
-        if row["calm_taken_for_negative_difference"][2] >= 0:
-            found.append(f"{name}, calm")
-    return found
-
-
-def _difference(values: list[float]) -> str:
-    middle, low, high = (100 * value for value in values)
-    return f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
+    calls = {"ours": partial(predictor.frame_encoder.run, ours), "peer": partial(peer.network.run, theirs)}
+    seconds = interleave(calls, rounds=rounds)
+    return round(median(ratios(seconds["ours"], seconds["peer"])), 2)

@@ -3,7 +3,7 @@
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +73,10 @@ class Copy:
         list(self._pool.map(lambda part: np.copyto(part[1], part[0]), self._parts))
 
 
-def measure_limits(rounds: int) -> Limits:
-    """Return the limits of this machine."""
+def measure_limits(rounds: int, clock: Callable[[], float] | None = None) -> Limits:
+    """Return the limits of this machine; with `time.process_time` as the clock, those of one core."""
     sgemm, copy = Sgemm(), Copy()
-    seconds = interleave({"sgemm": sgemm, "copy": copy}, rounds=rounds)
+    seconds = interleave({"sgemm": sgemm, "copy": copy}, rounds=rounds, clock=clock)
     return Limits(sgemm.flops / min(seconds["sgemm"]), copy.bytes / min(seconds["copy"]))
 
 
@@ -95,6 +95,12 @@ def work_of(graph: Path | bytes, feeds: Mapping[str, NDArray[Any]]) -> Work:
     weights = [onnx.numpy_helper.to_array(each) for each in onnx.load_from_string(content).graph.initializer]
     moved = sum(array.nbytes for array in (*weights, *feeds.values(), *outputs))
     return Work(sum(map(_flops, nodes)), moved)
+
+
+def input_names(graph: Path | bytes) -> frozenset[str]:
+    """Return the names of a graph's inputs."""
+    model = onnx.load_from_string(graph) if isinstance(graph, bytes) else onnx.load(graph)
+    return frozenset(each.name for each in model.graph.input)
 
 
 def _flops(node: Mapping[str, Any]) -> int:

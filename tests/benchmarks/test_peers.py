@@ -13,14 +13,17 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from torch.nn import functional as F
 
 import bench_peers
 from emotion_bench.accuracy_sets import Plan
 from emotion_bench.peer_graphs import face_api_expression, fer_emotion
-from emotion_bench.peer_systems import compare_systems, face_loop
-from emotion_bench.peers import Peer, best_width, compare, cut, face_api, page, predict
+from emotion_bench.peer_systems import System, compare_systems, face_loop
+from emotion_bench.peers import Peer, best_width, compare, cut, face_api, predict
+from emotion_bench.peers_page import page
 from emotion_bench.through_runtime import GAP
+from emotion_bench.work import Limits
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.open_backend import open_backend
 from emotion_runtime.preprocess import PreprocessSpec
@@ -134,7 +137,14 @@ def test_the_width_is_the_one_at_which_a_network_is_right_most_often():
     images[:2, :2, :2] = 255
     faces = Faces.of_labels(images, np.array([3, 3, 6, 6]))
     network: Any = _Middle()
-    peer = Peer("made", network, ("neutral", "happy"), 48, lambda grey: grey[..., None].astype(np.float32))
+    peer = Peer(
+        "made",
+        network,
+        Path("made.onnx"),
+        ("neutral", "happy"),
+        48,
+        lambda grey: grey[..., None].astype(np.float32),
+    )
     assert predict(peer, faces, 1.0).tolist() == [3, 3, 6, 6]
     assert predict(peer, faces, 0.8).tolist() == [6, 6, 6, 6]
     assert best_width(peer, faces) == 1.0
@@ -156,7 +166,7 @@ def test_differences_are_paired_and_say_where_the_bundle_is_not_ahead():
         "weaker": result | {"width": 1.0, "time_ratio": 2.0},
         "equal": same | {"width": 1.0, "time_ratio": 2.0},
     }
-    text = page({"bundle": "nano", "faces": 400, "peers": rows})
+    text = page({"bundle": "nano", "faces": 400, "peers": rows, "machine": {"cpu": "x", "cores": 2}})
     assert "Not ahead beyond chance: equal, right; equal, balanced; equal, calm." in text
 
 
@@ -190,16 +200,50 @@ def test_systems_are_judged_by_the_last_frame_of_each_clip():
     def half_right(_: NDArray[np.uint8], t: float) -> Any:
         return [(box, 3) for box, _ in truth[int(t // GAP * GAP)]]
 
-    systems: dict[str, Any] = {"right": all_right, "half": half_right, "blind": lambda *_: []}
-    rows = {row["system"]: row for row in compare_systems(systems, plan, [2], rate=12.0)}
+    steps: dict[str, Any] = {"right": all_right, "half": half_right, "blind": lambda *_: []}
+    systems = {name: System(step, "in every frame") for name, step in steps.items()}
+    result = compare_systems(systems, plan, [2], Limits(1e9, 1e9), rate=12.0)
+    rows = {row["system"]: row for row in result["systems"]}
+    sizes = sorted(clip.scene.width * clip.scene.height for clip in clips)
+    assert [width * height for width, height in result["frame_sizes"]] == [sizes[0], sizes[-1]]
     shown = {name: (row["persons"], row["found"], row["accuracy"]) for name, row in rows.items()}
     assert shown == {"right": (4, 1.0, 1.0), "half": (4, 1.0, 0.5), "blind": (4, 0.0, 0.0)}
     assert min(row["ms_per_frame"] for row in rows.values()) >= 0
+    assert {row["limit_ms"] for row in rows.values()} == {0.0}
+
+
+def test_the_limit_of_a_system_is_that_of_the_calls_that_it_makes(tmp_path: Path):
+    described = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [200, 200]) for name in "xyz"]
+    node = helper.make_node("MatMul", ["x", "y"], ["z"])
+    graph = helper.make_graph([node], "product", described[:2], described[2:])
+    path = tmp_path / "product.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    network = open_backend("cpu", path)
+    matrix = np.ones((200, 200), np.float32)
+
+    def step(*_: object) -> Any:
+        network.run({"x": matrix, "y": matrix})
+        network.run({"x": matrix, "y": matrix})
+        return []
+
+    faces = Faces.of_labels(np.full((2, 48, 48), 120, np.uint8), np.array([3, 6]))
+    plan = Plan(faces, PreprocessSpec(window="subject", subject_scale=1.8), 2, 1.0, 0)
+    limits = Limits(flops=1e9, bytes=1e12)
+    (row,) = compare_systems({"two": System(step, "", [path])}, plan, [2], limits, rate=12.0)["systems"]
+    assert row["gflop_per_frame"] == 2 * 2 * 200**3 / 1e9
+    assert row["limit_ms"] == pytest.approx(32)
 
 
 def test_a_loop_classifies_each_face_of_the_right_size():
     network: Any = _Middle()
-    peer = Peer("made", network, ("neutral", "happy"), 48, lambda grey: grey[..., None].astype(np.float32))
+    peer = Peer(
+        "made",
+        network,
+        Path("made.onnx"),
+        ("neutral", "happy"),
+        48,
+        lambda grey: grey[..., None].astype(np.float32),
+    )
     seen: list[NDArray[np.uint8]] = []
 
     def remembered(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -210,6 +254,6 @@ def test_a_loop_classifies_each_face_of_the_right_size():
     boxes = np.array([[100, 60, 200, 166], [300, 60, 400, 400]], np.float32)
     detections = Detections(boxes, np.array([0.9, 0.9], np.float32))
     image = np.zeros((480, 640, 3), np.uint8)
-    found = face_loop(lambda _: detections, peer, 1.0)(image, 0.0)
+    found = face_loop(lambda _: detections, peer, 1.0, b"").step(image, 0.0)
     assert [box for box, _ in found] == [tuple(box) for box in boxes.tolist()]
     assert [each.shape for each in seen] == [(1, 48, 48), (1, 48, 48)]
