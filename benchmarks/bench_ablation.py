@@ -16,11 +16,10 @@ reaches that uses the image alone.
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -29,6 +28,8 @@ from tqdm import tqdm
 
 from emotion_bench.ablation import write_results
 from emotion_bench.ablation_page import SWEEP
+from emotion_bench.ablation_plot import METHODS
+from emotion_runtime.console import run
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_train.checkpoint import model_from_checkpoint
@@ -64,8 +65,7 @@ PROBE_C = 3.16  # the paper's value for BoLD
 PROBE_FACES = 2000
 ALONE_FACES = 800  # faces in scenes of one person, which need the most images per person
 SCENES_AT_A_TIME = 16
-
-T = TypeVar("T")
+LR, SEEDS = 1e-3, 3
 
 
 @dataclass(frozen=True)
@@ -85,19 +85,10 @@ class Row:
         return f"{self.subject}{bias}-beta{self.beta:g}-{self.temporal}-seed{self.seed}"
 
 
-def all_rows(seeds: int) -> list[Row]:
+def all_rows() -> list[Row]:
     """Return the subject methods, the grid of losses and temporal encoders, and the sweep of beta."""
-    ways = [
-        ("none", False),
-        ("saam", False),
-        ("saam-rowwise", False),
-        ("sap", False),
-        ("sap", True),
-        ("shared", False),
-        ("shared", True),
-    ]
     learning = [("none", False), ("saam", False), ("sap", True), ("shared", True)]
-    main = [Row(*way, seed=seed) for seed in range(seeds) for way in ways]
+    main = [Row(*way, seed=seed) for seed in range(SEEDS) for way in METHODS]
     grid = [
         Row(*way, beta=beta, temporal=temporal)
         for beta, temporal in ((0.0, "transformer"), (SNCE_BETA, "mean"), (0.0, "mean"))
@@ -110,51 +101,24 @@ def all_rows(seeds: int) -> list[Row]:
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=ROOT.parent / "shared",
-        help="folder with data/fer2013_plus.npz and sentences",
-    )
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ablation", help="folder of the runs")
-    parser.add_argument(
-        "--results",
-        type=Path,
-        default=ROOT / "benchmarks" / "results" / "ablation",
-        help="folder of table and plot",
-    )
-    parser.add_argument("--steps", type=int, default=400, help="number of steps of every row (default 400)")
-    parser.add_argument(
-        "--warm-steps",
-        type=int,
-        default=1500,
-        help="number of steps of the shared warm start of the stem (default 1500)",
-    )
-    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate (default 1e-3)")
-    parser.add_argument("--only", default="", help="run only rows whose name contains this text")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds of the main rows (default 3)")
-    parser.add_argument("--test-faces", type=int, help="number of unseen faces (default: all)")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16", help="numeric precision")
-    parser.add_argument("--workers", type=int, default=1, help="number of processes that render scenes")
-    args = parser.parse_args(argv)
-    try:
-        ablate(args)
-    except EmotionError as error:
-        print(f"bench_ablation: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    add, results = parser.add_argument, ROOT / "benchmarks" / "results" / "ablation"
+    add("--data", type=Path, default=ROOT.parent / "shared", help="folder with faces and sentences")
+    add("--out", type=Path, default=ROOT / "runs" / "ablation", help="folder of the runs")
+    add("--results", type=Path, default=results, help="folder of table and plot")
+    add("--steps", type=int, default=400, help="number of steps of every row (default 400)")
+    add("--warm-steps", type=int, default=1500, help="steps of the shared warm start (default 1500)")
+    add("--only", default="", help="run only rows whose name contains this text")
+    add("--test-faces", type=int, help="number of unseen faces (default: all)")
+    add("--precision", choices=["fp32", "bf16"], default="bf16", help="numeric precision")
+    add("--workers", type=int, default=1, help="number of processes that render scenes")
+    return run("bench_ablation", partial(ablate, parser.parse_args(argv)))
 
 
 def ablate(args: argparse.Namespace) -> None:
     """Warm up, then train and measure every missing row; write the results after each."""
-    rows = [row for row in all_rows(args.seeds) if args.only in row.name]
-    settings = {
-        "steps": args.steps,
-        "warm_steps": args.warm_steps,
-        "lr": args.lr,
-        "precision": args.precision,
-        "test_faces": args.test_faces,
-    }
+    rows = [row for row in all_rows() if args.only in row.name]
+    names = ("steps", "warm_steps", "precision", "test_faces")
+    settings = {name: getattr(args, name) for name in names}
     data = None
     check_settings(args.out, settings)
     for index, row in enumerate(rows, start=1):
@@ -163,8 +127,7 @@ def ablate(args: argparse.Namespace) -> None:
             continue
         print(f"bench_ablation: row {index} of {len(rows)}: {row.name}")
         data = data or load_scene_data(args.data, "linear")
-        start = warm_start(args, data)
-        train_row(row, args, data, start)
+        train_row(row, args, data, warm_start(args, data))
         measured = measure(args.out / row.name / CHECKPOINT, args)
         write_atomically(done, json.dumps({"row": vars(row), **measured}))
         write_results(args.out, args.results, settings=settings, beta=SNCE_BETA)
@@ -207,16 +170,11 @@ def train_row(row: Row, args: argparse.Namespace, data: SceneData, start: Path) 
         text_warmup=None,
         start=Start(checkpoint=str(start)),
         seed=1000 + row.seed,
-        model={
-            **SIZES,
-            "subject": row.subject,
-            "subject_bias": row.bias,
-            "temporal": row.temporal,
-        },
+        model={**SIZES, "subject": row.subject, "subject_bias": row.bias, "temporal": row.temporal},
         scenes=Scenes(
             steps=args.steps,
             scenes_per_batch=24,
-            lr=args.lr,
+            lr=LR,
             beta=row.beta,
             distinct_frames=(1, 1, 1, 2),
             people=MIX.people,
@@ -255,11 +213,8 @@ def measure(checkpoint: Path, args: argparse.Namespace) -> dict[str, object]:
         faces = test.take(np.arange(len(test.labels))[:ALONE_FACES]) if people == (1,) else test
         found = crowd_features(model, faces, people, seed=2 + index)
         predicted = probe.predict(found.features)
-        crowds[name] = {
-            "labels": found.labels.tolist(),
-            "answers": predicted.tolist(),
-            "scenes": found.scenes.tolist(),
-        }
+        given = {"labels": found.labels, "answers": predicted, "scenes": found.scenes}
+        crowds[name] = {key: values.tolist() for key, values in given.items()}
     shifts = [p.detach().sigmoid().mean().item() for n, p in model.named_parameters() if "subject_shift" in n]
     return {"crowds": crowds, "shift": shifts}
 
@@ -284,7 +239,8 @@ def crowd_features(model: EmotionCLIP, faces: Faces, people: tuple[int, ...], *,
     """Encode every person of scenes with a shared crop."""
     clips = shared_crop_clips(faces, model.config.preprocess, MIX, people, frames=1, seed=seed)
     features, labels, scenes = [], [], []
-    for batch in batched(enumerate(tqdm(clips, desc=f"{people} people", unit="scene")), SCENES_AT_A_TIME):
+    waiting = enumerate(tqdm(clips, desc=f"{people} people", unit="scene"))
+    while batch := list(islice(waiting, SCENES_AT_A_TIME)):
         images = torch.from_numpy(np.stack([images for _, (images, _) in batch]))
         shown = [(place, person) for place, (_, (_, persons)) in enumerate(batch) for person in persons]
         weights = torch.from_numpy(np.stack([person.patch_weights for _, person in shown]))
@@ -295,13 +251,6 @@ def crowd_features(model: EmotionCLIP, faces: Faces, people: tuple[int, ...], *,
         labels += [person.label for _, person in shown]
         scenes += [batch[place][0] for place, _ in shown]
     return Crowd(np.concatenate(features), np.array(labels), np.array(scenes))
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield lists of `size` items; the last one may be shorter."""
-    waiting = iter(items)
-    while batch := list(islice(waiting, size)):
-        yield batch
 
 
 if __name__ == "__main__":

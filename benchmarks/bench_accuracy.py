@@ -19,6 +19,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,6 +34,7 @@ from emotion_bench.machine import card
 from emotion_bench.predictions import Predictions, Predictor
 from emotion_bench.report import write_json
 from emotion_runtime.bundle import load_bundle
+from emotion_runtime.console import run
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.names import ReducedPrecision
@@ -49,18 +51,17 @@ SEED = 2022
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    try:
-        args = parse_args(argv)
-        result = measure_again(args) if args.only else measure(args)
-    except EmotionError as error:
-        print(f"bench_accuracy: error: {error}", file=sys.stderr)
-        return 2
+    return run("bench_accuracy", partial(benchmark, argv))
+
+
+def benchmark(argv: list[str] | None) -> None:
+    """Measure, and write and print the report."""
+    args = parse_args(argv)
+    result = measure_again(args) if args.only else measure(args)
     text = page(result)
     write_json(args.out / "accuracy.json", result)
     write_atomically(args.out / "accuracy.md", text)
-    print(text)
-    print(f"bench_accuracy: {args.out} holds the report")
-    return 0
+    print(f"{text}\nbench_accuracy: {args.out} holds the report")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -69,7 +70,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--bundle", default="nano", help="bundle name or folder (default nano)")
     add("--data", type=Path, required=True, help="folder with data/fer2013_plus.npz")
-
     add("--videos", nargs="*", default=[], help="videos of real people on which label changes are counted")
     add("--faces", type=int, help="number of test faces (default: all)")
     add("--frames", type=int, default=8, help="number of frames rendered per clip (default 8)")
@@ -127,30 +127,14 @@ def in_precisions(
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run all measurements and return the content of accuracy.json."""
-    bundle = load_bundle(args.bundle)
+    bundle, candidate = load_bundle(args.bundle), of_bundle(args.bundle)
     manifest = bundle.manifest
-    head = manifest.default_head
-    if manifest.heads[head].labels != list(EKMAN):
-        raise EmotionError(
-            f"head {head} of bundle {manifest.name} predicts {', '.join(manifest.heads[head].labels)}: "
-            f"expected {', '.join(EKMAN)}, the labels of the test faces"
-        )
     faces = load_faces(args.data / FACES_FILE, "test")
     if args.faces:
         faces = through_runtime.subset(faces).take(np.arange(args.faces))
     everyone = Plan(faces.by_majority(), manifest.preprocess, args.frames, manifest.clip_seconds, SEED)
     # What is not about votes is measured on faces that most people see alike.
     plan = dataclasses.replace(everyone, faces=everyone.faces.take(np.flatnonzero(faces.clear)))
-    predictor = Predictor(args.bundle)
-
-    say("scenes, degraded scenes, aligned faces")
-    predictions = measures.sets(predictor, everyone)
-    rows: dict[str, Any] = {
-        name: measures.on_votes(part, head, faces, resamples=args.resamples)
-        for name, part in predictions.items()
-    }
-    scenes = predictions["scenes"]
-    clear = scenes.of(faces.clear[scenes.faces])
     result: dict[str, Any] = {
         "benchmark": "accuracy",
         "machine": card(),
@@ -163,26 +147,18 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "clear_faces": len(plan.faces.labels),
         "frames": args.frames,
         "labels": list(EKMAN),
-        "sets": rows,
-        "by_people": measures.by_people(clear, head),
-        "abstaining": measures.abstaining(clear, head, manifest.heads[head].abstain),
     }
-    if ZERO_SHOT in predictor.heads:
-        result["zero_shot"] = measures.on_votes(scenes, ZERO_SHOT, faces, resamples=args.resamples)
-    if CATEGORIES in predictor.heads:
-        result["categories_auc"] = measures.categories(clear, CATEGORIES, manifest.heads[CATEGORIES].labels)
-    precisions = sorted(set.intersection(*(set(graph.variants) for graph in manifest.graphs.values())))
-    rows |= in_precisions(args, everyone, faces, precisions)
+    predictor, head = Predictor(args.bundle), manifest.default_head
+    shown = on_sets(result, predictor, everyone, faces, args)
     say("pairs of people of different emotions")
     result["pairs"] = measures.pairs(predictor, plan, head, resamples=args.resamples)
     say("one corruption at a time")
     still = dataclasses.replace(plan, frames=1)  # nobody moves: distance is not what is compared
     result["corruptions"] = measures.corruptions(predictor, still, head)
     say("views by their quality")
-    result["quality"] = quality_bins.measure(of_bundle(args.bundle), faces, manifest.quality, seed=SEED)
+    result["quality"] = quality_bins.measure(candidate, faces, manifest.quality, seed=SEED)
     say("a crop per person against one shared crop")
     result["windows"] = measures.windows(predictor, still, head)
-
     say("the whole runtime")
     few = Plan(through_runtime.subset(plan.faces), plan.spec, manifest.clip_frames, plan.seconds, SEED)
     with EmotionRuntime(args.bundle, backend="cpu") as runtime:
@@ -194,8 +170,42 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             counted = through_runtime.steadiness(runtime, video)
         if counted.minutes:
             result["label_changes"][Path(video).name] = counted.per_minute()
-    plots(args.out, result, (clear, scenes), faces, head)
+    plots(args.out, result, shown, faces, head)
     return result
+
+
+def on_sets(
+    result: dict[str, Any], predictor: Predictor, plan: Plan, faces: Faces, args: argparse.Namespace
+) -> tuple[Predictions, Predictions]:
+    """Add the metrics of every test set and head; return what `plots` shows.
+
+    Args:
+        result: Gets them.
+        predictor: The bundle.
+        plan: What the sets are rendered from.
+        faces: The faces, with the labels of FER2013.
+        args: The command line.
+    """
+    say("scenes, degraded scenes, aligned faces")
+    manifest = predictor.manifest
+    head = manifest.default_head
+    predictions = measures.sets(predictor, plan)
+    on_votes = partial(measures.on_votes, faces=faces, resamples=args.resamples)
+    rows = {name: on_votes(part, head) for name, part in predictions.items()}
+    scenes = predictions["scenes"]
+    clear = scenes.of(faces.clear[scenes.faces])
+    result |= {
+        "sets": rows,
+        "by_people": measures.by_people(clear, head),
+        "abstaining": measures.abstaining(clear, head, manifest.heads[head].abstain),
+    }
+    if ZERO_SHOT in predictor.heads:
+        result["zero_shot"] = on_votes(scenes, ZERO_SHOT)
+    if CATEGORIES in predictor.heads:
+        result["categories_auc"] = measures.categories(clear, CATEGORIES, manifest.heads[CATEGORIES].labels)
+    precisions = sorted(set.intersection(*(set(graph.variants) for graph in manifest.graphs.values())))
+    rows |= in_precisions(args, plan, faces, precisions)
+    return clear, scenes
 
 
 def plots(

@@ -21,7 +21,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from emotion_bench.report import results_parser, write_result
 from emotion_bench.rounds import interleave, ratios, spread
 from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.buckets import Bucketed
+from emotion_runtime.console import run
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.open_backend import open_backend
 from emotion_train.tables import markdown_table
@@ -45,39 +45,17 @@ FEEDS: Mapping[str, Callable[..., tuple[Feeds, Feeds]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What is measured.
-
-    Attributes:
-        models: Names of presets.
-        persons: Numbers of people of a call.
-        rounds: Number of rounds.
-        backends: Backends beside "cpu".
-        work: Folder of the exported graphs.
-    """
-
-    models: list[str]
-    persons: list[int]
-    rounds: int
-    backends: list[str]
-    work: Path
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    args = parse_args(argv)
-    with tempfile.TemporaryDirectory() as temporary:
-        work = args.work or Path(temporary)
-        settings = Settings(args.models, args.persons, args.rounds, args.backends, work)
-        try:
-            rows = [row for model in settings.models for row in measure_model(model, settings)]
-        except EmotionError as error:
-            print(f"bench_encoder: error: {error}", file=sys.stderr)
-            return 2
+    return run("bench_encoder", partial(benchmark, parse_args(argv)))
+
+
+def benchmark(args: argparse.Namespace) -> None:
+    """Measure all models, write the result and print its table."""
+    with tempfile.TemporaryDirectory() as work:
+        rows = [row for model in args.models for row in measure_model(model, args, Path(work))]
     write_result(args, "encoder", {"rounds": args.rounds, "rows": rows})
     print(table(rows))
-    return 0
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -88,7 +66,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--persons", nargs="+", type=int, metavar="P", help="numbers of people (default: 1 2 4 8)")
     add("--rounds", type=int, help="number of rounds (default: 9)")
     add("--backends", nargs="*", default=["openvino"], help="backends beside cpu (default: openvino)")
-    add("--work", type=Path, help="folder that keeps the exported graphs for the next run")
     args = parser.parse_args(argv)
     args.models = args.models or (["nano"] if args.quick else ["nano", "vit-b-32"])
     args.persons = args.persons or ([1, 2] if args.quick else [1, 2, 4, 8])
@@ -96,7 +73,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def measure_model(preset: str, settings: Settings) -> list[dict[str, Any]]:
+def measure_model(preset: str, args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     """Measure both graphs of one model and return their rows.
 
     Raises:
@@ -104,46 +81,31 @@ def measure_model(preset: str, settings: Settings) -> list[dict[str, Any]]:
     """
     print(f"{preset}: exporting", file=sys.stderr)
     model = formula_model(preset)
-    exported = export_both(model, preset, settings.work, settings.persons)
-    inputs = {
-        (graph, persons): FEEDS[graph](model, persons) for graph in exported for persons in settings.persons
-    }
+    exported = export_both(model, work / preset, args.persons)
+    inputs = {(graph, count): FEEDS[graph](model, count) for graph in exported for count in args.persons}
     del model  # frees half a gigabyte for the sessions
     rows = []
     for graph, files in exported.items():
-        contenders = open_contenders(files, settings.backends)
-        for persons in settings.persons:
+        contenders = open_contenders(files, args.backends)
+        for persons in args.persons:
             feeds = inputs[graph, persons]
             about = {"model": preset, "graph": graph, "persons": persons}
-            rows += [about | row for row in measure(contenders, feeds, files.flops[persons], settings.rounds)]
+            rows += [about | row for row in measure(contenders, feeds, files.flops[persons], args.rounds)]
             print(f"{preset} {graph} P={persons}: done", file=sys.stderr)
     return rows
 
 
 def open_contenders(files: Exported, backends: list[str]) -> dict[str, Backend]:
     """Open all contenders, by name; backends that are not available are reported and left out."""
-    ours = open_backend("cpu", files.ours)
-    contenders: dict[str, Backend] = {
-        "ours on cpu": ours,
-        AGAIN: open_backend("cpu", files.ours),
-        BUCKETED: Bucketed(ours),
-        BASELINE: open_backend("cpu", files.plain),
-    }
-    for name in backends:
-        contenders |= open_both(name, files)
-    return contenders
-
-
-def open_both(name: str, files: Exported) -> dict[str, Backend]:
-    """Open ours and plain on a backend; return nothing, and report it, where it is not available."""
-    try:
-        return {
-            f"ours on {name}": open_backend(name, files.ours),
-            f"plain on {name}": open_backend(name, files.plain),
-        }
-    except Unavailable as error:
-        print(f"left out: {error}", file=sys.stderr)
-        return {}
+    contenders: dict[str, Backend] = {}
+    for name in ("cpu", *backends):
+        try:
+            contenders[f"ours on {name}"] = open_backend(name, files.ours)
+            contenders[f"plain on {name}"] = open_backend(name, files.plain)
+        except Unavailable as error:  # noqa: PERF203 - two or three times
+            print(f"left out: {error}", file=sys.stderr)
+    more = {AGAIN: open_backend("cpu", files.ours), BUCKETED: Bucketed(contenders["ours on cpu"])}
+    return contenders | more
 
 
 def measure(
@@ -151,22 +113,19 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Measure one graph for one number of people; return a row per contender and one for sgemm.
 
-    Args:
-        contenders: Backends by name.
-        feeds: Inputs of ours and of plain.
-        flops: Operations of ours and of plain.
-        rounds: Number of rounds.
+    `feeds` and `flops` are the inputs and operations of ours and of plain.
 
     Raises:
         EmotionError: Two contenders give different outputs.
     """
     sgemm = Sgemm()
     calls: dict[str, Callable[[], object]] = {SGEMM: sgemm}
-    expected = first_output(contenders[BASELINE], feeds[1])
+    (expected,) = contenders[BASELINE].run(feeds[1]).values()
     differences = {}
     for name, backend in contenders.items():
         own = feeds[name.startswith("plain")]
-        differences[name] = difference(name, first_output(backend, own), expected)
+        (output,) = backend.run(own).values()
+        differences[name] = difference(name, output, expected)
         calls[name] = partial(backend.run, own)
     seconds = interleave(calls, rounds=rounds)
     peak = [sgemm.flops / each for each in seconds[SGEMM]]
@@ -186,11 +145,6 @@ def measure(
             }
         )
     return rows
-
-
-def first_output(backend: Backend, feeds: Feeds) -> Any:
-    """Return the first output, (P, D) float32."""
-    return next(iter(backend.run(feeds).values()))
 
 
 def difference(name: str, found: Any, expected: Any) -> float:

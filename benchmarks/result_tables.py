@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import bench_crowd
+import bench_pipeline
 import bench_scale
 import bench_stream
 import bench_targets
+from emotion_bench.peers_page import networks_part, systems_part
 from emotion_train.tables import markdown_table, percent
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-MISSING = "-"
 SPEED_TARGET = 15
 PAGE = ROOT / "docs" / "benchmarks.md"
 CARD = ROOT / "runtime" / "emotion_runtime" / "bundles" / "nano" / "MODEL_CARD.md"
@@ -67,8 +68,9 @@ def page_parts() -> dict[str, str]:
     """Return the Markdown of each part of docs/benchmarks.md, by the name of its markers."""
     parts = {
         "accuracy": accuracy_rows(),
-        "pipeline": pipeline_rows(),
-        "encoder": encoder_rows(),
+        "peers": peer_rows(),
+        "pipeline": tables("pipeline", lambda result: bench_pipeline.table(result["rows"])),
+        "encoder": tables("encoder", encoder_table),
         "crops": crop_rows(),
         "targets": tables("targets", lambda result: bench_targets.table(result["rows"])),
         "stream": tables("stream", bench_stream.table),
@@ -96,21 +98,14 @@ def accuracy_rows() -> list[str]:
         ("rendered scenes of 1-4 people, degraded images", sets["poor_scenes"]),
         ("aligned face crops, one person per image", sets["tight_faces"]),
     ]
+    metrics = ("accuracy", "balanced_accuracy")
     cells = [
-        [
-            title,
-            *(with_interval(row[name]) for name in ("accuracy", "balanced_accuracy")),
-            f"{row['ece']['value']:.3f}",
-        ]
+        [title, *(with_interval(row[name]) for name in metrics), f"{row['ece']['value']:.3f}"]
         for title, row in rows
         if row
     ]
-    header = [
-        f"`nano`, 7 classes, {result['clear_faces']:,} unseen faces",
-        "accuracy",
-        "balanced accuracy",
-        "calibration error",
-    ]
+    header = [f"`nano`, 7 classes, {result['clear_faces']:,} unseen faces"]
+    header += ["accuracy", "balanced accuracy", "calibration error"]
     pairs, corruptions = result["pairs"], result["corruptions"]
     own, same = (pairs[name]["of_right_singly"]["changed"]["value"] for name in ("own_window", "same_window"))
     words = (
@@ -123,7 +118,14 @@ def accuracy_rows() -> list[str]:
         "weights tell which of them is the subject. One degradation at a time costs "
         f"{corruptions['mean_drop_points']:.1f} points of accuracy, averaged over nine kinds."
     )
-    return [*table_of(header, cells), "", words]
+    return [*markdown_table(header, cells).splitlines(), "", words]
+
+
+def peer_rows() -> list[str]:
+    """Return the tables of other networks, and of whole systems where they were measured."""
+    result: dict[str, Any] = json.loads((RESULTS / "nano" / "peers.json").read_text("utf-8"))
+    parts = [networks_part(result), systems_part(result)]
+    return "\n\n".join(part for part in parts if part).splitlines()
 
 
 def with_interval(metric: dict[str, float | None]) -> str:
@@ -155,75 +157,42 @@ def speed_beside_vit() -> list[str]:
         }
         if {"nano", "vit-b-32"} <= ms.keys():
             ratio = ms["vit-b-32"] / ms["nano"]
-            lines.append(
-                f"| {machine} | {ms['nano']:.2f} ms | {ms['vit-b-32']:.1f} ms | 1/{ratio:.1f} | "
-                f"{'met' if ratio >= SPEED_TARGET else '**missed**'} |"
-            )
+            met = "met" if ratio >= SPEED_TARGET else "**missed**"
+            lines.append([machine, f"{ms['nano']:.2f} ms", f"{ms['vit-b-32']:.1f} ms", f"1/{ratio:.1f}", met])
     if not lines:
         return []
-    header = f"| machine | nano | ViT-B/32 | ratio | target: 1/{SPEED_TARGET} |\n|---|---|---|---|---|"
     title = "### Frame encoder, one person, fp32, in the same run as ViT-B/32's"
-    return ["\n".join([title, "", header, *lines])]
+    header = ["machine", "nano", "ViT-B/32", "ratio", f"target: 1/{SPEED_TARGET}"]
+    return [f"{title}\n\n{markdown_table(header, lines)}"]
 
 
-def pipeline_rows() -> list[str]:
-    """Return the table of the whole runtime: one row per machine, video and backend."""
-    results = [(machine, row) for machine, result in measured("pipeline") for row in result["rows"]]
-    # Rows that measure the same backend again only show the noise.
-    results = [(machine, row) for machine, row in results if not row["backend"].endswith(", again")]
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        "video": lambda row: Path(row["source"]).stem.removeprefix("intel_").replace("-", " "),
-        "people": lambda row: str(row["persons"]),
-        "encoders on": lambda row: row["backend"],
-        "fps": lambda row: f"{row['fps']['median']:.1f}",
-        "detector alone": lambda row: f"{row['fps_detector_alone']['median']:.1f}",
-        "fraction of that": lambda row: percent(row["fraction_of_detector_alone"]["median"]),
-        "encode, ms per frame": lambda row: f"{row['ms_per_frame']['encode']['median']:.1f}",
-        "time outside networks": lambda row: percent(row["share_not_a_network"]["median"]),
-    }
-    for name, key in (("encoders on", "backend"), ("video", "source")):
-        if len({row[key] for _, row in results}) == 1:  # the text around the table says it
-            del columns[name]
-    cells = [[machine, *(cell(get, row) for get in columns.values())] for machine, row in results]
-    return table_by_machine(["machine", *columns], cells)
+def encoder_table(result: dict[str, Any]) -> str:
+    """Return the table of the frame encoder and the plain export: a row for each model and contender."""
+    groups: dict[tuple[str, ...], dict[int, str]] = {}
+    for row in result["rows"]:
+        contender = row["contender"]
+        if row["graph"] == "frame_encoder" and contender.startswith(("ours on", "plain on")):
+            text = f"{row['ms']['median']:.1f} ms ({row['ratio_to_plain']['median']:.2f})"
+            groups.setdefault((row["model"], contender), {})[row["persons"]] = text
+    return table_by_persons(["frame encoder of", "graph"], groups)
 
 
-def encoder_rows() -> list[str]:
-    """Return the table of the frame encoder and the plain export: a row per machine, model and contender."""
-    cells: list[list[str]] = []
-    persons: list[int] = []
-    for machine, result in measured("encoder"):
-        groups: dict[tuple[str, str], dict[int, str]] = {}
-        for row in result["rows"]:
-            if row["graph"] == "frame_encoder" and row["contender"].startswith(("ours on", "plain on")):
-                ratio = row["ratio_to_plain"]["median"]
-                text = f"{row['ms']['median']:.1f} ms ({ratio:.2f})"
-                groups.setdefault((row["model"], row["contender"]), {})[row["persons"]] = text
-        persons = sorted({*persons, *(count for group in groups.values() for count in group)})
-        cells += [
-            [machine, model, contender, *(group.get(count, MISSING) for count in persons)]
-            for (model, contender), group in groups.items()
-            if not contender.endswith(", again")
-        ]
-    return table_by_machine(
-        ["machine", "frame encoder of", "graph", *(f"P = {count}" for count in persons)], cells
-    )
+def table_by_persons(header: list[str], groups: dict[tuple[str, ...], dict[int, str]]) -> str:
+    """Return a table with a column for each number of people, and a dash for what was not measured."""
+    persons = sorted({count for group in groups.values() for count in group})
+    cells = [[*key, *(group.get(count, "-") for count in persons)] for key, group in groups.items()]
+    return markdown_table([*header, *(f"P = {count}" for count in persons)], cells)
 
 
 def crop_rows() -> list[str]:
     """Return the table that compares one crop per person with one shared crop."""
-    cells = [
-        [
-            str(row["people"]),
-            percent(row["own_windows"]["accuracy"]),
-            f"{row['own_windows']['frame_encoder_ms']:.1f} ms",
-            percent(row["one_picture"]["accuracy"]),
-            f"{row['one_picture']['frame_encoder_ms']:.1f} ms",
-        ]
-        for row in accuracy().get("windows", [])
-    ]
+    result, cells = accuracy(), []
+    for row in result["windows"]:
+        ways = (row["own_windows"], row["one_picture"])
+        pairs = [(percent(way["accuracy"]), f"{way['frame_encoder_ms']:.1f} ms") for way in ways]
+        cells.append([str(row["people"]), *pairs[0], *pairs[1]])
     header = ["people", "one crop per person: accuracy", "time", "one shared crop: accuracy", "time"]
-    return table_of(header, cells)
+    return [f"Machine: {machine_of(result)}.", "", *markdown_table(header, cells).splitlines()]
 
 
 def gpu_rows() -> list[str]:
@@ -238,68 +207,36 @@ def gpu_rows() -> list[str]:
                 inside = f" ({row['ms_on_device']:.2f})" if "ms_on_device" in row else ""
                 key = row["model"], row["runner"], row["precision"]
                 groups.setdefault(key, {})[row["persons"]] = f"{row['ms']:.2f}{inside}"
-        persons = sorted({count for group in groups.values() for count in group})
-        cells = [[*key, *(group.get(count, MISSING) for count in persons)] for key, group in groups.items()]
         name, passed = str(result["machine"]["gpu"]).split(",")[0], [c["passed"] for c in result["checks"]]
         limits = ", ".join(f"{name} {value:g}" for name, value in result["ceilings"].items())
         words = (
             f"Machine: {name}; its driver and all versions are in `results/{file.parent.name}/gpu.json`. "
             f"{sum(passed)} of {len(passed)} checks against the CPU passed. Measured limits: {limits}."
         )
-        lines += [
-            *([""] if lines else []),
-            words,
-            "",
-            *table_of(["frame encoder of", "run by", "precision", *(f"P = {p}" for p in persons)], cells),
-        ]
+        table = table_by_persons(["frame encoder of", "run by", "precision"], groups)
+        lines += [*([""] if lines else []), words, "", *table.splitlines()]
     return lines or ["No GPU has been measured yet."]
 
 
 def tables(benchmark: str, table: Callable[[dict[str, Any]], str]) -> list[str]:
-    """Return the table of a benchmark for each machine, with its limits."""
+    """Return the table of a benchmark for each machine, with its limits if they were measured apart."""
     lines: list[str] = []
     for machine, result in measured(benchmark):
-        limits = result["limits"]
-        words = (
-            f"Machine: {machine}; sgemm {limits['gflops']:g} GFLOP/s, copy {limits['gbytes_per_s']:g} GB/s."
-        )
-        lines += [*([""] if lines else []), words, "", *table(result).splitlines()]
+        limits = result.get("limits")
+        bounds = "; sgemm {gflops:g} GFLOP/s, copy {gbytes_per_s:g} GB/s".format(**limits) if limits else ""
+        lines += [*([""] if lines else []), f"Machine: {machine}{bounds}.", "", *table(result).splitlines()]
     return lines or ["No machine has been measured yet."]
 
 
 def measured(benchmark: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the name and the result of each machine that was measured."""
-    results = []
-    for file in sorted(RESULTS.glob(f"*/{benchmark}.json")):
-        result: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        machine = result["machine"]
-        results.append((f"{machine['cpu']}, {machine['cores']} cores", result))
-    return results
+    results = [json.loads(file.read_text("utf-8")) for file in sorted(RESULTS.glob(f"*/{benchmark}.json"))]
+    return [(machine_of(result), result) for result in results]
 
 
-def cell(get: Callable[[dict[str, Any]], str], row: dict[str, Any]) -> str:
-    """Return one cell: the metric, or a dash if it was not measured on this machine."""
-    try:
-        return get(row)
-    except (KeyError, TypeError):  # not in the JSON, or null
-        return MISSING
-
-
-def table_of(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Return the lines of a Markdown table without its empty columns; no lines without rows."""
-    if not rows:
-        return []
-    kept = [index for index in range(len(header)) if any(row[index] != MISSING for row in rows)]
-    cells = [[row[index] for index in kept] for row in rows]
-    return markdown_table([header[index] for index in kept], cells).splitlines()
-
-
-def table_by_machine(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Return the lines of a table whose first column is the machine; a single machine is named above it."""
-    machines = {row[0] for row in rows}
-    if len(machines) != 1:
-        return table_of(header, rows)
-    return [f"Machine: {machines.pop()}.", "", *table_of(header[1:], [row[1:] for row in rows])]
+def machine_of(result: dict[str, Any]) -> str:
+    """Return the name of the machine of a result."""
+    return "{cpu}, {cores} cores".format(**result["machine"])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_bench.ablation_page import SUBJECTS, Interval, page
+from emotion_bench.ablation_plot import plot
 from emotion_bench.machine import card
 from emotion_bench.report import write_json
 from emotion_runtime.files import write_atomically
@@ -170,26 +171,16 @@ def comparisons(found: dict[Method, dict[str, CrowdResults]], beta: float) -> li
         ]
         if not pairs:
             continue
-        seeds = sorted(set.intersection(*(_seeds(found[m]) for pair in pairs for m in pair)))
+        seeds = sorted(set.intersection(*(set(found[m][CROWDED[0]].right) for pair in pairs for m in pair)))
         by_seed = [
             np.mean([crowded(found[a], [s])[0] - crowded(found[b], [s])[0] for a, b in pairs], axis=0)
             for s in seeds
         ]
         gap = interval(np.mean(by_seed, axis=0), crowded(found[pairs[0][0]])[1])
         holds = "yes" if gap[1] >= comparison.least else "no" if gap[2] < comparison.least else "undecided"
-        rows.append(
-            {
-                "expectation": comparison.words,
-                "difference": gap,
-                "by_seed": [float(values.mean()) for values in by_seed],
-                "holds": holds,
-            }
-        )
+        each = [float(values.mean()) for values in by_seed]
+        rows.append({"expectation": comparison.words, "difference": gap, "by_seed": each, "holds": holds})
     return rows
-
-
-def _seeds(results: dict[str, CrowdResults]) -> set[int]:
-    return set(next(iter(results.values())).right)
 
 
 def mean_shift(runs: Path) -> float | None:
@@ -204,19 +195,10 @@ def write_results(runs: Path, results: Path, *, settings: dict[str, Any], beta: 
     found = load_results(runs)
     rows = [_row(method, results) for method, results in sorted(found.items(), key=_order)]
     compared = comparisons(found, beta)
-    write_json(
-        results / "ablation.json",
-        {
-            "machine": card(),
-            "settings": settings,
-            "rows": rows,
-            "comparisons": compared,
-            "mean_shift": mean_shift(runs),
-        },
-    )
-    write_atomically(results / "ablation.md", page(rows, compared, settings, mean_shift(runs)))
-    from emotion_bench.ablation_plot import plot  # noqa: PLC0415  (matplotlib is slow to import)
-
+    shift = mean_shift(runs)
+    content = {"settings": settings, "rows": rows, "comparisons": compared, "mean_shift": shift}
+    write_json(results / "ablation.json", {"machine": card(), **content})
+    write_atomically(results / "ablation.md", page(rows, compared, settings, shift))
     plot(results / "ablation.png", rows, beta)
 
 
@@ -234,7 +216,7 @@ def _row(method: Method, results: dict[str, CrowdResults]) -> dict[str, Any]:
         "bias": bias,
         "beta": beta,
         "temporal": temporal,
-        "seeds": len(_seeds(results)),
+        "seeds": len(results[CROWDED[0]].right),
         "crowds": {
             name: {
                 "accuracy": interval(crowd.mean(), crowd.scenes),

@@ -57,19 +57,8 @@ def page(
     mean_shift: float | None,
 ) -> str:
     """Return ablation.md."""
-    header = [
-        "subject",
-        "loss",
-        "time",
-        "seeds",
-        "one person",
-        "two people",
-        "three or four",
-        "balanced, two",
-        "changed",
-        "own",
-        "other",
-    ]
+    header = ["subject", "loss", "time", "seeds", "one person", "two people", "three or four"]
+    header += ["balanced, two", "changed", "own", "other"]
     table = [
         [
             row["subject"] + (" + bias" if row["bias"] else ""),

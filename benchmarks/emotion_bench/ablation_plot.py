@@ -18,7 +18,7 @@ from emotion_train.plotting import (
 
 CROWD_COLORS = {"one person": LIGHT_GREY, "two people": BLUE, "three or four": RED}
 PAIR_COLORS = {"changed": BLUE, "own": GREEN, "other": YELLOW}
-METHODS = (
+METHODS = (  # subject and bias, in the order of the plot
     ("none", False),
     ("saam", False),
     ("saam-rowwise", False),

@@ -1,10 +1,9 @@
 """Metrics of a bundle on the test faces, with 95 % bootstrap intervals over faces."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, aligned_faces, changed, scenes
 from emotion_bench.predictions import Predictions, Predictor
+from emotion_bench.rounds import median_seconds
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Scorer, bootstrap_intervals, point_metrics
 from emotion_train.probing.calibration import calibration_error, confidences_of
@@ -25,7 +25,6 @@ from emotion_train.scenes.sets import PersonClip, RenderedClip, person_pair
 
 Result = dict[str, Any]
 CROWDS = (1, 3, 8)  # people in a scene
-TIMED_CALLS = 40
 # The metrics of every test set, beside the recall of each class.
 KEPT = ("accuracy", "balanced_accuracy", "ece")
 CALM = ("neutral", "happiness")
@@ -111,17 +110,12 @@ def abstaining(predictions: Predictions, head: str, threshold: float) -> Result:
 def categories(predictions: Predictions, head: str, labels: Sequence[str]) -> Result:
     """Return the area under the ROC curve of those of the 26 categories that have labelled faces here."""
     scores, everyone = predictions.probabilities[head], np.ones((1, len(predictions.labels)))
-    return {
-        category: round(
-            float(
-                area_under_roc(
-                    scores[:, list(labels).index(category)], predictions.labels == EKMAN.index(name), everyone
-                )[0]
-            ),
-            4,
-        )
-        for category, name in LABELLED_CATEGORIES.items()
-    }
+    areas = {}
+    for category, name in LABELLED_CATEGORIES.items():
+        right = predictions.labels == EKMAN.index(name)
+        area = area_under_roc(scores[:, list(labels).index(category)], right, everyone)[0]
+        areas[category] = round(float(area), 4)
+    return areas
 
 
 def pairs(predictor: Predictor, plan: Plan, head: str, *, resamples: int) -> Result:
@@ -215,14 +209,10 @@ def windows(predictor: Predictor, plan: Plan, head: str) -> list[Result]:
         one: list[tuple[int, PersonClip]] = []
         persons = 0
         for rendered in islice(plan.rendered_clips((people,)), len(plan.faces.labels) // people):
-            own += [
-                (0, rendered.person_clip(person, plan.label(person), plan.spec))
-                for person in rendered.scene.people
-            ]
+            everyone, label = rendered.scene.people, plan.label
+            own += [(0, rendered.person_clip(person, label(person), plan.spec)) for person in everyone]
             images, shown = cut_shared_crop(rendered.frames, rendered.scene, rendered.times, plan.spec)
-            one += [
-                (0, PersonClip(images, weights, plan.label(person), person.face)) for person, weights in shown
-            ]
+            one += [(0, PersonClip(images, weights, label(who), who.face)) for who, weights in shown]
             persons += len(rendered.scene.people)
         row: Result = {"people": people, "persons": persons}
         for name, clips, crops in (("own_windows", own, people), ("one_picture", one, 1)):
@@ -238,19 +228,14 @@ def windows(predictor: Predictor, plan: Plan, head: str) -> list[Result]:
 
 
 def _seconds(predictor: Predictor, plan: Plan, images: int, persons: int) -> float:
-    """Return the median seconds of the frame encoder for a number of people in a number of images."""
+    """Return the seconds of the frame encoder for a number of people in a number of images."""
     size, rng = plan.spec.size, np.random.default_rng(0)
     feeds: dict[str, NDArray[Any]] = {
         "images": rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8),
         "frame_index": np.arange(persons) % images,
         "patch_weights": rng.random((persons, plan.spec.patches), dtype=np.float32),
     }
-    seconds = []
-    for _ in range(TIMED_CALLS):
-        start = time.perf_counter()
-        predictor.frame_encoder.run(feeds)
-        seconds.append(time.perf_counter() - start)
-    return median(seconds)
+    return median_seconds(partial(predictor.frame_encoder.run, feeds))
 
 
 def sets(predictor: Predictor, plan: Plan) -> Mapping[str, Predictions]:

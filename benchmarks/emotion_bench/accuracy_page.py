@@ -1,6 +1,6 @@
 """The accuracy report: metrics, targets, and how to read them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from emotion_bench import quality_bins
@@ -69,9 +69,9 @@ the votes on all faces.
 
 ## A crop per person, or one shared crop
 
-Milliseconds are those of the frame encoder alone, on this machine. The shared crop is the square around all
-heads;
-"inside" is the fraction of people with at least half of their head in it.
+Milliseconds are those of the frame encoder alone, in fp32, for all people at once, on a machine with
+{machine}. The shared crop is the square around all heads; "inside" is the fraction of people with at least
+half of their head in it.
 
 {windows}
 
@@ -118,37 +118,37 @@ def page(result: Result) -> str:
         pair_table=_pairs(pairs),
         clean=percent(corruptions["clean"]),
         drop=corruptions["mean_drop_points"],
-        corruptions=markdown_table(
+        corruptions=_table(
             ("", "accuracy", "drop, points"),
-            [
-                (name, percent(value), f"{100 * (corruptions['clean'] - value):.1f}")
-                for name, value in corruptions["rows"].items()
-            ],
+            corruptions["rows"],
+            lambda value: (percent(value), f"{100 * (corruptions['clean'] - value):.1f}"),
         ),
         quality=quality_bins.table(result["quality"]) if "quality" in result else "Not measured.",
+        machine="{cpu}, {cores} cores".format(**result["machine"]),
         windows=_windows(result["windows"]),
         persons=whole["persons"],
         subset=min(300, result["test_faces"]),
         found=percent(whole["found"]),
         whole=percent(whole["accuracy"]),
-        changes=markdown_table(
-            ("video", "person minutes", "raw", "shown"),
-            [
-                (
-                    name,
-                    f"{row['person_minutes']:.2f}",
-                    f"{row['raw_changes']:.1f}",
-                    f"{row['label_changes']:.1f}",
-                )
-                for name, row in result["label_changes"].items()
-            ]
-            or [("none given", "", "", "")],
+        changes=_table(
+            ("video", "person minutes", "raw", "shown"), result["label_changes"], _changes, empty="none given"
         ),
-        categories=markdown_table(
-            ("category", "AUC"),
-            [(name, f"{value:.3f}") for name, value in result.get("categories_auc", {}).items()],
+        categories=_table(
+            ("category", "AUC"), result.get("categories_auc", {}), lambda area: [f"{area:.3f}"]
         ),
     )
+
+
+def _table(
+    header: Sequence[str], rows: Mapping[str, Any], cells: Callable[[Any], Sequence[str]], empty: str = ""
+) -> str:
+    """Return a table with a row for each name; `empty` stands in the first cell if there is none."""
+    lines = [(name, *cells(value)) for name, value in rows.items()]
+    return markdown_table(header, lines or ([(empty, *[""] * (len(header) - 1))] if empty else []))
+
+
+def _changes(row: Result) -> tuple[str, str, str]:
+    return f"{row['person_minutes']:.2f}", f"{row['raw_changes']:.1f}", f"{row['label_changes']:.1f}"
 
 
 def targets(result: Result) -> Iterator[tuple[str, str, str, str, str]]:
@@ -162,30 +162,14 @@ def targets(result: Result) -> Iterator[tuple[str, str, str, str, str]]:
         met = all(value >= target for value, target in zip(found, least, strict=True))
         yield f"{SETS[name]}: accuracy / balanced", _two(least), _two(best), _two(found), _met(met)
     lost = 100 * (pairs["accuracy_alone"] - pairs["own_window"]["own"]["value"])
-    yield (
-        "pairs: points lost because a second person is there",
-        "<= 2",
-        "<= 1",
-        f"{lost:.1f}",
-        _met(lost <= 2),
-    )
+    what = "pairs: points lost because a second person is there"
+    yield what, "<= 2", "<= 1", f"{lost:.1f}", _met(lost <= 2)
     for name, title in (("own_window", "a crop per person"), ("same_window", "one shared crop")):
         changed = pairs[name]["of_right_singly"]["changed"]["value"]
-        yield (
-            f"pairs right when alone, {title}: predictions that change",
-            ">= 85 %",
-            "",
-            percent(changed),
-            _met(changed >= 0.85),
-        )
-    ece = sets["scenes"]["ece"]["value"]
-    yield (
-        "calibration error against the votes, 15 bins",
-        "<= 0.04",
-        "<= 0.02",
-        f"{ece:.3f}",
-        _met(ece <= 0.04),
-    )
+        what = f"pairs right when alone, {title}: predictions that change"
+        yield what, ">= 85 %", "", percent(changed), _met(changed >= 0.85)
+    ece, what = sets["scenes"]["ece"]["value"], "calibration error against the votes, 15 bins"
+    yield what, "<= 0.04", "<= 0.02", f"{ece:.3f}", _met(ece <= 0.04)
     drop = result["corruptions"]["mean_drop_points"]
     yield "corruptions: mean drop, points", "<= 12", "<= 7", f"{drop:.1f}", _met(drop <= 12)
     size = result["bundle"]["bytes"]
@@ -222,25 +206,16 @@ def _sets(result: Result) -> str:
         for name in result["labels"]
         if f"recall_{name}" in scenes  # of a few faces none may be of a class
     )
-    header = (
-        "",
-        "accuracy",
-        "balanced accuracy",
-        "calibration error",
-        "FER2013 label",
-        "calm taken for negative",
-    )
-    table = markdown_table(header, lines)
+    header = ("", "accuracy", "balanced accuracy", "calibration error", "FER2013 label")
+    table = markdown_table((*header, "calm taken for negative"), lines)
     return f"{table}\n\n{_CALM}\n\nBy number of people in the scene: {people}.\nRecall in scenes: {recalls}."
 
 
 def _pairs(pairs: Result) -> str:
     header = ("", "pairs", "right", "the other's label", "both right", "changed")
     lines = []
-    for name, title in (
-        ("own_window", "a crop per person, as in the runtime"),
-        ("same_window", "one shared crop"),
-    ):
+    titles = {"own_window": "a crop per person, as in the runtime", "same_window": "one shared crop"}
+    for name, title in titles.items():
         for row, of in ((pairs[name], "all"), (pairs[name]["of_right_singly"], "pairs right when alone")):
             cells = [percent(row[figure]["value"]) for figure in ("own", "other", "both_right", "changed")]
             lines.append((f"{title}; {of}", str(row["samples"]), *cells))
@@ -248,21 +223,13 @@ def _pairs(pairs: Result) -> str:
 
 
 def _windows(rows: list[Result]) -> str:
-    header = ("people", "own crops", "ms", "shared crop", "inside", "ms")
-    return markdown_table(
-        header,
-        [
-            (
-                str(row["people"]),
-                percent(row["own_windows"]["accuracy"]),
-                f"{row['own_windows']['frame_encoder_ms']:.1f}",
-                percent(row["one_picture"]["accuracy"]),
-                percent(row["one_picture"]["in_the_picture"]),
-                f"{row['one_picture']['frame_encoder_ms']:.1f}",
-            )
-            for row in rows
-        ],
-    )
+    lines = []
+    for row in rows:
+        own, one = row["own_windows"], row["one_picture"]
+        cells = (percent(one["accuracy"]), percent(one["in_the_picture"]), f"{one['frame_encoder_ms']:.1f}")
+        times = percent(own["accuracy"]), f"{own['frame_encoder_ms']:.1f}"
+        lines.append((str(row["people"]), *times, *cells))
+    return markdown_table(("people", "own crops", "ms", "shared crop", "inside", "ms"), lines)
 
 
 def _with_interval(metric: Result) -> str:

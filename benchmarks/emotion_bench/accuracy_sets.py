@@ -77,24 +77,11 @@ def changed(plan: Plan, change: SceneChange) -> Iterator[Numbered]:
 
 def _square(side: int, face: int) -> Scene:
     """Return a scene that is the aligned crop of one face, with the box that CenterFace gives on average."""
-    nothing = np.zeros(3, np.float32)
-    middle = (side - 1) / 2
-    person = RenderedPerson(
-        face,
-        middle,
-        middle,
-        side,
-        0.0,
-        False,
-        (0.0, 0.0, 0.0, 0.0),
-        nothing,
-        nothing,
-        nothing,
-        0.5,
-        1.0,
-        np.array([0.50, 0.51, 0.78, 0.92]),
-        close_up=True,
-    )
+    black = np.zeros(3, np.float32)
+    middle, still = (side - 1) / 2, (0.0, 0.0, 0.0, 0.0)
+    head = np.array([0.50, 0.51, 0.78, 0.92])
+    looks = black, black, black, 0.5, 1.0
+    person = RenderedPerson(face, middle, middle, side, 0.0, False, still, *looks, head, close_up=True)
     return Scene(side, side, (person,), np.zeros((side, side, 3), np.uint8), Camera())
 
 

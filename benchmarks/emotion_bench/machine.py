@@ -10,15 +10,8 @@ from pathlib import Path
 from emotion_runtime import __version__
 from emotion_runtime.backends.onnx import usable_cores
 
-PACKAGES = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "torch",
-    "tensorrt",
-    "tensorrt-rtx",
-    "opencv-python",
-)
+_GPU = ("onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
+PACKAGES = ("onnxruntime", "openvino", "torch", "opencv-python", *_GPU)
 
 
 def card(packages: Sequence[str] = PACKAGES) -> dict[str, str | int | None]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from emotion_bench.plain import PlainFrameEncoder, PlainTemporalEncoder
-from emotion_export.graphs import GraphSource, graph_sources
+from emotion_export.graphs import graph_sources
 from emotion_export.onnx import OPSET, write_graph
 from emotion_train.model import PRESETS, EmotionCLIP
 from emotion_train.model.normalise import normalise
@@ -83,28 +83,21 @@ def clip_feeds(model: EmotionCLIP, persons: int) -> tuple[Feeds, Feeds]:
     return {"embeddings": clips}, {"embeddings": clips}
 
 
-def export_both(model: EmotionCLIP, preset: str, folder: Path, persons: list[int]) -> dict[str, Exported]:
-    """Export both graphs of a model, ours and plain, into `folder`; files that exist are kept."""
-    frame, temporal = graph_sources(model)
-    plain_frame, plain_temporal = PlainFrameEncoder(model).eval(), PlainTemporalEncoder(model).eval()
-    return {
-        "frame_encoder": _export(frame, plain_frame, frame_feeds, model, folder / preset, persons),
-        "temporal_encoder": _export(temporal, plain_temporal, clip_feeds, model, folder / preset, persons),
-    }
-
-
-def _export(
-    source: GraphSource, plain: nn.Module, feeds: Any, model: EmotionCLIP, folder: Path, persons: list[int]
-) -> Exported:
-    folder.mkdir(parents=True, exist_ok=True)
-    ours, other = folder / f"{source.name}.onnx", folder / f"{source.name}.plain.onnx"
-    if not ours.is_file():
+def export_both(model: EmotionCLIP, folder: Path, persons: list[int]) -> dict[str, Exported]:
+    """Export both graphs of a model, ours and plain, into a new folder."""
+    folder.mkdir(parents=True)
+    plains = (PlainFrameEncoder(model), frame_feeds), (PlainTemporalEncoder(model), clip_feeds)
+    exported: dict[str, Exported] = {}
+    for source, (plain, feeds) in zip(graph_sources(model), plains, strict=True):
+        ours, other = folder / f"{source.name}.onnx", folder / f"{source.name}.plain.onnx"
         write_graph(source, ours)
-    if not other.is_file():
-        write_plain(plain, feeds(model, 3)[1], source.output, other)
-    of_ours = count_flops(source.module, lambda count: feeds(model, count)[0], persons)
-    of_plain = count_flops(plain, lambda count: feeds(model, count)[1], persons)
-    return Exported(ours, other, {count: (of_ours[count], of_plain[count]) for count in persons})
+        write_plain(plain.eval(), feeds(model, 3)[1], source.output, other)
+        counts = [
+            count_flops(module, lambda n, feeds=feeds, i=i: feeds(model, n)[i], persons)  # type: ignore[misc]
+            for i, module in enumerate((source.module, plain))
+        ]
+        exported[source.name] = Exported(ours, other, {n: (counts[0][n], counts[1][n]) for n in persons})
+    return exported
 
 
 def write_plain(module: nn.Module, feeds: Feeds, output: str, path: Path) -> None:

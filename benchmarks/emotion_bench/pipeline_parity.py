@@ -4,19 +4,30 @@ import time
 from itertools import islice
 from typing import Any
 
+from emotion_bench.networks import network_time
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.types import EmotionEvent
 
 LARGEST_DIFFERENCE = 1e-3  # of a probability; fp32 without TF32 differs by the order of sums
 
 
-def run(source: str, backend: str, frames: int) -> tuple[list[EmotionEvent], dict[str, Any]]:
-    """Return the events of a source, and a row with frames per second after the first frame."""
-    runtime = EmotionRuntime(backend=backend)
-    try:
+def run(
+    source: str, backend: str, frames: int | None, bundle: str = "nano"
+) -> tuple[list[EmotionEvent], dict[str, Any]]:
+    """Return the events of a source, and a row with its speed after the first frame.
+
+    The first frame is not measured: it allocates memory and starts threads.
+
+    Args:
+        source: A video, or "demo".
+        backend: Name of the backend.
+        frames: Largest number of frames; None means all.
+        bundle: Name or folder of the bundle.
+    """
+    with EmotionRuntime(bundle, backend=backend) as runtime, network_time() as networks:
         events = islice(runtime.stream(source), frames)
         found = [next(events)]
-        before = dict(runtime.timer.seconds)
+        before, inside = dict(runtime.timer.seconds), networks.seconds
         start = time.perf_counter()
         found += events
         seconds = max(time.perf_counter() - start, 1e-9)
@@ -32,9 +43,8 @@ def run(source: str, backend: str, frames: int) -> tuple[list[EmotionEvent], dic
                 name: round(1000 * (total - before.get(name, 0)) / count, 3)
                 for name, total in runtime.timer.seconds.items()
             },
+            "share_of_networks": round((networks.seconds - inside) / seconds, 4),
         }
-    finally:
-        runtime.close()
     return found, row
 
 

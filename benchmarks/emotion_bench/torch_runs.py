@@ -87,13 +87,8 @@ class Reference:
 
     def about(self, persons: int) -> dict[str, Any]:
         """Return what a row says of the measured work: operations, and weights that are read."""
-        return {
-            "graph": self.graph,
-            "crops": self.crops,
-            "persons": persons,
-            "flops": self.flops[persons],
-            "parameters": self.parameters,
-        }
+        about = {"graph": self.graph, "crops": self.crops, "persons": persons}
+        return {**about, "flops": self.flops[persons], "parameters": self.parameters}
 
 
 def references(

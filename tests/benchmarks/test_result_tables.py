@@ -6,24 +6,12 @@ from typing import Any
 
 import pytest
 
+import bench_pipeline
 import result_tables
 
 
 def spread(value: float) -> dict[str, float]:
     return {"median": value, "min": value, "max": value}
-
-
-def pipeline(backend: str, **more: Any) -> dict[str, Any]:
-    return {
-        "source": "people.gif",
-        "backend": backend,
-        "persons": 3,
-        "fps": spread(21.713),
-        "fps_detector_alone": spread(25.46),
-        "fraction_of_detector_alone": spread(0.9105),
-        "ms_per_frame": {"encode": spread(4.5285)},
-        **more,
-    }
 
 
 @pytest.fixture
@@ -44,28 +32,37 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_a_value_that_no_machine_measured_has_no_column(results: Path):
-    write(results, "a", "pipeline", [pipeline("cpu")])
-    machine, empty, header, _, row = result_tables.pipeline_rows()
-    assert (machine, empty) == ("Machine: a, 2 cores.", "")
-    assert dict(zip(cells(header), cells(row), strict=True)) == {
+def test_every_machine_has_a_table_with_the_limits_that_were_measured(results: Path):
+    row = {
+        "source": "intel_people-who-talk.gif",
+        "backend": "cpu",
+        "persons": 3,
+        "fps": spread(21.713),
+        "fps_detector_alone": spread(25.46),
+        "fraction_of_detector_alone": spread(0.9105),
+        "ms_per_frame": {"encode": spread(4.5285)},
+        "share_not_a_network": spread(0.123),
+    }
+    write(results, "a", "pipeline", [row])
+    write(results, "b", "pipeline", [row | {"backend": "cuda"}, row | {"backend": "cuda, again"}])
+    page = result_tables.tables("pipeline", lambda result: bench_pipeline.table(result["rows"]))
+    first, _, header, _, line, _, second, *rest = page
+    assert (first, second, len(rest)) == ("Machine: a, 2 cores.", "Machine: b, 2 cores.", 5)
+    assert dict(zip(cells(header), cells(line), strict=True)) == {
+        "video": "people who talk",
         "people": "3",
+        "encoders on": "cpu",
         "fps": "21.7",
         "detector alone": "25.5",
         "fraction of that": "91.0 %",
         "encode, ms per frame": "4.5",
+        "time outside networks": "12.3 %",
     }
-
-
-def test_a_value_that_one_machine_did_not_measure_is_a_dash(results: Path):
-    write(results, "a", "pipeline", [pipeline("cpu")])
-    more = {"share_not_a_network": spread(0.123)}
-    write(results, "b", "pipeline", [pipeline("cuda", **more), pipeline("cuda, again")])
-    header, _, first, second = result_tables.pipeline_rows()
-    assert "encoders on" in header
-    assert "video" not in header  # one and the same
-    assert cells(first) == ["a, 2 cores", "3", "cpu", "21.7", "25.5", "91.0 %", "4.5", "-"]
-    assert cells(second) == ["b, 2 cores", "3", "cuda", "21.7", "25.5", "91.0 %", "4.5", "12.3 %"]
+    limits = {"gflops": 100.5, "gbytes_per_s": 20.0}
+    made = {"machine": {"cpu": "a", "cores": 2}, "limits": limits, "rows": []}
+    (results / "a/made.json").write_text(json.dumps(made))
+    line, *_ = result_tables.tables("made", lambda _: "")
+    assert line == "Machine: a, 2 cores; sgemm 100.5 GFLOP/s, copy 20 GB/s."
 
 
 def test_encoders_beside_the_plain_export(results: Path):
@@ -82,8 +79,9 @@ def test_encoders_beside_the_plain_export(results: Path):
         row("ours on cpu", 1, 9.0, 1.0) | {"graph": "temporal_encoder"},
     ]
     write(results, "a", "encoder", rows)
-    assert [cells(line) for line in result_tables.encoder_rows()[4:]] == [
+    assert [cells(line) for line in result_tables.tables("encoder", result_tables.encoder_table)[4:]] == [
         ["nano", "ours on cpu", "2.0 ms (1.05)", "3.0 ms (3.33)"],
+        ["nano", "ours on cpu, again", "2.0 ms (1.00)", "-"],
         ["nano", "plain on cpu", "2.1 ms (1.00)", "-"],
     ]
 
@@ -117,20 +115,7 @@ def test_gpu_times_are_those_of_the_crops_that_the_runtime_uses(results: Path):
     assert cells(vit) == ["vit-b-32", "ONNX Runtime, cuda", "fp32", "-", "1.23"]
 
 
-def test_without_results_there_is_no_table(results: Path):
+def test_without_results_the_page_says_so(results: Path):
     assert results.is_dir()
-    assert result_tables.pipeline_rows() == result_tables.encoder_rows() == []
+    assert result_tables.tables("pipeline", str) == ["No machine has been measured yet."]
     assert result_tables.gpu_rows() == ["No GPU has been measured yet."]
-    assert result_tables.tables("scale", str) == ["No machine has been measured yet."]
-
-
-def test_a_table_of_a_machine_stands_below_its_limits(results: Path):
-    write(results, "a", "scale", [])
-    file = results / "a" / "scale.json"
-    limits = {"gflops": 120.5, "gbytes_per_s": 9.0}
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"limits": limits}))
-    assert result_tables.tables("scale", lambda _: "| x |") == [
-        "Machine: a, 2 cores; sgemm 120.5 GFLOP/s, copy 9 GB/s.",
-        "",
-        "| x |",
-    ]
