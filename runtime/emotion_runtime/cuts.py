@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.vectors import standardise
+
 _WIDTH, _HEIGHT = 64, 36  # pixels of the thumbnail
 _HUES = 15  # OpenCV's hues in one of the 12 bins of hue; saturation and value have four each
 _FLAT = 2.0  # grey levels; standard deviation below which an image has no pattern
@@ -70,7 +72,5 @@ def _describe(image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArra
     hsv = cv2.cvtColor(small, cv2.COLOR_BGR2HSV)
     ranges = (0, 12 * _HUES, 0, 256, 0, 256)
     counts = cv2.calcHist([hsv], (0, 1, 2), None, (12, 4, 4), ranges).ravel().astype(np.float64)
-    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
-    deviation = float(grey.std())
-    pattern = (grey - grey.mean()) / deviation if deviation > _FLAT else None
+    pattern = standardise(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32), least=_FLAT)
     return np.asarray(counts / counts.sum(), np.float32), pattern

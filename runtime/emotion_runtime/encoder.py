@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.backends.base import Backend
-from emotion_runtime.preprocess import PreprocessSpec, crop
+from emotion_runtime.preprocess import PreprocessSpec, Window, crop, surroundings
 from emotion_runtime.subject import Subjects
 
 
@@ -49,11 +49,14 @@ class FrameEncoder:
         index: list[NDArray[np.int64]] = []
         for image_bgr, subjects in views:
             index.append(subjects.frame_index + len(crops))
-            # The whole frame once: that takes OpenCV a fraction of the time of resizing one window.
-            image_rgb = np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
-            crops.extend(crop(image_rgb, window, self.spec) for window in subjects.windows)
+            crops.extend(self._crop(image_bgr, window) for window in subjects.windows)
         weights = [subjects.patch_weights for _, subjects in views]
         return Batch(np.stack(crops), np.concatenate(index), np.concatenate(weights))
+
+    def _crop(self, image_bgr: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
+        """Crop a window of a frame, of which only what the window needs becomes RGB."""
+        part, moved = surroundings(image_bgr, window)
+        return crop(np.asarray(cv2.cvtColor(part, cv2.COLOR_BGR2RGB), np.uint8), moved, self.spec)
 
     def embed(self, batch: Batch) -> NDArray[np.float32]:
         """Return embeddings (P, D) float32, not normalised, in the order of the batch's persons."""

@@ -211,17 +211,9 @@ def crop(
 
 
 def _resized(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: PreprocessSpec) -> NDArray[np.uint8]:
-    # Cut to the window's surroundings first, since Pillow copies the array that it is given. The margin
-    # covers the reach of the bicubic kernel (2 source pixels, more when shrinking): the result is the same.
-    x1, y1, x2, y2 = window.source
-    margin = math.ceil(2 * max(1.0, 1 / window.scale)) + 1
-    height, width = image_rgb_uint8.shape[:2]
-    cut_x, cut_y = max(math.floor(x1) - margin, 0), max(math.floor(y1) - margin, 0)
-    cut = image_rgb_uint8[
-        cut_y : min(math.ceil(y2) + margin, height), cut_x : min(math.ceil(x2) + margin, width)
-    ]
-    image = Image.fromarray(np.ascontiguousarray(cut))
-    box = (x1 - cut_x, y1 - cut_y, x2 - cut_x, y2 - cut_y)
+    # Pillow copies the array that it is given.
+    cut, around = surroundings(image_rgb_uint8, window)
+    image, box = Image.fromarray(np.ascontiguousarray(cut)), around.source
     outside = _outside(box, image.size)
     if any(outside):
         left, top, right, bottom = outside
@@ -230,6 +222,24 @@ def _resized(image_rgb_uint8: NDArray[np.uint8], window: Window, spec: Preproces
         image, box = canvas, (box[0] + left, box[1] + top, box[2] + left, box[3] + top)
     resized = image.resize((spec.size, spec.size), Image.Resampling.BICUBIC, box=box)
     return np.asarray(resized)
+
+
+def surroundings(image: NDArray[np.uint8], window: Window) -> tuple[NDArray[np.uint8], Window]:
+    """Return the part of an image (H, W, 3) that a crop depends on, and the window in this part.
+
+    A margin covers the reach of the bicubic kernel: 2 source pixels, more when shrinking.
+    """
+    x1, y1, x2, y2 = window.source
+    margin = math.ceil(2 * max(1.0, 1 / window.scale)) + 1
+    height, width = image.shape[:2]
+    left, top = max(math.floor(x1) - margin, 0), max(math.floor(y1) - margin, 0)
+    cut = image[top : min(math.ceil(y2) + margin, height), left : min(math.ceil(x2) + margin, width)]
+    return cut, Window(
+        window.scale,
+        window.left - left * window.scale,
+        window.top - top * window.scale,
+        (x1 - left, y1 - top, x2 - left, y2 - top),
+    )
 
 
 def _whole_pixels(image: NDArray[np.uint8], window: Window, spec: PreprocessSpec) -> NDArray[np.uint8] | None:

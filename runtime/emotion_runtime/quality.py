@@ -122,6 +122,7 @@ def sharpness(image_bgr: NDArray[np.uint8], head: Box) -> float | None:
 def _removed(grey: NDArray[np.float32], *, axis: int) -> float:
     """Return the fraction of the differences along an axis that a blur along it removes."""
     blurred = cv2.blur(grey, (1, _BLUR) if axis == 0 else (_BLUR, 1))
-    before, after = np.abs(np.diff(grey, axis=axis)), np.abs(np.diff(blurred, axis=axis))
+    later, earlier = (np.s_[1:], np.s_[:-1]) if axis == 0 else (np.s_[:, 1:], np.s_[:, :-1])
+    before, after = np.abs(grey[later] - grey[earlier]), np.abs(blurred[later] - blurred[earlier])
     total = float(before.sum())
     return float(np.maximum(before - after, 0).sum()) / total if total else 0.0

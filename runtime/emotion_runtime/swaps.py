@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.manifest import SwapLimits
 from emotion_runtime.types import Box
-from emotion_runtime.vectors import l2_normalise
+from emotion_runtime.vectors import l2_normalise, standardise
 
 COMPARED = 4  # latest embeddings of a person that a new one is compared with
 _SIDE = 12  # pixels of the thumbnail of a head
@@ -27,9 +27,7 @@ def look(image_bgr: NDArray[np.uint8], box: Box) -> NDArray[np.float32] | None:
     if min(head.shape[:2]) < 2:
         return None
     small = cv2.resize(head, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
-    deviation = float(grey.std())
-    return np.asarray((grey - grey.mean()) / deviation, np.float32) if deviation > 1 else None
+    return standardise(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32), least=1.0)
 
 
 def looks_different(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:

@@ -1,4 +1,4 @@
-"""Lengths and angles of embeddings, computed in float64."""
+"""Lengths and angles of embeddings, computed in float64, and patterns of thumbnails."""
 
 from typing import Any
 
@@ -27,3 +27,10 @@ def cosine_similarity(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
         cosine = (wide_a * wide_b).sum(axis=1) / lengths
     both_zero = ~wide_a.any(axis=1) & ~wide_b.any(axis=1)
     return np.where(both_zero, 1.0, cosine)
+
+
+def standardise(values: NDArray[np.float32], *, least: float) -> NDArray[np.float32] | None:
+    """Return values of any shape with mean 0 and deviation 1; None unless their deviation exceeds `least`."""
+    centered = values - values.mean()
+    deviation = float(np.sqrt(np.square(centered).mean()))  # as `std`, which would take the mean again
+    return np.asarray(centered / deviation, np.float32) if deviation > least else None

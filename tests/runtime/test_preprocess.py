@@ -13,6 +13,7 @@ from emotion_runtime.preprocess import (
     crop,
     patch_weights,
     subject_window,
+    surroundings,
     union_patch_weights,
 )
 
@@ -146,6 +147,15 @@ def test_crop_equals_that_of_the_whole_frame():
     window = subject_window((600, 300, 700, 420), 720, 1280, HEADS)
     whole = Image.fromarray(image).resize((112, 112), Image.Resampling.BICUBIC, box=window.source)
     np.testing.assert_array_equal(crop(image, window, HEADS), np.asarray(whole))
+
+
+@pytest.mark.parametrize("box", [(50, 40, 90, 91), (-12, 3, 40, 60.5), (2, 2, 118, 97), (80, 60, 120, 100)])
+def test_a_crop_depends_on_the_surroundings_of_its_window_alone(box: tuple[float, ...]):
+    image = noise(100, 120)
+    beyond = PreprocessSpec(window="subject", beyond_frame=True, subject_scale=1.3)
+    for window in (subject_window(box, 100, 120, beyond), center_window(100, 120, beyond)):
+        part, moved = surroundings(image, window)
+        np.testing.assert_array_equal(crop(part, moved, beyond), crop(image, window, beyond))
 
 
 def test_crop_and_weights_show_the_same_place():

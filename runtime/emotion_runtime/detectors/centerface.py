@@ -79,7 +79,7 @@ class CenterFace(NetworkDetector):
         interpolation = cv2.INTER_AREA if fit <= 1 else cv2.INTER_CUBIC
         # Padded, so that the image keeps its aspect ratio.
         padded = np.zeros((_round_up(rows), _round_up(columns), 3), np.uint8)
-        padded[:rows, :columns] = cv2.resize(image_bgr, (columns, rows), interpolation=interpolation)
+        cv2.resize(image_bgr, (columns, rows), dst=padded[:rows, :columns], interpolation=interpolation)
         return padded, Placement(padded.shape[:2], (0, 0), (columns / width, rows / height))
 
     def decode(self, outputs: Outputs, placement: Placement, size: Size) -> Detections:

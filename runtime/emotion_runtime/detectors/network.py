@@ -157,7 +157,8 @@ class NetworkDetector(ABC):
         prepared = [self.prepare(image) for image in images_bgr]
         outputs: list[Outputs] = [()] * len(prepared)
         for rows in self._runs([pixels.shape[:2] for pixels, _ in prepared]):
-            found = self.network.run(np.stack([prepared[row][0] for row in rows]))
+            pixels = [prepared[row][0] for row in rows]
+            found = self.network.run(pixels[0][None] if len(rows) == 1 else np.stack(pixels))
             for place, row in enumerate(rows):
                 outputs[row] = [np.asarray(output[place]) for output in found]
         return [
