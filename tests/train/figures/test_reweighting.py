@@ -118,8 +118,8 @@ def test_a_sentence_is_what_the_encoder_reads():
 
 
 def test_numbers_keep_three_digits():
-    assert [format_logit(x) for x in (10.68, -97.63, -697.4, -12345.6, 0.0, -math.inf)] == [
-        "10.7", "-97.6", "-697", "-12346", "0", "removed",
+    assert [format_logit(x) for x in (10.68, -97.63, -697.4, -12345.6, 0.0, -(2.0**52), -math.inf)] == [
+        "10.7", "-97.6", "-697", "-12346", "0", "removed", "removed",
     ]  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from emotion_train.training.stages import clip_stage, scene_stage
 
 _SPACE_TOO_MANY = re.compile(r" (?=[.,!?;:')])")  # the tokenizer puts a space before punctuation
 STRONG, FAINT = 10.0, 0.5  # changes of a logit that remove a sentence from a softmax, or hardly affect it
+REMOVED = 1e6  # a change that is infinite but for rounding: the sentiments are the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +195,8 @@ def decode_sentence(tokens: Tensor) -> str:
 
 
 def format_logit(logit: float) -> str:
-    """Write a logit with three digits; minus infinity removes the sentence from the softmax."""
-    if logit == -torch.inf:
+    """Write a logit with three digits, or that the sentence was removed from the softmax."""
+    if logit < -REMOVED:
         return "removed"
     return f"{logit:.3g}" if abs(logit) < 1000 else f"{logit:.0f}"
 
@@ -208,7 +209,7 @@ def _top_sentiment(sentiment: Tensor) -> str:
 def _summary(weights: Tensor) -> str:
     others = weights[~torch.eye(len(weights), dtype=torch.bool)]
     removed, strong, faint = (
-        100 * float(pairs.float().mean()) for pairs in (others.isinf(), others > STRONG, others < FAINT)
+        100 * float(pairs.float().mean()) for pairs in (others > REMOVED, others > STRONG, others < FAINT)
     )
     return (
         f"Of the {len(others):,} negative pairs of the batch {removed:.1f} % are removed and {strong:.1f} % "
