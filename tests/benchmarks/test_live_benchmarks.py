@@ -14,6 +14,7 @@ import bench_stream
 import bench_targets
 from emotion_bench.made_cameras import cameras, crowd
 from emotion_bench.work import Limits, Work, work_of
+from emotion_runtime import fastest_backend
 from emotion_runtime.detectors import load_detector
 
 
@@ -110,8 +111,9 @@ def test_the_scale_benchmark(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("made_limits")
 def test_the_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(bench_targets, "first_event", lambda _: 0.5)
+    monkeypatch.setattr(bench_targets, "first_events", lambda _, runs: [0.5] * runs)
     monkeypatch.setattr(bench_targets, "peak_memory", lambda _: 400.0)
+    monkeypatch.setattr(fastest_backend, "fastest_backend", lambda *_: None)
     assert bench_targets.main(["--quick", "--out", str(tmp_path)]) == 0
     rows = read(tmp_path / "targets.json")["rows"]
     assert [row["target"] for row in rows] == [0.16, 0.28, None, 300, 3, 2, 0.6, None]
