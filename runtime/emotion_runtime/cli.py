@@ -88,6 +88,8 @@ def _print_report(config: RunConfig, *, as_json: bool) -> int:
 
     logging.getLogger("emotion_runtime").setLevel(logging.ERROR)  # the report contains all of it
     with results_only_on_stdout():
-        findings = doctor.run_checks(config.bundle, config.backend, config.precision, lambda: config.sources)
+        findings = doctor.run_checks(
+            config.bundle, config.backend, config.precision, lambda: config.sources, config.detector
+        )
         write_output(doctor.as_json(findings) if as_json else doctor.as_text(findings))
     return 2 if doctor.worst_state(findings) == doctor.FAIL else 0

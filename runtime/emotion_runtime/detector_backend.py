@@ -1,16 +1,18 @@
 """The choice of what runs a detector: the same as what runs the encoders."""
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from emotion_runtime.backends.base import Backend, Unavailable
-from emotion_runtime.backends.buckets import Bucketed
+from emotion_runtime.backends.buckets import Bucketed, Limits
 from emotion_runtime.backends.cuda import open_cuda
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.backends.openvino import OpenVinoBackend
 from emotion_runtime.detectors.graph import DetectorGraph, Size
 from emotion_runtime.detectors.network import Network, NetworkDetector, SizedNetwork
+from emotion_runtime.errors import EngineRejected
 from emotion_runtime.names import Precision
 
 if TYPE_CHECKING:
@@ -44,8 +46,10 @@ def run_like_encoders(
     """
     graph = detector.graph
     if backend == "openvino":
-        # Half the time, and overlaps of 0.97 or more with the boxes of fp32: `benchmarks/results/detector/`.
-        in_openvino = partial(_in_openvino, graph, bfloat16=precision != "fp32")
+        # bfloat16: half the time, and overlaps of 0.97 or more with the boxes of fp32
+        # (`benchmarks/results/detector/`).
+        tried = (False,) if precision == "fp32" else (True, False)
+        in_openvino = partial(_in_openvino, detector, tried, by_name=by_name)
         detector.network = SizedNetwork(graph, in_openvino, batches=False)
     elif backend == "cuda":
         detector.network = SizedNetwork(graph, partial(_on_cuda, graph, by_name=by_name), batches=True)
@@ -56,10 +60,38 @@ def run_like_encoders(
     return detector.network
 
 
-def _in_openvino(graph: DetectorGraph, size: Size, *, bfloat16: bool) -> Backend:
-    opened = OpenVinoBackend(graph.at_size(size), bfloat16=bfloat16)
-    _log.info("%s for frames of %dx%d: %s", graph.title, size[1], size[0], opened.description)
-    return opened
+def _in_openvino(
+    detector: NetworkDetector, bfloat16: Sequence[bool], size: Size, *, by_name: bool
+) -> Backend:
+    """Open the graph for a size, in the first precision that passes the parity check.
+
+    Args:
+        detector: The detector.
+        bfloat16: Whether to compute in bfloat16, in the order in which it is tried.
+        size: (height, width) of the frames.
+        by_name: As for `run_like_encoders`.
+    """
+    from emotion_runtime.detector_parity import make_detector_check  # noqa: PLC0415 - slow, and only here
+
+    graph = detector.graph
+    frames = f"{graph.title} for frames of {size[1]}x{size[0]}"
+    check = make_detector_check(detector, size, graph.stem, Limits(1, 1))
+    for half in bfloat16:
+        opened = OpenVinoBackend(graph.at_size(size), bfloat16=half)
+        try:
+            _, failure = check.run(opened, "bf16" if opened.precision == "bf16" else "fp32")
+        except EngineRejected as error:
+            failure = str(error)
+        if not failure:
+            _log.info("%s: %s", frames, opened.description)
+            return opened
+        rejected = f"{opened.description} fails the parity check ({failure})"
+        if half:
+            _log.warning("%s: %s: trying fp32", frames, rejected)
+    reason = Unavailable("openvino", f"{frames}: {rejected}", broken=True)
+    if by_name:
+        raise reason
+    return _on_cpu(graph, size, reason)
 
 
 def _on_cuda(graph: DetectorGraph, size: Size, *, by_name: bool) -> Backend:

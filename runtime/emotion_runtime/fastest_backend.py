@@ -6,42 +6,25 @@ For files the choice never depends on a stop-watch: two runs over a file give th
 import importlib.metadata
 import importlib.util
 import logging
-import statistics
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Literal, cast, get_args
+from typing import Annotated, get_args
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from emotion_runtime import __version__
-from emotion_runtime.backends.base import Backend, Feeds, Unavailable, count_persons
-from emotion_runtime.backends.buckets import limits_for
 from emotion_runtime.backends.onnx import CUDA, available_providers, default_threads
 from emotion_runtime.bundle import Bundle, sha256_of
-from emotion_runtime.detector_backend import run_like_encoders
-from emotion_runtime.detector_parity import demo_frames
 from emotion_runtime.detectors import Detector
-from emotion_runtime.detectors.network import Network, NetworkDetector
-from emotion_runtime.errors import EmotionError, EngineRejected
+from emotion_runtime.detectors.network import NetworkDetector
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.manifest import MANIFEST
-from emotion_runtime.names import GRAPHS, Precision
-from emotion_runtime.open_backend import open_and_try
-from emotion_runtime.parity import ParityCheck, make_parity_check
+from emotion_runtime.names import Precision, TimedBackend
 from emotion_runtime.tensorrt import cache
-from emotion_runtime.tensorrt.gpu import Flavor, find_gpu, is_installed
+from emotion_runtime.tensorrt.gpu import find_gpu, is_installed
 
-Candidate = Literal["tensorrt", "tensorrt-rtx", "cuda", "openvino", "cpu"]  # the last is always available
-
-PERSONS = 2  # in the frame that is timed
-_SIZE = (480, 640)  # of this frame: height, width
-_ROUNDS = 11
 _GAIN = 0.9  # of the time of "cpu", which starts fastest and needs no other package
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -60,10 +43,10 @@ class TimedChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     measured_on: list[str]
-    milliseconds: dict[Candidate, Annotated[float, msgspec.Meta(ge=0)]]
+    milliseconds: dict[TimedBackend, Annotated[float, msgspec.Meta(ge=0)]]
 
     @property
-    def backend(self) -> Candidate:
+    def backend(self) -> TimedBackend:
         """The fastest backend; "cpu" unless another one saves at least a tenth of its time."""
         fastest = min(self.milliseconds, key=lambda name: self.milliseconds[name])
         return fastest if self.milliseconds[fastest] < _GAIN * self.milliseconds["cpu"] else "cpu"
@@ -86,7 +69,7 @@ def fastest_backend(bundle: Bundle, detector: Detector, precision: Precision | N
     Raises:
         EmotionError: The bundle does not have the precision.
     """
-    candidates = [each for each in get_args(Candidate) if _is_installed(each)]
+    candidates = [each for each in get_args(TimedBackend) if _is_installed(each)]
     if len(candidates) == 1:
         return None
     measured_on = _conditions(bundle, detector, precision, candidates)
@@ -95,7 +78,9 @@ def fastest_backend(bundle: Bundle, detector: Detector, precision: Precision | N
     if known is not None:
         return known
     _log.info("backend auto: measuring %s, once on this machine", ", ".join(candidates))
-    choice = TimedChoice(measured_on, _measure(bundle, detector, precision, candidates))
+    from emotion_runtime.backend_times import PERSONS, measure  # noqa: PLC0415 - slow, and only here
+
+    choice = TimedChoice(measured_on, measure(bundle, detector, precision, candidates))
     listed = ", ".join(f"{name} {value:.1f} ms" for name, value in choice.milliseconds.items())
     _log.info("backend auto: %s for a frame with %d people; kept in %s", listed, PERSONS, path)
     try:
@@ -116,7 +101,7 @@ def _read(path: Path, measured_on: Sequence[str]) -> TimedChoice | None:
     return choice if choice.measured_on == measured_on and "cpu" in choice.milliseconds else None
 
 
-def _is_installed(name: Candidate) -> bool:
+def _is_installed(name: TimedBackend) -> bool:
     if name == "openvino":
         return importlib.util.find_spec("openvino") is not None
     if name == "cuda":
@@ -125,7 +110,7 @@ def _is_installed(name: Candidate) -> bool:
 
 
 def _conditions(
-    bundle: Bundle, detector: Detector, precision: Precision | None, candidates: Sequence[Candidate]
+    bundle: Bundle, detector: Detector, precision: Precision | None, candidates: Sequence[TimedBackend]
 ) -> list[str]:
     """Return everything that the times depend on, one item a line."""
     conditions = [
@@ -159,87 +144,3 @@ def _processor() -> list[str]:
     """Return what Linux says about the first core: a home folder may be shared by several machines."""
     text = _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.is_file() else ""
     return [line for line in text.split("\n\n", maxsplit=1)[0].splitlines() if line.startswith(_CPU_LINES)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """The models of a frame on one backend. `network` is None for a detector that has none."""
-
-    encoders: Sequence[Backend]
-    network: Network | None
-
-
-def _measure(
-    bundle: Bundle, detector: Detector, precision: Precision | None, candidates: Sequence[Candidate]
-) -> dict[Candidate, float]:
-    """Return the milliseconds of one frame on each candidate that runs and passes the parity check."""
-    limits = limits_for(bundle.manifest.preprocess.window)
-    checks = [make_parity_check(bundle, graph, limits) for graph in GRAPHS]
-    opened: dict[Candidate, _Opened] = {}
-    with ExitStack() as stack:
-        if isinstance(detector, NetworkDetector):
-            stack.callback(setattr, detector, "network", detector.network)
-        for name in candidates:
-            try:
-                encoders = open_and_try(name, bundle, precision)
-            except Unavailable as error:
-                _log.log(logging.WARNING if error.broken else logging.DEBUG, "backend auto: %s", error)
-                continue
-            for encoder in encoders:
-                stack.callback(encoder.close)
-            if not _passes(name, encoders, checks, precision):
-                continue
-            network = None
-            if isinstance(detector, NetworkDetector):
-                detector.network = detector.reference
-                network = run_like_encoders(detector, name, by_name=False, precision=precision)
-                stack.callback(network.close)
-            opened[name] = _Opened(encoders, network)
-        feeds = [
-            next(group[0] for group in each.feeds if count_persons(group[0]) == PERSONS) for each in checks
-        ]
-        return _time(opened, detector, feeds)
-
-
-def _passes(
-    name: Candidate, encoders: Sequence[Backend], checks: Sequence[ParityCheck], precision: Precision | None
-) -> bool:
-    """Return whether both encoders pass the parity check; engines passed it when they were opened."""
-    if name == "cpu" or name in get_args(Flavor):
-        return True
-    for encoder, check in zip(encoders, checks, strict=True):
-        try:
-            _, failure = check.run(encoder, precision or "fp32")
-        except EngineRejected as error:
-            failure = str(error)
-        if failure:
-            _log.warning("backend auto: %s is not used: %s", encoder.description, failure)
-            return False
-    return True
-
-
-def _time(
-    opened: Mapping[Candidate, _Opened], detector: Detector, feeds: Sequence[Feeds]
-) -> dict[Candidate, float]:
-    """Return milliseconds: the median of rounds in which the backends take turns."""
-    (image,) = demo_frames(_SIZE, 1)
-    seconds: dict[Candidate, list[float]] = {name: [] for name in opened}
-    for turn in range(_ROUNDS + 2):
-        for name, models in opened.items():
-            taken = _time_frame(models, detector, image, feeds)
-            if turn > 1:  # the first run opens the detector, and the second captures CUDA graphs
-                seconds[name].append(taken)
-    return {name: round(1e3 * statistics.median(values), 2) for name, values in seconds.items()}
-
-
-def _time_frame(
-    models: _Opened, detector: Detector, image: NDArray[np.uint8], feeds: Sequence[Feeds]
-) -> float:
-    start = time.perf_counter()
-    if models.network is not None:
-        network_detector = cast("NetworkDetector", detector)
-        network_detector.network = models.network
-        network_detector(image)
-    for encoder, feed in zip(models.encoders, feeds, strict=True):
-        encoder.run(feed)
-    return time.perf_counter() - start

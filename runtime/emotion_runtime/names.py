@@ -12,6 +12,9 @@ EnginePrecision = Literal[Precision, "mixed"]  # "mixed": fp16 with some layers 
 # passes the parity check.
 RequestedPrecision = Literal[Precision, "ladder"]
 
+# What `--backend auto` times on live sources; "cpu" is always available.
+TimedBackend = Literal["tensorrt", "tensorrt-rtx", "cuda", "openvino", "cpu"]
+
 Blur = Literal["none", "faces", "persons"]  # who is hidden in the images that leave
 
 LogFormat = Literal["text", "json"]

@@ -69,6 +69,52 @@ def test_openvino_finds_the_same_boxes(
     assert agree(face, [*frames, frames[0][:, :200]], iou)
 
 
+class InOpenVino(OnnxBackend):
+    """A stand-in for OpenVINO; what it computes in bfloat16, or in both precisions, is wrong."""
+
+    opened: list[str]
+    wrong: tuple[str, ...]
+
+    def __init__(self, graph: bytes, *, bfloat16: bool) -> None:
+        super().__init__(graph, threads=1)
+        self.precision = "bf16" if bfloat16 else "f32"
+        self.description = f"stand-in, {self.precision}"
+        self.opened.append(self.precision)
+
+    def run(self, feeds: Feeds) -> Outputs:
+        outputs = super().run(feeds)
+        return {name: value * (0.8 if self.precision in self.wrong else 1) for name, value in outputs.items()}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "opened"),
+    [((), ["bf16"]), (("bf16",), ["bf16", "f32"]), (("bf16", "f32"), ["bf16", "f32"])],
+)
+def test_openvino_runs_only_what_passes_the_parity_check(
+    face: CenterFace,
+    frames: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    wrong: tuple[str, ...],
+    opened: list[str],
+):
+    monkeypatch.setattr(InOpenVino, "opened", [], raising=False)
+    monkeypatch.setattr(InOpenVino, "wrong", wrong, raising=False)
+    monkeypatch.setattr(detector_backend, "OpenVinoBackend", InOpenVino)
+    network = run_like_encoders(face, "openvino", by_name=False, precision=None)
+    assert agree(face, frames[:1], 0.999)
+    assert InOpenVino.opened == opened
+    refused = [message for message in caplog.messages if "fails the parity check" in message]
+    assert len(refused) == len(set(wrong) & set(opened))
+    if "f32" in wrong:  # neither: ONNX Runtime, unless OpenVINO was requested by name
+        assert "CPUExecutionProvider" in network.description
+        run_like_encoders(face, "openvino", by_name=True, precision=None)
+        with pytest.raises(Unavailable, match=r"f32 fails the parity check \(fp32 differs from"):
+            face(frames[0])
+    else:
+        assert network.description == f"stand-in, {opened[-1]}"
+
+
 def test_cuda_runs_frames_of_one_size_together(
     face: CenterFace, frames: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
 ):

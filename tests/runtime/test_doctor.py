@@ -37,6 +37,7 @@ AREAS = {
     "bundle",
     "engines",
     "backend",
+    "detector",
 }
 
 
@@ -76,6 +77,7 @@ def test_the_complete_report_in_a_new_process(tiny_bundle: Path, own_cache: Path
     assert f"{CPU} starts" in found["providers"]["text"]
     assert "tiny (tiny): 4 files match their hashes" in found["bundle"]["text"]
     assert found["backend"]["text"].startswith("cpu: ONNX Runtime")
+    assert found["detector"]["text"].startswith("face for frames of 640x480: ONNX Runtime")
     assert not own_cache.exists()  # the check creates nothing
 
 

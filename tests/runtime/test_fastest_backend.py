@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from emotion_runtime import backend_times
 from emotion_runtime import fastest_backend as fastest
 from emotion_runtime.backends.base import Backend, Feeds, Outputs, Unavailable
 from emotion_runtime.bundle import Bundle, load_bundle
@@ -59,9 +60,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         real = open_encoders("cpu", bundle, precision)
         return [Stand(name, each, SECONDS[name], wrong=name == "cuda") for each in real]
 
-    monkeypatch.setattr(fastest, "open_and_try", opens)
+    monkeypatch.setattr(backend_times, "open_and_try", opens)
     monkeypatch.setattr(fastest, "_is_installed", lambda _: True)
-    monkeypatch.setattr(fastest, "_ROUNDS", 3)
+    monkeypatch.setattr(backend_times, "_ROUNDS", 3)
     monkeypatch.setenv("EMOTION_ENGINE_CACHE", str(tmp_path / "cache"))
     return opened
 
@@ -76,7 +77,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return {"openvino": 1.0, "cpu": 2.0}
 
     monkeypatch.setattr(fastest, "_is_installed", lambda name: name in ("openvino", "cpu"))
-    monkeypatch.setattr(fastest, "_measure", measure)
+    monkeypatch.setattr(backend_times, "measure", measure)
     monkeypatch.setenv("EMOTION_ENGINE_CACHE", str(tmp_path / "cache"))
     return names
 
@@ -211,15 +212,15 @@ def test_the_detector_is_timed_too_and_runs_as_before(
         used.append(name)
         return detector.reference
 
-    feeds = {"persons": np.zeros(fastest.PERSONS)}
+    feeds = {"persons": np.zeros(backend_times.PERSONS)}
     check = SimpleNamespace(feeds=[[feeds]], run=lambda *_: ([], ""))
     encoder = SimpleNamespace(run=lambda _feeds: {}, close=lambda: None)
-    monkeypatch.setattr(fastest, "make_parity_check", lambda *_: check)
-    monkeypatch.setattr(fastest, "open_and_try", lambda *_: [encoder, encoder])
+    monkeypatch.setattr(backend_times, "make_parity_check", lambda *_: check)
+    monkeypatch.setattr(backend_times, "open_and_try", lambda *_: [encoder, encoder])
     monkeypatch.setattr(fastest, "_is_installed", lambda name: name in ("openvino", "cpu"))
     monkeypatch.setenv("EMOTION_ENGINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fastest, "run_like_encoders", run_like)
-    monkeypatch.setattr(fastest, "_SIZE", (96, 160))
+    monkeypatch.setattr(backend_times, "run_like_encoders", run_like)
+    monkeypatch.setattr(backend_times, "_SIZE", (96, 160))
     before = face.network = object()  # type: ignore[assignment]  # anything but the reference
     assert fastest_backend(load_bundle(tiny_bundle), face, None) is not None
     assert used == ["openvino", "cpu"]

@@ -21,6 +21,9 @@ class OpenVinoBackend:
         threads: Number of threads; 0: `default_threads()`.
         bfloat16: Compute in bfloat16, if the CPU does so by itself.
 
+    Attributes:
+        precision: What it computes in, "f32" or "bf16".
+
     Raises:
         Unavailable: OpenVINO is not installed.
         EmotionError: OpenVINO cannot load the graph.
@@ -55,8 +58,8 @@ class OpenVinoBackend:
         keep_in_children(self)
         self._names = [output.any_name for output in compiled.outputs]
         version = openvino.__version__.split("-")[0]
-        precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        self.description = f"OpenVINO {version}, CPU, {threads} threads, {precision}"
+        self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        self.description = f"OpenVINO {version}, CPU, {threads} threads, {self.precision}"
 
     def run(self, feeds: Feeds) -> Outputs:
         """Return the outputs by name."""

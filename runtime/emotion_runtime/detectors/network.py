@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.backends.base import Backend
-from emotion_runtime.backends.onnx import open_session
+from emotion_runtime.backends.onnx import CPU, onnx_version, open_session
 from emotion_runtime.detectors.graph import INPUT, DetectorGraph, Size
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
@@ -43,6 +43,11 @@ class Network(Protocol):
         """Whether several frames in one run take less time than one by one."""
         ...
 
+    @property
+    def description(self) -> str:
+        """Name and version of what ran the graph last, and the device, for people."""
+        ...
+
     def run(self, frames: NDArray[np.uint8]) -> Outputs:
         """Run the graph on frames (N, height, width, 3) uint8 BGR of any size."""
         ...
@@ -71,6 +76,7 @@ class CpuNetwork:
 
     def __init__(self, graph: DetectorGraph, *, fix: str, threads: int = 0) -> None:
         self._session: Any = open_session(graph.content, name=graph.title, fix=fix, threads=threads)
+        self.description = f"ONNX Runtime {onnx_version()}, {CPU}"
 
     def run(self, frames: NDArray[np.uint8]) -> Outputs:
         """Return the outputs of the network."""
@@ -98,6 +104,11 @@ class SizedNetwork:
         self._open_at = open_at
         self._opened: dict[Size, Backend] = {}  # the latest size last
         self.batches = batches
+
+    @property
+    def description(self) -> str:
+        """The description of the backend that ran last, or that none is open."""
+        return next((each.description for each in reversed(self._opened.values())), "not opened yet")
 
     def run(self, frames: NDArray[np.uint8]) -> Outputs:
         """Return the outputs of the network."""

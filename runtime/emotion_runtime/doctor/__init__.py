@@ -17,14 +17,16 @@ def run_checks(
     backend: str,
     precision: Precision | None = None,
     sources: Callable[[], Sequence[str | int]] = tuple,
+    detector: str = "face",
 ) -> list[Finding]:
-    """Run all checks, in report order. The last ones open the encoders and sources as a run would.
+    """Run all checks, in report order. The last ones open the models and sources as a run would.
 
     Args:
         bundle: Name or folder of the bundle.
         backend: Name of the backend.
         precision: Numeric precision of the encoders; None: the backend's default.
         sources: Returns the sources to be opened.
+        detector: What `--detector` takes.
     """
     from emotion_runtime.doctor import inference, machine, media, opening  # noqa: PLC0415 - see above
 
@@ -46,7 +48,7 @@ def run_checks(
         ("display", media.display),
         ("bundle", lambda: inference.bundle(bundle)),
         ("engines", inference.engines),
-        ("backend", lambda: inference.backend(bundle, backend, precision)),
+        ("backend", lambda: inference.backend(bundle, backend, precision, detector)),
         ("source", lambda: opening.sources(sources())),
     ]
     return [

@@ -16,6 +16,7 @@ from emotion_runtime.names import Precision
 from emotion_runtime.tensorrt import gpu as nvidia
 from emotion_runtime.tensorrt.gpu import Flavor
 
+_FRAME = (640, 480)  # width, height of the frame that the detector is tried with
 _AZURE = "AzureExecutionProvider"  # calls a web service, so it is never used
 _WITH_CUDA = " (for an NVIDIA GPU: onnxruntime-gpu)"
 _JETSON_TENSORRT = (
@@ -181,8 +182,10 @@ def engines() -> Iterator[Finding]:
     yield Finding("engines", OK, f"{len(valid)} valid in {folder}, {size / 1e6:.0f} MB in total")
 
 
-def backend(bundle_name: str, name: str, precision: Precision | None = None) -> Iterator[Finding]:
-    """Check whether a run could open its encoders, and report what runs them."""
+def backend(
+    bundle_name: str, name: str, precision: Precision | None = None, detector: str = "face"
+) -> Iterator[Finding]:
+    """Check whether a run could open its encoders and its detector, and report what runs them."""
     from emotion_runtime.backends.base import Unavailable  # noqa: PLC0415
     from emotion_runtime.bundle import load_bundle  # noqa: PLC0415
     from emotion_runtime.open_backend import minimal_feeds, open_encoders  # noqa: PLC0415
@@ -204,6 +207,32 @@ def backend(bundle_name: str, name: str, precision: Precision | None = None) -> 
         yield Finding("backend", FAIL, str(error))
     else:
         yield Finding("backend", OK, f"{name}: {encoders[0].description}")
+        yield from _detector(detector, encoders[0].name, precision)
+
+
+def _detector(source: str, name: str, precision: Precision | None) -> Iterator[Finding]:
+    """Check whether a run could find people with the backend of the encoders, and report what does."""
+    import numpy as np  # noqa: PLC0415 - see above
+
+    from emotion_runtime.detector_backend import run_like_encoders  # noqa: PLC0415
+    from emotion_runtime.detectors import load_detector  # noqa: PLC0415
+    from emotion_runtime.detectors.network import NetworkDetector  # noqa: PLC0415
+
+    try:
+        loaded = load_detector(source)
+        if not isinstance(loaded, NetworkDetector):
+            return
+        # As with `auto`, so that no engine is built: what replaces a missing one is reported.
+        network = run_like_encoders(loaded, name, by_name=False, precision=precision)
+        loaded(np.zeros((_FRAME[1], _FRAME[0], 3), np.uint8))
+        description = network.description
+        network.close()
+    except EmotionError as error:
+        yield Finding("detector", FAIL, str(error))
+        return
+    replaced = name != "cpu" and "CPUExecutionProvider" in description
+    text = f"{source} for frames of {_FRAME[0]}x{_FRAME[1]}: {description}"
+    yield Finding("detector", WARN if replaced else OK, f"{text}, instead of {name}" if replaced else text)
 
 
 def _smallest_graph() -> bytes:
