@@ -1,6 +1,9 @@
 """End a run after its step when a batch system asks for it, with a checkpoint to go on from.
 
 Slurm and others send SIGTERM some time before they kill a job, or SIGUSR1 if asked to (`--signal=USR1@120`).
+Python notes a signal when the main thread returns from a call. A process that waits for another one therefore
+notes it when that one arrives; then all exchange what they noted, and end before the same step. If the other
+one hangs, `stalls` ends the run, or the batch system does.
 """
 
 import os
