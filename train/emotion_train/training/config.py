@@ -288,7 +288,7 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.compile and self.accumulate > 1:
             raise ValueError("compile with accumulate: a compiled encoder cannot repeat a chunk's dropout")
         if self.scenes and self.scenes.stem_answers and not (self.stem_warmup and self.scenes.supervised):
-            raise ValueError("scenes.stem_answers needs a stem: set [stem_warmup], and supervised > 0")
+            raise ValueError("scenes.stem_answers needs [stem_warmup], for the stem, and supervised > 0")
         if self.precision == "pure-bf16" and (not self.clips or self.clips.lr < LEAST_PURE_LR):
             raise ValueError(
                 f"precision pure-bf16: weights of 8 bits are for [clips] with an lr of {LEAST_PURE_LR:g} or "
