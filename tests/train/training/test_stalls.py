@@ -16,6 +16,7 @@ from made_shards import write_set
 from tiny_run import CLIPS, PRETRAIN, TINY
 from torch import distributed
 
+from emotion_train.checkpoint import load_checkpoint
 from emotion_train.training.parallel import World
 from emotion_train.training.stalls import Message, StallWatch, stalled
 
@@ -106,25 +107,7 @@ def test_processes_that_go_on_or_are_done_are_left_alone(watches: list[StallWatc
 @pytest.mark.nightly
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_stopped_process_ends_a_run_of_torchrun(rank: int, tmp_path: Path):
-    config = tmp_path / "run.toml"
-    config.write_text(
-        "stall_limit = 30.0\n" + TINY + CLIPS.format(batch=4).replace("epochs = 2", "epochs = 999")
-    )
-    argv = [
-        "--config",
-        str(config),
-        "--data",
-        str(write_set(tmp_path / "shards")),
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    run = subprocess.Popen(
-        [*command, str(PRETRAIN), *argv], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    log, deadline = tmp_path / "run" / "log.jsonl", time.monotonic() + 120
-    while time.monotonic() < deadline and (not log.exists() or log.read_bytes().count(b"\n") < 4):
-        time.sleep(0.05)
+    run = start_two(tmp_path)
     stopped = process_of(run.pid, rank)
     os.kill(stopped, signal.SIGSTOP)
     before = time.monotonic()
@@ -135,6 +118,47 @@ def test_a_stopped_process_ends_a_run_of_torchrun(rank: int, tmp_path: Path):
     assert found, said
     assert found[1].startswith(f"rank {rank} of 2 (")
     assert f"process {stopped}; step" in found[1]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("ranks", "number", "cause"),
+    [
+        ((0,), signal.SIGTERM, "SIGTERM"),
+        ((1,), signal.SIGUSR1, "a signal to another process"),
+        ((0, 1), signal.SIGUSR1, "SIGUSR1"),
+    ],
+)
+def test_a_signal_ends_all_processes_after_the_same_step(
+    ranks: tuple[int, ...], number: signal.Signals, cause: str, tmp_path: Path
+):
+    """Whichever gets it: it waits for the others most of the time."""
+    run = start_two(tmp_path)
+    for rank in ranks:
+        os.kill(process_of(run.pid, rank), number)
+    said = run.communicate(timeout=240)[1]
+    assert run.returncode == 0, said
+    assert f"stopped by {cause} in stage clips; continue with --resume" in said
+    steps = (tmp_path / "run" / "log.jsonl").read_bytes().count(b"\n")
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"] == steps
+
+
+def start_two(folder: Path) -> subprocess.Popen[str]:
+    """Start a long run of two processes, and wait for its first steps."""
+    config = folder / "run.toml"
+    config.write_text(
+        "stall_limit = 30.0\n" + TINY + CLIPS.format(batch=4).replace("epochs = 2", "epochs = 999")
+    )
+    shards = str(write_set(folder / "shards"))
+    argv = ["--config", str(config), "--data", shards, "--out", str(folder / "run")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    run = subprocess.Popen(
+        [*command, str(PRETRAIN), *argv], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    log, deadline = folder / "run" / "log.jsonl", time.monotonic() + 120
+    while time.monotonic() < deadline and (not log.exists() or log.read_bytes().count(b"\n") < 4):
+        time.sleep(0.05)
+    return run
 
 
 def process_of(torchrun: int, rank: int) -> int:
