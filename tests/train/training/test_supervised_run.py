@@ -155,7 +155,7 @@ def test_answers_of_no_stem_or_for_no_term_are_refused(
     argv = ["--config", str(config), "--data", str(tmp_path), "--out", str(tmp_path / "run")]
     assert pretrain.main(argv) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"emotion-train pretrain: error: {config}: ")
+    assert line.startswith(f"emotion-train pretrain: error: config {config}: ")
     assert not (tmp_path / "run").exists()
 
 
