@@ -1,6 +1,6 @@
 """Every table and figure of the paper by one command, at a scale that only shows that it works."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,9 @@ from made_shards import write_set
 from tiny_run import write_table
 from torch.nn import functional as F
 
-from emotion_train.reproduce.training import ranks_of_own
-from emotion_train.reproduce.variants import FIGURE_6, TABLE_1, TABLE_3, config_of
+from emotion_runtime.errors import EmotionError
+from emotion_train.reproduce.training import Plan, ranks_of_own, train_and_measure
+from emotion_train.reproduce.variants import FIGURE_6, TABLE_1, TABLE_3, WHOLE, config_of
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +68,26 @@ def test_a_table_or_figure(name: str, expected: list[str], data: Path, out: Path
 
 
 @pytest.mark.slow
-def test_variants_are_trained_once(data: Path, out: Path):
-    made("table1", data, out)
-    measured = out / "runs" / "tiny" / "sap-beta10" / "measured.json"
+def test_a_variant_is_trained_once_and_measured_once_on_the_same_data(data: Path, out: Path):
+    plan = Plan(
+        data / "shards", data / "held-out", "table", data / "table.csv", "tiny", out / "runs" / "tiny", 20
+    )
+    (row,) = train_and_measure(plan, [WHOLE])
+    measured = plan.out / WHOLE.name / "measured.json"
     before = measured.stat().st_mtime_ns
-    made("table1", data, out)
+    assert train_and_measure(plan, [WHOLE]) == [row]
     assert measured.stat().st_mtime_ns == before
-    held_out = json.loads(measured.read_text())["held_out"]
+    held_out = row["held_out"]
     assert 0 <= held_out["video_to_text_r@1"] <= held_out["video_to_text_r@5"] <= 1
     assert held_out["video_to_text_r@10"] == 1  # of six clips
     assert held_out["loss"] > 0
+    (again,) = train_and_measure(replace(plan, held_out=None), [WHOLE])
+    assert again["held_out"] == {}
+    assert again["metrics"] == row["metrics"]
+    measured.write_text("{")
+    with pytest.raises(EmotionError, match=r"is corrupt .* delete it, to measure the variant again"):
+        train_and_measure(plan, [WHOLE])
+    measured.unlink()
 
 
 @pytest.mark.nightly
@@ -108,8 +119,8 @@ def test_missing_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["table1"], "no shards in it; expected shards of emotion-train prepare-data"),
         (["table4"], "none of the folders bold, moviegraphs, emotic, meld, liris is in it"),
         (["table1", "--checkpoint", "x.pt"], "table1 compares models that it trains"),
+        (["table4", "--out", __file__], "cannot be created"),
     ):
-        assert (
-            Command("reproduce").main([*argv, "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-        )
+        folders = ["--data", str(tmp_path), "--out", str(tmp_path / "out")]
+        assert Command("reproduce").main([argv[0], *folders, *argv[1:]]) == 2
         assert text in capsys.readouterr().err

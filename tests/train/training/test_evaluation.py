@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from command import Command
 from made_shards import write_set
+from small_model import build
 from tiny_run import CLIPS, TINY, write_table
 
+from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import model_from_checkpoint
 from emotion_train.model import PRESETS
 from emotion_train.training.config import Probe
@@ -40,6 +42,12 @@ def test_every_epoch_is_probed_as_fit_probe_would(
     assert {k: v for k, v in log[-1].items() if k.startswith("val_")} == pytest.approx(again, abs=1e-6)
     assert "<!-- Validation -->" in (tmp_path / "run" / "report.html").read_text()
     assert "emotion-train fit-probe --dataset NAME" in capsys.readouterr().err
+
+
+def test_a_metric_that_no_probe_has_is_refused_before_the_first_step(tmp_path: Path):
+    probe = Probe("table", str(write_table(tmp_path / "own")), metric="val_acc")
+    with pytest.raises(EmotionError, match=r"\[probe\] metric 'val_acc' is unknown: expected one of val_acc"):
+        dataset_evaluation(build("sap"), probe)
 
 
 def test_a_data_set_that_is_not_there_is_said_before_the_first_step(

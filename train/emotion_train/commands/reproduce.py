@@ -20,7 +20,7 @@ from pathlib import Path
 
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
+from emotion_runtime.files import make_folder, write_atomically
 from emotion_train.figures.attention_maps import frames_png
 from emotion_train.model import EmotionCLIP
 from emotion_train.probing.bootstrap import RESAMPLES
@@ -53,9 +53,10 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     if args.resamples < 0:
         raise EmotionError(f"--resamples {args.resamples}: expected 0 or more")
+    if args.name in _COMPARISONS and args.checkpoint:
+        raise EmotionError(f"--checkpoint: {args.name} compares models that it trains; leave it out")
+    make_folder(args.out)  # before anything is computed
     if args.name in _COMPARISONS:
-        if args.checkpoint:
-            raise EmotionError(f"--checkpoint: {args.name} compares models that it trains; leave it out")
         _compare(args)
     else:
         _of_one_model(args)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from emotion_train.probing.scene_probe import ScenePlan
 
 AUTO_DEVICE = "auto"
+MAX_SEED = 2**31  # scikit-learn takes twice as much, so there is room for --seeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class ProbeOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise EmotionError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise EmotionError(f"--seed {self.seed}: expected 0 to {MAX_SEED}")
         if not 0 <= self.votes <= 1:
             raise EmotionError(f"--votes {self.votes:g}: expected a number from 0 to 1")
         if (self.checkpoint is None) == (self.bundle is None):

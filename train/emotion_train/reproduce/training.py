@@ -9,10 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
+from emotion_runtime.bundle import sha256_of
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_train.checkpoint import save_checkpoint
 from emotion_train.clips.batches import ShardBatches
@@ -64,21 +67,51 @@ class Plan:
 def train_and_measure(plan: Plan, variants: Sequence[Variant]) -> list[dict[str, Any]]:
     """Return a row of metrics for each variant; what is finished is not run again.
 
+    A variant is measured again when the data or the number of resamples are others; a run on other shards is
+    refused.
+
     Returns:
-        Rows with `name`, `title`, `paper`, `metrics`, `intervals` and `held_out`.
+        Rows with `name`, `title`, `paper`, `inputs`, `metrics`, `intervals` and `held_out`.
+
+    Raises:
+        EmotionError: Data are missing or invalid, a run cannot be continued, or a result is corrupt.
     """
+    inputs = _inputs(plan)
     rows = []
     for variant in variants:
-        measured = plan.out / variant.name / _MEASURED
-        if not measured.is_file():
+        path = plan.out / variant.name / _MEASURED
+        row = _measured(path, inputs)
+        if row is None:
             _log.info("%s (%s)", variant.title, variant.name)
             model = trained(plan, variant)
             found = probe(model, plan.dataset, plan.labelled, plan.resamples)
             held_out = held_out_metrics(model, plan.held_out) if plan.held_out else {}
-            write_atomically(measured, json.dumps(metrics_of(found) | {"held_out": held_out}, indent=2))
-        row = json.loads(measured.read_text(encoding="utf-8"))
+            row = {"inputs": inputs, **metrics_of(found), "held_out": held_out}
+            write_atomically(path, json.dumps(row, indent=2))
         rows.append({"name": variant.name, "title": variant.title, "paper": list(variant.paper), **row})
     return rows
+
+
+def _inputs(plan: Plan) -> dict[str, Any]:
+    """Return what the metrics depend on, besides the variant."""
+    return {
+        "shards": ShardSet.open(str(plan.shards)).fingerprint,
+        "held_out": ShardSet.open(str(plan.held_out)).fingerprint if plan.held_out else None,
+        "dataset": plan.dataset,
+        "labelled": sha256_of(plan.labelled) if plan.labelled.is_file() else str(plan.labelled.resolve()),
+        "resamples": plan.resamples,
+    }
+
+
+def _measured(path: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the metrics of a finished variant; None without them, or if they are of other inputs."""
+    if not path.is_file():
+        return None
+    try:
+        stored: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise EmotionError(f"{path} is corrupt ({error}): delete it, to measure the variant again") from error
+    return stored if stored.get("inputs") == inputs else None
 
 
 def trained(plan: Plan, variant: Variant) -> EmotionCLIP:

@@ -1,6 +1,7 @@
 """The configuration of a pre-training run: one TOML file, in which unknown keys are refused."""
 
 import math
+import sys
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,9 +13,10 @@ from emotion_train.training.precision import PrecisionName
 from emotion_train.training.trackers import TrackerName
 
 Count = Annotated[int, Meta(ge=1)]
-Rate = Annotated[float, Meta(gt=0)]
-Factor = Annotated[float, Meta(ge=0)]
+Rate = Annotated[float, Meta(gt=0, le=sys.float_info.max)]  # TOML knows inf
+Factor = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Decay = Annotated[float, Meta(ge=0, lt=1)]  # of a running mean
 
 LEAST_PURE_LR = 1e-5  # a weight of 0.005 is rounded to multiples of 2e-5 in bfloat16
 
@@ -159,7 +161,7 @@ class Clips(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     head_vector_lr: Rate | None = None
     scale_lr: Rate | None = None
     weight_decay: Factor = 0.1
-    betas: tuple[Share, Share] = (0.98, 0.9)
+    betas: tuple[Decay, Decay] = (0.98, 0.9)
     eps: Rate = 1e-6
     warmup: Annotated[int, Meta(ge=0)] = 10_000
     warmup_start: Share = 1e-5

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +10,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.errors import EmotionError
 from emotion_train.datasets import load_dataset
+from emotion_train.datasets.base import Task
 from emotion_train.language.phrases import EKMAN_PHRASES
 from emotion_train.model import EmotionCLIP
 from emotion_train.probing.classifiers import fit_logistic
@@ -78,11 +80,12 @@ def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) ->
         workers: Processes that read images.
 
     Raises:
-        EmotionError: The data set is unknown, or its files are missing.
+        EmotionError: The data set is unknown, its files are missing, or it has no metric of the given name.
     """
     protocol = protocol_of(probe.dataset)
     splits = dict.fromkeys((protocol.fit, protocol.tune))
     sets = {split: load_dataset(probe.dataset, Path(probe.data), split) for split in splits}
+    _check_metric(probe, sets[protocol.tune].tasks, protocol.tune)
     short = Protocol(
         protocol.fit, protocol.tune, (protocol.tune,), protocol.c, protocol.features, protocol.smoothed
     )
@@ -107,6 +110,17 @@ def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) ->
         )
 
     return evaluate
+
+
+def _check_metric(probe: Probe, tasks: Sequence[Task], split: str) -> None:
+    """Refuse a name that no metric will have, before an epoch of training is spent."""
+    names = [
+        _key(f"{split}_{metric}" if len(tasks) == 1 else f"{split}_{task.name}_{metric}")
+        for task in tasks
+        for metric in HEADLINE[task.kind]
+    ]
+    if probe.metric and probe.metric not in names:
+        raise EmotionError(f"[probe] metric {probe.metric!r} is unknown: expected one of {', '.join(names)}")
 
 
 def _key(name: str) -> str:
