@@ -136,7 +136,7 @@ def write_graphs(
         _log.info("exporting %s (%s)", name, checkpoint.preset)
         path = folder / f"{name}.onnx"
         write_graph(source, path)
-        rows += measure(samples.compared, name, run_graph(path, source.output), "fp32")
+        rows += measure(samples.compared, name, [run_graph(path, source.output)], "fp32")
         graphs[name] = describe_graph(path)
     _log.info("ONNX Runtime (CPU, float32) compared with torch:\n%s", parity_table(rows))
     require_parity(rows)

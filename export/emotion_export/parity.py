@@ -152,34 +152,37 @@ def clip_feeds(embeddings: NDArray[np.float32], frames: int, persons: int, round
 
 
 def measure(
-    compared: Sequence[Comparison], graph: GraphName, run: RunGraph, precision: Precision
+    compared: Sequence[Comparison], graph: GraphName, ways: Sequence[RunGraph], precision: Precision
 ) -> list[Parity]:
-    """Return the rows of the parity report for one graph."""
-    return [
-        compare(comparison, np.concatenate([run(feed) for feed in comparison.feeds]), precision)
-        for comparison in compared
-        if comparison.graph == graph
-    ]
+    """Return the rows of the parity report for one graph, each with the worst of all ways to run it."""
+    rows = []
+    for comparison in compared:
+        if comparison.graph == graph:
+            runs = [np.concatenate([run(feed) for feed in comparison.feeds]) for run in ways]
+            rows.append(compare(comparison, runs, precision))
+    return rows
 
 
-def compare(comparison: Comparison, found: NDArray[np.float32], precision: Precision) -> Parity:
-    """Return one row of the parity report.
+def compare(comparison: Comparison, runs: Sequence[NDArray[np.float32]], precision: Precision) -> Parity:
+    """Return one row of the parity report, with the worst value of each metric.
 
     Args:
         comparison: Inputs and the outputs of the reference.
-        found: Outputs of the graph, (N, D).
+        runs: Outputs (N, D) of each way to run the graph.
         precision: Precision of the graph.
 
     Raises:
         EmotionError: The outputs of the graph have another shape than those of the reference.
     """
     expected = comparison.expected
-    if expected.shape != found.shape:
-        raise EmotionError(
-            f"{comparison.graph}: the graph returns {found.shape}, expected {expected.shape}: export it again"
-        )
+    for found in runs:
+        if expected.shape != found.shape:
+            raise EmotionError(
+                f"{comparison.graph}: the graph returns {found.shape}, expected {expected.shape}: export it "
+                "again"
+            )
     with np.errstate(invalid="ignore"):  # NaN is refused by its distance
-        metrics = measure_outputs(expected, [found], comparison.labels, subject_pairs(comparison.feeds))
+        metrics = measure_outputs(expected, runs, comparison.labels, subject_pairs(comparison.feeds))
     return Parity(
         graph=comparison.graph,
         persons=comparison.persons,
@@ -190,22 +193,6 @@ def compare(comparison: Comparison, found: NDArray[np.float32], precision: Preci
         reference=comparison.reference.kind,
         **metrics,
     )
-
-
-def worse(one: Parity, other: Parity) -> Parity:
-    """Return the worse value of each metric, for two ways to run the same graph on the same inputs."""
-    values = {name: getattr(one, name) for name in one.__struct_fields__}
-    for name, worst in (
-        ("max_abs", np.max),
-        ("mean_abs", np.max),
-        ("cosine_min", np.min),
-        ("cosine_mean", np.min),
-        ("top1_agreement", np.min),
-        ("subject_cosine", np.min),
-    ):
-        if values[name] is not None:
-            values[name] = float(worst([values[name], getattr(other, name)]))
-    return Parity(**values)
 
 
 def passes(rows: Sequence[Parity]) -> bool:

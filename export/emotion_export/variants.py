@@ -26,7 +26,6 @@ from emotion_export.parity import (
     parity_table,
     passes,
     require_parity,
-    worse,
 )
 from emotion_export.quantize import calibrate, int8_layers, quantise
 from emotion_export.samples import SIZES, batches, random_crops, real_crops
@@ -148,11 +147,9 @@ def measure_content(
     int8 is run twice: with the integer kernels of this processor and, as in TensorRT, in float between
     Quantize and Dequantize. The worse value of each metric counts.
     """
-    rows = measure(compared, graph, _session(content, optimised=True), precision)
-    if precision != "int8":
-        return rows
-    plain = measure(compared, graph, _session(content, optimised=False), precision)
-    return [worse(one, other) for one, other in zip(rows, plain, strict=True)]
+    optimised = (True, False) if precision == "int8" else (True,)
+    ways = [_session(content, optimised=each) for each in optimised]
+    return measure(compared, graph, ways, precision)
 
 
 def _candidate(name: GraphName, precision: ReducedPrecision, path: Path, samples: Samples) -> _Candidate:

@@ -17,7 +17,6 @@ from emotion_export.parity import (
     measure,
     passes,
     require_parity,
-    worse,
 )
 from emotion_export.samples import SIZES
 from emotion_runtime.bundle import load_bundle
@@ -70,7 +69,7 @@ def comparison(expected: Array) -> Comparison:
 def test_metrics_of_a_difference():
     expected = np.array([[3, 4], [1, 0]], np.float32)
     found = np.array([[4, 3], [1, 0]], np.float32)  # cosine (12 + 12) / 25, and the other label
-    figures = compare(comparison(expected), found, "fp16")
+    figures = compare(comparison(expected), [found], "fp16")
     assert (figures.graph, figures.frames, figures.persons) == ("temporal_encoder", 5, 2)
     assert (figures.precision, figures.images, figures.reference) == ("fp16", "real", "torch")
     assert figures.max_abs == 1
@@ -86,9 +85,9 @@ def test_every_head_must_keep_its_label():
     heads = [HEADS[0], (np.eye(2, dtype=np.float32), np.array([0, 0.5], np.float32))]
     reference = replace(REFERENCE, heads=heads)
     expected, found = np.array([[1, 0.3]], np.float32), np.array([[1, 0.7]], np.float32)
-    assert compare(comparison(expected), found, "fp16").top1_agreement == 1
+    assert compare(comparison(expected), [found], "fp16").top1_agreement == 1
     changed = replace(comparison(expected), reference=reference)
-    assert compare(changed, found, "fp16").top1_agreement == 0
+    assert compare(changed, [found], "fp16").top1_agreement == 0
 
 
 def test_a_frame_embedding_is_read_as_a_clip_of_it():
@@ -121,16 +120,16 @@ def test_a_graph_that_gets_the_subject_wrong_is_refused(precision: Precision, se
     subjects = replace(
         comparison(expected), feeds=[feed], reference=replace(reference, temporal_encoder=last_frame)
     )
-    figures = compare(subjects, found, precision)
+    figures = compare(subjects, [found], precision)
     assert figures.cosine_min > 0.99999
     assert figures.top1_agreement == 1
     assert not within(msgspec.structs.replace(figures, max_abs=0.0, mean_abs=0.0))
-    assert within(compare(subjects, expected, precision))
+    assert within(compare(subjects, [expected], precision))
 
 
 def test_other_shapes_are_refused():
     with pytest.raises(EmotionError, match=r"returns \(1, 4\), expected \(3, 4\)"):
-        compare(comparison(np.ones((3, 4), np.float32)), np.ones((1, 4), np.float32), "fp32")
+        compare(comparison(np.ones((3, 4), np.float32)), [np.ones((1, 4), np.float32)], "fp32")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -171,19 +170,21 @@ def test_labels_count_over_all_rows_by_persons():
         require_parity(rows)
 
 
-def test_the_worse_of_two_ways_to_run():
-    one = row("int8", max_abs=1e-3, cosine_min=0.9, top1_agreement=0.8)
-    other = row("int8", mean_abs=1e-4, cosine_min=0.95, top1_agreement=0.7)
-    both = worse(one, other)
-    assert (both.max_abs, both.mean_abs, both.cosine_min) == (1e-3, 1e-4, 0.9)
-    assert both.top1_agreement == 0.7
-    for pair in (one, row("int8", max_abs=float("nan"))), (row("int8", max_abs=float("nan")), one):
-        assert not worse(*pair).max_abs <= 1  # a NaN is the worst there is
+def test_the_worst_of_all_ways_to_run_counts():
+    expected = np.array([[3, 4], [1, 0]], np.float32)
+    turned = np.array([[4, 3], [1, 0]], np.float32)  # largest difference 1, cosine 0.96, one other label
+    far = np.array([[6, 8], [1, 0]], np.float32)  # largest difference 4, cosine 1, the same labels
+    for runs in ([turned, far], [far, turned]):
+        both = compare(comparison(expected), runs, "int8")
+        assert (both.max_abs, both.mean_abs, both.top1_agreement) == (4, 7 / 4, 0.5)
+        assert both.cosine_min == pytest.approx(0.96)
+    for runs in ([expected, expected * np.nan], [expected * np.nan, expected]):
+        assert not compare(comparison(expected), runs, "int8").max_abs <= 1  # a NaN is the worst there is
 
 
 def test_not_a_number_is_a_difference():
     expected = np.full((1, 2), np.nan, np.float32)
-    assert not within(compare(comparison(expected), expected, "fp32"))
+    assert not within(compare(comparison(expected), [expected], "fp32"))
 
 
 def test_the_reference_runs_both_graphs_at_all_sizes():
@@ -204,10 +205,10 @@ def test_the_reference_runs_both_graphs_at_all_sizes():
         *(("temporal_encoder", 4, persons) for persons in (1, 3, 8)),
     ]
     for graph, run in (("frame_encoder", by_sum), ("temporal_encoder", last_frame)):
-        rows = measure(made, graph, run, "fp32")
+        rows = measure(made, graph, [run], "fp32")
         assert len(rows) == sum(c.graph == graph for c in made)
         assert all(r.max_abs == 0 and r.top1_agreement == 1 for r in rows)
-        assert not passes(measure(made, graph, lambda feed, run=run: run(feed) + 1, "fp32"))
+        assert not passes(measure(made, graph, [run, lambda feed, run=run: run(feed) + 1], "fp32"))
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -63,7 +64,7 @@ def engine_key(
     Args:
         bundle: The model.
         graph: Which of its graphs.
-        builder: See `nvidia.builder_name`.
+        builder: See `gpu.builder_name`.
         gpu: The GPU; with an empty name for an engine built ahead of time.
         precision: The requested precision.
         limits: The largest batch.
@@ -174,15 +175,11 @@ def _rank(sidecar: Sidecar) -> tuple[bool, int, int, int, str]:
 
 def read_sidecars(folder: Path) -> list[Sidecar]:
     """Return all readable sidecars of a folder. Their engines may be incomplete: see `find_engine`."""
-    read = (_sidecar_or_none(path) for path in sorted(folder.glob("*.json")))
-    return [sidecar for sidecar in read if sidecar is not None]
-
-
-def _sidecar_or_none(path: Path) -> Sidecar | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Sidecar)
-    except (OSError, msgspec.DecodeError):  # corrupt or of another version: the same as missing
-        return None
+    sidecars = []
+    for path in sorted(folder.glob("*.json")):
+        with suppress(OSError, msgspec.DecodeError):  # corrupt or of another version: the same as missing
+            sidecars.append(msgspec.json.decode(path.read_bytes(), type=Sidecar))
+    return sidecars
 
 
 def _can_replace(other: EngineKey, wanted: EngineKey) -> bool:
@@ -209,11 +206,10 @@ def store_engine(folder: Path, engine: bytes, sidecar: Sidecar) -> Path:
     return path
 
 
-def store_sidecar(folder: Path, sidecar: Sidecar) -> Path:
-    """Write a sidecar, for example again after the parity check at the first load, and return its path."""
-    path = folder / f"{sidecar.key.stem}.json"
-    _write(path, msgspec.json.format(msgspec.json.encode(sidecar), indent=2) + b"\n")
-    return path
+def store_sidecar(folder: Path, sidecar: Sidecar) -> None:
+    """Write a sidecar, for example again after the parity check at the first load."""
+    content = msgspec.json.format(msgspec.json.encode(sidecar), indent=2) + b"\n"
+    _write(folder / f"{sidecar.key.stem}.json", content)
 
 
 def discard(found: CachedEngine) -> None:

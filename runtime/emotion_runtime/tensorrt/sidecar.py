@@ -19,7 +19,7 @@ class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
         graph: Name of the graph.
         sources: SHA-256 of the ONNX files that the engine is built from, by precision. If the bundle has no
             fp16 graph, the version of the program that derives one.
-        builder: See `nvidia.builder_name`.
+        builder: See `gpu.builder_name`.
         gpu: Name of the GPU; empty if built ahead of time for every GPU of the compute capability.
         compute_capability: For example "8.6"; of an engine for several, "8.0 8.6".
         precision: The precision that was requested.
@@ -52,8 +52,8 @@ class CheckResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     Attributes:
         status: Whether the check was run. Called "parity_gate" in the file.
         parity: One row per batch size; empty if not run.
-        gpu: Name of the GPU on which parity was checked, see `nvidia.Gpu`.
-        driver: Driver with which parity was checked, see `nvidia.Gpu`.
+        gpu: Name of the GPU on which parity was checked, see `gpu.Gpu`.
+        driver: Driver with which parity was checked, see `gpu.Gpu`.
     """
 
     status: Literal["passed", "not run"]
