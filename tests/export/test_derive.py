@@ -1,5 +1,6 @@
 """More precisions for a bundle without its checkpoint, and the errors."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def plain(small: Exported, tmp_path: Path) -> Bundle:
     for name in manifest.graphs:
         for precision in ("fp16", "int8"):
             (folder / f"{name}.{precision}.onnx").unlink()
+    card = folder / "MODEL_CARD.md"
+    lines = [line for line in card.read_text().splitlines() if not re.match(r"\|.*\b(fp16|int8)\b", line)]
+    card.write_text("\n".join(lines) + "\n")
     graphs = {name: msgspec.structs.replace(graph, variants={}) for name, graph in manifest.graphs.items()}
     parity = [row for row in manifest.parity if row.precision == "fp32"]
     write_manifest(msgspec.structs.replace(manifest, graphs=graphs, parity=parity), folder)
