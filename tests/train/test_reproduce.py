@@ -124,3 +124,16 @@ def test_missing_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
         folders = ["--data", str(tmp_path), "--out", str(tmp_path / "out")]
         assert Command("reproduce").main([argv[0], *folders, *argv[1:]]) == 2
         assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["table1", "table4"])
+def test_a_mistake_in_the_labels_is_found_before_the_training(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "table.csv").write_text("path,mood,split\na.jpg,happy,train\n")
+    out = tmp_path / "out"
+    argv = [name, "--data", str(tmp_path), "--out", str(out), "--scale", "tiny"]
+    assert Command("reproduce").main(argv) == 2
+    assert "no column of labels or values" in capsys.readouterr().err
+    assert not out.exists()

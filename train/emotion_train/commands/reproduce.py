@@ -34,7 +34,15 @@ from emotion_train.reproduce.pages import (
     reweighting_bars,
     sweep_png,
 )
-from emotion_train.reproduce.training import Plan, metrics_of, model_at, probe, train_and_measure, whole_model
+from emotion_train.reproduce.training import (
+    Plan,
+    labelled_sets,
+    metrics_of,
+    model_at,
+    probe,
+    train_and_measure,
+    whole_model,
+)
 from emotion_train.reproduce.variants import FIGURE_6, TABLE_1, TABLE_3
 
 _log = logging.getLogger(__name__)
@@ -141,6 +149,8 @@ def _all_datasets(args: argparse.Namespace) -> None:
         found["table"] = args.data / "table.csv"
     if not found:
         raise EmotionError(f"--data {args.data}: none of the folders {', '.join(_DATASETS)} is in it")
+    for name, path in found.items():
+        labelled_sets(name, path)  # mistakes surface before the training
     model = _model(args)
     results = {name: metrics_of(probe(model, name, path, args.resamples)) for name, path in found.items()}
     _write(args, published_page("Table 4: all data sets", _facts(args, ", ".join(found)), results))

@@ -21,10 +21,11 @@ from emotion_train.checkpoint import save_checkpoint
 from emotion_train.clips.batches import ShardBatches
 from emotion_train.clips.reader import ShardSet
 from emotion_train.datasets import load_dataset
+from emotion_train.datasets.base import Dataset
 from emotion_train.losses import PiecewiseLoss
 from emotion_train.model import EmotionCLIP
 from emotion_train.pretrained import read_checkpoint
-from emotion_train.probing.protocol import C_GRID, SEED, protocol_of
+from emotion_train.probing.protocol import C_GRID, SEED, Protocol, protocol_of
 from emotion_train.probing.run import FitOptions, ProtocolResult, run_protocol
 from emotion_train.probing.samples import Encoding, features_of
 from emotion_train.probing.torch_encoder import TorchEncoder
@@ -78,6 +79,7 @@ def train_and_measure(plan: Plan, variants: Sequence[Variant]) -> list[dict[str,
     """
     inputs = _inputs(plan)
     rows = []
+    labelled_sets(plan.dataset, plan.labelled)  # mistakes surface before the first training
     for variant in variants:
         path = plan.out / variant.name / _MEASURED
         row = _measured(path, inputs)
@@ -148,14 +150,23 @@ def _tiny_start(plan: Plan) -> Path:
     return path
 
 
-def probe(model: EmotionCLIP, dataset: str, data: Path, resamples: int) -> ProtocolResult:
-    """Fit and measure a data set's probe by the paper's protocol."""
+def labelled_sets(dataset: str, data: Path) -> tuple[Protocol, dict[str, Dataset]]:
+    """Return the protocol of a data set, and the set of each of its splits.
+
+    Raises:
+        EmotionError: A file is missing, or has another layout.
+    """
     protocol = protocol_of(dataset)
     if dataset == "table":  # one's own may lack a split for the test
         with data.open(newline="", encoding="utf-8") as file:
             splits = {row.get("split") for row in csv.DictReader(file)}
         protocol = replace(protocol, measured=tuple(name for name in protocol.measured if name in splits))
-    sets = {split: load_dataset(dataset, data, split) for split in protocol.splits}
+    return protocol, {split: load_dataset(dataset, data, split) for split in protocol.splits}
+
+
+def probe(model: EmotionCLIP, dataset: str, data: Path, resamples: int) -> ProtocolResult:
+    """Fit and measure a data set's probe by the paper's protocol."""
+    protocol, sets = labelled_sets(dataset, data)
     with TemporaryDirectory() as cache:
         encoding = Encoding(TorchEncoder(model), "", protocol.features, Path(cache), 0)
         return run_protocol(
