@@ -1,6 +1,7 @@
 """Shared by all command lines: errors in one line, exit statuses, several commands of one program."""
 
 import argparse
+import errno
 import io
 import os
 import shlex
@@ -79,6 +80,12 @@ def run(program: str, command: Callable[[], int | None], *, interrupted: int = 1
         except EmotionError as error:
             for line in str(error).splitlines():  # one for each mistake
                 sys.stderr.write(f"{program}: error: {line}\n")
+            return 2
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # which `Path.is_file` raises, too
+                raise
+            name = f"{without_passwords(str(error.filename))[:60]}..."
+            sys.stderr.write(f"{program}: error: {name}: the name is too long; give the path of a file\n")
             return 2
         except KeyboardInterrupt:
             return interrupted

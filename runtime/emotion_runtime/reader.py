@@ -79,6 +79,8 @@ def _decoded(line: bytes, types: Mapping[str, Any], *, where: str) -> Any:
         if not line.endswith(b"\n"):
             return None
         raise EmotionError(f"{where}: not JSON ({error}); give a file of --jsonl") from error
+    except RecursionError as error:
+        raise EmotionError(f"{where}: nested too deeply; give a file of --jsonl") from error
 
 
 def _upgraded(values: dict[str, Any]) -> dict[str, Any]:

@@ -101,3 +101,9 @@ def test_whole_run_writes_only_json(capfd: pytest.CaptureFixture[str]) -> None:
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert any("backend auto" in line["message"] for line in lines)
     assert any(line["message"].startswith("5 frames in") for line in lines)
+
+
+def test_a_name_that_is_too_long_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.run("emotion-runtime", lambda: Path("x" * 300).is_file()) == 2
+    expected = f"emotion-runtime: error: {'x' * 60}...: the name is too long; give the path of a file\n"
+    assert capsys.readouterr().err == expected

@@ -371,6 +371,7 @@ STATUS = """{"schema": 2, "type": "status", "source": "hall", "time": "2026-11-2
         (COUNTS + STATUS, [], "give a file of --jsonl that was written without --aggregate"),
         ('{"schema": 3, "type": "frame"}\n', [], "schema 3; expected 1 to 2: update this program"),
         ("hello\n", [], "line 1: not JSON"),
+        ("[" * 100_000 + "\n", [], "line 1: nested too deeply"),
         (None, [], "cannot be read"),
         (None, ["--session", "0"], "--session 0: expected 1 or more"),
     ],
