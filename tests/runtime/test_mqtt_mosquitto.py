@@ -214,6 +214,7 @@ def test_a_file_of_authorities_that_cannot_be_used(broker: Mosquitto, tmp_path: 
 def start(broker: Mosquitto, *arguments: str, password: str = PASSWORD) -> subprocess.Popen[str]:
     command = [
         sys.executable, "-m", "emotion_runtime", "--no-show", "--source", "door=demo", "--realtime",
+        "--backend", "cpu",  # no stop-watch chooses: a run of three seconds is short
         "--mqtt", f"mqtts://{USER}:${{MQTT_PASSWORD}}@localhost:{broker.port}/home",
         "--mqtt-ca", str(broker.ca), *arguments,
     ]  # fmt: skip

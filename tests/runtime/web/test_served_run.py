@@ -280,4 +280,4 @@ def test_without_the_extra_the_fix_is_said(
     monkeypatch.delitem(sys.modules, "emotion_runtime.web.opening", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["--source", "demo", "--no-show", "--serve", "127.0.0.1:0"]) == 2
-    assert "pip install 'emotion-runtime[web]'" in capsys.readouterr().err
+    assert "pip install '.[web]'" in capsys.readouterr().err
