@@ -37,7 +37,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("table")
     rows = []
     for index, frame in enumerate(read_demo()):
-        if index % 9:
+        if index % 15:
             continue
         name = f"{index}.png"
         cv2.imwrite(str(folder / name), frame.image)
