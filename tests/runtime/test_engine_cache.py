@@ -20,9 +20,11 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import remove_leftovers, write_atomically
 from emotion_runtime.manifest import Variant
 from emotion_runtime.tensorrt.cache import (
+    CACHE_VARIABLE,
     CachedEngine,
     cache_folder,
     compatible_engines,
+    default_folder,
     discard,
     engine_key,
     find_compatible_engine,
@@ -365,3 +367,14 @@ def test_a_reader_never_sees_a_partly_written_file(tmp_path: Path):
         seen.add(path.read_bytes())
     thread.join()
     assert seen <= set(contents)
+
+
+def test_a_user_without_a_home_folder_is_told_which_variable_to_set(monkeypatch: pytest.MonkeyPatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(EmotionError, match="no home folder; set EMOTION_ENGINE_CACHE to a folder"):
+        default_folder()

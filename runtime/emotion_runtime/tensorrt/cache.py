@@ -23,6 +23,7 @@ import msgspec
 from emotion_runtime import __version__
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import Bundle
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.names import EnginePrecision, GraphName, Precision, RequestedPrecision
 from emotion_runtime.tensorrt.gpu import Gpu
@@ -107,10 +108,21 @@ def default_folder() -> Path:
     """Return the default cache folder, which may not exist or may not be writable.
 
     It is `$EMOTION_ENGINE_CACHE`, else `$XDG_CACHE_HOME/emotion-runtime/engines`.
+
+    Raises:
+        EmotionError: Neither is set, and the user has no home folder.
     """
     variable = os.environ.get(CACHE_VARIABLE)
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(variable) if variable else user_cache / "emotion-runtime" / "engines"
+    if variable:
+        return Path(variable)
+    try:
+        user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:  # no HOME, and a user id without an entry, as in some containers
+        raise EmotionError(
+            f"there is no folder for engines: this user has no home folder; set {CACHE_VARIABLE} to a folder "
+            "that you may write to"
+        ) from error
+    return user_cache / "emotion-runtime" / "engines"
 
 
 @cache  # one warning per process, and one folder for both engines of a bundle
