@@ -21,8 +21,9 @@ from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.fastest_backend import TimedChoice, fastest_backend
 from emotion_runtime.names import Precision
 from emotion_runtime.open_backend import open_encoders
+from emotion_runtime.sinks.jsonl_folder import unfinished
 from emotion_runtime.tensorrt import cache
-from emotion_runtime.types import Detections
+from emotion_runtime.types import Detections, RunLine
 
 
 class Stand:
@@ -278,3 +279,22 @@ def test_a_choice_that_no_longer_opens_is_replaced_and_the_run_line_says_by_what
             "jsonl": "-",
         }
     assert any("OpenVINO does not start" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("before", "redone"),
+    [
+        ({"backend": "openvino", "backend_milliseconds": {"openvino": 1.0, "cpu": 2.0}}, False),
+        ({"backend": "openvino"}, True),  # that was requested
+        ({}, False),
+    ],
+)
+def test_results_do_not_become_unfinished_because_another_backend_is_faster(
+    tmp_path: Path, before: dict[str, object], redone: bool
+):
+    def line(options: dict[str, object]) -> RunLine:
+        return RunLine(version="1", bundle="nano", bundle_sha256="0" * 64, head="probe", options=options)
+
+    (tmp_path / "people.mp4.jsonl").write_bytes(msgspec.json.encode(line(before)) + b"\n")
+    run = line({"backend": "cpu", "backend_milliseconds": {"cpu": 1.0}})
+    assert unfinished(["people.mp4"], tmp_path, run) == (["people.mp4"] if redone else [])

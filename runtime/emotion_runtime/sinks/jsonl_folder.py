@@ -112,9 +112,9 @@ def _same_run(path: Path, run: RunLine) -> bool:
 
 
 def _comparable(run: RunLine) -> RunLine:
-    """Leave out how many frames a run may process, which cut no file that was finished, and times."""
-    left_out = ("max_frames", "backend_milliseconds")
-    options = {name: value for name, value in run.options.items() if name not in left_out}
+    """Leave out how many frames a run may process, which cut no finished file, and a choice by time."""
+    timed = ("backend_milliseconds", "backend") if "backend_milliseconds" in run.options else ()
+    options = {name: value for name, value in run.options.items() if name not in ("max_frames", *timed)}
     return msgspec.structs.replace(run, options=options)
 
 
