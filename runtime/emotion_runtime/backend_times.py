@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast, get_args
 
 import numpy as np
@@ -17,7 +17,7 @@ from emotion_runtime.detector_backend import run_like_encoders
 from emotion_runtime.detector_parity import demo_frames
 from emotion_runtime.detectors import Detector
 from emotion_runtime.detectors.network import Network, NetworkDetector
-from emotion_runtime.errors import EngineRejected
+from emotion_runtime.errors import EmotionError, EngineRejected
 from emotion_runtime.names import GRAPHS, Precision, TimedBackend
 from emotion_runtime.open_backend import open_and_try
 from emotion_runtime.parity import ParityCheck, make_parity_check
@@ -38,63 +38,112 @@ class _Opened:
     network: Network | None
 
 
+@dataclass(slots=True)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        milliseconds: Time of one frame by each backend that runs and passes the parity check.
+        skipped: Why installed backends have no time: a wrong result, or engines that must be built first.
+        broken: A backend failed, which may be different at the next start.
+    """
+
+    milliseconds: dict[TimedBackend, float] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    broken: bool = False
+
+
 def measure(
     bundle: Bundle, detector: Detector, precision: Precision | None, candidates: Sequence[TimedBackend]
-) -> dict[TimedBackend, float]:
-    """Return the milliseconds of one frame on each candidate that runs and passes the parity check.
+) -> Measured:
+    """Measure one frame on each candidate that runs and passes the parity check.
 
     Args:
         bundle: The model.
         detector: The detector; it runs as before when this returns.
         precision: Numeric precision; None: the backend's default.
         candidates: Names of backends; "cpu" is one of them.
+
+    Raises:
+        EmotionError: The backend "cpu" does not run.
     """
     limits = limits_for(bundle.manifest.preprocess.window)
     checks = [make_parity_check(bundle, graph, limits) for graph in GRAPHS]
     opened: dict[TimedBackend, _Opened] = {}
+    found = Measured()
     with ExitStack() as stack:
         if isinstance(detector, NetworkDetector):
             stack.callback(setattr, detector, "network", detector.network)
         for name in candidates:
-            try:
-                encoders = open_and_try(name, bundle, precision)
-            except Unavailable as error:
-                _log.log(logging.WARNING if error.broken else logging.DEBUG, "backend auto: %s", error)
-                continue
-            for encoder in encoders:
-                stack.callback(encoder.close)
-            if not _passes(name, encoders, checks, precision):
-                continue
-            network = None
-            if isinstance(detector, NetworkDetector):
-                detector.network = detector.reference
-                network = run_like_encoders(detector, name, by_name=False, precision=precision)
-                stack.callback(network.close)
-            opened[name] = _Opened(encoders, network)
+            with ExitStack() as held:  # closes at once what is not used
+                try:
+                    models = _open(name, bundle, detector, precision, held)
+                    _check(name, models.encoders, checks, precision)
+                except (EmotionError, RuntimeError) as error:  # OpenVINO and TensorRT raise RuntimeError
+                    if name == "cpu":
+                        raise
+                    _skip(name, error, found)
+                    continue
+                opened[name] = models
+                stack.enter_context(held.pop_all())
         feeds = [
             next(group[0] for group in each.feeds if count_persons(group[0]) == PERSONS) for each in checks
         ]
-        return _time(opened, detector, feeds)
+        found.milliseconds = _time(opened, detector, feeds)
+    return found
 
 
-def _passes(
+class _Differs(EmotionError):  # noqa: N818 - names a state
+    """A backend whose embeddings are not those of ONNX Runtime on the CPU."""
+
+
+def _skip(name: TimedBackend, error: EmotionError | RuntimeError, found: Measured) -> None:
+    """Log why a candidate is not timed. A reason that holds at the next start, too, is kept."""
+    if isinstance(error, Unavailable):
+        level = logging.WARNING if error.broken else logging.INFO if error.notable else logging.DEBUG
+        reason, failed = error.brief, error.broken
+    else:
+        level, reason = logging.WARNING, f"{name} is not used: {' '.join(str(error).split())}"
+        failed = not isinstance(error, (_Differs, EngineRejected))
+    _log.log(level, "backend auto: %s", reason)
+    found.broken |= failed
+    if level > logging.DEBUG and not failed:
+        found.skipped.append(reason)
+
+
+def _open(
+    name: TimedBackend, bundle: Bundle, detector: Detector, precision: Precision | None, held: ExitStack
+) -> _Opened:
+    """Open a candidate, and find people in one frame, which opens the detector for its size and checks it."""
+    encoders = open_and_try(name, bundle, precision)
+    for encoder in encoders:
+        held.callback(encoder.close)
+    if not isinstance(detector, NetworkDetector):
+        return _Opened(encoders, None)
+    detector.network = detector.reference
+    network = run_like_encoders(detector, name, by_name=False, precision=precision, level=logging.DEBUG)
+    held.callback(network.close)
+    detector(demo_frames(_SIZE, 1)[0])
+    return _Opened(encoders, network)
+
+
+def _check(
     name: TimedBackend,
     encoders: Sequence[Backend],
     checks: Sequence[ParityCheck],
     precision: Precision | None,
-) -> bool:
-    """Return whether both encoders pass the parity check; engines passed it when they were opened."""
+) -> None:
+    """Run the parity check of both encoders; engines passed it when they were opened.
+
+    Raises:
+        EmotionError: A result is wrong (`_Differs`, `EngineRejected`), or a graph does not run.
+    """
     if name == "cpu" or name in get_args(Flavor):
-        return True
+        return
     for encoder, check in zip(encoders, checks, strict=True):
-        try:
-            _, failure = check.run(encoder, precision or "fp32")
-        except EngineRejected as error:
-            failure = str(error)
+        _, failure = check.run(encoder, precision or "fp32")
         if failure:
-            _log.warning("backend auto: %s is not used: %s", encoder.description, failure)
-            return False
-    return True
+            raise _Differs(f"{encoder.description}: {failure}")
 
 
 def _time(
@@ -106,7 +155,7 @@ def _time(
     for turn in range(_ROUNDS + 2):
         for name, models in opened.items():
             taken = _time_frame(models, detector, image, feeds)
-            if turn > 1:  # the first run opens the detector, and the second captures CUDA graphs
+            if turn > 1:  # the first runs are slower: they capture CUDA graphs
                 seconds[name].append(taken)
     return {name: round(1e3 * min(values), 2) for name, values in seconds.items()}
 

@@ -30,6 +30,7 @@ def run_like_encoders(
     by_name: bool,
     precision: Precision | None,
     live: bool = False,
+    level: int = logging.INFO,
 ) -> Network:
     """Run a detector's network with the backend of the encoders from now on, and return what runs it.
 
@@ -43,13 +44,14 @@ def run_like_encoders(
             replaces it, with one line in the log, and no engine is built.
         precision: Numeric precision that was requested for the encoders.
         live: Do not wait for engines that are built: ONNX Runtime finds people meanwhile.
+        level: Of the line in the log that says what OpenVINO runs.
     """
     graph = detector.graph
     if backend == "openvino":
         # bfloat16: half the time, and overlaps of 0.97 or more with the boxes of fp32
         # (`benchmarks/results/detector/`).
         tried = (False,) if precision == "fp32" else (True, False)
-        in_openvino = partial(_in_openvino, detector, tried, by_name=by_name)
+        in_openvino = partial(_in_openvino, detector, tried, by_name=by_name, level=level)
         detector.network = SizedNetwork(graph, in_openvino, batches=False)
     elif backend == "cuda":
         detector.network = SizedNetwork(graph, partial(_on_cuda, graph, by_name=by_name), batches=True)
@@ -61,7 +63,7 @@ def run_like_encoders(
 
 
 def _in_openvino(
-    detector: NetworkDetector, bfloat16: Sequence[bool], size: Size, *, by_name: bool
+    detector: NetworkDetector, bfloat16: Sequence[bool], size: Size, *, by_name: bool, level: int
 ) -> Backend:
     """Open the graph for a size, in the first precision that passes the parity check.
 
@@ -70,6 +72,7 @@ def _in_openvino(
         bfloat16: Whether to compute in bfloat16, in the order in which it is tried.
         size: (height, width) of the frames.
         by_name: As for `run_like_encoders`.
+        level: As for `run_like_encoders`.
     """
     from emotion_runtime.detector_parity import make_detector_check  # noqa: PLC0415 - slow, and only here
 
@@ -83,7 +86,7 @@ def _in_openvino(
         except EngineRejected as error:
             failure = str(error)
         if not failure:
-            _log.info("%s: %s", frames, opened.description)
+            _log.log(level, "%s: %s", frames, opened.description)
             return opened
         rejected = f"{opened.description} fails the parity check ({failure})"
         if half:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import msgspec
+import numpy as np
 
 from emotion_runtime import __version__
 from emotion_runtime.backends.onnx import CUDA, available_providers, default_threads
@@ -40,10 +41,12 @@ class TimedChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         measured_on: Everything that the times depend on.
         milliseconds: Time of one frame, detector and both encoders, by each backend that passed the parity
             check.
+        skipped: See `backend_times.Measured`.
     """
 
     measured_on: list[str]
     milliseconds: dict[TimedBackend, Annotated[float, msgspec.Meta(ge=0)]]
+    skipped: list[str]
 
     @property
     def backend(self) -> TimedBackend:
@@ -76,20 +79,29 @@ def fastest_backend(bundle: Bundle, detector: Detector, precision: Precision | N
     path = cache.default_folder() / f"backend-{sha256(repr(measured_on).encode()).hexdigest()[:16]}.json"
     known = _read(path, measured_on)
     if known is not None:
+        for reason in known.skipped:
+            _log.info("backend auto: %s", reason)
         return known
     _log.info("backend auto: measuring %s, once on this machine", ", ".join(candidates))
     from emotion_runtime.backend_times import PERSONS, measure  # noqa: PLC0415 - slow, and only here
 
-    choice = TimedChoice(measured_on, measure(bundle, detector, precision, candidates))
+    found = measure(bundle, detector, precision, candidates)
+    choice = TimedChoice(measured_on, found.milliseconds, found.skipped)
     listed = ", ".join(f"{name} {value:.1f} ms" for name, value in choice.milliseconds.items())
-    _log.info("backend auto: %s for a frame with %d people; kept in %s", listed, PERSONS, path)
+    kept = "measured again at the next start" if found.broken else f"kept in {path}"
+    _log.info("backend auto: %s for a frame with %d people; %s", listed, PERSONS, kept)
+    if not found.broken:
+        _keep(choice, path)
+    return choice
+
+
+def _keep(choice: TimedChoice, path: Path) -> None:
     try:
         # As for engines, no other user may write here.
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(path, msgspec.json.format(msgspec.json.encode(choice), indent=2) + b"\n")
     except (EmotionError, OSError) as error:
         _log.warning("the times of the backends cannot be kept, so the next start measures again: %s", error)
-    return choice
 
 
 def _read(path: Path, measured_on: Sequence[str]) -> TimedChoice | None:
@@ -117,7 +129,7 @@ def _conditions(
         f"emotion-runtime {__version__}",
         *(f"{name} {version}" for name in _PACKAGES if (version := _version(name))),
         f"bundle {sha256_of(bundle.folder / MANIFEST)} {precision}",
-        f"detector {detector.graph.sha256}" if isinstance(detector, NetworkDetector) else "own detector",
+        _name_detector(detector),
         f"{default_threads()} threads",
         *_processor(),
     ]
@@ -131,6 +143,14 @@ def _conditions(
             f"{each.key.stem} {each.sha256}" for each in cache.read_sidecars(cache.default_folder())
         ]
     return conditions
+
+
+def _name_detector(detector: Detector) -> str:
+    """Return the detector and the size of its input, which the user chooses, for frames of one size."""
+    if not isinstance(detector, NetworkDetector):
+        return "own detector"
+    height, width = detector.prepare(np.zeros((480, 640, 3), np.uint8))[1].size
+    return f"detector {detector.graph.sha256} {width}x{height}"
 
 
 def _version(package: str) -> str:

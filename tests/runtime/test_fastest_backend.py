@@ -1,6 +1,7 @@
 """Live sources run on the backend that is fastest on this machine, among those that pass the parity check."""
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -13,16 +14,18 @@ import pytest
 
 from emotion_runtime import backend_times
 from emotion_runtime import fastest_backend as fastest
-from emotion_runtime.backends.base import Backend, Feeds, Outputs, Unavailable
+from emotion_runtime.backends.base import Backend, Feeds, Outputs, Unavailable, count_persons
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.cli import main
 from emotion_runtime.detectors import Detector
 from emotion_runtime.detectors.centerface import CenterFace
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.fastest_backend import TimedChoice, fastest_backend
 from emotion_runtime.names import Precision
 from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.sinks.jsonl_folder import unfinished
 from emotion_runtime.tensorrt import cache
+from emotion_runtime.tensorrt.open_engines import MissingEngine
 from emotion_runtime.types import Detections, RunLine
 
 
@@ -42,7 +45,21 @@ class Stand:
         """Do nothing."""
 
 
-SECONDS = {"cpu": 0.003, "openvino": 0.0, "cuda": 0.0}
+class Closing(Stand):
+    """A backend that runs out of memory with more than two people, and counts how often it is closed."""
+
+    closed = 0
+
+    def run(self, feeds: Feeds) -> Outputs:
+        if count_persons(feeds) > backend_times.PERSONS:
+            raise EmotionError("out of memory")
+        return super().run(feeds)
+
+    def close(self) -> None:
+        Closing.closed += 1
+
+
+SECONDS = {"cpu": 0.02, "openvino": 0.0, "cuda": 0.0}
 
 
 def nobody(_image_bgr: np.ndarray) -> Detections:
@@ -73,9 +90,9 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the names that are measured, of which only openvino and cpu work; nothing is run."""
     names: list[str] = []
 
-    def measure(*arguments: object) -> dict[str, float]:
+    def measure(*arguments: object) -> backend_times.Measured:
         names.extend(arguments[-1])  # type: ignore[arg-type]  # the candidates
-        return {"openvino": 1.0, "cpu": 2.0}
+        return backend_times.Measured({"openvino": 1.0, "cpu": 2.0})
 
     monkeypatch.setattr(fastest, "_is_installed", lambda name: name in ("openvino", "cpu"))
     monkeypatch.setattr(backend_times, "measure", measure)
@@ -103,10 +120,13 @@ def test_the_fastest_that_passes_is_chosen_once(
     assert set(choice.milliseconds) == {"openvino", "cpu"}  # cuda is wrong, and TensorRT is not available
     assert choice.milliseconds["cpu"] >= 2000 * SECONDS["cpu"]
     (warning,) = [line for line in caplog.messages if "is not used" in line]
-    assert warning.startswith("backend auto: stand-in for cuda is not used: fp32 differs")
+    assert warning.startswith("backend auto: cuda is not used: stand-in for cuda: fp32 differs")
     machine.clear()
-    assert fastest_backend(bundle, nobody, None) == choice
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert fastest_backend(bundle, nobody, None) == choice
     assert machine == []
+    assert caplog.messages == [warning]
     assert only_file(tmp_path).stat().st_mode & 0o022 == 0
 
 
@@ -116,11 +136,12 @@ def test_the_fastest_that_passes_is_chosen_once(
         b'{"measured_on',
         b"",
         b"[]",
-        b'{"measured_on": ["another machine"], "milliseconds": {"cpu": 1.0}}',
-        b'{"measured_on": [], "milliseconds": {"npu": 1.0}}',
-        b'{"measured_on": SAME, "milliseconds": {"openvino": 1.0}}',
-        b'{"measured_on": [], "milliseconds": {"cpu": -1.0}}',
-        b'{"measured_on": [], "milliseconds": {"cpu": null}}',
+        b'{"measured_on": ["another machine"], "milliseconds": {"cpu": 1.0}, "skipped": []}',
+        b'{"measured_on": [], "milliseconds": {"npu": 1.0}, "skipped": []}',
+        b'{"measured_on": SAME, "milliseconds": {"openvino": 1.0}, "skipped": []}',
+        b'{"measured_on": [], "milliseconds": {"cpu": -1.0}, "skipped": []}',
+        b'{"measured_on": [], "milliseconds": {"cpu": null}, "skipped": []}',
+        b'{"measured_on": SAME, "milliseconds": {"cpu": 1.0}}',
     ],
 )
 def test_a_damaged_or_foreign_file_is_measured_again(
@@ -133,6 +154,92 @@ def test_a_damaged_or_foreign_file_is_measured_again(
     assert fastest_backend(load_bundle(tiny_bundle), nobody, None) == first
     assert measured == ["openvino", "cpu"]
     assert msgspec.json.decode(only_file(tmp_path).read_bytes(), type=TimedChoice) == first
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_backend_that_fails_is_skipped_closed_and_tried_again(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    def opens(name: str, bundle: Bundle, precision: Precision | None) -> list[Backend]:
+        if name == "cuda":
+            real = open_encoders("cpu", bundle, precision)
+            return [Closing(name, each, 0.0, wrong=False) for each in real]
+        if name == "openvino":
+            raise RuntimeError("unsupported\n operation")
+        if name.startswith("tensorrt"):
+            raise Unavailable(name, "the GPU's memory is full", broken=name == "tensorrt")
+        return works(name, bundle, precision)
+
+    works = backend_times.open_and_try
+    monkeypatch.setattr(backend_times, "open_and_try", opens)
+    monkeypatch.setattr(Closing, "closed", 0)
+    choice = fastest_backend(load_bundle(tiny_bundle), nobody, None)
+    assert choice is not None
+    assert set(choice.milliseconds) == {"cpu"}
+    assert Closing.closed == 2
+    assert caplog.messages == [
+        "backend auto: the GPU's memory is full",
+        "backend auto: cuda is not used: out of memory",
+        "backend auto: openvino is not used: unsupported operation",
+    ]
+    monkeypatch.setattr(backend_times, "open_and_try", works)
+    again = fastest_backend(load_bundle(tiny_bundle), nobody, None)
+    assert again is not None
+    assert again.backend == "openvino"
+    assert only_file(tmp_path).exists()
+
+
+@pytest.mark.usefixtures("machine")
+def test_an_error_of_the_cpu_is_not_hidden(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    def opens(*_: object) -> list[Backend]:
+        raise EmotionError("no graph of this precision")
+
+    monkeypatch.setattr(backend_times, "open_and_try", opens)
+    with pytest.raises(EmotionError, match="no graph of this precision"):
+        fastest_backend(load_bundle(tiny_bundle), nobody, None)
+
+
+@pytest.mark.usefixtures("machine")
+def test_each_start_says_how_to_build_missing_engines(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def opens(name: str, bundle: Bundle, precision: Precision | None) -> list[Backend]:
+        if name == "tensorrt":
+            raise MissingEngine(name, "no engine of frame_encoder", fix="emotion-export trt --bundle nano")
+        return works(name, bundle, precision)
+
+    works = backend_times.open_and_try
+    monkeypatch.setattr(backend_times, "open_and_try", opens)
+    monkeypatch.setattr(fastest, "_is_installed", lambda name: name in ("tensorrt", "cpu"))
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            assert fastest_backend(load_bundle(tiny_bundle), nobody, None) is not None
+        line = "backend auto: no engine of frame_encoder: emotion-export trt --bundle nano"
+        assert caplog.messages.count(line) == 1
+
+
+def test_openvino_is_measured_with_the_shipped_detector(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    face: CenterFace,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(fastest, "_is_installed", lambda name: name in ("openvino", "cpu"))
+    monkeypatch.setattr(backend_times, "_ROUNDS", 1)
+    monkeypatch.setattr(backend_times, "_SIZE", (192, 320))
+    monkeypatch.setenv("EMOTION_ENGINE_CACHE", str(tmp_path / "cache"))
+    with caplog.at_level(logging.INFO):
+        choice = fastest_backend(load_bundle(tiny_bundle), face, None)
+    assert choice is not None
+    assert set(choice.milliseconds) == {"openvino", "cpu"}
+    assert len(caplog.messages) == 2  # the candidates and their times
+    assert face.network is face.reference
 
 
 def newer_onnxruntime(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
@@ -172,10 +279,11 @@ def test_another_machine_measures_for_itself(
     assert measured.count("cpu") == 1
     fastest_backend(bundle, face, "int8")
     fastest_backend(bundle, nobody, None)
-    assert measured.count("cpu") == 3
+    fastest_backend(bundle, CenterFace(threads=1, long_side=160), None)
+    assert measured.count("cpu") == 4
     change(monkeypatch, tmp_path)
     fastest_backend(bundle, face, None)
-    assert measured.count("cpu") == 4
+    assert measured.count("cpu") == 5
 
 
 @pytest.mark.usefixtures("measured")
@@ -230,9 +338,9 @@ def test_the_detector_is_timed_too_and_runs_as_before(
 
 
 def test_another_backend_must_save_a_tenth_of_the_time():
-    assert TimedChoice([], {"openvino": 8.9, "cpu": 10.0}).backend == "openvino"
-    assert TimedChoice([], {"openvino": 9.1, "cpu": 10.0}).backend == "cpu"
-    assert TimedChoice([], {"cpu": 0.0}).backend == "cpu"
+    assert TimedChoice([], {"openvino": 8.9, "cpu": 10.0}, []).backend == "openvino"
+    assert TimedChoice([], {"openvino": 9.1, "cpu": 10.0}, []).backend == "cpu"
+    assert TimedChoice([], {"cpu": 0.0}, []).backend == "cpu"
 
 
 def test_with_one_backend_there_is_nothing_to_time(
@@ -249,7 +357,7 @@ def test_only_live_runs_are_timed_and_say_so(
     tiny_bundle: Path, fixed_detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, realtime: bool
 ):
     def choose(_bundle: Bundle, _detector: Detector, _precision: Precision | None) -> TimedChoice:
-        return TimedChoice([], {"cpu": 1.5, "openvino": 2.5})
+        return TimedChoice([], {"cpu": 1.5, "openvino": 2.5}, [])
 
     monkeypatch.setattr(fastest, "fastest_backend", choose)
     arguments = ["--source", "demo", "--bundle", str(tiny_bundle), "--detector", str(fixed_detector)]
@@ -268,7 +376,7 @@ def test_a_choice_that_no_longer_opens_is_replaced_and_the_run_line_says_by_what
     def broken(_graph: object) -> Backend:
         raise Unavailable("openvino", "OpenVINO does not start", broken=True)
 
-    choice = TimedChoice([], {"openvino": 1.0, "cpu": 9.0})
+    choice = TimedChoice([], {"openvino": 1.0, "cpu": 9.0}, [])
     monkeypatch.setattr(fastest, "fastest_backend", lambda *_: choice)
     monkeypatch.setitem(open_backend._GRAPH_BACKENDS, "openvino", broken)
     with EmotionRuntime(tiny_bundle, nobody, live=True) as runtime:
