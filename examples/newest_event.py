@@ -19,7 +19,8 @@ newest: dict[str, EmotionEvent] = {}  # by the name of the source
 
 async def watch() -> None:
     """Keep the newest event. The models run in a thread, so other tasks go on meanwhile."""
-    # `realtime` plays a file at its own speed, as a camera would.
+    # `realtime` plays a file at its own speed, as a camera would. For cameras only, EmotionRuntime(live=True)
+    # takes the fastest backend.
     async for event in EmotionRuntime().stream(source, realtime=True):
         newest[event.source] = event
 
