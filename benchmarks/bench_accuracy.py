@@ -32,9 +32,8 @@ from emotion_bench.accuracy_sets import Plan
 from emotion_bench.candidates import of_bundle
 from emotion_bench.machine import card
 from emotion_bench.predictions import Predictions, Predictor
-from emotion_bench.report import write_json
+from emotion_bench.report import report
 from emotion_runtime.bundle import load_bundle
-from emotion_runtime.console import run
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.names import ReducedPrecision
@@ -51,17 +50,9 @@ SEED = 2022
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    return run("bench_accuracy", partial(benchmark, argv))
-
-
-def benchmark(argv: list[str] | None) -> None:
-    """Measure, and write and print the report."""
     args = parse_args(argv)
-    result = measure_again(args) if args.only else measure(args)
-    text = page(result)
-    write_json(args.out / "accuracy.json", result)
-    write_atomically(args.out / "accuracy.md", text)
-    print(f"{text}\nbench_accuracy: {args.out} holds the report")
+    measuring = partial(measure_again if args.only else measure, args)
+    return report("bench_accuracy", args.out / "accuracy.json", measuring, page)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -14,6 +14,7 @@ A face is hidden if 95 % of its box is. Written to --out: blur.json, blur.md.
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,9 @@ from numpy.typing import NDArray
 
 from bench_detector import CONTEXT, heads_in
 from emotion_bench.machine import card
-from emotion_bench.report import write_json
+from emotion_bench.report import report
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.detectors.centerface import CenterFace
-from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
 from emotion_runtime.privacy.hiding import hidden
 from emotion_runtime.privacy.regions import PeopleRegions
 from emotion_runtime.sources import open_source
@@ -58,21 +57,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--videos", nargs="*", default=[], help="videos besides the built-in scene")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     args = parser.parse_args(argv)
-    try:
-        heads = [head for source in ("demo", *args.videos) for head in heads_in(source)]
-        faces = [face for source in ("demo", *args.videos) for face in faces_of(source)]
-    except EmotionError as error:
-        print(f"bench_blur: error: {error}", file=sys.stderr)
-        return 2
-    videos = [Path(video).name for video in args.videos]
+    return report("bench_blur", args.out / "blur.json", partial(measure, args.videos), page)
+
+
+def measure(videos: list[str]) -> dict[str, Any]:
+    """Return the shares of pasted heads, and of faces in the videos, that are hidden."""
+    sources = ("demo", *videos)
+    heads = [head for source in sources for head in heads_in(source)]
+    faces = [face for source in sources for face in faces_of(source)]
     pasted = [row for frame in FRAMES for row in pasted_rows(heads, frame)]
-    result = {"benchmark": "blur", "machine": card(), "videos": videos, "heads": len(heads)}
-    result |= {"pasted": pasted, "rows": rows_of(faces)}
-    write_json(args.out / "blur.json", result)
-    text = page(result)
-    write_atomically(args.out / "blur.md", text)
-    print(text)
-    return 0
+    names = [Path(video).name for video in videos]
+    result = {"benchmark": "blur", "machine": card(), "videos": names, "heads": len(heads)}
+    return result | {"pasted": pasted, "rows": rows_of(faces)}
 
 
 def pasted_rows(heads: Sequence[Image], frame: tuple[int, int]) -> Iterator[dict[str, Any]]:

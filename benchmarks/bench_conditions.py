@@ -12,6 +12,7 @@ three minutes on one core. A checkpoint gets a head that is fitted here, on trai
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,7 @@ from emotion_bench.accuracy import Result
 from emotion_bench.candidates import Candidate, of_bundle, of_checkpoint
 from emotion_bench.condition_results import measure, page
 from emotion_bench.conditions import CONDITIONS
-from emotion_bench.report import write_json
-from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
+from emotion_bench.report import report
 from emotion_train.scenes.faces import FACES_FILE, load_faces
 from emotion_train.scenes.views import HEAD_PX
 
@@ -32,17 +31,8 @@ SEED = 2022
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
     args = parse_args(argv)
-    try:
-        result = run(args)
-    except EmotionError as error:
-        print(f"bench_conditions: error: {error}", file=sys.stderr)
-        return 2
-    text = page(result)
-    if args.out:
-        write_json(args.out / "conditions.json", result)
-        write_atomically(args.out / "conditions.md", text)
-    print(text)
-    return 0
+    path = args.out / "conditions.json" if args.out else None
+    return report("bench_conditions", path, partial(run, args), page)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -11,6 +11,7 @@ Written to --out: detector.json, detector.md.
 import argparse
 import sys
 import time
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_bench.machine import card
-from emotion_bench.report import write_json
+from emotion_bench.report import report
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.detectors.centerface import CenterFace
-from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
 from emotion_runtime.sources import open_source
 from emotion_train.tables import markdown_table
 
@@ -47,17 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--videos", nargs="*", default=[], help="videos from which more heads are cut")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     args = parser.parse_args(argv)
-    try:
-        heads = [part for source in ("demo", *args.videos) for part in heads_in(source)]
-    except EmotionError as error:
-        print(f"bench_detector: error: {error}", file=sys.stderr)
-        return 2
-    result = measure(heads)
-    write_json(args.out / "detector.json", result)
-    text = page(result)
-    write_atomically(args.out / "detector.md", text)
-    print(text)
-    return 0
+    return report("bench_detector", args.out / "detector.json", partial(measure, args.videos), page)
 
 
 def heads_in(source: str) -> list[Image]:
@@ -74,8 +63,9 @@ def heads_in(source: str) -> list[Image]:
     return parts
 
 
-def measure(heads: list[Image]) -> dict[str, Any]:
+def measure(videos: list[str]) -> dict[str, Any]:
     """Return the heads found by frame, size and width of the head, and the relative cost of the sizes."""
+    heads = [part for source in ("demo", *videos) for part in heads_in(source)]
     rows = []
     for width, height in FRAMES:
         costs = relative_costs(width, height)

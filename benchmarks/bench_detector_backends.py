@@ -25,7 +25,7 @@ import onnx
 from numpy.typing import NDArray
 
 from emotion_bench.machine import card, cpu_name, folder_name, usable_cores
-from emotion_bench.report import write_json
+from emotion_bench.report import report
 from emotion_bench.rounds import interleave, ratios, spread
 from emotion_export.layers import GraphIndex
 from emotion_export.quantize import calibrate, int8_layers, quantise
@@ -33,8 +33,6 @@ from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.detectors.agreement import compare_detections
 from emotion_runtime.detectors.centerface import SCORE, CenterFace
 from emotion_runtime.detectors.graph import INPUT, Size
-from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
 from emotion_runtime.sources import open_source
 from emotion_runtime.telemetry import hide_openvino_telemetry
 from emotion_runtime.types import Detections
@@ -63,18 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     args = parser.parse_args(argv)
-    try:
-        clips = {source: frames_of(source, args.frames) for source in ("demo", *args.videos)}
-    except EmotionError as error:
-        print(f"bench_detector_backends: error: {error}", file=sys.stderr)
-        return 2
-    result = measure(clips, args.rounds)
-    folder = args.out / folder_name(cpu_name(), usable_cores())
-    write_json(folder / "backends.json", result)
-    text = page(result)
-    write_atomically(folder / "backends.md", text)
-    print(text)
-    return 0
+    path = args.out / folder_name(cpu_name(), usable_cores()) / "backends.json"
+    return report("bench_detector_backends", path, partial(measure, args), page)
 
 
 def frames_of(source: str, count: int) -> list[Image]:
@@ -83,8 +71,9 @@ def frames_of(source: str, count: int) -> list[Image]:
         return [frame.image for frame in islice(frames, 0, count * EVERY, EVERY)]
 
 
-def measure(clips: dict[str, list[Image]], rounds: int) -> dict[str, Any]:
+def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Return speed and boxes of every candidate."""
+    clips = {source: frames_of(source, args.frames) for source in ("demo", *args.videos)}
     face = CenterFace(threads=THREADS)
     images = [image for clip in clips.values() for image in clip]
     calibration = [face.prepare(image)[0] for image in images[::4]]
@@ -99,7 +88,7 @@ def measure(clips: dict[str, list[Image]], rounds: int) -> dict[str, Any]:
         contenders = {
             name: partial(candidate(placement.size), pixels[None]) for name, candidate in opened.items()
         }
-        seconds = interleave(contenders, rounds=rounds, clock=time.process_time)
+        seconds = interleave(contenders, rounds=args.rounds, clock=time.process_time)
         for name, speed in speeds.items():
             speed[source] = {
                 "size": list(placement.size),

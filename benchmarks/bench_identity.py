@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,10 @@ from emotion_bench.identity_scenes import (
     together,
 )
 from emotion_bench.machine import card
-from emotion_bench.report import write_json
+from emotion_bench.report import report
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
 from emotion_runtime.manifest import SwapLimits
 from emotion_runtime.open_pipeline import open_pipeline
 from emotion_runtime.sources import open_source
@@ -76,16 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a trial with one scene of each kind")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     args = parser.parse_args(argv)
-    try:
-        result = measure(args.bundle, args.data, ["demo", *args.videos], quick=args.quick)
-    except EmotionError as error:
-        print(f"bench_identity: error: {error}", file=sys.stderr)
-        return 2
-    write_json(args.out / "identity.json", result)
-    text = page(result)
-    write_atomically(args.out / "identity.md", text)
-    print(text)
-    return 0
+    sources = ["demo", *args.videos]
+    measuring = partial(measure, args.bundle, args.data, sources, quick=args.quick)
+    return report("bench_identity", args.out / "identity.json", measuring, page)
 
 
 def measure(bundle: str, data: Path, sources: Sequence[str], *, quick: bool) -> dict[str, Any]:

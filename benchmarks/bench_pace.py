@@ -10,6 +10,7 @@ boxes are compared. Batches: the face network runs on several frames at once and
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,13 @@ import numpy as np
 
 from emotion_bench.between_detections import ENOUGH, agreement, read_clip
 from emotion_bench.machine import card
-from emotion_bench.report import write_json
+from emotion_bench.report import report
 from emotion_bench.rounds import interleave
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.detectors.centerface import face_graph
 from emotion_runtime.detectors.graph import INPUT
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.types import Detections
 from emotion_train.tables import markdown_table
@@ -44,22 +44,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a trial with few frames and rounds")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     args = parser.parse_args(argv)
-    try:
-        result = {
-            "benchmark": "pace",
-            "machine": card(),
-            "boxes": boxes(["demo", *args.videos], ["face", *args.detector], 40 if args.quick else LONGEST),
-            "batches": batches(rounds=3 if args.quick else 15, sizes=SIZES[:1] if args.quick else SIZES),
-            "people": people(2 if args.quick else SECONDS),
-        }
-    except EmotionError as error:
-        print(f"bench_pace: error: {error}", file=sys.stderr)
-        return 2
-    write_json(args.out / "pace.json", result)
-    text = page(result)
-    write_atomically(args.out / "pace.md", text)
-    print(text)
-    return 0
+    return report("bench_pace", args.out / "pace.json", partial(measure, args), page)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Return all results."""
+    return {
+        "benchmark": "pace",
+        "machine": card(),
+        "boxes": boxes(["demo", *args.videos], ["face", *args.detector], 40 if args.quick else LONGEST),
+        "batches": batches(rounds=3 if args.quick else 15, sizes=SIZES[:1] if args.quick else SIZES),
+        "people": people(2 if args.quick else SECONDS),
+    }
 
 
 def boxes(sources: list[str], detectors: list[str], limit: int) -> list[dict[str, Any]]:

