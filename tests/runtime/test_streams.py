@@ -167,7 +167,8 @@ def test_sources_are_added_paused_and_removed_while_the_stream_runs(runtime: Emo
         while next(stream).source != "demo":
             pass
         stream.remove("again")
-        assert {next(stream).source for _ in range(3)} == {"demo"}
+        events = [next(stream).source for _ in range(4)]
+        assert set(events[1:]) == {"demo"}, events  # the first may be of the same step as the one before
         assert stream.statuses() == {}  # files have none
         stream.remove("demo")
         assert list(stream) == []
