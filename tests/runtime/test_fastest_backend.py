@@ -180,7 +180,9 @@ def test_a_backend_that_fails_is_skipped_closed_and_tried_again(
     assert choice is not None
     assert set(choice.milliseconds) == {"cpu"}
     assert Closing.closed == 2
-    assert caplog.messages == [
+    # Whether less than warnings are logged depends on the tests before.
+    warnings = [line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING]
+    assert warnings == [
         "backend auto: the GPU's memory is full",
         "backend auto: cuda is not used: out of memory",
         "backend auto: openvino is not used: unsupported operation",

@@ -136,4 +136,4 @@ def test_a_mistake_in_the_labels_is_found_before_the_training(
     argv = [name, "--data", str(tmp_path), "--out", str(out), "--scale", "tiny"]
     assert Command("reproduce").main(argv) == 2
     assert "no column of labels or values" in capsys.readouterr().err
-    assert not out.exists()
+    assert not list(out.iterdir())

@@ -77,9 +77,9 @@ def train_and_measure(plan: Plan, variants: Sequence[Variant]) -> list[dict[str,
     Raises:
         EmotionError: Data are missing or invalid, a run cannot be continued, or a result is corrupt.
     """
+    labelled_sets(plan.dataset, plan.labelled)  # mistakes surface before the first training
     inputs = _inputs(plan)
     rows = []
-    labelled_sets(plan.dataset, plan.labelled)  # mistakes surface before the first training
     for variant in variants:
         path = plan.out / variant.name / _MEASURED
         row = _measured(path, inputs)
