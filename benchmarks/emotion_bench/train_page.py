@@ -81,9 +81,11 @@ def _scale(result: Mapping[str, Any]) -> str:
             for batch, now in loss["now"].items()
         ),
     ]
+    size = index["pss_mib_all_workers"]  # a difference, which varies by about this much with other memory
+    memory = f"{size:.1f} MiB" if size >= 1 else "less than 1 MiB"
     table = markdown_table(["", "now", "before"], [[name, _number(a), _number(b)] for name, a, b in rows])
     return (
         f"## Loading, the index and the loss\n\nThe index of {index['clips']:,} clips opens in "
         f"{index['seconds_to_open']:.2f} s ({index['seconds_to_open_first']:.1f} s without index.bin) and "
-        f"takes {index['pss_mib_all_workers']:.1f} MiB in {index['workers']} workers together.\n\n{table}"
+        f"takes {memory} in {index['workers']} workers together.\n\n{table}"
     )

@@ -123,6 +123,7 @@ def test_the_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         "measured": 0,
         "target": 0.6,
         "met": True,
+        "note": "of the demo, which is a file",
     }
     for row in rows[:3]:
         assert row["load"]["cores"] > 0
