@@ -109,6 +109,43 @@ def test_the_other_schemes_are_accessible_too(browser: Any, served: Served, size
     page.close()
 
 
+def test_labels_of_people_side_by_side_hide_neither_each_other_nor_a_head(browser: Any):
+    """Four heads of a classroom in an image 420 pixels wide, a row of three, and one at a corner."""
+    scenes = [
+        [[57, 126, 82, 154], [109, 104, 127, 128], [201, 109, 217, 128], [267, 130, 291, 156]],
+        [[100, 60, 130, 95], [135, 60, 165, 95], [170, 60, 200, 95]],
+        [[2, 2, 30, 36], [380, 200, 418, 234]],
+    ]
+    with serving(WebOptions(place="127.0.0.1:0", limits=MANY)) as served:
+        page, problems = opened(browser, served, people=False)
+        for boxes in scenes:
+            labels = page.evaluate(
+                """async (boxes) => {
+                  const { placeLabel } = await import("/picture.js");
+                  const labels = [];
+                  for (const box of boxes) {
+                    const others = boxes.filter((each) => each !== box);
+                    labels.push(placeLabel(box, [100, 18], [420, 236], labels, others));
+                  }
+                  return labels;
+                }""",
+                boxes,
+            )
+            for number, label in enumerate(labels):
+                assert min(label[:2]) >= 0
+                assert label[2] <= 420
+                assert label[3] <= 236
+                others = [*labels[:number], *labels[number + 1 :], *boxes]
+                assert [other for other in others if common_area(label, other) > 0] == []
+        page.close()
+    assert problems == []
+
+
+def common_area(a: list[float], b: list[float]) -> float:
+    width, height = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
+    return max(width, 0) * max(height, 0)
+
+
 def test_the_key_m_sets_a_marker_but_not_while_one_types(browser: Any, served: Served):
     page, problems = opened(browser, served)
     page.keyboard.press("m")

@@ -53,33 +53,48 @@ export class Picture {
     const context = canvas.getContext("2d");
     context.drawImage(bitmap, 0, 0, width, height);
     const scale = width / header.width;
-    for (const person of header.event.persons) this.box(context, person, scale);
+    const people = header.event.persons.map((person) => [person, person.box.map((value) => value * scale)]);
+    for (const [person, box] of people) this.outline(context, person, box);
+    const placed = [];  // the labels, none of which hides another or, where there is room, a head
+    for (const [person, box] of people) {
+      const others = people.map((each) => each[1]).filter((each) => each !== box);
+      placed.push(this.label(context, person, box, placed, others));
+    }
     this.describe(header.event.persons);
     canvas.dataset.frame = header.event.frame;
   }
 
-  box(context, person, scale) {
-    const [x1, y1, x2, y2] = person.box.map((value) => value * scale);
+  // The height of letters, in pixels of the canvas.
+  letters() {
     const shown = this.canvas.clientWidth || this.canvas.width;
-    const size = Math.round(Math.min(Math.max(shown / 36, 10), 15) * this.canvas.width / shown);
-    const color = person.top ? colorOf(person.top) : "#808c96";
+    return Math.round(Math.min(Math.max(shown / 36, 10), 15) * this.canvas.width / shown);
+  }
+
+  outline(context, person, [x1, y1, x2, y2]) {
     context.globalAlpha = person.state === "lost" ? 0.5 : 1;
-    context.lineWidth = Math.max(2, size / 7);
-    context.strokeStyle = color;
+    context.lineWidth = Math.max(2, this.letters() / 7);
+    context.strokeStyle = inkOf(person);
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
+    context.globalAlpha = 1;
+  }
+
+  label(context, person, box, placed, others) {
+    const size = this.letters();
     const text = captionIn(person);
+    context.globalAlpha = person.state === "lost" ? 0.5 : 1;
     context.font = `600 ${size}px system-ui, sans-serif`;
-    const width = context.measureText(text).width + size;
-    const left = Math.max(0, Math.min(x1, this.canvas.width - width));
-    const top = y1 > 1.6 * size ? y1 - 1.6 * size : Math.min(y2, this.canvas.height - 1.6 * size);
+    const [width, height] = [context.measureText(text).width + size, 1.5 * size];
+    const place = placeLabel(box, [width, height], [this.canvas.width, this.canvas.height], placed, others);
+    const [left, top] = place;
     context.fillStyle = "rgba(18, 22, 28, 0.82)";
-    context.fillRect(left, top, width, 1.5 * size);
-    context.fillStyle = color;
-    context.fillRect(left, top, size / 3, 1.5 * size);
+    context.fillRect(left, top, width, height);
+    context.fillStyle = inkOf(person);
+    context.fillRect(left, top, size / 3, height);
     context.fillStyle = "#f4f2f0";
     context.textBaseline = "middle";
     context.fillText(text, left + 0.6 * size, top + 0.78 * size);
     context.globalAlpha = 1;
+    return place;
   }
 
   // Renew the description for screen readers, not more often than every 3 seconds.
@@ -100,3 +115,31 @@ export class Picture {
 
   remove() { this.figure.remove(); }
 }
+
+// Return where a label goes, [left, top, right, bottom]: above its box, below it or beside it, within the image. The
+// first of these places that hides no other label and no other box; else the one that hides the least of them.
+export function placeLabel([x1, y1, x2, y2], [width, height], [imageWidth, imageHeight], labels, boxes) {
+  const gap = height / 15;
+  const spots = [
+    [x1, y1 - height - gap], [x1, y2 + gap], [x2 - width, y1 - height - gap], [x2 - width, y2 + gap],
+    [x1, y1 - 2 * (height + gap)], [x1, y2 + height + 2 * gap], [x2 + gap, y1], [x1 - width - gap, y1],
+  ];
+  let best = null;
+  let least = Infinity;
+  for (const [x, y] of spots) {
+    const left = Math.max(0, Math.min(x, imageWidth - width));
+    const top = Math.max(0, Math.min(y, imageHeight - height));
+    const spot = [left, top, left + width, top + height];
+    const hidden = (others) => others.reduce((sum, other) => sum + overlap(spot, other), 0);
+    const cost = 4 * hidden(labels) + hidden(boxes) + hidden([[x1, y1, x2, y2]]);
+    if (cost < least) [best, least] = [spot, cost];
+  }
+  return best;
+}
+
+function overlap(a, b) {
+  const side = (low, high) => Math.max(0, Math.min(a[high], b[high]) - Math.max(a[low], b[low]));
+  return side(0, 2) * side(1, 3);
+}
+
+function inkOf(person) { return person.top ? colorOf(person.top) : "#808c96"; }
