@@ -92,6 +92,7 @@ def export_both(model: EmotionCLIP, folder: Path, persons: list[int]) -> dict[st
         ours, other = folder / f"{source.name}.onnx", folder / f"{source.name}.plain.onnx"
         write_graph(source, ours)
         write_plain(plain.eval(), feeds(model, 3)[1], source.output, other)
+        # mypy infers no types for arguments of a lambda that have defaults.
         counts = [
             count_flops(module, lambda n, feeds=feeds, i=i: feeds(model, n)[i], persons)  # type: ignore[misc]
             for i, module in enumerate((source.module, plain))

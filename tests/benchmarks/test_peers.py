@@ -132,12 +132,9 @@ class _Middle:
         return {"probabilities": np.stack([~happy, happy], axis=1).astype(np.float32)}
 
 
-def test_the_width_is_the_one_at_which_a_network_is_right_most_often():
-    images = np.zeros((4, 48, 48), np.uint8)
-    images[:2, :2, :2] = 255
-    faces = Faces.of_labels(images, np.array([3, 3, 6, 6]))
+def made_peer() -> Peer:
     network: Any = _Middle()
-    peer = Peer(
+    return Peer(
         "made",
         network,
         Path("made.onnx"),
@@ -145,6 +142,13 @@ def test_the_width_is_the_one_at_which_a_network_is_right_most_often():
         48,
         lambda grey: grey[..., None].astype(np.float32),
     )
+
+
+def test_the_width_is_the_one_at_which_a_network_is_right_most_often():
+    images = np.zeros((4, 48, 48), np.uint8)
+    images[:2, :2, :2] = 255
+    faces = Faces.of_labels(images, np.array([3, 3, 6, 6]))
+    peer = made_peer()
     assert predict(peer, faces, 1.0).tolist() == [3, 3, 6, 6]
     assert predict(peer, faces, 0.8).tolist() == [6, 6, 6, 6]
     assert best_width(peer, faces) == 1.0
@@ -235,15 +239,7 @@ def test_the_limit_of_a_system_is_that_of_the_calls_that_it_makes(tmp_path: Path
 
 
 def test_a_loop_classifies_each_face_of_the_right_size():
-    network: Any = _Middle()
-    peer = Peer(
-        "made",
-        network,
-        Path("made.onnx"),
-        ("neutral", "happy"),
-        48,
-        lambda grey: grey[..., None].astype(np.float32),
-    )
+    peer = made_peer()
     seen: list[NDArray[np.uint8]] = []
 
     def remembered(grey: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -186,6 +186,7 @@ def backend(
     bundle_name: str, name: str, precision: Precision | None = None, detector: str = "face"
 ) -> Iterator[Finding]:
     """Check whether a run could open its encoders and its detector, and report what runs them."""
+    # Here, since the checks before this one report what of these cannot be imported.
     from emotion_runtime.backends.base import Unavailable  # noqa: PLC0415
     from emotion_runtime.bundle import load_bundle  # noqa: PLC0415
     from emotion_runtime.open_backend import minimal_feeds, open_encoders  # noqa: PLC0415
@@ -212,7 +213,7 @@ def backend(
 
 def _detector(source: str, name: str, precision: Precision | None) -> Iterator[Finding]:
     """Check whether a run could find people with the backend of the encoders, and report what does."""
-    import numpy as np  # noqa: PLC0415 - see above
+    import numpy as np  # noqa: PLC0415 - these for the reason in `backend`
 
     from emotion_runtime.detector_backend import run_like_encoders  # noqa: PLC0415
     from emotion_runtime.detectors import load_detector  # noqa: PLC0415
