@@ -4,7 +4,7 @@
     python benchmarks/bench_targets.py --quick    # a quick trial
 
 Made cameras deliver frames of 640 x 480 pixels 12 times a second, with nothing to decode; people are
-detected and encoded every 0.2 seconds, if nothing else is said, on the backend that is fastest on this
+detected and encoded every 0.2 seconds, if nothing else is said, on the backends that are fastest on this
 machine, as with `emotion-runtime --camera 0`. Cores are processor time by elapsed time. The switch is
 --detect-every: the same load with a detection in every frame is measured in turn with the others, and every
 load is measured several times. Processor time tells nothing about a machine that has no time for the frames,
@@ -26,6 +26,7 @@ from emotion_bench.processes import first_events, peak_memory
 from emotion_bench.report import results_parser, write_result
 from emotion_bench.rounds import spread
 from emotion_bench.work import Limits, Work, measure_limits
+from emotion_runtime.backends.onnx import count_threads
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.timing import Timing
 from emotion_train.tables import markdown_table
@@ -128,10 +129,19 @@ def _load(count: int, people: int, timing: Timing, settings: Settings) -> dict[s
     runtime = EmotionRuntime(timing=timing, live=True)
     sources = cameras(count, crowd(people))
     load = live_load(runtime, sources, seconds=settings.seconds, settle=settings.settle)
-    load["backend"] = runtime.backend
+    load["backend"] = backend_of(runtime)
     runtime.close()
     print(f"{count} cameras, {people} people, {timing.detect_every}: {load}", file=sys.stderr)
     return load
+
+
+def backend_of(runtime: EmotionRuntime) -> str:
+    """Return what runs encoders and detector; the version stands in the first of them."""
+    options = runtime.run_line().options
+    text = f"encoders: {runtime.backend}"
+    if "detector_backend" not in options:
+        return text
+    return f"{text}; detector: {options['detector_backend']}, {count_threads(options['detector_threads'])}"
 
 
 def _of_live(load: dict[str, Any], people: int, count: int, settings: Settings) -> dict[str, Any]:

@@ -2,22 +2,21 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import cast, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from emotion_runtime.backends.base import Backend, Feeds, Unavailable, count_persons
 from emotion_runtime.backends.buckets import limits_for
+from emotion_runtime.backends.onnx import default_threads
 from emotion_runtime.bundle import Bundle
-from emotion_runtime.detector_backend import run_like_encoders
+from emotion_runtime.detector_backend import run_network
 from emotion_runtime.detector_parity import demo_frames
 from emotion_runtime.detectors import Detector
 from emotion_runtime.detectors.network import Network, NetworkDetector
 from emotion_runtime.errors import EmotionError, EngineRejected
+from emotion_runtime.fastest_backend import TimedWay
 from emotion_runtime.names import GRAPHS, Precision, TimedBackend
 from emotion_runtime.open_backend import open_and_try
 from emotion_runtime.parity import ParityCheck, make_parity_check
@@ -32,8 +31,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """The models of a frame on one backend. `network` is None for a detector that has none."""
+    """The models of a frame, in one way. `network` is None for a detector that has none."""
 
+    backend: TimedBackend
+    threads: int
     encoders: Sequence[Backend]
     network: Network | None
 
@@ -43,12 +44,14 @@ class Measured:
     """What was measured.
 
     Attributes:
-        milliseconds: Time of one frame by each backend that runs and passes the parity check.
+        encoders: Time of both encoders in each way that runs and passes the parity check.
+        detector: Time of the detector in each such way; empty for one that has no network.
         skipped: Why installed backends have no time: a wrong result, or engines that must be built first.
         broken: A backend failed, which may be different at the next start.
     """
 
-    milliseconds: dict[TimedBackend, float] = field(default_factory=dict)
+    encoders: list[TimedWay] = field(default_factory=list)
+    detector: list[TimedWay] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     broken: bool = False
 
@@ -56,7 +59,7 @@ class Measured:
 def measure(
     bundle: Bundle, detector: Detector, precision: Precision | None, candidates: Sequence[TimedBackend]
 ) -> Measured:
-    """Measure one frame on each candidate that runs and passes the parity check.
+    """Measure one frame on each candidate that runs and passes the parity check, with one and all threads.
 
     Args:
         bundle: The model.
@@ -69,7 +72,7 @@ def measure(
     """
     limits = limits_for(bundle.manifest.preprocess.window)
     checks = [make_parity_check(bundle, graph, limits) for graph in GRAPHS]
-    opened: dict[TimedBackend, _Opened] = {}
+    opened: list[_Opened] = []
     found = Measured()
     with ExitStack() as stack:
         if isinstance(detector, NetworkDetector):
@@ -77,20 +80,27 @@ def measure(
         for name in candidates:
             with ExitStack() as held:  # closes at once what is not used
                 try:
-                    models = _open(name, bundle, detector, precision, held)
-                    _check(name, models.encoders, checks, precision)
+                    models = [
+                        _open(name, threads, bundle, detector, precision, held) for threads in _threads(name)
+                    ]
+                    _check(name, models[-1].encoders, checks, precision)
                 except (EmotionError, RuntimeError) as error:  # OpenVINO and TensorRT raise RuntimeError
                     if name == "cpu":
                         raise
                     _skip(name, error, found)
                     continue
-                opened[name] = models
+                opened += models
                 stack.enter_context(held.pop_all())
         feeds = [
             next(group[0] for group in each.feeds if count_persons(group[0]) == PERSONS) for each in checks
         ]
-        found.milliseconds = _time(opened, detector, feeds)
+        _time(opened, detector, feeds, found)
     return found
+
+
+def _threads(name: TimedBackend) -> list[int]:
+    """Return the numbers of threads that are tried; 0 for a GPU."""
+    return sorted({1, default_threads()}) if name in ("cpu", "openvino") else [0]
 
 
 class _Differs(EmotionError):  # noqa: N818 - names a state
@@ -112,19 +122,26 @@ def _skip(name: TimedBackend, error: EmotionError | RuntimeError, found: Measure
 
 
 def _open(
-    name: TimedBackend, bundle: Bundle, detector: Detector, precision: Precision | None, held: ExitStack
+    name: TimedBackend,
+    threads: int,
+    bundle: Bundle,
+    detector: Detector,
+    precision: Precision | None,
+    held: ExitStack,
 ) -> _Opened:
     """Open a candidate, and find people in one frame, which opens the detector for its size and checks it."""
-    encoders = open_and_try(name, bundle, precision)
+    encoders = open_and_try(name, bundle, precision, threads=threads)
     for encoder in encoders:
         held.callback(encoder.close)
     if not isinstance(detector, NetworkDetector):
-        return _Opened(encoders, None)
+        return _Opened(name, threads, encoders, None)
     detector.network = detector.reference
-    network = run_like_encoders(detector, name, by_name=False, precision=precision, level=logging.DEBUG)
+    network = run_network(
+        detector, name, threads=threads, by_name=False, precision=precision, level=logging.DEBUG
+    )
     held.callback(network.close)
     detector(demo_frames(_SIZE, 1)[0])
-    return _Opened(encoders, network)
+    return _Opened(name, threads, encoders, network)
 
 
 def _check(
@@ -146,28 +163,25 @@ def _check(
             raise _Differs(f"{encoder.description}: {failure}")
 
 
-def _time(
-    opened: Mapping[TimedBackend, _Opened], detector: Detector, feeds: Sequence[Feeds]
-) -> dict[TimedBackend, float]:
-    """Return milliseconds: the least of rounds in which the backends take turns. Other programs add time."""
+def _time(opened: Sequence[_Opened], detector: Detector, feeds: Sequence[Feeds], found: Measured) -> None:
+    """Add times: the least of rounds in which all ways take turns. Other programs add time."""
     (image,) = demo_frames(_SIZE, 1)
-    seconds: dict[TimedBackend, list[float]] = {name: [] for name in opened}
+    taken: list[tuple[list[float], list[float]]] = [([], []) for _ in opened]
     for turn in range(_ROUNDS + 2):
-        for name, models in opened.items():
-            taken = _time_frame(models, detector, image, feeds)
+        for models, (encoding, detecting) in zip(opened, taken, strict=True):
+            start = time.perf_counter()
+            for encoder, feed in zip(models.encoders, feeds, strict=True):
+                encoder.run(feed)
+            encoded = time.perf_counter()
+            if models.network is not None:
+                network_detector = cast("NetworkDetector", detector)
+                network_detector.network = models.network
+                network_detector(image)
             if turn > 1:  # the first runs are slower: they capture CUDA graphs
-                seconds[name].append(taken)
-    return {name: round(1e3 * min(values), 2) for name, values in seconds.items()}
-
-
-def _time_frame(
-    models: _Opened, detector: Detector, image: NDArray[np.uint8], feeds: Sequence[Feeds]
-) -> float:
-    start = time.perf_counter()
-    if models.network is not None:
-        network_detector = cast("NetworkDetector", detector)
-        network_detector.network = models.network
-        network_detector(image)
-    for encoder, feed in zip(models.encoders, feeds, strict=True):
-        encoder.run(feed)
-    return time.perf_counter() - start
+                encoding.append(encoded - start)
+                detecting.append(time.perf_counter() - encoded)
+    for models, (encoding, detecting) in zip(opened, taken, strict=True):
+        way = models.backend, models.threads
+        found.encoders.append(TimedWay(*way, round(1e3 * min(encoding), 2)))
+        if models.network is not None:
+            found.detector.append(TimedWay(*way, round(1e3 * min(detecting), 2)))

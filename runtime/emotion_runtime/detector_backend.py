@@ -1,4 +1,4 @@
-"""The choice of what runs a detector: the same as what runs the encoders."""
+"""What runs a detector's network: any backend that runs the encoders."""
 
 import logging
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from emotion_runtime.backends.cuda import open_cuda
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.backends.openvino import OpenVinoBackend
 from emotion_runtime.detectors.graph import DetectorGraph, Size
-from emotion_runtime.detectors.network import Network, NetworkDetector, SizedNetwork
+from emotion_runtime.detectors.network import CpuNetwork, Network, NetworkDetector, SizedNetwork
 from emotion_runtime.errors import EngineRejected
 from emotion_runtime.names import Precision
 
@@ -23,26 +23,28 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def run_like_encoders(
+def run_network(  # noqa: PLR0913 - all but the first two are keywords
     detector: NetworkDetector,
     backend: str,
     *,
+    threads: int = 0,
     by_name: bool,
     precision: Precision | None,
     live: bool = False,
     level: int = logging.INFO,
 ) -> Network:
-    """Run a detector's network with the backend of the encoders from now on, and return what runs it.
+    """Run a detector's network with a backend from now on, and return what runs it.
 
     Backends other than ONNX Runtime on the CPU are opened for each size of frames when its first frame comes,
     which waits for a missing TensorRT engine to be built.
 
     Args:
         detector: The detector, whose network is replaced.
-        backend: Name of the backend that runs the encoders.
+        backend: Name of the backend.
+        threads: Number of threads on the CPU; 0: `default_threads()`.
         by_name: The user requested this backend: it is used, or its error is raised. Otherwise ONNX Runtime
             replaces it, with one line in the log, and no engine is built.
-        precision: Numeric precision that was requested for the encoders.
+        precision: Numeric precision that was requested.
         live: Do not wait for engines that are built: ONNX Runtime finds people meanwhile.
         level: Of the line in the log that says what OpenVINO runs.
     """
@@ -51,7 +53,7 @@ def run_like_encoders(
         # bfloat16: half the time, and overlaps of 0.97 or more with the boxes of fp32
         # (`benchmarks/results/detector/`).
         tried = (False,) if precision == "fp32" else (True, False)
-        in_openvino = partial(_in_openvino, detector, tried, by_name=by_name, level=level)
+        in_openvino = partial(_in_openvino, detector, tried, threads=threads, by_name=by_name, level=level)
         detector.network = SizedNetwork(graph, in_openvino, batches=False)
     elif backend == "cuda":
         detector.network = SizedNetwork(graph, partial(_on_cuda, graph, by_name=by_name), batches=True)
@@ -59,11 +61,19 @@ def run_like_encoders(
         flavor = cast("Flavor", backend)
         open_at = partial(_on_tensorrt, detector, flavor, precision, by_name=by_name, live=live)
         detector.network = SizedNetwork(graph, open_at, batches=True)
+    elif threads:
+        detector.network = CpuNetwork(graph, fix="", threads=threads)
     return detector.network
 
 
 def _in_openvino(
-    detector: NetworkDetector, bfloat16: Sequence[bool], size: Size, *, by_name: bool, level: int
+    detector: NetworkDetector,
+    bfloat16: Sequence[bool],
+    size: Size,
+    *,
+    threads: int,
+    by_name: bool,
+    level: int,
 ) -> Backend:
     """Open the graph for a size, in the first precision that passes the parity check.
 
@@ -71,8 +81,9 @@ def _in_openvino(
         detector: The detector.
         bfloat16: Whether to compute in bfloat16, in the order in which it is tried.
         size: (height, width) of the frames.
-        by_name: As for `run_like_encoders`.
-        level: As for `run_like_encoders`.
+        threads: As for `run_network`.
+        by_name: As for `run_network`.
+        level: As for `run_network`.
     """
     from emotion_runtime.detector_parity import make_detector_check  # noqa: PLC0415 - slow, and only here
 
@@ -80,7 +91,7 @@ def _in_openvino(
     frames = f"{graph.title} for frames of {size[1]}x{size[0]}"
     check = make_detector_check(detector, size, graph.stem, Limits(1, 1))
     for half in bfloat16:
-        opened = OpenVinoBackend(graph.at_size(size), bfloat16=half)
+        opened = OpenVinoBackend(graph.at_size(size), threads=threads, bfloat16=half)
         try:
             _, failure = check.run(opened, "bf16" if opened.precision == "bf16" else "fp32")
         except EngineRejected as error:

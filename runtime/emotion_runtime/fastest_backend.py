@@ -9,13 +9,14 @@ import logging
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 import numpy as np
 
 from emotion_runtime import __version__
-from emotion_runtime.backends.onnx import CUDA, available_providers, default_threads
+from emotion_runtime.backends.base import Backend
+from emotion_runtime.backends.onnx import CUDA, available_providers, count_threads, default_threads
 from emotion_runtime.bundle import Bundle, sha256_of
 from emotion_runtime.detectors import Detector
 from emotion_runtime.detectors.network import NetworkDetector
@@ -23,10 +24,12 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.manifest import MANIFEST
 from emotion_runtime.names import Precision, TimedBackend
+from emotion_runtime.open_backend import open_first
 from emotion_runtime.tensorrt import cache
 from emotion_runtime.tensorrt.gpu import find_gpu, is_installed
 
 _GAIN = 0.9  # of the time of "cpu", which starts fastest and needs no other package
+_WORTH = 1.8  # how much faster more threads must be
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
 _CPUINFO = Path("/proc/cpuinfo")
 _CPU_LINES = ("model name", "flags", "Features", "CPU implementer", "CPU part")  # of x86 and of ARM
@@ -34,25 +37,82 @@ _CPU_LINES = ("model name", "flags", "Features", "CPU implementer", "CPU part") 
 _log = logging.getLogger(__name__)
 
 
+class TimedWay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A way to run models, and its time.
+
+    Attributes:
+        backend: The backend.
+        threads: Number of threads on the CPU. 0: it runs on a GPU.
+        milliseconds: Time of the models for one frame.
+    """
+
+    backend: TimedBackend
+    threads: Annotated[int, msgspec.Meta(ge=0)]
+    milliseconds: Annotated[float, msgspec.Meta(ge=0)]
+
+    def __str__(self) -> str:
+        """Return the way as people read it, without its time."""
+        return f"{self.backend}, {count_threads(self.threads)}" if self.threads else self.backend
+
+
 class TimedChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The times of the backends of a machine.
 
     Attributes:
         measured_on: Everything that the times depend on.
-        milliseconds: Time of one frame, detector and both encoders, by each backend that passed the parity
-            check.
+        encoders: Both encoders in each way that passed the parity check.
+        detector: The detector in each such way; empty for one that has no network.
         skipped: See `backend_times.Measured`.
     """
 
     measured_on: list[str]
-    milliseconds: dict[TimedBackend, Annotated[float, msgspec.Meta(ge=0)]]
+    encoders: list[TimedWay]
+    detector: list[TimedWay]
     skipped: list[str]
 
     @property
-    def backend(self) -> TimedBackend:
-        """The fastest backend; "cpu" unless another one saves at least a tenth of its time."""
-        fastest = min(self.milliseconds, key=lambda name: self.milliseconds[name])
-        return fastest if self.milliseconds[fastest] < _GAIN * self.milliseconds["cpu"] else "cpu"
+    def for_detector(self) -> TimedWay:
+        """The best way to run the detector; one without a network runs as it does."""
+        return best(self.detector or self.encoders)
+
+    def open_encoders(self, bundle: Bundle, precision: Precision | None) -> list[Backend]:
+        """Open both encoders in the best way, or else on the CPU; see `open_backend.open_first`."""
+        way = best(self.encoders)
+        order = [*dict.fromkeys((way.backend, "cpu"))]
+        return open_first(order, bundle, precision, requested="auto", threads=way.threads)
+
+    def options(self, opened: str) -> dict[str, Any]:
+        """Return what the run line says.
+
+        Args:
+            opened: Name of the backend that runs the encoders.
+        """
+        options = {"backend": opened, "threads": best(self.encoders).threads}
+        times = {"encoders": self.encoders}
+        if self.detector:
+            way = best(self.detector)
+            options |= {"detector_backend": way.backend, "detector_threads": way.threads}
+            times["detector"] = self.detector
+        milliseconds = {part: {str(way): way.milliseconds for way in ways} for part, ways in times.items()}
+        return {**options, "backend_milliseconds": milliseconds}
+
+
+def best(ways: Sequence[TimedWay]) -> TimedWay:
+    """Return the way to run models: the fastest backend, with no more threads than are worth it.
+
+    A live run has time between two frames, and other threads that decode and draw: one thread unless more
+    threads make the models almost twice as fast. "cpu" unless another backend saves a tenth of its time.
+
+    Args:
+        ways: The ways, with "cpu" among them.
+    """
+    chosen: dict[TimedBackend, TimedWay] = {}
+    for way in sorted(ways, key=lambda way: way.threads):
+        fewer = chosen.get(way.backend)
+        if fewer is None or _WORTH * way.milliseconds <= fewer.milliseconds:
+            chosen[way.backend] = way
+    fastest = min(chosen.values(), key=lambda way: way.milliseconds)
+    return fastest if fastest.milliseconds < _GAIN * chosen["cpu"].milliseconds else chosen["cpu"]
 
 
 def fastest_backend(bundle: Bundle, detector: Detector, precision: Precision | None) -> TimedChoice | None:
@@ -67,13 +127,13 @@ def fastest_backend(bundle: Bundle, detector: Detector, precision: Precision | N
         precision: Numeric precision; None: the backend's default.
 
     Returns:
-        None if there is no choice: only the backend "cpu" is installed.
+        None if there is no choice: one core, and only the backend "cpu" is installed.
 
     Raises:
         EmotionError: The bundle does not have the precision.
     """
     candidates = [each for each in get_args(TimedBackend) if _is_installed(each)]
-    if len(candidates) == 1:
+    if len(candidates) == 1 and default_threads() == 1:
         return None
     measured_on = _conditions(bundle, detector, precision, candidates)
     path = cache.default_folder() / f"backend-{sha256(repr(measured_on).encode()).hexdigest()[:16]}.json"
@@ -86,10 +146,12 @@ def fastest_backend(bundle: Bundle, detector: Detector, precision: Precision | N
     from emotion_runtime.backend_times import PERSONS, measure  # noqa: PLC0415 - slow, and only here
 
     found = measure(bundle, detector, precision, candidates)
-    choice = TimedChoice(measured_on, found.milliseconds, found.skipped)
-    listed = ", ".join(f"{name} {value:.1f} ms" for name, value in choice.milliseconds.items())
-    kept = "measured again at the next start" if found.broken else f"kept in {path}"
-    _log.info("backend auto: %s for a frame with %d people; %s", listed, PERSONS, kept)
+    choice = TimedChoice(measured_on, found.encoders, found.detector, found.skipped)
+    for part, ways in {"encoders": choice.encoders, "detector": choice.detector}.items():
+        if ways:
+            listed = "; ".join(f"{way}: {way.milliseconds:.1f} ms" for way in ways)
+            _log.info("backend auto: %s of a frame with %d people: %s", part, PERSONS, listed)
+    _log.info("backend auto: %s", "measured again at the next start" if found.broken else f"kept in {path}")
     if not found.broken:
         _keep(choice, path)
     return choice
@@ -110,7 +172,9 @@ def _read(path: Path, measured_on: Sequence[str]) -> TimedChoice | None:
         choice = msgspec.json.decode(path.read_bytes(), type=TimedChoice)
     except (OSError, msgspec.DecodeError):  # missing, corrupt or of another version
         return None
-    return choice if choice.measured_on == measured_on and "cpu" in choice.milliseconds else None
+    parts = [choice.encoders, *([choice.detector] if choice.detector else [])]
+    whole = all(any(way.backend == "cpu" for way in ways) for ways in parts)
+    return choice if choice.measured_on == measured_on and whole else None
 
 
 def _is_installed(name: TimedBackend) -> bool:

@@ -45,7 +45,7 @@ def open_backend(name: str, graph: Path) -> Backend:
             f"backend {name} opens whole bundles, not single graphs: expected one of "
             f"{', '.join(_GRAPH_BACKENDS)}"
         )
-    return _GRAPH_BACKENDS[name](graph)
+    return _GRAPH_BACKENDS[name](graph, threads=0)
 
 
 def open_encoders(
@@ -85,7 +85,12 @@ def open_encoders(
 
 
 def open_first(
-    candidates: Sequence[str], bundle: "Bundle", precision: "Precision | None", *, requested: str
+    candidates: Sequence[str],
+    bundle: "Bundle",
+    precision: "Precision | None",
+    *,
+    requested: str,
+    threads: int = 0,
 ) -> list[Backend]:
     """Open both encoders on the first available backend; no TensorRT engines are built.
 
@@ -94,6 +99,7 @@ def open_first(
         bundle: The model.
         precision: See `open_encoders`.
         requested: What was requested, for the log.
+        threads: Number of threads on the CPU; 0: `default_threads()`.
 
     Raises:
         EmotionError: See `open_encoders`.
@@ -101,7 +107,7 @@ def open_first(
     skipped: list[Unavailable] = []
     for candidate in candidates:
         try:
-            chosen = open_and_try(candidate, bundle, precision)
+            chosen = open_and_try(candidate, bundle, precision, threads=threads)
         except Unavailable as reason:
             skipped.append(reason)
             continue
@@ -114,16 +120,18 @@ def open_first(
     raise AssertionError(f"none of {candidates} is available")
 
 
-def open_and_try(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+def open_and_try(
+    name: str, bundle: "Bundle", precision: "Precision | None", *, threads: int = 0
+) -> list[Backend]:
     """Open both encoders and run them once: a GPU backend can open and still fail on its first run.
 
-    Missing TensorRT engines are not built.
+    Missing TensorRT engines are not built. For `threads` see `open_first`.
 
     Raises:
         Unavailable: The backend is not available, or does not run.
         EmotionError: See `open_encoders`.
     """
-    opened = _open(name, bundle, precision)
+    opened = _open(name, bundle, precision, threads)
     if name == "cpu":
         return opened
     try:
@@ -151,13 +159,13 @@ def minimal_feeds(manifest: "Manifest") -> list[Feeds]:
     return [frame, {"embeddings": np.zeros((1, manifest.clip_frames, manifest.embedding_dim), np.float32)}]
 
 
-def _open(name: str, bundle: "Bundle", precision: "Precision | None") -> list[Backend]:
+def _open(name: str, bundle: "Bundle", precision: "Precision | None", threads: int = 0) -> list[Backend]:
     if name in _GRAPH_BACKENDS:
         graphs = [bundle.graph_path(graph, precision or "fp32") for graph in GRAPHS]
         if name == "cuda":
             limits = limits_for(bundle.manifest.preprocess.window)
             return [Bucketed(open_cuda(graph), limits) for graph in graphs]
-        return [_GRAPH_BACKENDS[name](graph) for graph in graphs]
+        return [_GRAPH_BACKENDS[name](graph, threads=threads) for graph in graphs]
     from emotion_runtime.tensorrt.open_engines import open_engines  # noqa: PLC0415 - see above
 
     return open_engines(bundle, cast("Flavor", name), precision or "ladder")
@@ -192,11 +200,11 @@ def _check_name(name: str) -> None:
         raise EmotionError(f"unknown backend {name!r}: expected one of {', '.join(get_args(BackendName))}")
 
 
-def _open_bucketed_cuda(graph: Path) -> Backend:
+def _open_bucketed_cuda(graph: Path, *, threads: int) -> Backend:  # noqa: ARG001 - they are the CPU's
     return Bucketed(open_cuda(graph))
 
 
-_GRAPH_BACKENDS: dict[str, Callable[[Path], Backend]] = {
+_GRAPH_BACKENDS: dict[str, Callable[..., Backend]] = {
     "cpu": OnnxBackend,
     "cuda": _open_bucketed_cuda,
     "openvino": OpenVinoBackend,

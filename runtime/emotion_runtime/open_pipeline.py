@@ -3,19 +3,19 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from emotion_runtime import __version__
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
-from emotion_runtime.detector_backend import run_like_encoders
+from emotion_runtime.detector_backend import run_network
 from emotion_runtime.detectors import Detector, head_finder
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.manifest import MANIFEST, Precision
 from emotion_runtime.models import Models
-from emotion_runtime.open_backend import open_encoders, open_first
+from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.timing import Timing
@@ -67,22 +67,23 @@ def open_pipeline(  # noqa: PLR0913 - all but the first three are keywords
     manifest = loaded.manifest
     clips = plan_clips(manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every)
     loaded_head, affect_head = load_head(loaded, head), load_affect_head(loaded)
-    options: dict[str, Any] = {}
     # Opened last: it may start a long engine build, so every other error must surface first.
     choice = _timed_choice(loaded, detector, precision) if live and backend == "auto" else None
-    if choice is None:
-        frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision, live=live)
-    else:
-        order = dict.fromkeys((choice.backend, "cpu"))
-        frame_encoder, temporal_encoder = open_first([*order], loaded, precision, requested=backend)
-        options = {"backend": frame_encoder.name, "backend_milliseconds": choice.milliseconds}
     with ExitStack() as held:  # closes them if the rest fails
+        if choice is None:
+            frame_encoder, temporal_encoder = open_encoders(backend, loaded, precision, live=live)
+        else:
+            frame_encoder, temporal_encoder = choice.open_encoders(loaded, precision)
         held.callback(frame_encoder.close)
         held.callback(temporal_encoder.close)
         if isinstance(detector, NetworkDetector):
             by_name = backend != "auto"
-            runs_in = backend if by_name else frame_encoder.name
-            network = run_like_encoders(detector, runs_in, by_name=by_name, precision=precision, live=live)
+            runs_in, threads = (backend if by_name else frame_encoder.name), 0
+            if choice:
+                runs_in, threads = choice.for_detector.backend, choice.for_detector.threads
+            network = run_network(
+                detector, runs_in, threads=threads, by_name=by_name, precision=precision, live=live
+            )
             held.callback(network.close)
         models = Models(
             detector,
@@ -106,7 +107,7 @@ def open_pipeline(  # noqa: PLR0913 - all but the first three are keywords
             bundle=manifest.name,
             bundle_sha256=sha256_of(loaded.folder / MANIFEST),
             head=name,
-            options=options,
+            options=choice.options(frame_encoder.name) if choice else {},
         ),
         held=kept,
         width=manifest.embedding_dim,

@@ -17,7 +17,7 @@ from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.cuda import BoundBackend
 from emotion_runtime.backends.onnx import OnnxBackend, open_graph
-from emotion_runtime.detector_backend import run_like_encoders
+from emotion_runtime.detector_backend import run_network
 from emotion_runtime.detector_parity import DetectorCheck, demo_frames, make_detector_check
 from emotion_runtime.detectors.agreement import compare_detections
 from emotion_runtime.detectors.centerface import CenterFace
@@ -52,8 +52,11 @@ def agree(face: CenterFace, images: list[NDArray[np.uint8]], iou: float) -> bool
     return agreement.missing == agreement.extra == 0 and agreement.iou_min >= iou
 
 
-def test_on_the_cpu_nothing_is_replaced(face: CenterFace):
-    assert run_like_encoders(face, "cpu", by_name=True, precision=None) is face.reference
+def test_on_the_cpu_only_the_number_of_threads_is_replaced(face: CenterFace, frames: list[NDArray[np.uint8]]):
+    assert run_network(face, "cpu", by_name=True, precision=None) is face.reference
+    expected = face(frames[0])
+    assert run_network(face, "cpu", threads=2, by_name=True, precision=None) is not face.reference
+    np.testing.assert_allclose(face(frames[0]).boxes, expected.boxes, atol=1e-3)
     assert not face.batches
 
 
@@ -62,7 +65,7 @@ def test_on_the_cpu_nothing_is_replaced(face: CenterFace):
 def test_openvino_finds_the_same_boxes(
     face: CenterFace, frames: list[NDArray[np.uint8]], precision: Literal["fp32"] | None, iou: float
 ):
-    run_like_encoders(face, "openvino", by_name=True, precision=precision)
+    run_network(face, "openvino", by_name=True, precision=precision)
     assert not face.batches
     first, second = (face(frames[0]) for _ in range(2))
     np.testing.assert_array_equal(first.boxes, second.boxes)
@@ -75,8 +78,8 @@ class InOpenVino(OnnxBackend):
     opened: list[str]
     wrong: tuple[str, ...]
 
-    def __init__(self, graph: bytes, *, bfloat16: bool) -> None:
-        super().__init__(graph, threads=1)
+    def __init__(self, graph: bytes, *, threads: int, bfloat16: bool) -> None:
+        super().__init__(graph, threads=threads or 1)
         self.precision = "bf16" if bfloat16 else "f32"
         self.description = f"stand-in, {self.precision}"
         self.opened.append(self.precision)
@@ -101,14 +104,14 @@ def test_openvino_runs_only_what_passes_the_parity_check(
     monkeypatch.setattr(InOpenVino, "opened", [], raising=False)
     monkeypatch.setattr(InOpenVino, "wrong", wrong, raising=False)
     monkeypatch.setattr(detector_backend, "OpenVinoBackend", InOpenVino)
-    network = run_like_encoders(face, "openvino", by_name=False, precision=None)
+    network = run_network(face, "openvino", by_name=False, precision=None)
     assert agree(face, frames[:1], 0.999)
     assert InOpenVino.opened == opened
     refused = [message for message in caplog.messages if "fails the parity check" in message]
     assert len(refused) == len(set(wrong) & set(opened))
     if "f32" in wrong:  # neither: ONNX Runtime, unless OpenVINO was requested by name
         assert "CPUExecutionProvider" in network.description
-        run_like_encoders(face, "openvino", by_name=True, precision=None)
+        run_network(face, "openvino", by_name=True, precision=None)
         with pytest.raises(Unavailable, match=r"f32 fails the parity check \(fp32 differs from"):
             face(frames[0])
     else:
@@ -129,7 +132,7 @@ def test_cuda_runs_frames_of_one_size_together(
     monkeypatch.setattr(
         detector_backend, "open_cuda", lambda graph: Counted(open_graph(graph), device="cpu", capture=False)
     )
-    run_like_encoders(face, "cuda", by_name=True, precision=None)
+    run_network(face, "cuda", by_name=True, precision=None)
     assert face.batches
     assert agree(face, frames, 0.999)
     assert sizes == [2, 1]
@@ -145,10 +148,10 @@ def test_cuda_that_does_not_start_is_an_error_if_it_was_requested(
         raise Unavailable("cuda", "CUDA did not start", broken=True)
 
     monkeypatch.setattr(detector_backend, "open_cuda", unavailable)
-    run_like_encoders(face, "cuda", by_name=True, precision=None)
+    run_network(face, "cuda", by_name=True, precision=None)
     with pytest.raises(Unavailable, match="CUDA did not start"):
         face(frames[0])
-    network = run_like_encoders(face, "cuda", by_name=False, precision=None)
+    network = run_network(face, "cuda", by_name=False, precision=None)
     assert agree(face, frames, 0.999)
     (message,) = caplog.messages
     assert "detector `face` for frames of 320x192: ONNX Runtime" in message
@@ -197,7 +200,7 @@ def test_engines_come_from_the_cache_and_are_checked_once(
     cache: Cache, face: CenterFace, frames: list[NDArray[np.uint8]], *, by_name: bool
 ):
     store(cache, face, check=CheckResult("not run"))
-    run_like_encoders(face, "tensorrt", by_name=by_name, precision=None)
+    run_network(face, "tensorrt", by_name=by_name, precision=None)
     assert face.batches
     face(frames[0])
     (stored,) = engines.read_sidecars(cache.folder)
@@ -210,7 +213,7 @@ def test_an_engine_with_other_boxes_is_rejected_and_not_used(
     cache: Cache, face: CenterFace, frames: list[NDArray[np.uint8]], caplog: pytest.LogCaptureFixture
 ):
     store(cache, face, without_colours(face), CheckResult("not run"))
-    run_like_encoders(face, "tensorrt", by_name=False, precision=None)
+    run_network(face, "tensorrt", by_name=False, precision=None)
     assert agree(face, frames, 0.999)
     (message,) = caplog.messages
     assert "the engine of face_320x192 fails the parity check on this GPU" in message
@@ -222,7 +225,7 @@ def test_an_engine_with_other_boxes_is_rejected_and_not_used(
 def test_without_a_builder_a_missing_engine_is_an_error_with_the_command(
     face: CenterFace, frames: list[NDArray[np.uint8]]
 ):
-    run_like_encoders(face, "tensorrt", by_name=True, precision="fp32")
+    run_network(face, "tensorrt", by_name=True, precision="fp32")
     command = "emotion-export trt --detector face --frame-size 320x192 --detector-size 320 --flavor tensorrt"
     with pytest.raises(Unavailable, match=rf"no engine of face_320x192 .*{command} --precision fp32"):
         face(frames[0])
@@ -243,7 +246,7 @@ def test_onnx_runtime_finds_people_while_the_engine_is_built(
         store(cache, face)
 
     monkeypatch.setattr(build_client, "run_builder", build)
-    run_like_encoders(face, "tensorrt", by_name=True, precision=None, live=True)
+    run_network(face, "tensorrt", by_name=True, precision=None, live=True)
     with caplog.at_level(logging.INFO):
         before = face(frames[0])
         go.set()
@@ -263,7 +266,7 @@ def test_a_file_waits_for_the_engine_of_its_detector(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(build_client, "run_builder", lambda _command: store(cache, face))
-    run_like_encoders(face, "tensorrt", by_name=True, precision=None)
+    run_network(face, "tensorrt", by_name=True, precision=None)
     assert agree(face, frames[:1], 0.999)
 
 

@@ -20,7 +20,7 @@ from emotion_runtime.cli import main
 from emotion_runtime.detectors import Detector
 from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.fastest_backend import TimedChoice, fastest_backend
+from emotion_runtime.fastest_backend import TimedChoice, TimedWay, best, fastest_backend
 from emotion_runtime.names import Precision
 from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.sinks.jsonl_folder import unfinished
@@ -60,6 +60,12 @@ class Closing(Stand):
 
 
 SECONDS = {"cpu": 0.02, "openvino": 0.0, "cuda": 0.0}
+FAST, SLOW = TimedWay("openvino", 1, 1.0), TimedWay("cpu", 1, 2.0)
+
+
+def backends(choice: TimedChoice | None) -> set[str]:
+    assert choice is not None
+    return {way.backend for way in choice.encoders}
 
 
 def nobody(_image_bgr: np.ndarray) -> Detections:
@@ -71,7 +77,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the names of what is opened: a fast cuda that is wrong, a fast openvino, and a slow cpu."""
     opened: list[str] = []
 
-    def opens(name: str, bundle: Bundle, precision: Precision | None) -> list[Backend]:
+    def opens(name: str, bundle: Bundle, precision: Precision | None, **_options: int) -> list[Backend]:
         opened.append(name)
         if name.startswith("tensorrt"):
             raise Unavailable(name, "no usable GPU found")
@@ -79,6 +85,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return [Stand(name, each, SECONDS[name], wrong=name == "cuda") for each in real]
 
     monkeypatch.setattr(backend_times, "open_and_try", opens)
+    monkeypatch.setattr(backend_times, "default_threads", lambda: 2)
     monkeypatch.setattr(fastest, "_is_installed", lambda _: True)
     monkeypatch.setattr(backend_times, "_ROUNDS", 3)
     monkeypatch.setenv("EMOTION_ENGINE_CACHE", str(tmp_path / "cache"))
@@ -92,7 +99,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def measure(*arguments: object) -> backend_times.Measured:
         names.extend(arguments[-1])  # type: ignore[arg-type]  # the candidates
-        return backend_times.Measured({"openvino": 1.0, "cpu": 2.0})
+        return backend_times.Measured([FAST, SLOW])
 
     monkeypatch.setattr(fastest, "_is_installed", lambda name: name in ("openvino", "cpu"))
     monkeypatch.setattr(backend_times, "measure", measure)
@@ -116,9 +123,16 @@ def test_the_fastest_that_passes_is_chosen_once(
     bundle = load_bundle(tiny_bundle)
     choice = fastest_backend(bundle, nobody, None)
     assert choice is not None
-    assert choice.backend == "openvino"
-    assert set(choice.milliseconds) == {"openvino", "cpu"}  # cuda is wrong, and TensorRT is not available
-    assert choice.milliseconds["cpu"] >= 2000 * SECONDS["cpu"]
+    assert best(choice.encoders).backend == "openvino"
+    # cuda is wrong, and TensorRT is not available
+    assert [(way.backend, way.threads) for way in choice.encoders] == [
+        ("openvino", 1),
+        ("openvino", 2),
+        ("cpu", 1),
+        ("cpu", 2),
+    ]
+    assert choice.encoders[-1].milliseconds >= 2000 * SECONDS["cpu"]
+    assert choice.detector == []
     (warning,) = [line for line in caplog.messages if "is not used" in line]
     assert warning.startswith("backend auto: cuda is not used: stand-in for cuda: fp32 differs")
     machine.clear()
@@ -136,12 +150,14 @@ def test_the_fastest_that_passes_is_chosen_once(
         b'{"measured_on',
         b"",
         b"[]",
-        b'{"measured_on": ["another machine"], "milliseconds": {"cpu": 1.0}, "skipped": []}',
-        b'{"measured_on": [], "milliseconds": {"npu": 1.0}, "skipped": []}',
-        b'{"measured_on": SAME, "milliseconds": {"openvino": 1.0}, "skipped": []}',
-        b'{"measured_on": [], "milliseconds": {"cpu": -1.0}, "skipped": []}',
-        b'{"measured_on": [], "milliseconds": {"cpu": null}, "skipped": []}',
-        b'{"measured_on": SAME, "milliseconds": {"cpu": 1.0}}',
+        b'{"measured_on": ["another machine"], "encoders": [CPU], "detector": [], "skipped": []}',
+        b'{"measured_on": SAME, "encoders": [NPU], "detector": [], "skipped": []}',
+        b'{"measured_on": SAME, "encoders": [], "detector": [], "skipped": []}',
+        b'{"measured_on": SAME, "encoders": [OPENVINO], "detector": [], "skipped": []}',
+        b'{"measured_on": SAME, "encoders": [CPU], "detector": [OPENVINO], "skipped": []}',
+        b'{"measured_on": SAME, "encoders": [CPU, NEGATIVE], "detector": [], "skipped": []}',
+        b'{"measured_on": SAME, "encoders": [CPU], "detector": []}',
+        b'{"measured_on": SAME, "milliseconds": {"cpu": 1.0}, "skipped": []}',  # of an earlier version
     ],
 )
 def test_a_damaged_or_foreign_file_is_measured_again(
@@ -149,7 +165,11 @@ def test_a_damaged_or_foreign_file_is_measured_again(
 ):
     first = fastest_backend(load_bundle(tiny_bundle), nobody, None)
     assert first is not None
-    only_file(tmp_path).write_bytes(content.replace(b"SAME", msgspec.json.encode(first.measured_on)))
+    ways = {"CPU": SLOW, "OPENVINO": FAST, "NEGATIVE": TimedWay("cuda", 0, -1.0)}
+    ways["NPU"] = TimedWay("npu", 0, 1.0)  # type: ignore[arg-type]  # there is no such backend
+    for name, value in {"SAME": first.measured_on, **ways}.items():
+        content = content.replace(name.encode(), msgspec.json.encode(value))
+    only_file(tmp_path).write_bytes(content)
     measured.clear()
     assert fastest_backend(load_bundle(tiny_bundle), nobody, None) == first
     assert measured == ["openvino", "cpu"]
@@ -163,7 +183,7 @@ def test_a_backend_that_fails_is_skipped_closed_and_tried_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
-    def opens(name: str, bundle: Bundle, precision: Precision | None) -> list[Backend]:
+    def opens(name: str, bundle: Bundle, precision: Precision | None, *, threads: int) -> list[Backend]:
         if name == "cuda":
             real = open_encoders("cpu", bundle, precision)
             return [Closing(name, each, 0.0, wrong=False) for each in real]
@@ -171,14 +191,12 @@ def test_a_backend_that_fails_is_skipped_closed_and_tried_again(
             raise RuntimeError("unsupported\n operation")
         if name.startswith("tensorrt"):
             raise Unavailable(name, "the GPU's memory is full", broken=name == "tensorrt")
-        return works(name, bundle, precision)
+        return works(name, bundle, precision, threads=threads)
 
     works = backend_times.open_and_try
     monkeypatch.setattr(backend_times, "open_and_try", opens)
     monkeypatch.setattr(Closing, "closed", 0)
-    choice = fastest_backend(load_bundle(tiny_bundle), nobody, None)
-    assert choice is not None
-    assert set(choice.milliseconds) == {"cpu"}
+    assert backends(fastest_backend(load_bundle(tiny_bundle), nobody, None)) == {"cpu"}
     assert Closing.closed == 2
     # Whether less than warnings are logged depends on the tests before.
     warnings = [line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING]
@@ -190,13 +208,13 @@ def test_a_backend_that_fails_is_skipped_closed_and_tried_again(
     monkeypatch.setattr(backend_times, "open_and_try", works)
     again = fastest_backend(load_bundle(tiny_bundle), nobody, None)
     assert again is not None
-    assert again.backend == "openvino"
+    assert best(again.encoders).backend == "openvino"
     assert only_file(tmp_path).exists()
 
 
 @pytest.mark.usefixtures("machine")
 def test_an_error_of_the_cpu_is_not_hidden(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    def opens(*_: object) -> list[Backend]:
+    def opens(*_: object, **_options: object) -> list[Backend]:
         raise EmotionError("no graph of this precision")
 
     monkeypatch.setattr(backend_times, "open_and_try", opens)
@@ -208,10 +226,10 @@ def test_an_error_of_the_cpu_is_not_hidden(tiny_bundle: Path, monkeypatch: pytes
 def test_each_start_says_how_to_build_missing_engines(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    def opens(name: str, bundle: Bundle, precision: Precision | None) -> list[Backend]:
+    def opens(name: str, bundle: Bundle, precision: Precision | None, *, threads: int) -> list[Backend]:
         if name == "tensorrt":
             raise MissingEngine(name, "no engine of frame_encoder", fix="emotion-export trt --bundle nano")
-        return works(name, bundle, precision)
+        return works(name, bundle, precision, threads=threads)
 
     works = backend_times.open_and_try
     monkeypatch.setattr(backend_times, "open_and_try", opens)
@@ -239,8 +257,9 @@ def test_openvino_is_measured_with_the_shipped_detector(
     with caplog.at_level(logging.INFO):
         choice = fastest_backend(load_bundle(tiny_bundle), face, None)
     assert choice is not None
-    assert set(choice.milliseconds) == {"openvino", "cpu"}
-    assert len(caplog.messages) == 2  # the candidates and their times
+    assert backends(choice) == {"openvino", "cpu"}
+    assert {way.backend for way in choice.detector} == {"openvino", "cpu"}
+    assert len(caplog.messages) == 4  # the candidates, their times for both parts, and where they are kept
     assert face.network is face.reference
 
 
@@ -310,48 +329,67 @@ def test_two_at_once_leave_one_whole_file(tiny_bundle: Path, tmp_path: Path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert {choice.backend for choice in found if choice} == {"openvino"}
+    assert all(choice and best(choice.encoders) == FAST for choice in found)
     assert msgspec.json.decode(only_file(tmp_path).read_bytes(), type=TimedChoice) in found
 
 
 def test_the_detector_is_timed_too_and_runs_as_before(
     tiny_bundle: Path, tmp_path: Path, face: CenterFace, monkeypatch: pytest.MonkeyPatch
 ):
-    used: list[str] = []
+    used: list[tuple[str, object]] = []
 
-    def run_like(detector: CenterFace, name: str, **_options: object) -> object:
-        used.append(name)
+    def run_network(detector: CenterFace, name: str, **options: object) -> object:
+        used.append((name, options["threads"]))
         return detector.reference
 
     feeds = {"persons": np.zeros(backend_times.PERSONS)}
     check = SimpleNamespace(feeds=[[feeds]], run=lambda *_: ([], ""))
     encoder = SimpleNamespace(run=lambda _feeds: {}, close=lambda: None)
     monkeypatch.setattr(backend_times, "make_parity_check", lambda *_: check)
-    monkeypatch.setattr(backend_times, "open_and_try", lambda *_: [encoder, encoder])
+    monkeypatch.setattr(backend_times, "open_and_try", lambda *_, **_options: [encoder, encoder])
+    monkeypatch.setattr(backend_times, "default_threads", lambda: 3)
     monkeypatch.setattr(fastest, "_is_installed", lambda name: name in ("openvino", "cpu"))
     monkeypatch.setenv("EMOTION_ENGINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(backend_times, "run_like_encoders", run_like)
+    monkeypatch.setattr(backend_times, "run_network", run_network)
     monkeypatch.setattr(backend_times, "_SIZE", (96, 160))
     before = face.network = object()  # type: ignore[assignment]  # anything but the reference
-    assert fastest_backend(load_bundle(tiny_bundle), face, None) is not None
-    assert used == ["openvino", "cpu"]
+    choice = fastest_backend(load_bundle(tiny_bundle), face, None)
+    assert choice is not None
+    assert used == [("openvino", 1), ("openvino", 3), ("cpu", 1), ("cpu", 3)]
+    assert [(way.backend, way.threads) for way in choice.detector] == used
     assert face.network is before
     face.network = face.reference
 
 
 def test_another_backend_must_save_a_tenth_of_the_time():
-    assert TimedChoice([], {"openvino": 8.9, "cpu": 10.0}, []).backend == "openvino"
-    assert TimedChoice([], {"openvino": 9.1, "cpu": 10.0}, []).backend == "cpu"
-    assert TimedChoice([], {"cpu": 0.0}, []).backend == "cpu"
+    cpu = TimedWay("cpu", 1, 10.0)
+    assert best([TimedWay("openvino", 1, 8.9), cpu]).backend == "openvino"
+    assert best([TimedWay("openvino", 1, 9.1), cpu]).backend == "cpu"
+    assert best([TimedWay("cpu", 1, 0.0)]).backend == "cpu"
 
 
-def test_with_one_backend_there_is_nothing_to_time(
-    machine: list[str], tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_more_threads_must_take_little_more_than_half_of_the_time():
+    one = TimedWay("cpu", 1, 18.0)
+    assert best([one, TimedWay("cpu", 2, 10.0)]).threads == 2
+    assert best([TimedWay("cpu", 2, 10.1), one]).threads == 1
+    # The threads are chosen first: a backend that needs one thread is worth more than two busy ones.
+    assert best([one, TimedWay("cpu", 2, 9.0), TimedWay("cuda", 0, 8.0)]).backend == "cuda"
+
+
+@pytest.mark.parametrize(("cores", "measured"), [(1, False), (2, True)])
+def test_with_one_backend_only_threads_are_timed(
+    machine: list[str],
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    measured: bool,
 ):
     monkeypatch.setattr(fastest, "_is_installed", lambda name: name == "cpu")
-    assert fastest_backend(load_bundle(tiny_bundle), nobody, None) is None
-    assert machine == []
-    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(fastest, "default_threads", lambda: cores)
+    assert (fastest_backend(load_bundle(tiny_bundle), nobody, None) is not None) is measured
+    assert machine == ["cpu", "cpu"] * measured
+    assert (tmp_path / "cache").exists() is measured
 
 
 @pytest.mark.parametrize("realtime", [True, False])
@@ -359,15 +397,36 @@ def test_only_live_runs_are_timed_and_say_so(
     tiny_bundle: Path, fixed_detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, realtime: bool
 ):
     def choose(_bundle: Bundle, _detector: Detector, _precision: Precision | None) -> TimedChoice:
-        return TimedChoice([], {"cpu": 1.5, "openvino": 2.5}, [])
+        return TimedChoice([], [TimedWay("cpu", 1, 1.5), TimedWay("openvino", 2, 2.5)], [], [])
 
     monkeypatch.setattr(fastest, "fastest_backend", choose)
     arguments = ["--source", "demo", "--bundle", str(tiny_bundle), "--detector", str(fixed_detector)]
     arguments += ["--max-frames", "2", "--jsonl", str(tmp_path / "out.jsonl")]
     assert main([*arguments, *(["--realtime"] if realtime else [])]) == 0
     options = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])["options"]
-    assert options.get("backend_milliseconds") == ({"cpu": 1.5, "openvino": 2.5} if realtime else None)
+    times = {"encoders": {"cpu, 1 thread": 1.5, "openvino, 2 threads": 2.5}}
+    assert options.get("backend_milliseconds") == (times if realtime else None)
     assert options.get("backend") == ("cpu" if realtime else None)
+
+
+def test_detector_and_encoders_run_each_in_its_best_way(
+    tiny_bundle: Path, face: CenterFace, monkeypatch: pytest.MonkeyPatch
+):
+    from emotion_runtime import EmotionRuntime  # noqa: PLC0415
+
+    pytest.importorskip("openvino")
+    choice = TimedChoice([], [SLOW], [FAST, SLOW], [])
+    monkeypatch.setattr(fastest, "fastest_backend", lambda *_: choice)
+    with EmotionRuntime(tiny_bundle, face, live=True) as runtime:
+        runtime.step(np.zeros((192, 320, 3), np.uint8), 0.0)
+        assert runtime.backend.endswith("CPUExecutionProvider, 1 thread")
+        assert "OpenVINO" in face.network.description
+        assert "1 thread" in face.network.description
+        options = runtime.run_line().options
+    assert (options["backend"], options["threads"]) == ("cpu", 1)
+    assert (options["detector_backend"], options["detector_threads"]) == ("openvino", 1)
+    assert options["backend_milliseconds"]["detector"] == {"openvino, 1 thread": 1.0, "cpu, 1 thread": 2.0}
+    face.network = face.reference
 
 
 def test_a_choice_that_no_longer_opens_is_replaced_and_the_run_line_says_by_what(
@@ -375,17 +434,19 @@ def test_a_choice_that_no_longer_opens_is_replaced_and_the_run_line_says_by_what
 ):
     from emotion_runtime import EmotionRuntime, open_backend  # noqa: PLC0415
 
-    def broken(_graph: object) -> Backend:
+    def broken(_graph: object, *, threads: int) -> Backend:
+        assert threads == 1
         raise Unavailable("openvino", "OpenVINO does not start", broken=True)
 
-    choice = TimedChoice([], {"openvino": 1.0, "cpu": 9.0}, [])
+    choice = TimedChoice([], [FAST, SLOW], [], [])
     monkeypatch.setattr(fastest, "fastest_backend", lambda *_: choice)
     monkeypatch.setitem(open_backend._GRAPH_BACKENDS, "openvino", broken)
     with EmotionRuntime(tiny_bundle, nobody, live=True) as runtime:
         assert "CPUExecutionProvider" in runtime.backend
         assert runtime.run_line({"jsonl": "-"}).options == {
             "backend": "cpu",
-            "backend_milliseconds": {"openvino": 1.0, "cpu": 9.0},
+            "threads": 1,
+            "backend_milliseconds": {"encoders": {"openvino, 1 thread": 1.0, "cpu, 1 thread": 2.0}},
             "jsonl": "-",
         }
     assert any("OpenVINO does not start" in line for line in caplog.messages)
@@ -394,7 +455,7 @@ def test_a_choice_that_no_longer_opens_is_replaced_and_the_run_line_says_by_what
 @pytest.mark.parametrize(
     ("before", "redone"),
     [
-        ({"backend": "openvino", "backend_milliseconds": {"openvino": 1.0, "cpu": 2.0}}, False),
+        (TimedChoice([], [FAST, SLOW], [FAST, SLOW], []).options("openvino"), False),
         ({"backend": "openvino"}, True),  # that was requested
         ({}, False),
     ],
@@ -406,5 +467,5 @@ def test_results_do_not_become_unfinished_because_another_backend_is_faster(
         return RunLine(version="1", bundle="nano", bundle_sha256="0" * 64, head="probe", options=options)
 
     (tmp_path / "people.mp4.jsonl").write_bytes(msgspec.json.encode(line(before)) + b"\n")
-    run = line({"backend": "cpu", "backend_milliseconds": {"cpu": 1.0}})
+    run = line(TimedChoice([], [SLOW], [SLOW], []).options("cpu"))
     assert unfinished(["people.mp4"], tmp_path, run) == (["people.mp4"] if redone else [])

@@ -53,7 +53,7 @@ class OnnxBackend:
         self._session = open_graph(graph, threads=threads)
         self._names = [output.name for output in self._session.get_outputs()]
         provider = self._session.get_providers()[0]
-        self.description = f"ONNX Runtime {onnx_version()}, {provider}, {threads} threads"
+        self.description = f"ONNX Runtime {onnx_version()}, {provider}, {count_threads(threads)}"
 
     def run(self, feeds: Feeds) -> Outputs:
         """Return the outputs by name."""
@@ -131,6 +131,11 @@ def _spinning(version: str) -> dict[str, str]:
 def default_threads() -> int:
     """Return the number of cores that this process may use, at most 4: more do not help a small model."""
     return min(usable_cores(), _MOST_THREADS)
+
+
+def count_threads(threads: int) -> str:
+    """Return "1 thread" or "2 threads"."""
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

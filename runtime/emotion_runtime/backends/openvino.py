@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
-from emotion_runtime.backends.onnx import default_threads
+from emotion_runtime.backends.onnx import count_threads, default_threads
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.forks import keep_in_children
 from emotion_runtime.telemetry import hide_openvino_telemetry
@@ -59,7 +59,7 @@ class OpenVinoBackend:
         self._names = [output.any_name for output in compiled.outputs]
         version = openvino.__version__.split("-")[0]
         self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
-        self.description = f"OpenVINO {version}, CPU, {threads} threads, {self.precision}"
+        self.description = f"OpenVINO {version}, CPU, {count_threads(threads)}, {self.precision}"
 
     def run(self, feeds: Feeds) -> Outputs:
         """Return the outputs by name."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.backends.base import Backend
-from emotion_runtime.backends.onnx import CPU, onnx_version, open_session
+from emotion_runtime.backends.onnx import CPU, count_threads, default_threads, onnx_version, open_session
 from emotion_runtime.detectors.graph import INPUT, DetectorGraph, Size
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
@@ -76,7 +76,8 @@ class CpuNetwork:
 
     def __init__(self, graph: DetectorGraph, *, fix: str, threads: int = 0) -> None:
         self._session: Any = open_session(graph.content, name=graph.title, fix=fix, threads=threads)
-        self.description = f"ONNX Runtime {onnx_version()}, {CPU}"
+        threads = threads or default_threads()
+        self.description = f"ONNX Runtime {onnx_version()}, {CPU}, {count_threads(threads)}"
 
     def run(self, frames: NDArray[np.uint8]) -> Outputs:
         """Return the outputs of the network."""

@@ -215,7 +215,7 @@ def _detector(source: str, name: str, precision: Precision | None) -> Iterator[F
     """Check whether a run could find people with the backend of the encoders, and report what does."""
     import numpy as np  # noqa: PLC0415 - these for the reason in `backend`
 
-    from emotion_runtime.detector_backend import run_like_encoders  # noqa: PLC0415
+    from emotion_runtime.detector_backend import run_network  # noqa: PLC0415
     from emotion_runtime.detectors import load_detector  # noqa: PLC0415
     from emotion_runtime.detectors.network import NetworkDetector  # noqa: PLC0415
 
@@ -224,7 +224,7 @@ def _detector(source: str, name: str, precision: Precision | None) -> Iterator[F
         if not isinstance(loaded, NetworkDetector):
             return
         # As with `auto`, so that no engine is built: what replaces a missing one is reported.
-        network = run_like_encoders(loaded, name, by_name=False, precision=precision)
+        network = run_network(loaded, name, by_name=False, precision=precision)
         loaded(np.zeros((_FRAME[1], _FRAME[0], 3), np.uint8))
         description = network.description
         network.close()

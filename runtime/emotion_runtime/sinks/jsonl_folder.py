@@ -12,6 +12,7 @@ from emotion_runtime.sinks.jsonl import JsonlSink
 from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, RunLine
 
 _PARTIAL = ".partial"  # is added to the name of a file that is not finished
+_BY_TIME = ("backend", "threads", "detector_backend", "detector_threads", "backend_milliseconds")
 
 
 class JsonlFolderSink:
@@ -113,7 +114,7 @@ def _same_run(path: Path, run: RunLine) -> bool:
 
 def _comparable(run: RunLine) -> RunLine:
     """Leave out how many frames a run may process, which cut no finished file, and a choice by time."""
-    timed = ("backend_milliseconds", "backend") if "backend_milliseconds" in run.options else ()
+    timed = _BY_TIME if "backend_milliseconds" in run.options else ()
     options = {name: value for name, value in run.options.items() if name not in ("max_frames", *timed)}
     return msgspec.structs.replace(run, options=options)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from emotion_runtime.backends.base import Unavailable
-from emotion_runtime.detector_backend import run_like_encoders
+from emotion_runtime.detector_backend import run_network
 from emotion_runtime.detectors import Detector, load_detector
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
@@ -62,7 +62,7 @@ def move_to_gpu(detector: Detector) -> None:
         raise EmotionError(
             f"{type(detector).__name__} has no network that could run on a GPU: use --device cpu"
         )
-    run_like_encoders(detector, "cuda", by_name=True, precision=None)
+    run_network(detector, "cuda", by_name=True, precision=None)
     try:
         detector(np.zeros((480, 640, 3), np.uint8))  # opens it now, so that it does not fail for every video
     except Unavailable as error:
