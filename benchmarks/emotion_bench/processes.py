@@ -2,13 +2,23 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
 
+_STATUS = Path("/proc/self/status")
+_TELLING_MEMORY = f"""
+import sys
+from emotion_runtime.cli import main
+status = main()
+print(open({str(_STATUS)!r}).read())
+sys.exit(status)
+"""
 _PROGRAM = [sys.executable, "-c", "import sys; from emotion_runtime.cli import main; sys.exit(main())"]
 
 
@@ -38,13 +48,16 @@ def _first_event(arguments: list[str], environment: dict[str, str]) -> float:
 
 
 def peak_memory(arguments: list[str]) -> float | None:
-    """Return the peak resident memory of a fresh process in MB; None where the system does not report it."""
-    if not hasattr(os, "wait4"):
+    """Return the peak resident memory of a fresh process in MB; None where Linux's /proc does not tell it.
+
+    What `wait4` reports begins with the memory of this process, which was forked, however large that is.
+    """
+    if not _STATUS.is_file():
         return None
-    process = subprocess.Popen([*_PROGRAM, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise EmotionError(f"emotion-runtime {' '.join(arguments)} ended with status {process.returncode}")
-    scale = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes here
-    return round(usage.ru_maxrss / scale, 1)
+    process = subprocess.run(
+        [sys.executable, "-c", _TELLING_MEMORY, *arguments], capture_output=True, text=True, check=False
+    )
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", process.stdout, re.MULTILINE)
+    if process.returncode or found is None:
+        raise EmotionError(f"emotion-runtime {' '.join(arguments)} failed: {process.stderr.strip()}")
+    return round(int(found[1]) * 1024 / 1e6, 1)

@@ -1,6 +1,7 @@
 """Benchmarks of live runs: made cameras, what bounds a time, and the scripts. How fast is never asked."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import bench_scale
 import bench_stream
 import bench_targets
 from emotion_bench.made_cameras import cameras, crowd
+from emotion_bench.processes import peak_memory
 from emotion_bench.work import Limits, Work, work_of
 from emotion_runtime import fastest_backend
 from emotion_runtime.detectors import load_detector
+from emotion_runtime.errors import EmotionError
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -130,3 +133,13 @@ def test_the_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         if row["load"]["dropped"] > bench_targets.MOST_DROPPED:
             assert row["met"] is None
     assert "| start to first event" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells the peak of a process")
+def test_peak_memory_is_that_of_the_program_and_not_of_this_process():
+    large = np.ones(1_000_000_000, np.uint8)
+    memory = peak_memory(["--source", "demo", "--no-show", "--jsonl", os.devnull, "--max-frames", "1"])
+    assert memory is not None
+    assert 50 < memory < large.nbytes / 1e6
+    with pytest.raises(EmotionError, match="nothing.mp4"):
+        peak_memory(["--source", "nothing.mp4", "--no-show"])
