@@ -141,5 +141,5 @@ def test_peak_memory_is_that_of_the_program_and_not_of_this_process():
     memory = peak_memory(["--source", "demo", "--no-show", "--jsonl", os.devnull, "--max-frames", "1"])
     assert memory is not None
     assert 50 < memory < large.nbytes / 1e6
-    with pytest.raises(EmotionError, match="nothing.mp4"):
+    with pytest.raises(EmotionError, match=r"nothing\.mp4"):
         peak_memory(["--source", "nothing.mp4", "--no-show"])
