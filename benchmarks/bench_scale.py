@@ -4,10 +4,11 @@
     python benchmarks/bench_scale.py --quick    # a quick trial
 
 1 to 16 made cameras deliver frames of 640 x 480 pixels with two people, 12 times a second, as real ones do,
-but with nothing to decode. The runtime is at its defaults: it detects and encodes as often as it has time
-for. Every number of cameras is measured once; one camera is measured twice, which shows the noise.
-"Limit" is the processor time that the networks need at least at the pace that was chosen, at the measured
-rate of sgemm. Written to --out: scale.json.
+but with nothing to decode. The runtime is at its defaults, as with `emotion-runtime --camera 0`: on the
+backend that is fastest on this machine, it detects and encodes as often as it has time for. Every number of
+cameras is measured once; one camera is measured twice, which shows the noise. "Limit" is the processor time
+that the networks need at least at the pace that was chosen, at the measured rate of sgemm. Written to --out:
+scale.json.
 """
 
 import argparse
@@ -31,9 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     work = network_work(clip[0])
     rows = []
     for index, count in enumerate([args.cameras[0], *args.cameras]):
-        runtime = EmotionRuntime(args.bundle)
-        load = live_load(runtime, cameras(count, clip), seconds=args.seconds, settle=min(4.0, args.seconds))
-        runtime.close()
+        with EmotionRuntime(live=True) as runtime:
+            sources, settle = cameras(count, clip), min(4.0, args.seconds)
+            load = live_load(runtime, sources, seconds=args.seconds, settle=settle)
+            load["backend"] = runtime.backend
         need = network_cores(work, PEOPLE, count, load, limits)
         rows.append({"cameras": count, "again": index == 1, **load, "limit_cores": need})
         print(f"{count} cameras: {load}", file=sys.stderr)
@@ -47,7 +49,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = results_parser(__doc__)
     add = parser.add_argument
-    add("--bundle", default="nano", help="bundle name or folder (default: nano)")
     add("--cameras", nargs="+", type=int, help="numbers of cameras (default: 1 2 4 8 16)")
     add("--seconds", type=float, help="how long each number is measured (default: 15)")
     args = parser.parse_args(argv)
