@@ -32,14 +32,16 @@ from emotion_bench.peer_graphs import face_api_expression, fer_emotion
 from emotion_bench.peer_systems import System, compare_systems, face_loop, ours
 from emotion_bench.peers import Peer, best_width, compare, face_api, fer, predict, time_ratio
 from emotion_bench.peers_page import page
-from emotion_bench.predictions import Predictor
+from emotion_bench.predictions import bundle_predictor
 from emotion_bench.report import report
 from emotion_bench.work import measure_limits
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.detectors.yolo import Yolo
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.manifest import Manifest
 from emotion_runtime.names import GRAPHS
+from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.timing import Timing
 from emotion_train.scenes.faces import FACES_FILE, Faces, load_faces
@@ -71,10 +73,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     peers = opened_peers(args.peers, args.grey)
     val, test = (_clear(load_faces(args.data / FACES_FILE, split)) for split in ("val", "test"))
     val = val.take(np.random.default_rng(0).permutation(len(val.labels))[:WIDTH_FACES])
-    predictor = Predictor(args.bundle)
-    head = predictor.manifest.default_head
-    faces = aligned_faces(Plan(test, predictor.manifest.preprocess, 1, 1.6, 0))
-    bundle = predictor.predictions(faces).probabilities[head].argmax(axis=1)
+    loaded = load_bundle(args.bundle)
+    manifest, (frame_encoder, _) = loaded.manifest, open_encoders("cpu", loaded, None)
+    faces = aligned_faces(Plan(test, manifest.preprocess, 1, 1.6, 0))
+    predictions = bundle_predictor(args.bundle).predictions(faces)
+    bundle = predictions.probabilities[manifest.default_head].argmax(axis=1)
     finder, persons = CenterFace(), Yolo(Path(args.persons)) if args.persons else None
     rows, systems = {}, our_systems(args.bundle, finder.graph.content)
     for peer in peers:
@@ -86,19 +89,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             )
         rows[peer.name] = compare(bundle, predict(peer, test, width), test.labels)
         rows[peer.name]["width"] = width
-        rows[peer.name]["time_ratio"] = time_ratio(predictor, peer, rounds=args.rounds)
-    limits, clips = measure_limits(9, time.process_time), clips_of(test, predictor, args.clips)
+        rows[peer.name]["time_ratio"] = time_ratio(
+            frame_encoder, manifest.preprocess, peer, rounds=args.rounds
+        )
+    limits, clips = measure_limits(9, time.process_time), clips_of(test, manifest, args.clips)
     return {
         "benchmark": "peers",
         "machine": card(),
-        "bundle": predictor.manifest.name,
-        "checkpoint": predictor.manifest.checkpoint_sha256,
+        "bundle": manifest.name,
+        "checkpoint": manifest.checkpoint_sha256,
         "faces": len(test.labels),
         "peers": rows,
         "rounds": args.rounds,
         "command": command(args),
         "clip_fps": RATE,
-        "clip_seconds": predictor.manifest.clip_seconds,
+        "clip_seconds": manifest.clip_seconds,
         "limits": limits.as_json(),
         **compare_systems(systems, clips, PEOPLE, limits, rate=RATE),
     }
@@ -129,11 +134,11 @@ def our_systems(bundle: str, face_graph: bytes) -> dict[str, System]:
     }
 
 
-def clips_of(test: Faces, predictor: Predictor, faces: int) -> Plan:
+def clips_of(test: Faces, manifest: Manifest, faces: int) -> Plan:
     """Return what the clips are rendered from: as long as the bundle's, with `RATE` frames per second."""
     chosen = np.random.default_rng(0).permutation(len(test.labels))[:faces]
-    seconds = predictor.manifest.clip_seconds
-    return Plan(test.take(chosen), predictor.manifest.preprocess, round(seconds * RATE), seconds, 0)
+    seconds = manifest.clip_seconds
+    return Plan(test.take(chosen), manifest.preprocess, round(seconds * RATE), seconds, 0)
 
 
 def opened_peers(folder: Path | None, grey: Path | None) -> list[Peer]:

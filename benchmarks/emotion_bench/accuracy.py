@@ -1,6 +1,6 @@
 """Metrics of a bundle on the test faces, with 95 % bootstrap intervals over faces."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, aligned_faces, changed, scenes
+from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, changed
 from emotion_bench.predictions import Predictions, Predictor
 from emotion_bench.rounds import median_seconds
+from emotion_runtime.backends.base import Backend
+from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Scorer, bootstrap_intervals, point_metrics
 from emotion_train.probing.calibration import calibration_error, confidences_of
@@ -21,21 +23,20 @@ from emotion_train.probing.scorers import single_label_scorer
 from emotion_train.scenes.batches import cut_shared_crop
 from emotion_train.scenes.drawing import Scene
 from emotion_train.scenes.faces import Faces
-from emotion_train.scenes.sets import PersonClip, RenderedClip, person_pair
+from emotion_train.scenes.sets import PersonClip, pair_clips
 
 Result = dict[str, Any]
 CROWDS = (1, 3, 8)  # people in a scene
-# The metrics of every test set, beside the recall of each class.
-KEPT = ("accuracy", "balanced_accuracy", "ece")
 CALM = ("neutral", "happiness")
 NEGATIVE = ("anger", "sadness", "fear")
 
 
 def metrics(probability: NDArray[np.float64], labels: NDArray[np.int64], *, resamples: int) -> Result:
-    """Return accuracy, balanced accuracy, calibration error and recalls, each with its interval."""
-    scorer = single_label_scorer(EKMAN, probability, labels, {"ece": probability})
-    kept = {*KEPT, *(f"recall_{name}" for name in EKMAN)}
-    return described(scorer, len(labels), resamples, kept)
+    """Return accuracy, balanced accuracy and recalls, each with its interval."""
+    scorer = single_label_scorer(EKMAN, probability, labels, {})
+    kept = {"accuracy", "balanced_accuracy", *(f"recall_{name}" for name in EKMAN)}
+    result = described(scorer, len(labels), resamples)
+    return {name: value for name, value in result.items() if name in {"samples", *kept}}
 
 
 def on_votes(predictions: Predictions, head: str, faces: Faces, *, resamples: int) -> Result:
@@ -72,7 +73,7 @@ def on_votes(predictions: Predictions, head: str, faces: Faces, *, resamples: in
     return result | {name: value for name, value in more.items() if name != "samples"}
 
 
-def described(scorer: Scorer, samples: int, resamples: int, kept: set[str] | None = None) -> Result:
+def described(scorer: Scorer, samples: int, resamples: int) -> Result:
     """Return {"samples": N, NAME: {"value", "low", "high"}}; every sample is resampled on its own."""
     points = point_metrics(scorer, samples)
     between = (
@@ -80,7 +81,7 @@ def described(scorer: Scorer, samples: int, resamples: int, kept: set[str] | Non
     )
     result: Result = {"samples": samples}
     for name, value in points.items():
-        if (kept is None or name in kept) and not np.isnan(value):
+        if not np.isnan(value):
             low, high = between.get(name, (None, None))
             result[name] = {"value": round(value, 4), "low": _rounded(low), "high": _rounded(high)}
     return result
@@ -88,7 +89,7 @@ def described(scorer: Scorer, samples: int, resamples: int, kept: set[str] | Non
 
 def by_people(predictions: Predictions, head: str) -> dict[str, float]:
     """Return the accuracy by the number of people in the scene."""
-    right = predictions.probabilities[head].argmax(1) == predictions.labels
+    right = predictions.right(head)
     return {
         str(n): round(float(right[predictions.group == n].mean()), 4) for n in np.unique(predictions.group)
     }
@@ -96,9 +97,7 @@ def by_people(predictions: Predictions, head: str) -> dict[str, float]:
 
 def abstaining(predictions: Predictions, head: str, threshold: float) -> Result:
     """Return how many predictions reach the threshold, and how many of these and of the others are right."""
-    probability = predictions.probabilities[head]
-    given = probability.max(1) >= threshold
-    right = probability.argmax(1) == predictions.labels
+    given, right = predictions.probabilities[head].max(axis=1) >= threshold, predictions.right(head)
     return {
         "threshold": round(threshold, 4),
         "answered": round(float(given.mean()), 4),
@@ -127,123 +126,84 @@ def pairs(predictor: Predictor, plan: Plan, head: str, *, resamples: int) -> Res
         which both predictions are right when the other person is absent; `of_right_singly` are the metrics of
         these pairs when both are there.
     """
-    kinds: dict[str, list[tuple[int, PersonClip]]] = {"own_window": [], "same_window": [], "alone": []}
-    collected: dict[str, list[Predictions]] = {name: [] for name in kinds}
-
-    def flush() -> None:
-        for name, clips in kinds.items():
-            if clips:
-                collected[name].append(predictor.predictions(clips))
-                clips.clear()
-
-    for rendered, single in zip(plan.rendered_clips((2,)), _alone(plan), strict=True):
-        for name, same in (("own_window", False), ("same_window", True)):
-            pair = person_pair(rendered, plan.faces, plan.spec, same_window=same)
-            if pair is not None:
-                kinds[name] += [(0, clip) for clip in pair]
-        if len(single) == 2 and single[0].label != single[1].label:
-            kinds["alone"] += [(0, clip) for clip in single]
-        if len(kinds["alone"]) >= 64:
-            flush()
-    flush()
-    predicted = {
-        name: np.concatenate([part.probabilities[head].argmax(1) for part in parts])
-        for name, parts in collected.items()
-    }
-    labels = np.concatenate([part.labels for part in collected["alone"]])
-    a, b = labels[::2], labels[1::2]
-    singly = (predicted["alone"][::2] == a) & (predicted["alone"][1::2] == b)
+    alone = predictor.predictions((0, clip) for clip in _alone(plan))
+    right, a, b = alone.right(head), alone.labels[::2], alone.labels[1::2]
+    singly = right[::2] & right[1::2]
     result: Result = {
         "pairs": len(a),
         "right_singly": int(singly.sum()),
-        "accuracy_alone": round(float((predicted["alone"] == labels).mean()), 4),
+        "accuracy_alone": round(float(right.mean()), 4),
     }
-    for name in ("own_window", "same_window"):
-        first, second = predicted[name][::2], predicted[name][1::2]
-        whole = SwapScorer(first, second, a, b)
-        result[name] = described(whole, len(a), resamples)
+    for name, same in (("own_window", False), ("same_window", True)):
+        both = pair_clips(plan.faces, plan.spec, frames=plan.frames, seed=plan.seed, same_window=same)
+        predictions = predictor.predictions((0, clip) for pair in both for clip in pair)
+        chosen = predictions.probabilities[head].argmax(axis=1)
+        first, second = chosen[::2], chosen[1::2]
+        result[name] = described(SwapScorer(first, second, a, b), len(a), resamples)
         of_right = SwapScorer(first[singly], second[singly], a[singly], b[singly])
         result[name]["of_right_singly"] = described(of_right, int(singly.sum()), resamples)
     return result
 
 
-def _alone(plan: Plan) -> Iterator[list[PersonClip]]:
-    """Yield both people of each rendered clip of two, each rendered without the other."""
+def _alone(plan: Plan) -> Iterator[PersonClip]:
+    """Yield both people of each scene of two different emotions, each rendered without the other."""
 
-    def without(position: int) -> Iterator[RenderedClip]:
-        def one(scene: Scene) -> Scene:
-            return replace(scene, people=scene.people[position : position + 1])
+    def only(position: int, scene: Scene) -> Scene:
+        return replace(scene, people=scene.people[position : position + 1])
 
-        return plan.rendered_clips((2,), change=one)
-
-    for both in zip(without(0), without(1), strict=True):
-        yield [
+    for both in zip(*(plan.rendered_clips((2,), change=partial(only, i)) for i in (0, 1)), strict=True):
+        clips = [
             rendered.person_clip(person, plan.label(person), plan.spec)
             for rendered in both
             for person in rendered.scene.people
         ]
+        if len(clips) == 2 and clips[0].label != clips[1].label:
+            yield from clips
 
 
 def corruptions(predictor: Predictor, plan: Plan, head: str) -> Result:
     """Measure the accuracy on the same people under one corruption at a time, and the mean drop in points."""
-
-    def accuracy(name: str) -> float:
-        change = CORRUPTIONS.get(name, CLEAN)
-        predictions = predictor.predictions(changed(plan, change))
-        return float((predictions.probabilities[head].argmax(1) == predictions.labels).mean())
-
-    clean = accuracy("clean")
-    rows = {name: accuracy(name) for name in CORRUPTIONS}
+    clean, *rows = (
+        float(predictor.predictions(changed(plan, change)).right(head).mean())
+        for change in (CLEAN, *CORRUPTIONS.values())
+    )
     return {
         "clean": round(clean, 4),
-        "rows": {name: round(value, 4) for name, value in rows.items()},
-        "mean_drop_points": round(100 * (clean - sum(rows.values()) / len(rows)), 2),
+        "rows": {name: round(value, 4) for name, value in zip(CORRUPTIONS, rows, strict=True)},
+        "mean_drop_points": round(100 * (clean - sum(rows) / len(rows)), 2),
     }
 
 
-def windows(predictor: Predictor, plan: Plan, head: str) -> list[Result]:
+def windows(predictor: Predictor, frame_encoder: Backend, plan: Plan, head: str) -> list[Result]:
     """Compare a crop per person with one shared crop: accuracy, fraction of people inside, and time."""
     rows = []
     for people in CROWDS:
         own: list[tuple[int, PersonClip]] = []
         one: list[tuple[int, PersonClip]] = []
-        persons = 0
         for rendered in islice(plan.rendered_clips((people,)), len(plan.faces.labels) // people):
             everyone, label = rendered.scene.people, plan.label
             own += [(0, rendered.person_clip(person, label(person), plan.spec)) for person in everyone]
             images, shown = cut_shared_crop(rendered.frames, rendered.scene, rendered.times, plan.spec)
             one += [(0, PersonClip(images, weights, label(who), who.face)) for who, weights in shown]
-            persons += len(rendered.scene.people)
-        row: Result = {"people": people, "persons": persons}
+        row: Result = {"people": people, "persons": len(own)}
         for name, clips, crops in (("own_windows", own, people), ("one_picture", one, 1)):
-            predictions = predictor.predictions(clips)
-            right = predictions.probabilities[head].argmax(1) == predictions.labels
+            seconds = median_seconds(partial(frame_encoder.run, random_crops(plan.spec, crops, people)))
             row[name] = {
-                "accuracy": round(float(right.mean()), 4),
-                "in_the_picture": round(len(clips) / persons, 4),
-                "frame_encoder_ms": round(1000 * _seconds(predictor, plan, crops, people), 3),
+                "accuracy": round(float(predictor.predictions(clips).right(head).mean()), 4),
+                "in_the_picture": round(len(clips) / len(own), 4),
+                "frame_encoder_ms": round(1000 * seconds, 3),
             }
         rows.append(row)
     return rows
 
 
-def _seconds(predictor: Predictor, plan: Plan, images: int, persons: int) -> float:
-    """Return the seconds of the frame encoder for a number of people in a number of images."""
-    size, rng = plan.spec.size, np.random.default_rng(0)
-    feeds: dict[str, NDArray[Any]] = {
-        "images": rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8),
-        "frame_index": np.arange(persons) % images,
-        "patch_weights": rng.random((persons, plan.spec.patches), dtype=np.float32),
-    }
-    return median_seconds(partial(predictor.frame_encoder.run, feeds))
-
-
-def sets(predictor: Predictor, plan: Plan) -> Mapping[str, Predictions]:
-    """Return the predictions on every test set."""
+def random_crops(spec: PreprocessSpec, images: int, persons: int) -> dict[str, NDArray[Any]]:
+    """Return inputs of the frame encoder for a number of people in a number of images, for timing."""
+    rng = np.random.default_rng(0)
     return {
-        "scenes": predictor.predictions(scenes(plan)),
-        "poor_scenes": predictor.predictions(scenes(plan, degraded=True)),
-        "tight_faces": predictor.predictions(aligned_faces(plan)),
+        "images": rng.integers(0, 256, (images, spec.size, spec.size, 3), dtype=np.uint8),
+        "frame_index": np.arange(persons) % images,
+        "patch_weights": rng.random((persons, spec.patches), dtype=np.float32),
     }
 
 

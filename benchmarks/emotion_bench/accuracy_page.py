@@ -1,6 +1,6 @@
 """The accuracy report: metrics, targets, and how to read them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from emotion_bench import quality_bins
@@ -9,6 +9,7 @@ from emotion_train.tables import markdown_table, percent
 
 SETS = {
     "scenes": "rendered scenes of 1-4 people",
+    "zero_shot": "rendered scenes of 1-4 people, zero-shot",
     "tight_faces": "aligned face crops as one-person images",
     "poor_scenes": "rendered scenes of 1-4 people, degraded images",
     "scenes_fp16": "rendered scenes of 1-4 people, fp16",
@@ -94,19 +95,24 @@ area under the ROC curve for these (chance: 0.5). **The other 20 are not measure
 """
 
 
-_CALM = """"Calm taken for negative": clearly neutral or happy faces that are called angry, sad or afraid."""
-
-
 def page(result: Result) -> str:
     """Return accuracy.md for a result of bench_accuracy.py."""
     pairs, corruptions, abstaining = result["pairs"], result["corruptions"], result["abstaining"]
-    whole = result["through_runtime"]
-    rest = abstaining["accuracy_of_the_rest"]
+    whole, rest = result["through_runtime"], abstaining["accuracy_of_the_rest"]
+    dropped = [
+        (name, percent(value), f"{100 * (corruptions['clean'] - value):.1f}")
+        for name, value in corruptions["rows"].items()
+    ]
+    changes = [
+        (video, f"{row['person_minutes']:.2f}", f"{row['raw_changes']:.1f}", f"{row['label_changes']:.1f}")
+        for video, row in result["label_changes"].items()
+    ]
+    areas = [(name, f"{area:.3f}") for name, area in result.get("categories_auc", {}).items()]
     return _PAGE.format(
         bundle=result["bundle"]["name"],
         faces=result["test_faces"],
         clear=result["clear_faces"],
-        sets=_sets(result),
+        sets=sets_part(result),
         targets=markdown_table(("what", "target", "beyond", "measured", ""), list(targets(result))),
         threshold=abstaining["threshold"],
         answered=percent(abstaining["answered"]),
@@ -118,37 +124,19 @@ def page(result: Result) -> str:
         pair_table=_pairs(pairs),
         clean=percent(corruptions["clean"]),
         drop=corruptions["mean_drop_points"],
-        corruptions=_table(
-            ("", "accuracy", "drop, points"),
-            corruptions["rows"],
-            lambda value: (percent(value), f"{100 * (corruptions['clean'] - value):.1f}"),
-        ),
-        quality=quality_bins.table(result["quality"]) if "quality" in result else "Not measured.",
+        corruptions=markdown_table(("", "accuracy", "drop, points"), dropped),
+        quality=quality_bins.table(result["quality"]),
         machine="{cpu}, {cores} cores".format(**result["machine"]),
-        windows=_windows(result["windows"]),
+        windows=windows_table(result["windows"]),
         persons=whole["persons"],
         subset=min(300, result["test_faces"]),
         found=percent(whole["found"]),
         whole=percent(whole["accuracy"]),
-        changes=_table(
-            ("video", "person minutes", "raw", "shown"), result["label_changes"], _changes, empty="none given"
+        changes=markdown_table(
+            ("video", "person minutes", "raw", "shown"), changes or [("none given", "", "", "")]
         ),
-        categories=_table(
-            ("category", "AUC"), result.get("categories_auc", {}), lambda area: [f"{area:.3f}"]
-        ),
+        categories=markdown_table(("category", "AUC"), areas),
     )
-
-
-def _table(
-    header: Sequence[str], rows: Mapping[str, Any], cells: Callable[[Any], Sequence[str]], empty: str = ""
-) -> str:
-    """Return a table with a row for each name; `empty` stands in the first cell if there is none."""
-    lines = [(name, *cells(value)) for name, value in rows.items()]
-    return markdown_table(header, lines or ([(empty, *[""] * (len(header) - 1))] if empty else []))
-
-
-def _changes(row: Result) -> tuple[str, str, str]:
-    return f"{row['person_minutes']:.2f}", f"{row['raw_changes']:.1f}", f"{row['label_changes']:.1f}"
 
 
 def targets(result: Result) -> Iterator[tuple[str, str, str, str, str]]:
@@ -184,31 +172,32 @@ def targets(result: Result) -> Iterator[tuple[str, str, str, str, str]]:
         yield "label changes a minute and person", "<= 6", "", f"{mean:.1f}", _met(mean <= 6)
 
 
-def _sets(result: Result) -> str:
-    rows = [(title, result["sets"][name]) for name, title in SETS.items() if name in result["sets"]]
-    if "zero_shot" in result:
-        rows.insert(1, ("rendered scenes of 1-4 people, zero-shot", result["zero_shot"]))
-
+def sets_part(result: Result) -> str:
+    """Return the table of the test sets, and what is behind its first row."""
+    sets = result["sets"] | ({"zero_shot": result["zero_shot"]} if "zero_shot" in result else {})
     lines = [
         (
             title,
-            *(_with_interval(row[metric]) for metric in ("accuracy", "balanced_accuracy")),
-            f"{row['ece']['value']:.3f}",
-            percent(row["fer2013_label"]["value"]),
-            percent(row["calm_taken_for_negative"]["value"]),
+            *(_with_interval(sets[name][metric]) for metric in ("accuracy", "balanced_accuracy")),
+            f"{sets[name]['ece']['value']:.3f}",
+            percent(sets[name]["fer2013_label"]["value"]),
+            percent(sets[name]["calm_taken_for_negative"]["value"]),
         )
-        for title, row in rows
+        for name, title in SETS.items()
+        if name in sets
     ]
-    scenes = result["sets"]["scenes"]
     people = ", ".join(f"{n}: {percent(value)}" for n, value in result["by_people"].items())
     recalls = ", ".join(
-        f"{name} {percent(scenes[f'recall_{name}']['value'])}"
+        f"{name} {percent(sets['scenes'][f'recall_{name}']['value'])}"
         for name in result["labels"]
-        if f"recall_{name}" in scenes  # of a few faces none may be of a class
+        if f"recall_{name}" in sets["scenes"]  # of a few faces none may be of a class
     )
     header = ("", "accuracy", "balanced accuracy", "calibration error", "FER2013 label")
-    table = markdown_table((*header, "calm taken for negative"), lines)
-    return f"{table}\n\n{_CALM}\n\nBy number of people in the scene: {people}.\nRecall in scenes: {recalls}."
+    return (
+        f"{markdown_table((*header, 'calm taken for negative'), lines)}\n\n"
+        '"Calm taken for negative": clearly neutral or happy faces that are called angry, sad or afraid.\n\n'
+        f"By number of people in the scene: {people}.\nRecall in scenes: {recalls}."
+    )
 
 
 def _pairs(pairs: Result) -> str:
@@ -222,7 +211,8 @@ def _pairs(pairs: Result) -> str:
     return markdown_table(header, lines)
 
 
-def _windows(rows: list[Result]) -> str:
+def windows_table(rows: list[Result]) -> str:
+    """Return the table that compares a crop per person with one shared crop."""
     lines = []
     for row in rows:
         own, one = row["own_windows"], row["one_picture"]

@@ -10,7 +10,7 @@ from emotion_bench.accuracy import CALM, NEGATIVE, Result, described, on_votes
 from emotion_bench.accuracy_sets import Plan, scenes
 from emotion_bench.candidates import Candidate
 from emotion_bench.conditions import HALVES
-from emotion_bench.predictions import Predictions
+from emotion_bench.predictions import Predictor
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Metrics, Weights
 from emotion_train.probing.metrics import weighted_mean
@@ -19,8 +19,7 @@ from emotion_train.scenes.faces import Faces
 from emotion_train.scenes.views import PLAIN, Condition
 from emotion_train.tables import markdown_table, percent
 
-BATCH = 32  # clips
-HEAD = "head"  # the only head of a candidate, in `Predictions`
+HEAD = "head"  # the only head of a candidate, in `Predictor`
 
 
 def measure(
@@ -50,7 +49,7 @@ def measure(
         the four halves.
     """
     plan = Plan(faces.by_majority(), candidate.encoder.spec, frames, 1.6, seed)
-    in_scenes = _scene_predictions(candidate, plan)
+    in_scenes = Predictor(candidate.encoder, {HEAD: candidate.head}).predictions(scenes(plan))
     result: Result = {"scenes": on_votes(in_scenes, HEAD, faces, resamples=resamples)}
     top = in_scenes.probabilities[HEAD].max(axis=1)
     result["scenes"]["not_sure"] = round(float((top < candidate.abstain).mean()), 4)
@@ -68,26 +67,6 @@ def measure(
     if lost:
         result["half_covered_points_lost"] = round(float(np.mean(lost)), 2)
     return result
-
-
-def _scene_predictions(candidate: Candidate, plan: Plan) -> Predictions:
-    labels, groups, rows = [], [], []
-    probabilities: list[NDArray[np.float64]] = []
-    clips = list(scenes(plan))
-    for start in range(0, len(clips), BATCH):
-        batch = clips[start : start + BATCH]
-        images = np.stack([clip.images for _, clip in batch])
-        weights = np.stack([clip.patch_weights for _, clip in batch])
-        probabilities.append(candidate.head(candidate.encoder.features(images, weights, "video")))
-        labels += [clip.label for _, clip in batch]
-        groups += [group for group, _ in batch]
-        rows += [clip.face for _, clip in batch]
-    return Predictions(
-        np.array(labels, np.int64),
-        {HEAD: np.concatenate(probabilities)},
-        np.array(groups, np.int64),
-        np.array(rows, np.int64),
-    )
 
 
 def _compared(

@@ -40,54 +40,47 @@ def add_fractions(result: dict[str, Any]) -> None:
 def tables(result: dict[str, Any]) -> str:
     """Return the tables of times, of the whole runtime and of the limits of the machine, as Markdown."""
     parts = [f"Machine: {result['machine'].get('gpu') or result['machine'].get('cpu')}."]
-    persons = sorted({row["persons"] for row in result["rows"]})
-    groups: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
-    for row in result["rows"]:
-        groups.setdefault(tuple(row[name] for name in _KEY), {})[row["persons"]] = row
-    lines = []
-    for key, rows in groups.items():
-        last = rows[max(rows)]
-        share = last.get("share_of_matmul")
-        cosine = last.get("cosine_min")
-        lines.append(
-            [
-                *key,
-                *(_cell(rows[count]) if count in rows else "" for count in persons),
-                "" if share is None else f"{100 * share:.0f} %",
-                "" if cosine is None else f"{cosine:.6f}",
-            ]
-        )
-    if lines:
-        header = [*_KEY, *(f"P = {count}" for count in persons), "of matmul, most P", "smallest cosine"]
+    if result["rows"]:
         parts += [
             "Milliseconds per call with the copies from and to the host; in brackets without them.",
-            markdown_table(header, lines),
+            times_table(result["rows"]),
         ]
     if result["ceilings"]:
         limits = [[name, str(value)] for name, value in result["ceilings"].items()]
         parts.append(markdown_table(["measured limit", "value"], limits))
     if result["pipeline"]:
+        stages = ("read", "detect", "encode", "temporal")
         lines = [
             [row["source"], row["backend"], str(row["persons_per_frame"]), str(row["fps"])]
-            + [
-                f"{row['ms_per_frame'].get(stage, 0):.2f}"
-                for stage in ("read", "detect", "encode", "temporal")
-            ]
+            + [f"{row['ms_per_frame'].get(stage, 0):.2f}" for stage in stages]
             for row in result["pipeline"]
         ]
-        header = [
-            "source",
-            "encoders on",
-            "people",
-            "fps",
-            "read, ms",
-            "detect, ms",
-            "encode, ms",
-            "temporal, ms",
-        ]
+        header = ["source", "encoders on", "people", "fps", *(f"{stage}, ms" for stage in stages)]
         parts.append(markdown_table(header, lines))
     parts += [f"Skipped: {each['what']} ({each['reason']})." for each in result["skipped"]]
     return "\n\n".join(parts)
+
+
+def times_table(rows: list[dict[str, Any]]) -> str:
+    """Return the table of times: a row for each way to run a graph, a column for each number of people."""
+    persons = sorted({row["persons"] for row in rows})
+    groups: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in _KEY), {})[row["persons"]] = row
+    lines = []
+    for key, group in groups.items():
+        last = group[max(group)]
+        share, cosine = last.get("share_of_matmul"), last.get("cosine_min")
+        lines.append(
+            [
+                *key,
+                *(_cell(group[count]) if count in group else "" for count in persons),
+                "" if share is None else f"{100 * share:.0f} %",
+                "" if cosine is None else f"{cosine:.6f}",
+            ]
+        )
+    header = [*_KEY, *(f"P = {count}" for count in persons), "of matmul, most P", "smallest cosine"]
+    return markdown_table(header, lines)
 
 
 def summary(result: dict[str, Any]) -> tuple[str, bool]:
@@ -108,15 +101,6 @@ def summary(result: dict[str, Any]) -> tuple[str, bool]:
     count = sum(check["passed"] for check in result["checks"])
     lines.append(f"{'PASS' if passed else 'FAIL'}: {count} of {len(result['checks'])} checks passed")
     return "\n".join(lines), passed
-
-
-def panels(result: dict[str, Any]) -> dict[str, dict[str, dict[int, float]]]:
-    """Return milliseconds by number of people, by runner and precision, by model, graph and crops."""
-    lines: dict[str, dict[str, dict[int, float]]] = {}
-    for row in result["rows"]:
-        panel = lines.setdefault(f"{row['model']} {row['graph']} {row['crops']}", {})
-        panel.setdefault(f"{row['runner']}, {row['precision']}", {})[row["persons"]] = row["ms"]
-    return lines
 
 
 def _cell(row: dict[str, Any]) -> str:

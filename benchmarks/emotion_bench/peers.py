@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_bench.accuracy import CALM, NEGATIVE
-from emotion_bench.predictions import Predictor
+from emotion_bench.accuracy import CALM, NEGATIVE, random_crops
 from emotion_bench.rounds import interleave, ratios
 from emotion_bench.work import input_names
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.open_backend import open_backend
+from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.language.labels import EKMAN, ekman_index
 from emotion_train.scenes.faces import Faces
 
@@ -127,17 +127,13 @@ def compare(ours: NDArray[np.int64], peer: NDArray[np.int64], labels: NDArray[np
     return result
 
 
-def time_ratio(predictor: Predictor, peer: Peer, *, rounds: int) -> float:
+def time_ratio(frame_encoder: Backend, spec: PreprocessSpec, peer: Peer, *, rounds: int) -> float:
     """Return the median over rounds of the frame encoder's time for one person divided by the peer's."""
-    rng = np.random.default_rng(0)
-    spec = predictor.manifest.preprocess
-    ours: dict[str, NDArray[Any]] = {
-        "images": rng.integers(0, 256, (1, spec.size, spec.size, 3), dtype=np.uint8),
-        "frame_index": np.zeros(1, np.int64),
-        "patch_weights": rng.random((1, spec.patches), dtype=np.float32),
-    }
-    grey = rng.integers(0, 256, (1, peer.side, peer.side), dtype=np.uint8)
+    grey = np.random.default_rng(0).integers(0, 256, (1, peer.side, peer.side), dtype=np.uint8)
     theirs = {peer.input: peer.prepare(grey)}
-    calls = {"ours": partial(predictor.frame_encoder.run, ours), "peer": partial(peer.network.run, theirs)}
+    calls = {
+        "ours": partial(frame_encoder.run, random_crops(spec, 1, 1)),
+        "peer": partial(peer.network.run, theirs),
+    }
     seconds = interleave(calls, rounds=rounds)
     return round(median(ratios(seconds["ours"], seconds["peer"])), 2)

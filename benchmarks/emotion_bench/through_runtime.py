@@ -1,6 +1,5 @@
 """Accuracy and steadiness of the whole runtime, with its own detector and tracker."""
 
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -50,7 +49,7 @@ def accuracy(runtime: EmotionRuntime, plan: Plan, *, clips: int | None = None) -
             if person is None:
                 outcomes += "-"
             else:
-                predicted = max(person.raw, key=lambda label: person.raw[label])
+                predicted = max(person.raw, key=person.raw.__getitem__)
                 outcomes += str(int(predicted == runtime.labels[plan.label(subject)]))
     found = len(outcomes) - outcomes.count("-")
     return {
@@ -61,49 +60,37 @@ def accuracy(runtime: EmotionRuntime, plan: Plan, *, clips: int | None = None) -
     }
 
 
-@dataclass(slots=True)
-class Steadiness:
-    """Counts label changes over the time that people are in view.
-
-    Attributes:
-        minutes: Sum over all people.
-        raw: Changes of the likeliest label of each clip alone.
-        held: Changes of the label that is shown; "not sure" counts as a label.
-    """
-
-    minutes: float = 0.0
-    raw: int = 0
-    held: int = 0
-
-    def per_minute(self) -> dict[str, float]:
-        """Return the changes per person and minute."""
-        return {
-            "person_minutes": round(self.minutes, 3),
-            "raw_changes": round(self.raw / self.minutes, 2),
-            "label_changes": round(self.held / self.minutes, 2),
-        }
-
-
-def steadiness(runtime: EmotionRuntime, video: str) -> Steadiness:
+def steadiness(runtime: EmotionRuntime, video: str) -> dict[str, float]:
     """Count label changes in a video, frame by frame, at the default smoothing.
 
     The first label of a person, at the end of the warm-up, is not a change.
+
+    Returns:
+        person_minutes: time that people are in view, the sum over all of them. Per person and minute:
+        raw_changes of the likeliest label of each clip alone, and label_changes of the label that is shown,
+        where "not sure" counts as a label. Nothing if nobody is in view.
     """
-    total = Steadiness()
+    minutes, raw, shown = 0.0, 0, 0
     last: dict[int, tuple[float, str | None, str]] = {}
     with open_source(video) as source:
         for _, event in runtime.follow([source]):
             for person in event.persons:
                 if person.state in ("new", "warming", "lost") or not person.raw:
                     continue
-                now = max(person.raw, key=lambda label, raw=person.raw: raw[label])  # type: ignore[misc]
+                now = max(person.raw, key=person.raw.__getitem__)
                 if person.id in last:
-                    before, held, raw = last[person.id]
-                    total.minutes += (event.t - before) / 60
-                    total.held += held != person.top
-                    total.raw += raw != now
+                    before, top, likeliest = last[person.id]
+                    minutes += (event.t - before) / 60
+                    shown += top != person.top
+                    raw += likeliest != now
                 last[person.id] = event.t, person.top, now
-    return total
+    if not minutes:
+        return {}
+    return {
+        "person_minutes": round(minutes, 3),
+        "raw_changes": round(raw / minutes, 2),
+        "label_changes": round(shown / minutes, 2),
+    }
 
 
 def _at(event: EmotionEvent | None, box: Box) -> Person | None:

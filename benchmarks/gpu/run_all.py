@@ -5,7 +5,7 @@
     bash benchmarks/gpu/run_all.sh --device cpu --quick     # a trial of this program on any machine
 
 Every step is a process of its own with a time limit. A step that fails is listed with its message, and the
-next one begins. Written to --out after every step: gpu.json, gpu.md, gpu.png. Exit status: 0 every check has
+next one begins. Written to --out after every step: gpu.json, gpu.md. Exit status: 0 every check has
 passed; 1 a check or a step has failed; 2 there is no CUDA.
 """
 
@@ -21,9 +21,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from emotion_bench.gpu_report import add_fractions, panels, summary, tables
+from emotion_bench.gpu_report import add_fractions, summary, tables
 from emotion_bench.machine import folder_name
-from emotion_bench.report import plot_lines, write_json
+from emotion_bench.report import write_json
 from emotion_runtime.files import write_atomically
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     print(tables(result))
     text, passed = summary(result)
     print(f"\n{text}")
-    print(f"{out}: gpu.json, gpu.md, gpu.png; {result['seconds']} s", file=sys.stderr)
+    print(f"{out}: gpu.json, gpu.md; {result['seconds']} s", file=sys.stderr)
     return 0 if passed else 1
 
 
@@ -151,7 +151,6 @@ def write_results(out: Path, result: dict[str, Any]) -> None:
     add_fractions(result)
     write_json(out / "gpu.json", result)
     write_atomically(out / "gpu.md", f"{tables(result)}\n\n{summary(result)[0]}\n")
-    plot_lines(out / "gpu.png", panels(result), "ms per call, with copies")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 import bench_accuracy
 import result_tables
 from emotion_bench import accuracy, through_runtime
-from emotion_bench.accuracy_page import page, targets
+from emotion_bench.accuracy_page import page, sets_part, targets
 from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, aligned_faces, scenes
-from emotion_bench.predictions import Predictions, Predictor
+from emotion_bench.predictions import Predictions, bundle_predictor
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.types import EmotionEvent, Person
 from emotion_train.scenes.faces import Faces, load_faces
@@ -53,12 +53,14 @@ def test_predictions_equal_those_of_the_graphs(faces: Faces):
         first, second = frame.run(None, fed)[0]
         ring = np.stack([first] * 4 + [second] * 4)[None]
         expected.append(temporal.run(None, {"embeddings": ring})[0][0])
-    np.testing.assert_allclose(Predictor("nano").features(clips), np.stack(expected), atol=1e-5)
+    predictor = bundle_predictor("nano")
+    found = predictor.predictions(enumerate(clips)).probabilities["probe"]
+    np.testing.assert_allclose(found, predictor.heads["probe"](np.stack(expected)), atol=1e-5)
 
 
 def test_predictions_keep_the_order_of_clips_over_batches(faces: Faces):
     clips = list(scenes(plan_of(faces)))
-    predictor = Predictor("nano", heads=("probe",))
+    predictor = bundle_predictor("nano")
     together = predictor.predictions(clips)
     alone = np.concatenate([predictor.predictions([clip]).probabilities["probe"] for clip in clips])
     np.testing.assert_allclose(together.probabilities["probe"], alone, atol=1e-5)
@@ -224,7 +226,7 @@ def test_label_changes_are_counted_per_person_and_minute(monkeypatch: pytest.Mon
         ]
     )
     counted = through_runtime.steadiness(watched, "video")  # type: ignore[arg-type]
-    assert counted.per_minute() == {
+    assert counted == {
         "person_minutes": 0.75,
         "raw_changes": 4.0,  # three of person 1 in 45 seconds
         "label_changes": pytest.approx(2 / 0.75, abs=0.01),
@@ -256,7 +258,7 @@ def test_a_run_writes_everything_that_docs_and_card_show(
     monkeypatch.setattr(result_tables, "RESULTS", tmp_path)
     (out / "failures.md").write_text("### What fails\n")
     shown = f"{100 * result['sets']['scenes']['accuracy']['value']:.1f} %"
-    assert shown in "\n".join(result_tables.accuracy_rows())
+    assert shown in sets_part(result)
     assert shown in result_tables.card_parts()["measured"]
     assert "What fails" in result_tables.card_parts()["failures"]
 

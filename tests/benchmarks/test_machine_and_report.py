@@ -5,12 +5,11 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
 import pytest
 
 from emotion_bench.machine import card, cpu_name, folder_name
 from emotion_bench.networks import network_time
-from emotion_bench.report import plot_bars, plot_lines, write_json
+from emotion_bench.report import write_json
 from emotion_runtime.backends.onnx import usable_cores
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.tensorrt.engine import TensorRTBackend
@@ -59,15 +58,6 @@ def test_results_are_written_atomically(tmp_path: Path):
         write_json(path, {"ms": object()})
     assert json.loads(path.read_text()) == {"ms": 1.5}
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_plots_are_images(tmp_path: Path):
-    plot_lines(tmp_path / "lines.png", {"nano": {"ours": {1: 2.0, 4: 3.0}, "plain": {1: 4.0, 4: 9.0}}}, "ms")
-    plot_bars(tmp_path / "bars.png", {"demo": {"detect": 20.0, "rest": 1.0}, "x": {"detect": 3.0}}, "ms")
-    for name in ("lines.png", "bars.png"):
-        picture = cv2.imread(str(tmp_path / name))
-        assert picture is not None
-        assert picture.std() > 5  # something is drawn
 
 
 def test_time_in_networks_is_part_of_the_time():

@@ -46,7 +46,7 @@ def test_every_machine_has_a_table_with_the_limits_that_were_measured(results: P
     write(results, "a", "pipeline", [row])
     write(results, "b", "pipeline", [row | {"backend": "cuda"}, row | {"backend": "cuda, again"}])
     page = result_tables.tables("pipeline", lambda result: bench_pipeline.table(result["rows"]))
-    first, _, header, _, line, _, second, *rest = page
+    first, _, header, _, line, _, second, *rest = page.splitlines()
     assert (first, second, len(rest)) == ("Machine: a, 2 cores.", "Machine: b, 2 cores.", 5)
     assert dict(zip(cells(header), cells(line), strict=True)) == {
         "video": "people who talk",
@@ -61,8 +61,10 @@ def test_every_machine_has_a_table_with_the_limits_that_were_measured(results: P
     limits = {"gflops": 100.5, "gbytes_per_s": 20.0}
     made = {"machine": {"cpu": "a", "cores": 2}, "limits": limits, "rows": []}
     (results / "a/made.json").write_text(json.dumps(made))
-    line, *_ = result_tables.tables("made", lambda _: "")
-    assert line == "Machine: a, 2 cores; sgemm 100.5 GFLOP/s, copy 20 GB/s."
+    assert (
+        result_tables.tables("made", lambda _: "")
+        == "Machine: a, 2 cores; sgemm 100.5 GFLOP/s, copy 20 GB/s.\n\n"
+    )
 
 
 def test_encoders_beside_the_plain_export(results: Path):
@@ -79,7 +81,8 @@ def test_encoders_beside_the_plain_export(results: Path):
         row("ours on cpu", 1, 9.0, 1.0) | {"graph": "temporal_encoder"},
     ]
     write(results, "a", "encoder", rows)
-    assert [cells(line) for line in result_tables.tables("encoder", result_tables.encoder_table)[4:]] == [
+    table = result_tables.tables("encoder", result_tables.encoder_table).splitlines()
+    assert [cells(line) for line in table[4:]] == [
         ["nano", "ours on cpu", "2.0 ms (1.05)", "3.0 ms (3.33)"],
         ["nano", "ours on cpu, again", "2.0 ms (1.00)", "-"],
         ["nano", "plain on cpu", "2.1 ms (1.00)", "-"],
@@ -106,16 +109,16 @@ def test_gpu_times_are_those_of_the_crops_that_the_runtime_uses(results: Path):
     }
     (results / "x").mkdir()
     (results / "x/gpu.json").write_text(json.dumps(result))
-    about, empty, header, _, nano, vit = result_tables.gpu_rows()
+    about, empty, header, _, nano, vit = result_tables.gpu_part().splitlines()
     assert empty == ""
     assert about.startswith("Machine: NVIDIA X; its driver and all versions are in `results/x/gpu.json`. ")
     assert "1 of 2 checks against the CPU passed. Measured limits: matmul fp32, TFLOP/s 50." in about
-    assert cells(header) == ["frame encoder of", "run by", "precision", "P = 1", "P = 8"]
-    assert cells(nano) == ["nano", "ONNX Runtime, cuda", "fp32", "0.50 (0.25)", "0.50"]
-    assert cells(vit) == ["vit-b-32", "ONNX Runtime, cuda", "fp32", "-", "1.23"]
+    assert cells(header)[3:7] == ["runner", "precision", "P = 1", "P = 8"]
+    assert cells(nano)[2:7] == ["own crops", "ONNX Runtime, cuda", "fp32", "0.500 (0.250)", "0.500"]
+    assert cells(vit)[2:7] == ["one crop", "ONNX Runtime, cuda", "fp32", "", "1.234"]
 
 
 def test_without_results_the_page_says_so(results: Path):
     assert results.is_dir()
-    assert result_tables.tables("pipeline", str) == ["No machine has been measured yet."]
-    assert result_tables.gpu_rows() == ["No GPU has been measured yet."]
+    assert result_tables.tables("pipeline", str) == "No machine has been measured yet."
+    assert result_tables.gpu_part() == "No GPU has been measured yet."

@@ -115,7 +115,6 @@ def gpu_result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=480)
     assert done.returncode == 0, done.stderr
     assert (out / "gpu.md").read_text() == done.stdout
-    assert (out / "gpu.png").stat().st_size > 1000
     assert done.stdout.endswith("PASS: 5 of 5 checks passed\n")
     return read(out / "gpu.json")
 

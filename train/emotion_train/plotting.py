@@ -58,22 +58,6 @@ def plot_lines(axes: "Axes", lines: Mapping[str, Mapping[float, float]]) -> None
         axes.legend(frameon=False, fontsize=8)
 
 
-def plot_stacked_bars(axes: "Axes", bars: Mapping[str, Mapping[str, float]]) -> None:
-    """Draw one horizontal bar per name, made of labelled parts, and a legend above the panel.
-
-    Args:
-        axes: Where to draw.
-        bars: Sizes of the parts by their labels, by name of the bar; a missing part has size 0.
-    """
-    labels = list(dict.fromkeys(label for parts in bars.values() for label in parts))
-    left = [0.0] * len(bars)
-    for index, label in enumerate(labels):
-        widths = [parts.get(label, 0.0) for parts in bars.values()]
-        axes.barh(list(bars), widths, left=left, label=label, color=SERIES[index % len(SERIES)])
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    axes.legend(frameon=False, fontsize=7, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-
-
 def plot_intervals(
     axes: "Axes", x: Sequence[float], values: Sequence[Sequence[float]], color: str, label: str
 ) -> None:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import TemporalEncoder
+from emotion_runtime.manifest import Precision
 from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.vectors import l2_normalise
@@ -14,21 +15,22 @@ from emotion_train.probing.features import FeatureKind, Features
 
 
 class BundleEncoder:
-    """The fp32 graphs of a bundle.
+    """The graphs of a bundle.
 
     Args:
         bundle: Name or folder of the bundle.
+        precision: Precision of the graphs.
 
     Attributes:
         bundle: The bundle.
 
     Raises:
-        EmotionError: The bundle is missing or broken.
+        EmotionError: The bundle is missing or broken, or has no graphs in this precision.
     """
 
-    def __init__(self, bundle: str | Path) -> None:
+    def __init__(self, bundle: str | Path, precision: Precision = "fp32") -> None:
         self.bundle = load_bundle(bundle)
-        self._frames, temporal = open_encoders("cpu", self.bundle, "fp32")
+        self._frames, temporal = open_encoders("cpu", self.bundle, precision)
         self._temporal = TemporalEncoder(temporal)
 
     @property
