@@ -16,6 +16,7 @@ from emotion_runtime.errors import EngineRejected
 from emotion_runtime.names import Precision
 
 if TYPE_CHECKING:
+    from emotion_runtime.detector_parity import DetectorCheck, DetectorPrecision
     from emotion_runtime.tensorrt.gpu import Flavor
 
 # Modules for TensorRT engines are imported where they are needed, as in `open_backend`.
@@ -56,7 +57,7 @@ def run_network(  # noqa: PLR0913 - all but the first two are keywords
         in_openvino = partial(_in_openvino, detector, tried, threads=threads, by_name=by_name, level=level)
         detector.network = SizedNetwork(graph, in_openvino, batches=False)
     elif backend == "cuda":
-        detector.network = SizedNetwork(graph, partial(_on_cuda, graph, by_name=by_name), batches=True)
+        detector.network = SizedNetwork(graph, partial(_on_cuda, detector, by_name=by_name), batches=True)
     elif backend.startswith("tensorrt"):
         flavor = cast("Flavor", backend)
         open_at = partial(_on_tensorrt, detector, flavor, precision, by_name=by_name, live=live)
@@ -85,17 +86,12 @@ def _in_openvino(
         by_name: As for `run_network`.
         level: As for `run_network`.
     """
-    from emotion_runtime.detector_parity import make_detector_check  # noqa: PLC0415 - slow, and only here
-
     graph = detector.graph
     frames = f"{graph.title} for frames of {size[1]}x{size[0]}"
-    check = make_detector_check(detector, size, graph.stem, Limits(1, 1))
+    check = _make_check(detector, size, most=1)
     for half in bfloat16:
         opened = OpenVinoBackend(graph.at_size(size), threads=threads, bfloat16=half)
-        try:
-            _, failure = check.run(opened, "bf16" if opened.precision == "bf16" else "fp32")
-        except EngineRejected as error:
-            failure = str(error)
+        failure = _failure(check, opened, "bf16" if opened.precision == "bf16" else "fp32")
         if not failure:
             _log.log(level, "%s: %s", frames, opened.description)
             return opened
@@ -108,13 +104,38 @@ def _in_openvino(
     return _on_cpu(graph, size, reason)
 
 
-def _on_cuda(graph: DetectorGraph, size: Size, *, by_name: bool) -> Backend:
+def _make_check(detector: NetworkDetector, size: Size, *, most: int) -> "DetectorCheck":
+    """Make the parity check for batches of up to `most` frames; each frame is also run on the CPU."""
+    from emotion_runtime.detector_parity import make_detector_check  # noqa: PLC0415 - slow, and only here
+
+    return make_detector_check(detector, size, detector.graph.stem, Limits(most, most))
+
+
+def _failure(check: "DetectorCheck", opened: Backend, precision: "DetectorPrecision") -> str:
+    """Return why a backend fails the parity check; an empty text if it passes."""
     try:
-        return _in_cuda(graph, size)
+        return check.run(opened, precision)[1]
+    except EngineRejected as error:
+        return str(error)
+
+
+def _on_cuda(detector: NetworkDetector, size: Size, *, by_name: bool) -> Backend:
+    graph = detector.graph
+    try:
+        opened = _in_cuda(graph, size)
     except Unavailable as error:
-        if by_name:
-            raise
-        return _on_cpu(graph, size, error)
+        reason = error
+    else:
+        failure = _failure(_make_check(detector, size, most=1 if graph.one_by_one else 2), opened, "fp32")
+        if not failure:
+            return opened
+        opened.close()
+        frames = f"{graph.title} for frames of {size[1]}x{size[0]}"
+        rejected = f"{opened.description} fails the parity check ({failure})"
+        reason = Unavailable("cuda", f"{frames}: {rejected}", broken=True)
+    if by_name:
+        raise reason
+    return _on_cpu(graph, size, reason)
 
 
 def _in_cuda(graph: DetectorGraph, size: Size) -> Backend:

@@ -135,7 +135,32 @@ def test_cuda_runs_frames_of_one_size_together(
     run_network(face, "cuda", by_name=True, precision=None)
     assert face.batches
     assert agree(face, frames, 0.999)
-    assert sizes == [2, 1]
+    checked = 2 * 3 * [1] + 2 * 3 * [2]  # two batches of each size, three times
+    assert sizes == [*checked, 2, 1]
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_cuda_with_other_boxes_is_not_used(
+    face: CenterFace,
+    frames: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    by_name: bool,
+):
+    class Wrong(BoundBackend):
+        def run(self, feeds: Feeds) -> Outputs:
+            return {name: value * 0.8 for name, value in super().run(feeds).items()}
+
+    monkeypatch.setattr(
+        detector_backend, "open_cuda", lambda graph: Wrong(open_graph(graph), device="cpu", capture=False)
+    )
+    run_network(face, "cuda", by_name=by_name, precision=None)
+    if by_name:
+        with pytest.raises(Unavailable, match="fails the parity check"):
+            face(frames[0])
+    else:
+        assert agree(face, frames[:1], 0.999)
+        assert "fails the parity check (fp32 differs" in caplog.text
 
 
 def test_cuda_that_does_not_start_is_an_error_if_it_was_requested(
