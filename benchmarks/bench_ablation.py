@@ -205,52 +205,41 @@ def measure(checkpoint: Path, args: argparse.Namespace) -> dict[str, object]:
     rng = np.random.default_rng(2022)
     train = train.take(rng.permutation(len(train.labels))[:PROBE_FACES])
     test = test.take(rng.permutation(len(test.labels))[: args.test_faces])
-    fitted = crowd_features(model, train, (1, 2, 3, 4), seed=1)
-    probe = LogisticRegression(C=PROBE_C, max_iter=2000, random_state=2022)
-    probe.fit(fitted.features, fitted.labels)
+    features, labels, _ = crowd_features(model, train, (1, 2, 3, 4), seed=1)
+    probe = LogisticRegression(C=PROBE_C, max_iter=2000, random_state=2022).fit(features, labels)
     crowds = {}
     for index, (name, people) in enumerate(CROWDS.items()):
         faces = test.take(np.arange(len(test.labels))[:ALONE_FACES]) if people == (1,) else test
-        found = crowd_features(model, faces, people, seed=2 + index)
-        predicted = probe.predict(found.features)
-        given = {"labels": found.labels, "answers": predicted, "scenes": found.scenes}
-        crowds[name] = {key: values.tolist() for key, values in given.items()}
+        features, labels, scenes = crowd_features(model, faces, people, seed=2 + index)
+        crowds[name] = {"labels": labels, "answers": probe.predict(features).tolist(), "scenes": scenes}
     shifts = [p.detach().sigmoid().mean().item() for n, p in model.named_parameters() if "subject_shift" in n]
     return {"crowds": crowds, "shift": shifts}
 
 
-@dataclass(frozen=True)
-class Crowd:
-    """People of several scenes.
-
-    Attributes:
-        features: (N, D) float32, L2-normalised.
-        labels: (N,) classes.
-        scenes: (N,) the scene of each person; people of a scene are resampled together.
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
-    scenes: np.ndarray
-
-
 @torch.inference_mode()
-def crowd_features(model: EmotionCLIP, faces: Faces, people: tuple[int, ...], *, seed: int) -> Crowd:
-    """Encode every person of scenes with a shared crop."""
+def crowd_features(
+    model: EmotionCLIP, faces: Faces, people: tuple[int, ...], *, seed: int
+) -> tuple[np.ndarray, list[int], list[int]]:
+    """Encode every person of scenes with a shared crop.
+
+    Returns:
+        Features (N, D) float32, L2-normalised; the class and the scene of each person. People of a scene are
+        resampled together.
+    """
     clips = shared_crop_clips(faces, model.config.preprocess, MIX, people, frames=1, seed=seed)
     features, labels, scenes = [], [], []
     waiting = enumerate(tqdm(clips, desc=f"{people} people", unit="scene"))
+    device = model.logit_scale.device
     while batch := list(islice(waiting, SCENES_AT_A_TIME)):
         images = torch.from_numpy(np.stack([images for _, (images, _) in batch]))
         shown = [(place, person) for place, (_, (_, persons)) in enumerate(batch) for person in persons]
         weights = torch.from_numpy(np.stack([person.patch_weights for _, person in shown]))
         frame_index = torch.tensor([place for place, _ in shown], dtype=torch.int64)
-        device = model.logit_scale.device
         encoded = encode_clips(model, images.to(device), weights.to(device), frame_index.to(device))
         features.append(torch.nn.functional.normalize(encoded, dim=-1).cpu().numpy())
         labels += [person.label for _, person in shown]
         scenes += [batch[place][0] for place, _ in shown]
-    return Crowd(np.concatenate(features), np.array(labels), np.array(scenes))
+    return np.concatenate(features), labels, scenes
 
 
 if __name__ == "__main__":

@@ -54,8 +54,7 @@ class CrowdResults:
 def load_results(runs: Path) -> dict[Method, dict[str, CrowdResults]]:
     """Read all results by method and size of crowd, the seeds of a method together."""
     grouped: dict[Method, dict[int, dict[str, Any]]] = {}
-    for path in sorted(runs.glob("*/measured.json")):
-        entry = json.loads(path.read_text(encoding="utf-8"))
+    for entry in _entries(runs):
         row = entry["row"]
         method = (row["subject"], row["bias"], row["beta"], row["temporal"])
         grouped.setdefault(method, {})[row["seed"]] = entry["crowds"]
@@ -66,6 +65,10 @@ def load_results(runs: Path) -> dict[Method, dict[str, CrowdResults]]:
         }
         for method, seeds in grouped.items()
     }
+
+
+def _entries(runs: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/measured.json"))]
 
 
 def _crowd_results(seeds: dict[int, dict[str, list[int]]]) -> CrowdResults:
@@ -118,57 +121,46 @@ def crowded(
     return right, scenes
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """An expectation about two groups of methods that are compared one by one.
+def expectations(beta: float) -> list[tuple[str, list[tuple[Method, Method]], float]]:
+    """Return the expectations of the paper and of this project about pairs of methods.
 
-    It holds ("yes") when the whole interval of the difference is at or above `least`, and does not ("no")
-    when the whole interval is below.
+    Args:
+        beta: Beta of the loss of the rows that are compared.
+
+    Returns:
+        What is expected, pairs of methods, and by how much the first of a pair is better at least.
     """
-
-    words: str
-    one: tuple[Method, ...]
-    other: tuple[Method, ...]
-    least: float = 0.0
-
-
-def expectations(beta: float) -> list[Comparison]:
-    """Return the expectations of the paper and of this project."""
-    full = "transformer"
-    sap, shared, none, saam = ("sap", True), ("shared", True), ("none", False), ("saam", False)
-    rowwise = ("saam-rowwise", False)
-    ways = (none, saam, rowwise, sap, shared, ("sap", False), ("shared", False))
-    bare = {way: (*way, beta, full) for way in ways}
+    full, sap, shared, none = "transformer", ("sap", True), ("shared", True), ("none", False)
+    sap_without, shared_without = ("sap", False), ("shared", False)
+    one_pair = (
+        ("sap with bias beats none by 5 points and more", sap, none, 0.05),
+        ("shared with bias beats none by 5 points and more", shared, none, 0.05),
+        ("shared is within 1 point of sap, both with bias", shared, sap, -0.01),
+        ("the bias helps sap", sap, sap_without, 0.0),
+        ("the bias helps shared", shared, shared_without, 0.0),
+        ("saam is better than none", ("saam", False), none, 0.0),
+        ("saam-rowwise is better than none", ("saam-rowwise", False), none, 0.0),
+        ("sap without bias is better than none", sap_without, none, 0.0),
+    )
     learning = (sap, shared)  # the methods that learn at this scale
+    losses = [((*way, beta, time), (*way, 0.0, time)) for way in learning for time in (full, "mean")]
+    times = [((*way, loss, full), (*way, loss, "mean")) for way in learning for loss in (0.0, beta)]
     return [
-        Comparison("sap with bias beats none by 5 points and more", (bare[sap],), (bare[none],), 0.05),
-        Comparison("shared with bias beats none by 5 points and more", (bare[shared],), (bare[none],), 0.05),
-        Comparison("shared is within 1 point of sap, both with bias", (bare[shared],), (bare[sap],), -0.01),
-        Comparison("the bias helps sap", (bare[sap],), (bare["sap", False],)),
-        Comparison("the bias helps shared", (bare[shared],), (bare["shared", False],)),
-        Comparison("saam is better than none", (bare[saam],), (bare[none],)),
-        Comparison("saam-rowwise is better than none", (bare[rowwise],), (bare[none],)),
-        Comparison("sap without bias is better than none", (bare["sap", False],), (bare[none],)),
-        Comparison(
-            "SNCE is no worse than InfoNCE (methods with bias)",
-            tuple((*way, beta, time) for way in learning for time in (full, "mean")),
-            tuple((*way, 0.0, time) for way in learning for time in (full, "mean")),
-        ),
-        Comparison(
-            "the temporal transformer is better than the mean (methods with bias)",
-            tuple((*way, loss, full) for way in learning for loss in (0.0, beta)),
-            tuple((*way, loss, "mean") for way in learning for loss in (0.0, beta)),
-        ),
+        *((words, [((*a, beta, full), (*b, beta, full))], least) for words, a, b, least in one_pair),
+        ("SNCE is no worse than InfoNCE (methods with bias)", losses, 0.0),
+        ("the temporal transformer is better than the mean (methods with bias)", times, 0.0),
     ]
 
 
 def comparisons(found: dict[Method, dict[str, CrowdResults]], beta: float) -> list[dict[str, Any]]:
-    """Compare methods in scenes of several people, paired by scene and seed, for each expectation."""
+    """Compare methods in scenes of several people, paired by scene and seed, for each expectation.
+
+    It holds ("yes") when the whole interval of the difference is at or above the least one, and does not
+    ("no") when the whole interval is below.
+    """
     rows = []
-    for comparison in expectations(beta):
-        pairs = [
-            (a, b) for a, b in zip(comparison.one, comparison.other, strict=True) if a in found and b in found
-        ]
+    for words, expected, least in expectations(beta):
+        pairs = [(a, b) for a, b in expected if a in found and b in found]
         if not pairs:
             continue
         seeds = sorted(set.intersection(*(set(found[m][CROWDED[0]].right) for pair in pairs for m in pair)))
@@ -177,34 +169,29 @@ def comparisons(found: dict[Method, dict[str, CrowdResults]], beta: float) -> li
             for s in seeds
         ]
         gap = interval(np.mean(by_seed, axis=0), crowded(found[pairs[0][0]])[1])
-        holds = "yes" if gap[1] >= comparison.least else "no" if gap[2] < comparison.least else "undecided"
+        holds = "yes" if gap[1] >= least else "no" if gap[2] < least else "undecided"
         each = [float(values.mean()) for values in by_seed]
-        rows.append({"expectation": comparison.words, "difference": gap, "by_seed": each, "holds": holds})
+        rows.append({"expectation": words, "difference": gap, "by_seed": each, "holds": holds})
     return rows
 
 
 def mean_shift(runs: Path) -> float | None:
     """Return the mean of A over all trained rows with subject-aware attention masking; None without one."""
-    entries = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/measured.json"))]
-    shifts = [shift for entry in entries for shift in entry.get("shift", [])]
+    shifts = [shift for entry in _entries(runs) for shift in entry.get("shift", [])]
     return float(np.mean(shifts)) if shifts else None
 
 
 def write_results(runs: Path, results: Path, *, settings: dict[str, Any], beta: float) -> None:
     """Write ablation.json, ablation.md and ablation.png of what has been measured so far."""
     found = load_results(runs)
-    rows = [_row(method, results) for method, results in sorted(found.items(), key=_order)]
+    order = sorted(found, key=lambda m: (m[3] != "transformer", SUBJECTS.index(m[0]), m[1], m[2]))
+    rows = [_row(method, found[method]) for method in order]
     compared = comparisons(found, beta)
     shift = mean_shift(runs)
     content = {"settings": settings, "rows": rows, "comparisons": compared, "mean_shift": shift}
     write_json(results / "ablation.json", {"machine": card(), **content})
     write_atomically(results / "ablation.md", page(rows, compared, settings, shift))
     plot(results / "ablation.png", rows, beta)
-
-
-def _order(item: tuple[Method, Any]) -> tuple[Any, ...]:
-    (subject, bias, beta, temporal), _ = item
-    return (temporal != "transformer", SUBJECTS.index(subject), bias, beta)
 
 
 def _row(method: Method, results: dict[str, CrowdResults]) -> dict[str, Any]:

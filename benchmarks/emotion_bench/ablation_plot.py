@@ -49,36 +49,32 @@ def plot(path: Path, rows: list[dict[str, Any]], beta: float) -> None:
     style_axes(left, "Accuracy by number of people in the image, %")
     style_axes(middle, "Predictions for pairs of people, %")
     style_axes(right, "Several people: accuracy by beta, %")
-    for offset, (crowd, color) in enumerate(CROWD_COLORS.items()):
-        values = [_in_percent(main[method]["crowds"][crowd]["accuracy"]) for method in shown]
-        plot_intervals(left, _positions(shown, offset), values, color, crowd)
-    for offset, (name, color) in enumerate(PAIR_COLORS.items()):
-        values = [_in_percent(main[method]["pairs"][name]) for method in shown]
-        plot_intervals(middle, _positions(shown, offset), values, color, name)
-    for axes in (left, middle):
+    crowds = {name: [main[method]["crowds"][name]["accuracy"] for method in shown] for name in CROWD_COLORS}
+    pairs = {name: [main[method]["pairs"][name] for method in shown] for name in PAIR_COLORS}
+    for axes, series, colors in ((left, crowds, CROWD_COLORS), (middle, pairs, PAIR_COLORS)):
+        for index, (name, values) in enumerate(series.items()):
+            places = [place + 0.2 * (index - 1) for place in range(len(shown))]  # side by side
+            plot_intervals(axes, places, _in_percent(values), colors[name], name)
         axes.set_xticks(range(len(shown)), names)
         axes.legend(frameon=False, fontsize=8)
     _plot_sweep(right, rows)
     write_atomically(path, to_png(figure))
 
 
-def _positions(shown: list[tuple[str, bool]], offset: int) -> list[float]:
-    """Place the three series of a panel side by side."""
-    return [index + 0.2 * (offset - 1) for index in range(len(shown))]
-
-
-def _in_percent(values: list[float]) -> list[float]:
-    return [100 * value for value in values]
+def _in_percent(intervals: list[list[float]]) -> list[list[float]]:
+    return [[100 * value for value in each] for each in intervals]
 
 
 def _plot_sweep(axes: Any, rows: list[dict[str, Any]]) -> None:
     """Plot the accuracy with several people over beta, as the paper's Fig. 6; 0 is InfoNCE."""
     sweep = sorted(
-        (row["beta"], _in_percent(row["in_company"]))
+        (row["beta"], row["in_company"])
         for row in rows
         if (row["subject"], row["bias"], row["temporal"]) == ("sap", True, "transformer")
     )
     if sweep:
-        plot_intervals(axes, range(len(sweep)), [values for _, values in sweep], BLUE, "sap + bias")
+        plot_intervals(
+            axes, range(len(sweep)), _in_percent([values for _, values in sweep]), BLUE, "sap + bias"
+        )
         axes.set_xticks(range(len(sweep)), [f"{beta:g}" for beta, _ in sweep])
     axes.set_xlabel("beta")

@@ -31,6 +31,7 @@ from emotion_train.training.precision import Precision, PrecisionName
 from emotion_train.training.stages import clip_stage
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "other")
+WARM_UP = 2  # steps before those that are measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +41,18 @@ class Settings:
     Attributes:
         shards: Folder of the shards.
         batch: Number of clips per step.
-        steps: Number of measured steps, after `warmup` others.
-        warmup: Number of steps before.
-        loaded: Number of batches for measuring the loader alone, 2 or more.
+        steps: Number of measured steps.
         workers: Number of processes that load batches.
         precision: Numeric precision.
-        side: Side of the square matrices whose product is the machine's peak; five times as large on a GPU,
-            which small ones do not fill.
+        quick: Measure the loader with few batches, and the machine's peak with small matrices.
     """
 
     shards: str
     batch: int
     steps: int
-    warmup: int
-    loaded: int
     workers: int
     precision: PrecisionName
-    side: int
+    quick: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +110,21 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     world = World(device=device.torch)
     torch.manual_seed(0)
     shards, model = ShardSet.open(settings.shards), EmotionCLIP(config).to(world.device)
-    steps = settings.warmup + settings.steps
-    clips = Clips(epochs=steps + settings.loaded, batch=settings.batch, warmup=0)
+    steps, loaded = WARM_UP + settings.steps, 3 if settings.quick else 32
+    clips = Clips(epochs=steps + loaded, batch=settings.batch, warmup=0)
     stage = clip_stage(model, shards, clips, seed=0, execution=Execution(world))
-    side = settings.side * (5 if device.captures else 1)
+    side = 256 if settings.quick else 7680 if device.captures else 1536  # small ones do not fill a GPU
     peak = matmul_flops(device, settings.precision, side)
     plain, idle = Precision(settings.precision, world.device), Idle([])
-    alone = run_steps(replace(stage, objective=idle), settings, settings.loaded, plain, world)
+    alone = run_steps(replace(stage, objective=idle), settings, loaded, plain, world)
     batch = idle.received[-1]
     watch = StepTimer(device)
     precision = TimedPrecision(settings.precision, watch)
-    entries = run_steps(timed(stage, watch), settings, steps, precision, world)[settings.warmup :]
+    entries = run_steps(timed(stage, watch), settings, steps, precision, world)[WARM_UP:]
     memory = peak_memory(world.device)  # before operations are counted, which uses another kind of attention
     peak = max(peak, matmul_flops(device, settings.precision, side))
     flops = step_flops(stage.objective, batch, plain) / len(batch)
-    parts = split(entries, watch.steps[settings.warmup : steps], len(batch))
+    parts = split(entries, watch.steps[WARM_UP:steps], len(batch))
     rate = 1000 * len(batch) / parts["whole"]
     return {
         "batch": len(batch),
