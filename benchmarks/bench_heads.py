@@ -65,11 +65,11 @@ def measure_video(
     for image in images:
         people, bodies, faces = (runtime.look(image) for runtime in (of_heads, of_bodies, of_faces))
         counts["people"] += len(people)
-        counts["heads"] += sum(person.quality.head_px > 0 for person in people)
+        counts["heads"] += sum(map(has_head, people))
         counts["labels"] += sum(person.top is not None for person in people)
         for person, body in zip(people, bodies, strict=True):
             face = face_in(person, faces)
-            if face and person.quality.head_px:
+            if face and has_head(person):
                 counts["compared"] += 1
                 counts["same_of_head"] += likeliest(person) == likeliest(face)
                 counts["same_of_body"] += likeliest(body) == likeliest(face)
@@ -81,6 +81,11 @@ def frames_of(video: str) -> list[Image]:
     with open_source(video) as opened:
         images = [frame.image for frame in opened]
     return images[:: max(len(images) // FRAMES, 1)][:FRAMES]
+
+
+def has_head(person: Person) -> bool:
+    """Return whether the head of a person was found."""
+    return person.quality is not None and person.quality.head_px > 0
 
 
 def face_in(person: Person, faces: list[Person]) -> Person | None:

@@ -23,7 +23,7 @@ import bench_targets
 from emotion_bench.accuracy_page import sets_part, windows_table
 from emotion_bench.gpu_report import times_table
 from emotion_bench.peers_page import networks_part, systems_part
-from emotion_train.tables import markdown_table
+from emotion_train.tables import markdown_table, percent
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, RESULTS = ROOT / "docs", ROOT / "benchmarks" / "results"
@@ -129,13 +129,15 @@ def speed_beside_vit() -> str:
 def encoder_table(result: dict[str, Any]) -> str:
     """Return the table of the frame encoder and the plain export: a row for each model and contender.
 
-    Milliseconds, and in brackets how many times as fast as the plain export in ONNX Runtime.
+    Milliseconds, and in brackets how many times as fast as the plain export in ONNX Runtime, and the fraction
+    of the measured rate of sgemm.
     """
     groups: dict[tuple[str, str], dict[int, str]] = {}
     for row in result["rows"]:
         contender = row["contender"]
         if row["graph"] == "frame_encoder" and contender.startswith(("ours on", "plain on")):
-            text = f"{row['ms']['median']:.1f} ms ({row['ratio_to_plain']['median']:.2f})"
+            ms, ratio, share = (row[name]["median"] for name in ("ms", "ratio_to_plain", "share_of_sgemm"))
+            text = f"{ms:.1f} ms ({ratio:.2f}; {percent(share, 0)})"
             groups.setdefault((row["model"], contender), {})[row["persons"]] = text
     persons = sorted({count for group in groups.values() for count in group})
     cells = [[*key, *(group.get(count, "-") for count in persons)] for key, group in groups.items()]

@@ -1,6 +1,6 @@
 """Exported graphs in TensorRT: speed with the copies to and from the host, and parity."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import product
@@ -52,23 +52,24 @@ def export(model: EmotionCLIP, folder: Path) -> dict[str, Path]:
 def engine_rows(
     model: EmotionCLIP,
     reference: Reference,
+    persons: Sequence[int],
     device: Device,
     way: tuple[str, str],
     backend: Backend,
 ) -> Iterator[dict[str, Any]]:
-    """Yield rows of one graph on one opened backend, for the numbers of people in `reference.flops`."""
+    """Yield rows of one graph on one opened backend, for some numbers of people."""
     runner, precision = way
 
     def run(feeds: Feeds) -> NDArray[np.float32]:
         return np.asarray(next(iter(backend.run(feeds).values())))
 
     cosine = reference.cosine(run, model)
-    for persons in reference.flops:
-        seconds = device.seconds(partial(backend.run, reference.feeds(model, persons)))
+    for count in persons:
+        seconds = device.seconds(partial(backend.run, reference.feeds(model, count)))
         yield {
             "runner": runner,
             "precision": precision,
-            **reference.about(persons),
+            **reference.about(count),
             "ms": round(1000 * seconds, 4),
             "cosine_min": cosine,
         }

@@ -11,7 +11,7 @@ _KEY = ("model", "graph", "crops", "runner", "precision")
 def add_fractions(result: dict[str, Any]) -> None:
     """Add to every row on the device which fraction of the measured matrix products and bandwidth it reaches.
 
-    Operations are counted by the rows of PyTorch; rows of the same work get the same count. The bandwidth
+    Operations are counted for rows of ONNX Runtime; rows of the same work get the same count. The bandwidth
     counts reading the weights once: a small batch does little more.
     """
     work = {

@@ -1,11 +1,12 @@
 """Speed of graphs on a device, without PyTorch: with and without the copies from and to the host."""
 
 import argparse
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ import onnx
 from emotion_bench.onnx_device import DeviceCall, bound, open_on
 from emotion_bench.rounds import median_seconds
 from emotion_bench.step_results import Recorder
+from emotion_bench.work import work_of
 from emotion_export.fp16 import half_precision
 from emotion_runtime.backends.base import Feeds
 from emotion_runtime.backends.buckets import Bucketed, Limits
@@ -22,6 +24,19 @@ from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.vectors import cosine_similarity
 
 _COMPARED = 8  # largest number of people whose outputs are compared with those of the CPU
+
+
+class Input(NamedTuple):
+    """What is measured: a graph's inputs for a number of people, and the operations that they take."""
+
+    crops: str
+    persons: int
+    feeds: Feeds
+    flops: int
+
+    def about(self) -> dict[str, Any]:
+        """Return what a row says of it."""
+        return {"crops": self.crops, "persons": self.persons, "flops": self.flops}
 
 
 def speed_feeds(spec: PreprocessSpec, clip: tuple[int, int], persons: int) -> dict[tuple[str, str], Feeds]:
@@ -53,7 +68,7 @@ def speed_rows(
     path: Path,
     device: str,
     precision: str,
-    inputs: Sequence[tuple[str, int, Feeds]],
+    inputs: Sequence[Input],
     fp32: Path,
 ) -> Iterator[dict[str, Any]]:
     """Yield rows of one graph on one device: plain, captured, and as the runtime runs it.
@@ -63,11 +78,11 @@ def speed_rows(
         path: Its ONNX file.
         device: "cuda" or "cpu".
         precision: Precision of the file.
-        inputs: Crops, number of people and inputs, for each measurement.
+        inputs: What is measured.
         fp32: The file in fp32, which runs on the CPU for comparison.
     """
     about: dict[str, Any] = {"graph": graph, "precision": precision}
-    small = [feeds for _, persons, feeds in inputs if persons <= _COMPARED]
+    small = [each.feeds for each in inputs if each.persons <= _COMPARED]
     reference = OnnxBackend(fp32)
     expected = [next(iter(reference.run(feeds).values())) for feeds in small]
     for capture in (False, True) if device == "cuda" else (False,):
@@ -79,10 +94,10 @@ def speed_rows(
         cosines = [float(cosine_similarity(a, b).min()) for a, b in zip(expected, found, strict=True)]
         about["cosine_min"] = round(min(cosines, default=1.0), 7)
         name = f"ONNX Runtime, {device}{', CUDA graph' if capture else ''}"
-        for number, (crops, persons, feeds) in enumerate(inputs):
-            graph_id = 1000 + number if capture else None  # the backend counts from 1
+        for number, each in enumerate(inputs):
+            feeds, graph_id = each.feeds, 1000 + number if capture else None  # the backend counts from 1
             call = DeviceCall(session, feeds, device=device, graph_id=graph_id)
-            row = about | {"crops": crops, "persons": persons}
+            row = about | each.about()
             yield row | {
                 "runner": name,
                 "ms": _ms(partial(backend.run, feeds)),
@@ -90,24 +105,17 @@ def speed_rows(
             }
             if capture or device == "cpu":
                 yield row | {"runner": f"{name}, as in the runtime", "ms": _ms(partial(runtime.run, feeds))}
-            if capture and crops == "own crops":
+            if capture and each.crops == "own crops":
                 yield row | {"runner": f"{name}, runs of up to 64", "ms": _ms(partial(wide.run, feeds))}
 
 
-def cpu_rows(
-    graph: GraphName, path: Path, inputs: Sequence[tuple[str, int, Feeds]]
-) -> Iterator[dict[str, Any]]:
+def cpu_rows(graph: GraphName, path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, Any]]:
     """Yield rows of the fp32 graph on the CPU, which every device has to beat."""
     backend = OnnxBackend(path)
-    for crops, persons, feeds in inputs:
-        yield {
-            "graph": graph,
-            "precision": "fp32",
-            "crops": crops,
-            "persons": persons,
-            "runner": "ONNX Runtime, CPU provider",
-            "ms": _ms(partial(backend.run, feeds)),
-        }
+    for each in inputs:
+        ms = _ms(partial(backend.run, each.feeds))
+        about = {"graph": graph, "precision": "fp32", "runner": "ONNX Runtime, CPU provider"}
+        yield {**about, **each.about(), "ms": ms}
 
 
 def time_graphs(
@@ -119,21 +127,27 @@ def time_graphs(
     recorder: Recorder,
 ) -> None:
     """Time both graphs of a model on the CPU and the device, in both precisions."""
-    by_graph: dict[Any, list[Any]] = {graph: [] for graph in paths}
-    for persons in args.persons:
-        for (graph, crops), feeds in speed_feeds(spec, clip, persons).items():
-            if crops != "own crops" or spec.window == "subject":
-                by_graph[graph].append((crops, persons, feeds))
+    by_graph: dict[Any, list[Input]] = {graph: [] for graph in paths}
+    one, two = (speed_feeds(spec, clip, count) for count in (1, 2))
+    for (graph, crops), feeds in one.items():
+        if crops != "own crops" or spec.window == "subject":
+            # Every further person costs what the second one does: counting 64 would take long.
+            first, second = (work_of(paths[graph], each).flops for each in (feeds, two[graph, crops]))
+            by_graph[graph] += [
+                Input(crops, n, speed_feeds(spec, clip, n)[graph, crops], first + (n - 1) * (second - first))
+                for n in args.persons
+            ]
     with tempfile.TemporaryDirectory() as folder:
         for graph, inputs in by_graph.items():
+            weights = onnx.load(paths[graph]).graph.initializer
+            about = {"model": model, "parameters": sum(math.prod(each.dims) for each in weights)}
             for precision, path in in_precisions(paths[graph], Path(folder)).items():
                 rows = speed_rows(graph, path, args.device, precision, inputs, paths[graph])
                 what = f"{model} {graph} in {precision}, ONNX Runtime on {args.device}"
-                recorder.measure(what, rows, model=model)
+                recorder.measure(what, rows, **about)
                 print(f"{model} {graph} {precision}: done", flush=True)
-    for graph, inputs in by_graph.items():
-        small = [each for each in inputs if each[1] <= (64 if model == "nano" else 8)]
-        recorder.measure(f"{model} {graph} on the CPU", cpu_rows(graph, paths[graph], small), model=model)
+            small = [each for each in inputs if each.persons <= (64 if model == "nano" else 8)]
+            recorder.measure(f"{model} {graph} on the CPU", cpu_rows(graph, paths[graph], small), **about)
 
 
 def in_precisions(path: Path, folder: Path) -> dict[str, Path]:

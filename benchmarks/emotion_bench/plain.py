@@ -1,7 +1,7 @@
 """The model as one would export it without optimising for speed: the baseline of `bench_encoder.py`.
 
 It takes one normalised image and one full-size mask per person; all tokens of all people go through all
-blocks, with an attention mask. It is the same function as the exported graphs of a bundle, with the same
+blocks, with an attention mask. It is the same function as the frame encoder of a bundle, with the same
 weights.
 """
 
@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.attention import Attention
-from emotion_train.model.temporal import TemporalEncoder
 from emotion_train.model.vision import subject_log_weights
 
 
@@ -60,30 +59,3 @@ def _attend(attention: Attention, x: Tensor, added: Tensor | None) -> Tensor:
     rows = F.scaled_dot_product_attention(query, key, value, added)
     out: Tensor = attention.out_proj(rows.transpose(1, 2).flatten(2))
     return out
-
-
-class PlainTemporalEncoder(nn.Module):
-    """Turns clips into features with PyTorch's own layers."""
-
-    def __init__(self, model: EmotionCLIP) -> None:
-        super().__init__()
-        config = model.config
-        layer = nn.TransformerEncoderLayer(
-            config.embed_dim,
-            config.temporal_heads,
-            config.temporal_ff,
-            activation="gelu",
-            batch_first=True,
-        )
-        norm = nn.LayerNorm(config.embed_dim)
-        self.encoder = nn.TransformerEncoder(layer, config.temporal_layers, norm, enable_nested_tensor=False)
-        temporal = model.visual_head
-        if not isinstance(temporal, TemporalEncoder):
-            raise TypeError(f"the plain export has a transformer over time, not {type(temporal).__name__}")
-        self.encoder.load_state_dict(temporal.fusion_layer.state_dict())
-        self.positions = temporal.frame_position_embedding
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """(P, T, D) float32 -> (P, D) float32."""
-        encoded: Tensor = self.encoder(embeddings + self.positions.weight)
-        return (encoded + embeddings).mean(dim=1)

@@ -1,7 +1,7 @@
 """Both encoders under PyTorch by precision and number of people: speed with and without copies, parity."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emotion_bench.device import PRECISIONS, Device
-from emotion_bench.models import Feeds, clip_feeds, count_flops, frame_feeds
+from emotion_bench.models import Feeds, clip_feeds, frame_feeds
 from emotion_export.graphs import graph_sources
 from emotion_runtime.vectors import cosine_similarity
 from emotion_train.model import EmotionCLIP
@@ -24,7 +24,7 @@ SHARED, OWN = "one crop", "own crops"
 def feeds_of(model: EmotionCLIP, graph: str, crops: str, persons: int) -> Feeds:
     """Return inputs of a graph for people who share one crop, or of whom each has one."""
     if graph == "temporal_encoder":
-        return clip_feeds(model, persons)[0]
+        return clip_feeds(model, persons)
     return frame_feeds(model, persons, persons if crops == OWN else 1)[0]
 
 
@@ -59,19 +59,11 @@ class Reference:
         graph: Name of the graph.
         crops: "one crop" for all people, "own crops", or "" for the temporal encoder.
         expected: Outputs (P, D) by number of people.
-        flops: Operations by number of people.
-        parameters: Number of weights that the graph reads.
     """
 
     graph: str
     crops: str
     expected: Mapping[int, NDArray[np.float32]]
-    flops: Mapping[int, int]
-    parameters: int
-
-    def of(self, persons: Sequence[int]) -> "Reference":
-        """Return the reference for some of the numbers of people."""
-        return replace(self, flops={count: self.flops[count] for count in persons})
 
     def feeds(self, model: EmotionCLIP, persons: int) -> Feeds:
         """Return the inputs for a number of people."""
@@ -80,42 +72,39 @@ class Reference:
     def cosine(self, run: Callable[[Feeds], NDArray[np.float32]], model: EmotionCLIP) -> float:
         """Return the smallest cosine of any person in the parity batches."""
         found = [
-            cosine_similarity(self.expected[persons], run(self.feeds(model, persons)))
-            for persons in PARITY_PERSONS
+            cosine_similarity(expected, run(self.feeds(model, persons)))
+            for persons, expected in self.expected.items()
         ]
         return round(float(np.concatenate(found).min()), 7)
 
     def about(self, persons: int) -> dict[str, Any]:
-        """Return what a row says of the measured work: operations, and weights that are read."""
-        about = {"graph": self.graph, "crops": self.crops, "persons": persons}
-        return {**about, "flops": self.flops[persons], "parameters": self.parameters}
+        """Return what a row says of the measured work."""
+        return {"graph": self.graph, "crops": self.crops, "persons": persons}
 
 
-def references(
-    model: EmotionCLIP, persons: Sequence[int], crops: Sequence[str] = (SHARED,)
-) -> dict[tuple[str, str], Reference]:
+def references(model: EmotionCLIP, crops: Sequence[str] = (SHARED,)) -> dict[tuple[str, str], Reference]:
     """Compute the references of a model on the CPU, by graph and crops."""
     made: dict[tuple[str, str], Reference] = {}
     for source in graph_sources(model):
         for each in crops if source.name == "frame_encoder" else ("",):
-
-            def feeds(count: int, graph: str = source.name, each: str = each) -> Feeds:
-                return feeds_of(model, graph, each, count)
-
+            feeds = {count: feeds_of(model, source.name, each, count) for count in PARITY_PERSONS}
             with torch.inference_mode():
                 expected = {
-                    count: source.module(*map(torch.from_numpy, feeds(count).values())).numpy()
-                    for count in PARITY_PERSONS
+                    count: source.module(*map(torch.from_numpy, values.values())).numpy()
+                    for count, values in feeds.items()
                 }
-            flops = count_flops(source.module, feeds, persons)
-            part = model.backbone.visual if source.name == "frame_encoder" else model.visual_head
-            parameters = sum(parameter.numel() for parameter in part.parameters())
-            made[source.name, each] = Reference(source.name, each, expected, flops, parameters)
+            made[source.name, each] = Reference(source.name, each, expected)
     return made
 
 
 def torch_rows(
-    model: EmotionCLIP, reference: Reference, device: Device, precision: str, *, compiled: bool = False
+    model: EmotionCLIP,
+    reference: Reference,
+    persons: Sequence[int],
+    device: Device,
+    precision: str,
+    *,
+    compiled: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Yield rows of one graph in one precision: eager, and as a CUDA graph where CUDA exists.
 
@@ -124,6 +113,7 @@ def torch_rows(
     Args:
         model: The model.
         reference: What is measured.
+        persons: Numbers of people.
         device: Where.
         precision: A key of `PRECISIONS`.
         compiled: Compile the model with `torch.compile` first, for each number of people.
@@ -139,13 +129,12 @@ def torch_rows(
             prepare = partial(_prepare, module, device, captured=mode == "CUDA graph")
             # Of this mode: a graph may be wrong.
             cosine = None if compiled else reference.cosine(partial(_output, prepare), model)
-            for persons in reference.flops:
-                feeds = reference.feeds(model, persons)
-                on_device, whole = prepare(feeds)
+            for count in persons:
+                on_device, whole = prepare(reference.feeds(model, count))
                 yield {
                     "runner": f"PyTorch, {'compiled, ' if compiled else ''}{mode}",
                     "precision": precision,
-                    **reference.about(persons),
+                    **reference.about(count),
                     "ms": round(1000 * device.seconds(whole), 4),
                     "ms_on_device": round(1000 * device.seconds(on_device), 4),
                     "cosine_min": cosine,

@@ -55,17 +55,17 @@ def tensorrt(args: argparse.Namespace, recorder: Recorder) -> None:
     device = Device(args.device)
     for preset in ("nano", "vit-b-32"):
         model = formula_model(preset)
-        held = references(model, args.persons)
+        held = references(model)
         with tempfile.TemporaryDirectory() as folder:
             paths = export(model, Path(folder))
-            for (way, opener), whole, part in product(
+            for (way, opener), reference, part in product(
                 openers(args.device).items(), held.values(), split_persons(args.persons)
             ):
                 rows = _opened(
-                    partial(opener, paths[whole.graph], max(part)),
-                    partial(engine_rows, model, whole.of(part), device, way),
+                    partial(opener, paths[reference.graph], max(part)),
+                    partial(engine_rows, model, reference, part, device, way),
                 )
-                what = f"{preset} {whole.graph}, {' '.join(way)}, P = {', '.join(map(str, part))}"
+                what = f"{preset} {reference.graph}, {' '.join(way)}, P = {', '.join(map(str, part))}"
                 recorder.measure(what, rows, model=preset)
 
 
@@ -87,12 +87,14 @@ def _time(preset: str, args: argparse.Namespace, recorder: Recorder, *, compiled
         found["copy on the device in PyTorch, GB/s"] = round(copy_bytes(device, size) / 1e9, 2)
     recorder.result["machine"] = {"torch": torch.__version__, "cuda of torch": torch.version.cuda}
     model = formula_model(preset)
-    held = references(model, args.persons, crops=(OWN, SHARED) if preset == "nano" else (SHARED,))
+    held = references(model, crops=(OWN, SHARED) if preset == "nano" else (SHARED,))
     if compiled:  # takes seconds for each size: only the larger graph, as the runtime uses it
         held = dict(list(held.items())[:1])
     precisions = ("fp32", "fp16") if compiled else tuple(PRECISIONS)
     for precision in precisions:
         for (graph, crops), reference in held.items():
-            rows = torch_rows(copy.deepcopy(model), reference, device, precision, compiled=compiled)
+            rows = torch_rows(
+                copy.deepcopy(model), reference, args.persons, device, precision, compiled=compiled
+            )
             what = f"{preset} {graph} {crops}, PyTorch {precision}{', compiled' if compiled else ''}"
             recorder.measure(what, rows, model=preset)

@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 
-from emotion_bench import engine_runs
+from emotion_bench import engine_runs, onnx_speed
 from emotion_bench.device import Device, copy_bytes, matmul_flops
 from emotion_bench.engine_runs import engine_rows, export, openers, split_persons
 from emotion_bench.gpu_report import add_fractions, summary, tables
@@ -21,6 +21,7 @@ from emotion_bench.onnx_parity import ParityData, pair_cosine, parity_checks, pa
 from emotion_bench.pipeline_parity import check_of, compare_events
 from emotion_bench.step_results import Recorder
 from emotion_bench.torch_runs import references, torch_rows
+from emotion_bench.work import work_of
 from emotion_export.graphs import graph_sources
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import Limits
@@ -74,8 +75,7 @@ class Instant(Device):
 
 def test_each_number_of_persons_is_captured(model: EmotionCLIP):
     device = Instant()
-    reference = references(model, [1, 4])[FRAMES]
-    rows = list(torch_rows(model, reference, device, "fp32"))
+    rows = list(torch_rows(model, references(model)[FRAMES], [1, 4], device, "fp32"))
     assert [(row["runner"], row["persons"]) for row in rows] == [
         ("PyTorch, eager", 1),
         ("PyTorch, eager", 4),
@@ -83,14 +83,13 @@ def test_each_number_of_persons_is_captured(model: EmotionCLIP):
         ("PyTorch, CUDA graph", 4),
     ]
     assert device.timed_replays == 4  # with and without copies
-    assert rows[1]["flops"] == reference.flops[4]
 
 
 def test_a_wrong_cuda_graph_shows_in_its_cosine(model: EmotionCLIP):
     """Eager and captured are compared with the CPU separately."""
-    reference = references(model, [1])[CLIPS]
+    reference = references(model)[CLIPS]
     right, wrong = (
-        {row["runner"]: row["cosine_min"] for row in torch_rows(model, reference, device, "fp32")}
+        {row["runner"]: row["cosine_min"] for row in torch_rows(model, reference, [1], device, "fp32")}
         for device in (Instant(), Instant(replay_error=100))
     )
     assert min(right.values()) > 0.999999
@@ -98,13 +97,31 @@ def test_a_wrong_cuda_graph_shows_in_its_cosine(model: EmotionCLIP):
     assert wrong["PyTorch, CUDA graph"] < 0.9
 
 
-def test_people_with_crops_of_their_own_cost_an_image_each(model: EmotionCLIP):
-    held = references(model, [1, 8], crops=("own crops", "one crop"))
-    own, shared = held["frame_encoder", "own crops"], held[FRAMES]
-    assert len(own.feeds(model, 8)["images"]) == 8
-    assert len(shared.feeds(model, 8)["images"]) == 1
-    assert own.flops[1] == shared.flops[1]
-    assert own.flops[8] == 8 * own.flops[1] > 2 * shared.flops[8]
+def test_people_with_crops_of_their_own_cost_an_image_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The operations of any number of people follow from those of one and two."""
+    monkeypatch.setattr(onnx_speed, "speed_rows", lambda graph, *args: rows_of(graph, args[3]))
+    monkeypatch.setattr(onnx_speed, "cpu_rows", lambda *_: ())
+    monkeypatch.setattr(onnx_speed, "in_precisions", lambda path, _: {"fp32": path})
+    bundle = load_bundle("nano")
+    path, spec = bundle.graph_path("frame_encoder"), bundle.manifest.preprocess
+    args, recorder = argparse.Namespace(persons=[1, 3], device="cpu"), Recorder(tmp_path / "step.json")
+
+    def rows_of(graph: str, inputs: list[onnx_speed.Input]) -> Iterator[dict[str, Any]]:
+        for each in inputs:
+            assert each.flops == work_of(paths[graph], each.feeds).flops
+            yield {"graph": graph, **each.about()}
+
+    clip = (bundle.manifest.clip_frames, bundle.manifest.embedding_dim)
+    paths = {"frame_encoder": path, "temporal_encoder": bundle.graph_path("temporal_encoder")}
+    onnx_speed.time_graphs("nano", paths, spec, clip, args, recorder)
+    assert recorder.result["failed"] == []
+    flops = {
+        (row["crops"], row["persons"]): row["flops"]
+        for row in recorder.result["rows"]
+        if row["graph"] == "frame_encoder"
+    }
+    assert flops["own crops", 1] == flops["one crop", 1]
+    assert flops["own crops", 3] == 3 * flops["own crops", 1] > 2 * flops["one crop", 3]
 
 
 def test_an_engine_of_many_persons_is_tuned_for_many(monkeypatch: pytest.MonkeyPatch):
@@ -366,13 +383,13 @@ def test_both_flavours_are_built_in_both_precisions_and_freed(
     monkeypatch.setattr(engine_runs, "load_tensorrt", lambda flavor: flavor)
     monkeypatch.setattr(engine_runs, "build_engine", build)
     monkeypatch.setattr(engine_runs, "TensorRTBackend", Engine)
-    reference = references(model, [1, 2])[CLIPS]
+    reference = references(model)[CLIPS]
     monkeypatch.setattr(engine_runs, "graph_sources", lambda model: graph_sources(model)[1:])  # the smaller
     graph = export(model, tmp_path)["temporal_encoder"]
     ways = {way: opener for way, opener in openers("cuda").items() if "tensorrt" in way[0]}
     for way, opener in ways.items():
         with opener(graph, 2) as backend:
-            rows = list(engine_rows(model, reference, Instant(), way, backend))
+            rows = list(engine_rows(model, reference, [1, 2], Instant(), way, backend))
         assert [row["persons"] for row in rows] == [1, 2]
         # Held against the model with up to 8 persons, in parts of 2.
         assert all(row["cosine_min"] > (0.999 if way[1] == "fp16" else 0.999999) for row in rows)

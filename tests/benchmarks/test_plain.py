@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from emotion_bench.models import clip_feeds, count_flops, formula_model, frame_feeds
-from emotion_bench.plain import PlainFrameEncoder, PlainTemporalEncoder
+from emotion_bench.models import formula_model, frame_feeds
+from emotion_bench.plain import PlainFrameEncoder
 from emotion_export.graphs import graph_sources
 from emotion_train.model import PRESETS, EmotionCLIP, ModelConfig
 
@@ -40,24 +39,6 @@ def test_the_plain_frame_encoder_is_the_model(name: str, monkeypatch: pytest.Mon
     np.testing.assert_allclose(found, expected, atol=2e-5)
     # Persons of one picture differ, or the comparison would be of nothing.
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
-
-
-def test_the_plain_temporal_encoder_is_the_model(monkeypatch: pytest.MonkeyPatch):
-    model = model_of(SMALL, monkeypatch)
-    (feeds, _) = clip_feeds(model, 3)
-    found = run(PlainTemporalEncoder(model).eval(), feeds)
-    np.testing.assert_allclose(found, run(graph_sources(model)[1].module, feeds), atol=2e-5)
-
-
-@pytest.mark.parametrize("name", ["shared with bias", "sap"])
-def test_operations_of_many_persons_follow_from_those_of_two(name: str, monkeypatch: pytest.MonkeyPatch):
-    model = model_of(MODELS[name], monkeypatch)
-    module = graph_sources(model)[0].module
-    with FlopCounterMode(display=False) as counter:
-        run(module, frame_feeds(model, 5)[0])
-    assert count_flops(module, lambda persons: frame_feeds(model, persons)[0], [5])[5] == (
-        counter.get_total_flops()
-    )
 
 
 def test_weights_are_a_formula_of_about_unit_scale(monkeypatch: pytest.MonkeyPatch):

@@ -13,7 +13,6 @@ import torch
 
 import bench_pipeline
 from emotion_bench import models
-from emotion_bench.gpu_report import add_fractions
 from emotion_bench.step_results import Recorder
 from emotion_train.model import PRESETS
 from gpu import run_all, steps
@@ -57,29 +56,23 @@ def test_the_encoder_benchmark(tmp_path: Path):
     assert screen.returncode == 0, screen.stderr
     result = read(tmp_path / "encoder.json")
     assert result["machine"]["cores"] >= 1
-    both = {"ours on cpu", "ours on cpu, again", "ours, bucketed", "plain on cpu"}
-    both |= {"ours on openvino", "plain on openvino", "sgemm"}
-    for graph in ("frame_encoder", "temporal_encoder"):
-        for persons in (1, 3):
-            rows = {
-                row["contender"]: row
-                for row in result["rows"]
-                if (row["graph"], row["persons"]) == (graph, persons)
-            }
-            assert set(rows) == both
-            for name in both - {"sgemm"}:
-                row = rows[name]
-                assert row["max_abs_difference"] < 1e-4
-                assert row["ms"]["min"] > 0
-                # One round: a rate is operations by time, whatever the time was.
-                assert row["gflops"]["median"] > 0
-            assert rows["plain on cpu"]["ratio_to_plain"] == {"median": 1.0, "min": 1.0, "max": 1.0}
-            of_plain = rows["plain on cpu"]["gflops"]["median"] * rows["plain on cpu"]["ms"]["median"]
-            of_ours = rows["ours on cpu"]["gflops"]["median"] * rows["ours on cpu"]["ms"]["median"]
-            if graph == "frame_encoder" and persons == 3:
-                assert of_plain > 2 * of_ours  # three pictures' patches instead of one's
+    both = {"ours on cpu", "ours on cpu, again", "plain on cpu", "ours on openvino", "plain on openvino"}
+    for persons in (1, 3):
+        rows = {row["contender"]: row for row in result["rows"] if row["persons"] == persons}
+        assert set(rows) == both
+        for row in rows.values():
+            assert row["max_abs_difference"] < 1e-4
+            assert row["ms"]["min"] > 0
+        assert rows["plain on cpu"]["ratio_to_plain"] == {"median": 1.0, "min": 1.0, "max": 1.0}
+        # One round: the fraction of sgemm times the time is that of the operations, whatever the time was.
+        plain, ours = (
+            rows[name]["share_of_sgemm"]["median"] * rows[name]["ms"]["median"]
+            for name in ("plain on cpu", "ours on cpu")
+        )
+        if persons == 3:
+            assert plain > 2 * ours  # three pictures' patches instead of one's
     assert "left out: backend cuda: the installed ONNX Runtime was built without CUDA" in screen.stderr
-    assert screen.stdout.startswith("| model")
+    assert screen.stdout.startswith("| frame encoder of")
 
 
 def test_the_pipeline_benchmark(tmp_path: Path):
@@ -143,26 +136,23 @@ def test_the_gpu_script_compares_every_precision_with_float32(gpu_result: dict[s
         assert row["ms"] > 0
         if row["runner"] != "ONNX Runtime, CPU provider":
             assert LEAST_COSINES[row["precision"]] <= row["cosine_min"] <= 1.000001, row
+            assert min(row["flops"], row["parameters"]) > 0
 
 
-def test_the_step_in_pytorch_has_every_precision_and_what_bounds_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_step_in_pytorch_has_every_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     small = {"vision_width": 48, "vision_layers": 1, "vision_heads": 3, "temporal_layers": 1}
     monkeypatch.setattr(models, "PRESETS", {"nano": replace(PRESETS["nano"], **small)})
     recorder = Recorder(tmp_path / "step.json")
     steps.STEPS["torch-nano"](run_all.parse_args(["--device", "cpu", "--quick", "--persons", "2"]), recorder)
     result = recorder.result
     assert result["skipped"] == result["failed"] == []
-    add_fractions(result)
     work = [("frame_encoder", "own crops"), ("frame_encoder", "one crop"), ("temporal_encoder", "")]
     assert [(row["runner"], row["precision"], row["graph"], row["crops"]) for row in result["rows"]] == [
         ("PyTorch, eager", precision, *each) for precision in LEAST_COSINES for each in work
     ]
     for row in result["rows"]:
         assert LEAST_COSINES[row["precision"]] <= row["cosine_min"] <= 1.000001, row
-        assert min(row["ms"], row["ms_on_device"], row["share_of_matmul"]) > 0
-        assert row["share_of_bandwidth"] >= 0
+        assert min(row["ms"], row["ms_on_device"]) > 0
 
 
 def test_the_gpu_script_checks_parity_and_the_whole_runtime(gpu_result: dict[str, Any]):
