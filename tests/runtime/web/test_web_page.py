@@ -294,14 +294,31 @@ def test_nothing_of_others_runs_or_is_loaded(browser: Any, served: Served):
     page.close()
 
 
-def test_the_page_and_its_people_survive_a_restart_of_the_server(browser: Any):
+def check_nothing_is_claimed(page: Any, size: str) -> None:
+    """Check that the page does not show as present what it last heard."""
+    assert not page.get_by_text("Emotion recognition is running").is_visible()
+    assert page.locator("article.card").count() == 0
+    assert "Nobody is in view" not in page.locator("#people").inner_text()
+    assert page.locator("#live figure:not(.stale)").count() == 0
+    assert "Running for" not in page.locator(".session").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    check_accessible(page)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_page_and_its_people_survive_a_restart_of_the_server(browser: Any, size: str):
     with serving(WebOptions(place="127.0.0.1:0", limits=MANY)) as first:
-        page, _ = opened(browser, first)
+        page, _ = opened(browser, first, size)
         port = first.port
+    until(page, "document.querySelector('#connection').innerText.includes('The run has ended')")
+    assert page.locator("#notice").inner_text() == "Emotion recognition has ended"
+    check_nothing_is_claimed(page, size)
     until(page, "document.querySelector('#connection').innerText.includes('No connection')")
-    until(page, "!document.querySelector('article.card')")
+    assert page.locator("#notice").inner_text() == "Emotion recognition may be running"
+    check_nothing_is_claimed(page, size)
     with serving(WebOptions(place=f"127.0.0.1:{port}", limits=MANY)):
         until(page, "document.querySelector('#connection').innerText === 'Connected'")
+        assert page.locator("#notice").inner_text() == "Emotion recognition is running"
         until(page, "document.querySelectorAll('article.card .bars li').length > 7")
         until(page, "+document.querySelector('#live canvas').dataset.frame > 3")
     page.close()

@@ -4,11 +4,14 @@ import { CameraTable, captionOf } from "./cameras.js";
 import { People } from "./people.js";
 import { Picture } from "./picture.js";
 import { SessionView } from "./session.js";
-import { element, setColors, setText } from "./words.js";
+import { WATCHING, element, setColors, setText } from "./words.js";
 
 const SESSION = 3000; // milliseconds between two looks at the session
+const SILENCE = 6000; // milliseconds without a message after which the server is gone: it sends one every second
+const UNKNOWN = { reason: "", fps: null, dropped: null, lost: null, latency_p50_ms: null, latency_p95_ms: null, people: null };
 const live = document.getElementById("live");
 const connection = document.getElementById("connection");
+const notice = document.getElementById("notice");
 const people = new People(document.getElementById("cards"), document.getElementById("spoken"));
 const session = new SessionView();
 const table = new CameraTable(document.getElementById("cameras"), document.getElementById("add-camera"),
@@ -17,6 +20,8 @@ const pictures = new Map();
 const decoder = new TextDecoder();
 let socket = null;
 let wait = 500;
+let heard = 0; // when the latest message came
+let latest = null; // the latest state
 
 function pictureOf(name) {
   if (!pictures.has(name)) {
@@ -45,7 +50,18 @@ function showMode(state) {
   }
 }
 
+// The notice tells people in front of a camera what is known now.
+function showNotice(statuses) {
+  const ended = statuses.length > 0 && statuses.every((status) => status === "ended");
+  const idle = statuses.length > 0 && statuses.every((status) => status === "ended" || status === "paused");
+  const unknown = statuses.includes("unknown");
+  const text = unknown ? "may be running" : ended ? "has ended" : idle ? "is paused" : "is running";
+  setText(notice, `Emotion recognition ${text}`);
+  notice.parentElement.classList.toggle("quiet", text !== "is running");
+}
+
 function showState(state) {
+  latest = state;
   setColors(state.colors);
   showMode(state);
   table.show(state.cameras, state.can_add);
@@ -54,28 +70,52 @@ function showState(state) {
     if (!names.has(name)) { picture.remove(); pictures.delete(name); }
   }
   for (const camera of state.cameras) pictures.get(camera.name)?.note(captionOf(camera), camera.status);
-  people.clean();
+  const statuses = state.cameras.map((camera) => camera.status);
+  showNotice(statuses);
+  people.clean(statuses.length === 0 || statuses.some((status) => WATCHING.includes(status)));
+}
+
+// Without a connection, nothing that was true a moment ago is known to be true now.
+function showLost(status) {
+  const cameras = (latest?.cameras ?? []).map((camera) => ({ ...UNKNOWN, name: camera.name, status }));
+  people.clear();
+  if (latest) showState({ ...latest, cameras });
+  showNotice([status]);
+  people.clean(false);
+  session.stop();
 }
 
 function connect() {
   if (socket || document.hidden) return;
   const scheme = location.protocol === "https:" ? "wss" : "ws";
-  socket = new WebSocket(`${scheme}://${location.host}/watch`);
+  const own = socket = new WebSocket(`${scheme}://${location.host}/watch`);
   socket.binaryType = "arraybuffer";
-  socket.addEventListener("open", () => { wait = 500; setText(connection, "Connected"); refresh(); });
+  heard = performance.now();
+  socket.addEventListener("open", () => {
+    if (own !== socket) return;
+    wait = 500;
+    setText(connection, "Connected");
+    showNotice([]);
+    refresh();
+  });
   socket.addEventListener("message", (message) => {
+    if (own !== socket) return;
+    heard = performance.now();
     if (typeof message.data === "string") showState(JSON.parse(message.data));
     else showImage(message.data);
   });
-  socket.addEventListener("close", () => {
-    socket = null;
-    people.clean();
-    if (document.hidden) return;
-    setText(connection, "No connection; trying again");
-    explain();
-    setTimeout(connect, wait);
-    wait = Math.min(2 * wait, 5000);
-  });
+  socket.addEventListener("close", (event) => { if (own === socket) lose(event.reason === "the run has ended"); });
+}
+
+function lose(ended) {
+  socket.close();
+  socket = null;
+  showLost(ended ? "ended" : "unknown");
+  if (document.hidden) return;
+  setText(connection, ended ? "The run has ended; waiting for the next one" : "No connection; trying again");
+  explain();
+  setTimeout(connect, wait);
+  wait = Math.min(2 * wait, 5000);
 }
 
 // After a restart with another token the page has to be signed in again.
@@ -94,4 +134,5 @@ document.addEventListener("visibilitychange", () => {
   else connect();
 });
 setInterval(refresh, SESSION);
+setInterval(() => { if (socket && performance.now() - heard > SILENCE) lose(false); }, 1000);
 connect();

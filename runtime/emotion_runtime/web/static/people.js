@@ -97,7 +97,7 @@ export class People {
       card.update(person, now);
       this.speak(card, person, now);
     });
-    this.clean(now);
+    this.clean();
   }
 
   key(event, person, index) { return `${event.source}\n${person.id ?? `#${index}`}`; }
@@ -111,15 +111,23 @@ export class People {
     setText(this.spoken, `${card.title}: ${labelOf(person)}`);
   }
 
-  clean(now = performance.now()) {
+  clear() {
+    for (const card of this.cards.values()) card.box.remove();
+    this.cards.clear();
+    setText(this.spoken, "");
+  }
+
+  // Remove who is gone. `known`: whether it is known that nobody is in view, if there is no card.
+  clean(known = true) {
+    const now = performance.now();
     for (const [key, card] of this.cards) {
       if (now - card.seen > GONE) {
         card.box.remove();
         this.cards.delete(key);
       }
     }
-    if (!this.cards.size && !this.parent.querySelector(".empty")) {
-      this.parent.append(element("p", "Nobody is in view.", "empty"));
-    }
+    if (this.cards.size) return;
+    if (!this.parent.querySelector(".empty")) this.parent.append(element("p", "", "empty"));
+    setText(this.parent.querySelector(".empty"), known ? "Nobody is in view." : "Nothing is known about who is in view.");
   }
 }

@@ -1,6 +1,6 @@
 // The live image of one camera: a JPEG with the boxes that belong to this very frame.
 
-import { captionIn, colorOf, element, labelOf, nameOf, setText } from "./words.js";
+import { WATCHING, captionIn, colorOf, element, labelOf, nameOf, setText } from "./words.js";
 
 export class Picture {
   constructor(name, parent) {
@@ -110,7 +110,7 @@ export class Picture {
   // Show how the camera does; an image that is not of now is dimmed.
   note(text, status) {
     setText(this.caption, text);
-    this.figure.classList.toggle("stale", ["connecting", "lost", "frozen", "paused"].includes(status));
+    this.figure.classList.toggle("stale", !WATCHING.includes(status));
   }
 
   remove() { this.figure.remove(); }

@@ -39,6 +39,9 @@ export class SessionView {
     if (response.ok) this.show(await response.json());
   }
 
+  // The run has ended, or nothing is known of it.
+  stop() { setText(byId("session-length"), ""); }
+
   show(view) {
     const order = Object.keys(view.shares);
     setText(byId("session-length"), `Running for ${clock(view.seconds)}.`);

@@ -6,6 +6,9 @@ const WHY = {
   "occluded": "the face is covered", "uncertain": "no label is likely enough", "stale": "not seen for a moment",
 };
 
+// States in which the images of a camera are analysed; a file has none.
+export const WATCHING = ["live", "degraded", null];
+
 let colors = {};
 
 export function setColors(given) { colors = given || colors; }
