@@ -221,6 +221,7 @@ class LiveFeed(Feed):
         is_over = self.source.over  # asked first: it has no further status then, and no further frame
         taken, self._held = [*self._held, *self.source.take_statuses()], []
         frame = self.source.poll()
+        before = self._unannounced_end("it was played to its end") if self._is_next_file(frame) else []
         if frame is not None and not self.paused:
             self.waiting = frame
         for i, line in enumerate(taken):
@@ -228,12 +229,32 @@ class LiveFeed(Feed):
                 taken, self._held = taken[:i], taken[i:]
                 changed()
                 break
+        taken += before
         self._note(taken)
         if is_over and frame is None and not self._held:
+            error = self.source.error
+            reason = "it was played to its end" if error is None else "reading it failed"
+            last = [] if self._alive else self._unannounced_end(reason)
+            self._note(last)
+            taken += last
+            if error is not None and last:
+                changed()  # the error is raised in the next round: this one has the status
+                return taken
             self.over = True
-            if self.source.error is not None:
-                raise self.source.error
+            if error is not None:
+                raise error
         return taken
+
+    def _is_next_file(self, frame: Frame | None) -> bool:
+        """Return whether a frame is the first one of a file after another, of a folder in real time."""
+        return frame is not None and self._alive is None and self.name not in (None, frame.source)
+
+    def _unannounced_end(self, reason: str) -> list[StatusLine]:
+        """Return the status that says that the source has ended; none if it was said."""
+        name = self.name or self.title
+        if self.latest is not None and (self.latest.source, self.latest.status) == (name, "ended"):
+            return []
+        return [StatusLine(source=name, time=datetime.now(timezone.utc), status="ended", reason=reason)]
 
     def last_statuses(self) -> list[StatusLine]:
         """Return the changes of the status that are left when the source is closed."""
@@ -245,17 +266,13 @@ class LiveFeed(Feed):
         """Take no more frames, and return the changes of the status that are left.
 
         The last of them says that the source has ended, so that nobody takes its last people for present
-        ones. Only a file that is played in real time has no status, until it is removed.
+        ones.
         """
         super().end(reason)
         lines = self.last_statuses()
-        has_ended = self.latest is not None and self.latest.status == "ended"
-        if has_ended or (self.latest is None and not self.removed):
-            return lines
-        name = self.name or self.title
-        ended = StatusLine(source=name, time=datetime.now(timezone.utc), status="ended", reason=reason)
-        self._note([ended])
-        return [*lines, ended]
+        ended = self._unannounced_end(reason)
+        self._note(ended)
+        return [*lines, *ended]
 
     def _note(self, lines: Iterable[StatusLine]) -> None:
         for line in lines:

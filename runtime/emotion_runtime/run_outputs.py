@@ -79,6 +79,7 @@ def _mqtt(config: RunConfig, runtime: EmotionRuntime, rounds: Rounds) -> MqttOpt
         frames=config.aggregate is None,
         labels=tuple(runtime.labels),
         pause=lambda name, paused: (rounds.pause if paused else rounds.resume)(name),
+        names=rounds.names,
     )
 
 

@@ -21,6 +21,7 @@ from emotion_runtime.rounds import Rounds
 from emotion_runtime.sinks.mqtt import MqttSink
 from emotion_runtime.sinks.mqtt_options import BrokerAddress, MqttOptions
 from emotion_runtime.types import Detections, EmotionEvent, Frame, SourceStatus, StatusLine
+from emotion_runtime.web.cameras import Cameras
 
 IMAGE = np.zeros((96, 128, 3), np.uint8)
 
@@ -303,7 +304,7 @@ def test_error_of_a_source_in_real_time_comes_after_its_last_frame():
     rounds = rounds_of(camera, seconds=5.0)
     camera.give()
     camera.end(SourceBroken("clip.mp4 is cut off"))
-    assert [len(one.frames) for one in rounds] == [1, 0]
+    assert [len(one.frames) for one in rounds] == [1, 0, 0]
     with pytest.raises(SourceBroken, match="cut off"):
         rounds.raise_errors()
 
@@ -390,17 +391,59 @@ def test_a_live_source_that_has_ended_by_itself_ends_once():
     assert [status for status, _ in statuses_of(rounds, "door")] == ["live", "ended"]
 
 
-def test_a_file_in_real_time_ends_with_a_status_only_if_it_is_removed():
-    played, clip = FakeCamera("played.mp4"), FakeCamera("clip.mp4")
-    rounds = rounds_of(played, clip)
-    played.give()
-    clip.give()
+def test_a_file_in_real_time_ends_with_a_status():
+    played, clip, corrupt = FakeCamera("played.mp4"), FakeCamera("clip.mp4"), FakeCamera("corrupt.mp4")
+    rounds = rounds_of(played, clip, corrupt)
+    for source in (played, clip, corrupt):
+        source.give()
     turns = iter(rounds)
     next(turns)
     played.end()
+    corrupt.end(SourceBroken("source corrupt.mp4 failed"))
     rounds.remove("clip.mp4")
     lines = [line for one in rounds for line in one.statuses]
-    assert [(line.source, line.status) for line in lines] == [("clip.mp4", "ended")]
+    assert {(line.source, line.status, line.reason) for line in lines} == {
+        ("played.mp4", "ended", "it was played to its end"),
+        ("corrupt.mp4", "ended", "reading it failed"),
+        ("clip.mp4", "ended", "it was removed"),
+    }
+    assert len(lines) == 3
+    assert [str(error) for error in rounds.errors] == ["source corrupt.mp4 failed"]
+
+
+def test_each_file_of_a_folder_in_real_time_ends_when_the_next_one_begins():
+    folder = FakeCamera("clips/")
+    rounds = rounds_of(folder)
+    lines = []
+    for name in ("a.mp4", "b.mp4"):
+        folder.name = name
+        folder.give()
+        lines += next(iter(rounds)).statuses
+    folder.end()
+    lines += [line for one in rounds for line in one.statuses]
+    assert [(line.source, line.status) for line in lines] == [("a.mp4", "ended"), ("b.mp4", "ended")]
+
+
+def test_sources_are_paused_and_removed_before_their_first_event():
+    """Over the interface of the page and over MQTT."""
+    door, yard, hall = FakeCamera("door"), FakeCamera("yard"), FakeCamera("hall")
+    rounds = rounds_of(door, yard, hall)
+    commands = [("home/yard/pause/set", b"ON")]
+    broker = SimpleNamespace(failure=None, keep=None, send=None, take_received=lambda: commands)
+    options = MqttOptions(
+        address=BrokerAddress("localhost", 1883, tls=False, prefix="home"),
+        pause=lambda name, paused: (rounds.pause if paused else rounds.resume)(name),
+        names=rounds.names,
+    )
+    assert MqttSink(options, broker).idle()
+    cameras = Cameras(rounds, rounds.add, allow_adding=True)
+    cameras.pause("door")
+    cameras.remove("hall")
+    assert (door.calls, yard.calls) == (["pause"], ["pause"])
+    cameras.resume("door")
+    door.give()
+    assert [frame.source for frame in next(iter(rounds)).frames] == ["door"]
+    assert rounds.names() == ["door", "yard"]
 
 
 def test_people_of_a_removed_camera_are_no_longer_published():

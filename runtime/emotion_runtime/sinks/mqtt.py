@@ -167,7 +167,7 @@ class MqttSink:
 
     def _pause(self, topic: str, payload: bytes) -> None:
         """Pause or resume a source."""
-        name = self._by_command.get(topic)
+        name = self._by_command.get(topic) or self._without_event(topic)
         paused = _COMMANDS.get(payload.strip().lower())
         if name is None or paused is None or self._options.pause is None:
             # What anybody can send is not repeated in a message.
@@ -178,7 +178,13 @@ class MqttSink:
         except EmotionError as error:  # it has ended
             self._ignore(str(error))
             return
-        self._cameras[name].state.paused = paused
+        if name in self._cameras:
+            self._cameras[name].state.paused = paused
+
+    def _without_event(self, topic: str) -> str | None:
+        """Return the source that a command is for before anything came from it; None: there is none."""
+        names = self._options.names()
+        return next((name for name in names if topic == f"{self._topic(name)}/pause/set"), None)
 
     def _ignore(self, reason: str) -> None:
         """Say that a command is ignored, but not so often that whoever sends commands fills the log."""

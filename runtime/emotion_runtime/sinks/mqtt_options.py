@@ -1,7 +1,7 @@
 """Where an MQTT broker is, and what is published there."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -52,6 +52,7 @@ class MqttOptions:
         frames: Whether events and people are published. False: only counts over several people.
         labels: Names of the emotions that the head predicts.
         pause: Pauses (True) or resumes (False) the source of a name. None: commands are ignored.
+        names: Returns the names of the sources, also of those from which nothing came yet.
     """
 
     address: BrokerAddress
@@ -61,6 +62,7 @@ class MqttOptions:
     frames: bool = True
     labels: tuple[str, ...] = ()
     pause: Callable[[str, bool], None] | None = None
+    names: Callable[[], Iterable[str]] = tuple
 
 
 def parse_broker(url: str) -> BrokerAddress:
