@@ -1,33 +1,25 @@
-"""Measure how fast the whole runtime is on videos, where the time goes, and what bounds it.
+"""Measure how fast the whole runtime is on videos, and where the time goes.
 
     python benchmarks/bench_pipeline.py --source people.mp4 crowd.mp4    # two minutes per video of 50 frames
     python benchmarks/bench_pipeline.py --source demo --quick            # a quick trial
 
-Every round measures, in turn, on each video:
-  BACKEND   every stage of the runtime, frame by frame, no sink; twice for the first backend, whose second run
-            shows what is noise
-  detector  decoding and the detector alone. While every frame is detected, this bounds the whole run; it is
-            no limit of the machine: a faster detector or a rarer detection raises it
-Cameras, their delays and the start of the program: bench_scale.py and bench_targets.py.
-"Outside networks" is all time of a frame outside ONNX Runtime and OpenVINO: decoding, resizing, tracking,
-smoothing, Python. Written to --out: pipeline.json.
+Every round measures each video on each backend in turn, twice on the first one, whose second run shows what
+is noise: every stage of the runtime, frame by frame, no sink. Cameras, their delays and the start of the
+program: bench_scale.py and bench_targets.py. "Outside networks" is all time of a frame outside ONNX Runtime
+and OpenVINO: decoding, resizing, tracking, smoothing, Python. Written to --out: pipeline.json.
 """
 
 import argparse
 import sys
-import time
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from emotion_bench.pipeline_parity import run as run_once
 from emotion_bench.report import results_parser, write_result
-from emotion_bench.rounds import ratios, spread
+from emotion_bench.rounds import spread
 from emotion_runtime.console import run
-from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.sources import open_source
 from emotion_train.tables import markdown_table, percent
 
 AGAIN = ", again"
@@ -65,7 +57,6 @@ def measure_source(source: str, args: argparse.Namespace) -> list[Row]:
     """Measure one video; return a row per backend, and one for a second measurement of the first backend."""
     contenders = {name: name for name in args.backends} | {args.backends[0] + AGAIN: args.backends[0]}
     measured: dict[str, list[Row]] = {name: [] for name in contenders}
-    alone: list[float] = []
     for index in range(args.rounds):
         for name, backend in contenders.items():
             events, found = run_once(source, backend, args.frames, args.bundle)
@@ -73,62 +64,43 @@ def measure_source(source: str, args: argparse.Namespace) -> list[Row]:
                 raise EmotionError(f"{source} has only one frame: expected two or more; give a longer video")
             people = max((person.id for event in events for person in event.persons), default=0)
             measured[name].append(found | {"persons": people})
-        alone.append(run_detector(source, args.frames))
         rates = ", ".join(f"{name} {each[-1]['fps']:.1f}" for name, each in measured.items())
-        print(f"{source} round {index + 1}: fps {rates}, detector alone {alone[-1]:.1f}", file=sys.stderr)
-    return [row(source, name, each, alone) for name, each in measured.items()]
+        print(f"{source} round {index + 1}: fps {rates}", file=sys.stderr)
+    return [row(source, name, each) for name, each in measured.items()]
 
 
-def run_detector(source: str, most: int | None) -> float:
-    """Return the frames per second of decoding and detection alone."""
-    detector = load_detector("face")
-    with open_source(source) as opened:
-        frames = islice(opened, most)
-        detector(next(frames).image)
-        start = time.perf_counter()
-        count = len([detector(frame.image) for frame in frames])
-        return count / (time.perf_counter() - start)
-
-
-def row(source: str, name: str, runs: list[Row], alone: list[float]) -> Row:
+def row(source: str, name: str, runs: list[Row]) -> Row:
     """Return the row of one video and one backend for pipeline.json; `persons` is their highest id."""
-    fps = [each["fps"] for each in runs]
-    stages = {
-        stage: spread([each["ms_per_frame"][stage] for each in runs])
-        for stage in runs[0]["ms_per_frame"]
-        if stage != "sinks"
-    }
-    frame_ms = 1000 / spread(fps)["median"]
     return {
         "source": Path(source).name,
         "backend": name,
         "persons": max(each["persons"] for each in runs),
-        "fps": spread(fps),
-        "fps_detector_alone": spread(alone),
-        "fraction_of_detector_alone": spread(ratios(fps, alone)),
-        "ms_per_frame": stages,
-        "share_by_stage": {name: round(value["median"] / frame_ms, 4) for name, value in stages.items()},
+        "fps": spread([each["fps"] for each in runs]),
+        "ms_per_frame": {
+            stage: spread([each["ms_per_frame"][stage] for each in runs])
+            for stage in runs[0]["ms_per_frame"]
+            if stage != "sinks"
+        },
         "share_not_a_network": spread([1 - each["share_of_networks"] for each in runs]),
     }
 
 
 def table(rows: list[Row]) -> str:
     """Return the table of the main results, one row per video and backend."""
-    header = ["video", "people", "encoders on", "fps", "detector alone", "fraction of that"]
-    header += ["encode, ms per frame", "time outside networks"]
+    stages = ("read", "detect", "encode", "temporal")
+    header = ["video", "people", "encoders on", "fps", *(f"{stage}, ms" for stage in stages)]
     lines = [
         [
             Path(each["source"]).stem.removeprefix("intel_").replace("-", " "),
             str(each["persons"]),
             each["backend"],
-            *(f"{each[name]['median']:.1f}" for name in ("fps", "fps_detector_alone")),
-            percent(each["fraction_of_detector_alone"]["median"]),
-            f"{each['ms_per_frame']['encode']['median']:.1f}",
+            f"{each['fps']['median']:.1f}",
+            *(f"{each['ms_per_frame'][stage]['median']:.1f}" for stage in stages),
             percent(each["share_not_a_network"]["median"]),
         ]
         for each in rows
     ]
-    return markdown_table(header, lines)
+    return markdown_table([*header, "time outside networks"], lines)
 
 
 if __name__ == "__main__":

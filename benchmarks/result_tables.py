@@ -23,6 +23,7 @@ import bench_targets
 from emotion_bench.accuracy_page import sets_part, windows_table
 from emotion_bench.gpu_report import times_table
 from emotion_bench.peers_page import networks_part, systems_part
+from emotion_bench.report import machine_of
 from emotion_train.tables import markdown_table, percent
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,11 +176,6 @@ def measured(benchmark: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the name and the result of each machine that was measured."""
     results = [json.loads(file.read_text("utf-8")) for file in sorted(RESULTS.glob(f"*/{benchmark}.json"))]
     return [(machine_of(result), result) for result in results]
-
-
-def machine_of(result: dict[str, Any]) -> str:
-    """Return the name of the machine of a result."""
-    return "{cpu}, {cores} cores".format(**result["machine"])
 
 
 if __name__ == "__main__":

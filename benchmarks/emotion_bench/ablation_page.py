@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from emotion_bench.report import difference
 from emotion_train.tables import markdown_table
 
 SUBJECTS = ("none", "saam", "saam-rowwise", "sap", "shared")  # in the order of the table
@@ -74,7 +75,7 @@ def page(
     comparisons = [
         [
             entry["expectation"],
-            _points(entry["difference"]),
+            difference(entry["difference"]),
             ", ".join(f"{100 * gap:+.1f}" for gap in entry["by_seed"]),
             entry["holds"],
         ]
@@ -102,8 +103,3 @@ def _missing(rows: list[dict[str, Any]]) -> str:
 
 def _percent(value: Interval) -> str:
     return f"{100 * value[0]:.1f} ({100 * value[1]:.1f}-{100 * value[2]:.1f})"
-
-
-def _points(difference: Interval) -> str:
-    gap, low, high = (100 * value for value in difference)
-    return f"{gap:+.1f} ({low:+.1f} to {high:+.1f})"

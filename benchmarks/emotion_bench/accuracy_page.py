@@ -5,6 +5,7 @@ from typing import Any
 
 from emotion_bench import quality_bins
 from emotion_bench.accuracy import Result
+from emotion_bench.report import machine_of, with_interval
 from emotion_train.tables import markdown_table, percent
 
 SETS = {
@@ -126,7 +127,7 @@ def page(result: Result) -> str:
         drop=corruptions["mean_drop_points"],
         corruptions=markdown_table(("", "accuracy", "drop, points"), dropped),
         quality=quality_bins.table(result["quality"]),
-        machine="{cpu}, {cores} cores".format(**result["machine"]),
+        machine=machine_of(result),
         windows=windows_table(result["windows"]),
         persons=whole["persons"],
         subset=min(300, result["test_faces"]),
@@ -178,7 +179,7 @@ def sets_part(result: Result) -> str:
     lines = [
         (
             title,
-            *(_with_interval(sets[name][metric]) for metric in ("accuracy", "balanced_accuracy")),
+            *(with_interval(sets[name][metric]) for metric in ("accuracy", "balanced_accuracy")),
             f"{sets[name]['ece']['value']:.3f}",
             percent(sets[name]["fer2013_label"]["value"]),
             percent(sets[name]["calm_taken_for_negative"]["value"]),
@@ -220,11 +221,6 @@ def windows_table(rows: list[Result]) -> str:
         times = percent(own["accuracy"]), f"{own['frame_encoder_ms']:.1f}"
         lines.append((str(row["people"]), *times, *cells))
     return markdown_table(("people", "own crops", "ms", "shared crop", "inside", "ms"), lines)
-
-
-def _with_interval(metric: Result) -> str:
-    text = percent(metric["value"])
-    return text if metric["low"] is None else f"{text} ({100 * metric['low']:.1f}-{100 * metric['high']:.1f})"
 
 
 def _two(fractions: Any) -> str:

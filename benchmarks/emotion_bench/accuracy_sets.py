@@ -1,9 +1,9 @@
 """The test sets for accuracy, all rendered from faces that were never used for training or tuning."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -91,56 +91,37 @@ def _clean(scene: Scene) -> Scene:
     return replace(scene, camera=Camera(), people=(person,))
 
 
-def _seen_by(camera: Callable[[Scene], Camera]) -> SceneChange:
-    def change(scene: Scene) -> Scene:
-        plain = _clean(scene)
-        return replace(plain, camera=camera(plain))
-
-    return change
+def _camera(**effects: Any) -> SceneChange:
+    return lambda scene: replace(_clean(scene), camera=Camera(**effects))
 
 
-def _shown(who: Callable[[RenderedPerson], RenderedPerson]) -> SceneChange:
-    def change(scene: Scene) -> Scene:
-        plain = _clean(scene)
-        return replace(plain, people=(who(plain.people[0]),))
-
-    return change
+def _person(**changes: Any) -> SceneChange:
+    return lambda scene: replace(_clean(scene), people=(replace(_clean(scene).people[0], **changes),))
 
 
-def _either(person: RenderedPerson, first: float, second: float) -> float:
-    """Return one of two values, always the same one for a face."""
-    return first if person.face % 2 else second
+def _in_turn(*changes: SceneChange) -> SceneChange:
+    """Return a change that is one of several, always the same one for a face."""
+    return lambda scene: changes[scene.people[0].face % len(changes)](scene)
 
 
-def _gain(red: float, green: float, blue: float) -> Callable[[Scene], Camera]:
-    return lambda _: Camera(gain=(red, green, blue))
-
-
-def _half_covered(person: RenderedPerson) -> RenderedPerson:
-    grey = np.full(3, 128, np.float32)
-    halves = (
-        Occluder(0.0, 0.4, 0.55, 0.4, grey),
-        Occluder(-0.4, 0.0, 0.4, 0.6, grey),
-        Occluder(0.4, 0.0, 0.4, 0.6, grey),
-    )
-    return replace(person, occluder=halves[person.face % 3])
-
-
+_GREY = np.full(3, 128, np.float32)
 CLEAN: Final[SceneChange] = _clean
 
 # Corruptions of an image, by the name that reports print.
 CORRUPTIONS: Final[Mapping[str, SceneChange]] = MappingProxyType(
     {
-        "brightness: 40 % or 170 %": _seen_by(
-            lambda scene: Camera(gain=(_either(scene.people[0], 0.4, 1.7),) * 3)
+        "brightness: 40 % or 170 %": _in_turn(_camera(gain=(1.7,) * 3), _camera(gain=(0.4,) * 3)),
+        "contrast: 35 %": _camera(gain=(0.35, 0.35, 0.35), offset=0.65 * 128),
+        "blur: sigma 2 px of a face of 80": _camera(blur=2.0),
+        "JPEG, quality 30": _camera(jpeg=30),
+        "noise: sigma 20 of 255": _camera(noise=20.0),
+        "face of 24 px": _person(side=24.0),
+        "colour cast": _camera(gain=(1.3, 1.0, 0.55)),
+        "head tilted 20 degrees": _in_turn(_person(tilt=-20.0), _person(tilt=20.0)),
+        "half of the face covered": _in_turn(
+            _person(occluder=Occluder(0.0, 0.4, 0.55, 0.4, _GREY)),
+            _person(occluder=Occluder(-0.4, 0.0, 0.4, 0.6, _GREY)),
+            _person(occluder=Occluder(0.4, 0.0, 0.4, 0.6, _GREY)),
         ),
-        "contrast: 35 %": _seen_by(lambda _: Camera(gain=(0.35, 0.35, 0.35), offset=0.65 * 128)),
-        "blur: sigma 2 px of a face of 80": _seen_by(lambda _: Camera(blur=2.0)),
-        "JPEG, quality 30": _seen_by(lambda _: Camera(jpeg=30)),
-        "noise: sigma 20 of 255": _seen_by(lambda _: Camera(noise=20.0)),
-        "face of 24 px": _shown(lambda person: replace(person, side=24.0)),
-        "colour cast": _seen_by(_gain(1.3, 1.0, 0.55)),
-        "head tilted 20 degrees": _shown(lambda person: replace(person, tilt=_either(person, 20.0, -20.0))),
-        "half of the face covered": _shown(_half_covered),
     }
 )

@@ -8,6 +8,7 @@ import numpy as np
 
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import Detector
+from emotion_runtime.detectors.agreement import intersection_over_union
 from emotion_runtime.heads import load_head
 from emotion_runtime.person import PersonOptions
 from emotion_runtime.ring import plan_clips
@@ -68,7 +69,10 @@ def agreement(clip: Clip, every: float, new_source: Callable[[], SourceState] | 
     for frame, found in zip(clip.frames, clip.found, strict=True):
         expected = _seen(always, frame, found, 0.0)
         boxes = _seen(seldom, frame, found, every)
-        good = sum(max((_overlap(box, other) for other in boxes), default=0.0) >= ENOUGH for box in expected)
+        good = 0
+        if expected and boxes:
+            overlaps = intersection_over_union(np.array(expected, np.float32), np.array(boxes, np.float32))
+            good = int((overlaps.max(axis=1) >= ENOUGH).sum())
         total, agreeing = total + len(expected), agreeing + good
         if seldom.detected_at == frame.t:
             detected.append(frame.t)
@@ -88,14 +92,3 @@ def _seen(source: SourceState, frame: Frame, found: Detections, every: float) ->
     if source.begin(frame, every):
         source.follow(found, frame)
     return [track.box for track in source.tracks if track.seen]
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Return the intersection over union of two boxes."""
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    inside = float(np.prod(np.maximum(high - low, 0)))
-    return inside / max(_area(a) + _area(b) - inside, 1e-9)
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])

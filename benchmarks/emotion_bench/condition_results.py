@@ -11,6 +11,7 @@ from emotion_bench.accuracy_sets import Plan, scenes
 from emotion_bench.candidates import Candidate
 from emotion_bench.conditions import HALVES
 from emotion_bench.predictions import Predictor
+from emotion_bench.report import with_interval
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Metrics, Weights
 from emotion_train.probing.metrics import weighted_mean
@@ -113,10 +114,10 @@ def page(result: Result) -> str:
     in_scenes = result["scenes"]
     halves = result.get("half_covered_points_lost")
     summary = (
-        ("accuracy", _with_interval(in_scenes["accuracy"])),
-        ("balanced accuracy", _with_interval(in_scenes["balanced_accuracy"])),
+        ("accuracy", with_interval(in_scenes["accuracy"])),
+        ("balanced accuracy", with_interval(in_scenes["balanced_accuracy"])),
         ("calibration error against the votes", f"{in_scenes['ece']['value']:.3f}"),
-        ("calm faces called angry, sad or afraid", _with_interval(in_scenes["calm_taken_for_negative"])),
+        ("calm faces called angry, sad or afraid", with_interval(in_scenes["calm_taken_for_negative"])),
         ("not sure", percent(in_scenes["not_sure"])),
     )
     return _PAGE.format(
@@ -138,15 +139,9 @@ def _rows(conditions: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for name, row in conditions.items():
         yield (
             name,
-            _with_interval(row["flipped"]) if name != PLAIN else "",
+            with_interval(row["flipped"]) if name != PLAIN else "",
             percent(row["accuracy"]["value"]),
             f"{row['points_lost']:.1f}" if name != PLAIN else "",
             percent(row["calm_taken_for_negative"]["value"]),
             percent(row["not_sure"]["value"]),
         )
-
-
-def _with_interval(metric: Mapping[str, float | None]) -> str:
-    low, high, value = metric["low"], metric["high"], metric["value"]
-    text = percent(value or 0.0)
-    return text if low is None or high is None else f"{text} ({100 * low:.1f}-{100 * high:.1f})"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from emotion_bench.accuracy_sets import Plan
 from emotion_bench.networks import Inputs, network_time
 from emotion_bench.peers import Peer
-from emotion_bench.through_runtime import GAP, OVERLAP, overlap
+from emotion_bench.through_runtime import GAP, most_overlapping
 from emotion_bench.work import Limits, Work, input_names, work_of
 from emotion_runtime.detectors import Detector
 from emotion_runtime.preprocess import BODY_ASPECT, HEAD_OF_BODY
@@ -188,11 +188,10 @@ def _judge(score: _Score, found: Found, clip: RenderedClip, plan: Plan) -> None:
     """Compare what was found in the last frame of a clip with the people in it."""
     for person in clip.scene.people:
         box = clip.boxes(person)[-1]
-        nearest = max(found, key=lambda each: overlap(_head(each[0]), box), default=None)
-        seen = nearest is not None and overlap(_head(nearest[0]), box) >= OVERLAP
-        score.found.append(seen)
-        if nearest is not None and seen:
-            score.right.append(nearest[1] == plan.label(person))
+        nearest = most_overlapping([_head(each) for each, _ in found], box)
+        score.found.append(nearest is not None)
+        if nearest is not None:
+            score.right.append(found[nearest][1] == plan.label(person))
 
 
 def _head(box: Box) -> Box:

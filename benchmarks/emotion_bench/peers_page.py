@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from emotion_bench.report import difference, machine_of
 from emotion_train.tables import markdown_table, percent
 
 _METRICS = {"accuracy": "right", "balanced_accuracy": "balanced", "calm_taken_for_negative": "calm"}
@@ -65,7 +66,7 @@ def networks_part(result: Mapping[str, Any]) -> str:
         (
             name,
             *(percent(row[f"peer_{metric}"]) for metric in _METRICS),
-            *(_difference(row[f"{metric}_difference"]) for metric in _METRICS),
+            *(difference(row[f"{metric}_difference"]) for metric in _METRICS),
             f"{row['time_ratio']:g}",
             f"{row['width']:g}",
         )
@@ -77,7 +78,7 @@ def networks_part(result: Mapping[str, Any]) -> str:
         faces=result["faces"],
         bundle=result["bundle"],
         rounds=result.get("rounds", "300"),
-        machine=_machine(result),
+        machine=machine_of(result),
         table=markdown_table(header, rows),
         verdict=f"Not ahead beyond chance: {'; '.join(behind)}." if behind else "Ahead of all beyond chance.",
     )
@@ -111,14 +112,10 @@ def systems_part(result: Mapping[str, Any]) -> str:
         smallest="{} x {}".format(*sizes[0]),
         largest="{} x {}".format(*sizes[1]),
         persons=max(by_system.values()),
-        machine=_machine(result),
+        machine=machine_of(result),
         **result["limits"],
         table=markdown_table(header, rows),
     )
-
-
-def _machine(result: Mapping[str, Any]) -> str:
-    return "{cpu}, {cores} cores".format(**result["machine"])
 
 
 def _behind(peers: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -130,8 +127,3 @@ def _behind(peers: Mapping[str, Mapping[str, Any]]) -> list[str]:
             if high >= 0 if metric == "calm_taken_for_negative" else low <= 0:
                 found.append(f"{name}, {shown}")
     return found
-
-
-def _difference(values: list[float]) -> str:
-    middle, low, high = (100 * value for value in values)
-    return f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"

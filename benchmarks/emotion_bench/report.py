@@ -3,13 +3,14 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emotion_bench.machine import card, folder_name
 from emotion_runtime.console import run
 from emotion_runtime.files import write_atomically
+from emotion_train.tables import percent
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 Result = dict[str, Any]
@@ -70,3 +71,20 @@ def report(
 def write_json(path: Path, result: Mapping[str, Any]) -> None:
     """Write a result as indented JSON."""
     write_atomically(path, json.dumps(result, indent=2) + "\n")
+
+
+def machine_of(result: Mapping[str, Any]) -> str:
+    """Return the name of the machine of a result."""
+    return "{cpu}, {cores} cores".format(**result["machine"])
+
+
+def with_interval(metric: Mapping[str, Any]) -> str:
+    """Write a fraction with its interval, if it has one: "86.3 % (84.6-87.9)"."""
+    text = percent(metric["value"])
+    return text if metric["low"] is None else f"{text} ({100 * metric['low']:.1f}-{100 * metric['high']:.1f})"
+
+
+def difference(values: Sequence[float]) -> str:
+    """Write a difference of fractions and the ends of its interval in points: "+5.1 (+3.9 to +6.2)"."""
+    middle, low, high = (100 * value for value in values)
+    return f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"

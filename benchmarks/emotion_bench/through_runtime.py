@@ -1,11 +1,13 @@
 """Accuracy and steadiness of the whole runtime, with its own detector and tracker."""
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from emotion_bench.accuracy_sets import Plan
+from emotion_runtime.detectors.agreement import intersection_over_union
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sources import open_source
 from emotion_runtime.types import Box, EmotionEvent, Person
@@ -95,16 +97,15 @@ def steadiness(runtime: EmotionRuntime, video: str) -> dict[str, float]:
 
 def _at(event: EmotionEvent | None, box: Box) -> Person | None:
     """Return the person whose box overlaps the given one most, if it overlaps enough."""
-    candidates = [
-        (overlap(person.box, box), person) for person in (event.persons if event else []) if person.raw
-    ]
-    most, person = max(candidates, key=lambda pair: pair[0], default=(0.0, None))
-    return person if most >= OVERLAP else None
+    people = [person for person in (event.persons if event else []) if person.raw]
+    best = most_overlapping([person.box for person in people], box)
+    return None if best is None else people[best]
 
 
-def overlap(a: Box, b: Box) -> float:
-    """Return the intersection over union of two boxes."""
-    width = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0)
-    height = max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
-    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return width * height / (areas - width * height)
+def most_overlapping(boxes: Sequence[Box], box: Box) -> int | None:
+    """Return the index of the box that overlaps a given one most; None if none overlaps enough."""
+    if not boxes:
+        return None
+    overlaps = intersection_over_union(np.array(boxes, np.float32), np.array([box], np.float32))[:, 0]
+    best = int(overlaps.argmax())
+    return best if overlaps[best] >= OVERLAP else None

@@ -233,11 +233,6 @@ def test_label_changes_are_counted_per_person_and_minute(monkeypatch: pytest.Mon
     }
 
 
-def test_boxes_overlap_by_intersection_over_union():
-    assert through_runtime.overlap((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3)
-    assert through_runtime.overlap((0, 0, 1, 1), (2, 2, 3, 3)) == 0
-
-
 # --- the report
 
 
