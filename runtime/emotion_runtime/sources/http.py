@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from threading import Event
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 import cv2
@@ -22,11 +23,13 @@ from emotion_runtime.sources.shots import Shot
 _SEGMENTS = 3  # times the silence that HLS may wait for its next segment
 _REST = 2.0  # seconds by which a video may end before its stated end
 _OPTIONS = {
-    "protocol_whitelist": "http,https,tcp,tls,crypto,data",  # a playlist must not open files
+    "max_redirects": "0",  # they are followed before, by `HttpClient`
     "http_proxy": "none",  # otherwise FFmpeg uses the one of the environment; "" is lost in playlists
     "tls_verify": "1",
     "live_start_index": "-1",
 }
+# A playlist must not open files, nor give up encryption.
+_PROTOCOLS = {"http": "http,https,tcp,tls,crypto,data", "https": "https,tcp,tls,crypto,data"}
 
 
 def read_http(address: NetworkAddress, limits: NetworkLimits, cancel: Event) -> Generator[Shot, None, None]:
@@ -66,7 +69,9 @@ def read_http(address: NetworkAddress, limits: NetworkLimits, cancel: Event) -> 
                 f"the server sends a page ({kind}), not video; give the address of the stream itself",
                 "format",
             )
-        yield from _video(address, limits, cancel, paced=playlist or answer.length is not None)
+        yield from _video(
+            _found(address, answer.url), limits, cancel, paced=playlist or answer.length is not None
+        )
     if not cancel.is_set():
         raise ended()
 
@@ -106,15 +111,23 @@ def _snapshots(first: Answer, again: Callable[[], Answer], every: float, cancel:
         answer = again()
 
 
-def _video(address: NetworkAddress, limits: NetworkLimits, cancel: Event, *, paced: bool) -> Iterator[Shot]:
+def _found(address: NetworkAddress, url: str) -> str:
+    """Return where an address leads after redirections, with the password if that is the same server."""
+    asked, found = urlsplit(address.uri), urlsplit(url)
+    same = found.netloc == urlsplit(address.bare).netloc
+    return found._replace(netloc=asked.netloc).geturl() if same else url
+
+
+def _video(uri: str, limits: NetworkLimits, cancel: Event, *, paced: bool) -> Iterator[Shot]:
     """Yield the images of HLS and of anything else that FFmpeg reads."""
     silence = limits.silence * (_SEGMENTS if paced else 1)
 
     def lost(error: Exception, waited: float) -> ConnectionLost:
         return explained(error, waited, silence) or not_a_stream("a format that can be played")
 
-    options = {**_OPTIONS, "ca_file": certificates() or ""}
-    container = opened(address.uri, options, (limits.opening, silence), lost)
+    protocols = _PROTOCOLS[urlsplit(uri).scheme]
+    options = {**_OPTIONS, "protocol_whitelist": protocols, "ca_file": certificates() or ""}
+    container = opened(uri, options, (limits.opening, silence), lost)
     try:
         video = LiveVideo(container, limits.silence)
         pacer, clock, played = Pacer(), MediaClock(), 0.0

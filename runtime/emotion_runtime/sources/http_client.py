@@ -132,12 +132,12 @@ class _TLSHandler(HTTPSHandler):
 
 
 class _Redirections(HTTPRedirectHandler):
-    """Follows redirections over HTTP; urllib alone would follow those to FTP, too."""
+    """Follows redirections over HTTP, but not from HTTPS to HTTP; urllib alone would, and to FTP, too."""
 
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
-        if urlsplit(newurl).scheme not in ("http", "https"):
+        if urlsplit(newurl).scheme not in (("https",) if req.type == "https" else ("http", "https")):
             raise HTTPError(newurl, code, msg, headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -149,6 +149,7 @@ class Answer:
         kind: Content type, such as "image/jpeg"; "" if the server does not say.
         boundary: What separates the parts of a multipart content.
         length: Bytes of the body; None: not stated, as for a stream without an end.
+        url: Address that answered, after redirections; without the password.
     """
 
     def __init__(self, response: Any, deadline: _Deadline) -> None:
@@ -157,6 +158,7 @@ class Answer:
         self.kind = headers.get_content_type() if headers.get("content-type") else ""
         self.boundary = str(headers.get_param("boundary", "")).encode("latin-1", "replace")
         self.length: int | None = response.length
+        self.url: str = response.url
 
     def is_image(self) -> bool:
         """Return whether the body is one JPEG, PNG or WebP image, whatever the server calls it."""

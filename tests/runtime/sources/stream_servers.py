@@ -230,3 +230,14 @@ def send(request: BaseHTTPRequestHandler, kind: str, data: bytes, status: int = 
     request.send_header("Content-Length", str(len(data)))
     request.end_headers()
     request.wfile.write(data)
+
+
+def redirect(target: str) -> Answer:
+    """Return what sends a client to another address."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(302)
+        request.send_header("Location", target)
+        request.end_headers()
+
+    return answer

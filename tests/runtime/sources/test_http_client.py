@@ -22,6 +22,7 @@ from stream_servers import (
     jpeg,
     lost,
     raw_server,
+    redirect,
     send,
     send_mjpeg,
     shots_of,
@@ -111,15 +112,6 @@ def test_a_kind_of_authentication_that_is_not_supported(wanted: str):
     assert (error.cause, "not supported" in str(error)) == ("authentication", True)
 
 
-def redirect(target: str) -> Answer:
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(302)
-        request.send_header("Location", target)
-        request.end_headers()
-
-    return answer
-
-
 def test_a_redirection_is_followed_without_the_password():
     seen = []
 
@@ -135,10 +127,31 @@ def test_a_redirection_is_followed_without_the_password():
     assert seen == [None]
 
 
-@pytest.mark.parametrize("target", ["/cam", "file:///etc/passwd", "ftp://127.0.0.1:9/cam.jpg"])
+ELSEWHERE = ("file:///etc/passwd", "ftp://127.0.0.1:9/cam.jpg", "rtsp://127.0.0.1:9/cam", "data:,cam")
+
+
+@pytest.mark.parametrize("target", ["/cam", *ELSEWHERE])
 def test_a_redirection_that_leads_nowhere(target: str):
     with http_server({"/cam": redirect(target)}) as place:
         assert lost(f"http://{place}/cam").cause == "not found"
+
+
+@pytest.mark.parametrize("kind", ["video/mp4", "application/x-mpegurl"])
+def test_a_redirection_is_followed_before_ffmpeg_opens_the_address(kind: str):
+    """FFmpeg requests the address once more, and the server may answer something else then."""
+    asked = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        if len(asked) == 1:
+            send(request, kind, b"#EXTM3U\n")
+        else:
+            redirect("/other")(request)
+
+    with http_server({"/new": answer, "/other": answer, "/cam": redirect("/new")}) as place:
+        lost(f"http://{place}/cam")
+    assert set(asked) == {"/new"}
+    assert len(asked) > 1
 
 
 def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch):
@@ -206,6 +219,9 @@ def test_encryption(certificate: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert len(shots_of(f"https://{USER}@{place}/cam.jpg", 2)) == 2
         assert len(shots_of(f"https://{USER}@{place}/cam", 2)) == 2
+        with http_server(answers) as plain:
+            answers["/down"] = redirect(f"http://{plain}/cam")
+            assert lost(f"https://{place}/down").cause == "not found"
     with http_server(answers) as place:
         error = lost(f"https://{USER}@{place}/cam.jpg")
         assert (error.cause, "TLS" in str(error)) == ("encryption", True)

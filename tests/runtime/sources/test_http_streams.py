@@ -22,6 +22,7 @@ from stream_servers import (
     jpeg,
     lost,
     raw_server,
+    redirect,
     send,
     send_mjpeg,
     shots_of,
@@ -327,8 +328,12 @@ def test_a_stream_of_mpeg_ts_without_an_end(tmp_path: Path):
 
 def test_a_video_file_is_played_once_at_its_own_speed(tmp_path: Path):
     data = write_video(tmp_path / "a.mp4", seconds=1.5, movflags="faststart").read_bytes()
-    with http_server({"/a.mp4": lambda request: send(request, "video/mp4", data)}) as place:
-        connect = connect_network(f"http://{place}/a.mp4", NetworkLimits(3, 2))
+    answers = {
+        "/a.mp4": lambda request: send(request, "video/mp4", data),
+        "/clip": redirect("/a.mp4"),
+    }
+    with http_server(answers) as place:
+        connect = connect_network(f"http://{place}/clip", NetworkLimits(3, 2))
         source = LiveSource("clip", connect)
         start = time.monotonic()
         frames = list(source)
