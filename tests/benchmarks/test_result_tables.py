@@ -8,6 +8,9 @@ import pytest
 
 import bench_pipeline
 import result_tables
+from emotion_train.tables import percent
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def spread(value: float) -> dict[str, float]:
@@ -118,3 +121,38 @@ def test_without_results_the_page_says_so(results: Path):
     assert results.is_dir()
     assert result_tables.tables("pipeline", str) == "No machine has been measured yet."
     assert result_tables.gpu_part() == "No GPU has been measured yet."
+
+
+def test_sentences_state_the_results_of_the_shipped_model():
+    nano = ROOT / "benchmarks" / "results" / "nano"
+    accuracy, conditions = (
+        json.loads((nano / f"{name}.json").read_text()) for name in ("accuracy", "conditions")
+    )
+    scenes, seen = accuracy["sets"]["scenes"], conditions["conditions"]
+    right, calm, fear, sadness = (
+        percent(scenes[name]["value"])
+        for name in ("accuracy", "calm_taken_for_negative", "recall_fear", "recall_sadness")
+    )
+    lower, mask = (f"{seen[name]['points_lost']:.0f}" for name in ("lower half covered", "mask"))
+    tilted = [percent(seen[f"tilt {degrees} degrees"]["flipped"]["value"]) for degrees in (30, 45)]
+    half = f"{conditions['half_covered_points_lost']:.0f}"
+    stated = {
+        "README.md": (f"{right} of the cases", f"{calm} of the calm"),
+        "docs/faq.md": (f"{right} of the cases",),
+        "docs/meaning.md": (
+            f"{right} of the cases",
+            f"| {calm} of clearly calm",
+            f"half of it: {half} points less; the mouth: {lower}; a mask: {mask}",
+            f"at 30 degrees {tilted[0]} of the right labels become wrong, at 45 degrees {tilted[1]}",
+        ),
+        "docs/dpia.md": (
+            f"| {right} |",
+            f"| {calm} |",
+            f"{fear}; {sadness}",
+            f"{half} points; {lower} points",
+        ),
+    }
+    for page, parts in stated.items():
+        text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+        for part in parts:
+            assert part in text, page
