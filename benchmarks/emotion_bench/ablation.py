@@ -16,6 +16,7 @@ from emotion_bench.report import write_json
 from emotion_runtime.files import write_atomically
 from emotion_train.probing.bootstrap import Weights, bootstrap_intervals, cluster_indices, point_metrics
 from emotion_train.probing.metrics import weighted_mean
+from emotion_train.probing.scene_probe import swap_parts
 
 SEED = 2022
 CROWDED = ("two people", "three or four")  # where a model that does not know the subject must fail
@@ -91,15 +92,9 @@ def _pairs(
     given: NDArray[np.int64], labels: NDArray[np.int64], rows: list[NDArray[np.intp]]
 ) -> dict[str, NDArray[np.float64]]:
     """Measure whether predictions (seeds, N) follow the subject; rows: the two people of each scene."""
-    pairs = np.array(rows, np.int64).reshape(-1, 2)
-    first, second = given[:, pairs[:, 0]], given[:, pairs[:, 1]]
-    a, b = labels[pairs[:, 0]], labels[pairs[:, 1]]
-    metrics = {
-        "changed": first != second,
-        "own": ((first == a).astype(float) + (second == b)) / 2,
-        "other": ((first == b).astype(float) + (second == a)) / 2,
-    }
-    return {name: values.mean(axis=0) for name, values in metrics.items()}
+    one, other = np.array(rows, np.int64).reshape(-1, 2).T
+    parts = swap_parts(given[:, one], given[:, other], labels[one], labels[other])
+    return {name: parts[name].mean(axis=0) for name in ("changed", "own", "other")}
 
 
 def interval(values: NDArray[np.float64], scenes: NDArray[np.int64]) -> Interval:

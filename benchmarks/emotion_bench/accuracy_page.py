@@ -17,13 +17,13 @@ SETS = {
     "scenes_int8": "rendered scenes of 1-4 people, int8",
 }
 
-_PAGE = """# Accuracy of `{bundle}`
+_PAGE = """# Accuracy of `{bundle[name]}`
 
-    python benchmarks/bench_accuracy.py --bundle {bundle} --data DIR --videos VIDEO ...
+    python benchmarks/bench_accuracy.py --bundle {bundle[name]} --data DIR --videos VIDEO ...
 
-Seven emotions on {faces} test faces of FER2013 with their original pixels, which were never used for
+Seven emotions on {test_faces} test faces of FER2013 with their original pixels, which were never used for
 training or tuning, through the bundle's ONNX graphs; 95 % bootstrap intervals over faces. Ten people voted
-on every face (FER+). Accuracy, balanced accuracy and everything below are measured on the {clear} faces
+on every face (FER+). Accuracy, balanced accuracy and everything below are measured on the {clear_faces} faces
 that more than half of them see alike, with the emotion that they see. The calibration error compares
 probabilities with votes, on all faces. "FER2013 label" is the agreement with the one label of FER2013 on
 all faces: that label differs from most votes for a third of the faces, and a perfect predictor of the votes
@@ -31,7 +31,7 @@ would reach 63.4 %. Chance is 14.3 %.
 
 The scenes are rendered: faces of FER2013 on drawn bodies and backgrounds.
 
-{sets}
+{sets_part}
 
 ## Targets
 
@@ -41,22 +41,23 @@ The scenes are rendered: faces of FER2013 on drawn bodies and backgrounds.
 
 ![Confusion matrix](confusion.png) ![Reliability](reliability.png)
 
-No label is given where its probability is under {threshold:.3f} (a threshold fitted on validation faces). A
-label is given in {answered} of the cases; {right} of these are right, and {rest} of the others would be.
+No label is given where its probability is under {abstaining[threshold]:.3f} (a threshold fitted on
+validation faces). A label is given in {answered} of the cases; {right} of these are right, and {rest} of
+the others would be.
 
 ## Two people of different emotions in one image
 
-{pairs} pairs. In {singly} of them both predictions are right when the other person is absent ({alone} of
-all such predictions are right). "changed": the predictions for the two people differ.
+{pairs[pairs]} pairs. In {pairs[right_singly]} of them both predictions are right when the other person is
+absent ({alone} of all such predictions are right). "changed": the predictions for the two people differ.
 
 {pair_table}
 
 ## One corruption at a time
 
 The same people, alone, standing still, with a face of 80 px, without camera effects: {clean}. A corruption
-costs {drop:.1f} points on average.
+costs {corruptions[mean_drop_points]:.1f} points on average.
 
-{corruptions}
+{corruption_table}
 
 ## By quality of the view
 
@@ -65,22 +66,22 @@ the frame. Rows of one quality leave out views of which another one is below its
 runtime gives no label. Accuracy is that on clear faces; confidence and calibration error are compared with
 the votes on all faces.
 
-{quality}
+{quality_table}
 
 ![Confidence and accuracy by quality of the view](quality.png)
 
 ## A crop per person, or one shared crop
 
 Milliseconds are those of the frame encoder alone, in fp32, for all people at once, on a machine with
-{machine}. The shared crop is the square around all heads; "inside" is the fraction of people with at least
-half of their head in it.
+{machine_name}. The shared crop is the square around all heads; "inside" is the fraction of people with at
+least half of their head in it.
 
-{windows}
+{window_table}
 
 ## The whole runtime
 
-{persons} people with {subset} test faces, in scenes of one and two, frame by frame: the detector found
-{found} of them, and {whole} of the predictions for these are right.
+{through_runtime[persons]} people with {subset} test faces, in scenes of one and two, frame by frame: the
+detector found {found} of them, and {whole} of the predictions for these are right.
 
 Changes of the label on real people, per person and minute, at the default smoothing ("raw": the likeliest
 label of each clip alone):
@@ -110,26 +111,19 @@ def page(result: Result) -> str:
     ]
     areas = [(name, f"{area:.3f}") for name, area in result.get("categories_auc", {}).items()]
     return _PAGE.format(
-        bundle=result["bundle"]["name"],
-        faces=result["test_faces"],
-        clear=result["clear_faces"],
-        sets=sets_part(result),
+        **result,
+        sets_part=sets_part(result),
         targets=markdown_table(("what", "target", "beyond", "measured", ""), list(targets(result))),
-        threshold=abstaining["threshold"],
         answered=percent(abstaining["answered"]),
         right=percent(abstaining["accuracy_of_answered"]),
         rest="none" if rest is None else percent(rest),
-        pairs=pairs["pairs"],
-        singly=pairs["right_singly"],
         alone=percent(pairs["accuracy_alone"]),
         pair_table=_pairs(pairs),
         clean=percent(corruptions["clean"]),
-        drop=corruptions["mean_drop_points"],
-        corruptions=markdown_table(("", "accuracy", "drop, points"), dropped),
-        quality=quality_bins.table(result["quality"]),
-        machine=machine_of(result),
-        windows=windows_table(result["windows"]),
-        persons=whole["persons"],
+        corruption_table=markdown_table(("", "accuracy", "drop, points"), dropped),
+        quality_table=quality_bins.table(result["quality"]),
+        machine_name=machine_of(result),
+        window_table=windows_table(result["windows"]),
         subset=min(300, result["test_faces"]),
         found=percent(whole["found"]),
         whole=percent(whole["accuracy"]),

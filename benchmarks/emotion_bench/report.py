@@ -25,7 +25,6 @@ def results_parser(about: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
     add = parser.add_argument
     add("--out", type=Path, help="folder of the results (default: results/ and the name of this machine)")
-    add("--cores", type=int, help="number of cores in that name, where several machines share a CPU")
     add("--quick", action="store_true", help="a quick trial")
     return parser
 
@@ -39,8 +38,9 @@ def write_result(args: argparse.Namespace, name: str, result: Mapping[str, Any])
         result: The rest of the result.
     """
     machine = card()
-    cores = args.cores or int(machine["cores"] or 1)
-    file = (args.out or RESULTS / folder_name(str(machine["cpu"]), cores)) / f"{name}.json"
+    file = (
+        args.out or RESULTS / folder_name(str(machine["cpu"]), int(machine["cores"] or 1))
+    ) / f"{name}.json"
     write_json(file, {"benchmark": name, "machine": machine, **result})
     print(file, file=sys.stderr)
 

@@ -15,7 +15,7 @@ from emotion_train.probing.bootstrap import Metrics, Weights, bootstrap_interval
 from emotion_train.probing.features import ClipInput, FeatureSet, encode_all
 from emotion_train.probing.fit import TaskHead
 from emotion_train.probing.measure import Interval, MeasureOptions
-from emotion_train.probing.metrics import Labels, area_under_roc, weighted_mean
+from emotion_train.probing.metrics import Labels, Values, area_under_roc, weighted_mean
 from emotion_train.probing.samples import Encoding
 from emotion_train.scenes.batches import SceneMix
 from emotion_train.scenes.faces import Faces, Split, load_faces
@@ -147,16 +147,21 @@ def category_metrics(weight: NDArray[np.float32], part: FeatureSet) -> dict[str,
     return {name: value for name, value in metrics.items() if not np.isnan(value)}  # left out: no such face
 
 
+def swap_parts(first: Labels, second: Labels, a: Labels, b: Labels) -> dict[str, Values]:
+    """Return the metrics of `swap_metrics` of each pair, in the last dimension."""
+    return {
+        "changed": first != second,
+        "own": ((first == a).astype(float) + (second == b)) / 2,
+        "other": ((first == b).astype(float) + (second == a)) / 2,
+        "both_right": (first == a) & (second == b),
+    }
+
+
 class SwapScorer:
     """Scores the metrics of `swap_metrics` over pairs."""
 
     def __init__(self, first: Labels, second: Labels, a: Labels, b: Labels) -> None:
-        self._parts = {
-            "changed": first != second,
-            "own": ((first == a).astype(float) + (second == b)) / 2,
-            "other": ((first == b).astype(float) + (second == a)) / 2,
-            "both_right": (first == a) & (second == b),
-        }
+        self._parts = swap_parts(first, second, a, b)
 
     def __call__(self, weights: Weights) -> Metrics:
         """Return each metric, (B,), for weights (B, N)."""
