@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from emotion_runtime.errors import EmotionError
 
@@ -14,7 +14,7 @@ _PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 _USER_AND_PASSWORD = re.compile(r"(?<=://)(?:\$\{[^{}]*\}|[^/?#])*(?=@)")
 # Cameras also take passwords as parameters or in the path of an address, elements of GStreamer as properties.
 _PARAMETER = re.compile(
-    r"((?:pas|pwd|psw|pw|token|secret|auth|key(?!-)|credential|signature)[^=&#/?\s]*=)"
+    r"((?:pas|pwd|psw|pw|token|secret|auth|key(?!-)|credential|signature|session|bearer|psk)[^=&#/?\s]*=)"
     r"""("[^"]*"|'[^']*'|[^&#\s]+)""",
     re.IGNORECASE,
 )
@@ -24,6 +24,9 @@ _SHORT_PARAMETER = re.compile(
     re.IGNORECASE,
 )
 _VALUE = re.compile(r"([^?&#=\s]=)([^&#\s]+)")
+# USER:PASSWORD as a parameter or after #, but not numbers such as 16:9; and what follows # and is no option.
+_PAIR = re.compile(r"([?&;#=,][^?&;#=,:\s]*[A-Za-z][^?&;#=,:\s]*:)([^&#\s]*[^\d.:&#\s][^&#\s]*)")
+_FRAGMENT = re.compile(r"(#)([^=:#\s]+)(?=\s|$)")
 # What follows one of these in a path is a password, unless it is the name of a file, as in /admin/video.cgi.
 _BEFORE_PASSWORD = re.compile(
     r"admin|root|user|viewer|guest|operator|login|pass\w*|pwd|pw|pin|token|secret|auth|\w*key", re.IGNORECASE
@@ -31,6 +34,7 @@ _BEFORE_PASSWORD = re.compile(
 _FILE_NAME = re.compile(r"[\w-]+\.[A-Za-z]\w{1,4}")
 _NETWORK = re.compile(r"(?:rtsps?|https?|mqtts?)$", re.IGNORECASE)
 _PIPELINE = re.compile(r"(?:[^:=]*=)?gst:", re.IGNORECASE)
+_SCHEME = re.compile(r"(?<![\w.+-])(?=[A-Za-z][\w.+-]*://)")
 _NO_SCHEME = re.compile(r"([^/\\\s:=]+:)[^/\\\s]+(?=@)")  # USER:PASSWORD@HOST, which is refused later
 
 
@@ -83,8 +87,13 @@ def without_passwords(text: str) -> str:
     """
     if _PIPELINE.match(text):
         text = _PARAMETER.sub(_without_value, text)
-    if text.count("://") > 1:
-        return re.sub(r"\S+", lambda word: without_passwords(word[0]), text)
+    if text.count("://") > 1:  # several addresses, or one within another
+        return re.sub(r"\S+", lambda word: "".join(map(_without_password, _SCHEME.split(word[0]))), text)
+    return _without_password(text)
+
+
+def _without_password(text: str) -> str:
+    """Hide the passwords of one address."""
     start, separator, rest = text.partition("://")
     if not separator:
         return _NO_SCHEME.sub(rf"\1{HIDDEN}", text)
@@ -94,8 +103,18 @@ def without_passwords(text: str) -> str:
         user_and_password, _, host = rest.rpartition("@")
         user, colon, password = user_and_password.partition(":")
         rest = f"{user}{colon}{_hidden(password) if colon else ''}@{host}"
+    is_network = _NETWORK.search(start) is not None
+    rest = _without_parameters(rest, is_network=is_network)
+    # Names of parameters may be percent-encoded, too. What is decoded is shown only where it hides something.
+    decoded = unquote(rest)
+    hidden = _without_parameters(decoded, is_network=is_network)
+    return start + separator + (rest if hidden == decoded else hidden)
+
+
+def _without_parameters(rest: str, *, is_network: bool) -> str:
+    """Hide the passwords of an address apart from that of its user, without its scheme."""
     rest = _PARAMETER.sub(_without_value, rest)
-    return start + separator + (_without_odd_ones(rest) if _NETWORK.search(start) else rest)
+    return _without_odd_ones(rest) if is_network else rest
 
 
 def _without_odd_ones(rest: str) -> str:
@@ -110,7 +129,8 @@ def _without_odd_ones(rest: str) -> str:
             shown.append(_hidden(step))
         else:
             shown.append(f"{name}:{_hidden(password)}" if colon and name and password else step)
-    others = _SHORT_PARAMETER.sub(_without_value, others)
+    for pattern in (_SHORT_PARAMETER, _PAIR, _FRAGMENT):
+        others = pattern.sub(_without_value, others)
     return "/".join(shown) + _VALUE.sub(
         lambda found: _without_value(found) if _looks_random(found[2]) else found[0], others
     )

@@ -9,6 +9,7 @@ from emotion_runtime.errors import ConnectionLost
 MOST_BYTES = 64 * 2**20  # of one image
 _LINE = 8192  # bytes of a line of a header
 _LINES = 64  # of a header
+_AROUND = b" \t\r\n\"'"  # what cameras put around a boundary, in the header or in the stream
 
 
 class Reader(Protocol):
@@ -26,13 +27,13 @@ def parts(reader: Reader, boundary: bytes) -> Iterator[tuple[bytes, float]]:
 
     Args:
         reader: The body of the answer.
-        boundary: What separates the parts, from the content type; b"" if it has none. Cameras add dashes as
-            they like, and some separate the parts by something else than they say.
+        boundary: What separates the parts, from the content type; b"" if it has none. Cameras add dashes,
+            quotes and spaces as they like, and some separate the parts by something else than they say.
 
     Raises:
         ConnectionLost: It is not a stream of parts.
     """
-    mark = _first_mark(reader, boundary.strip(b"-"))
+    mark = _first_mark(reader, boundary.strip(_AROUND + b"-"))
     if mark is None:
         return
     while True:
@@ -59,8 +60,8 @@ def _first_mark(reader: Reader, stated: bytes) -> bytes | None:
         line = reader.line(_LINE)
         if not line:
             return None
-        text = line.strip()
-        name = text.strip(b"-")
+        text = line.strip(_AROUND)
+        name = text.strip(_AROUND + b"-")
         if text.startswith(b"--") and name:
             return b"--" + (stated if stated and name.startswith(stated) else name)
         if stated and text == stated:
@@ -69,9 +70,10 @@ def _first_mark(reader: Reader, stated: bytes) -> bytes | None:
 
 
 def _is_mark(line: bytes, mark: bytes) -> bool:
+    text = line.strip(_AROUND)
     if not mark.startswith(b"--"):
-        return line.strip() == mark
-    return line.startswith(b"--") and b"--" + line.lstrip(b"-")[: len(mark) - 2] == mark
+        return text == mark
+    return text.startswith(b"--") and text.lstrip(_AROUND + b"-").startswith(mark[2:])
 
 
 def _skip_to(reader: Reader, mark: bytes) -> bool:

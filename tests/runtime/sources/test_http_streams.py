@@ -143,6 +143,9 @@ class Bytes:
         (b"b", b"--c\r\nContent-Length: 3\r\n\r\na\nb\r\n--c\r\n\r\ncd\r\n--c--\r\n", [b"a\nb", b"cd"]),
         (b"b", b"\r\n--b1\r\n\r\nab\r\n--b2\r\n\r\ncd\r\n--b3\r\n", [b"ab", b"cd"]),
         (b"", b"----c\r\n\r\nab\r\n--d\r\n----c\r\n\r\ncd\r\n----c--\r\n", [b"ab\r\n--d", b"cd"]),
+        (b"b", b' --b\r\n\r\nab\r\n --b\r\n\r\ncd\r\n--"b"\r\n', [b"ab", b"cd"]),
+        (b" '--b' ", b'"b"\r\n\r\nab\r\n"b"\r\n\r\ncd\r\nb\r\n', [b"ab", b"cd"]),
+        (b'"b', b"-- b\r\n\r\nab\r\n-- b\r\n\r\ncd\r\n-- b --\r\n", [b"ab", b"cd"]),
         (b"b", b"b\r\n\r\nab\r\nbc\r\nb\r\n\r\ncd\r\nb\r\n", [b"ab\r\nbc", b"cd"]),
     ],
 )
