@@ -8,10 +8,11 @@ the run ended; 1 for a bug, with its traceback.
 import contextlib
 import logging
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from emotion_runtime.config import RunConfig, as_toml, make_config
 from emotion_runtime.config_checks import check_runnable
@@ -64,7 +65,8 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
     if flags.get("log_format") == "json":
         write_json_messages(PROGRAM)
     path = flags.pop("config", None)
-    config = make_config(read_toml(path, RunConfig.__struct_fields__) if path is not None else {}, flags)
+    file = read_toml(path, RunConfig.__struct_fields__) if path is not None else {}
+    config = make_config(file, flags, path or "")
     if config.log_format == "json":
         write_json_messages(PROGRAM)
     if print_config:
@@ -76,10 +78,28 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
         return _print_report(config, as_json=as_json)
     if as_json:
         raise EmotionError("--json needs --doctor; to write events as JSON lines, use --jsonl PATH")
-    check_runnable(config)
+    with _naming_the_file(path, file.keys() - flags.keys()):
+        check_runnable(config)
     with stop_at_signals() as stop, results_only_on_stdout():
         run_config(config, started, stop)
     return 0
+
+
+@contextlib.contextmanager
+def _naming_the_file(path: str | None, keys: Container[str]) -> Iterator[None]:
+    """Name the configuration file in an error about an option that only the file has.
+
+    Args:
+        path: The file.
+        keys: The options that only the file has.
+    """
+    try:
+        yield
+    except EmotionError as error:
+        option = re.search(r"--([a-z-]+)", str(error))
+        if option and option[1].replace("-", "_") in keys:
+            raise EmotionError(f"--config {path}: {error}") from error
+        raise
 
 
 def _print_report(config: RunConfig, *, as_json: bool) -> int:

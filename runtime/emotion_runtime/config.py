@@ -161,7 +161,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.rotate is None else parse_rotation(self.rotate, self.rotate_keep)
 
 
-def make_config(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
+def make_config(file: Mapping[str, Any], flags: Mapping[str, Any], path: str = "") -> RunConfig:
     """Combine the values of a configuration file with the given flags, which take precedence.
 
     Sources given as flags replace all sources of the file: a user of --source does not want the file's as
@@ -170,6 +170,7 @@ def make_config(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
     Args:
         file: Values by key of the file.
         flags: Values by key of the flags that were given.
+        path: The file, for messages.
 
     Raises:
         EmotionError: A value has the wrong type; one line for each such value.
@@ -185,25 +186,33 @@ def make_config(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
     for field in msgspec.structs.fields(RunConfig):
         if field.name in given:
             try:
-                given[field.name] = _checked(field, given[field.name], from_file=field.name not in flags)
+                given[field.name] = _checked(field, given[field.name])
             except EmotionError as error:
-                mistakes.append(str(error))
+                origin = _origin(field.name, file, flags, path)
+                mistakes.append(f"{without_passwords(origin)}{error}")
     if mistakes:
         raise EmotionError("\n".join(mistakes))
     return RunConfig(**given)
 
 
-def _checked(field: msgspec.structs.FieldInfo, value: Any, *, from_file: bool) -> Any:
-    flag = f"--{field.name.replace('_', '-')}"
+def _checked(field: msgspec.structs.FieldInfo, value: Any) -> Any:
     if value == "":
-        origin = f"--config: {field.name}" if from_file else flag
-        raise EmotionError(f"{origin} is empty: give a value, or omit it for the default")
+        raise EmotionError(" is empty: give a value, or omit it for the default")
     try:
         return msgspec.convert(value, field.type)
     except msgspec.ValidationError as error:
         kind = field.type if field.type in _EXPECTED else get_args(field.type)[0]  # of an optional value
-        origin = f"--config: {field.name} = {value!r}" if from_file else f"{flag} {value}"
-        raise EmotionError(f"{without_passwords(origin)}: expected {_EXPECTED[kind]}") from error
+        raise EmotionError(f": expected {_EXPECTED[kind]}") from error
+
+
+def _origin(key: str, file: Mapping[str, Any], flags: Mapping[str, Any], path: str) -> str:
+    """Return where a wrong value is, and the value as the user wrote it, unless it is empty."""
+    value = flags.get(key, file.get(key))
+    if key in flags:
+        return f"--{key.replace('_', '-')}" + (f" {value}" if value else "")
+    # Values look the same in TOML and in JSON, except dates.
+    text = "" if value == "" else f" = {json.dumps(value, ensure_ascii=False, default=str)}"
+    return f"--config {path}: {key}{text}"
 
 
 def as_toml(config: RunConfig, comments: Mapping[str, str]) -> str:

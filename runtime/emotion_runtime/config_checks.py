@@ -21,7 +21,7 @@ def check_runnable(config: RunConfig) -> None:
     _check_rotation(config)
     if config.record_segment is not None and not config.record_segment >= 1:
         raise EmotionError(
-            f"--record-segment {config.record_segment}: expected seconds, 1 or more; omit it for one file"
+            f"--record-segment {config.record_segment:g}: expected seconds, 1 or more; omit it for one file"
         )
     if config.record_segment is not None and not config.record:
         raise EmotionError(
@@ -29,7 +29,7 @@ def check_runnable(config: RunConfig) -> None:
         )
     if config.duration is not None and not config.duration > 0:
         raise EmotionError(
-            f"--duration {config.duration}: expected seconds, more than 0; omit it for no limit"
+            f"--duration {config.duration:g}: expected seconds, more than 0; omit it for no limit"
         )
     _check_embeddings(config)
     _check_privacy(config)
@@ -113,10 +113,10 @@ def _check_live_times(config: RunConfig) -> None:
         EmotionError: One of them is too short or too long.
     """
     if not 0.5 <= config.lost_after <= 3600:
-        raise EmotionError(f"--lost-after {config.lost_after}: expected seconds, from 0.5 to 3600")
+        raise EmotionError(f"--lost-after {config.lost_after:g}: expected seconds, from 0.5 to 3600")
     if not (config.frozen_after == 0 or 1 <= config.frozen_after <= 86400):
         raise EmotionError(
-            f"--frozen-after {config.frozen_after}: expected seconds, from 1 to 86400, or 0 for never"
+            f"--frozen-after {config.frozen_after:g}: expected seconds, from 1 to 86400, or 0 for never"
         )
 
 
@@ -138,7 +138,7 @@ def _check_mqtt(config: RunConfig) -> None:
     if address is not None and config.mqtt_ca is not None and not address.tls:
         raise EmotionError("--mqtt-ca is about encrypted connections: give --mqtt mqtts://...")
     if config.mqtt_every is not None and not 0.5 <= config.mqtt_every <= 3600:
-        raise EmotionError(f"--mqtt-every {config.mqtt_every}: expected seconds, from 0.5 to 3600")
+        raise EmotionError(f"--mqtt-every {config.mqtt_every:g}: expected seconds, from 0.5 to 3600")
 
 
 def _check_serve(config: RunConfig) -> None:

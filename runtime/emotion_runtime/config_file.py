@@ -1,5 +1,6 @@
 """Configuration files: the options of a run and a table of sources, in TOML."""
 
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from emotion_runtime.credentials import with_user
+from emotion_runtime.credentials import with_user, without_passwords
 from emotion_runtime.errors import EmotionError
 
 if sys.version_info >= (3, 11):
@@ -53,7 +54,7 @@ def read_toml(path: str, known: tuple[str, ...]) -> dict[str, Any]:
             'for sources with names, write [sources] and below it lines such as door = "rtsp://..."'
         )
     else:
-        sources, wrong = _in_list(listed if isinstance(listed, list) else [listed])
+        sources, wrong = _in_list(listed)
         more, also_wrong = _in_table(named, known)
         if sources or more:
             table["source"] = [*sources, *more]
@@ -77,12 +78,18 @@ def _in_table(named: Mapping[str, Any], options: tuple[str, ...]) -> tuple[list[
     return sources, mistakes
 
 
-def _in_list(values: list[Any]) -> tuple[list[Any], list[str]]:
-    """Return the sources of `source = [...]` or of `[[source]]`, and what is wrong with others."""
+def _in_list(given: Any) -> tuple[list[str], list[str]]:
+    """Return the sources of `source = ...` or of `[[source]]`, and what is wrong with others."""
+    values = given if isinstance(given, list) else [given]
     sources, mistakes = [], []
     for index, value in enumerate(values, 1):
         if not isinstance(value, dict):
-            sources.append(value)
+            if isinstance(value, str):
+                sources.append(value)
+            else:
+                mistakes.append(
+                    f"source = {_as_written(given)}: expected texts in quotes; for a camera, write camera = 0"
+                )
             continue
         given = dict(value)
         name = given.pop("name", None)
@@ -116,7 +123,8 @@ def _source(name: str, value: Any) -> str:
             raise EmotionError(f"unknown key {key}{_expected(key, _KEYS)}")
     uri = table.get("uri")
     if isinstance(uri, bool) or not isinstance(uri, str | int) or uri == "":
-        raise EmotionError('the address is missing: expected text such as "rtsp://...", or a camera number')
+        problem = "the address is missing" if uri in (None, "") else f"its address is {_as_written(uri)}"
+        raise EmotionError(f'{problem}: expected text such as "rtsp://...", or a camera number')
     user, password = table.get("user", ""), table.get("password", "")
     for key, text in (("user", user), ("password", password)):
         if not isinstance(text, str):
@@ -124,6 +132,11 @@ def _source(name: str, value: Any) -> str:
     if password and not user:
         raise EmotionError("there is a password without a user; give user, too")
     return f"{name}={with_user(str(uri), user, password) if user else uri}"
+
+
+def _as_written(value: Any) -> str:
+    """Return a value as in the file, without passwords. Values look the same in JSON, except dates."""
+    return without_passwords(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _expected(key: str, known: tuple[str, ...]) -> str:

@@ -53,7 +53,7 @@ def test_an_empty_value_is_a_mistake(capsys: pytest.CaptureFixture[str], tmp_pat
     path = tmp_path / "run.toml"
     path.write_text(f'{option} = ""\n')
     for arguments, origin in (
-        (["--config", str(path)], f"--config: {option}"),
+        (["--config", str(path)], f"--config {path}: {option}"),
         ([f"--{option}="], f"--{option}"),
     ):
         assert main(["--source", "demo", *arguments]) == 2
@@ -116,15 +116,20 @@ def test_options_take_precedence_over_the_file(capsys: pytest.CaptureFixture[str
     ("text", "expected"),
     [
         ("emotion = true", "unknown key emotion; expected some of camera, source, bundle,"),
-        ("realtime = 'yes'", "realtime = 'yes': expected true or false"),
-        ("camera = 'front'", "camera = ['front']: expected camera numbers"),
-        ("precision = 'int4'", "precision = 'int4': expected one of fp32, fp16, int8"),
-        ("window = '2'", "window = '2': expected a number"),
+        ("realtime = 'yes'", 'realtime = "yes": expected true or false'),
+        ("camera = 'front'", 'camera = "front": expected camera numbers'),
+        ("precision = 'int4'", 'precision = "int4": expected one of fp32, fp16, int8'),
+        ("window = '2'", 'window = "2": expected a number'),
         ("max_frames = 2.5", "max_frames = 2.5: expected a whole number"),
         ("source = [1]", "source = [1]: expected texts in quotes"),
-        ("detector_size = '960'", "detector_size = '960': expected `auto` or a whole number of pixels"),
+        ("source = 3", "source = 3: expected texts in quotes"),
+        ("zone = 3", "zone = 3: expected texts in quotes"),
+        ("window = 2026-11-27", 'window = "2026-11-27": expected a number'),
+        ("source = 'demo'\nduration = -1", "--duration -1: expected seconds, more than 0"),
+        ("source = 'demo'\nmqtt_every = 1", "--mqtt-every needs a broker"),
+        ("detector_size = '960'", 'detector_size = "960": expected `auto` or a whole number of pixels'),
         ("detector_size = 960.5", "detector_size = 960.5: expected `auto` or a whole number of pixels"),
-        ("detect_every = 'often'", "detect_every = 'often': expected `auto` or a number"),
+        ("detect_every = 'often'", 'detect_every = "often": expected `auto` or a number'),
         ("bundle = 1", "bundle = 1: expected text in quotes"),
         ("camera = ", "not valid TOML"),
         ("\xff", "not valid TOML"),
@@ -135,8 +140,18 @@ def test_mistakes_in_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path
     path.write_bytes(text.encode("latin-1"))
     assert main(["--config", str(path)]) == 2
     message = capsys.readouterr().err
+    assert f"--config {path}: " in message
     assert expected in message
     assert len(message.splitlines()) == 1
+
+
+def test_an_option_of_the_command_line_is_not_said_to_be_in_the_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    path = tmp_path / "run.toml"
+    path.write_text("source = 'demo'\nduration = 3")
+    assert main(["--config", str(path), "--duration", "-1"]) == 2
+    assert "error: --duration -1: expected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

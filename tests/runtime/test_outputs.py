@@ -15,9 +15,10 @@ from threading import Event
 import msgspec
 import numpy as np
 import pytest
-from sample_events import event, frame, person
+from sample_events import EMOTIONS, event, frame, person
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.feature_log import FeatureLog
 from emotion_runtime.sinks import open_sinks
 from emotion_runtime.sinks.base import Outputs
 from emotion_runtime.sinks.group import SinkGroup
@@ -254,9 +255,20 @@ def test_run_ends_when_its_last_sink_has_failed() -> None:
 
 def test_sinks_that_are_open_are_closed_if_a_later_one_cannot_be_opened(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    with pytest.raises(EmotionError, match="cannot be written"):
-        SinkGroup(open_sinks(Outputs(jsonl=str(path), record=str(tmp_path / "missing" / "out.mp4"))))
+    with pytest.raises(EmotionError, match="cannot be created"):
+        SinkGroup(open_sinks(Outputs(jsonl=str(path), record=str(path / "out.mp4"))))
     JsonlSink(str(path)).close()  # not locked any more
+
+
+def test_every_output_creates_its_folder(tmp_path: Path) -> None:
+    names = {"jsonl": "a.jsonl", "csv": "a.csv", "report": "a.html", "record": "a.mp4", "embeddings": "a.npz"}
+    paths = {name: tmp_path / name / "new" / file for name, file in names.items()}
+    outputs = Outputs(**{name: str(path) for name, path in paths.items()}, features=FeatureLog(2, EMOTIONS))
+    sinks = SinkGroup(open_sinks(outputs))
+    sinks.write(frame(), event())
+    sinks.close()
+    assert sinks.failures == []
+    assert all(path.is_file() for path in paths.values())
 
 
 @pytest.fixture

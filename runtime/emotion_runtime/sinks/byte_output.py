@@ -14,6 +14,7 @@ from threading import Event
 from typing import BinaryIO
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import make_folder
 
 _CHUNK = 4096  # bytes that a pipe takes without blocking once `poll` calls it writable (PIPE_BUF of Linux)
 _BLOCK = 65536  # bytes; of which the last line of a file is looked for at a time
@@ -54,16 +55,17 @@ def lock(file: BinaryIO, what: str) -> None:
 
 
 def open_locked(path: Path, what: str) -> BinaryIO:
-    """Open a file for appending, and lock it. Its content is kept.
+    """Open a file for appending, and lock it. Its content is kept, and its folder is created.
 
     Args:
         path: The file.
         what: The file, for messages.
 
     Raises:
-        EmotionError: Another run is writing into the file.
+        EmotionError: Another run is writing into the file, or its folder cannot be created.
         OSError: The file cannot be opened.
     """
+    make_folder(path.parent)
     file = path.open("ab")
     try:
         lock(file, what)
@@ -96,7 +98,7 @@ class ByteOutput:
             mode = 0 if self._file is None else os.fstat(self._file.fileno()).st_mode
         except OSError as error:
             raise EmotionError(
-                f"{what} cannot be written ({error.strerror}); give a file in an existing folder that you "
+                f"{what} cannot be written ({error.strerror}); give a file in a folder that you "
                 "can write to, or - for standard output"
             ) from error
         self._is_pipe = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

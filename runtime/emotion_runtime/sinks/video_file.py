@@ -171,7 +171,7 @@ def letterboxed(image: Image, width: int, height: int) -> Image:
 def unwritable(path: Path, error: OSError | Any) -> EmotionError:
     """Return the error for a file that cannot be written."""
     return EmotionError(
-        f"video file {path} cannot be written ({error.strerror}); give a file in an existing folder that you "
+        f"video file {path} cannot be written ({error.strerror}); give a file in a folder that you "
         "can write to, with enough free disk space"
     )
 

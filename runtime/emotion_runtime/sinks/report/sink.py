@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import make_folder, write_atomically
+from emotion_runtime.files import write_atomically
 from emotion_runtime.sinks.byte_output import open_locked
 from emotion_runtime.sinks.outputs import next_segment, segment_name
 from emotion_runtime.sinks.report.page import page
@@ -33,7 +33,6 @@ class ReportSink:
         self._path = Path(path)
         if keep and self._path.exists():
             self._path = segment_name(self._path, next_segment(self._path))
-        make_folder(self._path.parent)
         self._session: Session | None = Session(run)
         try:
             self._lock = open_locked(self._path, f"report {self._path}")
