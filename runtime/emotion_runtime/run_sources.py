@@ -1,6 +1,7 @@
 """Open the sources of one run of the command `emotion-runtime`."""
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -46,9 +47,33 @@ def addresses_of(sources: Sequence[str | int]) -> tuple[list[Address], list[str]
         else:
             good.append(source)
     addresses = parse_sources(good)
+    _check_files(addresses)
     if mistakes and not any(address.live for address in addresses):
         raise mistakes[0]
     return addresses, [str(error) for error in mistakes]
+
+
+def _check_files(addresses: Sequence[Address]) -> None:
+    """Reject a file that two sources hold, such as a folder and a file in it.
+
+    Raises:
+        EmotionError: There is such a file.
+    """
+    holders: dict[str, Address] = {}
+    for address in addresses:
+        for path in _files_of(address):
+            holder = holders.setdefault(os.path.realpath(path), address)
+            if holder is not address:
+                raise EmotionError(
+                    f"the file {path} is given twice, by {holder.name} and {address.name}: give it once"
+                )
+
+
+def _files_of(address: Address) -> list[Path]:
+    try:
+        return expand(address.uri) if address.kind == "file" else []
+    except EmotionError:  # there is none: opening the source says so
+        return []
 
 
 def check_zone_names(config: RunConfig, addresses: Sequence[Address]) -> None:

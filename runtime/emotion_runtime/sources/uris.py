@@ -104,8 +104,10 @@ def parse_sources(texts: Iterable[str | int | Path]) -> list[Address]:
     """
     addresses: list[Address] = []
     for address in map(parse_source, texts):
-        if any(same_target(address, other) for other in addresses):
-            raise EmotionError(f"a source is given twice ({address.name}): give each once")
+        for other in addresses:
+            if same_target(address, other):
+                names = " and ".join(dict.fromkeys((other.name, address.name)))
+                raise EmotionError(f"a source is given twice ({names}): give each once")
         taken = {other.name for other in addresses}
         name = address.name
         if address.live and not address.named:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.run_sources import addresses_of
 from emotion_runtime.sources import open_source, parse_source, parse_sources
 
 
@@ -94,6 +95,7 @@ def test_default_names_of_one_host_are_numbered_in_order() -> None:
         ([0, "v4l2:///dev/video0"], "given twice"),
         ([0, "door=v4l2:///dev/video0?fps=5"], "given twice"),
         (["0", "/dev/video0"], "given twice"),
+        (["a.mp4", "./a.mp4"], r"given twice \(a.mp4 and ./a.mp4\)"),
         (["rtsp://u:secret@h/1", "door=rtsp://u:secret@h/1"], "given twice"),
         (["rtsp://u:secret@h/1?a=b", "door=RTSP://H:554/%31?a=b#transport=udp"], "given twice"),
     ],
@@ -182,3 +184,18 @@ def test_files_have_the_name_of_the_user(tmp_path: Path, monkeypatch: pytest.Mon
     assert names("door=photos") == ["door/1.png", "door/2.png"]
     assert names("door=photos/*.png") == ["door/photos/1.png", "door/photos/2.png"]
     assert set(names("hall=photos/2.png", realtime=True)) == {"hall"}
+
+
+@pytest.mark.parametrize(
+    "other", ["./clips/a.mp4", "clips/*", "clips/../clips", "clips/link.mp4", "x=clips/a.mp4"]
+)
+def test_a_file_is_given_twice_by_a_folder_and_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("clips").mkdir()
+    Path("clips/a.mp4").touch()
+    Path("clips/link.mp4").symlink_to("a.mp4")
+    assert len(addresses_of(["clips", "demo", "b.mp4"])[0]) == 3
+    with pytest.raises(EmotionError, match="given twice"):
+        addresses_of(["clips", other])
