@@ -46,7 +46,12 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         from emotion_runtime.live_report import LiveReport  # noqa: PLC0415 - see above
         from emotion_runtime.metrics import RunReport  # noqa: PLC0415
         from emotion_runtime.privacy.published import Publisher  # noqa: PLC0415
-        from emotion_runtime.run_outputs import open_outputs, outputs_of, run_options  # noqa: PLC0415
+        from emotion_runtime.run_outputs import (  # noqa: PLC0415
+            open_outputs,
+            outputs_of,
+            run_options,
+            warn_without_effect,
+        )
         from emotion_runtime.run_sources import (  # noqa: PLC0415
             addresses_of,
             check_zone_names,
@@ -72,6 +77,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         for mistake in mistakes:
             fail(rounds, mistake)
         outputs = outputs_of(config, addresses, runtime, stop, rounds)
+        warn_without_effect(config, addresses, outputs)
         opening = open_outputs(outputs, config, addresses, runtime, rounds)
         sinks = stack.enter_context(_closing(SinkGroup(opening), stop))
         stop.rescue_with(lambda: _rescue(sinks, report, runtime, rounds))

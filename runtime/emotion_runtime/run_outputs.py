@@ -11,7 +11,7 @@ from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sinks import open_sinks
 from emotion_runtime.sinks.base import Outputs, Sink
 from emotion_runtime.sinks.mqtt_options import EVERY, MqttOptions
-from emotion_runtime.sources import Address
+from emotion_runtime.sources import Address, is_many
 from emotion_runtime.stop_signals import StopRequest
 
 _log = logging.getLogger(__name__)
@@ -65,6 +65,36 @@ def outputs_of(
         mqtt=_mqtt(config, runtime, rounds),
         stopped=stop.stopped,
     )
+
+
+def warn_without_effect(config: RunConfig, addresses: Sequence[Address], outputs: Outputs) -> None:
+    """Log a warning for each option that changes nothing in a run.
+
+    Args:
+        config: The options of the run.
+        addresses: Its sources.
+        outputs: What it writes and shows.
+    """
+    live = config.serve_cameras or any(address.live for address in addresses)
+    files = any(address.kind == "file" and not is_many(address.uri) for address in addresses)
+    written = any((outputs.jsonl, outputs.csv, outputs.report, outputs.record, outputs.embeddings))
+    defaults = RunConfig()
+    for flag, effective, need in (
+        ("follow", files, "a video file that another program still writes, and no source is one"),
+        ("realtime", not all(address.live for address in addresses), "files, and all sources are cameras"),
+        ("lost_after", live, "cameras and streams, and no source is one"),
+        ("frozen_after", live, "cameras and streams, and no source is one"),
+        (
+            "blur",
+            outputs.record or outputs.show or config.serve,
+            "images that leave: --record, --show, --serve",
+        ),
+        ("wall_clock", outputs.jsonl or outputs.csv, "lines of --jsonl and --csv"),
+        ("append", written, "files that are written"),
+        ("overwrite", written, "files that are written"),
+    ):
+        if getattr(config, flag) != getattr(defaults, flag) and not effective:
+            _log.warning("--%s has no effect: it is about %s", flag.replace("_", "-"), need)
 
 
 def _mqtt(config: RunConfig, runtime: EmotionRuntime, rounds: Rounds) -> MqttOptions | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
-from emotion_runtime.sources.files import expand, is_pattern
+from emotion_runtime.sources.files import expand, is_many
 from emotion_runtime.sources.live_limits import LiveLimits
 from emotion_runtime.sources.shots import Connect
 from emotion_runtime.sources.source import Source
@@ -24,6 +24,7 @@ __all__ = [
     "LiveLimits",
     "Source",
     "expand",
+    "is_many",
     "is_network",
     "open_source",
     "parse_source",
@@ -86,7 +87,7 @@ def _frames(address: Address, *, follow: bool, stop: Event) -> Generator[Frame, 
     from emotion_runtime.sources import file  # noqa: PLC0415
 
     path = address.uri
-    if Path(path).is_dir() or is_pattern(path):
+    if is_many(path):
         return file.read_files(expand(path))
     return file.read_any(path, follow=follow, stop=stop)
 

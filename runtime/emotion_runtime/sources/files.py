@@ -60,6 +60,11 @@ def expand(uri: str | Path) -> list[Path]:
     return files
 
 
+def is_many(text: str) -> bool:
+    """Return whether a source is a folder or a pattern, and not the name of a file."""
+    return Path(text).is_dir() or is_pattern(text)
+
+
 def is_pattern(text: str) -> bool:
     """Return whether a source is a pattern of file names, and not the name of a file."""
     return glob.has_magic(text) and not Path(text).exists()
