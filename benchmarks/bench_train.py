@@ -4,11 +4,11 @@
     python benchmarks/bench_train.py --quick --results /tmp/train        # a quick trial
 
 Each preset trains in a process of its own, in the loop of pretrain.py, from random weights (speed needs no
-training), on shards of synthetic images or on those in --shards. Two bounds are measured beside a step: the
-loader alone, and the machine's product of two square matrices. Apart from training are measured, each beside
-a second implementation of how it was before: the CPU time of a clip; a clip whose requests take 30 ms; a
-large index; the memory of the loss. A run on 8 GPUs is predicted from these parts. Written to --results:
-train.json and train.md.
+training), on shards of synthetic images or on those in --shards. What bounds a step is measured beside it:
+the machine's product of two square matrices. Apart from training are measured, each beside a second
+implementation of how it was before: the CPU time of a clip; a clip whose requests take 30 ms; a large index;
+the memory of the loss. A run on 8 GPUs is predicted from these parts. Written to --results: train.json and
+train.md.
 """
 
 import argparse

@@ -9,7 +9,6 @@ from emotion_train.tables import markdown_table
 _STEP = (
     ("clips per second", "clips_per_s"),
     ("clips per step", "batch"),
-    ("clips per second of the loader alone", "clips_per_s_of_loader_alone"),
     ("GFLOP per clip", "gflop_per_clip"),
     ("matrix product, GFLOP/s", "matmul_gflop_per_s"),
     ("FLOP/s of the model, fraction of that", "model_flops_share"),

@@ -44,7 +44,7 @@ class Settings:
         steps: Number of measured steps.
         workers: Number of processes that load batches.
         precision: Numeric precision.
-        quick: Measure the loader with few batches, and the machine's peak with small matrices.
+        quick: Measure the machine's peak with small matrices.
     """
 
     shards: str
@@ -87,43 +87,23 @@ class TimedPrecision(Precision):
             return super().step(optimizer, clip_norm)
 
 
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """An objective that only takes the batch, so that a step is the loader's time.
-
-    Attributes:
-        received: The last batch.
-    """
-
-    received: list[Any]
-
-    def __call__(self, batch: Any, precision: Precision, seed: int) -> tuple[float, dict[str, float]]:
-        """As in `Objective`."""
-        del precision, seed
-        self.received[:] = [batch]
-        return 0.0, {}
-
-
 def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     """Measure the training of one model; call it in a new process, since peak memory is a high-water mark."""
     device = Device("cuda" if torch.cuda.is_available() else "cpu")
     world = World(device=device.torch)
     torch.manual_seed(0)
     shards, model = ShardSet.open(settings.shards), EmotionCLIP(config).to(world.device)
-    steps, loaded = WARM_UP + settings.steps, 3 if settings.quick else 32
-    clips = Clips(epochs=steps + loaded, batch=settings.batch, warmup=0)
+    steps = WARM_UP + settings.steps
+    clips = Clips(epochs=steps, batch=settings.batch, warmup=0)
     stage = clip_stage(model, shards, clips, seed=0, execution=Execution(world))
     side = 256 if settings.quick else 7680 if device.captures else 1536  # small ones do not fill a GPU
     peak = matmul_flops(device, settings.precision, side)
-    plain, idle = Precision(settings.precision, world.device), Idle([])
-    alone = run_steps(replace(stage, objective=idle), settings, loaded, plain, world)
-    batch = idle.received[-1]
-    watch = StepTimer(device)
+    watch, batch = StepTimer(device), stage.batches[0]
     precision = TimedPrecision(settings.precision, watch)
     entries = run_steps(timed(stage, watch), settings, steps, precision, world)[WARM_UP:]
     memory = peak_memory(world.device)  # before operations are counted, which uses another kind of attention
     peak = max(peak, matmul_flops(device, settings.precision, side))
-    flops = step_flops(stage.objective, batch, plain) / len(batch)
+    flops = step_flops(stage.objective, batch, Precision(settings.precision, world.device)) / len(batch)
     parts = split(entries, watch.steps[WARM_UP:steps], len(batch))
     rate = 1000 * len(batch) / parts["whole"]
     return {
@@ -131,8 +111,6 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
         "frames": config.clip_frames,
         "clips_per_s": rate,
         "ms_per_step": parts,
-        # Without the first batch, which waits for the workers to start.
-        "clips_per_s_of_loader_alone": statistics.harmonic_mean(e["rows_per_s"] for e in alone[1:]),
         "gflop_per_clip": flops / 1e9,
         "matmul_gflop_per_s": peak / 1e9,
         "model_flops_share": flops * rate / peak,
