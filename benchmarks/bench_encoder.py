@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from emotion_bench.models import Feeds, export_both, formula_model, frame_feeds
+from emotion_bench.feeds import Feeds, frame_feeds
+from emotion_bench.models import export_both, formula_model, plain_feeds
 from emotion_bench.report import results_parser, write_result
 from emotion_bench.rounds import interleave, ratios, spread
 from emotion_bench.work import Limits, measure_limits, work_of
@@ -76,11 +77,12 @@ def measure_model(preset: str, args: argparse.Namespace, work: Path, limits: Lim
     print(f"{preset}: exporting", file=sys.stderr)
     model = formula_model(preset)
     files = export_both(model, work / preset)
-    inputs = {count: frame_feeds(model, count) for count in args.persons}
+    spec = model.config.preprocess
     del model  # frees half a gigabyte for the sessions
     contenders = open_contenders(files, args.backends)
     rows = []
-    for persons, feeds in inputs.items():
+    for persons in args.persons:
+        feeds = (frame_feeds(spec, persons), plain_feeds(spec, frame_feeds(spec, persons)))
         flops = [work_of(file, each).flops for file, each in zip(files, feeds, strict=True)]
         about = {"model": preset, "graph": "frame_encoder", "persons": persons}
         for name, row in measure(contenders, feeds, args.rounds).items():

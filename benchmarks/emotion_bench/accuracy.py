@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, changed
+from emotion_bench.feeds import frame_feeds
 from emotion_bench.predictions import Predictions, Predictor
 from emotion_bench.rounds import median_seconds
 from emotion_runtime.backends.base import Backend
-from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Scorer, bootstrap_intervals, point_metrics
 from emotion_train.probing.calibration import calibration_error, confidences_of
@@ -187,7 +187,7 @@ def windows(predictor: Predictor, frame_encoder: Backend, plan: Plan, head: str)
             one += [(0, PersonClip(images, weights, label(who), who.face)) for who, weights in shown]
         row: Result = {"people": people, "persons": len(own)}
         for name, clips, crops in (("own_windows", own, people), ("one_picture", one, 1)):
-            seconds = median_seconds(partial(frame_encoder.run, random_crops(plan.spec, crops, people)))
+            seconds = median_seconds(partial(frame_encoder.run, frame_feeds(plan.spec, people, crops)))
             row[name] = {
                 "accuracy": round(float(predictor.predictions(clips).right(head).mean()), 4),
                 "in_the_picture": round(len(clips) / len(own), 4),
@@ -195,16 +195,6 @@ def windows(predictor: Predictor, frame_encoder: Backend, plan: Plan, head: str)
             }
         rows.append(row)
     return rows
-
-
-def random_crops(spec: PreprocessSpec, images: int, persons: int) -> dict[str, NDArray[Any]]:
-    """Return inputs of the frame encoder for a number of people in a number of images, for timing."""
-    rng = np.random.default_rng(0)
-    return {
-        "images": rng.integers(0, 256, (images, spec.size, spec.size, 3), dtype=np.uint8),
-        "frame_index": np.arange(persons) % images,
-        "patch_weights": rng.random((persons, spec.patches), dtype=np.float32),
-    }
 
 
 def _rounded(value: float | None) -> float | None:

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from emotion_bench.device import Device
-from emotion_bench.models import Feeds
+from emotion_bench.feeds import Feeds
 from emotion_bench.torch_runs import Reference
 from emotion_export.fp16 import half_precision
 from emotion_export.graphs import graph_sources

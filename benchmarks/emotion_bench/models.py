@@ -1,21 +1,19 @@
-"""Models with formula weights, and their graphs: ours and the plain export."""
+"""Models with formula weights, and their frame encoders: ours and the plain export."""
 
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from emotion_bench.feeds import Feeds, frame_feeds
 from emotion_bench.plain import PlainFrameEncoder
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import OPSET, write_graph
+from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.model import PRESETS, EmotionCLIP
 from emotion_train.model.normalise import normalise
-
-Feeds = dict[str, NDArray[Any]]
 
 
 def formula_model(preset: str, seed: int = 0) -> EmotionCLIP:
@@ -38,24 +36,12 @@ def formula_model(preset: str, seed: int = 0) -> EmotionCLIP:
     return model.eval().requires_grad_(requires_grad=False)
 
 
-def frame_feeds(model: EmotionCLIP, persons: int, images: int = 1) -> tuple[Feeds, Feeds]:
-    """Return people in one image, or in several, as inputs of a bundle's graph and of the plain export."""
-    spec = model.config.preprocess
-    rng = np.random.default_rng(persons)
-    crops = rng.integers(0, 256, (images, spec.size, spec.size, 3), dtype=np.uint8)
-    index = np.arange(persons, dtype=np.int64) % images
-    covered = rng.integers(0, 2, (persons, spec.patches)).astype(np.float32)
-    ours: Feeds = {"images": crops, "frame_index": index, "patch_weights": covered}
-    side = spec.size // spec.patch
-    masks = covered.reshape(persons, side, side).repeat(spec.patch, axis=1).repeat(spec.patch, axis=2)
-    pixels = normalise(torch.from_numpy(crops), spec).numpy()[index]
-    return ours, {"images": pixels, "masks": masks}
-
-
-def clip_feeds(model: EmotionCLIP, persons: int) -> Feeds:
-    """Return one clip per person as inputs of a bundle's graph."""
-    shape = (persons, model.config.clip_frames, model.config.embed_dim)
-    return {"embeddings": np.random.default_rng(persons).standard_normal(shape).astype(np.float32)}
+def plain_feeds(spec: PreprocessSpec, ours: Feeds) -> Feeds:
+    """Return inputs of a bundle's frame encoder as those of the plain export."""
+    side, covered = spec.size // spec.patch, ours["patch_weights"]
+    masks = covered.reshape(-1, side, side).repeat(spec.patch, axis=1).repeat(spec.patch, axis=2)
+    pixels = normalise(torch.from_numpy(ours["images"]), spec).numpy()[ours["frame_index"]]
+    return {"images": pixels, "masks": masks}
 
 
 def export_both(model: EmotionCLIP, folder: Path) -> tuple[Path, Path]:
@@ -67,7 +53,8 @@ def export_both(model: EmotionCLIP, folder: Path) -> tuple[Path, Path]:
     ours, plain = folder / "ours.onnx", folder / "plain.onnx"
     source = graph_sources(model)[0]
     write_graph(source, ours)
-    _, feeds = frame_feeds(model, 3)
+    spec = model.config.preprocess
+    feeds = plain_feeds(spec, frame_feeds(spec, 3))
     persons = torch.export.Dim("P")
     with warnings.catch_warnings():
         # Two inputs share a symbol on purpose.

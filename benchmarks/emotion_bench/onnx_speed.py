@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import onnx
 
+from emotion_bench.feeds import OWN, SHARED, feeds_of
 from emotion_bench.onnx_device import DeviceCall, bound, open_on
 from emotion_bench.rounds import median_seconds
 from emotion_bench.step_results import Recorder
@@ -20,7 +20,6 @@ from emotion_runtime.backends.base import Feeds
 from emotion_runtime.backends.buckets import Bucketed, Limits
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.names import GraphName
-from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.vectors import cosine_similarity
 
 _COMPARED = 8  # largest number of people whose outputs are compared with those of the CPU
@@ -37,30 +36,6 @@ class Input(NamedTuple):
     def about(self) -> dict[str, Any]:
         """Return what a row says of it."""
         return {"crops": self.crops, "persons": self.persons, "flops": self.flops}
-
-
-def speed_feeds(spec: PreprocessSpec, clip: tuple[int, int], persons: int) -> dict[tuple[str, str], Feeds]:
-    """Return inputs of random values, by (graph, crops); crops are "one crop", "own crops" or "".
-
-    Args:
-        spec: Preprocessing of the model.
-        clip: Frames of a clip and length of an embedding.
-        persons: Number of people.
-    """
-    rng = np.random.default_rng(persons)
-    weights = rng.integers(0, 2, (persons, spec.patches)).astype(np.float32)
-    images = rng.integers(0, 256, (persons, spec.size, spec.size, 3), dtype=np.uint8)
-    shared = np.zeros(persons, np.int64)
-    own = np.arange(persons, dtype=np.int64)
-    return {
-        ("frame_encoder", "one crop"): {
-            "images": images[:1],
-            "frame_index": shared,
-            "patch_weights": weights,
-        },
-        ("frame_encoder", "own crops"): {"images": images, "frame_index": own, "patch_weights": weights},
-        ("temporal_encoder", ""): {"embeddings": rng.standard_normal((persons, *clip)).astype(np.float32)},
-    }
 
 
 def speed_rows(
@@ -105,7 +80,7 @@ def speed_rows(
             }
             if capture or device == "cpu":
                 yield row | {"runner": f"{name}, as in the runtime", "ms": _ms(partial(runtime.run, feeds))}
-            if capture and each.crops == "own crops":
+            if capture and each.crops == OWN:
                 yield row | {"runner": f"{name}, runs of up to 64", "ms": _ms(partial(wide.run, feeds))}
 
 
@@ -128,15 +103,13 @@ def time_graphs(
 ) -> None:
     """Time both graphs of a model on the CPU and the device, in both precisions."""
     by_graph: dict[Any, list[Input]] = {graph: [] for graph in paths}
-    one, two = (speed_feeds(spec, clip, count) for count in (1, 2))
-    for (graph, crops), feeds in one.items():
-        if crops != "own crops" or spec.window == "subject":
+    kinds = [("frame_encoder", SHARED), ("frame_encoder", OWN), ("temporal_encoder", "")]
+    for graph, crops in kinds:
+        if crops != OWN or spec.window == "subject":
+            make = partial(feeds_of, graph, crops, spec, clip)
             # Every further person costs what the second one does: counting 64 would take long.
-            first, second = (work_of(paths[graph], each).flops for each in (feeds, two[graph, crops]))
-            by_graph[graph] += [
-                Input(crops, n, speed_feeds(spec, clip, n)[graph, crops], first + (n - 1) * (second - first))
-                for n in args.persons
-            ]
+            one, two = (work_of(paths[graph], make(count)).flops for count in (1, 2))
+            by_graph[graph] += [Input(crops, n, make(n), one + (n - 1) * (two - one)) for n in args.persons]
     with tempfile.TemporaryDirectory() as folder:
         for graph, inputs in by_graph.items():
             weights = onnx.load(paths[graph]).graph.initializer

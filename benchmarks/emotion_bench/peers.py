@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_bench.accuracy import CALM, NEGATIVE, random_crops
+from emotion_bench.accuracy import CALM, NEGATIVE
+from emotion_bench.feeds import frame_feeds
 from emotion_bench.rounds import interleave, ratios
 from emotion_bench.work import input_names
 from emotion_runtime.backends.base import Backend
@@ -132,7 +133,7 @@ def time_ratio(frame_encoder: Backend, spec: PreprocessSpec, peer: Peer, *, roun
     grey = np.random.default_rng(0).integers(0, 256, (1, peer.side, peer.side), dtype=np.uint8)
     theirs = {peer.input: peer.prepare(grey)}
     calls = {
-        "ours": partial(frame_encoder.run, random_crops(spec, 1, 1)),
+        "ours": partial(frame_encoder.run, frame_feeds(spec, 1)),
         "peer": partial(peer.network.run, theirs),
     }
     seconds = interleave(calls, rounds=rounds)

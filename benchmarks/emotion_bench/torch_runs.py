@@ -1,6 +1,6 @@
 """Both encoders under PyTorch by precision and number of people: speed with and without copies, parity."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,21 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emotion_bench.device import PRECISIONS, Device
-from emotion_bench.models import Feeds, clip_feeds, frame_feeds
+from emotion_bench.feeds import SHARED, Feeds, feeds_of
 from emotion_export.graphs import graph_sources
 from emotion_runtime.vectors import cosine_similarity
 from emotion_train.model import EmotionCLIP
 
 PARITY_PERSONS = (1, 3, 8)
 Call = Callable[[], Tensor]
-SHARED, OWN = "one crop", "own crops"
-
-
-def feeds_of(model: EmotionCLIP, graph: str, crops: str, persons: int) -> Feeds:
-    """Return inputs of a graph for people who share one crop, or of whom each has one."""
-    if graph == "temporal_encoder":
-        return clip_feeds(model, persons)
-    return frame_feeds(model, persons, persons if crops == OWN else 1)[0]
 
 
 class OnDevice(nn.Module):
@@ -63,11 +55,12 @@ class Reference:
 
     graph: str
     crops: str
-    expected: Mapping[int, NDArray[np.float32]]
+    expected: dict[int, NDArray[np.float32]]
 
     def feeds(self, model: EmotionCLIP, persons: int) -> Feeds:
         """Return the inputs for a number of people."""
-        return feeds_of(model, self.graph, self.crops, persons)
+        clip = model.config.clip_frames, model.config.embed_dim
+        return feeds_of(self.graph, self.crops, model.config.preprocess, clip, persons)
 
     def cosine(self, run: Callable[[Feeds], NDArray[np.float32]], model: EmotionCLIP) -> float:
         """Return the smallest cosine of any person in the parity batches."""
@@ -87,13 +80,11 @@ def references(model: EmotionCLIP, crops: Sequence[str] = (SHARED,)) -> dict[tup
     made: dict[tuple[str, str], Reference] = {}
     for source in graph_sources(model):
         for each in crops if source.name == "frame_encoder" else ("",):
-            feeds = {count: feeds_of(model, source.name, each, count) for count in PARITY_PERSONS}
-            with torch.inference_mode():
-                expected = {
-                    count: source.module(*map(torch.from_numpy, values.values())).numpy()
-                    for count, values in feeds.items()
-                }
-            made[source.name, each] = Reference(source.name, each, expected)
+            reference = made[source.name, each] = Reference(source.name, each, {})
+            for count in PARITY_PERSONS:
+                feeds = reference.feeds(model, count).values()
+                with torch.inference_mode():
+                    reference.expected[count] = source.module(*map(torch.from_numpy, feeds)).numpy()
     return made
 
 

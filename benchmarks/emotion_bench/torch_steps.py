@@ -13,10 +13,11 @@ import torch
 
 from emotion_bench.device import PRECISIONS, Device, copy_bytes, matmul_flops
 from emotion_bench.engine_runs import engine_rows, export, openers, split_persons
+from emotion_bench.feeds import OWN, SHARED
 from emotion_bench.models import formula_model
 from emotion_bench.onnx_speed import time_graphs
 from emotion_bench.step_results import Recorder
-from emotion_bench.torch_runs import OWN, SHARED, references, torch_rows
+from emotion_bench.torch_runs import references, torch_rows
 from emotion_runtime.tensorrt.gpu import is_installed
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from emotion_bench.models import formula_model, frame_feeds
+from emotion_bench.feeds import frame_feeds
+from emotion_bench.models import formula_model, plain_feeds
 from emotion_bench.plain import PlainFrameEncoder
 from emotion_export.graphs import graph_sources
 from emotion_train.model import PRESETS, EmotionCLIP, ModelConfig
@@ -33,8 +34,9 @@ def run(module: torch.nn.Module, feeds: dict) -> np.ndarray:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_plain_frame_encoder_is_the_model(name: str, monkeypatch: pytest.MonkeyPatch):
     model = model_of(MODELS[name], monkeypatch)
-    ours, plain = frame_feeds(model, 3)
-    found = run(PlainFrameEncoder(model), plain)
+    spec = model.config.preprocess
+    ours = frame_feeds(spec, 3)
+    found = run(PlainFrameEncoder(model), plain_feeds(spec, ours))
     expected = run(graph_sources(model)[0].module, ours)
     np.testing.assert_allclose(found, expected, atol=2e-5)
     # Persons of one picture differ, or the comparison would be of nothing.
@@ -45,5 +47,5 @@ def test_weights_are_a_formula_of_about_unit_scale(monkeypatch: pytest.MonkeyPat
     first, second = model_of(SMALL, monkeypatch), model_of(SMALL, monkeypatch)
     for (name, a), (_, b) in zip(first.named_parameters(), second.named_parameters(), strict=True):
         assert torch.equal(a, b), name
-    embeddings = run(graph_sources(first)[0].module, frame_feeds(first, 3)[0])
+    embeddings = run(graph_sources(first)[0].module, frame_feeds(first.config.preprocess, 3))
     assert 0.1 < embeddings.std() < 10
