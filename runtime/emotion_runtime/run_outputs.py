@@ -10,6 +10,7 @@ from emotion_runtime.rounds import Rounds
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sinks import open_sinks
 from emotion_runtime.sinks.base import Outputs, Sink
+from emotion_runtime.sinks.jsonl_folder import is_jsonl_folder
 from emotion_runtime.sinks.mqtt_options import EVERY, MqttOptions
 from emotion_runtime.sources import Address, is_many
 from emotion_runtime.stop_signals import StopRequest
@@ -76,7 +77,9 @@ def warn_without_effect(config: RunConfig, addresses: Sequence[Address], outputs
         outputs: What it writes and shows.
     """
     live = config.serve_cameras or any(address.live for address in addresses)
-    files = any(address.kind == "file" and not is_many(address.uri) for address in addresses)
+    each = is_jsonl_folder(config.jsonl)  # the files of a folder are opened one by one
+    files = any(address.kind == "file" and (each or not is_many(address.uri)) for address in addresses)
+    images = outputs.record or outputs.show or config.serve
     written = any((outputs.jsonl, outputs.csv, outputs.report, outputs.record, outputs.embeddings))
     defaults = RunConfig()
     for flag, effective, need in (
@@ -84,11 +87,7 @@ def warn_without_effect(config: RunConfig, addresses: Sequence[Address], outputs
         ("realtime", not all(address.live for address in addresses), "files, and all sources are cameras"),
         ("lost_after", live, "cameras and streams, and no source is one"),
         ("frozen_after", live, "cameras and streams, and no source is one"),
-        (
-            "blur",
-            outputs.record or outputs.show or config.serve,
-            "images that leave: --record, --show, --serve",
-        ),
+        ("blur", images, "images that leave: --record, --show, --serve"),
         ("wall_clock", outputs.jsonl or outputs.csv, "lines of --jsonl and --csv"),
         ("append", written, "files that are written"),
         ("overwrite", written, "files that are written"),

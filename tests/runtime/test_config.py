@@ -9,6 +9,7 @@ from emotion_runtime import config, options, run_outputs
 from emotion_runtime.cli import main
 from emotion_runtime.config import make_config
 from emotion_runtime.sinks import window
+from emotion_runtime.sinks.base import Outputs
 from emotion_runtime.sources import parse_sources
 
 
@@ -193,3 +194,32 @@ def test_window_is_shown_for_cameras_on_a_display_by_default(
     config = make_config({}, flags)
     live = any(address.live for address in parse_sources(config.sources))
     assert run_outputs._wants_window(config, live=live) == shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flags"),
+    [
+        (["--source", "demo", "--follow", "--blur", "faces"], ["--follow", "--blur"]),
+        (
+            ["--camera", "0", "--follow", "--realtime", "--blur", "faces"],
+            ["--follow", "--realtime", "--blur"],
+        ),
+        (
+            ["--source", "a.mp4", "--lost-after", "9", "--frozen-after", "0"],
+            ["--lost-after", "--frozen-after"],
+        ),
+        (["--source", "demo", "--wall-clock", "--append"], ["--wall-clock", "--append"]),
+        (["--source", ".", "--follow", "--report", "a.html", "--overwrite"], ["--follow"]),
+        (["--source", ".", "--follow", "--jsonl", "out/", "--wall-clock", "--append"], []),
+        (["--source", "a.mp4", "--follow", "--blur", "faces", "--record", "b.mp4", "--realtime"], []),
+        (["--source", "demo", "--blur", "faces", "--serve", "127.0.0.1:0", "--zone", "0,0,1,0.1"], []),
+        (["--source", "demo", "--serve", "127.0.0.1:0", "--serve-cameras", "--lost-after", "9"], []),
+    ],
+)
+def test_an_option_without_effect_is_named(
+    caplog: pytest.LogCaptureFixture, arguments: list[str], flags: list[str]
+):
+    config = make_config({}, vars(options.parser().parse_args(arguments)))
+    outputs = Outputs(jsonl=config.jsonl, record=config.record, report=config.report)
+    run_outputs.warn_without_effect(config, parse_sources(config.sources), outputs)
+    assert [record.getMessage().split()[0] for record in caplog.records] == flags
