@@ -30,9 +30,11 @@ class OneLineParser(argparse.ArgumentParser):
 
     other_names: Mapping[str, str] = {}
     file_option: str | None = None
+    _given: Sequence[str] = ()  # the arguments that are parsed
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the options. An argument that does not exist raises an error with a suggestion."""
+        self._given = sys.argv[1:] if args is None else args
         known, unknown = self.parse_known_args(args, namespace)
         if unknown:
             suggestion = self._suggestion(unknown[0])
@@ -51,6 +53,14 @@ class OneLineParser(argparse.ArgumentParser):
         close = get_close_matches(name, options, 1, cutoff=0.7)
         return f"{close[0]}{'=' * bool(value)}{value}" if close else None
 
+    def _misspelt(self) -> str:
+        """Return a suggestion for the first option that does not exist, to be added to a message."""
+        for name in (argument.partition("=")[0] for argument in self._given if argument.startswith("--")):
+            exists = any(option.startswith(name) for option in self._option_string_actions)
+            if not exists and (suggestion := self._suggestion(name)):
+                return f"; did you mean {suggestion} by {name}?"
+        return ""
+
     def error(self, message: str) -> NoReturn:
         """Raise the message as an `EmotionError`, without the names of Python's types."""
         for kind, expected in (("int", "a whole number"), ("float", "a number")):
@@ -58,6 +68,8 @@ class OneLineParser(argparse.ArgumentParser):
         if message.endswith("expected one argument"):
             option = message.removeprefix("argument ").partition(":")[0]
             message += f"; write {option}=VALUE for a value that begins with a dash"
+        if "arguments are required" in message:
+            message += self._misspelt()
         raise EmotionError(f"{without_passwords(message)}; see {self.prog} --help")
 
 

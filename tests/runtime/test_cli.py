@@ -16,6 +16,8 @@ import pytest
 
 from emotion_runtime import __version__
 from emotion_runtime.cli import main
+from emotion_runtime.console import OneLineParser
+from emotion_runtime.errors import EmotionError
 
 PROGRAM = [sys.executable, "-c", "import sys; from emotion_runtime.cli import main; sys.exit(main())"]
 BOX = (16, 24, 48, 64)  # the person that the fixed detector returns
@@ -310,7 +312,7 @@ def test_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):
         (["--source", "x.mp4", "--max-frames", "0"], "--max-frames 0: expected 1 or more"),
         (["--source", "x.mp4", "--max-frames", "few"], "--max-frames: expected a whole number, not 'few'"),
         (["--source", "x.mp4", "--window", "wide"], "--window: expected a number, not 'wide'"),
-        (["--source", "x.mp4", "--duration", "0"], "--duration 0.0: expected seconds"),
+        (["--source", "x.mp4", "--duration", "0"], "--duration 0: expected seconds"),
         (["--source", "a.mp4", "--source", "a.mp4"], "given twice"),
         (["--source", "a.mp4", "--source", "./a.mp4"], "given twice"),
         (["--camera", "0", "--source", "0"], "given twice"),
@@ -331,6 +333,15 @@ def test_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):
 )
 def test_mistakes_in_options(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str):
     assert message in mistake(main(arguments), capsys.readouterr().err)
+
+
+def test_a_misspelt_option_that_is_required_is_named():
+    options = OneLineParser(prog="program")
+    options.add_argument("--data", required=True)
+    options.add_argument("--out")
+    expected = r"required: --data; did you mean --data by --dta\?; see program --help"
+    with pytest.raises(EmotionError, match=expected):
+        options.parse_args(["--ou", "a", "--dta", "b"])
 
 
 @pytest.mark.parametrize(
@@ -357,8 +368,8 @@ def test_mistakes_in_options(capsys: pytest.CaptureFixture[str], arguments: list
         (["--source", "{video}", "--window", "-1"], "window -1.0: expected seconds"),
         (["--source", "{video}", "--window", "1", "--every", "1"], "at most 0.25 s"),
         (["--source", "{video}", "--smoothing", "-1"], "smoothing -1.0"),
-        (["--source", "{video}", "--jsonl", "/nowhere/out.jsonl"], "/nowhere"),
-        (["--source", "{video}", "--record", "/nowhere/out.mp4"], "/nowhere"),
+        (["--source", "{video}", "--jsonl", "{video}/out.jsonl"], "cannot be created"),
+        (["--source", "{video}", "--record", "{video}/out.mp4"], "cannot be created"),
     ],
 )
 def test_mistakes_found_when_parts_are_opened(
