@@ -32,7 +32,6 @@ from emotion_bench.predictions import Predictions, bundle_predictor
 from emotion_bench.report import report
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.files import write_atomically
-from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_train.heads import CATEGORIES, ZERO_SHOT
 from emotion_train.language.labels import EKMAN
@@ -118,8 +117,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     say("views by their quality")
     result["quality"] = quality_bins.measure(candidate, faces, manifest.quality, seed=SEED)
     say("a crop per person against one shared crop")
-    frame_encoder, _ = open_encoders("cpu", bundle, None)
-    result["windows"] = measures.windows(predictor, frame_encoder, still, head)
+    result["windows"] = measures.windows(predictor, still, head)
     say("the whole runtime")
     with EmotionRuntime(args.bundle, backend="cpu") as runtime:
         result["through_runtime"] = through_runtime.accuracy(runtime, few)

@@ -9,7 +9,7 @@ Every round measures these contenders one after the other, in another order each
   plain on BACKEND   the model as `torch.onnx.export` writes it: an image and a full-size mask per person,
                      all tokens through all blocks
 All people of a call share one crop, so that P = 8 means eight people in one image; the shipped model uses a
-crop per person (see bench_accuracy.py for its times). A ratio is the median, over the rounds, of the time
+crop per person (see bench_crowd.py for its times). A ratio is the median, over the rounds, of the time
 of plain in ONNX Runtime divided by the contender's time in the same round. Weights are formulas, since
 speed needs no training. Written to --out: encoder.json.
 """

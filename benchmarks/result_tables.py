@@ -91,7 +91,7 @@ def benchmark_parts() -> dict[str, str]:
         "peers": "\n\n".join(filter(None, (networks_part(peers), systems_part(peers)))),
         "pipeline": tables("pipeline", lambda result: bench_pipeline.table(result["rows"])),
         "encoder": tables("encoder", encoder_table),
-        "crops": f"Machine: {machine_of(accuracy)}.\n\n{windows_table(accuracy['windows'])}",
+        "crops": windows_table(accuracy["windows"]),
         "targets": tables("targets", lambda result: bench_targets.table(result["rows"])),
         "stream": tables("stream", bench_stream.table),
         "crowd": tables("crowd", lambda result: bench_crowd.table(result["rows"])),

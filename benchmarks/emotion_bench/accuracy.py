@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, changed
-from emotion_bench.feeds import frame_feeds
 from emotion_bench.predictions import Predictions, Predictor
-from emotion_bench.rounds import median_seconds
-from emotion_runtime.backends.base import Backend
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Scorer, bootstrap_intervals, point_metrics
 from emotion_train.probing.calibration import calibration_error, confidences_of
@@ -174,8 +171,8 @@ def corruptions(predictor: Predictor, plan: Plan, head: str) -> Result:
     }
 
 
-def windows(predictor: Predictor, frame_encoder: Backend, plan: Plan, head: str) -> list[Result]:
-    """Compare a crop per person with one shared crop: accuracy, fraction of people inside, and time."""
+def windows(predictor: Predictor, plan: Plan, head: str) -> list[Result]:
+    """Compare a crop per person with one shared crop: accuracy, and fraction of people inside."""
     rows = []
     for people in CROWDS:
         own: list[tuple[int, PersonClip]] = []
@@ -186,12 +183,10 @@ def windows(predictor: Predictor, frame_encoder: Backend, plan: Plan, head: str)
             images, shown = cut_shared_crop(rendered.frames, rendered.scene, rendered.times, plan.spec)
             one += [(0, PersonClip(images, weights, label(who), who.face)) for who, weights in shown]
         row: Result = {"people": people, "persons": len(own)}
-        for name, clips, crops in (("own_windows", own, people), ("one_picture", one, 1)):
-            seconds = median_seconds(partial(frame_encoder.run, frame_feeds(plan.spec, people, crops)))
+        for name, clips in (("own_windows", own), ("one_picture", one)):
             row[name] = {
                 "accuracy": round(float(predictor.predictions(clips).right(head).mean()), 4),
                 "in_the_picture": round(len(clips) / len(own), 4),
-                "frame_encoder_ms": round(1000 * seconds, 3),
             }
         rows.append(row)
     return rows

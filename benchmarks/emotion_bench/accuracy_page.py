@@ -5,7 +5,7 @@ from typing import Any
 
 from emotion_bench import quality_bins
 from emotion_bench.accuracy import Result
-from emotion_bench.report import machine_of, with_interval
+from emotion_bench.report import with_interval
 from emotion_train.tables import markdown_table, percent
 
 SETS = {
@@ -72,9 +72,8 @@ the votes on all faces.
 
 ## A crop per person, or one shared crop
 
-Milliseconds are those of the frame encoder alone, in fp32, for all people at once, on a machine with
-{machine_name}. The shared crop is the square around all heads; "inside" is the fraction of people with at
-least half of their head in it.
+Accuracy by number of people. The shared crop is the square around all heads; "inside" is the fraction of
+people with at least half of their head in it. bench_crowd.py measures what both cost.
 
 {window_table}
 
@@ -122,7 +121,6 @@ def page(result: Result) -> str:
         clean=percent(corruptions["clean"]),
         corruption_table=markdown_table(("", "accuracy", "drop, points"), dropped),
         quality_table=quality_bins.table(result["quality"]),
-        machine_name=machine_of(result),
         window_table=windows_table(result["windows"]),
         subset=min(300, result["test_faces"]),
         found=percent(whole["found"]),
@@ -208,13 +206,16 @@ def _pairs(pairs: Result) -> str:
 
 def windows_table(rows: list[Result]) -> str:
     """Return the table that compares a crop per person with one shared crop."""
-    lines = []
-    for row in rows:
-        own, one = row["own_windows"], row["one_picture"]
-        cells = (percent(one["accuracy"]), percent(one["in_the_picture"]), f"{one['frame_encoder_ms']:.1f}")
-        times = percent(own["accuracy"]), f"{own['frame_encoder_ms']:.1f}"
-        lines.append((str(row["people"]), *times, *cells))
-    return markdown_table(("people", "own crops", "ms", "shared crop", "inside", "ms"), lines)
+    lines = [
+        (
+            str(row["people"]),
+            percent(row["own_windows"]["accuracy"]),
+            percent(row["one_picture"]["accuracy"]),
+            percent(row["one_picture"]["in_the_picture"]),
+        )
+        for row in rows
+    ]
+    return markdown_table(("people", "a crop per person", "a shared crop", "inside of it"), lines)
 
 
 def _two(fractions: Any) -> str:
