@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from emotion_runtime.privacy.published import Publisher
     from emotion_runtime.rounds import Rounds
     from emotion_runtime.runtime import EmotionRuntime
+    from emotion_runtime.service_manager import ServiceManager
     from emotion_runtime.sinks.group import SinkGroup
     from emotion_runtime.sources import Address
     from emotion_runtime.timing import Timing
@@ -52,21 +53,12 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
             run_options,
             warn_without_effect,
         )
-        from emotion_runtime.run_sources import (  # noqa: PLC0415
-            addresses_of,
-            check_zone_names,
-            fail,
-            open_rounds,
-        )
-        from emotion_runtime.service_manager import ServiceManager, status_text  # noqa: PLC0415
+        from emotion_runtime.run_sources import checked_addresses, fail, open_rounds  # noqa: PLC0415
+        from emotion_runtime.service_manager import ServiceManager  # noqa: PLC0415
         from emotion_runtime.sinks.group import SinkGroup  # noqa: PLC0415
-        from emotion_runtime.sinks.outputs import check_outputs  # noqa: PLC0415
 
         manager = stack.enter_context(ServiceManager())
-        addresses, mistakes = addresses_of(config.sources)
-        places = [address.name if address.live else address.uri for address in addresses]
-        check_outputs(config.jsonl, config.record, places, config.embeddings, config.csv, config.report)
-        check_zone_names(config, addresses)
+        addresses, mistakes = checked_addresses(config)
         report = RunReport(started)
         runtime = _open_runtime(config, addresses, stack)
         # Sources before sinks: a mistyped source must not empty the results of an earlier run.
@@ -86,17 +78,7 @@ def run_config(config: RunConfig, started: float, stop: StopRequest) -> None:
         live = LiveReport(runtime.rates, people=publisher.single_people) if has_live else None
         progress = _open_progress(config, addresses, stack)
         run = _Run(config, stop, runtime.timer, sinks, report, live, publisher)
-        manager.ready()
-        for step in runtime.steps(rounds):
-            manager.alive(lambda: status_text(rounds.statuses(), report.frames))
-            run.finish(finished)
-            if not run.take(step):
-                break
-            progress(len(step.events))
-        manager.stopping()
-        run.finish(finished, last=True)
-        for status in rounds.close():
-            run.take_status(status)
+        _follow(run, runtime, rounds, manager, finished, progress)
         broken = rounds.broken()
     # The sinks are closed: what is printed here is on the disk.
     _print_summary(run, runtime)
@@ -152,6 +134,39 @@ class _Run:
             self.live.add_status(line)
         with self.stop.writing():
             return self.sinks.write_status(line)
+
+
+def _follow(
+    run: _Run,
+    runtime: "EmotionRuntime",
+    rounds: "Rounds",
+    manager: "ServiceManager",
+    finished: list[str],
+    progress: Callable[[int], object],
+) -> None:
+    """Process all frames.
+
+    Args:
+        run: Takes the results.
+        runtime: Turns frames into events.
+        rounds: The frames; closed at the end.
+        manager: Is told that the run is ready, alive and stopping.
+        finished: Gets the name of each file that was read to its end.
+        progress: Is called with the number of new events.
+    """
+    from emotion_runtime.service_manager import status_text  # noqa: PLC0415 - see above
+
+    manager.ready()
+    for step in runtime.steps(rounds):
+        manager.alive(lambda: status_text(rounds.statuses(), run.report.frames))
+        run.finish(finished)
+        if not run.take(step):
+            break
+        progress(len(step.events))
+    manager.stopping()
+    run.finish(finished, last=True)
+    for status in rounds.close():
+        run.take_status(status)
 
 
 def _print_summary(run: _Run, runtime: "EmotionRuntime") -> None:

@@ -46,15 +46,6 @@ def open_page(
             "pip install '.[web]' in a checkout of emotion-runtime"
         ) from error
 
-    def add(address: Address) -> None:
-        limits = LiveLimits(silence=config.lost_after, frozen=config.frozen_after)
-        source = open_source(address, limits=limits)
-        try:
-            rounds.add(source)
-        except BaseException:
-            source.close()
-            raise
-
     publisher = Publisher(ids=not config.no_ids, least=config.aggregate)
     options = WebOptions(
         place=config.serve or "",
@@ -68,7 +59,7 @@ def open_page(
         labels=runtime.labels,
         look=lambda image: publisher.persons(runtime.look(image)),
         control=rounds,
-        add=add,
+        add=lambda address: _add(address, config, rounds),
         stage_seconds=lambda: runtime.timer.seconds,
         content=WebContent(
             ids=not config.no_ids,
@@ -81,6 +72,17 @@ def open_page(
     sink, line = open_web(options, served)
     sys.stderr.write(f"{PROGRAM}: {line}\n")
     return sink
+
+
+def _add(address: Address, config: RunConfig, rounds: Rounds) -> None:
+    """Open a camera that a client adds."""
+    limits = LiveLimits(silence=config.lost_after, frozen=config.frozen_after)
+    source = open_source(address, limits=limits)
+    try:
+        rounds.add(source)
+    except BaseException:
+        source.close()
+        raise
 
 
 def _sign(config: RunConfig, addresses: Sequence[Address]) -> "Sign":

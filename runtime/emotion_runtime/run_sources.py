@@ -14,6 +14,7 @@ from emotion_runtime.options import PROGRAM
 from emotion_runtime.privacy.zones import check_zones, parse_zone
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.sinks.jsonl_folder import is_jsonl_folder, unfinished
+from emotion_runtime.sinks.outputs import check_outputs
 from emotion_runtime.sources import (
     Address,
     LiveLimits,
@@ -26,6 +27,20 @@ from emotion_runtime.sources.in_turn import in_turn
 from emotion_runtime.sources.uris import NAME, name_of_file
 from emotion_runtime.stop_signals import StopRequest
 from emotion_runtime.types import RunLine
+
+
+def checked_addresses(config: RunConfig) -> tuple[list[Address], list[str]]:
+    """Return the addresses of the sources of a run, see `addresses_of`.
+
+    Raises:
+        EmotionError: See `addresses_of`; or an output would overwrite a source or another output, or a zone
+            is that of no source.
+    """
+    addresses, mistakes = addresses_of(config.sources)
+    places = [address.name if address.live else address.uri for address in addresses]
+    check_outputs(config.jsonl, config.record, places, config.embeddings, config.csv, config.report)
+    check_zone_names(config, addresses)
+    return addresses, mistakes
 
 
 def addresses_of(sources: Sequence[str | int]) -> tuple[list[Address], list[str]]:

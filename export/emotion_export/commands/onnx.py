@@ -59,6 +59,13 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OneLineParser(prog=PROGRAM, description=__doc__.splitlines()[0])
+    _add_models(parser)
+    _add_settings(parser)
+    return parser
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    """Add the options of what is exported, and where to."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--checkpoint", type=Path, help="checkpoint of emotion-train pretrain, or the released .pt file"
@@ -75,6 +82,10 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="folder of the bundle (an existing bundle is replaced), or the .onnx file",
     )
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options of how it is exported, measured and named."""
     parser.add_argument(
         "--precision",
         nargs="+",
@@ -121,7 +132,6 @@ def parser() -> argparse.ArgumentParser:
         default=_DEFAULTS["imgsz"],
         help="side of the detector's input in pixels (default: %(default)s)",
     )
-    return parser
 
 
 def _export(args: argparse.Namespace) -> None:

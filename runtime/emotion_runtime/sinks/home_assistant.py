@@ -28,9 +28,32 @@ def discovery(
         availability: Topic that says whether this program runs.
         labels: Names of the emotions that the head predicts.
     """
+    components = {
+        key: {**component, "unique_id": f"{device}_{key}"}
+        for key, component in {**_components(topic, labels), **_shares(labels)}.items()
+    }
+    return {
+        "device": {
+            "identifiers": [device],
+            "name": f"Emotion {name}",
+            "manufacturer": _NAME,
+            "model": "camera",
+            "sw_version": __version__,
+        },
+        "origin": {"name": _NAME, "sw_version": __version__, "support_url": _URL},
+        "state_topic": f"{topic}/state",
+        "availability_topic": availability,
+        # "stopped" is none of the two payloads that Home Assistant knows.
+        "availability_template": "{{ 'online' if value == 'online' else 'offline' }}",
+        "components": components,
+    }
+
+
+def _components(topic: str, labels: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Return the entities of a camera apart from the shares of labels, by their keys."""
     diagnostic = {"entity_category": "diagnostic"}
     measured = {"platform": "sensor", "state_class": "measurement"}
-    components: dict[str, dict[str, Any]] = {
+    return {
         "people": {**measured, **_shown("People", "people"), "icon": "mdi:account-group"},
         "label": {
             "platform": "sensor",
@@ -64,30 +87,20 @@ def discovery(
             "icon": "mdi:pause",
         },
     }
-    for index, label in enumerate(labels):
-        components[f"share_{index}"] = {
-            **measured,
+
+
+def _shares(labels: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Return the entities of the shares of labels, by their keys."""
+    return {
+        f"share_{index}": {
+            "platform": "sensor",
+            "state_class": "measurement",
             "name": f"Share {label}",
             "value_template": f"{{{{ value_json.shares[{_quoted(label)}] }}}}",
             "unit_of_measurement": "%",
             "suggested_display_precision": 0,
         }
-    for key, component in components.items():
-        component["unique_id"] = f"{device}_{key}"
-    return {
-        "device": {
-            "identifiers": [device],
-            "name": f"Emotion {name}",
-            "manufacturer": _NAME,
-            "model": "camera",
-            "sw_version": __version__,
-        },
-        "origin": {"name": _NAME, "sw_version": __version__, "support_url": _URL},
-        "state_topic": f"{topic}/state",
-        "availability_topic": availability,
-        # "stopped" is none of the two payloads that Home Assistant knows.
-        "availability_template": "{{ 'online' if value == 'online' else 'offline' }}",
-        "components": components,
+        for index, label in enumerate(labels)
     }
 
 
