@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import cast
 
 from emotion_runtime.errors import EmotionError, SourceBroken
-from emotion_runtime.feeds import Feed, LiveFeed, LiveFrames, close_all, close_in_background
+from emotion_runtime.feeds import Feed, close_all, close_in_background
+from emotion_runtime.live_feed import LiveFeed, LiveFrames
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.types import Frame, StatusLine
 
