@@ -1,4 +1,8 @@
-"""Turn the boxes of people into patch weights: the fraction of each patch of a window that they cover."""
+"""Turn the boxes of people into patch weights: the fraction of each patch of a window that they cover.
+
+The subject's mask never exists as an image: the encoder only needs the covered fraction of each patch
+(subject-aware prompting, paper Sec. 3.3, in the soft form of the released weights).
+"""
 
 import math
 from collections.abc import Sequence

@@ -1,10 +1,7 @@
-"""Turn a frame and a person's box into the input of the frame encoder: a square crop and patch weights.
+"""Turn a frame and a person's box into the image that the frame encoder gets: a square crop.
 
-This is the only module that crops, resizes or turns boxes into patch weights. Training, export and runtime
-all import it, so a model gets the same input in use as in training.
-
-The subject's mask never exists as an image: the encoder only needs the covered fraction of each patch
-(subject-aware prompting, paper Sec. 3.3, in the soft form of the released weights).
+This module and `patch_weights` are the only ones that crop, resize or turn boxes into patch weights.
+Training, export and runtime all import them, so a model gets the same input in use as in training.
 """
 
 import math
