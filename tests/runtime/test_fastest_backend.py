@@ -99,7 +99,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def measure(*arguments: object) -> backend_times.Measured:
         names.extend(arguments[-1])  # type: ignore[arg-type]  # the candidates
-        return backend_times.Measured([FAST, SLOW])
+        return backend_times.Measured([("openvino", 1, 1.0), ("cpu", 1, 2.0)])
 
     monkeypatch.setattr(fastest, "_is_installed", lambda name: name in ("openvino", "cpu"))
     monkeypatch.setattr(backend_times, "measure", measure)

@@ -71,7 +71,8 @@ def load_detector(
         name: "face" (CenterFace, finds heads), or the path of a YOLOX or ultralytics ONNX file (whole
             persons).
         threads: Number of ONNX Runtime's threads. 0: as many as the encoders have.
-        score: Minimum score of a detection, in (0, 1). None: the detector's own default.
+        score: Minimum score of a detection, in (0, 1), also of somebody new. None: the detector's own
+            default, and 0.5 for somebody new.
         size: Long side in pixels to which a frame is resized, from 64 to 4096. "auto": for faces see
             `centerface.automatic_size`, for a file the size that it states. Only a file with a dynamic input
             accepts other sizes, which are rounded up to a multiple of 32.
@@ -90,8 +91,7 @@ def load_detector(
         )
     side = None if size == "auto" else size
     if name == "face":
-        least = centerface.SCORE if score is None else score
-        return centerface.CenterFace(threads=threads, score=least, long_side=side)
+        return centerface.CenterFace(threads=threads, score=score, long_side=side)
     if Path(name).suffix.lower() != ".onnx":
         raise EmotionError(f"unknown detector {name!r}: expected `face` or the path of an .onnx file")
-    return yolo.Yolo(Path(name), threads=threads, score=yolo.SCORE if score is None else score, size=side)
+    return yolo.Yolo(Path(name), threads=threads, score=score, size=side)

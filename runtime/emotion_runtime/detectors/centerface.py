@@ -19,7 +19,7 @@ from emotion_runtime.detectors.network import CpuNetwork, NetworkDetector, Outpu
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import Detections
 
-SCORE = 0.3  # faces with a low score keep a track alive (ByteTrack's second stage) but never start one
+SCORE = 0.3  # weak faces keep a track alive (ByteTrack's second stage)
 IOU = 0.3
 # Pixels of the long side of the network's input, if none is given.
 LEAST_SIDE, MOST_SIDE = 480, 1280
@@ -61,13 +61,13 @@ class CenterFace(NetworkDetector):
 
     Args:
         threads: Number of ONNX Runtime's threads. 0: as many as the encoders have.
-        score: Minimum score of a face, in (0, 1).
+        score: Minimum score of a face, in (0, 1). None: 0.3, and 0.5 for a new person.
         long_side: Long side in pixels to which images are resized. None: see `automatic_size`.
     """
 
-    def __init__(self, *, threads: int = 0, score: float = SCORE, long_side: int | None = None) -> None:
+    def __init__(self, *, threads: int = 0, score: float | None = None, long_side: int | None = None) -> None:
         graph = face_graph()
-        super().__init__(graph, CpuNetwork(graph, fix=_REINSTALL, threads=threads), score)
+        super().__init__(graph, CpuNetwork(graph, fix=_REINSTALL, threads=threads), score, SCORE)
         self._long_side = long_side
 
     def prepare(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:

@@ -11,6 +11,7 @@ from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.onnx import CPU, count_threads, default_threads, onnx_version, open_session
 from emotion_runtime.detectors.graph import INPUT, DetectorGraph, Size
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.tracker import START_SCORE
 from emotion_runtime.types import Detections
 
 _MOST_SIZES = 8
@@ -133,19 +134,23 @@ class NetworkDetector(ABC):
     Args:
         graph: The network.
         reference: The network in ONNX Runtime on the CPU.
-        score: Minimum score of a detection.
+        score: Minimum score of a detection. None: `least`.
+        least: The default of that.
 
     Attributes:
         graph: The network.
         reference: The network in ONNX Runtime on the CPU, with which others are compared.
         network: What runs the network: the reference, until something else is put in its place.
         score: Minimum score of a detection.
+        start_score: From which score on a detection may be somebody new; weaker ones only continue a track.
+            Lower than usual if the user asks for weaker detections.
     """
 
-    def __init__(self, graph: DetectorGraph, reference: Network, score: float) -> None:
+    def __init__(self, graph: DetectorGraph, reference: Network, score: float | None, least: float) -> None:
         self.graph = graph
         self.reference = self.network = reference
-        self.score = score
+        self.score = least if score is None else score
+        self.start_score = START_SCORE if score is None else min(START_SCORE, score)
 
     @property
     def batches(self) -> bool:

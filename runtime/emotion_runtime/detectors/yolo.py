@@ -62,7 +62,7 @@ class Yolo(NetworkDetector):
         path: Path,
         *,
         threads: int = 0,
-        score: float = SCORE,
+        score: float | None = None,
         iou: float = IOU,
         size: int | None = None,
     ) -> None:
@@ -81,7 +81,7 @@ class Yolo(NetworkDetector):
         check_trial(session, output[0], self._layout, path)
         self.finds_heads = check_classes(session, path)
         graph = _graph_of(path, self._layout)
-        super().__init__(graph, CpuNetwork(graph, fix=EXPORT_AGAIN, threads=threads), score)
+        super().__init__(graph, CpuNetwork(graph, fix=EXPORT_AGAIN, threads=threads), score, SCORE)
 
     def prepare(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Placement]:
         """Return the image, letterboxed."""
