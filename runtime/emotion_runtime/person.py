@@ -104,9 +104,13 @@ class PersonState:
         """
         cosine = similarity(embedding, self.ring.recent(COMPARED))
         gap = self.unseen > max(GAP_SECONDS, 1.5 * interval)
-        suspicious, self.looks_different, self.unseen = self.looks_different or gap, False, 0.0
         crowded = self._seen_at - self.crowded_at <= CROWDED_SECONDS
-        return not crowded and is_swap(cosine, limits, suspicious=suspicious)
+        return not crowded and is_swap(cosine, limits, suspicious=self.looks_different or gap)
+
+    def push(self, embedding: NDArray[np.float32], t: float, interval: float) -> None:
+        """Add an embedding (D,) of this person, see `EmbeddingRing.push`: nothing is suspicious now."""
+        self.looks_different, self.unseen = False, 0.0
+        self.ring.push(embedding, t, interval)
 
     def predict(
         self, probabilities: NDArray[np.float64], affect: NDArray[np.float64] | None, t: float

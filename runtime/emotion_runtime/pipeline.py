@@ -267,7 +267,7 @@ class Pipeline:
             due.person.quality = before.quality
         if np.isfinite(due.person.ring.latest):
             due.source.rates.encoded(due.frame.t - due.person.ring.latest)
-        due.person.ring.push(embedding, due.frame.t, max(interval, self._encode_every(due.frame)))
+        due.person.push(embedding, due.frame.t, max(interval, self._encode_every(due.frame)))
         return due
 
     def _predict(self, encoded: Sequence[_Due]) -> None:

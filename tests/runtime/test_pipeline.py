@@ -21,6 +21,7 @@ from emotion_runtime.metrics import RunReport, StageTimer
 from emotion_runtime.models import Models
 from emotion_runtime.open_backend import open_backend
 from emotion_runtime.patch_weights import patch_weights
+from emotion_runtime.person import PersonState
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.preprocess import subject_window
 from emotion_runtime.ring import plan_clips
@@ -420,6 +421,19 @@ def test_another_person_in_the_same_place_is_a_new_one(bench: Bench):
     assert [persons[0].top for persons in after] == [None] * 4 + ["neutral"] * 4
     assert after[0][0].raw == after[0][0].emotions  # nothing of the person before is left
     assert (bench.pipeline.counts.swaps, bench.pipeline.counts.cuts) == (1, 0)
+
+
+def test_a_suspicion_lasts_until_an_embedding_is_accepted(bench: Bench):
+    """Between two detections, an embedding that looks like somebody else's is left out and not decided on."""
+    person, limits = PersonState(bench.pipeline._options), SwapLimits(always=0.6, suspicious=0.95)
+    before, other = np.array([[1, 0], [0.8, 0.6]], np.float32)  # a cosine of 0.8
+    person.push(before, 0.0, 0.1)
+    assert not person.swapped(other, limits, 0.1)
+    person.looks_different = True
+    assert person.swapped(other, limits, 0.1)
+    assert person.swapped(other, limits, 0.1)
+    person.push(before, 0.2, 0.1)
+    assert not person.swapped(other, limits, 0.1)
 
 
 def test_a_slow_source_is_warned_about_once(bench: Bench, caplog: pytest.LogCaptureFixture):
