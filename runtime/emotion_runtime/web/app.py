@@ -180,12 +180,14 @@ async def _cameras(request: Request) -> Response:
 async def _pause(request: Request) -> Response:
     wanted = await read_json(request, CameraName)
     await _asked(_state(request).cameras.pause, wanted.name, failed=404)
+    _state(request).traffic.set_paused(wanted.name, paused=True)
     return answer(wanted)
 
 
 async def _resume(request: Request) -> Response:
     wanted = await read_json(request, CameraName)
     await _asked(_state(request).cameras.resume, wanted.name, failed=404)
+    _state(request).traffic.set_paused(wanted.name, paused=False)
     return answer(wanted)
 
 

@@ -22,7 +22,7 @@ class CameraState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: Name of the source.
-        status: Its status; None for a file.
+        status: Its status; None for a file, unless it is paused or, in real time, has ended.
         reason: What is wrong, in words.
         since: Since when it has this status.
         fps: Events per second over the last 10 seconds.
@@ -56,6 +56,7 @@ class _Counted:
     lost: int = 0
     people: int | None = 0
     live: bool = False
+    paused: bool = False  # by a client; a camera has a status for that
     status: StatusLine | None = None
 
 
@@ -91,6 +92,11 @@ class Traffic:
             if line.status not in WATCHING and counted.people is not None:
                 counted.people = 0
 
+    def set_paused(self, source: str, *, paused: bool) -> None:
+        """Take note that a client has paused or resumed a source."""
+        with self._lock:
+            self._of(source).paused = paused
+
     def drop(self, source: str) -> None:
         """Forget a source that was removed."""
         with self._lock:
@@ -124,7 +130,7 @@ def _state(name: str, counted: _Counted, now: float) -> CameraState:
     line = counted.status
     return CameraState(
         name=name,
-        status=None if line is None else line.status,
+        status=line.status if line is not None else "paused" if counted.paused else None,
         reason=None if line is None else line.reason,
         since=None if line is None else line.time,
         fps=round(fps, 1),

@@ -174,6 +174,9 @@ def test_a_camera_is_paused_with_the_keyboard(browser: Any, served: Served):
     while not served.sources.paused["door"] and time.monotonic() < give_up:
         page.wait_for_timeout(50)
     assert served.sources.paused["door"]
+    until(page, "document.querySelector('#notice').innerText === 'Emotion recognition is paused'")
+    page.get_by_role("button", name="Resume door").click()
+    until(page, "document.querySelector('#notice').innerText === 'Emotion recognition is running'")
     page.close()
 
 

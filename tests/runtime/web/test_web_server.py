@@ -90,8 +90,10 @@ def test_an_image_is_analysed(served: Served):
 def test_cameras_are_paused_added_and_removed(served: Served):
     assert served.json("POST", "/cameras/pause", {"name": "door"})[0] == 200
     assert served.sources.paused["door"]
+    assert served.json("GET", "/cameras")[1]["cameras"][0]["status"] == "paused"
     assert served.json("POST", "/cameras/resume", {"name": "door"})[0] == 200
     assert not served.sources.paused["door"]
+    assert served.json("GET", "/cameras")[1]["cameras"][0]["status"] is None
     assert served.json("POST", "/cameras/pause", {"name": "none"})[0] == 404
     assert served.json("POST", "/cameras", {"uri": "gate=rtsp://u:secret@10.0.0.1/a"}) == (
         201,
