@@ -16,6 +16,7 @@ from emotion_runtime.timing import Timing
 from emotion_runtime.types import Frame
 
 _IMAGE = "(height, width, 3) uint8 BGR"
+_MOST_SECONDS = 1e11  # seconds since 1970 are 2e9, milliseconds 2e12
 
 
 def check_options(bundle: Any, detector: Any, timing: Any, unknown: Mapping[str, Any]) -> None:
@@ -99,11 +100,13 @@ def check_image(image: Any) -> NDArray[np.uint8]:
 
 def _conversion(image: NDArray[Any]) -> str:
     """Return how to convert an array, if that is known."""
-    if image.ndim == 4 and image.size:
+    if not image.size:
+        return "; it is empty, as a crop outside of an image is"
+    if image.ndim == 4:
         return "; pass several images as a list to look"
-    if image.dtype != np.uint8 and image.size and np.issubdtype(image.dtype, np.floating):
+    if image.dtype != np.uint8 and np.issubdtype(image.dtype, np.floating):
         return "; values from 0 to 1 become (255 * image).round().astype(np.uint8)"
-    if image.dtype == np.uint8 and image.ndim == 2 and image.size:
+    if image.dtype == np.uint8 and image.ndim == 2:
         return "; convert it with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)"
     if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 4:
         return "; convert it with cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)"
@@ -134,8 +137,13 @@ def check_time(t: Any, *, after: float, source: str) -> float:
     """
     try:
         seconds = float(t)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise EmotionError(f"source {source!r}: t {t!r}; expected seconds as a number") from error
+    if math.isfinite(seconds) and abs(seconds) > _MOST_SECONDS:
+        raise EmotionError(
+            f"source {source!r}: t {seconds:g}; expected seconds, of a video or since 1970, at most "
+            f"{_MOST_SECONDS:.0e}: are these milliseconds?"
+        )
     if not after <= seconds < math.inf:
         hint = f": call forget({source!r}) to start over" if seconds < after else ""
         raise EmotionError(

@@ -23,6 +23,7 @@ ENOUGH = 3
 _TOO_OLD = 1.5
 # A gap longer than the window and than this many intervals of the source starts the ring anew.
 _GAP_INTERVALS = 2.5
+_LONGEST = 3600.0  # seconds of a window: nobody would get a label before it has gone on for a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,8 @@ def plan_clips(
         EmotionError: A time is not positive, or `every` is too long to fill the window.
     """
     for name, value in (("window", window), ("every", every)):
-        if value is not None and not 0 < value < float("inf"):
-            raise EmotionError(f"{name} {value}: expected seconds, more than 0")
+        if value is not None and not 0 < value <= _LONGEST:
+            raise EmotionError(f"{name} {value}: expected seconds, more than 0 and at most {_LONGEST:g}")
     if window is None:
         window = max(seconds, (every or 0) * frames)
     if every is None:

@@ -29,7 +29,10 @@ def runtime(tiny_bundle: Path) -> EmotionRuntime:
         (GREY[:, :, 0], "shape (96, 128) and type uint8: expected (height, width, 3) uint8 BGR; convert it"),
         (np.zeros((96, 128, 4), np.uint8), "COLOR_BGRA2BGR"),
         (np.zeros((2, 96, 128, 3), np.uint8), "pass several images as a list to look"),
-        (np.zeros((0, 128, 3), np.uint8), "shape (0, 128, 3)"),
+        (
+            np.zeros((0, 128, 3), np.uint8),
+            "shape (0, 128, 3) and type uint8: expected (height, width, 3) uint8 BGR; it is empty",
+        ),
     ],
 )
 def test_images(runtime: EmotionRuntime, image: object, message: str):
@@ -93,6 +96,9 @@ def test_times(runtime: EmotionRuntime):
         (None, "t None; expected seconds as a number"),
         (0.25, "t 0.25 after t 0.5; expected seconds that do not decrease: call forget('times')"),
         (float("inf"), "t inf after t 0.5"),
+        (10**400, "expected seconds as a number"),
+        (1.7e12, "at most 1e+11: are these milliseconds?"),
+        (-1e300, "at most 1e+11: are these milliseconds?"),
     ):
         with pytest.raises(EmotionError, match=re.escape(message)):
             runtime.step(GREY, t, source="times")
