@@ -21,7 +21,9 @@ from emotion_runtime.sources import (
     Source,
     expand,
     open_source,
+    parse_source,
     parse_sources,
+    same_target,
 )
 from emotion_runtime.sources.in_turn import in_turn
 from emotion_runtime.sources.uris import NAME, name_of_file
@@ -51,17 +53,20 @@ def addresses_of(sources: Sequence[str | int]) -> tuple[list[Address], list[str]
             the same source is given twice.
     """
     good: list[str | int] = []
+    addresses: list[Address] = []
     mistakes: list[EmotionError] = []
     for source in sources:
-        if str(source) in map(str, good):
-            parse_sources([*good, source])  # raises: a slip of this kind leaves out no source
         try:
-            parse_sources([*good, source])
+            address = parse_source(source)
+            twice = any(same_target(address, other) for other in addresses)
+            if not twice:
+                addresses = parse_sources([*good, source])
+                good.append(source)
         except EmotionError as error:
             mistakes.append(error)
-        else:
-            good.append(source)
-    addresses = parse_sources(good)
+            continue
+        if twice:
+            parse_sources([*good, source])  # raises: a slip of this kind leaves out no source
     _check_files(addresses)
     if mistakes and not any(address.live for address in addresses):
         raise mistakes[0]

@@ -199,3 +199,12 @@ def test_a_file_is_given_twice_by_a_folder_and_its_path(
     assert len(addresses_of(["clips", "demo", "b.mp4"])[0]) == 3
     with pytest.raises(EmotionError, match="given twice"):
         addresses_of(["clips", other])
+
+
+@pytest.mark.parametrize("texts", [["a.mp4", "./a.mp4"], ["demo", "demo"], ["rtsp://b/2", "x=rtsp://B/2"]])
+def test_a_source_that_is_given_twice_is_refused_beside_a_camera_too(texts: list[str]) -> None:
+    with pytest.raises(EmotionError, match="given twice"):
+        addresses_of([*texts, "rtsp://h/1"])
+    addresses, mistakes = addresses_of([texts[0], "rtmp://h/1", "rtsp://h/1"])
+    assert len(addresses) == 2
+    assert "rtmp://, which is not supported" in mistakes[0]
