@@ -240,8 +240,9 @@ def test_a_run_that_publishes_counts_serves_nothing_else():
         with program.open("GET", "/events") as response:
             lines = [json.loads(line[6:]) for line in response if line.startswith(b"data: {")]
         assert program.process.wait(20) == 0
-    assert [line["type"] for line in lines] == ["run", "aggregate"]
-    assert lines[1]["people"] == sum(lines[1]["counts"].values()) == 2
+    assert [line["type"] for line in lines] == ["run", "status", "aggregate"]
+    assert lines[1]["status"] == "ended"
+    assert lines[2]["people"] == sum(lines[2]["counts"].values()) == 2
     assert sum(token in line for line in program.errors) == 1
 
 

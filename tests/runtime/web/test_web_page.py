@@ -308,16 +308,25 @@ def check_nothing_is_claimed(page: Any, size: str) -> None:
     check_accessible(page)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_the_page_and_its_people_survive_a_restart_of_the_server(browser: Any, size: str):
+@pytest.mark.parametrize(
+    ("size", "lost", "notice"),
+    [
+        ("desktop", False, "Emotion recognition has ended"),
+        ("telephone", True, "Emotion recognition may be running"),
+    ],
+)
+def test_the_page_and_its_people_survive_a_restart_of_the_server(
+    browser: Any, size: str, lost: bool, notice: str
+):
     with serving(WebOptions(place="127.0.0.1:0", limits=MANY)) as first:
         page, _ = opened(browser, first, size)
         port = first.port
-    until(page, "document.querySelector('#connection').innerText.includes('The run has ended')")
-    assert page.locator("#notice").inner_text() == "Emotion recognition has ended"
-    check_nothing_is_claimed(page, size)
-    until(page, "document.querySelector('#connection').innerText.includes('No connection')")
-    assert page.locator("#notice").inner_text() == "Emotion recognition may be running"
+        if lost:
+            first.sink._server.close()  # without a word about the run
+    until(page, "document.querySelector('#notice').innerText !== 'Emotion recognition is running'")
+    assert page.locator("#notice").inner_text() == notice
+    connection = "No connection; trying again" if lost else "The run has ended; waiting for the next one"
+    assert page.locator("#connection").inner_text() == connection
     check_nothing_is_claimed(page, size)
     with serving(WebOptions(place=f"127.0.0.1:{port}", limits=MANY)):
         until(page, "document.querySelector('#connection').innerText === 'Connected'")

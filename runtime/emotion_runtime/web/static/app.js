@@ -22,6 +22,7 @@ let socket = null;
 let wait = 500;
 let heard = 0; // when the latest message came
 let latest = null; // the latest state
+let ended = false; // the server said that the run has ended, and has not been there since
 
 function pictureOf(name) {
   if (!pictures.has(name)) {
@@ -94,6 +95,7 @@ function connect() {
   socket.addEventListener("open", () => {
     if (own !== socket) return;
     wait = 500;
+    ended = false;
     setText(connection, "Connected");
     showNotice([]);
     refresh();
@@ -104,10 +106,14 @@ function connect() {
     if (typeof message.data === "string") showState(JSON.parse(message.data));
     else showImage(message.data);
   });
-  socket.addEventListener("close", (event) => { if (own === socket) lose(event.reason === "the run has ended"); });
+  socket.addEventListener("close", (event) => {
+    if (own !== socket) return;
+    ended ||= event.reason === "the run has ended";
+    lose();
+  });
 }
 
-function lose(ended) {
+function lose() {
   socket.close();
   socket = null;
   showLost(ended ? "ended" : "unknown");
@@ -134,5 +140,5 @@ document.addEventListener("visibilitychange", () => {
   else connect();
 });
 setInterval(refresh, SESSION);
-setInterval(() => { if (socket && performance.now() - heard > SILENCE) lose(false); }, 1000);
+setInterval(() => { if (socket && performance.now() - heard > SILENCE) lose(); }, 1000);
 connect();
