@@ -51,6 +51,8 @@ def with_secrets(text: str, what: str = "a source") -> str:
     Raises:
         EmotionError: A variable is not set, or a file cannot be read.
     """
+    if "${" in _PLACEHOLDER.sub("", text):
+        raise EmotionError(f"{what} has ${{ without its }}; expected ${{NAME}} or ${{file:PATH}}")
     if _PLACEHOLDER.search(text) is None:
         return text
     encoded = _USER_AND_PASSWORD.sub(

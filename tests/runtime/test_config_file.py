@@ -147,6 +147,8 @@ def test_placeholders_are_replaced_from_environment_and_files(
         ),
         ("rtsp://me:${a b}@cam", "a source has ${a b}; expected ${NAME}"),
         ("rtsp://me:${}@cam", "a source has ${}; expected ${NAME}"),
+        ("rtsp://me:${HOME@cam", "a source has ${ without its }; expected ${NAME}"),
+        ("rtsp://me:${HOME}${@cam", "a source has ${ without its }; expected ${NAME}"),
     ],
 )
 def test_missing_password_is_told_before_anything_is_opened(

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from sample_events import EMOTIONS, event, frame, person
 
+from emotion_runtime.cli import main
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.feature_log import FeatureLog
 from emotion_runtime.sinks import open_sinks
@@ -297,3 +298,42 @@ def test_full_disk_ends_a_recording_and_nothing_else(tmp_path: Path, suffix: str
         assert sinks.files == [tmp_path / "o.jsonl"]
         assert sinks.partial_files == [tmp_path / f"o{suffix}"]
     assert any(f"o{suffix}" in failure and "disk space" in failure for failure in sinks.failures)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Dear diary, line without newline at the end",
+        b"Dear diary\n",
+        b"\x89PNG\r\n\x1a\n\0\0",
+        b'{"name": "somebody"}\n{"name"',
+        b"col1,col2",
+        b"# notes",
+        b"[1, 2]",
+    ],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+@pytest.mark.parametrize("rotation", [[], ["--rotate", "1MB"]])
+def test_nothing_is_added_to_a_file_of_something_else(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes,
+    name: str,
+    rotation: list[str],
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    arguments = [
+        "--source",
+        "demo",
+        "--no-show",
+        "--bundle",
+        str(tiny_bundle),
+        "--max-frames",
+        "1",
+        "--append",
+    ]
+    assert main([*arguments, f"--{path.suffix[1:]}", str(path), *rotation]) == 2
+    assert "holds something else" in capsys.readouterr().err
+    assert path.read_bytes() == content

@@ -8,6 +8,7 @@ import select
 import stat
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
@@ -82,14 +83,25 @@ class ByteOutput:
         path: The file, or "-" for standard output.
         what: The stream, for messages.
         append: Whether to keep what a file contains.
+        starts: How a file begins to which may be appended, without spaces; empty: in any way.
         stopped: Set from outside when the run should end; waiting for a reader ends then.
 
     Raises:
-        EmotionError: It cannot be opened, nobody reads the named pipe, or another run writes into the file.
+        EmotionError: It cannot be opened, nobody reads the named pipe, another run writes into the file, or
+            the file to append to holds something else.
     """
 
-    def __init__(self, path: str, what: str, *, append: bool = False, stopped: Event | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        what: str,
+        *,
+        append: bool = False,
+        starts: Sequence[bytes] = (),
+        stopped: Event | None = None,
+    ) -> None:
         self._what = what
+        self._starts = starts
         self._stopped = stopped or Event()
         self._is_stdout = path == "-"
         self._file: BinaryIO | None
@@ -109,10 +121,15 @@ class ByteOutput:
         if path.exists() and not path.is_file():  # a device; a folder raises
             return path.open("wb")
         file = open_locked(path, self._what)
-        if not append:
-            file.truncate(0)
-        else:
-            _complete_last_line(file, path, self._what)
+        try:
+            if append:
+                _check_start(path, self._what, self._starts)
+                _complete_last_line(file, path, self._what)
+            else:
+                file.truncate(0)
+        except BaseException:
+            file.close()
+            raise
         return file
 
     def _open_fifo(self, path: Path) -> BinaryIO | None:
@@ -215,6 +232,21 @@ def _open_if_read(path: Path) -> int | None:
         if error.errno == errno.ENXIO:
             return None
         raise
+
+
+def _check_start(path: Path, what: str, starts: Sequence[bytes]) -> None:
+    """Refuse to append to a file that this program did not write; of its own, even the start may be cut off.
+
+    Raises:
+        EmotionError: The file begins in another way.
+    """
+    with path.open("rb") as before:
+        start = before.read(_CHUNK).replace(b" ", b"").lstrip()
+    if starts and not any(start.startswith(each) or each.startswith(start) for each in starts):
+        raise EmotionError(
+            f"{what} holds something else than such results, so nothing is added to it: give another file "
+            "name, or --overwrite to replace it"
+        )
 
 
 def _complete_last_line(file: BinaryIO, path: Path, what: str) -> None:

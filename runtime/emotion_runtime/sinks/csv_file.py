@@ -17,6 +17,7 @@ COLUMNS = (
     *("source", "frame", "t", "time", "id", "x1", "y1", "x2", "y2", "score", "state", "top", "why"),
     *("confidence", *Quality.__struct_fields__, "valence", "arousal", "dominance"),
 )  # before those of the labels
+_STARTS = (b'#{"schema":', ",".join(COLUMNS).encode())  # the run line, or the names of the columns
 
 
 class CsvSink:
@@ -93,5 +94,5 @@ class CsvSink:
 def _open(path: str, what: str, outputs: Outputs) -> ByteOutput | RotatingOutput:
     append, stopped = outputs.append, outputs.stopped
     if outputs.rotation is None or path == "-":
-        return ByteOutput(path, what, append=append, stopped=stopped)
-    return RotatingOutput(Path(path), what, outputs.rotation, append=append, stopped=stopped)
+        return ByteOutput(path, what, append=append, starts=_STARTS, stopped=stopped)
+    return RotatingOutput(Path(path), what, outputs.rotation, append=append, starts=_STARTS, stopped=stopped)

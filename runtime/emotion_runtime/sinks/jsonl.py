@@ -15,6 +15,9 @@ from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, RunLine, S
 _Timed = TypeVar("_Timed", EmotionEvent, AggregateLine)
 
 
+_STARTS = (b'{"schema":',)  # of every line, without spaces
+
+
 class JsonlSink:
     """Writes one line per event and flushes it, so that all lines but the last one parse even after a kill.
 
@@ -49,9 +52,11 @@ class JsonlSink:
         self._files = [] if path == "-" else [Path(path)]
         self._output: ByteOutput | RotatingOutput
         if rotation is None:
-            self._output = ByteOutput(path, what, append=append, stopped=stopped)
+            self._output = ByteOutput(path, what, append=append, starts=_STARTS, stopped=stopped)
         else:
-            self._output = RotatingOutput(Path(path), what, rotation, append=append, stopped=stopped)
+            self._output = RotatingOutput(
+                Path(path), what, rotation, append=append, starts=_STARTS, stopped=stopped
+            )
         if run is not None:
             self._write(run)
             if isinstance(self._output, RotatingOutput):

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
@@ -69,6 +69,7 @@ class RotatingOutput:
         what: The file, for messages.
         rotation: When it begins anew.
         append: Whether to keep what the file contains.
+        starts: See `ByteOutput`.
         stopped: See `ByteOutput`.
         today: Returns the present day in UTC.
 
@@ -80,13 +81,14 @@ class RotatingOutput:
         EmotionError: It is not a regular file, or see `ByteOutput`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first three are keywords
         self,
         path: Path,
         what: str,
         rotation: Rotation,
         *,
         append: bool = False,
+        starts: Sequence[bytes] = (),
         stopped: Event | None = None,
         today: Callable[[], date] = _today,
     ) -> None:
@@ -97,7 +99,7 @@ class RotatingOutput:
         self._day = today()
         if append and path.exists():  # perhaps of a run that ended yesterday
             self._day = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).date()
-        self._output = ByteOutput(str(path), what, append=append, stopped=stopped)
+        self._output = ByteOutput(str(path), what, append=append, starts=starts, stopped=stopped)
         self._size = path.stat().st_size
         self.first_line = b""
         self.parts: list[Path] = []

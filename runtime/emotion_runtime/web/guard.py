@@ -100,15 +100,11 @@ class Guard:
         return _length_refusal(headers.get("content-length", "0"), self._body_limit(path))
 
     def _token_refusal(self, headers: dict[str, str], client: str) -> tuple[int, str] | None:
-        if not self._access.needs_token:
+        # The token always opens: behind a proxy, all clients have one address, and one must not lock out others.
+        if not self._access.needs_token or self._access.token_allowed(headers):
             return None
-        guesses = "authorization" in headers
-        if guesses and self._mistakes.left(client) < 1:
+        if "authorization" in headers and not self._mistakes.take(client):
             return 429, "too many wrong tokens; wait a minute"
-        if self._access.token_allowed(headers):
-            return None
-        if guesses:
-            self._mistakes.take(client)
         return 401, "a token is needed: sign in, or send it as `Authorization: Bearer TOKEN`"
 
     def _body_limit(self, path: str) -> int:
@@ -126,11 +122,11 @@ class Guard:
         client = (scope.get("client") or ("", 0))[0]
         if self._access.needs_token and not token:
             await _reply(send, 200, sign_in_page(), kind="text/html")
-        elif self._access.needs_token and self._mistakes.left(client) < 1:
-            await _reply(send, 429, sign_in_page("Too many wrong tokens. Wait a minute."), kind="text/html")
         elif self._access.needs_token and not self._access.is_token(token):
-            self._mistakes.take(client)
-            await _reply(send, 401, sign_in_page("This is not the token."), kind="text/html")
+            status, words = 401, "This is not the token."
+            if not self._mistakes.take(client):
+                status, words = 429, "Too many wrong tokens. Wait a minute."
+            await _reply(send, status, sign_in_page(words), kind="text/html")
         else:
             headers = _headers(scope)
             # A proxy says so; a client that says so itself gets a cookie that it does not send.

@@ -183,11 +183,14 @@ def test_a_token_is_made_and_printed_once_for_other_addresses():
         assert found.ask("GET", "/summary", headers={"Authorization": f"Bearer {token}"})[0] == 200
 
 
-def test_wrong_tokens_are_counted(tmp_path: Path):
+def test_wrong_tokens_are_counted_and_the_right_one_always_opens(tmp_path: Path):
     file = tmp_path / "token"
     file.write_text(TOKEN)
     options = WebOptions(place="127.0.0.1:0", token_file=str(file), limits=WebLimits(sign_ins_per_minute=3))
     with serving(options) as found:
         wrong = {"Authorization": "Bearer wrong"}
         assert [found.ask("GET", "/", headers=wrong)[0] for _ in range(5)] == [401] * 3 + [429] * 2
-        assert found.ask("GET", f"/sign-in?token={TOKEN}")[0] == 429
+        assert found.ask("GET", "/sign-in?token=wrong")[0] == 429
+        # Behind a proxy all clients have one address.
+        assert found.ask("GET", "/", headers={"Authorization": f"Bearer {TOKEN}"})[0] == 200
+        assert found.ask("GET", f"/sign-in?token={TOKEN}")[0] == 200
