@@ -100,7 +100,7 @@ class Guard:
         return _length_refusal(headers.get("content-length", "0"), self._body_limit(path))
 
     def _token_refusal(self, headers: dict[str, str], client: str) -> tuple[int, str] | None:
-        # The token always opens: behind a proxy, all clients have one address, and one must not lock out others.
+        # The token always opens: behind a proxy all clients have one address, and none may lock out others.
         if not self._access.needs_token or self._access.token_allowed(headers):
             return None
         if "authorization" in headers and not self._mistakes.take(client):
