@@ -150,7 +150,7 @@ def test_no_output_of_a_run_has_ids(
     table, page, lines, record = (tmp_path / name for name in ("a.csv", "a.html", "a.jsonl", "a.mp4"))
     outputs = ["--csv", str(table), "--report", str(page), "--jsonl", str(lines), "--record", str(record)]
     model = ["--bundle", str(tiny_bundle), "--backend", "cpu", "--no-ids"]
-    source = ["--source", "hall=demo", "--realtime", "--max-frames", "20"]
+    source = ["--source", "hall=demo", "--realtime", "--max-frames", "40"]
     assert main([*model, *source, *outputs, "--mqtt", "mqtt://localhost/home"]) == 0
 
     assert len(images_of(record)) > 0
