@@ -139,9 +139,9 @@ def test_bad_checkpoints_are_refused(tmp_path: Path, to_onnx: Main, capsys: pyte
         return refusal(to_onnx, capsys, "--checkpoint", path, "--out", out)
 
     assert "no such file" in line()
-    for content in (b"", b"not a checkpoint at all"):
+    for content, words in ((b"", "it is empty"), (b"hi\n", "is corrupt or not a checkpoint")):
         path.write_bytes(content)
-        assert "corrupt" in line()
+        assert words in line()
     torch.save([1, 2], path)
     assert "a list, expected a dict" in line()
     torch.save({"weights": {}}, path)

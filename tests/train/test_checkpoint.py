@@ -5,6 +5,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import open_clip
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import PreprocessSpec
+from emotion_train import pretrained
 from emotion_train.checkpoint import (
     load_checkpoint,
     load_official,
@@ -22,6 +24,7 @@ from emotion_train.checkpoint import (
     save_checkpoint,
 )
 from emotion_train.model import PRESETS, EmotionCLIP, ModelConfig
+from emotion_train.pretrained import read_checkpoint
 
 SMALL = ModelConfig(
     preprocess=PreprocessSpec(size=32, patch=16, short_side=40, window="subject", subject_scale=1.5),
@@ -141,13 +144,67 @@ def test_foreign_files_are_refused(tmp_path: Path):
         load_checkpoint(path)
     message_of(error)
     np.savez(path.with_suffix(".npz"), x=np.zeros(3))  # a zip archive, too
-    with pytest.raises(EmotionError, match="damaged or not a checkpoint") as error:
+    with pytest.raises(EmotionError, match="corrupt or not a checkpoint") as error:
         load_checkpoint(path.with_suffix(".npz"))
     message_of(error)
     torch.save(nn.Linear(1, 1), path)  # code would have to run
-    with pytest.raises(EmotionError, match="damaged or not a checkpoint") as error:
+    with pytest.raises(EmotionError, match="corrupt or not a checkpoint") as error:
         load_checkpoint(path)
     message_of(error)
+
+
+def test_no_content_ends_in_a_traceback(tmp_path: Path):
+    path = tmp_path / "t.pt"
+    texts = (b"hi\n", b"seed = 1\n", b"abc\n", b"e.\n", b"# notes\n", b"{}\n", b"\xff\xfe\x00", b"\x89PNG")
+    for content in (*texts, *(bytes([first]) + b"\xff\n\xff\n." for first in range(128))):
+        path.write_bytes(content)
+        with pytest.raises(EmotionError, match="corrupt or not a checkpoint") as error:
+            read_checkpoint(path)
+        message_of(error)
+        with pytest.raises(EmotionError, match="incomplete or not a checkpoint") as error:
+            load_checkpoint(path)
+        message_of(error)
+
+
+def test_archives_that_are_no_checkpoint_are_named(tmp_path: Path):
+    path = tmp_path / "t.pt"
+    for content in (b"hi\n", b"abc", b"", b"\xff" * 9):
+        with ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", content)
+            archive.writestr("archive/version", b"3\n")
+            archive.writestr("archive/byteorder", b"little")
+        for read in (read_checkpoint, load_checkpoint):
+            with pytest.raises(EmotionError, match="corrupt or not a checkpoint") as error:
+                read(path)
+            message_of(error)
+
+
+def test_what_is_no_file_is_named(tmp_path: Path):
+    (tmp_path / "empty.pt").write_bytes(b"")
+    for path, reason in (
+        (Path("/dev/null"), "this is a device or a pipe"),
+        (tmp_path, "this is a folder"),
+        (tmp_path / "empty.pt", "it is empty"),
+        (tmp_path / "absent.pt", "no such file"),
+        (tmp_path / "empty.pt" / "below.pt", "Not a directory"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        for read in (read_checkpoint, load_checkpoint):
+            with pytest.raises(EmotionError, match=reason) as error:
+                read(path)
+            message_of(error)
+
+
+@pytest.mark.parametrize("model", [3, None, [1], {1: torch.zeros(1)}, {1: 2, "a": 3}])
+def test_weights_of_a_wrong_kind_are_refused(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pretrained, "PRESETS", {"vit-b-32": SMALL})
+    path = tmp_path / "t.pt"
+    save_checkpoint(path, config=SMALL, state={"model": model, "stage": 1, "step": "x"})
+    for wrong in (path, tmp_path / "released.pt"):
+        torch.save({"model": model}, tmp_path / "released.pt")
+        with pytest.raises(EmotionError) as error:
+            read_checkpoint(wrong)
+        message_of(error)
 
 
 def rewritten(path: Path, **changes: Any) -> Path:

@@ -1,6 +1,6 @@
 """Checkpoints of this project, the released weights, and CLIP weights to start from."""
 
-import pickle
+import stat
 import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
@@ -54,15 +54,52 @@ def save_checkpoint(path: Path, *, config: ModelConfig, state: Mapping[str, Any]
 
 
 def require_file(path: Path) -> None:
-    """Check that the file of a checkpoint exists.
+    """Check that the file of a checkpoint exists and is not empty.
 
     Raises:
-        EmotionError: It does not, or it is a folder.
+        EmotionError: It does not exist, is empty, or is a folder or a device.
     """
-    if path.is_dir():
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        raise EmotionError(
+            f"checkpoint {path}: no such file; give the checkpoint.pt of a training run"
+        ) from error
+    except OSError as error:
+        raise EmotionError(f"checkpoint {path} cannot be read ({error.strerror}); give its path") from error
+    if stat.S_ISDIR(found.st_mode):
         raise EmotionError(f"checkpoint {path}: this is a folder; give the file in it, such as checkpoint.pt")
-    if not path.is_file():
-        raise EmotionError(f"checkpoint {path}: no such file; give the checkpoint.pt of a training run")
+    if not stat.S_ISREG(found.st_mode):
+        raise EmotionError(
+            f"checkpoint {path}: this is a device or a pipe; give a file, since it is read more than once"
+        )
+    if not found.st_size:
+        raise EmotionError(f"checkpoint {path} is incomplete: it is empty; use an earlier one")
+
+
+def read_payload(path: Path, *, mmap: bool = False) -> Any:
+    """Return what a file of torch contains: tensors, on the CPU, and plain values. No code in it is run.
+
+    Args:
+        path: The file.
+        mmap: Whether tensors are read only where they are used.
+
+    Raises:
+        EmotionError: The file cannot be read, is corrupt, was not written by torch, or contains other things.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except OSError as error:
+        raise EmotionError(
+            f"checkpoint {path} cannot be read ({error.strerror or error}); copy it again, or chmod +r {path}"
+        ) from error
+    # Bytes that are not a pickle are read as its instructions: "hi" is a KeyError, "abc" an IndexError.
+    except Exception as error:
+        raise EmotionError(
+            f"checkpoint {path} is corrupt or not a checkpoint, or contains more than tensors and plain "
+            "values: expected a checkpoint of emotion-train pretrain or the released .pt file; use an "
+            "earlier one, or download it again"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -74,10 +111,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     require_file(path)
     if not zipfile.is_zipfile(path):  # an incomplete file lacks the archive's index, which is at its end
         raise EmotionError(f"checkpoint {path} is incomplete or not a checkpoint: use an earlier one")
-    try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        raise EmotionError(f"checkpoint {path} is damaged or not a checkpoint: use an earlier one") from error
+    payload = read_payload(path)
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
         raise EmotionError(
             f"{path} was not written by this project's training: expected a checkpoint of emotion-train "
@@ -105,8 +139,10 @@ def model_from_checkpoint(path: Path) -> EmotionCLIP:
         EmotionError: As in `load_checkpoint`, or the weights do not fit the configuration.
     """
     state = load_checkpoint(path)
-    if "model" not in state:
-        raise EmotionError(f"checkpoint {path} contains no model: expected the key 'model' in its state")
+    if not isinstance(state.get("model"), Mapping):
+        raise EmotionError(
+            f"checkpoint {path} contains no model: expected a dict under the key 'model' of its state"
+        )
     model = EmotionCLIP(state["config"])
     _load_strict(model, state["model"], f"checkpoint {path}")
     return model.eval()
@@ -128,7 +164,7 @@ def load_official(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
         raise EmotionError(
             f"released weights: key 'model' contains a {type(inner).__name__}, expected a state dict"
         )
-    weights = {name.removeprefix("module."): tensor for name, tensor in inner.items()}
+    weights = {str(name).removeprefix("module."): tensor for name, tensor in inner.items()}
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     # Two tensors that carry no information: the frame numbers 0..T-1, and a second logit scale.
     expected["visual_head.position_ids"] = expected["visual_head.frame_position_embedding.weight"][:1]
@@ -190,12 +226,12 @@ def _load_strict(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> 
 
 
 def _check_names(expected: Mapping[str, torch.Size], weights: Mapping[str, Tensor], what: str) -> None:
-    odd = sorted(name for name, tensor in weights.items() if not isinstance(tensor, Tensor))
+    odd = sorted(str(name) for name, tensor in weights.items() if not isinstance(tensor, Tensor))
     if odd:
         raise EmotionError(f"{what} do not fit the model: {len(odd)} are not tensors: {_some(odd)}")
     faults = {
         "missing": sorted(expected.keys() - weights.keys()),
-        "unexpected": sorted(weights.keys() - expected.keys()),
+        "unexpected": sorted(map(str, weights.keys() - expected.keys())),
         "of another shape": [
             f"{name} {tuple(weights[name].shape)} (expected {tuple(shape)})"
             for name, shape in expected.items()

@@ -1,13 +1,10 @@
 """Read a pre-trained model to probe or to export: a checkpoint of this project, or the released weights."""
 
-import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
@@ -16,6 +13,7 @@ from emotion_train.checkpoint import (
     load_checkpoint,
     load_official,
     model_from_checkpoint,
+    read_payload,
     require_file,
 )
 from emotion_train.model import PRESETS, EmotionCLIP, ModelConfig
@@ -77,15 +75,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _payload(path: Path) -> Mapping[Any, Any]:
-    try:
-        # Only zip files can be memory-mapped; files written by torch before 1.6 are not zip files.
-        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise EmotionError(
-            f"checkpoint {path} is corrupt, or contains more than tensors and plain values: expected a "
-            "checkpoint of emotion-train pretrain or the released .pt file; use an earlier one, or download "
-            "it again"
-        ) from error
+    # Only zip files can be memory-mapped; files written by torch before 1.6 are not zip files.
+    payload = read_payload(path, mmap=zipfile.is_zipfile(path))
     if not isinstance(payload, Mapping):
         raise EmotionError(f"checkpoint {path} contains a {type(payload).__name__}, expected a dict")
     return payload
@@ -97,4 +88,5 @@ def _preset(config: ModelConfig) -> str:
 
 def _progress(path: Path) -> tuple[str, int] | None:
     state = load_checkpoint(path)
-    return (str(state["stage"]), int(state["step"])) if {"stage", "step"} <= state.keys() else None
+    stage, step = state.get("stage"), state.get("step")
+    return (stage, step) if isinstance(stage, str) and isinstance(step, int) else None
