@@ -96,7 +96,7 @@ def _naming_the_file(path: str | None, keys: Container[str]) -> Iterator[None]:
     try:
         yield
     except EmotionError as error:
-        option = re.search(r"--([a-z-]+)", str(error))
+        option = re.search(r"--(?:no-(?=mqtt))?([a-z-]+)", str(error))
         if option and option[1].replace("-", "_") in keys:
             raise EmotionError(f"--config {path}: {error}") from error
         raise

@@ -1,7 +1,11 @@
 """Checks of the configuration of a run: options that contradict each other, or that have no effect."""
 
+from pathlib import Path
+
 from emotion_runtime.config import RunConfig
 from emotion_runtime.errors import EmotionError
+
+PAGES = (".html", ".htm")  # how the file of a report ends
 
 # Modules that know more about an option are imported where they are needed: `--help` and typos stay fast.
 
@@ -18,6 +22,8 @@ def check_runnable(config: RunConfig) -> None:
         raise EmotionError(f"--max-frames {config.max_frames}: expected 1 or more; omit it for no limit")
     if config.append and config.overwrite:
         raise EmotionError("--append and --overwrite exclude each other: give one of them")
+    if config.report and Path(config.report).suffix.lower() not in PAGES:
+        raise EmotionError(f"--report {config.report}: expected a page that ends with .html")
     _check_rotation(config)
     if config.record_segment is not None and not config.record_segment >= 1:
         raise EmotionError(
@@ -130,7 +136,9 @@ def _check_mqtt(config: RunConfig) -> None:
     given = {
         "--mqtt-ca": config.mqtt_ca is not None,
         "--mqtt-every": config.mqtt_every is not None,
-        "--mqtt-discovery": config.mqtt_discovery is not None,
+        "--mqtt-discovery" if config.mqtt_discovery else "--no-mqtt-discovery": (
+            config.mqtt_discovery is not None
+        ),
     }
     if address is None and any(given.values()):
         flag = next(flag for flag, is_given in given.items() if is_given)

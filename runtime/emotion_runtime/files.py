@@ -18,6 +18,10 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise EmotionError(
+            f"folder {folder} cannot be created: there is a file of this name; give another folder"
+        ) from error
     except OSError as error:
         raise EmotionError(
             f"folder {folder} cannot be created ({error.strerror}); give a folder that you can write to"

@@ -1,5 +1,6 @@
 """Read events, and the lines between them, back from JSON lines."""
 
+import codecs
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,13 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.types import SCHEMA_VERSION, EmotionEvent, RunLine, StatusLine
 
 OLDEST = 1  # schema 1 has neither `type` nor `time` in a line, nor `why`, `quality` and `filled` in a person
+
+_NOT_TEXT = {
+    codecs.BOM_UTF16_LE: "in UTF-16",
+    codecs.BOM_UTF16_BE: "in UTF-16",
+    b"\x1f\x8b": "compressed (gzip)",
+    b"PK": "compressed (zip)",
+}
 
 Line = RunLine | EmotionEvent | StatusLine
 
@@ -49,6 +57,8 @@ def _lines(path: str | Path, types: Mapping[str, Any]) -> Iterator[Any]:
     try:
         with Path(path).open("rb") as file:
             for number, line in enumerate(file, start=1):
+                if number == 1:
+                    line = _first(line, path)  # noqa: PLW2901 - without a mark that is not part of it
                 if not line.strip():
                     continue
                 found = _decoded(line, types, where=f"{path}, line {number}")
@@ -56,6 +66,18 @@ def _lines(path: str | Path, types: Mapping[str, Any]) -> Iterator[Any]:
                     yield found
     except OSError as error:
         raise EmotionError(f"{path} cannot be read ({error.strerror}); give a file of --jsonl") from error
+
+
+def _first(line: bytes, path: str | Path) -> bytes:
+    """Return the first line without the mark with which some editors begin UTF-8.
+
+    Raises:
+        EmotionError: The file has another encoding, or is compressed.
+    """
+    for start, reason in _NOT_TEXT.items():
+        if line.startswith(start):
+            raise EmotionError(f"{path} is {reason}; expected lines of JSON in UTF-8: convert it first")
+    return line.removeprefix(codecs.BOM_UTF8)
 
 
 def _decoded(line: bytes, types: Mapping[str, Any], *, where: str) -> Any:

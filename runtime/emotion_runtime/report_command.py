@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emotion_runtime import __version__
+from emotion_runtime.config_checks import PAGES
 from emotion_runtime.console import OneLineParser, run
 from emotion_runtime.errors import EmotionError
 
@@ -59,7 +60,7 @@ def _command(options: argparse.Namespace) -> None:
     out = Path(options.out)
     if any(out.resolve() == Path(path).resolve() for path in options.events):
         raise EmotionError(f"{out} would replace the events that it is made from: give another file name")
-    if out.suffix.lower() not in (".html", ".htm"):
+    if out.suffix.lower() not in PAGES:
         raise EmotionError(f"{out}: expected a page that ends with .html, after the files of --jsonl")
     if options.session is not None and options.session < 1:
         raise EmotionError(f"--session {options.session}: expected 1 or more; omit it for the last session")

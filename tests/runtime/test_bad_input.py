@@ -100,7 +100,7 @@ def test_place_that_cannot_be_written_is_one_line(
     path = tmp_path / "file" / ("out.html" if flag == "--report" else "out.csv")
     assert main(["--source", "demo", *model, flag, str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(r"cannot be (written|created) \((Not a directory|File exists)\); give", line)
+    assert "file cannot be created: there is a file of this name; give another folder" in line
 
 
 # --- overwriting a source ---
@@ -242,3 +242,14 @@ def test_unreadable_bundle(
     monkeypatch.setattr(Path, "open", refusing)
     with pytest.raises(EmotionError, match=f"{file} cannot be read .Permission denied"):
         load_bundle(folder)
+
+
+@pytest.mark.parametrize("option", ["--jsonl", "--csv", "--report", "--record"])
+def test_a_file_where_a_folder_is_needed_is_named(
+    model: list[str], tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("something")
+    ending = {"--report": ".html", "--record": ".mp4"}.get(option, "")
+    assert main(["--source", "demo", *model, option, str(tmp_path / "file" / f"out{ending}")]) == 2
+    assert "there is a file of this name" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "something"

@@ -128,6 +128,8 @@ def test_options_take_precedence_over_the_file(capsys: pytest.CaptureFixture[str
         ("window = 2026-11-27", 'window = "2026-11-27": expected a number'),
         ("source = 'demo'\nduration = -1", "--duration -1: expected seconds, more than 0"),
         ("source = 'demo'\nmqtt_every = 1", "--mqtt-every needs a broker"),
+        ("source = 'demo'\nmqtt_discovery = false", "--no-mqtt-discovery needs a broker"),
+        ("source = 'demo'\nreport = 'page'", "--report page: expected a page that ends with .html"),
         ("detector_size = '960'", 'detector_size = "960": expected `auto` or a whole number of pixels'),
         ("detector_size = 960.5", "detector_size = 960.5: expected `auto` or a whole number of pixels"),
         ("detect_every = 'often'", 'detect_every = "often": expected `auto` or a number'),

@@ -1,5 +1,7 @@
 """Events in other forms: dictionaries, rows, tables of pandas, and JSON lines read back."""
 
+import codecs
+import gzip
 import json
 import sys
 from datetime import datetime, timezone
@@ -155,3 +157,16 @@ def test_files_that_are_not_events(tmp_path: Path, text: str, message: str):
 def test_missing_file_of_events(tmp_path: Path):
     with pytest.raises(EmotionError, match=r"nothing\.jsonl cannot be read"):
         list(read_events(tmp_path / "nothing.jsonl"))
+
+
+def test_a_mark_of_utf_8_is_read_and_other_encodings_are_named(tmp_path: Path):
+    path, line = (
+        tmp_path / "events.jsonl",
+        '{"schema":2,"type":"frame","source":"a","frame":0,"t":0,"persons":[]}\n',
+    )
+    path.write_bytes(codecs.BOM_UTF8 + line.encode())
+    assert len(list(read_events(path))) == 1
+    for content, expected in ((line.encode("utf-16"), "in UTF-16"), (gzip.compress(line.encode()), "gzip")):
+        path.write_bytes(content)
+        with pytest.raises(EmotionError, match=expected):
+            list(read_events(path))

@@ -240,7 +240,7 @@ def test_a_broker_that_was_never_reached_is_a_failure(client: FakeClient):
     client.errors = [ConnectionRefusedError()] * 100_000
     broker = opened(client)
     wait_for(lambda: client.connects > 2)
-    with pytest.raises(EmotionError, match="there was no connection; nothing was published"):
+    with pytest.raises(EmotionError, match=r"there was no connection \(.*\); nothing was published"):
         broker.close()
 
 

@@ -115,7 +115,10 @@ class Broker:
                 "MQTT broker %s: %d events were dropped, since too many waited", self._address, self.dropped
             )
         if not self._was_connected and self.failure is None:
-            raise EmotionError(f"MQTT broker {self._address}: there was no connection; nothing was published")
+            reason = f" ({'; '.join(sorted(self._said))})" if self._said else ""
+            raise EmotionError(
+                f"MQTT broker {self._address}: there was no connection{reason}; nothing was published"
+            )
 
     def _run(self) -> None:
         wait = _WAITS[0]
