@@ -12,8 +12,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import Batch, FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.open_backend import open_encoders
-from emotion_runtime.patch_weights import patch_weights
-from emotion_runtime.preprocess import center_window
+from emotion_runtime.preprocess import center_window, patch_weights
 from emotion_runtime.subject import Subjects, plan_crops
 from emotion_runtime.types import Box
 

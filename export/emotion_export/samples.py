@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.patch_weights import patch_weights
-from emotion_runtime.preprocess import PreprocessSpec, Window, crop
+from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights
 from emotion_runtime.sources import open_source
 from emotion_runtime.subject import plan_crops
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from emotion_runtime.backends.base import Feeds
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.manifest import Manifest
-from emotion_runtime.patch_weights import patch_weights
-from emotion_runtime.preprocess import PreprocessSpec, center_window, crop
+from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, patch_weights
 from emotion_runtime.sources.demo import head_boxes, read_demo
 from emotion_runtime.subject import plan_crops
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.patch_weights import patch_weights
-from emotion_runtime.preprocess import PreprocessSpec, Window, center_window, subject_window
+from emotion_runtime.preprocess import PreprocessSpec, Window, center_window, patch_weights, subject_window
 from emotion_runtime.types import Box
 
 # A window is shared if the sides of both differ by at most this factor and it contains the person's box.

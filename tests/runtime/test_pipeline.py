@@ -20,10 +20,9 @@ from emotion_runtime.manifest import QualityLimits, SwapLimits, write_manifest
 from emotion_runtime.metrics import RunReport, StageTimer
 from emotion_runtime.models import Models
 from emotion_runtime.open_backend import open_backend
-from emotion_runtime.patch_weights import patch_weights
 from emotion_runtime.person import PersonState
 from emotion_runtime.pipeline import Pipeline
-from emotion_runtime.preprocess import subject_window
+from emotion_runtime.preprocess import patch_weights, subject_window
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.timing import Timing
 from emotion_runtime.types import Detections, EmotionEvent, Frame, Person, Quality

@@ -6,14 +6,15 @@ import pytest
 from PIL import Image
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.patch_weights import patch_weights, union_patch_weights
 from emotion_runtime.preprocess import (
     PreprocessSpec,
     Window,
     center_window,
     crop,
+    patch_weights,
     subject_window,
     surroundings,
+    union_patch_weights,
 )
 
 CENTER = PreprocessSpec()

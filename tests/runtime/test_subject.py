@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from emotion_runtime.patch_weights import patch_weights
-from emotion_runtime.preprocess import PreprocessSpec, center_window, subject_window
+from emotion_runtime.preprocess import PreprocessSpec, center_window, patch_weights, subject_window
 from emotion_runtime.subject import plan_crops
 
 HEADS = PreprocessSpec(size=112, patch=16, short_side=128, window="subject", subject_scale=1.3)

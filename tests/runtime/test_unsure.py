@@ -15,8 +15,7 @@ from emotion_runtime.cli import main
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_head
 from emotion_runtime.manifest import Head, write_manifest
-from emotion_runtime.patch_weights import patch_weights
-from emotion_runtime.preprocess import subject_window
+from emotion_runtime.preprocess import patch_weights, subject_window
 from emotion_runtime.timing import Timing
 from emotion_runtime.types import Detections, Person
 

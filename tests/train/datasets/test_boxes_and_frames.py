@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from trees import jpeg
 
-from emotion_runtime.patch_weights import union_patch_weights
-from emotion_runtime.preprocess import PreprocessSpec, center_window
+from emotion_runtime.preprocess import PreprocessSpec, center_window, union_patch_weights
 from emotion_train.datasets.boxes import image_of_everyone, inside, person_boxes
 from emotion_train.datasets.frames import clip_frames, frame_number, image_size, uniform
 from emotion_train.datasets.rows import BadRow

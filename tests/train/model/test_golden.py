@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emotion_runtime.patch_weights import patch_weights
-from emotion_runtime.preprocess import center_window, crop
+from emotion_runtime.preprocess import center_window, crop, patch_weights
 from emotion_train.checkpoint import load_official
 from emotion_train.model import PRESETS, EmotionCLIP
 

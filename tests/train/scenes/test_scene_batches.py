@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from emotion_runtime.patch_weights import patch_weights
-from emotion_runtime.preprocess import PreprocessSpec, crop, subject_window
+from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subject_window
 from emotion_runtime.subject import plan_crops
 from emotion_train.model.encode import repeat_frames
 from emotion_train.scenes.aligned_faces import AlignedFaces

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_runtime.patch_weights import patch_weights
-from emotion_runtime.preprocess import PreprocessSpec, crop, subject_window
+from emotion_runtime.preprocess import PreprocessSpec, crop, patch_weights, subject_window
 from emotion_runtime.types import Box
 from emotion_train.scenes import sets as scene_sets
 from emotion_train.scenes.batches import SceneMix, draw_mixed

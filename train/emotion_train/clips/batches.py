@@ -11,8 +11,15 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.patch_weights import patch_weights, union_patch_weights
-from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, subject_window, window_at
+from emotion_runtime.preprocess import (
+    PreprocessSpec,
+    center_window,
+    crop,
+    patch_weights,
+    subject_window,
+    union_patch_weights,
+    window_at,
+)
 from emotion_runtime.types import Box
 from emotion_train.batch import ClipTextBatch, SkippedClip
 from emotion_train.clips.format import PERSON_SCORE, ClipRecord

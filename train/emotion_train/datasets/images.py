@@ -7,8 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.media.images import read_rgb
-from emotion_runtime.patch_weights import union_patch_weights
-from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, subject_window
+from emotion_runtime.preprocess import (
+    PreprocessSpec,
+    center_window,
+    crop,
+    subject_window,
+    union_patch_weights,
+)
 from emotion_train.datasets.base import Sample, SampleImage
 from emotion_train.datasets.video import video_frames
 

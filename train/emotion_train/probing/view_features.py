@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.patch_weights import patch_weights
-from emotion_runtime.preprocess import crop, subject_window
+from emotion_runtime.preprocess import crop, patch_weights, subject_window
 from emotion_runtime.quality import measure_quality
 from emotion_runtime.types import Box, Quality, Track
 from emotion_train.probing.features import ClipEncoder, Features

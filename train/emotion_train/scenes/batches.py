@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from emotion_runtime.detectors.centerface import head_box
-from emotion_runtime.patch_weights import patch_weights
-from emotion_runtime.preprocess import PreprocessSpec, Window, crop, subject_window
+from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
 from emotion_runtime.types import Box
 from emotion_train.scenes.camera import RgbImage
 from emotion_train.scenes.drawing import ASPECT, Scene, draw_close_up, draw_scene, render

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_runtime.patch_weights import patch_weights
-from emotion_runtime.preprocess import PreprocessSpec, Window, crop, subject_window
+from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights, subject_window
 from emotion_runtime.types import Box
 from emotion_train.scenes.batches import SceneMix, cut_shared_crop, detected_head, draw_mixed, shared_window
 from emotion_train.scenes.camera import RgbImage
