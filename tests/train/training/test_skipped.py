@@ -41,3 +41,28 @@ def test_too_many_end_the_run(limit: int, fits: list[SkippedClip], tmp_path: Pat
         f"{tmp_path}/skipped.jsonl; the last: c is corrupt"
     )
     assert skipped_keys(tmp_path / "skipped.jsonl")[-1] == "c"
+
+
+def test_processes_count_together_also_after_a_resumption(tmp_path: Path):
+    """With any number of processes, before and after: the limit is that of the run."""
+    path = tmp_path / "skipped.jsonl"
+    first, second = (SkippedClips(path, 3) for _ in range(2))
+    first.add([A])
+    second.add([A, B])  # a clip that two of them meet is counted once
+    assert skipped_keys(path) == ["a", "b"]
+    third, fourth = (SkippedClips(path, 3) for _ in range(2))
+    third.add([A, B])
+    fourth.add([C, B])
+    with pytest.raises(EmotionError, match="4 clips cannot be read, expected at most 3"):
+        third.add([SkippedClip("d", "d is corrupt")])
+    assert skipped_keys(path) == ["a", "b", "c", "d"]
+
+
+def test_clips_of_an_earlier_run_in_the_folder_are_not_counted(tmp_path: Path):
+    """The first process removes the file, perhaps after another has started."""
+    path = tmp_path / "skipped.jsonl"
+    SkippedClips(path, 1).add([A])
+    skipped = SkippedClips(path, 1)
+    path.unlink()
+    skipped.add([B])
+    assert skipped_keys(path) == ["b"]

@@ -150,7 +150,8 @@ class Clips(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         clip_norm: Largest norm of the gradient; None means no clipping.
         beta: Strength of the sentiment guidance in the loss.
         kl_direction: Direction of the divergence between sentiments.
-        skip_limit: Most clips that a process may skip because they cannot be read, even when tried again.
+        skip_limit: Most clips that a run may skip because they cannot be read, even when tried again: those
+            of all its processes and resumptions together.
     """
 
     epochs: Count = 25

@@ -15,20 +15,19 @@ _log = logging.getLogger(__name__)
 
 
 class SkippedClips:
-    """The clips that a run has skipped, each counted once, also over resumptions.
+    """The clips that a run has skipped, each counted once over all its processes and resumptions.
 
-    Each process counts its own, and all append to one file.
+    All processes append to one file and count what is in it, so that the count does not depend on their
+    number.
 
     Args:
         path: JSONL file with a line for each clip.
-        limit: Most clips that may be skipped.
+        limit: Most clips that the run may skip.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
         self.path, self.limit = path, limit
-        self._keys = set(skipped_keys(path))
-        # A process that was killed may have left half a line.
-        self._separator = "\n" if path.is_file() else ""
+        self._keys: set[str] = set()
 
     def add(self, skipped: Iterable[SkippedClip]) -> None:
         """Record clips, and warn about those that are new.
@@ -39,11 +38,15 @@ class SkippedClips:
         for clip in skipped:
             if clip.key in self._keys:
                 continue
+            self._keys.update(skipped_keys(self.path))  # other processes write to it, too
+            if clip.key in self._keys:
+                continue
             self._keys.add(clip.key)
             line = json.dumps({"clip": clip.key, "reason": clip.reason})
+            # A process that was killed may have left half a line; empty lines are ignored.
+            separator = "\n" if self.path.is_file() else ""
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(f"{self._separator}{line}\n")
-            self._separator = ""
+                file.write(f"{separator}{line}\n")
             _log.warning("skipped clip %s (%d so far): %s", clip.key, len(self._keys), clip.reason)
             if len(self._keys) > self.limit:
                 raise EmotionError(
