@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import pytest
 
+from emotion_export.cli import COMMANDS as EXPORT_COMMANDS
 from emotion_runtime import options
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
+from emotion_train.cli import COMMANDS as TRAIN_COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -23,20 +25,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Programs and scripts whose command lines are checked, with the modules whose `parser()` they use.
 PARSERS = {
     **{
-        f"emotion-train {name}": f"emotion_train.commands.{name.replace('-', '_')}"
-        for name in (
-            "pretrain",
-            "prepare-data",
-            "prepare-faces",
-            "prepare-probe",
-            "fit-probe",
-            "evaluate",
-            "subgroups",
-            "figures",
-            "reproduce",
-        )
+        f"emotion-train {name}": f"emotion_train.commands.{name.replace('-', '_')}" for name in TRAIN_COMMANDS
     },
-    **{f"emotion-export {name}": f"emotion_export.commands.{name}" for name in ("onnx", "trt", "triton")},
+    **{f"emotion-export {name}": f"emotion_export.commands.{name}" for name in EXPORT_COMMANDS},
     "train/pretrain.py": "emotion_train.commands.pretrain",
 }
 RUN = ("python: run", "ci: python")  # markers of Python blocks that are run
@@ -175,3 +166,13 @@ def test_the_tests_that_the_table_of_faults_names_exist():
     assert len(named) >= 30
     sources = {file: (ROOT / "tests" / "runtime" / file).read_text(encoding="utf-8") for file, _ in named}
     assert not [f"{file}::{name}" for file, name in named if f"def {name}(" not in sources[file]]
+
+
+@pytest.mark.parametrize(
+    ("program", "commands"), [("emotion-train", TRAIN_COMMANDS), ("emotion-export", EXPORT_COMMANDS)]
+)
+def test_the_page_on_the_architecture_lists_all_commands(program: str, commands: dict[str, str]):
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    listed = re.search(rf"\| `{program} (.+?); the scripts", text)
+    assert listed is not None
+    assert listed[1].replace("`", "").split(", ") == list(commands)
