@@ -1,6 +1,7 @@
 """Imports between packages and inside them, read from the source: no cycle, no import of a higher layer."""
 
 import ast
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -198,3 +199,20 @@ def test_training_brings_no_second_onnxruntime():
 
 def test_the_lean_install_has_no_torch():
     assert not (declared() | declared("cpu")) & HEAVY
+
+
+# Programs and checks outside of this repository import these.
+PUBLIC = {
+    "emotion_runtime": ("EmotionRuntime", "EmotionError", "EmotionEvent", "Person", "Timing", "open_source"),
+    "emotion_runtime.preprocess": (
+        *("PreprocessSpec", "center_window", "subject_window", "crop", "patch_weights"),
+    ),
+    "emotion_train.model": ("PRESETS", "EmotionCLIP"),
+    "emotion_train.checkpoint": ("load_official",),
+    "emotion_train.losses": ("sentiment_guided_contrastive_loss",),
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_stay_where_they_are(module: str):
+    assert [name for name in PUBLIC[module] if not hasattr(importlib.import_module(module), name)] == []

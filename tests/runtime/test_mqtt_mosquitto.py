@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import msgspec
 import pytest
 from mosquitto_server import PASSWORD, USER, Mosquitto, free_port, wait_for
 from sample_events import EMOTIONS, event, frame, person
 
+from emotion_runtime import open_source
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks import mqtt_broker
 from emotion_runtime.sinks.mqtt import MqttSink
@@ -211,9 +213,11 @@ def test_a_file_of_authorities_that_cannot_be_used(broker: Mosquitto, tmp_path: 
             MqttSink(options(broker, ca=str(tmp_path / name)))
 
 
-def start(broker: Mosquitto, *arguments: str, password: str = PASSWORD) -> subprocess.Popen[str]:
+def start(
+    broker: Mosquitto, *arguments: str, source: str = "demo", password: str = PASSWORD
+) -> subprocess.Popen[str]:
     command = [
-        sys.executable, "-m", "emotion_runtime", "--no-show", "--source", "door=demo", "--realtime",
+        sys.executable, "-m", "emotion_runtime", "--no-show", "--source", f"door={source}", "--realtime",
         "--backend", "cpu",  # no stop-watch chooses: a run of three seconds is short
         "--mqtt", f"mqtts://{USER}:${{MQTT_PASSWORD}}@localhost:{broker.port}/home",
         "--mqtt-ca", str(broker.ca), *arguments,
@@ -224,9 +228,15 @@ def start(broker: Mosquitto, *arguments: str, password: str = PASSWORD) -> subpr
     )
 
 
-def test_the_command_is_paused_resumed_and_interrupted(broker: Mosquitto):
+def test_the_command_is_paused_resumed_and_interrupted(broker: Mosquitto, tmp_path: Path):
+    frames = [frame.image for frame in open_source("demo")]
+    long = tmp_path / "half-a-minute.avi"  # the demo may end before the signal on a busy machine
+    writer = cv2.VideoWriter(str(long), cv2.VideoWriter.fourcc(*"MJPG"), 5, frames[0].shape[1::-1])
+    for image in frames:
+        writer.write(image)
+    writer.release()
     with broker.watched() as watcher:
-        program = start(broker)
+        program = start(broker, source=str(long))
         try:
             watcher.wait_for(EVENTS, seconds=60)
             watcher.wait_for(STATE)
