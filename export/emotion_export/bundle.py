@@ -16,7 +16,7 @@ from emotion_export.reference import run_graph, torch_reference
 from emotion_export.swap_limits import measure_swap_limits
 from emotion_export.variants import Samples, add_variants, take_samples
 from emotion_runtime import __version__
-from emotion_runtime.bundle import load_bundle
+from emotion_runtime.bundle import MAX_CLIP_SECONDS, load_bundle
 from emotion_runtime.defaults import CLIP_SECONDS
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import (
@@ -74,8 +74,13 @@ def export_bundle(checkpoint: Path, out: Path, options: BundleOptions) -> Manife
         EmotionError: The checkpoint, the probe or a video cannot be used, the graphs differ from the model,
             or `out` cannot be written. Then `out` is unchanged.
     """
-    if not 0 < options.clip_seconds < float("inf"):
-        raise EmotionError(f"clip seconds {options.clip_seconds}: expected more than 0, for example 1.6")
+    if not 0 < options.clip_seconds <= MAX_CLIP_SECONDS:
+        raise EmotionError(
+            f"clip seconds {options.clip_seconds}: expected more than 0, for example 1.6, and at most "
+            f"{MAX_CLIP_SECONDS}"
+        )
+    if not options.name.strip():
+        raise EmotionError(f"name {options.name!r}: expected a word")
     out = out.resolve()
     check_destination(out)
     source = read_checkpoint(checkpoint)

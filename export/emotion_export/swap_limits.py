@@ -83,6 +83,6 @@ def limits_of(people: Sequence[NDArray[np.float32]]) -> SwapLimits:
         if other is not person
         for i in range(COMPARED, min(len(person), len(other)))
     ]
-    always = min(within) - _MARGIN
+    always = max(min(within) - _MARGIN, -1.0)
     suspicious = min(float(np.percentile(between, _FOUND)), float(np.percentile(within, _MISTAKEN)))
     return SwapLimits(round(always, 3), round(max(always, suspicious), 3))

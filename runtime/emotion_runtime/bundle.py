@@ -32,9 +32,17 @@ from emotion_runtime.manifest import (
     Manifest,
     Precision,
     QualityLimits,
+    SwapLimits,
     Tensor,
     Variant,
 )
+from emotion_runtime.preprocess import MAX_SIDE
+
+# Far beyond any model, but safe to compute with and to allocate.
+MAX_CLIP_SECONDS = 3600.0
+MAX_CLIP_FRAMES = 4096
+MAX_EMBEDDING_DIM = 65536
+MAX_TEMPERATURE = 1e6
 
 _HASH_BLOCK = 1 << 20
 _EXPORT_AGAIN = "export it again with emotion-export onnx"
@@ -123,6 +131,8 @@ def _find(name_or_dir: str | Path) -> Path:
 
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
+    if path.is_dir():
+        raise EmotionError(f"bundle {folder}: {MANIFEST} is a folder, expected a file; {_COPY_AGAIN}")
     if not path.is_file():
         raise EmotionError(
             f"bundle {folder}: {MANIFEST} is missing; expected a folder written by emotion-export onnx"
@@ -146,18 +156,14 @@ def _read_manifest(folder: Path) -> Manifest:
 
 def _check_manifest(folder: Path, manifest: Manifest) -> None:
     """Check the manifest alone, before any other file is read."""
-    problem = None
-    if manifest.clip_frames < 1 or not manifest.clip_seconds > 0:
-        problem = (
-            f"a clip has {manifest.clip_frames} frames and {manifest.clip_seconds} s, expected more than 0"
-        )
-    elif manifest.default_head not in manifest.heads:
+    problem = _size_problem(manifest)
+    if problem is None and manifest.default_head not in manifest.heads:
         problem = (
             f"default head {manifest.default_head!r} is not one of its heads ({', '.join(manifest.heads)})"
         )
     problems = (_head_problem(name, head) for name, head in manifest.heads.items())
     problem = problem or next(filter(None, problems), None) or _affect_problem(manifest)
-    problem = problem or _quality_problem(manifest.quality)
+    problem = problem or _swap_problem(manifest.swap) or _quality_problem(manifest.quality)
     if problem:
         raise EmotionError(f"bundle {folder}: {problem}; {_EXPORT_AGAIN}")
     for name, (inputs, outputs) in _expected_graphs(manifest).items():
@@ -168,11 +174,34 @@ def _check_manifest(folder: Path, manifest: Manifest) -> None:
         _check_tensors(folder, f"output of {name}", graph.outputs, outputs)
 
 
+def _size_problem(manifest: Manifest) -> str | None:
+    if not manifest.name.strip():
+        return f"name {manifest.name!r}, expected a word"
+    if not 0 < manifest.clip_seconds <= MAX_CLIP_SECONDS:
+        return f"clip_seconds {manifest.clip_seconds}, expected more than 0 and at most {MAX_CLIP_SECONDS}"
+    for field, most in (("clip_frames", MAX_CLIP_FRAMES), ("embedding_dim", MAX_EMBEDDING_DIM)):
+        value = getattr(manifest, field)
+        if not 1 <= value <= most:
+            return f"{field} {value}, expected 1 to {most}"
+    return None
+
+
+def _swap_problem(limits: SwapLimits | None) -> str | None:
+    if limits is None or -1 <= limits.always <= limits.suspicious <= 1:
+        return None
+    return (
+        f"swap: always {limits.always} and suspicious {limits.suspicious}, expected cosines from -1 to 1, "
+        "always not above suspicious"
+    )
+
+
 def _head_problem(name: str, head: Head) -> str | None:
     if not head.labels or len(set(head.labels)) != len(head.labels):
         return f"head {name}: labels {head.labels}, expected one or more, all different"
-    if not head.temperature > 0:
-        return f"head {name}: temperature {head.temperature}, expected more than 0"
+    if not 0 < head.temperature <= MAX_TEMPERATURE:
+        return (
+            f"head {name}: temperature {head.temperature}, expected more than 0 and at most {MAX_TEMPERATURE}"
+        )
     if head.activation == "identity" and head.temperature != 1:
         return f"head {name}: temperature {head.temperature}, expected 1 for a regression"
     if not 0 <= head.abstain < 1:
@@ -199,8 +228,8 @@ def _affect_problem(manifest: Manifest) -> str | None:
 
 
 def _quality_problem(limits: QualityLimits) -> str | None:
-    if not 0 <= limits.head_px < float("inf"):
-        return f"quality: head_px {limits.head_px}, expected pixels, 0 or more"
+    if not 0 <= limits.head_px <= MAX_SIDE:
+        return f"quality: head_px {limits.head_px}, expected pixels, 0 to {MAX_SIDE}"
     fractions = {name: getattr(limits, name) for name in ("sharpness", "inside", "frontal", "kept")}
     wrong = [f"{name} {value}" for name, value in fractions.items() if not 0 <= value <= 1]
     return f"quality: {', '.join(wrong)}, expected numbers from 0 to 1" if wrong else None

@@ -22,6 +22,10 @@ from emotion_runtime.errors import EmotionError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the authors trained with these instead of CLIP's own
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+MAX_SIDE = 8192  # pixels; encoders have inputs of 112 to 448
+MAX_SUBJECT_SCALE = 16.0  # head widths; a person and what is around them are in 8
+MIN_STD = 0.001  # pixel values are divided by it
+
 # A box that is taller than this many widths shows a body, not a head; its window is placed on the head.
 BODY_ASPECT = 1.5
 # Width of the head in a body box, as a fraction of the box's width (shoulders are about 2 heads wide).
@@ -67,10 +71,20 @@ class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise EmotionError(
                 f"preprocess spec: short_side {self.short_side} must be at least size {self.size}"
             )
-        if self.subject_scale is not None and self.subject_scale < 1:
+        if self.short_side > MAX_SIDE:
             raise EmotionError(
-                f"preprocess spec: subject_scale {self.subject_scale} must be at least 1 head width"
+                f"preprocess spec: short_side {self.short_side} must be at most {MAX_SIDE} pixels"
             )
+        # A window beyond the frame is filled, which takes memory and time as the square of its side.
+        if self.subject_scale is not None and not 1 <= self.subject_scale <= MAX_SUBJECT_SCALE:
+            raise EmotionError(
+                f"preprocess spec: subject_scale {self.subject_scale} must be from 1 to {MAX_SUBJECT_SCALE} "
+                "head widths"
+            )
+        if not all(0 <= value <= 1 for value in self.mean):
+            raise EmotionError(f"preprocess spec: mean {list(self.mean)} must be 3 numbers from 0 to 1")
+        if not all(MIN_STD <= value <= 1 for value in self.std):
+            raise EmotionError(f"preprocess spec: std {list(self.std)} must be 3 numbers from {MIN_STD} to 1")
 
     @property
     def side_patches(self) -> int:

@@ -154,13 +154,41 @@ FRAME_INPUTS = ("graphs", "frame_encoder", "inputs")
         (set_in("heads", "probe", "temperature", value=0), "temperature 0"),
         (set_in("heads", "probe", "abstain", value=2.0), "abstain 2"),
         (set_in("clip_seconds", value=0), "expected more than 0"),
-        (set_in("quality", value={"head_px": -1}), "head_px -1.0, expected pixels, 0 or more"),
+        (set_in("clip_seconds", value=1e300), "clip_seconds 1e+300, expected more than 0 and at most 3600"),
+        (set_in("clip_frames", value=0), "clip_frames 0, expected 1 to 4096"),
+        (set_in("embedding_dim", value=10**9), "embedding_dim 1000000000, expected 1 to 65536"),
+        (set_in("name", value=" "), "name ' ', expected a word"),
+        (set_in("swap", value={"always": -1.5, "suspicious": 0.9}), "swap: always -1.5 and suspicious 0.9"),
+        (set_in("swap", value={"always": 0.5, "suspicious": 1.1}), "expected cosines from -1 to 1"),
+        (set_in("swap", value={"always": 0.9, "suspicious": 0.6}), "always not above suspicious"),
+        (set_in("preprocess", "subject_scale", value=1e4), "subject_scale 10000.0 must be from 1 to 16.0"),
+        (
+            set_in("preprocess", "short_side", value=10**9),
+            "short_side 1000000000 must be at most 8192 pixels",
+        ),
+        (
+            set_in("preprocess", "mean", value=[0, 0, 1.5]),
+            "mean [0.0, 0.0, 1.5] must be 3 numbers from 0 to 1",
+        ),
+        (
+            set_in("preprocess", "std", value=[0.2, 0, 0.2]),
+            "std [0.2, 0.0, 0.2] must be 3 numbers from 0.001 to",
+        ),
+        (set_in("heads", "probe", "temperature", value=1e300), "temperature 1e+300, expected more than 0"),
+        (set_in("quality", value={"head_px": 1e300}), "head_px 1e+300, expected pixels, 0 to 8192"),
+        (set_in("quality", value={"head_px": -1}), "head_px -1.0, expected pixels, 0 to 8192"),
         (set_in("quality", value={"inside": 7}), "inside 7.0, expected numbers from 0 to 1"),
     ],
 )
 def test_a_manifest_that_does_not_match(folder: Path, change: Callable[[dict], object], message: str):
     edit(folder, change)
     assert message in error_of(folder)
+
+
+def test_a_folder_in_the_place_of_the_manifest_is_named(folder: Path):
+    (folder / "bundle.json").unlink()
+    (folder / "bundle.json").mkdir()
+    assert "bundle.json is a folder, expected a file" in error_of(folder)
 
 
 def test_a_bundle_without_limits_of_quality_loads_with_the_defaults(folder: Path):

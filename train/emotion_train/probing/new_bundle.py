@@ -59,7 +59,7 @@ def write_bundle(bundle: Bundle, heads: Mapping[str, LinearHead], out: Path, *, 
     new = msgspec.structs.replace(
         manifest,
         schema=SCHEMA_VERSION,
-        name=out.resolve().parent.name if out.name == "bundle" else out.name,
+        name=(out.resolve().parent if out.name == "bundle" else out.resolve()).name or "bundle",
         heads=all_heads,
         default_head=PROBE if PROBE in stored else manifest.default_head,
         affect_head=AFFECT_PROBE if AFFECT_PROBE in stored else manifest.affect_head,
