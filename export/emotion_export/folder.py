@@ -1,5 +1,6 @@
 """Write a folder or a file completely or not at all."""
 
+import errno
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
@@ -48,7 +49,7 @@ def atomic_folder(out: Path) -> Iterator[Path]:
         yield new
         _put_in_place(new, out, old)
     except OSError as error:
-        raise _not_written("bundle", out, error) from error
+        raise _not_written("folder", out, error) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
         _remove_if_empty(made)
@@ -85,8 +86,10 @@ def _unique() -> str:
 
 
 def _not_written(what: str, out: Path, error: OSError) -> EmotionError:
+    full = "free disk space, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return EmotionError(
-        f"{what} {out} cannot be written: {error.strerror or error}; free disk space, or choose another --out"
+        f"{what} {out} cannot be written: {error.strerror or error}; {full}choose another --out, in a folder "
+        "that you can write to"
     )
 
 

@@ -116,6 +116,7 @@ def test_ranks_count_what_is_nearer():
 
 def test_missing_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for argv, text in (
+        (["table1", "--data", str(tmp_path / "absent")], "absent: no such folder"),
         (["table1"], "no shards in it; expected shards of emotion-train prepare-data"),
         (["table4"], "none of the folders bold, moviegraphs, emotic, meld, liris is in it"),
         (["table1", "--checkpoint", "x.pt"], "table1 compares models that it trains"),

@@ -81,6 +81,7 @@ def make_plan(args: argparse.Namespace) -> BuildPlan:
             "--target is not available for tensorrt, which builds an engine only on the GPU that will run "
             "it: leave --target out and run this there, or build ahead of time with --flavor rtx"
         )
+    limits = _limits(args)  # reads the bundle: a wrong one is found without TensorRT, too
     library = load_tensorrt(flavor)
     folder = output_folder(args.out) if args.out is not None else cache_folder(args.cache)
     if args.target is None:
@@ -93,7 +94,7 @@ def make_plan(args: argparse.Namespace) -> BuildPlan:
         gpu,
         folder,
         args.precision or "ladder",
-        _limits(args),
+        limits,
     )
 
 

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from emotion_export import triton
 from emotion_export.cli import main
+from emotion_export.commands import trt
 from emotion_export.triton import one_image_per_person, write_repository
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend, open_session
@@ -220,6 +221,33 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
     assert main(["triton", "--bundle", "nano", "--out", new]) == 0
     assert "UNVERIFIED" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("bundle", "reason"), [("nope", "bundle 'nope' not found"), ("", "is missing")])
+def test_engines_of_a_wrong_bundle_name_the_bundle_first(
+    bundle: str,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """TensorRT need not be installed to find out."""
+
+    def not_installed(flavor: str) -> None:
+        raise EmotionError(f"{flavor} is not installed")
+
+    monkeypatch.setattr(trt, "load_tensorrt", not_installed)
+    assert main(["trt", "--bundle", bundle or str(tmp_path)]) == 2
+    line = capsys.readouterr().err
+    assert reason in line
+    assert "not installed" not in line
+
+
+def test_a_folder_that_cannot_be_created_is_not_a_full_disk(capsys: pytest.CaptureFixture[str]):
+    assert main(["triton", "--bundle", "nano", "--out", "/proc/x"]) == 2
+    line = capsys.readouterr().err
+    assert "folder /proc/x cannot be written: No such file or directory; choose another --out" in line
+    assert "disk space" not in line
 
 
 def test_ctrl_c_leaves_no_half_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -63,6 +63,8 @@ def main(argv: Sequence[str]) -> int:
         raise EmotionError(f"--resamples {args.resamples}: expected 0 or more")
     if args.name in _COMPARISONS and args.checkpoint:
         raise EmotionError(f"--checkpoint: {args.name} compares models that it trains; leave it out")
+    if not args.data.is_dir():
+        raise EmotionError(f"--data {args.data}: no such folder; expected one with shards/ and labelled data")
     make_folder(args.out)  # before anything is computed
     if args.name in _COMPARISONS:
         _compare(args)

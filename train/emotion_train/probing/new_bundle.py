@@ -55,7 +55,9 @@ def write_bundle(bundle: Bundle, heads: Mapping[str, LinearHead], out: Path, *, 
         for file in files:
             shutil.copyfile(bundle.folder / file, out / file)
     except OSError as error:
-        raise EmotionError(f"bundle {out} cannot be written: {error.strerror}; free disk space") from error
+        raise EmotionError(
+            f"bundle {out} cannot be written: {error.strerror}; free disk space, or choose another folder"
+        ) from error
     new = msgspec.structs.replace(
         manifest,
         schema=SCHEMA_VERSION,
