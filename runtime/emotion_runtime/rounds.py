@@ -159,18 +159,22 @@ class Rounds:
             self._begun = True
             for feed in self._feeds:
                 feed.begin(time.monotonic())
+        quiet_since = time.monotonic()
         while not (self._stop.is_set() or self._stop_outside.is_set()):
             self._changed.clear()
             one, left = self._collect()
             if one.frames or one.started or one.ended or one.statuses:
                 yield one
+                quiet_since = time.monotonic()
             elif not left:
                 return
             else:
                 with self._timer.stage("read"):
-                    happened = self._changed.wait(LOOK)
-                if not happened:
+                    self._changed.wait(LOOK)
+                # A file in real time that is paused tells of each frame that nobody takes.
+                if time.monotonic() - quiet_since >= LOOK:
                     yield one
+                    quiet_since = time.monotonic()
 
     def _collect(self) -> tuple[Round, bool]:
         """Take what is ready. Return it, and whether there may be more later."""

@@ -527,6 +527,20 @@ def test_paused_sources_give_nothing_and_files_go_on_where_they_were():
     assert taken == ["a0 b0", "a1 b1", "a2", "a3", "a4", "a5 b2", "a6 b3"]
 
 
+def test_a_paused_source_that_goes_on_telling_of_frames_does_not_silence_the_loop():
+    """Outputs take commands in the empty rounds: nobody could resume a file in real time otherwise."""
+    camera = Paced("door", 100)
+    rounds = rounds_of(camera)
+    turns = iter(rounds)
+    rounds.pause("door")
+    start = time.monotonic()
+    while next(turns).frames:
+        assert time.monotonic() - start < 1
+    assert next(turns).frames == []
+    assert time.monotonic() - start < 1.5
+    rounds.close()
+
+
 def test_hanging_sources_are_closed_within_a_second():
     rounds = rounds_of(*(Hanging(f"camera {index}") for index in range(6)))
     next(iter(rounds))
