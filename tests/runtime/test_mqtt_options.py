@@ -79,7 +79,7 @@ def test_a_mistake_is_said_without_the_address(url: str, expected: str):
     [
         ({"mqtt_ca": "ca.pem"}, "--mqtt-ca needs a broker"),
         ({"mqtt_every": 5.0}, "--mqtt-every needs a broker"),
-        ({"mqtt_discovery": False}, "--mqtt-discovery needs a broker"),
+        ({"mqtt_discovery": False}, "--no-mqtt-discovery needs a broker"),
         ({"mqtt": "mqtt://host", "mqtt_ca": "ca.pem"}, "give --mqtt mqtts://"),
         ({"mqtt": "mqtt://host", "mqtt_every": 0.0}, "expected seconds, from 0.5 to 3600"),
         ({"mqtt": "mqtt://host", "mqtt_every": float("nan")}, "expected seconds, from 0.5 to 3600"),
