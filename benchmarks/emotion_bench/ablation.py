@@ -156,9 +156,10 @@ def comparisons(found: dict[Method, dict[str, CrowdResults]], beta: float) -> li
     rows = []
     for words, expected, least in expectations(beta):
         pairs = [(a, b) for a, b in expected if a in found and b in found]
-        if not pairs:
+        trained = [set(found[method][CROWDED[0]].right) for pair in pairs for method in pair]
+        seeds = sorted(set.intersection(*trained)) if trained else []
+        if not seeds:
             continue
-        seeds = sorted(set.intersection(*(set(found[m][CROWDED[0]].right) for pair in pairs for m in pair)))
         by_seed = [
             np.mean([crowded(found[a], [s])[0] - crowded(found[b], [s])[0] for a, b in pairs], axis=0)
             for s in seeds

@@ -116,6 +116,9 @@ def test_differences_are_paired_by_scene_and_seed(tmp_path: Path):
     same = rows["shared is within 1 point of sap, both with bias"]
     assert (same["difference"], same["holds"]) == ((0, 0, 0), "yes")
     assert "saam is better than none" not in rows  # was not measured
+    write_run(tmp_path, "saam", False, good, seed=2)  # a seed that nothing else has
+    rows = {row["expectation"]: row for row in comparisons(load_results(tmp_path), 1.0)}
+    assert "saam is better than none" not in rows
 
 
 def test_an_interval_on_both_sides_is_undecided_and_one_below_is_no(tmp_path: Path):
