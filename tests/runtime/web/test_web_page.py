@@ -7,13 +7,14 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from served import MANY, Served, serving
 
-from emotion_runtime.types import AggregateLine
+from emotion_runtime.types import AggregateLine, StatusLine
 from emotion_runtime.web.opening import WebOptions
 from emotion_runtime.web.sign import Sign
 from emotion_runtime.web.state import WebContent
@@ -178,6 +179,16 @@ def test_a_camera_is_paused_with_the_keyboard(browser: Any, served: Served):
     page.get_by_role("button", name="Resume door").click()
     until(page, "document.querySelector('#notice').innerText === 'Emotion recognition is running'")
     page.close()
+
+
+def test_a_source_that_has_ended_cannot_be_paused(browser: Any):
+    with serving(WebOptions(place="127.0.0.1:0", limits=MANY)) as found:
+        page, _ = opened(browser, found)
+        found.sink.write_status(StatusLine(source="yard", time=datetime.now(timezone.utc), status="ended"))
+        until(page, "document.querySelectorAll('[aria-label=\"Pause yard\"]').length === 1")
+        assert page.get_by_role("button", name="Pause door").is_visible()
+        assert not page.locator('[aria-label="Pause yard"]').is_visible()
+        page.close()
 
 
 def test_the_page_is_used_with_the_keyboard(browser: Any, served: Served):

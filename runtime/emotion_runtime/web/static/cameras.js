@@ -93,6 +93,7 @@ export class CameraTable {
     row.paused = camera.status === "paused";
     setText(row.pause, row.paused ? "Resume" : "Pause");
     row.pause.setAttribute("aria-label", `${row.paused ? "Resume" : "Pause"} ${camera.name}`);
+    row.pause.hidden = camera.status === "ended";
     row.drop.hidden = !canAdd;
   }
 }
