@@ -39,11 +39,11 @@ How to read this:
   nothing to learn over time, so transformer against mean compares sizes of models.
 - Seeds share the warm start; they vary the scenes, dropout and the initial weights of what is new in a
   row. Rows with one seed say little about differences of a point or two.
-- `sap` without bias and `saam` differ from the paper, where both learn: there the position embeddings come
-  from CLIP and a million clips follow. Here a new model has yet to learn to read the sum of the covered
-  positions, and masking hands on only a part of the attention{shift}.
+- `sap` without bias differs from the paper, where it learns: there the position embeddings come from CLIP and
+  a million clips follow. Here a new model has yet to learn to read the sum of the covered positions.
 - `saam` is Eq. 2 as written. `saam-rowwise` gives what a row hands away to the same row of U, so that the
-  subject reaches the class token only through the other tokens.{missing}
+  subject reaches the class token only through the other tokens. Both hand on only a part of the
+  attention{shift}.{missing}
 """
 
 _MISSING = """

@@ -43,7 +43,7 @@ def plot(path: Path, rows: list[dict[str, Any]], beta: float) -> None:
         if row["temporal"] == "transformer" and row["beta"] == beta
     }
     shown = [method for method in METHODS if method in main]
-    names = [subject + ("\n+ bias" if bias else "") for subject, bias in shown]
+    names = [subject.replace("-", "\n") + ("\n+ bias" if bias else "") for subject, bias in shown]
     figure = new_figure(13, 3.9)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.5, 1.15, 1))
     style_axes(left, "Accuracy by number of people in the image, %")
