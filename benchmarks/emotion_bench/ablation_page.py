@@ -42,8 +42,8 @@ How to read this:
 - `sap` without bias differs from the paper, where it learns: there the position embeddings come from CLIP and
   a million clips follow. Here a new model has yet to learn to read the sum of the covered positions.
 - `saam` is Eq. 2 as written. `saam-rowwise` gives what a row hands away to the same row of U, so that the
-  subject reaches the class token only through the other tokens. Both hand on only a part of the
-  attention{shift}.{missing}
+  subject reaches the class token only through the other tokens. Both hand on
+  only a part of the attention{shift}.{missing}
 """
 
 _MISSING = """
