@@ -10,7 +10,7 @@ from emotion_runtime.backends.base import Backend
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.detector_backend import run_network
 from emotion_runtime.detectors import Detector, head_finder
-from emotion_runtime.detectors.network import NetworkDetector
+from emotion_runtime.detectors.network import Network, NetworkDetector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_affect_head, load_head
 from emotion_runtime.manifest import MANIFEST, Precision
@@ -77,13 +77,7 @@ def open_pipeline(  # noqa: PLR0913 - all but the first three are keywords
         held.callback(frame_encoder.close)
         held.callback(temporal_encoder.close)
         if isinstance(detector, NetworkDetector):
-            by_name = backend != "auto"
-            runs_in, threads = (backend if by_name else frame_encoder.name), 0
-            if choice:
-                runs_in, threads = choice.for_detector.backend, choice.for_detector.threads
-            network = run_network(
-                detector, runs_in, threads=threads, by_name=by_name, precision=precision, live=live
-            )
+            network = _run(detector, backend, choice, frame_encoder, precision=precision, live=live)
             held.callback(network.close)
         models = Models(
             detector,
@@ -112,6 +106,23 @@ def open_pipeline(  # noqa: PLR0913 - all but the first three are keywords
         held=kept,
         width=manifest.embedding_dim,
     )
+
+
+def _run(
+    detector: NetworkDetector,
+    backend: str,
+    choice: "TimedChoice | None",
+    encoder: Backend,
+    *,
+    precision: Precision | None,
+    live: bool,
+) -> Network:
+    """Run the detector on the requested backend, else on the fastest, else on that of the encoders."""
+    by_name = backend != "auto"
+    runs_in, threads = (backend if by_name else encoder.name), 0
+    if choice:
+        runs_in, threads = choice.for_detector.backend, choice.for_detector.threads
+    return run_network(detector, runs_in, threads=threads, by_name=by_name, precision=precision, live=live)
 
 
 def _timed_choice(bundle: Bundle, detector: Detector, precision: Precision | None) -> "TimedChoice | None":
