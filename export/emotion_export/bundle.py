@@ -16,7 +16,7 @@ from emotion_export.reference import run_graph, torch_reference
 from emotion_export.swap_limits import measure_swap_limits
 from emotion_export.variants import Samples, add_variants, take_samples
 from emotion_runtime import __version__
-from emotion_runtime.bundle import MAX_CLIP_SECONDS, load_bundle
+from emotion_runtime.bundle import load_bundle
 from emotion_runtime.defaults import CLIP_SECONDS
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import (
@@ -30,6 +30,7 @@ from emotion_runtime.manifest import (
     ReducedPrecision,
     write_manifest,
 )
+from emotion_runtime.manifest_checks import MAX_CLIP_SECONDS
 from emotion_runtime.names import GRAPHS
 from emotion_train.heads import AFFECT_PROBE, CATEGORIES, PROBE, ZERO_SHOT, LinearHead, load_head, store_head
 from emotion_train.language.phrases import CATEGORY_PHRASES
