@@ -32,7 +32,7 @@ from emotion_bench.report import write_json
 from emotion_export.graphs import graph_sources
 from emotion_export.layers import GraphIndex
 from emotion_export.onnx import write_graph
-from emotion_export.quantize import calibrate, int8_layers, quantise
+from emotion_export.quantize import calibrate, int8_nodes, quantise
 from emotion_runtime.backends.base import Backend, Feeds
 from emotion_runtime.backends.buckets import limits_for
 from emotion_runtime.backends.onnx import OnnxBackend
@@ -104,7 +104,7 @@ def make_graphs(path: Path, feeds: Sequence[Feeds], folder: Path) -> dict[str, P
     graphs = {FP32: path, AGAIN: path}
     model = onnx.load(path)
     for name, operators in FORMS.items():
-        nodes = [node for each in int8_layers(GraphIndex(model), operators).values() for node in each]
+        nodes = int8_nodes(GraphIndex(model), operators)
         graphs[name] = folder / f"{len(graphs)}.onnx"
         onnx.save(quantise(model, ranges, nodes), graphs[name])
     return graphs

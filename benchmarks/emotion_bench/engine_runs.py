@@ -21,7 +21,7 @@ from emotion_export.tensorrt import Builder, build_engine, typical_batch
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.buckets import Bucketed, Limits
 from emotion_runtime.tensorrt.engine import TensorRTBackend
-from emotion_runtime.tensorrt.gpu import Flavor, load_tensorrt
+from emotion_runtime.tensorrt.gpu import Flavor, find_gpu, load_tensorrt
 from emotion_train.model import EmotionCLIP
 
 # Opens a backend for the time of a `with` block, from an ONNX file and the largest number of people of a
@@ -92,7 +92,7 @@ def _engine(flavor: Flavor, precision: str) -> Opener:
         limits, shipped = Limits(persons=persons), Limits()
         # Up to the shipped limit, tune as for users; an engine tuned for 4 people says little about 64.
         typical = typical_batch(limits) if persons <= shipped.persons else Limits(persons, 1)
-        built = build_engine(Builder(library, flavor), model, graph.stem, limits, typical)
+        built = build_engine(Builder(library, flavor, find_gpu()), model, graph.stem, limits, typical)
         backend = TensorRTBackend(built.engine, flavor=flavor)
         try:
             yield Bucketed(backend, limits)

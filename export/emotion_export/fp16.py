@@ -53,8 +53,7 @@ def half_precision(model: onnx.ModelProto, *, keep: Collection[str] = ()) -> onn
 
     Args:
         model: The float32 graph.
-        keep: Names of nodes that stay float32, such as the layers with the largest error; see
-            `weighted_layers`.
+        keep: Names of nodes that stay float32, such as those with the largest error; see `layer_search`.
     """
     index = GraphIndex(model)
     half = _half_nodes(index, frozenset(keep))

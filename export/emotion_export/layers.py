@@ -1,4 +1,4 @@
-"""Index an ONNX graph: layers with weights by name, and the look-ups needed to rewrite a graph."""
+"""Index an ONNX graph: the look-ups needed to rewrite it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +8,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-
-from emotion_runtime.errors import EmotionError
 
 MATRIX_OPS = frozenset({"MatMul", "Gemm", "Conv"})
 
@@ -71,41 +69,3 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         else:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return light
-
-
-def weighted_layers(index: GraphIndex) -> dict[str, list[str]]:
-    """Return the names of the nodes of each layer that has a weight; nodes that share a weight are one layer.
-
-    A layer is named after its bias if the next node adds one: exporters keep the name of a bias, but not that
-    of a weight that they transposed.
-
-    Raises:
-        EmotionError: A node has no unique name, by which it could be kept in float32.
-    """
-    names = [node.name for node in index.model.graph.node]
-    if "" in names or len(set(names)) != len(names):
-        raise EmotionError(
-            "the graph has nodes without a unique name: export it again with emotion-export onnx"
-        )
-    nodes: dict[str, list[str]] = {}  # by weight
-    titles: dict[str, str] = {}
-    for node in index.model.graph.node:
-        weights = [name for name in node.input[1:2] if name in index.constants]
-        if node.op_type not in MATRIX_OPS or not weights:
-            continue
-        nodes.setdefault(weights[0], []).append(node.name)
-        titles.setdefault(weights[0], _title(index, node))
-    # Layers with equal titles would overwrite each other.
-    return {
-        title if list(titles.values()).count(title) == 1 else f"{title} ({weight})": nodes[weight]
-        for weight, title in titles.items()
-    }
-
-
-def _title(index: GraphIndex, node: NodeProto) -> str:
-    users = index.users.get(node.output[0], [])
-    biases = [
-        name for user in users if user.op_type == "Add" for name in user.input if name in index.constants
-    ]
-    name = str(biases[0] if biases else node.input[1])
-    return name.removeprefix("model.").removesuffix("_bias").removesuffix(".bias")

@@ -17,26 +17,25 @@ from typing import Any
 
 import onnx
 
-from emotion_export.layers import GraphIndex, weighted_layers
+from emotion_export.layers import GraphIndex
 from emotion_export.parity import Feed
 
 _OPERATORS = ["MatMul", "Conv"]
 
 
-def int8_layers(index: GraphIndex, operators: Collection[str] = ("MatMul",)) -> dict[str, list[str]]:
-    """Return the names of the nodes of each layer that may be quantised, by the layer's name.
+def int8_nodes(index: GraphIndex, operators: Collection[str] = ("MatMul",)) -> list[str]:
+    """Return the names of the nodes that may be quantised: those with a weight that do not read an input.
 
     Args:
         index: The graph.
         operators: Types of nodes that may be quantised, of "MatMul" and "Conv".
     """
     inputs = {value.name for value in index.model.graph.input}
-    nodes = {node.name: node for node in index.model.graph.node}
-    return {
-        layer: names
-        for layer, names in weighted_layers(index).items()
-        if all(nodes[name].op_type in operators and nodes[name].input[0] not in inputs for name in names)
-    }
+    return [
+        node.name
+        for node in index.model.graph.node
+        if node.op_type in operators and node.input[1] in index.constants and node.input[0] not in inputs
+    ]
 
 
 def calibrate(model: Path, feeds: Sequence[Feed]) -> Any:
@@ -67,7 +66,7 @@ def quantise(model: onnx.ModelProto, ranges: Any, nodes: Collection[str]) -> onn
     Args:
         model: The float32 graph.
         ranges: Result of `calibrate`.
-        nodes: Names of nodes, from `int8_layers`.
+        nodes: Names of nodes, from `int8_nodes`.
     """
     from onnxruntime.quantization import QuantType  # noqa: PLC0415 (slow to import)
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer  # noqa: PLC0415

@@ -6,7 +6,7 @@ it. TensorRT 11 supports only such networks, and the precision of an engine is k
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,8 +18,10 @@ from emotion_export.progress import make_monitor, stop_on_interrupt
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
+from emotion_runtime.manifest import Parity
+from emotion_runtime.names import EnginePrecision
 from emotion_runtime.tensorrt.api import TensorRT
-from emotion_runtime.tensorrt.gpu import Flavor, start
+from emotion_runtime.tensorrt.gpu import Flavor, Gpu, builder_name, start
 
 if TYPE_CHECKING:
     import tensorrt
@@ -41,32 +43,47 @@ class Builder:
     Attributes:
         library: The TensorRT module.
         flavor: Which TensorRT it is.
-        target: GPUs that need not be present, such as "SM86" or "SM80,SM86"; None means the GPU of this
+        gpu: The GPU to build for; its name is empty if it need not be present.
+        target: The GPUs that need not be present, such as "SM86" or "SM80,SM86"; None: the GPU of this
             machine.
         workspace: Maximum scratch memory, in MiB.
         timing_cache: File of measured kernel timings, read and written; None means no file.
-        cuda: Newest CUDA version that the driver supports; empty if unknown.
     """
 
     library: TensorRT
     flavor: Flavor
+    gpu: Gpu
     target: str | None = None
     workspace: int = 1024
     timing_cache: Path | None = None
-    cuda: str = ""
+
+    @property
+    def name(self) -> str:
+        """See `builder_name`."""
+        return builder_name(self.flavor, self.library)
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """A serialised engine.
+    """A serialised engine, and what is known about it.
 
     Attributes:
         engine: Content of the engine file.
-        layer_types: Number of layers of the network by the type of their output.
+        layer_types: Number of layers of its network by the type of their output.
+        loaded_types: The same as the loaded engine describes itself; empty if it was not loaded.
+        precision: What was requested of it; set by whoever checks it.
+        parity: Rows of the parity report; empty if the check has not been run.
+        fp32_layers: Nodes that "mixed" kept in fp32.
+        refused: One line for each engine that failed before.
     """
 
     engine: bytes
     layer_types: dict[str, int]
+    loaded_types: dict[str, int] = field(default_factory=dict)
+    precision: EnginePrecision = "fp32"
+    parity: list[Parity] = field(default_factory=list)
+    fp32_layers: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 def parse_targets(text: str, library: TensorRT) -> str:
@@ -163,7 +180,7 @@ def build_engine(
     _check_opset(model, name)
     trt = builder.library
     logger = _logger(trt)
-    factory = start(trt.Builder, logger, f"{builder.flavor} {trt.__version__}", builder.cuda)
+    factory = start(trt.Builder, logger, f"{builder.flavor} {trt.__version__}", builder.gpu.driver)
     # From version 11 on, every network is strongly typed and the flag is ignored.
     network = factory.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)

@@ -37,8 +37,9 @@ from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Tensor
 from emotion_runtime.names import GRAPHS, GraphName
-from emotion_runtime.tensorrt.cache import cache_folder, engine_key, find_compatible_engine
+from emotion_runtime.tensorrt.cache import cache_folder, find_compatible_engine
 from emotion_runtime.tensorrt.gpu import builder_name, find_gpu, load_tensorrt
+from emotion_runtime.tensorrt.keys import encoder_key
 
 Platform = Literal["onnxruntime", "tensorrt"]
 
@@ -189,9 +190,9 @@ def _engine(bundle: Bundle, graph: GraphName) -> tuple[bytes, Limits]:
     builder = builder_name("tensorrt", load_tensorrt("tensorrt"))
     gpu = find_gpu()
     limits = limits_for(bundle.manifest.preprocess.window)
-    key = engine_key(bundle, graph, builder=builder, gpu=gpu, precision="ladder", limits=limits)
+    key = encoder_key(bundle, graph, "ladder", limits, builder=builder, gpu=gpu)
     found = find_compatible_engine(cache_folder(), key)
-    if isinstance(found, str) or found.sidecar.check.status != "passed":
+    if isinstance(found, str) or not found.sidecar.checked_on:
         reason = found if isinstance(found, str) else "its parity was not checked"
         raise EmotionError(
             f"{graph} has no engine of {builder} for {gpu.name} ({reason}): run emotion-export trt --bundle "

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 
 from emotion_export.fp16 import half_precision
-from emotion_export.layer_search import keep_worst_in_fp32
-from emotion_export.layers import GraphIndex, weighted_layers
+from emotion_export.layer_search import Stage, find_stages, keep_worst_in_fp32, stage_errors, with_probes
+from emotion_export.layers import GraphIndex
 from emotion_export.onnx import save_graph
 from emotion_export.parity import (
     Comparison,
@@ -27,9 +27,10 @@ from emotion_export.parity import (
     passes,
     require_parity,
 )
-from emotion_export.quantize import calibrate, int8_layers, quantise
+from emotion_export.quantize import calibrate, int8_nodes, quantise
 from emotion_export.samples import SIZES, batches, random_crops, real_crops
-from emotion_runtime.backends.onnx import default_threads, import_onnxruntime
+from emotion_runtime.backends.onnx import OnnxBackend, default_threads, import_onnxruntime
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Graph, GraphName, Parity, ReducedPrecision, Variant
 from emotion_runtime.preprocess import PreprocessSpec
 
@@ -73,38 +74,39 @@ class _Candidate:
     Attributes:
         graph: Name of the graph.
         precision: The precision.
-        layers: Node names of each layer that may stay in fp32.
-        build: Makes the graph, given the names of the layers that stay in fp32.
+        model: The fp32 graph.
+        stages: Its stages, with the products that may stay in fp32.
+        build: Makes the graph, given the names of the products that stay in fp32.
         compared: Inputs for the parity check.
     """
 
     graph: GraphName
     precision: ReducedPrecision
-    layers: Mapping[str, Sequence[str]]
+    model: onnx.ModelProto
+    stages: Sequence[Stage]
     build: Callable[[Collection[str]], onnx.ModelProto]
     compared: Sequence[Comparison]
     _reports: dict[frozenset[str], list[Parity]] = field(default_factory=dict)  # a check is slow
 
-    def rows(self, kept: Collection[str]) -> list[Parity]:
-        """Return the parity report with the given layers in fp32."""
-        key = frozenset(kept)
-        if key not in self._reports:
-            self._reports[key] = self._measure(key, self.compared)
-        return self._reports[key]
+    def rows(self, kept: frozenset[str]) -> list[Parity]:
+        """Return the parity report with the given products in fp32."""
+        if kept not in self._reports:
+            content = self.build(kept).SerializeToString()
+            self._reports[kept] = measure_content(content, self.graph, self.precision, self.compared)
+        return self._reports[kept]
 
-    def passes(self, kept: Collection[str]) -> bool:
-        """Return whether the graph passes the parity check with the given layers in fp32."""
-        return passes(self.rows(kept))
+    def fewest_in_fp32(self) -> frozenset[str]:
+        """Return the products that must stay in fp32; none if nothing is enough, so that the check fails."""
+        found = keep_worst_in_fp32(self.stages, self._errors, lambda kept: passes(self.rows(kept)))
+        return found or frozenset()
 
-    def error(self, kept: Collection[str]) -> float:
-        """Return 1 - cosine of the worst person, on the largest batch of real images."""
+    def _errors(self) -> list[float]:
+        """Return the error at the end of each stage with all products reduced, on the largest real batch."""
         own = [c for c in self.compared if (c.graph, c.images) == (self.graph, "real")]
-        (row,) = self._measure(kept, [max(own, key=lambda c: (c.persons, c.frames))])
-        return 1 - row.cosine_min
-
-    def _measure(self, kept: Collection[str], compared: Sequence[Comparison]) -> list[Parity]:
-        content = self.build(kept).SerializeToString()
-        return measure_content(content, self.graph, self.precision, compared)
+        feed = max(own, key=lambda c: (c.persons, c.frames)).feeds[0]
+        probed = (with_probes(model, self.stages) for model in (self.model, self.build(())))
+        expected, found = (OnnxBackend(model.SerializeToString()).run(feed) for model in probed)
+        return stage_errors(self.stages, expected, found)
 
 
 def add_variants(
@@ -119,7 +121,7 @@ def add_variants(
         The graphs as described in the manifest, and the rows of the parity report.
 
     Raises:
-        EmotionError: A graph fails the parity check even with all layers but one in fp32, or is invalid.
+        EmotionError: A graph fails the parity check even with all stages but one in fp32, or is invalid.
     """
     described, rows = dict(graphs), list[Parity]()
     for name, graph in graphs.items():
@@ -127,11 +129,11 @@ def add_variants(
         for precision in sorted(precisions):
             _log.info("%s: converting to %s", name, precision)
             candidate = _candidate(name, precision, folder / graph.file, samples)
-            kept = keep_worst_in_fp32(list(candidate.layers), candidate.error, candidate.passes) or ()
+            kept = candidate.fewest_in_fp32()
             own = candidate.rows(kept)
             _log.info("%s in %s compared with the reference:\n%s", name, precision, parity_table(own))
-            require_parity(own)  # also if no set of layers was enough
-            _log.info("%s in %s: %d of %d layers in fp32", name, precision, len(kept), len(candidate.layers))
+            require_parity(own)  # also if no set of stages was enough
+            _log.info("%s in %s: %d matrix products in fp32", name, precision, len(kept))
             path = folder / f"{name}.{precision}.onnx"
             variants[precision] = save_graph(candidate.build(kept), path, precision)
             rows += own
@@ -154,25 +156,27 @@ def measure_content(
 
 def _candidate(name: GraphName, precision: ReducedPrecision, path: Path, samples: Samples) -> _Candidate:
     model = onnx.load(path)
-    index = GraphIndex(model)
+    names = [node.name for node in model.graph.node]
+    if "" in names or len(set(names)) != len(names):
+        raise EmotionError(
+            f"{path} has nodes without a unique name, by which they could be kept in fp32: export the bundle "
+            "again with emotion-export onnx"
+        )
+    stages = find_stages(model)
     if precision == "fp16":
-        layers = weighted_layers(index)
 
         def build(kept: Collection[str]) -> onnx.ModelProto:
-            return half_precision(model, keep=_nodes(layers, kept))
+            return half_precision(model, keep=kept)
 
     else:
-        layers = int8_layers(index)
+        nodes = int8_nodes(GraphIndex(model))
+        stages = [replace(stage, nodes=tuple(set(stage.nodes) & set(nodes))) for stage in stages]
         ranges = calibrate(path, samples.calibration[name])
 
         def build(kept: Collection[str]) -> onnx.ModelProto:
-            return quantise(model, ranges, _nodes(layers, layers.keys() - set(kept)))
+            return quantise(model, ranges, [node for node in nodes if node not in kept])
 
-    return _Candidate(name, precision, layers, build, samples.compared)
-
-
-def _nodes(layers: Mapping[str, Sequence[str]], names: Collection[str]) -> list[str]:
-    return [node for layer, nodes in layers.items() if layer in names for node in nodes]
+    return _Candidate(name, precision, model, stages, build, samples.compared)
 
 
 def _session(content: bytes, *, optimised: bool) -> RunGraph:

@@ -160,27 +160,22 @@ def _on_tensorrt(
     live: bool,
 ) -> Backend:
     """Open the engine for a size. If it must be built first, wait, or run ONNX Runtime until it is."""
-    from emotion_runtime.tensorrt import build_client, open_engines  # noqa: PLC0415 - see above
-    from emotion_runtime.tensorrt.detector_engines import (  # noqa: PLC0415
-        detector_precision,
-        open_detector_engine,
-    )
+    from emotion_runtime.tensorrt import build_client, keys, open_engines  # noqa: PLC0415 - see above
 
-    graph, wanted = detector.graph, detector_precision(precision)
-    reopen = partial(open_detector_engine, detector, flavor, wanted, size)
-    try:
-        return reopen()
-    except open_engines.MissingEngine as missing:
-        arguments = build_client.detector_arguments(graph.source, size, flavor, wanted)
-        command = build_client.builder_command(arguments) if by_name else None
-        if command is None:
-            if by_name:
-                raise
+    graph, wanted = detector.graph, keys.detector_precision(precision)
+    open_engine = partial(open_engines.open_detector_engine, detector, size, flavor, wanted)
+    if not by_name:
+        try:
+            return open_engine()
+        except open_engines.MissingEngine as missing:
             return _on_cpu(graph, size, missing)
-        if missing.broken:
-            _log.warning("backend %s: %s: building it again", flavor, missing.reason)
-    build = build_client.Build(flavor, command, lambda: [reopen()])
-    return build.meanwhile([_until_built(graph, size)])[0] if live else build.wait()[0]
+    (engine,) = open_engines.open_or_build(
+        flavor,
+        lambda: [open_engine()],
+        build_client.detector_arguments(graph.source, size, flavor, wanted),
+        meanwhile=(lambda: [_until_built(graph, size)]) if live else None,
+    )
+    return engine
 
 
 def _until_built(graph: DetectorGraph, size: Size) -> Backend:

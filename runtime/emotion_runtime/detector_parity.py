@@ -22,7 +22,7 @@ from emotion_runtime.detectors.network import NetworkDetector, Placement
 from emotion_runtime.errors import EmotionError, EngineRejected
 from emotion_runtime.manifest import Parity
 from emotion_runtime.names import EnginePrecision, Precision
-from emotion_runtime.parity import RUNS
+from emotion_runtime.parity import RUNS, ParityCheck
 from emotion_runtime.sources.demo import read_demo
 from emotion_runtime.types import Detections
 from emotion_runtime.vectors import cosine_similarity
@@ -88,7 +88,7 @@ class DetectorCheck:
     expected: Sequence[Sequence[Outputs]]
 
     def run(self, engine: Backend, precision: DetectorPrecision) -> tuple[list[Parity], str]:
-        """See `parity.Check`."""
+        """See `ParityCheck`."""
         tolerance = DETECTOR_TOLERANCES[precision]
         rows: list[Parity] = []
         failures: list[str] = []
@@ -160,6 +160,9 @@ class DetectorCheck:
                 self.detector.decode([outputs[name][row] for name in names], placement, self.size)
                 for row in range(count)
             ]
+
+
+Check = ParityCheck | DetectorCheck
 
 
 def make_detector_check(detector: NetworkDetector, size: Size, name: str, limits: Limits) -> DetectorCheck:

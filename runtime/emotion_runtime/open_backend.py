@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
@@ -79,9 +80,19 @@ def open_encoders(
     _check_name(name)
     if name == "auto":
         return open_first(["tensorrt", "tensorrt-rtx", "cuda", "cpu"], bundle, precision, requested="auto")
-    if name.startswith("tensorrt") and build:
-        return _open_or_build(cast("Flavor", name), bundle, precision, live=live)
-    return _open(name, bundle, precision)
+    if not (name.startswith("tensorrt") and build):
+        return _open(name, bundle, precision)
+    from emotion_runtime.tensorrt import build_client, open_engines  # noqa: PLC0415 - see above
+
+    flavor = cast("Flavor", name)
+    arguments = build_client.bundle_arguments(bundle, flavor, precision or "ladder")
+    serving = f"{flavor}, until its engines are built"
+    return open_engines.open_or_build(
+        flavor,
+        partial(_open, flavor, bundle, precision),
+        [*arguments, "--detector", "none"],  # which is built for the size of the frames when they come
+        meanwhile=partial(open_first, ["cuda", "cpu"], bundle, None, requested=serving) if live else None,
+    )
 
 
 def open_first(
@@ -166,33 +177,9 @@ def _open(name: str, bundle: "Bundle", precision: "Precision | None", threads: i
             limits = limits_for(bundle.manifest.preprocess.window)
             return [Bucketed(open_cuda(graph), limits) for graph in graphs]
         return [_GRAPH_BACKENDS[name](graph, threads=threads) for graph in graphs]
-    from emotion_runtime.tensorrt.open_engines import open_engines  # noqa: PLC0415 - see above
+    from emotion_runtime.tensorrt.open_engines import open_encoder_engines  # noqa: PLC0415 - see above
 
-    return open_engines(bundle, cast("Flavor", name), precision or "ladder")
-
-
-def _open_or_build(
-    flavor: "Flavor", bundle: "Bundle", precision: "Precision | None", *, live: bool
-) -> list[Backend]:
-    """Open TensorRT engines. If they must be built first, wait, or let ONNX Runtime serve until they are."""
-    from emotion_runtime.tensorrt import build_client, open_engines  # noqa: PLC0415 - see above
-
-    try:
-        return _open(flavor, bundle, precision)
-    except open_engines.MissingEngine as missing:
-        arguments = build_client.build_arguments(bundle, flavor, precision or "ladder")
-        # The detector is built for the size of the frames when they come.
-        command = build_client.builder_command([*arguments, "--detector", "none"])
-        if command is None:
-            raise
-        if missing.broken:
-            _log.warning("backend %s: %s: building it again", flavor, missing.reason)
-    build = build_client.Build(flavor, command, lambda: _open(flavor, bundle, precision))
-    if not live:
-        return build.wait()
-    return build.meanwhile(
-        open_first(["cuda", "cpu"], bundle, None, requested=f"{flavor}, until its engines are built")
-    )
+    return open_encoder_engines(bundle, cast("Flavor", name), precision or "ladder")
 
 
 def _check_name(name: str) -> None:

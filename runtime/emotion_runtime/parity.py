@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,28 +56,6 @@ ENGINE_TOLERANCES: Final[Mapping[EnginePrecision, Tolerance]] = MappingProxyType
 RUNS: Final = 3
 
 
-class Check(Protocol):
-    """The parity check of a graph: `ParityCheck`, or `detector_parity.DetectorCheck`."""
-
-    @property
-    def graph(self) -> str:
-        """Name of the graph."""
-        ...
-
-    @property
-    def feeds(self) -> Sequence[Sequence[Feeds]]:
-        """Batches of each size."""
-        ...
-
-    def run(self, engine: Backend, precision: EnginePrecision) -> tuple[list[Parity], str]:
-        """Return one report row per batch size, and a one-line failure message (empty if the engine passes).
-
-        Raises:
-            EngineRejected: The engine's output has another shape.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class ParityCheck:
     """The batches that an engine of a graph is checked with, and the expected outputs.
@@ -95,7 +73,11 @@ class ParityCheck:
     labels: LabelFunction
 
     def run(self, engine: Backend, precision: EnginePrecision) -> tuple[list[Parity], str]:
-        """See `Check`."""
+        """Return one report row per batch size, and a one-line failure message (empty if the engine passes).
+
+        Raises:
+            EngineRejected: The engine's output has another shape.
+        """
         rows = compare(self, precision, engine)
         return rows, failure_message(rows, precision)
 

@@ -19,6 +19,8 @@ from emotion_runtime.parity_metrics import Tolerance
 
 pytestmark = pytest.mark.slow
 
+Capture = pytest.CaptureFixture[str]
+
 MEAN = 6e-3
 
 
@@ -111,8 +113,8 @@ def test_layers_stay_in_fp32_until_the_parity_check_passes(
     monkeypatch.setattr(emotion_export.parity, "TOLERANCES", {**TOLERANCES, "int8": strict})
     made = derive(to_onnx, plain.folder, plain.folder.with_name("more"), "int8")
     screen = capsys.readouterr().err
-    assert "frame_encoder in int8: 0 of" not in screen
-    assert "reducing each layer alone" in screen
+    assert "frame_encoder in int8: 0 matrix products in fp32" not in screen
+    assert "stages in fp32: within tolerance" in screen
     kinds = [node.op_type for node in onnx.load(made.graph_path("frame_encoder", "int8")).graph.node]
     full = [node.op_type for node in onnx.load(made.graph_path("frame_encoder")).graph.node]
     assert kinds.count("DequantizeLinear") > 0
@@ -138,25 +140,35 @@ def test_nothing_is_written_where_sparing_does_not_help(
     assert contents(tmp_path) == before
 
 
-def test_a_graph_for_one_person_only_is_refused(
-    plain: Bundle, to_onnx: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    """The manifest, which is checked elsewhere, says any number; the file does not."""
-    path = plain.graph_path("frame_encoder")
-    model = onnx.load(path)
-    model.graph.input[1].type.tensor_type.shape.dim[0].dim_value = 1
+def refused_frame_encoder(bundle: Bundle, model: onnx.ModelProto, to_onnx: Main, capsys: Capture) -> str:
+    """Put a graph in the place of the frame encoder; return the line by which it is refused."""
+    path = bundle.graph_path("frame_encoder")
     onnx.save(model, path)
-    graphs = dict(plain.manifest.graphs)
+    graphs = dict(bundle.manifest.graphs)
     graphs["frame_encoder"] = msgspec.structs.replace(graphs["frame_encoder"], sha256=sha256_of(path))
-    write_manifest(msgspec.structs.replace(plain.manifest, graphs=graphs), plain.folder)
-    before = contents(tmp_path)
-    out = plain.folder.with_name("more")
-    line = refusal(to_onnx, capsys, "--bundle", plain.folder, "--precision", "fp16", "--out", out)
+    write_manifest(msgspec.structs.replace(bundle.manifest, graphs=graphs), bundle.folder)
+    before = contents(bundle.folder.parent)
+    out = bundle.folder.with_name("more")
+    line = refusal(to_onnx, capsys, "--bundle", bundle.folder, "--precision", "fp16", "--out", out)
+    assert contents(bundle.folder.parent) == before
+    return line
+
+
+def test_a_graph_whose_nodes_have_no_names_is_refused(plain: Bundle, to_onnx: Main, capsys: Capture):
+    model = onnx.load(plain.graph_path("frame_encoder"))
+    model.graph.node[1].name = ""
+    assert "has nodes without a unique name" in refused_frame_encoder(plain, model, to_onnx, capsys)
+
+
+def test_a_graph_for_one_person_only_is_refused(plain: Bundle, to_onnx: Main, capsys: Capture):
+    """The manifest, which is checked elsewhere, says any number; the file does not."""
+    model = onnx.load(plain.graph_path("frame_encoder"))
+    model.graph.input[1].type.tensor_type.shape.dim[0].dim_value = 1
+    line = refused_frame_encoder(plain, model, to_onnx, capsys)
     found, stated = line.split("states")
     assert "frame_index int64 [1]" in found
     assert "frame_index int64 ['P']" in stated
     assert "any number of persons" in line
-    assert contents(tmp_path) == before
 
 
 def test_bad_arguments(plain: Bundle, to_onnx: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

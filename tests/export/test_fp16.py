@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from emotion_export.fp16 import half_precision
-from emotion_export.layers import GraphIndex, weighted_layers
+from emotion_export.layers import GraphIndex
 from emotion_export.onnx import check_graph, save_graph
 from emotion_export.parity import TOLERANCES
 from emotion_runtime.bundle import load_bundle
@@ -128,14 +128,6 @@ def test_an_output_that_is_half_is_given_as_float():
     assert check.output[0].type.tensor_type.elem_type == FLOAT
     x = np.random.default_rng(1).standard_normal((5, 4)).astype(np.float32)
     np.testing.assert_allclose(run(half, {"x": x}), run(model, {"x": x}), atol=5e-3)
-
-
-def test_layers_are_named_by_their_bias_and_share_a_weight():
-    assert weighted_layers(GraphIndex(block())) == {"b": ["first", "second"]}
-    nameless = block()
-    nameless.graph.node[1].name = ""
-    with pytest.raises(EmotionError, match="without a unique name"):
-        weighted_layers(GraphIndex(nameless))
 
 
 @pytest.mark.slow

@@ -20,12 +20,12 @@ from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EngineRejected
 from emotion_runtime.manifest import GraphName
 from emotion_runtime.tensorrt import cache as engines
+from emotion_runtime.tensorrt.cache import EngineKey, Sidecar
 from emotion_runtime.tensorrt.gpu import Gpu
-from emotion_runtime.tensorrt.sidecar import CheckResult, EngineKey, Sidecar
+from emotion_runtime.tensorrt.keys import encoder_key
 
 GPU = Gpu("NVIDIA Test", "8.6", "12.6")
 UNLOADABLE = b"of another driver"
-PASSED = CheckResult("passed", gpu=GPU.name, driver=GPU.driver)
 VERSION = " 10.3.0 Test"
 BUILDER = f"tensorrt{VERSION}"
 TENSORRT_SPEC = ModuleSpec("tensorrt", None, origin="test")
@@ -65,29 +65,28 @@ class Cache:
 
     def key(self, graph: GraphName) -> EngineKey:
         limits = limits_for(self.bundle.manifest.preprocess.window)
-        return engines.engine_key(
-            self.bundle, graph, builder=BUILDER, gpu=GPU, precision="ladder", limits=limits
-        )
+        return encoder_key(self.bundle, graph, "ladder", limits, builder=BUILDER, gpu=GPU)
 
     def store(
-        self, graph: GraphName, *, content: bytes | None = None, check: CheckResult | None = None
+        self, graph: GraphName, *, content: bytes | None = None, checked_on: str = GPU.with_driver
     ) -> None:
         content = content or self.bundle.graph_path(graph).read_bytes()
-        stored = sidecar(self.key(graph), content, check or PASSED)
+        stored = sidecar(self.key(graph), content, checked_on)
         engines.store_engine(self.folder, content, stored)
 
 
-def sidecar(key: EngineKey, content: bytes, check: CheckResult) -> Sidecar:
+def sidecar(key: EngineKey, content: bytes, checked_on: str = GPU.with_driver) -> Sidecar:
     return Sidecar(
         schema=engines.SIDECAR_SCHEMA,
         key=key,
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
         precision="fp32",
-        check=check,
+        checked_on=checked_on,
+        parity=[],
         fp32_layers=[],
         layer_types={},
-        layer_types_of="engine",
+        loaded_types={},
         refused=[],
         build_seconds=1.0,
     )
@@ -119,9 +118,7 @@ def store_rejected(cache: Cache, reason: str) -> None:
     if reason == "unloadable":
         cache.store("temporal_encoder", content=UNLOADABLE)
     else:
-        cache.store(
-            "temporal_encoder", content=not_the_model(cache.bundle.folder), check=CheckResult("not run")
-        )
+        cache.store("temporal_encoder", content=not_the_model(cache.bundle.folder), checked_on="")
 
 
 def forbid_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

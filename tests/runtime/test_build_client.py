@@ -190,7 +190,7 @@ def test_the_real_builder_accepts_the_arguments(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv(engines.CACHE_VARIABLE, str(tmp_path))
     for flavor in ("tensorrt", "tensorrt-rtx"):
         command = build_client.builder_command(
-            build_client.build_arguments(load_bundle("nano"), flavor, "fp32")
+            build_client.bundle_arguments(load_bundle("nano"), flavor, "fp32")
         )
         assert command is not None
         # It stops because there is no GPU; a wrong option would be another error.

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import onnx
 import pytest
-from engine_stand_ins import GPU, PASSED, SECONDS, VERSION, Cache, StandIn, sidecar
+from engine_stand_ins import GPU, SECONDS, VERSION, Cache, StandIn, sidecar
 from numpy.typing import NDArray
 
 from emotion_runtime import detector_backend, detector_parity
@@ -25,8 +25,7 @@ from emotion_runtime.detectors.graph import INPUT
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.tensorrt import build_client
 from emotion_runtime.tensorrt import cache as engines
-from emotion_runtime.tensorrt.detector_engines import detector_key
-from emotion_runtime.tensorrt.sidecar import CheckResult
+from emotion_runtime.tensorrt.keys import detector_key
 
 SIZE = (192, 320)
 
@@ -205,11 +204,11 @@ def test_only_the_latest_sizes_stay_open(face: CenterFace):
 
 
 def store(
-    cache: Cache, face: CenterFace, content: bytes | None = None, check: CheckResult | None = None
+    cache: Cache, face: CenterFace, content: bytes | None = None, checked_on: str = GPU.with_driver
 ) -> None:
     key = detector_key(face.graph, SIZE, "ladder", builder=f"tensorrt{VERSION}", gpu=GPU)
     content = content or face.graph.at_size(SIZE)
-    engines.store_engine(cache.folder, content, sidecar(key, content, check or PASSED))
+    engines.store_engine(cache.folder, content, sidecar(key, content, checked_on))
 
 
 def without_colours(face: CenterFace) -> bytes:
@@ -224,20 +223,20 @@ def without_colours(face: CenterFace) -> bytes:
 def test_engines_come_from_the_cache_and_are_checked_once(
     cache: Cache, face: CenterFace, frames: list[NDArray[np.uint8]], *, by_name: bool
 ):
-    store(cache, face, check=CheckResult("not run"))
+    store(cache, face, checked_on="")
     run_network(face, "tensorrt", by_name=by_name, precision=None)
     assert face.batches
     face(frames[0])
     (stored,) = engines.read_sidecars(cache.folder)
-    assert stored.check.status == "passed"
-    assert [row.frames for row in stored.check.parity] == [1, 2]
+    assert stored.checked_on == GPU.with_driver
+    assert [row.frames for row in stored.parity] == [1, 2]
     assert agree(face, frames, 0.999)
 
 
 def test_an_engine_with_other_boxes_is_rejected_and_not_used(
     cache: Cache, face: CenterFace, frames: list[NDArray[np.uint8]], caplog: pytest.LogCaptureFixture
 ):
-    store(cache, face, without_colours(face), CheckResult("not run"))
+    store(cache, face, without_colours(face), "")
     run_network(face, "tensorrt", by_name=False, precision=None)
     assert agree(face, frames, 0.999)
     (message,) = caplog.messages

@@ -22,11 +22,12 @@ from emotion_runtime.manifest import Variant
 from emotion_runtime.tensorrt.cache import (
     CACHE_VARIABLE,
     CachedEngine,
+    EngineKey,
+    Sidecar,
     cache_folder,
     compatible_engines,
     default_folder,
     discard,
-    engine_key,
     find_compatible_engine,
     find_engine,
     read_sidecars,
@@ -34,7 +35,7 @@ from emotion_runtime.tensorrt.cache import (
     store_sidecar,
 )
 from emotion_runtime.tensorrt.gpu import Gpu
-from emotion_runtime.tensorrt.sidecar import CheckResult, EngineKey, Sidecar
+from emotion_runtime.tensorrt.keys import encoder_key
 
 ORIN = Gpu("Orin", "8.7")
 CONTENT = b"machine code of one GPU"
@@ -64,15 +65,16 @@ OTHERS = {
 
 def sidecar(key: EngineKey = KEY) -> Sidecar:
     return Sidecar(
-        schema=1,
+        schema=2,
         key=key,
         sha256=SHA256,
         size=len(CONTENT),
         precision="fp16",
-        check=CheckResult("not run"),
+        checked_on="",
+        parity=[],
         fp32_layers=[],
         layer_types={"fp16": 3},
-        layer_types_of="network",
+        loaded_types={},
         refused=[],
         build_seconds=1.0,
     )
@@ -125,7 +127,7 @@ def test_corrupt_files_are_not_used_and_the_next_build_replaces_them(tmp_path: P
 
 
 def test_a_sidecar_of_another_version_is_not_used(tmp_path: Path):
-    store_engine(tmp_path, CONTENT, msgspec.structs.replace(sidecar(), schema=2))
+    store_engine(tmp_path, CONTENT, msgspec.structs.replace(sidecar(), schema=1))
     assert "another engine" in reason(tmp_path)
 
 
@@ -224,11 +226,11 @@ def test_a_precision_requested_by_name_is_not_replaced_by_another(tmp_path: Path
 
 def test_a_check_result_is_saved_in_the_sidecar(tmp_path: Path):
     store_engine(tmp_path, CONTENT, sidecar())
-    passed = msgspec.structs.replace(sidecar(), check=CheckResult("passed"))
+    passed = msgspec.structs.replace(sidecar(), checked_on="Orin, driver for CUDA 12.6")
     store_sidecar(tmp_path, passed)
     found = find_engine(tmp_path, KEY)
     assert isinstance(found, CachedEngine)
-    assert found.sidecar.check.status == "passed"
+    assert found.sidecar == passed
 
 
 def test_the_key_of_a_bundle(tiny_bundle: Path):
@@ -236,17 +238,13 @@ def test_the_key_of_a_bundle(tiny_bundle: Path):
     stated = bundle.manifest.graphs["temporal_encoder"].sha256
     derived = {"fp32": stated, "fp16": f"derived by emotion-runtime {__version__}"}
     for precision, sources in (("ladder", derived), ("fp32", {"fp32": stated})):
-        key = engine_key(
-            bundle, "temporal_encoder", builder="b", gpu=ORIN, precision=precision, limits=Limits(8, 2)
-        )
+        key = encoder_key(bundle, "temporal_encoder", precision, Limits(8, 2), builder="b", gpu=ORIN)
         assert key == EngineKey(
             "temporal_encoder", sources, "b", "Orin", "8.7", precision, persons=8, images=2
         )
     for precision in ("fp16", "int8"):
         with pytest.raises(EmotionError, match=f"has no temporal_encoder in {precision}, only in fp32"):
-            engine_key(
-                bundle, "temporal_encoder", builder="b", gpu=ORIN, precision=precision, limits=Limits()
-            )
+            encoder_key(bundle, "temporal_encoder", precision, Limits(), builder="b", gpu=ORIN)
 
 
 def test_the_key_of_a_bundle_that_has_an_fp16_graph(tiny_bundle: Path):
@@ -256,9 +254,7 @@ def test_the_key_of_a_bundle_that_has_an_fp16_graph(tiny_bundle: Path):
     graphs = {"temporal_encoder": msgspec.structs.replace(graph, variants=variants)}
     both = Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, graphs=graphs))
     for precision in ("ladder", "fp16"):
-        key = engine_key(
-            both, "temporal_encoder", builder="b", gpu=ORIN, precision=precision, limits=Limits()
-        )
+        key = encoder_key(both, "temporal_encoder", precision, Limits(), builder="b", gpu=ORIN)
         assert key.sources == {"fp32": graph.sha256, "fp16": "c" * 64}
 
 

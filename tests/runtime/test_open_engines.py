@@ -31,7 +31,6 @@ from emotion_runtime.tensorrt import build_client
 from emotion_runtime.tensorrt import cache as engines
 from emotion_runtime.tensorrt import gpu as nvidia
 from emotion_runtime.tensorrt.gpu import Gpu
-from emotion_runtime.tensorrt.sidecar import CheckResult
 
 
 def test_cached_engines_are_used(cache: Cache):
@@ -109,34 +108,35 @@ def test_engines_get_only_batch_sizes_they_were_built_for(cache: Cache, monkeypa
 
 def test_an_engine_built_ahead_of_time_is_checked_once(cache: Cache, monkeypatch: pytest.MonkeyPatch):
     for graph in GRAPHS:
-        cache.store(graph, check=CheckResult("not run"))
+        cache.store(graph, checked_on="")
     open_encoders("tensorrt", cache.bundle)
     for graph in GRAPHS:
         found = engines.find_engine(cache.folder, cache.key(graph))
         assert isinstance(found, engines.CachedEngine)
-        assert found.sidecar.check.status == "passed"
-        assert {row.graph for row in found.sidecar.check.parity} == {graph}
-        assert {row.top1_agreement for row in found.sidecar.check.parity} == {1.0}
-    monkeypatch.setattr(parity, "make_parity_check", None)  # the second time there is no check
+        assert found.sidecar.checked_on == GPU.with_driver
+        assert {row.graph for row in found.sidecar.parity} == {graph}
+        assert {row.top1_agreement for row in found.sidecar.parity} == {1.0}
+
+    def unexpected(*_: object) -> None:
+        raise AssertionError("checked again")
+
+    monkeypatch.setattr(parity, "make_parity_check", unexpected)
     open_encoders("tensorrt", cache.bundle)
 
 
 @pytest.mark.parametrize(
     "elsewhere",
-    [
-        CheckResult("passed", gpu="Other Test", driver="12.6"),
-        CheckResult("passed", gpu="NVIDIA Test", driver="13.0"),
-    ],
+    [Gpu("Other Test", "8.6", "12.6").with_driver, Gpu("NVIDIA Test", "8.6", "13.0").with_driver],
 )
-def test_a_check_result_of_another_gpu_or_driver_does_not_count(cache: Cache, elsewhere: CheckResult):
+def test_a_check_result_of_another_gpu_or_driver_does_not_count(cache: Cache, elsewhere: str):
     """Two GPUs with the same compute capability share an engine built ahead of time, and its sidecar."""
     cache.store("frame_encoder")
-    cache.store("temporal_encoder", check=elsewhere)
+    cache.store("temporal_encoder", checked_on=elsewhere)
     open_encoders("tensorrt", cache.bundle)
     found = engines.find_engine(cache.folder, cache.key("temporal_encoder"))
     assert isinstance(found, engines.CachedEngine)
-    assert found.sidecar.check.parity  # the check ran here
-    assert found.sidecar.check.is_valid_on(GPU)
+    assert found.sidecar.parity  # the check ran here
+    assert found.sidecar.checked_on == GPU.with_driver
 
 
 @pytest.mark.parametrize("reason", REJECTED)
@@ -168,7 +168,7 @@ def test_if_the_best_engine_is_rejected_the_next_one_is_used(
     store_rejected(cache, reason)
     content = cache.bundle.graph_path("temporal_encoder").read_bytes()
     ahead = msgspec.structs.replace(cache.key("temporal_encoder"), gpu="")
-    engines.store_engine(cache.folder, content, sidecar(ahead, content, CheckResult("not run")))
+    engines.store_engine(cache.folder, content, sidecar(ahead, content, ""))
     _, temporal = open_encoders("tensorrt", cache.bundle)
     expected = np.einsum("t,ptd->pd", [0.1, 0.2, 0.3, 0.4], clips()["embeddings"])
     np.testing.assert_allclose(temporal.run(clips())["features"], expected, atol=1e-6)
@@ -221,7 +221,7 @@ def test_a_loaded_engine_is_closed_if_the_other_one_is_missing(cache: Cache, mon
 def test_engines_of_a_read_only_cache_are_used(cache: Cache, monkeypatch: pytest.MonkeyPatch):
     """For example engines in the image of a container."""
     for graph in GRAPHS:
-        cache.store(graph, check=CheckResult("not run"))
+        cache.store(graph, checked_on="")
     before = {path: path.read_bytes() for path in cache.folder.iterdir()}
     forbid_writing(cache.folder, monkeypatch)
     for _ in range(2):
@@ -236,7 +236,7 @@ def test_on_a_full_disk_the_engine_runs_and_the_next_start_checks_it_again(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     cache.store("frame_encoder")
-    cache.store("temporal_encoder", check=CheckResult("not run"))
+    cache.store("temporal_encoder", checked_on="")
     monkeypatch.setattr(files.os, "fsync", full)
     assert open_encoders("tensorrt", cache.bundle)[0].description == "engine"
     (message,) = caplog.messages
@@ -244,4 +244,4 @@ def test_on_a_full_disk_the_engine_runs_and_the_next_start_checks_it_again(
     assert "No space left on device" in message
     found = engines.find_engine(cache.folder, cache.key("temporal_encoder"))
     assert isinstance(found, engines.CachedEngine)
-    assert found.sidecar.check.status == "not run"
+    assert found.sidecar.checked_on == ""

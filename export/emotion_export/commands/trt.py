@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emotion_export.engines import BuildPlan, build_bundle, build_detector
+from emotion_export.engines import build_bundle, build_detector
 from emotion_export.tensorrt import Builder, parse_targets
 from emotion_runtime.backends.buckets import Limits, limits_for
 from emotion_runtime.bundle import load_bundle
@@ -32,10 +32,10 @@ from emotion_runtime.detectors import load_detector
 from emotion_runtime.detectors.graph import Size
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.names import DetectorSize
+from emotion_runtime.names import DetectorSize, RequestedPrecision
 from emotion_runtime.tensorrt.cache import CACHE_VARIABLE, cache_folder, default_folder
-from emotion_runtime.tensorrt.detector_engines import detector_precision
 from emotion_runtime.tensorrt.gpu import Flavor, Gpu, find_gpu, load_tensorrt
+from emotion_runtime.tensorrt.keys import detector_precision
 
 PROGRAM = "emotion-export trt"
 FRAME_SIZES = ((640, 480), (1280, 720))  # width, height
@@ -46,13 +46,15 @@ def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     args = parser().parse_args(argv)
     try:
-        plan, chosen = make_plan(args), detectors(args)  # mistakes surface before the first long build
+        builder, folder = prepare(args)  # mistakes surface before the first long build
+        chosen = detectors(args)
+        precision: RequestedPrecision = args.precision or "ladder"
         if args.bundle is not None:
-            build_bundle(load_bundle(args.bundle), plan)
+            build_bundle(load_bundle(args.bundle), builder, folder, precision, largest_batch(args))
         for detector, size in chosen:
-            build_detector(detector, size, replace(plan, precision=detector_precision(args.precision)))
+            build_detector(detector, size, builder, folder, detector_precision(args.precision))
         if args.bundle is not None:
-            print(f"next: {next_command(args.bundle, plan)}")
+            print(f"next: {next_command(args.bundle, builder, folder)}")
     except KeyboardInterrupt:
         print(
             f"{PROGRAM}: stopped; finished engines are kept, the unfinished one was discarded",
@@ -62,8 +64,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def make_plan(args: argparse.Namespace) -> BuildPlan:
-    """Return how to build, from the command line.
+def prepare(args: argparse.Namespace) -> tuple[Builder, Path]:
+    """Return the builder and the folder of the engines, from the command line.
 
     Raises:
         EmotionError: The options contradict each other, or TensorRT or the GPU is not available.
@@ -81,21 +83,15 @@ def make_plan(args: argparse.Namespace) -> BuildPlan:
             "--target is not available for tensorrt, which builds an engine only on the GPU that will run "
             "it: leave --target out and run this there, or build ahead of time with --flavor rtx"
         )
-    limits = _limits(args)  # reads the bundle: a wrong one is found without TensorRT, too
+    largest_batch(args)  # reads the bundle: a wrong one is found without TensorRT, too
     library = load_tensorrt(flavor)
     folder = output_folder(args.out) if args.out is not None else cache_folder(args.cache)
-    if args.target is None:
+    if args.target is not None:
+        gpu, timings = Gpu("", parse_targets(args.target, library)), None
+    else:
         gpu = find_gpu()
         timings = None if flavor == "tensorrt-rtx" else folder / timing_file(library.__version__, gpu)
-    else:
-        gpu, timings = Gpu("", parse_targets(args.target, library)), None
-    return BuildPlan(
-        Builder(library, flavor, args.target, args.workspace, timings, gpu.driver),
-        gpu,
-        folder,
-        args.precision or "ladder",
-        limits,
-    )
+    return Builder(library, flavor, gpu, args.target, args.workspace, timings), folder
 
 
 def detectors(args: argparse.Namespace) -> list[tuple[NetworkDetector, Size]]:
@@ -130,18 +126,18 @@ def detector_size(text: str) -> DetectorSize:
     return "auto" if text == "auto" else int(text)
 
 
-def _limits(args: argparse.Namespace) -> Limits:
+def largest_batch(args: argparse.Namespace) -> Limits:
     """Return the largest batch: as the runtime runs the bundle, unless the command line says otherwise."""
     window = "center" if args.bundle is None else load_bundle(args.bundle).manifest.preprocess.window
     limits = limits_for(window, args.max_persons)
     return limits if args.max_frames is None else replace(limits, images=args.max_frames)
 
 
-def next_command(bundle: str, plan: BuildPlan) -> str:
+def next_command(bundle: str, builder: Builder, folder: Path) -> str:
     """Return the command that runs the engines of a bundle."""
-    where = "" if plan.folder == default_folder() else f"{CACHE_VARIABLE}={plan.folder.resolve()} "
-    command = f"{where}emotion-runtime --bundle {bundle} --source demo --backend {plan.builder.flavor}"
-    return command if plan.builder.target is None else f"on a GPU of {plan.builder.target}, {command}"
+    where = "" if folder == default_folder() else f"{CACHE_VARIABLE}={folder.resolve()} "
+    command = f"{where}emotion-runtime --bundle {bundle} --source demo --backend {builder.flavor}"
+    return command if builder.target is None else f"on a GPU of {builder.target}, {command}"
 
 
 def timing_file(version: str, gpu: Gpu) -> str:

@@ -190,7 +190,7 @@ def backend(
     from emotion_runtime.backends.base import Unavailable  # noqa: PLC0415
     from emotion_runtime.bundle import load_bundle  # noqa: PLC0415
     from emotion_runtime.open_backend import minimal_feeds, open_encoders  # noqa: PLC0415
-    from emotion_runtime.tensorrt.build_client import build_arguments, builder_command  # noqa: PLC0415
+    from emotion_runtime.tensorrt.build_client import builder_command, bundle_arguments  # noqa: PLC0415
     from emotion_runtime.tensorrt.open_engines import MissingEngine  # noqa: PLC0415
 
     try:
@@ -200,7 +200,7 @@ def backend(
             encoder.run(feeds)
             encoder.close()
     except MissingEngine as error:  # a run builds it, if the builder is installed
-        builds = builder_command(build_arguments(loaded, "tensorrt", "ladder")) is not None
+        builds = builder_command(bundle_arguments(loaded, "tensorrt", "ladder")) is not None
         yield Finding("backend", WARN if builds else FAIL, f"{name}: {error.reason}", error.fix)
     except Unavailable as error:
         yield Finding("backend", FAIL, f"{name}: {error.reason}", error.fix)

@@ -1,19 +1,12 @@
-"""The builder of TensorRT engines: `emotion-export trt` in another process.
-
-What is live goes on with another backend meanwhile. A file waits: its results must not depend on when a build
-ends.
-"""
+"""The builder of TensorRT engines: `emotion-export trt` in another process."""
 
 import atexit
 import importlib.util
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from emotion_runtime.backends.base import Backend, Unavailable
-from emotion_runtime.backends.switching import build_in_background
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.detectors.graph import Size
 from emotion_runtime.errors import EmotionError
@@ -23,59 +16,14 @@ from emotion_runtime.tensorrt.gpu import Flavor
 
 _log = logging.getLogger(__name__)
 
-
 _running: set["subprocess.Popen[str]"] = set()  # for `stop_builders`
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """A build of engines that the user requested by name, so that a build that fails is an error.
-
-    Attributes:
-        flavor: The TensorRT flavor.
-        command: Builds the engines into the cache.
-        reopen: Opens the engines when they are built.
-    """
-
-    flavor: Flavor
-    command: Sequence[str]
-    reopen: Callable[[], list[Backend]]
-
-    def wait(self) -> list[Backend]:
-        """Build the engines and return them.
-
-        Raises:
-            Unavailable: The build failed, or an engine cannot be opened.
-        """
-        _log.info("building %s engines, which takes minutes; the first frame waits for them", self.flavor)
-        return self._build()
-
-    def meanwhile(self, serving: Sequence[Backend]) -> list[Backend]:
-        """Build the engines in a thread. Return backends that switch to them; a failed build ends the run.
-
-        Args:
-            serving: The backends that run until then.
-        """
-        description = serving[0].description
-        _log.info("building %s engines, which takes minutes; until then: %s", self.flavor, description)
-        switching, _ = build_in_background(serving, self._build, name=f"{self.flavor} engines")
-        return list(switching)
-
-    def _build(self) -> list[Backend]:
-        try:
-            run_builder(self.command)
-            return self.reopen()
-        except Unavailable:
-            raise
-        except EmotionError as error:
-            raise Unavailable(self.flavor, str(error), broken=True) from error
 
 
 def builder_command(arguments: Sequence[str]) -> list[str] | None:
     """Return the command that builds engines into the cache, or None if the builder is not installed.
 
     Args:
-        arguments: As from `build_arguments` or `detector_arguments`.
+        arguments: As from `bundle_arguments` or `detector_arguments`.
     """
     # The runtime never imports the export package; it only starts its command in another process.
     if importlib.util.find_spec("emotion_export") is None:
@@ -85,7 +33,7 @@ def builder_command(arguments: Sequence[str]) -> list[str] | None:
     return [sys.executable, "-m", "emotion_export.cli", "trt", *arguments, *where]
 
 
-def build_arguments(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[str]:
+def bundle_arguments(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[str]:
     """Return the arguments of `emotion-export trt` that build the encoders of a bundle, and a detector."""
     return ["--bundle", str(bundle.folder), *_options(flavor, precision)]
 

@@ -20,20 +20,81 @@ from pathlib import Path
 
 import msgspec
 
-from emotion_runtime import __version__
-from emotion_runtime.backends.buckets import Limits
-from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
-from emotion_runtime.names import EnginePrecision, GraphName, Precision, RequestedPrecision
-from emotion_runtime.tensorrt.gpu import Gpu
-from emotion_runtime.tensorrt.sidecar import SIDECAR_SCHEMA, EngineKey, Sidecar
+from emotion_runtime.manifest import Parity
+from emotion_runtime.names import EnginePrecision, RequestedPrecision
 
+SIDECAR_SCHEMA = 2
 CACHE_VARIABLE = "EMOTION_ENGINE_CACHE"
 
 _FASTEST_FIRST: tuple[EnginePrecision, ...] = ("int8", "fp16", "mixed", "fp32")
 
 _log = logging.getLogger(__name__)
+
+
+class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an engine is for. A different value in any field means a different engine.
+
+    Attributes:
+        graph: Name of the graph.
+        sources: SHA-256 of the ONNX files that the engine is built from, by precision. If there is no fp16
+            file, the version of the program that derives the graph.
+        builder: See `gpu.builder_name`.
+        gpu: Name of the GPU; empty if built ahead of time for every GPU of the compute capability.
+        compute_capability: For example "8.6"; of an engine for several, "8.0 8.6".
+        precision: The precision that was requested.
+        persons: Maximum number of people of one run.
+        images: Maximum number of images of one run.
+    """
+
+    graph: str
+    sources: dict[str, str]
+    builder: str
+    gpu: str
+    compute_capability: str
+    precision: RequestedPrecision
+    persons: int
+    images: int
+
+    @property
+    def stem(self) -> str:
+        """Name of the engine's files, without the suffix."""
+        text = msgspec.json.encode(self, order="sorted")
+        return f"{self.graph}-{hashlib.sha256(text).hexdigest()[:16]}"
+
+
+class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The description of an engine, a JSON file beside it.
+
+    Attributes:
+        schema: Version of this format.
+        key: What the engine is for.
+        sha256: Hash of the engine.
+        size: Size of the engine in bytes.
+        precision: What the engine computes in.
+        checked_on: `Gpu.with_driver` of the GPU on which the engine passed the parity check; empty if not
+            checked. It may fail on another GPU of the same compute capability, or with another driver.
+        parity: Rows of the parity report, one per batch size; empty if not checked.
+        fp32_layers: Nodes of the graph that "mixed" keeps in fp32.
+        layer_types: Number of layers of the network by the type of their output.
+        loaded_types: The same as the loaded engine describes itself; empty if there was no GPU to load it.
+        refused: One line for each engine that precision fallback built and rejected.
+        build_seconds: Time of the build, in seconds.
+    """
+
+    schema: int
+    key: EngineKey
+    sha256: str
+    size: int
+    precision: EnginePrecision
+    checked_on: str
+    parity: list[Parity]
+    fp32_layers: list[str]
+    layer_types: dict[str, int]
+    loaded_types: dict[str, int]
+    refused: list[str]
+    build_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,43 +110,6 @@ class CachedEngine:
     engine: bytes
     sidecar: Sidecar
     folder: Path
-
-
-def engine_key(
-    bundle: Bundle,
-    graph: GraphName,
-    *,
-    builder: str,
-    gpu: Gpu,
-    precision: RequestedPrecision,
-    limits: Limits,
-) -> EngineKey:
-    """Return the key of a bundle's graph.
-
-    Args:
-        bundle: The model.
-        graph: Which of its graphs.
-        builder: See `gpu.builder_name`.
-        gpu: The GPU; with an empty name for an engine built ahead of time.
-        precision: The requested precision.
-        limits: The largest batch.
-
-    Raises:
-        EmotionError: The bundle does not have the graph in the requested precision.
-    """
-    stated = bundle.manifest.graphs[graph]
-    sources = {"fp32": stated.sha256}  # every engine is compared with the fp32 graph
-    wanted: Precision = "fp16" if precision == "ladder" else precision
-    if precision == "ladder" and wanted not in stated.variants:
-        sources[wanted] = f"derived by emotion-runtime {__version__}"
-    elif wanted != "fp32":
-        bundle.graph_path(graph, wanted)  # raises the error that lists what the bundle has
-        sources[wanted] = stated.variants[wanted].sha256
-    if wanted == "int8":  # what lies between the integer products is converted by the program
-        sources["fp16"] = f"derived by emotion-runtime {__version__}"
-    return EngineKey(
-        graph, sources, builder, gpu.name, gpu.compute_capability, precision, limits.persons, limits.images
-    )
 
 
 def cache_folder(requested: Path | None = None) -> Path:

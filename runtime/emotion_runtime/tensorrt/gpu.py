@@ -46,6 +46,11 @@ class Gpu:
     compute_capability: str
     driver: str = ""
 
+    @property
+    def with_driver(self) -> str:
+        """Name and driver, for which the result of a parity check holds."""
+        return f"{self.name}, driver for CUDA {self.driver}"
+
 
 def is_installed(flavor: Flavor) -> bool:
     """Return whether the Python module of a TensorRT flavor is installed; it may still not start."""

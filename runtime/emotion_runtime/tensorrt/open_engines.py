@@ -1,4 +1,4 @@
-"""TensorRT engines, opened from the cache.
+"""TensorRT engines, opened from the cache or built.
 
 UNVERIFIED: no GPU was available. Verify with `emotion-runtime --source demo --backend tensorrt`
 (tensorrt-rtx). The decisions made here are tested with stand-ins for engines and GPU.
@@ -8,7 +8,8 @@ import logging
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import msgspec
@@ -16,16 +17,18 @@ import msgspec
 from emotion_runtime import parity
 from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.buckets import Bucketed, Limits, limits_for
+from emotion_runtime.backends.switching import build_in_background
 from emotion_runtime.bundle import Bundle
+from emotion_runtime.detector_parity import Check, detector_limits, make_detector_check
+from emotion_runtime.detectors.graph import Size
+from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError, EngineRejected
-from emotion_runtime.names import GRAPHS, GraphName, RequestedPrecision
-from emotion_runtime.tensorrt import build_client, cache
+from emotion_runtime.names import GRAPHS, RequestedPrecision
+from emotion_runtime.tensorrt import build_client, cache, keys
 from emotion_runtime.tensorrt import gpu as nvidia
-from emotion_runtime.tensorrt.cache import CachedEngine
 from emotion_runtime.tensorrt.driver import CudaError
 from emotion_runtime.tensorrt.engine import TensorRTBackend
 from emotion_runtime.tensorrt.gpu import Flavor, Gpu
-from emotion_runtime.tensorrt.sidecar import CheckResult, EngineKey
 
 _log = logging.getLogger(__name__)
 
@@ -45,22 +48,93 @@ class MissingEngine(Unavailable):
         return f"{self.reason}: {self.fix}"
 
 
-@dataclass(frozen=True, slots=True)
-class WantedEngine:
-    """An engine to open.
+def open_or_build(
+    flavor: Flavor,
+    open_engines: Callable[[], list[Backend]],
+    arguments: Sequence[str],
+    *,
+    meanwhile: Callable[[], list[Backend]] | None,
+) -> list[Backend]:
+    """Open engines that the user requested by name; those that are missing are built first.
 
-    Attributes:
-        key: What it is for.
-        limits: The largest batch of the usual engine.
-        make_check: Makes the parity check for an engine with other limits.
+    What is live goes on with another backend meanwhile. A file waits: its results must not depend on when a
+    build ends.
+
+    Args:
+        flavor: The TensorRT flavor.
+        open_engines: Opens the engines from the cache.
+        arguments: Build them, as from `bundle_arguments` or `detector_arguments`.
+        meanwhile: Opens the backends that run until the engines are built in a thread; if the build fails,
+            their next run raises its error. None: wait for the engines.
+
+    Raises:
+        Unavailable: The engines cannot be opened or built.
     """
+    try:
+        return open_engines()
+    except MissingEngine as missing:
+        command = build_client.builder_command(arguments)
+        if command is None:
+            raise
+        if missing.broken:
+            _log.warning("backend %s: %s: building it again", flavor, missing.reason)
 
-    key: EngineKey
-    limits: Limits
-    make_check: Callable[[Limits], parity.Check]
+    def build() -> list[Backend]:
+        try:
+            build_client.run_builder(command)
+            return open_engines()
+        except Unavailable:
+            raise
+        except EmotionError as error:
+            raise Unavailable(flavor, str(error), broken=True) from error
+
+    if meanwhile is None:
+        _log.info("building %s engines, which takes minutes; the first frame waits for them", flavor)
+        return build()
+    serving = meanwhile()
+    description = serving[0].description
+    _log.info("building %s engines, which takes minutes; until then: %s", flavor, description)
+    switching, _ = build_in_background(serving, build, name=f"{flavor} engines")
+    return list(switching)
 
 
-def find_machine(flavor: Flavor) -> tuple[Gpu, str]:
+def open_encoder_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[Backend]:
+    """Open the engines of both encoders from the cache, both or none.
+
+    Raises:
+        Unavailable: TensorRT or a GPU is not available, or the GPU's memory is full. `MissingEngine`: only an
+            engine is missing, or the cached one cannot be loaded or fails the parity check.
+    """
+    gpu, builder = _find_machine(flavor)
+    limits = limits_for(bundle.manifest.preprocess.window)
+    build = build_client.bundle_arguments(bundle, flavor, precision)
+    opened: list[Backend] = []
+    with ExitStack() as stack:
+        for graph in GRAPHS:
+            key = keys.encoder_key(bundle, graph, precision, limits, builder=builder, gpu=gpu)
+            check = partial(parity.make_parity_check, bundle, graph)
+            opened.append(_open_cached(key, limits, check, flavor, gpu, build))
+            stack.callback(opened[-1].close)
+        stack.pop_all()
+    return opened
+
+
+def open_detector_engine(
+    detector: NetworkDetector, size: Size, flavor: Flavor, precision: RequestedPrecision
+) -> Backend:
+    """Open the engine of a detector for frames of one size (height, width) from the cache.
+
+    Raises:
+        Unavailable: As for `open_encoder_engines`.
+    """
+    gpu, builder = _find_machine(flavor)
+    key = keys.detector_key(detector.graph, size, precision, builder=builder, gpu=gpu)
+    check = partial(make_detector_check, detector, size, key.graph)
+    build = build_client.detector_arguments(detector.graph.source, size, flavor, precision)
+    return _open_cached(key, detector_limits(detector.graph), check, flavor, gpu, build)
+
+
+def _find_machine(flavor: Flavor) -> tuple[Gpu, str]:
     """Return the GPU that engines of a flavor are opened on, and the name of their builder.
 
     Raises:
@@ -77,108 +151,68 @@ def find_machine(flavor: Flavor) -> tuple[Gpu, str]:
     return gpu, builder
 
 
-def open_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[Backend]:
-    """Open the engines of both encoders from the cache.
-
-    Raises:
-        Unavailable: TensorRT or a GPU is not available, or the GPU's memory is full. `MissingEngine`: only an
-            engine is missing, or the cached one cannot be loaded or fails the parity check.
-    """
-    gpu, builder = find_machine(flavor)
-    limits = limits_for(bundle.manifest.preprocess.window)
-
-    def wanted(graph: GraphName) -> WantedEngine:
-        key = cache.engine_key(bundle, graph, builder=builder, gpu=gpu, precision=precision, limits=limits)
-        return WantedEngine(key, limits, lambda largest: parity.make_parity_check(bundle, graph, largest))
-
-    build = build_client.build_arguments(bundle, flavor, precision)
-    return open_cached([wanted(graph) for graph in GRAPHS], flavor, gpu, build)
-
-
-def open_cached(
-    wanted: Sequence[WantedEngine], flavor: Flavor, gpu: Gpu, build: Sequence[str]
-) -> list[Backend]:
-    """Open engines from the cache, all or none.
-
-    Args:
-        wanted: The engines.
-        flavor: The TensorRT flavor.
-        gpu: The GPU that they run on.
-        build: Arguments of `emotion-export trt` that build them.
-
-    Raises:
-        Unavailable: The GPU's memory is full. `MissingEngine`: an engine is missing, or the cached one cannot
-            be loaded or fails the parity check.
-    """
-    command = shlex.join(["emotion-export", "trt", *build])
-    opened: list[Backend] = []
-    with ExitStack() as stack:
-        for each in wanted:
-            try:
-                backend = _open(each, flavor, gpu)
-            except EngineRejected as error:
-                raise MissingEngine(flavor, str(error), fix=command, broken=True) from error
-            except EmotionError as error:
-                raise Unavailable(flavor, str(error), fix=command, broken=True) from error
-            if isinstance(backend, str):
-                raise MissingEngine(flavor, backend, fix=command)
-            stack.callback(backend.close)
-            opened.append(backend)
-        stack.pop_all()
-    return opened
-
-
-def _open(wanted: WantedEngine, flavor: Flavor, gpu: Gpu) -> Backend | str:
+def _open_cached(
+    key: cache.EngineKey,
+    limits: Limits,
+    make_check: Callable[[Limits], Check],
+    flavor: Flavor,
+    gpu: Gpu,
+    build: Sequence[str],
+) -> Backend:
     """Open the best engine for a key that loads and passes the parity check; discard those that do not.
 
-    Returns:
-        The engine; if there is none, why not in a few words.
+    Args:
+        key: What the engine is for.
+        limits: The largest batch of the usual engine.
+        make_check: Makes the parity check for an engine with the given limits.
+        flavor: The TensorRT flavor.
+        gpu: The GPU that it runs on.
+        build: Arguments of `emotion-export trt` that build it.
 
     Raises:
-        EngineRejected: There are engines, but none of them may run.
+        Unavailable: The GPU's memory is full. `MissingEngine`: see there.
     """
-    key = wanted.key
+    command = shlex.join(["emotion-export", "trt", *build])
     rejected: list[EngineRejected] = []
     folders = dict.fromkeys([cache.cache_folder(), cache.default_folder()])  # the second may be read-only
     for found in chain.from_iterable(cache.compatible_engines(folder, key) for folder in folders):
+        of_engine = found.sidecar.key
+        largest = replace(limits, persons=of_engine.persons, images=of_engine.images)
         try:
-            backend = _load(wanted, found, flavor, gpu)
+            backend = _load(found, flavor, gpu, partial(make_check, largest))
         except EngineRejected as error:
             cache.discard(found)
             rejected.append(error)
             continue
+        except EmotionError as error:
+            raise Unavailable(flavor, str(error), fix=command, broken=True) from error
         for each in rejected:
             _log.warning("%s: using another engine", each)
-        return backend
+        return Bucketed(backend, largest)
     if rejected:
-        raise rejected[0]
+        raise MissingEngine(flavor, str(rejected[0]), fix=command, broken=True) from rejected[0]
     stored = cache.find_engine(cache.default_folder(), key)
     reason = stored if isinstance(stored, str) else "it was removed meanwhile"
-    return f"no engine of {key.graph} ({reason})"
+    raise MissingEngine(flavor, f"no engine of {key.graph} ({reason})", fix=command)
 
 
-def _load(wanted: WantedEngine, found: CachedEngine, flavor: Flavor, gpu: Gpu) -> Backend:
+def _load(found: cache.CachedEngine, flavor: Flavor, gpu: Gpu, make_check: Callable[[], Check]) -> Backend:
     """Load a cached engine. Without a passed parity check on this GPU and driver, check it first."""
     key = found.sidecar.key
-    limits = replace(wanted.limits, persons=key.persons, images=key.images)
     kernels = found.folder / f"{key.stem}.kernels" if flavor == "tensorrt-rtx" else None
     backend = TensorRTBackend(found.engine, flavor=flavor, kernels=kernels)
-    if found.sidecar.check.is_valid_on(gpu):
-        return Bucketed(backend, limits)
+    if found.sidecar.checked_on == gpu.with_driver:
+        return backend
     with ExitStack() as stack:
         stack.callback(backend.close)
-        rows, failure = wanted.make_check(limits).run(backend, found.sidecar.precision)
+        rows, failure = make_check().run(backend, found.sidecar.precision)
         if failure:
             raise EngineRejected(f"the engine of {key.graph} fails the parity check on this GPU ({failure})")
         if found.folder == cache.cache_folder():  # in a read-only folder it is checked at every start
-            _save_result(found, CheckResult("passed", rows, gpu.name, gpu.driver))
+            checked = msgspec.structs.replace(found.sidecar, checked_on=gpu.with_driver, parity=rows)
+            try:
+                cache.store_sidecar(found.folder, checked)
+            except EmotionError as error:  # a full disk: the next start checks again
+                _log.warning("the engine passed the parity check, but the result cannot be saved: %s", error)
         stack.pop_all()
-    return Bucketed(backend, limits)
-
-
-def _save_result(found: CachedEngine, result: CheckResult) -> None:
-    """Write a check result beside its engine; if the disk is full, the next start checks again."""
-    try:
-        cache.store_sidecar(found.folder, msgspec.structs.replace(found.sidecar, check=result))
-    except EmotionError as error:
-        _log.warning("the engine passed the parity check, but the result cannot be saved: %s", error)
+    return backend

@@ -62,6 +62,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def gpu(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Provide a GPU on which ONNX Runtime runs the engines; return the names of what was built."""
-    monkeypatch.setattr(trt, "find_gpu", lambda: Gpu("Test GPU", "8.6"))
+    monkeypatch.setattr(trt, "find_gpu", lambda: Gpu("Test GPU", "8.6", "12.6"))
     monkeypatch.setattr(building, "TensorRTBackend", Engine)
     return quick

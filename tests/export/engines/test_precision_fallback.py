@@ -10,18 +10,11 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from emotion_export.fp16 import half_precision
 from emotion_export.layers import MATRIX_OPS
-from emotion_export.precision_fallback import (
-    CheckedEngine,
-    Stage,
-    build_in_precision,
-    build_with_fallback,
-    find_stages,
-    worst_first,
-)
+from emotion_export.precision_fallback import build_in_precision, build_with_fallback
 from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import Limits
@@ -64,8 +57,17 @@ class Faulty:
     built: list[str] = field(default_factory=list)
     loaded: int = 0
 
-    def build(self, model: onnx.ModelProto, name: str) -> BuiltEngine:
+    @contextmanager
+    def build(self, model: onnx.ModelProto, name: str) -> Iterator[tuple[BuiltEngine, InOnnxRuntime]]:
+        """Build and load an engine."""
         self.built.append(name)
+        self.loaded += 1
+        assert self.loaded == 1, "two engines on a small device at once"
+        engine = self.with_faults(model)
+        yield BuiltEngine(engine, {}), InOnnxRuntime(engine)
+        self.loaded -= 1
+
+    def with_faults(self, model: onnx.ModelProto) -> bytes:
         model = onnx.ModelProto.FromString(model.SerializeToString())
         weights = {tensor.name: tensor for tensor in model.graph.initializer}
         for node in model.graph.node:
@@ -76,14 +78,7 @@ class Faulty:
                     # Others may share the weight, so the node gets one of its own.
                     model.graph.initializer.append(numpy_helper.from_array(new, f"broken {node.name}"))
                     node.input[1] = f"broken {node.name}"
-        return BuiltEngine(model.SerializeToString(), {})
-
-    @contextmanager
-    def load(self, engine: bytes) -> Iterator[InOnnxRuntime]:
-        self.loaded += 1
-        assert self.loaded == 1, "two engines on a small device at once"
-        yield InOnnxRuntime(engine)
-        self.loaded -= 1
+        return bytes(model.SerializeToString())
 
 
 @dataclass(frozen=True)
@@ -92,8 +87,8 @@ class Graph:
     half: onnx.ModelProto
     check: ParityCheck
 
-    def build_with_fallback(self, device: Faulty) -> CheckedEngine:
-        return build_with_fallback(device, self.check, (self.full, self.half))
+    def build_with_fallback(self, device: Faulty) -> BuiltEngine:
+        return build_with_fallback(device.build, self.check, self.full, self.half)
 
     def products(self) -> list[str]:
         """Names of the matrix products that have a weight."""
@@ -141,10 +136,8 @@ def test_the_layer_that_is_wrong_in_fp16_is_kept_in_fp32(graph: Graph, change: C
     # fp16, the search for its worst layers, mixed with half of the stages and with a quarter in fp32.
     assert len(device.built) == 4
     # The engine that is stored is the one that was examined, with the layer in fp32.
-    weights = {
-        t.name: t.data_type for t in onnx.ModelProto.FromString(checked.built.engine).graph.initializer
-    }
-    node = next(n for n in onnx.ModelProto.FromString(checked.built.engine).graph.node if n.name == broken)
+    weights = {t.name: t.data_type for t in onnx.ModelProto.FromString(checked.engine).graph.initializer}
+    node = next(n for n in onnx.ModelProto.FromString(checked.engine).graph.node if n.name == broken)
     assert weights[node.input[1]] == TensorProto.FLOAT
     assert TensorProto.FLOAT16 in weights.values()
 
@@ -177,18 +170,16 @@ class Unbuildable(Faulty):
     refused: tuple[str, ...] = ()
     unloadable: Collection[int] = ()
 
-    def build(self, model: onnx.ModelProto, name: str) -> BuiltEngine:
-        built = super().build(model, name)
-        if name.partition(" ")[2].startswith(self.refused):
-            raise EmotionError(f"{name}: cannot be built (no kernel)")
-        return built
-
     @contextmanager
-    def load(self, engine: bytes) -> Iterator[InOnnxRuntime]:
-        if len(self.built) - 1 in self.unloadable:
+    def build(self, model: onnx.ModelProto, name: str) -> Iterator[tuple[BuiltEngine, InOnnxRuntime]]:
+        if name.partition(" ")[2].startswith(self.refused):
+            self.built.append(name)
+            raise EmotionError(f"{name}: cannot be built (no kernel)")
+        if len(self.built) in self.unloadable:
+            self.built.append(name)
             raise EmotionError("the engine cannot be loaded")
-        with super().load(engine) as backend:
-            yield backend
+        with super().build(model, name) as built:
+            yield built
 
 
 def test_a_precision_that_cannot_be_built_is_skipped(graph: Graph):
@@ -227,63 +218,13 @@ def test_if_no_engine_can_be_built_all_reasons_are_given(graph: Graph):
 
 def test_a_precision_by_name_that_cannot_be_built_is_the_builders_error(graph: Graph):
     with pytest.raises(EmotionError, match=r"^\w+ in fp16: cannot be built \(no kernel\)$"):
-        build_in_precision(Unbuildable(refused=("in fp16",)), graph.check, "fp16", graph.half)
+        build_in_precision(Unbuildable(refused=("in fp16",)).build, graph.check, "fp16", graph.half)
 
 
 def test_a_requested_precision_is_built_or_an_error(graph: Graph):
-    checked = build_in_precision(Faulty(), graph.check, "fp16", graph.half)
+    checked = build_in_precision(Faulty().build, graph.check, "fp16", graph.half)
     assert checked.precision == "fp16"
     broken = Faulty(graph.products()[:1])
     with pytest.raises(EmotionError, match=r"fp16 differs .*: use --precision ladder"):
-        build_in_precision(broken, graph.check, "fp16", graph.half)
+        build_in_precision(broken.build, graph.check, "fp16", graph.half)
     assert len(broken.built) == 1
-
-
-def test_a_stage_is_blamed_for_what_it_makes_of_the_error_it_is_given():
-    #  0 -> 1 -> 3, 2 -> 3: stage 1 inherits all of its error, stage 2 is as bad by itself.
-    # And what is wrong early grows: stage 3 has the largest error, and made the least of it.
-    stages = [
-        Stage("a", ("n0",), ()),
-        Stage("b", ("n1",), (0,)),
-        Stage("c", ("n2",), ()),
-        Stage("d", ("n3",), (1, 2)),
-        Stage("e", (), (3,)),  # nothing in it that could be kept in fp32
-    ]
-    assert worst_first(stages, [0.3, 0.31, 0.2, 0.6, 0.9]) == [0, 2, 3, 1]
-    assert worst_first(stages, [0.01, np.nan, 0.2, np.inf, np.nan]) == [1, 2, 0, 3]
-    # Below rounding there is nothing to blame anyone for.
-    assert worst_first(stages, [1e-9, 1e-5, 0.2, 0.2, 0.2])[0] == 2
-
-
-def test_stages_end_where_a_layer_normalization_reads():
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
-        helper.make_node("LayerNormalization", ["a", "g"], ["b"], name="ln"),
-        helper.make_node("MatMul", ["b", "w"], ["c"], name="second"),
-        helper.make_node("Relu", ["c"], ["d"], name="relu"),
-        helper.make_node("MatMul", ["d", "w"], ["e"], name="third"),
-        helper.make_node("Add", ["a", "e"], ["f"], name="residual"),
-        helper.make_node("LayerNormalization", ["f", "g"], ["y"], name="ln2"),
-    ]
-    shape = ["P", 2]
-    body = helper.make_graph(
-        nodes,
-        "stages",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-        [
-            numpy_helper.from_array(np.eye(2, dtype=np.float32), "w"),
-            numpy_helper.from_array(np.ones(2, np.float32), "g"),
-        ],
-    )
-    first, second, last = find_stages(helper.make_model(body))
-    assert (first.probe, first.nodes, first.before) == ("a", ("first",), ())
-    assert (second.probe, set(second.nodes), second.before) == ("f", {"second", "third"}, (0,))
-    assert (last.probe, last.nodes, last.before) == ("y", (), (1,))
-
-
-def test_every_matrix_product_is_in_one_stage(graph: Graph):
-    in_stages = [node for stage in find_stages(graph.full) for node in stage.nodes]
-    everywhere = [node.name for node in graph.full.graph.node if node.op_type in MATRIX_OPS]
-    assert sorted(in_stages) == sorted(everywhere)
-    assert len(find_stages(graph.full)) >= 5

@@ -29,9 +29,8 @@ from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.parity_inputs import frame_encoder_feeds
 from emotion_runtime.runtime import EmotionRuntime
-from emotion_runtime.tensorrt.cache import store_engine
+from emotion_runtime.tensorrt.cache import EngineKey, Sidecar, store_engine
 from emotion_runtime.tensorrt.gpu import Gpu
-from emotion_runtime.tensorrt.sidecar import CheckResult, EngineKey, Sidecar
 
 NUMPY = {"TYPE_UINT8": "uint8", "TYPE_INT64": "int64", "TYPE_FP32": "float32"}
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
@@ -143,7 +142,7 @@ def engines_here(
     monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.3.0"))
     monkeypatch.setattr(triton, "find_gpu", lambda: Gpu("Server GPU", "8.9"))
 
-    def store(status: str) -> None:
+    def store(checked_on: str) -> None:
         library = SimpleNamespace(__version__="10.3.0")
         for graph in triton.GRAPHS:
             key = EngineKey(
@@ -152,9 +151,7 @@ def engines_here(
             )  # fmt: skip
             content = f"engine of {graph}".encode()
             sha256 = hashlib.sha256(content).hexdigest()
-            sidecar = Sidecar(
-                1, key, sha256, len(content), "fp16", CheckResult(status), [], {}, "engine", [], 1.0
-            )
+            sidecar = Sidecar(2, key, sha256, len(content), "fp16", checked_on, [], [], {}, {}, [], 1.0)
             store_engine(triton.cache_folder(), content, sidecar)
 
     return store
@@ -164,7 +161,7 @@ def engines_here(
 def test_engines_are_served_as_they_were_checked(
     schema: ModuleType, nano_bundle: Bundle, tmp_path: Path, engines_here: Callable[[str], None]
 ):
-    engines_here("passed")
+    engines_here("Server GPU, driver for CUDA 12.6")
     write_repository(nano_bundle, tmp_path / "out", platform="tensorrt", version=3)
     frame, temporal = (tmp_path / "out" / f"nano_{graph}" for graph in triton.GRAPHS)
     assert (frame / "3" / "model.plan").read_bytes() == b"engine of frame_encoder"
@@ -190,7 +187,7 @@ def test_engines_that_are_missing_or_not_checked_are_not_served(
 ):
     with pytest.raises(EmotionError, match=r"not built yet\): run emotion-export trt --bundle"):
         write_repository(nano_bundle, tmp_path / "out", platform="tensorrt")
-    engines_here("not run")
+    engines_here("")
     with pytest.raises(EmotionError, match="its parity was not checked"):
         write_repository(nano_bundle, tmp_path / "out", platform="tensorrt")
     assert not (tmp_path / "out").exists()

@@ -20,20 +20,20 @@ from emotion_export.layer_types import engine_types
 from emotion_export.layers import GraphIndex
 from emotion_export.onnx import write_graph
 from emotion_export.progress import Progress
-from emotion_export.quantize import calibrate, int8_layers, quantise
+from emotion_export.quantize import calibrate, int8_nodes, quantise
 from emotion_export.tensorrt import Builder, build_engine, parse_target, shape_ranges
 from emotion_runtime.backends.buckets import Limits, limits_for
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import GRAPHS, GraphName, Precision
-from emotion_runtime.tensorrt.gpu import builder_name, load_tensorrt
+from emotion_runtime.tensorrt.gpu import Gpu, builder_name, load_tensorrt
 from emotion_train.model import PRESETS, EmotionCLIP
 
 
 @pytest.fixture(scope="module")
 def rtx() -> Builder:
-    return Builder(load_tensorrt("tensorrt-rtx"), "tensorrt-rtx", "SM86")
+    return Builder(load_tensorrt("tensorrt-rtx"), "tensorrt-rtx", Gpu("", "8.6", "12.6"), "SM86")
 
 
 def graph_of(
@@ -130,8 +130,7 @@ def reduced(path: Path, graph: GraphName, precision: Precision) -> onnx.ModelPro
                 "frame_index": np.zeros(1, np.int64),
                 "patch_weights": rng.random((1, 49), np.float32),
             }
-        layers = int8_layers(GraphIndex(model)).values()
-        return quantise(model, calibrate(path, [feed]), [name for names in layers for name in names])
+        return quantise(model, calibrate(path, [feed]), int8_nodes(GraphIndex(model)))
     return model
 
 
@@ -219,7 +218,7 @@ def test_a_builder_that_does_not_start_names_the_driver(rtx: Builder):
     library.Builder = fails
     graph = graph_of([helper.make_node("Relu", ["x"], ["y"])], input_shape=[2, 2])
     with pytest.raises(EmotionError, match=r"does not start on this driver, which supports CUDA 12\.6"):
-        build_engine(replace(rtx, library=library, cuda="12.6"), graph, "relu", Limits())
+        build_engine(replace(rtx, library=library), graph, "relu", Limits())
 
 
 def test_ranges_of_the_shapes():
