@@ -26,7 +26,7 @@ from emotion_runtime.source_state import SourceState
 from emotion_runtime.subject import Subjects, plan_crops, within
 from emotion_runtime.timing import Timing
 from emotion_runtime.tracker import START_SCORE
-from emotion_runtime.types import EmotionEvent, Frame, Track
+from emotion_runtime.types import Detections, EmotionEvent, Frame, Track
 from emotion_runtime.value_checks import ValueChecks
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Pipeline:
             self.counts.cuts += source.cuts - cuts_before
         if due:
             with self.timer.stage("detect"):
-                found = find_all(self._models.detector, [frame.image for frame in due])
+                found = self._detect(due)
             for frame, detections in zip(due, found, strict=True):
                 usable = self._checks.usable(detections, frame)
                 source = sources[frame.source]
@@ -193,6 +193,15 @@ class Pipeline:
         self.counts.frames += len(frames)
         for source in sources.values():
             self.counts.frames_with_persons += any(track.seen for track in source.tracks)
+
+    def _detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        found: dict[int, Detections] = {}
+        for still in (False, True):
+            alike = [i for i, frame in enumerate(frames) if frame.still == still]
+            if alike:
+                images = [frames[i].image for i in alike]
+                found.update(zip(alike, find_all(self._models.detector, images, photos=still), strict=True))
+        return [found[i] for i in range(len(frames))]
 
     def _detect_every(self, frame: Frame) -> float:
         if self._timing.detect_every == "auto":

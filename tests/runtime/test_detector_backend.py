@@ -203,6 +203,21 @@ def test_only_the_latest_sizes_stay_open(face: CenterFace):
     assert len(closed) == 9
 
 
+def test_photos_open_no_backend_for_their_size(face: CenterFace, frames: list[NDArray[np.uint8]]):
+    """An engine for each size of a folder of photos would take minutes each."""
+
+    def open_at(size: tuple[int, int]) -> OnnxBackend:
+        raise AssertionError(f"opened for {size}")
+
+    face.network = detector_backend.SizedNetwork(face.graph, open_at, batches=True)
+    photos = [frames[0], frames[0][:100]]
+    found = face.find_all(photos, photos=True)
+    face.network = face.reference
+    for expected, each in zip(face.find_all(photos), found, strict=True):
+        np.testing.assert_array_equal(each.boxes, expected.boxes)
+    assert len(found[0].boxes)
+
+
 def store(
     cache: Cache, face: CenterFace, content: bytes | None = None, checked_on: str = GPU.with_driver
 ) -> None:

@@ -63,8 +63,9 @@ class BatchedDetector(NetworkDetector):
     def batches(self) -> bool:
         return True
 
-    def find_all(self, images_bgr: Sequence[np.ndarray]) -> list[Detections]:
-        self.sizes.append(len(images_bgr))
+    def find_all(self, images_bgr: Sequence[np.ndarray], *, photos: bool = False) -> list[Detections]:
+        if not photos:
+            self.sizes.append(len(images_bgr))
         return [Detections.empty()] * len(images_bgr)
 
     def prepare(self, image_bgr: np.ndarray) -> Any:

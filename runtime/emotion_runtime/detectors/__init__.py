@@ -45,10 +45,18 @@ def batches(detector: Detector) -> bool:
     return isinstance(detector, NetworkDetector) and detector.batches
 
 
-def find_all(detector: Detector, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-    """Return the persons in each image (H, W, 3) uint8 BGR. A user's own callable takes one at a time."""
+def find_all(
+    detector: Detector, images_bgr: Sequence[NDArray[np.uint8]], *, photos: bool = False
+) -> list[Detections]:
+    """Return the persons in each image (H, W, 3) uint8 BGR. A user's own callable takes one at a time.
+
+    Args:
+        detector: The detector.
+        images_bgr: The images.
+        photos: As for `NetworkDetector.find_all`.
+    """
     if isinstance(detector, NetworkDetector):
-        return detector.find_all(images_bgr)
+        return detector.find_all(images_bgr, photos=photos)
     return [detector(image) for image in images_bgr]
 
 

@@ -92,8 +92,8 @@ class CpuNetwork:
 class SizedNetwork:
     """A detector's graph with a backend for each size of frames, opened when the size first comes.
 
-    Engines of TensorRT, captured CUDA graphs and OpenVINO are made for one size. A camera has one; photos may
-    have many, so only the latest few are kept.
+    Engines of TensorRT, captured CUDA graphs and OpenVINO are made for one size. A camera has one; the
+    videos of a run may have several, so only the latest few are kept.
 
     Args:
         graph: The graph.
@@ -165,17 +165,23 @@ class NetworkDetector(ABC):
         """
         return self.find_all([image_bgr])[0]
 
-    def find_all(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+    def find_all(self, images_bgr: Sequence[NDArray[np.uint8]], *, photos: bool = False) -> list[Detections]:
         """Return the detections in each image (H, W, 3) uint8 BGR; images may differ in size.
+
+        Args:
+            images_bgr: The images.
+            photos: The images are photos, each of which may have another size. To open a backend for a size
+                takes longer than the reference takes for many photos: minutes for an engine of TensorRT.
 
         Raises:
             EmotionError: As for one image.
         """
+        network = self.reference if photos and isinstance(self.network, SizedNetwork) else self.network
         prepared = [self.prepare(image) for image in images_bgr]
         outputs: list[Outputs] = [()] * len(prepared)
         for rows in self._runs([pixels.shape[:2] for pixels, _ in prepared]):
             pixels = [prepared[row][0] for row in rows]
-            found = self.network.run(pixels[0][None] if len(rows) == 1 else np.stack(pixels))
+            found = network.run(pixels[0][None] if len(rows) == 1 else np.stack(pixels))
             for place, row in enumerate(rows):
                 outputs[row] = [np.asarray(output[place]) for output in found]
         return [
