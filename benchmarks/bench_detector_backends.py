@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from emotion_bench.machine import card, cpu_name, folder_name, usable_cores
 from emotion_bench.report import report
 from emotion_bench.rounds import interleave, ratios, spread
-from emotion_export.layers import GraphIndex
+from emotion_export.graph_index import GraphIndex
 from emotion_export.quantize import calibrate, int8_layers, quantise
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.detectors.agreement import compare_detections

@@ -29,8 +29,8 @@ import onnx
 from emotion_bench.machine import card
 from emotion_bench.models import formula_model
 from emotion_bench.report import write_json
+from emotion_export.graph_index import GraphIndex
 from emotion_export.graphs import graph_sources
-from emotion_export.layers import GraphIndex
 from emotion_export.onnx import write_graph
 from emotion_export.quantize import calibrate, int8_nodes, quantise
 from emotion_runtime.backends.base import Backend, Feeds

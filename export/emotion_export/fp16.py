@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from emotion_export.layers import MATRIX_OPS, GraphIndex
+from emotion_export.graph_index import MATRIX_OPS, GraphIndex
 
 # Operators that lose nothing in float16 if their input is float16. They take the type of their input, since a
 # cast between two of them would only cost time.

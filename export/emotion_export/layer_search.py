@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from emotion_export.layers import MATRIX_OPS, GraphIndex
+from emotion_export.graph_index import MATRIX_OPS, GraphIndex
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import onnx
 
-from emotion_export.layers import GraphIndex
+from emotion_export.graph_index import GraphIndex
 from emotion_export.parity import Feed
 
 _OPERATORS = ["MatMul", "Conv"]

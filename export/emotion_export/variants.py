@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 
 from emotion_export.fp16 import half_precision
+from emotion_export.graph_index import GraphIndex
 from emotion_export.layer_search import Stage, find_stages, keep_worst_in_fp32, stage_errors, with_probes
-from emotion_export.layers import GraphIndex
 from emotion_export.onnx import save_graph
 from emotion_export.parity import (
     Comparison,

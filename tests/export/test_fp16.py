@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from emotion_export.fp16 import half_precision
-from emotion_export.layers import GraphIndex
+from emotion_export.graph_index import GraphIndex
 from emotion_export.onnx import check_graph, save_graph
 from emotion_export.parity import TOLERANCES
 from emotion_runtime.bundle import load_bundle

@@ -3,6 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from emotion_export.graph_index import MATRIX_OPS
 from emotion_export.layer_search import (
     Stage,
     find_stages,
@@ -11,7 +12,6 @@ from emotion_export.layer_search import (
     with_probes,
     worst_first,
 )
-from emotion_export.layers import MATRIX_OPS
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.names import GRAPHS, GraphName

@@ -10,7 +10,7 @@ from exported import Exported
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from emotion_export.layers import GraphIndex
+from emotion_export.graph_index import GraphIndex
 from emotion_export.quantize import calibrate, int8_nodes, quantise
 
 RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from emotion_export.fp16 import half_precision
-from emotion_export.layers import MATRIX_OPS
+from emotion_export.graph_index import MATRIX_OPS
 from emotion_export.precision_fallback import build_in_precision, build_with_fallback
 from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.backends.base import Feeds, Outputs

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from emotion_export.engine_graphs import read_model
 from emotion_export.fp16 import half_precision
+from emotion_export.graph_index import GraphIndex
 from emotion_export.graphs import graph_sources
 from emotion_export.layer_types import engine_types
-from emotion_export.layers import GraphIndex
 from emotion_export.onnx import write_graph
 from emotion_export.progress import Progress
 from emotion_export.quantize import calibrate, int8_nodes, quantise
