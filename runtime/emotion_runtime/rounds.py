@@ -10,12 +10,12 @@ from typing import cast
 
 from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.feeds import Feed, close_all, close_in_background
+from emotion_runtime.file_clock import FileClock
 from emotion_runtime.live_feed import LiveFeed, LiveFrames
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.types import Frame, StatusLine
 
 _log = logging.getLogger(__name__)
-TOGETHER = 0.02  # seconds of media time between frames of different files that go together
 LOOK = 0.2  # seconds after which an empty round comes if nothing happens
 
 
@@ -77,7 +77,7 @@ class Rounds:
         self._feeds: list[Feed] = []
         self._ended: list[Feed] = []  # live sources that ended, for `failures`
         self._begun = False
-        self._media_time = 0.0  # of the files, in the latest round
+        self._clock = FileClock()
         self.errors: list[SourceBroken] = []
         for source in sources:
             self.add(source)
@@ -129,7 +129,7 @@ class Rounds:
             EmotionError: There is no such source.
         """
         feed = self._named(name)
-        feed.offset = self._media_time
+        feed.offset = self._clock.now
         feed.start = feed.newest_time
         feed.resume()
         self._changed.set()
@@ -191,7 +191,7 @@ class Rounds:
                 one.statuses.extend(feed.end("its time is over"))
             self._look(feed, one, wait=wait)
         _check_names(feeds)
-        one.frames.extend(self._due(feeds))
+        one.frames.extend(self._clock.take(feeds))
         over = [feed for feed in feeds if feed.over]
         if over:
             self._drop(over)
@@ -212,29 +212,13 @@ class Rounds:
         if name == feed.name or (name is None and not feed.over):
             return
         if feed.name is None:
-            feed.offset = self._media_time
+            feed.offset = self._clock.now
         else:
             one.ended.append(feed.name)
         feed.name = name
         if feed.waiting is not None:
             one.started.append(feed.waiting.source)
             feed.start = feed.waiting.t
-
-    def _due(self, feeds: Sequence[Feed]) -> list[Frame]:
-        """Take the frames of live sources, and those of files that belong to the earliest time."""
-        in_step = [feed for feed in feeds if feed.in_step]
-        complete = all(feed.waiting is not None for feed in in_step)  # otherwise one is still being read
-        if in_step and complete:
-            self._media_time = min(feed.media_time for feed in in_step)
-        frames = []
-        for feed in feeds:
-            frame = feed.waiting
-            if frame is None or feed.paused:
-                continue
-            if feed.own_pace or (complete and feed.media_time <= self._media_time + TOGETHER):
-                frames.append(frame)
-                feed.newest_time, feed.waiting = frame.t, None
-        return frames
 
     def _drop(self, over: Sequence[Feed]) -> None:
         with self._lock:
