@@ -23,7 +23,7 @@ from emotion_runtime.quality import NO_HEAD, measure_quality
 from emotion_runtime.rates import Rates
 from emotion_runtime.ring import ClipPlan
 from emotion_runtime.source_state import SourceState
-from emotion_runtime.subject import Subjects, plan_crops, within
+from emotion_runtime.subject import Subjects, plan_crops, subject_boxes
 from emotion_runtime.timing import Timing
 from emotion_runtime.tracker import START_SCORE
 from emotion_runtime.types import Detections, EmotionEvent, Frame, Track
@@ -213,6 +213,7 @@ class Pipeline:
 
     def _encode(self, frames: Sequence[Frame], sources: Mapping[str, SourceState]) -> int:
         """Encode the visible persons who are due, of all frames together, and return how many they are."""
+        spec = self._models.encoder.spec
         due: list[_Due] = []
         views: list[_View] = []
         for frame in frames:
@@ -223,7 +224,9 @@ class Pipeline:
                 if self._models.heads:
                     with self.timer.stage("heads"):
                         found = self._models.heads(frame.image, chosen)
-                views.append((frame.image, self._crops(frame.image, chosen, found)))
+                height, width = frame.image.shape[:2]
+                boxes = subject_boxes(chosen, found if self._models.heads else None, height, width, spec)
+                views.append((frame.image, plan_crops(boxes, height, width, spec)))
                 for track, view in zip(chosen, found, strict=True):
                     person = source.persons[track.id]
                     person.quality = measure_quality(frame.image, view) if view else NO_HEAD
@@ -243,22 +246,6 @@ class Pipeline:
         if encoded:
             self._predict(encoded)
         return len(due)
-
-    def _crops(
-        self, image_bgr: NDArray[np.uint8], tracks: Sequence[Track], found: Sequence[Track | None]
-    ) -> Subjects:
-        """Return the crops of persons: of their heads, where these were looked for and found.
-
-        A model whose window is the middle of the frame was trained with the boxes of whole persons.
-        """
-        height, width = image_bgr.shape[:2]
-        spec = self._models.encoder.spec
-        of_heads = self._models.heads is not None and spec.window == "subject"
-        boxes = [
-            within(view.head, height, width) if of_heads and view and view.head else track.box
-            for track, view in zip(tracks, found, strict=True)
-        ]
-        return plan_crops(boxes, height, width, spec)
 
     def _push(self, due: _Due, embedding: NDArray[np.float32]) -> _Due | None:
         """Add an embedding to its person, who is another one from now on if it is of somebody else.

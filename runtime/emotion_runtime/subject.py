@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.preprocess import PreprocessSpec, Window, center_window, patch_weights, subject_window
-from emotion_runtime.types import Box
+from emotion_runtime.types import Box, Track
 
 # A window is shared if the sides of both differ by at most this factor and it contains the person's box.
 SHARED_SIDE_RATIO = 1.15
@@ -49,6 +49,33 @@ def plan_crops(boxes: Sequence[Box], height: int, width: int, spec: PreprocessSp
     return Subjects(
         windows, np.asarray(index, np.int64), np.asarray(weights, np.float32).reshape(-1, spec.patches)
     )
+
+
+def subject_boxes(
+    tracks: Sequence[Track],
+    views: Sequence[Track | None] | None,
+    height: int,
+    width: int,
+    spec: PreprocessSpec,
+) -> list[Box]:
+    """Return the boxes that persons are cropped by: of their heads, where these were looked for and found.
+
+    A model whose window is the middle of the frame was trained with the boxes of whole persons.
+
+    Args:
+        tracks: The persons.
+        views: The persons with their heads, None for a person whose head was not found. None: heads were not
+            looked for.
+        height: Height of the frame in pixels.
+        width: Width of the frame in pixels.
+        spec: Preprocessing of the model.
+    """
+    if views is None or spec.window != "subject":
+        return [track.box for track in tracks]
+    return [
+        within(view.head, height, width) if view and view.head else track.box
+        for track, view in zip(tracks, views, strict=True)
+    ]
 
 
 def within(box: Box, height: int, width: int) -> Box:
