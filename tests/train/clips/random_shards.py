@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from emotion_runtime.files import write_atomically
-from emotion_train.clips.format import SCHEMA_VERSION, Index
-from emotion_train.clips.reader import ClipRecord, ShardSet
+from emotion_train.clips.format import SCHEMA_VERSION, ClipRecord, Index
+from emotion_train.clips.reader import ShardSet
 from emotion_train.clips.writer import shard_of, write_tar
 
 FRAMES = (3, 8, 1, 11, 2)  # of each clip

@@ -9,7 +9,8 @@ from random_shards import CLIPS, check_whole, write_set
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import WriteError
-from emotion_train.clips.reader import ClipRecord, ShardSet
+from emotion_train.clips.format import ClipRecord
+from emotion_train.clips.reader import ShardSet
 from emotion_train.clips.writer import write_tar
 
 

@@ -19,7 +19,9 @@ from torch.utils.data import DataLoader
 
 from emotion_runtime.errors import EmotionError
 from emotion_train.clips import ranges
-from emotion_train.clips.reader import ClipRecord, ReadError, ShardSet
+from emotion_train.clips.format import ClipRecord
+from emotion_train.clips.read_errors import ReadError
+from emotion_train.clips.reader import ShardSet
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ from emotion_train.batch import ClipTextBatch, SkippedClip
 from emotion_train.clips.format import PERSON_SCORE, ClipRecord
 from emotion_train.clips.jpeg import decode_jpeg
 from emotion_train.clips.order import shuffled
-from emotion_train.clips.reader import ClipPart, ShardSet
+from emotion_train.clips.parts import ClipPart
+from emotion_train.clips.reader import ShardSet
 from emotion_train.language.tokenizer import tokenize
 
 _JITTER = 0.15  # largest relative change of a subject window's scale

@@ -11,36 +11,26 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import fsspec
-import msgspec
 from fsspec.implementations.local import LocalFileSystem
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.clips.format import BLOCK, END_BLOCKS, JPEG_START, ClipRecord, member_starts
+from emotion_train.clips.format import BLOCK, END_BLOCKS, ClipRecord, member_starts
 from emotion_train.clips.index import ClipEntry, ClipIndex
 from emotion_train.clips.open_index import open_index
+from emotion_train.clips.parts import ClipPart, checked_jpeg, parse_part
 from emotion_train.clips.ranges import absolute, frame_ranges, joined_ranges, local_ranges, part_ranges
 from emotion_train.clips.read_errors import (
     NO_RANGES,
     PREPARE_AGAIN,
-    RETRY_WAITS,
     ReadError,
     as_emotion_error,
     retried,
 )
 
-__all__ = ["RETRY_WAITS", "ClipPart", "ClipRecord", "ReadError", "ShardSet"]
-
 _CHECKS = 16  # shards that are checked at the same time
-
-
-class ClipPart(NamedTuple):
-    """The record of a clip, and some of its frames as JPEG files."""
-
-    record: ClipRecord
-    frames: list[bytes]
 
 
 class ShardSet:
@@ -112,16 +102,15 @@ class ShardSet:
         """
         return self.read_part(index, []).record
 
-    def read(self, index: int) -> tuple[ClipRecord, list[bytes]]:
+    def read(self, index: int) -> ClipPart:
         """Read the record and all JPEG frames of a clip in one request. Raises the errors of `record`."""
         starts = member_starts((entry := self._index.entry(index)).sizes)
         (data,) = self._fetch(entry, [(0, int(starts[-1]))])
-        record = self._parse(entry, data[: BLOCK + int(entry.sizes[0])])
         frames = [
             data[start + BLOCK : start + BLOCK + size]
             for start, size in zip(starts[1:-1].tolist(), entry.sizes[1:].tolist(), strict=True)
         ]
-        return record, [self._checked_jpeg(entry, frame) for frame in frames]
+        return parse_part(self._name(entry.shard), entry, [data[: BLOCK + int(entry.sizes[0])], *frames])
 
     def read_frames(self, index: int, frames: Sequence[int]) -> list[bytes]:
         """Read some frames of a clip. Raises the errors of `record`.
@@ -135,7 +124,8 @@ class ShardSet:
         """
         entry = self._index.entry(index)
         parts = self._fetch(entry, frame_ranges(index, entry, frames))
-        return [self._checked_jpeg(entry, data) for data in parts]
+        name = self._name(entry.shard)
+        return [checked_jpeg(name, entry, data) for data in parts]
 
     def read_part(self, index: int, frames: Sequence[int]) -> ClipPart:
         """Read the record and some frames of a clip. Raises the errors of `record`.
@@ -143,7 +133,8 @@ class ShardSet:
         Only these byte ranges are read; from an object store they are requested concurrently.
         """
         entry = self._index.entry(index)
-        return self._part(entry, self._fetch(entry, part_ranges(index, entry, frames)))
+        parts = self._fetch(entry, part_ranges(index, entry, frames))
+        return parse_part(self._name(entry.shard), entry, parts)
 
     def read_together(self, wanted: Sequence[tuple[int, Sequence[int]]]) -> list[ClipPart | None]:
         """Read parts of several clips, with all requests in flight together and without repetitions.
@@ -162,13 +153,9 @@ class ShardSet:
 
     def _try_part(self, entry: ClipEntry, parts: list[bytes] | None) -> ClipPart | None:
         try:
-            return self._part(entry, parts) if parts else None
+            return parse_part(self._name(entry.shard), entry, parts) if parts else None
         except EmotionError:
             return None
-
-    def _part(self, entry: ClipEntry, parts: list[bytes]) -> ClipPart:
-        record = self._parse(entry, parts[0])
-        return ClipPart(record, [self._checked_jpeg(entry, data) for data in parts[1:]])
 
     def _fetch(self, entry: ClipEntry, ranges: list[tuple[int, int]]) -> list[bytes]:
         """Read byte ranges, which are relative to the clip's first header; a failed read is tried again."""
@@ -276,27 +263,3 @@ class ShardSet:
 
     def _path(self, shard: int) -> str:
         return f"{self._root}/{self._index.shards[shard][0]}"
-
-    def _parse(self, entry: ClipEntry, member: bytes) -> ClipRecord:
-        """Decode the record from its member, which includes the header."""
-        name, key, frames = self._name(entry.shard), entry.key, len(entry.sizes) - 1
-        if member[:100].rstrip(b"\0") != f"{key}.json".encode():
-            raise EmotionError(
-                f"{name}: {key}.json is not at the position that the index gives; {PREPARE_AGAIN}"
-            )
-        try:
-            record = msgspec.json.decode(member[BLOCK:], type=ClipRecord)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise EmotionError(f"{name}: the record of {key} is invalid: {error}; {PREPARE_AGAIN}") from error
-        if len(record.boxes) != frames:
-            raise EmotionError(
-                f"{name}: the record of {key} has boxes for {len(record.boxes)} frames, but the clip has "
-                f"{frames}; {PREPARE_AGAIN}"
-            )
-        return record
-
-    def _checked_jpeg(self, entry: ClipEntry, data: bytes) -> bytes:
-        if not data.startswith(JPEG_START):
-            name = self._name(entry.shard)
-            raise EmotionError(f"{name}: a frame of {entry.key} is not a JPEG file; {PREPARE_AGAIN}")
-        return data

@@ -10,8 +10,8 @@ import msgspec
 from PIL import Image, ImageDraw
 
 from emotion_runtime.files import write_atomically
-from emotion_train.clips.format import PERSON_SCORE
-from emotion_train.clips.reader import ClipRecord, ShardSet
+from emotion_train.clips.format import PERSON_SCORE, ClipRecord
+from emotion_train.clips.reader import ShardSet
 from emotion_train.clips.writer import RUN_AGAIN
 from emotion_train.plotting import GREY, YELLOW
 from emotion_train.prepare.charts import charts

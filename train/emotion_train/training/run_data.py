@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emotion_train.clips.reader import RETRY_WAITS, ShardSet
+from emotion_train.clips.read_errors import RETRY_WAITS
+from emotion_train.clips.reader import ShardSet
 from emotion_train.scenes.training_data import SceneData, load_scene_data
 from emotion_train.training.config import PretrainConfig
 from emotion_train.training.cross_fit import load_predictions
