@@ -39,10 +39,11 @@ from emotion_train.scenes.batches import SceneMix
 from emotion_train.scenes.faces import FACES_FILE, Faces, load_faces
 from emotion_train.scenes.sets import shared_crop_clips
 from emotion_train.scenes.training_data import SceneData, load_scene_data
-from emotion_train.training.config import PretrainConfig, Scenes, Start, StemWarmup, TextWarmup
+from emotion_train.training.config import PretrainConfig, Start
 from emotion_train.training.config_files import model_config
 from emotion_train.training.parallel import World
 from emotion_train.training.run import CHECKPOINT, Run
+from emotion_train.training.stage_config import Scenes, StemWarmup, TextWarmup
 
 ROOT = Path(__file__).resolve().parents[1]
 

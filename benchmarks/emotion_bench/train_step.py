@@ -22,12 +22,12 @@ from emotion_bench.device import Device, matmul_flops
 from emotion_train.batch import ClipTextBatch
 from emotion_train.clips.reader import ShardSet
 from emotion_train.model import EmotionCLIP, ModelConfig
-from emotion_train.training.config import Clips
 from emotion_train.training.loop import Objective, Progress, Runner, Stage
 from emotion_train.training.objective import ContrastiveObjective, Execution
 from emotion_train.training.outputs import Outputs
 from emotion_train.training.parallel import World
 from emotion_train.training.precision import Precision, PrecisionName
+from emotion_train.training.stage_config import Clips
 from emotion_train.training.stages import clip_stage
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "other")

@@ -30,10 +30,10 @@ from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.clips.batches import ShardBatches
 from emotion_train.clips.reader import ShardSet
 from emotion_train.model import EmotionCLIP, ModelConfig
-from emotion_train.training.config import Clips
 from emotion_train.training.loop import SimpleObjective, Stage
 from emotion_train.training.objective import Execution
 from emotion_train.training.precision import Precision
+from emotion_train.training.stage_config import Clips
 from emotion_train.training.stages import clip_stage
 
 CPU = torch.device("cpu")

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from small_model import build
 
-from emotion_train.training.config import Clips, PretrainConfig
+from emotion_train.training.config import PretrainConfig
 from emotion_train.training.parallel import World
 from emotion_train.training.report import run_facts, write_report
 from emotion_train.training.run_data import RunData
+from emotion_train.training.stage_config import Clips
 
 CONFIG = PretrainConfig(preset="vit-b-32", clips=Clips(beta=7.5, head_lr=3e-7))
 

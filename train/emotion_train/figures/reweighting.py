@@ -24,8 +24,8 @@ from emotion_train.plotting import GREEN, GREY, INK, new_figure, style_axes, to_
 from emotion_train.scenes.faces import FACES_FILE
 from emotion_train.scenes.training_data import load_scene_data
 from emotion_train.tables import markdown_table
-from emotion_train.training.config import Clips, Scenes
 from emotion_train.training.objective import ContrastiveObjective, Encoded, Execution
+from emotion_train.training.stage_config import Clips, Scenes
 from emotion_train.training.stages import clip_stage, scene_stage
 
 _SPACE_TOO_MANY = re.compile(r" (?=[.,!?;:')])")  # the tokenizer puts a space before punctuation

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from emotion_train.training.config import Clips, PretrainConfig, Start
+from emotion_train.training.config import PretrainConfig, Start
 from emotion_train.training.config_files import find_config, load_config
+from emotion_train.training.stage_config import Clips
 
 Scale = Literal["paper", "small", "tiny"]
 

@@ -16,10 +16,10 @@ from emotion_train.model import EmotionCLIP
 from emotion_train.scenes.batches import SceneBatches, SceneMix
 from emotion_train.scenes.text_batches import SceneTextBatches
 from emotion_train.scenes.training_data import SceneData
-from emotion_train.training.config import Clips, Scenes
 from emotion_train.training.loop import Stage
 from emotion_train.training.objective import ContrastiveObjective, Execution
 from emotion_train.training.optim import Rates, Schedule, parameter_groups, parameter_groups_by_part
+from emotion_train.training.stage_config import Clips, Scenes
 from emotion_train.training.supervision import Supervision
 from emotion_train.training.warmup_stages import short_warmup, text_parameters
 

@@ -13,10 +13,10 @@ from emotion_train.model import EmotionCLIP
 from emotion_train.model.normalise import normalise
 from emotion_train.scenes.aligned_faces import AlignedFaces
 from emotion_train.scenes.faces import Faces
-from emotion_train.training.config import StemWarmup, TextWarmup
 from emotion_train.training.loop import SimpleObjective, Stage
 from emotion_train.training.optim import Schedule, parameter_groups
 from emotion_train.training.parallel import World, wrap
+from emotion_train.training.stage_config import StemWarmup, TextWarmup
 from emotion_train.training.supervision import SMOOTHING
 
 
