@@ -28,6 +28,7 @@ from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend, open_session
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.tensorrt.gpu import Gpu
 from emotion_runtime.types import EmotionEvent, Person
 from emotion_train.model import PRESETS, EmotionCLIP
 from gpu import run_all
@@ -132,6 +133,7 @@ def test_an_engine_of_many_persons_is_tuned_for_many(monkeypatch: pytest.MonkeyP
         raise EmotionError("seen enough")
 
     monkeypatch.setattr(engine_runs, "load_tensorrt", lambda flavor: flavor)
+    monkeypatch.setattr(engine_runs, "find_gpu", lambda: Gpu("Test GPU", "8.6"))
     monkeypatch.setattr(engine_runs, "build_engine", build)
     graph = load_bundle("nano").graph_path("temporal_encoder")
     parts = split_persons([1, 2, 16, 32, 64])
@@ -381,6 +383,7 @@ def test_both_flavours_are_built_in_both_precisions_and_freed(
         return Built(model)
 
     monkeypatch.setattr(engine_runs, "load_tensorrt", lambda flavor: flavor)
+    monkeypatch.setattr(engine_runs, "find_gpu", lambda: Gpu("Test GPU", "8.6"))
     monkeypatch.setattr(engine_runs, "build_engine", build)
     monkeypatch.setattr(engine_runs, "TensorRTBackend", Engine)
     reference = references(model)[CLIPS]
