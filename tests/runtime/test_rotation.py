@@ -107,7 +107,7 @@ def test_by_size_no_line_is_lost_and_each_file_says_what_made_it(tmp_path: Path)
 
 
 def test_line_longer_than_the_size_has_a_file_of_its_own(tmp_path: Path) -> None:
-    output = RotatingOutput(tmp_path / "a.jsonl", "a", Rotation(10_000))
+    output = RotatingOutput(str(tmp_path / "a.jsonl"), "a", Rotation(10_000))
     for _ in range(3):
         assert output.write(b"x" * 20_000 + b"\n")
     output.close()
@@ -126,9 +126,10 @@ def test_next_run_goes_on_with_the_file_and_the_numbers(tmp_path: Path) -> None:
     assert found == list(range(60))
 
 
-def test_by_day(tmp_path: Path) -> None:
+def test_by_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     today = date(2026, 11, 27)
-    output = RotatingOutput(tmp_path / "a.jsonl", "a", Rotation(), today=lambda: today)
+    monkeypatch.setattr("emotion_runtime.sinks.rotation._today", lambda: today)
+    output = RotatingOutput(str(tmp_path / "a.jsonl"), "a", Rotation())
     output.write(b"1\n")
     output.write(b"2\n")
     today = date(2026, 11, 28)

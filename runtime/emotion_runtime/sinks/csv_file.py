@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 
 from emotion_runtime.sinks.base import Outputs
-from emotion_runtime.sinks.byte_output import ByteOutput
 from emotion_runtime.sinks.csv_summary import CsvSummarySink
 from emotion_runtime.sinks.csv_text import csv_comment, csv_line, kept_header
 from emotion_runtime.sinks.outputs import summary_path
@@ -47,9 +46,15 @@ class CsvSink:
         self._beside = None
         if beside is not None:
             self._beside = CsvSummarySink(beside, outputs.labels, append=outputs.append, run=outputs.run)
-        self._output = _open(path, what, outputs)
-        if isinstance(self._output, RotatingOutput):
-            self._output.first_line = comment + header
+        self._output = RotatingOutput(
+            path,
+            what,
+            outputs.rotation,
+            append=outputs.append,
+            starts=_STARTS,
+            stopped=outputs.stopped,
+        )
+        self._output.first_line = comment + header
         try:
             goes_on = outputs.append and path != "-" and kept_header(Path(path), header, what)
         except BaseException:
@@ -60,8 +65,7 @@ class CsvSink:
     @property
     def files(self) -> list[Path]:
         """The files that were written and still exist, the newest one last."""
-        parts = self._output.parts if isinstance(self._output, RotatingOutput) else []
-        return [*parts, *self._files, *(self._beside.files if self._beside is not None else [])]
+        return [*self._output.parts, *self._files, *(self._beside.files if self._beside is not None else [])]
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
         """Write the rows of one event. Return False if the reader of the pipe is gone (`| head`)."""
@@ -76,7 +80,7 @@ class CsvSink:
 
     def idle(self) -> bool:
         """Return False if the reader of the pipe is gone, which nothing else shows while no frame comes."""
-        return isinstance(self._output, RotatingOutput) or not self._output.reader_left()
+        return not self._output.reader_left()
 
     def close(self) -> None:
         """Close the file, and the one beside it; standard output stays open.
@@ -89,10 +93,3 @@ class CsvSink:
         finally:
             if self._beside is not None:
                 self._beside.close()
-
-
-def _open(path: str, what: str, outputs: Outputs) -> ByteOutput | RotatingOutput:
-    append, stopped = outputs.append, outputs.stopped
-    if outputs.rotation is None or path == "-":
-        return ByteOutput(path, what, append=append, starts=_STARTS, stopped=stopped)
-    return RotatingOutput(Path(path), what, outputs.rotation, append=append, starts=_STARTS, stopped=stopped)

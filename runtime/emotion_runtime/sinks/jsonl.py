@@ -8,13 +8,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from emotion_runtime.rounding import rounded
-from emotion_runtime.sinks.byte_output import ByteOutput
 from emotion_runtime.sinks.rotation import RotatingOutput, Rotation
 from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, RunLine, StatusLine
 
 _Timed = TypeVar("_Timed", EmotionEvent, AggregateLine)
-
-
 _STARTS = (b'{"schema":',)  # of every line, without spaces
 
 
@@ -50,23 +47,15 @@ class JsonlSink:
         self._wall_clock, self._frames = wall_clock, frames
         what = "JSON lines on standard output" if path == "-" else f"JSONL file {path}"
         self._files = [] if path == "-" else [Path(path)]
-        self._output: ByteOutput | RotatingOutput
-        if rotation is None:
-            self._output = ByteOutput(path, what, append=append, starts=_STARTS, stopped=stopped)
-        else:
-            self._output = RotatingOutput(
-                Path(path), what, rotation, append=append, starts=_STARTS, stopped=stopped
-            )
+        self._output = RotatingOutput(path, what, rotation, append=append, starts=_STARTS, stopped=stopped)
         if run is not None:
             self._write(run)
-            if isinstance(self._output, RotatingOutput):
-                self._output.first_line = self._encode(rounded(run)) + b"\n"
+            self._output.first_line = self._encode(rounded(run)) + b"\n"
 
     @property
     def files(self) -> list[Path]:
         """The files that were written and still exist, the newest one last."""
-        parts = self._output.parts if isinstance(self._output, RotatingOutput) else []
-        return [*parts, *self._files]
+        return [*self._output.parts, *self._files]
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:  # noqa: ARG002 - part of the Protocol
         """Write one line. Return False if the reader of the pipe is gone (`| head`)."""
@@ -82,7 +71,7 @@ class JsonlSink:
 
     def idle(self) -> bool:
         """Return False if the reader of the pipe is gone, which nothing else shows while no frame comes."""
-        return isinstance(self._output, RotatingOutput) or not self._output.reader_left()
+        return not self._output.reader_left()
 
     def close(self) -> None:
         """Close the file; standard output stays open.

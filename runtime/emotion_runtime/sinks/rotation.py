@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
@@ -58,56 +58,56 @@ def _today() -> date:
 
 
 class RotatingOutput:
-    """A file of lines that is renamed and begun anew between two lines.
+    """A file of lines, which a rotation renames and begins anew between two lines.
 
-    `events.jsonl` is always the file that is written. By size, the earlier ones are called
+    With a rotation `events.jsonl` is always the file that is written. By size, the earlier ones are called
     `events-0001.jsonl`, `events-0002.jsonl` and so on; by day, `events-2026-11-27.jsonl`, with the day on
     which they were written.
 
     Args:
-        path: The file.
+        path: The file, or "-" for standard output, which never begins anew.
         what: The file, for messages.
-        rotation: When it begins anew.
+        rotation: When it begins anew. None: never.
         append: Whether to keep what the file contains.
         starts: See `ByteOutput`.
         stopped: See `ByteOutput`.
-        today: Returns the present day in UTC.
 
     Attributes:
         first_line: Is written at the beginning of each file after the first.
         parts: The files that were renamed.
 
     Raises:
-        EmotionError: It is not a regular file, or see `ByteOutput`.
+        EmotionError: It is not a regular file, which a rotation needs, or see `ByteOutput`.
     """
 
-    def __init__(  # noqa: PLR0913 - all but the first three are keywords
+    def __init__(
         self,
-        path: Path,
+        path: str,
         what: str,
-        rotation: Rotation,
+        rotation: Rotation | None,
         *,
         append: bool = False,
         starts: Sequence[bytes] = (),
         stopped: Event | None = None,
-        today: Callable[[], date] = _today,
     ) -> None:
-        if path.exists() and not path.is_file():
-            raise EmotionError(f"{what} is not a regular file, which --rotate needs; omit --rotate")
-        self._path, self._what, self._rotation, self._stopped = path, what, rotation, stopped
-        self._today = today
-        self._day = today()
-        if append and path.exists():  # perhaps of a run that ended yesterday
-            self._day = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).date()
-        self._output = ByteOutput(str(path), what, append=append, starts=starts, stopped=stopped)
-        self._size = path.stat().st_size
+        self._path, self._what, self._stopped = Path(path), what, stopped
+        self._rotation = None if path == "-" else rotation
+        self._day, self._size = _today(), 0
+        if self._rotation is not None and self._path.exists():
+            if not self._path.is_file():
+                raise EmotionError(f"{what} is not a regular file, which --rotate needs; omit --rotate")
+            if append:  # perhaps of a run that ended yesterday
+                self._day = datetime.fromtimestamp(self._path.stat().st_mtime, timezone.utc).date()
+        self._output = ByteOutput(path, what, append=append, starts=starts, stopped=stopped)
+        if self._rotation is not None:
+            self._size = self._path.stat().st_size
         self.first_line = b""
         self.parts: list[Path] = []
 
     def write(self, line: bytes) -> bool:
         """Write a line, into a new file if it is time for one. See `ByteOutput.write`."""
-        if self._is_due(len(line)):
-            self._begin_anew()
+        if self._rotation is not None and self._is_due(self._rotation, len(line)):
+            self._begin_anew(self._rotation)
         self._size += len(line)
         return self._output.write(line)
 
@@ -115,14 +115,18 @@ class RotatingOutput:
         """Close the file, see `ByteOutput.close`."""
         self._output.close()
 
-    def _is_due(self, more: int) -> bool:
-        if self._rotation.size is None:
-            return self._today() != self._day and self._size > 0
-        return self._size + more > self._rotation.size and self._size > len(self.first_line)
+    def reader_left(self) -> bool:
+        """Return whether nobody reads a pipe any more, see `ByteOutput.reader_left`."""
+        return self._output.reader_left()
 
-    def _begin_anew(self) -> None:
-        part = _free_name(self._path, None if self._rotation.size is not None else self._day)
-        self._day, self._size = self._today(), 0
+    def _is_due(self, rotation: Rotation, more: int) -> bool:
+        if rotation.size is None:
+            return _today() != self._day and self._size > 0
+        return self._size + more > rotation.size and self._size > len(self.first_line)
+
+    def _begin_anew(self, rotation: Rotation) -> None:
+        part = _free_name(self._path, None if rotation.size is not None else self._day)
+        self._day, self._size = _today(), 0
         try:
             self._path.rename(part)  # while it is locked: no other run may take it in between
         except OSError as error:
@@ -139,13 +143,12 @@ class RotatingOutput:
         if self.first_line:
             self._output.write(self.first_line)
             self._size = len(self.first_line)
-        self._forget_old_parts()
+        if rotation.keep is not None:
+            self._forget_old_parts(rotation.keep)
 
-    def _forget_old_parts(self) -> None:
-        if self._rotation.keep is None:
-            return
+    def _forget_old_parts(self, keep: int) -> None:
         found = sorted(parts_of(self._path), key=lambda path: (path.stat().st_mtime_ns, len(path.name), path))
-        for path in found[: -self._rotation.keep]:
+        for path in found[:-keep]:
             with suppress(OSError):  # another program may have taken it
                 path.unlink()
             self.parts = [part for part in self.parts if part != path]
