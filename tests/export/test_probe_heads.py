@@ -118,19 +118,17 @@ def test_of_a_bank_without_a_tower_only_the_metrics_are_used(
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "words"),
+    ("changes", "words"),
     [
-        ("probe", {"features": "image"}, "was fitted on features of the frame encoder alone"),
-        ("probe", {"checkpoint_sha256": "00" * 32}, "run emotion-train fit-probe with this checkpoint"),
+        ({"features": "image"}, "was fitted on features of the frame encoder alone"),
+        ({"checkpoint_sha256": "00" * 32}, "run emotion-train fit-probe with this checkpoint"),
         (
-            "zero_shot",
             {"kind": "zero_shot", "text_tower_sha256": "00" * 32},
             "the zero-shot head comes from text tower 000000000000",
         ),
     ],
 )
-def test_what_the_runtime_could_not_read_is_refused(  # noqa: PLR0913, PLR0917 - three are fixtures
-    name: str,
+def test_what_the_runtime_could_not_read_is_refused(
     changes: dict[str, str],
     words: str,
     nano: Exported,
@@ -141,7 +139,7 @@ def test_what_the_runtime_could_not_read_is_refused(  # noqa: PLR0913, PLR0917 -
     probe = save_probe(tmp_path / "unused", nano.checkpoint, nano.model.config.embed_dim)
     card: HeadCard = msgspec.structs.replace(probe.card, **changes)
     assert card.labels == LABELS
-    save_head(tmp_path / "probe", name, replace(probe, card=card))
+    save_head(tmp_path / "probe", card.kind, replace(probe, card=card))
     assert export(tmp_path / "probe") == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
