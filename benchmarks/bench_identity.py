@@ -42,7 +42,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import SwapLimits
-from emotion_runtime.open_pipeline import open_pipeline
+from emotion_runtime.open_pipeline import Execution, open_pipeline
 from emotion_runtime.sources import open_source
 from emotion_runtime.timing import Timing
 from emotion_train.scenes.faces import FACES_FILE, load_faces
@@ -205,9 +205,7 @@ def tallies(
 def clip(bundle: str, source: str) -> dict[str, Any]:
     """Return the resets in a video in which nobody takes anybody's place, with the face detector."""
     detector = load_detector("face")
-    pipeline = open_pipeline(
-        bundle, detector, "cpu", head=None, timing=Timing(), precision=None, live=False
-    ).pipeline
+    pipeline = open_pipeline(bundle, detector, Execution("cpu"), head=None, timing=Timing()).pipeline
     frames, ids, last = 0, set[int](), 0.0
     with open_source(source) as opened:
         for frame in opened:

@@ -26,6 +26,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Execution:
+    """How models are run.
+
+    Attributes:
+        backend: What runs the encoders, see `open_backend.open_encoders`.
+        precision: Their numeric precision, see `open_backend.open_encoders`.
+        live: All sources are live: a backend may be chosen by time, and replaced by another while it runs.
+    """
+
+    backend: str = "auto"
+    precision: Precision | None = None
+    live: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class OpenPipeline:
     """A pipeline, and what was opened for it.
 
@@ -48,17 +63,17 @@ class OpenPipeline:
     width: int
 
 
-def open_pipeline(  # noqa: PLR0913 - all but the first three are keywords
-    bundle: str | Path,
-    detector: Detector,
-    backend: str,
-    *,
-    head: str | None,
-    timing: Timing,
-    precision: Precision | None,
-    live: bool,
+def open_pipeline(
+    bundle: str | Path, detector: Detector, execution: Execution, *, head: str | None, timing: Timing
 ) -> OpenPipeline:
-    """Open the models of a bundle; see `EmotionRuntime` for the arguments.
+    """Open the models of a bundle.
+
+    Args:
+        bundle: Name of a shipped bundle, or the folder of a bundle.
+        detector: Finds people; its network is run like the encoders, if it has one.
+        execution: How the models are run.
+        head: Name of a head of the bundle. None: the bundle's default.
+        timing: Time constants.
 
     Raises:
         EmotionError: The bundle, backend, head or a file of them is missing, corrupt or unknown.
@@ -68,6 +83,7 @@ def open_pipeline(  # noqa: PLR0913 - all but the first three are keywords
     clips = plan_clips(manifest.clip_frames, manifest.clip_seconds, window=timing.window, every=timing.every)
     loaded_head, affect_head = load_head(loaded, head), load_affect_head(loaded)
     # Opened last: it may start a long engine build, so every other error must surface first.
+    backend, precision, live = execution.backend, execution.precision, execution.live
     choice = _timed_choice(loaded, detector, precision) if live and backend == "auto" else None
     with ExitStack() as held:  # closes them if the rest fails
         if choice is None:
@@ -77,7 +93,7 @@ def open_pipeline(  # noqa: PLR0913 - all but the first three are keywords
         held.callback(frame_encoder.close)
         held.callback(temporal_encoder.close)
         if isinstance(detector, NetworkDetector):
-            network = _run(detector, backend, choice, frame_encoder, precision=precision, live=live)
+            network = _run(detector, execution, choice, frame_encoder)
             held.callback(network.close)
         models = Models(
             detector,
@@ -109,20 +125,21 @@ def open_pipeline(  # noqa: PLR0913 - all but the first three are keywords
 
 
 def _run(
-    detector: NetworkDetector,
-    backend: str,
-    choice: "TimedChoice | None",
-    encoder: Backend,
-    *,
-    precision: Precision | None,
-    live: bool,
+    detector: NetworkDetector, execution: Execution, choice: "TimedChoice | None", encoder: Backend
 ) -> Network:
     """Run the detector on the requested backend, else on the fastest, else on that of the encoders."""
-    by_name = backend != "auto"
-    runs_in, threads = (backend if by_name else encoder.name), 0
+    by_name = execution.backend != "auto"
+    runs_in, threads = (execution.backend if by_name else encoder.name), 0
     if choice:
         runs_in, threads = choice.for_detector.backend, choice.for_detector.threads
-    return run_network(detector, runs_in, threads=threads, by_name=by_name, precision=precision, live=live)
+    return run_network(
+        detector,
+        runs_in,
+        threads=threads,
+        by_name=by_name,
+        precision=execution.precision,
+        live=execution.live,
+    )
 
 
 def _timed_choice(bundle: Bundle, detector: Detector, precision: Precision | None) -> "TimedChoice | None":

@@ -24,7 +24,7 @@ from emotion_runtime.inputs import (
 from emotion_runtime.manifest import Precision
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.names import DetectorSize
-from emotion_runtime.open_pipeline import open_pipeline
+from emotion_runtime.open_pipeline import Execution, open_pipeline
 from emotion_runtime.photos import look_at
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.privacy.image_filter import ImageFilter, Privacy
@@ -91,11 +91,9 @@ class EmotionRuntime:
         opened = open_pipeline(
             bundle,
             open_detector(detector, size=detector_size, score=detector_score),
-            backend,
+            Execution(backend, precision, live),
             head=head,
             timing=timing or Timing(),
-            precision=precision,
-            live=live,
         )
         self._loaded, self._held = opened.pipeline, opened.held
         self._loaded.images = images
