@@ -70,7 +70,7 @@ class EmotionRuntime:
             print(event.t, [(person.id, person.top) for person in event.persons])
     """
 
-    def __init__(  # noqa: PLR0913 - all but the first three are keywords
+    def __init__(  # noqa: PLR0913 - options of a public constructor, given by name
         self,
         bundle: str | Path = "nano",
         detector: str | Path | Detector = "face",

@@ -32,7 +32,7 @@ class JsonlSink:
             too, for example on a full disk.
     """
 
-    def __init__(  # noqa: PLR0913 - all but the first are keywords
+    def __init__(  # noqa: PLR0913 - options of a public constructor, given by name
         self,
         path: str,
         *,
