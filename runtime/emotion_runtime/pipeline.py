@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.detectors import batches, find_all
-from emotion_runtime.errors import EmotionError
+from emotion_runtime.frame_pace import FramePace
 from emotion_runtime.metrics import Counts, StageTimer
 from emotion_runtime.models import Models
-from emotion_runtime.pace import LiveView, Pace, StepCost
+from emotion_runtime.pace import StepCost
 from emotion_runtime.person import PersonOptions, PersonState
 from emotion_runtime.privacy.image_filter import ImageFilter
 from emotion_runtime.quality import NO_HEAD, measure_quality
@@ -82,18 +82,13 @@ class Pipeline:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if timing.detect_every != "auto" and not 0 <= timing.detect_every < np.inf:
-            raise EmotionError(
-                f"detect_every {timing.detect_every}: expected `auto` or seconds, 0 (every frame) or more"
-            )
         self._models = models
-        self._timing = timing
         self._clock = clock
         self._options = PersonOptions(
             clips, timing.smoothing, timing.hysteresis, models.head, models.affect, models.quality
         )
         self._sources: dict[str, SourceState] = {}
-        self._pace = Pace(clips.every)
+        self._pace = FramePace(timing.detect_every, clips.every)
         self.timer = StageTimer(clock)
         self.counts = Counts()
         self._checks = ValueChecks(self.counts)
@@ -126,20 +121,19 @@ class Pipeline:
         followed, detect_seconds = self._clock(), self.timer.seconds["detect"] - detect_seconds
         encoded = self._encode(frames, sources)
         now = self._clock()
-        if any(frame.captured is not None for frame in frames):
-            pairs = zip(frames, sources.values(), strict=True)
-            detected = [each for frame, each in pairs if each.detected_at == frame.t]
-            cost = StepCost(
-                begun=begun,
-                ended=now,
-                detecting=detect_seconds,
-                detections=len(detected),
-                extra=sum(source.extra for source in detected),
-                encoding=now - followed,
-                encoded=encoded,
-                writing=self.timer.seconds["sinks"],
-            )
-            self._pace.update(cost, _live_views(frames, sources))
+        pairs = zip(frames, sources.values(), strict=True)
+        detected = [source for frame, source in pairs if source.detected_at == frame.t]
+        cost = StepCost(
+            begun=begun,
+            ended=now,
+            detecting=detect_seconds,
+            detections=len(detected),
+            extra=sum(source.extra for source in detected),
+            encoding=now - followed,
+            encoded=encoded,
+            writing=self.timer.seconds["sinks"],
+        )
+        self._pace.update(cost, frames, sources)
         return [self._event(frame, sources[frame.source], now) for frame in frames]
 
     def forget(self, source: str) -> None:
@@ -178,7 +172,7 @@ class Pipeline:
             source = sources[frame.source]
             wait = in_turn and bool(due) and frame.captured is not None  # files do not depend on each other
             cuts_before = source.cuts
-            if source.begin(frame, self._detect_every(frame) * (1 + _SPREAD * wait)):
+            if source.begin(frame, self._pace.detect_every(frame) * (1 + _SPREAD * wait)):
                 due.append(frame)
             self.counts.cuts += source.cuts - cuts_before
         if due:
@@ -203,14 +197,6 @@ class Pipeline:
                 found.update(zip(alike, find_all(self._models.detector, images, photos=still), strict=True))
         return [found[i] for i in range(len(frames))]
 
-    def _detect_every(self, frame: Frame) -> float:
-        if self._timing.detect_every == "auto":
-            return 0.0 if frame.captured is None else self._pace.detect_every
-        return self._timing.detect_every
-
-    def _encode_every(self, frame: Frame) -> float:
-        return self._options.clips.every if frame.captured is None else self._pace.encode_every
-
     def _encode(self, frames: Sequence[Frame], sources: Mapping[str, SourceState]) -> int:
         """Encode the visible persons who are due, of all frames together, and return how many they are."""
         spec = self._models.encoder.spec
@@ -218,7 +204,7 @@ class Pipeline:
         views: list[_View] = []
         for frame in frames:
             source = sources[frame.source]
-            chosen = source.due(frame.t, 0.0 if frame.captured is None else self._pace.encode_every)
+            chosen = source.due(frame.t, self._pace.live_encode_every(frame))
             if chosen:
                 found: Sequence[Track | None] = chosen
                 if self._models.heads:
@@ -253,7 +239,7 @@ class Pipeline:
         Between two detections it is left out instead, since the person may have moved out of the box.
         """
         interval, limits = due.source.intervals.usual, self._models.swap
-        seen_every = max(interval, self._detect_every(due.frame))
+        seen_every = max(interval, self._pace.detect_every(due.frame))
         if limits is not None and due.person.swapped(embedding, limits, seen_every):
             if due.source.detected_at < due.frame.t:
                 return None
@@ -263,7 +249,7 @@ class Pipeline:
             due.person.quality = before.quality
         if np.isfinite(due.person.ring.latest):
             due.source.rates.encoded(due.frame.t - due.person.ring.latest)
-        due.person.push(embedding, due.frame.t, max(interval, self._encode_every(due.frame)))
+        due.person.push(embedding, due.frame.t, max(interval, self._pace.encode_every(due.frame)))
         return due
 
     def _predict(self, encoded: Sequence[_Due]) -> None:
@@ -285,7 +271,7 @@ class Pipeline:
                 self._checks.count_invalid(1, "temporal encoder or head", each.frame.source)
 
     def _event(self, frame: Frame, source: SourceState, now: float) -> EmotionEvent:
-        interval = max(source.intervals.usual, self._encode_every(frame))
+        interval = max(source.intervals.usual, self._pace.encode_every(frame))
         return EmotionEvent(
             source=frame.source,
             frame=frame.index,
@@ -295,12 +281,3 @@ class Pipeline:
             latency_ms=0.0 if frame.captured is None else 1000 * (now - frame.captured),
             dropped=frame.dropped,
         )
-
-
-def _live_views(frames: Sequence[Frame], sources: Mapping[str, SourceState]) -> list[LiveView]:
-    """Return what the pace of live sources depends on."""
-    return [
-        LiveView(name, source.intervals.usual, sum(track.seen for track in source.tracks))
-        for frame, (name, source) in zip(frames, sources.items(), strict=True)
-        if frame.captured is not None
-    ]
