@@ -1,0 +1,159 @@
+"""Which outputs of a network are boxes of people, and which are refused as those of another task."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from emotion_runtime.detectors import load_detector
+from emotion_runtime.errors import EmotionError
+
+
+def one_node_model(path: Path, outputs: tuple[int, ...], names: Any = None) -> str:
+    """Write a model from (1, 3, 64, 64), which has 84 = 64 + 16 + 4 cells, to zeros of the given shape."""
+    value = onnx.helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [0.0])
+    shape = onnx.numpy_helper.from_array(np.array(outputs, np.int64), "shape")
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("ConstantOfShape", ["shape"], ["zeros"], value=value),
+            onnx.helper.make_node("ReduceSum", ["images"], ["sum"], keepdims=0),
+            onnx.helper.make_node("Sub", ["sum", "sum"], ["nothing"]),
+            onnx.helper.make_node("Add", ["zeros", "nothing"], ["output"]),
+        ],
+        "g",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, (1, 3, 64, 64))],
+        [onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, None)],
+        [shape],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    if names:
+        onnx.helper.set_model_props(model, {"names": repr(names)})
+    onnx.save(model, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("shape", [(1, 85, 252), (1, 252, 85), (1, 1000), (2, 84, 85), (1, 84, 4)])
+def test_unsupported_output_shape_is_reported_with_the_supported_ones(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(EmotionError, match="is not supported; expected") as caught:
+        load_detector(one_node_model(tmp_path / "m.onnx", shape))
+    assert str(shape) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(1, 84, 85), (1, 84, 84), (1, 5, 84), (1, 300, 6)])
+def test_supported_output_shapes_load_and_zeros_give_no_detections(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    detector = load_detector(one_node_model(tmp_path / "m.onnx", shape))
+    assert len(detector(np.zeros((48, 64, 3), np.uint8)).boxes) == 0
+
+
+def test_detector_of_another_class_is_rejected(tmp_path: Path) -> None:
+    path = one_node_model(tmp_path / "m.onnx", (1, 84, 84), names={0: "bicycle", 1: "person"})
+    with pytest.raises(EmotionError, match="class 0 is 'bicycle'"):
+        load_detector(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "warned"),
+    [
+        ({0: "person", 1: "car"}, False),
+        (["person", "car"], False),
+        ({"0": "Person"}, False),
+        ({0: "persona"}, True),
+    ],
+)
+def test_names_of_a_person_are_accepted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: Any, *, warned: bool
+) -> None:
+    load_detector(one_node_model(tmp_path / "m.onnx", (1, 4 + len(names), 84), names=names))
+    assert ("taken for a person" in caplog.text) == warned
+
+
+CELLS = 84  # of an input of 64 x 64
+PERSON_SCORE = 0.95
+
+
+def output_with_a_person(columns: int, **values: float) -> NDArray[np.float32]:
+    """Return (1, columns, 84) with a person in cell 40, and values of whole columns, such as c5=300."""
+    output = np.zeros((1, columns, CELLS), np.float32)
+    for column, value in values.items():
+        output[0, int(column[1:])] = value
+    output[0, :5, 40] = 32, 32, 20, 40, PERSON_SCORE
+    return output
+
+
+def fixed_model(
+    path: Path, output: NDArray[np.float32], *, at_images: bool = False, masks: bool = False
+) -> Path:
+    """Write a model that returns this output; with `at_images`, zeros for a black image."""
+    inputs = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, (1, 3, 64, 64))
+    nodes = [
+        onnx.helper.make_node("ReduceMax", ["images"], ["largest"], keepdims=0),
+        onnx.helper.make_node("Sign", ["largest"], ["lit"]),
+        onnx.helper.make_node("Mul", ["fixed", "lit" if at_images else "one"], ["output"]),
+        onnx.helper.make_node("AveragePool", ["images"], ["masks"], kernel_shape=[4, 4], strides=[4, 4]),
+    ]
+    names = ["output", "masks"] if masks else ["output"]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [inputs],
+        [
+            onnx.helper.make_tensor_value_info(
+                name, onnx.TensorProto.FLOAT, ["a"] * (4 if name == "masks" else 3)
+            )
+            for name in names
+        ],
+        [
+            onnx.numpy_helper.from_array(output, "fixed"),
+            onnx.numpy_helper.from_array(np.float32(1), "one"),
+        ],
+    )
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path
+    )
+    return path
+
+
+OTHER_TASKS = {
+    "17 key points": output_with_a_person(56, c5=300, c6=200, c7=0.9),
+    "5 landmarks": output_with_a_person(20, c5=30, c6=20),
+    "coefficients of masks": output_with_a_person(116, c84=-0.4, c85=0.7),
+    "angle outside [0, 1]": output_with_a_person(20, c19=1.5),
+    "transposed rows": output_with_a_person(84, c2=300).transpose(0, 2, 1).copy(),
+    "logits": output_with_a_person(84, c4=-9),
+}
+
+
+@pytest.mark.parametrize("task", OTHER_TASKS)
+@pytest.mark.parametrize("at_images", [False, True])
+def test_export_for_another_task_is_refused_instead_of_finding_nobody(
+    tmp_path: Path, task: str, *, at_images: bool
+) -> None:
+    path = fixed_model(tmp_path / "m.onnx", OTHER_TASKS[task], at_images=at_images)
+    with pytest.raises(EmotionError, match="expected") as caught:
+        load_detector(str(path))(np.full((64, 64, 3), 90, np.uint8))
+    assert "\n" not in str(caught.value)
+    assert "`face`" in str(caught.value)
+
+
+def test_angles_and_masks_within_the_range_of_scores_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(EmotionError, match="oriented boxes"):
+        load_detector(str(fixed_model(tmp_path / "obb.onnx", output_with_a_person(20, c19=0.785))))
+    path = fixed_model(tmp_path / "segment.onnx", output_with_a_person(116, c84=0.3), masks=True)
+    with pytest.raises(EmotionError, match="segmentation"):
+        load_detector(str(path))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 16, 79, 365])
+def test_detectors_with_any_number_of_classes_find_the_person(tmp_path: Path, classes: int) -> None:
+    path = fixed_model(tmp_path / "m.onnx", output_with_a_person(4 + classes))
+    found = load_detector(str(path))(np.full((64, 64, 3), 90, np.uint8))
+    np.testing.assert_allclose(found.boxes, [(22, 12, 42, 52)], atol=0.01)
+    np.testing.assert_allclose(found.scores, [PERSON_SCORE], atol=1e-6)
