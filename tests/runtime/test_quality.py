@@ -1,11 +1,10 @@
 """The quality of a view of a head, and the limits below which there is no label."""
 
-from importlib.util import find_spec
-
 import cv2
 import msgspec
 import numpy as np
 import pytest
+from annotated_images import ASTRONAUT_HEAD, astronaut
 from numpy.typing import NDArray
 
 from emotion_runtime.detectors import load_detector
@@ -13,14 +12,8 @@ from emotion_runtime.manifest import DEFAULT_QUALITY, QualityLimits
 from emotion_runtime.quality import frontality, measure_quality, roll, sharpness, why_not
 from emotion_runtime.types import Quality, Track
 
-HEAD = (154.0, 16.0, 301.0, 178.0)  # annotated by hand in the image of an astronaut
 FRONTAL = ((40.0, 50.0), (80.0, 50.0), (60.0, 70.0), (45.0, 90.0), (75.0, 90.0))
 GOOD = Quality(head_px=80.0, sharpness=0.8, inside=1.0, frontal=0.9, roll_deg=3.0)
-
-
-def astronaut() -> NDArray[np.uint8]:
-    folder = find_spec("skimage").submodule_search_locations[0]
-    return cv2.imread(f"{folder}/data/astronaut.png")
 
 
 def found(image: NDArray[np.uint8]) -> Track:
@@ -61,16 +54,16 @@ def test_landmarks_on_a_line_are_a_profile() -> None:
 
 def test_sharpness_falls_with_blur_and_depends_little_on_size_and_contrast() -> None:
     image = astronaut()
-    scale = 160 / (HEAD[2] - HEAD[0])
+    scale = 160 / (ASTRONAUT_HEAD[2] - ASTRONAUT_HEAD[0])
     large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    head = tuple(scale * side for side in HEAD)
+    head = tuple(scale * side for side in ASTRONAUT_HEAD)
     values = [sharpness(large, head)]
     values += [sharpness(cv2.GaussianBlur(large, (0, 0), sigma), head) for sigma in (1, 2, 4, 8)]
     assert (np.diff(values) < 0).all()
     assert values[0] > 0.75
     assert values[3] < 0.4  # a blur of 4 pixels
     small = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    assert sharpness(small, tuple(side / 2 for side in HEAD)) == pytest.approx(values[0], abs=0.15)
+    assert sharpness(small, tuple(side / 2 for side in ASTRONAUT_HEAD)) == pytest.approx(values[0], abs=0.15)
     pale = (large * 0.3 + 120).astype(np.uint8)
     assert sharpness(pale, head) == pytest.approx(values[0], abs=0.1)
 
@@ -78,7 +71,7 @@ def test_sharpness_falls_with_blur_and_depends_little_on_size_and_contrast() -> 
 def test_motion_blur_in_either_direction_lowers_sharpness() -> None:
     image = astronaut()
     for kernel in ((1, 15), (15, 1)):
-        assert sharpness(cv2.blur(image, kernel), HEAD) < 0.5 * sharpness(image, HEAD)
+        assert sharpness(cv2.blur(image, kernel), ASTRONAUT_HEAD) < 0.5 * sharpness(image, ASTRONAUT_HEAD)
 
 
 def test_sharpness_of_a_flat_face_and_of_one_without_pixels() -> None:

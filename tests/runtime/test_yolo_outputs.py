@@ -12,35 +12,12 @@ from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
 
 
-def one_node_model(path: Path, outputs: tuple[int, ...], names: Any = None) -> str:
-    """Write a model from (1, 3, 64, 64), which has 84 = 64 + 16 + 4 cells, to zeros of the given shape."""
-    value = onnx.helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [0.0])
-    shape = onnx.numpy_helper.from_array(np.array(outputs, np.int64), "shape")
-    graph = onnx.helper.make_graph(
-        [
-            onnx.helper.make_node("ConstantOfShape", ["shape"], ["zeros"], value=value),
-            onnx.helper.make_node("ReduceSum", ["images"], ["sum"], keepdims=0),
-            onnx.helper.make_node("Sub", ["sum", "sum"], ["nothing"]),
-            onnx.helper.make_node("Add", ["zeros", "nothing"], ["output"]),
-        ],
-        "g",
-        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, (1, 3, 64, 64))],
-        [onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, None)],
-        [shape],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    if names:
-        onnx.helper.set_model_props(model, {"names": repr(names)})
-    onnx.save(model, path)
-    return str(path)
-
-
 @pytest.mark.parametrize("shape", [(1, 85, 252), (1, 252, 85), (1, 1000), (2, 84, 85), (1, 84, 4)])
 def test_unsupported_output_shape_is_reported_with_the_supported_ones(
     tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
     with pytest.raises(EmotionError, match="is not supported; expected") as caught:
-        load_detector(one_node_model(tmp_path / "m.onnx", shape))
+        load_detector(fixed_model(tmp_path / "m.onnx", np.zeros(shape, np.float32)))
     assert str(shape) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -49,12 +26,13 @@ def test_unsupported_output_shape_is_reported_with_the_supported_ones(
 def test_supported_output_shapes_load_and_zeros_give_no_detections(
     tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
-    detector = load_detector(one_node_model(tmp_path / "m.onnx", shape))
+    detector = load_detector(fixed_model(tmp_path / "m.onnx", np.zeros(shape, np.float32)))
     assert len(detector(np.zeros((48, 64, 3), np.uint8)).boxes) == 0
 
 
 def test_detector_of_another_class_is_rejected(tmp_path: Path) -> None:
-    path = one_node_model(tmp_path / "m.onnx", (1, 84, 84), names={0: "bicycle", 1: "person"})
+    names = {0: "bicycle", 1: "person"}
+    path = fixed_model(tmp_path / "m.onnx", np.zeros((1, 84, 84), np.float32), names=names)
     with pytest.raises(EmotionError, match="class 0 is 'bicycle'"):
         load_detector(path)
 
@@ -71,11 +49,13 @@ def test_detector_of_another_class_is_rejected(tmp_path: Path) -> None:
 def test_names_of_a_person_are_accepted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, names: Any, *, warned: bool
 ) -> None:
-    load_detector(one_node_model(tmp_path / "m.onnx", (1, 4 + len(names), 84), names=names))
+    output = np.zeros((1, 4 + len(names), 84), np.float32)
+    load_detector(fixed_model(tmp_path / "m.onnx", output, names=names))
     assert ("taken for a person" in caplog.text) == warned
 
 
 CELLS = 84  # of an input of 64 x 64
+
 PERSON_SCORE = 0.95
 
 
@@ -89,36 +69,37 @@ def output_with_a_person(columns: int, **values: float) -> NDArray[np.float32]:
 
 
 def fixed_model(
-    path: Path, output: NDArray[np.float32], *, at_images: bool = False, masks: bool = False
-) -> Path:
-    """Write a model that returns this output; with `at_images`, zeros for a black image."""
-    inputs = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, (1, 3, 64, 64))
+    path: Path,
+    output: NDArray[np.float32],
+    *,
+    names: Any = None,
+    at_images: bool = False,
+    masks: bool = False,
+) -> str:
+    """Write a model of 64 x 64 images that returns this output; with `at_images`, zeros for a black one."""
+    helper = onnx.helper
     nodes = [
-        onnx.helper.make_node("ReduceMax", ["images"], ["largest"], keepdims=0),
-        onnx.helper.make_node("Sign", ["largest"], ["lit"]),
-        onnx.helper.make_node("Mul", ["fixed", "lit" if at_images else "one"], ["output"]),
-        onnx.helper.make_node("AveragePool", ["images"], ["masks"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("ReduceMax", ["images"], ["largest"], keepdims=0),
+        helper.make_node("Sign", ["largest"], ["lit"]),
+        helper.make_node("Mul", ["fixed", "lit" if at_images else "one"], ["output"]),
+        helper.make_node("AveragePool", ["images"], ["masks"], kernel_shape=[4, 4], strides=[4, 4]),
     ]
-    names = ["output", "masks"] if masks else ["output"]
-    graph = onnx.helper.make_graph(
+    outputs = [helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, None)]
+    if masks:
+        outputs.append(helper.make_tensor_value_info("masks", onnx.TensorProto.FLOAT, (1, 3, 16, 16)))
+    constants = {"fixed": output, "one": np.float32(1)}
+    graph = helper.make_graph(
         nodes,
         "g",
-        [inputs],
-        [
-            onnx.helper.make_tensor_value_info(
-                name, onnx.TensorProto.FLOAT, ["a"] * (4 if name == "masks" else 3)
-            )
-            for name in names
-        ],
-        [
-            onnx.numpy_helper.from_array(output, "fixed"),
-            onnx.numpy_helper.from_array(np.float32(1), "one"),
-        ],
+        [helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, (1, 3, 64, 64))],
+        outputs,
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    onnx.save(
-        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path
-    )
-    return path
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if names:
+        helper.set_model_props(model, {"names": repr(names)})
+    onnx.save(model, path)
+    return str(path)
 
 
 OTHER_TASKS = {
@@ -138,22 +119,22 @@ def test_export_for_another_task_is_refused_instead_of_finding_nobody(
 ) -> None:
     path = fixed_model(tmp_path / "m.onnx", OTHER_TASKS[task], at_images=at_images)
     with pytest.raises(EmotionError, match="expected") as caught:
-        load_detector(str(path))(np.full((64, 64, 3), 90, np.uint8))
+        load_detector(path)(np.full((64, 64, 3), 90, np.uint8))
     assert "\n" not in str(caught.value)
     assert "`face`" in str(caught.value)
 
 
 def test_angles_and_masks_within_the_range_of_scores_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EmotionError, match="oriented boxes"):
-        load_detector(str(fixed_model(tmp_path / "obb.onnx", output_with_a_person(20, c19=0.785))))
+        load_detector(fixed_model(tmp_path / "obb.onnx", output_with_a_person(20, c19=0.785)))
     path = fixed_model(tmp_path / "segment.onnx", output_with_a_person(116, c84=0.3), masks=True)
     with pytest.raises(EmotionError, match="segmentation"):
-        load_detector(str(path))
+        load_detector(path)
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 16, 79, 365])
 def test_detectors_with_any_number_of_classes_find_the_person(tmp_path: Path, classes: int) -> None:
     path = fixed_model(tmp_path / "m.onnx", output_with_a_person(4 + classes))
-    found = load_detector(str(path))(np.full((64, 64, 3), 90, np.uint8))
+    found = load_detector(path)(np.full((64, 64, 3), 90, np.uint8))
     np.testing.assert_allclose(found.boxes, [(22, 12, 42, 52)], atol=0.01)
     np.testing.assert_allclose(found.scores, [PERSON_SCORE], atol=1e-6)
