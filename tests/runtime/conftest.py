@@ -14,11 +14,12 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from engine_stand_ins import GPU, TENSORRT_SPEC, VERSION, Cache, StandIn, pretend_installed
+from fake_cameras import nobody
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, save
 from safetensors.numpy import save_file
 
-from emotion_runtime import fastest_backend
+from emotion_runtime import EmotionRuntime, fastest_backend
 from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.manifest import Graph, Head, Manifest, Tensor, write_manifest
 from emotion_runtime.messages import LOGGERS
@@ -72,6 +73,11 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file({"weight": -WEIGHT, "bias": 0 * BIAS}, folder / "opposite.safetensors")
     write_manifest(_manifest(folder), folder)
     return folder
+
+
+@pytest.fixture
+def runtime(tiny_bundle: Path) -> EmotionRuntime:
+    return EmotionRuntime(tiny_bundle, nobody, "cpu")
 
 
 @pytest.fixture(scope="session")
