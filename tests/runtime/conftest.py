@@ -77,6 +77,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def runtime(tiny_bundle: Path) -> EmotionRuntime:
+    """Return a runtime on the CPU that finds nobody."""
     return EmotionRuntime(tiny_bundle, nobody, "cpu")
 
 

@@ -118,6 +118,10 @@ def nobody(_image_bgr: np.ndarray) -> Detections:
     return Detections.empty()
 
 
+def somebody(_image_bgr: np.ndarray) -> Detections:
+    return Detections(np.array([(16, 24, 48, 64)], np.float32), np.array([0.9], np.float32))
+
+
 def slowly(_image_bgr: np.ndarray) -> Detections:
     time.sleep(0.02)
     return Detections.empty()

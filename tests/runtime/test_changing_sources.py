@@ -8,16 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
-import numpy as np
 import pytest
 import sample_events
-from fake_cameras import IMAGE, FakeCamera, Paced, rounds_of
+from fake_cameras import IMAGE, FakeCamera, Paced, rounds_of, somebody
 
 from emotion_runtime import EmotionError, EmotionRuntime
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.sinks.mqtt import MqttSink
 from emotion_runtime.sinks.mqtt_options import BrokerAddress, MqttOptions
-from emotion_runtime.types import Detections, Frame
+from emotion_runtime.types import Frame
 from emotion_runtime.web.cameras import Cameras
 
 
@@ -113,9 +112,6 @@ def test_people_of_a_removed_camera_are_no_longer_published():
 
 
 def test_a_removed_source_starts_over_when_it_is_added_again(tiny_bundle: Path):
-    def somebody(_image_bgr: np.ndarray) -> Detections:
-        return Detections(np.array([(16, 24, 48, 64)], np.float32), np.array([0.9], np.float32))
-
     runtime = EmotionRuntime(tiny_bundle, somebody, "cpu")
     rounds = Rounds([Paced("door", 50), Paced("yard", 50)], runtime.timer)
     states: list[str] = []

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import msgspec
 import numpy as np
 import pytest
+from fake_cameras import nobody
 
 from emotion_runtime import backend_times
 from emotion_runtime import fastest_backend as fastest
@@ -26,7 +27,7 @@ from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.sinks.jsonl_folder import unfinished
 from emotion_runtime.tensorrt import cache
 from emotion_runtime.tensorrt.open_engines import MissingEngine
-from emotion_runtime.types import Detections, RunLine
+from emotion_runtime.types import RunLine
 
 
 class Stand:
@@ -66,10 +67,6 @@ FAST, SLOW = TimedWay("openvino", 1, 1.0), TimedWay("cpu", 1, 2.0)
 def backends(choice: TimedChoice | None) -> set[str]:
     assert choice is not None
     return {way.backend for way in choice.encoders}
-
-
-def nobody(_image_bgr: np.ndarray) -> Detections:
-    return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
 @pytest.fixture

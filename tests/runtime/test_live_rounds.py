@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_cameras import IMAGE, FakeCamera, Hanging, Paced, rounds_of, slowly
+from fake_cameras import IMAGE, FakeCamera, Hanging, Paced, rounds_of, slowly, somebody
 
 from emotion_runtime import EmotionRuntime
 from emotion_runtime.rounds import Rounds
-from emotion_runtime.types import Detections, EmotionEvent, Frame
+from emotion_runtime.types import EmotionEvent, Frame
 
 
 def events_of(runtime: EmotionRuntime, sources: list, seconds: float) -> list[EmotionEvent]:
@@ -140,9 +140,6 @@ def test_stop_ends_a_wait_at_once():
 
 
 def test_a_source_may_change_its_size_and_its_clock(tiny_bundle: Path):
-    def somebody(_image_bgr: np.ndarray) -> Detections:
-        return Detections(np.array([(16, 24, 48, 64)], np.float32), np.array([0.9], np.float32))
-
     def restarting() -> Iterator[Frame]:
         for index in range(5):
             yield Frame(IMAGE, index, 100 + index / 10, "door")

@@ -17,20 +17,10 @@ from emotion_runtime import EmotionError, EmotionRuntime, Frame
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.streams import Stream, StreamSources
-from emotion_runtime.types import Detections, StatusLine
-
-
-def nobody(_image_bgr: np.ndarray) -> Detections:
-    return Detections.empty()
 
 
 def no_sources() -> StreamSources:
     return StreamSources(Rounds([], StageTimer()))
-
-
-@pytest.fixture
-def runtime(tiny_bundle: Path) -> EmotionRuntime:
-    return EmotionRuntime(tiny_bundle, nobody, "cpu")
 
 
 class Numbers:
@@ -201,7 +191,7 @@ def test_sources_are_paused_and_removed_before_the_first_event(runtime: EmotionR
 def test_status_of_a_camera_is_told_and_another_thread_closes_the_stream(runtime: EmotionRuntime):
     with socket.socket() as taken:  # a port at which nothing listens
         taken.bind(("127.0.0.1", 0))
-        lines: list[StatusLine] = []
+        lines = []
         stream = runtime.stream(f"door=rtsp://127.0.0.1:{taken.getsockname()[1]}/x", on_status=lines.append)
         threading.Timer(0.7, stream.close).start()
         start = time.monotonic()
