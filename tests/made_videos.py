@@ -1,11 +1,42 @@
-"""Small videos, made with FFmpeg's own program, which makes what PyAV cannot: cuts, mirrors, odd pixels."""
+"""Small videos, of images, or made with FFmpeg's own program: cuts, mirrors, odd pixels."""
 
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import av
 import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
 
 SIZE, RATE = (160, 90), 25
+
+
+def greys(levels: Iterable[int], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+    """Yield images of the size (width, height), each of one grey level."""
+    for level in levels:
+        yield np.full((size[1], size[0], 3), level, np.uint8)
+
+
+def write_images(
+    path: Path,
+    images: Iterable[NDArray[np.uint8]],
+    rate: int,
+    *,
+    codec: str = "mpeg4",
+    pixels: str = "yuv420p",
+    **options: str,
+) -> Path:
+    """Write RGB images (H, W, 3) uint8 as a video, with options of the codec, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        for index, image in enumerate(images):
+            if index == 0:
+                (stream.height, stream.width), stream.pix_fmt = image.shape[:2], pixels
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
 
 
 def ffmpeg(*arguments: object) -> None:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -15,6 +14,7 @@ from emotion_runtime import EmotionError, EmotionRuntime, Timing, open_pipeline
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.errors import SourceBroken
 from emotion_runtime.types import Detections, Frame
+from made_videos import greys, write_images
 
 BOX = (16, 24, 48, 64)
 
@@ -31,16 +31,7 @@ def runtime(tiny_bundle: Path) -> EmotionRuntime:
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("video") / "grey.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        for index in range(12):
-            image = np.full((96, 128, 3), 10 * index, np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return path
+    return write_images(path, greys(range(0, 120, 10), (128, 96)), 10)
 
 
 def frames(name: str, count: int) -> Iterator[Frame]:

@@ -18,6 +18,7 @@ from emotion_runtime import __version__
 from emotion_runtime.cli import main
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
+from made_videos import write_images
 
 PROGRAM = [sys.executable, "-c", "import sys; from emotion_runtime.cli import main; sys.exit(main())"]
 BOX = (16, 24, 48, 64)  # the person that the fixed detector returns
@@ -32,17 +33,10 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_video(path: Path, frames: int, rate: int = RATE) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuvj420p"
-        for index in range(frames):
-            image = np.zeros((96, 128, 3), np.uint8)
-            image[:, :, 2] = min(8 * index, 255)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return path
+    """Write images of 128 x 96 that fade from black to red."""
+    images = np.zeros((frames, 96, 128, 3), np.uint8)
+    images[..., 0] = np.minimum(8 * np.arange(frames), 255)[:, None, None]
+    return write_images(path, images, rate, codec="mjpeg", pixels="yuvj420p")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import struct
 from itertools import islice
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,7 +15,7 @@ from emotion_runtime.sources.file import read_file
 from emotion_train.datasets.base import Sample, SampleImage
 from emotion_train.datasets.images import load_image, prepare_sample
 from emotion_train.datasets.video import video_info
-from made_videos import H264, clock, ffmpeg, moving, tone
+from made_videos import H264, clock, ffmpeg, greys, moving, tone, write_images
 
 CENTER = PreprocessSpec(size=64, patch=16, short_side=72)
 SUBJECT = PreprocessSpec(size=64, patch=16, short_side=72, window="subject", subject_scale=1.5)
@@ -36,14 +35,8 @@ def noise(path: Path, seed: int = 0) -> Path:
 
 def write_video(path: Path, *, seconds: float = 2.5, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
     """Make a video of 10 fps with B-frames, a key frame every 8 frames; frame n has grey 10 (n mod 25)."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"g": "8", "bf": "2", "crf": "1"})
-        (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
-        for n in range(round(seconds * RATE)):
-            grey = np.full((size[1], size[0], 3), 10 * (n % FRAMES), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    images = greys((10 * (n % FRAMES) for n in range(round(seconds * RATE))), size)
+    return write_images(path, images, RATE, codec="libx264", g="8", bf="2", crf="1")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +13,7 @@ from emotion_train.datasets import load_dataset
 from emotion_train.datasets.base import Dataset
 from emotion_train.datasets.images import load_image
 from emotion_train.datasets.table import Columns
+from made_videos import greys, write_images
 
 RATE, FRAMES = 10, 40
 
@@ -26,13 +26,8 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
         jpeg(root / name, (100, 80))
     for n in range(5, 25):
         jpeg(root / "clip" / f"frame_{n:03d}.jpg", (100, 80))
-    with av.open(str(root / "film.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"crf": "1"})
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for n in range(FRAMES):
-            grey = np.full((64, 96, 3), 6 * n, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
-        container.mux(stream.encode(None))
+    images = greys(range(0, 6 * FRAMES, 6), (96, 64))
+    write_images(root / "film.mp4", images, RATE, codec="libx264", crf="1")
     (root / "notes.txt").write_text("no video")
     return root
 

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from emotion_train.language.labels import EKMAN
+from made_videos import write_images
 
 FEELINGS = {
     "anger": "angry furious mad hate",
@@ -45,17 +44,7 @@ def flat_pictures(count: int, *, size: tuple[int, int] = (64, 48), shade: int = 
 
 def write_video(path: Path, pictures: Sequence[NDArray[np.uint8]], *, fps: int = 10) -> Path:
     """A lossless video of RGB pictures."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=fps)
-        stream.width, stream.height = pictures[0].shape[1], pictures[0].shape[0]
-        stream.pix_fmt, stream.time_base = "bgr0", Fraction(1, fps)
-        for picture in pictures:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return path
+    return write_images(path, pictures, fps, codec="ffv1", pixels="bgr0")
 
 
 def srt_time(seconds: float) -> str:

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from emotion_train.commands import prepare_probe
 from emotion_train.datasets import load_dataset
 from emotion_train.datasets.video import video_frames
 from emotion_train.probe_data.clip_frames import frames_by_second
+from made_videos import greys, write_images
 
 SIZE = (64, 48)
 BOX = (8.0, 6.0, 40.0, 30.0)
@@ -22,16 +22,7 @@ BOX = (8.0, 6.0, 40.0, 30.0)
 
 def write_video(path: Path, frames: int, rate: int = 24) -> Path:
     """Frame i has the grey level 2 i + 20."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-        stream.bit_rate = 4_000_000
-        for i in range(frames):
-            image = np.full((SIZE[1], SIZE[0], 3), 2 * i + 20, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    return write_images(path, greys(range(20, 20 + 2 * frames, 2), SIZE), rate, b="4000000")
 
 
 def one_person(_image_bgr: NDArray[np.uint8]) -> Detections:

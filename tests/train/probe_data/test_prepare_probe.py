@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from emotion_train.cli import main
 from emotion_train.commands import prepare_probe
 from emotion_train.datasets import load_dataset
 from emotion_train.datasets.bold import CATEGORIES
+from made_videos import greys, write_images
 
 HEADER = ["Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID"]
 SIZE = (320, 180)
@@ -30,15 +30,7 @@ FOLDERS = {
 
 def write_video(path: Path, frames: int) -> None:
     """Frame i has the grey level 5 i + 20."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=24)
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-        stream.bit_rate = 4_000_000
-        for number in range(frames):
-            image = np.full((SIZE[1], SIZE[0], 3), 5 * number + 20, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
+    write_images(path, greys(range(20, 20 + 5 * frames, 5), SIZE), 24, b="4000000")
 
 
 @pytest.fixture
