@@ -28,9 +28,14 @@ _MEAN_RGB = (122.782, 117.001, 104.298)  # that face-api subtracts
 
 
 class Graph:
-    """Collects the nodes of a graph, whose tensors are (N, C, H, W)."""
+    """Collects the nodes of a graph, whose tensors are (N, C, H, W).
 
-    def __init__(self) -> None:
+    Args:
+        images: Name of its input.
+    """
+
+    def __init__(self, images: str = "images") -> None:
+        self.images = images
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
@@ -81,7 +86,7 @@ class Graph:
 
         Args:
             output: The tensor that is its output.
-            images: Shape of its input `images`.
+            images: Shape of its input.
             shape: Shape of its output.
             name: Name of its output.
         """
@@ -89,7 +94,7 @@ class Graph:
         graph = helper.make_graph(
             nodes,
             "peer",
-            [helper.make_tensor_value_info("images", TensorProto.FLOAT, list(images))],
+            [helper.make_tensor_value_info(self.images, TensorProto.FLOAT, list(images))],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))],
             self.constants,
         )

@@ -47,12 +47,12 @@ def yolov5s(package: Path) -> onnx.ModelProto:
     weights = tfjs_weights(description["weightsManifest"], content)
     nodes = description["modelTopology"]["node"]  # sorted topologically
     pads = {node["name"]: int(weights[node["input"][1]].max()) for node in nodes if node["op"] == "Pad"}
-    graph = Graph()
+    graph = Graph("frames")
     outputs: dict[str, str] = {}
     last = ""
     for node in nodes:
         if node["op"] == "Placeholder":
-            outputs[node["name"]] = graph.add("Transpose", ["images"], perm=_TO_CHANNELS_LAST)
+            outputs[node["name"]] = graph.add("Transpose", [graph.images], perm=_TO_CHANNELS_LAST)
         elif node["op"] == "Pad":  # a part of the convolution that follows
             outputs[node["name"]] = outputs[node["input"][0]]
         elif node["op"] != "Const":

