@@ -41,7 +41,8 @@ frame of each clip. "Per frame" is processor time of all threads, median over th
 see in turn. "Limit" is the processor time that the networks need at least for the calls that the system
 made: their operations at the measured rate of sgemm, or their bytes at that of a copy, whichever takes
 longer. The bodies are drawn: how many people a network for whole persons (YOLO) finds here says nothing
-about photographs, only its time does. Machine: {machine}; a second of one core: sgemm {gflops:g} GFLOP, copy {gbytes_per_s:g} GB.
+about photographs, only its time does.
+Machine: {machine}; a second of one core: sgemm {gflops:g} GFLOP, copy {gbytes_per_s:g} GB.
 
 {table}"""
 
