@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from command_runs import FRAMES, write_video
 from engine_stand_ins import GPU, TENSORRT_SPEC, VERSION, Cache, StandIn, pretend_installed
 from fake_cameras import nobody
 from numpy.typing import NDArray
@@ -73,6 +74,17 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file({"weight": -WEIGHT, "bias": 0 * BIAS}, folder / "opposite.safetensors")
     write_manifest(_manifest(folder), folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write 3 seconds of 128 x 96 that fade from black to red."""
+    return write_video(tmp_path_factory.mktemp("video") / "red.avi", FRAMES)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path, fixed_detector: Path) -> list[str]:
+    return ["--bundle", str(tiny_bundle), "--detector", str(fixed_detector), "--backend", "cpu"]
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import numpy as np
+from command_runs import write_video
 from PIL import Image
-from test_cli import write_video
 
 from emotion_runtime.sources.length import estimate_frames
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import write_video
+from command_runs import write_video
 
 from emotion_runtime import EmotionRuntime
 from emotion_runtime.bundle import load_bundle

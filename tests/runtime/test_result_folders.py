@@ -1,0 +1,78 @@
+"""Folders of results: a file for each source, continued by the next run."""
+
+import shutil
+from pathlib import Path
+
+import av
+import pytest
+from command_runs import FRAMES, events, mistake
+
+from emotion_runtime.cli import main
+
+FILL = (46, 42, 40)  # BGR of a zone
+
+
+def test_folder_of_videos_is_processed_file_by_file_and_continued(
+    model: list[str], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    videos, results = tmp_path / "videos", tmp_path / "results"
+    videos.mkdir()
+    for name in ("a.avi", "b.avi", "c.avi"):
+        shutil.copy(video, videos / name)
+    argv = ["--source", str(videos), *model, "--jsonl", f"{results}/"]
+    assert main([*argv, "--max-frames", "40"]) == 0  # stops in the second file
+    assert sorted(path.name for path in results.iterdir()) == ["a.avi.jsonl", "b.avi.jsonl.partial"]
+    (videos / "d.avi").write_bytes(video.read_bytes()[: len(video.read_bytes()) // 2])
+    complete = (results / "a.avi.jsonl").read_bytes()
+    capsys.readouterr()
+    for finished in (1, 3):
+        assert main(argv) == 2
+        printed = capsys.readouterr().err
+        assert f"{finished} of 4 files were finished by an earlier run" in printed
+        assert "d.avi failed" in printed.splitlines()[-1]
+        assert printed.count("person 1: ") == 4 - finished
+    names = sorted(path.name for path in results.iterdir())
+    assert names == ["a.avi.jsonl", "b.avi.jsonl", "c.avi.jsonl", "d.avi.jsonl.partial"]
+    assert [len(events(results / name)) for name in names[:3]] == [FRAMES] * 3
+    assert complete == (results / "a.avi.jsonl").read_bytes()
+    assert main([*argv, "--smoothing", "0", "--max-frames", "1"]) == 0  # other options: another run
+    assert "finished by an earlier run" not in capsys.readouterr().err
+
+
+def test_folder_of_results_keeps_the_names_of_sources(model: list[str], video: Path, tmp_path: Path):
+    """So that zones, which are given by name, are those of a run without the folder."""
+    (tmp_path / "videos").mkdir()
+    shutil.copy(video, tmp_path / "videos" / "a.avi")
+    sources = [f"--source=door={video}", f"--source=more={tmp_path / 'videos'}", "--zone=door=0,0,1,1"]
+    outputs = ["--jsonl", f"{tmp_path}/results/", "--record", f"{tmp_path}/copies/"]
+    assert main([*sources, *model, *outputs, "--max-frames", "50"]) == 0
+    results = {path.name: events(path) for path in (tmp_path / "results").iterdir()}
+    assert {name: {line["source"] for line in lines} for name, lines in results.items()} == {
+        "door.jsonl": {"door"},
+        "a.avi.jsonl.partial": {"more/a.avi"},
+    }
+    corners = {}
+    for name in ("door", "a.avi"):
+        with av.open(str(tmp_path / "copies" / f"{name}.mp4")) as container:
+            corners[name] = next(container.decode(video=0)).to_ndarray(format="bgr24")[-8:, :8].mean((0, 1))
+    assert corners["door"] == pytest.approx(FILL, abs=4)
+    assert corners["a.avi"] != pytest.approx(FILL, abs=4)
+
+
+def test_folder_of_results_needs_files(model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    status = main(["--source", "demo", *model, "--jsonl", f"{tmp_path}/"])
+    assert "is a folder, for results of files: demo is none" in mistake(status, capsys.readouterr().err)
+
+
+def test_several_sources_in_one_run(model: list[str], video: Path, tmp_path: Path):
+    other = shutil.copy(video, tmp_path / "other.avi")
+    jsonl, record = tmp_path / "out.jsonl", tmp_path / "out.mp4"
+    outputs = ["--jsonl", str(jsonl), "--record", str(record)]
+    assert main(["--source", str(video), "--source", str(other), *model, *outputs]) == 0
+    lines = events(jsonl)
+    for name in (str(video), str(other)):
+        own = [line for line in lines if line["source"] == name]
+        assert [line["frame"] for line in own] == list(range(FRAMES))
+        assert own[-1]["persons"][0]["id"] == 1
+    assert record.exists()
+    assert (tmp_path / "out-2.mp4").exists()
