@@ -9,7 +9,8 @@ import numpy as np
 
 from made_videos import write_images
 
-PROGRAM = [sys.executable, "-c", "import sys; from emotion_runtime.cli import main; sys.exit(main())"]
+MAIN = "import sys; from emotion_runtime.cli import main; sys.exit(main())"
+PROGRAM = [sys.executable, "-c", MAIN]
 
 FRAMES, RATE = 30, 10
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from command_runs import MAIN
 from onnx import TensorProto, helper
 
 from emotion_runtime.bundle import load_bundle
@@ -19,18 +20,17 @@ from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.outputs import check_outputs, numbered
 
-PROGRAM = "import sys; from emotion_runtime.cli import main; sys.exit(main())"
 # The kernel stops writes after this many bytes, like a full disk.
-SMALL_DISK = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); " + PROGRAM
+SMALL_DISK = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); " + MAIN
 
 
-def mistake(*arguments: str | Path, program: str = PROGRAM) -> str:
+def mistake(*arguments: str | Path, program: str = MAIN) -> str:
     """Return the single line of a run that ends with a user's mistake."""
     (line,) = complaints(*arguments, program=program)
     return line
 
 
-def complaints(*arguments: str | Path, program: str = PROGRAM) -> list[str]:
+def complaints(*arguments: str | Path, program: str = MAIN) -> list[str]:
     """Return the lines on standard error of a run that ends with status 2; the last one is the error."""
     command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
@@ -38,11 +38,6 @@ def complaints(*arguments: str | Path, program: str = PROGRAM) -> list[str]:
     lines = done.stderr.splitlines()
     assert lines[-1].startswith("emotion-runtime: error: ")
     return lines
-
-
-@pytest.fixture
-def model(tiny_bundle: Path, fixed_detector: Path) -> list[str]:
-    return ["--bundle", str(tiny_bundle), "--detector", str(fixed_detector), "--backend", "cpu"]
 
 
 # --- a full disk ---

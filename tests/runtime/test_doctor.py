@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_runs import run
 
 from emotion_runtime import doctor, jetson
 from emotion_runtime.backends import onnx
@@ -65,9 +65,7 @@ def install(folder: Path, *distributions: str) -> list[str]:
 
 
 def test_the_complete_report_in_a_new_process(tiny_bundle: Path, own_cache: Path):
-    command = [sys.executable, "-c", "import sys; from emotion_runtime.cli import main; sys.exit(main())"]
-    command += ["--doctor", "--json", "--bundle", str(tiny_bundle), "--backend", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = run("--doctor", "--json", "--bundle", tiny_bundle, "--backend", "cpu")
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
     assert report["schema"] == 1

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_runs import MAIN, PROGRAM
 
 from emotion_runtime.cli import main
 from emotion_runtime.stop_signals import StopRequest
 
-RUN = "import sys; from emotion_runtime.cli import main; sys.exit(main())"
 # A camera that gives 25 images per second; its device number says when it is unplugged.
 CAMERAS = """
 import time, datetime
@@ -40,8 +40,8 @@ camera.connect_camera = connect_to
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path, fixed_detector: Path) -> list[str]:
-    return ["--bundle", str(tiny_bundle), "--detector", str(fixed_detector), "--backend", "cpu", "--no-show"]
+def model(model: list[str]) -> list[str]:
+    return [*model, "--no-show"]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def lines(path: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def cameras(model: list[str], *arguments: str) -> list[str]:
-    return [sys.executable, "-c", CAMERAS + RUN, *model, *arguments]
+    return [sys.executable, "-c", CAMERAS + MAIN, *model, *arguments]
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_cameras_that_are_live_at_the_end_are_status_0(model: list[str], tmp_pat
 
 @pytest.mark.slow
 def test_reader_that_leaves_ends_a_run_without_frames(model: list[str], closed_port: int):
-    command = [sys.executable, "-c", RUN, "--source", f"door=rtsp://127.0.0.1:{closed_port}/x", *model]
+    command = [*PROGRAM, "--source", f"door=rtsp://127.0.0.1:{closed_port}/x", *model]
     with subprocess.Popen(
         [*command, "--jsonl", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

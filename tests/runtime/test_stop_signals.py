@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_runs import MAIN
 
 pytestmark = [
     pytest.mark.slow,
@@ -18,7 +19,6 @@ pytestmark = [
 SECONDS = 3.0  # a run ends within one; three allow for a busy machine
 LINES = 3  # of JSON before the wait, at least
 
-RUN = "import sys; from emotion_runtime.cli import main; sys.exit(main())"
 # Waits that no Python code can end: for a lock that is never free, in a library.
 STUCK = "import threading; lock = threading.Lock(); lock.acquire()\ndef wait(): lock.acquire()\n"
 LIBRARY = "import ctypes\ndef wait():\n    while True: ctypes.CDLL(None).sleep(1000)\n"
@@ -59,7 +59,7 @@ class Run:
         command = [
             sys.executable,
             "-c",
-            patches + RUN,
+            patches + MAIN,
             "--source",
             "demo",
             "--jsonl",
@@ -125,7 +125,7 @@ def test_terminal_that_closes(tmp_path: Path) -> None:
     """The shell of a real terminal ends: SIGHUP, and standard error that cannot be written."""
     master, slave = os.openpty()
     jsonl = tmp_path / "out.jsonl"
-    command = [sys.executable, "-c", LIBRARY + SOURCE + RUN, "--source", "demo", "--jsonl", str(jsonl)]
+    command = [sys.executable, "-c", LIBRARY + SOURCE + MAIN, "--source", "demo", "--jsonl", str(jsonl)]
     process = subprocess.Popen(
         command, stdin=slave, stdout=subprocess.PIPE, stderr=slave, start_new_session=True
     )
