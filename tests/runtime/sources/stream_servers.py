@@ -241,3 +241,7 @@ def redirect(target: str) -> Answer:
         request.end_headers()
 
     return answer
+
+
+def levels(shots: list[Shot]) -> list[int]:
+    return [round(float(shot.image.mean())) for shot in shots]
