@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 
 from emotion_runtime import EmotionRuntime, fastest_backend
 from emotion_runtime.bundle import load_bundle, sha256_of
+from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.manifest import Graph, Head, Manifest, Tensor, write_manifest
 from emotion_runtime.messages import LOGGERS
 from emotion_runtime.preprocess import PreprocessSpec
@@ -128,6 +129,11 @@ def fixed_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     helper.set_model_props(model, {"names": "{0: 'head'}"})
     save(model, path)
     return path
+
+
+@pytest.fixture(scope="module")
+def face() -> CenterFace:
+    return CenterFace(threads=1)
 
 
 @pytest.fixture
