@@ -18,6 +18,7 @@ from engine_stand_ins import GPU, TENSORRT_SPEC, VERSION, Cache, StandIn, preten
 from fake_cameras import nobody
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, save
+from pipeline_bench import Bench
 from safetensors.numpy import save_file
 
 from emotion_runtime import EmotionRuntime, fastest_backend
@@ -107,6 +108,11 @@ def prediction() -> Callable[..., NDArray[np.float64]]:
         return powers / powers.sum()
 
     return compute
+
+
+@pytest.fixture
+def bench(tiny_bundle: Path) -> Bench:
+    return Bench(tiny_bundle)
 
 
 @pytest.fixture(scope="session")
