@@ -1,0 +1,118 @@
+"""Where a video comes from: files with any name, pipes, and files that grow."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from media_reads import read
+
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.sources import open_source
+from made_videos import ffmpeg
+
+NAMES = [
+    "cam1-10:30.mp4",
+    "12:30:00.mp4",
+    "%03d.mp4",
+    "a[1]*?.mp4",
+    "-x.mp4",
+    "a#b&c.mp4",
+    "caf\udce9.mp4",
+    "喜悦 .mp4",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_of_a_file_works(
+    tmp_path: Path, base: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(base.read_bytes())
+    frames = read(name)
+    assert len(frames) == 100
+    assert frames[0].source == name
+
+
+def test_named_pipe(tmp_path: Path, stream: bytes) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(stream,))
+    writer.start()
+    assert len(read(path)) == 100
+    writer.join()
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+@pytest.mark.parametrize("piped", [True, False])
+def test_standard_input(base: Path, stream: bytes, name: str, piped: bool) -> None:
+    program = f"from emotion_runtime.sources import open_source; print(len(list(open_source({name!r}))))"
+    command = [sys.executable, "-c", program]
+    if piped:
+        done = subprocess.run(command, input=stream, capture_output=True, check=True)
+    else:  # an MP4 whose index is at its end
+        with base.open("rb") as file:
+            done = subprocess.run(command, stdin=file, capture_output=True, check=True)
+    assert done.stdout.split() == [b"100"]
+
+
+def test_pipe_that_nobody_writes_to_obeys_stop(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    started = time.monotonic()
+    with open_source(tmp_path / "pipe", stop=stop) as source:
+        assert list(source) == []
+    assert time.monotonic() - started < 1
+
+
+def test_playlist_in_a_pipe_opens_nothing(tmp_path: Path, base: Path) -> None:
+    """Neither a file nor a connection: what comes through a pipe is not trusted."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nfile:{base}\n#EXT-X-ENDLIST\n"
+    writer = threading.Thread(target=path.write_text, args=(playlist,), daemon=True)
+    writer.start()
+    with pytest.raises(EmotionError):
+        read(path)
+
+
+def test_growing_file_is_followed_until_it_is_stopped(tmp_path: Path, stream: bytes) -> None:
+    path = tmp_path / "growing.ts"
+    half = len(stream) // 2
+    path.write_bytes(stream[:half])
+
+    def grow() -> None:
+        time.sleep(0.4)
+        with path.open("ab") as file:
+            file.write(stream[half:])
+        time.sleep(0.8)
+        source.stop()
+
+    source = open_source(path, follow=True)
+    writer = threading.Thread(target=grow)
+    writer.start()
+    with source:
+        assert len(list(source)) == 100
+    writer.join()
+
+
+def test_a_finished_mp4_cannot_be_followed(tmp_path: Path, base: Path) -> None:
+    path = tmp_path / "finished.mp4"  # with its index at the end
+    ffmpeg("-i", str(base), "-c", "copy", str(path))
+    source = open_source(path, follow=True)
+    threading.Timer(0.5, source.stop).start()
+    with source, pytest.raises(EmotionError, match=r"--follow needs \.ts, \.mkv or fragmented \.mp4"):
+        list(source)
+
+
+def test_growing_file_ends_when_it_is_deleted(tmp_path: Path, stream: bytes) -> None:
+    path = tmp_path / "growing.ts"
+    path.write_bytes(stream)
+    source = open_source(path, follow=True)
+    path.unlink()
+    with source:
+        assert len(list(source)) == 100
