@@ -8,12 +8,7 @@ import pytest
 
 from emotion_runtime.media.sound import open_sound
 from emotion_runtime.sources import open_source
-from made_videos import H264, ffmpeg, make_base, moving, tone
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("sound") / "base.mp4")
+from made_videos import H264, ffmpeg, moving, tone
 
 
 def record(source: Path, output: Path, *, first: int = 0, last: int = 10**6) -> None:
