@@ -11,10 +11,11 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from small_model import SMALL, random_images
+from small_model import weights as random_weights
 from torch import Tensor, nn
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train import pretrained
 from emotion_train.checkpoint import (
     load_checkpoint,
@@ -23,23 +24,8 @@ from emotion_train.checkpoint import (
     model_from_checkpoint,
     save_checkpoint,
 )
-from emotion_train.model import PRESETS, EmotionCLIP, ModelConfig
+from emotion_train.model import PRESETS, EmotionCLIP
 from emotion_train.pretrained import read_checkpoint
-
-SMALL = ModelConfig(
-    preprocess=PreprocessSpec(size=32, patch=16, short_side=40, window="subject", subject_scale=1.5),
-    embed_dim=16,
-    vision_width=16,
-    vision_layers=2,
-    vision_heads=2,
-    temporal_layers=1,
-    temporal_heads=2,
-    temporal_ff=32,
-    text_width=16,
-    text_layers=1,
-    text_heads=2,
-    text_vocab=50,
-)
 
 
 def released(model: EmotionCLIP) -> dict[str, Tensor]:
@@ -62,7 +48,7 @@ def message_of(error: pytest.ExceptionInfo[EmotionError]) -> str:
 def test_a_checkpoint_gives_back_what_was_saved(tmp_path: Path):
     model = EmotionCLIP(replace(SMALL, stem="conv", subject="shared", subject_bias=True))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-    model.encode_frames(torch.randn(2, 3, 32, 32), torch.rand(2, 4)).sum().backward()
+    model.encode_frames(random_images(2), random_weights(2)).sum().backward()
     optimizer.step()
     path = tmp_path / "last.pt"
     save_checkpoint(
@@ -263,9 +249,9 @@ def test_a_checkpoint_with_something_else_inside_is_refused_in_one_line(tmp_path
 
 def test_weights_of_another_configuration_are_refused(tmp_path: Path):
     path = tmp_path / "last.pt"
-    weights = EmotionCLIP(replace(SMALL, text_layers=2)).state_dict()
+    weights = EmotionCLIP(replace(SMALL, text_layers=3)).state_dict()
     save_checkpoint(path, config=SMALL, state={"model": weights})
-    with pytest.raises(EmotionError, match=r"unexpected: backbone\.transformer\.resblocks\.1\."):
+    with pytest.raises(EmotionError, match=r"unexpected: backbone\.transformer\.resblocks\.2\."):
         model_from_checkpoint(path)
     save_checkpoint(path, config=SMALL, state={"step": 1})
     with pytest.raises(EmotionError, match="contains no model"):
@@ -304,14 +290,14 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     weights = released(model)
     del weights["backbone.visual.ln_pre.weight"]
-    weights["backbone.visual.ln_before.weight"] = torch.zeros(16)
-    weights["backbone.visual.proj"] = torch.zeros(16, 8)
+    weights["backbone.visual.ln_before.weight"] = torch.zeros(32)
+    weights["backbone.visual.proj"] = torch.zeros(32, 8)
     with pytest.raises(EmotionError) as error:
         load_official(model, weights)
     message = message_of(error)
     assert "1 missing: backbone.visual.ln_pre.weight" in message
     assert "1 unexpected: backbone.visual.ln_before.weight" in message
-    assert "backbone.visual.proj (16, 8) (expected (16, 16))" in message
+    assert "backbone.visual.proj (32, 8) (expected (32, 24))" in message
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
