@@ -1,17 +1,11 @@
-"""The page in a real browser: people appear, it survives a restart, and it fits a telephone.
+"""The page in a real browser: people appear, and it fits a telephone, a keyboard and a reader of screens."""
 
-Needs Chromium; `EMOTION_CHROMIUM` names its program if it is none of those below.
-"""
-
-import os
-import shutil
 import time
-from collections.abc import Iterator
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
+from browser_page import SIZES, base, check_accessible, opened, until
 from served import MANY, Served, serving
 
 from emotion_runtime.types import AggregateLine, StatusLine
@@ -19,59 +13,7 @@ from emotion_runtime.web.opening import WebOptions
 from emotion_runtime.web.sign import Sign
 from emotion_runtime.web.state import WebContent
 
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-PROGRAMS = (os.environ.get("EMOTION_CHROMIUM", ""), "chromium", "google-chrome", "chromium-browser")
-SIZES = {"telephone": (390, 844), "desktop": (1280, 900)}
-TOKEN = "a-token-of-more-than-16-characters"  # noqa: S105 - of the tests
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield found
-        found.close()
-
-
-def until(page: Any, expression: str, seconds: float = 30) -> None:
-    """Wait for an expression; `wait_for_function` would need what the content security policy forbids."""
-    give_up = time.monotonic() + seconds
-    while not page.evaluate(expression):
-        assert time.monotonic() < give_up, expression
-        page.wait_for_timeout(100)
-
-
-def base(served: Served) -> str:
-    return f"http://127.0.0.1:{served.port}"
-
-
-def opened(
-    browser: Any, served: Served, size: str = "desktop", scheme: str = "light", *, people: bool = True
-) -> tuple[Any, list[str]]:
-    """Open the page. Return it, and what is wrong with it: errors, and requests to other hosts."""
-    width, height = SIZES[size]
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    problems: list[str] = []
-    here = (f"{base(served)}/", f"ws://127.0.0.1:{served.port}/")
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda one: None if one.url.startswith(here) else problems.append(one.url))
-    page.on("websocket", lambda one: None if one.url.startswith(here) else problems.append(one.url))
-    page.goto(f"{base(served)}/")
-    if people:
-        page.wait_for_selector("article.card .bars li")
-    return page, problems
-
-
-def check_accessible(page: Any) -> None:
-    # The script of axe is inserted by the debugger, which the content security policy does not concern.
-    results = axe.Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
 
 
 @pytest.mark.parametrize(("size", "scheme"), [("telephone", "light"), ("desktop", "dark")])
@@ -231,45 +173,6 @@ def test_the_notice_is_filled_in_and_accessible(browser: Any):
         page.close()
 
 
-def test_one_signs_in_with_the_printed_address_or_the_form(browser: Any, tmp_path: Path):
-    (tmp_path / "token").write_text(TOKEN)
-    options = WebOptions(place="0.0.0.0:0", token_file=str(tmp_path / "token"), limits=MANY)
-    with serving(options) as found:
-        for path in (f"/sign-in?token={TOKEN}", "/"):
-            context = browser.new_context()
-            page = context.new_page()
-            page.goto(base(found) + path)
-            if path == "/":
-                check_accessible(page)
-                page.fill("#token", "wrong")
-                page.keyboard.press("Enter")
-                page.wait_for_selector("[role=alert]")
-                page.fill("#token", TOKEN)
-                page.keyboard.press("Enter")
-            page.wait_for_selector("article.card .bars li")
-            assert page.url == f"{base(found)}/"
-            assert TOKEN not in page.content() + str(context.cookies())
-            assert page.evaluate("document.cookie") == ""  # scripts cannot read it
-            context.close()
-
-
-@pytest.mark.nightly
-def test_after_a_restart_with_another_token_one_signs_in_again(browser: Any):
-    context = browser.new_context()
-    page = context.new_page()
-    with serving(WebOptions(place="0.0.0.0:0", limits=MANY)) as first:
-        port = first.port
-        token = first.line.partition("token=")[2].split()[0]
-        page.goto(f"{base(first)}/sign-in?token={token}")
-        page.wait_for_selector("article.card .bars li")
-    with serving(WebOptions(place=f"0.0.0.0:{port}", limits=MANY)) as second:
-        page.get_by_role("link", name="Sign in again").click()
-        page.fill("#token", second.line.partition("token=")[2].split()[0])
-        page.keyboard.press("Enter")
-        page.wait_for_selector("article.card .bars li")
-    context.close()
-
-
 def test_with_counts_only_the_page_shows_counts(browser: Any):
     with serving(WebOptions(place="127.0.0.1:0", limits=MANY), WebContent(least=2, images=False)) as found:
         page, problems = opened(browser, found, people=False)
@@ -284,89 +187,3 @@ def test_with_counts_only_the_page_shows_counts(browser: Any):
         check_accessible(page)
         assert not problems
         page.close()
-
-
-def test_nothing_of_others_runs_or_is_loaded(browser: Any, served: Served):
-    page, _ = opened(browser, served)
-    blocked = page.evaluate(
-        """() => new Promise((done) => {
-            const found = [];
-            document.addEventListener("securitypolicyviolation", (event) => {
-                found.push(event.effectiveDirective);
-                if (found.length === 4) done(found.sort());
-            });
-            const add = (tag, values) =>
-                document.body.append(Object.assign(document.createElement(tag), values));
-            add("script", { textContent: "window.ran = true" });
-            add("img", { src: "http://127.0.0.1:9/x.png" });
-            add("iframe", { src: "/" });
-            fetch("http://127.0.0.1:9/").catch(() => {});
-        })"""
-    )
-    assert blocked == ["connect-src", "frame-src", "img-src", "script-src-elem"]
-    assert page.evaluate("window.ran") is None
-    page.close()
-
-
-def check_nothing_is_claimed(page: Any, size: str) -> None:
-    """Check that the page does not show as present what it last heard."""
-    assert not page.get_by_text("Emotion recognition is running").is_visible()
-    assert page.locator("article.card").count() == 0
-    assert "Nobody is in view" not in page.locator("#people").inner_text()
-    assert page.locator("#live figure:not(.stale)").count() == 0
-    assert "Running for" not in page.locator(".session").inner_text()
-    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
-    check_accessible(page)
-
-
-@pytest.mark.parametrize(
-    ("size", "lost", "notice"),
-    [
-        ("desktop", False, "Emotion recognition has ended"),
-        ("telephone", True, "Emotion recognition may be running"),
-    ],
-)
-def test_the_page_and_its_people_survive_a_restart_of_the_server(
-    browser: Any, size: str, lost: bool, notice: str
-):
-    with serving(WebOptions(place="127.0.0.1:0", limits=MANY)) as first:
-        page, _ = opened(browser, first, size)
-        port = first.port
-        if lost:
-            first.sink._server.close()  # without a word about the run
-    until(page, "document.querySelector('#notice').innerText !== 'Emotion recognition is running'")
-    assert page.locator("#notice").inner_text() == notice
-    connection = "No connection; trying again" if lost else "The run has ended; waiting for the next one"
-    assert page.locator("#connection").inner_text() == connection
-    check_nothing_is_claimed(page, size)
-    with serving(WebOptions(place=f"127.0.0.1:{port}", limits=MANY)):
-        until(page, "document.querySelector('#connection').innerText === 'Connected'")
-        assert page.locator("#notice").inner_text() == "Emotion recognition is running"
-        until(page, "document.querySelectorAll('article.card .bars li').length > 7")
-        until(page, "+document.querySelector('#live canvas').dataset.frame > 3")
-    page.close()
-
-
-def test_another_site_sees_nothing(browser: Any, served: Served):
-    page = browser.new_page()
-    page.goto("data:text/html,<body></body>")
-    opened_socket = page.evaluate(
-        """(port) => new Promise((done) => {
-            const socket = new WebSocket(`ws://127.0.0.1:${port}/watch`);
-            socket.onopen = () => done(true);
-            socket.onerror = () => done(false);
-        })""",
-        served.port,
-    )
-    assert not opened_socket
-    loaded = page.evaluate(
-        """(port) => new Promise((done) => {
-            const image = new Image();
-            image.onload = () => done(true);
-            image.onerror = () => done(false);
-            image.src = `http://127.0.0.1:${port}/stream.mjpg`;
-        })""",
-        served.port,
-    )
-    assert not loaded
-    page.close()
