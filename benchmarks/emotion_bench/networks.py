@@ -3,8 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import onnxruntime
 
@@ -59,11 +60,7 @@ def network_time() -> Iterator[Stopwatch]:
         (OpenVinoBackend, "run"),
         (TensorRTBackend, "run"),
     ]
-    before = [getattr(owner, name) for owner, name in patched]
-    for (owner, name), function in zip(patched, before, strict=True):
-        setattr(owner, name, watch.timed(function))
-    try:
+    with ExitStack() as stack:
+        for owner, name in patched:
+            stack.enter_context(patch.object(owner, name, watch.timed(getattr(owner, name))))
         yield watch
-    finally:
-        for (owner, name), function in zip(patched, before, strict=True):
-            setattr(owner, name, function)

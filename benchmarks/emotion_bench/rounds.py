@@ -33,11 +33,7 @@ def interleave(
     for _ in range(rounds):
         rng.shuffle(order)
         for name in order:
-            call, count = contenders[name], repeats[name]
-            start = clock()
-            for _ in range(count):
-                call()
-            seconds[name].append((clock() - start) / count)
+            seconds[name].append(_block(contenders[name], repeats[name], clock))
     return seconds
 
 
@@ -50,18 +46,20 @@ def median_seconds(call: Callable[[], object], wait: Callable[[], object] = lamb
     """
     for _ in range(_WARM_UP):
         call()
-    once = _block(call, wait, 1)
-    count = max(1, round(_BLOCK_SECONDS / max(once, 1e-9)))
-    return statistics.median(_block(call, wait, count) for _ in range(_BLOCKS))
+
+    def clock() -> float:
+        wait()
+        return time.perf_counter()
+
+    count = max(1, round(_BLOCK_SECONDS / max(_block(call, 1, clock), 1e-9)))
+    return statistics.median(_block(call, count, clock) for _ in range(_BLOCKS))
 
 
-def _block(call: Callable[[], object], wait: Callable[[], object], count: int) -> float:
-    wait()
-    start = time.perf_counter()
+def _block(call: Callable[[], object], count: int, clock: Callable[[], float]) -> float:
+    start = clock()
     for _ in range(count):
         call()
-    wait()
-    return (time.perf_counter() - start) / count
+    return (clock() - start) / count
 
 
 def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
@@ -78,14 +76,6 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
     }
 
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value that `percent` of all values do not exceed (nearest rank)."""
-    ranked = sorted(values)
-    return ranked[max(math.ceil(percent / 100 * len(ranked)) - 1, 0)]
-
-
 def _repeats(call: Callable[[], object]) -> int:
     call()
-    start = time.perf_counter()
-    call()
-    return max(1, math.ceil(_LEAST_SECONDS / max(time.perf_counter() - start, 1e-9)))
+    return max(1, math.ceil(_LEAST_SECONDS / max(_block(call, 1, time.perf_counter), 1e-9)))

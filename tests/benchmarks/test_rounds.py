@@ -2,11 +2,10 @@
 
 from collections import Counter
 
-import numpy as np
 import pytest
 
 from emotion_bench import rounds
-from emotion_bench.rounds import interleave, percentile, ratios, spread
+from emotion_bench.rounds import interleave, ratios, spread
 
 
 class Clock:
@@ -54,13 +53,6 @@ def test_ratios_are_of_the_same_round():
     assert ratios([2.0, 30.0], [1.0, 10.0]) == [2.0, 3.0]
     with pytest.raises(ValueError, match="longer"):
         ratios([1.0], [1.0, 2.0])
-
-
-@pytest.mark.parametrize("percent", [1, 50, 95, 100])
-def test_percentiles_are_values_that_were_measured(percent: int):
-    values = np.random.default_rng(percent).random(37)
-    expected = np.percentile(values, percent, method="inverted_cdf")
-    assert percentile(values.tolist(), percent) == expected
 
 
 def test_spread():
