@@ -1,6 +1,5 @@
 """Models with formula weights, and their frame encoders: ours and the plain export."""
 
-import warnings
 import zlib
 from pathlib import Path
 
@@ -9,8 +8,8 @@ import torch
 
 from emotion_bench.feeds import Feeds, frame_feeds
 from emotion_bench.plain import PlainFrameEncoder
-from emotion_export.graphs import graph_sources
-from emotion_export.onnx import OPSET, write_graph
+from emotion_export.graphs import GraphSource, graph_sources
+from emotion_export.onnx import torch_program, write_graph
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.model import PRESETS, EmotionCLIP
 from emotion_train.model.normalise import normalise
@@ -47,7 +46,7 @@ def plain_feeds(spec: PreprocessSpec, ours: Feeds) -> Feeds:
 def export_both(model: EmotionCLIP, folder: Path) -> tuple[Path, Path]:
     """Export the frame encoder into a new folder: as a bundle has it, and plain.
 
-    The plain one is exported with `torch.onnx.export` as in its documentation, with a free number of people.
+    The plain one is what `torch.onnx.export` writes, with a free number of people.
     """
     folder.mkdir(parents=True)
     ours, plain = folder / "ours.onnx", folder / "plain.onnx"
@@ -55,21 +54,8 @@ def export_both(model: EmotionCLIP, folder: Path) -> tuple[Path, Path]:
     write_graph(source, ours)
     spec = model.config.preprocess
     feeds = plain_feeds(spec, frame_feeds(spec, 3))
-    persons = torch.export.Dim("P")
-    with warnings.catch_warnings():
-        # Two inputs share a symbol on purpose.
-        warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
-        program = torch.onnx.export(
-            PlainFrameEncoder(model).eval(),
-            tuple(torch.from_numpy(value) for value in feeds.values()),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(feeds),
-            output_names=[source.output],
-            dynamic_shapes=tuple({0: persons} for _ in feeds),
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned no program")
-    program.save(str(plain), external_data=False)
+    inputs = {name: torch.from_numpy(value) for name, value in feeds.items()}
+    dynamic = dict.fromkeys((*inputs, source.output), "P")
+    other = GraphSource(source.name, PlainFrameEncoder(model).eval(), inputs, source.output, dynamic)
+    torch_program(other).save(str(plain), external_data=False)
     return ours, plain

@@ -1,8 +1,9 @@
 """Export a torch module to an ONNX file for ONNX Runtime and TensorRT, and check the file."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,28 @@ _FIX = "export with the versions of torch and onnxscript in pyproject.toml"
 
 
 def write_graph(source: GraphSource, path: Path) -> None:
-    """Export a graph into one ONNX file and check it.
+    """Export a graph into one ONNX file, optimise and check it.
 
     Raises:
         EmotionError: The file contains something that not every backend supports; see `check_graph`.
+    """
+    program = torch_program(source, {torch.ops.aten.scaled_dot_product_attention.default: _attention})
+    onnxscript.optimizer.optimize(program.model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
+    # Strip the paths of local source files from the metadata.
+    ir_passes.ClearMetadataAndDocStringPass()(program.model)
+    program.model.ir_version = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", OPSET)])
+    program.save(str(path), external_data=False)
+    check_graph(path)
+
+
+def torch_program(
+    source: GraphSource, translations: Mapping[Callable[..., Any], Callable[..., Any]] = MappingProxyType({})
+) -> torch.onnx.ONNXProgram:
+    """Return a graph as `torch.onnx.export` writes it.
+
+    Args:
+        source: The graph.
+        translations: How operators of torch are written, other than by default.
     """
     symbols = {name: torch.export.Dim(name) for name in set(source.dynamic.values())}
     with warnings.catch_warnings():
@@ -44,17 +63,12 @@ def write_graph(source: GraphSource, path: Path) -> None:
             input_names=list(source.inputs),
             output_names=[source.output],
             dynamic_shapes=tuple({0: symbols[source.dynamic[name]]} for name in source.inputs),
-            custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},
+            custom_translation_table=dict(translations),
             verbose=False,
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    onnxscript.optimizer.optimize(program.model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
-    # Strip the paths of local source files from the metadata.
-    ir_passes.ClearMetadataAndDocStringPass()(program.model)
-    program.model.ir_version = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", OPSET)])
-    program.save(str(path), external_data=False)
-    check_graph(path)
+    return program
 
 
 def save_graph(model: onnx.ModelProto, path: Path, precision: Precision) -> Variant:
