@@ -27,8 +27,7 @@ import torch
 from tqdm import tqdm
 
 from emotion_bench.ablation import write_results
-from emotion_bench.ablation_page import SWEEP
-from emotion_bench.ablation_plot import METHODS
+from emotion_bench.ablation_page import METHODS, SWEEP
 from emotion_runtime.console import run
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
@@ -108,18 +107,14 @@ def main(argv: list[str] | None = None) -> int:
     add("--results", type=Path, default=results, help="folder of table and plot")
     add("--steps", type=int, default=400, help="number of steps of every row (default 400)")
     add("--warm-steps", type=int, default=1500, help="steps of the shared warm start (default 1500)")
-    add("--only", default="", help="run only rows whose name contains this text")
-    add("--test-faces", type=int, help="number of unseen faces (default: all)")
     add("--precision", choices=["fp32", "bf16"], default="bf16", help="numeric precision")
-    add("--workers", type=int, default=1, help="number of processes that render scenes")
     return run("bench_ablation", partial(ablate, parser.parse_args(argv)))
 
 
 def ablate(args: argparse.Namespace) -> None:
     """Warm up, then train and measure every missing row; write the results after each."""
-    rows = [row for row in all_rows() if args.only in row.name]
-    names = ("steps", "warm_steps", "precision", "test_faces")
-    settings = {name: getattr(args, name) for name in names}
+    rows = all_rows()
+    settings = {name: getattr(args, name) for name in ("steps", "warm_steps", "precision")}
     data = None
     check_settings(args.out, settings)
     for index, row in enumerate(rows, start=1):
@@ -149,7 +144,7 @@ def config_of(args: argparse.Namespace, **changes: object) -> PretrainConfig:
     common = PretrainConfig(
         preset="nano",
         precision=args.precision,
-        workers=args.workers,
+        workers=1,
         text_warmup=TextWarmup(steps=max(args.warm_steps // 5, 1), batch=128),
     )
     return msgspec.structs.replace(common, **changes)
@@ -205,7 +200,7 @@ def measure(checkpoint: Path, args: argparse.Namespace) -> dict[str, object]:
     train, test = (load_faces(archive, split) for split in ("train", "test"))
     rng = np.random.default_rng(2022)
     train = train.take(rng.permutation(len(train.labels))[:PROBE_FACES])
-    test = test.take(rng.permutation(len(test.labels))[: args.test_faces])
+    test = test.take(rng.permutation(len(test.labels)))
     features, labels, _ = crowd_features(model, train, (1, 2, 3, 4), seed=1)
     probe = LogisticRegression(C=PROBE_C, max_iter=2000, random_state=2022).fit(features, labels)
     crowds = {}

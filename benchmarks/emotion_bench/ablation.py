@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_bench.ablation_page import SUBJECTS, Interval, page
-from emotion_bench.ablation_plot import plot
+from emotion_bench.ablation_page import SUBJECTS, Interval, page, plot
 from emotion_bench.machine import card
 from emotion_bench.report import write_json
 from emotion_runtime.files import write_atomically

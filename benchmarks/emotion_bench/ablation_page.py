@@ -1,12 +1,23 @@
-"""The ablation report: table, expectations, and how to read them."""
+"""The ablation report: table, expectations, how to read them, and the plot."""
 
+from pathlib import Path
 from typing import Any
 
 from emotion_bench.report import difference
+from emotion_runtime.files import write_atomically
+from emotion_train import plotting
 from emotion_train.tables import markdown_table
 
 SUBJECTS = ("none", "saam", "saam-rowwise", "sap", "shared")  # in the order of the table
+METHODS = (*((subject, False) for subject in SUBJECTS), ("sap", True), ("shared", True))  # subject and bias
 SWEEP = (0.1, 10.0, 100.0)  # betas of `sap` with bias, beside that of the other rows
+
+CROWD_COLORS = {
+    "one person": plotting.LIGHT_GREY,
+    "two people": plotting.BLUE,
+    "three or four": plotting.RED,
+}
+PAIR_COLORS = {"changed": plotting.BLUE, "own": plotting.GREEN, "other": plotting.YELLOW}
 
 Interval = tuple[float, float, float]  # a value and the two ends of its 95 % interval
 
@@ -43,12 +54,8 @@ How to read this:
   a million clips follow. Here a new model has yet to learn to read the sum of the covered positions.
 - `saam` is Eq. 2 as written. `saam-rowwise` gives what a row hands away to the same row of U, so that the
   subject reaches the class token only through the other tokens. Both hand on
-  only a part of the attention{shift}.{missing}
+  only a part of the attention{shift}.
 """
-
-_MISSING = """
-- Not measured yet: {rows}. They need the whole command above again, with a new `--out` and on a
-  quiet machine: rows can be compared only when they share the warm start. `--only saam` measures some."""
 
 
 def page(
@@ -88,18 +95,59 @@ def page(
         table=markdown_table(header, table),
         shift="" if mean_shift is None else f" (A begins at 0.10 and ends at {mean_shift:.2f} on average)",
         comparisons=markdown_table(["expectation", "difference (95 %)", "by seed", "holds"], comparisons),
-        missing=_missing(rows),
     )
-
-
-def _missing(rows: list[dict[str, Any]]) -> str:
-    """Return a remark on the methods and strengths of the loss that have no row; empty if all have."""
-    subjects = {row["subject"] for row in rows}
-    betas = {row["beta"] for row in rows if row["subject"] == "sap" and row["bias"]}
-    names = [f"`{name}`" for name in SUBJECTS if name not in subjects]
-    names += [f"beta {beta:g}" for beta in SWEEP if beta not in betas]
-    return _MISSING.format(rows=", ".join(names)) if names else ""
 
 
 def _percent(value: Interval) -> str:
     return f"{100 * value[0]:.1f} ({100 * value[1]:.1f}-{100 * value[2]:.1f})"
+
+
+def plot(path: Path, rows: list[dict[str, Any]], beta: float) -> None:
+    """Write the plot of the rows that have been measured.
+
+    Args:
+        path: The PNG file.
+        rows: Rows of ablation.json.
+        beta: Beta of the loss whose methods are compared.
+    """
+    main = {
+        (row["subject"], row["bias"]): row
+        for row in rows
+        if row["temporal"] == "transformer" and row["beta"] == beta
+    }
+    shown = [method for method in METHODS if method in main]
+    names = [subject.replace("-", "\n") + ("\n+ bias" if bias else "") for subject, bias in shown]
+    figure = plotting.new_figure(13, 3.9)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.5, 1.15, 1))
+    plotting.style_axes(left, "Accuracy by number of people in the image, %")
+    plotting.style_axes(middle, "Predictions for pairs of people, %")
+    plotting.style_axes(right, "Several people: accuracy by beta, %")
+    crowds = {name: [main[method]["crowds"][name]["accuracy"] for method in shown] for name in CROWD_COLORS}
+    pairs = {name: [main[method]["pairs"][name] for method in shown] for name in PAIR_COLORS}
+    for axes, series, colors in ((left, crowds, CROWD_COLORS), (middle, pairs, PAIR_COLORS)):
+        for index, (name, values) in enumerate(series.items()):
+            places = [place + 0.2 * (index - 1) for place in range(len(shown))]  # side by side
+            plotting.plot_intervals(axes, places, _in_percent(values), colors[name], name)
+        axes.set_xticks(range(len(shown)), names)
+        axes.legend(frameon=False, fontsize=8)
+    _plot_sweep(right, rows)
+    write_atomically(path, plotting.to_png(figure))
+
+
+def _in_percent(intervals: list[list[float]]) -> list[list[float]]:
+    return [[100 * value for value in each] for each in intervals]
+
+
+def _plot_sweep(axes: Any, rows: list[dict[str, Any]]) -> None:
+    """Plot the accuracy with several people over beta, as the paper's Fig. 6; 0 is InfoNCE."""
+    sweep = sorted(
+        (row["beta"], row["in_company"])
+        for row in rows
+        if (row["subject"], row["bias"], row["temporal"]) == ("sap", True, "transformer")
+    )
+    if sweep:
+        plotting.plot_intervals(
+            axes, range(len(sweep)), _in_percent([values for _, values in sweep]), plotting.BLUE, "sap + bias"
+        )
+        axes.set_xticks(range(len(sweep)), [f"{beta:g}" for beta, _ in sweep])
+    axes.set_xlabel("beta")
