@@ -15,6 +15,8 @@ accuracy.json, accuracy.md, confusion.png, reliability.png, quality.png.
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -93,7 +95,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "frames": args.frames,
         "labels": list(EKMAN),
     }
-    say("scenes, degraded scenes, aligned faces")
     in_scenes = predictor.predictions(scenes(everyone))
     predictions = {
         "scenes": in_scenes,
@@ -101,7 +102,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "tight_faces": predictor.predictions(aligned_faces(everyone)),
     }
     for precision in sorted(set.intersection(*(set(graph.variants) for graph in manifest.graphs.values()))):
-        say(f"scenes in {precision}")
         predictions[f"scenes_{precision}"] = bundle_predictor(args.bundle, precision).predictions(
             scenes(everyone)
         )
@@ -110,20 +110,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     result |= of_scenes(in_scenes.of(faces.clear[in_scenes.faces]), bundle)
     if ZERO_SHOT in predictor.heads:
         result["zero_shot"] = on_votes(in_scenes, ZERO_SHOT)
-    say("pairs of people of different emotions")
     result["pairs"] = measures.pairs(predictor, plan, head, resamples=resamples)
-    say("one corruption at a time")
     result["corruptions"] = measures.corruptions(predictor, still, head)
-    say("views by their quality")
     result["quality"] = quality_bins.measure(candidate, faces, manifest.quality, seed=SEED)
-    say("a crop per person against one shared crop")
     result["windows"] = measures.windows(predictor, still, head)
-    say("the whole runtime")
-    with EmotionRuntime(args.bundle, backend="cpu") as runtime:
-        result["through_runtime"] = through_runtime.accuracy(runtime, few)
-    say("label changes on videos")
-    changes = {Path(video).name: label_changes(args.bundle, video) for video in args.videos}
-    result["label_changes"] = {name: row for name, row in changes.items() if row}
+    result |= whole_runtime(args.bundle, few, args.videos)
     plots(args.out, result, in_scenes, faces, head)
     return result
 
@@ -141,10 +132,16 @@ def of_scenes(predictions: Predictions, bundle: Bundle) -> dict[str, Any]:
     return result
 
 
-def label_changes(bundle: str, video: str) -> dict[str, float]:
-    """Return the changes of the label on a video; nothing if nobody is in view."""
+def whole_runtime(bundle: str, plan: Plan, videos: Sequence[str]) -> dict[str, Any]:
+    """Return the accuracy of the whole runtime, and label changes on the videos with somebody in view."""
     with EmotionRuntime(bundle, backend="cpu") as runtime:
-        return through_runtime.steadiness(runtime, video)
+        result: dict[str, Any] = {"through_runtime": through_runtime.accuracy(runtime, plan)}
+    result["label_changes"] = {}
+    for video in videos:
+        with EmotionRuntime(bundle, backend="cpu") as runtime:
+            if changes := through_runtime.steadiness(runtime, video):
+                result["label_changes"][Path(video).name] = changes
+    return result
 
 
 def plots(out: Path, result: dict[str, Any], predictions: Predictions, faces: Faces, head: str) -> None:
@@ -172,20 +169,11 @@ def plots(out: Path, result: dict[str, Any], predictions: Predictions, faces: Fa
 
 def sizes(folder: Path) -> dict[str, int]:
     """Return the bytes of a bundle by precision of its graphs, heads included."""
-    graphs: dict[str, int] = {}
-    other = 0
-    for file in folder.iterdir():
-        if file.suffix == ".onnx":
-            precision = file.stem.partition(".")[2] or "fp32"
-            graphs[precision] = graphs.get(precision, 0) + file.stat().st_size
-        elif file.suffix == ".safetensors":
-            other += file.stat().st_size
-    return {precision: size + other for precision, size in sorted(graphs.items())}
-
-
-def say(text: str) -> None:
-    """Print a line of progress."""
-    print(f"bench_accuracy: {text}", flush=True)
+    graphs = Counter[str]()
+    for file in folder.glob("*.onnx"):
+        graphs[file.stem.partition(".")[2] or "fp32"] += file.stat().st_size
+    heads = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return {precision: size + heads for precision, size in sorted(graphs.items())}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from emotion_bench.candidates import Classifier
 from emotion_runtime.heads import load_head
@@ -57,7 +58,7 @@ class Predictor:
 
     def predictions(self, clips: Iterable[tuple[int, PersonClip]]) -> Predictions:
         """Predict clips with equal numbers of frames, which come with the number of their group."""
-        waiting = iter(clips)
+        waiting = iter(tqdm(clips, unit="clip", leave=False))
         given, features = [], []
         while batch := list(islice(waiting, BATCH)):
             images = np.stack([clip.images for _, clip in batch])
