@@ -12,7 +12,7 @@ from emotion_export.graphs import GraphSource, graph_sources
 from emotion_export.onnx import torch_program, write_graph
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.model import PRESETS, EmotionCLIP
-from emotion_train.model.normalise import normalise
+from emotion_train.model.encode import normalise
 
 
 def formula_model(preset: str, seed: int = 0) -> EmotionCLIP:

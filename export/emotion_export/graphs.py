@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from emotion_runtime.manifest import GraphName
 from emotion_train.model import EmotionCLIP
-from emotion_train.model.normalise import normalise
+from emotion_train.model.encode import normalise
 
 
 class FrameEncoderGraph(nn.Module):

@@ -21,7 +21,7 @@ from emotion_train.checkpoint import save_checkpoint
 from emotion_train.cli import main
 from emotion_train.model import PRESETS, ModelConfig
 from emotion_train.model.config import CLIP_MEAN, CLIP_STD
-from emotion_train.model.normalise import normalise
+from emotion_train.model.encode import normalise
 
 pytestmark = pytest.mark.slow
 

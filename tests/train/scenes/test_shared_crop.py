@@ -8,8 +8,7 @@ import torch
 from small_model import build
 
 from emotion_runtime.preprocess import PreprocessSpec, patch_weights
-from emotion_train.model.encode import encode_clips, repeat_frames
-from emotion_train.model.normalise import normalise
+from emotion_train.model.encode import encode_clips, normalise, repeat_frames
 from emotion_train.scenes.batches import (
     SceneBatches,
     SceneMix,

@@ -18,7 +18,7 @@ from emotion_runtime.preprocess import PreprocessSpec, Window, crop
 from emotion_runtime.subject import plan_crops
 from emotion_runtime.types import Box
 from emotion_train.model import EmotionCLIP
-from emotion_train.model.normalise import normalise
+from emotion_train.model.encode import normalise
 from emotion_train.model.transformer import Block
 from emotion_train.plotting import GREY, INK, new_figure, to_png
 

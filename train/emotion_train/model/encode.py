@@ -1,10 +1,16 @@
-"""From clips as a data loader delivers them, uint8 images and patch weights, to features."""
+"""From uint8 images and patch weights, as a data loader delivers them, to features."""
 
 import torch
 from torch import Tensor
 
+from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.model import EmotionCLIP
-from emotion_train.model.normalise import normalise
+
+
+def normalise(images: Tensor, spec: PreprocessSpec) -> Tensor:
+    """Convert (..., S, S, 3) uint8 RGB to (..., 3, S, S) float32, normalised by the spec's mean and std."""
+    mean, std = (255 * torch.tensor(x, device=images.device)[:, None, None] for x in (spec.mean, spec.std))
+    return (images.float().movedim(-1, -3) - mean) / std
 
 
 def encode_clips(

@@ -7,8 +7,7 @@ from torch.nn import functional as F
 
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.model import EmotionCLIP
-from emotion_train.model.encode import encode_clips
-from emotion_train.model.normalise import normalise
+from emotion_train.model.encode import encode_clips, normalise
 from emotion_train.probing.features import FeatureKind, Features
 
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from emotion_train.language.labels import EKMAN
 from emotion_train.model import EmotionCLIP
-from emotion_train.model.normalise import normalise
+from emotion_train.model.encode import normalise
 from emotion_train.scenes.faces import Faces
 
 # Logits of L2-normalised features are cosines times this: a softmax of bare cosines is nearly uniform.

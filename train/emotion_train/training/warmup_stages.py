@@ -10,7 +10,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_train.language.labels import EKMAN
 from emotion_train.language.sentence_bank import SentenceBank
 from emotion_train.model import EmotionCLIP
-from emotion_train.model.normalise import normalise
+from emotion_train.model.encode import normalise
 from emotion_train.scenes.aligned_faces import AlignedFaces
 from emotion_train.scenes.faces import Faces
 from emotion_train.training.loop import SimpleObjective, Stage
