@@ -25,8 +25,8 @@ from emotion_runtime.detectors import load_detector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_affect_head, load_head
-from emotion_runtime.manifest import GraphName
 from emotion_runtime.models import Models
+from emotion_runtime.names import GraphName
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.sinks.jsonl import JsonlSink

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from emotion_bench.candidates import Classifier
 from emotion_runtime.heads import load_head
-from emotion_runtime.manifest import Precision
+from emotion_runtime.names import Precision
 from emotion_train.probing.encoders import BundleEncoder
 from emotion_train.probing.features import ClipEncoder
 from emotion_train.scenes.sets import PersonClip

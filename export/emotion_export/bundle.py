@@ -22,16 +22,14 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import (
     SCHEMA_VERSION,
     Graph,
-    GraphName,
     Head,
     Manifest,
     Parity,
     QualityLimits,
-    ReducedPrecision,
     write_manifest,
 )
 from emotion_runtime.manifest_checks import MAX_CLIP_SECONDS
-from emotion_runtime.names import GRAPHS
+from emotion_runtime.names import GRAPHS, GraphName, ReducedPrecision
 from emotion_train.heads import AFFECT_PROBE, CATEGORIES, PROBE, ZERO_SHOT, LinearHead, load_head, store_head
 from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.pretrained import Checkpoint, read_checkpoint

@@ -15,15 +15,8 @@ from emotion_export.reference import bundle_reference
 from emotion_export.variants import add_variants, take_samples
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import (
-    MANIFEST,
-    SCHEMA_VERSION,
-    Graph,
-    Manifest,
-    Parity,
-    ReducedPrecision,
-    write_manifest,
-)
+from emotion_runtime.manifest import MANIFEST, SCHEMA_VERSION, Graph, Manifest, Parity, write_manifest
+from emotion_runtime.names import ReducedPrecision
 
 _log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -11,8 +12,10 @@ from emotion_runtime.bundle import Bundle
 from emotion_runtime.detectors.graph import Size
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import Graph, GraphName, Variant
-from emotion_runtime.names import EnginePrecision
+from emotion_runtime.names import EnginePrecision, GraphName
+
+if TYPE_CHECKING:
+    from emotion_runtime.manifest import Graph, Variant
 
 
 def read_model(path: Path, sha256: str | None = None) -> onnx.ModelProto:

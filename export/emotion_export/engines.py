@@ -24,8 +24,7 @@ from emotion_runtime.detectors.graph import Size
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import remove_leftovers
-from emotion_runtime.manifest import GraphName
-from emotion_runtime.names import GRAPHS, EnginePrecision, RequestedPrecision
+from emotion_runtime.names import GRAPHS, EnginePrecision, GraphName, RequestedPrecision
 from emotion_runtime.parity import make_parity_check
 from emotion_runtime.tensorrt.cache import (
     SIDECAR_SCHEMA,

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from emotion_runtime.manifest import GraphName
+from emotion_runtime.names import GraphName
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.encode import normalise
 

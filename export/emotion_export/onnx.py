@@ -16,7 +16,8 @@ from onnxscript import opset20 as op
 from emotion_export.graphs import GraphSource
 from emotion_runtime.bundle import sha256_of
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import Graph, Precision, Tensor, Variant
+from emotion_runtime.manifest import Graph, Tensor, Variant
+from emotion_runtime.names import Precision
 
 # Opset 20 has Gelu and LayerNormalization (since 17) as single nodes, which keeps fp16 builders accurate. It
 # is the newest that TensorRT 10.3 (JetPack 6) reads; from 23 on, attention is a node that TensorRT refuses.

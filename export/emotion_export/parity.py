@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from emotion_export.samples import SIZES
 from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import GraphName, Parity, Precision
+from emotion_runtime.manifest import Parity
+from emotion_runtime.names import GraphName, Precision
 from emotion_runtime.parity_metrics import (
     Tolerance,
     measure_outputs,

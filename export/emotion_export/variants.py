@@ -31,7 +31,8 @@ from emotion_export.quantize import calibrate, int8_nodes, quantise
 from emotion_export.samples import SIZES, batches, random_crops, real_crops
 from emotion_runtime.backends.onnx import OnnxBackend, default_threads, import_onnxruntime
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import Graph, GraphName, Parity, ReducedPrecision, Variant
+from emotion_runtime.manifest import Graph, Parity, Variant
+from emotion_runtime.names import GraphName, ReducedPrecision
 from emotion_runtime.preprocess import PreprocessSpec
 
 _log = logging.getLogger(__name__)

@@ -21,17 +21,9 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import (
-    MANIFEST,
-    SCHEMA_VERSION,
-    Graph,
-    GraphName,
-    Head,
-    Manifest,
-    Precision,
-    Variant,
-)
+from emotion_runtime.manifest import MANIFEST, SCHEMA_VERSION, Graph, Head, Manifest, Variant
 from emotion_runtime.manifest_checks import EXPORT_AGAIN, check_manifest
+from emotion_runtime.names import GraphName, Precision
 
 _HASH_BLOCK = 1 << 20
 _COPY_AGAIN = "copy or download the bundle again"

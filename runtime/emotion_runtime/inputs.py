@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import Precision
+from emotion_runtime.names import Precision
 from emotion_runtime.timing import Timing
 from emotion_runtime.types import Frame
 

@@ -8,26 +8,6 @@ import msgspec
 from emotion_runtime.names import GraphName, Precision, ReducedPrecision
 from emotion_runtime.preprocess import PreprocessSpec
 
-__all__ = [
-    "AFFECT",
-    "DEFAULT_QUALITY",
-    "MANIFEST",
-    "SCHEMA_VERSION",
-    "Activation",
-    "Graph",
-    "GraphName",
-    "Head",
-    "Manifest",
-    "Parity",
-    "Precision",
-    "QualityLimits",
-    "ReducedPrecision",
-    "SwapLimits",
-    "Tensor",
-    "Variant",
-    "write_manifest",
-]
-
 # 2: graphs have variants, parity rows have a precision. 3: limits of quality. Older ones can still be read.
 SCHEMA_VERSION = 3
 MANIFEST = "bundle.json"

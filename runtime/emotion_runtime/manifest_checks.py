@@ -4,16 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import (
-    AFFECT,
-    MANIFEST,
-    GraphName,
-    Head,
-    Manifest,
-    QualityLimits,
-    SwapLimits,
-    Tensor,
-)
+from emotion_runtime.manifest import AFFECT, MANIFEST, Head, Manifest, QualityLimits, SwapLimits, Tensor
+from emotion_runtime.names import GraphName
 from emotion_runtime.preprocess import MAX_SIDE
 
 # Far beyond any model, but safe to compute with and to allocate.

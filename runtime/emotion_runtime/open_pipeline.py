@@ -13,8 +13,9 @@ from emotion_runtime.detectors import Detector, head_finder
 from emotion_runtime.detectors.network import Network, NetworkDetector
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_affect_head, load_head
-from emotion_runtime.manifest import MANIFEST, Precision
+from emotion_runtime.manifest import MANIFEST
 from emotion_runtime.models import Models
+from emotion_runtime.names import Precision
 from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips

@@ -21,9 +21,8 @@ from emotion_runtime.inputs import (
     check_precision,
     check_sources,
 )
-from emotion_runtime.manifest import Precision
 from emotion_runtime.metrics import StageTimer
-from emotion_runtime.names import DetectorSize
+from emotion_runtime.names import DetectorSize, Precision
 from emotion_runtime.open_pipeline import Execution, open_pipeline
 from emotion_runtime.photos import look_at
 from emotion_runtime.pipeline import Pipeline

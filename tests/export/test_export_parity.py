@@ -22,7 +22,8 @@ from emotion_export.samples import SIZES
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import Parity, Precision
+from emotion_runtime.manifest import Parity
+from emotion_runtime.names import Precision
 from emotion_runtime.parity_metrics import top1_agreement, within_tolerance
 
 Array = NDArray[np.float32]

@@ -18,7 +18,7 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.cli import main as run_command
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
-from emotion_runtime.manifest import ReducedPrecision
+from emotion_runtime.names import ReducedPrecision
 from emotion_runtime.sources.demo import read_demo
 from emotion_runtime.subject import plan_crops
 from emotion_train.heads import load_head as load_fitted

@@ -18,7 +18,7 @@ from emotion_runtime.backends.buckets import limits_for
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EngineRejected
-from emotion_runtime.manifest import GraphName
+from emotion_runtime.names import GraphName
 from emotion_runtime.tensorrt import cache as engines
 from emotion_runtime.tensorrt.cache import EngineKey, Sidecar
 from emotion_runtime.tensorrt.gpu import Gpu

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import TemporalEncoder
-from emotion_runtime.manifest import Precision
+from emotion_runtime.names import Precision
 from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.vectors import l2_normalise
