@@ -4,6 +4,7 @@ import ast
 import importlib
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,13 @@ def test_there_is_no_cycle(package: str):
     assert edges
     assert not cycle_in(edges)
     assert not cycle_in(between_units(edges))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_type_names_are_unique(package: str):
+    trees = (ast.parse(file.read_text(encoding="utf-8")) for file in PACKAGES[package].rglob("*.py"))
+    names = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_training_imports_only_lower_layers():

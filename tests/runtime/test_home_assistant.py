@@ -10,7 +10,7 @@ import pytest
 from sample_events import EMOTIONS, event, person
 
 from emotion_runtime.sinks.home_assistant import discovery, discovery_topic
-from emotion_runtime.sinks.mqtt_camera import CameraState
+from emotion_runtime.sinks.mqtt_camera import MqttCamera
 
 # The options of DEVICE_DISCOVERY_SCHEMA and of the platforms of Home Assistant that are used, with its rules,
 # as in components/mqtt/{schemas,sensor,binary_sensor,switch}.py of homeassistant 2025.4.4.
@@ -81,7 +81,7 @@ def rendered(template: str, **values: Any) -> str:
 
 
 def state(*, paused: bool = False, status: str = "live") -> dict[str, Any]:
-    camera = CameraState("front door", EMOTIONS)
+    camera = MqttCamera("front door", EMOTIONS)
     camera.add(event(person(1, (0, 0, 1, 1)), person(2, (0, 0, 1, 1))))
     camera._status = status
     camera.paused = paused

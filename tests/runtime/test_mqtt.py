@@ -12,7 +12,7 @@ from sample_events import EMOTIONS, event, frame, person
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.group import SinkGroup
 from emotion_runtime.sinks.mqtt import MqttSink
-from emotion_runtime.sinks.mqtt_camera import CameraState, topic_level
+from emotion_runtime.sinks.mqtt_camera import MqttCamera, topic_level
 from emotion_runtime.sinks.mqtt_options import BrokerAddress, MqttOptions
 from emotion_runtime.types import AggregateLine, EmotionEvent, Person, SourceStatus, StatusLine
 
@@ -161,7 +161,7 @@ def test_state_of_a_silent_camera_is_published_while_no_frame_comes():
 
 def test_rate_and_latency_are_those_of_the_last_seconds():
     clock = Clock()
-    state = CameraState("door", EMOTIONS, clock)
+    state = MqttCamera("door", EMOTIONS, clock)
     for index in range(300):
         clock.now += 0.05
         state.add(msgspec.structs.replace(event(), latency_ms=1000.0 if index < 90 else float(index % 10)))

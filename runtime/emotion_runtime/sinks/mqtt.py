@@ -13,7 +13,7 @@ from emotion_runtime.rounding import rounded
 from emotion_runtime.sinks.changes import Changes
 from emotion_runtime.sinks.home_assistant import STATUS_TOPIC, discovery, discovery_topic
 from emotion_runtime.sinks.mqtt_broker import Broker, open_client
-from emotion_runtime.sinks.mqtt_camera import CameraState, topic_level
+from emotion_runtime.sinks.mqtt_camera import MqttCamera, topic_level
 from emotion_runtime.sinks.mqtt_options import MqttOptions
 from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, StatusLine
 
@@ -47,7 +47,7 @@ class _Published:
         content: Its content then.
     """
 
-    state: CameraState
+    state: MqttCamera
     topic: str
     at: float = float("-inf")
     content: object = None
@@ -136,7 +136,7 @@ class MqttSink:
             return camera
         topic, labels = self._topic(name), self._options.labels
         self._cameras[name] = camera = _Published(
-            CameraState(name, labels, self._clock, people=self._options.frames), topic
+            MqttCamera(name, labels, self._clock, people=self._options.frames), topic
         )
         self._by_command[f"{topic}/pause/set"] = name
         if self._options.discovery:

@@ -28,7 +28,7 @@ def topic_level(name: str) -> str:
     return f"{level[:60]}-{sha256(name.encode(errors='backslashreplace')).hexdigest()[:6]}"
 
 
-class CameraState:
+class MqttCamera:
     """Collects events and changes of status of one camera.
 
     Args:

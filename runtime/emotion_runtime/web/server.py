@@ -151,7 +151,7 @@ def _is_silent(connection: Any) -> bool:
 def _connection_class(most: int) -> type[H11Protocol]:
     """Return the class of connections of which one client has `most` at once; uvicorn limits all of them."""
 
-    class Connection(H11Protocol):
+    class LimitedConnection(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             connections: list[Any] = list(self.connections)
@@ -160,7 +160,7 @@ def _connection_class(most: int) -> type[H11Protocol]:
                 _log.info("a client that has %d connections was refused one more", most)
                 self.loop.call_soon(transport.abort)  # not now: asyncio has yet to begin reading
 
-    return Connection
+    return LimitedConnection
 
 
 def _config(app: App, limits: WebLimits) -> uvicorn.Config:

@@ -11,7 +11,7 @@ import msgspec
 from emotion_runtime.rounding import rounded
 from emotion_runtime.summary import SourceSummary, Summary
 from emotion_runtime.types import AggregateLine, EmotionEvent
-from emotion_runtime.web.timeline import Timeline, TimelineView
+from emotion_runtime.web.timeline import LiveTimeline, TimelineView
 
 _PERSONS = 60  # timelines that are kept; those seen least recently go first
 _SHOWN = 30  # timelines that are sent: as many as the page draws
@@ -114,7 +114,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     counts: list[CountsView]
 
 
-class Session:
+class LiveSession:
     """Adds up events. Its memory does not grow with the length of a run.
 
     Args:
@@ -127,8 +127,8 @@ class Session:
         self._started = datetime.now(timezone.utc)
         self._lock = threading.Lock()
         self._summary = Summary()
-        self._overall = Timeline()
-        self._people: dict[tuple[str, int], Timeline] = {}
+        self._overall = LiveTimeline()
+        self._people: dict[tuple[str, int], LiveTimeline] = {}
         self._tops: dict[tuple[str, int], str | None] = {}
         self._latest: dict[str, float] = {}  # time of the latest event, by source
         self._seconds: dict[str, float] = {}  # by label
@@ -228,9 +228,9 @@ class Session:
             source, number = key
             self._changes.append(Change(at=round(now, 2), source=source, id=number, before=before, after=top))
 
-    def _timeline(self, key: tuple[str, int]) -> Timeline:
+    def _timeline(self, key: tuple[str, int]) -> LiveTimeline:
         """Return the timeline of a person, who is now the one seen last."""
-        timeline = self._people.pop(key, None) or Timeline()
+        timeline = self._people.pop(key, None) or LiveTimeline()
         self._people[key] = timeline
         while len(self._people) > _PERSONS:
             del self._people[next(iter(self._people))]

@@ -14,7 +14,7 @@ from emotion_runtime.web.feed import EventFeed
 from emotion_runtime.web.limits import WebLimits
 from emotion_runtime.web.newest import Newest
 from emotion_runtime.web.prometheus import Metrics
-from emotion_runtime.web.session import Session
+from emotion_runtime.web.session import LiveSession
 from emotion_runtime.web.sign import Sign
 from emotion_runtime.web.traffic import Traffic
 
@@ -76,7 +76,7 @@ class WebState:
     content: WebContent = field(default_factory=WebContent)
     newest: Newest = field(default_factory=Newest)
     traffic: Traffic = field(default_factory=Traffic)
-    session: Session = field(default_factory=Session)
+    session: LiveSession = field(default_factory=LiveSession)
     events: EventFeed = field(default_factory=EventFeed)
     closing: threading.Event = field(default_factory=threading.Event)
     viewers: int = 0

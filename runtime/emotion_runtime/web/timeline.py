@@ -23,7 +23,7 @@ class TimelineView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
-class Timeline:
+class LiveTimeline:
     """Adds up seconds by label.
 
     Attributes:
@@ -54,13 +54,13 @@ class Timeline:
             for name, seconds in labels.items():
                 part[name] = part.get(name, 0.0) + seconds
 
-    def copied(self) -> "Timeline":
+    def copied(self) -> "LiveTimeline":
         """Return a copy to which nothing is added. That is fast, since only the newest part changes."""
         parts = dict(self._parts)
         if parts:
             newest = next(reversed(parts))
             parts[newest] = dict(parts[newest])
-        return Timeline(self.part, parts)
+        return LiveTimeline(self.part, parts)
 
     def view(self) -> TimelineView:
         """Return the timeline; parts in which nothing was added are empty."""

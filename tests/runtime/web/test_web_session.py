@@ -16,9 +16,9 @@ from emotion_runtime.web.analyses import Analyses, decode_image
 from emotion_runtime.web.cameras import CameraRefused, Cameras
 from emotion_runtime.web.feed import EventFeed
 from emotion_runtime.web.limits import RateLimit
-from emotion_runtime.web.session import Session
+from emotion_runtime.web.session import LiveSession
 from emotion_runtime.web.sign import Sign, sign_page
-from emotion_runtime.web.timeline import Timeline
+from emotion_runtime.web.timeline import LiveTimeline
 from emotion_runtime.web.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def test_a_network_of_ipv6_is_one_client_and_old_ones_are_forgotten():
 
 
 def test_a_timeline_has_a_bounded_number_of_parts():
-    timeline = Timeline()
+    timeline = LiveTimeline()
     for second in range(10_000):
         timeline.add(second, "happiness" if second % 2 else None, 1.0)
     view = timeline.view()
@@ -70,7 +70,7 @@ def test_a_timeline_has_a_bounded_number_of_parts():
 
 def test_a_session_has_shares_changes_and_markers():
     clock = Clock()
-    session = Session(clock)
+    session = LiveSession(clock)
     for i in range(11):
         clock.now = 100 + 0.5 * i
         session.add(event(person(1, BOX, top="happiness" if i < 6 else "sadness"), t=0.5 * i, frame=i))
@@ -89,7 +89,7 @@ def test_a_session_has_shares_changes_and_markers():
 
 def test_viewers_share_a_view_for_a_second_unless_somebody_sets_a_marker():
     clock = Clock()
-    session = Session(clock)
+    session = LiveSession(clock)
     first = session.encoded()
     clock.now += 0.9
     assert session.encoded() is first
@@ -102,7 +102,7 @@ def test_viewers_share_a_view_for_a_second_unless_somebody_sets_a_marker():
 
 def test_a_pause_of_a_source_is_not_counted_for_its_people():
     clock = Clock()
-    session = Session(clock)
+    session = LiveSession(clock)
     for now in (0.0, 1.0, 500.0):
         clock.now = now
         session.add(event(person(1, BOX), t=now))
@@ -110,7 +110,7 @@ def test_a_pause_of_a_source_is_not_counted_for_its_people():
 
 
 def test_without_ids_there_are_no_timelines_of_people():
-    session = Session(Clock())
+    session = LiveSession(Clock())
     session.add(event(person(0, BOX)))
     view = session.view()
     assert not view.people
@@ -118,7 +118,7 @@ def test_without_ids_there_are_no_timelines_of_people():
 
 
 def test_a_session_of_many_people_is_bounded():
-    session = Session(Clock())
+    session = LiveSession(Clock())
     for number in range(1, 1500):
         session.add(event(person(number, BOX)))
     view = session.view()

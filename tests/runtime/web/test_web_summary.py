@@ -6,14 +6,14 @@ import pytest
 from sample_events import event, person
 
 from emotion_runtime.summary import Summary
-from emotion_runtime.web.session import Session
-from emotion_runtime.web.timeline import Timeline
+from emotion_runtime.web.session import LiveSession
+from emotion_runtime.web.timeline import LiveTimeline
 
 BOX = (0.0, 0.0, 50.0, 60.0)
 
 
 def test_people_without_ids_are_not_one_person():
-    session = Session()
+    session = LiveSession()
     for index in range(5):
         people = [person(0, BOX, top="happiness"), person(0, BOX, top="sadness")]
         session.add(event(*people, t=0.5 * index, frame=index))
@@ -22,7 +22,7 @@ def test_people_without_ids_are_not_one_person():
 
 
 def test_the_loop_of_the_run_does_not_wait_while_a_view_is_made(monkeypatch: pytest.MonkeyPatch):
-    session = Session()
+    session = LiveSession()
     session.add(event(person(1, BOX)))
     free: list[bool] = []
 
@@ -30,7 +30,7 @@ def test_the_loop_of_the_run_does_not_wait_while_a_view_is_made(monkeypatch: pyt
         free.append(session._lock.acquire(blocking=False))
         session._lock.release()
 
-    for kind, name in ((Timeline, "view"), (Summary, "by_source")):
+    for kind, name in ((LiveTimeline, "view"), (Summary, "by_source")):
         made = getattr(kind, name)
         monkeypatch.setattr(kind, name, lambda self, made=made: (note(), made(self))[1])
     session.encoded()
@@ -38,7 +38,7 @@ def test_the_loop_of_the_run_does_not_wait_while_a_view_is_made(monkeypatch: pyt
 
 
 def test_a_view_does_not_change_with_the_session():
-    session = Session()
+    session = LiveSession()
     session.add(event(person(1, BOX), t=0.0))
     copies = session._summary.copied(), session._overall.copied()
     before = copies[0].by_source(), copies[1].view()
@@ -48,7 +48,7 @@ def test_a_view_does_not_change_with_the_session():
 
 
 def test_a_copy_of_a_timeline_has_the_newest_part_to_itself():
-    timeline = Timeline()
+    timeline = LiveTimeline()
     timeline.add(0.0, "happiness", 1.0)
     timeline.add(1.0, "happiness", 1.0)
     copy = timeline.copied()
@@ -59,7 +59,7 @@ def test_a_copy_of_a_timeline_has_the_newest_part_to_itself():
 
 
 def test_the_numbers_of_a_view_are_rounded():
-    session = Session()
+    session = LiveSession()
     for index in range(8):
         session.add(event(person(1, BOX, top="happiness" if index % 3 else None), t=index / 3, frame=index))
     text = session.encoded().decode()
