@@ -16,7 +16,7 @@ class FramePace:
     They are fixed for files, whose results must not depend on the machine.
 
     Args:
-        detect_every: Longest time between two detections in seconds; "auto" is every frame of a file.
+        detect_every: Mean time between two detections in seconds; "auto" is every frame of a file.
         encode_every: Time between two encodings of a person in seconds, if there is time for it.
 
     Raises:
@@ -31,6 +31,11 @@ class FramePace:
         self._detect_every = detect_every
         self._encode_every = encode_every
         self._pace = Pace(encode_every)
+
+    @property
+    def detections_asked(self) -> bool:
+        """Whether the user asked for a time between two detections."""
+        return self._detect_every != "auto"
 
     def detect_every(self, frame: Frame) -> float:
         """Return the time between two detections in seconds; 0: every frame."""

@@ -20,4 +20,4 @@ Blur = Literal["none", "faces", "persons"]  # who is hidden in the images that l
 LogFormat = Literal["text", "json"]
 
 DetectorSize = int | Literal["auto"]  # long side of the detector's input in pixels
-DetectEvery = float | Literal["auto"]  # longest time between two detections in seconds
+DetectEvery = float | Literal["auto"]  # mean time between two detections in seconds

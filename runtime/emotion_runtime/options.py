@@ -175,7 +175,7 @@ def _add_timing(options: argparse.ArgumentParser) -> None:
         "--detect-every",
         type=_detect_every,
         metavar="auto|SECONDS",
-        help="longest time between two detections; boxes in between are predicted, 0 means every frame "
+        help="mean time between two detections; boxes in between are predicted, 0 means every frame "
         "(default: auto, which is every frame of a file, and for cameras and streams as often as the machine "
         "can keep up with)",
     )

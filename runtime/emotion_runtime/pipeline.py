@@ -172,7 +172,8 @@ class Pipeline:
             source = sources[frame.source]
             wait = in_turn and bool(due) and frame.captured is not None  # files do not depend on each other
             cuts_before = source.cuts
-            if source.begin(frame, self._pace.detect_every(frame) * (1 + _SPREAD * wait)):
+            every, asked = self._pace.detect_every(frame), self._pace.detections_asked
+            if source.begin(frame, every, may_wait=_SPREAD * wait, on_grid=asked):
                 due.append(frame)
             self.counts.cuts += source.cuts - cuts_before
         if due:

@@ -58,13 +58,15 @@ class SourceState:
         self._size: tuple[int, int] | None = None
         self._warned = still
         self.detected_at = -np.inf
-        self._regular_at = -np.inf  # time of the latest detection that was due
+        self._due_at = -np.inf  # when the latest regular detection was due
         self.extra = False
         self.rates = RateMeter()
         self._share = Share()
         self._shared_at = np.inf  # time of the latest frame for which people were chosen
 
-    def begin(self, frame: Frame, detect_every: float) -> bool:
+    def begin(
+        self, frame: Frame, detect_every: float, *, may_wait: float = 0.0, on_grid: bool = True
+    ) -> bool:
         """Take note of a new frame, and return whether persons should be detected in it.
 
         A scene cut and a change of the aspect ratio drop everybody; boxes are scaled with the frame size.
@@ -72,7 +74,9 @@ class SourceState:
 
         Args:
             frame: The frame.
-            detect_every: Longest time between two detections in seconds; 0: detect in every frame.
+            detect_every: Time between two detections in seconds; 0: detect in every frame.
+            may_wait: Fraction of that time by which this detection may come later.
+            on_grid: Whether `detect_every` is the mean time, whatever the frame rate is, or the least time.
         """
         if frame.t < self.intervals.last:  # the clock of the source began anew
             _log.warning(
@@ -90,8 +94,12 @@ class SourceState:
         before, self._size = self._size, (height, width)
         if before is not None and before != self._size:
             self._resize(height / before[0], width / before[1])
-        if not 0 <= frame.t - self._regular_at < detect_every * (1 - EARLY_TOLERANCE):
-            self._regular_at, self.extra = frame.t, False
+        since = frame.t - self._due_at
+        if since >= detect_every * (1 + may_wait) * (1 - EARLY_TOLERANCE):
+            # Frames rarely come when a detection is due. Counted from the frame that comes next, every
+            # interval would be longer than it should be.
+            follows = on_grid and since < 2 * detect_every
+            self._due_at, self.extra = (self._due_at + detect_every if follows else frame.t), False
         elif not self.extra and self._tracker.doubtful(frame.t, _DOUBTFUL_DRIFT):
             self.extra = True
         else:
@@ -165,7 +173,7 @@ class SourceState:
         """Drop everybody, so that the next frame's people are all new."""
         self._tracker.forget_all()
         self.tracks, self.persons = [], {}
-        self._regular_at = -np.inf  # detect at once
+        self._due_at = -np.inf  # detect at once
 
     def _predict(self, t: float) -> None:
         """Move boxes to where people are expected at time t, but not out of the frame."""
@@ -196,7 +204,7 @@ class SourceState:
             self.forget_persons()
         else:
             self._tracker.rescale(across, down)
-            self._regular_at = -np.inf
+            self._due_at = -np.inf
 
 
 def _urgency(person: PersonState, track_id: int) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ class Timing:
         every: Time between two encodings of a person. None: follows from `window`.
         smoothing: Time constant of the smoothing, see `smoothing.ExponentialAverage`.
         hysteresis: Probability margin of the shown label (not a time), see `smoothing.LabelHysteresis`.
-        detect_every: Longest time between two detections; boxes in between are predicted. 0: detect in every
+        detect_every: Mean time between two detections; boxes in between are predicted. 0: detect in every
             frame. "auto": for live sources, as often as the machine can keep up with, see `pace.Pace`; in
             every frame of a file.
     """

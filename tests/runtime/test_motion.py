@@ -103,8 +103,34 @@ def test_boxes_stay_in_the_frame(new_source: Callable[[], SourceState]) -> None:
 
 
 def test_somebody_who_is_missed_is_looked_for_at_once(new_source: Callable[[], SourceState]) -> None:
-    _, detections = walked(new_source(), lambda t: head_at(300) if t < 0.9 else None, 0.5, 1.06)
-    assert detections == 5  # at 0, 0.04 (for the speed), 0.48, 0.96 and 1.0 s
+    _, detections = walked(new_source(), lambda t: head_at(300) if t < 0.9 else None, 0.5, 1.1)
+    assert detections == 5  # at 0, 0.04 (for the speed), 0.48, 1.0 and 1.04 s
+
+
+@pytest.mark.parametrize("rate", [7, 10, 12, 15, 24, 25, 29.97, 60, 144])
+@pytest.mark.parametrize("every", [0.2, 0.5, 1 / 3])
+def test_the_mean_time_between_two_detections_is_that_which_was_asked(
+    new_source: Callable[[], SourceState], rate: float, every: float
+) -> None:
+    source = new_source()
+    image = np.zeros((40, 40, 3), np.uint8)
+    frames = [Frame(image, i, i / rate, "a") for i in range(int(20 * rate))]
+    times = [frame.t for frame in frames if source.begin(frame, every)]
+    gaps = np.diff(times)
+    assert gaps.mean() == pytest.approx(every, rel=0.02)
+    assert gaps.max() <= every + 1 / rate + 1e-9
+    # For a live source whose pace is chosen it is the least time: the machine has no time for more.
+    source = new_source()
+    times = [frame.t for frame in frames if source.begin(frame, every, on_grid=False)]
+    assert np.diff(times).min() >= 0.95 * every - 1e-9
+
+
+def test_a_gap_in_the_frames_is_not_made_up_for(new_source: Callable[[], SourceState]) -> None:
+    source = new_source()
+    image = np.zeros((40, 40, 3), np.uint8)
+    times = [0.0, 0.1, 0.2, 5.0, 5.1, 5.2, 5.3, 5.4]
+    detected = [t for i, t in enumerate(times) if source.begin(Frame(image, i, t, "a"), 0.2)]
+    assert detected == [0.0, 0.2, 5.0, 5.2, 5.4]
 
 
 def test_a_scene_cut_is_followed_by_a_detection_at_once(new_source: Callable[[], SourceState]) -> None:
