@@ -18,7 +18,6 @@ import json
 import sys
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -33,7 +32,8 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_train.checkpoint import model_from_checkpoint
 from emotion_train.model import EmotionCLIP
-from emotion_train.model.encode import encode_clips
+from emotion_train.probing.features import encode_all
+from emotion_train.probing.torch_encoder import TorchEncoder
 from emotion_train.scenes.batches import SceneMix
 from emotion_train.scenes.faces import FACES_FILE, Faces, load_faces
 from emotion_train.scenes.sets import shared_crop_clips
@@ -64,7 +64,6 @@ CROWDS = {"one person": (1,), "two people": (2,), "three or four": (3, 4)}
 PROBE_C = 3.16  # the paper's value for BoLD
 PROBE_FACES = 2000
 ALONE_FACES = 800  # faces in scenes of one person, which need the most images per person
-SCENES_AT_A_TIME = 16
 LR, SEEDS = 1e-3, 3
 
 
@@ -212,7 +211,6 @@ def measure(checkpoint: Path, args: argparse.Namespace) -> dict[str, object]:
     return {"crowds": crowds, "shift": shifts}
 
 
-@torch.inference_mode()
 def crowd_features(
     model: EmotionCLIP, faces: Faces, people: tuple[int, ...], *, seed: int
 ) -> tuple[np.ndarray, list[int], list[int]]:
@@ -222,20 +220,12 @@ def crowd_features(
         Features (N, D) float32, L2-normalised; the class and the scene of each person. People of a scene are
         resampled together.
     """
-    clips = shared_crop_clips(faces, model.config.preprocess, MIX, people, frames=1, seed=seed)
-    features, labels, scenes = [], [], []
-    waiting = enumerate(tqdm(clips, desc=f"{people} people", unit="scene"))
-    device = model.logit_scale.device
-    while batch := list(islice(waiting, SCENES_AT_A_TIME)):
-        images = torch.from_numpy(np.stack([images for _, (images, _) in batch]))
-        shown = [(place, person) for place, (_, (_, persons)) in enumerate(batch) for person in persons]
-        weights = torch.from_numpy(np.stack([person.patch_weights for _, person in shown]))
-        frame_index = torch.tensor([place for place, _ in shown], dtype=torch.int64)
-        encoded = encode_clips(model, images.to(device), weights.to(device), frame_index.to(device))
-        features.append(torch.nn.functional.normalize(encoded, dim=-1).cpu().numpy())
-        labels += [person.label for _, person in shown]
-        scenes += [batch[place][0] for place, _ in shown]
-    return np.concatenate(features), labels, scenes
+    crops = shared_crop_clips(faces, model.config.preprocess, MIX, people, frames=1, seed=seed)
+    shown = [(scene, clip) for scene, (_, clips) in enumerate(crops) for clip in clips]
+    waiting = enumerate(tqdm(shown, desc=f"{people} people", unit="person"))
+    inputs = ((row, clip.images, clip.patch_weights) for row, (_, clip) in waiting)
+    _, features = encode_all(TorchEncoder(model), inputs)
+    return features, [clip.label for _, clip in shown], [scene for scene, _ in shown]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, changed
+from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Numbered, Plan, scenes
 from emotion_bench.predictions import Predictions, Predictor
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Scorer, bootstrap_intervals, point_metrics
@@ -30,10 +30,9 @@ NEGATIVE = ("anger", "sadness", "fear")
 
 def metrics(probability: NDArray[np.float64], labels: NDArray[np.int64], *, resamples: int) -> Result:
     """Return accuracy, balanced accuracy and recalls, each with its interval."""
-    scorer = single_label_scorer(EKMAN, probability, labels, {})
-    kept = {"accuracy", "balanced_accuracy", *(f"recall_{name}" for name in EKMAN)}
-    result = described(scorer, len(labels), resamples)
-    return {name: value for name, value in result.items() if name in {"samples", *kept}}
+    kept = {"samples", "accuracy", "balanced_accuracy", *(f"recall_{name}" for name in EKMAN)}
+    result = described(single_label_scorer(EKMAN, probability, labels, {}), len(labels), resamples)
+    return {name: value for name, value in result.items() if name in kept}
 
 
 def on_votes(predictions: Predictions, head: str, faces: Faces, *, resamples: int) -> Result:
@@ -72,15 +71,13 @@ def on_votes(predictions: Predictions, head: str, faces: Faces, *, resamples: in
 
 def described(scorer: Scorer, samples: int, resamples: int) -> Result:
     """Return {"samples": N, NAME: {"value", "low", "high"}}; every sample is resampled on its own."""
-    points = point_metrics(scorer, samples)
-    between = (
-        bootstrap_intervals(scorer, np.arange(samples), seed=0, resamples=resamples) if resamples else {}
-    )
+    rows = np.arange(samples)
+    between = bootstrap_intervals(scorer, rows, seed=0, resamples=resamples) if resamples else {}
     result: Result = {"samples": samples}
-    for name, value in points.items():
+    for name, value in point_metrics(scorer, samples).items():
         if not np.isnan(value):
-            low, high = between.get(name, (None, None))
-            result[name] = {"value": round(value, 4), "low": _rounded(low), "high": _rounded(high)}
+            ends = (None if np.isnan(end) else round(end, 4) for end in between.get(name, (np.nan, np.nan)))
+            result[name] = {"value": round(value, 4), **dict(zip(("low", "high"), ends, strict=True))}
     return result
 
 
@@ -123,7 +120,7 @@ def pairs(predictor: Predictor, plan: Plan, head: str, *, resamples: int) -> Res
         which both predictions are right when the other person is absent; `of_right_singly` are the metrics of
         these pairs when both are there.
     """
-    alone = predictor.predictions((0, clip) for clip in _alone(plan))
+    alone = predictor.predictions(_alone(plan))
     right, a, b = alone.right(head), alone.labels[::2], alone.labels[1::2]
     singly = right[::2] & right[1::2]
     result: Result = {
@@ -142,26 +139,22 @@ def pairs(predictor: Predictor, plan: Plan, head: str, *, resamples: int) -> Res
     return result
 
 
-def _alone(plan: Plan) -> Iterator[PersonClip]:
+def _alone(plan: Plan) -> Iterator[Numbered]:
     """Yield both people of each scene of two different emotions, each rendered without the other."""
 
     def only(position: int, scene: Scene) -> Scene:
         return replace(scene, people=scene.people[position : position + 1])
 
-    for both in zip(*(plan.rendered_clips((2,), change=partial(only, i)) for i in (0, 1)), strict=True):
-        clips = [
-            rendered.person_clip(person, plan.label(person), plan.spec)
-            for rendered in both
-            for person in rendered.scene.people
-        ]
-        if len(clips) == 2 and clips[0].label != clips[1].label:
-            yield from clips
+    firsts, seconds = (scenes(plan, (2,), change=partial(only, i)) for i in (0, 1))
+    for first, second in zip(firsts, seconds, strict=False):  # the last face may have no second
+        if first[1].label != second[1].label:
+            yield from (first, second)
 
 
 def corruptions(predictor: Predictor, plan: Plan, head: str) -> Result:
     """Measure the accuracy on the same people under one corruption at a time, and the mean drop in points."""
     clean, *rows = (
-        float(predictor.predictions(changed(plan, change)).right(head).mean())
+        float(predictor.predictions(scenes(plan, (1,), change=change)).right(head).mean())
         for change in (CLEAN, *CORRUPTIONS.values())
     )
     return {
@@ -190,7 +183,3 @@ def windows(predictor: Predictor, plan: Plan, head: str) -> list[Result]:
             }
         rows.append(row)
     return rows
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else round(value, 4)

@@ -53,9 +53,15 @@ class Plan:
         return int(self.faces.labels[person.face])
 
 
-def scenes(plan: Plan, people: tuple[int, ...] = PEOPLE, *, degraded: bool = False) -> Iterator[Numbered]:
+def scenes(
+    plan: Plan,
+    people: tuple[int, ...] = PEOPLE,
+    *,
+    degraded: bool = False,
+    change: SceneChange = lambda scene: scene,
+) -> Iterator[Numbered]:
     """Yield every face once, in scenes of several people with a crop each; the group is their number."""
-    for rendered in plan.rendered_clips(people, degraded=degraded):
+    for rendered in plan.rendered_clips(people, degraded=degraded, change=change):
         for person in rendered.scene.people:
             yield len(rendered.scene.people), rendered.person_clip(person, plan.label(person), plan.spec)
 
@@ -66,13 +72,6 @@ def aligned_faces(plan: Plan) -> Iterator[Numbered]:
         scene = _square(plan.faces.images.shape[1], row)
         rendered = RenderedClip(scene, [np.repeat(image[..., None], 3, axis=2)], [0.5])
         yield 1, rendered.person_clip(scene.people[0], plan.label(scene.people[0]), plan.spec)
-
-
-def changed(plan: Plan, change: SceneChange) -> Iterator[Numbered]:
-    """Yield every face once and alone, in scenes to which `change` is applied."""
-    for rendered in plan.rendered_clips((1,), change=change):
-        person = rendered.scene.people[0]
-        yield 1, rendered.person_clip(person, plan.label(person), plan.spec)
 
 
 def _square(side: int, face: int) -> Scene:

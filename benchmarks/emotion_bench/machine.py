@@ -4,7 +4,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 
 from emotion_runtime import __version__
@@ -23,7 +23,7 @@ def card(packages: Sequence[str] = PACKAGES) -> dict[str, str | int | None]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "emotion-runtime": __version__,
-        **{name: _version(name) for name in packages},
+        **{name: next((each.version for each in distributions(name=name)), None) for name in packages},
     }
 
 
@@ -49,10 +49,3 @@ def folder_name(of: str, cores: int | None = None) -> str:
     name = re.sub(r"\(R\)|\(TM\)|CPU|Processor|NVIDIA|@.*|,.*", " ", of)
     words = re.findall(r"[a-z0-9]+", name.lower())
     return "-".join([*words, *([f"{cores}-cores"] if cores else [])])
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

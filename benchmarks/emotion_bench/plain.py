@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from emotion_train.model import EmotionCLIP
 from emotion_train.model.attention import Attention
-from emotion_train.model.vision import subject_log_weights
+from emotion_train.model.vision import person_token_bias, subject_log_weights
 
 
 class PlainFrameEncoder(nn.Module):
@@ -41,10 +41,7 @@ class PlainFrameEncoder(nn.Module):
         """Return what is added to the attention logits, (P or 1, heads or 1, L, L), or None."""
         added = None
         if attention.subject_gain is not None:
-            # Only the rows of the person's own tokens, first and last, are biased to the covered patches.
-            own = F.pad(subject_log_weights(weights), (1, 1))[:, None, None]  # (P, 1, 1, L)
-            others = torch.zeros_like(own).expand(-1, -1, weights.shape[1], -1)
-            bias = torch.cat([own, others, own], dim=2)  # (P, 1, L, L)
+            bias = person_token_bias(subject_log_weights(weights))  # (P, 1, L, L)
             added = attention.subject_gain.view(-1, 1, 1) * bias
         if self.vision.subject == "shared":  # patches see patches only
             length = weights.shape[1] + 2

@@ -1,8 +1,7 @@
 """Predictions of a model for rendered clips."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,8 @@ from emotion_bench.candidates import Classifier
 from emotion_runtime.heads import load_head
 from emotion_runtime.names import Precision
 from emotion_train.probing.encoders import BundleEncoder
-from emotion_train.probing.features import ClipEncoder
+from emotion_train.probing.features import ClipEncoder, ClipInput, encode_all
 from emotion_train.scenes.sets import PersonClip
-
-BATCH = 16  # clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +55,16 @@ class Predictor:
 
     def predictions(self, clips: Iterable[tuple[int, PersonClip]]) -> Predictions:
         """Predict clips with equal numbers of frames, which come with the number of their group."""
-        waiting = iter(tqdm(clips, unit="clip", leave=False))
-        given, features = [], []
-        while batch := list(islice(waiting, BATCH)):
-            images = np.stack([clip.images for _, clip in batch])
-            weights = np.stack([clip.patch_weights for _, clip in batch])
-            features.append(self.encoder.features(images, weights, "video"))
-            given += [(clip.label, group, clip.face) for group, clip in batch]
-        joined = np.concatenate(features)
+        given: list[tuple[int, int, int]] = []
+
+        def inputs() -> Iterator[ClipInput]:
+            for row, (group, clip) in enumerate(tqdm(clips, unit="clip", leave=False)):
+                given.append((clip.label, group, clip.face))
+                yield row, clip.images, clip.patch_weights
+
+        _, features = encode_all(self.encoder, inputs(), batch=16)
         labels, groups, faces = np.array(given, np.int64).T
-        return Predictions(labels, {name: head(joined) for name, head in self.heads.items()}, groups, faces)
+        return Predictions(labels, {name: head(features) for name, head in self.heads.items()}, groups, faces)
 
 
 def bundle_predictor(bundle: str, precision: Precision = "fp32") -> Predictor:
