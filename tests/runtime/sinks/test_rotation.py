@@ -1,4 +1,4 @@
-"""Rotation of JSON lines by size and by day, and events that are written only when something changes."""
+"""Rotation of JSON lines by size and by day."""
 
 import json
 import os
@@ -9,7 +9,6 @@ import time
 from datetime import date
 from pathlib import Path
 
-import msgspec
 import pytest
 from sample_events import event, frame, person
 
@@ -17,12 +16,9 @@ from emotion_runtime.cli import main
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks import open_sinks
 from emotion_runtime.sinks.base import Outputs
-from emotion_runtime.sinks.changes import KEEP_ALIVE, ChangesSink
-from emotion_runtime.sinks.group import SinkGroup
 from emotion_runtime.sinks.jsonl import JsonlSink
-from emotion_runtime.sinks.jsonl_folder import JsonlFolderSink
 from emotion_runtime.sinks.rotation import RotatingOutput, Rotation, parse_rotation
-from emotion_runtime.types import EmotionEvent, RunLine, StatusLine
+from emotion_runtime.types import RunLine
 
 BOX = (10.0, 10.0, 50.0, 60.0)
 BOTH = person(1, BOX)
@@ -260,83 +256,3 @@ def test_killed_service_goes_on_with_its_file(tmp_path: Path) -> None:
     frames = [sum(b'"type":"frame"' in line for line in some) for some in (kept, now)]
     assert frames[1] == frames[0] + 5
     assert all(lines_of(part) for part in after)
-
-
-# --- on change ---
-
-
-class Collected:
-    """A sink that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-        self.statuses: list[str] = []
-
-    def write(self, _frame: object, one: EmotionEvent) -> bool:
-        self.times.append(one.t)
-        return True
-
-    def write_status(self, line: StatusLine) -> bool:
-        self.statuses.append(line.status)
-        return True
-
-    def close(self) -> None:
-        pass
-
-
-def at(t: float, *persons: object, source: str = "a") -> EmotionEvent:
-    return msgspec.structs.replace(event(), t=t, persons=list(persons), source=source)
-
-
-def test_only_changes_are_passed_on() -> None:
-    happy, same = person(1, BOX), person(1, (5.0, 5.0, 9.0, 9.0))
-    inner = Collected()
-    sink = ChangesSink(inner)
-    steps = [
-        at(0.0, happy),
-        at(0.1, same),
-        at(0.2, msgspec.structs.replace(happy, top="anger")),
-        at(0.3, msgspec.structs.replace(happy, top="anger")),
-        at(0.4, msgspec.structs.replace(happy, top="anger", state="lost")),
-        at(0.5),
-        at(0.6),
-        at(0.65, happy, source="b"),
-        at(0.7, person(2, BOX)),
-        at(0.7 + KEEP_ALIVE - 0.1, person(2, BOX)),
-        at(0.7 + KEEP_ALIVE, person(2, BOX)),
-    ]
-    for one in steps:
-        assert sink.write(frame(), one)
-    assert inner.times == [0.0, 0.2, 0.4, 0.5, 0.65, 0.7, 0.7 + KEEP_ALIVE]
-
-
-def test_change_of_status_is_followed_by_an_event() -> None:
-    inner = Collected()
-    sink = ChangesSink(inner)
-    time_of_change = msgspec.json.decode(b'"2026-01-01T00:00:00Z"', type=StatusLine.__annotations__["time"])
-    for t in (0.0, 0.1):
-        sink.write(frame(), at(t))
-    sink.write_status(StatusLine(source="a", time=time_of_change, status="live"))
-    for t in (0.2, 0.3):
-        sink.write(frame(), at(t))
-    assert (inner.times, inner.statuses) == ([0.0, 0.2], ["live"])
-
-
-def test_photos_are_always_passed_on() -> None:
-    inner = Collected()
-    sink = ChangesSink(inner)
-    for t in (0.0, 0.0):
-        still = frame()
-        object.__setattr__(still, "still", True)
-        sink.write(still, at(t))
-    assert len(inner.times) == 2
-
-
-def test_file_of_each_source_is_finished(tmp_path: Path) -> None:
-    sinks = SinkGroup([ChangesSink(JsonlFolderSink(tmp_path))])
-    one = event()
-    sinks.write(frame(source=one.source), one)
-    sinks.finish([one.source])
-    sinks.close()
-    assert names(tmp_path) == [f"{Path(one.source).name}.jsonl"]
-    assert sinks.files == [tmp_path / names(tmp_path)[0]]
