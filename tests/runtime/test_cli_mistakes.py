@@ -76,6 +76,31 @@ def test_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):
         ),
         (["--publish", "0.0.0.0:80"], "unrecognized arguments: --publish"),
         (["--config", "nowhere.toml"], "--config nowhere.toml: cannot be read"),
+        (["--source", "demo", "--csv", "-", "--jsonl", "-"], "--jsonl - and --csv - would be mixed"),
+        (
+            ["--source", "demo", "--csv", "a.csv", "--aggregate", "3"],
+            "--csv tells people apart, which --aggregate prevents",
+        ),
+        (
+            ["--source", "demo", "--report", "a.html", "--aggregate", "3"],
+            "--report tells people apart, which --aggregate",
+        ),
+        (
+            ["--source", "demo", "--csv", "-", "--rotate", "daily"],
+            "needs a file to rotate: give --jsonl FILE or --csv FILE",
+        ),
+        (["--source", "demo", "--rotate", "1MB"], "--rotate 1MB needs a file to rotate: give --jsonl FILE"),
+        (["--source", "demo", "--rotate", "1MB", "--jsonl", "-"], "--rotate 1MB needs a file to rotate"),
+        (
+            ["--source", "demo", "--rotate", "hourly", "--jsonl", "a"],
+            "--rotate hourly: expected `daily`, or a size",
+        ),
+        (
+            ["--source", "demo", "--rotate", "daily", "--jsonl", "a", "--rotate-keep", "0"],
+            "--rotate-keep 0: expected 1 or more",
+        ),
+        (["--source", "demo", "--rotate-keep", "3", "--jsonl", "a"], "--rotate-keep needs --rotate"),
+        (["--source", "demo", "--on-change"], "--on-change is about JSON lines: give --jsonl PATH, too"),
     ],
 )
 def test_mistakes_in_options(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from sample_events import EMOTIONS, event, frame, person
 
-from emotion_runtime.cli import main
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.base import Outputs
 from emotion_runtime.sinks.csv_file import COLUMNS, CsvSink
@@ -204,19 +203,3 @@ def test_the_summary_lies_beside_a_file_only(tmp_path: Path) -> None:
         check_outputs(None, None, [str(tmp_path / "people.csv")], csv=str(tmp_path / "people.csv"))
     with pytest.raises(EmotionError, match=r"people-summary\.csv would overwrite the output of --jsonl"):
         check_outputs("people-summary.csv", None, ["demo"], csv="people.csv")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--csv", "-", "--jsonl", "-"], "--jsonl - and --csv - would be mixed"),
-        (["--csv", "a.csv", "--aggregate", "3"], "--csv tells people apart, which --aggregate prevents"),
-        (["--report", "a.html", "--aggregate", "3"], "--report tells people apart, which --aggregate"),
-        (["--csv", "-", "--rotate", "daily"], "needs a file to rotate: give --jsonl FILE or --csv FILE"),
-    ],
-)
-def test_options_that_make_no_sense(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    assert main(["--source", "demo", *arguments]) == 2
-    assert message in capsys.readouterr().err

@@ -59,24 +59,6 @@ def test_wrong_sizes(text: str) -> None:
         parse_rotation(text)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--rotate", "1MB"], "--rotate 1MB needs a file to rotate: give --jsonl FILE"),
-        (["--rotate", "1MB", "--jsonl", "-"], "--rotate 1MB needs a file to rotate"),
-        (["--rotate", "hourly", "--jsonl", "a"], "--rotate hourly: expected `daily`, or a size"),
-        (["--rotate", "daily", "--jsonl", "a", "--rotate-keep", "0"], "--rotate-keep 0: expected 1 or more"),
-        (["--rotate-keep", "3", "--jsonl", "a"], "--rotate-keep needs --rotate"),
-        (["--on-change"], "--on-change is about JSON lines: give --jsonl PATH, too"),
-    ],
-)
-def test_options_that_make_no_sense(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    assert main(["--source", "demo", *arguments]) == 2
-    assert message in capsys.readouterr().err
-
-
 def test_only_files_can_be_rotated(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(EmotionError, match="not a regular file"):
