@@ -9,11 +9,17 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from threading import Event
 
+import msgspec
+
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.sinks.byte_output import ByteOutput
+from emotion_runtime.sinks.byte_output import ByteOutput, lock
+from emotion_runtime.types import RunLine
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _LEAST = 10_000  # bytes; a line about a crowd has several thousand
+_NUMBER = r"\d{4}|[1-9]\d{4,}"  # in the name of a part by size
+_DAY = r"\d{4}-\d\d-\d\d(?:-\d+)?"  # in that of a part by day
+_LONGEST = 1 << 20  # bytes of a line about a run; other files may have no lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,7 @@ class Rotation:
     Attributes:
         size: Bytes that a file has at most, unless a single line is longer. None: it begins anew with each
             day, in UTC.
-        keep: So many earlier parts are kept, the newest ones. None: all.
+        keep: So many earlier parts are kept, the newest ones of the same kind, by size or by day. None: all.
     """
 
     size: int | None = None
@@ -125,7 +131,7 @@ class RotatingOutput:
         return self._size + more > rotation.size and self._size > len(self.first_line)
 
     def _begin_anew(self, rotation: Rotation) -> None:
-        part = _free_name(self._path, None if rotation.size is not None else self._day)
+        part = self._free_name(by_day=rotation.size is None)
         self._day, self._size = _today(), 0
         try:
             self._path.rename(part)  # while it is locked: no other run may take it in between
@@ -144,34 +150,53 @@ class RotatingOutput:
             self._output.write(self.first_line)
             self._size = len(self.first_line)
         if rotation.keep is not None:
-            self._forget_old_parts(rotation.keep)
+            for path in self._earlier_parts(by_day=rotation.size is None)[: -rotation.keep]:
+                with suppress(OSError):  # another program may have taken it
+                    path.unlink()
+                self.parts = [part for part in self.parts if part != path]
 
-    def _forget_old_parts(self, keep: int) -> None:
-        found = sorted(parts_of(self._path), key=lambda path: (path.stat().st_mtime_ns, len(path.name), path))
-        for path in found[:-keep]:
-            with suppress(OSError):  # another program may have taken it
-                path.unlink()
-            self.parts = [part for part in self.parts if part != path]
-
-
-def parts_of(path: Path) -> list[Path]:
-    """Return the existing earlier parts of a file that is rotated."""
-    pattern = re.compile(re.escape(path.stem) + r"-(\d{4,}|\d{4}-\d\d-\d\d(-\d+)?)" + re.escape(path.suffix))
-    return [each for each in path.parent.iterdir() if pattern.fullmatch(each.name)]
-
-
-def _free_name(path: Path, day: date | None) -> Path:
-    """Return a name that no file has."""
-    if day is not None:
-        plain = path.with_stem(f"{path.stem}-{day.isoformat()}")
-        again, number = plain, 1
-        while again.exists():  # the clock was set back, or another rotation was asked for
+    def _free_name(self, *, by_day: bool) -> Path:
+        """Return the name of the next part, which no file has."""
+        if by_day:
+            plain = again = self._path.with_stem(f"{self._path.stem}-{self._day.isoformat()}")
+            number = 1
+            while again.exists():  # the clock was set back, or another rotation was asked for
+                number += 1
+                again = plain.with_stem(f"{plain.stem}-{number}")
+            return again
+        numbers = [int(each.stem.rpartition("-")[2]) for each in self._earlier_parts(by_day=False)]
+        number = max(numbers, default=0) + 1
+        while (
+            part := self._path.with_stem(f"{self._path.stem}-{number:04d}")
+        ).exists():  # a file of somebody else
             number += 1
-            again = plain.with_stem(f"{plain.stem}-{number}")
-        return again
-    numbers = [
-        int(match[1])
-        for each in parts_of(path)
-        if (match := re.fullmatch(re.escape(path.stem) + r"-(\d{4,})", each.stem))
-    ]
-    return path.with_stem(f"{path.stem}-{max(numbers, default=0) + 1:04d}")
+        return part
+
+    def _earlier_parts(self, *, by_day: bool) -> list[Path]:
+        """Return the parts that exist, of this run and of earlier ones, oldest first.
+
+        A name alone does not make a file a part: notes may be called `events-2026.jsonl`, and another camera
+        `events-1001`.
+        """
+        name = re.escape(f"{self._path.stem}-") + f"(?:{_DAY if by_day else _NUMBER})"
+        pattern = re.compile(name + re.escape(self._path.suffix))
+        found = []
+        for each in self._path.parent.iterdir():
+            if pattern.fullmatch(each.name):
+                with suppress(OSError):  # unreadable, or gone since
+                    if each in self.parts or _is_of_a_finished_run(each):
+                        found.append((each.stat().st_mtime_ns, len(each.name), each))
+        return [path for *_, path in sorted(found)]
+
+
+def _is_of_a_finished_run(path: Path) -> bool:
+    """Return whether a file begins with the line about a run, and no program is writing into it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        try:
+            msgspec.json.decode(file.readline(_LONGEST).removeprefix(b"# "), type=RunLine)
+            lock(file, str(path))
+        except (msgspec.DecodeError, UnicodeDecodeError, EmotionError):
+            return False
+    return True

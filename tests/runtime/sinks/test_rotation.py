@@ -23,6 +23,7 @@ from emotion_runtime.types import RunLine
 BOX = (10.0, 10.0, 50.0, 60.0)
 BOTH = person(1, BOX)
 RUN = RunLine(version="1", bundle="nano", bundle_sha256="0" * 64, head="probe")
+RUN_LINE = msgspec.json.encode(RUN) + b"\n"
 
 
 def lines_of(path: Path) -> list[dict]:
@@ -37,6 +38,15 @@ def names(folder: Path) -> list[str]:
 
 def rotating(path: Path, rotation: Rotation, *, append: bool = True) -> JsonlSink:
     return JsonlSink(str(path), append=append, run=RUN, rotation=rotation)
+
+
+def write_much(path: Path, rotation: Rotation) -> list[Path]:
+    """Write enough for several parts by size, and return the files that the sink names."""
+    sink = rotating(path, rotation)
+    for index in range(100):
+        sink.write(frame(index), event(BOTH, frame=index))
+    sink.close()
+    return sink.files
 
 
 @pytest.mark.parametrize(
@@ -138,16 +148,67 @@ def test_only_the_newest_parts_are_kept_and_other_files_stay(tmp_path: Path) -> 
     for name in others:
         (tmp_path / name).write_text("mine")
     path = tmp_path / "events.jsonl"
-    sink = rotating(path, Rotation(10_000, keep=2))
-    for index in range(100):
-        sink.write(frame(index), event(BOTH, frame=index))
-    sink.close()
-    *parts, newest = sink.files
+    files = write_much(path, Rotation(10_000, keep=2))
+    *parts, newest = files
     assert newest == path
     assert len(parts) == 2
     assert set(names(tmp_path)) == {*others, path.name, *(part.name for part in parts)}
-    kept = [line["frame"] for part in sink.files for line in lines_of(part) if line["type"] == "frame"]
+    kept = [line["frame"] for part in files for line in lines_of(part) if line["type"] == "frame"]
     assert kept == list(range(kept[0], 100))
+
+
+def test_files_that_are_called_like_a_part_but_are_none_stay(tmp_path: Path) -> None:
+    others = {
+        "events-0001.jsonl": b"my notes",
+        "events-0007.jsonl": b'{"schema":2,"type":"table"}\n',
+        "events-2026.jsonl": b"\xff\xfe",
+        "events-2025-01-01.jsonl": RUN_LINE,  # of a rotation by day
+        "events-00012.jsonl": RUN_LINE,  # not how parts are numbered
+    }
+    for name, content in others.items():
+        (tmp_path / name).write_bytes(content)
+        os.utime(tmp_path / name, (1e9, 1e9))
+    (tmp_path / "events-0003.jsonl").mkdir()
+    os.mkfifo(tmp_path / "events-0004.jsonl")
+    files = write_much(tmp_path / "events.jsonl", Rotation(10_000, keep=1))
+    assert len(files) == 2
+    assert {name: (tmp_path / name).read_bytes() for name in others} == others
+    rest = {"events-0003.jsonl", "events-0004.jsonl", *(path.name for path in files)}
+    assert set(names(tmp_path)) == {*others, *rest}
+
+
+def test_file_that_another_run_writes_is_no_part(tmp_path: Path) -> None:
+    other = rotating(tmp_path / "cam-1001.jsonl", Rotation(10_000))
+    files = write_much(tmp_path / "cam.jsonl", Rotation(10_000, keep=2))
+    assert all(path.name.startswith("cam-00") for path in files[:-1])
+    assert len(files) == 3
+    assert set(names(tmp_path)) == {"cam-1001.jsonl", *(path.name for path in files)}
+    other.close()
+
+
+def test_parts_of_earlier_runs_are_counted_and_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    for name in ("a-0001.csv", "a-0002.csv"):
+        (tmp_path / name).write_bytes(b"# " + RUN_LINE)
+        os.utime(tmp_path / name, (1e9, 1e9))
+    (tmp_path / "a-2019.csv").write_text("year,people\n")
+    output = RotatingOutput(str(path), "a", Rotation(10_000, keep=2))
+    for _ in range(2):
+        output.write(b"x" * 9_000 + b"\n")
+    output.close()
+    assert names(tmp_path) == ["a-0002.csv", "a-0003.csv", "a-2019.csv", "a.csv"]
+
+    today = date(2026, 11, 27)
+    monkeypatch.setattr("emotion_runtime.sinks.rotation._today", lambda: today)
+    (tmp_path / "a-2026-11-01.csv").write_bytes(b"# " + RUN_LINE)
+    output = RotatingOutput(str(path), "a", Rotation(keep=1))
+    output.write(b"1\n")
+    today = date(2026, 11, 28)
+    output.write(b"2\n")
+    output.close()
+    assert names(tmp_path) == ["a-0002.csv", "a-0003.csv", "a-2019.csv", "a-2026-11-27.csv", "a.csv"]
 
 
 def test_folder_that_cannot_be_written_stops_the_rotation_only(
