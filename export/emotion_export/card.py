@@ -1,5 +1,7 @@
 """The model card: what the model does, its failures and limits, its training and its accuracy."""
 
+from typing import Final
+
 from emotion_export.parity import parity_table
 from emotion_runtime.manifest import Head, Manifest
 from emotion_train.model import EmotionCLIP
@@ -61,10 +63,17 @@ _FACES_ONLY = """
 **It reads faces, not the scene.** The architecture can use the scene, but this model was trained on faces
 pasted on rendered backgrounds, which say nothing about the emotion."""
 
-_TRAINING_NANO = """\
-From random weights, with `emotion-train pretrain` and the data below. The checkpoint was saved at step {step}
-of its stage `{stage}` (a finished run ends with `{last}`). No films, TV series or recordings of real scenes
-were used.
+# Fingerprints of FER2013 with the votes of FER+ and GoEmotions, as `emotion-train pretrain` reads them for
+# train/configs/nano.toml: with the votes alone, and with the predictions of the shipped model.
+FER2013_RUNS: Final = (
+    "2553cb4aee1ab3b19075fb7b4f65f759b83e3576048d9a1837e615b66936ddfb",
+    "33f97decd272b96ca35227aa257a45a9b27e09e7b8da61bb483bf590bd864864",
+)
+
+_TRAINING_FER2013 = """\
+With `emotion-train pretrain` and the data below, in which there are no films, TV series or recordings of real
+scenes. The checkpoint was saved at step {step} of its stage `{stage}` (a finished run ends with `{last}`). It
+does not say whether the run began with random weights, as `train/configs/nano.toml` does.
 
 - Contrastive pre-training (paper Sec. 3.4) on *rendered* scenes: clips of 1-4 people, each a FER2013 face
   pasted on a drawn body and background. Patch weights mark the subject, and each clip is paired with a
@@ -92,7 +101,8 @@ subtitles (paper Sec. 4.1): acted emotions, mostly in English. The file does not
 theirs: compare the sha256 above with a source that you trust. The authors' terms apply to the weights."""
 
 _TRAINING_UNKNOWN = """\
-The checkpoint does not record its training data. If you distribute this bundle, describe the data here."""
+The checkpoint does not name its training data{fingerprint}. If you distribute this bundle, describe the data
+here, and who may use what was made from it."""
 
 _METRICS_ON_SCENES = """\
 Measured by `emotion-train fit-probe` on scenes rendered with FER2013 faces that were not used for training.
@@ -137,7 +147,7 @@ def model_card(manifest: Manifest, checkpoint: Checkpoint) -> str:
     frame_parameters, temporal_parameters = _parameters(checkpoint.model)
     return _CARD.format(
         name=manifest.name,
-        what=_WHAT + (_FACES_ONLY if _is_nano_run(checkpoint) else ""),
+        what=_WHAT + (_FACES_ONLY if _is_fer2013_run(checkpoint) else ""),
         preset=manifest.preset,
         subject=config.subject,
         bias=", with attention bias" if config.subject_bias else "",
@@ -170,7 +180,7 @@ def license_of(checkpoint: Checkpoint) -> str:
     """
     if checkpoint.released:
         return "weights: as their authors state"
-    if _is_nano_run(checkpoint):
+    if _is_fer2013_run(checkpoint):
         weights = "research use only (trained on FER2013, which states no licence)"
     else:
         weights = "not stated (see the data they were trained on)"
@@ -180,15 +190,20 @@ def license_of(checkpoint: Checkpoint) -> str:
 def _training(checkpoint: Checkpoint) -> str:
     if checkpoint.released:
         return _TRAINING_RELEASED
-    if _is_nano_run(checkpoint):
-        stage, step = checkpoint.progress or ("", 0)
-        return _TRAINING_NANO.format(stage=stage, step=step, last=_LAST_STAGE)
-    return _TRAINING_UNKNOWN
+    stage, step = checkpoint.progress or ("", 0)
+    if _is_fer2013_run(checkpoint):
+        return _TRAINING_FER2013.format(stage=stage, step=step, last=_LAST_STAGE)
+    known = (
+        f"; their fingerprint is `{checkpoint.data}` (stage `{stage}`, step {step})"
+        if checkpoint.data
+        else ""
+    )
+    return _TRAINING_UNKNOWN.format(fingerprint=known)
 
 
-def _is_nano_run(checkpoint: Checkpoint) -> bool:
-    """Return whether emotion-train pretrain trained the nano preset: only then is the training data known."""
-    return checkpoint.preset == "nano" and checkpoint.progress is not None
+def _is_fer2013_run(checkpoint: Checkpoint) -> bool:
+    """Return whether the last run that trained a checkpoint read FER2013: only then is its data known."""
+    return checkpoint.data in FER2013_RUNS
 
 
 def _metrics(name: str, head: Head, *, default: bool) -> str:

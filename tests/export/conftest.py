@@ -12,6 +12,7 @@ import pytest
 import torch
 from exported import SUBJECTS, Exported, load_module, save_probe, trained
 
+from emotion_export.card import FER2013_RUNS
 from emotion_export.cli import main
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import write_graph
@@ -31,7 +32,7 @@ def nano(tmp_path_factory: pytest.TempPathFactory, to_onnx: Callable[[list[str]]
     folder = tmp_path_factory.mktemp("nano")
     checkpoint, out = folder / "checkpoint.pt", folder / "bundles" / "nano"
     model = trained(PRESETS["nano"])
-    state = {"model": model.state_dict(), "stage": "scenes", "step": 4200}
+    state = {"model": model.state_dict(), "stage": "scenes", "step": 4200, "fingerprint": FER2013_RUNS[0]}
     save_checkpoint(checkpoint, config=model.config, state=state)
     save_probe(folder / "probe", checkpoint, model.config.embed_dim)
     screen = io.StringIO()

@@ -324,10 +324,18 @@ def test_options_without_an_effect_are_refused(
 
 
 @pytest.mark.usefixtures("copied_graphs")
-def test_only_a_pretrained_nano_names_the_training_data(nano: Exported, tmp_path: Path, to_onnx: Main):
-    """The same weights, of which the file does not say where they come from."""
-    save_checkpoint(tmp_path / "c.pt", config=nano.model.config, state={"model": nano.model.state_dict()})
+@pytest.mark.parametrize(
+    "state", [{}, {"stage": "clips", "step": 20}, {"stage": "scenes", "step": 20, "fingerprint": 64 * "a"}]
+)
+def test_only_a_run_on_known_data_names_the_training_data(
+    nano: Exported, tmp_path: Path, to_onnx: Main, state: dict[str, object]
+):
+    """The same weights, of which the file does not say where they come from, or says that of other data."""
+    state = {"model": nano.model.state_dict(), **state}
+    save_checkpoint(tmp_path / "c.pt", config=nano.model.config, state=state)
     assert to_onnx(["--checkpoint", str(tmp_path / "c.pt"), "--out", str(tmp_path / "out")]) == 0
     card = (tmp_path / "out" / "MODEL_CARD.md").read_text()
     assert "FER2013" not in card
-    assert "does not record its training data" in card
+    assert "research use only" not in card
+    assert "does not name its training data" in card
+    assert ("aaaa` (stage `scenes`, step 20)" in card) == ("fingerprint" in state)

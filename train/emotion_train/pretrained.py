@@ -31,6 +31,7 @@ class Checkpoint:
         preset: Key of `PRESETS`, or "custom".
         released: The file has the layout of the authors' weights.
         progress: Stage and step of pre-training at which the model was saved; None if the file does not say.
+        data: Fingerprint of the training data, see `RunData`; None if the file does not say.
     """
 
     model: EmotionCLIP
@@ -38,6 +39,7 @@ class Checkpoint:
     preset: str
     released: bool
     progress: tuple[str, int] | None
+    data: str | None = None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -51,13 +53,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
     payload = _payload(path)
     sha256 = sha256_of(path)
     if payload.get("format") == FORMAT:
-        model, progress = model_from_checkpoint(path), _progress(path)
+        model, state = model_from_checkpoint(path), load_checkpoint(path)
         if sha256_of(path) != sha256:
             raise EmotionError(
                 f"checkpoint {path} changed while it was read: copy it first, or wait until training has "
                 "finished"
             )
-        return Checkpoint(model, sha256, _preset(model.config), released=False, progress=progress)
+        return Checkpoint(
+            model,
+            sha256,
+            _preset(model.config),
+            released=False,
+            progress=_progress(state),
+            data=fingerprint if isinstance(fingerprint := state.get("fingerprint"), str) else None,
+        )
     if not isinstance(payload.get("model"), Mapping):
         raise EmotionError(
             f"checkpoint {path} has the keys {', '.join(map(str, list(payload)[:10])) or 'none'}: expected a "
@@ -86,7 +95,6 @@ def _preset(config: ModelConfig) -> str:
     return next((name for name, preset in PRESETS.items() if preset == config), "custom")
 
 
-def _progress(path: Path) -> tuple[str, int] | None:
-    state = load_checkpoint(path)
+def _progress(state: Mapping[str, Any]) -> tuple[str, int] | None:
     stage, step = state.get("stage"), state.get("step")
     return (stage, step) if isinstance(stage, str) and isinstance(step, int) else None
