@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from emotion_runtime.types import EmotionEvent, Frame, Person, Quality, State
+from emotion_runtime.types import EmotionEvent, Frame, Person, Quality, RunLine, State
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+RUN = RunLine(version="1", bundle="nano", bundle_sha256="0" * 64, head="probe", options={"window": 2.0})
 
 
 def person(

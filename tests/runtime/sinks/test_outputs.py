@@ -1,21 +1,17 @@
 """Output files: appended or replaced, locked, and what happens when one of them fails."""
 
 import json
-import os
 import resource
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from threading import Event
 
 import msgspec
 import numpy as np
 import pytest
-from sample_events import EMOTIONS, event, frame, person
+from sample_events import EMOTIONS, RUN, event, frame
 
 from emotion_runtime.cli import main
 from emotion_runtime.errors import EmotionError
@@ -25,9 +21,7 @@ from emotion_runtime.sinks.base import Outputs
 from emotion_runtime.sinks.group import SinkGroup
 from emotion_runtime.sinks.jsonl import JsonlSink
 from emotion_runtime.sinks.video import VideoSink
-from emotion_runtime.types import EmotionEvent, Frame, RunLine, StatusLine
-
-RUN = RunLine(version="1", bundle="nano", bundle_sha256="0" * 64, head="probe", options={"window": 2.0})
+from emotion_runtime.types import EmotionEvent, Frame, StatusLine
 
 
 def lines_of(path: Path) -> list[dict]:
@@ -39,9 +33,6 @@ def write_lines(path: Path, count: int, *, append: bool) -> None:
     for index in range(count):
         sink.write(frame(index), event(frame=index))
     sink.close()
-
-
-# --- JSON lines ---
 
 
 def test_second_run_appends_or_replaces(tmp_path: Path) -> None:
@@ -115,89 +106,6 @@ def test_status_of_a_source_is_a_line(tmp_path: Path) -> None:
     assert (line["type"], line["status"], line["reason"]) == ("status", "lost", "unplugged")
 
 
-# --- pipes ---
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Path:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    return path
-
-
-def test_named_pipe_without_a_reader_waits_until_the_run_is_stopped(fifo: Path) -> None:
-    stopped = Event()
-    threading.Timer(0.3, stopped.set).start()
-    start = time.monotonic()
-    sink = JsonlSink(str(fifo), run=RUN, stopped=stopped)
-    assert time.monotonic() - start < 1.5
-    assert not sink.write(frame(), event())
-    sink.close()
-
-
-def test_named_pipe_without_a_reader_is_an_error_in_the_end(
-    fifo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("emotion_runtime.sinks.byte_output._NO_READER", 0.2)
-    with pytest.raises(EmotionError, match="start the reader first"):
-        JsonlSink(str(fifo))
-
-
-def test_reader_that_leaves_a_named_pipe_is_a_normal_end(fifo: Path) -> None:
-    received: list[bytes] = []
-
-    def read_one() -> None:
-        with fifo.open("rb") as reader:
-            received.append(reader.readline())
-
-    thread = threading.Thread(target=read_one)
-    thread.start()
-    sinks = SinkGroup([JsonlSink(str(fifo), run=RUN)])
-    thread.join()
-    wanted = [sinks.write(frame(index), event(frame=index)) for index in range(3)]
-    sinks.close()
-    assert not wanted[-1]
-    assert sinks.failures == []
-    assert json.loads(received[0])["type"] == "run"
-
-
-def test_reader_that_no_longer_reads_does_not_hold_a_stop(fifo: Path) -> None:
-    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    stopped = Event()
-    sink = JsonlSink(str(fifo), stopped=stopped)
-    threading.Timer(0.5, stopped.set).start()
-    start = time.monotonic()
-    while sink.write(frame(), event(*(person(i, (0, 0, 9, 9)) for i in range(20)))):
-        assert time.monotonic() - start < 5
-    assert time.monotonic() - start < 2
-    os.close(reader)
-
-
-@pytest.mark.parametrize("closed", ["<&- >&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_closed_standard_streams_give_no_traceback(tmp_path: Path, closed: str) -> None:
-    log = tmp_path / "log"
-    program = f"{sys.executable} -c 'import sys; from emotion_runtime.cli import main; sys.exit(main())'"
-    arguments = "--source missing.mp4 --jsonl -"
-    done = subprocess.run(
-        ["/bin/sh", "-c", f"{program} {arguments} {closed}"], check=False, stderr=log.open("wb"), timeout=60
-    )
-    assert done.returncode == 2
-    assert "Traceback" not in log.read_text()
-
-
-def test_json_on_a_closed_standard_output_is_one_line() -> None:
-    program = f"{sys.executable} -c 'import sys; from emotion_runtime.cli import main; sys.exit(main())'"
-    for arguments in ("--source demo --jsonl - --max-frames 1", "--print-config"):
-        done = subprocess.run(
-            ["/bin/sh", "-c", f"{program} {arguments} >&-"], check=False, capture_output=True, text=True
-        )
-        assert done.returncode == 2
-        assert done.stderr.splitlines()[-1].startswith("emotion-runtime: error: standard output is closed")
-
-
-# --- sinks that fail ---
-
-
 class FailingSink:
     """Fails at its second frame, and when it is closed."""
 
@@ -212,25 +120,6 @@ class FailingSink:
 
     def close(self) -> None:
         raise EmotionError("cannot be closed either")
-
-
-def test_what_libraries_print_is_not_among_the_results() -> None:
-    """The camera source of a Jetson prints lines from C, to standard output; ONNX Runtime calls `print`."""
-    program = """
-import os, sys
-from emotion_runtime.console import results_only_on_stdout, write_output
-print("before")
-with results_only_on_stdout():
-    sys.stdout.buffer.write(b"result\\n")
-    os.write(1, b"GST_ARGUS: Creating output stream\\n")
-    print("EP Error")
-    write_output("report\\n")
-print("after")
-os.write(1, b"end\\n")
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert sorted(done.stdout.split()) == ["after", "before", "end", "report", "result"]
-    assert done.stderr == "GST_ARGUS: Creating output stream\nEP Error\n"
 
 
 def test_failing_sink_is_dropped_with_one_line_and_the_others_go_on(
