@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from parsed_pages import RUN
 from sample_events import EMOTIONS, event, frame, person
 
 from emotion_runtime.errors import EmotionError
@@ -15,7 +16,6 @@ from emotion_runtime.sinks.outputs import check_outputs, summary_path
 from emotion_runtime.sinks.rotation import Rotation
 from emotion_runtime.types import EmotionEvent, Person, RunLine
 
-RUN = RunLine(version="0.1.0", bundle="nano", bundle_sha256="9b0c", head="probe", options={"every": 0.5})
 BOX = (1.0, 2.0, 31.0, 42.0)
 
 

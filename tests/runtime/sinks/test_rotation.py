@@ -9,8 +9,9 @@ import time
 from datetime import date
 from pathlib import Path
 
+import msgspec
 import pytest
-from sample_events import event, frame, person
+from sample_events import RUN, event, frame, person
 
 from emotion_runtime.cli import main
 from emotion_runtime.errors import EmotionError
@@ -18,11 +19,9 @@ from emotion_runtime.sinks import open_sinks
 from emotion_runtime.sinks.base import Outputs
 from emotion_runtime.sinks.jsonl import JsonlSink
 from emotion_runtime.sinks.rotation import RotatingOutput, Rotation, parse_rotation
-from emotion_runtime.types import RunLine
 
 BOX = (10.0, 10.0, 50.0, 60.0)
 BOTH = person(1, BOX)
-RUN = RunLine(version="1", bundle="nano", bundle_sha256="0" * 64, head="probe")
 RUN_LINE = msgspec.json.encode(RUN) + b"\n"
 
 
