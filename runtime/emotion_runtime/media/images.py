@@ -125,13 +125,26 @@ def read_rgb(path: Path | str) -> NDArray[np.uint8]:
     """Read a photo as `read_image` does, but return (H, W, 3) uint8 RGB."""
     try:
         with _opened(path) as image:
-            turn = _TURNS.get(_orientation(image))
-            flat = _to_rgb(image, path)
-            return np.array(flat.transpose(turn) if turn is not None else flat)
+            return pixels(image, path)
     except FileNotFoundError as error:
         raise ImageError(path, "no such file", "check the path") from error
     except _DECODING_ERRORS as error:
         raise _undecodable(path, error) from error
+
+
+def pixels(image: Image.Image, name: Path | str) -> NDArray[np.uint8]:
+    """Return the pixels of an opened photo, as `read_image` describes them, as (H, W, 3) uint8 RGB.
+
+    Args:
+        image: The photo, from any place.
+        name: The photo, for messages.
+
+    Raises:
+        ImageError: It does not state the range of its values. Pillow's errors pass through.
+    """
+    turn = _TURNS.get(_orientation(image))
+    flat = _to_rgb(image, name)
+    return np.array(flat.transpose(turn) if turn is not None else flat)
 
 
 def image_size(path: Path | str) -> tuple[int, int]:

@@ -12,9 +12,10 @@ from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.media.images import ImageError, pixels
 from emotion_runtime.types import Person
 
 _WAITING = 4  # images
@@ -71,7 +72,7 @@ class Analyses:
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """Return the pixels of an image file, upright.
+    """Return the pixels of an image file, as `media.images.read_image` does.
 
     Args:
         data: The file: JPEG, PNG or WebP.
@@ -80,14 +81,16 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         (H, W, 3) uint8 BGR.
 
     Raises:
-        EmotionError: It is none of these, it is corrupt, or it has too many pixels.
+        EmotionError: It is none of these, it is corrupt, it has too many pixels, or it does not state the
+            range of its values.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             size = image.size
             if size[0] * size[1] <= _PIXELS:
-                upright = ImageOps.exif_transpose(image).convert("RGB")
-                return np.ascontiguousarray(np.asarray(upright, np.uint8)[:, :, ::-1])
+                return np.ascontiguousarray(pixels(image, "in the body")[:, :, ::-1])
+    except ImageError:
+        raise
     except Exception as error:
         # Pillow's decoders raise errors of many kinds for corrupt files.
         raise EmotionError("the body is not an image; expected a JPEG, PNG or WebP file") from error
