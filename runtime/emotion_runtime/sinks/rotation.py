@@ -166,9 +166,8 @@ class RotatingOutput:
             return again
         numbers = [int(each.stem.rpartition("-")[2]) for each in self._earlier_parts(by_day=False)]
         number = max(numbers, default=0) + 1
-        while (
-            part := self._path.with_stem(f"{self._path.stem}-{number:04d}")
-        ).exists():  # a file of somebody else
+        stem = self._path.stem
+        while (part := self._path.with_stem(f"{stem}-{number:04d}")).exists():  # a file of somebody else
             number += 1
         return part
 

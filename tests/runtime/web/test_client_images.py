@@ -59,5 +59,7 @@ def test_16_bit_grey_is_scaled_and_values_of_unknown_range_are_refused():
     assert abs(decode_image(data.getvalue()).mean() - 127.5) < 1
     dark = BytesIO()
     Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(dark, "PNG")  # 12 bits, as some sensors have
-    with pytest.raises(EmotionError, match=r"image in the body: 16-bit values of unknown range .* scale them"):
+    with pytest.raises(
+        EmotionError, match=r"image in the body: 16-bit values of unknown range .* scale them"
+    ):
         decode_image(dark.getvalue())
