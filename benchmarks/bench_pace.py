@@ -32,6 +32,7 @@ from emotion_train.tables import markdown_table
 RESULTS = Path(__file__).resolve().parent / "results" / "pace"
 INTERVALS = (0.1, 0.2, 0.3, 0.5)  # seconds
 LONGEST = 300  # frames of a video
+LEAST_BOXES = 50  # of a video that counts in the summary
 BATCHES, SIZES = (2, 4), ((480, 288), (640, 384), (960, 544))  # frames at once; width and height
 PEOPLE, SECONDS, RATE = 30, 10, 25
 
@@ -149,7 +150,7 @@ def page(result: dict[str, Any]) -> str:
             _share(row["agreeing"], row["boxes"]),
             _share(row["predicted_agreeing"], row["predicted"]),
         ]
-        for row in [*result["boxes"], *_sums(result["boxes"])]
+        for row in result["boxes"]
         if row["boxes"]
     ]
     header = [
@@ -169,6 +170,8 @@ def page(result: dict[str, Any]) -> str:
     return (
         "Boxes of people who are followed with a detection in every frame, and the share of them that agrees "
         f"(intersection\nover union of at least {ENOUGH}) with boxes if people are detected less often.\n\n"
+        + summary(result)
+        + "\n\nVideo by video:\n\n"
         + markdown_table(header, rows)
         + "\n\nTime of the face network for frames one by one, divided by that for all of them at once, with "
         "one thread: a\nbatch is faster where this is more than 1. The results are the same bits.\n\n"
@@ -179,16 +182,31 @@ def page(result: dict[str, Any]) -> str:
     )
 
 
-def _sums(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the sums over the videos, by detector and interval."""
-    sums = []
+def summary(result: dict[str, Any]) -> str:
+    """Return the agreement over videos of real people with enough boxes, each of which counts once.
+
+    The built-in scene is left out: its two people hardly move.
+    """
+    rows = [row for row in result["boxes"] if row["boxes"] >= LEAST_BOXES and row["source"] != "demo"]
+    lines = []
     for name in dict.fromkeys(row["detector"] for row in rows):
         for every in INTERVALS:
             some = [row for row in rows if (row["detector"], row["every"]) == (name, every)]
-            counts = ("boxes", "agreeing", "predicted", "predicted_agreeing")
-            total = {count: sum(row[count] for row in some) for count in counts}
-            sums.append({"detector": name, "source": "all", "every": every, **total})
-    return sums
+            shares = {row["source"]: row["agreeing"] / row["boxes"] for row in some}
+            worst = min(shares, key=shares.__getitem__)
+            real = [row["detect_every"] for row in some]
+            lines.append(
+                [
+                    f"`{name}`",
+                    f"{every}",
+                    f"{min(real):.2f} to {max(real):.2f} s",
+                    f"{len(shares)}",
+                    f"{100 * np.mean(list(shares.values())):.1f} %",
+                    f"{100 * shares[worst]:.1f} % ({Path(worst).stem})",
+                ]
+            )
+    header = ["detector", "`--detect-every`", "detected every", "videos", "agree, mean", "worst video"]
+    return markdown_table(header, lines)
 
 
 def _share(part: int, whole: int) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_crowd
+import bench_pace
 import bench_pipeline
 import bench_scale
 import bench_stream
@@ -69,10 +70,15 @@ def pages() -> dict[Path, dict[str, str]]:
     return {
         DOCS / "benchmarks.md": benchmark_parts(),
         DOCS / "detection.md": {name: report_of(name) for name in ("detector", "heads")},
-        DOCS / "tracking.md": {"cuts": report_of("cuts")},
+        DOCS / "tracking.md": {"cuts": report_of("cuts"), "pace": pace_part()},
         DOCS / "privacy.md": {"blur": report_of("blur")},
         CARD: card_parts(),
     }
+
+
+def pace_part() -> str:
+    """Return the summary of bench_pace.py."""
+    return bench_pace.summary(json.loads((RESULTS / "pace" / "pace.json").read_text("utf-8")))
 
 
 def report_of(name: str) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from scipy.stats import binomtest
+
 from emotion_bench.report import difference, machine_of
 from emotion_train.tables import markdown_table, percent
 
@@ -36,12 +38,13 @@ _SYSTEMS = """
 
 _CONDITIONS = """\
 Clips of {seconds:g} seconds, {fps:g} frames per second and {smallest} to {largest} pixels, without anything
-to decode: test faces on drawn bodies, {persons} people in all. "Right" is of the people found in the last
-frame of each clip. "Per frame" is processor time of all threads, median over the clips, which all systems
-see in turn. "Limit" is the processor time that the networks need at least for the calls that the system
-made: their operations at the measured rate of sgemm, or their bytes at that of a copy, whichever takes
-longer. The bodies are drawn: how many people a network for whole persons (YOLO) finds here says nothing
-about photographs, only its time does.
+to decode: test faces on drawn bodies, {persons} people in all. "Right" is of all people in the last frame
+of each clip, so that somebody who is not found counts as wrong; brackets hold 95 % intervals (Wilson). "Per
+frame" is processor time of all threads, median over the clips, which all systems see in turn. "Limit" is
+the processor time that the networks need at least for the calls that the system made: their operations at
+the measured rate of sgemm, or their bytes at that of a copy, whichever takes longer. The bodies are drawn:
+how many people a network for whole persons (YOLO) finds here says nothing about photographs, only its time
+does.
 Machine: {machine}; a second of one core: sgemm {gflops:g} GFLOP, copy {gbytes_per_s:g} GB.
 
 {table}"""
@@ -96,7 +99,7 @@ def systems_part(result: Mapping[str, Any]) -> str:
             row["cadence"],
             str(row["people"]),
             percent(row["found"]),
-            percent(row["accuracy"]),
+            _right(row),
             f"{row['ms_per_frame']:.1f} ms",
             f"{row['limit_ms']:.1f} ms",
             percent(row["limit_ms"] / row["ms_per_frame"], 0) if row["ms_per_frame"] else "",
@@ -118,6 +121,14 @@ def systems_part(result: Mapping[str, Any]) -> str:
         **result["limits"],
         table=markdown_table(header, rows),
     )
+
+
+def _right(row: Mapping[str, Any]) -> str:
+    """Return the fraction of all people of a row whose label is right, with its interval."""
+    right = round(row["persons"] * row["found"] * row["accuracy"])
+    interval = binomtest(right, row["persons"]).proportion_ci(method="wilson")
+    bounds = f"{100 * interval.low:.0f}-{100 * interval.high:.0f}"
+    return f"{percent(right / row['persons'])} ({bounds})"
 
 
 def _behind(peers: Mapping[str, Mapping[str, Any]]) -> list[str]:
