@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 
 _PATIENCE = 0.2  # seconds between two looks at `stop` while there is no data
+_START = 1 << 16  # bytes
 
 
 class Pipe:
@@ -16,10 +17,14 @@ class Pipe:
     Args:
         path: The pipe; "-" is standard input.
         stop: Ends the data.
+
+    Attributes:
+        start: The first 64 kB that were read, which can be read only once.
     """
 
     def __init__(self, path: str, stop: Event) -> None:
         self._stop = stop
+        self.start = b""
         # A named pipe without a writer would block in open, where no signal is obeyed.
         self._descriptor = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | _NONBLOCK)
 
@@ -29,9 +34,11 @@ class Pipe:
             if sys.platform != "win32" and not select.select([self._descriptor], [], [], _PATIENCE)[0]:
                 continue
             try:
-                return os.read(self._descriptor, size)
+                data = os.read(self._descriptor, size)
             except BlockingIOError:  # another reader was faster
                 continue
+            self.start += data[: _START - len(self.start)]
+            return data
         return b""
 
     def close(self) -> None:

@@ -33,6 +33,22 @@ def missing_part(path: Path | str, kind: str) -> str | None:
     return f"{size} of {whole} bytes" if whole < _UNKNOWN else f"it ends within an image after {size} bytes"
 
 
+def has_late_index(start: bytes) -> bool:
+    """Return whether the content of an MP4 comes before its index, which a pipe, read once, cannot give.
+
+    Args:
+        start: The first bytes of the file. If they hold neither, the result is False.
+    """
+    position = 0
+    while position + 8 <= len(start):
+        header = start[position : position + 8]
+        length, box = int.from_bytes(header[:4], "big"), header[4:]
+        if box in _MP4_CONTENT or length < 8:
+            return box == b"mdat"
+        position += length
+    return False
+
+
 _UNKNOWN = 1 << 63
 
 

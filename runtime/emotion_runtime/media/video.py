@@ -13,7 +13,8 @@ from emotion_runtime.errors import SourceBroken
 from emotion_runtime.media.animation import Animation, is_animated_webp
 from emotion_runtime.media.geometry import Geometry, deinterlaced
 from emotion_runtime.media.opening import is_pipe, media_start, open_container, video_stream
-from emotion_runtime.media.truncation import missing_part
+from emotion_runtime.media.streams import Pipe
+from emotion_runtime.media.truncation import has_late_index, missing_part
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT_RATE = 25.0  # frames per second, for a file without timestamps
@@ -131,19 +132,22 @@ class Video:
             SourceBroken: The file is truncated or corrupt, or has no frame.
         """
         reason = ""
-        file, kind = self._opened.file, self._container.format.name
+        file, data, kind = self._opened.file, self._opened.data, self._container.format.name
         # An MP4 or AVI whose every listed frame was read is complete, whatever its boxes say.
         all_read = _lists_frames(kind) and 0 < self._stream.frames <= self._read
+        fix = "get a complete copy of it"
         if file and not all_read and (part := missing_part(file, kind)):
             reason = f"is truncated ({part})"
+        elif self.damage and isinstance(data, Pipe) and has_late_index(data.start):
+            reason = "has its index at its end, and a pipe is read only once"
+            fix = "give the file itself, or write it with ffmpeg ... -movflags +faststart, or as -f mpegts"
         elif self.damage:
             reason = f"is corrupt ({self.damage})"
         elif index < 0:
             reason = "contains no frame that can be decoded"
         if reason:
             where = f"after frame {index} ({t:.2f} s)" if index >= 0 else "before its first frame"
-            fix = "get a complete copy of it"
-            if self._follow and index < 0:
+            if self._follow and index < 0 and not isinstance(data, Pipe):
                 fix = "--follow needs .ts, .mkv or fragmented .mp4; omit it for a file that is complete"
             raise SourceBroken(f"source {self._path} failed {where}: the file {reason}; {fix}")
         if self._corrupt:

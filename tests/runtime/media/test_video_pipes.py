@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from media_reads import read
 
-from emotion_runtime.errors import EmotionError
+from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.media.truncation import has_late_index
 from emotion_runtime.sources import open_source
 from made_videos import ffmpeg
 
@@ -44,6 +45,58 @@ def test_named_pipe(tmp_path: Path, stream: bytes) -> None:
     writer.start()
     assert len(read(path)) == 100
     writer.join()
+
+
+def through_pipe(tmp_path: Path, data: bytes) -> str:
+    """Return the message about data that a named pipe brings."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(data,), daemon=True)
+    writer.start()
+    with pytest.raises(SourceBroken) as caught:
+        read(path)
+    writer.join()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_an_mp4_with_its_index_at_the_end_is_not_called_corrupt(
+    tmp_path: Path, base: Path, suffix: str
+) -> None:
+    file = tmp_path / f"late.{suffix}"
+    ffmpeg("-i", base, "-c", "copy", file)
+    assert len(read(file)) == 100
+    message = through_pipe(tmp_path, file.read_bytes())
+    assert "failed before its first frame: the file has its index at its end" in message
+    assert "give the file itself, or write it with ffmpeg ... -movflags +faststart" in message
+    assert "corrupt" not in message
+
+
+def test_an_mp4_with_its_index_first_is_read_and_damage_in_it_is_damage(tmp_path: Path, base: Path) -> None:
+    file = tmp_path / "early.mp4"
+    ffmpeg("-i", base, "-c", "copy", "-movflags", "+faststart", file)
+    data = file.read_bytes()
+    assert "is corrupt" in through_pipe(tmp_path, data[: len(data) // 2])
+    os.mkfifo(tmp_path / "whole")
+    writer = threading.Thread(target=(tmp_path / "whole").write_bytes, args=(data,))
+    writer.start()
+    assert len(read(tmp_path / "whole")) == 100
+    writer.join()
+
+
+@pytest.mark.parametrize(
+    ("boxes", "late"),
+    [
+        ([b"ftyp", b"mdat"], True),
+        ([b"ftyp", b"free", b"mdat", b"moov"], True),
+        ([b"ftyp", b"moov", b"mdat"], False),
+        ([b"moof", b"mdat"], False),
+        ([b"ftyp"], False),
+        ([], False),
+    ],
+)
+def test_where_the_index_of_an_mp4_is(boxes: list[bytes], late: bool) -> None:
+    assert has_late_index(b"".join(b"\0\0\0\x0c" + box + b"...." for box in boxes)) is late
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
