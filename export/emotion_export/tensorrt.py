@@ -86,46 +86,6 @@ class BuiltEngine:
     refused: list[str] = field(default_factory=list)
 
 
-def parse_targets(text: str, library: TensorRT) -> str:
-    """Return the compute capabilities of several targets, separated by spaces: "8.0 8.6" for "SM80,SM86".
-
-    Raises:
-        EmotionError: As for `parse_target`.
-    """
-    return " ".join(dict.fromkeys(parse_target(target.strip(), library) for target in text.split(",")))
-
-
-def parse_target(text: str, library: TensorRT) -> str:
-    """Return the compute capability of a target: "8.6" for "SM86".
-
-    Args:
-        text: The target.
-        library: The module `tensorrt_rtx`.
-
-    Raises:
-        EmotionError: The target is unknown, or this builder does not support it.
-    """
-    known = sorted(
-        (name for name in library.ComputeCapability.__members__ if re.fullmatch(r"SM\d+", name)),
-        key=_sm_number,
-    )
-    name = text.upper()
-    if name in known:
-        return f"{_sm_number(name) // 10}.{_sm_number(name) % 10}"
-    version = f"tensorrt-rtx {library.__version__}"
-    if not re.fullmatch(r"SM\d{2,3}", name):
-        raise EmotionError(f"target {text!r} is not known: expected one of {', '.join(known)} ({version})")
-    if _sm_number(name) > _sm_number(known[-1]):
-        raise EmotionError(
-            f"target {name} is newer than this builder: {version} builds for {', '.join(known)}: "
-            "pip install --upgrade tensorrt-rtx"
-        )
-    raise EmotionError(
-        f"target {name} is not supported by {version}, which builds for {', '.join(known)}: build on that "
-        "GPU with --flavor tensorrt"
-    )
-
-
 def typical_batch(limits: Limits) -> Limits:
     """Return the size to optimise for: a few people, in one image or with an image each."""
     persons = min(_FEW, limits.persons)
@@ -299,7 +259,3 @@ def _dim_range(
         f"{name}: dimension {dim!r} of input {tensor} is dynamic, expected P, F or batch: export the graph "
         "with a fixed image size"
     )
-
-
-def _sm_number(target: str) -> int:
-    return int(target.removeprefix("SM"))

@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from emotion_export.engines import build_bundle, build_detector
-from emotion_export.tensorrt import Builder, parse_targets
+from emotion_export.targets import parse_targets
+from emotion_export.tensorrt import Builder
 from emotion_runtime.backends.buckets import Limits, limits_for
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.console import OneLineParser

@@ -19,9 +19,8 @@ from emotion_export.graph_index import GraphIndex
 from emotion_export.graphs import graph_sources
 from emotion_export.layer_types import engine_types
 from emotion_export.onnx import write_graph
-from emotion_export.progress import Progress
 from emotion_export.quantize import calibrate, int8_nodes, quantise
-from emotion_export.tensorrt import Builder, build_engine, parse_target, shape_ranges
+from emotion_export.tensorrt import Builder, build_engine, shape_ranges
 from emotion_runtime.backends.buckets import Limits, limits_for
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import load_detector
@@ -239,27 +238,6 @@ def test_ranges_of_the_shapes():
         shape_ranges(odd, "odd", Limits())
 
 
-@pytest.mark.parametrize(("text", "capability"), [("SM75", "7.5"), ("sm86", "8.6"), ("SM121", "12.1")])
-def test_targets(rtx: Builder, text: str, capability: str):
-    assert parse_target(text, rtx.library) == capability
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("Ampere", r"target 'Ampere' is not known: expected one of SM75, SM80, .*SM121 \(tensorrt-rtx "),
-        ("8.6", r"target '8\.6' is not known"),
-        ("SM", r"target 'SM' is not known"),
-        ("SM130", r"target SM130 is newer than this builder: .*pip install --upgrade tensorrt-rtx"),
-        ("SM90", r"target SM90 is not supported by tensorrt-rtx .*with --flavor tensorrt"),
-    ],
-)
-def test_bad_targets_are_one_line(rtx: Builder, text: str, line: str):
-    with pytest.raises(EmotionError, match=line) as error:
-        parse_target(text, rtx.library)
-    assert "\n" not in str(error.value)
-
-
 def test_fp32_for_turing_is_refused_with_the_precision_that_works(rtx: Builder):
     model = read_model(load_bundle("nano").graph_path("temporal_encoder"))
     with pytest.raises(EmotionError, match=r"Turing family \(SM75\) .*; omit --precision") as error:
@@ -274,24 +252,6 @@ def test_an_engine_for_several_architectures_builds(rtx: Builder):
         for target in ("SM86", "SM80,SM86,SM89")
     )
     assert several != one
-
-
-def test_the_progress_of_phases_within_phases():
-    progress = Progress()
-    progress.phase_start("build", None, 4)
-    assert progress.fraction() == 0
-    progress.step_complete("build", 0)
-    assert progress.fraction() == 1 / 4
-    progress.phase_start("inner", "build", 2)
-    progress.step_complete("inner", 0)
-    assert progress.fraction() == (1 + 1 / 2) / 4
-    progress.phase_start("innermost", "inner", 10)
-    progress.step_complete("innermost", 4)
-    assert progress.fraction() == (1 + (1 + 5 / 10) / 2) / 4
-    progress.phase_start("nothing to do", "build", 0)  # never a division by zero
-    assert 0 < progress.fraction() < 1
-    progress.step_complete("never begun", 1)
-    assert 0 < progress.fraction() < 1
 
 
 def test_a_timing_cache_is_kept_and_a_broken_one_is_replaced(rtx: Builder, tmp_path: Path):
