@@ -2,27 +2,24 @@
 
 import logging
 import threading
-from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Literal
 
 import numpy as np
 import onnx
 import pytest
-from engine_stand_ins import GPU, SECONDS, VERSION, Cache, StandIn, sidecar
+from engine_stand_ins import GPU, SECONDS, VERSION, Cache, sidecar
 from numpy.typing import NDArray
 
 from emotion_runtime import detector_backend, detector_parity
 from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
-from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.cuda import BoundBackend
 from emotion_runtime.backends.onnx import OnnxBackend, open_graph
 from emotion_runtime.detector_backend import run_network
-from emotion_runtime.detector_parity import DetectorCheck, demo_frames, make_detector_check
+from emotion_runtime.detector_parity import demo_frames
 from emotion_runtime.detectors.agreement import compare_detections
 from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.detectors.graph import INPUT
-from emotion_runtime.errors import EmotionError
 from emotion_runtime.tensorrt import build_client
 from emotion_runtime.tensorrt import cache as engines
 from emotion_runtime.tensorrt.keys import detector_key
@@ -307,48 +304,3 @@ def test_a_file_waits_for_the_engine_of_its_detector(
     monkeypatch.setattr(build_client, "run_builder", lambda _command: store(cache, face))
     run_network(face, "tensorrt", by_name=True, precision=None)
     assert agree(face, frames[:1], 0.999)
-
-
-Wrong = Callable[[NDArray[np.uint8], dict[str, NDArray[np.float32]]], dict[str, NDArray[np.float32]]]
-
-# Made by a wrong engine from the right outputs of all frames of a batch; 538 is the size of faces.
-WRONG: dict[str, Wrong] = {
-    "first frame for all": lambda _, out: {n: np.repeat(v[:1], len(v), 0) for n, v in out.items()},
-    "scores 5 % lower": lambda _, out: {n: v * (0.95 if n == "537" else 1) for n, v in out.items()},
-    "sizes 10 % larger": lambda _, out: {n: v + (0.1 if n == "538" else 0) for n, v in out.items()},
-    "zeros": lambda _, out: {n: np.zeros_like(v) for n, v in out.items()},
-    "NaN": lambda _, out: {n: np.full_like(v, np.nan) for n, v in out.items()},
-}
-
-
-@pytest.fixture(scope="module")
-def check() -> DetectorCheck:
-    return make_detector_check(CenterFace(threads=1), SIZE, "face", Limits(2, 2))
-
-
-def test_the_parity_check_accepts_the_graph_itself(check: DetectorCheck):
-    graph = StandIn(check.detector.graph.at_size(SIZE), flavor="tensorrt")
-    rows, failure = check.run(graph, "fp32")
-    assert failure == ""
-    assert [(row.frames, row.samples) for row in rows] == [(1, 12), (2, 24)]
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_the_parity_check_refuses_wrong_engines(check: DetectorCheck, wrong: str):
-    class Engine(StandIn):
-        def run(self, feeds: Feeds) -> Outputs:
-            return WRONG[wrong](feeds[INPUT], dict(super().run(feeds)))
-
-    _, failure = check.run(Engine(check.detector.graph.at_size(SIZE), flavor="tensorrt"), "fp16")
-    assert failure.startswith("fp16")
-
-
-def test_the_parity_check_refuses_outputs_of_another_shape(check: DetectorCheck):
-    class Engine(StandIn):
-        def run(self, feeds: Feeds) -> Outputs:
-            return {name: values[..., 1:] for name, values in super().run(feeds).items()}
-
-    with pytest.raises(
-        EmotionError, match=r"output 537 has shape \(1, 1, 48, 79\), expected \(1, 1, 48, 80\)"
-    ):
-        check.run(Engine(check.detector.graph.at_size(SIZE), flavor="tensorrt"), "fp32")

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import msgspec
@@ -325,44 +324,6 @@ def test_a_killed_write_leaves_nothing_that_could_be_loaded(tmp_path: Path):
     assert [path.name for path in leftovers if path.exists()] == [
         path.name for path in leftovers if ".json." in path.name
     ]
-
-
-def test_two_processes_with_the_same_id_do_not_share_a_temporary_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """In two containers that share a folder, the second process starts while the first one writes."""
-    path, written = tmp_path / "file", []
-
-    def write_another(_descriptor: int) -> None:
-        if not written:
-            written.append(True)
-            write_atomically(path, b"of the second")
-            assert path.read_bytes() == b"of the second"
-
-    monkeypatch.setattr(files.os, "fsync", write_another)
-    write_atomically(path, b"of the first process")
-    assert path.read_bytes() == b"of the first process"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_reader_never_sees_a_partly_written_file(tmp_path: Path):
-    path = tmp_path / "file"
-    contents = [bytes([value]) * 300_000 for value in (1, 2)]
-    write_atomically(path, contents[0])
-    done = threading.Event()
-
-    def write() -> None:
-        for turn in range(40):
-            write_atomically(path, contents[turn % 2])
-        done.set()
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    seen = set()
-    while not done.is_set():
-        seen.add(path.read_bytes())
-    thread.join()
-    assert seen <= set(contents)
 
 
 def test_a_user_without_a_home_folder_is_told_which_variable_to_set(monkeypatch: pytest.MonkeyPatch):

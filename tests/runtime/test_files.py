@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from emotion_runtime import files
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import atomic_file, readable, remove_leftovers, write_atomically
 
@@ -77,3 +79,41 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path: Path):
     assert len(names(tmp_path)) == 2
     remove_leftovers(tmp_path, "*.engine")
     assert names(tmp_path) == ["other.engine"]
+
+
+def test_two_processes_with_the_same_id_do_not_share_a_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In two containers that share a folder, the second process starts while the first one writes."""
+    path, written = tmp_path / "file", []
+
+    def write_another(_descriptor: int) -> None:
+        if not written:
+            written.append(True)
+            write_atomically(path, b"of the second")
+            assert path.read_bytes() == b"of the second"
+
+    monkeypatch.setattr(files.os, "fsync", write_another)
+    write_atomically(path, b"of the first process")
+    assert path.read_bytes() == b"of the first process"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_never_sees_a_partly_written_file(tmp_path: Path):
+    path = tmp_path / "file"
+    contents = [bytes([value]) * 300_000 for value in (1, 2)]
+    write_atomically(path, contents[0])
+    done = threading.Event()
+
+    def write() -> None:
+        for turn in range(40):
+            write_atomically(path, contents[turn % 2])
+        done.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = set()
+    while not done.is_set():
+        seen.add(path.read_bytes())
+    thread.join()
+    assert seen <= set(contents)
