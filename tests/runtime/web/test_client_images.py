@@ -2,13 +2,21 @@
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from emotion_runtime.config import RunConfig
+from emotion_runtime.detector_parity import demo_frames
+from emotion_runtime.detectors.centerface import CenterFace
+from emotion_runtime.detectors.network import SizedNetwork
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.media.images import read_image
+from emotion_runtime.rounds import Rounds
+from emotion_runtime.run_page import open_page
+from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.web.analyses import decode_image
 
 
@@ -63,3 +71,29 @@ def test_16_bit_grey_is_scaled_and_values_of_unknown_range_are_refused():
         EmotionError, match=r"image in the body: 16-bit values of unknown range .* scale them"
     ):
         decode_image(dark.getvalue())
+
+
+def test_images_of_clients_open_no_detector_for_their_size(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Opening one would stall all cameras, with OpenVINO for a second, and with TensorRT for minutes."""
+    opening = pytest.importorskip("emotion_runtime.web.opening", reason="needs the extra: .[web]")
+    served = []
+
+    def open_web(_options: Any, run: Any) -> tuple[Any, str]:
+        served.append(run)
+        return None, ""
+
+    def open_at(size: tuple[int, int]) -> NoReturn:
+        raise AssertionError(f"opened for {size}")
+
+    monkeypatch.setattr(opening, "open_web", open_web)
+    detector = CenterFace(threads=1)
+    with EmotionRuntime(tiny_bundle, detector, "cpu") as runtime:
+        detector.network = SizedNetwork(detector.graph, open_at, batches=True)
+        config = RunConfig(source=["demo"], serve="127.0.0.1:0")
+        open_page(config, (), runtime, Rounds([], runtime.timer), runtime.run_line())
+        (run,) = served
+        people = demo_frames((192, 320), 1)[0]
+        assert run.look(people)
+        assert len(run.look(people[:, :160])) < len(run.look(people))
