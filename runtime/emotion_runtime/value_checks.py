@@ -27,13 +27,19 @@ class ValueChecks:
         """Return the detections that are finite and in view; a detector of the user's own may give others.
 
         Raises:
-            EmotionError: The detector returned something else.
+            EmotionError: The detector returned something else, or all boxes in fractions of the image.
         """
         if not isinstance(detections, Detections):
             raise EmotionError(
                 f"the detector returned a value of type {type(detections).__name__}; expected "
                 "emotion_runtime.types.Detections(boxes, scores) with boxes (N, 4), x1, y1, x2, y2 in "
                 "pixels, and scores (N,); without persons: Detections.empty()"
+            )
+        boxes = detections.boxes
+        if len(boxes) and boxes.min() >= 0 and 0 < boxes.max() <= 1 and frame.image.size > 3:
+            raise EmotionError(
+                "the detector returned boxes between 0 and 1, within the first pixel, as if in fractions of "
+                "the image; expected x1, y1, x2, y2 in pixels: multiply them by its width and height"
             )
         finite = np.isfinite(detections.boxes).all(axis=1) & np.isfinite(detections.scores)
         if not finite.all():

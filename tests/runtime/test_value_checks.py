@@ -50,6 +50,12 @@ def test_boxes_that_are_empty_or_outside_the_frame_are_nobody(
     assert len([message for message in caplog.messages if "outside the frame" in message]) == 1
 
 
+def test_boxes_in_fractions_of_the_image_are_refused(bench: Bench):
+    with pytest.raises(EmotionError, match=r"boxes between 0 and 1, .* expected x1, y1, x2, y2 in pixels"):
+        bench.show([(0.1, 0.2, 0.4, 0.9), (0.5, 0.0, 1.0, 1.0)], halves())
+    assert len(bench.show([(0.1, 0.2, 0.4, 0.9), LEFT], halves()).persons) == 2  # one may be small
+
+
 def test_a_box_far_larger_than_the_frame_is_shortened(bench: Bench):
     event = bench.show([(-1e30, -1e6, 1e6, 1e30)], halves())
     height, width = halves().shape[:2]

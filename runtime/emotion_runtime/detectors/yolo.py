@@ -17,6 +17,7 @@ from emotion_runtime.detectors.yolo_export import (
     PERSON,
     STRIDES,
     Layout,
+    check_boxes,
     check_classes,
     check_scores,
     check_task,
@@ -54,7 +55,8 @@ class Yolo(NetworkDetector):
 
     Raises:
         EmotionError: The file is missing or not a supported detector, or ONNX Runtime is missing. A call
-            raises it too if the scores are not probabilities, see `check_scores`.
+            raises it too if scores are not probabilities or boxes not in pixels,
+            see `check_scores` and `check_boxes`.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Yolo(NetworkDetector):
         # Repeated for every image: an export without metadata may show only here that it is not a detector.
         self.check_numbers(scores_in(output, self._layout))
         check_scores(output, self._layout, self._path)
+        check_boxes(output, self._layout, self._path)
         boxes, scores = decode(output, self._layout, placement.size)
         kept = scores > self.score
         boxes = to_frame(boxes[kept], placement.corner, placement.scale)

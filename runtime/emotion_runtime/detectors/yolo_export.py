@@ -19,6 +19,8 @@ PERSON_NAMES = {"person", "people", "pedestrian", "human", *HEAD_NAMES, "0"}
 _ROUNDING = 1e-3  # of half precision, by which a score may leave [0, 1]
 _LARGEST = 12  # YOLOX states sizes as logarithms; e ** 12 cells are wider than any image
 
+_CORNER = 2  # pixels of the network; boxes of cells and of persons reach much farther
+
 EXPORT_AGAIN = "export it again, or give `face`"
 
 Layout = Literal["yolox", "ultralytics", "end2end"]
@@ -83,6 +85,28 @@ def check_scores(output: NDArray[np.float32], layout: Layout, path: Path) -> Non
         )
 
 
+def check_boxes(output: NDArray[np.float32], layout: Layout, path: Path) -> None:
+    """Check that boxes are in pixels: as fractions of the image they are points, where nobody would be found.
+
+    Single boxes may be so small, but not all: an ultralytics output has a box for each cell of the image, and
+    an end-to-end one lists the best of them. YOLOX states sizes as logarithms, which tell nothing here.
+
+    Args:
+        output: The output without its batch axis. Zeros alone are accepted: they are rows that are not used.
+        layout: The family of the network.
+        path: The file, for the error message.
+
+    Raises:
+        EmotionError: All boxes lie within two pixels of the corner.
+    """
+    boxes = output[:4] if layout == "ultralytics" else output[:, :4]
+    if layout != "yolox" and 0 < boxes.max(initial=0) <= _CORNER:
+        raise EmotionError(
+            f"detector {path}: its boxes reach up to {boxes.max():.3g}, as if in fractions of the image; "
+            "expected pixels of its input: export it with boxes in pixels, or give `face`"
+        )
+
+
 def scores_in(output: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
     """Return the part of an output (without its batch axis) that holds scores, in any shape."""
     if layout == "ultralytics":
@@ -91,12 +115,13 @@ def scores_in(output: NDArray[np.float32], layout: Layout) -> NDArray[np.float32
 
 
 def check_trial(session: Any, output: NDArray[np.float32], layout: Layout, path: Path) -> None:
-    """Check that a file is for detection, by its output for a black image; see `check_scores`.
+    """Check that a file is for detection, by its output for a black image; see the checks of its parts.
 
     Raises:
-        EmotionError: It seems to be for another task.
+        EmotionError: It seems to be for another task, or its boxes are not in pixels.
     """
     check_scores(output, layout, path)
+    check_boxes(output, layout, path)
     if layout != "ultralytics":
         return
     if any(len(other.shape or ()) == 4 for other in session.get_outputs()[1:]):

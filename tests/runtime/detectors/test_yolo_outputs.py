@@ -138,3 +138,32 @@ def test_detectors_with_any_number_of_classes_find_the_person(tmp_path: Path, cl
     found = load_detector(path)(np.full((64, 64, 3), 90, np.uint8))
     np.testing.assert_allclose(found.boxes, [(22, 12, 42, 52)], atol=0.01)
     np.testing.assert_allclose(found.scores, [PERSON_SCORE], atol=1e-6)
+
+
+def normalised(layout: str) -> NDArray[np.float32]:
+    """Return an output with a person whose box is stated in fractions of the image."""
+    if layout == "end to end":
+        output = np.zeros((1, 300, 6), np.float32)
+        output[0, 0] = 0.3, 0.2, 0.7, 1.0, 0.9, 0
+        return output
+    output = output_with_a_person(20)
+    output[0, :4] = np.random.default_rng(0).random((4, CELLS))
+    output[0, :4, 40] = 0.5, 0.5, 0.3, 0.9
+    return output
+
+
+@pytest.mark.parametrize("layout", ["ultralytics", "end to end"])
+@pytest.mark.parametrize("at_images", [False, True])
+def test_boxes_in_fractions_of_the_image_are_refused(tmp_path: Path, layout: str, *, at_images: bool) -> None:
+    path = fixed_model(tmp_path / "m.onnx", normalised(layout), at_images=at_images)
+    with pytest.raises(EmotionError, match="as if in fractions of the image; expected pixels") as caught:
+        load_detector(path)(np.full((64, 64, 3), 90, np.uint8))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_single_small_box_is_accepted(tmp_path: Path) -> None:
+    output = np.zeros((1, 300, 6), np.float32)
+    output[0, 0] = 30, 40, 31.5, 41.5, 0.9, 0
+    output[0, 1] = 0, 0, 1, 1, 0.3, 0
+    found = load_detector(fixed_model(tmp_path / "m.onnx", output))(np.full((64, 64, 3), 90, np.uint8))
+    assert len(found.boxes) == 2
