@@ -19,6 +19,7 @@ def closing_lines(
     partial_files: Iterable[Path | str] = (),
     *,
     ids: bool = True,
+    zones: bool = False,
 ) -> list[str]:
     """Return the lines that a run prints at its end, before the one with the time spent.
 
@@ -28,6 +29,7 @@ def closing_lines(
         files: The files written.
         partial_files: Files of outputs that failed.
         ids: Whether the lines of people have their ids.
+        zones: Whether parts of the images were filled before the detector saw them.
     """
     lines = people_lines(sources, named=len(sources) + len(report.photos) > 1, ids=ids)
     for photo, persons in report.photos.items():
@@ -35,7 +37,7 @@ def closing_lines(
     if report.more_photos:
         lines.append(f"and {report.more_photos} more photos")
     if report.frames and not report.found:
-        lines = [nobody_line(report.frames)]
+        lines = [nobody_line(report.frames, zones=zones)]
     wrote = files_line("wrote", files), files_line("incomplete, because this output failed:", partial_files)
     return [*lines, *filter(None, wrote)]
 
@@ -104,12 +106,16 @@ def files_line(verb: str, files: Iterable[Path | str]) -> str:
     return f"{verb} {', '.join(shown)}" if names else ""
 
 
-def nobody_line(frames: int) -> str:
-    """Return the hint for a run in which nobody was found."""
+def nobody_line(frames: int, *, zones: bool = False) -> str:
+    """Return the hint for a run in which nobody was found; with zones, they are the likelier cause."""
+    where = f"nobody was found in {frames} {'frame' if frames == 1 else 'frames'}"
+    causes = "heads may be too small for the detector; try --detector-size 1280"
+    if zones:
+        where += " outside the zones"
+        causes = f"a --zone may cover the people; make it smaller, or omit it; or {causes}"
     return (
-        f"nobody was found in {frames} {'frame' if frames == 1 else 'frames'}: heads may be too small for "
-        "the detector; try --detector-size 1280, --detector-score 0.2, or a person detector with "
-        "--detector FILE.onnx (working range: docs/detection.md)"
+        f"{where}: {causes}, --detector-score 0.2, or a person detector with --detector FILE.onnx "
+        "(working range: docs/detection.md)"
     )
 
 

@@ -174,7 +174,14 @@ def _print_summary(run: _Run, runtime: "EmotionRuntime") -> None:
 
     sinks = run.sinks
     people = runtime.summary() if run.publisher.single_people else {}
-    lines = closing_lines(run.report, people, sinks.files, sinks.partial_files, ids=not run.config.no_ids)
+    lines = closing_lines(
+        run.report,
+        people,
+        sinks.files,
+        sinks.partial_files,
+        ids=not run.config.no_ids,
+        zones=bool(run.config.zone),
+    )
     lines += run.live.closing_lines() if run.live else []
     lines.append(f"{PROGRAM}: {run.report.line(runtime.timer, runtime.backend)}")
     for line in lines:

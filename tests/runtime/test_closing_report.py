@@ -100,6 +100,15 @@ def test_run_without_anybody_gets_one_hint(frames: int, words: str):
     assert lines[1] == "wrote a.jsonl"
 
 
+def test_zones_are_named_first_where_nobody_was_found():
+    report = RunReport(0.0)
+    report.add(event())
+    (hint,) = closing_lines(report, {}, [], zones=True)
+    assert hint.startswith("nobody was found in 1 frame outside the zones: a --zone may cover the people;")
+    assert "--detector-size 1280" in hint
+    assert "zone" not in closing_lines(report, {}, [])[0]
+
+
 def test_false_detections_are_nobody():
     report = RunReport(0.0)
     for index in range(30):
