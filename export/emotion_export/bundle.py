@@ -81,7 +81,7 @@ def export_bundle(checkpoint: Path, out: Path, options: BundleOptions) -> Manife
     if not options.name.strip():
         raise EmotionError(f"name {options.name!r}: expected a word")
     out = out.resolve()
-    check_destination(out)
+    check_destination(out, options.name)
     source = read_checkpoint(checkpoint)
     spec = source.model.config.preprocess
     if options.window is not None:

@@ -114,7 +114,9 @@ the fraction of pairs of people with different emotions in one image whose predi
 
 _METRICS = """\
 Measured by `emotion-train fit-probe` or `emotion-train evaluate` on a labelled data set; names start with the
-split. The report beside the head explains each metric, its interval and what was left out."""
+split. No row that a metric counts was fitted on; those of `val` are optimistic where regularisation,
+temperature or the threshold for a label were chosen on them. The report beside the head explains each metric,
+its interval and what was left out."""
 
 _LIMITS = """\
 ## What emotion recognition can and cannot do
@@ -216,7 +218,7 @@ def _metrics(name: str, head: Head, *, default: bool) -> str:
     if not head.metrics:
         return intro
     rows = [f"| {metric} | {value:.4g} |" for metric, value in head.metrics.items()]
-    table = "\n".join([intro, "", "| metric, on unseen data | |", "|---|---|", *rows])
+    table = "\n".join([intro, "", "| metric, by split | |", "|---|---|", *rows])
     of_scenes = any("one_person" in metric for metric in head.metrics)  # only rendered scenes have this set
     meaning = _METRICS_ON_SCENES.format(chance=1 / len(head.labels)) if of_scenes else _METRICS
     return f"{table}\n\n{meaning}"

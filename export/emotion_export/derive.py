@@ -53,8 +53,8 @@ def derive_bundle(
             "--bundle adds precisions to a bundle, but none is given: add --precision fp16 int8"
         )
     out = out.resolve()
-    check_destination(out)
     loaded = load_bundle(bundle)
+    check_destination(out, loaded.manifest.name)
     for name, graph in loaded.manifest.graphs.items():
         _check_described(loaded.graph_path(name), graph)
     _log.info("running the fp32 graphs, as the reference, on the people in %s", ", ".join(("demo", *videos)))

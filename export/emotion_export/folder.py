@@ -1,6 +1,7 @@
 """Write a folder or a file completely or not at all."""
 
 import errno
+import json
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
@@ -14,11 +15,15 @@ MODEL_CARD = "MODEL_CARD.md"
 CARD_IMAGES = ("confusion.png", "reliability.png", "failures.png", "quality.png")
 
 
-def check_destination(out: Path) -> None:
-    """Check that `out` is a new or empty folder, or a bundle, which may be replaced.
+def check_destination(out: Path, name: str) -> None:
+    """Check that `out` is a new or empty folder, or a bundle of the same name, which may be replaced.
+
+    Args:
+        out: The folder.
+        name: Name of the bundle that will be written.
 
     Raises:
-        EmotionError: `out` is a file, or contains files that do not belong to a bundle.
+        EmotionError: `out` is a file, or contains another bundle or files that do not belong to one.
     """
     if out.exists() and not out.is_dir():
         raise EmotionError(f"--out {out} is a file: expected a folder to write the bundle to")
@@ -33,6 +38,20 @@ def check_destination(out: Path) -> None:
             f"--out {out} contains files that do not belong to a bundle "
             f"({', '.join((foreign or names)[:5])}) and would be lost: choose a new or an empty folder"
         )
+    there = _name_of(out) if names else name
+    if there not in (name, None):
+        raise EmotionError(
+            f"--out {out} contains the bundle {there!r}, which {name!r} would replace: choose another "
+            "folder, or remove it first"
+        )
+
+
+def _name_of(bundle: Path) -> str | None:
+    """Return the name of a bundle; None if its manifest cannot be read, which any may replace."""
+    try:
+        return str(json.loads((bundle / MANIFEST).read_bytes())["name"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 @contextmanager

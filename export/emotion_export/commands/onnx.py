@@ -80,7 +80,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         required=True,
-        help="folder of the bundle (an existing bundle is replaced), or the .onnx file",
+        help="folder of the bundle (one of the same name is replaced), or the .onnx file",
     )
 
 

@@ -14,7 +14,7 @@ from emotion_train.datasets.table import Columns
 
 
 def test_classes_are_those_of_all_splits_sorted(media: Path):
-    rows = ["a.jpg,sad,train", "b.png,angry,val", "a.jpg,happy,train", "b.png,sad,test"]
+    rows = ["a.jpg,sad,train", "b.png,angry,val", "a.jpg,happy,train", "film.mp4,sad,test"]
     for split, expected in (("train", [2, 1]), ("val", [0]), ("test", [2])):
         data = table(media, "path,label,split", *rows, split=split)
         (task,) = data.tasks

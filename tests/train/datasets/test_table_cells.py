@@ -187,3 +187,34 @@ def test_files_that_are_not_a_table(media: Path, tmp_path: Path):
 def test_only_a_table_has_columns_to_name(tmp_path: Path):
     with pytest.raises(EmotionError, match="bold: column names were given, but only the data set"):
         load_dataset("bold", tmp_path, "train", Columns())
+
+
+@pytest.mark.parametrize("second", ["val", "test"])
+def test_a_row_in_two_splits_is_refused(media: Path, second: str):
+    rows = ["a.jpg,sad,train", "b.png,happy,train", f"a.jpg,sad,{second}"]
+    for split in ("train", second):
+        with pytest.raises(EmotionError, match=rf"1 rows of split {split} are in another split, .* a\.jpg"):
+            table(media, "path,label,split", *rows, split=split)
+    parts = ["film.mp4,sad,train,0,1", f"film.mp4,sad,{second},2,3"]
+    table(media, "path,label,split,start,end", *parts, split=second)
+
+
+def test_a_group_in_two_splits_is_a_warning(media: Path, caplog: pytest.LogCaptureFixture):
+    rows = ["a.jpg,sad,train,anna", "b.png,sad,val,anna"]
+    table(media, "path,label,split,group", *rows, split="train")
+    assert caplog.messages == []
+    table(media, "path,label,split,group", *rows, split="val")
+    (message,) = caplog.messages
+    assert "1 of 1 groups of split val are in another split, too, for example anna" in message
+
+
+def test_two_columns_of_one_name_are_refused(media: Path):
+    with pytest.raises(EmotionError, match="two columns are called label: rename one of each"):
+        table(media, "path,label,split,label", "a.jpg,sad,train,happy")
+    table(media, "path,label,split,,", "a.jpg,sad,train,,")  # nameless ones, as spreadsheets leave them
+
+
+def test_labels_that_differ_in_case_only_are_a_warning(media: Path, caplog: pytest.LogCaptureFixture):
+    table(media, "path,label,split", "a.jpg,Sad,train", "b.png,sad,train")
+    (message,) = caplog.messages
+    assert message.endswith("differ in case only are different classes: Sad and sad")

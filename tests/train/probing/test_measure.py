@@ -53,7 +53,8 @@ def test_single_labels():
     assert metrics["weighted_f1"] == pytest.approx(f1_score(labels, predictions, average="weighted"))
     assert measured.support == (40, 40, 40, 40)
     assert (measured.samples, measured.groups) == (160, 40)
-    assert metrics.keys() == measured.intervals.keys()
+    # A resample has fewer different samples, so that its calibration error is larger: no interval.
+    assert metrics.keys() - measured.intervals.keys() == {"ece", "ece_unscaled"}
     for name in ("accuracy", "weighted_f1", "recall_joy"):
         low, high = measured.intervals[name]
         assert low < metrics[name] < high

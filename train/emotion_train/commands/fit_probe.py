@@ -14,6 +14,7 @@ compute the features, without torch, and the folder `bundle` in --out is a new b
 
 import argparse
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from emotion_train.commands.probe_options import add_options, read_options
 from emotion_train.heads import LinearHead, save_head
 from emotion_train.probing.cards import as_linear_head, card_metrics, head_name
 from emotion_train.probing.measure import MeasureOptions
-from emotion_train.probing.new_bundle import write_bundle
+from emotion_train.probing.new_bundle import replaceable_files, write_bundle
 from emotion_train.probing.options import (
     ProbeSetup,
     describe,
@@ -34,6 +35,8 @@ from emotion_train.probing.options import (
 from emotion_train.probing.protocol import C_GRID
 from emotion_train.probing.report import ProbeReport, summary_lines, write_report
 from emotion_train.probing.run import FitOptions, ProtocolResult, run_protocol
+
+BUNDLE = "bundle"  # folder within --out
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +78,8 @@ def fit(args: argparse.Namespace) -> ProbeReport:
         raise EmotionError(f"--seeds {args.seeds}: expected 1 or more")
     if args.c and not all(0 < c < float("inf") for c in args.c):
         raise EmotionError(f"--c {' '.join(map(str, args.c))}: expected finite numbers above 0")
+    if args.bundle is not None:
+        replaceable_files(args.out / BUNDLE)  # raises its error before the long part
     shared = read_options(args)
     setup = open_setup(shared, fitting=True)
     grid = tuple(args.c or ([setup.protocol.c] if setup.protocol.c else C_GRID))
@@ -94,14 +99,26 @@ def fit(args: argparse.Namespace) -> ProbeReport:
         from emotion_train.probing.scene_results import with_scenes  # noqa: PLC0415 - imports torch
 
         report, heads = with_scenes(report, heads, result, setup, MeasureOptions(args.seed, args.resamples))
+    remove_earlier(args.out)
     for name, head in heads.items():
         save_head(args.out, name, head)
     if isinstance(setup.model, Bundle):
         _log.info(
-            "wrote the bundle %s", write_bundle(setup.model, heads, args.out / "bundle", dataset=args.dataset)
+            "wrote the bundle %s", write_bundle(setup.model, heads, args.out / BUNDLE, dataset=args.dataset)
         )
     write_report(args.out, report)
     return report
+
+
+def remove_earlier(out: Path) -> None:
+    """Remove the heads and plots of an earlier run: an export would take its heads for those of this one."""
+    heads = [path for path in out.glob("*.safetensors") if path.with_suffix(".json").is_file()]
+    page = out / "report.md"
+    plots = re.findall(r"\]\(([^()/]+\.png)\)", page.read_text("utf-8")) if page.is_file() else []
+    if heads:
+        _log.info("heads of an earlier run are removed: %s", ", ".join(sorted(path.stem for path in heads)))
+    for path in (*heads, *(head.with_suffix(".json") for head in heads), *(out / plot for plot in plots)):
+        path.unlink(missing_ok=True)
 
 
 def fitted_heads(result: ProtocolResult, setup: ProbeSetup, dataset: str) -> dict[str, LinearHead]:

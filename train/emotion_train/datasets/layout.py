@@ -1,6 +1,7 @@
 """Read annotation files; errors name the file, the problem and the expected layout in one line."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class Layout:
         """Read the rows of a CSV file by the column names in its first line; missing cells are empty.
 
         Raises:
-            EmotionError: The file is not a CSV file, or lacks one of the columns.
+            EmotionError: The file is not a CSV file, lacks one of the columns, or has two of one name.
         """
         header, *rows = self.cells(path) or [[]]
         for separator, name in ((";", "semicolons"), ("\t", "tabs")):
@@ -71,8 +72,19 @@ class Layout:
         missing = [column for column in columns if column not in header]
         if missing:
             raise self.broken(path, f"no column {', '.join(missing)}")
+        self.check_names(path, header)
         width = len(header)
         return [dict(zip(header, (row + [""] * width)[:width], strict=True)) for row in rows]
+
+    def check_names(self, path: Path, columns: Sequence[str]) -> None:
+        """Refuse two columns of one name, of which only the last would be read.
+
+        Raises:
+            EmotionError: There are two; columns without a name do not count.
+        """
+        twice = sorted({name for name in columns if name and list(columns).count(name) > 1})
+        if twice:
+            raise self.broken(path, f"two columns are called {', '.join(twice)}: rename one of each")
 
     def words(self, path: Path) -> list[list[str]]:
         """Read the lines of a text file, each split at whitespace.

@@ -1,10 +1,7 @@
 """Your own data: a CSV or Parquet file with a row for each image, video clip or folder of frames."""
 
-import math
-import re
 import unicodedata
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PureWindowsPath
@@ -20,6 +17,15 @@ from emotion_train.datasets.boxes import inside
 from emotion_train.datasets.layout import Layout
 from emotion_train.datasets.media import Medium, open_medium
 from emotion_train.datasets.rows import BadRow, assemble, class_of, finite, is_label, numbers, present
+from emotion_train.datasets.table_rows import (
+    TableRow,
+    cell_text,
+    cell_value,
+    check_boxes,
+    check_splits,
+    row_box,
+    warn_of_spellings,
+)
 
 _TREE = (
     "columns path and split; label (a class), several label_<class> (0 or 1), or values such as valence, "
@@ -33,10 +39,6 @@ BOXES = (  # columns that are read as boxes; x, y is the upper left corner
     ("x", "y", "width", "height"),
     ("left", "top", "width", "height"),
 )
-_SIZES = {("w", "h"), ("width", "height")}  # last two columns of a box that are its size, not a corner
-_ALLOWED_REVERSED = 0.1  # fraction of boxes without area in a table that has corners and a few mistakes
-
-TableRow = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ def load(file: Path, split: str, columns: Columns | None = None) -> Dataset:
     if not chosen:
         splits = sorted({cell_text(row, columns.split) for row in rows})
         raise layout.broken(file, f"no row of split {split!r} (it has {', '.join(splits)})")
+    shown = (columns.path, columns.start, columns.end, *columns.box)
+    check_splits(layout, rows, (columns.split, split), shown, columns.group)
     medium_of = cache(open_medium)
 
     def sample(indexed_row: tuple[int, TableRow]) -> Sample:
@@ -137,7 +141,9 @@ def _parquet(layout: Layout, file: Path) -> list[TableRow]:
     from pyarrow import parquet  # noqa: PLC0415 - slow
 
     try:
-        rows: list[TableRow] = parquet.read_table(file).to_pylist()
+        table = parquet.read_table(file)
+        layout.check_names(file, table.column_names)
+        rows: list[TableRow] = table.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise layout.broken(file, f"not a Parquet file ({str(error).splitlines()[0]})") from error
     return rows
@@ -189,6 +195,8 @@ def _tasks(columns: Columns, rows: Sequence[TableRow]) -> tuple[Task, ...]:
     if _names_classes(columns):
         names_used = {_label(row, columns) for row in rows}
         classes = tuple(unicodedata.normalize("NFC", name) for name in columns.classes)
+        if not classes:
+            warn_of_spellings(filter(is_label, names_used))
         tasks.append(Task("label", "single_label", classes or tuple(sorted(filter(is_label, names_used)))))
     elif columns.labels:
         names = tuple(name.removeprefix(_PREFIX) for name in columns.labels)
@@ -210,18 +218,6 @@ def _targets(row: TableRow, columns: Columns, tasks: Sequence[Task]) -> dict[str
     return targets
 
 
-def _cell(row: TableRow, column: str) -> Any:
-    """Return a cell, or None if it is empty; in a column of numbers empty cells are NaN."""
-    cell = row.get(column)
-    return None if isinstance(cell, float) and math.isnan(cell) else cell
-
-
-def cell_text(row: TableRow, column: str) -> str:
-    """Return a cell as text without surrounding whitespace, "" if it is empty."""
-    cell = _cell(row, column)
-    return "" if cell is None else str(cell).strip()
-
-
 def _label(row: TableRow, columns: Columns) -> str:
     """Return the class that a row names; letters with accents have two spellings in Unicode, this is one."""
     return unicodedata.normalize("NFC", cell_text(row, columns.labels[0]))
@@ -235,7 +231,7 @@ def existing_path(folder: Path, path: str) -> Path:
 
 
 def _number(row: TableRow, column: str) -> float | None:
-    cell = _cell(row, column)
+    cell = cell_value(row, column)
     return None if cell is None else numbers([cell], "start or end")[0]
 
 
@@ -243,44 +239,3 @@ def _boxes(row: TableRow, columns: Sequence[str], medium: Medium) -> tuple[Box, 
     """Return the row's box, if it has one."""
     box = row_box(row, columns)
     return () if box is None else (inside(box, medium.width, medium.height),)
-
-
-def row_box(row: TableRow, columns: Sequence[str]) -> Box | None:
-    """Return the row's box as the table has it, as corners."""
-    cells = [_cell(row, name) for name in columns]
-    if all(cell is None for cell in cells):
-        return None
-    if len(cells) == 1:
-        # "1, 2, 3, 4", "1 2 3 4", "[1, 2, 3, 4]", or a list in a Parquet file
-        cells = cells[0] if isinstance(cells[0], list) else re.findall(r"[^\s,;\[\]()]+", str(cells[0]))
-    if len(cells) != 4:
-        raise BadRow("box does not have four numbers")
-    x1, y1, x2, y2 = numbers(cells, "box")
-    return (x1, y1, x1 + x2, y1 + y2) if tuple(columns[2:]) in _SIZES else (x1, y1, x2, y2)
-
-
-def check_boxes(layout: Layout, columns: Sequence[str], rows: Sequence[TableRow]) -> None:
-    """Refuse boxes that are not corners in pixels, which would be somewhere else in the image.
-
-    Raises:
-        EmotionError: All boxes are within 0 to 1, or many have their second corner before the first.
-    """
-    boxes: list[Box] = []
-    for row in rows:
-        with suppress(BadRow):
-            box = row_box(row, columns)
-            boxes += [] if box is None else [box]
-    if not boxes:
-        return
-    name = ", ".join(columns)
-    if all(0 <= value <= 1 for box in boxes for value in box):
-        raise layout.broken(
-            layout.root, f"all boxes ({name}) are within 0 to 1: multiply by width and height to get pixels"
-        )
-    reversed_boxes = sum(x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes)
-    if reversed_boxes > _ALLOWED_REVERSED * len(boxes):
-        raise layout.broken(
-            layout.root,
-            f"{reversed_boxes} of {len(boxes)} boxes ({name}) end before they begin: give the corners "
-            "x1 y1 x2 y2; width and height are read from columns x, y, w, h",
-        )

@@ -27,6 +27,9 @@ def cluster_indices(groups: Sequence[Any] | NDArray[np.generic]) -> NDArray[np.i
     return np.array([index.setdefault(group, len(index)) for group in groups], np.int64)
 
 
+_BIASED = ("ece", "ece_unscaled")
+
+
 def resample_weights(clusters: NDArray[np.int64], count: int, seed: int) -> Iterator[Weights]:
     """Yield weights (B, N) in batches, `count` rows in all: how often each sample is drawn.
 
@@ -64,12 +67,14 @@ def bootstrap_intervals(
 
     Returns:
         (low, high) by name of the metric; (NaN, NaN) if it is defined for less than half of the resamples,
-        since the rest would not be representative.
+        since the rest would not be representative. Calibration errors have none: the error of few samples is
+        too large on average, and that of a resample, which has fewer different ones, even more.
     """
     rows: dict[str, list[Weights]] = {}
     for weights in resample_weights(clusters, resamples, seed):
         for name, values in scorer(weights).items():
-            rows.setdefault(name, []).append(values)
+            if name not in _BIASED:
+                rows.setdefault(name, []).append(values)
     tail = 50 * (1 - LEVEL)
     return {name: _middle(np.concatenate(values), tail) for name, values in rows.items()}
 

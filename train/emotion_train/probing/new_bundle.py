@@ -18,8 +18,9 @@ _CARD_TEXT = """# {name}
 
 The encoders are those of the bundle `{source}` (checkpoint sha256 `{sha256}`);
 read its model card about the data that they were trained on, what they cannot do and what is prohibited. The
-heads below were fitted with `emotion-train fit-probe --bundle {source} --dataset {dataset}`, and measured on
-data that they were not fitted on.
+heads below were fitted with `emotion-train fit-probe --bundle {source} --dataset {dataset}`. No row that a
+metric counts was fitted on; those of `val` are optimistic where regularisation, temperature or the threshold
+for a label were chosen on them.
 
 Licence of the weights: {license}
 
@@ -45,7 +46,8 @@ def write_bundle(bundle: Bundle, heads: Mapping[str, LinearHead], out: Path, *, 
         EmotionError: The folder has other files, or cannot be written.
     """
     manifest = bundle.manifest
-    _clear(out)
+    for name in replaceable_files(out):  # first the manifest, without which nobody opens the rest
+        (out / name).unlink()
     stored = {name: store_head(out, name, head) for name, head in heads.items()}
     all_heads = manifest.heads | stored
     files = [graph.file for graph in manifest.graphs.values()]
@@ -81,8 +83,12 @@ def write_bundle(bundle: Bundle, heads: Mapping[str, LinearHead], out: Path, *, 
     return out
 
 
-def _clear(out: Path) -> None:
-    """Remove the bundle that an earlier call left, and nothing else."""
+def replaceable_files(out: Path) -> list[str]:
+    """Return the files of the bundle that an earlier call left in a folder, the manifest first.
+
+    Raises:
+        EmotionError: There are other files.
+    """
     names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     foreign = [
         name
@@ -94,8 +100,7 @@ def _clear(out: Path) -> None:
             f"{out} contains files that do not belong to a bundle ({', '.join(foreign[:5])}): "
             "choose another --out"
         )
-    for name in sorted(names, key=lambda name: name != MANIFEST):  # first the manifest
-        (out / name).unlink()
+    return sorted(names, key=lambda name: name != MANIFEST)
 
 
 def _described(name: str, head: Head) -> str:
@@ -103,4 +108,4 @@ def _described(name: str, head: Head) -> str:
     if head.abstain:
         lines.append(f"No label is given if its probability is below {head.abstain:.3f}.")
     rows = [f"| {metric} | {value:.4g} |" for metric, value in head.metrics.items()]
-    return "\n".join([*lines, "", "| metric, on unseen data | |", "|---|---|", *rows])
+    return "\n".join([*lines, "", "| metric, by split | |", "|---|---|", *rows])

@@ -15,15 +15,8 @@ from emotion_train.datasets.base import SampleImage
 from emotion_train.datasets.images import load_image
 from emotion_train.datasets.layout import Layout
 from emotion_train.datasets.rows import BadRow, numbers
-from emotion_train.datasets.table import (
-    BOXES,
-    TableRow,
-    cell_text,
-    check_boxes,
-    existing_path,
-    read_rows,
-    row_box,
-)
+from emotion_train.datasets.table import BOXES, existing_path, read_rows
+from emotion_train.datasets.table_rows import TableRow, cell_text, check_boxes, row_box
 from emotion_train.language.labels import EKMAN, ekman_index
 from emotion_train.probing.subgroups import EMPTY, Rows
 
