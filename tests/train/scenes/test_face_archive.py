@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from emotion_runtime.errors import EmotionError
 from emotion_train.cli import main
 from emotion_train.language.labels import EKMAN
+from emotion_train.scenes.face_archive import read_folder
 from emotion_train.scenes.faces import load_faces
 
 BALLOTS = ("1,0,0,2,7,0,0,0,0,0", "0,9,0,0,0,0,0,1,0,0", "6,0,0,4,0,0,0,0,0,0")
@@ -57,6 +59,7 @@ def test_a_folder_for_each_class(splits: tuple[str, ...], tmp_path: Path):
             (tmp_path / "in" / place / name).mkdir(parents=True)
             for copy in range(2 if splits else 12):
                 image = np.full((60, 60, 3), 30 * grey, np.uint8)
+                image[30:] += copy  # copies of one image would be in one split
                 cv2.imwrite(str(tmp_path / "in" / place / name / f"{name}{copy}.png"), image)
     assert main(["prepare-faces", "--folder", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
     total = 0
@@ -83,3 +86,39 @@ def test_mistakes_are_one_line(
 ):
     assert main(["prepare-faces", *argv, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_copies_of_an_image_are_in_one_split(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "anger").mkdir()
+    for number in range(20):
+        image = rng.integers(0, 256, (48, 48), np.uint8)
+        for copy in range(3):
+            cv2.imwrite(str(tmp_path / "anger" / f"{copy}-{number}.png"), image)
+    splits: dict[bytes, set[str]] = {}
+    for face in read_folder(tmp_path):
+        assert face.image is not None
+        splits.setdefault(face.image.tobytes(), set()).add(face.split)
+    assert len(splits) == 20
+    assert all(len(found) == 1 for found in splits.values())
+    assert {"train"} < set.union(*splits.values())
+
+
+def test_a_face_keeps_its_shape(tmp_path: Path):
+    (tmp_path / "anger").mkdir()
+    wide = np.full((48, 96), 200, np.uint8)
+    cv2.circle(wide, (48, 24), 20, 0, -1)
+    cv2.imwrite(str(tmp_path / "anger" / "wide.png"), wide)
+    (face,) = read_folder(tmp_path)
+    assert face.image is not None
+    rows, columns = np.nonzero(face.image < 100)
+    assert np.ptp(rows) == np.ptp(columns) == pytest.approx(20, abs=1)
+    assert (face.image[[0, -1]] > 190).all()  # no black bars
+
+
+@pytest.mark.parametrize("size", [(1, 1), (15, 200)])
+def test_an_image_that_is_too_small_is_refused(tmp_path: Path, size: tuple[int, int]):
+    (tmp_path / "anger").mkdir()
+    cv2.imwrite(str(tmp_path / "anger" / "tiny.png"), np.zeros(size, np.uint8))
+    with pytest.raises(EmotionError, match=rf"tiny.png has {size[1]} x {size[0]} pixels: expected"):
+        read_folder(tmp_path)

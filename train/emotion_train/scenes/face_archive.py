@@ -17,6 +17,7 @@ from emotion_train.language.labels import EKMAN, ekman_index
 from emotion_train.scenes.faces import Split
 
 SIDE = 48  # pixels of a face
+LEAST_SIDE = 16  # pixels: smaller images show no expression
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # 0 to 6 in fer2013.csv
 _SPLITS: dict[str, Split] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 _OTHER_COLUMNS = ("Usage", "Image name")  # of fer2013new.csv; the others are votes
@@ -75,11 +76,13 @@ def read_fer2013(faces: Path, votes: Path) -> tuple[list[LabelledFace], list[str
 def read_folder(folder: Path) -> list[LabelledFace]:
     """Read images from FOLDER/CLASS/ or FOLDER/train, val and test/CLASS/.
 
-    Without folders for the splits, a hash of the file's name puts a tenth of the faces into `val` and a tenth
-    into `test`, always the same ones.
+    Without folders for the splits, a hash of the pixels puts a tenth of the faces into `val` and a tenth into
+    `test`, always the same ones, so that copies of an image are in one split. An image that is not square is
+    continued by its borders, so that the face keeps its shape.
 
     Raises:
-        EmotionError: The folder has no image of one of the seven classes, or an image cannot be read.
+        EmotionError: The folder has no image of one of the seven classes, or an image is too small or cannot
+            be read.
     """
     if not folder.is_dir():
         raise EmotionError(f"{folder}: no such folder; expected one with {', '.join(EKMAN)}")
@@ -131,14 +134,28 @@ def _of_classes(folder: Path, split: Split | None) -> Iterator[LabelledFace]:
             grey = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
             if grey is None:
                 raise EmotionError(f"{file} is not an image that can be read: remove it or replace it")
-            image = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-            yield LabelledFace(
-                split or _drawn_split(file.name), place.name.lower(), np.asarray(image, np.uint8)
-            )
+            if min(grey.shape) < LEAST_SIDE:
+                height, width = grey.shape
+                raise EmotionError(
+                    f"{file} has {width} x {height} pixels: expected a face of {LEAST_SIDE} or more; remove "
+                    "it or replace it"
+                )
+            image = _square(np.asarray(grey, np.uint8))
+            yield LabelledFace(split or _drawn_split(image), place.name.lower(), image)
 
 
-def _drawn_split(name: str) -> Split:
-    tenth = hashlib.sha256(name.encode()).digest()[0] % 10
+def _square(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image of any size as one of the archive, (48, 48)."""
+    height, width = grey.shape
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    around = (top, side - height - top, left, side - width - left)
+    whole = cv2.copyMakeBorder(grey, *around, cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.resize(whole, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _drawn_split(image: NDArray[np.uint8]) -> Split:
+    tenth = hashlib.sha256(image.tobytes()).digest()[0] % 10
     return "val" if tenth == 0 else "test" if tenth == 1 else "train"
 
 
