@@ -30,7 +30,16 @@ from emotion_runtime.manifest import (
 )
 from emotion_runtime.manifest_checks import MAX_CLIP_SECONDS
 from emotion_runtime.names import GRAPHS, GraphName, ReducedPrecision
-from emotion_train.heads import AFFECT_PROBE, CATEGORIES, PROBE, ZERO_SHOT, LinearHead, load_head, store_head
+from emotion_train.heads import (
+    AFFECT_PROBE,
+    CATEGORIES,
+    PROBE,
+    ZERO_SHOT,
+    LinearHead,
+    load_head,
+    read_probe_report,
+    store_head,
+)
 from emotion_train.language.phrases import CATEGORY_PHRASES
 from emotion_train.pretrained import Checkpoint, read_checkpoint
 from emotion_train.probing.zero_shot import check_tower, zero_shot_head
@@ -162,7 +171,7 @@ def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dic
         ),
     }
     if probe is not None:
-        found = [name for name in (PROBE, AFFECT_PROBE) if (probe / f"{name}.json").is_file()]
+        found = fitted_heads(probe)
         measured = [name for name in banks if (probe / f"{name}.json").is_file()]
         for name in found or ([] if measured else [PROBE]):  # without any head, the error names the probe
             heads[name] = store_head(folder, name, _fitted(checkpoint, probe, name))
@@ -170,9 +179,27 @@ def write_heads(checkpoint: Checkpoint, probe: Path | None, folder: Path) -> dic
     return heads | {name: store_head(folder, name, bank) for name, bank in banks.items()}
 
 
+def fitted_heads(probe: Path) -> list[str]:
+    """Return the names of the fitted heads of a bundle that the folder `probe` has.
+
+    The report of fit-probe lists the heads of its run; a head beside it that it does not list is of another
+    run. Without such a list, every head counts.
+
+    Raises:
+        EmotionError: report.json is not a report of fit-probe.
+    """
+    report = read_probe_report(probe)
+    listed = None if report is None else report.heads
+    return [
+        name
+        for name in (PROBE, AFFECT_PROBE)
+        if (name in listed if listed is not None else (probe / f"{name}.json").is_file())
+    ]
+
+
 def quality_of(probe: Path | None) -> QualityLimits | None:
     """Return the limits of quality that fit-probe measured with the head in the folder `probe`, if it did."""
-    if probe is None or not (probe / f"{PROBE}.json").is_file():
+    if probe is None or PROBE not in fitted_heads(probe):
         return None
     return load_head(probe, PROBE).card.quality
 

@@ -137,7 +137,7 @@ def test_sentences_state_the_results_of_the_shipped_model():
     tilted = [percent(seen[f"tilt {degrees} degrees"]["flipped"]["value"]) for degrees in (30, 45)]
     half = f"{conditions['half_covered_points_lost']:.0f}"
     stated = {
-        "README.md": (f"{right} of the cases", f"{calm} of the calm"),
+        "README.md": (f"{right} of the cases", f"{calm} of the neutral and happy faces"),
         "docs/faq.md": (f"{right} of the cases",),
         "docs/meaning.md": (
             f"{right} of the cases",

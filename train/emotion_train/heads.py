@@ -70,6 +70,37 @@ class LinearHead:
     card: HeadCard
 
 
+class ProbeReportFiles(msgspec.Struct, frozen=True):
+    """The part of fit-probe's report.json that says which files belong to it.
+
+    Attributes:
+        dataset: Name of the data set.
+        heads: Names of the heads; None in reports that were written before they listed them.
+        plots: File names of the plots.
+    """
+
+    dataset: str
+    heads: list[str] | None = None
+    plots: list[str] = []
+
+
+def read_probe_report(folder: Path) -> ProbeReportFiles | None:
+    """Read which files the report of fit-probe in `folder` lists; None without a report.
+
+    Raises:
+        EmotionError: report.json is not a report of fit-probe.
+    """
+    path = folder / "report.json"
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ProbeReportFiles)
+    except msgspec.DecodeError as error:
+        raise EmotionError(
+            f"{path} is not a report of emotion-train fit-probe ({error}): remove it"
+        ) from error
+
+
 def save_head(folder: Path, name: str, head: LinearHead) -> None:
     """Write NAME.safetensors and NAME.json, each atomically.
 

@@ -88,6 +88,6 @@ def test_it_may_be_written_again_but_not_over_other_files(out: Path):
     write_bundle(load_bundle("nano"), heads, out / "bundle", dataset="table")
     assert load_bundle(out / "bundle").manifest.heads["probe"].labels == heads["probe"].card.labels
     (out / "bundle" / "notes.txt").write_text("mine")
-    with pytest.raises(Exception, match=r"files that do not belong to a bundle \(notes.txt\)"):
+    with pytest.raises(Exception, match=r"files that do not belong to a bundle of fit-probe \(notes.txt\)"):
         write_bundle(load_bundle("nano"), heads, out / "bundle", dataset="table")
     (out / "bundle" / "notes.txt").unlink()

@@ -14,18 +14,19 @@ compute the features, without torch, and the folder `bundle` in --out is a new b
 
 import argparse
 import logging
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.commands.probe_options import add_options, read_options
-from emotion_train.heads import LinearHead, save_head
+from emotion_train.heads import LinearHead, read_probe_report, save_head
 from emotion_train.probing.cards import as_linear_head, card_metrics, head_name
+from emotion_train.probing.earlier_run import remove_earlier_run
 from emotion_train.probing.measure import MeasureOptions
-from emotion_train.probing.new_bundle import replaceable_files, write_bundle
+from emotion_train.probing.new_bundle import check_folder, write_bundle
 from emotion_train.probing.options import (
     ProbeSetup,
     describe,
@@ -78,8 +79,7 @@ def fit(args: argparse.Namespace) -> ProbeReport:
         raise EmotionError(f"--seeds {args.seeds}: expected 1 or more")
     if args.c and not all(0 < c < float("inf") for c in args.c):
         raise EmotionError(f"--c {' '.join(map(str, args.c))}: expected finite numbers above 0")
-    if args.bundle is not None:
-        replaceable_files(args.out / BUNDLE)  # raises its error before the long part
+    _check_out(args.out, bundle=args.bundle is not None)
     shared = read_options(args)
     setup = open_setup(shared, fitting=True)
     grid = tuple(args.c or ([setup.protocol.c] if setup.protocol.c else C_GRID))
@@ -99,26 +99,31 @@ def fit(args: argparse.Namespace) -> ProbeReport:
         from emotion_train.probing.scene_results import with_scenes  # noqa: PLC0415 - imports torch
 
         report, heads = with_scenes(report, heads, result, setup, MeasureOptions(args.seed, args.resamples))
-    remove_earlier(args.out)
+    remove_earlier_run(args.out)
     for name, head in heads.items():
         save_head(args.out, name, head)
     if isinstance(setup.model, Bundle):
         _log.info(
             "wrote the bundle %s", write_bundle(setup.model, heads, args.out / BUNDLE, dataset=args.dataset)
         )
-    write_report(args.out, report)
+    report = replace(report, heads=tuple(heads))
+    write_report(args.out, report)  # last: its JSON lists what belongs to this run
     return report
 
 
-def remove_earlier(out: Path) -> None:
-    """Remove the heads and plots of an earlier run: an export would take its heads for those of this one."""
-    heads = [path for path in out.glob("*.safetensors") if path.with_suffix(".json").is_file()]
-    page = out / "report.md"
-    plots = re.findall(r"\]\(([^()/]+\.png)\)", page.read_text("utf-8")) if page.is_file() else []
-    if heads:
-        _log.info("heads of an earlier run are removed: %s", ", ".join(sorted(path.stem for path in heads)))
-    for path in (*heads, *(head.with_suffix(".json") for head in heads), *(out / plot for plot in plots)):
-        path.unlink(missing_ok=True)
+def _check_out(out: Path, *, bundle: bool) -> None:
+    """Check the destination before the first image is encoded.
+
+    Raises:
+        EmotionError: `out` is a file, its report is not one of fit-probe, or its bundle would lose files.
+    """
+    if out.exists() and not out.is_dir():
+        raise EmotionError(f"--out {out} is a file: expected a folder for the report and the heads")
+    read_probe_report(out)
+    if bundle:
+        check_folder(out / BUNDLE)
+    elif (out / BUNDLE).exists():
+        _log.warning("%s is not of this run and is left as it is: its heads are the old ones", out / BUNDLE)
 
 
 def fitted_heads(result: ProtocolResult, setup: ProbeSetup, dataset: str) -> dict[str, LinearHead]:

@@ -46,8 +46,7 @@ def write_bundle(bundle: Bundle, heads: Mapping[str, LinearHead], out: Path, *, 
         EmotionError: The folder has other files, or cannot be written.
     """
     manifest = bundle.manifest
-    for name in replaceable_files(out):  # first the manifest, without which nobody opens the rest
-        (out / name).unlink()
+    _clear(out)
     stored = {name: store_head(out, name, head) for name, head in heads.items()}
     all_heads = manifest.heads | stored
     files = [graph.file for graph in manifest.graphs.values()]
@@ -83,24 +82,35 @@ def write_bundle(bundle: Bundle, heads: Mapping[str, LinearHead], out: Path, *, 
     return out
 
 
-def replaceable_files(out: Path) -> list[str]:
-    """Return the files of the bundle that an earlier call left in a folder, the manifest first.
+def check_folder(out: Path) -> None:
+    """Check that `out` has no files but those that `write_bundle` writes.
 
     Raises:
-        EmotionError: There are other files.
+        EmotionError: It has others, or is a file.
     """
-    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if out.exists() and not out.is_dir():
+        raise EmotionError(f"{out} is a file: expected a folder for the bundle; choose another --out")
     foreign = [
         name
-        for name in names
+        for name in _names(out)
         if name not in (MANIFEST, CARD) and not name.endswith((".onnx", ".safetensors"))
     ]
     if foreign:
         raise EmotionError(
-            f"{out} contains files that do not belong to a bundle ({', '.join(foreign[:5])}): "
+            f"{out} contains files that do not belong to a bundle of fit-probe ({', '.join(foreign[:5])}): "
             "choose another --out"
         )
-    return sorted(names, key=lambda name: name != MANIFEST)
+
+
+def _clear(out: Path) -> None:
+    """Remove the bundle that an earlier call left, and nothing else."""
+    check_folder(out)
+    for name in sorted(_names(out), key=lambda name: name != MANIFEST):  # first the manifest
+        (out / name).unlink()
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def _described(name: str, head: Head) -> str:

@@ -60,6 +60,7 @@ class ProbeReport:
         skipped: Number of rows left out, by split and reason.
         extras: Metrics and intervals of sets that belong to no task.
         spread: Mean and standard deviation over the seeds; empty with one seed.
+        heads: Names of the heads that were written beside the report.
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class ProbeReport:
     skipped: Mapping[str, Mapping[str, int]]
     extras: Mapping[str, tuple[Mapping[str, float], Mapping[str, Interval]]]
     spread: Spread
+    heads: Sequence[str] = ()
 
 
 def write_report(folder: Path, report: ProbeReport, name: str = "report") -> None:
@@ -83,7 +85,8 @@ def write_report(folder: Path, report: ProbeReport, name: str = "report") -> Non
             write_atomically(folder / file, content)
             files.setdefault(result.name, []).append(file)
     write_atomically(folder / f"{name}.md", as_markdown(report, files))
-    json = msgspec.json.format(msgspec.json.encode(as_dict(report)), indent=2)
+    plots = [file for of_set in files.values() for file in of_set]
+    json = msgspec.json.format(msgspec.json.encode({**as_dict(report), "plots": plots}), indent=2)
     write_atomically(folder / f"{name}.json", json + b"\n")
 
 
@@ -113,6 +116,7 @@ def as_dict(report: ProbeReport) -> dict[str, Any]:
         **sets,
         **extras,
         "dataset": report.dataset,
+        "heads": list(report.heads),
         "about": dict(report.about),
         "sizes": {
             result.name: {"samples": result.samples, "groups": result.groups} for result in report.measured
