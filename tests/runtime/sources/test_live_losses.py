@@ -47,7 +47,7 @@ def test_thousand_quick_failures_are_one_message_and_leave_nothing(caplog: pytes
         assert statuses(source) == [("connecting", None), ("lost", "nobody answers; start it")]
         assert threading.active_count() <= threads + 2
     gc.collect()
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # those of earlier tests may have ended meanwhile
     assert len(list(Path("/proc/self/fd").iterdir())) <= handles
     assert len([text for text in caplog.messages if "nobody answers" in text]) == 1
 
@@ -150,4 +150,4 @@ def test_threads_are_as_before_after_many_sources() -> None:
     for _ in range(20):
         with LiveSource("door", steady, QUICK) as source:
             take(source, 1)
-    wait_for(lambda: threading.active_count() == before, 2)
+    wait_for(lambda: threading.active_count() <= before, 2)
