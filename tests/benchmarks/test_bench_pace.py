@@ -64,4 +64,4 @@ def test_the_benchmark(tmp_path: Path):
     assert [row["frames"] for row in result["batches"]] == list(bench_pace.BATCHES)
     assert result["people"]["encode_every"] == pytest.approx(0.2, rel=0.1)
     text = (tmp_path / "pace.md").read_text()
-    assert "| face     | all" in text
+    assert "| face     | demo" in text

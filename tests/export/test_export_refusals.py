@@ -39,7 +39,7 @@ def copied_graphs(nano: Exported, small: Exported, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def old(nano: Exported, tmp_path: Path) -> Path:
     """A bundle that is there already; its manifest ends with a space that no export writes."""
-    folder = tmp_path / "bundles" / "old"
+    folder = tmp_path / "bundles" / "nano"
     shutil.copytree(nano.folder, folder)
     with (folder / "bundle.json").open("a") as file:
         file.write(" ")
@@ -71,7 +71,7 @@ def test_a_graph_that_is_not_the_model_is_refused(
     assert contents(old.parent) == before
     refusal(to_onnx, capsys, "--checkpoint", nano.checkpoint, "--out", old.parent / "new")
     assert contents(old.parent) == before
-    assert [path.name for path in old.parent.iterdir()] == ["old"]
+    assert [path.name for path in old.parent.iterdir()] == ["nano"]
 
 
 @pytest.mark.usefixtures("copied_graphs")
@@ -99,12 +99,10 @@ def test_a_bundle_is_replaced_only_by_a_good_one(
     nano: Exported, old: Path, to_onnx: Main, capsys: pytest.CaptureFixture[str]
 ):
     (old / "heads_of_long_ago.safetensors").write_bytes(b"")
-    status = to_onnx(
-        ["--checkpoint", str(nano.checkpoint), "--out", str(old), "--name", "new", "--clip-seconds", "2.5"]
-    )
-    assert status == 0
+    arguments = ["--checkpoint", str(nano.checkpoint), "--out", str(old), "--clip-seconds", "2.5"]
+    assert to_onnx(arguments) == 0
     manifest = load_bundle(old).manifest
-    assert (manifest.name, manifest.clip_seconds, manifest.default_head) == ("new", 2.5, "zero_shot")
+    assert (manifest.name, manifest.clip_seconds, manifest.default_head) == ("nano", 2.5, "zero_shot")
     assert sorted(path.name for path in old.iterdir()) == [
         "MODEL_CARD.md",
         "bundle.json",
@@ -113,7 +111,7 @@ def test_a_bundle_is_replaced_only_by_a_good_one(
         "temporal_encoder.onnx",
         "zero_shot.safetensors",
     ]
-    assert [path.name for path in old.parent.iterdir()] == ["old"]
+    assert [path.name for path in old.parent.iterdir()] == ["nano"]
     assert f"emotion-runtime --bundle {old}" in capsys.readouterr().out
 
 
@@ -124,7 +122,7 @@ def test_what_is_no_bundle_is_never_replaced(
     (old / "thesis.tex").write_text("")
     before = contents(tmp_path)
     assert "thesis.tex" in refusal(to_onnx, capsys, "--checkpoint", nano.checkpoint, "--out", old)
-    assert "old" in refusal(to_onnx, capsys, "--checkpoint", nano.checkpoint, "--out", old.parent)
+    assert "nano" in refusal(to_onnx, capsys, "--checkpoint", nano.checkpoint, "--out", old.parent)
     file = old / "bundle.json"
     assert "is a file" in refusal(to_onnx, capsys, "--checkpoint", nano.checkpoint, "--out", file)
     line = refusal(to_onnx, capsys, "--checkpoint", nano.checkpoint, "--out", file / "below")
@@ -204,7 +202,7 @@ def test_a_full_disk_leaves_nothing(
     line = refusal(to_onnx, capsys, *arguments)
     assert "cannot be written: No space left on device; free disk space" in line
     assert contents(old.parent) == before
-    assert [path.name for path in old.parent.iterdir()] == ["old"]
+    assert [path.name for path in old.parent.iterdir()] == ["nano"]
 
 
 @pytest.mark.usefixtures("copied_graphs")
@@ -247,13 +245,13 @@ def test_ctrl_c_leaves_nothing(old: Path, tmp_path: Path):
         assert process.stderr is not None
         while "frame_encoder: converting to int8" not in process.stderr.readline():
             assert process.poll() is None
-        assert [path.name for path in old.parent.iterdir()] != ["old"]  # half of it is written
+        assert [path.name for path in old.parent.iterdir()] != ["nano"]  # half of it is written
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == f"emotion-export onnx: interrupted; nothing was written to {old}"
     assert contents(tmp_path) == before
-    assert [path.name for path in old.parent.iterdir()] == ["old"]
+    assert [path.name for path in old.parent.iterdir()] == ["nano"]
 
 
 def test_a_broken_text_tower_is_refused(
