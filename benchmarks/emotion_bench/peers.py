@@ -35,12 +35,13 @@ class Peer:
 
     Attributes:
         name: Name in reports.
-        network: Runs its graph, whose only input and output are used.
+        network: Runs its graph, whose only input and first output are used.
         graph: The ONNX file of it.
         labels: Its classes, as `ekman_index` reads them.
         side: Side of its input, pixels.
         prepare: Turns grey crops (n, side, side) uint8 into its input.
         input: Name of its input.
+        scores: Turns its first output into scores (n, classes).
     """
 
     name: str
@@ -50,6 +51,11 @@ class Peer:
     side: int
     prepare: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     input: str = "faces"
+    scores: Callable[[NDArray[np.float32]], NDArray[np.float32]] = np.asarray
+
+    def __call__(self, grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the scores (n, classes) of grey crops (n, side, side) uint8."""
+        return self.scores(next(iter(self.network.run({self.input: self.prepare(grey)}).values())))
 
 
 def face_api(name: str, graph: Path) -> Peer:
@@ -80,10 +86,7 @@ def predict(peer: Peer, faces: Faces, width: float) -> NDArray[np.int64]:
     """Return the classes (N,) in `EKMAN` order of crops of a width."""
     order = np.array([ekman_index(name) for name in peer.labels])
     crops = np.stack([cut(image, width, peer.side) for image in faces.images])
-    parts = [
-        next(iter(peer.network.run({peer.input: peer.prepare(crops[i : i + BATCH])}).values()))
-        for i in range(0, len(crops), BATCH)
-    ]
+    parts = [peer(crops[i : i + BATCH]) for i in range(0, len(crops), BATCH)]
     return np.asarray(order[np.concatenate(parts).argmax(axis=1)])
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 import bench_peers
 from emotion_bench.accuracy_sets import Plan
 from emotion_bench.peer_graphs import face_api_expression, fer_emotion
-from emotion_bench.peer_systems import System, compare_systems, face_loop, in_ultralytics
+from emotion_bench.peer_systems import System, compare_systems, face_loop
 from emotion_bench.peers import Peer, best_width, compare, cut, face_api, predict
 from emotion_bench.peers_page import page
 from emotion_bench.through_runtime import GAP
@@ -253,17 +253,3 @@ def test_a_loop_classifies_each_face_of_the_right_size():
     found = face_loop(lambda _: detections, peer, 1.0, b"").step(image, 0.0)
     assert [box for box, _ in found] == [tuple(box) for box in boxes.tolist()]
     assert [each.shape for each in seen] == [(1, 48, 48), (1, 48, 48)]
-
-
-@pytest.mark.slow
-def test_ultralytics_finds_persons_in_any_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """With weights that nobody trained: nobody is found, and everything on the way is run."""
-    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
-    from ultralytics import YOLO  # noqa: PLC0415 - imports torch
-
-    made = Path(YOLO("yolo11n.yaml").export(format="onnx", imgsz=64, verbose=False))
-    file = made.replace(tmp_path / "yolo11n.onnx")
-    found = in_ultralytics(file)(np.zeros((48, 64, 3), np.uint8))
-    assert found.boxes.shape == (0, 4)
-    with pytest.raises(EmotionError, match=r"absent\.onnx: no such file"):
-        in_ultralytics(tmp_path / "absent.onnx")
