@@ -67,7 +67,10 @@ def export_detector(model: str, out: Path, *, imgsz: int = 640) -> None:
         _log.warning("%s has random weights: the detector finds nothing and is only good for trials", model)
     with atomic_path(out) as path:
         _write(yolo, path, imgsz)
-        Yolo(path, threads=1)  # a detector that the runtime would refuse is never put in place
+        try:
+            Yolo(path, threads=1)  # a detector that the runtime would refuse is never put in place
+        except EmotionError as error:
+            raise EmotionError(str(error).replace(str(path), model)) from error
         _log.info("largest difference from torch: %.1e", _compare(yolo, path, imgsz))
 
 
@@ -105,7 +108,7 @@ def _write(yolo: Any, path: Path, side: int) -> None:
     # ultralytics writes its export beside the file that the model was loaded from.
     yolo.model.pt_path = str(path.with_suffix(".pt"))
     level = LOGGER.level
-    LOGGER.setLevel(logging.WARNING)  # otherwise it announces the temporary file
+    LOGGER.setLevel(logging.ERROR)  # it announces the temporary file, and warns of what most models have
     try:
         with warnings.catch_warnings():
             # Warnings about how ultralytics uses the exporter; the result is compared below.

@@ -71,6 +71,18 @@ def test_the_runtime_finds_what_ultralytics_finds(
     np.testing.assert_allclose(found.boxes, boxes[seen], atol=0.5)
 
 
+def test_a_detector_of_something_else_is_named(
+    weights: Path, tmp_path: Path, to_onnx: Main, capsys: pytest.CaptureFixture[str]
+):
+    yolo = YOLO(weights)
+    yolo.model.names = yolo.model.names | {0: "anger"}
+    emotions = tmp_path / "emotions.pt"
+    yolo.save(emotions)
+    line = refusal(to_onnx, capsys, "--detector", emotions, "--imgsz", "320", "--out", tmp_path / "out.onnx")
+    assert f"detector {emotions}: class 0 is 'anger'" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["emotions.pt"]
+
+
 @pytest.mark.parametrize(("name", "shape"), [("yolo11n", (1, 84, 84)), ("yolo26n", (1, 84, 6))])
 def test_a_configuration_gives_random_weights_and_says_so(
     name: str, shape: tuple[int, ...], tmp_path: Path, to_onnx: Main, capsys: pytest.CaptureFixture[str]
