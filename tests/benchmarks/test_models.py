@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from emotion_bench.feeds import frame_feeds
-from emotion_bench.models import formula_model, plain_feeds
-from emotion_bench.plain import PlainFrameEncoder
+from emotion_bench.models import PlainFrameEncoder, formula_model, plain_feeds
 from emotion_export.graphs import graph_sources
 from emotion_train.model import PRESETS, EmotionCLIP, ModelConfig
 
