@@ -23,11 +23,10 @@ from typing import Any
 from emotion_bench.forecast import forecast
 from emotion_bench.loader import index_cost, latency_cost, loader_cost
 from emotion_bench.loss_memory import loss_memory
-from emotion_bench.machine import card
 from emotion_bench.report import report
 from emotion_bench.train_data import made_shards
 from emotion_bench.train_page import page
-from emotion_bench.train_step import Settings, measure
+from emotion_bench.train_step import measure
 from emotion_train.clips.reader import ShardSet
 from emotion_train.model import PRESETS
 
@@ -86,8 +85,6 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
             reads=2000 if quick else 100_000,
         )
     return {
-        "benchmark": "train",
-        "machine": card(),
         "precision": args.precision,
         "workers": args.workers,
         "quick": quick,
@@ -104,17 +101,11 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
 def measure_preset(preset: str, args: argparse.Namespace, shards: Path) -> dict[str, Any]:
     """Measure the training of one model in a new process, since peak memory is that of a whole process."""
     print(f"bench_train: {preset}", file=sys.stderr)
-    settings = Settings(
-        shards=str(shards),
-        batch=args.batch or (4 if args.quick else BATCH[preset]),
-        steps=args.steps or (3 if args.quick else STEPS[preset]),
-        workers=args.workers,
-        precision=args.precision,
-        quick=args.quick,
-    )
+    batch, steps = (4, 3) if args.quick else (BATCH[preset], STEPS[preset])
+    sizes = {"batch": args.batch or batch, "steps": args.steps or steps, "workers": args.workers}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as pool:
-        return pool.submit(measure, PRESETS[preset], settings).result()
+        return pool.submit(measure, PRESETS[preset], str(shards), precision=args.precision, **sizes).result()
 
 
 if __name__ == "__main__":

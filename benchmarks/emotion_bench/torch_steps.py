@@ -3,16 +3,13 @@
 import argparse
 import copy
 import tempfile
-from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from emotion_bench.device import PRECISIONS, Device, copy_bytes, matmul_flops
-from emotion_bench.engine_runs import engine_rows, export, openers, split_persons
+from emotion_bench.engine_runs import WAYS, engine_rows, export, split_persons
 from emotion_bench.feeds import OWN, SHARED
 from emotion_bench.models import formula_model
 from emotion_bench.onnx_speed import time_graphs
@@ -56,24 +53,13 @@ def tensorrt(args: argparse.Namespace, recorder: Recorder) -> None:
     device = Device(args.device)
     for preset in ("nano", "vit-b-32"):
         model = formula_model(preset)
-        held = references(model)
+        held = references(model).values()
         with tempfile.TemporaryDirectory() as folder:
             paths = export(model, Path(folder))
-            for (way, opener), reference, part in product(
-                openers(args.device).items(), held.values(), split_persons(args.persons)
-            ):
-                rows = _opened(
-                    partial(opener, paths[reference.graph], max(part)),
-                    partial(engine_rows, model, reference, part, device, way),
-                )
+            for way, reference, part in product(WAYS, held, split_persons(args.persons)):
+                rows = engine_rows(model, reference, paths[reference.graph], part, device, way)
                 what = f"{preset} {reference.graph}, {' '.join(way)}, P = {', '.join(map(str, part))}"
                 recorder.measure(what, rows, model=preset)
-
-
-def _opened(opener: Callable[[], Any], rows: Callable[[Any], Iterator[dict[str, Any]]]) -> Iterator[Any]:
-    """Yield the rows of a backend that is opened when the first row is requested."""
-    with opener() as backend:
-        yield from rows(backend)
 
 
 def _time(preset: str, args: argparse.Namespace, recorder: Recorder, *, compiled: bool) -> None:

@@ -23,7 +23,7 @@ from emotion_train.batch import ClipTextBatch
 from emotion_train.clips.reader import ShardSet
 from emotion_train.model import EmotionCLIP, ModelConfig
 from emotion_train.training.loop import Objective, Progress, Runner, Stage
-from emotion_train.training.objective import ContrastiveObjective, Execution
+from emotion_train.training.objective import Execution
 from emotion_train.training.outputs import Outputs
 from emotion_train.training.parallel import World
 from emotion_train.training.precision import Precision, PrecisionName
@@ -32,27 +32,6 @@ from emotion_train.training.stages import clip_stage
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "other")
 WARM_UP = 2  # steps before those that are measured
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What is measured.
-
-    Attributes:
-        shards: Folder of the shards.
-        batch: Number of clips per step.
-        steps: Number of measured steps.
-        workers: Number of processes that load batches.
-        precision: Numeric precision.
-        quick: Measure the machine's peak with small matrices.
-    """
-
-    shards: str
-    batch: int
-    steps: int
-    workers: int
-    precision: PrecisionName
-    quick: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +66,42 @@ class TimedPrecision(Precision):
             return super().step(optimizer, clip_norm)
 
 
-def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
-    """Measure the training of one model; call it in a new process, since peak memory is a high-water mark."""
+def measure(
+    config: ModelConfig, shards: str, *, batch: int, steps: int, workers: int, precision: PrecisionName
+) -> dict[str, Any]:
+    """Measure the training of one model; call it in a new process, since peak memory is a high-water mark.
+
+    Args:
+        config: The model.
+        shards: Folder of the shards.
+        batch: Number of clips per step.
+        steps: Number of measured steps.
+        workers: Number of processes that load batches.
+        precision: Numeric precision.
+    """
     device = Device("cuda" if torch.cuda.is_available() else "cpu")
     world = World(device=device.torch)
     torch.manual_seed(0)
-    shards, model = ShardSet.open(settings.shards), EmotionCLIP(config).to(world.device)
-    steps = WARM_UP + settings.steps
-    clips = Clips(epochs=steps, batch=settings.batch, warmup=0)
-    stage = clip_stage(model, shards, clips, seed=0, execution=Execution(world))
-    side = 256 if settings.quick else 7680 if device.captures else 1536  # small ones do not fill a GPU
-    peak = matmul_flops(device, settings.precision, side)
-    watch, batch = StepTimer(device), stage.batches[0]
-    precision = TimedPrecision(settings.precision, watch)
-    entries = run_steps(timed(stage, watch), settings, steps, precision, world)[WARM_UP:]
+    model, everything = EmotionCLIP(config).to(world.device), WARM_UP + steps
+    clips = Clips(epochs=everything, batch=batch, warmup=0)
+    stage = clip_stage(model, ShardSet.open(shards), clips, seed=0, execution=Execution(world))
+    side = 7680 if device.captures else 1536  # small matrices do not fill a GPU
+    peak = matmul_flops(device, precision, side)
+    watch, first = StepTimer(device), stage.batches[0]
+    timed_precision = TimedPrecision(precision, watch)
+    with TemporaryDirectory() as folder:
+        outputs = Outputs(Path(folder) / "log.jsonl", save=lambda: None, save_every=float("inf"))
+        runner = Runner(seed=0, precision=timed_precision, world=world, workers=workers, outputs=outputs)
+        runner.run(timed(stage, watch), Progress(stage.name, budget=everything))
+        lines = (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [json.loads(line) for line in lines[WARM_UP:]]
     memory = peak_memory(world.device)  # before operations are counted, which uses another kind of attention
-    peak = max(peak, matmul_flops(device, settings.precision, side))
-    flops = step_flops(stage.objective, batch, Precision(settings.precision, world.device)) / len(batch)
-    parts = split(entries, watch.steps[WARM_UP:steps], len(batch))
-    rate = 1000 * len(batch) / parts["whole"]
+    peak = max(peak, matmul_flops(device, precision, side))
+    flops = step_flops(stage.objective, first, Precision(precision, world.device)) / batch
+    parts = split(entries, watch.steps[WARM_UP:everything], batch)
+    rate = 1000 * batch / parts["whole"]
     return {
-        "batch": len(batch),
+        "batch": batch,
         "frames": config.clip_frames,
         "clips_per_s": rate,
         "ms_per_step": parts,
@@ -116,32 +110,14 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
         "model_flops_share": flops * rate / peak,
         "peak_memory_mib": memory / 2**20,
         "threads": torch.get_num_threads(),
-        "bytes_per_clip_from_worker": wire_bytes(batch),
+        "bytes_per_clip_from_worker": wire_bytes(first),
     }
 
 
 def timed(stage: Stage, watch: StepTimer) -> Stage:
     """Return the stage with a stopwatch for the spans that its objective opens around its parts."""
-    if not isinstance(stage.objective, ContrastiveObjective):
-        raise TypeError(f"{type(stage.objective).__name__} is not contrastive")
-    return replace(stage, objective=replace(stage.objective, span=watch.part))
-
-
-def run_steps(
-    stage: Stage, settings: Settings, steps: int, precision: Precision, world: World
-) -> list[dict[str, Any]]:
-    """Take steps as every run does; return the lines of the log."""
-    with TemporaryDirectory() as folder:
-        log = Path(folder) / "log.jsonl"
-        runner = Runner(
-            seed=0,
-            precision=precision,
-            world=world,
-            workers=settings.workers,
-            outputs=Outputs(log, save=lambda: None, save_every=float("inf")),
-        )
-        runner.run(stage, Progress(stage.name, budget=steps))
-        return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    objective: Any = stage.objective  # a `ContrastiveObjective`: no other one has spans
+    return replace(stage, objective=replace(objective, span=watch.part))
 
 
 def split(entries: list[dict[str, Any]], parts: list[dict[str, float]], clips: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ import torch
 
 from emotion_bench import engine_runs, onnx_speed
 from emotion_bench.device import Device, copy_bytes, matmul_flops
-from emotion_bench.engine_runs import engine_rows, export, openers, split_persons
+from emotion_bench.engine_runs import WAYS, engine_rows, export, split_persons
 from emotion_bench.gpu_report import add_fractions, summary, tables
 from emotion_bench.models import formula_model
 from emotion_bench.onnx_parity import ParityData, pair_cosine, parity_checks, parity_data, parity_rows
@@ -125,7 +125,7 @@ def test_people_with_crops_of_their_own_cost_an_image_each(tmp_path: Path, monke
     assert flops["own crops", 3] == 3 * flops["own crops", 1] > 2 * flops["one crop", 3]
 
 
-def test_an_engine_of_many_persons_is_tuned_for_many(monkeypatch: pytest.MonkeyPatch):
+def test_an_engine_of_many_persons_is_tuned_for_many(model: EmotionCLIP, monkeypatch: pytest.MonkeyPatch):
     tuned = {}
 
     def build(_builder: Any, _model: Any, _name: str, limits: Limits, usual: Limits) -> Any:
@@ -139,12 +139,11 @@ def test_an_engine_of_many_persons_is_tuned_for_many(monkeypatch: pytest.MonkeyP
     parts = split_persons([1, 2, 16, 32, 64])
     assert parts == [[1, 2, 16], [32, 64]]
     assert split_persons([1]) == [[1]]
+    reference = references(model)[CLIPS]
     for part in parts:
-        with (
-            pytest.raises(EmotionError, match="seen enough"),
-            openers("cuda")["tensorrt", "fp32"](graph, max(part)),
-        ):
-            pass
+        rows = engine_rows(model, reference, graph, part, Instant(), ("tensorrt", "fp32"))
+        with pytest.raises(EmotionError, match="seen enough"):
+            next(rows)
     assert tuned == {16: Limits(4, 1), 64: Limits(64, 1)}
 
 
@@ -389,14 +388,12 @@ def test_both_flavours_are_built_in_both_precisions_and_freed(
     reference = references(model)[CLIPS]
     monkeypatch.setattr(engine_runs, "graph_sources", lambda model: graph_sources(model)[1:])  # the smaller
     graph = export(model, tmp_path)["temporal_encoder"]
-    ways = {way: opener for way, opener in openers("cuda").items() if "tensorrt" in way[0]}
-    for way, opener in ways.items():
-        with opener(graph, 2) as backend:
-            rows = list(engine_rows(model, reference, [1, 2], Instant(), way, backend))
+    for way in WAYS:
+        rows = list(engine_rows(model, reference, graph, [1, 2], Instant(), way))
         assert [row["persons"] for row in rows] == [1, 2]
         # Held against the model with up to 8 persons, in parts of 2.
         assert all(row["cosine_min"] > (0.999 if way[1] == "fp16" else 0.999999) for row in rows)
-    assert list(ways) == [(f, p) for f in ("tensorrt", "tensorrt-rtx") for p in ("fp16", "fp32")]
+    assert list(WAYS) == [(f, p) for f in ("tensorrt", "tensorrt-rtx") for p in ("fp16", "fp32")]
     assert all(engine.closed for engine in Engine.opened)
     half = [
         any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in engine.model.graph.initializer)
