@@ -29,7 +29,6 @@ from emotion_bench import quality_bins, through_runtime
 from emotion_bench.accuracy_page import page
 from emotion_bench.accuracy_sets import Plan, aligned_faces, scenes
 from emotion_bench.candidates import of_bundle
-from emotion_bench.machine import card
 from emotion_bench.predictions import Predictions, bundle_predictor
 from emotion_bench.report import report
 from emotion_runtime.bundle import Bundle, load_bundle
@@ -83,8 +82,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     few = replace(plan, faces=through_runtime.subset(plan.faces), frames=manifest.clip_frames)
     predictor, resamples = bundle_predictor(args.bundle), args.resamples
     result: dict[str, Any] = {
-        "benchmark": "accuracy",
-        "machine": card(),
         "bundle": {
             "name": manifest.name,
             "checkpoint": manifest.checkpoint_sha256,

@@ -11,7 +11,6 @@ Two measurements:
 A face is hidden if 95 % of its box is. Written to --out: blur.json, blur.md.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -24,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench_detector import CONTEXT, heads_in
-from emotion_bench.machine import card
-from emotion_bench.report import report
+from emotion_bench.report import report, results_parser
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.privacy.hiding import hidden
@@ -37,7 +35,6 @@ from emotion_train.tables import markdown_table, percent
 
 Image = NDArray[np.uint8]
 
-RESULTS = Path(__file__).resolve().parent / "results" / "blur"
 FRAMES = ((480, 270), (640, 360), (1280, 720), (1920, 1080))  # width, height
 HEADS = (12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)  # width in pixels
 STEPS = 6  # frames over which pasted heads move
@@ -53,9 +50,8 @@ _FACE = ((0.25 / 1.5, 0.30 / 1.35), (1 - 0.25 / 1.5, 1 - 0.05 / 1.35))  # in a h
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    parser = argparse.ArgumentParser(prog="bench_blur", description=(__doc__ or "").splitlines()[0])
+    parser = results_parser(__doc__, "blur")
     parser.add_argument("--videos", nargs="*", default=[], help="videos besides the built-in scene")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     args = parser.parse_args(argv)
     return report("bench_blur", args.out / "blur.json", partial(measure, args.videos), page)
 
@@ -67,8 +63,7 @@ def measure(videos: list[str]) -> dict[str, Any]:
     faces = [face for source in sources for face in faces_of(source)]
     pasted = [row for frame in FRAMES for row in pasted_rows(heads, frame)]
     names = [Path(video).name for video in videos]
-    result = {"benchmark": "blur", "machine": card(), "videos": names, "heads": len(heads)}
-    return result | {"pasted": pasted, "rows": rows_of(faces)}
+    return {"videos": names, "heads": len(heads), "pasted": pasted, "rows": rows_of(faces)}
 
 
 def pasted_rows(heads: Sequence[Image], frame: tuple[int, int]) -> Iterator[dict[str, Any]]:

@@ -67,7 +67,6 @@ def run(args: argparse.Namespace) -> Result:
         faces = faces.take(np.random.default_rng(SEED).permutation(len(faces.labels))[: args.faces])
     candidate = opened(args)
     result: Result = {
-        "benchmark": "conditions",
         "name": candidate.name,
         "split": args.split,
         "faces": len(faces.labels),

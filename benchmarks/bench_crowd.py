@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 
 from emotion_bench.made_cameras import crowd
-from emotion_bench.report import results_parser, write_result
-from emotion_bench.rounds import interleave, ratios, spread
-from emotion_bench.updates import Updates, View
+from emotion_bench.report import report, results_parser
+from emotion_bench.updates import EVERY, HEADER, Updates, View, compare_updates, update_cells
 from emotion_bench.work import Limits, measure_limits
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
@@ -31,35 +30,32 @@ from emotion_train.tables import markdown_table
 
 OWN, AGAIN, SHARED = "crop per person", "crop per person, again", "shared crop"
 SIZE = (1280, 720)
-EVERY = 0.2  # seconds between two updates
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
     args = parse_args(argv)
-    rounds = 3 if args.quick else 11
-    limits = measure_limits(rounds)
-    rows = [
-        row for people in args.people for row in measure(args.bundle, people, limits=limits, rounds=rounds)
-    ]
-    write_result(
-        args, "crowd", {"frame_size": SIZE, "every_s": EVERY, "limits": limits.as_json(), "rows": rows}
-    )
-    print(table(rows))
-    return 0
+    measuring = partial(measure, args.bundle, args.people, rounds=3 if args.quick else 11)
+    return report("bench_crowd", args.out / "crowd.json", measuring, table, write_page=False)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = results_parser(__doc__)
-    parser.add_argument("--bundle", default="nano", help="bundle name or folder (default: nano)")
-    parser.add_argument(
-        "--people", nargs="+", type=int, default=[1, 8, 32], help="numbers of people (default: 1 8 32)"
-    )
+    parser = results_parser(__doc__, quick=True)
+    add = parser.add_argument
+    add("--bundle", default="nano", help="bundle name or folder (default: nano)")
+    add("--people", nargs="+", type=int, default=[1, 8, 32], help="numbers of people (default: 1 8 32)")
     return parser.parse_args(argv)
 
 
-def measure(bundle: str, people: int, *, limits: Limits, rounds: int) -> list[dict[str, Any]]:
+def measure(bundle: str, crowds: list[int], *, rounds: int) -> dict[str, Any]:
+    """Measure crowds of so many people."""
+    limits = measure_limits(rounds)
+    rows = [row for people in crowds for row in measure_crowd(bundle, people, limits=limits, rounds=rounds)]
+    return {"frame_size": SIZE, "every_s": EVERY, "limits": limits.as_json(), "rows": rows}
+
+
+def measure_crowd(bundle: str, people: int, *, limits: Limits, rounds: int) -> list[dict[str, Any]]:
     """Return a row per contender.
 
     Raises:
@@ -77,43 +73,16 @@ def measure(bundle: str, people: int, *, limits: Limits, rounds: int) -> list[di
         return updates.predict(list(np.repeat(newest[:, None], updates.clip_frames, axis=1)))
 
     models = {OWN: own, AGAIN: own, SHARED: shared}
-    seconds = interleave({name: partial(update, each) for name, each in models.items()}, rounds=rounds)
-    rows = []
-    for name, updates in models.items():
-        work = updates.work(views, clips=people)
-        ms = spread([1000 * each for each in seconds[name]])
-        rows.append(
-            {
-                "people": people,
-                "contender": name,
-                "ms": ms,
-                "times_faster": spread(ratios(seconds[OWN], seconds[name])),
-                "gflop": round(work.flops / 1e9, 3),
-                "mbytes": round(work.bytes / 1e6, 1),
-                "limit_ms": round(limits.ms(work), 3),
-                "fraction_of_limit": round(limits.ms(work) / ms["median"], 3),
-                "fraction_of_time": round(ms["median"] / 1000 / EVERY, 4),
-            }
-        )
-    return rows
+    calls = {name: partial(update, each) for name, each in models.items()}
+    works = {name: each.work(views, clips=people) for name, each in models.items()}
+    rows = compare_updates(calls, works, OWN, limits=limits, rounds=rounds)
+    return [{"people": people, **row} for row in rows]
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(result: dict[str, Any]) -> str:
     """Return the results as a Markdown table."""
-    header = ["people", "", "ms (min to max)", "times faster", "limit, ms", "of it reached", "of the time"]
-    cells = [
-        [
-            str(row["people"]),
-            row["contender"],
-            "{median:.1f} ({min:.1f} to {max:.1f})".format(**row["ms"]),
-            f"{row['times_faster']['median']:.2f}",
-            f"{row['limit_ms']:.1f}",
-            f"{100 * row['fraction_of_limit']:.0f} %",
-            f"{100 * row['fraction_of_time']:.1f} %",
-        ]
-        for row in rows
-    ]
-    return markdown_table(header, cells)
+    rows = [[str(row["people"]), row["contender"], *update_cells(row, 1)] for row in result["rows"]]
+    return markdown_table(["people", "", *HEADER], rows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ twelve made rooms, all of which have the same range of colours. The results are 
 Written to --out: cuts.json, cuts.md.
 """
 
-import argparse
 import sys
 from functools import partial
 from itertools import permutations
@@ -17,22 +16,20 @@ from typing import Any
 
 from emotion_bench.identity_scenes import rooms
 from emotion_bench.made_cameras import Image
-from emotion_bench.report import report
+from emotion_bench.report import report, results_parser
 from emotion_runtime.cuts import CutDetector
 from emotion_runtime.sources import open_source
 from emotion_runtime.types import Frame
 from emotion_train.tables import markdown_table, percent
 
-RESULTS = Path(__file__).resolve().parent / "results" / "cuts"
 RATES = (25, 10, 5, 1)  # frames per second
 ROOMS = 12
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    parser = argparse.ArgumentParser(prog="bench_cuts", description=(__doc__ or "").splitlines()[0])
+    parser = results_parser(__doc__, "cuts")
     parser.add_argument("--videos", nargs="*", default=[], help="videos without a cut")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     args = parser.parse_args(argv)
     return report("bench_cuts", args.out / "cuts.json", partial(measure, ["demo", *args.videos]), page)
 
@@ -46,7 +43,6 @@ def measure(sources: list[str]) -> dict[str, Any]:
     middles = [(frames[len(frames) // 2].image, frames[0].image) for frames in clips.values()]
     made = [(room, room) for room in rooms(ROOMS, seed=0)]
     return {
-        "benchmark": "cuts",
         "videos": list(clips),
         "minutes": round(sum(frames[-1].t for frames in clips.values()) / 60, 2),
         "rooms": ROOMS,

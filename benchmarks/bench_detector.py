@@ -8,26 +8,23 @@ The cost is the time per frame with one thread, divided by that of size 480 in t
 Written to --out: detector.json, detector.md.
 """
 
-import argparse
+import statistics
 import sys
-import time
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_bench.machine import card
-from emotion_bench.report import report
+from emotion_bench.report import report, results_parser
+from emotion_bench.rounds import interleave, ratios
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.sources import open_source
 from emotion_train.tables import markdown_table
 
-RESULTS = Path(__file__).resolve().parent / "results" / "detector"
 FRAMES = ((480, 270), (640, 360), (1280, 720), (1920, 1080), (3840, 2160))  # width, height
 SIZES: tuple[Any, ...] = ("auto", 480, 960, 1280)
 HEADS = (12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 160, 192, 224)  # width in pixels
@@ -42,9 +39,8 @@ Image = NDArray[np.uint8]
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    parser = argparse.ArgumentParser(prog="bench_detector", description=(__doc__ or "").splitlines()[0])
+    parser = results_parser(__doc__, "detector")
     parser.add_argument("--videos", nargs="*", default=[], help="videos from which more heads are cut")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     args = parser.parse_args(argv)
     return report("bench_detector", args.out / "detector.json", partial(measure, args.videos), page)
 
@@ -81,7 +77,7 @@ def measure(videos: list[str]) -> dict[str, Any]:
                 if count == 0:  # nor are smaller ones found
                     break
             rows.append({"frame": [width, height], "size": size, "found": found, "cost": costs[size]})
-    return {"benchmark": "detector", "machine": card(), "heads": len(heads), "rows": rows}
+    return {"heads": len(heads), "rows": rows}
 
 
 def count_found(detector: Any, heads: list[Image], width: int, frame: tuple[int, int]) -> int | None:
@@ -114,16 +110,9 @@ def relative_costs(width: int, height: int) -> dict[Any, float]:
     """Return the time per frame of each size, divided by that of 480."""
     image = np.full((height, width, 3), 128, np.uint8)
     detectors = {size: load_detector("face", threads=1, size=size) for size in SIZES}
-    times: dict[Any, list[float]] = {size: [] for size in SIZES}
-    for _ in range(ROUNDS):
-        for size, detector in detectors.items():
-            start = time.perf_counter()
-            detector(image)
-            times[size].append(time.perf_counter() - start)
-    ratios = {
-        size: [a / b for a, b in zip(values, times[480], strict=True)] for size, values in times.items()
-    }
-    return {size: round(float(np.median(values[1:])), 2) for size, values in ratios.items()}
+    calls = {size: partial(detector, image) for size, detector in detectors.items()}
+    seconds = interleave(calls, rounds=ROUNDS)
+    return {size: round(statistics.median(ratios(each, seconds[480])), 2) for size, each in seconds.items()}
 
 
 def smallest(found: dict[int, int], heads: int) -> int | None:

@@ -24,8 +24,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from emotion_bench.machine import card, cpu_name, folder_name, usable_cores
-from emotion_bench.report import report
+from emotion_bench.machine import cpu_name, folder_name, usable_cores
+from emotion_bench.report import report, results_parser
 from emotion_bench.rounds import interleave, ratios, spread
 from emotion_export.graph_index import GraphIndex
 from emotion_export.quantize import calibrate, int8_layers, quantise
@@ -38,7 +38,6 @@ from emotion_runtime.telemetry import hide_openvino_telemetry
 from emotion_runtime.types import Detections
 from emotion_train.tables import markdown_table
 
-RESULTS = Path(__file__).resolve().parent / "results" / "detector"
 EVERY = 5  # frames: so many apart, images are different
 FRAMES = 12  # of each source
 ROUNDS = 15
@@ -51,18 +50,15 @@ OpenRun = Callable[[Size], Run]
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="bench_detector_backends", description=(__doc__ or "").splitlines()[0]
-    )
+    machine = folder_name(cpu_name(), usable_cores())
+    parser = results_parser(__doc__, f"detector/{machine}")
     parser.add_argument("--videos", nargs="*", default=[], help="videos of which boxes are compared, too")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of timing (default: %(default)s)")
     parser.add_argument(
         "--frames", type=int, default=FRAMES, help="frames of each source (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     args = parser.parse_args(argv)
-    path = args.out / folder_name(cpu_name(), usable_cores()) / "backends.json"
-    return report("bench_detector_backends", path, partial(measure, args), page)
+    return report("bench_detector_backends", args.out / "backends.json", partial(measure, args), page)
 
 
 def frames_of(source: str, count: int) -> list[Image]:
@@ -96,8 +92,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 "times as fast": spread(ratios(seconds[first], seconds[name]), 3),
             }
     return {
-        "benchmark": "detector backends",
-        "machine": card(),
         "threads": THREADS,
         "images": len(others),
         "rows": [{"name": name, **asdict(agreements[name]), "speed": speeds[name]} for name in opened],

@@ -26,11 +26,10 @@ import numpy as np
 
 from emotion_bench.feeds import Feeds, frame_feeds
 from emotion_bench.models import export_both, formula_model, plain_feeds
-from emotion_bench.report import results_parser, write_result
+from emotion_bench.report import report, results_parser
 from emotion_bench.rounds import interleave, ratios, spread
 from emotion_bench.work import Limits, measure_limits, work_of
 from emotion_runtime.backends.base import Backend, Unavailable
-from emotion_runtime.console import run
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.open_backend import open_backend
 from result_tables import encoder_table
@@ -40,22 +39,22 @@ BASELINE, AGAIN = "plain on cpu", "ours on cpu, again"
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    return run("bench_encoder", partial(benchmark, parse_args(argv)))
+    args = parse_args(argv)
+    measuring = partial(measure, args)
+    return report("bench_encoder", args.out / "encoder.json", measuring, encoder_table, write_page=False)
 
 
-def benchmark(args: argparse.Namespace) -> None:
-    """Measure all models, write the result and print its table."""
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure all models."""
     limits = measure_limits(args.rounds)
     with tempfile.TemporaryDirectory() as work:
         rows = [row for model in args.models for row in measure_model(model, args, Path(work), limits)]
-    result = {"rounds": args.rounds, "limits": limits.as_json(), "rows": rows}
-    write_result(args, "encoder", result)
-    print(encoder_table(result))
+    return {"rounds": args.rounds, "limits": limits.as_json(), "rows": rows}
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line; --quick changes the defaults."""
-    parser = results_parser(__doc__)
+    parser = results_parser(__doc__, quick=True)
     add = parser.add_argument
     add("--models", nargs="+", choices=("nano", "vit-b-32"), help="presets to measure (default: both)")
     add("--persons", nargs="+", type=int, metavar="P", help="numbers of people (default: 1 2 4 8)")
@@ -85,7 +84,7 @@ def measure_model(preset: str, args: argparse.Namespace, work: Path, limits: Lim
         feeds = (frame_feeds(spec, persons), plain_feeds(spec, frame_feeds(spec, persons)))
         flops = [work_of(file, each).flops for file, each in zip(files, feeds, strict=True)]
         about = {"model": preset, "graph": "frame_encoder", "persons": persons}
-        for name, row in measure(contenders, feeds, args.rounds).items():
+        for name, row in measure_people(contenders, feeds, args.rounds).items():
             least = flops[name.startswith("plain")] / limits.flops  # seconds
             share = spread([least / seconds for seconds in row.pop("seconds")])
             rows.append({**about, "contender": name, **row, "share_of_sgemm": share})
@@ -106,7 +105,7 @@ def open_contenders(files: tuple[Path, Path], backends: list[str]) -> dict[str, 
     return {**contenders, AGAIN: open_backend("cpu", ours)}
 
 
-def measure(
+def measure_people(
     contenders: Mapping[str, Backend], feeds: tuple[Feeds, Feeds], rounds: int
 ) -> dict[str, dict[str, Any]]:
     """Measure the contenders for one number of people; `feeds` are the inputs of ours and of plain.

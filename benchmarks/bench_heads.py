@@ -9,30 +9,27 @@ in every run; the time of looking for a head is that of one person, divided by t
 frame. Written to --out: heads.json, heads.md.
 """
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from emotion_bench.made_cameras import Image
-from emotion_bench.report import report
+from emotion_bench.report import report, results_parser
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sources import open_source
 from emotion_runtime.types import Person
 from emotion_train.tables import markdown_table, percent
 
-RESULTS = Path(__file__).resolve().parent / "results" / "heads"
 FRAMES = 20  # of each video
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    parser = argparse.ArgumentParser(prog="bench_heads", description=(__doc__ or "").splitlines()[0])
+    parser = results_parser(__doc__, "heads")
     parser.add_argument("--videos", nargs="+", required=True, help="videos of people")
     parser.add_argument("--detector", required=True, help="ONNX file of a detector of whole people")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     args = parser.parse_args(argv)
     return report("bench_heads", args.out / "heads.json", partial(measure, args.videos, args.detector), page)
 
@@ -49,7 +46,6 @@ def measure(videos: list[str], detector: str) -> dict[str, Any]:
         seconds = of_heads.timer.seconds
     frames, people = (sum(row[name] for row in rows) for name in ("frames", "people"))
     return {
-        "benchmark": "heads",
         "detector": Path(detector).stem,
         "time_of_a_head": round(seconds["heads"] / people / (seconds["detect"] / frames), 2),
         "rows": rows,

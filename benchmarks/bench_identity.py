@@ -8,7 +8,6 @@ view, and of validation faces of FER2013. Half of the people and of the scenes s
 are, with the face detector. Written to --out: identity.json, identity.md.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -36,8 +35,7 @@ from emotion_bench.identity_scenes import (
     swap,
     together,
 )
-from emotion_bench.machine import card
-from emotion_bench.report import report
+from emotion_bench.report import report, results_parser
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
@@ -47,15 +45,11 @@ from emotion_runtime.sources import open_source
 from emotion_runtime.timing import Timing
 from emotion_train.scenes.faces import FACES_FILE, load_faces
 
-RESULTS = Path(__file__).resolve().parent / "results" / "identity"
 ALWAYS = (0.6, 0.68, 0.73, 0.78)
 SUSPICIOUS = (0.85, 0.9, 0.95)
 FACES_PER_EMOTION = 6
-SCENES, LONG_SCENES, LONG_SECONDS = (
-    10,
-    12,
-    20.0,
-)  # of each kind with changes; continuous ones and their length
+SCENES = 10  # of each kind with changes
+LONG_SCENES, LONG_SECONDS = 12, 20.0  # continuous ones and their length
 SHIFTS = (0.0, 0.3, 0.6)  # head widths between the two people of a cut
 
 
@@ -69,12 +63,10 @@ class Cast:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    parser = argparse.ArgumentParser(prog="bench_identity", description=(__doc__ or "").splitlines()[0])
+    parser = results_parser(__doc__, "identity", quick=True)
     parser.add_argument("--data", type=Path, required=True, help=f"folder that contains {FACES_FILE}")
     parser.add_argument("--videos", nargs="*", default=[], help="videos in which all people stay in view")
     parser.add_argument("--bundle", default="nano", help="name or folder of the bundle")
-    parser.add_argument("--quick", action="store_true", help="a trial with one scene of each kind")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     args = parser.parse_args(argv)
     sources = ["demo", *args.videos]
     measuring = partial(measure, args.bundle, args.data, sources, quick=args.quick)
@@ -98,8 +90,6 @@ def measure(bundle: str, data: Path, sources: Sequence[str], *, quick: bool) -> 
         reported.append(manifest.swap)
     reporting = tallies(bundle, reported, halves[1], 2, count, 1 if quick else LONG_SCENES)
     return {
-        "benchmark": "identity",
-        "machine": card(),
         "people": {
             half: {"filmed": len(filmed_of(cast)), "faces": len(cast.actors) - len(filmed_of(cast))}
             for half, cast in zip(("choosing", "reporting"), halves, strict=True)

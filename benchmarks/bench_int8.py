@@ -15,20 +15,21 @@ with --preset as PRESET.json.
 """
 
 import argparse
-import random
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
-from emotion_bench.machine import card
 from emotion_bench.models import formula_model
-from emotion_bench.report import write_json
+from emotion_bench.report import report, results_parser
+from emotion_bench.rounds import interleave, ratios
 from emotion_export.graph_index import GraphIndex
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import write_graph
@@ -42,17 +43,18 @@ from emotion_runtime.parity_metrics import subject_cosine, subject_pairs
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.vectors import cosine_similarity
 from emotion_train.model import PRESETS
+from emotion_train.tables import markdown_table
 
-RESULTS = Path(__file__).resolve().parent / "results" / "int8"
+PARITY = {"cosine_min": "lowest cosine", "subject_cosine": "cosine of two subjects"}
 FP32, AGAIN = "fp32", "fp32, again"
 FORMS = {"int8: products": ["MatMul"], "int8: products and convolutions": ["MatMul", "Conv"]}
 ROUNDS = 31
 PERSONS = (1, 4)
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = results_parser(__doc__, "int8")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--bundle", default="nano", help="name or folder of a bundle (default: %(default)s)")
     which.add_argument("--preset", choices=sorted(PRESETS), help="preset of a model with untrained weights")
@@ -60,8 +62,13 @@ def main() -> int:
     parser.add_argument(
         "--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    path = args.out / f"{args.preset or 'int8'}.json"
+    return report("bench_int8", path, partial(measure, args), table, write_page=False)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure speed and parity of all contenders."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         name, path, spec = (
@@ -74,15 +81,13 @@ def main() -> int:
         for threads in args.threads:
             backends = {contender: OnnxBackend(file, threads=threads) for contender, file in graphs.items()}
             for persons, group in groups.items():
-                ratios = measure(backends, group[0], args.rounds)
-                rows.append({"threads": threads, "persons": persons, "ratios": ratios})
-                sys.stdout.write(f"{threads} threads, {persons} persons: {ratios}\n")
-        parity = {form: compare(backends[FP32], backends[form], groups[max(PERSONS)]) for form in FORMS}
-        sys.stdout.write(f"parity: {parity}\n")
+                times_faster = compare_times(backends, group[0], args.rounds)
+                rows.append({"threads": threads, "persons": persons, "ratios": times_faster})
+        parity = {
+            form: compare_outputs(backends[FP32], backends[form], groups[max(PERSONS)]) for form in FORMS
+        }
         sizes = {contender: file.stat().st_size for contender, file in graphs.items()}
-    result = {"bundle": name, "rounds": args.rounds, "bytes": sizes, "rows": rows, "parity": parity}
-    write_json(args.out / f"{args.preset or 'int8'}.json", {**result, "machine": card()})
-    return 0
+    return {"bundle": name, "rounds": args.rounds, "bytes": sizes, "rows": rows, "parity": parity}
 
 
 def bundle_graph(name: str) -> tuple[str, Path, PreprocessSpec]:
@@ -110,7 +115,7 @@ def make_graphs(path: Path, feeds: Sequence[Feeds], folder: Path) -> dict[str, P
     return graphs
 
 
-def compare(expected: Backend, found: Backend, feeds: Sequence[Feeds]) -> dict[str, float | None]:
+def compare_outputs(expected: Backend, found: Backend, feeds: Sequence[Feeds]) -> dict[str, float | None]:
     """Return the parity of a contender with fp32."""
     a, b = (np.concatenate([each.run(feed)["embeddings"] for feed in feeds]) for each in (expected, found))
     return {
@@ -119,22 +124,26 @@ def compare(expected: Backend, found: Backend, feeds: Sequence[Feeds]) -> dict[s
     }
 
 
-def measure(backends: Mapping[str, Backend], feed: Feeds, rounds: int) -> dict[str, float]:
+def compare_times(backends: Mapping[str, Backend], feed: Feeds, rounds: int) -> dict[str, float]:
     """Return the ratio of each contender to fp32."""
-    order, rng = list(backends), random.Random(0)  # noqa: S311 - the order of a benchmark
-    seconds: dict[str, list[float]] = {name: [] for name in backends}
-    for turn in range(rounds + 1):  # the first one warms up
-        rng.shuffle(order)
-        for name in order:
-            start = time.process_time()
-            backends[name].run(feed)
-            if turn:
-                seconds[name].append(time.process_time() - start)
+    calls = {name: partial(backend.run, feed) for name, backend in backends.items()}
+    seconds = interleave(calls, rounds=rounds, clock=time.process_time)
     return {
-        name: round(statistics.median(a / b for a, b in zip(seconds[FP32], values, strict=True)), 3)
+        name: round(statistics.median(ratios(seconds[FP32], values)), 3)
         for name, values in seconds.items()
         if name != FP32
     }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the results as a Markdown table: how many times as fast as fp32, and parity with it."""
+    rows = []
+    for name in (AGAIN, *FORMS):
+        speeds = [f"{row['ratios'][name]:.2f}" for row in result["rows"]]
+        parity = result["parity"].get(name, {})
+        rows.append([name, *speeds, *(f"{parity[key]:.4f}" if parity.get(key) else "" for key in PARITY)])
+    columns = [f"{row['threads']} threads, {row['persons']} people" for row in result["rows"]]
+    return markdown_table(["", *columns, *PARITY.values()], rows)
 
 
 if __name__ == "__main__":

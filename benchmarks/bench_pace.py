@@ -8,8 +8,10 @@ boxes are compared. Batches: the face network runs on several frames at once and
 """
 
 import argparse
+import statistics
 import sys
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,8 @@ from typing import Any
 import numpy as np
 
 from emotion_bench.between_detections import ENOUGH, agreement, read_clip
-from emotion_bench.machine import card
-from emotion_bench.report import report
-from emotion_bench.rounds import interleave
+from emotion_bench.report import report, results_parser
+from emotion_bench.rounds import interleave, ratios
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.detectors.centerface import face_graph
@@ -29,7 +30,6 @@ from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.types import Detections
 from emotion_train.tables import markdown_table
 
-RESULTS = Path(__file__).resolve().parent / "results" / "pace"
 INTERVALS = (0.1, 0.2, 0.3, 0.5)  # seconds
 LONGEST = 300  # frames of a video
 LEAST_BOXES = 50  # of a video that counts in the summary
@@ -39,11 +39,9 @@ PEOPLE, SECONDS, RATE = 30, 10, 25
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    parser = argparse.ArgumentParser(prog="bench_pace", description=(__doc__ or "").splitlines()[0])
+    parser = results_parser(__doc__, "pace", quick=True)
     parser.add_argument("--videos", nargs="*", default=[], help="videos beside the built-in scene")
     parser.add_argument("--detector", action="append", default=[], help="another detector for the boxes")
-    parser.add_argument("--quick", action="store_true", help="a trial with few frames and rounds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     args = parser.parse_args(argv)
     return report("bench_pace", args.out / "pace.json", partial(measure, args), page)
 
@@ -51,8 +49,6 @@ def main(argv: list[str] | None = None) -> int:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Return all results."""
     return {
-        "benchmark": "pace",
-        "machine": card(),
         "boxes": boxes(["demo", *args.videos], ["face", *args.detector], 40 if args.quick else LONGEST),
         "batches": batches(rounds=3 if args.quick else 15, sizes=SIZES[:1] if args.quick else SIZES),
         "people": people(2 if args.quick else SECONDS),
@@ -67,19 +63,9 @@ def boxes(sources: list[str], detectors: list[str], limit: int) -> list[dict[str
         for source in sources:
             clip = read_clip(source, detector, limit)
             for every in INTERVALS:
-                found = agreement(clip, every)
-                rows.append(
-                    {
-                        "detector": Path(name).stem,
-                        "source": Path(source).name,
-                        "every": every,
-                        "detect_every": round(found.detect_every, 3),
-                        "boxes": found.boxes,
-                        "agreeing": found.agreeing,
-                        "predicted": found.predicted,
-                        "predicted_agreeing": found.predicted_agreeing,
-                    }
-                )
+                about = {"detector": Path(name).stem, "source": Path(source).name, "every": every}
+                found = asdict(agreement(clip, every))
+                rows.append({**about, **found, "detect_every": round(found["detect_every"], 3)})
     return rows
 
 
@@ -107,10 +93,8 @@ def batches(*, rounds: int, sizes: tuple[tuple[int, int], ...]) -> list[dict[str
                 },
                 rounds=rounds,
             )
-            ratios = [a / b for a, b in zip(seconds["single"], seconds["batch"], strict=True)]
-            rows.append(
-                {"size": [width, height], "frames": count, "ratio": round(float(np.median(ratios)), 2)}
-            )
+            ratio = statistics.median(ratios(seconds["single"], seconds["batch"]))
+            rows.append({"size": [width, height], "frames": count, "ratio": round(ratio, 2)})
     return rows
 
 
@@ -145,7 +129,7 @@ def page(result: dict[str, Any]) -> str:
             row["detector"],
             row["source"],
             f"{row['every']} s",
-            f"{row['detect_every']:.2f} s" if "detect_every" in row else "",
+            f"{row['detect_every']:.2f} s",
             str(row["boxes"]),
             _share(row["agreeing"], row["boxes"]),
             _share(row["predicted_agreeing"], row["predicted"]),
@@ -153,15 +137,7 @@ def page(result: dict[str, Any]) -> str:
         for row in result["boxes"]
         if row["boxes"]
     ]
-    header = [
-        "detector",
-        "video",
-        "`--detect-every`",
-        "detected every",
-        "boxes",
-        "agree",
-        "predicted ones agree",
-    ]
+    header = ["detector", "video", "`--detect-every`", "detected every", "boxes", "agree"]
     pairs = [
         ["{} x {}".format(*row["size"]), str(row["frames"]), f"{row['ratio']:.2f}"]
         for row in result["batches"]
@@ -172,7 +148,7 @@ def page(result: dict[str, Any]) -> str:
         f"(intersection\nover union of at least {ENOUGH}) with boxes if people are detected less often.\n\n"
         + summary(result)
         + "\n\nVideo by video:\n\n"
-        + markdown_table(header, rows)
+        + markdown_table([*header, "predicted ones agree"], rows)
         + "\n\nTime of the face network for frames one by one, divided by that for all of them at once, with "
         "one thread: a\nbatch is faster where this is more than 1. The results are the same bits.\n\n"
         + markdown_table(["network's input", "frames", "one by one / at once"], pairs)

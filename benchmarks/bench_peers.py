@@ -29,7 +29,6 @@ import numpy as np
 import onnx
 
 from emotion_bench.accuracy_sets import Plan, aligned_faces
-from emotion_bench.machine import card
 from emotion_bench.peer_graphs import face_api_expression, fer_emotion
 from emotion_bench.peer_systems import System, compare_systems, face_loop, ours
 from emotion_bench.peers import Peer, best_width, compare, face_api, fer, predict, time_ratio
@@ -116,8 +115,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     limits, clips = measure_limits(9, time.process_time), clips_of(test, manifest, args.clips)
     return {
-        "benchmark": "peers",
-        "machine": card(),
         "bundle": manifest.name,
         "checkpoint": manifest.checkpoint_sha256,
         "faces": len(test.labels),

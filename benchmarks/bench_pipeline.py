@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from emotion_bench.pipeline_parity import run as run_once
-from emotion_bench.report import results_parser, write_result
+from emotion_bench.report import report, results_parser
 from emotion_bench.rounds import spread
-from emotion_runtime.console import run
 from emotion_runtime.errors import EmotionError
 from emotion_train.tables import markdown_table, percent
 
@@ -28,19 +27,21 @@ Row = dict[str, Any]
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    return run("bench_pipeline", partial(benchmark, parse_args(argv)))
+    args = parse_args(argv)
+    return report(
+        "bench_pipeline", args.out / "pipeline.json", partial(measure, args), table, write_page=False
+    )
 
 
-def benchmark(args: argparse.Namespace) -> None:
-    """Measure all videos, write the result and print its table."""
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure all videos."""
     rows = [row for source in args.source for row in measure_source(source, args)]
-    write_result(args, "pipeline", {"bundle": args.bundle, "rounds": args.rounds, "rows": rows})
-    print(table(rows))
+    return {"bundle": args.bundle, "rounds": args.rounds, "rows": rows}
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line; --quick changes the defaults."""
-    parser = results_parser(__doc__)
+    parser = results_parser(__doc__, quick=True)
     add = parser.add_argument
     add("--source", nargs="+", required=True, help="video files, or demo")
     add("--backends", nargs="+", default=["cpu"], help="backends of the encoders (default: cpu)")
@@ -85,7 +86,7 @@ def row(source: str, name: str, runs: list[Row]) -> Row:
     }
 
 
-def table(rows: list[Row]) -> str:
+def table(result: dict[str, Any]) -> str:
     """Return the table of the main results, one row per video and backend."""
     stages = ("read", "detect", "encode", "temporal")
     header = ["video", "people", "encoders on", "fps", *(f"{stage}, ms" for stage in stages)]
@@ -98,7 +99,7 @@ def table(rows: list[Row]) -> str:
             *(f"{each['ms_per_frame'][stage]['median']:.1f}" for stage in stages),
             percent(each["share_not_a_network"]["median"]),
         ]
-        for each in rows
+        for each in result["rows"]
     ]
     return markdown_table([*header, "time outside networks"], lines)
 

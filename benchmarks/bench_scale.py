@@ -13,11 +13,12 @@ scale.json.
 
 import argparse
 import sys
+from functools import partial
 from typing import Any
 
 from emotion_bench.live_load import live_load, network_cores, network_work
 from emotion_bench.made_cameras import RATE, SIZE, cameras, crowd
-from emotion_bench.report import results_parser, write_result
+from emotion_bench.report import report, results_parser
 from emotion_bench.work import measure_limits
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_train.tables import markdown_table
@@ -28,6 +29,11 @@ PEOPLE = 2
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
     args = parse_args(argv)
+    return report("bench_scale", args.out / "scale.json", partial(measure, args), table, write_page=False)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure each number of cameras, the first one twice."""
     limits, clip = measure_limits(3 if args.quick else 9), crowd(PEOPLE)
     work = network_work(clip[0])
     rows = []
@@ -39,15 +45,12 @@ def main(argv: list[str] | None = None) -> int:
         need = network_cores(work, PEOPLE, count, load, limits)
         rows.append({"cameras": count, "again": index == 1, **load, "limit_cores": need})
         print(f"{count} cameras: {load}", file=sys.stderr)
-    result = {"frame_size": SIZE, "fps": RATE, "people": PEOPLE, "limits": limits.as_json(), "rows": rows}
-    write_result(args, "scale", result)
-    print(table(rows))
-    return 0
+    return {"frame_size": SIZE, "fps": RATE, "people": PEOPLE, "limits": limits.as_json(), "rows": rows}
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = results_parser(__doc__)
+    parser = results_parser(__doc__, quick=True)
     add = parser.add_argument
     add("--cameras", nargs="+", type=int, help="numbers of cameras (default: 1 2 4 8 16)")
     add("--seconds", type=float, help="how long each number is measured (default: 15)")
@@ -57,7 +60,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(result: dict[str, Any]) -> str:
     """Return the results as a Markdown table."""
     header = ["cameras", "cores", "limit, cores", "of it reached", "frames per second"]
     header += ["detected every", "encoded every", "capture to event p50 / p95", "dropped"]
@@ -72,7 +75,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{row['p50_ms']:.0f} / {row['p95_ms']:.0f} ms",
             f"{100 * row['dropped']:.0f} %",
         ]
-        for row in rows
+        for row in result["rows"]
     ]
     return markdown_table(header, cells)
 

@@ -13,35 +13,32 @@ measured rate of sgemm, and their bytes at the measured rate of a copy. Written 
 
 import argparse
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from emotion_bench.made_cameras import SIZE, crowd
-from emotion_bench.report import results_parser, write_result
-from emotion_bench.rounds import interleave, ratios, spread
-from emotion_bench.updates import Updates, View
+from emotion_bench.report import report, results_parser
+from emotion_bench.updates import EVERY, HEADER, Updates, View, compare_updates, update_cells
 from emotion_bench.work import measure_limits
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
 from emotion_train.tables import markdown_table
 
 RING, AGAIN, ALL = "ring", "ring, again", "all frames"
-EVERY = 0.2  # seconds between two updates
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
     args = parse_args(argv)
-    result = measure(args.bundle, rounds=3 if args.quick else 21)
-    write_result(args, "stream", result)
-    print(table(result))
-    return 0
+    measuring = partial(measure, args.bundle, rounds=3 if args.quick else 21)
+    return report("bench_stream", args.out / "stream.json", measuring, table, write_page=False)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = results_parser(__doc__)
+    parser = results_parser(__doc__, quick=True)
     parser.add_argument("--bundle", default="nano", help="bundle name or folder (default: nano)")
     return parser.parse_args(argv)
 
@@ -66,24 +63,8 @@ def measure(bundle: str, *, rounds: int) -> dict[str, Any]:
     difference = float(np.abs(ring() - all_frames()).max())
     if difference > 1e-4:
         raise EmotionError(f"the ring gives probabilities that differ by {difference:.1e}; expected the same")
-    calls = {RING: ring, AGAIN: ring, ALL: all_frames}
-    limits, seconds = measure_limits(rounds), interleave(calls, rounds=rounds)
-    rows = []
-    for name in calls:
-        work = updates.work(views if name == ALL else views[-1:], clips=1)
-        ms = spread([1000 * each for each in seconds[name]])
-        rows.append(
-            {
-                "contender": name,
-                "ms": ms,
-                "times_faster_than_all_frames": spread(ratios(seconds[ALL], seconds[name])),
-                "gflop": round(work.flops / 1e9, 3),
-                "mbytes": round(work.bytes / 1e6, 1),
-                "limit_ms": round(limits.ms(work), 3),
-                "fraction_of_limit": round(limits.ms(work) / ms["median"], 3),
-                "fraction_of_time": round(ms["median"] / 1000 / EVERY, 4),
-            }
-        )
+    calls, limits = {RING: ring, AGAIN: ring, ALL: all_frames}, measure_limits(rounds)
+    works = {name: updates.work(views if name == ALL else views[-1:], clips=1) for name in calls}
     return {
         "frame_size": SIZE,
         "people": 1,
@@ -91,25 +72,14 @@ def measure(bundle: str, *, rounds: int) -> dict[str, Any]:
         "clip_frames": updates.clip_frames,
         "limits": limits.as_json(),
         "max_difference": difference,
-        "rows": rows,
+        "rows": compare_updates(calls, works, ALL, limits=limits, rounds=rounds),
     }
 
 
 def table(result: dict[str, Any]) -> str:
     """Return the results as a Markdown table."""
-    header = ["update by", "ms (min to max)", "times faster", "limit, ms", "of it reached", "of the time"]
-    rows = [
-        [
-            row["contender"],
-            "{median:.2f} ({min:.2f} to {max:.2f})".format(**row["ms"]),
-            f"{row['times_faster_than_all_frames']['median']:.2f}",
-            f"{row['limit_ms']:.2f}",
-            f"{100 * row['fraction_of_limit']:.0f} %",
-            f"{100 * row['fraction_of_time']:.1f} %",
-        ]
-        for row in result["rows"]
-    ]
-    return markdown_table(header, rows)
+    rows = [[row["contender"], *update_cells(row, 2)] for row in result["rows"]]
+    return markdown_table(["update by", *HEADER], rows)
 
 
 if __name__ == "__main__":

@@ -12,18 +12,18 @@ so a load of which more than 5 % are dropped counts as not measured. Starts and 
 that read the demo. Written to --out: targets.json.
 """
 
-import argparse
 import os
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from emotion_bench.live_load import live_load, network_cores, network_work, step_costs
 from emotion_bench.made_cameras import RATE, SIZE, cameras, crowd
 from emotion_bench.processes import first_events, peak_memory
-from emotion_bench.report import results_parser, write_result
+from emotion_bench.report import report, results_parser
 from emotion_bench.rounds import spread
 from emotion_bench.work import Limits, Work, measure_limits
 from emotion_runtime.backends.onnx import count_threads
@@ -57,20 +57,18 @@ class Settings:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    args = parse_args(argv)
-    quick = args.quick
+    args = results_parser(__doc__, quick=True).parse_args(argv)
+    measuring = partial(measure, quick=args.quick)
+    return report("bench_targets", args.out / "targets.json", measuring, table, write_page=False)
+
+
+def measure(*, quick: bool) -> dict[str, Any]:
+    """Measure everything that has a target."""
     limits = measure_limits(3 if quick else 9)
     times = (1, 0.5, 0.3) if quick else (3, 10.0, 3.0)
     settings = Settings(*times, limits, network_work(crowd(1, frames=1)[0]))
     rows = [*one_camera(settings), many_cameras(settings), *steps(settings), *start(settings)]
-    write_result(args, "targets", {"fps": RATE, "limits": limits.as_json(), "rows": rows})
-    print(table(rows))
-    return 0
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    return results_parser(__doc__).parse_args(argv)
+    return {"fps": RATE, "limits": limits.as_json(), "rows": rows}
 
 
 def one_camera(settings: Settings) -> list[dict[str, Any]]:
@@ -166,7 +164,7 @@ def _measured(values: Mapping[str, float]) -> str:
     return f"{median} ({values['min']:g} to {values['max']:g})" if several else median
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(result: dict[str, Any]) -> str:
     """Return the results as a Markdown table."""
     shown: dict[bool | None, str] = {None: "", True: "met", False: "**missed**"}
     cells: list[Callable[[dict[str, Any]], str]] = [
@@ -177,7 +175,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         lambda row: row.get("note", ""),
     ]
     header = ["", "measured: median (min to max), or once", "at most", "", "conditions"]
-    return markdown_table(header, [[cell(row) for cell in cells] for row in rows])
+    return markdown_table(header, [[cell(row) for cell in cells] for row in result["rows"]])
 
 
 if __name__ == "__main__":

@@ -95,13 +95,13 @@ def benchmark_parts() -> dict[str, str]:
     return {
         "accuracy": sets_part(accuracy),
         "peers": "\n\n".join(filter(None, (networks_part(peers), systems_part(peers)))),
-        "pipeline": tables("pipeline", lambda result: bench_pipeline.table(result["rows"])),
+        "pipeline": tables("pipeline", bench_pipeline.table),
         "encoder": tables("encoder", encoder_table),
         "crops": windows_table(accuracy["windows"]),
-        "targets": tables("targets", lambda result: bench_targets.table(result["rows"])),
+        "targets": tables("targets", bench_targets.table),
         "stream": tables("stream", bench_stream.table),
-        "crowd": tables("crowd", lambda result: bench_crowd.table(result["rows"])),
-        "scale": tables("scale", lambda result: bench_scale.table(result["rows"])),
+        "crowd": tables("crowd", bench_crowd.table),
+        "scale": tables("scale", bench_scale.table),
         "gpu": gpu_part(),
     }
 

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
@@ -16,6 +17,7 @@ from emotion_runtime.tensorrt.engine import TensorRTBackend
 Inputs = frozenset[tuple[str, str, tuple[int, ...]]]
 
 
+@dataclass
 class Stopwatch:
     """Adds up the time spent in functions.
 
@@ -25,9 +27,9 @@ class Stopwatch:
         calls: Number of calls with each set of inputs.
     """
 
-    def __init__(self) -> None:
-        self.seconds = self.cpu_seconds = 0.0
-        self.calls: Counter[Inputs] = Counter()
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    calls: Counter[Inputs] = field(default_factory=Counter)
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function with its time counted."""
@@ -53,14 +55,14 @@ def network_time() -> Iterator[Stopwatch]:
     The stages of `StageTimer` do not separate it: the detector's stage also resizes the image and sorts
     boxes.
     """
-    watch = Stopwatch()
-    patched: list[tuple[Any, str]] = [
-        (onnxruntime.InferenceSession, "run"),
-        (onnxruntime.InferenceSession, "run_with_iobinding"),
+    watch, session = Stopwatch(), onnxruntime.InferenceSession
+    ways = (
+        (session, "run"),
+        (session, "run_with_iobinding"),
         (OpenVinoBackend, "run"),
         (TensorRTBackend, "run"),
-    ]
+    )
     with ExitStack() as stack:
-        for owner, name in patched:
+        for owner, name in ways:
             stack.enter_context(patch.object(owner, name, watch.timed(getattr(owner, name))))
         yield watch

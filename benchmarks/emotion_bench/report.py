@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emotion_bench.machine import card, folder_name
+from emotion_bench.machine import card, cpu_name, folder_name
+from emotion_runtime.backends.onnx import usable_cores
 from emotion_runtime.console import run
 from emotion_runtime.files import write_atomically
 from emotion_train.tables import percent
@@ -16,53 +17,50 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 Result = dict[str, Any]
 
 
-def results_parser(about: str | None) -> argparse.ArgumentParser:
-    """Return a parser with the options that all benchmarks of this machine share.
+def results_parser(
+    about: str | None, folder: str | None = None, *, quick: bool = False
+) -> argparse.ArgumentParser:
+    """Return a parser with --out, the folder of the results.
 
     Args:
         about: The docstring of the script.
+        folder: The default within results/. None: the name of this machine.
+        quick: Add --quick.
     """
     parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
-    add = parser.add_argument
-    add("--out", type=Path, help="folder of the results (default: results/ and the name of this machine)")
-    add("--quick", action="store_true", help="a quick trial")
+    out = RESULTS / (folder or folder_name(cpu_name(), usable_cores()))
+    parser.add_argument("--out", type=Path, default=out, help="folder of the results (default: %(default)s)")
+    if quick:
+        parser.add_argument("--quick", action="store_true", help="a quick trial, whose times mean nothing")
     return parser
 
 
-def write_result(args: argparse.Namespace, name: str, result: Mapping[str, Any]) -> None:
-    """Write the result of a benchmark as NAME.json, with the machine that it ran on.
-
-    Args:
-        args: What a `results_parser` parsed.
-        name: Name of the benchmark.
-        result: The rest of the result.
-    """
-    machine = card()
-    file = (
-        args.out or RESULTS / folder_name(str(machine["cpu"]), int(machine["cores"] or 1))
-    ) / f"{name}.json"
-    write_json(file, {"benchmark": name, "machine": machine, **result})
-    print(file, file=sys.stderr)
-
-
 def report(
-    program: str, path: Path | None, measure: Callable[[], Result], page: Callable[[Result], str]
+    program: str,
+    path: Path | None,
+    measure: Callable[[], Result],
+    page: Callable[[Result], str],
+    *,
+    write_page: bool = True,
 ) -> int:
     """Run a benchmark, print its page, and return the exit status; a user's mistake is one line.
 
     Args:
         program: Name of the script.
-        path: The result is written here as JSON, and the page beside it as Markdown; None: print only.
+        path: The result is written here as JSON, with the machine that it ran on; None: print only.
         measure: Returns the result.
         page: Turns it into Markdown.
+        write_page: Write the page beside the JSON.
     """
 
     def command() -> None:
-        result = measure()
+        result = {"benchmark": program.removeprefix("bench_"), "machine": card(), **measure()}
         text = page(result)
         if path is not None:
             write_json(path, result)
-            write_atomically(path.with_suffix(".md"), text)
+            print(path, file=sys.stderr)
+            if write_page:
+                write_atomically(path.with_suffix(".md"), text)
         print(text)
 
     return run(program, command)

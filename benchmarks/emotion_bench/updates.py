@@ -1,13 +1,14 @@
 """Updates of people's predictions as the runtime makes them, from frames and boxes to probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_bench.work import Work, work_of
+from emotion_bench.rounds import interleave, ratios, spread
+from emotion_bench.work import Limits, Work, work_of
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import Batch, FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
@@ -15,7 +16,9 @@ from emotion_runtime.open_backend import open_encoders
 from emotion_runtime.preprocess import center_window, patch_weights
 from emotion_runtime.subject import Subjects, plan_crops
 from emotion_runtime.types import Box
+from emotion_train.tables import percent
 
+EVERY = 0.2  # seconds between two updates
 Image = NDArray[np.uint8]
 
 
@@ -83,3 +86,53 @@ class Updates:
         window = center_window(height, width, self._spec)
         weights = [patch_weights(box, window, self._spec) for box in view.boxes]
         return Subjects([window], np.zeros(len(view.boxes), np.int64), np.stack(weights))
+
+
+def compare_updates(
+    calls: Mapping[str, Callable[[], object]],
+    works: Mapping[str, Work],
+    baseline: str,
+    *,
+    limits: Limits,
+    rounds: int,
+) -> list[dict[str, Any]]:
+    """Time ways of an update in turn and return a row for each.
+
+    Args:
+        calls: Make one update each, by name.
+        works: What the networks of each have to do.
+        baseline: Name of the way whose times are divided by those of each, round by round.
+        limits: The limits of this machine.
+        rounds: Number of rounds.
+    """
+    seconds, rows = interleave(calls, rounds=rounds), []
+    for name, work in works.items():
+        ms, least = spread([1000 * each for each in seconds[name]]), limits.ms(work)
+        rows.append(
+            {
+                "contender": name,
+                "ms": ms,
+                "times_faster": spread(ratios(seconds[baseline], seconds[name])),
+                "gflop": round(work.flops / 1e9, 3),
+                "mbytes": round(work.bytes / 1e6, 1),
+                "limit_ms": round(least, 3),
+                "fraction_of_limit": round(least / ms["median"], 3),
+                "fraction_of_time": round(ms["median"] / 1000 / EVERY, 4),
+            }
+        )
+    return rows
+
+
+HEADER = ("ms (min to max)", "times faster", "limit, ms", "of it reached", "of the time")
+
+
+def update_cells(row: Mapping[str, Any], digits: int) -> list[str]:
+    """Return the cells of a row of `compare_updates` under `HEADER`; times have so many digits."""
+    median, low, high = (f"{row['ms'][name]:.{digits}f}" for name in ("median", "min", "max"))
+    return [
+        f"{median} ({low} to {high})",
+        f"{row['times_faster']['median']:.2f}",
+        f"{row['limit_ms']:.{digits}f}",
+        percent(row["fraction_of_limit"], 0),
+        percent(row["fraction_of_time"]),
+    ]

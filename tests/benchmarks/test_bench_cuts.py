@@ -6,6 +6,7 @@ import numpy as np
 
 import bench_cuts
 from emotion_bench.identity_scenes import rooms
+from emotion_bench.report import RESULTS
 from emotion_runtime.types import Frame
 
 ROOMS = rooms(2, 0)
@@ -28,6 +29,6 @@ def test_the_share_of_the_cuts_between_any_two_scenes() -> None:
 
 
 def test_the_committed_page_is_that_of_the_results() -> None:
-    folder = bench_cuts.RESULTS
+    folder = RESULTS / "cuts"
     result = json.loads((folder / "cuts.json").read_text())
     assert bench_cuts.page(result) == (folder / "cuts.md").read_text()

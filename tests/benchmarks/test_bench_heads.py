@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import bench_heads
+from emotion_bench.report import RESULTS
 from emotion_runtime.types import Person, Quality
 
 
@@ -48,6 +49,6 @@ def test_people_are_compared_with_the_only_face_in_their_box(monkeypatch: pytest
 
 
 def test_the_committed_page_is_that_of_the_results() -> None:
-    folder = bench_heads.RESULTS
+    folder = RESULTS / "heads"
     result = json.loads((folder / "heads.json").read_text())
     assert bench_heads.page(result) == (folder / "heads.md").read_text()

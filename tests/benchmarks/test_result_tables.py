@@ -46,7 +46,7 @@ def test_every_machine_has_a_table_with_the_limits_that_were_measured(results: P
     }
     write(results, "a", "pipeline", [row])
     write(results, "b", "pipeline", [row | {"backend": "cuda"}, row | {"backend": "cuda, again"}])
-    page = result_tables.tables("pipeline", lambda result: bench_pipeline.table(result["rows"]))
+    page = result_tables.tables("pipeline", bench_pipeline.table)
     first, _, header, _, line, _, second, *rest = page.splitlines()
     assert (first, second, len(rest)) == ("Machine: a, 2 cores.", "Machine: b, 2 cores.", 5)
     assert dict(zip(cells(header), cells(line), strict=True)) == {
