@@ -6,7 +6,7 @@ Every row is one training on the same scenes for the same number of steps, from 
 linear probe on scenes of unseen faces. A scene holds one to four people who share a crop, so that only the
 patch weights tell which of them is the subject. With several people, only scenes of different emotions
 count: there a model that does not use the subject must fail. Finished rows are not run again. Writes
-ablation.json, ablation.md and ablation.png into --results.
+ablation.json, ablation.md and ablation.png into --out.
 
 Scenes of one person are there for completeness and are not an upper bound: the crop follows the heads, so a
 single face fills it, at a scale that the warm start has not seen. The accuracy of `none` is what a model
@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from emotion_bench.ablation import write_results
 from emotion_bench.ablation_page import METHODS, SWEEP
+from emotion_bench.report import results_parser
 from emotion_runtime.console import run
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
@@ -86,24 +86,21 @@ class Row:
 
 def all_rows() -> list[Row]:
     """Return the subject methods, the grid of losses and temporal encoders, and the sweep of beta."""
-    learning = [("none", False), ("saam", False), ("sap", True), ("shared", True)]
-    main = [Row(*way, seed=seed) for seed in range(SEEDS) for way in METHODS]
-    grid = [
-        Row(*way, beta=beta, temporal=temporal)
-        for beta, temporal in ((0.0, "transformer"), (SNCE_BETA, "mean"), (0.0, "mean"))
-        for way in learning
+    learning = (("none", False), ("saam", False), ("sap", True), ("shared", True))
+    others = ((0.0, "transformer"), (SNCE_BETA, "mean"), (0.0, "mean"))
+    return [
+        *(Row(*way, seed=seed) for seed in range(SEEDS) for way in METHODS),
+        *(Row(*way, beta=beta, temporal=temporal) for beta, temporal in others for way in learning),
+        *(Row("sap", bias=True, beta=beta) for beta in SWEEP),
     ]
-    sweep = [Row("sap", bias=True, beta=beta) for beta in SWEEP]
-    return [*main, *grid, *sweep]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add, results = parser.add_argument, ROOT / "benchmarks" / "results" / "ablation"
+    parser = results_parser(__doc__, "ablation")
+    add = parser.add_argument
     add("--data", type=Path, default=ROOT.parent / "shared", help="folder with faces and sentences")
-    add("--out", type=Path, default=ROOT / "runs" / "ablation", help="folder of the runs")
-    add("--results", type=Path, default=results, help="folder of table and plot")
+    add("--runs", type=Path, default=ROOT / "runs" / "ablation", help="folder of the runs")
     add("--steps", type=int, default=400, help="number of steps of every row (default 400)")
     add("--warm-steps", type=int, default=1500, help="steps of the shared warm start (default 1500)")
     add("--precision", choices=["fp32", "bf16"], default="bf16", help="numeric precision")
@@ -114,56 +111,43 @@ def ablate(args: argparse.Namespace) -> None:
     """Warm up, then train and measure every missing row; write the results after each."""
     rows = all_rows()
     settings = {name: getattr(args, name) for name in ("steps", "warm_steps", "precision")}
+    path = args.runs / "settings.json"
+    if path.is_file() and json.loads(path.read_text()) != settings:  # must not share a table with these
+        raise EmotionError(f"{path} has other settings than these: choose another folder as --runs")
+    write_atomically(path, json.dumps(settings))
     data = None
-    check_settings(args.out, settings)
     for index, row in enumerate(rows, start=1):
-        done = args.out / row.name / "measured.json"
-        if done.is_file():
-            continue
-        print(f"bench_ablation: row {index} of {len(rows)}: {row.name}")
-        data = data or load_scene_data(args.data, "linear")
-        train_row(row, args, data, warm_start(args, data))
-        measured = measure(args.out / row.name / CHECKPOINT, args)
-        write_atomically(done, json.dumps({"row": vars(row), **measured}))
-        write_results(args.out, args.results, settings=settings, beta=SNCE_BETA)
-    write_results(args.out, args.results, settings=settings, beta=SNCE_BETA)
-
-
-def check_settings(out: Path, settings: dict[str, object]) -> None:
-    """Refuse a folder of rows with other settings, which must not share a table with these."""
-    path = out / "settings.json"
-    if path.is_file() and json.loads(path.read_text()) != settings:
-        raise EmotionError(f"{out} holds rows with other settings, see {path.name}: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings))
-
-
-def config_of(args: argparse.Namespace, **changes: object) -> PretrainConfig:
-    """Return the configuration that all runs share, with the given changes."""
-    common = PretrainConfig(
-        preset="nano",
-        precision=args.precision,
-        workers=1,
-        text_warmup=TextWarmup(steps=max(args.warm_steps // 5, 1), batch=128),
-    )
-    return msgspec.structs.replace(common, **changes)
+        done = args.runs / row.name / "measured.json"
+        if not done.is_file():
+            print(f"bench_ablation: row {index} of {len(rows)}: {row.name}")
+            data = data or load_scene_data(args.data, "linear")
+            warm = warm_start(args, data)
+            measured = measure(train(row_config(row, args, warm), args.runs / row.name, data), args.data)
+            write_atomically(done, json.dumps({"row": vars(row), **measured}))
+        write_results(args.runs, args.out, settings=settings, beta=SNCE_BETA)
 
 
 def warm_start(args: argparse.Namespace, data: SceneData) -> Path:
     """Train text tower and stem once, since without it a small model keeps predicting the largest class."""
-    out = args.out / "warm"
-    # Faces of about the size that they have in a scene of two or three people.
-    stem = StemWarmup(steps=args.warm_steps, batch=128, size=36)
-    take(config_of(args, stem_warmup=stem, model=SIZES), out, data)
-    return Path(out / CHECKPOINT)
+    config = PretrainConfig(
+        preset="nano",
+        precision=args.precision,
+        workers=1,
+        text_warmup=TextWarmup(steps=max(args.warm_steps // 5, 1), batch=128),
+        # Faces of about the size that they have in a scene of two or three people.
+        stem_warmup=StemWarmup(steps=args.warm_steps, batch=128, size=36),
+        model=SIZES,
+    )
+    return train(config, args.runs / "warm", data)
 
 
-def train_row(row: Row, args: argparse.Namespace, data: SceneData, start: Path) -> None:
-    """Train one row to its end."""
-    config = config_of(
-        args,
-        text_warmup=None,
-        start=Start(checkpoint=str(start)),
+def row_config(row: Row, args: argparse.Namespace, warm: Path) -> PretrainConfig:
+    """Return the configuration of one row, which starts from the checkpoint of the warm start."""
+    return PretrainConfig(
+        preset="nano",
+        precision=args.precision,
+        workers=1,
+        start=Start(checkpoint=str(warm)),
         seed=1000 + row.seed,
         model={**SIZES, "subject": row.subject, "subject_bias": row.bias, "temporal": row.temporal},
         scenes=Scenes(
@@ -178,29 +162,28 @@ def train_row(row: Row, args: argparse.Namespace, data: SceneData, start: Path) 
             aspect=MIX.aspect,
         ),
     )
-    take(config, args.out / row.name, data)
 
 
-def take(config: PretrainConfig, out: Path, data: SceneData) -> None:
-    """Train a run to its end, from its checkpoint if there is one."""
+def train(config: PretrainConfig, out: Path, data: SceneData) -> Path:
+    """Train a run to its end, from its checkpoint if there is one; return its checkpoint."""
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sizes = model_config(config.preset, config.model)
-    resume = (out / CHECKPOINT).exists()
-    Run(config, sizes, data=data, out=out, world=World(device=device), resume=resume).train()
+    sizes, checkpoint = model_config(config.preset, config.model), out / CHECKPOINT
+    world, resume = World(device=device), checkpoint.exists()
+    Run(config, sizes, data=data, out=out, world=world, resume=resume).train()
+    return checkpoint
 
 
-def measure(checkpoint: Path, args: argparse.Namespace) -> dict[str, object]:
+def measure(checkpoint: Path, data: Path) -> dict[str, object]:
     """Predict unseen faces with a linear probe; return labels, predictions and scenes by size of crowd."""
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (slow to import)
 
     model = model_from_checkpoint(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-    archive = args.data / FACES_FILE
-    train, test = (load_faces(archive, split) for split in ("train", "test"))
+    fitted, test = (load_faces(data / FACES_FILE, split) for split in ("train", "test"))
     rng = np.random.default_rng(2022)
-    train = train.take(rng.permutation(len(train.labels))[:PROBE_FACES])
+    fitted = fitted.take(rng.permutation(len(fitted.labels))[:PROBE_FACES])
     test = test.take(rng.permutation(len(test.labels)))
-    features, labels, _ = crowd_features(model, train, (1, 2, 3, 4), seed=1)
+    features, labels, _ = crowd_features(model, fitted, (1, 2, 3, 4), seed=1)
     probe = LogisticRegression(C=PROBE_C, max_iter=2000, random_state=2022).fit(features, labels)
     crowds = {}
     for index, (name, people) in enumerate(CROWDS.items()):

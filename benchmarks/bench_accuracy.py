@@ -29,10 +29,11 @@ from emotion_bench import quality_bins, through_runtime
 from emotion_bench.accuracy_page import page
 from emotion_bench.accuracy_sets import Plan, aligned_faces, scenes
 from emotion_bench.candidates import of_bundle
-from emotion_bench.predictions import Predictions, bundle_predictor
+from emotion_bench.predictions import Predictions
 from emotion_bench.report import report
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.files import write_atomically
+from emotion_runtime.heads import load_head
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_train.heads import CATEGORIES, ZERO_SHOT
 from emotion_train.language.labels import EKMAN
@@ -70,8 +71,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run all measurements and return the content of accuracy.json."""
-    candidate, bundle = of_bundle(args.bundle), load_bundle(args.bundle)
-    manifest, head = bundle.manifest, bundle.manifest.default_head
+    bundle, resamples = load_bundle(args.bundle), args.resamples
+    candidate, manifest = of_bundle(args.bundle), bundle.manifest
     faces = load_faces(args.data / FACES_FILE, "test")
     if args.faces:
         faces = through_runtime.subset(faces).take(np.arange(args.faces))
@@ -80,7 +81,15 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     plan = replace(everyone, faces=everyone.faces.take(np.flatnonzero(faces.clear)))
     still = replace(plan, frames=1)  # nobody moves: distance is not what is compared
     few = replace(plan, faces=through_runtime.subset(plan.faces), frames=manifest.clip_frames)
-    predictor, resamples = bundle_predictor(args.bundle), args.resamples
+    in_scenes = candidate.predictions(scenes(everyone))
+    predictions = {
+        "scenes": in_scenes,
+        "poor_scenes": candidate.predictions(scenes(everyone, degraded=True)),
+        "tight_faces": candidate.predictions(aligned_faces(everyone)),
+    }
+    for precision in sorted(set.intersection(*(set(graph.variants) for graph in manifest.graphs.values()))):
+        variant = of_bundle(args.bundle, precision)
+        predictions[f"scenes_{precision}"] = variant.predictions(scenes(everyone))
     result: dict[str, Any] = {
         "bundle": {
             "name": manifest.name,
@@ -91,41 +100,33 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "clear_faces": len(plan.faces.labels),
         "frames": args.frames,
         "labels": list(EKMAN),
+        "sets": {
+            name: measures.on_votes(part, faces, resamples=resamples) for name, part in predictions.items()
+        },
+        **of_scenes(in_scenes, faces, bundle, resamples),
+        "pairs": measures.pairs(candidate, plan, resamples=resamples),
+        "corruptions": measures.corruptions(candidate, still),
+        "quality": quality_bins.measure(candidate, faces, manifest.quality, seed=SEED),
+        "windows": measures.windows(candidate, still),
+        **whole_runtime(args.bundle, few, args.videos),
     }
-    in_scenes = predictor.predictions(scenes(everyone))
-    predictions = {
-        "scenes": in_scenes,
-        "poor_scenes": predictor.predictions(scenes(everyone, degraded=True)),
-        "tight_faces": predictor.predictions(aligned_faces(everyone)),
-    }
-    for precision in sorted(set.intersection(*(set(graph.variants) for graph in manifest.graphs.values()))):
-        predictions[f"scenes_{precision}"] = bundle_predictor(args.bundle, precision).predictions(
-            scenes(everyone)
-        )
-    on_votes = partial(measures.on_votes, faces=faces, resamples=resamples)
-    result["sets"] = {name: on_votes(part, head) for name, part in predictions.items()}
-    result |= of_scenes(in_scenes.of(faces.clear[in_scenes.faces]), bundle)
-    if ZERO_SHOT in predictor.heads:
-        result["zero_shot"] = on_votes(in_scenes, ZERO_SHOT)
-    result["pairs"] = measures.pairs(predictor, plan, head, resamples=resamples)
-    result["corruptions"] = measures.corruptions(predictor, still, head)
-    result["quality"] = quality_bins.measure(candidate, faces, manifest.quality, seed=SEED)
-    result["windows"] = measures.windows(predictor, still, head)
-    result |= whole_runtime(args.bundle, few, args.videos)
-    plots(args.out, result, in_scenes, faces, head)
+    plots(args.out, result, in_scenes, faces)
     return result
 
 
-def of_scenes(predictions: Predictions, bundle: Bundle) -> dict[str, Any]:
-    """Return metrics of predictions in scenes, for faces that most people see alike."""
-    manifest, head = bundle.manifest, bundle.manifest.default_head
+def of_scenes(predictions: Predictions, faces: Faces, bundle: Bundle, resamples: int) -> dict[str, Any]:
+    """Return metrics of predictions in scenes, for faces that most people see alike, and of other heads."""
+    clear, heads = predictions.of(faces.clear[predictions.faces]), bundle.manifest.heads
     result = {
-        "by_people": measures.by_people(predictions, head),
-        "abstaining": measures.abstaining(predictions, head, manifest.heads[head].abstain),
+        "by_people": measures.by_people(clear),
+        "abstaining": measures.abstaining(clear, heads[bundle.manifest.default_head].abstain),
     }
-    if CATEGORIES in predictions.probabilities:
-        labels = manifest.heads[CATEGORIES].labels
-        result["categories_auc"] = measures.categories(predictions, CATEGORIES, labels)
+    if CATEGORIES in heads:
+        shares = clear.by(load_head(bundle, CATEGORIES))
+        result["categories_auc"] = measures.categories(shares, heads[CATEGORIES].labels)
+    if ZERO_SHOT in heads:
+        zero_shot = predictions.by(load_head(bundle, ZERO_SHOT))
+        result["zero_shot"] = measures.on_votes(zero_shot, faces, resamples=resamples)
     return result
 
 
@@ -141,27 +142,18 @@ def whole_runtime(bundle: str, plan: Plan, videos: Sequence[str]) -> dict[str, A
     return result
 
 
-def plots(out: Path, result: dict[str, Any], predictions: Predictions, faces: Faces, head: str) -> None:
-    """Draw confusions, reliability, and accuracy by quality.
-
-    Args:
-        out: Folder of the plots.
-        result: Content of accuracy.json.
-        predictions: In scenes, of all faces.
-        faces: The faces.
-        head: Name of the head.
-    """
+def plots(out: Path, result: dict[str, Any], predictions: Predictions, faces: Faces) -> None:
+    """Draw confusions, reliability, and accuracy by quality, from predictions of all faces in scenes."""
     rows, name = predictions.faces, result["bundle"]["name"]
-    clear = predictions.of(faces.clear[rows])
-    title = f"{name}, %d unseen faces in scenes of 1-4 people"
-    chosen = clear.probabilities[head].argmax(axis=1)
-    confusion = confusion_png(EKMAN, chosen, clear.labels, title % len(clear.labels))
-    write_atomically(out / "confusion.png", confusion)
-    votes = confidences_of(predictions.probabilities[head], faces.majority[rows], faces.votes[rows])
-    reliability = reliability_png({"scenes, against the votes": votes}, title % len(rows))
-    write_atomically(out / "reliability.png", reliability)
-    quality = quality_bins.quality_png(result["quality"], f"{name}, {len(rows)} unseen faces")
-    write_atomically(out / "quality.png", quality)
+    clear, title = predictions.of(faces.clear[rows]), f"{name}, %d unseen faces in scenes of 1-4 people"
+    votes = confidences_of(predictions.probabilities, faces.majority[rows], faces.votes[rows])
+    images = {
+        "confusion": confusion_png(EKMAN, clear.chosen, clear.labels, title % len(clear.labels)),
+        "reliability": reliability_png({"scenes, against the votes": votes}, title % len(rows)),
+        "quality": quality_bins.quality_png(result["quality"], f"{name}, {len(rows)} unseen faces"),
+    }
+    for kind, image in images.items():
+        write_atomically(out / f"{kind}.png", image)
 
 
 def sizes(folder: Path) -> dict[str, int]:

@@ -17,19 +17,19 @@ speed needs no training. Written to --out: encoder.json.
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emotion_bench.feeds import Feeds, frame_feeds
+from emotion_bench.feeds import frame_feeds
 from emotion_bench.models import export_both, formula_model, plain_feeds
 from emotion_bench.report import report, results_parser
 from emotion_bench.rounds import interleave, ratios, spread
 from emotion_bench.work import Limits, measure_limits, work_of
-from emotion_runtime.backends.base import Backend, Unavailable
+from emotion_runtime.backends.base import Backend, Outputs, Unavailable
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.open_backend import open_backend
 from result_tables import encoder_table
@@ -71,68 +71,64 @@ def measure_model(preset: str, args: argparse.Namespace, work: Path, limits: Lim
     """Measure one model and return its rows.
 
     Raises:
-        EmotionError: A graph of ours and its plain export give different outputs.
+        EmotionError: Two contenders give different outputs.
     """
     print(f"{preset}: exporting", file=sys.stderr)
     model = formula_model(preset)
-    files = export_both(model, work / preset)
+    files = dict(zip(("ours", "plain"), export_both(model, work / preset), strict=True))
     spec = model.config.preprocess
     del model  # frees half a gigabyte for the sessions
-    contenders = open_contenders(files, args.backends)
-    rows = []
+    contenders, rows = open_contenders(files, args.backends), []
     for persons in args.persons:
-        feeds = (frame_feeds(spec, persons), plain_feeds(spec, frame_feeds(spec, persons)))
-        flops = [work_of(file, each).flops for file, each in zip(files, feeds, strict=True)]
-        about = {"model": preset, "graph": "frame_encoder", "persons": persons}
-        for name, row in measure_people(contenders, feeds, args.rounds).items():
-            least = flops[name.startswith("plain")] / limits.flops  # seconds
-            share = spread([least / seconds for seconds in row.pop("seconds")])
-            rows.append({**about, "contender": name, **row, "share_of_sgemm": share})
+        shared = frame_feeds(spec, persons)
+        feeds = {"ours": shared, "plain": plain_feeds(spec, shared)}
+        flops = {kind: work_of(file, feeds[kind]).flops for kind, file in files.items()}
+        calls = {name: partial(each.run, feeds[name.split()[0]]) for name, each in contenders.items()}
+        differences = compare_outputs(calls)
+        seconds = interleave(calls, rounds=args.rounds)
+        for name, times in seconds.items():
+            least = flops[name.split()[0]] / limits.flops  # seconds
+            rows.append(
+                {
+                    "model": preset,
+                    "graph": "frame_encoder",
+                    "persons": persons,
+                    "contender": name,
+                    "ms": spread([1000 * each for each in times]),
+                    "ratio_to_plain": spread(ratios(seconds[BASELINE], times)),
+                    "max_abs_difference": differences[name],
+                    "share_of_sgemm": spread([least / each for each in times]),
+                }
+            )
         print(f"{preset} P={persons}: done", file=sys.stderr)
     return rows
 
 
-def open_contenders(files: tuple[Path, Path], backends: list[str]) -> dict[str, Backend]:
+def open_contenders(files: Mapping[str, Path], backends: list[str]) -> dict[str, Backend]:
     """Open all contenders, by name; backends that are not available are reported and left out."""
-    ours, plain = files
     contenders: dict[str, Backend] = {}
     for name in ("cpu", *backends):
         try:
-            contenders[f"ours on {name}"] = open_backend(name, ours)
-            contenders[f"plain on {name}"] = open_backend(name, plain)
+            contenders |= {f"{kind} on {name}": open_backend(name, file) for kind, file in files.items()}
         except Unavailable as error:  # noqa: PERF203 - two or three times
             print(f"left out: {error}", file=sys.stderr)
-    return {**contenders, AGAIN: open_backend("cpu", ours)}
+    return {**contenders, AGAIN: open_backend("cpu", files["ours"])}
 
 
-def measure_people(
-    contenders: Mapping[str, Backend], feeds: tuple[Feeds, Feeds], rounds: int
-) -> dict[str, dict[str, Any]]:
-    """Measure the contenders for one number of people; `feeds` are the inputs of ours and of plain.
+def compare_outputs(calls: Mapping[str, Callable[[], Outputs]]) -> dict[str, float]:
+    """Return the largest difference of each contender from the baseline, in standard deviations of that.
 
     Raises:
-        EmotionError: Two contenders give different outputs.
+        EmotionError: A contender is not the same function.
     """
-    (expected,) = contenders[BASELINE].run(feeds[1]).values()
-    calls, differences = {}, {}
-    for name, backend in contenders.items():
-        calls[name] = partial(backend.run, feeds[name.startswith("plain")])
-        (output,) = calls[name]().values()
-        differences[name] = float(np.abs(output - expected).max() / expected.std())
-        if not differences[name] < 1e-3:  # not the same function
-            raise EmotionError(
-                f"{name} differs from {BASELINE} by {differences[name]:.1e} standard deviations"
-            )
-    seconds = interleave(calls, rounds=rounds)
-    return {
-        name: {
-            "seconds": times,
-            "ms": spread([1000 * each for each in times]),
-            "ratio_to_plain": spread(ratios(seconds[BASELINE], times)),
-            "max_abs_difference": differences[name],
-        }
-        for name, times in seconds.items()
-    }
+    (expected,) = calls[BASELINE]().values()
+    found = {}
+    for name, call in calls.items():
+        (output,) = call().values()
+        found[name] = float(np.abs(output - expected).max() / expected.std())
+        if not found[name] < 1e-3:
+            raise EmotionError(f"{name} differs from {BASELINE} by {found[name]:.1e} standard deviations")
+    return found
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 
 from emotion_bench.made_cameras import Image
 from emotion_bench.report import report, results_parser
+from emotion_bench.through_runtime import likeliest
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sources import open_source
@@ -93,11 +94,6 @@ def face_in(person: Person, faces: list[Person]) -> Person | None:
         if x1 <= (face.box[0] + face.box[2]) / 2 <= x2 and y1 <= (face.box[1] + face.box[3]) / 2 <= y2
     ]
     return inside[0] if len(inside) == 1 else None
-
-
-def likeliest(person: Person) -> str:
-    """Return the likeliest emotion, whether or not it is shown as a label."""
-    return max(person.raw, key=lambda emotion: person.raw[emotion])
 
 
 def page(result: dict[str, Any]) -> str:

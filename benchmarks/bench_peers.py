@@ -29,11 +29,11 @@ import numpy as np
 import onnx
 
 from emotion_bench.accuracy_sets import Plan, aligned_faces
+from emotion_bench.candidates import of_bundle
 from emotion_bench.peer_graphs import face_api_expression, fer_emotion
 from emotion_bench.peer_systems import System, compare_systems, face_loop, ours
 from emotion_bench.peers import Peer, best_width, compare, face_api, fer, predict, time_ratio
 from emotion_bench.peers_page import page
-from emotion_bench.predictions import bundle_predictor
 from emotion_bench.report import report
 from emotion_bench.ultralytics_peer import (
     emotion_peer,
@@ -94,8 +94,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     loaded = load_bundle(args.bundle)
     manifest, (frame_encoder, _) = loaded.manifest, open_encoders("cpu", loaded, None)
     faces = aligned_faces(Plan(test, manifest.preprocess, 1, 1.6, 0))
-    predictions = bundle_predictor(args.bundle).predictions(faces)
-    bundle = predictions.probabilities[manifest.default_head].argmax(axis=1)
+    bundle = of_bundle(args.bundle).predictions(faces).chosen
     rows = {}
     for peer in peers:
         width = best_width(peer, val)

@@ -3,10 +3,11 @@
     python benchmarks/bench_pipeline.py --source people.mp4 crowd.mp4    # two minutes per video of 50 frames
     python benchmarks/bench_pipeline.py --source demo --quick            # a quick trial
 
-Every round measures each video on each backend in turn, twice on the first one, whose second run shows what
-is noise: every stage of the runtime, frame by frame, no sink. Cameras, their delays and the start of the
-program: bench_scale.py and bench_targets.py. "Outside networks" is all time of a frame outside ONNX Runtime
-and OpenVINO: decoding, resizing, tracking, smoothing, Python. Written to --out: pipeline.json.
+Every round measures each video on each backend in turn, beginning with another one, and twice on the first
+one, whose second run shows what is noise: every stage of the runtime, frame by frame, no sink. Cameras, their
+delays and the start of the program: bench_scale.py and bench_targets.py. "Outside networks" is all time of a
+frame outside ONNX Runtime and OpenVINO: decoding, resizing, tracking, smoothing, Python. Written to --out:
+pipeline.json.
 """
 
 import argparse
@@ -58,49 +59,48 @@ def measure_source(source: str, args: argparse.Namespace) -> list[Row]:
     """Measure one video; return a row per backend, and one for a second measurement of the first backend."""
     contenders = {name: name for name in args.backends} | {args.backends[0] + AGAIN: args.backends[0]}
     measured: dict[str, list[Row]] = {name: [] for name in contenders}
+    order = list(contenders)
     for index in range(args.rounds):
-        for name, backend in contenders.items():
-            events, found = run_once(source, backend, args.frames, args.bundle)
+        for name in order[index % len(order) :] + order[: index % len(order)]:
+            events, found = run_once(source, contenders[name], args.frames, args.bundle)
             if len(events) == 1:
                 raise EmotionError(f"{source} has only one frame: expected two or more; give a longer video")
             people = max((person.id for event in events for person in event.persons), default=0)
             measured[name].append(found | {"persons": people})
         rates = ", ".join(f"{name} {each[-1]['fps']:.1f}" for name, each in measured.items())
         print(f"{source} round {index + 1}: fps {rates}", file=sys.stderr)
-    return [row(source, name, each) for name, each in measured.items()]
-
-
-def row(source: str, name: str, runs: list[Row]) -> Row:
-    """Return the row of one video and one backend for pipeline.json; `persons` is their highest id."""
-    return {
-        "source": Path(source).name,
-        "backend": name,
-        "persons": max(each["persons"] for each in runs),
-        "fps": spread([each["fps"] for each in runs]),
-        "ms_per_frame": {
-            stage: spread([each["ms_per_frame"][stage] for each in runs])
-            for stage in runs[0]["ms_per_frame"]
-            if stage != "sinks"
-        },
-        "share_not_a_network": spread([1 - each["share_of_networks"] for each in runs]),
-    }
+    return [
+        {
+            "source": Path(source).name,
+            "backend": name,
+            "persons": max(each["persons"] for each in runs),  # the highest id
+            "fps": spread([each["fps"] for each in runs]),
+            "ms_per_frame": {
+                stage: spread([each["ms_per_frame"][stage] for each in runs])
+                for stage in runs[0]["ms_per_frame"]
+                if stage != "sinks"
+            },
+            "share_not_a_network": spread([1 - each["share_of_networks"] for each in runs]),
+        }
+        for name, runs in measured.items()
+    ]
 
 
 def table(result: dict[str, Any]) -> str:
     """Return the table of the main results, one row per video and backend."""
     stages = ("read", "detect", "encode", "temporal")
-    header = ["video", "people", "encoders on", "fps", *(f"{stage}, ms" for stage in stages)]
     lines = [
         [
-            Path(each["source"]).stem.removeprefix("intel_").replace("-", " "),
-            str(each["persons"]),
-            each["backend"],
-            f"{each['fps']['median']:.1f}",
-            *(f"{each['ms_per_frame'][stage]['median']:.1f}" for stage in stages),
-            percent(each["share_not_a_network"]["median"]),
+            Path(row["source"]).stem.removeprefix("intel_").replace("-", " "),
+            str(row["persons"]),
+            row["backend"],
+            f"{row['fps']['median']:.1f}",
+            *(f"{row['ms_per_frame'][stage]['median']:.1f}" for stage in stages),
+            percent(row["share_not_a_network"]["median"]),
         ]
-        for each in result["rows"]
+        for row in result["rows"]
     ]
+    header = ["video", "people", "encoders on", "fps", *(f"{stage}, ms" for stage in stages)]
     return markdown_table([*header, "time outside networks"], lines)
 
 

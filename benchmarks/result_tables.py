@@ -41,20 +41,17 @@ def main(argv: list[str] | None = None) -> int:
         "--check", action="store_true", help="change nothing; fail if a file is not up to date"
     )
     args = parser.parse_args(argv)
-    wanted = {file: filled(file, parts).encode() for file, parts in pages().items()}
+    wanted = {}
+    for file, parts in pages().items():
+        text = file.read_text(encoding="utf-8")
+        for name, content in parts.items():
+            text = between_markers(text, name, content)
+        wanted[file] = text.encode()
     wanted |= {CARD.with_name(name): (RESULTS / "nano" / name).read_bytes() for name in CARD_IMAGES}
     stale = [file for file, content in wanted.items() if not file.is_file() or file.read_bytes() != content]
     for file in [] if args.check else stale:
         file.write_bytes(wanted[file])
     return 1 if args.check and stale else 0
-
-
-def filled(file: Path, parts: dict[str, str]) -> str:
-    """Return the text of a page with each part between its markers."""
-    text = file.read_text(encoding="utf-8")
-    for name, content in parts.items():
-        text = between_markers(text, name, content)
-    return text
 
 
 def between_markers(text: str, name: str, content: str) -> str:
@@ -70,15 +67,13 @@ def pages() -> dict[Path, dict[str, str]]:
     return {
         DOCS / "benchmarks.md": benchmark_parts(),
         DOCS / "detection.md": {name: report_of(name) for name in ("detector", "heads")},
-        DOCS / "tracking.md": {"cuts": report_of("cuts"), "pace": pace_part()},
+        DOCS / "tracking.md": {
+            "cuts": report_of("cuts"),
+            "pace": bench_pace.summary(json.loads((RESULTS / "pace" / "pace.json").read_text("utf-8"))),
+        },
         DOCS / "privacy.md": {"blur": report_of("blur")},
         CARD: card_parts(),
     }
-
-
-def pace_part() -> str:
-    """Return the summary of bench_pace.py."""
-    return bench_pace.summary(json.loads((RESULTS / "pace" / "pace.json").read_text("utf-8")))
 
 
 def report_of(name: str) -> str:
@@ -117,15 +112,11 @@ def card_parts() -> dict[str, str]:
 
 def speed_beside_vit() -> str:
     """Compare the frame encoder's time with ViT-B/32's, both ours, one person, in the same run."""
-    lines = []
+    lines, wanted = [], ("frame_encoder", "ours on cpu", 1)
     for machine, result in measured("encoder"):
-        nano, vit = (
-            row["ms"]["median"]
-            for preset in ("nano", "vit-b-32")
-            for row in result["rows"]
-            if (row["model"], row["graph"], row["contender"], row["persons"])
-            == (preset, "frame_encoder", "ours on cpu", 1)
-        )
+        rows = [row for row in result["rows"] if (row["graph"], row["contender"], row["persons"]) == wanted]
+        ms = {row["model"]: row["ms"]["median"] for row in rows}
+        nano, vit = ms["nano"], ms["vit-b-32"]
         met = "met" if vit / nano >= SPEED_TARGET else "**missed**"
         lines.append([machine, f"{nano:.2f} ms", f"{vit:.1f} ms", f"1/{vit / nano:.1f}", met])
     title = "### Frame encoder, one person, fp32, in the same run as ViT-B/32's"

@@ -1,5 +1,6 @@
 """The ablation report: table, expectations, how to read them, and the plot."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,8 @@ How to read this:
 """
 
 
-def page(
-    rows: list[dict[str, Any]],
-    compared: list[dict[str, Any]],
-    settings: dict[str, Any],
-    mean_shift: float | None,
-) -> str:
-    """Return ablation.md."""
+def page(result: dict[str, Any]) -> str:
+    """Return ablation.md for the content of ablation.json."""
     header = ["subject", "loss", "time", "seeds", "one person", "two people", "three or four"]
     header += ["balanced, two", "changed", "own", "other"]
     table = [
@@ -73,11 +69,14 @@ def page(
             "InfoNCE" if row["beta"] == 0 else f"SNCE, beta {row['beta']:g}",
             row["temporal"],
             str(row["seeds"]),
-            *(_percent(crowd["accuracy"]) for crowd in row["crowds"].values()),
+            *(
+                "{:.1f} ({:.1f}-{:.1f})".format(*_in_percent(crowd["accuracy"]))
+                for crowd in row["crowds"].values()
+            ),
             f"{row['crowds']['two people']['balanced_accuracy']:.1%}",
             *(f"{row['pairs'][name][0]:.1%}" for name in ("changed", "own", "other")),
         ]
-        for row in rows
+        for row in result["rows"]
     ]
     comparisons = [
         [
@@ -86,30 +85,20 @@ def page(
             ", ".join(f"{100 * gap:+.1f}" for gap in entry["by_seed"]),
             entry["holds"],
         ]
-        for entry in compared
+        for entry in result["comparisons"]
     ]
+    shift = result["mean_shift"]
+    options = (f"--{name.replace('_', '-')} {value}" for name, value in result["settings"].items())
     return _PAGE.format(
-        options=" ".join(
-            f"--{name.replace('_', '-')} {value}" for name, value in settings.items() if value is not None
-        ),
+        options=" ".join(options),
         table=markdown_table(header, table),
-        shift="" if mean_shift is None else f" (A begins at 0.10 and ends at {mean_shift:.2f} on average)",
+        shift="" if shift is None else f" (A begins at 0.10 and ends at {shift:.2f} on average)",
         comparisons=markdown_table(["expectation", "difference (95 %)", "by seed", "holds"], comparisons),
     )
 
 
-def _percent(value: Interval) -> str:
-    return f"{100 * value[0]:.1f} ({100 * value[1]:.1f}-{100 * value[2]:.1f})"
-
-
 def plot(path: Path, rows: list[dict[str, Any]], beta: float) -> None:
-    """Write the plot of the rows that have been measured.
-
-    Args:
-        path: The PNG file.
-        rows: Rows of ablation.json.
-        beta: Beta of the loss whose methods are compared.
-    """
+    """Write the plot of the rows that have been measured; `beta` is that of the methods on the left."""
     main = {
         (row["subject"], row["bias"]): row
         for row in rows
@@ -127,15 +116,15 @@ def plot(path: Path, rows: list[dict[str, Any]], beta: float) -> None:
     for axes, series, colors in ((left, crowds, CROWD_COLORS), (middle, pairs, PAIR_COLORS)):
         for index, (name, values) in enumerate(series.items()):
             places = [place + 0.2 * (index - 1) for place in range(len(shown))]  # side by side
-            plotting.plot_intervals(axes, places, _in_percent(values), colors[name], name)
+            plotting.plot_intervals(axes, places, [_in_percent(each) for each in values], colors[name], name)
         axes.set_xticks(range(len(shown)), names)
         axes.legend(frameon=False, fontsize=8)
     _plot_sweep(right, rows)
     write_atomically(path, plotting.to_png(figure))
 
 
-def _in_percent(intervals: list[list[float]]) -> list[list[float]]:
-    return [[100 * value for value in each] for each in intervals]
+def _in_percent(interval: Sequence[float]) -> list[float]:
+    return [100 * value for value in interval]
 
 
 def _plot_sweep(axes: Any, rows: list[dict[str, Any]]) -> None:
@@ -146,8 +135,7 @@ def _plot_sweep(axes: Any, rows: list[dict[str, Any]]) -> None:
         if (row["subject"], row["bias"], row["temporal"]) == ("sap", True, "transformer")
     )
     if sweep:
-        plotting.plot_intervals(
-            axes, range(len(sweep)), _in_percent([values for _, values in sweep]), plotting.BLUE, "sap + bias"
-        )
+        values = [_in_percent(values) for _, values in sweep]
+        plotting.plot_intervals(axes, range(len(sweep)), values, plotting.BLUE, "sap + bias")
         axes.set_xticks(range(len(sweep)), [f"{beta:g}" for beta, _ in sweep])
     axes.set_xlabel("beta")

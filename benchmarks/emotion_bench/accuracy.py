@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Numbered, Plan, scenes
-from emotion_bench.predictions import Predictions, Predictor
+from emotion_bench.candidates import Candidate
+from emotion_bench.predictions import Predictions
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Scorer, bootstrap_intervals, point_metrics
 from emotion_train.probing.calibration import calibration_error, confidences_of
-from emotion_train.probing.metrics import area_under_roc, weighted_mean
+from emotion_train.probing.metrics import weighted_mean
 from emotion_train.probing.scene_probe import LABELLED_CATEGORIES, SwapScorer
 from emotion_train.probing.scorers import single_label_scorer
 from emotion_train.scenes.batches import cut_shared_crop
@@ -35,7 +37,7 @@ def metrics(probability: NDArray[np.float64], labels: NDArray[np.int64], *, resa
     return {name: value for name, value in result.items() if name in kept}
 
 
-def on_votes(predictions: Predictions, head: str, faces: Faces, *, resamples: int) -> Result:
+def on_votes(predictions: Predictions, faces: Faces, *, resamples: int) -> Result:
     """Return the metrics of predictions for faces with votes.
 
     Accuracy, balanced accuracy and recalls are those on faces that most people see alike (`Faces.clear`),
@@ -45,16 +47,13 @@ def on_votes(predictions: Predictions, head: str, faces: Faces, *, resamples: in
 
     Args:
         predictions: Of some of the faces, at least one of them clear.
-        head: Name of the head.
         faces: The faces, with the labels of FER2013.
         resamples: Number of bootstrap resamples.
     """
-    probability, rows = predictions.probabilities[head], predictions.faces
+    probability, rows, chosen = predictions.probabilities, predictions.faces, predictions.chosen
     seen, clear = faces.majority[rows], faces.clear[rows]
     result = metrics(probability[clear], seen[clear], resamples=resamples)
-    everyone = np.arange(len(rows))
     confidences = confidences_of(probability, seen, faces.votes[rows])
-    chosen = probability.argmax(axis=1)
     calm = clear & np.isin(seen, [EKMAN.index(name) for name in CALM])
     negative = np.isin(chosen, [EKMAN.index(name) for name in NEGATIVE])
 
@@ -65,8 +64,7 @@ def on_votes(predictions: Predictions, head: str, faces: Faces, *, resamples: in
             "calm_taken_for_negative": (weights @ (calm & negative)) / np.maximum(weights @ calm, 1),
         }
 
-    more = described(score, len(everyone), resamples)
-    return result | {name: value for name, value in more.items() if name != "samples"}
+    return described(score, len(rows), resamples) | result
 
 
 def described(scorer: Scorer, samples: int, resamples: int) -> Result:
@@ -81,37 +79,39 @@ def described(scorer: Scorer, samples: int, resamples: int) -> Result:
     return result
 
 
-def by_people(predictions: Predictions, head: str) -> dict[str, float]:
+def share(values: NDArray[np.bool_]) -> float:
+    """Return the fraction of values (N,) that are true, with four digits."""
+    return round(float(values.mean()), 4)
+
+
+def by_people(predictions: Predictions) -> dict[str, float]:
     """Return the accuracy by the number of people in the scene."""
-    right = predictions.right(head)
-    return {
-        str(n): round(float(right[predictions.group == n].mean()), 4) for n in np.unique(predictions.group)
-    }
+    return {str(n): share(predictions.right[predictions.group == n]) for n in np.unique(predictions.group)}
 
 
-def abstaining(predictions: Predictions, head: str, threshold: float) -> Result:
+def abstaining(predictions: Predictions, threshold: float) -> Result:
     """Return how many predictions reach the threshold, and how many of these and of the others are right."""
-    given, right = predictions.probabilities[head].max(axis=1) >= threshold, predictions.right(head)
+    given, right = predictions.probabilities.max(axis=1) >= threshold, predictions.right
     return {
         "threshold": round(threshold, 4),
-        "answered": round(float(given.mean()), 4),
-        "accuracy_of_answered": round(float(right[given].mean()), 4),
-        "accuracy_of_the_rest": round(float(right[~given].mean()), 4) if not given.all() else None,
+        "answered": share(given),
+        "accuracy_of_answered": share(right[given]),
+        "accuracy_of_the_rest": share(right[~given]) if not given.all() else None,
     }
 
 
-def categories(predictions: Predictions, head: str, labels: Sequence[str]) -> Result:
+def categories(predictions: Predictions, labels: Sequence[str]) -> Result:
     """Return the area under the ROC curve of those of the 26 categories that have labelled faces here."""
-    scores, everyone = predictions.probabilities[head], np.ones((1, len(predictions.labels)))
     areas = {}
     for category, name in LABELLED_CATEGORIES.items():
         right = predictions.labels == EKMAN.index(name)
-        area = area_under_roc(scores[:, list(labels).index(category)], right, everyone)[0]
-        areas[category] = round(float(area), 4)
+        if right.any() and not right.all():
+            scores = predictions.probabilities[:, list(labels).index(category)]
+            areas[category] = round(float(roc_auc_score(right, scores)), 4)
     return areas
 
 
-def pairs(predictor: Predictor, plan: Plan, head: str, *, resamples: int) -> Result:
+def pairs(candidate: Candidate, plan: Plan, *, resamples: int) -> Result:
     """Measure whether the prediction follows the subject, for two people of different emotions.
 
     Returns:
@@ -120,18 +120,13 @@ def pairs(predictor: Predictor, plan: Plan, head: str, *, resamples: int) -> Res
         which both predictions are right when the other person is absent; `of_right_singly` are the metrics of
         these pairs when both are there.
     """
-    alone = predictor.predictions(_alone(plan))
-    right, a, b = alone.right(head), alone.labels[::2], alone.labels[1::2]
+    alone = candidate.predictions(_alone(plan))
+    right, a, b = alone.right, alone.labels[::2], alone.labels[1::2]
     singly = right[::2] & right[1::2]
-    result: Result = {
-        "pairs": len(a),
-        "right_singly": int(singly.sum()),
-        "accuracy_alone": round(float(right.mean()), 4),
-    }
+    result: Result = {"pairs": len(a), "right_singly": int(singly.sum()), "accuracy_alone": share(right)}
     for name, same in (("own_window", False), ("same_window", True)):
         both = pair_clips(plan.faces, plan.spec, frames=plan.frames, seed=plan.seed, same_window=same)
-        predictions = predictor.predictions((0, clip) for pair in both for clip in pair)
-        chosen = predictions.probabilities[head].argmax(axis=1)
+        chosen = candidate.predictions((0, clip) for pair in both for clip in pair).chosen
         first, second = chosen[::2], chosen[1::2]
         result[name] = described(SwapScorer(first, second, a, b), len(a), resamples)
         of_right = SwapScorer(first[singly], second[singly], a[singly], b[singly])
@@ -151,10 +146,10 @@ def _alone(plan: Plan) -> Iterator[Numbered]:
             yield from (first, second)
 
 
-def corruptions(predictor: Predictor, plan: Plan, head: str) -> Result:
+def corruptions(candidate: Candidate, plan: Plan) -> Result:
     """Measure the accuracy on the same people under one corruption at a time, and the mean drop in points."""
     clean, *rows = (
-        float(predictor.predictions(scenes(plan, (1,), change=change)).right(head).mean())
+        float(candidate.predictions(scenes(plan, (1,), change=change)).right.mean())
         for change in (CLEAN, *CORRUPTIONS.values())
     )
     return {
@@ -164,22 +159,23 @@ def corruptions(predictor: Predictor, plan: Plan, head: str) -> Result:
     }
 
 
-def windows(predictor: Predictor, plan: Plan, head: str) -> list[Result]:
+def windows(candidate: Candidate, plan: Plan) -> list[Result]:
     """Compare a crop per person with one shared crop: accuracy, and fraction of people inside."""
     rows = []
     for people in CROWDS:
-        own: list[tuple[int, PersonClip]] = []
-        one: list[tuple[int, PersonClip]] = []
+        own: list[Numbered] = []
+        one: list[Numbered] = []
         for rendered in islice(plan.rendered_clips((people,)), len(plan.faces.labels) // people):
             everyone, label = rendered.scene.people, plan.label
             own += [(0, rendered.person_clip(person, label(person), plan.spec)) for person in everyone]
             images, shown = cut_shared_crop(rendered.frames, rendered.scene, rendered.times, plan.spec)
             one += [(0, PersonClip(images, weights, label(who), who.face)) for who, weights in shown]
-        row: Result = {"people": people, "persons": len(own)}
-        for name, clips in (("own_windows", own), ("one_picture", one)):
-            row[name] = {
-                "accuracy": round(float(predictor.predictions(clips).right(head).mean()), 4),
+        found: Result = {
+            name: {
+                "accuracy": share(candidate.predictions(clips).right),
                 "in_the_picture": round(len(clips) / len(own), 4),
             }
-        rows.append(row)
+            for name, clips in (("own_windows", own), ("one_picture", one))
+        }
+        rows.append({"people": people, "persons": len(own), **found})
     return rows

@@ -1,7 +1,6 @@
 """The accuracy report: metrics, targets, and how to read them."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from emotion_bench import quality_bins
 from emotion_bench.accuracy import Result
@@ -98,16 +97,13 @@ area under the ROC curve for these (chance: 0.5). **The other 20 are not measure
 
 def page(result: Result) -> str:
     """Return accuracy.md for a result of bench_accuracy.py."""
-    pairs, corruptions, abstaining = result["pairs"], result["corruptions"], result["abstaining"]
-    whole, rest = result["through_runtime"], abstaining["accuracy_of_the_rest"]
-    dropped = [
-        (name, percent(value), f"{100 * (corruptions['clean'] - value):.1f}")
-        for name, value in corruptions["rows"].items()
-    ]
+    corruptions, abstaining = result["corruptions"], result["abstaining"]
+    whole, rest, clean = result["through_runtime"], abstaining["accuracy_of_the_rest"], corruptions["clean"]
+    dropped = [(name, percent(v), f"{100 * (clean - v):.1f}") for name, v in corruptions["rows"].items()]
     changes = [
         (video, f"{row['person_minutes']:.2f}", f"{row['raw_changes']:.1f}", f"{row['label_changes']:.1f}")
         for video, row in result["label_changes"].items()
-    ]
+    ] or [("none given", "", "", "")]
     areas = [(name, f"{area:.3f}") for name, area in result.get("categories_auc", {}).items()]
     return _PAGE.format(
         **result,
@@ -116,18 +112,16 @@ def page(result: Result) -> str:
         answered=percent(abstaining["answered"]),
         right=percent(abstaining["accuracy_of_answered"]),
         rest="none" if rest is None else percent(rest),
-        alone=percent(pairs["accuracy_alone"]),
-        pair_table=_pairs(pairs),
-        clean=percent(corruptions["clean"]),
+        alone=percent(result["pairs"]["accuracy_alone"]),
+        pair_table=_pairs(result["pairs"]),
+        clean=percent(clean),
         corruption_table=markdown_table(("", "accuracy", "drop, points"), dropped),
         quality_table=quality_bins.table(result["quality"]),
         window_table=windows_table(result["windows"]),
         subset=min(300, result["test_faces"]),
         found=percent(whole["found"]),
         whole=percent(whole["accuracy"]),
-        changes=markdown_table(
-            ("video", "person minutes", "raw", "shown"), changes or [("none given", "", "", "")]
-        ),
+        changes=markdown_table(("video", "person minutes", "raw", "shown"), changes),
         categories=markdown_table(("category", "AUC"), areas),
     )
 
@@ -135,10 +129,8 @@ def page(result: Result) -> str:
 def targets(result: Result) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield rows of the table of targets: what, target, a more ambitious value, measured, met or missed."""
     sets, pairs = result["sets"], result["pairs"]
-    for name, least, best in (
-        ("scenes", (0.77, 0.60), (0.81, 0.66)),
-        ("tight_faces", (0.80, 0.62), (0.84, 0.68)),
-    ):
+    aims = {"scenes": ((0.77, 0.60), (0.81, 0.66)), "tight_faces": ((0.80, 0.62), (0.84, 0.68))}
+    for name, (least, best) in aims.items():
         found = [sets[name][metric]["value"] for metric in ("accuracy", "balanced_accuracy")]
         met = all(value >= target for value, target in zip(found, least, strict=True))
         yield f"{SETS[name]}: accuracy / balanced", _two(least), _two(best), _two(found), _met(met)
@@ -181,11 +173,9 @@ def sets_part(result: Result) -> str:
         if name in sets
     ]
     people = ", ".join(f"{n}: {percent(value)}" for n, value in result["by_people"].items())
-    recalls = ", ".join(
-        f"{name} {percent(sets['scenes'][f'recall_{name}']['value'])}"
-        for name in result["labels"]
-        if f"recall_{name}" in sets["scenes"]  # of a few faces none may be of a class
-    )
+    found = {name: sets["scenes"].get(f"recall_{name}") for name in result["labels"]}
+    # Of a few faces none may be of a class.
+    recalls = ", ".join(f"{name} {percent(recall['value'])}" for name, recall in found.items() if recall)
     header = ("", "accuracy", "balanced accuracy", "calibration error", "FER2013 label")
     return (
         f"{markdown_table((*header, 'calm taken for negative'), lines)}\n\n"
@@ -210,18 +200,13 @@ def _pairs(pairs: Result) -> str:
 def windows_table(rows: list[Result]) -> str:
     """Return the table that compares a crop per person with one shared crop."""
     lines = [
-        (
-            str(row["people"]),
-            percent(row["own_windows"]["accuracy"]),
-            percent(row["one_picture"]["accuracy"]),
-            percent(row["one_picture"]["in_the_picture"]),
-        )
+        (str(row["people"]), *map(percent, (row["own_windows"]["accuracy"], *row["one_picture"].values())))
         for row in rows
     ]
     return markdown_table(("people", "a crop per person", "a shared crop", "inside of it"), lines)
 
 
-def _two(fractions: Any) -> str:
+def _two(fractions: Sequence[float]) -> str:
     return " / ".join(f"{100 * fraction:.1f}" for fraction in fractions)
 
 

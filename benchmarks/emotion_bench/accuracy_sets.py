@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from emotion_bench.conditions import COVERED
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.scenes.batches import SceneMix
 from emotion_train.scenes.camera import Camera
 from emotion_train.scenes.drawing import Scene
 from emotion_train.scenes.faces import Faces
-from emotion_train.scenes.people import Occluder, RenderedPerson
+from emotion_train.scenes.people import RenderedPerson
 from emotion_train.scenes.sets import PersonClip, RenderedClip, SceneChange, rendered_clips
 
 Numbered = tuple[int, PersonClip]  # the group that a clip is counted in
@@ -53,15 +54,9 @@ class Plan:
         return int(self.faces.labels[person.face])
 
 
-def scenes(
-    plan: Plan,
-    people: tuple[int, ...] = PEOPLE,
-    *,
-    degraded: bool = False,
-    change: SceneChange = lambda scene: scene,
-) -> Iterator[Numbered]:
-    """Yield every face once, in scenes of several people with a crop each; the group is their number."""
-    for rendered in plan.rendered_clips(people, degraded=degraded, change=change):
+def scenes(plan: Plan, people: tuple[int, ...] = PEOPLE, **options: Any) -> Iterator[Numbered]:
+    """Yield every face once, with a crop each; the group is the number of people in its scene."""
+    for rendered in plan.rendered_clips(people, **options):
         for person in rendered.scene.people:
             yield len(rendered.scene.people), rendered.person_clip(person, plan.label(person), plan.spec)
 
@@ -103,7 +98,6 @@ def _in_turn(*changes: SceneChange) -> SceneChange:
     return lambda scene: changes[scene.people[0].face % len(changes)](scene)
 
 
-_GREY = np.full(3, 128, np.float32)
 CLEAN: Final[SceneChange] = _clean
 
 # Corruptions of an image, by the name that reports print.
@@ -118,9 +112,7 @@ CORRUPTIONS: Final[Mapping[str, SceneChange]] = MappingProxyType(
         "colour cast": _camera(gain=(1.3, 1.0, 0.55)),
         "head tilted 20 degrees": _in_turn(_person(tilt=-20.0), _person(tilt=20.0)),
         "half of the face covered": _in_turn(
-            _person(occluder=Occluder(0.0, 0.4, 0.55, 0.4, _GREY)),
-            _person(occluder=Occluder(-0.4, 0.0, 0.4, 0.6, _GREY)),
-            _person(occluder=Occluder(0.4, 0.0, 0.4, 0.6, _GREY)),
+            *(_person(occluder=COVERED[half]) for half in ("lower", "left", "right"))
         ),
     }
 )

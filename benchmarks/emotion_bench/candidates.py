@@ -1,14 +1,13 @@
 """Models that are compared on the same views: bundles, ONNX graphs and checkpoints."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from emotion_bench.predictions import Classifier, Predictions, predict
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_head
+from emotion_runtime.names import Precision
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.encoders import BundleEncoder
 from emotion_train.probing.features import ClipEncoder
@@ -17,8 +16,7 @@ from emotion_train.probing.protocol import C_GRID
 from emotion_train.probing.samples import Encoding
 from emotion_train.probing.scene_probe import TASK, ScenePlan, scene_set
 from emotion_train.scenes.faces import FACES_FILE
-
-Classifier = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+from emotion_train.scenes.sets import PersonClip
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +35,18 @@ class Candidate:
     head: Classifier
     abstain: float = 0.0
 
+    def predictions(self, clips: Iterable[tuple[int, PersonClip]]) -> Predictions:
+        """Predict clips with equal numbers of frames, which come with the number of their group."""
+        return predict(self.encoder, self.head, clips)
 
-def of_bundle(bundle: str) -> Candidate:
+
+def of_bundle(bundle: str, precision: Precision = "fp32") -> Candidate:
     """Return the model of a bundle with its default head.
 
     Raises:
         EmotionError: The bundle is missing or broken, or its default head predicts other labels.
     """
-    encoder = BundleEncoder(bundle)
+    encoder = BundleEncoder(bundle, precision)
     manifest = encoder.bundle.manifest
     head = manifest.heads[manifest.default_head]
     if head.labels != list(EKMAN):

@@ -10,7 +10,6 @@ from emotion_bench.accuracy import CALM, NEGATIVE, Result, described, on_votes
 from emotion_bench.accuracy_sets import Plan, scenes
 from emotion_bench.candidates import Candidate
 from emotion_bench.conditions import HALVES
-from emotion_bench.predictions import Predictor
 from emotion_bench.report import with_interval
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Metrics, Weights
@@ -19,8 +18,6 @@ from emotion_train.probing.view_features import encode_views
 from emotion_train.scenes.faces import Faces
 from emotion_train.scenes.views import PLAIN, Condition
 from emotion_train.tables import markdown_table, percent
-
-HEAD = "head"  # the only head of a candidate, in `Predictor`
 
 
 def measure(
@@ -50,9 +47,9 @@ def measure(
         the four halves.
     """
     plan = Plan(faces.by_majority(), candidate.encoder.spec, frames, 1.6, seed)
-    in_scenes = Predictor(candidate.encoder, {HEAD: candidate.head}).predictions(scenes(plan))
-    result: Result = {"scenes": on_votes(in_scenes, HEAD, faces, resamples=resamples)}
-    top = in_scenes.probabilities[HEAD].max(axis=1)
+    in_scenes = candidate.predictions(scenes(plan))
+    result: Result = {"scenes": on_votes(in_scenes, faces, resamples=resamples)}
+    top = in_scenes.probabilities.max(axis=1)
     result["scenes"]["not_sure"] = round(float((top < candidate.abstain).mean()), 4)
     clear = faces.by_majority().take(np.flatnonzero(faces.clear))
     result["clear_faces"] = len(clear.labels)

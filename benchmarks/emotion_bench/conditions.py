@@ -33,13 +33,9 @@ def _color(red: float, green: float, blue: float) -> NDArray[np.float32]:
     return np.array((red, green, blue), np.float32)
 
 
-_GREY, _BLACK, _BROWN, _PALE_BLUE = (
-    _color(128, 128, 128),
-    _color(18, 18, 20),
-    _color(60, 42, 30),
-    _color(170, 200, 220),
-)
-_HALVES = {
+_GREY, _BLACK = _color(128, 128, 128), _color(18, 18, 20)
+_BROWN, _PALE_BLUE = _color(60, 42, 30), _color(170, 200, 220)
+COVERED: Final[Mapping[str, Occluder]] = {  # halves of a face
     "lower": Occluder(0.0, 0.4, 0.55, 0.4, _GREY),
     "upper": Occluder(0.0, -0.4, 0.55, 0.4, _GREY),
     "left": Occluder(-0.4, 0.0, 0.4, 0.6, _GREY),
@@ -91,10 +87,10 @@ CONDITIONS: Final[Mapping[str, Condition]] = MappingProxyType(
         "brightness 160 %": seen_by(Camera(gain=(1.6, 1.6, 1.6))),
         "gamma 0.6 or 1.7": Condition(view=_gamma),
         "JPEG, quality 20": seen_by(Camera(jpeg=20)),
-        **{f"{side} half covered": covered(occluder) for side, occluder in _HALVES.items()},
+        **{f"{side} half covered": covered(occluder) for side, occluder in COVERED.items()},
         "sunglasses": covered(*_SUNGLASSES),
         "mask": covered(*_MASK),
         "beard": covered(*_BEARD),
     }
 )
-HALVES: Final = tuple(f"{side} half covered" for side in _HALVES)
+HALVES: Final = tuple(f"{side} half covered" for side in COVERED)

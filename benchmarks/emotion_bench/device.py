@@ -34,8 +34,8 @@ class Device:
         """Return the seconds of one call; see `median_seconds`."""
         return median_seconds(call, self.synchronize)
 
-    def capture(self, call: Callable[[], torch.Tensor]) -> tuple[Callable[[], object], torch.Tensor]:
-        """Capture a call as a CUDA graph; return what replays it and the tensor of its result. CUDA only."""
+    def capture(self, call: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        """Capture a call as a CUDA graph; return what replays it. CUDA only."""
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -45,7 +45,12 @@ class Device:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             result = call()
-        return graph.replay, result
+
+        def replay() -> torch.Tensor:
+            graph.replay()
+            return result
+
+        return replay
 
 
 def matmul_flops(device: Device, precision: str, side: int) -> float:

@@ -33,22 +33,13 @@ def export(model: EmotionCLIP, folder: Path) -> dict[str, Path]:
 
 
 def engine_rows(
-    model: EmotionCLIP,
     reference: Reference,
     graph: Path,
     persons: Sequence[int],
     device: Device,
     way: tuple[Flavor, str],
 ) -> Iterator[dict[str, Any]]:
-    """Build an engine for some numbers of people, and yield a row for each of them.
-
-    Args:
-        model: The model.
-        reference: What is measured.
-        graph: Its ONNX file.
-        persons: Numbers of people, see `split_persons`.
-        device: Where.
-        way: One of `WAYS`.
+    """Build an engine of a graph for some numbers of people in one of `WAYS`; yield a row for each number.
 
     Raises:
         EmotionError: This TensorRT is not installed, or the engine cannot be built.
@@ -65,9 +56,9 @@ def engine_rows(
     # Closed at the end: a small GPU cannot hold all engines at once.
     with closing(TensorRTBackend(built.engine, flavor=runner)) as opened:
         backend = Bucketed(opened, limits)
-        cosine = reference.cosine(lambda feeds: next(iter(backend.run(feeds).values())), model)
+        cosine = reference.cosine(lambda feeds: next(iter(backend.run(feeds).values())))
         for count in persons:
-            seconds = device.seconds(partial(backend.run, reference.feeds(model, count)))
+            seconds = device.seconds(partial(backend.run, reference.feeds(count)))
             about = {"runner": runner, "precision": precision, **reference.about(count)}
             yield {**about, "ms": round(1000 * seconds, 4), "cosine_min": cosine}
 

@@ -29,9 +29,9 @@ def card(packages: Sequence[str] = PACKAGES) -> dict[str, str | int | None]:
 
 def cpu_name(listing: Path = Path("/proc/cpuinfo")) -> str:
     """Return the name of the CPU, from Linux or from the platform module."""
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    text = listing.read_text(encoding="utf-8") if listing.is_file() else ""
+    found = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def gpu_name() -> str | None:

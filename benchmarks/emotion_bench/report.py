@@ -20,12 +20,9 @@ Result = dict[str, Any]
 def results_parser(
     about: str | None, folder: str | None = None, *, quick: bool = False
 ) -> argparse.ArgumentParser:
-    """Return a parser with --out, the folder of the results.
+    """Return a parser with --out, by default a folder in results/ with this name, or that of the machine.
 
-    Args:
-        about: The docstring of the script.
-        folder: The default within results/. None: the name of this machine.
-        quick: Add --quick.
+    `about` is the docstring of the script.
     """
     parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
     out = RESULTS / (folder or folder_name(cpu_name(), usable_cores()))

@@ -4,32 +4,35 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
+Name = TypeVar("Name", bound=Hashable)
 _LEAST_SECONDS = 0.02  # of one measurement: shorter ones measure the clock and the scheduler
 _BLOCKS = 5  # blocks of calls, of which the median counts
-_BLOCK_SECONDS = 0.03
-_WARM_UP = 3  # a CUDA graph is captured in the second call
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[], object]],
+    contenders: Mapping[Name, Callable[[], object]],
     *,
     rounds: int,
     seed: int = 0,
     clock: Callable[[], float] | None = None,
-) -> dict[str, list[float]]:
+) -> dict[Name, list[float]]:
     """Return the seconds of one call by contender, one value per round.
 
-    Each contender is called once to warm up, and then once per round, in another order each time, repeated
-    until 20 ms have passed. Values of the same round belong together: compare them with `ratios`. With
-    `time.process_time` as the clock, the seconds of all threads together are measured, on which other
-    programs have little influence.
+    Each contender is called twice to warm up (a CUDA graph is captured in the second call), and then once per
+    round, in another order each time, repeated until 20 ms have passed. Values of the same round belong
+    together: compare them with `ratios`. With `time.process_time` as the clock, the seconds of all threads
+    together are measured, on which other programs have little influence.
     """
     clock = clock or time.perf_counter
-    repeats = {name: _repeats(call) for name, call in contenders.items()}
+    repeats = {}
+    for name, call in contenders.items():
+        _block(call, 2, clock)
+        repeats[name] = max(1, math.ceil(_LEAST_SECONDS / max(_block(call, 1, clock), 1e-9)))
     order, rng = list(contenders), random.Random(seed)  # noqa: S311 - the order of a benchmark
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds: dict[Name, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         rng.shuffle(order)
         for name in order:
@@ -38,21 +41,18 @@ def interleave(
 
 
 def median_seconds(call: Callable[[], object], wait: Callable[[], object] = lambda: None) -> float:
-    """Return the seconds of one call: the median of several blocks of calls, each ended by a wait.
+    """Return the seconds of one call: the median of several blocks of calls.
 
     Args:
         call: What is measured.
         wait: Returns when all work that `call` has started is done.
     """
-    for _ in range(_WARM_UP):
-        call()
 
     def clock() -> float:
         wait()
         return time.perf_counter()
 
-    count = max(1, round(_BLOCK_SECONDS / max(_block(call, 1, clock), 1e-9)))
-    return statistics.median(_block(call, count, clock) for _ in range(_BLOCKS))
+    return statistics.median(interleave({"": call}, rounds=_BLOCKS, clock=clock)[""])
 
 
 def _block(call: Callable[[], object], count: int, clock: Callable[[], float]) -> float:
@@ -74,8 +74,3 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
         "min": round(min(values), digits),
         "max": round(max(values), digits),
     }
-
-
-def _repeats(call: Callable[[], object]) -> int:
-    call()
-    return max(1, math.ceil(_LEAST_SECONDS / max(_block(call, 1, time.perf_counter), 1e-9)))

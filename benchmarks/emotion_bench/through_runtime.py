@@ -1,7 +1,7 @@
 """Accuracy and steadiness of the whole runtime, with its own detector and tracker."""
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from emotion_bench.accuracy_sets import Plan
 from emotion_runtime.detectors.agreement import intersection_over_union
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sources import open_source
-from emotion_runtime.types import Box, EmotionEvent, Person
+from emotion_runtime.types import Box, Person
 from emotion_train.scenes.faces import Faces
 
 # The fixed subset of test faces for the model card's number and for the test that guards it.
@@ -27,12 +27,7 @@ def subset(faces: Faces) -> Faces:
 
 
 def accuracy(runtime: EmotionRuntime, plan: Plan, *, clips: int | None = None) -> dict[str, Any]:
-    """Run scenes of one and two people frame by frame, and score the last event of each clip.
-
-    Args:
-        runtime: The runtime.
-        plan: What the scenes are rendered from.
-        clips: Number of scenes, the first ones; None means all.
+    """Run the first scenes (None: all) of one and two people frame by frame; score the last event of each.
 
     Returns:
         persons: number of people; found: fraction of them that the detector found; accuracy: of the
@@ -47,12 +42,12 @@ def accuracy(runtime: EmotionRuntime, plan: Plan, *, clips: int | None = None) -
             # After so long a gap no track of the previous clip is left.
             event = runtime.step(frame, index * GAP + time * plan.seconds)
         for subject in rendered.scene.people:
-            person = _at(event, rendered.boxes(subject)[-1])
-            if person is None:
+            people = [person for person in (event.persons if event else []) if person.raw]
+            nearest = most_overlapping([person.box for person in people], rendered.boxes(subject)[-1])
+            if nearest is None:
                 outcomes += "-"
             else:
-                predicted = max(person.raw, key=person.raw.__getitem__)
-                outcomes += str(int(predicted == runtime.labels[plan.label(subject)]))
+                outcomes += str(int(likeliest(people[nearest]) == runtime.labels[plan.label(subject)]))
     found = len(outcomes) - outcomes.count("-")
     return {
         "persons": len(outcomes),
@@ -72,20 +67,15 @@ def steadiness(runtime: EmotionRuntime, video: str) -> dict[str, float]:
         raw_changes of the likeliest label of each clip alone, and label_changes of the label that is shown,
         where "not sure" counts as a label. Nothing if nobody is in view.
     """
-    minutes, raw, shown = 0.0, 0, 0
-    last: dict[int, tuple[float, str | None, str]] = {}
+    seen: dict[int, list[tuple[float, str | None, str]]] = {}  # time, shown and likeliest label, by person
     with open_source(video) as source:
         for _, event in runtime.follow([source]):
             for person in event.persons:
-                if person.state in ("new", "warming", "lost") or not person.raw:
-                    continue
-                now = max(person.raw, key=person.raw.__getitem__)
-                if person.id in last:
-                    before, top, likeliest = last[person.id]
-                    minutes += (event.t - before) / 60
-                    shown += top != person.top
-                    raw += likeliest != now
-                last[person.id] = event.t, person.top, now
+                if person.state not in ("new", "warming", "lost") and person.raw:
+                    seen.setdefault(person.id, []).append((event.t, person.top, likeliest(person)))
+    steps = [step for rows in seen.values() for step in pairwise(rows)]
+    minutes = sum(now[0] - before[0] for before, now in steps) / 60
+    shown, raw = (sum(before[i] != now[i] for before, now in steps) for i in (1, 2))
     if not minutes:
         return {}
     return {
@@ -95,11 +85,9 @@ def steadiness(runtime: EmotionRuntime, video: str) -> dict[str, float]:
     }
 
 
-def _at(event: EmotionEvent | None, box: Box) -> Person | None:
-    """Return the person whose box overlaps the given one most, if it overlaps enough."""
-    people = [person for person in (event.persons if event else []) if person.raw]
-    best = most_overlapping([person.box for person in people], box)
-    return None if best is None else people[best]
+def likeliest(person: Person) -> str:
+    """Return the likeliest emotion, whether or not it is shown as a label."""
+    return max(person.raw, key=person.raw.__getitem__)
 
 
 def most_overlapping(boxes: Sequence[Box], box: Box) -> int | None:

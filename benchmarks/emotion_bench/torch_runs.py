@@ -50,25 +50,19 @@ class Reference:
     Attributes:
         graph: Name of the graph.
         crops: "one crop" for all people, "own crops", or "" for the temporal encoder.
+        feeds: Returns the inputs for a number of people.
         expected: Outputs (P, D) by number of people.
     """
 
     graph: str
     crops: str
+    feeds: Callable[[int], Feeds]
     expected: dict[int, NDArray[np.float32]]
 
-    def feeds(self, model: EmotionCLIP, persons: int) -> Feeds:
-        """Return the inputs for a number of people."""
-        clip = model.config.clip_frames, model.config.embed_dim
-        return feeds_of(self.graph, self.crops, model.config.preprocess, clip, persons)
-
-    def cosine(self, run: Callable[[Feeds], NDArray[np.float32]], model: EmotionCLIP) -> float:
+    def cosine(self, run: Callable[[Feeds], NDArray[np.float32]]) -> float:
         """Return the smallest cosine of any person in the parity batches."""
-        found = [
-            cosine_similarity(expected, run(self.feeds(model, persons)))
-            for persons, expected in self.expected.items()
-        ]
-        return round(float(np.concatenate(found).min()), 7)
+        found = [cosine_similarity(each, run(self.feeds(n))).min() for n, each in self.expected.items()]
+        return round(float(min(found)), 7)
 
     def about(self, persons: int) -> dict[str, Any]:
         """Return what a row says of the measured work."""
@@ -78,13 +72,17 @@ class Reference:
 def references(model: EmotionCLIP, crops: Sequence[str] = (SHARED,)) -> dict[tuple[str, str], Reference]:
     """Compute the references of a model on the CPU, by graph and crops."""
     made: dict[tuple[str, str], Reference] = {}
+    config = model.config
+    clip = config.clip_frames, config.embed_dim
     for source in graph_sources(model):
         for each in crops if source.name == "frame_encoder" else ("",):
-            reference = made[source.name, each] = Reference(source.name, each, {})
-            for count in PARITY_PERSONS:
-                feeds = reference.feeds(model, count).values()
-                with torch.inference_mode():
-                    reference.expected[count] = source.module(*map(torch.from_numpy, feeds)).numpy()
+            feeds = partial(feeds_of, source.name, each, config.preprocess, clip)
+            with torch.inference_mode():
+                expected = {
+                    count: source.module(*map(torch.from_numpy, feeds(count).values())).numpy()
+                    for count in PARITY_PERSONS
+                }
+            made[source.name, each] = Reference(source.name, each, feeds, expected)
     return made
 
 
@@ -97,17 +95,10 @@ def torch_rows(
     *,
     compiled: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Yield rows of one graph in one precision: eager, and as a CUDA graph where CUDA exists.
+    """Yield rows of one graph in one of `PRECISIONS`: eager, and as a CUDA graph where CUDA exists.
 
-    The model is moved to the device and converted to the precision.
-
-    Args:
-        model: The model.
-        reference: What is measured.
-        persons: Numbers of people.
-        device: Where.
-        precision: A key of `PRECISIONS`.
-        compiled: Compile the model with `torch.compile` first, for each number of people.
+    The model is moved to the device and converted to the precision; with `compiled`, `torch.compile` compiles
+    it first, for each number of people.
     """
     module: Any = OnDevice(model.to(PRECISIONS[precision]), reference.graph, PRECISIONS[precision])
     module = module.to(device.torch).eval()
@@ -119,9 +110,9 @@ def torch_rows(
         for mode in modes[-1:] if compiled else modes:
             prepare = partial(_prepare, module, device, captured=mode == "CUDA graph")
             # Of this mode: a graph may be wrong.
-            cosine = None if compiled else reference.cosine(partial(_output, prepare), model)
+            cosine = None if compiled else reference.cosine(partial(_output, prepare))
             for count in persons:
-                on_device, whole = prepare(reference.feeds(model, count))
+                on_device, whole = prepare(reference.feeds(count))
                 yield {
                     "runner": f"PyTorch, {'compiled, ' if compiled else ''}{mode}",
                     "precision": precision,
@@ -138,13 +129,7 @@ def _prepare(module: nn.Module, device: Device, feeds: Feeds, *, captured: bool)
     held = [value.to(device.torch) for value in host]
     call: Call = partial(module, *held)
     if captured:
-        replay, result = device.capture(call)
-
-        def replayed() -> Tensor:
-            replay()
-            return result
-
-        call = replayed
+        call = device.capture(call)
 
     def whole() -> Tensor:
         for target, value in zip(held, host, strict=True):

@@ -57,7 +57,7 @@ def tensorrt(args: argparse.Namespace, recorder: Recorder) -> None:
         with tempfile.TemporaryDirectory() as folder:
             paths = export(model, Path(folder))
             for way, reference, part in product(WAYS, held, split_persons(args.persons)):
-                rows = engine_rows(model, reference, paths[reference.graph], part, device, way)
+                rows = engine_rows(reference, paths[reference.graph], part, device, way)
                 what = f"{preset} {reference.graph}, {' '.join(way)}, P = {', '.join(map(str, part))}"
                 recorder.measure(what, rows, model=preset)
 

@@ -69,15 +69,9 @@ class TimedPrecision(Precision):
 def measure(
     config: ModelConfig, shards: str, *, batch: int, steps: int, workers: int, precision: PrecisionName
 ) -> dict[str, Any]:
-    """Measure the training of one model; call it in a new process, since peak memory is a high-water mark.
+    """Measure some steps of training with `batch` clips each, loaded by so many worker processes.
 
-    Args:
-        config: The model.
-        shards: Folder of the shards.
-        batch: Number of clips per step.
-        steps: Number of measured steps.
-        workers: Number of processes that load batches.
-        precision: Numeric precision.
+    Call it in a new process, since peak memory is a high-water mark.
     """
     device = Device("cuda" if torch.cuda.is_available() else "cpu")
     world = World(device=device.torch)

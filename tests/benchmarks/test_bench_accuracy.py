@@ -17,7 +17,8 @@ import result_tables
 from emotion_bench import accuracy, through_runtime
 from emotion_bench.accuracy_page import page, sets_part, targets
 from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, aligned_faces, scenes
-from emotion_bench.predictions import Predictions, bundle_predictor
+from emotion_bench.candidates import of_bundle
+from emotion_bench.predictions import Predictions
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.types import EmotionEvent, Person
 from emotion_train.scenes.faces import Faces, load_faces
@@ -25,6 +26,7 @@ from emotion_train.scenes.people import face_box
 from emotion_train.scenes.sets import PersonClip, RenderedClip
 
 SPEC = load_bundle("nano").manifest.preprocess
+NO_FEATURES = np.zeros((0, 1), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +55,17 @@ def test_predictions_equal_those_of_the_graphs(faces: Faces):
         first, second = frame.run(None, fed)[0]
         ring = np.stack([first] * 4 + [second] * 4)[None]
         expected.append(temporal.run(None, {"embeddings": ring})[0][0])
-    predictor = bundle_predictor("nano")
-    found = predictor.predictions(enumerate(clips)).probabilities["probe"]
-    np.testing.assert_allclose(found, predictor.heads["probe"](np.stack(expected)), atol=1e-5)
+    candidate = of_bundle("nano")
+    found = candidate.predictions(enumerate(clips)).probabilities
+    np.testing.assert_allclose(found, candidate.head(np.stack(expected)), atol=1e-5)
 
 
 def test_predictions_keep_the_order_of_clips_over_batches(faces: Faces):
     clips = list(scenes(plan_of(faces)))
-    predictor = bundle_predictor("nano")
-    together = predictor.predictions(clips)
-    alone = np.concatenate([predictor.predictions([clip]).probabilities["probe"] for clip in clips])
-    np.testing.assert_allclose(together.probabilities["probe"], alone, atol=1e-5)
+    candidate = of_bundle("nano")
+    together = candidate.predictions(clips)
+    alone = np.concatenate([candidate.predictions([clip]).probabilities for clip in clips])
+    np.testing.assert_allclose(together.probabilities, alone, atol=1e-5)
     assert together.labels.tolist() == [clip.label for _, clip in clips]
     assert together.group.tolist() == [group for group, _ in clips]
 
@@ -149,14 +151,13 @@ def test_metrics_equal_scikit_learn():
 
 def test_predictions_under_the_threshold_are_not_given():
     probability = np.array([[0.9, 0.1], [0.6, 0.4], [0.55, 0.45], [0.2, 0.8]])
-    predictions = Predictions(
-        np.array([0, 0, 1, 0]), {"probe": probability}, np.array([1, 1, 2, 2]), np.arange(4)
-    )
-    result = accuracy.abstaining(predictions, "probe", 0.6)
+    groups = np.array([1, 1, 2, 2])
+    predictions = Predictions(np.array([0, 0, 1, 0]), probability, groups, np.arange(4), NO_FEATURES)
+    result = accuracy.abstaining(predictions, 0.6)
     assert result["answered"] == 0.75
     assert result["accuracy_of_answered"] == pytest.approx(2 / 3, abs=1e-4)
     assert result["accuracy_of_the_rest"] == 0
-    assert accuracy.by_people(predictions, "probe") == {"1": 1.0, "2": 0.0}
+    assert accuracy.by_people(predictions) == {"1": 1.0, "2": 0.0}
 
 
 @dataclass
@@ -174,19 +175,20 @@ class Stub:
             chosen = np.array([int(clip.images.sum()) % 7 for _, clip in given])
         return Predictions(
             labels,
-            {"probe": np.eye(7)[chosen]},
+            np.eye(7)[chosen],
             np.array([group for group, _ in given]),
             np.array([clip.face for _, clip in given]),
+            NO_FEATURES,
         )
 
 
 def test_pairs_tell_whether_predictions_follow_the_subject(faces: Faces):
-    knows = accuracy.pairs(Stub("knows"), plan_of(faces), "probe", resamples=0)  # type: ignore[arg-type]
+    knows = accuracy.pairs(Stub("knows"), plan_of(faces), resamples=0)  # type: ignore[arg-type]
     assert knows["right_singly"] == knows["pairs"] > 3
     for name in ("own_window", "same_window"):
         assert knows[name]["changed"]["value"] == knows[name]["both_right"]["value"] == 1
         assert knows[name]["other"]["value"] == 0
-    blind = accuracy.pairs(Stub("blind"), plan_of(faces), "probe", resamples=0)  # type: ignore[arg-type]
+    blind = accuracy.pairs(Stub("blind"), plan_of(faces), resamples=0)  # type: ignore[arg-type]
     assert blind["same_window"]["changed"]["value"] == 0
 
 
@@ -283,8 +285,7 @@ def test_accuracy_is_on_clear_faces_and_calibration_on_all_votes():
     chosen = np.array([4, 0, 0, 3])
     probability = 0.7 * eye[chosen].astype(float) + 0.3 / 7
     result = accuracy.on_votes(
-        Predictions(faces.majority[rows], {"probe": probability}, np.zeros(4, np.int64), rows),
-        "probe",
+        Predictions(faces.majority[rows], probability, np.zeros(4, np.int64), rows, NO_FEATURES),
         faces,
         resamples=0,
     )

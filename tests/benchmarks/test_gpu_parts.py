@@ -64,14 +64,14 @@ class Instant(Device):
         self.timed_replays += self._replays - before
         return 1.0
 
-    def capture(self, call: Callable[[], torch.Tensor]) -> tuple[Callable[[], object], torch.Tensor]:
+    def capture(self, call: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
         result = torch.zeros_like(call())  # a capture computes nothing
 
-        def replay() -> None:
+        def replay() -> torch.Tensor:
             self._replays += 1
-            result.copy_(call() + self._replay_error)
+            return result.copy_(call() + self._replay_error)
 
-        return replay, result
+        return replay
 
 
 def test_each_number_of_persons_is_captured(model: EmotionCLIP):
@@ -141,7 +141,7 @@ def test_an_engine_of_many_persons_is_tuned_for_many(model: EmotionCLIP, monkeyp
     assert split_persons([1]) == [[1]]
     reference = references(model)[CLIPS]
     for part in parts:
-        rows = engine_rows(model, reference, graph, part, Instant(), ("tensorrt", "fp32"))
+        rows = engine_rows(reference, graph, part, Instant(), ("tensorrt", "fp32"))
         with pytest.raises(EmotionError, match="seen enough"):
             next(rows)
     assert tuned == {16: Limits(4, 1), 64: Limits(64, 1)}
@@ -389,7 +389,7 @@ def test_both_flavours_are_built_in_both_precisions_and_freed(
     monkeypatch.setattr(engine_runs, "graph_sources", lambda model: graph_sources(model)[1:])  # the smaller
     graph = export(model, tmp_path)["temporal_encoder"]
     for way in WAYS:
-        rows = list(engine_rows(model, reference, graph, [1, 2], Instant(), way))
+        rows = list(engine_rows(reference, graph, [1, 2], Instant(), way))
         assert [row["persons"] for row in rows] == [1, 2]
         # Held against the model with up to 8 persons, in parts of 2.
         assert all(row["cosine_min"] > (0.999 if way[1] == "fp16" else 0.999999) for row in rows)
