@@ -1,6 +1,8 @@
+# ruff: noqa: N802 - names of CUDA and TensorRT
 """Stand-ins for CUDA and TensorRT that need no GPU and check every call against the rules of both.
 
-Memory is real: "device" addresses point to arrays, copies copy, and the engine computes when its stream runs.
+Functions have the names of CUDA's driver. Memory is real: "device" addresses point to arrays, copies copy,
+and the engine computes when its stream runs.
 """
 
 import ctypes
@@ -12,9 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from emotion_runtime.tensorrt.driver import CAPABILITY_MAJOR, CAPABILITY_MINOR, MULTIPROCESSORS, CudaError
+from emotion_runtime.tensorrt.driver import (
+    CAPABILITY_MAJOR,
+    CAPABILITY_MINOR,
+    FUNCTIONS,
+    MULTIPROCESSORS,
+    NON_BLOCKING,
+    THREAD_LOCAL,
+    CudaError,
+)
 
-NEED_NO_CONTEXT = {"use", "name", "memory", "attribute"}
 MOST = 8  # maximum number of persons of the engine
 T, D = 4, 3
 
@@ -46,9 +55,12 @@ class Cuda:
     """
 
     version = "12.6"
+    device = 3
+    memory = 7_900_000_000
+    multiprocessors = 8
 
     def __init__(self, *, fail: str = "") -> None:
-        self.device, self.host = Memory(), Memory()
+        self.blocks, self.pinned = Memory(), Memory()
         self.calls: list[str] = []
         self.queue: list[Any] = []
         self.captured: list[Any] | None = None
@@ -58,89 +70,96 @@ class Cuda:
         self.fail = fail
         self.thread = 0  # the one in which the context is current
 
-    def __getattribute__(self, name: str) -> Any:
-        value = super().__getattribute__(name)
-        if name.startswith("_") or not callable(value) or name == "enqueue":
-            return value
-
-        def function(*args: Any) -> Any:
-            self.calls.append(name)
-            if name == self.fail:
-                raise CudaError(f"CUDA: {name} failed with CUDA_ERROR_OUT_OF_MEMORY")
-            assert name in NEED_NO_CONTEXT or self.thread == threading.get_ident(), "no current context"
-            return value(*args)
-
-        return function
-
-    def name(self) -> str:
-        return "Test GPU"
-
-    def memory(self) -> int:
-        return 7_900_000_000
-
-    def attribute(self, attribute: int) -> int:
-        return {MULTIPROCESSORS: 8, CAPABILITY_MAJOR: 8, CAPABILITY_MINOR: 7}[attribute]
-
     def use(self) -> None:
+        self.calls.append("use")
         self.thread = threading.get_ident()
 
-    def create_stream(self) -> int:
+    def call(self, function: str, *args: Any) -> None:
+        self.get(function, *args)
+
+    def get(self, function: str, *args: Any) -> Any:
+        self.calls.append(function)
+        if function == self.fail:
+            raise CudaError(f"CUDA: {function} failed with CUDA_ERROR_OUT_OF_MEMORY")
+        assert function.startswith("cuDevice") or self.thread == threading.get_ident(), "no current context"
+        # One argument less than in C if the first one is where the result goes.
+        assert len(FUNCTIONS[function]) - len(args) in (0, 1)
+        return getattr(self, function)(*args)
+
+    def cuDeviceGetName(self, text: Any, size: int, device: int) -> None:
+        assert (size, device) == (len(text), self.device)
+        text.value = b"Test GPU"
+
+    def cuDeviceTotalMem_v2(self, device: int) -> int:
+        assert device == self.device
+        return self.memory
+
+    def cuDeviceGetAttribute(self, attribute: int, device: int) -> int:
+        assert device == self.device
+        return {MULTIPROCESSORS: self.multiprocessors, CAPABILITY_MAJOR: 8, CAPABILITY_MINOR: 7}[attribute]
+
+    def cuStreamCreate(self, flags: int) -> int:
+        assert flags == NON_BLOCKING
         self.streams.add(77)
         return 77
 
-    def destroy_stream(self, stream: int) -> None:
+    def cuStreamDestroy_v2(self, stream: int) -> None:
         self.streams.remove(stream)
 
-    def allocate(self, size: int) -> int:
-        return self.device.allocate(size)
+    def cuMemAlloc_v2(self, size: int) -> int:
+        return self.blocks.allocate(size)
 
-    def free(self, address: int) -> None:
-        self.device.free(address)
+    def cuMemFree_v2(self, address: int) -> None:
+        self.blocks.free(address)
 
-    def allocate_host(self, size: int) -> int:
-        return self.host.allocate(size)
+    def cuMemHostAlloc(self, size: int, flags: int) -> int:
+        assert flags == 0
+        return self.pinned.allocate(size)
 
-    def free_host(self, address: int) -> None:
-        self.host.free(address)
+    def cuMemFreeHost(self, address: int) -> None:
+        self.pinned.free(address)
 
-    def copy_in(self, device: int, host: int, size: int, stream: int) -> None:
-        self._copy(device, host, size, stream, (self.device, self.host))
+    def cuMemcpyHtoDAsync_v2(self, device: int, host: int, size: int, stream: int) -> None:
+        self._copy(device, host, size, stream, (self.blocks, self.pinned))
 
-    def copy_out(self, host: int, device: int, size: int, stream: int) -> None:
-        self._copy(host, device, size, stream, (self.host, self.device))
+    def cuMemcpyDtoHAsync_v2(self, host: int, device: int, size: int, stream: int) -> None:
+        self._copy(host, device, size, stream, (self.pinned, self.blocks))
 
     def _copy(self, to: int, source: int, size: int, stream: int, memories: tuple[Memory, Memory]) -> None:
         for memory, address in zip(memories, (to, source), strict=True):
             memory.check(address, size)
         self.enqueue(lambda: ctypes.memmove(to, source, size), stream)
 
-    def begin_capture(self, stream: int) -> None:
-        assert (stream, self.captured) == (77, None)
+    def cuStreamBeginCapture_v2(self, stream: int, mode: int) -> None:
+        assert (stream, mode, self.captured) == (77, THREAD_LOCAL, None)
         self.captured = []
 
-    def end_capture(self, stream: int) -> int:
+    def cuStreamEndCapture(self, stream: int, graph: Any) -> None:
         assert stream == 77
         captured, self.captured = self.captured, None
         assert captured is not None
         if self.invalidated:
             raise CudaError("CUDA: cuStreamEndCapture failed with CUDA_ERROR_STREAM_CAPTURE_INVALIDATED")
-        self._recorded = captured
-        return 88
+        ctypes.cast(graph, ctypes.POINTER(ctypes.c_void_p))[0] = 88
+        self.graphs[88] = captured
 
-    def instantiate(self, graph: int) -> int:
-        assert graph == 88
+    def cuGraphInstantiateWithFlags(self, graph: int, flags: int) -> int:
+        assert (graph, flags) == (88, 0)
         executable = 100 + len(self.graphs)
-        self.graphs[executable] = self._recorded
+        self.graphs[executable] = self.graphs[graph]
         return executable
 
-    def destroy_graph(self, executable: int) -> None:
+    def cuGraphDestroy(self, graph: int) -> None:
+        del self.graphs[graph]
+
+    def cuGraphExecDestroy(self, executable: int) -> None:
         del self.graphs[executable]
 
-    def launch(self, executable: int, stream: int) -> None:
+    def cuGraphLaunch(self, executable: int, stream: int) -> None:
         for work in self.graphs[executable]:
             self.enqueue(work, stream)
 
-    def synchronize(self, stream: int) -> None:
+    def cuStreamSynchronize(self, stream: int) -> None:
         assert stream in self.streams
         assert self.captured is None, "a stream in capture cannot be waited for"
         for work in self.queue:
@@ -163,7 +182,7 @@ class Context:
     runs: int = 0
 
     def set_device_memory(self, address: int, size: int) -> None:
-        self.engine.cuda.device.check(address, size)
+        self.engine.cuda.blocks.check(address, size)
         self.scratch = address
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -177,7 +196,7 @@ class Context:
         return self.shape if name == "embeddings" else (self.shape[0], D)
 
     def set_tensor_address(self, name: str, address: int) -> bool:
-        self.engine.cuda.device.check(address, int(np.prod(self.get_tensor_shape(name))) * 4)
+        self.engine.cuda.blocks.check(address, int(np.prod(self.get_tensor_shape(name))) * 4)
         self.addresses[name] = address
         return True
 
@@ -295,7 +314,7 @@ class Library:
         def __init__(self, severity: int) -> None:
             assert severity == self.ERROR
 
-    def Runtime(self, _logger: "Library.Logger") -> Any:  # noqa: N802 - TensorRT's name
+    def Runtime(self, _logger: "Library.Logger") -> Any:
         def deserialize_cuda_engine(content: bytes) -> Engine | None:
             self.given.append(content)
             return self._engine

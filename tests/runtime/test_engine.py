@@ -56,26 +56,27 @@ def test_a_recurring_batch_size_is_one_launch(backend: TensorRTBackend, cuda: Cu
     backend.run(clips(2))
     assert cuda.calls == [
         "use",
-        "begin_capture",
-        "copy_in",
-        "copy_out",
-        "end_capture",
-        "instantiate",
-        "launch",
-        "synchronize",
+        "cuStreamBeginCapture_v2",
+        "cuMemcpyHtoDAsync_v2",
+        "cuMemcpyDtoHAsync_v2",
+        "cuStreamEndCapture",
+        "cuGraphInstantiateWithFlags",
+        "cuGraphDestroy",
+        "cuGraphLaunch",
+        "cuStreamSynchronize",
     ]
     cuda.calls.clear()
     backend.run(clips(2))
-    assert cuda.calls == ["use", "launch", "synchronize"]
+    assert cuda.calls == ["use", "cuGraphLaunch", "cuStreamSynchronize"]
 
 
 def test_each_batch_size_has_its_context_and_all_share_the_memory(
     backend: TensorRTBackend, cuda: Cuda, engine: Engine
 ):
-    allocated = len(cuda.device.blocks), len(cuda.host.blocks)
+    allocated = len(cuda.blocks.blocks), len(cuda.pinned.blocks)
     for persons in (1, 2, 4, 8, 4, 2, 1):
         backend.run(clips(persons))
-    assert (len(cuda.device.blocks), len(cuda.host.blocks)) == allocated == (3, 2)
+    assert (len(cuda.blocks.blocks), len(cuda.pinned.blocks)) == allocated == (3, 2)
     ran = [context for context in engine.contexts if context.runs]
     assert sorted(context.shape[0] for context in ran) == [1, 2, 4, 8]
     assert len({context.scratch for context in engine.contexts}) == 1
@@ -90,8 +91,8 @@ def test_close_frees_everything(backend: TensorRTBackend, cuda: Cuda):
 
 
 def assert_nothing_held(cuda: Cuda) -> None:
-    assert not cuda.device.blocks
-    assert not cuda.host.blocks
+    assert not cuda.blocks.blocks
+    assert not cuda.pinned.blocks
     assert not cuda.streams
     assert not cuda.graphs
 
@@ -126,7 +127,7 @@ def test_the_error_for_an_engine_that_cannot_be_loaded_has_the_fix(cuda: Cuda):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("function", ["allocate", "allocate_host", "create_stream"])
+@pytest.mark.parametrize("function", ["cuMemAlloc_v2", "cuMemHostAlloc", "cuStreamCreate"])
 def test_full_memory_is_a_one_line_error(engine: Engine, function: str):
     cuda = Cuda(fail=function)
     engine.cuda = cuda
@@ -140,7 +141,7 @@ def test_a_failed_allocation_frees_the_earlier_ones(
     cuda: Cuda, engine: Engine, monkeypatch: pytest.MonkeyPatch, nth: int
 ):
     """The nth allocation of scratch memory, input and output fails."""
-    allocate, requested = cuda.device.allocate, []
+    allocate, requested = cuda.blocks.allocate, []
 
     def few(size: int) -> int:
         requested.append(size)
@@ -148,7 +149,7 @@ def test_a_failed_allocation_frees_the_earlier_ones(
             raise EmotionError("CUDA: out of memory")
         return allocate(size)
 
-    monkeypatch.setattr(cuda.device, "allocate", few)
+    monkeypatch.setattr(cuda.blocks, "allocate", few)
     with pytest.raises(EmotionError, match="out of memory"):
         TensorRTBackend(b"", flavor="tensorrt", library=Library(engine), driver=cuda)
     assert len(requested) == nth
@@ -165,7 +166,7 @@ def test_no_memory_for_a_context_is_a_one_line_error(cuda: Cuda, engine: Engine,
     assert_nothing_held(cuda)
 
 
-FAULTS = ["invalidated", "refused", "begin_capture", "instantiate"]
+FAULTS = ["invalidated", "refused", "cuStreamBeginCapture_v2", "cuGraphInstantiateWithFlags"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -274,7 +275,7 @@ def test_an_engine_that_rtx_cannot_capture_runs_without_a_graph(
     for turn in range(3):
         feed = clips(2, seed=turn)
         np.testing.assert_allclose(backend.run(feed)["features"], feed["embeddings"].sum(axis=1), rtol=1e-6)
-    assert "begin_capture" not in cuda.calls
+    assert "cuStreamBeginCapture_v2" not in cuda.calls
     (message,) = caplog.messages
     assert "the engine allocates memory while it runs" in message
 

@@ -9,7 +9,6 @@ from cuda_stand_in import Cuda
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.tensorrt import gpu as nvidia
-from emotion_runtime.tensorrt.driver import MULTIPROCESSORS
 from emotion_runtime.tensorrt.gpu import Gpu, builder_name, find_gpu, load_tensorrt, start
 
 
@@ -77,26 +76,20 @@ def test_rtx_has_its_own_version_numbers(monkeypatch: pytest.MonkeyPatch):
     assert load_tensorrt("tensorrt-rtx").__version__ == "1.7.1.116"
 
 
-class OtherGpu(Cuda):
-    def __init__(self, multiprocessors: int, gib: float) -> None:
-        super().__init__()
-        self._multiprocessors, self._gib = multiprocessors, gib
-
-    def memory(self) -> int:
-        return int(self._gib * 2**30)
-
-    def attribute(self, attribute: int) -> int:
-        return self._multiprocessors if attribute == MULTIPROCESSORS else super().attribute(attribute)
+def gpu_of(multiprocessors: int, gib: float) -> Gpu:
+    cuda = Cuda()
+    cuda.multiprocessors, cuda.memory = multiprocessors, int(gib * 2**30)
+    return find_gpu(cuda)
 
 
 def test_the_properties_of_the_gpu():
-    assert find_gpu(OtherGpu(16, 61.4)) == Gpu("Test GPU (16 multiprocessors, 61 GiB)", "8.7", "12.6")
+    assert gpu_of(16, 61.4) == Gpu("Test GPU (16 multiprocessors, 61 GiB)", "8.7", "12.6")
 
 
 def test_all_modules_of_a_family_are_different_gpus():
     """NVIDIA calls each of them Orin, of compute capability 8.7."""
     sizes = ((8, 7.4), (8, 15.2), (14, 29.9), (16, 61.4))
-    assert len({find_gpu(OtherGpu(*size)) for size in sizes}) == len(sizes)
+    assert len({gpu_of(*size) for size in sizes}) == len(sizes)
 
 
 def test_a_builder_starts_or_names_the_driver():

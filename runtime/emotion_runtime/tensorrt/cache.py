@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
@@ -190,23 +190,21 @@ def find_compatible_engine(folder: Path, key: EngineKey) -> CachedEngine | str:
 def compatible_engines(folder: Path, key: EngineKey) -> Iterator[CachedEngine]:
     """Yield the engine of a key, then others that can replace it, best first.
 
-    The others are for the same graph, builder and GPU, but for another maximum number of people or images, or
-    built ahead of time for all GPUs of the compute capability, or of several. If the key requests "ladder",
+    Those are for the same graph, builder and GPU, but for another maximum number of people or images, or
+    built ahead of time for all GPUs of one or several compute capabilities. If the key requests "ladder",
     they may have any precision.
     """
-    others = [other for other in read_sidecars(folder) if other.key != key and _can_replace(other.key, key)]
-    others.sort(key=_rank)
-    for each in (key, *(sidecar.key for sidecar in others)):
-        found = find_engine(folder, each)
+    usable = [sidecar for sidecar in read_sidecars(folder) if _can_replace(sidecar.key, key)]
+    for sidecar in sorted(usable, key=partial(_rank, key)):
+        found = find_engine(folder, sidecar.key)
         if isinstance(found, CachedEngine):
             yield found
 
 
-def _rank(sidecar: Sidecar) -> tuple[bool, int, int, int, str]:
-    """Sort key, best first: built on this GPU, larger batches, faster precision; file name breaks ties."""
-    key = sidecar.key
-    precision = _FASTEST_FIRST.index(sidecar.precision)
-    return (key.gpu == "", -key.persons, -key.images, precision, key.stem)
+def _rank(wanted: EngineKey, sidecar: Sidecar) -> tuple[bool, bool, int, int, int, str]:
+    """Sort key: the wanted one, built on this GPU, larger batches, faster precision; the name breaks ties."""
+    key, precision = sidecar.key, _FASTEST_FIRST.index(sidecar.precision)
+    return (key != wanted, key.gpu == "", -key.persons, -key.images, precision, key.stem)
 
 
 def read_sidecars(folder: Path) -> list[Sidecar]:

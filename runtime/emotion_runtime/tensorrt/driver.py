@@ -57,8 +57,6 @@ THREAD_LOCAL: Final = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: another thread m
 NO_DEVICE: Final = 100  # CUDA_ERROR_NO_DEVICE
 
 _ELSEWHERE = "or build for the GPU of another machine with emotion-export trt --flavor rtx --target SM86"
-_FIRST = 0  # CUDA_VISIBLE_DEVICES chooses another GPU
-_LONGEST_NAME = 256
 
 
 class CudaError(EmotionError):
@@ -70,6 +68,10 @@ class Driver:
 
     Args:
         library: Replaces `libcuda` in tests.
+
+    Attributes:
+        device: The driver's handle of the GPU.
+        version: Newest CUDA version that the driver supports, for example "12.6".
 
     Raises:
         EmotionError: There is no driver, or it has no GPU.
@@ -83,112 +85,38 @@ class Driver:
             if function is None:
                 raise EmotionError(f"{LIBRARY} has no {name}: update the NVIDIA driver (JetPack 6 or newer)")
             function.argtypes, function.restype = types, c_int
-        if self._status("cuInit", 0) == NO_DEVICE or not self._get("cuDeviceGetCount", c_int):
+        if self._library.cuInit(0) == NO_DEVICE or not self.get("cuDeviceGetCount"):
             raise EmotionError(
                 "no usable GPU found (the driver shows no device): check it with nvidia-smi, start a "
                 f"container with --gpus all, {_ELSEWHERE}"
             )
-        self._call("cuInit", 0)
-        self._device = self._get("cuDeviceGet", c_int, _FIRST)
-        version = self._get("cuDriverGetVersion", c_int)  # 12060 means 12.6
+        self.call("cuInit", 0)
+        self.device = self.get("cuDeviceGet", 0)  # CUDA_VISIBLE_DEVICES chooses another GPU
+        version = self.get("cuDriverGetVersion")  # 12060 means 12.6
         self.version = f"{version // 1000}.{version % 1000 // 10}"
-
-    def name(self) -> str:
-        """Return NVIDIA's name of the GPU."""
-        text = ctypes.create_string_buffer(_LONGEST_NAME)
-        self._call("cuDeviceGetName", text, _LONGEST_NAME, self._device)
-        return text.value.decode()
-
-    def attribute(self, attribute: int) -> int:
-        """Return an attribute of the GPU, such as `MULTIPROCESSORS`."""
-        return self._get("cuDeviceGetAttribute", c_int, attribute, self._device)
-
-    def memory(self) -> int:
-        """Return the memory of the GPU in bytes."""
-        return self._get("cuDeviceTotalMem_v2", c_size_t, self._device)
+        self._context: int | None = None  # kept until the program ends: others may use it, too
 
     def use(self) -> None:
         """Make the primary context of the GPU, in which TensorRT works, current in this thread."""
         if self._context is None:
-            self._context = self._get("cuDevicePrimaryCtxRetain", c_void_p, self._device)
-        self._call("cuCtxSetCurrent", self._context)
+            self._context = self.get("cuDevicePrimaryCtxRetain", self.device)
+        self.call("cuCtxSetCurrent", self._context)
 
-    _context: int | None = None  # kept until the program ends: others in this process may use it, too
+    def get(self, function: str, *args: Any) -> int:
+        """Call one of `FUNCTIONS` whose first argument is where its result goes; return the result."""
+        result = c_uint64()  # large enough for every result, of which an int fills the first bytes
+        self.call(function, byref(result), *args)
+        return result.value
 
-    def create_stream(self) -> int:
-        """Return a new stream that does not wait for the default stream."""
-        return self._get("cuStreamCreate", c_void_p, NON_BLOCKING)
+    def call(self, function: str, *args: Any) -> None:
+        """Call one of `FUNCTIONS`.
 
-    def destroy_stream(self, stream: int) -> None:
-        """Free a stream."""
-        self._call("cuStreamDestroy_v2", stream)
-
-    def synchronize(self, stream: int) -> None:
-        """Wait until the work of a stream is done."""
-        self._call("cuStreamSynchronize", stream)
-
-    def allocate(self, size: int) -> int:
-        """Return the address of new memory on the GPU."""
-        return self._get("cuMemAlloc_v2", c_uint64, size)
-
-    def free(self, address: int) -> None:
-        """Free memory on the GPU."""
-        self._call("cuMemFree_v2", address)
-
-    def allocate_host(self, size: int) -> int:
-        """Return the address of new pinned memory of this process."""
-        return self._get("cuMemHostAlloc", c_void_p, size, 0)
-
-    def free_host(self, address: int) -> None:
-        """Free pinned memory."""
-        self._call("cuMemFreeHost", address)
-
-    def copy_in(self, device: int, host: int, size: int, stream: int) -> None:
-        """Enqueue a copy from pinned memory to the GPU."""
-        self._call("cuMemcpyHtoDAsync_v2", device, host, size, stream)
-
-    def copy_out(self, host: int, device: int, size: int, stream: int) -> None:
-        """Enqueue a copy from the GPU to pinned memory."""
-        self._call("cuMemcpyDtoHAsync_v2", host, device, size, stream)
-
-    def begin_capture(self, stream: int) -> None:
-        """Record the work that this thread enqueues, instead of running it."""
-        self._call("cuStreamBeginCapture_v2", stream, THREAD_LOCAL)
-
-    def end_capture(self, stream: int) -> int:
-        """Return the recorded graph. Until then, even if enqueuing failed, the stream is unusable."""
-        graph = c_void_p()
-        self._call("cuStreamEndCapture", stream, byref(graph))
-        return graph.value or 0
-
-    def instantiate(self, graph: int) -> int:
-        """Return a graph that can be launched, and free the recorded one."""
-        try:
-            return self._get("cuGraphInstantiateWithFlags", c_void_p, graph, 0)
-        finally:
-            self._call("cuGraphDestroy", graph)
-
-    def launch(self, executable: int, stream: int) -> None:
-        """Enqueue all work of a graph."""
-        self._call("cuGraphLaunch", executable, stream)
-
-    def destroy_graph(self, executable: int) -> None:
-        """Free a graph of `instantiate`."""
-        self._call("cuGraphExecDestroy", executable)
-
-    def _get(self, function: str, kind: Any, *args: Any) -> int:
-        """Call a function whose first argument is where the result goes, and return the result."""
-        result = kind()
-        self._call(function, byref(result), *args)
-        return int(result.value or 0)
-
-    def _status(self, function: str, *args: Any) -> int:
-        return int(getattr(self._library, function)(*args))
-
-    def _call(self, function: str, *args: Any) -> None:
-        if status := self._status(function, *args):
+        Raises:
+            CudaError: It failed.
+        """
+        if status := getattr(self._library, function)(*args):
             name = c_char_p()
-            self._status("cuGetErrorName", status, byref(name))
+            self._library.cuGetErrorName(status, byref(name))
             reason = name.value.decode() if name.value else f"status {status}"
             raise CudaError(
                 f"CUDA: {function} failed with {reason}: check driver and memory with nvidia-smi "

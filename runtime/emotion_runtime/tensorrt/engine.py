@@ -11,7 +11,7 @@ import ctypes
 import logging
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,8 @@ from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.errors import EmotionError, EngineRejected
 from emotion_runtime.tensorrt import rtx
 from emotion_runtime.tensorrt.api import TensorRT
-from emotion_runtime.tensorrt.driver import Driver
-from emotion_runtime.tensorrt.gpu import Flavor, builder_name, find_gpu, load_tensorrt, start
+from emotion_runtime.tensorrt.driver import NON_BLOCKING, THREAD_LOCAL, Driver
+from emotion_runtime.tensorrt.gpu import BUILD_AGAIN, Flavor, builder_name, find_gpu, load_tensorrt, start
 
 if TYPE_CHECKING:
     import tensorrt
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Shapes = tuple[tuple[int, ...], ...]  # shapes of the inputs, in the engine's order
+_Part = tuple[int, NDArray[Any]]  # memory of a batch: address on the GPU, and pinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +39,19 @@ class _Buffer:
     """Memory of one input or output, large enough for the largest batch."""
 
     name: str
-    dtype: np.dtype[Any]
     smallest: tuple[int, ...]  # shape of the smallest batch
     shape: tuple[int, ...]  # shape of the largest batch
     host: NDArray[Any]  # pinned memory as a flat array
-    host_pointer: int
-    device_pointer: int
+    device: int  # address on the GPU
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Prepared:
     """What is needed to run one batch size."""
 
     context: "tensorrt.IExecutionContext"
-    output_shapes: Shapes
+    inputs: list[_Part]
+    outputs: dict[str, _Part]
     graph: int | None = None  # the captured CUDA graph; 0 if the capture failed, None before it is tried
 
 
@@ -89,14 +89,14 @@ class TensorRTBackend:
         driver: Driver | None = None,
     ) -> None:
         self._trt = library or load_tensorrt(flavor)
-        self._driver = driver or Driver()
-        gpu = find_gpu(self._driver)
-        self._driver.use()
+        self._cuda = driver or Driver()
+        gpu = find_gpu(self._cuda)
+        self._cuda.use()
         self.name = flavor
         self.description = f"{builder_name(flavor, self._trt)} on {gpu.name}"
         self._logger = self._trt.Logger(self._trt.Logger.ERROR)
         # Runtime and logger must outlive the engine.
-        self._runtime = start(self._trt.Runtime, self._logger, self.description, self._driver.version)
+        self._runtime = start(self._trt.Runtime, self._logger, self.description, gpu.driver)
         self._engine = self._deserialise(engine)
         self._kernels = kernels
         rtx_only = flavor == "tensorrt-rtx"
@@ -111,21 +111,25 @@ class TensorRTBackend:
         """Create the stream, the scratch memory, and buffers for the largest batch."""
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == self._trt.TensorIOMode.INPUT]
-        self._stream = self._driver.create_stream()
-        self._held.callback(self._driver.destroy_stream, self._stream)
-        self._scratch = self._driver.allocate(max(1, self._engine.device_memory_size_v2))
-        self._held.callback(self._driver.free, self._scratch)
-        profiles = {name: self._engine.get_tensor_profile_shape(name, 0) for name in inputs}
-        self._inputs = [
-            self._buffer(name, _shape(smallest), _shape(most))
-            for name, (smallest, _, most) in profiles.items()
-        ]
-        largest = self._context(tuple(buffer.shape for buffer in self._inputs))
+        self._stream = self._hold("cuStreamCreate", NON_BLOCKING, free="cuStreamDestroy_v2")
+        size = max(1, self._engine.device_memory_size_v2)
+        self._scratch = self._hold("cuMemAlloc_v2", size, free="cuMemFree_v2")
+        self._inputs = []
+        for name in inputs:
+            smallest, _, largest = map(_shape, self._engine.get_tensor_profile_shape(name, 0))
+            self._inputs.append(self._buffer(name, smallest, largest))
+        context = self._context(tuple(buffer.shape for buffer in self._inputs))
         self._outputs = [
-            self._buffer(name, shape := _shape(largest.get_tensor_shape(name)), shape)
+            self._buffer(name, shape := _shape(context.get_tensor_shape(name)), shape)
             for name in names
             if name not in inputs
         ]
+
+    def _hold(self, function: str, *args: Any, free: str) -> int:
+        """Return what a function of the driver creates, which `close` frees."""
+        handle = self._cuda.get(function, *args)
+        self._held.callback(self._cuda.call, free, handle)
+        return handle
 
     def run(self, feeds: Feeds) -> Outputs:
         """Return the outputs by name.
@@ -133,28 +137,27 @@ class TensorRTBackend:
         Raises:
             EmotionError: The batch is outside the engine's profile, or CUDA reports an error.
         """
-        self._driver.use()
+        self._cuda.use()
         for buffer in self._inputs:
             _fill(buffer, feeds[buffer.name])
         shapes = tuple(feeds[buffer.name].shape for buffer in self._inputs)
         prepared = self._prepared.get(shapes)
-        if prepared is None:
-            # The first run of a context allocates memory and loads kernels, which cannot be captured.
-            prepared = self._prepare(shapes)
-            self._enqueue(prepared, shapes)
+        # The first run of a context allocates memory and loads kernels, which cannot be captured.
+        first = prepared is None
+        prepared = prepared or self._prepare(shapes)
+        if not first and prepared.graph is None:
+            try:
+                prepared.graph = self._capture(prepared)
+            except EmotionError as error:
+                _log.warning("%s: no CUDA graph for inputs %s (%s)", self.description, shapes, error)
+                prepared.graph = 0
+        if prepared.graph:
+            self._cuda.call("cuGraphLaunch", prepared.graph, self._stream)
         else:
-            if prepared.graph is None:
-                prepared = replace(prepared, graph=self._try_to_capture(prepared, shapes))
-            if prepared.graph:
-                self._driver.launch(prepared.graph, self._stream)
-            else:
-                self._enqueue(prepared, shapes)
-        self._driver.synchronize(self._stream)
+            self._enqueue(prepared)
+        self._cuda.call("cuStreamSynchronize", self._stream)
         self._prepared[shapes] = prepared
-        return {
-            buffer.name: buffer.host[: math.prod(shape)].reshape(shape).copy()
-            for buffer, shape in zip(self._outputs, prepared.output_shapes, strict=True)
-        }
+        return {name: values.copy() for name, (_, values) in prepared.outputs.items()}
 
     def layer_information(self) -> str:
         """Return TensorRT's description of the engine's layers as JSON; detailed if it was built that way."""
@@ -165,7 +168,7 @@ class TensorRTBackend:
         """Free all memory; the backend cannot run again. A second call does nothing."""
         if not hasattr(self, "_engine"):
             return
-        self._driver.use()
+        self._cuda.use()
         if self._settings is not None and self._kernels is not None and self._prepared:
             rtx.keep_kernels(self._settings, self._kernels)
         # Contexts are freed before the memory they work in. Contexts, engine and runtime own memory that is
@@ -182,20 +185,16 @@ class TensorRTBackend:
         if loaded is None:  # TensorRT prints the reason to stderr and raises nothing
             raise EngineRejected(
                 f"the engine cannot be loaded by {self.description}: it was built by another version or for "
-                "another GPU, or the driver is too old (see TensorRT's message above): build it again with "
-                "emotion-export trt --bundle DIR"
+                f"another GPU, or the driver is too old (see TensorRT's message above): {BUILD_AGAIN}"
             )
         return loaded
 
     def _buffer(self, name: str, smallest: tuple[int, ...], shape: tuple[int, ...]) -> _Buffer:
         dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
         size = math.prod(shape) * dtype.itemsize
-        host = self._driver.allocate_host(size)
-        self._held.callback(self._driver.free_host, host)
-        memory = (ctypes.c_byte * size).from_address(host)
-        device = self._driver.allocate(size)
-        self._held.callback(self._driver.free, device)
-        return _Buffer(name, dtype, smallest, shape, np.frombuffer(memoryview(memory), dtype), host, device)
+        pinned = self._hold("cuMemHostAlloc", size, 0, free="cuMemFreeHost")
+        host = np.frombuffer(memoryview((ctypes.c_byte * size).from_address(pinned)), dtype)
+        return _Buffer(name, smallest, shape, host, self._hold("cuMemAlloc_v2", size, free="cuMemFree_v2"))
 
     def _context(self, shapes: Shapes) -> "tensorrt.IExecutionContext":
         """Create an execution context for one batch size, on the shared scratch memory."""
@@ -211,61 +210,51 @@ class TensorRTBackend:
         for buffer, shape in zip(self._inputs, shapes, strict=True):
             if not context.set_input_shape(buffer.name, shape):
                 raise EmotionError(
-                    f"{self.description} does not take {buffer.name} of shape {shape}: build the engine "
-                    "again with emotion-export trt --bundle DIR"
+                    f"{self.description} does not take {buffer.name} of shape {shape}: {BUILD_AGAIN}"
                 )
         return context
 
     def _prepare(self, shapes: Shapes) -> _Prepared:
         context = self._context(shapes)
         for buffer in (*self._inputs, *self._outputs):
-            if not context.set_tensor_address(buffer.name, buffer.device_pointer):
+            if not context.set_tensor_address(buffer.name, buffer.device):
                 raise EmotionError(
-                    f"{self.description} does not take memory for {buffer.name}: build the engine again with "
-                    "emotion-export trt --bundle DIR"
+                    f"{self.description} does not take memory for {buffer.name}: {BUILD_AGAIN}"
                 )
-        return _Prepared(context, tuple(_shape(context.get_tensor_shape(b.name)) for b in self._outputs))
+        inputs = [_part(buffer, shape) for buffer, shape in zip(self._inputs, shapes, strict=True)]
+        outputs = {b.name: _part(b, _shape(context.get_tensor_shape(b.name))) for b in self._outputs}
+        return _Prepared(context, inputs, outputs)
 
-    def _try_to_capture(self, prepared: _Prepared, shapes: Shapes) -> int:
-        """Return the work of one batch size as a CUDA graph; if that fails, log it once and return 0."""
-        try:
-            return self._capture(prepared, shapes)
-        except EmotionError as error:
-            _log.warning("%s: no CUDA graph for inputs %s (%s)", self.description, shapes, error)
-            return 0
-
-    def _capture(self, prepared: _Prepared, shapes: Shapes) -> int:
+    def _capture(self, prepared: _Prepared) -> int:
+        """Return the work of one batch size as a CUDA graph."""
         capturable = getattr(prepared.context, "is_stream_capturable", None)  # only TensorRT for RTX has it
         if capturable is not None and not capturable(self._stream):
             raise EmotionError("the engine allocates memory while it runs")
-        self._driver.begin_capture(self._stream)
+        recorded = ctypes.c_void_p()
+        self._cuda.call("cuStreamBeginCapture_v2", self._stream, THREAD_LOCAL)
         try:
-            self._enqueue(prepared, shapes)
+            self._enqueue(prepared)
         finally:  # a stream that stays in capture mode cannot be used again
-            graph = self._driver.end_capture(self._stream)
-        executable = self._driver.instantiate(graph)
-        self._held.callback(self._driver.destroy_graph, executable)
-        return executable
+            self._cuda.call("cuStreamEndCapture", self._stream, ctypes.byref(recorded))
+        try:
+            return self._hold("cuGraphInstantiateWithFlags", recorded.value, 0, free="cuGraphExecDestroy")
+        finally:
+            self._cuda.call("cuGraphDestroy", recorded.value)
 
-    def _enqueue(self, prepared: _Prepared, shapes: Shapes) -> None:
-        for buffer, shape in zip(self._inputs, shapes, strict=True):
-            self._driver.copy_in(
-                buffer.device_pointer, buffer.host_pointer, _size(buffer, shape), self._stream
-            )
+    def _enqueue(self, prepared: _Prepared) -> None:
+        for device, host in prepared.inputs:
+            self._cuda.call("cuMemcpyHtoDAsync_v2", device, host.ctypes.data, host.nbytes, self._stream)
         if not prepared.context.execute_async_v3(self._stream):
             raise EmotionError(
                 f"{self.description} did not enqueue the engine (see its message above): check the GPU's "
                 "memory with nvidia-smi, or use --backend cpu"
             )
-        for buffer, shape in zip(self._outputs, prepared.output_shapes, strict=True):
-            self._driver.copy_out(
-                buffer.host_pointer, buffer.device_pointer, _size(buffer, shape), self._stream
-            )
+        for device, host in prepared.outputs.values():
+            self._cuda.call("cuMemcpyDtoHAsync_v2", host.ctypes.data, device, host.nbytes, self._stream)
 
 
-def _size(buffer: _Buffer, shape: tuple[int, ...]) -> int:
-    """Return the number of bytes of a batch."""
-    return math.prod(shape) * buffer.dtype.itemsize
+def _part(buffer: _Buffer, shape: tuple[int, ...]) -> _Part:
+    return buffer.device, buffer.host[: math.prod(shape)].reshape(shape)
 
 
 def _shape(dims: "tensorrt.Dims") -> tuple[int, ...]:
@@ -273,19 +262,15 @@ def _shape(dims: "tensorrt.Dims") -> tuple[int, ...]:
 
 
 def _fill(buffer: _Buffer, value: NDArray[Any]) -> None:
-    """Copy an input into its pinned memory.
-
-    Raises:
-        EmotionError: The input is outside the engine's profile.
-    """
+    """Copy an input into its pinned memory; refuse one that is outside the engine's profile."""
     fits = value.ndim == len(buffer.shape) and all(
         low <= length <= high
         for low, length, high in zip(buffer.smallest, value.shape, buffer.shape, strict=True)
     )
-    if not fits or value.dtype != buffer.dtype:
+    if not fits or value.dtype != buffer.host.dtype:
         raise EmotionError(
             f"input {buffer.name} is {value.dtype} {value.shape}, but the engine was built for "
-            f"{buffer.dtype} {buffer.smallest} to {buffer.shape}: build a larger one with emotion-export trt "
-            "--max-persons and --max-frames"
+            f"{buffer.host.dtype} {buffer.smallest} to {buffer.shape}: build a larger one with "
+            "emotion-export trt --max-persons and --max-frames"
         )
     buffer.host[: value.size] = value.ravel()

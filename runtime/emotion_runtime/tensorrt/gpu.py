@@ -1,5 +1,6 @@
 """Find TensorRT and the GPU of this machine. Neither is needed to import this module."""
 
+import ctypes
 import importlib
 import importlib.util
 import platform
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 Flavor = Literal["tensorrt", "tensorrt-rtx"]
 
 _Created = TypeVar("_Created")
+
+BUILD_AGAIN = "build it again with emotion-export trt --bundle DIR"
 
 OLDEST_TENSORRT = (10, 3)  # JetPack 6.1; strongly typed networks, named tensors and uint8 inputs
 
@@ -99,9 +102,6 @@ def start(
         logger: TensorRT's logger.
         what: What is started, for the message.
         cuda: Newest CUDA version that the driver supports; empty if unknown.
-
-    Raises:
-        EmotionError: It does not start.
     """
     try:
         return create(logger)
@@ -115,16 +115,18 @@ def start(
 
 
 def find_gpu(driver: Driver | None = None) -> Gpu:
-    """Return the first GPU that the driver shows; `CUDA_VISIBLE_DEVICES` chooses another one.
-
-    Args:
-        driver: The driver; None: load it.
+    """Return the first GPU that the driver, None: that of this machine, shows.
 
     Raises:
         EmotionError: There is no GPU with a working driver.
     """
     driver = driver or Driver()
-    memory = round(driver.memory() / 2**30)
-    name = f"{driver.name()} ({driver.attribute(MULTIPROCESSORS)} multiprocessors, {memory} GiB)"
-    major, minor = driver.attribute(CAPABILITY_MAJOR), driver.attribute(CAPABILITY_MINOR)
-    return Gpu(name, f"{major}.{minor}", driver.version)
+    name = ctypes.create_string_buffer(256)
+    driver.call("cuDeviceGetName", name, len(name), driver.device)
+    memory = round(driver.get("cuDeviceTotalMem_v2", driver.device) / 2**30)
+    processors, major, minor = (
+        driver.get("cuDeviceGetAttribute", attribute, driver.device)
+        for attribute in (MULTIPROCESSORS, CAPABILITY_MAJOR, CAPABILITY_MINOR)
+    )
+    described = f"{name.value.decode()} ({processors} multiprocessors, {memory} GiB)"
+    return Gpu(described, f"{major}.{minor}", driver.version)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from emotion_runtime.errors import EmotionError, EngineRejected
 from emotion_runtime.files import write_atomically
 from emotion_runtime.tensorrt.api import TensorRT
+from emotion_runtime.tensorrt.gpu import BUILD_AGAIN
 
 if TYPE_CHECKING:
     import tensorrt
@@ -36,10 +37,7 @@ def check_validity(trt: TensorRT, runtime: Any, engine: bytes, description: str)
     reasons = [name.lower().replace("_", " ") for name, kind in kinds.items() if int(found) & int(kind)]
     reason = ", ".join(reasons) or "no reason given"
     if validity == trt.EngineValidity.INVALID:
-        raise EngineRejected(
-            f"the engine is not valid for {description} ({reason}): build it again with emotion-export trt "
-            "--bundle DIR"
-        )
+        raise EngineRejected(f"the engine is not valid for {description} ({reason}): {BUILD_AGAIN}")
     if validity == trt.EngineValidity.SUBOPTIMAL:
         _log.warning("%s: the engine is slower than one that is built here (%s)", description, reason)
 
