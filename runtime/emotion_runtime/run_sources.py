@@ -39,7 +39,7 @@ def checked_addresses(config: RunConfig) -> tuple[list[Address], list[str]]:
             is that of no source.
     """
     addresses, mistakes = addresses_of(config.sources)
-    places = [address.name if address.live else address.uri for address in addresses]
+    places = [place for address in addresses for place in _places(address)]
     check_outputs(config.jsonl, config.record, places, config.embeddings, config.csv, config.report)
     check_zone_names(config, addresses)
     return addresses, mistakes
@@ -94,6 +94,13 @@ def _files_of(address: Address) -> list[Path]:
         return expand(address.uri) if address.kind == "file" else []
     except EmotionError:  # there is none: opening the source says so
         return []
+
+
+def _places(address: Address) -> list[str]:
+    """Return what no output may overwrite: the files of a folder or a pattern, too."""
+    if address.live:
+        return [address.name]  # the address may hold a password
+    return [str(path) for path in _files_of(address)] or [address.uri]
 
 
 def check_zone_names(config: RunConfig, addresses: Sequence[Address]) -> None:

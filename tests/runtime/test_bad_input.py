@@ -16,8 +16,10 @@ from onnx import TensorProto, helper
 
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.cli import main
+from emotion_runtime.config import RunConfig
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.run_sources import checked_addresses
 from emotion_runtime.sinks.outputs import check_outputs, numbered
 
 # The kernel stops writes after this many bytes, like a full disk.
@@ -107,6 +109,28 @@ def test_source_is_never_overwritten(model: list[str], tmp_path: Path, flag: str
     video.write_bytes(b"the only copy")
     assert f"{flag} {video} would overwrite the source" in mistake("--source", video, *model, flag, video)
     assert video.read_bytes() == b"the only copy"
+
+
+@pytest.mark.parametrize("many", ["videos", "videos/*.mp4"])
+@pytest.mark.parametrize("option", ["jsonl", "csv", "record"])
+def test_file_of_a_folder_or_pattern_is_never_overwritten(tmp_path: Path, option: str, many: str) -> None:
+    (tmp_path / "videos").mkdir()
+    for name in ("b.mp4", "a-2.mp4"):
+        (tmp_path / "videos" / name).touch()
+    # The recording of the second file is called a-2.mp4.
+    out = tmp_path / "videos" / ("a.mp4" if option == "record" else "b.mp4")
+    config = RunConfig(source=[str(tmp_path / many)], **{option: str(out)})
+    with pytest.raises(EmotionError, match="would overwrite the source"):
+        checked_addresses(config)
+
+
+def test_folder_of_a_pattern_is_refused_for_its_copies(tmp_path: Path) -> None:
+    """The copy of a.avif is called a.jpg."""
+    for name in ("a.avif", "a.jpg"):
+        (tmp_path / name).touch()
+    config = RunConfig(source=[str(tmp_path / "*.avif")], record=str(tmp_path))
+    with pytest.raises(EmotionError, match="is the folder of the source"):
+        checked_addresses(config)
 
 
 def test_links_and_relative_paths_of_a_source_are_recognised(tmp_path: Path) -> None:

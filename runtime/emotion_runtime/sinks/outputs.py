@@ -64,7 +64,8 @@ def check_outputs(
     Args:
         jsonl: File of `--jsonl`, or "-" for standard output.
         record: File or folder of `--record`.
-        sources: All sources of the run.
+        sources: All sources of the run, and the files of folders and patterns one by one: each of them gets a
+            recording of its own.
         embeddings: File of `--embeddings`.
         csv: File of `--csv`, or "-" for standard output.
         report: File of `--report`.
@@ -81,9 +82,7 @@ def check_outputs(
     if report:
         outputs.append(("--report", Path(report)))
     if record and Path(record).name and not is_folder(record):
-        recordings = [numbered(Path(record), n + 1) for n in range(len(sources))]
-        segments = [path for recording in recordings for _, path in _segments(recording)]
-        outputs += [("--record", path) for path in [*recordings, *segments]]
+        outputs += [("--record", path) for path in _recordings(Path(record), len(sources))]
     if record and is_folder(record):
         _check_folder(Path(record), sources)
     taken = {_identity(Path(str(source))): f"the source {source}" for source in sources}
@@ -96,10 +95,24 @@ def check_outputs(
         taken[identity] = f"the output of {flag}"
 
 
+def _recordings(path: Path, count: int) -> list[Path]:
+    """Return the recordings of so many sources, and their segments that exist."""
+    names = dict.fromkeys(numbered(path, n + 1).stem for n in range(count))
+    pattern = re.compile(rf"(.+)-\d{{4,}}{re.escape(path.suffix)}")
+    found = list(path.parent.iterdir()) if path.parent.is_dir() else []
+    segments = [each for each in found if (match := pattern.fullmatch(each.name)) and match[1] in names]
+    return [*(path.with_stem(name) for name in names), *segments]
+
+
 def _check_folder(folder: Path, sources: Sequence[str | int]) -> None:
     """Reject a folder of copies that is the folder of a source: copies have the names of their sources."""
-    for source in map(Path, map(str, sources)):
-        if source.exists() and _identity(source if source.is_dir() else source.parent) == _identity(folder):
+    folders = {
+        source if source.is_dir() else source.parent: source
+        for source in map(Path, map(str, sources))
+        if source.exists()
+    }
+    for parent, source in folders.items():
+        if _identity(parent) == _identity(folder):
             raise EmotionError(f"--record {folder} is the folder of the source {source}: give another folder")
 
 
