@@ -86,7 +86,10 @@ class CenterFace(NetworkDetector):
         """Return the heads in an image of `size` (height, width)."""
         heatmap, *others = outputs
         self.check_numbers(heatmap)
-        boxes, scores, landmarks = decode(heatmap, *others, score=self.score)
+        with np.errstate(all="ignore"):  # of values that the next lines refuse
+            boxes, scores, landmarks = decode(heatmap, *others, score=self.score)
+        self.check_numbers(boxes, "boxes")
+        self.check_numbers(landmarks, "landmarks")
         boxes, landmarks = (to_frame(each, placement.corner, placement.scale) for each in (boxes, landmarks))
         faces = Detections(boxes, scores, landmarks.reshape(-1, 5, 2))
         faces = non_maximum_suppression(faces, score=self.score, iou=IOU)

@@ -161,7 +161,7 @@ class NetworkDetector(ABC):
         """Return the detections in an image (H, W, 3) uint8 BGR.
 
         Raises:
-            EmotionError: The network does not run, or returns scores that are not numbers.
+            EmotionError: The network does not run, or returns scores or boxes that are not numbers.
         """
         return self.find_all([image_bgr])[0]
 
@@ -215,14 +215,19 @@ class NetworkDetector(ABC):
             EmotionError: The outputs are not those of a detector.
         """
 
-    def check_numbers(self, scores: NDArray[np.float32]) -> None:
-        """Check that scores are numbers: NaN exceeds no minimum score, so that nobody would be found.
+    def check_numbers(self, values: NDArray[np.float32], what: str = "scores") -> None:
+        """Check that values are finite: no other score or box passes any comparison, so nobody would be found.
+
+        Args:
+            values: The values.
+            what: What they are, for the error message.
 
         Raises:
             EmotionError: One is not.
         """
-        if np.isnan(scores).any():
+        if not np.isfinite(values).all():
+            expected = "0 to 1" if what == "scores" else "finite numbers"
             raise EmotionError(
-                f"{self.graph.title}: its network returned scores that are not numbers, expected 0 to 1; "
+                f"{self.graph.title}: its network returned {what} that are not numbers, expected {expected}; "
                 "check this machine with emotion-runtime --doctor, or use --backend cpu"
             )

@@ -100,6 +100,7 @@ class Yolo(NetworkDetector):
         check_boxes(output, self._layout, self._path)
         boxes, scores = decode(output, self._layout, placement.size)
         kept = scores > self.score
+        self.check_numbers(boxes[kept], "boxes")
         boxes = to_frame(boxes[kept], placement.corner, placement.scale)
         detections = Detections(boxes, scores[kept])
         if self._layout != "end2end":

@@ -25,15 +25,15 @@ class Recording:
 
     batches = True
 
-    def __init__(self, inner: Any, spoil: float | None = None) -> None:
-        self._inner, self._spoil = inner, spoil
+    def __init__(self, inner: Any, spoil: float | None = None, which: int = 0) -> None:
+        self._inner, self._spoil, self._which = inner, spoil, which
         self.shapes: list[tuple[int, ...]] = []
 
     def run(self, frames: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         self.shapes.append(frames.shape)
         outputs = [np.array(output) for output in self._inner.run(frames)]
         if self._spoil is not None:
-            outputs[0][-1, ..., 0] = self._spoil
+            outputs[self._which][-1, ..., : 1 if self._which == 0 else None] = self._spoil
         return outputs
 
     def close(self) -> None:
@@ -94,6 +94,25 @@ def test_scores_that_are_not_numbers_are_an_error_and_not_an_empty_room(scene: N
     face.network = Recording(face.network, spoil=float("nan"))
     with pytest.raises(EmotionError, match=r"`face`.* not numbers, expected 0 to 1; .*--backend cpu"):
         face(scene)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("which", "what"), [(1, "boxes"), (2, "boxes"), (3, "landmarks")])
+def test_places_that_are_not_numbers_are_an_error_and_not_an_empty_room(
+    scene: NDArray[np.uint8], which: int, what: str, value: float
+):
+    face = small()
+    face.network = Recording(face.network, value, which)
+    with pytest.raises(EmotionError, match=rf"`face`.* returned {what} that are not numbers"):
+        face(scene)
+
+
+def test_boxes_of_a_file_that_are_not_numbers_are_an_error(shared_data: Path, scene: NDArray[np.uint8]):
+    yolox = load_detector(str(shared_data / "weights" / "yolox_nano_416_coco.onnx"), threads=1)
+    assert isinstance(yolox, Yolo)
+    yolox.network = Recording(yolox.network, float("nan"))
+    with pytest.raises(EmotionError, match=r"nano_416_coco.onnx.* returned boxes that are not numbers"):
+        yolox(scene)
 
 
 def test_normalisation_in_the_graph_equals_normalisation_of_pixels(shared_data: Path):
