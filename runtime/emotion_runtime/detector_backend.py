@@ -167,8 +167,8 @@ def _on_tensorrt(
     if not by_name:
         try:
             return open_engine()
-        except open_engines.MissingEngine as missing:
-            return _on_cpu(graph, size, missing)
+        except Unavailable as error:  # the engine is missing, or the encoders have filled the GPU's memory
+            return _on_cpu(graph, size, error)
     (engine,) = open_engines.open_or_build(
         flavor,
         lambda: [open_engine()],

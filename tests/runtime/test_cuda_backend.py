@@ -10,6 +10,7 @@ import pytest
 
 import emotion_runtime
 from emotion_runtime.backends import cuda
+from emotion_runtime.backends.base import Unavailable
 from emotion_runtime.backends.cuda import BoundBackend, open_cuda
 from emotion_runtime.backends.onnx import CPU, CUDA, OnnxBackend, onnx_errors, open_graph
 from emotion_runtime.bundle import load_bundle
@@ -141,6 +142,21 @@ def test_auto_skips_a_cuda_that_starts_but_does_not_run(caplog: pytest.LogCaptur
     assert record.levelno == logging.WARNING
     assert "opens but does not run" in record.message
     assert "out of memory" in record.message
+
+
+def test_auto_skips_a_cuda_whose_memory_is_full_when_a_graph_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def full(graph: Path, _provider: str, **_: Any) -> Session:
+        raise EmotionError(f"{graph}: ONNX Runtime cannot load it (CUDA failure 2: out of memory)")
+
+    monkeypatch.setattr(cuda, "available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(cuda, "open_graph", full)
+    frame, _ = open_encoders("auto", load_bundle("nano"))
+    assert CPU in frame.description
+    assert "out of memory" in caplog.messages[-1]
+    with pytest.raises(Unavailable, match=r"backend cuda: .*out of memory"):
+        open_encoders("cuda", load_bundle("nano"))
 
 
 def test_a_graph_that_cannot_be_captured_still_runs(

@@ -12,7 +12,7 @@ from engine_stand_ins import GPU, SECONDS, VERSION, Cache, sidecar
 from numpy.typing import NDArray
 
 from emotion_runtime import detector_backend, detector_parity
-from emotion_runtime.backends.base import Feeds, Outputs, Unavailable
+from emotion_runtime.backends.base import Backend, Feeds, Outputs, Unavailable
 from emotion_runtime.backends.cuda import BoundBackend
 from emotion_runtime.backends.onnx import OnnxBackend, open_graph
 from emotion_runtime.detector_backend import run_network
@@ -20,7 +20,8 @@ from emotion_runtime.detector_parity import demo_frames
 from emotion_runtime.detectors.agreement import compare_detections
 from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.detectors.graph import INPUT
-from emotion_runtime.tensorrt import build_client
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.tensorrt import build_client, open_engines
 from emotion_runtime.tensorrt import cache as engines
 from emotion_runtime.tensorrt.keys import detector_key
 
@@ -255,6 +256,28 @@ def test_an_engine_with_other_boxes_is_rejected_and_not_used(
     assert "the engine of face_320x192 fails the parity check on this GPU" in message
     assert "emotion-export trt --detector face --frame-size 320x192 --detector-size 320" in message
     assert engines.read_sidecars(cache.folder) == []
+
+
+def test_a_gpu_that_the_encoders_have_filled_leaves_the_detector_to_the_cpu(
+    cache: Cache,
+    face: CenterFace,
+    frames: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    def full(*_: object, **__: object) -> Backend:
+        raise EmotionError("CUDA: cuMemAlloc_v2 failed with CUDA_ERROR_OUT_OF_MEMORY")
+
+    store(cache, face)
+    monkeypatch.setattr(open_engines, "TensorRTBackend", full)
+    run_network(face, "tensorrt", by_name=False, precision=None)
+    assert agree(face, frames, 0.999)
+    (message,) = caplog.messages
+    assert "CPUExecutionProvider" in message
+    assert "CUDA_ERROR_OUT_OF_MEMORY" in message
+    run_network(face, "tensorrt", by_name=True, precision=None)
+    with pytest.raises(Unavailable, match="CUDA_ERROR_OUT_OF_MEMORY"):
+        face(frames[0])
 
 
 @pytest.mark.usefixtures("no_builder")

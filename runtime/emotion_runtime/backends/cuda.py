@@ -30,8 +30,9 @@ def open_cuda(graph: Path | bytes) -> "BoundBackend":
     """Open a graph, in a file or in memory, on the GPU.
 
     Raises:
-        Unavailable: This ONNX Runtime has no CUDA support, or CUDA does not start.
-        EmotionError: ONNX Runtime is not installed or cannot load the graph.
+        Unavailable: This ONNX Runtime has no CUDA support, CUDA does not start, or it cannot load the graph,
+            for example because the GPU's memory is full.
+        EmotionError: ONNX Runtime is not installed.
     """
     if CUDA not in available_providers() and on_jetson():
         # Its wheels on PyPI have no code for the GPUs of these devices, if there are any for its Python.
@@ -46,12 +47,19 @@ def open_cuda(graph: Path | bytes) -> "BoundBackend":
     except EmotionError as error:
         # A graph with a node that has to run on the CPU cannot be captured, but it runs.
         _log.warning("backend cuda: without captured graphs (%s)", error)
-        session, capture = open_graph(graph, CUDA), False
+        session, capture = _open_plainly(graph), False
     # ONNX Runtime falls back to the CPU without an exception.
     if session.get_providers()[0] != CUDA:
         reason = "CUDA did not start (driver, CUDA or cuDNN libraries are missing or of another version)"
         raise Unavailable("cuda", reason, fix="see emotion-runtime --doctor", broken=True)
     return BoundBackend(session, device=_DEVICE, capture=capture)
+
+
+def _open_plainly(graph: Path | bytes) -> Any:
+    try:
+        return open_graph(graph, CUDA)
+    except EmotionError as error:
+        raise Unavailable("cuda", str(error), fix="see emotion-runtime --doctor", broken=True) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ class NetworkDetector(ABC):
         """
 
     def check_numbers(self, values: NDArray[np.float32], what: str = "scores") -> None:
-        """Check that values are finite: no other score or box passes any comparison, so nobody would be found.
+        """Check that values are finite: others pass no comparison, so nobody would be found.
 
         Args:
             values: The values.
