@@ -45,6 +45,7 @@ from emotion_train.training.run import CHECKPOINT, Run
 from emotion_train.training.stage_config import Scenes, StemWarmup, TextWarmup
 
 ROOT = Path(__file__).resolve().parents[1]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 # A quarter of nano's vision tower: a run takes minutes on one core, and every row has the same.
 SIZES = {
@@ -80,8 +81,7 @@ class Row:
     @property
     def name(self) -> str:
         """A unique name, also the name of the row's folder."""
-        bias = "-bias" if self.bias else ""
-        return f"{self.subject}{bias}-beta{self.beta:g}-{self.temporal}-seed{self.seed}"
+        return "-".join(f"{name}={value}" for name, value in vars(self).items())
 
 
 def all_rows() -> list[Row]:
@@ -167,9 +167,8 @@ def row_config(row: Row, args: argparse.Namespace, warm: Path) -> PretrainConfig
 def train(config: PretrainConfig, out: Path, data: SceneData) -> Path:
     """Train a run to its end, from its checkpoint if there is one; return its checkpoint."""
     torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sizes, checkpoint = model_config(config.preset, config.model), out / CHECKPOINT
-    world, resume = World(device=device), checkpoint.exists()
+    world, checkpoint = World(device=torch.device(DEVICE)), out / CHECKPOINT
+    sizes, resume = model_config(config.preset, config.model), checkpoint.exists()
     Run(config, sizes, data=data, out=out, world=world, resume=resume).train()
     return checkpoint
 
@@ -178,7 +177,7 @@ def measure(checkpoint: Path, data: Path) -> dict[str, object]:
     """Predict unseen faces with a linear probe; return labels, predictions and scenes by size of crowd."""
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (slow to import)
 
-    model = model_from_checkpoint(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = model_from_checkpoint(checkpoint).to(DEVICE)
     fitted, test = (load_faces(data / FACES_FILE, split) for split in ("train", "test"))
     rng = np.random.default_rng(2022)
     fitted = fitted.take(rng.permutation(len(fitted.labels))[:PROBE_FACES])

@@ -63,7 +63,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--resamples", type=int, default=1000, help="number of bootstrap resamples (default 1000)")
     add("--out", type=Path, help="folder of the report (default results/BUNDLE)")
     args = parser.parse_args(argv)
-    if args.frames < 1 or args.resamples < 0 or (args.faces is not None and args.faces < 16):
+    if args.frames < 1 or args.resamples < 0 or (args.faces or 16) < 16:
         parser.error("expected --frames of 1 or more, --resamples of 0 or more, --faces of 16 or more")
     args.out = args.out or RESULTS / Path(args.bundle).name
     return args

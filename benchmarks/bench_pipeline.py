@@ -65,8 +65,7 @@ def measure_source(source: str, args: argparse.Namespace) -> list[Row]:
             events, found = run_once(source, contenders[name], args.frames, args.bundle)
             if len(events) == 1:
                 raise EmotionError(f"{source} has only one frame: expected two or more; give a longer video")
-            people = max((person.id for event in events for person in event.persons), default=0)
-            measured[name].append(found | {"persons": people})
+            measured[name].append(found)
         rates = ", ".join(f"{name} {each[-1]['fps']:.1f}" for name, each in measured.items())
         print(f"{source} round {index + 1}: fps {rates}", file=sys.stderr)
     return [

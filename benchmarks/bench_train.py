@@ -34,6 +34,7 @@ BATCH = {"nano": 16, "vit-b-32": 4}  # a step takes seconds on a CPU
 STEPS = {"nano": 20, "vit-b-32": 6}
 MADE_CLIPS = 24
 DELAY = 0.03  # seconds of a request
+INDEX = {"clips": 1_000_000, "workers": 4, "reads": 100_000}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,8 +56,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--results", type=Path, required=True, help="folder of train.json and train.md")
     args = parser.parse_args(argv)
     for name, least in (("batch", 2), ("steps", 1), ("workers", 0)):
-        value = getattr(args, name)
-        if value is not None and value < least:
+        if (value := getattr(args, name)) is not None and value < least:
             parser.error(f"--{name} {value}: expected {least} or more")
     return args
 
@@ -78,12 +78,8 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
         several = {"batch": min(8, clips // 2), "batches": 2 if quick else 12}
         loader = loader_cost(shards, spec, **several)
         latency = latency_cost(shards, spec, **several, delay=DELAY)
-        index = index_cost(
-            Path(work, "index"),
-            clips=2000 if quick else 1_000_000,
-            workers=1 if quick else 4,
-            reads=2000 if quick else 100_000,
-        )
+        amount = {"clips": 2000, "workers": 1, "reads": 2000} if quick else INDEX
+        index = index_cost(Path(work, "index"), **amount)
     return {
         "precision": args.precision,
         "workers": args.workers,

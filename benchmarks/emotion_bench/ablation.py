@@ -46,8 +46,7 @@ class CrowdResults:
     @property
     def balanced(self) -> float:
         """Balanced accuracy: the mean recall of the classes."""
-        mean = self.mean()
-        return float(np.mean([mean[self.labels == c].mean() for c in np.unique(self.labels)]))
+        return float(np.mean([self.mean()[self.labels == c].mean() for c in np.unique(self.labels)]))
 
 
 def load_results(runs: Path) -> dict[Method, dict[str, CrowdResults]]:
@@ -78,21 +77,15 @@ def _crowd_results(seeds: dict[int, dict[str, list[int]]]) -> CrowdResults:
     clear = [rows for rows in rows_of.values() if len(set(labels[rows])) == len(rows)]
     kept = np.sort(np.concatenate(clear))
     given = {seed: np.array(crowd["answers"], np.int64) for seed, crowd in seeds.items()}
+    one, other = np.array([rows for rows in clear if len(rows) == 2], np.int64).reshape(-1, 2).T
+    everyone = np.array(list(given.values()))  # (seeds, N)
+    parts = swap_parts(everyone[:, one], everyone[:, other], labels[one], labels[other])
     return CrowdResults(
         {seed: (predicted == labels)[kept].astype(float) for seed, predicted in given.items()},
         labels[kept],
         scenes[kept],
-        _pairs(np.array(list(given.values())), labels, [rows for rows in clear if len(rows) == 2]),
+        {name: parts[name].mean(axis=0) for name in ("changed", "own", "other")},
     )
-
-
-def _pairs(
-    given: NDArray[np.int64], labels: NDArray[np.int64], rows: list[NDArray[np.intp]]
-) -> dict[str, NDArray[np.float64]]:
-    """Measure whether predictions (seeds, N) follow the subject; rows: the two people of each scene."""
-    one, other = np.array(rows, np.int64).reshape(-1, 2).T
-    parts = swap_parts(given[:, one], given[:, other], labels[one], labels[other])
-    return {name: parts[name].mean(axis=0) for name in ("changed", "own", "other")}
 
 
 def interval(values: NDArray[np.float64], scenes: NDArray[np.int64]) -> Interval:

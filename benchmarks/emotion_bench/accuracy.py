@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Numbered, Plan, scenes
 from emotion_bench.candidates import Candidate
+from emotion_bench.intervals import mean_over_classes
 from emotion_bench.predictions import Predictions
 from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Scorer, bootstrap_intervals, point_metrics
@@ -26,42 +27,50 @@ from emotion_train.scenes.sets import PersonClip, pair_clips
 
 Result = dict[str, Any]
 CROWDS = (1, 3, 8)  # people in a scene
-CALM = ("neutral", "happiness")
-NEGATIVE = ("anger", "sadness", "fear")
+
+
+def calm_people(labels: NDArray[np.int64], chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return who is neutral or happy, and who of them is called angry, sad or afraid: (2, N)."""
+    calm, negative = (
+        np.isin(classes, [EKMAN.index(name) for name in names])
+        for classes, names in ((labels, ("neutral", "happiness")), (chosen, ("anger", "sadness", "fear")))
+    )
+    return np.stack([calm, calm & negative])
 
 
 def metrics(probability: NDArray[np.float64], labels: NDArray[np.int64], *, resamples: int) -> Result:
-    """Return accuracy, balanced accuracy and recalls, each with its interval."""
+    """Return accuracy, balanced accuracy and recalls with their intervals: of the latter two, by class."""
     kept = {"samples", "accuracy", "balanced_accuracy", *(f"recall_{name}" for name in EKMAN)}
-    result = described(single_label_scorer(EKMAN, probability, labels, {}), len(labels), resamples)
-    return {name: value for name, value in result.items() if name in kept}
+    found = described(single_label_scorer(EKMAN, probability, labels, {}), len(labels), resamples)
+    result = {name: value for name, value in found.items() if name in kept}
+    right, classes = probability.argmax(axis=1) == labels, np.unique(labels)
+    counts = {f"recall_{EKMAN[c]}": np.bincount(~right[labels == c], minlength=2)[None] for c in classes}
+    counts["balanced_accuracy"] = np.concatenate(list(counts.values()))  # (C, 2): right and wrong
+    for name, each in counts.items() if resamples else ():
+        ends = mean_over_classes(each, (1, 0))
+        result[name] |= dict(zip(("low", "high"), (round(end, 4) for end in ends), strict=True))
+    return result
 
 
 def on_votes(predictions: Predictions, faces: Faces, *, resamples: int) -> Result:
-    """Return the metrics of predictions for faces with votes.
+    """Return the metrics of predictions for faces with votes, of which at least one is clear.
 
     Accuracy, balanced accuracy and recalls are those on faces that most people see alike (`Faces.clear`),
     with the emotion that they see as the label. `ece` compares the probabilities with the votes on all faces,
     `fer2013_label` the predictions with the label of FER2013. `calm_taken_for_negative` is the fraction of
     clearly calm or happy faces that are called angry, sad or afraid.
-
-    Args:
-        predictions: Of some of the faces, at least one of them clear.
-        faces: The faces, with the labels of FER2013.
-        resamples: Number of bootstrap resamples.
     """
     probability, rows, chosen = predictions.probabilities, predictions.faces, predictions.chosen
     seen, clear = faces.majority[rows], faces.clear[rows]
     result = metrics(probability[clear], seen[clear], resamples=resamples)
     confidences = confidences_of(probability, seen, faces.votes[rows])
-    calm = clear & np.isin(seen, [EKMAN.index(name) for name in CALM])
-    negative = np.isin(chosen, [EKMAN.index(name) for name in NEGATIVE])
+    calm, taken = clear & calm_people(seen, chosen)
 
     def score(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         return {
             "ece": calibration_error(confidences, weights),
             "fer2013_label": weighted_mean(chosen == faces.labels[rows], weights),
-            "calm_taken_for_negative": (weights @ (calm & negative)) / np.maximum(weights @ calm, 1),
+            "calm_taken_for_negative": (weights @ taken) / np.maximum(weights @ calm, 1),
         }
 
     return described(score, len(rows), resamples) | result

@@ -180,8 +180,9 @@ def sets_part(result: Result) -> str:
     return (
         f"{markdown_table((*header, 'calm taken for negative'), lines)}\n\n"
         '"Calm taken for negative": clearly neutral or happy faces that are called angry, sad or afraid.\n'
-        "Balanced accuracy counts every class alike. Few of the clear faces are disgusted, so that its\n"
-        "interval is too narrow: resampling a handful of faces cannot show how uncertain their recall is.\n\n"
+        "Balanced accuracy counts every class alike. Few of the clear faces are disgusted or afraid, so its\n"
+        "interval is not a bootstrap, which is too narrow then, but that of independent recalls with\n"
+        "Jeffreys' prior.\n\n"
         f"By number of people in the scene: {people}.\nRecall in scenes: {recalls}."
     )
 

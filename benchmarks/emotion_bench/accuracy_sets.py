@@ -63,20 +63,15 @@ def scenes(plan: Plan, people: tuple[int, ...] = PEOPLE, **options: Any) -> Iter
 
 def aligned_faces(plan: Plan) -> Iterator[Numbered]:
     """Yield the aligned 48 px face crops as they are, as images of one person who keeps still."""
-    for row, image in enumerate(plan.faces.images):
-        scene = _square(plan.faces.images.shape[1], row)
-        rendered = RenderedClip(scene, [np.repeat(image[..., None], 3, axis=2)], [0.5])
-        yield 1, rendered.person_clip(scene.people[0], plan.label(scene.people[0]), plan.spec)
-
-
-def _square(side: int, face: int) -> Scene:
-    """Return a scene that is the aligned crop of one face, with the box that CenterFace gives on average."""
-    black = np.zeros(3, np.float32)
-    middle, still = (side - 1) / 2, (0.0, 0.0, 0.0, 0.0)
-    head = np.array([0.50, 0.51, 0.78, 0.92])
+    side = plan.faces.images.shape[1]
+    middle, still, black = (side - 1) / 2, (0.0, 0.0, 0.0, 0.0), np.zeros(3, np.float32)
     looks = black, black, black, 0.5, 1.0
-    person = RenderedPerson(face, middle, middle, side, 0.0, False, still, *looks, head, close_up=True)
-    return Scene(side, side, (person,), np.zeros((side, side, 3), np.uint8), Camera())
+    head = np.array([0.50, 0.51, 0.78, 0.92])  # the box that CenterFace gives on average
+    for row, image in enumerate(plan.faces.images):
+        person = RenderedPerson(row, middle, middle, side, 0.0, False, still, *looks, head, close_up=True)
+        scene = Scene(side, side, (person,), np.zeros((side, side, 3), np.uint8), Camera())
+        rendered = RenderedClip(scene, [np.repeat(image[..., None], 3, axis=2)], [0.5])
+        yield 1, rendered.person_clip(person, plan.label(person), plan.spec)
 
 
 def _clean(scene: Scene) -> Scene:

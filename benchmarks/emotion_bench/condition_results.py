@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_bench.accuracy import CALM, NEGATIVE, Result, described, on_votes
+from emotion_bench.accuracy import Result, calm_people, described, on_votes
 from emotion_bench.accuracy_sets import Plan, scenes
 from emotion_bench.candidates import Candidate
 from emotion_bench.conditions import HALVES
 from emotion_bench.report import with_interval
-from emotion_train.language.labels import EKMAN
 from emotion_train.probing.bootstrap import Metrics, Weights
 from emotion_train.probing.metrics import weighted_mean
 from emotion_train.probing.view_features import encode_views
@@ -76,14 +75,13 @@ def _compared(
 ) -> Result:
     chosen = probability.argmax(axis=1)
     right = chosen == labels
-    calm = np.isin(labels, [EKMAN.index(name) for name in CALM])
-    negative = np.isin(chosen, [EKMAN.index(name) for name in NEGATIVE])
+    calm, taken = calm_people(labels, chosen)
 
     def score(weights: Weights) -> Metrics:
         return {
             "accuracy": weighted_mean(right, weights),
             "flipped": (weights @ (plain_right & ~right)) / np.maximum(weights @ plain_right, 1),
-            "calm_taken_for_negative": (weights @ (calm & negative)) / np.maximum(weights @ calm, 1),
+            "calm_taken_for_negative": (weights @ taken) / np.maximum(weights @ calm, 1),
             "not_sure": weighted_mean(probability.max(axis=1) < abstain, weights),
         }
 

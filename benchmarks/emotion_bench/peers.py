@@ -11,14 +11,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_bench.accuracy import CALM, NEGATIVE
+from emotion_bench.accuracy import calm_people
 from emotion_bench.feeds import frame_feeds
+from emotion_bench.intervals import mean_over_classes
 from emotion_bench.rounds import interleave, ratios
 from emotion_bench.work import input_names
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.open_backend import open_backend
 from emotion_runtime.preprocess import PreprocessSpec
-from emotion_train.language.labels import EKMAN, ekman_index
+from emotion_train.language.labels import ekman_index
 from emotion_train.scenes.faces import Faces
 
 WIDTHS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)  # of the crop that a peer sees, in sides of the aligned crop
@@ -103,22 +104,22 @@ def compare(ours: NDArray[np.int64], peer: NDArray[np.int64], labels: NDArray[np
 
     Returns:
         For `bundle` and `peer` accuracy, balanced_accuracy and calm_taken_for_negative; for each of these
-        `NAME_difference`: bundle minus peer, and both ends of its 95 % interval over resampled faces.
+        `NAME_difference`: bundle minus peer, and both ends of its 95 % interval: over resampled faces, and of
+        balanced accuracy over the recalls of classes, of which some have few faces.
     """
     draws = np.random.default_rng(0).integers(0, len(labels), (RESAMPLES, len(labels)))
-    calm = np.isin(labels, [EKMAN.index(name) for name in CALM])
-    negative = [EKMAN.index(name) for name in NEGATIVE]
 
     def metrics(chosen: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
         right, seen = chosen[rows] == labels[rows], labels[rows]
         recalls = [right[seen == c].mean() for c in np.unique(seen)]
-        taken = np.isin(chosen[rows][calm[rows]], negative)
-        return np.array([right.mean(), np.mean(recalls), taken.mean() if len(taken) else np.nan])
+        calm, taken = calm_people(seen, chosen[rows])
+        return np.array([right.mean(), np.mean(recalls), taken.sum() / calm.sum() if calm.any() else np.nan])
 
     everyone = np.arange(len(labels))
     values = {name: metrics(each, everyone) for name, each in (("bundle", ours), ("peer", peer))}
     spread = np.array([metrics(ours, rows) - metrics(peer, rows) for rows in draws])
     ends = np.nanquantile(spread, (0.025, 0.975), axis=0)
+    ends[:, 1] = paired_balanced(ours == labels, peer == labels, labels)
     names = ("accuracy", "balanced_accuracy", "calm_taken_for_negative")
     result: dict[str, Any] = {
         f"{who}_{name}": round(float(value), 4)
@@ -129,6 +130,15 @@ def compare(ours: NDArray[np.int64], peer: NDArray[np.int64], labels: NDArray[np
         difference = values["bundle"][i] - values["peer"][i]
         result[f"{name}_difference"] = [round(float(v), 4) for v in (difference, *ends[:, i])]
     return result
+
+
+def paired_balanced(
+    ours: NDArray[np.bool_], peer: NDArray[np.bool_], labels: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of balanced accuracies of right predictions (N,)."""
+    differing = np.stack([ours & ~peer, peer & ~ours, ours == peer])  # (3, N)
+    counts = [differing[:, labels == c].sum(axis=1) for c in np.unique(labels)]
+    return mean_over_classes(counts, (1, -1, 0))
 
 
 def time_ratio(frame_encoder: Backend, spec: PreprocessSpec, peer: Peer, *, rounds: int) -> float:

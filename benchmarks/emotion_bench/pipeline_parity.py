@@ -37,6 +37,7 @@ def run(
             "backend": backend,
             "description": runtime.backend,
             "frames": len(found),
+            "persons": max((person.id for event in found for person in event.persons), default=0),
             "persons_per_frame": round(sum(len(event.persons) for event in found) / len(found), 2),
             "fps": round((len(found) - 1) / seconds, 2),
             "ms_per_frame": {

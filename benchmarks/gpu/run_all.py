@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -92,13 +93,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run_step(step: str, args: argparse.Namespace, left: float) -> dict[str, Any]:
-    """Run a step in a process of its own, and return what it has measured, however it ended.
-
-    Args:
-        step: A key of `LIMITS`.
-        args: The command line.
-        left: Seconds that are left for everything.
-    """
+    """Run a step in a process of its own, in the seconds left; return what it measured, however it ended."""
     if step in TORCH_STEPS and find_spec("torch") is None:
         return {"skipped": [{"what": step, "reason": "PyTorch is not installed"}]}
     limit = min(LIMITS[step], left)
@@ -112,13 +107,11 @@ def run_step(step: str, args: argparse.Namespace, left: float) -> dict[str, Any]
         command += ["--quick"] if args.quick else []
         with log.open("wb") as output:
             # A session of its own: a compiler that the step has started must end with it.
-            process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
+            process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+            status: int | None = None
             try:
-                status: int | None = process.wait(limit)
-            except subprocess.TimeoutExpired:
-                status = None
+                with suppress(subprocess.TimeoutExpired):
+                    status = process.wait(limit)
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
