@@ -9,21 +9,22 @@ What was measured is on disk after every row, so a step that is killed leaves wh
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from emotion_bench.machine import card
 from emotion_bench.onnx_device import bound, device_copy_bytes, host_copy_bytes, matmul_flops, open_on
-from emotion_bench.onnx_parity import PERSONS, ParityData, parity_checks, parity_data, parity_rows
+from emotion_bench.onnx_parity import PERSONS, parity_checks, parity_data, parity_rows
 from emotion_bench.onnx_speed import in_precisions, time_graphs
 from emotion_bench.pipeline_parity import check_of, compare_events, run
 from emotion_bench.step_results import Recorder
 from emotion_runtime.backends.buckets import Bucketed
 from emotion_runtime.backends.cuda import open_cuda
 from emotion_runtime.backends.onnx import OnnxBackend, import_onnxruntime
-from emotion_runtime.bundle import Bundle, load_bundle
-from emotion_runtime.names import GRAPHS, GraphName
+from emotion_runtime.bundle import load_bundle
+from emotion_runtime.names import GRAPHS, Precision
+from emotion_runtime.parity import Comparison
 
 TORCH_STEPS = ("torch-nano", "vit-onnx", "torch-vit", "tensorrt", "torch-compiled")
 
@@ -87,17 +88,17 @@ def parity(args: argparse.Namespace, recorder: Recorder) -> None:
                     continue
                 graphs = "CUDA graphs on" if capture else "CUDA graphs off"
                 what = f"parity of {graph} in {precision}, {graphs}"
-                rows = parity_on(args.device, bundle, graph, files[precision], data, capture=capture)
+                rows = parity_on(args.device, files[precision], data[graph], precision, capture=capture)
                 recorder.measure(what, rows, "parity", graphs=graphs, precision=precision)
     recorder.result["checks"] = parity_checks(recorder.result["parity"])
 
 
 def parity_on(
-    device: str, bundle: Bundle, graph: GraphName, path: Path, data: ParityData, *, capture: bool
+    device: str, path: Path, compared: Sequence[Comparison], precision: Precision, *, capture: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield rows of a graph on a device, in the batches that the runtime would run."""
     backend = Bucketed(bound(open_on(path, device, capture=capture), device, capture=capture))
-    yield from parity_rows(bundle, graph, backend, data)
+    yield from parity_rows(backend, compared, precision)
 
 
 def speed(args: argparse.Namespace, recorder: Recorder) -> None:

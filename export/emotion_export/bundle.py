@@ -12,10 +12,11 @@ from emotion_export.folder import MODEL_CARD, atomic_folder, check_destination
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import describe_graph, write_graph
 from emotion_export.parity import measure, parity_table, require_parity
-from emotion_export.reference import run_graph, torch_reference
+from emotion_export.reference import torch_reference
 from emotion_export.swap_limits import measure_swap_limits
 from emotion_export.variants import Samples, add_variants, take_samples
 from emotion_runtime import __version__
+from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.defaults import CLIP_SECONDS
 from emotion_runtime.errors import EmotionError
@@ -30,6 +31,7 @@ from emotion_runtime.manifest import (
 )
 from emotion_runtime.manifest_checks import MAX_CLIP_SECONDS
 from emotion_runtime.names import GRAPHS, GraphName, ReducedPrecision
+from emotion_runtime.parity import only_output
 from emotion_train.heads import (
     AFFECT_PROBE,
     CATEGORIES,
@@ -98,7 +100,8 @@ def export_bundle(checkpoint: Path, out: Path, options: BundleOptions) -> Manife
     with atomic_folder(out) as folder:
         heads = write_heads(source, options.probe, folder)
         _log.info("running torch on the people in %s", ", ".join(("demo", *options.videos)))
-        reference = torch_reference(graph_sources(source.model), folder, heads)
+        default = PROBE if PROBE in heads else ZERO_SHOT
+        reference = torch_reference(graph_sources(source.model), folder, heads, default)
         samples = take_samples(reference, spec, options.videos)
         graphs, parity = write_graphs(source, samples, folder)
         graphs, more = add_variants(graphs, folder, options.precisions, samples)
@@ -115,7 +118,7 @@ def export_bundle(checkpoint: Path, out: Path, options: BundleOptions) -> Manife
             preprocess=spec,
             graphs=graphs,
             heads=heads,
-            default_head=PROBE if PROBE in heads else ZERO_SHOT,
+            default_head=default,
             parity=parity + more,
             affect_head=AFFECT_PROBE if AFFECT_PROBE in heads else None,
         )
@@ -149,7 +152,7 @@ def write_graphs(
         _log.info("exporting %s (%s)", name, checkpoint.preset)
         path = folder / f"{name}.onnx"
         write_graph(source, path)
-        rows += measure(samples.compared, name, [run_graph(path, source.output)], "fp32")
+        rows += measure(samples.compared, name, [only_output(OnnxBackend(path))], "fp32")
         graphs[name] = describe_graph(path)
     _log.info("ONNX Runtime (CPU, float32) compared with torch:\n%s", parity_table(rows))
     require_parity(rows)

@@ -11,12 +11,12 @@ import msgspec
 from emotion_export.folder import CARD_IMAGES, MODEL_CARD, atomic_folder, check_destination
 from emotion_export.onnx import describe_graph
 from emotion_export.parity import parity_table
-from emotion_export.reference import bundle_reference
 from emotion_export.variants import add_variants, take_samples
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import MANIFEST, SCHEMA_VERSION, Graph, Manifest, Parity, write_manifest
 from emotion_runtime.names import ReducedPrecision
+from emotion_runtime.parity import bundle_reference
 
 _log = logging.getLogger(__name__)
 

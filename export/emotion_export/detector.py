@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from emotion_export.folder import atomic_path
-from emotion_export.reference import run_graph
 from emotion_export.samples import DEMO
+from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.detectors.yolo import Yolo
 from emotion_runtime.detectors.yolo_export import STRIDES
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.parity import only_output
 from emotion_runtime.sources import open_source
 
 _log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ def _compare(yolo: Any, path: Path, side: int) -> float:
         EmotionError: The difference exceeds the tolerance.
     """
     pixels = _sample_image(side)
-    found = run_graph(path, "output0")({"images": pixels})
+    found = only_output(OnnxBackend(path))({"images": pixels})
     net = yolo.model.float().eval()
     if (
         found.shape[-1] == _END_TO_END and not net.end2end

@@ -18,7 +18,7 @@ from typing import Any
 import onnx
 
 from emotion_export.graph_index import GraphIndex
-from emotion_export.parity import Feed
+from emotion_runtime.backends.base import Feeds
 
 _OPERATORS = ["MatMul", "Conv"]
 
@@ -38,7 +38,7 @@ def int8_nodes(index: GraphIndex, operators: Collection[str] = ("MatMul",)) -> l
     ]
 
 
-def calibrate(model: Path, feeds: Sequence[Feed]) -> Any:
+def calibrate(model: Path, feeds: Sequence[Feeds]) -> Any:
     """Return the ranges of all tensors that a product reads, over all feeds.
 
     The range is the largest magnitude. The 99.999th percentile gave the same accuracy.
@@ -118,8 +118,8 @@ def _reconnect_float_readers(model: onnx.ModelProto, nodes: frozenset[str]) -> N
 class _Reader:
     """An `onnxruntime.quantization.CalibrationDataReader` over a list."""
 
-    def __init__(self, feeds: Sequence[Feed]) -> None:
-        self._feeds: Iterator[Feed] = iter(feeds)
+    def __init__(self, feeds: Sequence[Feeds]) -> None:
+        self._feeds: Iterator[Feeds] = iter(feeds)
 
     def get_next(self) -> dict[str, Any] | None:
         feed = next(self._feeds, None)

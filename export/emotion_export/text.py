@@ -14,8 +14,9 @@ from emotion_export.folder import atomic_path
 from emotion_export.graphs import GraphSource
 from emotion_export.onnx import write_graph
 from emotion_export.parity import TOLERANCES
-from emotion_export.reference import run_graph
+from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.parity import only_output
 from emotion_runtime.vectors import cosine_similarity
 from emotion_train.language.phrases import EKMAN_PHRASES, TEMPLATES
 from emotion_train.language.tokenizer import tokenize
@@ -77,7 +78,7 @@ def _compare(source: GraphSource, path: Path) -> str:
     Raises:
         EmotionError: The differences exceed the tolerance.
     """
-    run = run_graph(path, source.output)
+    run = only_output(OnnxBackend(path))
     phrases = [phrase for variants in EKMAN_PHRASES.values() for phrase in variants]
     texts = ["", _LONG, *(TEMPLATES[i % len(TEMPLATES)].format(p) for i, p in enumerate(phrases))]
     context = source.inputs["tokens"].shape[1]

@@ -8,18 +8,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from emotion_export.fp16 import half_precision
 from emotion_export.graph_index import GraphIndex
 from emotion_export.layer_search import Stage, find_stages, keep_worst_in_fp32, stage_errors, with_probes
 from emotion_export.onnx import save_graph
 from emotion_export.parity import (
-    Comparison,
-    Feed,
-    Reference,
-    RunGraph,
-    clip_feeds,
     comparisons,
     frame_feed,
     measure,
@@ -29,10 +23,13 @@ from emotion_export.parity import (
 )
 from emotion_export.quantize import calibrate, int8_nodes, quantise
 from emotion_export.samples import SIZES, batches, random_crops, real_crops
-from emotion_runtime.backends.onnx import OnnxBackend, default_threads, import_onnxruntime
+from emotion_runtime.backends.base import Feeds
+from emotion_runtime.backends.onnx import OnnxBackend, import_onnxruntime
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Graph, Parity, Variant
 from emotion_runtime.names import GraphName, ReducedPrecision
+from emotion_runtime.parity import Comparison, Reference, RunGraph, only_output
+from emotion_runtime.parity_inputs import clip_feeds
 from emotion_runtime.preprocess import PreprocessSpec
 
 _log = logging.getLogger(__name__)
@@ -48,7 +45,7 @@ class Samples:
     """
 
     compared: Sequence[Comparison]
-    calibration: Mapping[GraphName, Sequence[Feed]]
+    calibration: Mapping[GraphName, Sequence[Feeds]]
 
 
 def take_samples(reference: Reference, spec: PreprocessSpec, videos: Sequence[str]) -> Samples:
@@ -150,8 +147,9 @@ def measure_content(
     int8 is run twice: with the integer kernels of this processor and, as in TensorRT, in float between
     Quantize and Dequantize. The worse value of each metric counts.
     """
-    optimised = (True, False) if precision == "int8" else (True,)
-    ways = [_session(content, optimised=each) for each in optimised]
+    ways = [only_output(OnnxBackend(content))]
+    if precision == "int8":
+        ways.append(_as_written(content))
     return measure(compared, graph, ways, precision)
 
 
@@ -180,17 +178,11 @@ def _candidate(name: GraphName, precision: ReducedPrecision, path: Path, samples
     return _Candidate(name, precision, model, stages, build, samples.compared)
 
 
-def _session(content: bytes, *, optimised: bool) -> RunGraph:
+def _as_written(content: bytes) -> RunGraph:
+    """Return a function that runs a graph on the CPU, operator by operator."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = default_threads()
-    level = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimised else level.ORT_DISABLE_ALL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-    def run(feed: Feed) -> NDArray[np.float32]:
-        (output,) = session.run(None, dict(feed))
-        return np.asarray(output, np.float32)
-
-    return run
+    return lambda feed: np.asarray(session.run(None, dict(feed))[0], np.float32)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from emotion_runtime.backends.base import Feeds
 from emotion_runtime.backends.buckets import Limits
-from emotion_runtime.manifest import Manifest
 from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, patch_weights
 from emotion_runtime.sources.demo import head_boxes, read_demo
 from emotion_runtime.subject import plan_crops
@@ -86,14 +85,11 @@ def _shared_crops(
     return crops, [patch_weights(box, window, spec) for box in moved]
 
 
-def temporal_encoder_feeds(
-    manifest: Manifest, embeddings: NDArray[np.float32], limits: Limits
-) -> list[list[Feeds]]:
-    """Return a batch of clips (P, T, D) of every size, drawn from embeddings (N, D) of the frame encoder."""
-    rng = np.random.default_rng(8)
+def clip_feeds(embeddings: NDArray[np.float32], frames: int, persons: int, rounds: int) -> list[Feeds]:
+    """Return `rounds` batches (persons, T, D) for the temporal encoder, drawn from embeddings (N, D)."""
+    rng = np.random.default_rng([2, persons])
     return [
-        [{"embeddings": embeddings[rng.integers(0, len(embeddings), (persons, manifest.clip_frames))]}]
-        for persons in sorted({persons for _, persons in limits.sizes()})
+        {"embeddings": embeddings[rng.integers(0, len(embeddings), (persons, frames))]} for _ in range(rounds)
     ]
 
 

@@ -129,16 +129,17 @@ def test_labels_of_experimental_heads_need_not_be_kept(checkpoint: Checkpoint, t
     save_head(tmp_path / "probe", "probe", probe)
     (tmp_path / "bundle").mkdir()
     heads = write_heads(checkpoint, tmp_path / "probe", tmp_path / "bundle")
-    reference = torch_reference(graph_sources(checkpoint.model), tmp_path / "bundle", heads)
-    weights = [weight for weight, _ in reference.heads]
-    assert [weight.shape[0] for weight in weights] == [7, 7]  # not the 26
-    np.testing.assert_array_equal(weights[0], probe.weight)
-    np.testing.assert_array_equal(weights[1], weight_of(tmp_path / "bundle", heads["zero_shot"]))
-    features = np.random.default_rng(0).standard_normal((4, probe.weight.shape[1])).astype(np.float32)
-    assert reference.labels(features).shape == (2, 4)
+    sources, folder = graph_sources(checkpoint.model), tmp_path / "bundle"
+    features = np.random.default_rng(0).standard_normal((40, probe.weight.shape[1])).astype(np.float32)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    expected = [
+        (unit @ weight.T).argmax(axis=1) for weight in (probe.weight, weight_of(folder, heads["zero_shot"]))
+    ]
+    counted = torch_reference(sources, folder, heads, "probe").labels(features)  # without the 26 categories
+    np.testing.assert_array_equal(counted, expected)
     every = {name: msgspec.structs.replace(head, experimental=False) for name, head in heads.items()}
-    others = torch_reference(graph_sources(checkpoint.model), tmp_path / "bundle", every).heads
-    assert [len(weight) for weight, _ in others] == [7, 7, 26]  # it is the note that leaves them out
+    others = torch_reference(sources, folder, every, "probe")
+    assert len(others.labels(features)) == 3  # it is the note that leaves them out
 
 
 def test_the_card_says_what_is_experimental_and_when_no_label_is_given(

@@ -19,13 +19,14 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import EnginePrecision
 from emotion_runtime.parity import (
     ENGINE_TOLERANCES,
+    Comparison,
     ParityCheck,
-    compare,
-    failure_message,
+    Reference,
+    failure,
     label_function,
     make_parity_check,
 )
-from emotion_runtime.parity_inputs import frame_encoder_feeds, subjects_in_one_crop, temporal_encoder_feeds
+from emotion_runtime.parity_inputs import clip_feeds, frame_encoder_feeds, subjects_in_one_crop
 from emotion_runtime.parity_metrics import LabelFunction, subject_cosine, subject_pairs
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.sources.demo import head_boxes, read_demo
@@ -54,13 +55,13 @@ def larger(features: np.ndarray) -> np.ndarray:
 def check_of(expected: np.ndarray, labels: LabelFunction = larger) -> ParityCheck:
     """Return a parity check with one batch of the temporal encoder."""
     feed = {"embeddings": np.zeros((len(expected), 8, 2), np.float32)}
-    return ParityCheck("temporal_encoder", [[feed]], [expected], labels)
+    return ParityCheck([Comparison("temporal_encoder", [feed], expected, labels)])
 
 
 def test_the_metrics_of_a_difference():
     expected = np.array([[3, 4], [0, 1]], np.float32)
     found = np.array([[4, 3], [0, 1]], np.float32)  # cosine (12 + 12) / 25
-    (row,) = compare(check_of(expected), "mixed", Constant(found))
+    (row,) = check_of(expected).measure(Constant(found), "mixed")
     assert (row.graph, row.persons, row.frames, row.samples) == ("temporal_encoder", 2, 8, 2)
     assert (row.max_abs, row.mean_abs) == (1, 0.5)
     assert row.cosine_min == pytest.approx(0.96)
@@ -78,22 +79,27 @@ def test_a_person_counts_as_kept_only_if_every_head_gives_the_same_label():
     def largest_and_smallest(features: np.ndarray) -> np.ndarray:
         return np.stack([features.argmax(axis=1), features.argmin(axis=1)])
 
-    (row,) = compare(check_of(expected, largest_and_smallest), "int8", Constant(found))
+    (row,) = check_of(expected, largest_and_smallest).measure(Constant(found), "int8")
     assert row.top1_agreement == 0.5
 
 
 def test_labels_are_counted_over_all_rows():
     """One person of 28 may lie between two labels; an engine that changes many labels is wrong."""
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
-    (good,) = compare(check_of(expected), "fp16", Constant(expected))
+    (good,) = check_of(expected).measure(Constant(expected), "fp16")
     assert good.top1_agreement == 1
     few = msgspec.structs.replace(good, top1_agreement=0.0)
     many = msgspec.structs.replace(good, persons=27, samples=27)
-    assert failure_message([many, few], "fp16") == ""
-    line = failure_message([many, few, few], "fp16")
-    assert "93% of all persons keep their labels; expected " in line
-    assert line.endswith("95% or more")
-    assert failure_message([many, few, few], "int8") == ""
+    assert failure([many, few], ENGINE_TOLERANCES["fp16"]) == ""
+    line = failure([many, few, few], ENGINE_TOLERANCES["fp16"])
+    assert "93.1% of all persons keep their labels; expected " in line
+    assert line.endswith("95.0% or more")
+    assert failure([many, few, few], ENGINE_TOLERANCES["int8"]) == ""
+
+
+def labels_of(bundle: Bundle, features: np.ndarray) -> np.ndarray:
+    manifest = bundle.manifest
+    return label_function(bundle.folder, manifest.heads, manifest.default_head)(features)
 
 
 def test_which_heads_count(tiny_bundle: Path):
@@ -104,7 +110,7 @@ def test_which_heads_count(tiny_bundle: Path):
     heads = [load_file(tiny_bundle / f"{name}.safetensors") for name in ("probe", "opposite")]
     probe, opposite = ((normalised @ head["weight"].T + head["bias"]).argmax(axis=1) for head in heads)
     assert (probe != opposite).any()
-    assert np.array_equal(label_function(bundle)(features), [probe, opposite])
+    assert np.array_equal(labels_of(bundle, features), [probe, opposite])
 
     def changed(name: str, **fields: object) -> Bundle:
         heads = {
@@ -115,8 +121,8 @@ def test_which_heads_count(tiny_bundle: Path):
 
     default, other = bundle.manifest.default_head, "opposite"
     for fields in ({"experimental": True}, {"activation": "identity", "temperature": 1.0}):
-        assert np.array_equal(label_function(changed(other, **fields))(features), [probe])
-    assert np.array_equal(label_function(changed(default, experimental=True))(features), [probe, opposite])
+        assert np.array_equal(labels_of(changed(other, **fields), features), [probe])
+    assert np.array_equal(labels_of(changed(default, experimental=True), features), [probe, opposite])
 
 
 @pytest.mark.parametrize("wrong", [1, 2, 3])
@@ -132,21 +138,21 @@ def test_every_run_is_compared(wrong: int):
             return {"features": -expected if self.runs == wrong else expected}
 
     expected = np.array([[1.0, -1.0]], np.float32)
-    rows = compare(check_of(expected), "fp16", WrongOnce())
-    assert "cosine -1.00000" in failure_message(rows, "fp16")
+    rows = check_of(expected).measure(WrongOnce(), "fp16")
+    assert "cosine -1.00000" in failure(rows, ENGINE_TOLERANCES["fp16"])
 
 
 def test_another_shape_is_rejected():
-    line = r"temporal_encoder: the engine's output has shape \(2, 3\), expected \(2, 2\)"
+    line = r"temporal_encoder: the output has shape \(2, 3\), expected \(2, 2\)"
     with pytest.raises(EmotionError, match=line):
-        compare(check_of(np.ones((2, 2), np.float32)), "fp16", Constant(np.ones((2, 3))))
+        check_of(np.ones((2, 2), np.float32)).measure(Constant(np.ones((2, 3))), "fp16")
 
 
 @pytest.mark.parametrize("precision", ENGINE_TOLERANCES)
 def test_each_metric_is_compared_with_its_tolerance(precision: EnginePrecision):
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
-    (good,) = compare(check_of(expected), precision, Constant(expected))
-    assert failure_message([good], precision) == ""
+    (good,) = check_of(expected).measure(Constant(expected), precision)
+    assert failure([good], ENGINE_TOLERANCES[precision]) == ""
     tolerance = ENGINE_TOLERANCES[precision]
     for bad in (
         {"max_abs": 1.01 * good.tolerance},
@@ -156,18 +162,18 @@ def test_each_metric_is_compared_with_its_tolerance(precision: EnginePrecision):
         {"subject_cosine": tolerance.subject_cosine - 1e-6},
         {"subject_cosine": math.nan},
     ):
-        line = failure_message([good, msgspec.structs.replace(good, **bad)], precision)
-        assert line.startswith(f"{precision} differs from the fp32 graph for 1 persons: cosine ")
+        line = failure([good, msgspec.structs.replace(good, **bad)], ENGINE_TOLERANCES[precision])
+        assert line.startswith("differs from the fp32 graph for 1 persons and 8 frames: cosine ")
         assert "\n" not in line
 
 
 def test_the_message_shows_the_worst_row():
     expected = np.array([[1.0, -1.0, 0.5]], np.float32)
-    (good,) = compare(check_of(expected), "fp16", Constant(expected))
+    (good,) = check_of(expected).measure(Constant(expected), "fp16")
     rows = [msgspec.structs.replace(good, cosine_min=c, persons=p) for p, c in ((1, 0.9), (3, 0.5), (8, 0.7))]
-    assert "for 3 persons: cosine 0.50000" in failure_message(rows, "fp16")
+    assert "for 3 persons and 8 frames: cosine 0.5000000" in failure(rows, ENGINE_TOLERANCES["fp16"])
     rows.append(msgspec.structs.replace(good, cosine_min=math.nan, persons=16))
-    assert "for 16 persons: cosine nan" in failure_message(rows, "fp16")
+    assert "for 16 persons and 8 frames: cosine nan" in failure(rows, ENGINE_TOLERANCES["fp16"])
 
 
 def test_tolerances_are_stricter_for_precisions_with_more_bits():
@@ -220,13 +226,27 @@ def test_feeds_have_images_and_persons_of_all_kinds_and_sizes(limits: Limits):
         assert steps.min() < 20  # a photograph
 
 
-def test_clips_are_made_of_the_given_embeddings(tiny_bundle: Path):
-    manifest = load_bundle(tiny_bundle).manifest
+def test_clips_are_made_of_the_given_embeddings():
     embeddings = np.arange(40, dtype=np.float32).reshape(10, 4)
-    groups = temporal_encoder_feeds(manifest, embeddings, Limits(8, 2))
-    assert [[len(feed["embeddings"]) for feed in group] for group in groups] == [[1], [2], [4], [8]]
-    rows = np.concatenate([feed["embeddings"].reshape(-1, 4) for (feed,) in groups])
+    feeds = clip_feeds(embeddings, frames=8, persons=3, rounds=2)
+    assert [feed["embeddings"].shape for feed in feeds] == [(3, 8, 4), (3, 8, 4)]
+    rows = np.concatenate([feed["embeddings"].reshape(-1, 4) for feed in feeds])
     assert {tuple(row) for row in rows} <= {tuple(row) for row in embeddings}
+    assert not np.array_equal(feeds[0]["embeddings"], feeds[1]["embeddings"])
+
+
+def test_a_frame_embedding_is_read_as_a_clip_of_it():
+    """The features of a clip are those of the temporal encoder, which here turns them round."""
+    shapes = []
+
+    def swapped(feed: Feeds) -> np.ndarray:
+        shapes.append(feed["embeddings"].shape)
+        return feed["embeddings"][:, 0, ::-1]
+
+    reference = Reference("torch", lambda feed: feed["images"], swapped, 4, larger)
+    embeddings = np.array([[2, 1], [0, 5], [3, 1]], np.float32)
+    assert reference.labels_of_frames(embeddings).tolist() == [[1, 0, 1]]
+    assert shapes == [(3, 4, 2)]
 
 
 @pytest.mark.parametrize("graph", ["frame_encoder", "temporal_encoder"])
@@ -315,13 +335,13 @@ def test_an_engine_that_gets_the_subject_wrong_is_refused_in_every_precision(
         def run(self, feeds: Feeds) -> Outputs:
             return backend.run({**feeds, "patch_weights": MUTATIONS[mutation](feeds["patch_weights"])})
 
-    rows = compare(check, "fp32", Mutant())
-    for precision, tolerance in ENGINE_TOLERANCES.items():
+    rows = check.measure(Mutant(), "fp32")
+    for tolerance in ENGINE_TOLERANCES.values():
         subjects = np.array([row.subject_cosine for row in rows], np.float64)
         assert not (subjects >= tolerance.subject_cosine).all()  # whatever the other metrics say
-        line = failure_message(rows, precision)
+        line = failure(rows, tolerance)
         assert "of the difference of two subjects" in line
-    assert failure_message(compare(check, "fp32", backend), "fp32") == ""
+    assert failure(check.measure(backend, "fp32"), ENGINE_TOLERANCES["fp32"]) == ""
 
 
 @pytest.mark.parametrize("persons", [1, 2, 4])
@@ -338,5 +358,7 @@ def test_an_engine_that_is_wrong_in_one_size_is_refused(
             wrong = len(feeds["frame_index"]) == persons
             return {name: -value if wrong else value for name, value in outputs.items()}
 
-    rows = compare(check, "int8", WrongInOneSize())
-    assert failure_message(rows, "int8").startswith(f"int8 differs from the fp32 graph for {persons} persons")
+    rows = check.measure(WrongInOneSize(), "int8")
+    assert failure(rows, ENGINE_TOLERANCES["int8"]).startswith(
+        f"differs from the fp32 graph for {persons} persons"
+    )
