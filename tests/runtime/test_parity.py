@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from annotated_images import iou
 from safetensors.numpy import load_file
 
 from emotion_runtime.backends.base import Feeds, Outputs
@@ -30,7 +31,6 @@ from emotion_runtime.parity_inputs import clip_feeds, frame_encoder_feeds, subje
 from emotion_runtime.parity_metrics import LabelFunction, subject_cosine, subject_pairs
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.sources.demo import head_boxes, read_demo
-from emotion_runtime.types import Box
 
 SPEC = PreprocessSpec(size=112, patch=16, window="subject", short_side=128, subject_scale=1.3)
 
@@ -188,13 +188,6 @@ def test_the_demo_states_where_its_heads_are():
         found = sorted(map(tuple, detector(frame.image).boxes.tolist()))
         for stated, box in zip(head_boxes(), found, strict=True):
             assert iou(stated, box) > 0.4
-
-
-def iou(a: Box, b: Box) -> float:
-    """Return the intersection over union of two boxes."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    both = max(0.0, width) * max(0.0, height)
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 @pytest.mark.parametrize("limits", [Limits(16, 4), Limits(16, 16, True), Limits(3, 1), Limits(1, 1)])
