@@ -20,10 +20,12 @@ class Step:
     Attributes:
         statuses: Changes of the status of live sources; they come before the events.
         events: Frames, with images that may leave, and their events.
+        ended: Names of sources of which no further frame comes; their last ones were in earlier steps.
     """
 
     statuses: list[StatusLine] = field(default_factory=list)
     events: list[tuple[Frame, EmotionEvent]] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
 
 
 class Following:
@@ -85,7 +87,7 @@ class Following:
                 for frame, event in zip(one.frames, events, strict=True):
                     self._summary.add(event, still=frame.still)
                 leaving = map(self._pipeline.images.leaving, one.frames)
-                yield Step(one.statuses, list(zip(leaving, events, strict=True)))
+                yield Step(one.statuses, list(zip(leaving, events, strict=True)), one.ended)
         finally:
             # The caller may iterate again from the beginning, which would look like time running backwards.
             for name in names:

@@ -102,6 +102,8 @@ class _Run:
         wanted = True
         for status in step.statuses:
             wanted &= self.take_status(status)
+        with self.stop.writing():
+            self.sinks.end(step.ended)
         for frame, event in step.events:
             published = self.publisher.event(event)
             with self.stop.writing(), self.timer.stage("sinks"):

@@ -7,6 +7,7 @@ from typing import Any
 from emotion_runtime.config import RunConfig
 from emotion_runtime.output_options import LIVE_SEGMENT
 from emotion_runtime.rounds import Rounds
+from emotion_runtime.run_sources import names_of_frames
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.sinks import open_sinks
 from emotion_runtime.sinks.base import Outputs, Sink
@@ -59,7 +60,8 @@ def outputs_of(
         show=_wants_window(config, live=live),
         append=config.append or (live and not config.overwrite),
         wall_clock=config.wall_clock,
-        sources=tuple(address.name for address in addresses),
+        sources=tuple(name for address in addresses for name in names_of_frames(address)),
+        windows=len(addresses),
         run=runtime.run_line(run_options(config, addresses)),
         embeddings=config.embeddings,
         features=runtime.keep_features() if config.embeddings else None,

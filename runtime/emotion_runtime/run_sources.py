@@ -103,6 +103,11 @@ def _places(address: Address) -> list[str]:
     return [str(path) for path in _files_of(address)] or [address.uri]
 
 
+def names_of_frames(address: Address) -> list[str]:
+    """Return the names of the sources that frames of an address have, in order: of each file of a folder."""
+    return [name_of_file(address, path) for path in _files_of(address)] or [address.name]
+
+
 def check_zone_names(config: RunConfig, addresses: Sequence[Address]) -> None:
     """Reject a privacy zone of a source that does not exist.
 

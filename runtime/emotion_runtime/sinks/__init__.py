@@ -52,7 +52,7 @@ def open_sinks(outputs: Outputs) -> Iterator[Sink]:
     if outputs.show:
         from emotion_runtime.sinks.window import WindowSink  # noqa: PLC0415
 
-        yield WindowSink(annotate, windows=len(outputs.sources))
+        yield WindowSink(annotate, windows=outputs.windows)
 
 
 def _open_jsonl(outputs: Outputs, path: str) -> Sink:
@@ -83,7 +83,6 @@ def _open_recording(outputs: Outputs, path: str, annotate: "Render") -> Sink:
             segment=outputs.record_segment,
             append=outputs.append,
             sound=outputs.sound,
-            open_videos=max(len(outputs.sources), 1),
         )
     from emotion_runtime.sinks.video import VideoSink  # noqa: PLC0415
 

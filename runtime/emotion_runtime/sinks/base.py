@@ -53,6 +53,15 @@ class IdleSink(Sink, Protocol):
 
 
 @runtime_checkable
+class EndingSink(Sink, Protocol):
+    """A sink that holds something for each source, which it releases when no frame of the source comes."""
+
+    def end(self, source: str) -> None:
+        """Release what is held for a source, whether frames of it came or not."""
+        ...
+
+
+@runtime_checkable
 class FinishingSink(Sink, Protocol):
     """A sink with a file for each source, which is finished when the source was read to its end."""
 
@@ -82,7 +91,8 @@ class Outputs:
         show: Whether to show the annotated video in a window.
         append: Whether to keep what the files contain. False: they are replaced.
         wall_clock: Whether to add the present time to events of files.
-        sources: Names of the sources, in order; recordings are numbered by it.
+        sources: Names of the sources, in order; recordings are numbered by it. Each file of a folder is one.
+        windows: How many windows there will be.
         run: The first line of JSON lines. None: no such line.
         stopped: Set from outside when the run should end; waiting for the reader of a pipe ends then.
     """
@@ -104,5 +114,6 @@ class Outputs:
     append: bool = False
     wall_clock: bool = False
     sources: tuple[str, ...] = ()
+    windows: int = 1
     run: RunLine | None = None
     stopped: Event | None = None

@@ -31,8 +31,6 @@ class FolderSink:
         segment: See `VideoSink`.
         sound: See `VideoSink`.
         append: Whether to keep existing files, and give new ones a number. False: they are replaced.
-        open_videos: How many videos are recorded at the same time; the one that was begun first is finished
-            when another begins.
 
     Attributes:
         files: The files that were written.
@@ -50,14 +48,13 @@ class FolderSink:
         segment: float | None = None,
         append: bool = False,
         sound: bool = True,
-        open_videos: int = 1,
     ) -> None:
         self._folder = Path(folder)
         self._render = render or Annotator()
         self._new_video = partial(VideoSink, segment=segment, append=append, sound=sound)
-        self._append, self._open_videos = append, open_videos
+        self._append = append
         self._used: set[Path] = set()
-        self._videos: dict[str, VideoSink] = {}  # by source, in the order of their beginnings
+        self._videos: dict[str, VideoSink] = {}  # by source, until it ends
         self._written: list[Path] = []
         make_folder(self._folder)
 
@@ -78,8 +75,6 @@ class FolderSink:
             self._written.append(path)
             return True
         if frame.source not in self._videos:
-            while len(self._videos) >= self._open_videos:
-                self._finish(next(iter(self._videos)))
             path = self._path_for(frame.source, VIDEO_SUFFIXES, ".mp4")
             self._videos[frame.source] = self._new_video(path, self._render)
         return self._videos[frame.source].write(frame, event)
@@ -89,6 +84,19 @@ class FolderSink:
         video = self._videos.get(line.source)
         return video is None or video.write_status(line)
 
+    def end(self, source: str) -> None:
+        """Finish the video of a source.
+
+        Raises:
+            EmotionError: It cannot be finished.
+        """
+        video = self._videos.pop(source, None)
+        if video is not None:
+            try:
+                video.close()
+            finally:
+                self._written += video.files
+
     def close(self) -> None:
         """Finish the videos.
 
@@ -96,15 +104,8 @@ class FolderSink:
             EmotionError: A video cannot be finished; the others are.
         """
         with ExitStack() as stack:
-            for source in self._videos:
-                stack.callback(self._finish, source)
-
-    def _finish(self, source: str) -> None:
-        video = self._videos.pop(source)
-        try:
-            video.close()
-        finally:
-            self._written += video.files
+            for source in reversed(self._videos):
+                stack.callback(self.end, source)
 
     def _path_for(self, source: str, suffixes: Sequence[str], otherwise: str) -> Path:
         """Return a name that no other source of this run has.

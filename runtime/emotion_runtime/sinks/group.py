@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.sinks.base import AggregateSink, FinishingSink, IdleSink, Sink, StatusSink
+from emotion_runtime.sinks.base import AggregateSink, EndingSink, FinishingSink, IdleSink, Sink, StatusSink
 from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, StatusLine
 
 
@@ -67,6 +67,15 @@ class SinkGroup:
         idle = [sink for sink in self._sinks if isinstance(sink, IdleSink)]
         wanted = [self._guarded(sink, sink.idle) for sink in idle]
         return all(wanted) and (self._empty or bool(self._sinks))
+
+    def end(self, sources: Iterable[str]) -> None:
+        """Tell the sinks of which sources no further frame comes."""
+        for name in sources:
+            for sink in [each for each in self._sinks if isinstance(each, EndingSink)]:
+                try:
+                    sink.end(name)
+                except (EmotionError, OSError) as error:  # noqa: PERF203 - few sources end
+                    self._drop(sink, error)
 
     def finish(self, sources: list[str]) -> None:
         """Tell the sinks that have a file per source which sources were read to their ends.

@@ -82,6 +82,15 @@ class VideoSink:
             self.files.append(recording.path)
         return True
 
+    def end(self, source: str) -> None:
+        """Finish the file of a source: its encoder holds far more memory than all that is kept of it.
+
+        Raises:
+            EmotionError: It cannot be finished.
+        """
+        if source in self._recordings:
+            self._recordings[source].close()
+
     def close(self) -> None:
         """Finish the files.
 
@@ -106,12 +115,13 @@ class _Recording:
         self._append = append
         self._file: VideoFile | None = None
         self._begin = 0.0  # media time at which the file begins
+        self._begun = False
         self._index = next_segment(path) if append else 1
         self.path = path
 
     def next_path(self) -> Path:
-        """Return the file that is written next."""
-        if self._segment is None and not (self._append and self._base.exists()):
+        """Return the file that is written next; a source that comes back does not replace its first file."""
+        if self._segment is None and not self._begun and not (self._append and self._base.exists()):
             return self._base
         return segment_name(self._base, self._index)
 
@@ -125,7 +135,7 @@ class _Recording:
         if self._file is None:
             self.path = self.next_path()
             self._index += 1
-            self._begin = t
+            self._begun, self._begin = True, t
             sound_of = frame.source if self._sound else ""
             self._file = VideoFile(self.path, (image.shape[1], image.shape[0]), t, sound_of)
         self._file.write(image, t)

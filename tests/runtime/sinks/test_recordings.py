@@ -54,6 +54,18 @@ def test_recordings_are_numbered_by_source_even_if_the_first_gives_no_frame(tmp_
     assert [path.name for path in sink.files] == ["out-2.mp4"]
 
 
+def test_file_of_a_source_that_ends_is_finished_and_not_replaced_when_it_comes_back(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.mp4")
+    sink.write(frame(size=(160, 90)), event())
+    sink.end("a")
+    sink.end("b")  # which gave no frame
+    assert len(frames_in(tmp_path / "out.mp4")) == 1
+    VideoSink(tmp_path / "out.mp4").close()  # not locked any more
+    record(sink, [5.0, 5.1])
+    assert [path.name for path in sink.files] == ["out.mp4", "out-0002.mp4"]
+    assert [len(frames_in(path)) for path in sink.files] == [1, 2]
+
+
 def test_second_run_on_the_same_recording_is_refused(tmp_path: Path) -> None:
     first = VideoSink(tmp_path / "out.mp4")
     first.write(frame(), event())

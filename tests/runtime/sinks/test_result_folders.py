@@ -2,12 +2,15 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
-from command_runs import FRAMES, events, mistake
+from command_runs import FRAMES, events, mistake, write_video
 
 from emotion_runtime.cli import main
+from emotion_runtime.sinks import video as video_sink
+from emotion_runtime.sinks.video_file import VideoFile
 
 FILL = (46, 42, 40)  # BGR of a zone
 
@@ -57,6 +60,49 @@ def test_folder_of_results_keeps_the_names_of_sources(model: list[str], video: P
             corners[name] = next(container.decode(video=0)).to_ndarray(format="bgr24")[-8:, :8].mean((0, 1))
     assert corners["door"] == pytest.approx(FILL, abs=4)
     assert corners["a.avi"] != pytest.approx(FILL, abs=4)
+
+
+@pytest.fixture
+def open_at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many recordings were open whenever one was opened."""
+    counts, opened = [], set()
+
+    class Counted(VideoFile):
+        def __init__(self, path: Path, *others: Any) -> None:
+            super().__init__(path, *others)
+            opened.add(path)
+            counts.append(len(opened))
+
+        def close(self) -> None:
+            super().close()
+            opened.discard(self._path)
+
+    monkeypatch.setattr(video_sink, "VideoFile", Counted)
+    return counts
+
+
+@pytest.mark.parametrize("record", ["out.mp4", "copies/"])
+def test_recordings_of_many_files_are_finished_one_by_one(
+    model: list[str], tmp_path: Path, record: str, open_at_once: list[int]
+):
+    """A long video goes on beside short ones, none of which keeps its encoder."""
+    long = write_video(tmp_path / "long.avi", 12)
+    (tmp_path / "short").mkdir()
+    for name in "abc":
+        write_video(tmp_path / "short" / f"{name}.avi", 3)
+    sources = ["--source", str(long), "--source", str(tmp_path / "short")]
+    assert main([*sources, *model, "--record", f"{tmp_path / 'new'}/{record}"]) == 0
+    names = ["out.mp4", "out-2.mp4", "out-3.mp4", "out-4.mp4"]
+    folder = tmp_path / "new"
+    if record == "copies/":
+        names, folder = ["long.mp4", "a.mp4", "b.mp4", "c.mp4"], folder / record
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    frames = []
+    for name in names:
+        with av.open(str(folder / name)) as container:
+            frames.append(sum(1 for _ in container.decode(video=0)))
+    assert frames == [12, 3, 3, 3]
+    assert max(open_at_once) == 2
 
 
 def test_folder_of_results_needs_files(model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
