@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emotion_runtime import __version__
 from emotion_runtime.doctor.findings import OK, WARN, Finding
-from emotion_runtime.doctor.installed import installed
+from emotion_runtime.installed import installed
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.jetson import RELEASE, on_jetson
 from emotion_runtime.tensorrt import gpu as nvidia
