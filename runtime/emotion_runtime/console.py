@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from emotion_runtime import __version__
+from emotion_runtime.broken_packages import broken_module, fix_for
 from emotion_runtime.credentials import without_passwords
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.messages import lenient_messages, print_messages
@@ -92,6 +93,15 @@ def run(program: str, command: Callable[[], int | None], *, interrupted: int = 1
         except EmotionError as error:
             for line in str(error).splitlines():  # one for each mistake
                 sys.stderr.write(f"{program}: error: {line}\n")
+            return 2
+        except ImportError as error:
+            module = broken_module(error)
+            if module is None:  # a bug
+                raise
+            reason = " ".join(str(error).split())
+            sys.stderr.write(
+                f"{program}: error: the package {module} cannot be loaded ({reason}): {fix_for(error)}\n"
+            )
             return 2
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:  # which `Path.is_file` raises, too

@@ -176,6 +176,11 @@ def test_gpus_and_their_driver(program: Any):
     assert second.text.startswith("Tesla T4")
 
 
+def test_a_driver_without_a_gpu(program: Any):
+    program("nvidia-smi", "echo 'No devices were found'")
+    assert only(machine.gpu()) == Finding("gpu", OK, "nvidia-smi: No devices were found")
+
+
 def test_a_driver_that_does_not_respond(program: Any, monkeypatch: pytest.MonkeyPatch):
     program("nvidia-smi", "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18")
     finding = only(machine.gpu())

@@ -5,6 +5,7 @@ Packages that may be missing or broken are imported inside the checks, because t
 
 from collections.abc import Callable, Iterator, Sequence
 
+from emotion_runtime.broken_packages import fix_for
 from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding, as_json, as_text
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import Precision
@@ -30,8 +31,6 @@ def run_checks(
     """
     from emotion_runtime.doctor import inference, machine, media, opening  # noqa: PLC0415 - see above
 
-    # The fixes name the packages themselves, because this project is not published on a package index.
-    fixes = {"opencv": "opencv-python", "pyav": "av"}
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("system", machine.system),
         ("jetson", machine.jetson),
@@ -51,11 +50,7 @@ def run_checks(
         ("backend", lambda: inference.backend(bundle, backend, precision, detector)),
         ("source", lambda: opening.sources(sources())),
     ]
-    return [
-        finding
-        for area, check in checks
-        for finding in _guarded(area, check, package=fixes.get(area, "onnxruntime"))
-    ]
+    return [finding for area, check in checks for finding in _guarded(area, check)]
 
 
 def worst_state(findings: Sequence[Finding]) -> str:
@@ -63,11 +58,16 @@ def worst_state(findings: Sequence[Finding]) -> str:
     return max((finding.state for finding in findings), key=(OK, WARN, FAIL).index)
 
 
-def _guarded(area: str, check: Callable[[], Iterator[Finding]], *, package: str) -> list[Finding]:
+def _guarded(area: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
     """Run a check; a package that is missing or cannot be loaded becomes a finding."""
     try:
         return list(check())
-    except (ImportError, OSError) as error:  # OSError: a shared library is missing
-        return [Finding(area, FAIL, " ".join(str(error).split()), f"pip install --force-reinstall {package}")]
+    except (ImportError, OSError) as error:  # OSError: a shared library, or a file of the system
+        reason = " ".join(str(error).split())
+        # The fixes name the packages themselves, because this project is not published on a package index.
+        fix = fix_for(error)
+        if fix is None and isinstance(error, OSError):
+            return [Finding(area, WARN, f"cannot be checked ({reason})")]
+        return [Finding(area, FAIL, reason, fix)]
     except EmotionError as error:
         return [Finding(area, FAIL, str(error), None)]

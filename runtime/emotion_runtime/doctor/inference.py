@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding
-from emotion_runtime.installed import installed
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.installed import installed
 from emotion_runtime.jetson import on_jetson
 from emotion_runtime.names import Precision
 from emotion_runtime.tensorrt import gpu as nvidia

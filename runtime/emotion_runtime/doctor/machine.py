@@ -8,8 +8,8 @@ from pathlib import Path
 
 from emotion_runtime import __version__
 from emotion_runtime.doctor.findings import OK, WARN, Finding
-from emotion_runtime.installed import installed
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.installed import installed
 from emotion_runtime.jetson import RELEASE, on_jetson
 from emotion_runtime.tensorrt import gpu as nvidia
 from emotion_runtime.tensorrt.driver import CudaError
@@ -64,7 +64,7 @@ def _power_mode() -> str:
         done = subprocess.run(
             ("nvpmodel", "-q"), capture_output=True, text=True, check=False, timeout=_SECONDS
         )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired):
         return "unknown (nvpmodel does not answer)"
     found = re.search(r"NV Power Mode: (\S+)", done.stdout)
     return found[1] if found else "unknown"
@@ -92,7 +92,7 @@ def gpu() -> Iterator[Finding]:
     """List NVIDIA GPUs and their driver with `nvidia-smi`."""
     try:
         done = _nvidia_smi()
-    except FileNotFoundError:
+    except OSError:  # not installed, or not for this user
         yield Finding("gpu", OK, "no NVIDIA driver (nvidia-smi not found); models run on the CPU")
         return
     except subprocess.TimeoutExpired:
@@ -104,8 +104,11 @@ def gpu() -> Iterator[Finding]:
         yield Finding("gpu", WARN, f"nvidia-smi failed: {output}", fix)
         return
     for line in done.stdout.strip().splitlines():
-        name, driver, memory = (part.strip() for part in line.split(","))
-        yield Finding("gpu", OK, f"{name}, {memory}, driver {driver}")
+        name, *rest = (part.strip() for part in line.split(","))
+        if len(rest) == 2:
+            yield Finding("gpu", OK, f"{name}, {rest[1]}, driver {rest[0]}")
+        else:  # such as "No devices were found"
+            yield Finding("gpu", OK, f"nvidia-smi: {line.strip()}")
 
 
 def _nvidia_smi() -> "subprocess.CompletedProcess[str]":
@@ -115,9 +118,9 @@ def _nvidia_smi() -> "subprocess.CompletedProcess[str]":
 def _driver_shows_a_gpu() -> bool:
     try:
         done = _nvidia_smi()
-    except (FileNotFoundError, subprocess.TimeoutExpired):  # reported by `gpu`
+    except (OSError, subprocess.TimeoutExpired):  # reported by `gpu`
         return False
-    return done.returncode == 0 and bool(done.stdout.strip())
+    return done.returncode == 0 and "," in done.stdout
 
 
 def cuda() -> Iterator[Finding]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from emotion_runtime.doctor.findings import FAIL, OK, WARN, Finding
-from emotion_runtime.installed import installed
 from emotion_runtime.errors import ConnectionLost
+from emotion_runtime.installed import installed
 from emotion_runtime.jetson import RELEASE
 from emotion_runtime.sources.pipeline_errors import BINDINGS
 from emotion_runtime.sources.video_nodes import CameraDescription, describe_cameras

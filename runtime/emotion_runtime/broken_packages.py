@@ -1,0 +1,44 @@
+"""Packages that cannot be loaded: which one it is, and the command that fixes it."""
+
+import re
+from types import TracebackType
+
+# Packages by module; of a family that shares a module, the one that is installed is named.
+_PACKAGES = {"cv2": "opencv-python", "PIL": "pillow", "skimage": "scikit-image", "google": "protobuf"}
+_FAMILIES = {"cv2": "opencv", "onnxruntime": "onnxruntime"}
+# OpenCV's wheels use these libraries of the system, which servers, containers and small boards often lack.
+_OF_THE_SYSTEM = re.compile(r"\blib(GL|gthread-2\.0|glib-2\.0)\.so")
+_OF_PYTHON = ("importlib", "_frozen_importlib", "emotion_")
+
+
+def broken_module(error: ImportError | OSError) -> str | None:
+    """Return the module outside of this project that cannot be loaded; None if there is none."""
+    if not isinstance(error, ImportError) and "shared object" not in str(error):
+        return None  # of a file
+    name = getattr(error, "name", None) or _raised_in(error.__traceback__)
+    return None if name is None or name.startswith("emotion_") else name.partition(".")[0]
+
+
+def fix_for(error: ImportError | OSError) -> str | None:
+    """Return the command that probably makes a package load again; None if the error is about none."""
+    if _OF_THE_SYSTEM.search(str(error)):
+        return "sudo apt install libgl1 libglib2.0-0"
+    module = broken_module(error)
+    if module is None:
+        return None
+    from emotion_runtime.installed import installed  # noqa: PLC0415 - slow to import, and only here
+
+    package = _PACKAGES.get(module, module)
+    found = [*installed(_FAMILIES[module])] if module in _FAMILIES else []
+    return f"pip install --force-reinstall {found[0] if found else package}"
+
+
+def _raised_in(traceback: TracebackType | None) -> str | None:
+    """Return the innermost module of a traceback that belongs neither to Python nor to this project."""
+    found = None
+    while traceback is not None:
+        name = str(traceback.tb_frame.f_globals.get("__name__", ""))
+        if name != "__main__" and not name.startswith(_OF_PYTHON):
+            found = name
+        traceback = traceback.tb_next
+    return found
