@@ -217,9 +217,7 @@ def _files_to_do(addresses: Sequence[Address], config: RunConfig, run_line: RunL
                 f"--jsonl {config.jsonl} is a folder, for results of files: {address.name} is none"
             )
         files += [(name_of_file(address, path), path) for path in found]
-    to_do = unfinished(
-        [name for name, _ in files], Path(str(config.jsonl)), None if config.overwrite else run_line
-    )
+    to_do = unfinished(dict(files), Path(str(config.jsonl)), None if config.overwrite else run_line)
     left = [Address(name, "file", str(path), named=True) for name, path in files if name in to_do]
     if len(left) < len(files):
         sys.stderr.write(

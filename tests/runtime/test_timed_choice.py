@@ -112,4 +112,6 @@ def test_results_do_not_become_unfinished_because_another_backend_is_faster(
 
     (tmp_path / "people.mp4.jsonl").write_bytes(msgspec.json.encode(line(before)) + b"\n")
     run = line(TimedChoice([], [SLOW], [SLOW], []).options("cpu"))
-    assert unfinished(["people.mp4"], tmp_path, run) == (["people.mp4"] if redone else [])
+    assert unfinished({"people.mp4": tmp_path / "people.mp4"}, tmp_path, run) == (
+        ["people.mp4"] if redone else []
+    )

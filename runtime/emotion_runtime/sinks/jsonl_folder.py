@@ -1,13 +1,14 @@
 """Write JSON lines into a folder, one file per source, so that a run over many files can be continued."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import make_folder
+from emotion_runtime.files import make_folder, readable
 from emotion_runtime.sinks.jsonl import JsonlSink
 from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, RunLine
 
@@ -83,16 +84,19 @@ def jsonl_path(folder: Path, source: str) -> Path:
     return folder / f"{Path(source).name}.jsonl"
 
 
-def unfinished(sources: Sequence[str], folder: Path, run: RunLine | None) -> list[str]:
+def unfinished(sources: Mapping[str, Path], folder: Path, run: RunLine | None) -> list[str]:
     """Return the sources for which there are no complete results of a run with the same model and options.
 
+    Results that are older than the file that they are of are not complete: its content may be another one.
+
     Args:
-        sources: Names of the files to be processed.
+        sources: The files to be processed, by their names in results.
         folder: The folder of the results.
         run: The first line that the results of this run will have. None: all of them count as unfinished.
 
     Raises:
-        EmotionError: Two files have the same name, so that one would replace the results of the other.
+        EmotionError: Two files have the same name, or there are results of another file of the name, so that
+            one would replace the results of the other.
     """
     names = [Path(source).name for source in sources]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -101,15 +105,28 @@ def unfinished(sources: Sequence[str], folder: Path, run: RunLine | None) -> lis
             f"several files are called {twice[0]}; their results would have the same name: process their "
             "folders in runs of their own, each with a --jsonl folder of its own"
         )
-    return [source for source in sources if run is None or not _same_run(jsonl_path(folder, source), run)]
+    if run is None:
+        return list(sources)
+    return [name for name, path in sources.items() if not _is_finished(name, path, folder, run)]
 
 
-def _same_run(path: Path, run: RunLine) -> bool:
+def _is_finished(name: str, path: Path, folder: Path, run: RunLine) -> bool:
+    results = jsonl_path(folder, name)
     try:
-        with path.open("rb") as file:
-            return _comparable(msgspec.json.decode(file.readline(), type=RunLine)) == _comparable(run)
+        with results.open("rb") as file:
+            before = msgspec.json.decode(file.readline(), type=RunLine)
+            first = file.readline()
+        is_newer = path.stat().st_mtime_ns > results.stat().st_mtime_ns if path.exists() else False
+        line = msgspec.json.decode(first) if first else {}
     except (OSError, msgspec.DecodeError):
         return False
+    of = line.get("source", name) if isinstance(line, dict) else name
+    if of != readable(name) and os.path.realpath(of) != os.path.realpath(path):
+        raise EmotionError(
+            f"{results} has the results of {of}, which those of {readable(name)} would replace: give another "
+            "folder to --jsonl, or --overwrite"
+        )
+    return not is_newer and _comparable(before) == _comparable(run)
 
 
 def _comparable(run: RunLine) -> RunLine:

@@ -1,5 +1,6 @@
 """Folders of results: a file for each source, continued by the next run."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,43 @@ def test_folder_of_videos_is_processed_file_by_file_and_continued(
     assert complete == (results / "a.avi.jsonl").read_bytes()
     assert main([*argv, "--smoothing", "0", "--max-frames", "1"]) == 0  # other options: another run
     assert "finished by an earlier run" not in capsys.readouterr().err
+
+
+def test_results_of_another_file_of_the_name_are_neither_taken_nor_replaced(
+    model: list[str], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for folder in ("monday", "tuesday"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(video, tmp_path / folder / "a.avi")
+    outputs = [*model, "--jsonl", f"{tmp_path}/results/"]
+    monday, tuesday = (["--source", str(tmp_path / folder), *outputs] for folder in ("monday", "tuesday"))
+    assert main(monday) == 0
+    capsys.readouterr()
+    line = mistake(main(tuesday), capsys.readouterr().err)
+    assert "has the results of" in line
+    assert "give another folder to --jsonl" in line
+    results = tmp_path / "results" / "a.avi.jsonl"
+    assert {line["source"] for line in events(results)} == {str(tmp_path / "monday" / "a.avi")}
+    assert main([*tuesday, "--overwrite"]) == 0
+    assert {line["source"] for line in events(results)} == {str(tmp_path / "tuesday" / "a.avi")}
+
+
+def test_file_that_was_replaced_after_its_results_is_processed_again(
+    model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    video, results = tmp_path / "a.avi", tmp_path / "results" / "a.avi.jsonl"
+    argv = ["--source", str(video), *model, "--jsonl", f"{tmp_path}/results/"]
+    write_video(video, 3)
+    assert main(argv) == 0
+    monkeypatch.chdir(tmp_path)
+    relative = ["--source", "a.avi", *argv[2:]]  # the same file
+    before = results.stat().st_mtime_ns
+    assert main(relative) == 0
+    assert results.stat().st_mtime_ns == before
+    write_video(video, 5)
+    os.utime(video, ns=(before + 1, before + 1))
+    assert main(argv) == 0
+    assert len(events(results)) == 5
 
 
 def test_folder_of_results_keeps_the_names_of_sources(model: list[str], video: Path, tmp_path: Path):
