@@ -11,15 +11,21 @@ _OTHERS = {"onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools", "
 def installed(prefix: str, path: Sequence[str] | None = None) -> dict[str, str]:
     """Return the version of each installed package of a family, by name.
 
+    Packages of one family own the same module, so those of later folders are hidden: an environment with
+    `--system-site-packages` has its own packages, and what the user or the system has installed.
+
     Args:
         prefix: Name of the family: "onnxruntime" finds onnxruntime, onnxruntime-gpu, onnxruntime-openvino
             etc.
         path: Folders of installed packages, the first one wins; None: those of this Python.
     """
     found: dict[str, str] = {}
+    folder = None
     for each in distributions(path=list(path)) if path is not None else distributions():
         name = re.sub(r"[-_.]+", "-", each.metadata["Name"] or "").lower()
         if name in _OTHERS or not re.fullmatch(rf"{prefix}(-.+)?", name):
             continue
-        found.setdefault(name, each.version)
+        folder = folder or str(each.locate_file(""))
+        if str(each.locate_file("")) == folder:
+            found.setdefault(name, each.version)
     return dict(sorted(found.items()))

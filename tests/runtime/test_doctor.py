@@ -1,6 +1,7 @@
 """The doctor reports what is wrong with a machine, and how to fix it."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterable
@@ -120,6 +121,14 @@ def test_one_onnxruntime_is_correct(tmp_path: Path, installed: list[str], state:
     assert finding.state == state
     assert finding.text == (installed[0] if installed else "ONNX Runtime is not installed")
     assert (finding.fix is None) == (state == OK)
+
+
+def test_an_onnxruntime_that_the_environment_hides_is_correct(tmp_path: Path):
+    """On a Jetson, an environment sees what the user has installed outside of it; pip cannot remove that."""
+    own = install(tmp_path / "venv", "onnxruntime 1.23.2")
+    outside = install(tmp_path / "user", "onnxruntime-gpu 1.23.0", "onnxruntime 1.20.0")
+    assert only(inference.distributions([*own, *outside])) == Finding("onnxruntime", OK, "onnxruntime 1.23.2")
+    assert only(inference.distributions([*outside, *own])).state == FAIL
 
 
 def test_two_opencvs_are_reported(tmp_path: Path):
@@ -300,6 +309,17 @@ def test_corrupt_engines_are_reported_with_the_command_that_removes_them(
     assert corrupt.state == WARN
     assert corrupt.fix == f"rm '{own_cache}/frame_encoder-0123456789abcdef.engine'"
     assert total.text == f"0 valid in {own_cache}, 3 MB in total"
+
+
+def test_engines_in_a_folder_that_is_not_writable_are_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch):
+    own_cache.mkdir()
+    monkeypatch.setattr(inference.os, "access", lambda _, mode: not mode & os.W_OK)
+    warning, total = inference.engines()
+    assert warning.state == WARN
+    assert "its engines are used, but new ones and parity checks are not kept" in warning.text
+    assert total.text.startswith("0 valid in ")
+    monkeypatch.setattr(inference.os, "access", lambda *_: False)
+    assert "not readable" in only(inference.engines()).text
 
 
 def test_cameras_and_their_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

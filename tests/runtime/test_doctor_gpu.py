@@ -1,13 +1,16 @@
 """The doctor reports a working GPU only if something has run on it."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
 
+from emotion_runtime import detector_backend, open_backend
 from emotion_runtime.backends import onnx
-from emotion_runtime.backends.onnx import CPU, CUDA
+from emotion_runtime.backends.base import Unavailable
+from emotion_runtime.backends.onnx import CPU, CUDA, OnnxBackend
 from emotion_runtime.doctor import FAIL, OK, WARN, Finding, inference, machine
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.tensorrt import gpu as nvidia
@@ -35,6 +38,48 @@ def test_a_provider_that_falls_back_silently_is_reported(monkeypatch: pytest.Mon
     assert cuda.fix
     assert (cpu.state, cpu.text.split(",")[0]) == (OK, f"{CPU} starts")
     assert f"{onnx.default_threads()} threads on " in cpu.text
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver", "text", "fix"),
+    [
+        ("13.0", "12.4", "it needs CUDA 13.0, but the driver supports CUDA 12.4", "<1.27"),
+        ("12.9", "12.4", "check driver, CUDA and cuDNN", "[cuda,cudnn]"),
+        ("13.0", "13.2", "check driver, CUDA and cuDNN", "[cuda,cudnn]"),
+        (None, "12.4", "check driver, CUDA and cuDNN", "[cuda,cudnn]"),
+    ],
+)
+def test_an_onnxruntime_for_a_newer_cuda_than_the_driver_is_named(
+    monkeypatch: pytest.MonkeyPatch, cuda: str | None, driver: str, text: str, fix: str
+):
+    monkeypatch.setattr(onnx, "available_providers", lambda: [CUDA])
+    monkeypatch.setattr(inference, "provider_error", lambda _: "it falls back to CPUExecutionProvider")
+    monkeypatch.setattr(onnxruntime, "cuda_version", cuda, raising=False)
+    monkeypatch.setattr(nvidia, "find_gpu", lambda: Gpu("RTX A2000", "8.6", driver))
+    finding = only(inference.providers())
+    assert finding.state == WARN
+    assert finding.text.endswith(text)
+    assert finding.fix is not None
+    assert fix in finding.fix
+
+
+@pytest.mark.parametrize(("backend", "state"), [("cuda", FAIL), ("auto", WARN)])
+def test_a_detector_that_a_run_would_refuse_is_a_failure(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, backend: str, state: str
+):
+    """On CUDA the encoders run, and the detector finds other boxes."""
+
+    class Encoder(OnnxBackend):
+        name = "cuda"
+
+    def refused(*_: Any) -> Any:
+        raise Unavailable("cuda", "the boxes are not those of ONNX Runtime", broken=True)
+
+    monkeypatch.setattr(open_backend, "open_cuda", lambda graph: Encoder(graph, threads=1))
+    monkeypatch.setattr(detector_backend, "open_cuda", refused)
+    encoders, detector = inference.backend(str(tiny_bundle), backend)
+    assert (encoders.state, detector.state) == (OK, state)
+    assert ("the boxes are not those" in detector.text) == (state == FAIL)
 
 
 class _FailsToRun:

@@ -24,6 +24,8 @@ _JETSON_TENSORRT = (
 )
 # The wheels of PyPI have no code for the GPUs of these devices.
 _JETSON_ONNX = "pip uninstall -y onnxruntime-gpu && pip install onnxruntime; use --backend tensorrt"
+# The last releases for CUDA 12 are those before 1.27.
+_OLDER_DRIVER = 'update the driver (580 or newer), or pip install "onnxruntime-gpu[cuda,cudnn]<1.27"'
 _GPU_LIBRARIES = (
     'pip install "onnxruntime-gpu[cuda,cudnn]" (or install the CUDA and cuDNN versions of its release notes)'
 )
@@ -100,12 +102,29 @@ def providers() -> Iterator[Finding]:
             fix = f"pip install --force-reinstall onnxruntime{'' if on_jetson() else _WITH_CUDA}"
             yield Finding("providers", FAIL, f"{provider} does not run ({error})", fix)
         elif provider == CUDA:
-            text = f"{provider} is built in but does not run ({error}): check driver, CUDA and cuDNN"
-            yield Finding("providers", WARN, text, _JETSON_ONNX if on_jetson() else _GPU_LIBRARIES)
+            yield _no_cuda(provider, error)
         else:
             yield Finding(
                 "providers", OK, f"{provider} is built in but does not run ({error}); it is not used"
             )
+
+
+def _no_cuda(provider: str, error: str) -> Finding:
+    """Say why CUDA does not run in ONNX Runtime: the driver, or else libraries that are missing."""
+    from emotion_runtime.backends.onnx import import_onnxruntime  # noqa: PLC0415 - may be missing
+
+    text = f"{provider} is built in but does not run ({error}): "
+    if on_jetson():
+        return Finding("providers", WARN, f"{text}use --backend tensorrt", _JETSON_ONNX)
+    needs = str(getattr(import_onnxruntime(), "cuda_version", None) or "")
+    try:
+        driver = nvidia.find_gpu().driver
+    except EmotionError:
+        driver = ""
+    if needs and driver and int(needs.partition(".")[0]) > int(driver.partition(".")[0]):
+        text += f"it needs CUDA {needs}, but the driver supports CUDA {driver}"
+        return Finding("providers", WARN, text, _OLDER_DRIVER)
+    return Finding("providers", WARN, f"{text}check driver, CUDA and cuDNN", _GPU_LIBRARIES)
 
 
 def provider_error(provider: str) -> str:
@@ -163,15 +182,14 @@ def engines() -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("engines", OK, f"none yet in {folder} ({cache.CACHE_VARIABLE} chooses another folder)")
         return
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        text = f"{folder} is not writable, so every run builds its engines again"
-        yield Finding(
-            "engines",
-            WARN,
-            text,
-            f"export {cache.CACHE_VARIABLE}=FOLDER, with a folder that you may write to",
-        )
+    other = f"export {cache.CACHE_VARIABLE}=FOLDER, with a folder that you may write to"
+    if not os.access(folder, os.R_OK | os.X_OK):
+        text = f"{folder} is not readable, so every run builds its engines again"
+        yield Finding("engines", WARN, text, other)
         return
+    if not os.access(folder, os.W_OK):
+        text = f"{folder} is not writable: its engines are used, but new ones and parity checks are not kept"
+        yield Finding("engines", WARN, text, other)
     files = sorted(folder.glob("*.engine"))
     size = sum(file.stat().st_size for file in files)
     keys = [sidecar.key for sidecar in cache.read_sidecars(folder)]
@@ -208,13 +226,15 @@ def backend(
         yield Finding("backend", FAIL, str(error))
     else:
         yield Finding("backend", OK, f"{name}: {encoders[0].description}")
-        yield from _detector(detector, encoders[0].name, precision)
+        by_name = name in ("cuda", "openvino")  # a missing engine of TensorRT is built
+        yield from _detector(detector, encoders[0].name, precision, by_name=by_name)
 
 
-def _detector(source: str, name: str, precision: Precision | None) -> Iterator[Finding]:
+def _detector(source: str, name: str, precision: Precision | None, *, by_name: bool) -> Iterator[Finding]:
     """Check whether a run could find people with the backend of the encoders, and report what does."""
     import numpy as np  # noqa: PLC0415 - these for the reason in `backend`
 
+    from emotion_runtime.backends.base import Unavailable  # noqa: PLC0415
     from emotion_runtime.detector_backend import run_network  # noqa: PLC0415
     from emotion_runtime.detectors import load_detector  # noqa: PLC0415
     from emotion_runtime.detectors.network import NetworkDetector  # noqa: PLC0415
@@ -223,11 +243,14 @@ def _detector(source: str, name: str, precision: Precision | None) -> Iterator[F
         loaded = load_detector(source)
         if not isinstance(loaded, NetworkDetector):
             return
-        # As with `auto`, so that no engine is built: what replaces a missing one is reported.
-        network = run_network(loaded, name, by_name=False, precision=precision)
+        # Engines as with `auto`, so that none is built: what replaces a missing one is reported.
+        network = run_network(loaded, name, by_name=by_name, precision=precision)
         loaded(np.zeros((_FRAME[1], _FRAME[0], 3), np.uint8))
         description = network.description
         network.close()
+    except Unavailable as error:
+        yield Finding("detector", FAIL, f"{name}: {error.reason}", error.fix)
+        return
     except EmotionError as error:
         yield Finding("detector", FAIL, str(error))
         return
