@@ -41,8 +41,9 @@ class WriteError(EmotionError):
 def atomic_file(path: Path, *, fix: str = "free disk space, or choose another folder") -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`, which becomes `path` when the block ends without an error.
 
-    The folder of `path` is created. If the block raises, `path` is as it was and the temporary file is gone;
-    a process that is killed leaves the temporary file behind (see `remove_leftovers`).
+    The folder of `path` is created; of a symbolic link, the file that it leads to is written. If the block
+    raises, `path` is as it was and the temporary file is gone; a process that is killed leaves the temporary
+    file behind (see `remove_leftovers`).
 
     Args:
         path: The file to write.
@@ -54,21 +55,30 @@ def atomic_file(path: Path, *, fix: str = "free disk space, or choose another fo
     """
     # In the same folder, since a rename is atomic only within one file system. The name is random: process
     # ids repeat in containers that share a disk.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    place = _behind_links(path)
+    temporary = place.with_name(f".{place.name}.{secrets.token_hex(8)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # a rename can reach the disk before the data does
-        temporary.replace(path)
+        temporary.replace(place)
     except OSError as error:
-        if error.filename not in (None, str(temporary), str(path), str(path.parent)):
+        if error.filename not in (None, str(temporary), str(place), str(place.parent)):
             raise  # the block failed on another file
         raise WriteError(f"{path} cannot be written ({error.strerror or error}): {fix}") from error
     finally:
         with suppress(OSError):  # it does not exist if its folder could not be created
             temporary.unlink()
+
+
+def _behind_links(path: Path) -> Path:
+    """Return the file that a symbolic link leads to, or the link itself if that is a device or a folder."""
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    return path if target.exists() and not target.is_file() else target
 
 
 def write_atomically(path: Path, content: bytes | str, **options: str) -> None:

@@ -1,5 +1,6 @@
 """Atomic writes: old content or new content, and one line that tells what to do."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -23,6 +24,26 @@ def test_file_and_its_folders_are_written(tmp_path: Path):
     write_atomically(path, b"second")
     assert path.read_bytes() == b"second"
     assert names(path.parent) == ["file.txt"]
+
+
+def test_link_stays_and_its_file_is_written(tmp_path: Path):
+    (tmp_path / "large").mkdir()
+    link = tmp_path / "page.html"
+    link.symlink_to("large/page.html")  # which does not exist yet
+    for content in ("first", "second"):
+        write_atomically(link, content)
+        assert link.is_symlink()
+        assert (tmp_path / "large" / "page.html").read_text() == content
+    assert names(tmp_path / "large") == ["page.html"]
+
+
+def test_link_to_a_device_is_replaced_and_not_the_device(tmp_path: Path):
+    device, link = tmp_path / "device", tmp_path / "page.html"
+    os.mkfifo(device)
+    link.symlink_to(device)
+    write_atomically(link, "page")
+    assert link.read_text() == "page"
+    assert device.is_fifo()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Files that begin anew at a size or at midnight; the earlier parts keep their lines under other names."""
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -96,8 +97,10 @@ class RotatingOutput:
         starts: Sequence[bytes] = (),
         stopped: Event | None = None,
     ) -> None:
-        self._path, self._what, self._stopped = Path(path), what, stopped
+        self._what, self._stopped = what, stopped
         self._rotation = None if path == "-" else rotation
+        # Renaming a link to the file on another disk would leave all later lines on this one.
+        self._path = Path(path if self._rotation is None else os.path.realpath(path))
         self._day, self._size = _today(), 0
         if self._rotation is not None and self._path.exists():
             if not self._path.is_file():

@@ -155,4 +155,4 @@ def _check_writable(path: Path) -> None:
     except OSError as error:
         raise unwritable(path, error) from error
     if not existed:
-        path.unlink()
+        path.resolve().unlink()  # of a link, the file that it leads to

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from sample_events import EMOTIONS, RUN, event, frame
+from sample_events import EMOTIONS, RUN, event, frame, person
 
 from emotion_runtime.cli import main
 from emotion_runtime.errors import EmotionError
@@ -20,6 +20,7 @@ from emotion_runtime.sinks import open_sinks
 from emotion_runtime.sinks.base import Outputs
 from emotion_runtime.sinks.group import SinkGroup
 from emotion_runtime.sinks.jsonl import JsonlSink
+from emotion_runtime.sinks.rotation import Rotation
 from emotion_runtime.sinks.video import VideoSink
 from emotion_runtime.types import EmotionEvent, Frame, StatusLine
 
@@ -159,6 +160,27 @@ def test_every_output_creates_its_folder(tmp_path: Path) -> None:
     sinks.close()
     assert sinks.failures == []
     assert all(path.is_file() for path in paths.values())
+
+
+def test_outputs_go_where_links_lead_to(tmp_path: Path) -> None:
+    """A link on a small disk to a large one stays, also when its file begins anew."""
+    small, large = tmp_path / "small", tmp_path / "large"
+    names = {"jsonl": "a.jsonl", "csv": "a.csv", "report": "a.html", "record": "a.mp4", "embeddings": "a.npz"}
+    for folder in (small, large):
+        folder.mkdir()
+    for name in (*names.values(), "a-summary.csv"):
+        (small / name).symlink_to(large / name)
+    paths = {name: str(small / file) for name, file in names.items()}
+    outputs = Outputs(**paths, features=FeatureLog(2, EMOTIONS), rotation=Rotation(10_000), run=RUN)
+    sinks = SinkGroup(open_sinks(outputs))
+    for index in range(20):
+        sinks.write(frame(index, index / 25), event(person(1, (9, 9, 50, 60)), frame=index, t=index / 25))
+    sinks.close()
+    assert sinks.failures == []
+    assert all(path.is_symlink() for path in small.iterdir())
+    expected = {*names.values(), "a-summary.csv", "a-0001.jsonl"}
+    assert {path.name for path in large.iterdir()} == expected
+    assert b"written when the run ends" not in (large / "a.html").read_bytes()
 
 
 @pytest.fixture
