@@ -1,14 +1,17 @@
 """Write the embeddings of persons to one file, with who they are of and when."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.feature_log import FeatureLog
+from emotion_runtime.files import WriteError
+from emotion_runtime.sinks.byte_output import open_locked
 from emotion_runtime.sinks.embedding_row import EmbeddingRow
 from emotion_runtime.types import EmotionEvent, Frame, Person, RunLine
 
@@ -42,8 +45,8 @@ class EmbeddingsSink:
         keep: Refuse a file that exists.
 
     Raises:
-        EmotionError: The name has another ending, the file exists and is to be kept, its folder cannot be
-            written to, or it is Parquet and pyarrow is not installed.
+        EmotionError: The name has another ending, the file exists and is to be kept, another run is going to
+            write it, its folder cannot be written to, or it is Parquet and pyarrow is not installed.
     """
 
     def __init__(self, path: str, log: FeatureLog, *, run: RunLine | None = None, keep: bool = False) -> None:
@@ -54,8 +57,15 @@ class EmbeddingsSink:
                 "or --overwrite"
             )
         self._rows: list[EmbeddingRow] = []
-        self._table: Table | None = _open(self._path, log, run)
         self._failed = False
+        # The file itself is not there until the end.
+        self._lock_path = self._path.with_name(f".{self._path.name}.lock")
+        self._lock = self._locked()
+        try:
+            self._table: Table | None = _open(self._path, log, run)
+        except BaseException:
+            self._unlock()
+            raise
 
     @property
     def files(self) -> list[Path]:
@@ -73,30 +83,59 @@ class EmbeddingsSink:
         return True
 
     def close(self) -> None:
-        """Write the file."""
-        table, self._table = self._table, None
+        """Write the file. Safe to call twice.
+
+        Raises:
+            EmotionError: It cannot be written.
+        """
+        table = self._table
         if table is None:
             return
-        if self._failed:
-            table.discard()
-            return
         try:
-            table.add(self._rows)
-            table.close()
-        except BaseException:
-            self._failed = True
-            table.discard()
-            raise
+            if not self._failed:
+                self._flush()
+                with self._failing():
+                    table.close()
+        finally:
+            self._table = None
+            self._unlock()
+            if self._failed:
+                with suppress(OSError, EmotionError):  # of what is discarded anyway
+                    table.discard()
 
     def _flush(self) -> None:
-        if self._table is None:
-            return
         rows, self._rows = self._rows, []
+        if self._table is not None:
+            with self._failing():
+                self._table.add(rows)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Take note of an error of the block, and let it name the file."""
         try:
-            self._table.add(rows)
-        except BaseException:
+            yield
+        except BaseException as error:
             self._failed = True
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from error
             raise
+
+    def _locked(self) -> BinaryIO:
+        try:
+            return open_locked(self._lock_path, f"--embeddings {self._path}")
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> WriteError:
+        return WriteError(
+            f"{self._path} cannot be written ({error.strerror or error}): free disk space, or choose another "
+            "folder"
+        )
+
+    def _unlock(self) -> None:
+        with suppress(OSError):  # somebody has removed it
+            self._lock_path.unlink()
+        self._lock.close()
 
     def _row(self, event: EmotionEvent, person: Person, embedding: NDArray[np.float32]) -> EmbeddingRow:
         return EmbeddingRow(

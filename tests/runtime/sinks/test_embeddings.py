@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,26 @@ def test_a_failure_leaves_the_earlier_file_and_nothing_else(
         sink.close()
     assert sink.files == []
     assert path.read_text() == "earlier"
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+def test_full_disk_is_one_line_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115
+    sink = write_three(tmp_path / "out.npz")
+    with pytest.raises(EmotionError, match=r"out\.npz cannot be written \(No space left.*free disk space"):
+        sink.close()
+    assert sink.files == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out.parquet"])
+def test_second_run_is_refused_until_the_first_has_ended(tmp_path: Path, name: str):
+    first = write_three(tmp_path / name)
+    with pytest.raises(EmotionError, match=rf"{name} is being written by another run"):
+        write_three(tmp_path / name)
+    first.close()
+    write_three(tmp_path / name).close()
     assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
