@@ -14,16 +14,19 @@ from emotion_runtime.sinks.outputs import VIDEO_SUFFIXES
 from emotion_runtime.sinks.video import VideoSink
 from emotion_runtime.types import EmotionEvent, Frame, StatusLine
 
-_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # what OpenCV always writes
+_LOSSLESS_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".webp", *_LOSSLESS_SUFFIXES)  # what OpenCV always writes
+_LARGEST_JPEG = 65_500  # pixels of a side
 _JPEG_QUALITY = 95
 
 
 class FolderSink:
     """Writes annotated copies of photos and videos into a folder, which is created.
 
-    A photo keeps its name and its format; one in a format that cannot be written becomes a JPEG. A video
-    keeps its name if its format can be written, and becomes an MP4 otherwise. Sources that are not files are
-    recorded under their names. The second file of a name gets a number.
+    A photo keeps its name and its format; one in a format that cannot be written becomes a JPEG, or a PNG if
+    it is too large for that. A video keeps its name if its format can be written, and becomes an MP4
+    otherwise. Sources that are not files are recorded under their names. The second file of a name gets a
+    number.
 
     Args:
         folder: The folder.
@@ -66,18 +69,24 @@ class FolderSink:
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
         """Write a photo, or one frame of a video. Always returns True."""
         if frame.still:
-            path = self._path_for(frame.source, _PHOTO_SUFFIXES, ".jpg")
-            options = (
-                [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
-            )
-            _, encoded = cv2.imencode(path.suffix, self._render(frame.image, event), options)
-            write_atomically(path, encoded.tobytes())
-            self._written.append(path)
+            self._write_photo(frame, event)
             return True
         if frame.source not in self._videos:
             path = self._path_for(frame.source, VIDEO_SUFFIXES, ".mp4")
             self._videos[frame.source] = self._new_video(path, self._render)
         return self._videos[frame.source].write(frame, event)
+
+    def _write_photo(self, frame: Frame, event: EmotionEvent) -> None:
+        """Write a photo; one that is too large for JPEG becomes a PNG."""
+        if max(frame.image.shape[:2]) > _LARGEST_JPEG:
+            path = self._path_for(frame.source, _LOSSLESS_SUFFIXES, ".png")
+        else:
+            path = self._path_for(frame.source, _PHOTO_SUFFIXES, ".jpg")
+        is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+        options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if is_jpeg else []
+        _, encoded = cv2.imencode(path.suffix, self._render(frame.image, event), options)
+        write_atomically(path, encoded.tobytes())
+        self._written.append(path)
 
     def write_status(self, line: StatusLine) -> bool:
         """Record that no image comes from a source, see `VideoSink`. Always returns True."""

@@ -157,6 +157,17 @@ def test_photos_and_videos_are_copied_under_their_names(tmp_path: Path) -> None:
     assert [cv2.imread(str(folder / name)).shape for name in names[:4]] == [(40, 60, 3)] * 4
 
 
+@pytest.mark.parametrize("name", ["wide.ppm", "wide.jpg"])
+def test_photo_that_is_too_wide_for_jpeg_becomes_a_png(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    sink = FolderSink(tmp_path / "copies")
+    image = np.full((8, 65_535, 3), 90, np.uint8)
+    sink.write(Frame(image, 0, 0.0, str(tmp_path / name), still=True), event())
+    sink.close()
+    assert [path.name for path in sink.files] == ["wide.png"]
+    assert cv2.imread(str(sink.files[0])).shape == image.shape
+
+
 def test_copies_of_streams_have_their_whole_names(tmp_path: Path) -> None:
     sink = FolderSink(tmp_path)
     for source in ("10.0.0.7", "10.0.0.8", "Back door", "door"):
