@@ -23,25 +23,10 @@ from emotion_export.graph_index import MATRIX_OPS, GraphIndex
 
 # Operators that lose nothing in float16 if their input is float16. They take the type of their input, since a
 # cast between two of them would only cost time.
-_FOLLOWERS = frozenset(
-    {
-        "Add",
-        "Concat",
-        "Expand",
-        "Gather",
-        "Gelu",
-        "Mul",
-        "Relu",
-        "Reshape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    }
+_FOLLOWERS = frozenset({"Add", "Gelu", "Mul", "Relu"}) | frozenset(
+    {"Concat", "Expand", "Gather", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 )
 _LARGEST = float(np.finfo(np.float16).max)
-_TYPE_BLIND = frozenset({"Shape"})  # read the size of a tensor and ignore its type
 
 
 def half_precision(model: onnx.ModelProto, *, keep: Collection[str] = ()) -> onnx.ModelProto:
@@ -57,18 +42,42 @@ def half_precision(model: onnx.ModelProto, *, keep: Collection[str] = ()) -> onn
     """
     index = GraphIndex(model)
     half = _half_nodes(index, frozenset(keep))
-    rewrite = _Rewrite(index, half)
-    for node in model.graph.node:
-        rewrite.add(node)
-    read = {name for node in rewrite.nodes for name in node.input}
-    constants = (*model.graph.initializer, *rewrite.constants.values())
-    graph = helper.make_graph(
-        rewrite.nodes,
-        model.graph.name,
-        model.graph.input,
-        model.graph.output,
-        [tensor for tensor in constants if tensor.name in read],
-    )
+    halved_outputs = half & {value.name for value in model.graph.output}
+    nodes: list[NodeProto] = []
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    made: set[str] = set()
+
+    def cast(source: str, target: str, to: int) -> None:
+        nodes.append(helper.make_node("Cast", [source], [target], name=f"cast_{target}", to=to))
+
+    def converted(name: str, *, to_half: bool) -> str:
+        """Return the name of a tensor in the requested type, after adding it if necessary."""
+        if not index.is_float(name) or to_half == (name in half):
+            return name
+        target = f"{name}_{'half' if to_half else 'float'}"
+        if target not in made:
+            made.add(target)
+            if name in index.constants:
+                values = index.array(name).astype(np.float16)
+                constants[target] = numpy_helper.from_array(values, target)
+            else:
+                cast(name, target, TensorProto.FLOAT16 if to_half else TensorProto.FLOAT)
+        return target
+
+    for old in model.graph.node:
+        new = NodeProto()
+        new.CopyFrom(old)
+        if old.op_type != "Shape":  # reads the size of a tensor and ignores its type
+            # QuantizeLinear takes its type from what it reads: its output is int8.
+            decides = old.input[0] if old.op_type == "QuantizeLinear" else old.output[0]
+            new.input[:] = [converted(name, to_half=decides in half) for name in old.input]
+        new.output[:] = [f"{name}_half" if name in halved_outputs else name for name in old.output]
+        nodes.append(new)
+        for name in halved_outputs.intersection(old.output):  # outputs of the graph stay float32
+            cast(f"{name}_half", name, TensorProto.FLOAT)
+    read = {name for node in nodes for name in node.input}
+    weights = [tensor for tensor in constants.values() if tensor.name in read]
+    graph = helper.make_graph(nodes, model.graph.name, model.graph.input, model.graph.output, weights)
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
@@ -99,52 +108,3 @@ def _residual(index: GraphIndex, node: NodeProto, computed: list[str]) -> bool:
 def _fits(index: GraphIndex, constants: Iterable[str]) -> bool:
     """Return whether float16 can represent all values; a weight that overflows would be infinite."""
     return all(np.abs(index.array(name)).max(initial=0) <= _LARGEST for name in constants)
-
-
-class _Rewrite:
-    """The nodes and constants of the new graph while it is built.
-
-    Attributes:
-        nodes: Nodes so far.
-        constants: New constants by name.
-    """
-
-    def __init__(self, index: GraphIndex, half: frozenset[str]) -> None:
-        self._index = index
-        self._half = half
-        self._outputs = {value.name for value in index.model.graph.output}
-        self._casts: set[str] = set()
-        self.nodes: list[NodeProto] = []
-        self.constants: dict[str, TensorProto] = {}
-
-    def add(self, node: NodeProto) -> None:
-        """Append a node, with the casts that its inputs need."""
-        new = NodeProto()
-        new.CopyFrom(node)
-        if node.op_type not in _TYPE_BLIND:
-            # QuantizeLinear takes its type from what it reads: its output is int8.
-            decides = node.input if node.op_type == "QuantizeLinear" else node.output
-            wants_half = decides[0] in self._half
-            new.input[:] = [self._as(name, half=wants_half) for name in node.input]
-        ends = [name for name in node.output if name in self._outputs & self._half]
-        new.output[:] = [f"{name}_half" if name in ends else name for name in node.output]
-        self.nodes.append(new)
-        for name in ends:  # outputs of the graph stay float32
-            self._cast(f"{name}_half", name, TensorProto.FLOAT)
-
-    def _as(self, name: str, *, half: bool) -> str:
-        """Return the name of a tensor in the requested type, after adding a cast if necessary."""
-        if not self._index.is_float(name) or half == (name in self._half):
-            return name
-        made = f"{name}_{'half' if half else 'float'}"
-        if name in self._index.constants:
-            if made not in self.constants:
-                values = self._index.array(name).astype(np.float16)
-                self.constants[made] = numpy_helper.from_array(values, made)
-        elif made not in self._casts:
-            self._casts.add(made)
-            self._cast(name, made, TensorProto.FLOAT16 if half else TensorProto.FLOAT)
-        return made
-
-    def _cast(self, source: str, target: str, to: int) -> None:
-        self.nodes.append(helper.make_node("Cast", [source], [target], name=f"cast_{target}", to=to))

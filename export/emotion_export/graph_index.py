@@ -57,15 +57,10 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Shape inference copies the model twice, but does not read the weights.
     """
-    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    graph = light.graph
-    graph.name = model.graph.name
-    graph.node.extend(model.graph.node)
-    graph.input.extend(model.graph.input)
-    graph.output.extend(model.graph.output)
-    for tensor in model.graph.initializer:
-        if tensor.ByteSize() <= _SMALL:  # a shape or an axis, which shape inference reads
-            graph.initializer.append(tensor)
-        else:
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    return light
+    graph = model.graph
+    # A shape or an axis, which shape inference reads, is small.
+    large = [tensor for tensor in graph.initializer if tensor.ByteSize() > _SMALL]
+    small = [tensor for tensor in graph.initializer if tensor.ByteSize() <= _SMALL]
+    inputs = [helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in large]
+    light = helper.make_graph(graph.node, graph.name, [*graph.input, *inputs], graph.output, small)
+    return helper.make_model(light, opset_imports=model.opset_import, ir_version=model.ir_version)

@@ -84,11 +84,15 @@ def keep_worst_in_fp32(
     if passes(frozenset()):
         return frozenset()
     order = worst_first(stages, errors())
+
+    def products(count: int) -> frozenset[str]:
+        return frozenset(node for index in order[:count] for node in stages[index].nodes)
+
     fewest, enough = 0, len(order)
     while enough - fewest > 1 and attempts != 0:  # keeping one more stage does not make a graph worse
         attempts = None if attempts is None else attempts - 1
         count = (fewest + enough) // 2
-        good = passes(_nodes(stages, order[:count]))
+        good = passes(products(count))
         _log.info(
             "with the %d worst of %d stages in fp32: %s tolerance",
             count,
@@ -96,7 +100,7 @@ def keep_worst_in_fp32(
             "within" if good else "not within",
         )
         fewest, enough = (fewest, count) if good else (count, enough)
-    return _nodes(stages, order[:enough]) if enough < len(order) else None
+    return products(enough) if enough < len(order) else None
 
 
 def worst_first(stages: Sequence[Stage], errors: Sequence[float]) -> list[int]:
@@ -123,12 +127,9 @@ def with_probes(model: onnx.ModelProto, stages: Sequence[Stage]) -> onnx.ModelPr
     result = onnx.ModelProto()
     result.CopyFrom(model)
     types = GraphIndex(model).types
-    there = {output.name for output in model.graph.output}
-    result.graph.output.extend(
-        helper.make_tensor_value_info(stage.probe, types[stage.probe], None)
-        for stage in stages
-        if stage.probe not in there
-    )
+    ends = [stage.probe for stage in stages]
+    new = [name for name in ends if name not in {output.name for output in model.graph.output}]
+    result.graph.output.extend(helper.make_tensor_value_info(name, types[name], None) for name in new)
     return result
 
 
@@ -142,13 +143,9 @@ def stage_errors(
         expected: Outputs of `with_probes` of the fp32 graph, by name.
         found: The same of the reduced graph.
     """
-    return [_relative_error(expected[stage.probe], found[stage.probe]) for stage in stages]
 
+    def error(probe: str) -> float:
+        a, b = (each[probe].astype(np.float64) for each in (expected, found))
+        return float(np.sqrt(np.mean((a - b) ** 2) / max(np.mean(a**2), np.finfo(np.float64).tiny)))
 
-def _relative_error(expected: NDArray[Any], found: NDArray[Any]) -> float:
-    a, b = expected.astype(np.float64), found.astype(np.float64)
-    return float(np.sqrt(np.mean((a - b) ** 2) / max(np.mean(a**2), np.finfo(np.float64).tiny)))
-
-
-def _nodes(stages: Sequence[Stage], indices: Sequence[int]) -> frozenset[str]:
-    return frozenset(node for index in indices for node in stages[index].nodes)
+    return [error(stage.probe) for stage in stages]

@@ -11,8 +11,9 @@ layout that makes float convolutions fast: the graph was slower than fp32 (bench
 """
 
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -24,12 +25,7 @@ _OPERATORS = ["MatMul", "Conv"]
 
 
 def int8_nodes(index: GraphIndex, operators: Collection[str] = ("MatMul",)) -> list[str]:
-    """Return the names of the nodes that may be quantised: those with a weight that do not read an input.
-
-    Args:
-        index: The graph.
-        operators: Types of nodes that may be quantised, of "MatMul" and "Conv".
-    """
+    """Return the names of the nodes of some operators that have a weight and do not read an input."""
     inputs = {value.name for value in index.model.graph.input}
     return [
         node.name
@@ -39,12 +35,9 @@ def int8_nodes(index: GraphIndex, operators: Collection[str] = ("MatMul",)) -> l
 
 
 def calibrate(model: Path, feeds: Sequence[Feeds]) -> Any:
-    """Return the ranges of all tensors that a product reads, over all feeds.
+    """Return the ranges of all tensors that a product reads, over all feeds, as ONNX Runtime's `TensorsData`.
 
-    The range is the largest magnitude. The 99.999th percentile gave the same accuracy.
-
-    Returns:
-        ONNX Runtime's `TensorsData`.
+    A range is the largest magnitude. The 99.999th percentile gave the same accuracy.
     """
     from onnxruntime.quantization import CalibrationMethod, create_calibrator  # noqa: PLC0415 (slow to import)
 
@@ -56,7 +49,8 @@ def calibrate(model: Path, feeds: Sequence[Feeds]) -> Any:
             CalibrationMethod.MinMax,
             extra_options={"symmetric": True},
         )
-        calibrator.collect_data(_Reader(feeds))
+        rest = iter(feeds)
+        calibrator.collect_data(SimpleNamespace(get_next=lambda: next(map(dict, rest), None)))
         return calibrator.compute_data()
 
 
@@ -113,14 +107,3 @@ def _reconnect_float_readers(model: onnx.ModelProto, nodes: frozenset[str]) -> N
     for node in model.graph.node:
         if node.name not in nodes:
             node.input[:] = [copies.get(name, name) for name in node.input]
-
-
-class _Reader:
-    """An `onnxruntime.quantization.CalibrationDataReader` over a list."""
-
-    def __init__(self, feeds: Sequence[Feeds]) -> None:
-        self._feeds: Iterator[Feeds] = iter(feeds)
-
-    def get_next(self) -> dict[str, Any] | None:
-        feed = next(self._feeds, None)
-        return None if feed is None else dict(feed)

@@ -1,8 +1,9 @@
 """Make the graphs of a bundle in other precisions from the fp32 graphs, and check their parity."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ import onnx
 
 from emotion_export.fp16 import half_precision
 from emotion_export.graph_index import GraphIndex
-from emotion_export.layer_search import Stage, find_stages, keep_worst_in_fp32, stage_errors, with_probes
+from emotion_export.layer_search import find_stages, keep_worst_in_fp32, stage_errors, with_probes
 from emotion_export.onnx import save_graph
 from emotion_export.parity import (
     comparisons,
@@ -65,48 +66,6 @@ def take_samples(reference: Reference, spec: PreprocessSpec, videos: Sequence[st
     return Samples(compared, {"frame_encoder": frames, "temporal_encoder": clips})
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A graph that is being converted to a precision.
-
-    Attributes:
-        graph: Name of the graph.
-        precision: The precision.
-        model: The fp32 graph.
-        stages: Its stages, with the products that may stay in fp32.
-        build: Makes the graph, given the names of the products that stay in fp32.
-        compared: Inputs for the parity check.
-    """
-
-    graph: GraphName
-    precision: ReducedPrecision
-    model: onnx.ModelProto
-    stages: Sequence[Stage]
-    build: Callable[[Collection[str]], onnx.ModelProto]
-    compared: Sequence[Comparison]
-    _reports: dict[frozenset[str], list[Parity]] = field(default_factory=dict)  # a check is slow
-
-    def rows(self, kept: frozenset[str]) -> list[Parity]:
-        """Return the parity report with the given products in fp32."""
-        if kept not in self._reports:
-            content = self.build(kept).SerializeToString()
-            self._reports[kept] = measure_content(content, self.graph, self.precision, self.compared)
-        return self._reports[kept]
-
-    def fewest_in_fp32(self) -> frozenset[str]:
-        """Return the products that must stay in fp32; none if nothing is enough, so that the check fails."""
-        found = keep_worst_in_fp32(self.stages, self._errors, lambda kept: passes(self.rows(kept)))
-        return found or frozenset()
-
-    def _errors(self) -> list[float]:
-        """Return the error at the end of each stage with all products reduced, on the largest real batch."""
-        own = [c for c in self.compared if (c.graph, c.images) == (self.graph, "real")]
-        feed = max(own, key=lambda c: (c.persons, c.frames)).feeds[0]
-        probed = (with_probes(model, self.stages) for model in (self.model, self.build(())))
-        expected, found = (OnnxBackend(model.SerializeToString()).run(feed) for model in probed)
-        return stage_errors(self.stages, expected, found)
-
-
 def add_variants(
     graphs: Mapping[GraphName, Graph],
     folder: Path,
@@ -126,20 +85,57 @@ def add_variants(
         variants: dict[ReducedPrecision, Variant] = dict(graph.variants)
         for precision in sorted(precisions):
             _log.info("%s: converting to %s", name, precision)
-            candidate = _candidate(name, precision, folder / graph.file, samples)
-            kept = candidate.fewest_in_fp32()
-            own = candidate.rows(kept)
+            model, kept, own = _convert(name, precision, folder / graph.file, samples)
             _log.info("%s in %s compared with the reference:\n%s", name, precision, parity_table(own))
             require_parity(own)  # also if no set of stages was enough
             _log.info("%s in %s: %d matrix products in fp32", name, precision, len(kept))
-            path = folder / f"{name}.{precision}.onnx"
-            variants[precision] = save_graph(candidate.build(kept), path, precision)
+            variants[precision] = save_graph(model, folder / f"{name}.{precision}.onnx", precision)
             rows += own
         described[name] = msgspec.structs.replace(graph, variants=variants)
     return described, rows
 
 
-def measure_content(
+def _convert(
+    name: GraphName, precision: ReducedPrecision, path: Path, samples: Samples
+) -> tuple[onnx.ModelProto, frozenset[str], list[Parity]]:
+    """Return a graph in a precision, the products that stay in fp32, and the parity report.
+
+    If no set of products is enough, none stays in fp32, and the report fails.
+    """
+    model = onnx.load(path)
+    names = [node.name for node in model.graph.node]
+    if "" in names or len(set(names)) != len(names):
+        raise EmotionError(
+            f"{path} has nodes without a unique name, by which they could be kept in fp32: export the bundle "
+            "again with emotion-export onnx"
+        )
+    stages = find_stages(model)
+    if precision == "int8":
+        nodes = int8_nodes(GraphIndex(model))
+        stages = [replace(stage, nodes=tuple(set(stage.nodes) & set(nodes))) for stage in stages]
+        ranges = calibrate(path, samples.calibration[name])
+
+    def build(kept: Collection[str] = ()) -> onnx.ModelProto:
+        if precision == "fp16":
+            return half_precision(model, keep=kept)
+        return quantise(model, ranges, [node for node in nodes if node not in kept])
+
+    @cache  # a check is slow
+    def check(kept: frozenset[str]) -> list[Parity]:
+        return _measure(build(kept).SerializeToString(), name, precision, samples.compared)
+
+    def errors() -> list[float]:
+        """Return the error of each stage with all products reduced, on the largest real batch."""
+        own = [each for each in samples.compared if (each.graph, each.images) == (name, "real")]
+        feed = max(own, key=lambda each: (each.persons, each.frames)).feeds[0]
+        probed = (with_probes(each, stages) for each in (model, build()))
+        return stage_errors(stages, *(OnnxBackend(each.SerializeToString()).run(feed) for each in probed))
+
+    kept = keep_worst_in_fp32(stages, errors, lambda kept: passes(check(kept))) or frozenset()
+    return build(kept), kept, check(kept)
+
+
+def _measure(
     content: bytes, graph: GraphName, precision: ReducedPrecision, compared: Sequence[Comparison]
 ) -> list[Parity]:
     """Return the rows of the parity report for a graph in memory, run by ONNX Runtime on the CPU.
@@ -151,31 +147,6 @@ def measure_content(
     if precision == "int8":
         ways.append(_as_written(content))
     return measure(compared, graph, ways, precision)
-
-
-def _candidate(name: GraphName, precision: ReducedPrecision, path: Path, samples: Samples) -> _Candidate:
-    model = onnx.load(path)
-    names = [node.name for node in model.graph.node]
-    if "" in names or len(set(names)) != len(names):
-        raise EmotionError(
-            f"{path} has nodes without a unique name, by which they could be kept in fp32: export the bundle "
-            "again with emotion-export onnx"
-        )
-    stages = find_stages(model)
-    if precision == "fp16":
-
-        def build(kept: Collection[str]) -> onnx.ModelProto:
-            return half_precision(model, keep=kept)
-
-    else:
-        nodes = int8_nodes(GraphIndex(model))
-        stages = [replace(stage, nodes=tuple(set(stage.nodes) & set(nodes))) for stage in stages]
-        ranges = calibrate(path, samples.calibration[name])
-
-        def build(kept: Collection[str]) -> onnx.ModelProto:
-            return quantise(model, ranges, [node for node in nodes if node not in kept])
-
-    return _Candidate(name, precision, model, stages, build, samples.compared)
 
 
 def _as_written(content: bytes) -> RunGraph:
