@@ -218,6 +218,12 @@ def test_the_builder_ends_with_the_program(tmp_path: Path):
         time.sleep(0.05)
 
 
+def test_a_builder_may_print_what_is_no_text():
+    code = "import sys; sys.stderr.buffer.write(b'ptxas: \\xff fails\\n'); sys.exit(3)"
+    with pytest.raises(EmotionError, match="failed with status 3: ptxas: \ufffd fails"):
+        build_client.run_builder([sys.executable, "-c", code])
+
+
 def test_builders_can_be_stopped_from_another_thread():
     """A signal ends the process at once although the main thread waits for an engine."""
     failed: list[EmotionError] = []

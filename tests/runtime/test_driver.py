@@ -112,7 +112,7 @@ def test_an_error_has_the_name_of_function_and_status():
 
 def test_a_driver_that_does_not_start_is_broken_but_one_without_a_gpu_is_not(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(CudaError, match="cuInit failed with") as error:
-        Driver(Library({"cuInit": 803}))
+        Driver(Library({"cuInit": 803, "cuDeviceGetCount": 3}))  # 3: not initialised
     one_line(error)
     with pytest.raises(EmotionError, match="no usable GPU found") as error:
         Driver(Library({"cuInit": driver.NO_DEVICE}))

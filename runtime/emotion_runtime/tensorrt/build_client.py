@@ -69,7 +69,8 @@ def run_builder(command: Sequence[str]) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        errors="replace",  # libraries may print other bytes
         start_new_session=True,  # Ctrl-C reaches only this program, which then terminates the builder
     ) as process:
         atexit.register(process.terminate)

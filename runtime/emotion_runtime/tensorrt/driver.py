@@ -85,12 +85,14 @@ class Driver:
             if function is None:
                 raise EmotionError(f"{LIBRARY} has no {name}: update the NVIDIA driver (JetPack 6 or newer)")
             function.argtypes, function.restype = types, c_int
-        if self._library.cuInit(0) == NO_DEVICE or not self.get("cuDeviceGetCount"):
+        present = self._library.cuInit(0) != NO_DEVICE
+        if present:
+            self.call("cuInit", 0)  # raises any other error by its name
+        if not present or not self.get("cuDeviceGetCount"):
             raise EmotionError(
                 "no usable GPU found (the driver shows no device): check it with nvidia-smi, start a "
                 f"container with --gpus all, {_ELSEWHERE}"
             )
-        self.call("cuInit", 0)
         self.device = self.get("cuDeviceGet", 0)  # CUDA_VISIBLE_DEVICES chooses another GPU
         version = self.get("cuDriverGetVersion")  # 12060 means 12.6
         self.version = f"{version // 1000}.{version % 1000 // 10}"
