@@ -2,7 +2,6 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -13,9 +12,6 @@ from emotion_runtime.detectors.graph import Size
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import EnginePrecision, GraphName
-
-if TYPE_CHECKING:
-    from emotion_runtime.manifest import Graph, Variant
 
 
 def read_model(path: Path, sha256: str | None = None) -> onnx.ModelProto:
@@ -54,26 +50,15 @@ def encoder_graph(bundle: Bundle, name: GraphName, precision: EnginePrecision) -
     int8 has fp16 between its integer products, which the bundle's own int8 graph, made for CPUs, does not.
     """
     graph = bundle.manifest.graphs[name]
-    stated: Graph | Variant = graph
-    if precision in graph.variants:
-        stated = graph.variants[precision]
+    stated = next((variant for each, variant in graph.variants.items() if each == precision), graph)
     path = bundle.folder / stated.file
     model = read_model(path, stated.sha256)
-    _check_batch(path, model)
-    return (
-        half_precision(model) if precision == "int8" or (precision == "fp16" and stated is graph) else model
-    )
-
-
-def _check_batch(path: Path, model: onnx.ModelProto) -> None:
-    """Check that the batch size of a graph is dynamic.
-
-    Otherwise the build would take minutes, and the engine would accept only one number of people.
-    """
-    for value in model.graph.input:
+    for value in model.graph.input:  # such a build would take minutes, for one number of people
         batch = value.type.tensor_type.shape.dim[0]
         if batch.HasField("dim_value"):
             raise EmotionError(
                 f"{path}: input {value.name} has a fixed batch of {batch.dim_value}, expected any number: "
                 "export the bundle again with emotion-export onnx"
             )
+    derived = precision == "int8" or (precision == "fp16" and stated is graph)
+    return half_precision(model) if derived else model

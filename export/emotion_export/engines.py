@@ -13,7 +13,7 @@ import onnx
 from filelock import FileLock, Timeout
 
 from emotion_export.engine_graphs import detector_graph, encoder_graph
-from emotion_export.layer_types import LOWEST_FIRST, engine_types, network_precision
+from emotion_export.layer_types import LOWEST_FIRST, engine_types
 from emotion_export.precision_fallback import build_in_precision, build_with_fallback
 from emotion_export.tensorrt import Builder, BuiltEngine, build_engine
 from emotion_runtime.backends.base import Backend
@@ -24,7 +24,7 @@ from emotion_runtime.detectors.graph import Size
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import remove_leftovers
-from emotion_runtime.names import GRAPHS, EnginePrecision, GraphName, RequestedPrecision
+from emotion_runtime.names import GRAPHS, EnginePrecision, RequestedPrecision
 from emotion_runtime.parity import make_parity_check
 from emotion_runtime.tensorrt.cache import (
     SIDECAR_SCHEMA,
@@ -44,7 +44,7 @@ _LOCK = ".lock"
 
 def build_bundle(
     bundle: Bundle, builder: Builder, folder: Path, precision: RequestedPrecision, limits: Limits
-) -> dict[GraphName, Sidecar]:
+) -> None:
     """Build the engines of both graphs, one after the other; matching engines in the folder are kept.
 
     Args:
@@ -54,9 +54,6 @@ def build_bundle(
         precision: The requested precision.
         limits: Maximum number of people and images per inference call.
 
-    Returns:
-        The sidecar of each engine.
-
     Raises:
         EmotionError: The bundle does not have the precision, TensorRT refuses a graph, an engine fails the
             parity check, or the folder is not writable. Engines that were stored before are kept.
@@ -65,37 +62,21 @@ def build_bundle(
         name: encoder_key(bundle, name, precision, limits, builder=builder.name, gpu=builder.gpu)
         for name in GRAPHS
     }
-    built = {}
     with _locked(folder):
         for name, key in keys.items():
             check = partial(make_parity_check, bundle, name, limits)
-            built[name] = _engine(key, builder, folder, limits, partial(encoder_graph, bundle, name), check)
-    return built
+            _store_engine(key, builder, folder, limits, partial(encoder_graph, bundle, name), check)
 
 
 def build_detector(
     detector: NetworkDetector, size: Size, builder: Builder, folder: Path, precision: RequestedPrecision
-) -> Sidecar:
-    """Build the engine of a detector for frames of one size; a matching engine in the folder is kept.
-
-    Args:
-        detector: The detector.
-        size: (height, width) of its input.
-        builder: The TensorRT builder.
-        folder: Folder of the engines.
-        precision: The requested precision, see `detector_precision`.
-
-    Returns:
-        The sidecar.
-
-    Raises:
-        EmotionError: As for `build_bundle`.
-    """
+) -> None:
+    """Build the engine of a detector for frames of one size (height, width); see `build_bundle`."""
     limits = detector_limits(detector.graph)
     key = detector_key(detector.graph, size, precision, builder=builder.name, gpu=builder.gpu)
     check = partial(make_detector_check, detector, size, key.graph, limits)
     with _locked(folder):
-        return _engine(key, builder, folder, limits, partial(detector_graph, detector, size), check)
+        _store_engine(key, builder, folder, limits, partial(detector_graph, detector, size), check)
 
 
 @contextmanager
@@ -117,15 +98,15 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _engine(
+def _store_engine(
     key: EngineKey,
     builder: Builder,
     folder: Path,
     limits: Limits,
     graph: Callable[[EnginePrecision], onnx.ModelProto],
     make_check: Callable[[], Check],
-) -> Sidecar:
-    """Return the sidecar of a stored engine, after building, checking and storing it if there is none.
+) -> None:
+    """Build, check and store the engine of a key, if there is none.
 
     Args:
         key: What the engine is for.
@@ -139,11 +120,11 @@ def _engine(
     found = find_engine(folder, key)
     if isinstance(found, CachedEngine):
         _log.info("%s: %s, already in %s", name, _summary(found.sidecar), folder)
-        return found.sidecar
+        return
     _log.info("%s: building (%s)", name, found)
     start = time.perf_counter()
     build = partial(_build_and_load, builder, limits)
-    if builder.target is not None:
+    if builder.ahead_of_time:
         precision: EnginePrecision = "fp16" if key.precision == "ladder" else key.precision
         built = replace(build_engine(builder, graph(precision), name, limits), precision=precision)
     elif key.precision == "ladder":
@@ -166,7 +147,6 @@ def _engine(
     )
     path = store_engine(folder, built.engine, sidecar)
     _log.info("%s: %s, %s", name, _summary(sidecar), path)
-    return sidecar
 
 
 @contextmanager
@@ -190,7 +170,7 @@ def _true_precision(name: str, built: BuiltEngine) -> EnginePrecision:
         EmotionError: The network has a lower precision than requested.
     """
     requested: EnginePrecision = "fp16" if built.precision == "mixed" else built.precision
-    found = network_precision(built.layer_types)
+    found: EnginePrecision = next((each for each in LOWEST_FIRST if each in built.layer_types), "fp32")
     if LOWEST_FIRST.index(found) < LOWEST_FIRST.index(requested):
         raise EmotionError(
             f"{name}: {requested} was requested, but the graph is in {found} (layers: {built.layer_types}). "

@@ -4,7 +4,6 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from emotion_runtime.names import EnginePrecision
@@ -33,11 +32,6 @@ def network_types(network: "tensorrt.INetworkDefinition") -> dict[str, int]:
         if network.get_layer(i).num_outputs
     )
     return {_TYPES.get(name, name.lower()): count for name, count in sorted(names.items())}
-
-
-def network_precision(layer_types: Mapping[str, int]) -> EnginePrecision:
-    """Return the precision of a strongly typed network: the lowest one that any of its layers has."""
-    return next((name for name in LOWEST_FIRST if name in layer_types), "fp32")
 
 
 def engine_types(information: str) -> dict[str, int]:

@@ -7,44 +7,38 @@ from emotion_runtime.tensorrt.api import TensorRT
 
 
 def parse_targets(text: str, library: TensorRT) -> str:
-    """Return the compute capabilities of several targets, separated by spaces: "8.0 8.6" for "SM80,SM86".
-
-    Raises:
-        EmotionError: As for `parse_target`.
-    """
-    return " ".join(dict.fromkeys(parse_target(target.strip(), library) for target in text.split(",")))
-
-
-def parse_target(text: str, library: TensorRT) -> str:
-    """Return the compute capability of a target: "8.6" for "SM86".
+    """Return the compute capabilities of targets, separated by spaces: "8.0 8.6" for "SM80,SM86".
 
     Args:
-        text: The target.
+        text: The targets.
         library: The module `tensorrt_rtx`.
 
     Raises:
-        EmotionError: The target is unknown, or this builder does not support it.
+        EmotionError: A target is unknown, or this builder does not support it.
     """
-    known = sorted(
-        (name for name in library.ComputeCapability.__members__ if re.fullmatch(r"SM\d+", name)),
-        key=_sm_number,
-    )
-    name = text.upper()
-    if name in known:
-        return f"{_sm_number(name) // 10}.{_sm_number(name) % 10}"
+    names = (re.fullmatch(r"SM(\d+)", name) for name in library.ComputeCapability.__members__)
+    known = sorted(int(name[1]) for name in names if name)
     version = f"tensorrt-rtx {library.__version__}"
-    if not re.fullmatch(r"SM\d{2,3}", name):
-        raise EmotionError(f"target {text!r} is not known: expected one of {', '.join(known)} ({version})")
-    if _sm_number(name) > _sm_number(known[-1]):
-        raise EmotionError(
-            f"target {name} is newer than this builder: {version} builds for {', '.join(known)}: "
-            "pip install --upgrade tensorrt-rtx"
-        )
-    raise EmotionError(
-        f"target {name} is not supported by {version}, which builds for {', '.join(known)}: build on that "
-        "GPU with --flavor tensorrt"
-    )
+    supported = ", ".join(f"SM{number}" for number in known)
+    capabilities = []
+    for target in text.split(","):
+        name = target.strip().upper()
+        if not re.fullmatch(r"SM\d{2,3}", name):
+            raise EmotionError(f"target {target!r} is not known: expected one of {supported} ({version})")
+        if (number := int(name[2:])) > known[-1]:
+            raise EmotionError(
+                f"target {name} is newer than this builder: {version} builds for {supported}: "
+                "pip install --upgrade tensorrt-rtx"
+            )
+        if number not in known:
+            raise EmotionError(
+                f"target {name} is not supported by {version}, which builds for {supported}: build on that "
+                "GPU with --flavor tensorrt"
+            )
+        capabilities.append(f"{number // 10}.{number % 10}")
+    return " ".join(dict.fromkeys(capabilities))
 
 
-def _sm_number(target: str) -> int:
-    return int(target.removeprefix("SM"))
+def targets_of(capabilities: str) -> list[str]:
+    """Return targets from compute capabilities, as `parse_targets` returns them."""
+    return [f"SM{capability.replace('.', '')}" for capability in capabilities.split()]

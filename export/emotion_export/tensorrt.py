@@ -5,7 +5,6 @@ it. TensorRT 11 supports only such networks, and the precision of an engine is k
 """
 
 import logging
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,12 +14,13 @@ from tqdm import tqdm
 
 from emotion_export.layer_types import network_types
 from emotion_export.progress import make_monitor, stop_on_interrupt
+from emotion_export.targets import targets_of
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
 from emotion_runtime.manifest import Parity
 from emotion_runtime.names import EnginePrecision
-from emotion_runtime.tensorrt.api import TensorRT
+from emotion_runtime.tensorrt.api import TensorRT, make_logger, one_line
 from emotion_runtime.tensorrt.gpu import Flavor, Gpu, builder_name, start
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ class Builder:
     Attributes:
         library: The TensorRT module.
         flavor: Which TensorRT it is.
-        gpu: The GPU to build for; its name is empty if it need not be present.
-        target: The GPUs that need not be present, such as "SM86" or "SM80,SM86"; None: the GPU of this
-            machine.
+        gpu: The GPU to build for; without a name, all GPUs of its compute capabilities, ahead of time.
         workspace: Maximum scratch memory, in MiB.
         timing_cache: File of measured kernel timings, read and written; None means no file.
     """
@@ -53,9 +51,13 @@ class Builder:
     library: TensorRT
     flavor: Flavor
     gpu: Gpu
-    target: str | None = None
     workspace: int = 1024
     timing_cache: Path | None = None
+
+    @property
+    def ahead_of_time(self) -> bool:
+        """Whether the engine is built for GPUs that need not be present."""
+        return not self.gpu.name
 
     @property
     def name(self) -> str:
@@ -97,25 +99,24 @@ def shape_ranges(
 ) -> dict[str, ShapeRange]:
     """Return the smallest, typical and largest shape of every input with dynamic dimensions.
 
-    The dimension P counts people, F or batch counts images.
-
-    Args:
-        model: The graph.
-        name: Name of the graph, for messages.
-        limits: Largest sizes.
-        typical: Sizes to optimise for; None: `typical_batch`.
+    The dimension P counts people, F or batch counts images. For the arguments see `build_engine`.
 
     Raises:
         EmotionError: Another dimension is dynamic.
     """
-    ranges = {}
     typical = typical or typical_batch(limits)
-    known = dict.fromkeys(("F", "batch"), (typical.images, limits.images))
-    known["P"] = typical.persons, limits.persons
+    images = 1, min(typical.images, limits.images), limits.images
+    known = {"P": (1, min(typical.persons, limits.persons), limits.persons), "F": images, "batch": images}
+    ranges = {}
     for value in model.graph.input:
-        dims = [d.dim_value or d.dim_param or "?" for d in value.type.tensor_type.shape.dim]
-        if any(isinstance(d, str) for d in dims):
-            columns = [_dim_range(name, value.name, d, known) for d in dims]
+        dims = value.type.tensor_type.shape.dim
+        if unknown := [d.dim_param or "?" for d in dims if not d.dim_value and d.dim_param not in known]:
+            raise EmotionError(
+                f"{name}: dimension {unknown[0]!r} of input {value.name} is dynamic, expected P, F or batch: "
+                "export the graph with a fixed image size"
+            )
+        if any(d.dim_param for d in dims):
+            columns = [known.get(d.dim_param, (d.dim_value,) * 3) for d in dims]
             smallest, middle, largest = zip(*columns, strict=True)
             ranges[value.name] = smallest, middle, largest
     return ranges
@@ -139,13 +140,19 @@ def build_engine(
     """
     _check_opset(model, name)
     trt = builder.library
-    logger = _logger(trt)
-    factory = start(trt.Builder, logger, f"{builder.flavor} {trt.__version__}", builder.gpu.driver)
+    logger = make_logger(trt)
+    version = f"{builder.flavor} {trt.__version__}"
+    factory = start(trt.Builder, logger, version, builder.gpu.driver)
     # From version 11 on, every network is strongly typed and the flag is ignored.
     network = factory.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model.SerializeToString()):
-        raise EmotionError(_refusal(builder, name, [parser.get_error(i) for i in range(parser.num_errors)]))
+        errors = (parser.get_error(i) for i in range(parser.num_errors))
+        where = "; ".join(f"{e.node_operator()} node {e.node_name()!r}: {one_line(e.desc())}" for e in errors)
+        raise EmotionError(
+            f"{name}: {version} refuses the graph ({where or 'no reason given'}): export it again with "
+            "emotion-export onnx of this version"
+        )
     config = _configure(builder, factory)
     if ranges := shape_ranges(model, name, limits, typical):
         profile = factory.create_optimization_profile()
@@ -160,12 +167,11 @@ def build_engine(
     if monitor.stopped:
         raise KeyboardInterrupt
     if plan is None:
-        # The first error is not always the reason: some kernels fail and others take their place.
-        reason = "; ".join(dict.fromkeys(logger.errors)) or "no reason given"
+        reason = logger.reason()
         fix = "try a larger --workspace or another --precision"
         if "FP32 GEMM" in reason:
             fix = "GPUs of the Turing family (SM75) have no fp32 matrix products there; omit --precision"
-        raise EmotionError(f"{name}: {builder.flavor} {trt.__version__} cannot build it ({reason}): {fix}")
+        raise EmotionError(f"{name}: {version} cannot build it ({reason}): {fix}")
     if builder.timing_cache is not None:
         _keep_timings(config, builder.timing_cache)
     return BuiltEngine(bytes(plan), layer_types)
@@ -180,18 +186,17 @@ def _configure(builder: Builder, factory: "tensorrt.Builder") -> "tensorrt.IBuil
     # TensorRT for RTX promises CUDA graphs only for engines that allocate nothing while they run.
     if (flag := getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)) is not None:
         config.set_flag(flag)
-    if builder.target is not None:
-        targets = dict.fromkeys(target.strip() for target in builder.target.upper().split(","))
+    if builder.ahead_of_time:
+        targets = targets_of(builder.gpu.compute_capability)
         rtx: Any = config  # the stubs describe `tensorrt`, and only `tensorrt_rtx` has these
         rtx.num_compute_capabilities = len(targets)
         for i, target in enumerate(targets):
             rtx.set_compute_capability(getattr(trt.ComputeCapability, target), i)
     if builder.timing_cache is not None:
         known = builder.timing_cache.read_bytes() if builder.timing_cache.is_file() else b""
-        timings = config.create_timing_cache(known) or config.create_timing_cache(
-            b""
-        )  # None: the file is not valid
-        if not config.set_timing_cache(timings, ignore_mismatch=False):  # timings of another GPU or version
+        timings = config.create_timing_cache(known)  # None: the file is not valid
+        # False: timings of another GPU or version.
+        if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
             config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
     return config
 
@@ -207,21 +212,6 @@ def _keep_timings(config: "tensorrt.IBuilderConfig", path: Path) -> None:
         _log.warning("the timing cache was not saved, so the next build will take as long: %s", error)
 
 
-def _refusal(builder: Builder, name: str, errors: "list[tensorrt.ParserError]") -> str:
-    where = "; ".join(
-        f"{error.node_operator()} node {error.node_name()!r}: {_one_line(error.desc())}" for error in errors
-    )
-    return (
-        f"{name}: {builder.flavor} {builder.library.__version__} refuses the graph "
-        f"({where or 'no reason given'}): export it again with emotion-export onnx of this version"
-    )
-
-
-def _one_line(message: str) -> str:
-    """Return a message in one line, without the complaint about a missing GPU that often follows."""
-    return " ".join(re.sub(r"\[\S*catchCudaError.*", "", message, flags=re.DOTALL).split())
-
-
 def _check_opset(model: onnx.ModelProto, name: str) -> None:
     opset = max((opset.version for opset in model.opset_import if not opset.domain), default=0)
     if opset > NEWEST_OPSET:
@@ -229,33 +219,3 @@ def _check_opset(model: onnx.ModelProto, name: str) -> None:
             f"{name}: opset {opset}, expected {NEWEST_OPSET} or less: TensorRT-RTX 1.7 crashes on newer "
             "operators (Attention). Export it again with opset 17 to 20"
         )
-
-
-def _logger(trt: TensorRT) -> Any:
-    """Return a logger that collects errors; its base class is only known at run time."""
-
-    class Logger(trt.ILogger):  # type: ignore[name-defined, misc]  # the module is a variable
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                self.errors.append(_one_line(msg))
-
-    return Logger()
-
-
-def _dim_range(
-    name: str, tensor: str, dim: int | str, known: dict[str, tuple[int, int]]
-) -> tuple[int, int, int]:
-    """Return the smallest, typical and largest length of a dimension."""
-    if isinstance(dim, int):
-        return dim, dim, dim
-    if dim in known:
-        typical, largest = known[dim]
-        return 1, min(typical, largest), largest
-    raise EmotionError(
-        f"{name}: dimension {dim!r} of input {tensor} is dynamic, expected P, F or batch: export the graph "
-        "with a fixed image size"
-    )

@@ -308,15 +308,15 @@ class Library:
         self._validity = validity
         self.given: list[bytes] = []
 
-    class Logger:
-        ERROR = 1
+    class ILogger:
+        INTERNAL_ERROR, ERROR, WARNING = range(3)
 
-        def __init__(self, severity: int) -> None:
-            assert severity == self.ERROR
-
-    def Runtime(self, _logger: "Library.Logger") -> Any:
+    def Runtime(self, logger: Any) -> Any:
         def deserialize_cuda_engine(content: bytes) -> Engine | None:
             self.given.append(content)
+            if self._engine is None:
+                logger.log(self.ILogger.WARNING, "Using an engine of another device")
+                logger.log(self.ILogger.ERROR, "[E] Serialized engine version\n does not match")
             return self._engine
 
         if self._validity is None:

@@ -119,8 +119,11 @@ def test_an_input_outside_the_profile_is_a_one_line_error(
 
 
 def test_the_error_for_an_engine_that_cannot_be_loaded_has_the_fix(cuda: Cuda):
-    library = Library(None)  # TensorRT returns None and raises nothing
-    with pytest.raises(EmotionError, match=r"cannot be loaded by tensorrt 10\.3\.0 .* on Test GPU") as error:
+    library = Library(None)  # TensorRT returns None, logs the reason and raises nothing
+    reason = r"is too old \(\[E\] Serialized engine version does not match\)"
+    with pytest.raises(
+        EmotionError, match=rf"cannot be loaded by tensorrt 10\.3\.0 .* on Test GPU.*{reason}"
+    ) as error:
         TensorRTBackend(b"corrupt", flavor="tensorrt", library=library, driver=cuda)
     assert library.given == [b"corrupt"]
     assert "emotion-export trt" in str(error.value)

@@ -93,17 +93,16 @@ def test_all_modules_of_a_family_are_different_gpus():
 
 
 def test_a_builder_starts_or_names_the_driver():
-    assert start(lambda logger: (logger, "builder"), "logger", "tensorrt 10.3", "12.6") == (
-        "logger",
-        "builder",
-    )
+    logger = SimpleNamespace(reason=lambda: "CUDA error 35")
+    assert start(lambda given: (given, "builder"), logger, "tensorrt 10.3", "12.6") == (logger, "builder")
 
     def fails(_logger: object) -> Any:
         raise TypeError("pybind11::init(): factory function returned nullptr")
 
     for cuda, words in (("12.6", "supports CUDA 12.6 "), ("", "supports no CUDA ")):
         with pytest.raises(
-            EmotionError, match=rf"tensorrt 11 does not start on this driver, which {words}"
+            EmotionError,
+            match=rf"tensorrt 11 does not start on this driver, which {words}\(CUDA error 35; error 35 means",
         ) as e:
-            start(fails, "logger", "tensorrt 11", cuda)
+            start(fails, logger, "tensorrt 11", cuda)
         one_line(e)

@@ -24,16 +24,16 @@ from pathlib import Path
 import numpy as np
 
 from emotion_export.engines import build_bundle, build_detector
-from emotion_export.targets import parse_targets
+from emotion_export.targets import parse_targets, targets_of
 from emotion_export.tensorrt import Builder
-from emotion_runtime.backends.buckets import Limits, limits_for
+from emotion_runtime.backends.buckets import limits_for
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.detectors.graph import Size
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.names import DetectorSize, RequestedPrecision
+from emotion_runtime.names import DetectorSize
 from emotion_runtime.tensorrt.cache import CACHE_VARIABLE, cache_folder, default_folder
 from emotion_runtime.tensorrt.gpu import Flavor, Gpu, find_gpu, load_tensorrt
 from emotion_runtime.tensorrt.keys import detector_precision
@@ -47,14 +47,17 @@ def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     args = parser().parse_args(argv)
     try:
+        _check(args)
+        bundle = load_bundle(args.bundle) if args.bundle is not None else None
         builder, folder = prepare(args)  # mistakes surface before the first long build
         chosen = detectors(args)
-        precision: RequestedPrecision = args.precision or "ladder"
-        if args.bundle is not None:
-            build_bundle(load_bundle(args.bundle), builder, folder, precision, largest_batch(args))
+        if bundle is not None:
+            limits = limits_for(bundle.manifest.preprocess.window, args.max_persons)
+            limits = replace(limits, images=args.max_frames or limits.images)
+            build_bundle(bundle, builder, folder, args.precision, limits)
         for detector, size in chosen:
             build_detector(detector, size, builder, folder, detector_precision(args.precision))
-        if args.bundle is not None:
+        if bundle is not None:
             print(f"next: {next_command(args.bundle, builder, folder)}")
     except KeyboardInterrupt:
         print(
@@ -65,12 +68,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def prepare(args: argparse.Namespace) -> tuple[Builder, Path]:
-    """Return the builder and the folder of the engines, from the command line.
-
-    Raises:
-        EmotionError: The options contradict each other, or TensorRT or the GPU is not available.
-    """
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options that contradict each other."""
     if args.bundle is None and args.detector in (None, "none"):
         raise EmotionError("nothing to build: give --bundle NAME|DIR, or --detector face|FILE.onnx")
     sizes = (args.max_persons, args.max_frames, args.workspace)
@@ -78,21 +77,30 @@ def prepare(args: argparse.Namespace) -> tuple[Builder, Path]:
         raise EmotionError("--max-persons, --max-frames and --workspace: expected 1 or more")
     if args.bundle is None and args.precision == "int8":
         raise EmotionError("--precision int8: a detector has none; expected ladder, fp16 or fp32")
-    flavor = FLAVORS[args.flavor]
-    if args.target is not None and flavor == "tensorrt":
+    if args.target is not None and args.flavor == "tensorrt":
         raise EmotionError(
             "--target is not available for tensorrt, which builds an engine only on the GPU that will run "
             "it: leave --target out and run this there, or build ahead of time with --flavor rtx"
         )
-    largest_batch(args)  # reads the bundle: a wrong one is found without TensorRT, too
+
+
+def prepare(args: argparse.Namespace) -> tuple[Builder, Path]:
+    """Return the builder and the folder of the engines, from the command line.
+
+    Raises:
+        EmotionError: TensorRT or the GPU is not available, or the folder is not writable.
+    """
+    flavor = FLAVORS[args.flavor]
     library = load_tensorrt(flavor)
     folder = output_folder(args.out) if args.out is not None else cache_folder(args.cache)
     if args.target is not None:
         gpu, timings = Gpu("", parse_targets(args.target, library)), None
     else:
         gpu = find_gpu()
-        timings = None if flavor == "tensorrt-rtx" else folder / timing_file(library.__version__, gpu)
-    return Builder(library, flavor, gpu, args.target, args.workspace, timings), folder
+        # Timings hold for one GPU and one version of TensorRT.
+        name = "-".join(["timings", library.__version__, *re.findall(r"[\w.]+", gpu.name)])
+        timings = None if flavor == "tensorrt-rtx" else folder / f"{name}.cache"
+    return Builder(library, flavor, gpu, args.workspace, timings), folder
 
 
 def detectors(args: argparse.Namespace) -> list[tuple[NetworkDetector, Size]]:
@@ -127,24 +135,13 @@ def detector_size(text: str) -> DetectorSize:
     return "auto" if text == "auto" else int(text)
 
 
-def largest_batch(args: argparse.Namespace) -> Limits:
-    """Return the largest batch: as the runtime runs the bundle, unless the command line says otherwise."""
-    window = "center" if args.bundle is None else load_bundle(args.bundle).manifest.preprocess.window
-    limits = limits_for(window, args.max_persons)
-    return limits if args.max_frames is None else replace(limits, images=args.max_frames)
-
-
 def next_command(bundle: str, builder: Builder, folder: Path) -> str:
     """Return the command that runs the engines of a bundle."""
     where = "" if folder == default_folder() else f"{CACHE_VARIABLE}={folder.resolve()} "
     command = f"{where}emotion-runtime --bundle {bundle} --source demo --backend {builder.flavor}"
-    return command if builder.target is None else f"on a GPU of {builder.target}, {command}"
-
-
-def timing_file(version: str, gpu: Gpu) -> str:
-    """Return the name of the timing cache: timings hold for one GPU and one version of TensorRT."""
-    words = re.findall(r"[\w.]+", gpu.name)
-    return f"timings-{version}-{'-'.join(words)}.cache"
+    if builder.ahead_of_time:
+        return f"on a GPU of {','.join(targets_of(builder.gpu.compute_capability))}, {command}"
+    return command
 
 
 def output_folder(out: Path) -> Path:
@@ -167,21 +164,18 @@ def output_folder(out: Path) -> Path:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OneLineParser(prog=PROGRAM, description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", help="name of a shipped bundle, or a folder")
-    parser.add_argument(
-        "--detector",
-        metavar="face|FILE.onnx|none",
-        help="detector to build (default: face)",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--bundle", help="name of a shipped bundle, or a folder")
+    add("--detector", metavar="face|FILE.onnx|none", help="detector to build (default: face)")
+    sizes = " and ".join(f"{width}x{height}" for width, height in FRAME_SIZES)
+    add(
         "--frame-size",
         type=frame_size,
         action="append",
         metavar="WxH",
-        help="size of frames for which the detector is built; may be given several times (default: "
-        f"{' and '.join(f'{width}x{height}' for width, height in FRAME_SIZES)})",
+        help=f"size of frames for which the detector is built; may be given several times (default: {sizes})",
     )
-    parser.add_argument(
+    add(
         "--detector-size",
         type=detector_size,
         default="auto",
@@ -189,51 +183,43 @@ def parser() -> argparse.ArgumentParser:
         help="long side in pixels to which the detector resizes a frame, as for emotion-runtime (default: "
         "auto)",
     )
-    parser.add_argument(
+    add(
         "--flavor",
         choices=FLAVORS,
         default="tensorrt",
         help="TensorRT, or TensorRT for RTX (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--precision",
         choices=("ladder", "fp16", "fp32", "int8"),
+        default="ladder",
         help="numeric precision of the engines; ladder: fp16, mixed or fp32, whichever first passes the "
         "parity check (default: ladder)",
     )
-    parser.add_argument(
+    add(
         "--target",
         metavar="SM86,...",
         help="architectures to build one engine for, without a GPU; needs --flavor rtx (default: this GPU)",
     )
     _add_limits(parser)
     place = parser.add_mutually_exclusive_group()
-    place.add_argument(
-        "--cache", type=Path, metavar="DIR", help="folder of the engine cache (default: that of the runtime)"
-    )
-    place.add_argument(
-        "--out", type=Path, metavar="DIR", help="write the engines to this folder instead of the cache"
-    )
+    for name, text in (
+        ("--cache", "folder of the engine cache (default: that of the runtime)"),
+        ("--out", "write the engines to this folder instead of the cache"),
+    ):
+        place.add_argument(name, type=Path, metavar="DIR", help=text)
     return parser
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--max-persons",
-        type=int,
-        default=16,
-        help="maximum number of people per inference call (default: %(default)s)",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    most = "maximum number of people per inference call (default: %(default)s)"
+    add("--max-persons", type=int, default=16, help=most)
+    add(
         "--max-frames",
         type=int,
         help="maximum number of images per inference call (default: one for each person if the model sees a "
         "crop per person, else 4)",
     )
-    parser.add_argument(
-        "--workspace",
-        type=int,
-        default=1024,
-        metavar="MIB",
-        help="maximum scratch memory in MiB (default: %(default)s)",
-    )
+    scratch = "maximum scratch memory in MiB (default: %(default)s)"
+    add("--workspace", type=int, default=1024, metavar="MIB", help=scratch)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.errors import EmotionError, EngineRejected
 from emotion_runtime.tensorrt import rtx
-from emotion_runtime.tensorrt.api import TensorRT
+from emotion_runtime.tensorrt.api import TensorRT, make_logger
 from emotion_runtime.tensorrt.driver import NON_BLOCKING, THREAD_LOCAL, Driver
 from emotion_runtime.tensorrt.gpu import BUILD_AGAIN, Flavor, builder_name, find_gpu, load_tensorrt, start
 
@@ -94,7 +94,7 @@ class TensorRTBackend:
         self._cuda.use()
         self.name = flavor
         self.description = f"{builder_name(flavor, self._trt)} on {gpu.name}"
-        self._logger = self._trt.Logger(self._trt.Logger.ERROR)
+        self._logger = make_logger(self._trt)
         # Runtime and logger must outlive the engine.
         self._runtime = start(self._trt.Runtime, self._logger, self.description, gpu.driver)
         self._engine = self._deserialise(engine)
@@ -182,10 +182,10 @@ class TensorRTBackend:
         if hasattr(self._runtime, "get_engine_validity"):  # only TensorRT for RTX has it
             rtx.check_validity(self._trt, self._runtime, engine, self.description)
         loaded = self._runtime.deserialize_cuda_engine(engine)
-        if loaded is None:  # TensorRT prints the reason to stderr and raises nothing
+        if loaded is None:
             raise EngineRejected(
                 f"the engine cannot be loaded by {self.description}: it was built by another version or for "
-                f"another GPU, or the driver is too old (see TensorRT's message above): {BUILD_AGAIN}"
+                f"another GPU, or the driver is too old ({self._logger.reason()}): {BUILD_AGAIN}"
             )
         return loaded
 
@@ -201,10 +201,10 @@ class TensorRTBackend:
         context = self._engine.create_execution_context(
             self._settings or self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         )
-        if context is None:  # TensorRT prints the reason to stderr and raises nothing
+        if context is None:
             raise EmotionError(
-                f"{self.description} has no memory for another batch size: check the GPU's memory with "
-                "nvidia-smi"
+                f"{self.description} has no memory for another batch size ({self._logger.reason()}): check "
+                "the GPU's memory with nvidia-smi"
             )
         context.set_device_memory(self._scratch, self._engine.device_memory_size_v2)
         for buffer, shape in zip(self._inputs, shapes, strict=True):
@@ -246,7 +246,7 @@ class TensorRTBackend:
             self._cuda.call("cuMemcpyHtoDAsync_v2", device, host.ctypes.data, host.nbytes, self._stream)
         if not prepared.context.execute_async_v3(self._stream):
             raise EmotionError(
-                f"{self.description} did not enqueue the engine (see its message above): check the GPU's "
+                f"{self.description} did not enqueue the engine ({self._logger.reason()}): check the GPU's "
                 "memory with nvidia-smi, or use --backend cpu"
             )
         for device, host in prepared.outputs.values():

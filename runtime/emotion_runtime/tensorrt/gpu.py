@@ -6,7 +6,7 @@ import importlib.util
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.tensorrt.api import TensorRT
@@ -92,14 +92,12 @@ def builder_name(flavor: Flavor, library: TensorRT) -> str:
     return f"{flavor} {library.__version__} {platform.system()} {platform.machine()}"
 
 
-def start(
-    create: Callable[["tensorrt.ILogger"], _Created], logger: "tensorrt.ILogger", what: str, cuda: str
-) -> _Created:
+def start(create: Callable[["tensorrt.ILogger"], _Created], logger: Any, what: str, cuda: str) -> _Created:
     """Create TensorRT's builder or runtime; its bindings raise TypeError if CUDA does not start.
 
     Args:
         create: `Builder` or `Runtime`.
-        logger: TensorRT's logger.
+        logger: From `make_logger`.
         what: What is started, for the message.
         cuda: Newest CUDA version that the driver supports; empty if unknown.
     """
@@ -108,9 +106,9 @@ def start(
     except (RuntimeError, TypeError) as error:
         supported = f"CUDA {cuda}" if cuda else "no CUDA"
         raise EmotionError(
-            f"{what} does not start on this driver, which supports {supported} (error 35 above means that "
-            "TensorRT needs a newer one): update the driver, or install the TensorRT that was made for this "
-            "CUDA, such as tensorrt-cu12"
+            f"{what} does not start on this driver, which supports {supported} ({logger.reason()}; error 35 "
+            "means that TensorRT needs a newer one): update the driver, or install the TensorRT that was "
+            "made for this CUDA, such as tensorrt-cu12"
         ) from error
 
 

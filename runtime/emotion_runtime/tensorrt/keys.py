@@ -61,7 +61,7 @@ def detector_key(
     )
 
 
-def detector_precision(precision: Precision | None) -> RequestedPrecision:
+def detector_precision(precision: RequestedPrecision | None) -> RequestedPrecision:
     """Return the precision of a detector's engines for the one that was requested for the encoders.
 
     There is no int8 detector: on the CPU, int8 loses boxes (`benchmarks/results/detector/`).

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emotion_export.targets import parse_target
+from emotion_export.targets import parse_targets, targets_of
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.tensorrt.api import TensorRT
 from emotion_runtime.tensorrt.gpu import load_tensorrt
@@ -13,9 +13,14 @@ def library() -> TensorRT:
     return load_tensorrt("tensorrt-rtx")
 
 
-@pytest.mark.parametrize(("text", "capability"), [("SM75", "7.5"), ("sm86", "8.6"), ("SM121", "12.1")])
+@pytest.mark.parametrize(
+    ("text", "capability"),
+    [("SM75", "7.5"), ("sm86", "8.6"), ("SM121", "12.1"), ("sm80, SM86,SM80", "8.0 8.6")],
+)
 def test_targets(library: TensorRT, text: str, capability: str):
-    assert parse_target(text, library) == capability
+    found = parse_targets(text, library)
+    assert found == capability
+    assert parse_targets(",".join(targets_of(found)), library) == found
 
 
 @pytest.mark.parametrize(
@@ -30,5 +35,5 @@ def test_targets(library: TensorRT, text: str, capability: str):
 )
 def test_bad_targets_are_one_line(library: TensorRT, text: str, line: str):
     with pytest.raises(EmotionError, match=line) as error:
-        parse_target(text, library)
+        parse_targets(text, library)
     assert "\n" not in str(error.value)

@@ -21,6 +21,7 @@ SOURCES = [
     ROOT / "export/emotion_export/tensorrt.py",
     ROOT / "export/emotion_export/layer_types.py",
     ROOT / "export/emotion_export/progress.py",
+    ROOT / "runtime/emotion_runtime/tensorrt/api.py",
     ROOT / "runtime/emotion_runtime/tensorrt/engine.py",
     ROOT / "runtime/emotion_runtime/tensorrt/rtx.py",
 ]

@@ -26,13 +26,14 @@ from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import GRAPHS, GraphName, Precision
-from emotion_runtime.tensorrt.gpu import Gpu, builder_name, load_tensorrt
+from emotion_runtime.tensorrt.api import make_logger
+from emotion_runtime.tensorrt.gpu import Gpu, builder_name, load_tensorrt, start
 from emotion_train.model import PRESETS, EmotionCLIP
 
 
 @pytest.fixture(scope="module")
 def rtx() -> Builder:
-    return Builder(load_tensorrt("tensorrt-rtx"), "tensorrt-rtx", Gpu("", "8.6", "12.6"), "SM86")
+    return Builder(load_tensorrt("tensorrt-rtx"), "tensorrt-rtx", Gpu("", "8.6", "12.6"))
 
 
 def graph_of(
@@ -220,6 +221,21 @@ def test_a_builder_that_does_not_start_names_the_driver(rtx: Builder):
         build_engine(replace(rtx, library=library), graph, "relu", Limits())
 
 
+def test_what_tensorrt_reports_is_kept_for_the_error_and_not_printed(
+    rtx: Builder, capfd: pytest.CaptureFixture[str]
+):
+    """Its own logger prints to standard output, which may carry results."""
+    logger = make_logger(rtx.library)
+    runtime = start(rtx.library.Runtime, logger, "tensorrt-rtx", "12.6")
+    logger.reason()  # that there is no GPU here
+    assert runtime.deserialize_cuda_engine(b"no engine" * 100) is None
+    reason = logger.reason()
+    assert "incompatible serialization version" in reason
+    assert "\n" not in reason
+    assert logger.reason() == "TensorRT gives no reason"
+    assert capfd.readouterr() == ("", "")
+
+
 def test_ranges_of_the_shapes():
     model = read_model(load_bundle("nano").graph_path("frame_encoder"))
     assert shape_ranges(model, "frame_encoder", Limits(persons=16, images=4)) == {
@@ -241,15 +257,15 @@ def test_ranges_of_the_shapes():
 def test_fp32_for_turing_is_refused_with_the_precision_that_works(rtx: Builder):
     model = read_model(load_bundle("nano").graph_path("temporal_encoder"))
     with pytest.raises(EmotionError, match=r"Turing family \(SM75\) .*; omit --precision") as error:
-        build_engine(replace(rtx, target="SM75"), model, "temporal_encoder", Limits())
+        build_engine(replace(rtx, gpu=Gpu("", "7.5")), model, "temporal_encoder", Limits())
     assert "\n" not in str(error.value)
 
 
 def test_an_engine_for_several_architectures_builds(rtx: Builder):
     model = graph_of([helper.make_node("Relu", ["x"], ["y"])], input_shape=[2, 2])
     one, several = (
-        build_engine(replace(rtx, target=target), model, "relu", Limits()).engine
-        for target in ("SM86", "SM80,SM86,SM89")
+        build_engine(replace(rtx, gpu=Gpu("", targets)), model, "relu", Limits()).engine
+        for targets in ("8.6", "8.0 8.6 8.9")
     )
     assert several != one
 
