@@ -219,7 +219,7 @@ def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int], bool]:
         stated = ", ".join(f"{tensor.name} of {tensor.type} {tensor.shape}" for tensor in inputs)
         raise EmotionError(
             f"detector {path}: input {stated or 'none'}; expected one float32 input "
-            "(1, 3, height, width); export it for one image at a time, or give `face`"
+            "(1, 3, height, width); export it in fp32 for one image at a time, or give `face`"
         )
     name, (height, width) = inputs[0].name, inputs[0].shape[2:]
     if isinstance(height, int) and isinstance(width, int):
