@@ -246,7 +246,8 @@ class Pipeline:
                 return None
             self.counts.swaps += 1
             before = due.person
-            due = replace(due, person=due.source.replace(due.track_id))
+            track_id, person = due.source.replace(due.track_id)
+            due = replace(due, track_id=track_id, person=person)
             due.person.quality = before.quality
         if np.isfinite(due.person.ring.latest):
             due.source.rates.encoded(due.frame.t - due.person.ring.latest)

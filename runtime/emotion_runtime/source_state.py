@@ -131,14 +131,14 @@ class SourceState:
         """Return where people may be at time t whom the latest detection did not find."""
         return self._tracker.missing(t)
 
-    def replace(self, track_id: int) -> PersonState:
-        """Give a track a new id and a new state, because another person is in its place; return the state."""
+    def replace(self, track_id: int) -> tuple[int, PersonState]:
+        """Give a track a new id and a new state, because another person is in its place; return both."""
         renewed = self._tracker.renew(track_id)
         self.persons.pop(track_id)
         person = self.persons[renewed.id] = PersonState(self._options)
         others = [track for track in self.tracks if track.id != track_id]
         self.tracks = [*others, renewed]
-        return person
+        return renewed.id, person
 
     def due(self, t: float, every: float = 0.0) -> list[Track]:
         """Return the tracks to encode in the frame of time t: newcomers first, then who waits longest.

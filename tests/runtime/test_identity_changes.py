@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pipeline_bench import BLUE_BGR, GREEN_BGR, LEFT, RED_BGR, RIGHT, Bench, Prediction, halves
 
+from emotion_runtime.feature_log import FeatureLog
 from emotion_runtime.manifest import SwapLimits
 from emotion_runtime.person import PersonState
 from emotion_runtime.pipeline import Pipeline
@@ -41,10 +42,13 @@ def test_another_person_in_the_same_place_is_a_new_one(bench: Bench):
     models = replace(bench.pipeline._models, swap=SwapLimits(always=0.8, suspicious=0.95))
     bench.pipeline = Pipeline(models, bench.plan, Timing())
     red, blue = halves(RED_BGR, (0, 0, 0)), halves(BLUE_BGR, (0, 0, 0))
+    features = bench.pipeline.features = FeatureLog(4, ("anger", "joy", "neutral"))
     before = bench.show_many([LEFT], red, 8)
     assert {p.id for event in before for p in event.persons} == {1}
     after = [event.persons for event in bench.show_many([LEFT], blue, 8)]
     assert [[p.id for p in persons] for persons in after] == [[2]] * 8
+    kept = [features.take("a", index).keys() for index in range(16)]
+    assert [set().union(*kept[:8]), set().union(*kept[8:])] == [{1}, {2}]
     assert [persons[0].top for persons in after] == [None] * 4 + ["neutral"] * 4
     assert after[0][0].raw == after[0][0].emotions  # nothing of the person before is left
     assert (bench.pipeline.counts.swaps, bench.pipeline.counts.cuts) == (1, 0)
