@@ -21,6 +21,7 @@ _CROWD = 4  # with more persons than this, all get strips
 _MANY = 8  # with more persons than this, lost ones get no label
 _TEXT_OF_FACE = 0.2  # size of text, in face heights
 _SIZES = (10, 11, 12, 13, 14, 16, 18, 20, 22, 25, 28, 31, 35, 39, 44, 49, 55, 62, 70)  # few, so that it stays
+_SOURCES = 256  # that are remembered: every photo of a folder is one
 _STEADY_SIZE = 0.12  # relative change of a face's size after which the size of its text may change
 
 _CAPTIONS: dict[Why, str] = {
@@ -112,7 +113,6 @@ class Annotator:
 
     def __init__(self) -> None:
         self._placers: dict[str, Placer] = {}  # by source
-        self._sizes: dict[tuple[str, int], tuple[int, int]] = {}  # height of face and size of text, by person
         self._last: tuple[Image, EmotionEvent, Image] | None = None
 
     def __call__(self, image_bgr: Image, event: EmotionEvent) -> Image:
@@ -129,28 +129,28 @@ class Annotator:
             return self._last[2]
         canvas = image_bgr.copy()
         height, width = canvas.shape[:2]
-        placer = self._placers.get(event.source)
+        placer = self._placers.pop(event.source, None)
         if placer is None or (placer.width, placer.height) != (width, height):
-            placer = self._placers[event.source] = Placer(width, height)
+            placer = Placer(width, height)
+        self._placers[event.source] = placer  # the newest one is the last one
+        if len(self._placers) > _SOURCES:
+            del self._placers[next(iter(self._placers))]
         keys = [person.id or -1 - index for index, person in enumerate(event.persons)]
         placer.begin(keys, event.t)
         pairs = zip(event.persons, keys, strict=True)
-        subjects = [self._subject(person, key, event.source, placer) for person, key in pairs]
+        subjects = [_subject(person, key, placer) for person, key in pairs]
         _draw_persons(canvas, subjects, placer)
-        present = {(event.source, key) for key in keys}
-        self._sizes = {
-            key: size for key, size in self._sizes.items() if key[0] != event.source or key in present
-        }
         self._last = image_bgr, event, canvas
         return canvas
 
-    def _subject(self, person: Person, key: int, source: str, placer: Placer) -> _Subject:
-        box = _pixels(person.box, placer.width, placer.height)
-        face = face_of(box).h
-        last = self._sizes.get((source, key))
-        if last is None or abs(face - last[0]) > _STEADY_SIZE * last[0]:
-            last = self._sizes[source, key] = face, _text_size(face, placer.height)
-        return _Subject(person, key, box, _Style(last[1]))
+
+def _subject(person: Person, key: int, placer: Placer) -> _Subject:
+    box = _pixels(person.box, placer.width, placer.height)
+    face = face_of(box).h
+    last = placer.text_sizes.get(key)
+    if last is None or abs(face - last[0]) > _STEADY_SIZE * last[0]:
+        last = placer.text_sizes[key] = face, _text_size(face, placer.height)
+    return _Subject(person, key, box, _Style(last[1]))
 
 
 def draw(image_bgr: Image, event: EmotionEvent) -> Image:

@@ -122,10 +122,14 @@ class Placer:
     Args:
         width: Width of the frame in pixels.
         height: Height of the frame in pixels.
+
+    Attributes:
+        text_sizes: Height of the face and size of the text, by person.
     """
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
+        self.text_sizes: dict[int, tuple[int, int]] = {}
         self._t = 0.0
         self._kept: dict[tuple[str, int], _Kept] = {}
 
@@ -134,6 +138,7 @@ class Placer:
         self._t = t
         known = set(ids)
         self._kept = {key: kept for key, kept in self._kept.items() if key[1] in known}
+        self.text_sizes = {key: size for key, size in self.text_sizes.items() if key in known}
 
     def label(self, person: int, box: Rect, size: tuple[int, int], taken: Sequence[Rect], gap: int) -> Rect:
         """Return the place of a label, which covers as little as possible of the taken rectangles.

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from sample_events import EMOTIONS, event, frame, person
 
+from emotion_runtime.sinks import draw as draw_module
 from emotion_runtime.sinks import paint, text
-from emotion_runtime.sinks.draw import draw
+from emotion_runtime.sinks.draw import Annotator, draw
 from emotion_runtime.sinks.palette import UNKNOWN, color_of, text_on
 from emotion_runtime.types import Person, State, Why
 
@@ -38,6 +39,17 @@ def test_drawing_keeps_the_shape_and_does_not_change_the_frame(size: tuple[int, 
     assert drawn.dtype == np.uint8
     np.testing.assert_array_equal(given.image, copy)
     assert changed(copy, drawn).any()
+
+
+def test_memory_does_not_grow_with_the_number_of_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each photo is a source of its own, and the run keeps one annotator for all of them."""
+    monkeypatch.setattr(draw_module, "_SOURCES", 3)
+    annotate, image = Annotator(), np.zeros((90, 120, 3), np.uint8)
+    for index in range(8):
+        photo = event(person(index + 1, (20, 10, 60, 50), top=None))
+        annotate(image, msgspec.structs.replace(photo, source=f"{index}.jpg"))
+    assert list(annotate._placers) == ["5.jpg", "6.jpg", "7.jpg"]
+    assert [list(placer.text_sizes) for placer in annotate._placers.values()] == [[6], [7], [8]]
 
 
 def test_frame_without_persons_is_unchanged() -> None:
