@@ -26,6 +26,7 @@ IMAGE_SUFFIXES = (
     ".heic",
     ".heif",
 )
+MOTION_JPEG_SUFFIXES = (".mjpeg", ".mjpg")
 # Pillow's name of a format by the bytes that such a file begins with. Asking Pillow itself would be slow, and
 # it takes some videos (MPEG) and formats without a signature for images.
 _SIGNATURES = {
@@ -78,9 +79,12 @@ class ImageError(EmotionError):
 def is_image(path: Path | str) -> bool:
     """Return whether a file is a photo, by its content; an animated GIF, WebP or PNG is a video.
 
-    A file of another content is a photo if its suffix is that of one, so that reading it says what is wrong.
+    Motion JPEG without a container is a row of photos that only its suffix tells from a single one. A file of
+    another content is a photo if its suffix is that of one, so that reading it says what is wrong.
     """
     kind = image_format(path)
+    if kind == "JPEG" and Path(path).suffix.lower() in MOTION_JPEG_SUFFIXES:
+        return False
     if kind not in _ANIMATED_FORMATS:
         return bool(kind) or (Path(path).suffix.lower() in IMAGE_SUFFIXES and Path(path).is_file())
     try:

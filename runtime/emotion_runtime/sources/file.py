@@ -54,8 +54,8 @@ def _nothing() -> Generator[Frame, None, None]:
 
 
 def read_any(path: str, *, follow: bool = False, stop: Event | None = None) -> Generator[Frame, None, None]:
-    """Open a video or a photo; see `read_file` and `read_photo`."""
-    if not follow and not is_pipe(path) and is_image(path):
+    """Open a video or a photo, to which nothing will be added; see `read_file` and `read_photo`."""
+    if not is_pipe(path) and is_image(path):
         return read_photo(path)
     return read_file(path, follow=follow, stop=stop)
 

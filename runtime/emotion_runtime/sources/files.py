@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.media.images import IMAGE_SUFFIXES
+from emotion_runtime.media.images import IMAGE_SUFFIXES, MOTION_JPEG_SUFFIXES
 
 VIDEO_SUFFIXES = (
     ".mp4",
@@ -25,6 +25,7 @@ VIDEO_SUFFIXES = (
     ".ogv",
     ".mxf",
     ".vob",
+    *MOTION_JPEG_SUFFIXES,
     ".gif",
     ".apng",
 )

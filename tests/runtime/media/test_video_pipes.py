@@ -7,13 +7,15 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from media_reads import read
 
 from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.media.truncation import has_late_index
 from emotion_runtime.sources import open_source
-from made_videos import ffmpeg
+from made_videos import RATE, SIZE, ffmpeg, greys, write_images
 
 NAMES = [
     "cam1-10:30.mp4",
@@ -151,6 +153,22 @@ def test_growing_file_is_followed_until_it_is_stopped(tmp_path: Path, stream: by
     with source:
         assert len(list(source)) == 100
     writer.join()
+
+
+def test_photo_is_not_followed(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photo.jpg"), np.zeros((20, 30, 3), np.uint8))
+    with open_source(tmp_path / "photo.jpg", follow=True) as source:
+        assert [frame.still for frame in source] == [True]
+
+
+@pytest.mark.parametrize("name", ["camera.mjpeg", "camera.MJPG"])
+def test_motion_jpeg_without_a_container_is_a_video(tmp_path: Path, name: str) -> None:
+    images = greys((10, 120, 230), SIZE)
+    path = write_images(tmp_path / "camera.mjpeg", images, RATE, codec="mjpeg", pixels="yuvj420p")
+    path.rename(tmp_path / name)
+    for source in (tmp_path / name, tmp_path):  # also one of a folder
+        with open_source(source) as frames:
+            assert [round(frame.image.mean(), -1) for frame in frames] == [10, 120, 230]
 
 
 def test_a_finished_mp4_cannot_be_followed(tmp_path: Path, base: Path) -> None:
