@@ -1,4 +1,4 @@
-"""Measure the accuracy of a bundle: every number of its model card, on faces never used to train or tune it.
+"""Measure the accuracy of a bundle: every number of its model card, on the test split of the faces.
 
     python benchmarks/bench_accuracy.py --data ../shared --videos ../shared/videos/*.gif   # about 15 minutes
     python benchmarks/bench_accuracy.py --data ../shared --faces 40 --frames 2             # a quick trial
@@ -6,7 +6,8 @@
 Everything runs on the bundle's ONNX graphs, as the runtime computes them; nothing of the model is in torch.
 The label of a face is the emotion that more than half of ten annotators see; faces without such a majority
 count for the calibration error, which compares probabilities with votes. Test sets: scenes (1-4 people, an
-ordinary camera), poor_scenes (bad light, tilted and covered faces, camera faults), tight_faces (the aligned
+ordinary camera), scenes_new_faces (without the faces that show the same photograph as one for training or
+tuning), poor_scenes (bad light, tilted and covered faces, camera faults), tight_faces (the aligned
 48 px crops themselves), pairs (two people of different emotions), one corruption at a time, views of every
 size, sharpness and part inside the frame, scenes of 1, 3 and 8 people, 300 faces through the whole runtime,
 and label changes on videos. Written to --out:
@@ -29,6 +30,7 @@ from emotion_bench import quality_bins, through_runtime
 from emotion_bench.accuracy_page import page
 from emotion_bench.accuracy_sets import Plan, aligned_faces, scenes
 from emotion_bench.candidates import of_bundle
+from emotion_bench.copies import SAME, likeness
 from emotion_bench.predictions import Predictions
 from emotion_bench.report import report
 from emotion_runtime.bundle import Bundle, load_bundle
@@ -87,6 +89,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "poor_scenes": candidate.predictions(scenes(everyone, degraded=True)),
         "tight_faces": candidate.predictions(aligned_faces(everyone)),
     }
+    known = np.concatenate([load_faces(args.data / FACES_FILE, split).images for split in ("train", "val")])
+    copied = likeness(faces.images, known) >= SAME
+    predictions["scenes_new_faces"] = in_scenes.of(~copied[in_scenes.faces])
     for precision in sorted(set.intersection(*(set(graph.variants) for graph in manifest.graphs.values()))):
         variant = of_bundle(args.bundle, precision)
         predictions[f"scenes_{precision}"] = variant.predictions(scenes(everyone))
@@ -98,6 +103,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         },
         "test_faces": len(faces.labels),
         "clear_faces": len(plan.faces.labels),
+        "copies": int(copied.sum()),
         "frames": args.frames,
         "labels": list(EKMAN),
         "sets": {
