@@ -12,6 +12,7 @@ from emotion_runtime.sources.source import Source
 from emotion_runtime.types import Frame
 
 LOOK = 0.1  # seconds between two looks at a `stop` event that a signal handler or another thread may set
+_TAKEN = 0.01  # seconds between two looks whether a photo was taken
 _JOIN = 0.5  # seconds to wait for a thread; if it hangs in a driver it is left behind, since it is a daemon
 
 
@@ -100,6 +101,8 @@ class PolledSource(Source):
 class PacedSource(PolledSource):
     """A file or the demo, played at its own speed; `Frame.captured` is the time of its turn.
 
+    A photo has no speed: what follows it waits until it was taken.
+
     Args:
         frames: The frames, read in a thread of the source.
         name: Name of the source.
@@ -112,16 +115,20 @@ class PacedSource(PolledSource):
         super().__init__(name, stop)
         self._start(lambda: self._play(frames))
 
+    def _wait_for_photo(self) -> None:
+        """Wait until a photo that is the newest frame was taken."""
+        while self._newest is not None and self._newest.still and not self._stop.wait(_TAKEN):
+            pass
+
     def _play(self, frames: Generator[Frame, None, None]) -> None:
         error: Exception | None = None
-        start: float | None = None
-        last = 0.0
+        start, name = 0.0, None
         try:
             for frame in frames:
+                self._wait_for_photo()
                 now = time.monotonic()
-                if start is None or frame.t < last:  # the next file of a folder
-                    start = now - frame.t
-                last = frame.t
+                if frame.source != name:  # the next file of a folder
+                    start, name = now - frame.t, frame.source
                 if self._stop.wait(max(0.0, start + frame.t - now)):
                     break
                 with self._lock:
