@@ -96,6 +96,22 @@ def test_errors_of_a_file_in_real_time_come_after_its_last_frame(error: Exceptio
         assert source.error is error
 
 
+def test_photos_in_real_time_wait_until_they_are_taken() -> None:
+    image = np.zeros((1, 1, 3), np.uint8)
+
+    def frames() -> Generator[Frame, None, None]:
+        for name in ("a.png", "b.png", "c.png"):
+            yield Frame(image, 0, 0.0, name, still=True)
+        yield Frame(image, 0, 0.0, "film")
+
+    names = []
+    with PacedSource(frames(), "folder") as source:
+        for frame in source:
+            time.sleep(0.05)  # longer than it takes to read the next one
+            names.append((frame.source, frame.dropped))
+    assert names == [("a.png", 0), ("b.png", 0), ("c.png", 0), ("film", 0)]
+
+
 def test_file_in_real_time_keeps_its_pace(shared_data: Path) -> None:
     start = time.monotonic()
     taken = 0
