@@ -215,6 +215,10 @@ class NetworkDetector(ABC):
             EmotionError: The outputs are not those of a detector.
         """
 
+    def comparable(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what of an output (N, ...) has the same order in every precision; here all of it."""
+        return output
+
     def check_numbers(self, values: NDArray[np.float32], what: str = "scores") -> None:
         """Check that values are finite: others pass no comparison, so nobody would be found.
 
