@@ -7,12 +7,21 @@ import pytest
 import torch
 from command import Command
 from made_shards import write_set
+from PIL import Image
 from tiny_run import write_table
 from torch.nn import functional as F
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.reproduce.training import Plan, ranks_of_own, train_and_measure
+from emotion_train.checkpoint import load_checkpoint
+from emotion_train.reproduce.training import (
+    Plan,
+    labelled_sets,
+    ranks_of_own,
+    train_and_measure,
+    whole_model,
+)
 from emotion_train.reproduce.variants import FIGURE_6, TABLE_1, TABLE_3, WHOLE, config_of
+from emotion_train.training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +97,31 @@ def test_a_variant_is_trained_once_and_measured_once_on_the_same_data(data: Path
     with pytest.raises(EmotionError, match=r"is corrupt .* delete it, to measure the variant again"):
         train_and_measure(plan, [WHOLE])
     measured.unlink()
+
+
+@pytest.mark.slow
+def test_a_training_that_was_interrupted_is_finished_before_it_is_measured(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plan = Plan(data / "shards", None, "table", data / "table.csv", "tiny", tmp_path, 20)
+    train = Run.train
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "train", lambda run: train(run, max_steps=1))
+        whole_model(plan)
+    assert (tmp_path / WHOLE.name / "report.html").is_file()
+    steps = 4  # two epochs of eight clips, four at a time
+    assert load_checkpoint(whole_model(plan))["step"] == steps
+
+
+def test_the_splits_of_a_table_are_read_as_the_table_is(tmp_path: Path):
+    rows = ["split,path,label"]
+    for split in ("train", "val", " test"):
+        for label in ("dark", "bright"):
+            Image.new("L", (64, 64)).save(tmp_path / f"{split.strip()}-{label}.png")
+            rows.append(f"{split},{split.strip()}-{label}.png,{label}")
+    (tmp_path / "table.csv").write_text("\n".join(rows), encoding="utf-8-sig")  # as Excel writes it
+    protocol, _ = labelled_sets("table", tmp_path / "table.csv")
+    assert protocol.measured == ("val", "test")
 
 
 @pytest.mark.nightly

@@ -123,6 +123,15 @@ def load(file: Path, split: str, columns: Columns | None = None) -> Dataset:
     return data
 
 
+def splits_of(file: Path) -> set[str]:
+    """Return the splits that the rows of a table name, in the column `split`.
+
+    Raises:
+        EmotionError: The file does not exist, or is not a table.
+    """
+    return {cell_text(row, "split") for row in read_rows(Layout("table", file, _TREE), file)}
+
+
 def read_rows(layout: Layout, file: Path) -> list[TableRow]:
     """Read the rows by column name; empty cells are None."""
     if not file.is_file():

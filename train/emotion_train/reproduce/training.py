@@ -1,6 +1,5 @@
 """Train the variants of a comparison, and measure each on a labelled data set and on clips held out."""
 
-import csv
 import json
 import logging
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from emotion_train.clips.batches import ShardBatches
 from emotion_train.clips.reader import ShardSet
 from emotion_train.datasets import load_dataset
 from emotion_train.datasets.base import Dataset
+from emotion_train.datasets.table import splits_of
 from emotion_train.losses import PiecewiseLoss
 from emotion_train.model import EmotionCLIP
 from emotion_train.pretrained import read_checkpoint
@@ -131,11 +131,9 @@ def trained(plan: Plan, variant: Variant) -> EmotionCLIP:
 
 
 def whole_model(plan: Plan) -> Path:
-    """Return the checkpoint of the paper's own model, which is trained if it is not there."""
-    path = plan.out / WHOLE.name / CHECKPOINT
-    if not (plan.out / WHOLE.name / "report.html").is_file():
-        trained(plan, WHOLE)
-    return path
+    """Return the checkpoint of the paper's own model, which is trained to its end if it is not yet."""
+    trained(plan, WHOLE)
+    return plan.out / WHOLE.name / CHECKPOINT
 
 
 def _tiny_start(plan: Plan) -> Path:
@@ -158,8 +156,7 @@ def labelled_sets(dataset: str, data: Path) -> tuple[Protocol, dict[str, Dataset
     """
     protocol = protocol_of(dataset)
     if dataset == "table":  # one's own may lack a split for the test
-        with data.open(newline="", encoding="utf-8") as file:
-            splits = {row.get("split") for row in csv.DictReader(file)}
+        splits = splits_of(data)
         protocol = replace(protocol, measured=tuple(name for name in protocol.measured if name in splits))
     return protocol, {split: load_dataset(dataset, data, split) for split in protocol.splits}
 
