@@ -40,6 +40,7 @@ TRAIN_LAYERS = (
         "heads",
         "plotting",
         "tables",
+        "folder_lock",
     },
     {"scenes", "clips"},
     {"prepare", "probing", "probe_data"},

@@ -79,10 +79,16 @@ def test_without_a_name_the_first_metric_of_the_probe_decides(tmp_path: Path):
     assert epoch_in(tmp_path / BEST) == 1
 
 
-def test_a_metric_that_is_not_measured_is_named(tmp_path: Path):
-    run = Saved(tmp_path, metric="val_map")
-    with pytest.raises(EmotionError, match="metric 'val_map' is not measured: expected one of val_r2"):
-        run.end_epoch(val_r2=0.1)
+def test_a_metric_that_is_undefined_after_an_epoch_does_not_end_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    run = Saved(tmp_path, metric="val_pcc")
+    run.end_epoch(val_mse=0.1, val_pcc=0.2)
+    run.end_epoch(val_mse=0.1)
+    assert epoch_in(tmp_path / BEST) == 1
+    assert "metric val_pcc is undefined after epoch 2" in caplog.text
+    run.end_epoch(val_mse=0.1, val_pcc=0.3)
+    assert epoch_in(tmp_path / BEST) == 3
 
 
 def test_the_latest_that_can_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture):

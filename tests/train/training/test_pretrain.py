@@ -46,7 +46,7 @@ def call(pretrain: Command, small_data: Path, tiny_run: Path) -> Callable[..., i
 
 def test_a_run_takes_every_step_once(tiny_run: Path):
     assert [(entry["stage"], entry["step"]) for entry in log_of(tiny_run)] == EVERY_STEP
-    names = ["checkpoint.pt", "log.jsonl", "report.html", "tensorboard"]
+    names = [".lock", "checkpoint.pt", "log.jsonl", "report.html", "tensorboard"]
     assert sorted(path.name for path in tiny_run.iterdir()) == names
     looks = [entry for entry in log_of(tiny_run) if "val_probe" in entry]
     assert [(entry["stage"], entry["step"]) for entry in looks] == [("scenes", 2), ("scenes", 3)]

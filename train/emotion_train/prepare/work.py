@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from filelock import FileLock, Timeout
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import remove_leftovers, write_atomically
 from emotion_train.clips.format import PERSON_SCORE, ClipRecord, ScoredBox, Shard
 from emotion_train.clips.writer import RUN_AGAIN
+from emotion_train.folder_lock import locked
 from emotion_train.language.labels import EKMAN
 from emotion_train.prepare.settings import PrepareSettings, SentenceOutcome
 
@@ -156,16 +156,7 @@ def claim(folder: Path, settings: PrepareSettings) -> Iterator[None]:
     Raises:
         EmotionError: The settings differ, another run uses the folder, or it cannot be written.
     """
-    lock = FileLock(folder / ".lock")  # the system releases it if the process is killed
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise EmotionError(
-            f"{folder}: another run is using this folder; wait for it, or choose another --out"
-        ) from error
-    except OSError as error:
-        raise EmotionError(f"{folder}: {error.strerror}; choose an --out that is writable") from error
+    lock = locked(folder)
     try:
         _check_settings(folder / SETTINGS_NAME, settings)
         remove_leftovers(folder)  # of a run that was killed

@@ -49,10 +49,8 @@ class Checkpoints:
 
         Args:
             epoch: Number of the epoch, from 1.
-            metrics: What the log has of its last step.
-
-        Raises:
-            EmotionError: There is no metric of the configured name.
+            metrics: What the log has of its last step. A metric that is not defined, such as a correlation
+                with predictions that are all equal, is not in it.
         """
         if self.keep_last:
             _link(self.folder / LATEST, self.folder / EPOCHS.replace("*", f"{epoch:04d}"))
@@ -62,10 +60,11 @@ class Checkpoints:
         if not measured:
             return
         name = self.metric or measured[0]
-        if name not in metrics:
-            raise EmotionError(
-                f"[probe] metric {name!r} is not measured: expected one of {', '.join(measured)}"
+        if name not in metrics:  # its name was checked before the first step
+            _log.warning(
+                "[probe] metric %s is undefined after epoch %d, so %s stays as it is", name, epoch, BEST
             )
+            return
         if metrics[name] == _best(self.folder / "log.jsonl", name):
             _link(self.folder / LATEST, self.folder / BEST)
 
@@ -88,6 +87,11 @@ def latest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     if failed is not None:
         raise EmotionError(f"no checkpoint in {folder} can be read; the last: {failed}")
     return None
+
+
+def kept_checkpoints(folder: Path) -> list[str]:
+    """Return the names of the checkpoints of epochs, and of the best one, in a folder."""
+    return sorted(path.name for pattern in (EPOCHS, BEST) for path in folder.glob(pattern))
 
 
 def _best(log: Path, name: str) -> float:

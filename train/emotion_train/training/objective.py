@@ -135,6 +135,18 @@ class Execution:
         Raises:
             EmotionError: BatchNorm would see only a part of the batch.
         """
+        self.check(model)
+        encoder: nn.Module = PairEncoder(model, freeze_batchnorm=self.freeze_batchnorm, classifier=classifier)
+        if self.compiled:
+            encoder.compile()  # in place: the parameters keep their names
+        return wrap(encoder, self.world)
+
+    def check(self, model: EmotionCLIP) -> None:
+        """Check that a model can be trained in this way.
+
+        Raises:
+            EmotionError: BatchNorm would see only a part of the batch.
+        """
         learns = any(
             isinstance(module, nn.BatchNorm2d) and any(p.requires_grad for p in module.parameters())
             for module in model.modules()
@@ -145,10 +157,6 @@ class Execution:
                 "only a part of the batch: set freeze_batchnorm = true, or train in one process without "
                 "accumulate"
             )
-        encoder: nn.Module = PairEncoder(model, freeze_batchnorm=self.freeze_batchnorm, classifier=classifier)
-        if self.compiled:
-            encoder.compile()  # in place: the parameters keep their names
-        return wrap(encoder, self.world)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ import msgspec
 from emotion_runtime.errors import EmotionError
 from emotion_train.checkpoint import load_checkpoint
 from emotion_train.clips.batches import steps_per_epoch
+from emotion_train.folder_lock import locked
 from emotion_train.model import EmotionCLIP, ModelConfig
 from emotion_train.scenes.training_data import SceneData
-from emotion_train.training.checkpoints import LATEST, Checkpoints, latest_readable
+from emotion_train.training.checkpoints import LATEST, Checkpoints, kept_checkpoints, latest_readable
 from emotion_train.training.config import PretrainConfig
 from emotion_train.training.evaluation import Evaluation, dataset_evaluation, scene_evaluation
 from emotion_train.training.loop import Progress, Runner, Stage
@@ -28,13 +29,13 @@ from emotion_train.training.start import freeze, set_recompute, start_model
 from emotion_train.training.state import RunState, TrainingHeads, check_resumable
 from emotion_train.training.supervision import stem_predictions
 from emotion_train.training.trackers import tracker
-from emotion_train.training.warmup_stages import stem_stage, text_stage
+from emotion_train.training.warmup_stages import checked_stem, stem_stage, text_stage
 
 CHECKPOINT = LATEST
 
 
 class Run:
-    """A run that is ready to take its next step.
+    """A run that is ready to take its next step. It holds the lock of its folder until `train` is over.
 
     Args:
         config: The configuration.
@@ -51,7 +52,8 @@ class Run:
         started_from: Where the weights come from, in a few words.
 
     Raises:
-        EmotionError: The data, the first weights, the checkpoint or the folder cannot be used.
+        EmotionError: The data, the first weights, the checkpoint or the folder cannot be used, or another run
+            is using the folder.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class Run:
         precision.prepare(self.model)
         self.heads.to(world.device)
         freeze(self.model, config.start)
+        self._check_stages()
         if config.recompute:
             set_recompute(self.model)
+        self._lock = locked(out) if world.first else None
         if world.first:
             _prepare_folder(out, None if stored is None else self.progress, self.stages)
         self.runner = Runner(
@@ -100,6 +104,19 @@ class Run:
             skip=SkippedClips(out / SKIPPED, config.clips.skip_limit if config.clips else 0).add,
             stall_limit=config.stall_limit,
         )
+
+    @property
+    def _execution(self) -> Execution:
+        config = self.config
+        return Execution(self.world, config.accumulate, config.compile, config.freeze_batchnorm)
+
+    def _check_stages(self) -> None:
+        """Refuse what a later stage would refuse, before the first one is trained."""
+        left = self.stages[self.stages.index(self.progress.stage) :]
+        if "stem" in left:
+            checked_stem(self.model, self.world)
+        if {"scenes", "clips"} & set(left):
+            self._execution.check(self.model)
 
     def _outputs(self) -> Outputs:
         checkpoints = Checkpoints(
@@ -140,6 +157,13 @@ class Run:
         Returns:
             The stage in which `max_steps` or a signal stopped the run; None if the run is done.
         """
+        try:
+            return self._train(max_steps, preempted)
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def _train(self, max_steps: int | None, preempted: Callable[[], str | None]) -> str | None:
         self.progress.budget = max_steps
         runner = replace(self.runner, preempted=preempted)
         for name in self.stages[self.stages.index(self.progress.stage) :]:
@@ -155,8 +179,7 @@ class Run:
         return None
 
     def _build_stage(self, name: str) -> Stage:
-        config, scenes, world = self.config, self.data.scenes, self.world
-        execution = Execution(world, config.accumulate, config.compile, config.freeze_batchnorm)
+        config, scenes, world, execution = self.config, self.data.scenes, self.world, self._execution
         if name == "text" and config.text_warmup and scenes:
             head, bank = self.heads.text, scenes.bank
             return text_stage(self.model, head, bank, config.text_warmup, seed=config.seed, world=world)
@@ -216,23 +239,27 @@ def configured_stages(config: PretrainConfig) -> tuple[str, ...]:
 def _stored(out: Path, *, resume: bool | Literal["auto"]) -> tuple[Path, dict[str, Any] | None]:
     """Return the checkpoint to resume and its content; None for a new run, which must not replace one."""
     latest = out / CHECKPOINT
-    if resume == "auto":
-        return latest_readable(out) or (latest, None)
-    if resume:
+    if resume == "auto" and (found := latest_readable(out)):
+        return found
+    if resume and resume != "auto":
         return latest, load_checkpoint(latest)
     if latest.exists():
         raise EmotionError(f"{latest} already exists: add --resume to continue, or choose another --out")
+    if earlier := kept_checkpoints(out):
+        raise EmotionError(
+            f"{out} has {', '.join(earlier)} of an earlier run, which a new one would mix with its own: "
+            "choose another --out, or remove them"
+        )
     return latest, None
 
 
 def _prepare_folder(out: Path, resumed_at: Progress | None, stages: tuple[str, ...]) -> None:
-    """Create the folder of a new run, or drop the log of steps that a resumed run takes again."""
+    """Remove the logs of an earlier run, or drop those of steps that a resumed run takes again."""
     log = out / "log.jsonl"
     if resumed_at is not None:
         cut_log(log, resumed_at.stage, resumed_at.step, stages)
         return
     try:
-        out.mkdir(parents=True, exist_ok=True)
         for old in (log, out / SKIPPED):
             old.unlink(missing_ok=True)
     except OSError as error:

@@ -108,16 +108,7 @@ def stem_stage(
     Raises:
         EmotionError: The model has no stem, or several processes train.
     """
-    stem = model.backbone.visual.stem
-    if stem is None:
-        raise EmotionError(
-            "[stem_warmup] needs a preset with a convolutional stem: remove it from the config"
-        )
-    if world.size > 1:
-        raise EmotionError(
-            f"[stem_warmup] in {world.size} processes: its BatchNorm would see only a part of the batch: "
-            "warm up in one process, then start from its checkpoint with [start]"
-        )
+    stem = checked_stem(model, world)
     spec = model.config.preprocess
     device = head.weight.device
     classify = wrap(_StemClassifier(stem, head), world)
@@ -139,6 +130,25 @@ def stem_stage(
         Schedule(config.steps, short_warmup(config.steps)),
         rows=lambda batch: len(batch[1]),
     )
+
+
+def checked_stem(model: EmotionCLIP, world: World) -> nn.Module:
+    """Return the convolutional stem of a model, which can be warmed up.
+
+    Raises:
+        EmotionError: The model has none, or several processes train.
+    """
+    stem = model.backbone.visual.stem
+    if stem is None:
+        raise EmotionError(
+            "[stem_warmup] needs a preset with a convolutional stem: remove it from the config"
+        )
+    if world.size > 1:
+        raise EmotionError(
+            f"[stem_warmup] in {world.size} processes: its BatchNorm would see only a part of the batch: "
+            "warm up in one process, then start from its checkpoint with [start]"
+        )
+    return stem
 
 
 def short_warmup(steps: int, warmup: int = 60) -> int:
