@@ -37,7 +37,7 @@ from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Tensor
 from emotion_runtime.names import GRAPHS, GraphName
-from emotion_runtime.tensorrt.cache import cache_folder, find_compatible_engine
+from emotion_runtime.tensorrt.cache import cache_folder, compatible_engines, find_engine
 from emotion_runtime.tensorrt.gpu import builder_name, find_gpu, load_tensorrt
 from emotion_runtime.tensorrt.keys import encoder_key
 
@@ -191,7 +191,7 @@ def _engine(bundle: Bundle, graph: GraphName) -> tuple[bytes, Limits]:
     gpu = find_gpu()
     limits = limits_for(bundle.manifest.preprocess.window)
     key = encoder_key(bundle, graph, "ladder", limits, builder=builder, gpu=gpu)
-    found = find_compatible_engine(cache_folder(), key)
+    found = next(compatible_engines(cache_folder(), key), None) or find_engine(cache_folder(), key)
     if isinstance(found, str) or not found.sidecar.checked_on:
         reason = found if isinstance(found, str) else "its parity was not checked"
         raise EmotionError(

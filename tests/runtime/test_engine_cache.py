@@ -27,7 +27,6 @@ from emotion_runtime.tensorrt.cache import (
     compatible_engines,
     default_folder,
     discard,
-    find_compatible_engine,
     find_engine,
     read_sidecars,
     store_engine,
@@ -139,15 +138,15 @@ def test_a_stop_between_the_two_files_makes_the_pair_invalid(tmp_path: Path):
 
 def test_an_engine_built_on_this_gpu_comes_before_one_built_ahead_of_time(tmp_path: Path):
     ahead = msgspec.structs.replace(KEY, gpu="")
-    assert isinstance(find_compatible_engine(tmp_path, KEY), str)
+    assert usable(tmp_path) == []
     store_engine(tmp_path, CONTENT, sidecar(ahead))
-    found = find_compatible_engine(tmp_path, KEY)
-    assert isinstance(found, CachedEngine)
-    assert found.sidecar.key == ahead
+    assert usable(tmp_path) == [ahead]
     store_engine(tmp_path, CONTENT, sidecar())
-    here = find_compatible_engine(tmp_path, KEY)
-    assert isinstance(here, CachedEngine)
-    assert here.sidecar.key == KEY
+    assert usable(tmp_path) == [KEY, ahead]
+
+
+def usable(folder: Path, key: EngineKey = KEY) -> list[EngineKey]:
+    return [found.sidecar.key for found in compatible_engines(folder, key)]
 
 
 COMPATIBLE = {
@@ -176,7 +175,7 @@ def test_which_other_engines_can_replace_the_requested_one(tmp_path: Path, case:
         tmp_path, CONTENT, sidecar(msgspec.structs.replace(wanted, **{**COMPATIBLE, **INCOMPATIBLE}[case]))
     )
     (tmp_path / "corrupt.json").write_bytes(b"{")
-    assert isinstance(find_compatible_engine(tmp_path, wanted), CachedEngine) == (case in COMPATIBLE)
+    assert len(usable(tmp_path, wanted)) == (case in COMPATIBLE)
 
 
 def test_of_engines_with_equal_limits_the_faster_precision_comes_first(tmp_path: Path):
@@ -220,7 +219,7 @@ def test_a_warning_if_an_engine_cannot_be_discarded(
 
 def test_a_precision_requested_by_name_is_not_replaced_by_another(tmp_path: Path):
     store_engine(tmp_path, CONTENT, sidecar())
-    assert isinstance(find_compatible_engine(tmp_path, msgspec.structs.replace(KEY, precision="fp32")), str)
+    assert usable(tmp_path, msgspec.structs.replace(KEY, precision="fp32")) == []
 
 
 def test_a_check_result_is_saved_in_the_sidecar(tmp_path: Path):

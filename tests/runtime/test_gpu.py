@@ -1,6 +1,7 @@
 """Errors for a missing TensorRT or GPU, and the names that engines depend on."""
 
 import sys
+from importlib.machinery import ModuleSpec
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,10 @@ from cuda_stand_in import Cuda
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.tensorrt import gpu as nvidia
 from emotion_runtime.tensorrt.gpu import Gpu, builder_name, find_gpu, load_tensorrt, start
+
+
+def stand_in(version: str) -> SimpleNamespace:
+    return SimpleNamespace(__version__=version, __spec__=ModuleSpec("tensorrt", None, origin="test"))
 
 
 def one_line(error: pytest.ExceptionInfo[EmotionError]) -> str:
@@ -62,7 +67,7 @@ def test_bindings_without_their_libraries(tmp_path: Any, monkeypatch: pytest.Mon
     ("version", "good"), [("8.5.2", False), ("10.2.0", False), ("10.3.0", True), ("11.4.0.106", True)]
 )
 def test_the_oldest_supported_version(version: str, good: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__=version))
+    monkeypatch.setitem(sys.modules, "tensorrt", stand_in(version))
     if good:
         assert builder_name("tensorrt", load_tensorrt("tensorrt")).startswith(f"tensorrt {version} ")
     else:
@@ -72,7 +77,7 @@ def test_the_oldest_supported_version(version: str, good: bool, monkeypatch: pyt
 
 
 def test_rtx_has_its_own_version_numbers(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "tensorrt_rtx", SimpleNamespace(__version__="1.7.1.116"))
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", stand_in("1.7.1.116"))
     assert load_tensorrt("tensorrt-rtx").__version__ == "1.7.1.116"
 
 

@@ -182,11 +182,6 @@ def find_engine(folder: Path, key: EngineKey) -> CachedEngine | str:
     return CachedEngine(content, sidecar, folder)
 
 
-def find_compatible_engine(folder: Path, key: EngineKey) -> CachedEngine | str:
-    """Return the first of `compatible_engines`, else why the engine of the key may not be loaded."""
-    return next(compatible_engines(folder, key), None) or find_engine(folder, key)
-
-
 def compatible_engines(folder: Path, key: EngineKey) -> Iterator[CachedEngine]:
     """Yield the engine of a key, then others that can replace it, best first.
 

@@ -208,19 +208,13 @@ class TensorRTBackend:
             )
         context.set_device_memory(self._scratch, self._engine.device_memory_size_v2)
         for buffer, shape in zip(self._inputs, shapes, strict=True):
-            if not context.set_input_shape(buffer.name, shape):
-                raise EmotionError(
-                    f"{self.description} does not take {buffer.name} of shape {shape}: {BUILD_AGAIN}"
-                )
+            context.set_input_shape(buffer.name, shape)  # within the profile: `_fill` has checked it
         return context
 
     def _prepare(self, shapes: Shapes) -> _Prepared:
         context = self._context(shapes)
         for buffer in (*self._inputs, *self._outputs):
-            if not context.set_tensor_address(buffer.name, buffer.device):
-                raise EmotionError(
-                    f"{self.description} does not take memory for {buffer.name}: {BUILD_AGAIN}"
-                )
+            context.set_tensor_address(buffer.name, buffer.device)
         inputs = [_part(buffer, shape) for buffer, shape in zip(self._inputs, shapes, strict=True)]
         outputs = {b.name: _part(b, _shape(context.get_tensor_shape(b.name))) for b in self._outputs}
         return _Prepared(context, inputs, outputs)

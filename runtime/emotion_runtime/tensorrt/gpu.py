@@ -67,14 +67,10 @@ def load_tensorrt(flavor: Flavor) -> TensorRT:
     Raises:
         EmotionError: It is not installed, does not start, or is older than 10.3.
     """
-    module = flavor.replace("-", "_")
+    if not is_installed(flavor):
+        raise EmotionError(f"{flavor} is not installed. {_INSTALL}")
     try:
-        library = cast("TensorRT", importlib.import_module(module))
-        library.__version__  # noqa: B018 - type stubs alone are an empty module
-    except ModuleNotFoundError as error:
-        raise EmotionError(f"{flavor} is not installed ({error.name} not found). {_INSTALL}") from error
-    except AttributeError as error:
-        raise EmotionError(f"{flavor} is not installed (only its type stubs are). {_INSTALL}") from error
+        library = cast("TensorRT", importlib.import_module(flavor.replace("-", "_")))
     except (ImportError, OSError) as error:  # the bindings are installed, but their libraries are not
         reason = " ".join(str(error).split())
         raise EmotionError(f"{flavor} is installed but does not start ({reason}). {_INSTALL}") from error

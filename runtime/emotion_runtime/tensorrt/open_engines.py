@@ -63,7 +63,7 @@ def open_or_build(
     Args:
         flavor: The TensorRT flavor.
         open_engines: Opens the engines from the cache.
-        arguments: Build them, as from `bundle_arguments` or `detector_arguments`.
+        arguments: Those of `emotion-export trt` that build them.
         meanwhile: Opens the backends that run until the engines are built in a thread; if the build fails,
             their next run raises its error. None: wait for the engines.
 
@@ -92,8 +92,8 @@ def open_or_build(
         _log.info("building %s engines, which takes minutes; the first frame waits for them", flavor)
         return build()
     serving = meanwhile()
-    description = serving[0].description
-    _log.info("building %s engines, which takes minutes; until then: %s", flavor, description)
+    until = serving[0].description
+    _log.info("building %s engines, which takes minutes; until then: %s", flavor, until)
     switching, _ = build_in_background(serving, build, name=f"{flavor} engines")
     return list(switching)
 
@@ -135,11 +135,7 @@ def open_detector_engine(
 
 
 def _find_machine(flavor: Flavor) -> tuple[Gpu, str]:
-    """Return the GPU that engines of a flavor are opened on, and the name of their builder.
-
-    Raises:
-        Unavailable: TensorRT or a GPU is not available.
-    """
+    """Return the GPU that engines of a flavor are opened on, and the name of their builder."""
     try:
         if not nvidia.is_installed(flavor):
             nvidia.load_tensorrt(flavor)  # raises the error that says how to install it
@@ -168,9 +164,6 @@ def _open_cached(
         flavor: The TensorRT flavor.
         gpu: The GPU that it runs on.
         build: Arguments of `emotion-export trt` that build it.
-
-    Raises:
-        Unavailable: The GPU's memory is full. `MissingEngine`: see there.
     """
     command = shlex.join(["emotion-export", "trt", *build])
     rejected: list[EngineRejected] = []

@@ -6,6 +6,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -139,7 +140,8 @@ def engines_here(
 ) -> Callable[[str], None]:
     """Provide TensorRT and a GPU, and return a function that caches checked engines for eight people."""
     monkeypatch.setenv("EMOTION_ENGINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.3.0"))
+    spec = ModuleSpec("tensorrt", None, origin="test")
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.3.0", __spec__=spec))
     monkeypatch.setattr(triton, "find_gpu", lambda: Gpu("Server GPU", "8.9"))
 
     def store(checked_on: str) -> None:
