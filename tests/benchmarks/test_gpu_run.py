@@ -71,9 +71,12 @@ def test_parity_notices_an_encoder_that_mistakes_the_subject(data: ParityData, c
     assert subjects == pytest.approx(1) if change is None else subjects < 0.9
 
 
-def event(probability: float, *, top: str | None = "happiness", person: int = 1) -> EmotionEvent:
+def event(
+    probability: float, *, top: str | None = "happiness", person: int = 1, right: float = 9
+) -> EmotionEvent:
     raw = {"happiness": probability, "anger": 1 - probability}
-    people = (Person(id=person, box=(0, 0, 9, 9), score=1.0, state="steady", top=top, emotions=raw, raw=raw),)
+    box = (0, 0, right, 9)
+    people = (Person(id=person, box=box, score=1.0, state="steady", top=top, emotions=raw, raw=raw),)
     return EmotionEvent(source="demo", frame=0, t=0.0, persons=people)
 
 
@@ -84,6 +87,8 @@ def event(probability: float, *, top: str | None = "happiness", person: int = 1)
         (event(0.71), False),
         (event(0.7, top="anger"), False),
         (event(0.7, person=2), False),
+        (event(0.7, right=9.0001), True),  # the detector on the device adds in another order
+        (event(0.7, right=9.2), False),
     ],
 )
 def test_events_are_equal_when_people_labels_and_probabilities_are(other: EmotionEvent, passed: bool):
