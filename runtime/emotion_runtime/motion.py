@@ -17,6 +17,9 @@ Rates = NDArray[np.float64]  # (4,): change of centre x, centre y, width and hei
 # Time constants in seconds: of the smoothing of measured velocities and changes of size, and of the fading.
 _VELOCITY_SECONDS, _SIZE_SECONDS = 0.3, 1.0
 COAST_SECONDS = 2.0
+# Seconds that the first measurement counts with at least: frames that a server sends all at once come a
+# millisecond apart, and a box that trembles by two pixels would seem to fly away.
+_LEAST_ELAPSED = 0.01
 _LARGEST_CHANGE = 1.5  # factor by which the predicted size differs at most from the detected one
 
 
@@ -29,9 +32,10 @@ def measured(before: Box, after: Box, elapsed: float, rates: Rates | None) -> Ra
         elapsed: Seconds between them, more than 0.
         rates: The rates so far. None: not known.
     """
-    step = (_center_and_size(after) - _center_and_size(before)) / elapsed
+    change = _center_and_size(after) - _center_and_size(before)
     if rates is None:
-        return step
+        return change / max(elapsed, _LEAST_ELAPSED)
+    step = change / elapsed
     velocity, size = (1 - math.exp(-elapsed / seconds) for seconds in (_VELOCITY_SECONDS, _SIZE_SECONDS))
     return np.asarray(rates + np.array([velocity, velocity, size, size]) * (step - rates))
 

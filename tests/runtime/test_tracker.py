@@ -214,6 +214,15 @@ def test_uneven_and_equal_timestamps() -> None:
             assert seen(tracks) == [1, 2]
 
 
+@pytest.mark.parametrize("apart", [1e-3, 1e-6])
+def test_first_frames_may_be_very_close_together(apart: float) -> None:
+    """A server sends those that it has kept all at once; a box always trembles by some pixels."""
+    tracker = Tracker()
+    times = (0.0, apart, 0.1, 0.2)
+    ids = [seen(tracker.update(boxes((100 + 2 * (i % 2), 100)), t)) for i, t in enumerate(times)]
+    assert ids == [[1]] * 4
+
+
 def test_decreasing_time_is_a_bug() -> None:
     tracker = Tracker()
     tracker.update(Detections.empty(), 2.0)
