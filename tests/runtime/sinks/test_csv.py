@@ -195,6 +195,18 @@ def test_of_a_single_frame_there_are_no_shares(tmp_path: Path) -> None:
     assert (tmp_path / "people-summary.csv").read_text().splitlines()[-1] == "video.mp4,1,0.0,0.0,0.0,0,,"
 
 
+def test_summary_that_cannot_be_written_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    sink = CsvSink(str(tmp_path / "people.csv"), Outputs(labels=EMOTIONS))
+    sink.write(frame(), event(person(1, (0, 0, 9, 9))))
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(EmotionError, match=r"people-summary\.csv cannot be written"):
+        sink.close()
+    assert sink.files == list(tmp_path.iterdir()) == [tmp_path / "people.csv"]
+
+
 def test_the_summary_lies_beside_a_file_only(tmp_path: Path) -> None:
     assert summary_path("a/people.csv") == Path("a/people-summary.csv")
     assert summary_path("people") == Path("people-summary")
