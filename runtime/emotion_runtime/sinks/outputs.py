@@ -24,6 +24,11 @@ def next_segment(path: Path) -> int:
     return max((index for index, _ in _segments(path)), default=1 if path.exists() else 0) + 1
 
 
+def segments_from(path: Path, index: int) -> list[Path]:
+    """Return the segments of a recording that exist from a number on, in order."""
+    return [segment for number, segment in sorted(_segments(path)) if number >= index]
+
+
 def _segments(path: Path) -> list[tuple[int, Path]]:
     """Return the existing segments of a recording, with their numbers."""
     pattern = re.compile(re.escape(path.stem) + r"-(\d{4,})" + re.escape(path.suffix))

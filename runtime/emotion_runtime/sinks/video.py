@@ -1,5 +1,6 @@
 """Record the annotated video of every source."""
 
+import logging
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.sinks.byte_output import open_locked
 from emotion_runtime.sinks.draw import Annotator, Render
 from emotion_runtime.sinks.notice import Notices
-from emotion_runtime.sinks.outputs import VIDEO_SUFFIXES, next_segment, numbered, segment_name
+from emotion_runtime.sinks.outputs import VIDEO_SUFFIXES, next_segment, numbered, segment_name, segments_from
 from emotion_runtime.sinks.paint import Image
 from emotion_runtime.sinks.video_file import VideoFile, unwritable
 from emotion_runtime.types import EmotionEvent, Frame, StatusLine
@@ -101,6 +102,8 @@ class VideoSink:
         with ExitStack() as stack:
             for recording in recordings.values():
                 stack.callback(recording.close)
+        for recording in recordings.values():
+            recording.warn_of_older()
 
 
 class _Recording:
@@ -145,6 +148,16 @@ class _Recording:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+    def warn_of_older(self) -> None:
+        """Name the segments of an earlier recording that would be taken for the end of this one."""
+        replaces = self._segment is not None and not self._append and self._begun
+        older = segments_from(self._base, self._index) if replaces else []
+        if older:
+            names = f"{older[0].name} to {older[-1].name}" if len(older) > 1 else older[0].name
+            logging.getLogger(__name__).warning(
+                "%s: of an earlier recording, which had more files; delete what is not wanted any more", names
+            )
 
 
 def _check_writable(path: Path) -> None:

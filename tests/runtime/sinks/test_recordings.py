@@ -40,6 +40,15 @@ def test_recording_is_cut_into_segments_by_time(tmp_path: Path) -> None:
     assert [path.name for path in again.files] == ["out-0004.mp4"]
 
 
+def test_files_of_a_longer_recording_of_before_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seconds, warnings in ((45, []), (6, ["out-0002.mp4 to out-0003.mp4"]), (25, ["out-0003.mp4"])):
+        caplog.clear()
+        record(VideoSink(tmp_path / "out.mp4", segment=20.0), [float(t) for t in range(seconds)])
+        assert [each.getMessage().partition(":")[0] for each in caplog.records] == warnings
+
+
 def test_appending_records_under_the_next_number(tmp_path: Path) -> None:
     for expected in ("out.mp4", "out-0002.mp4", "out-0003.mp4"):
         sink = VideoSink(tmp_path / "out.mp4", append=True)
