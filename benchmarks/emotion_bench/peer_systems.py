@@ -18,7 +18,6 @@ from emotion_bench.peers import Peer
 from emotion_bench.through_runtime import GAP, most_overlapping
 from emotion_bench.work import Limits, Work, input_names, work_of
 from emotion_runtime.detectors import Detector
-from emotion_runtime.preprocess import BODY_ASPECT, HEAD_OF_BODY
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_runtime.tracker import START_SCORE
 from emotion_runtime.types import Box
@@ -26,7 +25,7 @@ from emotion_train.language.labels import ekman_index
 from emotion_train.scenes.sets import RenderedClip
 
 Image = NDArray[np.uint8]
-Found = list[tuple[Box, int]]  # the box and the class, in `EKMAN` order, of each person in a frame
+Found = list[tuple[Box, int]]  # the head and the class, in `EKMAN` order, of each person in a frame
 
 # An aligned face crop has this side and lies this much lower than the box of its head, in widths of the head
 # and in sides of the crop, on average over the heads that the default detector finds.
@@ -59,14 +58,14 @@ def ours(runtime: EmotionRuntime, cadence: str, graphs: Sequence[Path | bytes]) 
     return System(step, cadence, graphs)
 
 
-def face_loop(detector: Detector, peer: Peer, width: float, graph: bytes) -> System:
+def face_loop(detector: Detector, peer: Peer, width: float, *graphs: Path | bytes) -> System:
     """Return a system that detects in every frame, and classifies every face of it, one after the other.
 
     Args:
-        detector: Finds heads or whole persons.
+        detector: Finds heads.
         peer: Classifies faces.
         width: Width of the crops that the peer sees, see `peers.cut`.
-        graph: The detector's network.
+        graphs: The detector's networks.
     """
     order = [ekman_index(label) for label in peer.labels]
 
@@ -80,19 +79,15 @@ def face_loop(detector: Detector, peer: Peer, width: float, graph: bytes) -> Sys
             result.append(((x1, y1, x2, y2), order[int(np.argmax(scores))]))
         return result
 
-    return System(step, "both in every frame", (graph, peer.graph))
+    return System(step, "both in every frame", (*graphs, peer.graph))
 
 
 def _face(grey: Image, box: Box, width: float, side: int) -> Image:
-    """Return the aligned crop (side, side) of a face, from the box of its head or of the whole person."""
+    """Return the aligned crop (side, side) of a face, from the box of its head."""
     x1, y1, x2, y2 = box
-    head, middle = x2 - x1, (y1 + y2) / 2
-    if y2 - y1 > BODY_ASPECT * head:
-        head *= HEAD_OF_BODY
-        middle = y1 + head / 2
-    crop = _SIDE * head
+    crop = _SIDE * (x2 - x1)
     scale = side / (width * crop)
-    center = ((x1 + x2) / 2, middle + _LOWER * crop)
+    center = ((x1 + x2) / 2, (y1 + y2) / 2 + _LOWER * crop)
     shift = [side / 2 - 0.5 - scale * each for each in center]
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
     return np.asarray(cv2.warpAffine(grey, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE), np.uint8)
@@ -188,18 +183,7 @@ def _judge(score: _Score, found: Found, clip: RenderedClip, plan: Plan) -> None:
     """Compare what was found in the last frame of a clip with the people in it."""
     for person in clip.scene.people:
         box = clip.boxes(person)[-1]
-        nearest = most_overlapping([_head(each) for each, _ in found], box)
+        nearest = most_overlapping([each for each, _ in found], box)
         score.found.append(nearest is not None)
         if nearest is not None:
             score.right.append(found[nearest][1] == plan.label(person))
-
-
-def _head(box: Box) -> Box:
-    """Return where the head is in the box of a whole person; the box of a head is returned as it is."""
-    x1, y1, x2, y2 = box
-    width = x2 - x1
-    if y2 - y1 <= BODY_ASPECT * width:
-        return box
-    half = HEAD_OF_BODY * width / 2
-    middle = (x1 + x2) / 2
-    return middle - half, y1, middle + half, y1 + 2.1 * half

@@ -43,9 +43,9 @@ to decode: test faces on drawn bodies, {persons} people in all. "Right" is of al
 of each clip, so that somebody who is not found counts as wrong; brackets hold 95 % intervals (Wilson). "Per
 frame" is processor time of all threads, median over the clips, which all systems see in turn. "Limit" is
 the processor time that the networks need at least for the calls that the system made: their operations at
-the measured rate of sgemm, or their bytes at that of a copy, whichever takes longer. The bodies are drawn:
-how many people a network for whole persons (YOLO) finds here says nothing about photographs, only its time
-does.
+the measured rate of sgemm, or their bytes at that of a copy, whichever takes longer. Systems with YOLO find
+persons first, and in each of them a face. The bodies are drawn: how many people YOLO finds here says little
+about photographs.
 Machine: {machine}; a second of one core: sgemm {gflops:g} GFLOP, copy {gbytes_per_s:g} GB.
 
 {table}"""

