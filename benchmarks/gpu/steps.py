@@ -19,7 +19,7 @@ from emotion_bench.onnx_parity import PERSONS, parity_checks, parity_data, parit
 from emotion_bench.onnx_speed import in_precisions, time_graphs
 from emotion_bench.pipeline_parity import check_of, compare_events, run
 from emotion_bench.step_results import Recorder
-from emotion_runtime.backends.buckets import Bucketed
+from emotion_runtime.backends.buckets import Bucketed, limits_for
 from emotion_runtime.backends.cuda import open_cuda
 from emotion_runtime.backends.onnx import OnnxBackend, import_onnxruntime
 from emotion_runtime.bundle import load_bundle
@@ -96,8 +96,9 @@ def parity(args: argparse.Namespace, recorder: Recorder) -> None:
 def parity_on(
     device: str, path: Path, compared: Sequence[Comparison], precision: Precision, *, capture: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield rows of a graph on a device, in the batches that the runtime would run."""
-    backend = Bucketed(bound(open_on(path, device, capture=capture), device, capture=capture))
+    """Yield rows of a graph of nano on a device, in the batches that the runtime would run."""
+    limits = limits_for(load_bundle("nano").manifest.preprocess.window)
+    backend = Bucketed(bound(open_on(path, device, capture=capture), device, capture=capture), limits)
     yield from parity_rows(backend, compared, precision)
 
 

@@ -13,10 +13,12 @@ from emotion_bench.gpu_report import summary, tables
 from emotion_bench.onnx_parity import ParityData, parity_checks, parity_data, parity_rows
 from emotion_bench.pipeline_parity import check_of, compare_events
 from emotion_runtime.backends.base import Feeds, Outputs
+from emotion_runtime.backends.buckets import limits_for
+from emotion_runtime.backends.cuda import BoundBackend
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.types import EmotionEvent, Person
-from gpu import run_all
+from gpu import run_all, steps
 
 
 class Wrong:
@@ -69,6 +71,27 @@ def test_parity_notices_an_encoder_that_mistakes_the_subject(data: ParityData, c
     assert check["passed"] == (change is None), check
     subjects = rows[-1]["subject_cosine"]
     assert subjects == pytest.approx(1) if change is None else subjects < 0.9
+
+
+def test_parity_is_checked_in_the_sizes_that_the_runtime_runs(
+    data: ParityData, monkeypatch: pytest.MonkeyPatch
+):
+    sizes: set[tuple[int, int]] = set()
+
+    class Recorded(BoundBackend):
+        def run(self, feeds: Feeds) -> Outputs:
+            sizes.add((len(feeds["images"]), len(feeds["patch_weights"])))
+            return super().run(feeds)
+
+    monkeypatch.setattr(
+        steps, "bound", lambda session, device, **options: Recorded(session, device=device, **options)
+    )
+    bundle = load_bundle("nano")
+    path = bundle.graph_path("frame_encoder")
+    assert list(steps.parity_on("cpu", path, data["frame_encoder"], "fp32", capture=False))
+    # Five people with crops of their own are one run of eight, not two of four images.
+    assert sizes == {(1, 1), (4, 4), (8, 8), (16, 16)}
+    assert sizes <= {*limits_for(bundle.manifest.preprocess.window).sizes()}
 
 
 def event(
