@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 from collections.abc import Iterator
 from logging.handlers import BufferingHandler
 from pathlib import Path
@@ -139,6 +140,19 @@ def test_the_fingerprint_depends_on_what_is_encoded(change: dict[str, Any]):
 
 def test_the_fingerprint_does_not_depend_on_the_folder():
     assert fingerprint(dataset(path=Path("/other/frames/dia0/frame_1.jpg"))) == fingerprint(dataset())
+
+
+def test_the_fingerprint_depends_on_the_content_of_files(tmp_path: Path):
+    image = tmp_path / "frames" / "dia0" / "frame_1.jpg"
+    missing = fingerprint(dataset(path=image))
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"half a file")
+    half = fingerprint(dataset(path=image))
+    assert half == fingerprint(dataset(path=image))
+    image.write_bytes(b"half a file and the rest")
+    whole = fingerprint(dataset(path=image))
+    os.utime(image, ns=(0, 12345))  # another image of the same size
+    assert len({missing, half, whole, fingerprint(dataset(path=image))}) == 4
 
 
 @pytest.mark.parametrize(("size", "short_side"), [(224, 224), (128, 128), (448, 448)])

@@ -25,7 +25,7 @@ Cached = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows (N,), features (N
 
 
 class CacheKey(msgspec.Struct, frozen=True):
-    """Everything that features depend on, except that an image replaced under its old name goes unnoticed.
+    """Everything that features depend on.
 
     Attributes:
         checkpoint_sha256: Of the model.
@@ -34,7 +34,7 @@ class CacheKey(msgspec.Struct, frozen=True):
         dataset: Name of the data set.
         split: Name of the split.
         samples: Number of samples; row indices are below it.
-        fingerprint: Hash of the samples' keys, image paths and boxes.
+        fingerprint: Hash of the samples' keys, boxes and files, see `samples.fingerprint`.
     """
 
     checkpoint_sha256: str

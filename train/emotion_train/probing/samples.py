@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -98,12 +99,26 @@ def protocol_spec(spec: PreprocessSpec, dataset: Dataset) -> PreprocessSpec:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Return a SHA-256 over what the features depend on: keys, file names, times and boxes, in order."""
+    """Return a SHA-256 over what the features depend on, in order.
+
+    These are keys, names, sizes and times of change of files, times in videos, and boxes: an image that was
+    replaced, or repaired, is encoded again.
+    """
     digest = hashlib.sha256()
+    state = cache(_file_state)
     for sample in dataset.samples:
-        images = [(list(p.path.parts[-3:]), p.seconds, p.boxes) for p in sample.images]
+        images = [(list(p.path.parts[-3:]), state(p.path), p.seconds, p.boxes) for p in sample.images]
         digest.update(msgspec.json.encode([sample.key, images]))
     return digest.hexdigest()
+
+
+def _file_state(path: Path) -> tuple[int, int] | None:
+    """Return the size in bytes and the time of change in nanoseconds; None without the file."""
+    try:
+        found = path.stat()
+    except OSError:  # the reason is reported when it is read
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _encode(
