@@ -62,7 +62,19 @@ def test_any_split_can_be_measured_and_the_fitted_one_is_called_so(
     head = load_head(meld.out, "probe")
     expected = accuracy_score(truth, (rows @ head.weight.T + head.bias).argmax(axis=1))
     assert report(tmp_path)["train"]["accuracy"] == pytest.approx(expected)
-    assert "train is the split that probes are fitted on" in capsys.readouterr().err
+    assert "train: the head was fitted on these rows" in capsys.readouterr().err
+    assert "the head was fitted on these rows" in (tmp_path / "evaluation.md").read_text()
+
+
+def test_an_evaluation_leaves_the_plots_of_fit_probe_as_they_are(
+    evaluate: Command, meld: Fitted, checkpoint: Path, tmp_path: Path
+):
+    out = shutil.copytree(meld.out, tmp_path / "probe")
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    options = ("--probe", out, "--splits", "train", "test", "--out", out)
+    assert evaluate.main(arguments("meld", meld, checkpoint, *options)) == 0
+    assert {name: (out / name).read_bytes() for name in before} == before
+    assert "evaluation_confusion_train.png" in (out / "evaluation.md").read_text()
 
 
 def test_heads_on_image_features_are_measured_on_these(

@@ -19,6 +19,7 @@ from emotion_runtime.heads import activate
 from emotion_train.datasets.base import Task
 from emotion_train.probing.bootstrap import cluster_indices
 from emotion_train.probing.calibration import fit_temperature
+from emotion_train.probing.cards import card_metrics
 from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.fit import TaskHead, fit_task
 from emotion_train.probing.measure import HeadResult, MeasureOptions, calibrated, measure, spread
@@ -221,3 +222,13 @@ def test_each_seed_has_its_own_draws_and_the_first_ones_heads_are_kept():
     assert over["mean"] == pytest.approx(np.mean(accuracies))
     assert over["std"] == pytest.approx(np.std(accuracies, ddof=1))
     assert over["std"] > 0
+
+
+def test_metrics_of_rows_that_the_head_was_fitted_on_are_called_so_and_are_not_on_its_card():
+    for task in (SINGLE, MULTI, VALUES):
+        fitted, unseen = one(task, TRAIN), one(task)
+        assert any("fitted on these rows" in note for note in fitted.notes)
+        assert not any("fitted on these rows" in note for note in unseen.notes)
+        metrics = card_metrics([fitted, unseen], task)
+        assert metrics
+        assert all(name.startswith("test_") for name in metrics)

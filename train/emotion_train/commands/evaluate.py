@@ -113,12 +113,6 @@ def evaluate(args: argparse.Namespace) -> ProbeReport:
     else:
         heads = probe_heads(setup, args)
     sets = [setup.load_set(name, args.seed) for name in setup.protocol.measured]
-    for part in sets:
-        if not args.zero_shot and part.name == setup.protocol.fit:
-            _log.info(
-                "%s is the split that probes are fitted on: these metrics say nothing about unseen data",
-                part.name,
-            )
     options = MeasureOptions(args.seed, args.resamples, setup.protocol.smoothed)
     measured = measure_heads(heads, sets, options, prefix="zero_shot_" if args.zero_shot else "")
     about = describe(setup, shared) | {"head": "text embeddings" if args.zero_shot else "fitted before"}
@@ -146,8 +140,10 @@ def probe_heads(setup: ProbeSetup, args: argparse.Namespace) -> list[TaskHead]:
             continue
         head = load_head(args.probe, name)
         _check_features(head, setup.checkpoint, setup.encoding.kind, args.probe / name)
-        own = head.card.dataset == args.dataset
-        heads.append(as_task_head(head, task, tuned_on=setup.protocol.tune if own else None))
+        fit, tune = (
+            (setup.protocol.fit, setup.protocol.tune) if head.card.dataset == args.dataset else (None, None)
+        )
+        heads.append(as_task_head(head, task, fitted_on=fit, tuned_on=tune))
     if not heads:
         names = ", ".join(dict.fromkeys(head_name(task) for task in setup.tasks))
         raise EmotionError(

@@ -23,11 +23,14 @@ def head_name(task: Task) -> str:
 
 
 def card_metrics(measured: Iterable[HeadResult], task: Task) -> dict[str, float]:
-    """Return SET_METRIC of every set that a task's head was measured on; undefined metrics are left out."""
+    """Return SET_METRIC of every set that a task's head was measured on.
+
+    Undefined metrics are left out, and those of rows that the head was fitted on: cards are about new data.
+    """
     return {
         f"{result.name}_{metric}": result.metrics[metric]
         for result in measured
-        if result.task == task
+        if result.task == task and not result.fitted
         for metric in HEADLINE[task.kind]
         if not isnan(result.metrics.get(metric, nan))
     }
@@ -51,12 +54,15 @@ def as_linear_head(
     return LinearHead(head.weight, head.bias, card)
 
 
-def as_task_head(head: LinearHead, task: Task, *, tuned_on: str | None = None) -> TaskHead:
+def as_task_head(
+    head: LinearHead, task: Task, *, fitted_on: str | None = None, tuned_on: str | None = None
+) -> TaskHead:
     """Turn a head from disk into one for a task with the same labels.
 
     Args:
         head: As stored.
         task: What to predict with it.
+        fitted_on: Set that it was fitted on, if known.
         tuned_on: Set that its temperature was fitted on, if known.
 
     Raises:
@@ -73,4 +79,12 @@ def as_task_head(head: LinearHead, task: Task, *, tuned_on: str | None = None) -
             f"the head has activation {card.activation}, task {task.name} is {task.kind.replace('_', ' ')}: "
             "measure the head on a data set of its own kind of task"
         )
-    return TaskHead(task, head.weight, head.bias, card.activation, card.temperature, tuned_on=tuned_on)
+    return TaskHead(
+        task,
+        head.weight,
+        head.bias,
+        card.activation,
+        card.temperature,
+        fitted_on=fitted_on,
+        tuned_on=tuned_on,
+    )

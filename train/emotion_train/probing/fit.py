@@ -47,6 +47,7 @@ class TaskHead:
         activation: "softmax", "sigmoid" or "identity".
         temperature: See `calibration`.
         c: Inverse regularisation strength of the classifier, None for a regression.
+        fitted_on: Name of the set that the classifier was fitted on, None if it is not known.
         tuned_on: Name of the set that the temperature was fitted on, None if it was not fitted.
         chosen_on: Name of the set by which C was chosen, None if C was given.
         abstain: No label is shown if the largest probability is below this value.
@@ -59,6 +60,7 @@ class TaskHead:
     activation: Activation
     temperature: float = 1.0
     c: float | None = None
+    fitted_on: str | None = None
     tuned_on: str | None = None
     chosen_on: str | None = None
     abstain: float = 0.0
@@ -98,7 +100,7 @@ def fit_task(
     targets = train.targets[task.name]
     if task.kind == "regression":
         weight, bias = fit_ridge(train.features, targets)
-        return TaskHead(task, weight, bias, "identity")
+        return TaskHead(task, weight, bias, "identity", fitted_on=train.name)
     notes: list[str] = []
     if task.kind == "single_label":
         _check_classes(task, train)
@@ -123,6 +125,7 @@ def fit_task(
         temperature=temperature,
         abstain=abstain,
         c=c,
+        fitted_on=train.name,
         tuned_on=tune.name,
         chosen_on=tune.name if len(grid) > 1 else None,
         notes=tuple(notes),

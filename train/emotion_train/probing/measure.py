@@ -42,6 +42,7 @@ class HeadResult:
         targets: See `FeatureSet`.
         notes: What a reader of the metrics must know.
         votes: See `FeatureSet`; None without votes.
+        fitted: Whether the head was fitted on these rows.
     """
 
     name: str
@@ -56,6 +57,7 @@ class HeadResult:
     targets: NDArray[np.generic]
     notes: tuple[str, ...]
     votes: NDArray[np.float32] | None = None
+    fitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,9 @@ def _result(
         notes += (f"intervals over only {count} groups are too narrow to be reliable",)
     if head.chosen_on == part.name:
         notes += (f"C was chosen on {part.name} itself, so these metrics are optimistic",)
+    fitted = head.fitted_on == part.name
+    if fitted:
+        notes += ("the head was fitted on these rows: the metrics say nothing about new data",)
     metrics = point_metrics(scorer, len(part))
     undefined = [key for key in HEADLINE[head.task.kind] if np.isnan(metrics.get(key, 0))]
     if undefined:
@@ -203,6 +208,7 @@ def _result(
         part.targets[head.task.name],
         (*head.notes, *notes),
         part.votes.get(head.task.name),
+        fitted,
     )
 
 

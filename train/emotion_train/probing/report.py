@@ -47,6 +47,7 @@ _CLASS_TITLES = {
 }
 _NOT_FRACTIONS = ("r2", "mse", "pcc", "ece", "ece_unscaled", "pairs")  # not written in per cent
 MOST_CLASSES_DRAWN = 30
+REPORT = "report"  # of fit-probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,10 @@ class ProbeReport:
     heads: Sequence[str] = ()
 
 
-def write_report(folder: Path, report: ProbeReport, name: str = "report") -> None:
+def write_report(folder: Path, report: ProbeReport, name: str = REPORT) -> None:
     """Write NAME.json, NAME.md and the plots that it shows.
+
+    The plots of other reports than that of fit-probe begin with NAME_, so that they replace none of it.
 
     Raises:
         EmotionError: The folder cannot be written to.
@@ -81,7 +84,7 @@ def write_report(folder: Path, report: ProbeReport, name: str = "report") -> Non
     files: dict[str, list[str]] = {}
     for result in report.measured:
         for kind, content in _plots(result, report.dataset).items():
-            file = f"{kind}_{result.name}.png"
+            file = f"{'' if name == REPORT else f'{name}_'}{kind}_{result.name}.png"
             write_atomically(folder / file, content)
             files.setdefault(result.name, []).append(file)
     write_atomically(folder / f"{name}.md", as_markdown(report, files))

@@ -1,5 +1,6 @@
 """Run a protocol from end to end: fit every task with some seeds, and measure it on every split."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from emotion_train.probing.features import FeatureSet
 from emotion_train.probing.fit import TaskHead, fit_task
 from emotion_train.probing.measure import HeadResult, MeasureOptions, measure, spread
 from emotion_train.probing.protocol import Protocol
+
+_log = logging.getLogger(__name__)
 
 SetLoader = Callable[[str, int], FeatureSet]  # name of a split or set, and seed -> its features
 
@@ -94,12 +97,15 @@ def measure_heads(
         options: How to measure.
         prefix: Put before the names of the results.
     """
-    return tuple(
+    results = tuple(
         result
         for part in sets
         for head in heads
         for result in measure(head, part, prefix + _name(head.task, part), options)
     )
+    for name in (result.name for result in results if result.fitted):
+        _log.info("%s: the head was fitted on these rows: its metrics say nothing about new data", name)
+    return results
 
 
 def _name(task: Task, part: FeatureSet) -> str:
