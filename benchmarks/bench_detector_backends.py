@@ -28,7 +28,7 @@ from emotion_bench.machine import cpu_name, folder_name, usable_cores
 from emotion_bench.report import report, results_parser
 from emotion_bench.rounds import interleave, ratios, spread
 from emotion_export.graph_index import GraphIndex
-from emotion_export.quantize import calibrate, int8_layers, quantise
+from emotion_export.quantize import calibrate, int8_nodes, quantise
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.detectors.agreement import compare_detections
 from emotion_runtime.detectors.centerface import SCORE, CenterFace
@@ -165,7 +165,7 @@ def quantise_network(content: bytes, frames: list[NDArray[np.uint8]]) -> bytes:
         path = Path(folder) / "face.onnx"
         onnx.save(model, path)
         ranges = calibrate(path, [{INPUT: frame[None]} for frame in frames])
-    nodes = [name for names in int8_layers(GraphIndex(model)).values() for name in names]
+    nodes = int8_nodes(GraphIndex(model), ["Conv"])
     quantised: bytes = quantise(model, ranges, nodes).SerializeToString()
     return quantised
 

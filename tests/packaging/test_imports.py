@@ -171,6 +171,28 @@ def test_training_imports_only_lower_layers():
     assert not upward
 
 
+def test_names_that_scripts_and_examples_import_exist():
+    """mypy checks the packages only, and a long benchmark is run seldom."""
+
+    def exists(name: str) -> bool:
+        parts = name.split(".")
+        path = PACKAGES[parts[0]].joinpath(*parts[1:])
+        if path.is_dir() or path.with_suffix(".py").is_file():
+            return True
+        module = path.parent / "__init__.py" if path.parent.is_dir() else path.parent.with_suffix(".py")
+        return module.is_file() and re.search(rf"\b{parts[-1]}\b", module.read_text()) is not None
+
+    scripts = [path for folder in ("benchmarks", "examples") for path in (ROOT / folder).rglob("*.py")]
+    assert len(scripts) > 10
+    missing = {
+        f"{path.name}: {name}"
+        for path in scripts
+        for name in imports_of(path.read_text())
+        if name.split(".")[0] in PACKAGES and not exists(name)
+    }
+    assert not missing
+
+
 def declared(extra: str | None = None) -> set[str]:
     """Names of the distributions that pyproject.toml asks for, without their versions."""
     return {re.match(r"[\w.-]+", requirement)[0].lower() for requirement in requirements(extra)}
