@@ -15,11 +15,7 @@ from emotion_runtime.names import EnginePrecision, GraphName
 
 
 def read_model(path: Path, sha256: str | None = None) -> onnx.ModelProto:
-    """Read an ONNX file.
-
-    Args:
-        path: The file.
-        sha256: Expected SHA-256, if any.
+    """Read an ONNX file, and check its SHA-256 if one is given.
 
     Raises:
         EmotionError: The file cannot be read, is not an ONNX file, or has changed.

@@ -47,13 +47,6 @@ def build_bundle(
 ) -> None:
     """Build the engines of both graphs, one after the other; matching engines in the folder are kept.
 
-    Args:
-        bundle: The model.
-        builder: The TensorRT builder.
-        folder: Folder of the engines.
-        precision: The requested precision.
-        limits: Maximum number of people and images per inference call.
-
     Raises:
         EmotionError: The bundle does not have the precision, TensorRT refuses a graph, an engine fails the
             parity check, or the folder is not writable. Engines that were stored before are kept.
@@ -106,16 +99,7 @@ def _store_engine(
     graph: Callable[[EnginePrecision], onnx.ModelProto],
     make_check: Callable[[], Check],
 ) -> None:
-    """Build, check and store the engine of a key, if there is none.
-
-    Args:
-        key: What the engine is for.
-        builder: The TensorRT builder.
-        folder: Folder of the engines.
-        limits: The largest batch.
-        graph: Returns the graph in a precision.
-        make_check: Makes the parity check.
-    """
+    """Build, check and store the engine of a key, if there is none."""
     name = key.graph
     found = find_engine(folder, key)
     if isinstance(found, CachedEngine):

@@ -109,9 +109,7 @@ def worst_first(stages: Sequence[Stage], errors: Sequence[float]) -> list[int]:
     Stages are sorted by the factor by which each increases its input error, because an error grows in all
     later stages by more than it was at first.
 
-    Args:
-        stages: The stages, in order.
-        errors: Relative error at the end of each stage; NaN counts as the worst.
+    NaN counts as the worst.
     """
     known = [math.inf if math.isnan(error) else error for error in errors]
 
@@ -136,13 +134,7 @@ def with_probes(model: onnx.ModelProto, stages: Sequence[Stage]) -> onnx.ModelPr
 def stage_errors(
     stages: Sequence[Stage], expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]
 ) -> list[float]:
-    """Return the relative RMS error at the end of each stage.
-
-    Args:
-        stages: The stages.
-        expected: Outputs of `with_probes` of the fp32 graph, by name.
-        found: The same of the reduced graph.
-    """
+    """Return the relative RMS error at the end of each stage, from outputs of `with_probes` by name."""
 
     def error(probe: str) -> float:
         a, b = (each[probe].astype(np.float64) for each in (expected, found))

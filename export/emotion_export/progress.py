@@ -15,13 +15,13 @@ class Progress:
     """Progress of a build, as TensorRT reports it. Its methods have the names of `IProgressMonitor`.
 
     Args:
-        bar: A tqdm progress bar with a total of 100; None: show nothing.
+        bar: A tqdm progress bar with a total of 100.
 
     Attributes:
         stopped: Whether the user stopped the build.
     """
 
-    def __init__(self, bar: Any = None) -> None:
+    def __init__(self, bar: Any) -> None:
         super().__init__()  # of TensorRT
         self._bar = bar
         self._phases: dict[str, tuple[str | None, int, int]] = {}  # parent, steps and finished steps
@@ -40,8 +40,7 @@ class Progress:
         if phase_name in self._phases:
             parent, steps, _ = self._phases[phase_name]
             self._phases[phase_name] = parent, steps, step + 1
-        if self._bar is not None:
-            self._bar.update(max(0, int(_PERCENT * self.fraction()) - self._bar.n))
+        self._bar.update(max(0, int(_PERCENT * self.fraction()) - self._bar.n))
         return not self.stopped
 
     def fraction(self) -> float:

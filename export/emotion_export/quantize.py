@@ -55,13 +55,7 @@ def calibrate(model: Path, feeds: Sequence[Feeds]) -> Any:
 
 
 def quantise(model: onnx.ModelProto, ranges: Any, nodes: Collection[str]) -> onnx.ModelProto:
-    """Return the graph with the given nodes in int8; the given model is not changed.
-
-    Args:
-        model: The float32 graph.
-        ranges: Result of `calibrate`.
-        nodes: Names of nodes, from `int8_nodes`.
-    """
+    """Return a float32 graph with some of `int8_nodes` in int8, with ranges from `calibrate`."""
     from onnxruntime.quantization import QuantType  # noqa: PLC0415 (slow to import)
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer  # noqa: PLC0415
 

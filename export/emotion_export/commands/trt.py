@@ -85,11 +85,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def prepare(args: argparse.Namespace) -> tuple[Builder, Path]:
-    """Return the builder and the folder of the engines, from the command line.
-
-    Raises:
-        EmotionError: TensorRT or the GPU is not available, or the folder is not writable.
-    """
+    """Return the builder and the folder of the engines, from the command line."""
     flavor = FLAVORS[args.flavor]
     library = load_tensorrt(flavor)
     folder = output_folder(args.out) if args.out is not None else cache_folder(args.cache)
@@ -104,11 +100,7 @@ def prepare(args: argparse.Namespace) -> tuple[Builder, Path]:
 
 
 def detectors(args: argparse.Namespace) -> list[tuple[NetworkDetector, Size]]:
-    """Return the detector that is built, with each size (height, width) of its input once.
-
-    Raises:
-        EmotionError: The file is missing or not a supported detector, or the size is out of range.
-    """
+    """Return the detector that is built, with each size (height, width) of its input once."""
     name = args.detector or "face"
     if name == "none":
         return []
@@ -145,11 +137,7 @@ def next_command(bundle: str, builder: Builder, folder: Path) -> str:
 
 
 def output_folder(out: Path) -> Path:
-    """Create the folder of --out and check that it is writable, before a build of several minutes.
-
-    Raises:
-        EmotionError: The folder cannot be created or written to.
-    """
+    """Create the folder of --out and check that it is writable, before a build of several minutes."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):

@@ -20,11 +20,7 @@ _running: set["subprocess.Popen[str]"] = set()  # for `stop_builders`
 
 
 def builder_command(arguments: Sequence[str]) -> list[str] | None:
-    """Return the command that builds engines into the cache, or None if the builder is not installed.
-
-    Args:
-        arguments: As from `bundle_arguments` or `detector_arguments`.
-    """
+    """Return the command that builds engines into the cache, or None if the builder is not installed."""
     # The runtime never imports the export package; it only starts its command in another process.
     if importlib.util.find_spec("emotion_export") is None:
         return None
@@ -39,14 +35,7 @@ def bundle_arguments(bundle: Bundle, flavor: Flavor, precision: RequestedPrecisi
 
 
 def detector_arguments(source: str, size: Size, flavor: Flavor, precision: RequestedPrecision) -> list[str]:
-    """Return the arguments of `emotion-export trt` that build a detector for one size of its input.
-
-    Args:
-        source: "face", or the path of an ONNX file.
-        size: (height, width) of the input.
-        flavor: The TensorRT flavor.
-        precision: The requested precision.
-    """
+    """Return the arguments that build a detector, "face" or an ONNX file, for one size (height, width)."""
     height, width = size
     arguments = ["--detector", source, "--frame-size", f"{width}x{height}"]
     # A frame of the size of the input then stays as it is.

@@ -23,13 +23,7 @@ def encoder_key(
 ) -> EngineKey:
     """Return the key of a bundle's graph.
 
-    Args:
-        bundle: The model.
-        graph: Which of its graphs.
-        precision: The requested precision.
-        limits: The largest batch.
-        builder: See `gpu.builder_name`.
-        gpu: The GPU; with an empty name for an engine built ahead of time.
+    For the builder's name see `gpu.builder_name`; the GPU of an engine built ahead of time has no name.
 
     Raises:
         EmotionError: The bundle does not have the graph in the requested precision.

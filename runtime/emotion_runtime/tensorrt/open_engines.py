@@ -157,13 +157,7 @@ def _open_cached(
 ) -> Backend:
     """Open the best engine for a key that loads and passes the parity check; discard those that do not.
 
-    Args:
-        key: What the engine is for.
-        limits: The largest batch of the usual engine.
-        make_check: Makes the parity check for an engine with the given limits.
-        flavor: The TensorRT flavor.
-        gpu: The GPU that it runs on.
-        build: Arguments of `emotion-export trt` that build it.
+    `limits` are the largest batch of the usual engine, `build` the arguments that build it.
     """
     command = shlex.join(["emotion-export", "trt", *build])
     rejected: list[EngineRejected] = []

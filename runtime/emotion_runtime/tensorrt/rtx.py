@@ -21,13 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_validity(trt: TensorRT, runtime: Any, engine: bytes, description: str) -> None:
-    """Ask whether an engine fits this machine.
-
-    Args:
-        trt: The TensorRT module.
-        runtime: Its runtime.
-        engine: The serialised engine.
-        description: What runs the engine, for messages.
+    """Ask whether a serialised engine fits this machine; warn if a new one would be faster.
 
     Raises:
         EngineRejected: It does not fit.
@@ -45,13 +39,7 @@ def check_validity(trt: TensorRT, runtime: Any, engine: bytes, description: str)
 def runtime_settings(
     trt: TensorRT, engine: "tensorrt.ICudaEngine", kernels: Path | None
 ) -> "tensorrt.IRuntimeConfig":
-    """Return how kernels are compiled, with those that were compiled before.
-
-    Args:
-        trt: The TensorRT module.
-        engine: The loaded engine.
-        kernels: File of compiled kernels, which may not exist; None: there is none.
-    """
+    """Return how kernels are compiled, with those that an earlier start left in a file, if any."""
     typed = engine.create_runtime_config()
     settings: Any = typed
     settings.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)

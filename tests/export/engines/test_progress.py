@@ -1,10 +1,13 @@
 """The fraction of a build that has finished, from the phases that TensorRT reports."""
 
+from tqdm import tqdm
+
 from emotion_export.progress import Progress
 
 
 def test_the_progress_of_phases_within_phases():
-    progress = Progress()
+    bar = tqdm(total=100, disable=True)
+    progress = Progress(bar)
     progress.phase_start("build", None, 4)
     assert progress.fraction() == 0
     progress.step_complete("build", 0)
