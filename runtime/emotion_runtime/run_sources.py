@@ -119,7 +119,7 @@ def check_zone_names(config: RunConfig, addresses: Sequence[Address]) -> None:
         EmotionError: There is no source of its name.
     """
     named = [found[1] for text in config.source if (found := re.match(rf"({NAME})=", text))]
-    names = dict.fromkeys([*(address.name for address in addresses), *named])
+    names = {name: [name] for name in named} | {each.name: names_of_frames(each) for each in addresses}
     check_zones([parse_zone(text) for text in config.zone], names)
 
 

@@ -1,8 +1,11 @@
 """Privacy zones: parts of an image that are filled before anything looks at it."""
 
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,7 +28,7 @@ class Zone:
     """A part of the images of a source that is not analysed and never leaves.
 
     Attributes:
-        source: Name of the source; a folder's name stands for all of its files. None: all sources.
+        source: Name of the source; a folder or a pattern stands for all of its files. None: all sources.
         corners: Corners of a polygon, in order around it.
     """
 
@@ -33,8 +36,19 @@ class Zone:
     corners: tuple[Point, ...]
 
     def covers(self, source: str) -> bool:
-        """Return whether the zone is one of a source."""
-        return self.source is None or source == self.source or source.startswith(f"{self.source}/")
+        """Return whether the zone is one of a source, however the path of either is written.
+
+        A `*` stands for folders, too: a zone covers a file too many rather than one too few.
+        """
+        if self.source is None or source == self.source:
+            return True
+        name, wanted = os.path.normpath(source), os.path.normpath(self.source)
+        patterns = (wanted, wanted.replace("**/", ""))
+        return (
+            name.startswith(f"{wanted}/")
+            or (wanted == "." and not Path(name).is_absolute())
+            or any(fnmatchcase(name, pattern) for pattern in patterns)
+        )
 
 
 def parse_zone(text: str) -> Zone:
@@ -68,22 +82,22 @@ def parse_zone(text: str) -> Zone:
     return Zone(source or None, corners)
 
 
-def check_zones(zones: Sequence[Zone], sources: Iterable[str]) -> None:
+def check_zones(zones: Sequence[Zone], sources: Mapping[str, Sequence[str]]) -> None:
     """Reject a zone of a source that does not exist, since a mistyped name would leave a source open.
 
     Args:
         zones: The zones.
-        sources: Names of the sources of the run, and what is written for sources that have a mistake.
+        sources: The sources of the run, as they are written, each with the names that its frames have.
 
     Raises:
         EmotionError: There is no source of this name.
     """
-    names = list(sources)
     for zone in zones:
-        if zone.source is not None and not any(zone.covers(name) for name in names):
+        # Of the frames, since the text of a source may be another one than the name of its files.
+        if not any(zone.covers(name) for names in sources.values() for name in names):
             raise EmotionError(
                 f"--zone {zone.source}=...: there is no source of this name; expected one of "
-                f"{', '.join(names)}, or a zone without a name for all sources"
+                f"{', '.join(sources)}, or a zone without a name for all sources"
             )
 
 

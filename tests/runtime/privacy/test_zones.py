@@ -1,12 +1,19 @@
 """Privacy zones: how they are written, what is filled, and that the detector never sees it."""
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
+from emotion_runtime.config import RunConfig
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.metrics import StageTimer
 from emotion_runtime.privacy.image_filter import ImageFilter, Privacy
 from emotion_runtime.privacy.zones import Zones, check_zones, parse_zone
-from emotion_runtime.types import Frame
+from emotion_runtime.run_sources import checked_addresses, open_rounds
+from emotion_runtime.stop_signals import StopRequest
+from emotion_runtime.types import Frame, RunLine
 
 
 def noise(height: int = 90, width: int = 160) -> np.ndarray:
@@ -86,9 +93,50 @@ def test_mistakes_are_refused(text: str, words: str) -> None:
 
 def test_zone_of_a_source_that_does_not_exist_is_refused() -> None:
     zones = [parse_zone("door=0,0,1,1"), parse_zone("0,0,1,1")]
-    check_zones(zones, ["yard", "door"])
+    check_zones(zones, {"yard": ["yard"], "door": ["door/a.mp4"]})
     with pytest.raises(EmotionError, match=r"door.*yard"):
-        check_zones(zones, ["yard", "doors"])
+        check_zones(zones, {"yard": ["yard"], "doors": ["doors"]})
+
+
+@pytest.mark.parametrize(
+    ("zone", "covered"),
+    [
+        ("door", {"door", "door/a.mp4"}),
+        ("clips", {"clips/a.mp4", "clips/b/a.mp4"}),
+        ("./clips/", {"clips/a.mp4", "clips/b/a.mp4"}),
+        ("clips/../clips", {"clips/a.mp4", "clips/b/a.mp4"}),
+        ("clips/*.mp4", {"clips/a.mp4", "clips/b/a.mp4"}),
+        ("./clips/**/a.mp4", {"clips/a.mp4", "clips/b/a.mp4"}),
+        ("./clips/a.mp4", {"clips/a.mp4"}),
+        ("clip", set()),
+        ("clips/a", set()),
+    ],
+)
+def test_zone_covers_files_however_their_path_is_written(zone: str, covered: set[str]) -> None:
+    names = ["door", "door/a.mp4", "doors", "clips/a.mp4", "clips/b/a.mp4"]
+    parsed = parse_zone(f"{zone}=0,0,1,1")
+    assert {name for name in names if parsed.covers(name)} == covered
+    assert parse_zone(".=0,0,1,1").covers("a.mp4")
+    assert parse_zone("clips/a[1].mp4=0,0,1,1").covers("clips/a[1].mp4")
+
+
+@pytest.mark.parametrize("written", ["clips", "./clips", "clips/", "clips/*.png", "./clips/a.png"])
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_zone_that_is_written_like_its_source_covers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, one_by_one: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("clips").mkdir()
+    cv2.imwrite("clips/a.png", noise())
+    config = RunConfig(
+        source=[written], zone=[f"{written}=0,0,1,1"], jsonl="results/" if one_by_one else None
+    )
+    addresses, _ = checked_addresses(config)
+    filled = ImageFilter(Privacy(zones=config.zone))
+    run_line = RunLine(version="1", bundle="nano", bundle_sha256="", head="probe")
+    with open_rounds(addresses, config, run_line, StageTimer(), StopRequest(), []) as rounds:
+        frames = [filled.fill(frame) for one in rounds for frame in one.frames]
+    assert [frame.image.max() < 100 for frame in frames] == [True]
 
 
 @pytest.mark.parametrize(
