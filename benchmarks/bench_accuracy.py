@@ -32,7 +32,7 @@ from emotion_bench.accuracy_sets import Plan, aligned_faces, scenes
 from emotion_bench.candidates import of_bundle
 from emotion_bench.copies import SAME, likeness
 from emotion_bench.predictions import Predictions
-from emotion_bench.report import report
+from emotion_bench.report import RESULTS, report
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.files import write_atomically
 from emotion_runtime.heads import load_head
@@ -43,18 +43,11 @@ from emotion_train.probing.calibration import confidences_of
 from emotion_train.probing.plots import confusion_png, reliability_png
 from emotion_train.scenes.faces import FACES_FILE, Faces, load_faces
 
-RESULTS = Path(__file__).resolve().parent / "results"
 SEED = 2022
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    args = parse_args(argv)
-    return report("bench_accuracy", args.out / "accuracy.json", partial(measure, args), page)
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="bench_accuracy", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--bundle", default="nano", help="bundle name or folder (default nano)")
@@ -62,19 +55,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--videos", nargs="*", default=[], help="videos of real people on which label changes are counted")
     add("--faces", type=int, help="number of test faces (default: all)")
     add("--frames", type=int, default=8, help="number of frames rendered per clip (default 8)")
-    add("--resamples", type=int, default=1000, help="number of bootstrap resamples (default 1000)")
     add("--out", type=Path, help="folder of the report (default results/BUNDLE)")
     args = parser.parse_args(argv)
-    if args.frames < 1 or args.resamples < 0 or (args.faces or 16) < 16:
-        parser.error("expected --frames of 1 or more, --resamples of 0 or more, --faces of 16 or more")
+    if args.frames < 1 or (args.faces or 16) < 16:
+        parser.error("expected --frames of 1 or more, --faces of 16 or more")
     args.out = args.out or RESULTS / Path(args.bundle).name
-    return args
+    return report("bench_accuracy", args.out / "accuracy.json", partial(measure, args), page)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run all measurements and return the content of accuracy.json."""
-    bundle, resamples = load_bundle(args.bundle), args.resamples
-    candidate, manifest = of_bundle(args.bundle), bundle.manifest
+    bundle, candidate = load_bundle(args.bundle), of_bundle(args.bundle)
+    manifest = bundle.manifest
     faces = load_faces(args.data / FACES_FILE, "test")
     if args.faces:
         faces = through_runtime.subset(faces).take(np.arange(args.faces))
@@ -106,11 +98,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "copies": int(copied.sum()),
         "frames": args.frames,
         "labels": list(EKMAN),
-        "sets": {
-            name: measures.on_votes(part, faces, resamples=resamples) for name, part in predictions.items()
-        },
-        **of_scenes(in_scenes, faces, bundle, resamples),
-        "pairs": measures.pairs(candidate, plan, resamples=resamples),
+        "sets": {name: measures.on_votes(part, faces) for name, part in predictions.items()},
+        **of_scenes(in_scenes, faces, bundle),
+        "pairs": measures.pairs(candidate, plan),
         "corruptions": measures.corruptions(candidate, still),
         "quality": quality_bins.measure(candidate, faces, manifest.quality, seed=SEED),
         "windows": measures.windows(candidate, still),
@@ -120,7 +110,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def of_scenes(predictions: Predictions, faces: Faces, bundle: Bundle, resamples: int) -> dict[str, Any]:
+def of_scenes(predictions: Predictions, faces: Faces, bundle: Bundle) -> dict[str, Any]:
     """Return metrics of predictions in scenes, for faces that most people see alike, and of other heads."""
     clear, heads = predictions.of(faces.clear[predictions.faces]), bundle.manifest.heads
     result = {
@@ -132,7 +122,7 @@ def of_scenes(predictions: Predictions, faces: Faces, bundle: Bundle, resamples:
         result["categories_auc"] = measures.categories(shares, heads[CATEGORIES].labels)
     if ZERO_SHOT in heads:
         zero_shot = predictions.by(load_head(bundle, ZERO_SHOT))
-        result["zero_shot"] = measures.on_votes(zero_shot, faces, resamples=resamples)
+        result["zero_shot"] = measures.on_votes(zero_shot, faces)
     return result
 
 

@@ -52,7 +52,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="--checkpoint: weight of votes (default 0.75)",
     )
     add("--train-faces", type=int, default=6000, help="--checkpoint: number of training faces (default 6000)")
-    add("--resamples", type=int, default=1000, help="number of bootstrap resamples (default 1000)")
     add("--out", type=Path, help="folder of conditions.json and conditions.md (default: print only)")
     args = parser.parse_args(argv)
     if args.faces is not None and args.faces < 16:
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> Result:
         "faces": len(faces.labels),
         "head_px": HEAD_PX,
     }
-    return result | measure(candidate, faces, CONDITIONS, seed=SEED, resamples=args.resamples)
+    return result | measure(candidate, faces, CONDITIONS, seed=SEED)
 
 
 def opened(args: argparse.Namespace) -> Candidate:

@@ -39,21 +39,6 @@ BASELINE, AGAIN = "plain on cpu", "ours on cpu, again"
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    args = parse_args(argv)
-    measuring = partial(measure, args)
-    return report("bench_encoder", args.out / "encoder.json", measuring, encoder_table, write_page=False)
-
-
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure all models."""
-    limits = measure_limits(args.rounds)
-    with tempfile.TemporaryDirectory() as work:
-        rows = [row for model in args.models for row in measure_model(model, args, Path(work), limits)]
-    return {"rounds": args.rounds, "limits": limits.as_json(), "rows": rows}
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line; --quick changes the defaults."""
     parser = results_parser(__doc__, quick=True)
     add = parser.add_argument
     add("--models", nargs="+", choices=("nano", "vit-b-32"), help="presets to measure (default: both)")
@@ -64,7 +49,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args.models = args.models or (["nano"] if args.quick else ["nano", "vit-b-32"])
     args.persons = args.persons or ([1, 2] if args.quick else [1, 2, 4, 8])
     args.rounds = args.rounds or (3 if args.quick else 9)
-    return args
+    measuring = partial(measure, args)
+    return report("bench_encoder", args.out / "encoder.json", measuring, encoder_table, write_page=False)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure all models."""
+    limits = measure_limits(args.rounds)
+    with tempfile.TemporaryDirectory() as work:
+        rows = [row for model in args.models for row in measure_model(model, args, Path(work), limits)]
+    return {"rounds": args.rounds, "limits": limits.as_json(), "rows": rows}
 
 
 def measure_model(preset: str, args: argparse.Namespace, work: Path, limits: Limits) -> list[dict[str, Any]]:

@@ -28,20 +28,6 @@ Row = dict[str, Any]
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    args = parse_args(argv)
-    return report(
-        "bench_pipeline", args.out / "pipeline.json", partial(measure, args), table, write_page=False
-    )
-
-
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure all videos."""
-    rows = [row for source in args.source for row in measure_source(source, args)]
-    return {"bundle": args.bundle, "rounds": args.rounds, "rows": rows}
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line; --quick changes the defaults."""
     parser = results_parser(__doc__, quick=True)
     add = parser.add_argument
     add("--source", nargs="+", required=True, help="video files, or demo")
@@ -52,7 +38,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     args.rounds = args.rounds or (1 if args.quick else 9)
     args.frames = args.frames or (30 if args.quick else None)
-    return args
+    return report(
+        "bench_pipeline", args.out / "pipeline.json", partial(measure, args), table, write_page=False
+    )
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure all videos."""
+    rows = [row for source in args.source for row in measure_source(source, args)]
+    return {"bundle": args.bundle, "rounds": args.rounds, "rows": rows}
 
 
 def measure_source(source: str, args: argparse.Namespace) -> list[Row]:

@@ -1,13 +1,13 @@
 """Measure how fast a model trains on clips, where the time of a step goes, and what bounds it.
 
-    python benchmarks/bench_train.py --results benchmarks/results/my-machine
-    python benchmarks/bench_train.py --quick --results /tmp/train        # a quick trial
+    python benchmarks/bench_train.py
+    python benchmarks/bench_train.py --quick --out /tmp/train        # a quick trial
 
 Each preset trains in a process of its own, in the loop of pretrain.py, from random weights (speed needs no
 training), on shards of synthetic images or on those in --shards. What bounds a step is measured beside it:
 the machine's product of two square matrices. Apart from training are measured, each beside a second
 implementation of how it was before: the CPU time of a clip; a clip whose requests take 30 ms; a large index;
-the memory of the loss. A run on 8 GPUs is predicted from these parts. Written to --results: train.json and
+the memory of the loss. A run on 8 GPUs is predicted from these parts. Written to --out: train.json and
 train.md.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 from emotion_bench.forecast import forecast
 from emotion_bench.loader import index_cost, latency_cost, loader_cost
 from emotion_bench.loss_memory import loss_memory
-from emotion_bench.report import report
+from emotion_bench.report import report, results_parser
 from emotion_bench.train_data import made_shards
 from emotion_bench.train_page import page
 from emotion_bench.train_step import measure
@@ -39,26 +39,18 @@ INDEX = {"clips": 1_000_000, "workers": 4, "reads": 100_000}
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
-    args = parse_args(argv)
-    return report("bench_train", args.results / "train.json", partial(bench, args), page)
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="bench_train", description=__doc__.splitlines()[0])
+    parser = results_parser(__doc__, quick=True)
     add = parser.add_argument
     add("--batch", type=int, help=f"number of clips per step, 2 or more (default: {BATCH})")
     add("--steps", type=int, help=f"number of measured steps (default: {STEPS})")
     add("--workers", type=int, default=2, help="number of processes that load batches (default: %(default)s)")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="numeric precision (default: fp32)")
     add("--shards", type=Path, help="folder of shards written by prepare_data.py")
-    add("--quick", action="store_true", help="a quick trial of nano, whose speeds mean nothing")
-    add("--results", type=Path, required=True, help="folder of train.json and train.md")
     args = parser.parse_args(argv)
     for name, least in (("batch", 2), ("steps", 1), ("workers", 0)):
         if (value := getattr(args, name)) is not None and value < least:
             parser.error(f"--{name} {value}: expected {least} or more")
-    return args
+    return report("bench_train", args.out / "train.json", partial(bench, args), page)
 
 
 def bench(args: argparse.Namespace) -> dict[str, Any]:

@@ -159,15 +159,18 @@ def write_results(runs: Path, results: Path, *, settings: dict[str, Any], beta: 
     """Write ablation.json, ablation.md and ablation.png of what has been measured so far."""
     found = load_results(runs)
     order = sorted(found, key=lambda m: (m[3] != "transformer", SUBJECTS.index(m[0]), m[1], m[2]))
-    rows = [_row(method, found[method]) for method in order]
-    compared = comparisons(found, beta)
     # A of all trained rows with subject-aware attention masking.
     shifts = [shift for entry in _entries(runs) for shift in entry.get("shift", [])]
-    content: dict[str, Any] = {"settings": settings, "rows": rows, "comparisons": compared}
-    content["mean_shift"] = float(np.mean(shifts)) if shifts else None
-    write_json(results / "ablation.json", {"machine": card(), **content})
-    write_atomically(results / "ablation.md", page(content))
-    plot(results / "ablation.png", rows, beta)
+    result: dict[str, Any] = {
+        "machine": card(),
+        "settings": settings,
+        "rows": [_row(method, found[method]) for method in order],
+        "comparisons": comparisons(found, beta),
+        "mean_shift": float(np.mean(shifts)) if shifts else None,
+    }
+    write_json(results / "ablation.json", result)
+    write_atomically(results / "ablation.md", page(result))
+    plot(results / "ablation.png", result["rows"], beta)
 
 
 def _row(method: Method, results: dict[str, CrowdResults]) -> dict[str, Any]:

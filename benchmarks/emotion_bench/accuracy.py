@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Numbered, Plan, scenes
+from emotion_bench.accuracy_sets import CORRUPTIONS, Numbered, Plan, clean, scenes
 from emotion_bench.candidates import Candidate
 from emotion_bench.intervals import mean_over_classes
 from emotion_bench.predictions import Predictions
@@ -19,7 +19,6 @@ from emotion_train.probing.bootstrap import Scorer, bootstrap_intervals, point_m
 from emotion_train.probing.calibration import calibration_error, confidences_of
 from emotion_train.probing.metrics import weighted_mean
 from emotion_train.probing.scene_probe import LABELLED_CATEGORIES, SwapScorer
-from emotion_train.probing.scorers import single_label_scorer
 from emotion_train.scenes.batches import cut_shared_crop
 from emotion_train.scenes.drawing import Scene
 from emotion_train.scenes.faces import Faces
@@ -38,21 +37,21 @@ def calm_people(labels: NDArray[np.int64], chosen: NDArray[np.int64]) -> NDArray
     return np.stack([calm, calm & negative])
 
 
-def metrics(probability: NDArray[np.float64], labels: NDArray[np.int64], *, resamples: int) -> Result:
+def metrics(probability: NDArray[np.float64], labels: NDArray[np.int64]) -> Result:
     """Return accuracy, balanced accuracy and recalls with their intervals: of the latter two, by class."""
-    kept = {"samples", "accuracy", "balanced_accuracy", *(f"recall_{name}" for name in EKMAN)}
-    found = described(single_label_scorer(EKMAN, probability, labels, {}), len(labels), resamples)
-    result = {name: value for name, value in found.items() if name in kept}
-    right, classes = probability.argmax(axis=1) == labels, np.unique(labels)
-    counts = {f"recall_{EKMAN[c]}": np.bincount(~right[labels == c], minlength=2)[None] for c in classes}
-    counts["balanced_accuracy"] = np.concatenate(list(counts.values()))  # (C, 2): right and wrong
-    for name, each in counts.items() if resamples else ():
-        ends = mean_over_classes(each, (1, 0))
-        result[name] |= dict(zip(("low", "high"), (round(end, 4) for end in ends), strict=True))
+    right = probability.argmax(axis=1) == labels
+    result = described(lambda weights: {"accuracy": weighted_mean(right, weights)}, len(labels))
+    counts = {
+        c: np.bincount(~right[labels == c], minlength=2)[None] for c in np.unique(labels)
+    }  # right, wrong
+    by_name = {"balanced_accuracy": np.concatenate(list(counts.values()))}
+    for name, each in (by_name | {f"recall_{EKMAN[c]}": count for c, count in counts.items()}).items():
+        value = (each[:, 0] / each.sum(axis=1)).mean()
+        result[name] = _metric(value, *mean_over_classes(each, (1, 0)))
     return result
 
 
-def on_votes(predictions: Predictions, faces: Faces, *, resamples: int) -> Result:
+def on_votes(predictions: Predictions, faces: Faces) -> Result:
     """Return the metrics of predictions for faces with votes, of which at least one is clear.
 
     Accuracy, balanced accuracy and recalls are those on faces that most people see alike (`Faces.clear`),
@@ -62,7 +61,7 @@ def on_votes(predictions: Predictions, faces: Faces, *, resamples: int) -> Resul
     """
     probability, rows, chosen = predictions.probabilities, predictions.faces, predictions.chosen
     seen, clear = faces.majority[rows], faces.clear[rows]
-    result = metrics(probability[clear], seen[clear], resamples=resamples)
+    result = metrics(probability[clear], seen[clear])
     confidences = confidences_of(probability, seen, faces.votes[rows])
     calm, taken = clear & calm_people(seen, chosen)
 
@@ -73,19 +72,20 @@ def on_votes(predictions: Predictions, faces: Faces, *, resamples: int) -> Resul
             "calm_taken_for_negative": (weights @ taken) / np.maximum(weights @ calm, 1),
         }
 
-    return described(score, len(rows), resamples) | result
+    return described(score, len(rows)) | result
 
 
-def described(scorer: Scorer, samples: int, resamples: int) -> Result:
+def described(scorer: Scorer, samples: int) -> Result:
     """Return {"samples": N, NAME: {"value", "low", "high"}}; every sample is resampled on its own."""
-    rows = np.arange(samples)
-    between = bootstrap_intervals(scorer, rows, seed=0, resamples=resamples) if resamples else {}
-    result: Result = {"samples": samples}
-    for name, value in point_metrics(scorer, samples).items():
-        if not np.isnan(value):
-            ends = (None if np.isnan(end) else round(end, 4) for end in between.get(name, (np.nan, np.nan)))
-            result[name] = {"value": round(value, 4), **dict(zip(("low", "high"), ends, strict=True))}
-    return result
+    between = bootstrap_intervals(scorer, np.arange(samples), seed=0)
+    found = point_metrics(scorer, samples)
+    metrics = {name: _metric(v, *between.get(name, ())) for name, v in found.items() if not np.isnan(v)}
+    return {"samples": samples, **metrics}
+
+
+def _metric(value: float, low: float | None = None, high: float | None = None) -> dict[str, float | None]:
+    ends = (None if end is None or np.isnan(end) else round(float(end), 4) for end in (low, high))
+    return {"value": round(float(value), 4), **dict(zip(("low", "high"), ends, strict=True))}
 
 
 def share(values: NDArray[np.bool_]) -> float:
@@ -120,7 +120,7 @@ def categories(predictions: Predictions, labels: Sequence[str]) -> Result:
     return areas
 
 
-def pairs(candidate: Candidate, plan: Plan, *, resamples: int) -> Result:
+def pairs(candidate: Candidate, plan: Plan) -> Result:
     """Measure whether the prediction follows the subject, for two people of different emotions.
 
     Returns:
@@ -137,9 +137,9 @@ def pairs(candidate: Candidate, plan: Plan, *, resamples: int) -> Result:
         both = pair_clips(plan.faces, plan.spec, frames=plan.frames, seed=plan.seed, same_window=same)
         chosen = candidate.predictions((0, clip) for pair in both for clip in pair).chosen
         first, second = chosen[::2], chosen[1::2]
-        result[name] = described(SwapScorer(first, second, a, b), len(a), resamples)
+        result[name] = described(SwapScorer(first, second, a, b), len(a))
         of_right = SwapScorer(first[singly], second[singly], a[singly], b[singly])
-        result[name]["of_right_singly"] = described(of_right, int(singly.sum()), resamples)
+        result[name]["of_right_singly"] = described(of_right, int(singly.sum()))
     return result
 
 
@@ -157,14 +157,14 @@ def _alone(plan: Plan) -> Iterator[Numbered]:
 
 def corruptions(candidate: Candidate, plan: Plan) -> Result:
     """Measure the accuracy on the same people under one corruption at a time, and the mean drop in points."""
-    clean, *rows = (
+    plain, *rows = (
         float(candidate.predictions(scenes(plan, (1,), change=change)).right.mean())
-        for change in (CLEAN, *CORRUPTIONS.values())
+        for change in (clean, *CORRUPTIONS.values())
     )
     return {
-        "clean": round(clean, 4),
+        "clean": round(plain, 4),
         "rows": {name: round(value, 4) for name, value in zip(CORRUPTIONS, rows, strict=True)},
-        "mean_drop_points": round(100 * (clean - sum(rows) / len(rows)), 2),
+        "mean_drop_points": round(100 * (plain - sum(rows) / len(rows)), 2),
     }
 
 

@@ -74,26 +74,24 @@ def aligned_faces(plan: Plan) -> Iterator[Numbered]:
         yield 1, rendered.person_clip(person, plan.label(person), plan.spec)
 
 
-def _clean(scene: Scene) -> Scene:
+def clean(scene: Scene) -> Scene:
     """Give a scene a plain camera and a person who stands still and upright, with a face of 80 px."""
     person = replace(scene.people[0], tilt=0.0, drift=(0.0, 0.0, 0.0, 0.0), side=80.0)
     return replace(scene, camera=Camera(), people=(person,))
 
 
 def _camera(**effects: Any) -> SceneChange:
-    return lambda scene: replace(_clean(scene), camera=Camera(**effects))
+    return lambda scene: replace(clean(scene), camera=Camera(**effects))
 
 
 def _person(**changes: Any) -> SceneChange:
-    return lambda scene: replace(_clean(scene), people=(replace(_clean(scene).people[0], **changes),))
+    return lambda scene: replace(clean(scene), people=(replace(clean(scene).people[0], **changes),))
 
 
 def _in_turn(*changes: SceneChange) -> SceneChange:
     """Return a change that is one of several, always the same one for a face."""
     return lambda scene: changes[scene.people[0].face % len(changes)](scene)
 
-
-CLEAN: Final[SceneChange] = _clean
 
 # Corruptions of an image, by the name that reports print.
 CORRUPTIONS: Final[Mapping[str, SceneChange]] = MappingProxyType(

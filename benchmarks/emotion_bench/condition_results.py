@@ -26,7 +26,6 @@ def measure(
     *,
     seed: int,
     frames: int = 2,
-    resamples: int = 1000,
 ) -> Result:
     """Measure a model on ordinary scenes and in conditions.
 
@@ -36,7 +35,6 @@ def measure(
         conditions: Conditions by name.
         seed: Determines everything that is rendered.
         frames: Frames of a clip of the ordinary scenes; a view of a condition is a single image.
-        resamples: Number of bootstrap resamples.
 
     Returns:
         `scenes`: metrics of rendered scenes of 1 to 4 people, see `accuracy.on_votes`, and `not_sure`, the
@@ -47,7 +45,7 @@ def measure(
     """
     plan = Plan(faces.by_majority(), candidate.encoder.spec, frames, 1.6, seed)
     in_scenes = candidate.predictions(scenes(plan))
-    result: Result = {"scenes": on_votes(in_scenes, faces, resamples=resamples)}
+    result: Result = {"scenes": on_votes(in_scenes, faces)}
     top = in_scenes.probabilities.max(axis=1)
     result["scenes"]["not_sure"] = round(float((top < candidate.abstain).mean()), 4)
     clear = faces.by_majority().take(np.flatnonzero(faces.clear))
@@ -57,7 +55,7 @@ def measure(
     probabilities = {name: candidate.head(part.features) for name, part in seen.items()}
     plain_right = probabilities[PLAIN].argmax(axis=1) == clear.labels
     result["conditions"] = {
-        name: _compared(values, plain_right, clear.labels, candidate.abstain, resamples)
+        name: _compared(values, plain_right, clear.labels, candidate.abstain)
         for name, values in probabilities.items()
     }
     lost = [result["conditions"][name]["points_lost"] for name in HALVES if name in conditions]
@@ -71,7 +69,6 @@ def _compared(
     plain_right: NDArray[np.bool_],
     labels: NDArray[np.int64],
     abstain: float,
-    resamples: int,
 ) -> Result:
     chosen = probability.argmax(axis=1)
     right = chosen == labels
@@ -85,7 +82,7 @@ def _compared(
             "not_sure": weighted_mean(probability.max(axis=1) < abstain, weights),
         }
 
-    row = described(score, len(labels), resamples)
+    row = described(score, len(labels))
     row["points_lost"] = round(100 * (float(plain_right.mean()) - float(right.mean())), 2)
     return row
 

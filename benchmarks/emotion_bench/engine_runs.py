@@ -59,8 +59,9 @@ def engine_rows(
         cosine = reference.cosine(lambda feeds: next(iter(backend.run(feeds).values())))
         for count in persons:
             seconds = device.seconds(partial(backend.run, reference.feeds(count)))
-            about = {"runner": runner, "precision": precision, **reference.about(count)}
-            yield {**about, "ms": round(1000 * seconds, 4), "cosine_min": cosine}
+            work = {"graph": reference.graph, "crops": reference.crops, "persons": count}
+            row = {"runner": runner, "precision": precision, **work, "ms": round(1000 * seconds, 4)}
+            yield {**row, "cosine_min": cosine}
 
 
 def split_persons(persons: list[int]) -> list[list[int]]:

@@ -60,7 +60,9 @@ class PlainFrameEncoder(nn.Module):
         prompt = (weights @ vision.positional_embedding[1:]).unsqueeze(1)
         x = vision.ln_pre(torch.cat([cls, patches, prompt], dim=1))  # (P, L, width), L = G + 2
         for block in vision.transformer.blocks():
-            x = x + _attend(block.attn, block.ln_1(x), self._logits(block.attn, weights))
+            query, key, value = block.attn.project(block.ln_1(x))
+            rows = F.scaled_dot_product_attention(query, key, value, self._logits(block.attn, weights))
+            x = x + block.attn.out_proj(rows.transpose(1, 2).flatten(2))
             x = x + block.mlp(block.ln_2(x))
         embeddings: Tensor = vision.ln_post(x[:, 0]) @ vision.proj
         return embeddings
@@ -77,13 +79,6 @@ class PlainFrameEncoder(nn.Module):
             hidden[1:-1, [0, -1]] = -torch.inf
             added = hidden[None, None] if added is None else added + hidden
         return added
-
-
-def _attend(attention: Attention, x: Tensor, added: Tensor | None) -> Tensor:
-    query, key, value = attention.project(x)
-    rows = F.scaled_dot_product_attention(query, key, value, added)
-    out: Tensor = attention.out_proj(rows.transpose(1, 2).flatten(2))
-    return out
 
 
 def plain_feeds(spec: PreprocessSpec, ours: Feeds) -> Feeds:

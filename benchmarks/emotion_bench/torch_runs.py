@@ -64,10 +64,6 @@ class Reference:
         found = [cosine_similarity(each, run(self.feeds(n))).min() for n, each in self.expected.items()]
         return round(float(min(found)), 7)
 
-    def about(self, persons: int) -> dict[str, Any]:
-        """Return what a row says of the measured work."""
-        return {"graph": self.graph, "crops": self.crops, "persons": persons}
-
 
 def references(model: EmotionCLIP, crops: Sequence[str] = (SHARED,)) -> dict[tuple[str, str], Reference]:
     """Compute the references of a model on the CPU, by graph and crops."""
@@ -116,7 +112,9 @@ def torch_rows(
                 yield {
                     "runner": f"PyTorch, {'compiled, ' if compiled else ''}{mode}",
                     "precision": precision,
-                    **reference.about(count),
+                    "graph": reference.graph,
+                    "crops": reference.crops,
+                    "persons": count,
                     "ms": round(1000 * device.seconds(whole), 4),
                     "ms_on_device": round(1000 * device.seconds(on_device), 4),
                     "cosine_min": cosine,

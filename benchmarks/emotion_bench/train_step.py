@@ -22,7 +22,7 @@ from emotion_bench.device import Device, matmul_flops
 from emotion_train.batch import ClipTextBatch
 from emotion_train.clips.reader import ShardSet
 from emotion_train.model import EmotionCLIP, ModelConfig
-from emotion_train.training.loop import Objective, Progress, Runner, Stage
+from emotion_train.training.loop import Objective, Progress, Runner
 from emotion_train.training.objective import Execution
 from emotion_train.training.outputs import Outputs
 from emotion_train.training.parallel import World
@@ -82,11 +82,14 @@ def measure(
     side = 7680 if device.captures else 1536  # small matrices do not fill a GPU
     peak = matmul_flops(device, precision, side)
     watch, first = StepTimer(device), stage.batches[0]
-    timed_precision = TimedPrecision(precision, watch)
+    objective: Any = stage.objective  # a `ContrastiveObjective`, which has spans
+    timed = replace(stage, objective=replace(objective, span=watch.part))
     with TemporaryDirectory() as folder:
         outputs = Outputs(Path(folder) / "log.jsonl", save=lambda: None, save_every=float("inf"))
-        runner = Runner(seed=0, precision=timed_precision, world=world, workers=workers, outputs=outputs)
-        runner.run(timed(stage, watch), Progress(stage.name, budget=everything))
+        runner = Runner(
+            seed=0, precision=TimedPrecision(precision, watch), world=world, workers=workers, outputs=outputs
+        )
+        runner.run(timed, Progress(stage.name, budget=everything))
         lines = (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()
     entries = [json.loads(line) for line in lines[WARM_UP:]]
     memory = peak_memory(world.device)  # before operations are counted, which uses another kind of attention
@@ -106,12 +109,6 @@ def measure(
         "threads": torch.get_num_threads(),
         "bytes_per_clip_from_worker": wire_bytes(first),
     }
-
-
-def timed(stage: Stage, watch: StepTimer) -> Stage:
-    """Return the stage with a stopwatch for the spans that its objective opens around its parts."""
-    objective: Any = stage.objective  # a `ContrastiveObjective`: no other one has spans
-    return replace(stage, objective=replace(objective, span=watch.part))
 
 
 def split(entries: list[dict[str, Any]], parts: list[dict[str, float]], clips: int) -> dict[str, float]:

@@ -16,9 +16,10 @@ import bench_accuracy
 import result_tables
 from emotion_bench import accuracy, through_runtime
 from emotion_bench.accuracy_page import page, sets_part, targets
-from emotion_bench.accuracy_sets import CLEAN, CORRUPTIONS, Plan, aligned_faces, scenes
+from emotion_bench.accuracy_sets import CORRUPTIONS, Plan, aligned_faces, clean, scenes
 from emotion_bench.candidates import of_bundle
 from emotion_bench.predictions import Predictions
+from emotion_bench.report import RESULTS
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.types import EmotionEvent, Person
 from emotion_train.scenes.faces import Faces, load_faces
@@ -101,36 +102,36 @@ def test_an_aligned_face_is_the_crop_and_nothing_else(faces: Faces):
 
 
 def picture_of(faces: Faces, name: str) -> tuple[RenderedClip, NDArray[np.float64]]:
-    rendered = next(plan_of(faces).rendered_clips((1,), change=CORRUPTIONS.get(name, CLEAN)))
+    rendered = next(plan_of(faces).rendered_clips((1,), change=CORRUPTIONS.get(name, clean)))
     return rendered, rendered.frames[0].astype(np.float64)
 
 
 def test_each_corruption_does_what_its_name_says(faces: Faces):
-    (rendered, clean) = picture_of(faces, "clean")
+    (rendered, plain) = picture_of(faces, "clean")
     person = rendered.scene.people[0]
     x1, y1, x2, y2 = face_box(person, 0.0)
     assert len(CORRUPTIONS) == 9
     bright = picture_of(faces, "brightness: 40 % or 170 %")[1]
     factor = 1.7 if person.face % 2 == 0 else 0.4
-    np.testing.assert_allclose(bright, np.clip(clean * factor, 0, 255), atol=1.7)
+    np.testing.assert_allclose(bright, np.clip(plain * factor, 0, 255), atol=1.7)
     flat = picture_of(faces, "contrast: 35 %")[1]
-    np.testing.assert_allclose(flat, 128 + 0.35 * (clean - 128), atol=1.5)
+    np.testing.assert_allclose(flat, 128 + 0.35 * (plain - 128), atol=1.5)
     warm = picture_of(faces, "colour cast")[1]
-    np.testing.assert_allclose(warm[..., 2], 0.55 * clean[..., 2], atol=1.5)
-    noise = picture_of(faces, "noise: sigma 20 of 255")[1] - clean
-    inside = (clean > 70) & (clean < 185)
+    np.testing.assert_allclose(warm[..., 2], 0.55 * plain[..., 2], atol=1.5)
+    noise = picture_of(faces, "noise: sigma 20 of 255")[1] - plain
+    inside = (plain > 70) & (plain < 185)
     assert noise[inside].std() == pytest.approx(20, rel=0.1)
     blurred = picture_of(faces, "blur: sigma 2 px of a face of 80")[1]
     face = tuple(slice(round(low), round(high)) for low, high in ((y1, y2), (x1, x2)))
-    edges = [np.abs(np.diff(picture[face], axis=1)).mean() for picture in (clean, blurred)]
+    edges = [np.abs(np.diff(picture[face], axis=1)).mean() for picture in (plain, blurred)]
     assert edges[1] < 0.75 * edges[0]
     packed = picture_of(faces, "JPEG, quality 30")[1]
-    assert 0.2 < np.abs(packed - clean).mean() < 12
+    assert 0.2 < np.abs(packed - plain).mean() < 12
     small = picture_of(faces, "face of 24 px")[0].scene.people[0]
     assert (person.side, small.side) == (80.0, 24.0)
     assert abs(picture_of(faces, "head tilted 20 degrees")[0].scene.people[0].tilt) == 20
     half = picture_of(faces, "half of the face covered")[1]
-    changed = np.abs(half - clean).max(axis=2)[face] > 3
+    changed = np.abs(half - plain).max(axis=2)[face] > 3
     assert 0.35 < changed.mean() < 0.75
 
 
@@ -140,7 +141,7 @@ def test_each_corruption_does_what_its_name_says(faces: Faces):
 def test_metrics_equal_scikit_learn():
     rng = np.random.default_rng(0)
     labels, probability = rng.integers(0, 7, 300), rng.dirichlet(np.ones(7), 300)
-    result = accuracy.metrics(probability, labels, resamples=200)
+    result = accuracy.metrics(probability, labels)
     predicted = probability.argmax(1)
     assert result["accuracy"]["value"] == pytest.approx(accuracy_score(labels, predicted), abs=1e-4)
     balanced = balanced_accuracy_score(labels, predicted)
@@ -183,12 +184,12 @@ class Stub:
 
 
 def test_pairs_tell_whether_predictions_follow_the_subject(faces: Faces):
-    knows = accuracy.pairs(Stub("knows"), plan_of(faces), resamples=0)  # type: ignore[arg-type]
+    knows = accuracy.pairs(Stub("knows"), plan_of(faces))  # type: ignore[arg-type]
     assert knows["right_singly"] == knows["pairs"] > 3
     for name in ("own_window", "same_window"):
         assert knows[name]["changed"]["value"] == knows[name]["both_right"]["value"] == 1
         assert knows[name]["other"]["value"] == 0
-    blind = accuracy.pairs(Stub("blind"), plan_of(faces), resamples=0)  # type: ignore[arg-type]
+    blind = accuracy.pairs(Stub("blind"), plan_of(faces))  # type: ignore[arg-type]
     assert blind["same_window"]["changed"]["value"] == 0
 
 
@@ -243,7 +244,7 @@ def test_a_run_writes_everything_that_docs_and_card_show(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "nano"
-    options = ["--data", str(shared_data), "--faces", "16", "--frames", "1", "--resamples", "5"]
+    options = ["--data", str(shared_data), "--faces", "16", "--frames", "1"]
     assert bench_accuracy.main([*options, "--out", str(out)]) == 0
     result = json.loads((out / "accuracy.json").read_text())
     assert result["test_faces"] == 16
@@ -261,7 +262,7 @@ def test_a_run_writes_everything_that_docs_and_card_show(
 
 
 def test_a_target_is_met_or_missed():
-    recorded = Path(bench_accuracy.RESULTS) / "nano" / "accuracy.json"
+    recorded = RESULTS / "nano" / "accuracy.json"
     result = json.loads(recorded.read_text())
     for value, expected in ((0.771, "met"), (0.769, "**missed**")):
         result["sets"]["scenes"]["accuracy"]["value"] = value
@@ -273,7 +274,7 @@ def test_bad_options_are_refused_in_one_line(shared_data: Path, capsys: pytest.C
     assert bench_accuracy.main(["--data", str(shared_data), "--bundle", "nobody"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(SystemExit):
-        bench_accuracy.parse_args(["--data", ".", "--faces", "2"])
+        bench_accuracy.main(["--data", ".", "--faces", "2"])
 
 
 def test_accuracy_is_on_clear_faces_and_calibration_on_all_votes():
@@ -287,7 +288,6 @@ def test_accuracy_is_on_clear_faces_and_calibration_on_all_votes():
     result = accuracy.on_votes(
         Predictions(faces.majority[rows], probability, np.zeros(4, np.int64), rows, NO_FEATURES),
         faces,
-        resamples=0,
     )
     assert result["samples"] == 3
     assert result["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)  # neutral is called anger

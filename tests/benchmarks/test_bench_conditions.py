@@ -137,7 +137,7 @@ def test_what_is_right_in_the_plain_view_and_wrong_in_a_condition_is_flipped():
         return np.eye(7)[np.where(features[:, 0] > 254, 1, 0)].astype(float)
 
     faces = Faces.of_labels(made_faces(6).images, np.array([0, 0, 0, 1, 1, 2]))
-    row = measure(Candidate("made", _Bright(), head), faces, bright, seed=1, resamples=50)["conditions"]
+    row = measure(Candidate("made", _Bright(), head), faces, bright, seed=1)["conditions"]
     assert row["plain"]["accuracy"]["value"] == 0.5
     assert row["brighter"]["flipped"]["value"] == 1.0
     assert row["brighter"]["accuracy"]["value"] == pytest.approx(2 / 6, abs=1e-4)
@@ -146,7 +146,7 @@ def test_what_is_right_in_the_plain_view_and_wrong_in_a_condition_is_flipped():
 
 @pytest.mark.slow
 def test_the_command_writes_json_and_a_table(shared_data: Path, tmp_path: Path):
-    arguments = ["--data", str(shared_data), "--faces", "16", "--resamples", "10", "--out", str(tmp_path)]
+    arguments = ["--data", str(shared_data), "--faces", "16", "--out", str(tmp_path)]
     assert bench_conditions.main(arguments) == 0
     result = json.loads((tmp_path / "conditions.json").read_text())
     assert set(result["conditions"]) == {PLAIN, *CONDITIONS}

@@ -22,7 +22,6 @@ from emotion_bench.train_step import (
     peak_memory,
     split,
     step_flops,
-    timed,
     wire_bytes,
 )
 from emotion_runtime.errors import EmotionError
@@ -129,8 +128,7 @@ def test_timing_does_not_change_the_loss(shards: Path, chunks: int):
     objective: Any = replace(stage.objective, chunks=chunks)  # type: ignore[type-var] - it is a dataclass
     batch, watch = stage.batches[0], StepTimer(Device("cpu"))
     loss, expected = gradients(model, objective, batch)
-    timed_stage = timed(replace(stage, objective=objective), watch)
-    found_loss, found = gradients(model, timed_stage.objective, batch)
+    found_loss, found = gradients(model, replace(objective, span=watch.part), batch)
     assert found_loss == loss
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -205,7 +203,7 @@ def test_a_small_model_is_measured(shards: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.nightly
 def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    argv = ["--quick", "--workers", "1", "--steps", "1", "--batch", "2", "--results", str(tmp_path)]
+    argv = ["--quick", "--workers", "1", "--steps", "1", "--batch", "2", "--out", str(tmp_path)]
     assert bench_train.main(argv) == 0
     result = json.loads((tmp_path / "train.json").read_text())
     (preset,) = result["presets"]
@@ -221,12 +219,12 @@ def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize("options", [["--batch", "1"], ["--steps", "0"], ["--workers", "-1"]])
 def test_numbers_out_of_range_are_refused(capsys: pytest.CaptureFixture[str], options: list[str]):
     with pytest.raises(SystemExit):
-        bench_train.parse_args([*options, "--results", "out"])
+        bench_train.main([*options, "--out", "out"])
     assert f"{' '.join(options)}: expected" in capsys.readouterr().err
 
 
 def test_missing_shards_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert bench_train.main(["--shards", "/nowhere", "--results", str(tmp_path / "out")]) == 2
+    assert bench_train.main(["--shards", "/nowhere", "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("bench_train: error: /nowhere/index.json: does not exist")
     assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ import pytest
 import bench_accuracy
 from emotion_bench import through_runtime
 from emotion_bench.accuracy_sets import Plan
+from emotion_bench.report import RESULTS
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.runtime import EmotionRuntime
 from emotion_train.scenes.faces import load_faces
@@ -21,7 +22,7 @@ from emotion_train.scenes.faces import load_faces
 )
 def test_300_faces_through_the_whole_runtime(shared_data: Path, clips: int | None, people: int):
     """Frames in, events out, no torch between them: person by person what the model card's number counts."""
-    recorded = json.loads((bench_accuracy.RESULTS / "nano" / "accuracy.json").read_text())
+    recorded = json.loads((RESULTS / "nano" / "accuracy.json").read_text())
     manifest = load_bundle("nano").manifest
     assert manifest.checkpoint_sha256 == recorded["bundle"]["checkpoint"], "measure the new bundle"
     everyone = load_faces(shared_data / "data" / "fer2013_plus.npz", "test").by_majority()
@@ -37,7 +38,7 @@ def test_300_faces_through_the_whole_runtime(shared_data: Path, clips: int | Non
 
 
 def test_the_recorded_accuracy_is_that_of_the_recorded_outcomes():
-    card = json.loads((bench_accuracy.RESULTS / "nano" / "accuracy.json").read_text())["through_runtime"]
+    card = json.loads((RESULTS / "nano" / "accuracy.json").read_text())["through_runtime"]
     right, wrong, missed = (card["outcomes"].count(mark) for mark in "10-")
     assert right + wrong + missed == card["persons"]
     assert card["accuracy"] == pytest.approx(right / (right + wrong))
