@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import emotion_runtime
@@ -42,6 +43,31 @@ def test_bound_runs_give_the_same_as_plain_runs():
             np.testing.assert_array_equal(value, before[name])
     for found, expected in kept:  # compared at the end, because later runs must not change them
         np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_graph_that_computes_the_shapes_of_its_outputs_runs():
+    """As a detector of ultralytics with dynamic=True does, also at a fixed size."""
+    node, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    axes = onnx.helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1])
+    nodes = [
+        node("Unsqueeze", ["x", "axes"], ["y"]),
+        node("Shape", ["y"], ["stated"]),
+        node("Abs", ["stated"], ["shape"]),  # ONNX Runtime computes no shapes beyond this
+        node("Reshape", ["y", "shape"], ["z"]),
+    ]
+    inputs, output = [info("x", onnx.TensorProto.FLOAT, ["n", 2])], info("z", onnx.TensorProto.FLOAT, None)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "g", inputs, [output], [axes]),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    content = model.SerializeToString()
+    bound = BoundBackend(open_graph(content), device="cpu", capture=False)
+    for rows in (2, 3, 2):
+        feeds = {"x": np.ones((rows, 2), np.float32)}
+        (found,), (expected,) = (each.run(feeds).values() for each in (bound, OnnxBackend(content)))
+        np.testing.assert_array_equal(found, expected)
+        assert found.shape == (rows, 1, 2)
 
 
 class Session:

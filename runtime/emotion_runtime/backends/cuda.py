@@ -136,6 +136,13 @@ class BoundBackend:
         options.add_run_config_entry("gpu_graph_id", str(graph))
         return options
 
+    def _output_shapes(self, feeds: Feeds) -> dict[str, list[int]]:
+        """Return the shapes of the outputs; a graph that computes them, such as a detector's, runs once."""
+        if all(shape and all(isinstance(side, int) for side in shape) for shape in self._outputs.values()):
+            return {name: [count_persons(feeds), *shape] for name, shape in self._outputs.items()}
+        values = self._session.run([*self._outputs], dict(feeds), self._options(_NO_CAPTURE, runs=0))
+        return {name: [*value.shape] for name, value in zip(self._outputs, values, strict=True)}
+
     def _allocate(self, feeds: Feeds) -> _Buffers:
         from onnxruntime import OrtValue  # noqa: PLC0415 - see open_graph
 
@@ -143,11 +150,10 @@ class BoundBackend:
         inputs = {
             name: allocate(value.shape, value.dtype.type, self._device, 0) for name, value in feeds.items()
         }
-        persons = count_persons(feeds)
         # Outputs are float32, whatever precision the graph computes in.
         outputs = {
-            name: allocate([persons, *shape], np.float32, self._device, 0)
-            for name, shape in self._outputs.items()
+            name: allocate(shape, np.float32, self._device, 0)
+            for name, shape in self._output_shapes(feeds).items()
         }
         binding = self._session.io_binding()
         for name, value in inputs.items():
