@@ -67,16 +67,9 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """A serialised engine, and what is known about it.
+    """A serialised engine, and what is known about it; for all but `engine` see `Sidecar`.
 
-    Attributes:
-        engine: Content of the engine file.
-        layer_types: Number of layers of its network by the type of their output.
-        loaded_types: The same as the loaded engine describes itself; empty if it was not loaded.
-        precision: What was requested of it; set by whoever checks it.
-        parity: Rows of the parity report; empty if the check has not been run.
-        fp32_layers: Nodes that "mixed" kept in fp32.
-        refused: One line for each engine that failed before.
+    Precision, parity and what was refused are set by whoever checks it.
     """
 
     engine: bytes
