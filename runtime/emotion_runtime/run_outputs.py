@@ -60,7 +60,7 @@ def outputs_of(
         show=_wants_window(config, live=live),
         append=config.append or (live and not config.overwrite),
         wall_clock=config.wall_clock,
-        sources=tuple(name for address in addresses for name in names_of_frames(address)),
+        sources={name: file for address in addresses for name, file in names_of_frames(address).items()},
         windows=len(addresses),
         run=runtime.run_line(run_options(config, addresses)),
         embeddings=config.embeddings,

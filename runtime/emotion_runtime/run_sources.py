@@ -103,9 +103,13 @@ def _places(address: Address) -> list[str]:
     return [str(path) for path in _files_of(address)] or [address.uri]
 
 
-def names_of_frames(address: Address) -> list[str]:
-    """Return the names of the sources that frames of an address have, in order: of each file of a folder."""
-    return [name_of_file(address, path) for path in _files_of(address)] or [address.name]
+def names_of_frames(address: Address) -> dict[str, Path | None]:
+    """Return the names that frames of an address have, in order, with the files that these are of.
+
+    Each file of a folder is one; None stands for what is not a file.
+    """
+    files: dict[str, Path | None] = {name_of_file(address, path): path for path in _files_of(address)}
+    return files or {address.name: None}
 
 
 def check_zone_names(config: RunConfig, addresses: Sequence[Address]) -> None:
@@ -119,7 +123,7 @@ def check_zone_names(config: RunConfig, addresses: Sequence[Address]) -> None:
         EmotionError: There is no source of its name.
     """
     named = [found[1] for text in config.source if (found := re.match(rf"({NAME})=", text))]
-    names = {name: [name] for name in named} | {each.name: names_of_frames(each) for each in addresses}
+    names = {name: [name] for name in named} | {each.name: list(names_of_frames(each)) for each in addresses}
     check_zones([parse_zone(text) for text in config.zone], names)
 
 

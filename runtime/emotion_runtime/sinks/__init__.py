@@ -83,6 +83,7 @@ def _open_recording(outputs: Outputs, path: str, annotate: "Render") -> Sink:
             segment=outputs.record_segment,
             append=outputs.append,
             sound=outputs.sound,
+            sources=outputs.sources,
         )
     from emotion_runtime.sinks.video import VideoSink  # noqa: PLC0415
 

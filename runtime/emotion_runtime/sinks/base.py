@@ -1,6 +1,8 @@
 """The interface of sinks, and what a run may write."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import Protocol, runtime_checkable
 
@@ -92,6 +94,7 @@ class Outputs:
         append: Whether to keep what the files contain. False: they are replaced.
         wall_clock: Whether to add the present time to events of files.
         sources: Names of the sources, in order; recordings are numbered by it. Each file of a folder is one.
+            With the file of each, whose sound is recorded; None: it is not a file.
         windows: How many windows there will be.
         run: The first line of JSON lines. None: no such line.
         stopped: Set from outside when the run should end; waiting for the reader of a pipe ends then.
@@ -113,7 +116,7 @@ class Outputs:
     show: bool = False
     append: bool = False
     wall_clock: bool = False
-    sources: tuple[str, ...] = ()
+    sources: Mapping[str, Path | None] = field(default_factory=dict)
     windows: int = 1
     run: RunLine | None = None
     stopped: Event | None = None

@@ -1,6 +1,6 @@
 """Write an annotated copy of every photo and video into a folder, under the same names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ class FolderSink:
         segment: See `VideoSink`.
         sound: See `VideoSink`.
         append: Whether to keep existing files, and give new ones a number. False: they are replaced.
+        sources: See `VideoSink`.
 
     Attributes:
         files: The files that were written.
@@ -51,11 +52,12 @@ class FolderSink:
         segment: float | None = None,
         append: bool = False,
         sound: bool = True,
+        sources: Mapping[str, Path | None] | None = None,
     ) -> None:
         self._folder = Path(folder)
         self._render = render or Annotator()
         self._new_video = partial(VideoSink, segment=segment, append=append, sound=sound)
-        self._append = append
+        self._append, self._sources = append, sources or {}
         self._used: set[Path] = set()
         self._videos: dict[str, VideoSink] = {}  # by source, until it ends
         self._written: list[Path] = []
@@ -73,8 +75,13 @@ class FolderSink:
             return True
         if frame.source not in self._videos:
             path = self._path_for(frame.source, VIDEO_SUFFIXES, ".mp4")
-            self._videos[frame.source] = self._new_video(path, self._render)
+            self._videos[frame.source] = self._new_video(
+                path, self._render, sources={frame.source: self._file_of(frame.source)}
+            )
         return self._videos[frame.source].write(frame, event)
+
+    def _file_of(self, source: str) -> Path | None:
+        return self._sources.get(source, Path(source))
 
     def _write_photo(self, frame: Frame, event: EmotionEvent) -> None:
         """Write a photo; one that is too large for JPEG becomes a PNG."""
@@ -122,16 +129,17 @@ class FolderSink:
         Raises:
             EmotionError: The copy would replace its source.
         """
-        name = Path(Path(source).name or "source")
+        name, file = Path(Path(source).name or "source"), self._file_of(source)
         if name.suffix.lower() not in suffixes:
             # The last part of 10.0.0.7, the name of a stream, is no suffix.
-            stem = name.stem if Path(source).exists() else name.name
+            is_suffix = file is not None and file.exists() and file.suffix == name.suffix
+            stem = name.stem if is_suffix else name.name
             name = name.with_name(f"{stem}{otherwise}")
         path, number = self._folder / name, 1
         while path in self._used or (self._append and path.exists()):
             number += 1
             path = self._folder / f"{name.stem}-{number}{name.suffix}"
-        if path.exists() and Path(source).exists() and path.samefile(source):
+        if path.exists() and file is not None and file.exists() and path.samefile(file):
             raise EmotionError(
                 f"the annotated copy of {source} would replace it: give --record another folder"
             )

@@ -1,6 +1,7 @@
 """Record the annotated video of every source."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,8 @@ class VideoSink:
             file for each source.
         append: Whether to keep existing files, and go on with the next number. False: they are replaced.
         sound: Whether the sound of files is recorded, too.
-        sources: Names of the sources, in order. Others are numbered after them.
+        sources: Names of the sources, in order, with their files; None: it is not a file. Others are numbered
+            after them, and their names are those of their files.
 
     Attributes:
         files: The files that were written.
@@ -45,12 +47,13 @@ class VideoSink:
         segment: float | None = None,
         append: bool = False,
         sound: bool = True,
-        sources: tuple[str, ...] = (),
+        sources: Mapping[str, Path | None] | None = None,
     ) -> None:
         self._path = Path(path)
         self._render = render or Annotator()
         self._segment, self._append, self._sound = segment, append, sound
-        self._numbers = {name: index + 1 for index, name in enumerate(sources)}
+        self._sources = sources or {}
+        self._numbers = {name: index + 1 for index, name in enumerate(self._sources)}
         self._notices = Notices()
         self._recordings: dict[str, _Recording] = {}  # by source
         self.files: list[Path] = []
@@ -66,8 +69,9 @@ class VideoSink:
         if frame.source not in self._recordings:
             number = self._numbers.setdefault(frame.source, len(self._numbers) + 1)
             path = numbered(self._path, number)
+            file = self._sources.get(frame.source, Path(frame.source)) if self._sound else None
             self._recordings[frame.source] = _Recording(
-                path, self._segment, append=self._append, sound=self._sound
+                path, self._segment, append=self._append, sound_of=file
             )
         recording, image = self._recordings[frame.source], self._render(frame.image, event)
         self._notices.see(replace(frame, image=image))
@@ -110,10 +114,10 @@ class _Recording:
     """The files of one source."""
 
     def __init__(
-        self, path: Path, segment: float | None, *, append: bool = False, sound: bool = True
+        self, path: Path, segment: float | None, *, append: bool = False, sound_of: Path | None = None
     ) -> None:
         self._base = path
-        self._sound = sound
+        self._sound_of = sound_of
         self._segment = segment
         self._append = append
         self._file: VideoFile | None = None
@@ -139,8 +143,7 @@ class _Recording:
             self.path = self.next_path()
             self._index += 1
             self._begun, self._begin = True, t
-            sound_of = frame.source if self._sound else ""
-            self._file = VideoFile(self.path, (image.shape[1], image.shape[0]), t, sound_of)
+            self._file = VideoFile(self.path, (image.shape[1], image.shape[0]), t, self._sound_of)
         self._file.write(image, t)
         return begins
 

@@ -41,13 +41,13 @@ class VideoFile:
         path: The file, which is replaced.
         size: Width and height of the first frame.
         start: Media time of the first frame, in seconds.
-        source: Name of the source. If it is a file with sound, the sound is recorded, too.
+        sound_of: File whose sound is recorded, too, if it has some. None: no sound.
 
     Raises:
         EmotionError: The file cannot be written, or another run writes into it.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], start: float, source: str = "") -> None:
+    def __init__(self, path: Path, size: tuple[int, int], start: float, sound_of: Path | None = None) -> None:
         self._path = path
         self._size = size
         self._start, self._last_tick = start, -1
@@ -57,7 +57,7 @@ class VideoFile:
             self._lock = open_locked(path, f"video file {path}")
             self._container = av.open(f"file:{path}", "w", options=_options(path))
             self._stream = self._new_stream()
-            self._sound = open_sound(source, self._container, start) if source else None
+            self._sound = open_sound(str(sound_of), self._container, start) if sound_of else None
         except (OSError, av.error.FFmpegError) as error:
             raise unwritable(path, error) from error
 

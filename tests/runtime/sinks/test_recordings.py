@@ -58,7 +58,7 @@ def test_appending_records_under_the_next_number(tmp_path: Path) -> None:
 
 
 def test_recordings_are_numbered_by_source_even_if_the_first_gives_no_frame(tmp_path: Path) -> None:
-    sink = VideoSink(tmp_path / "out.mp4", sources=("a", "b"))
+    sink = VideoSink(tmp_path / "out.mp4", sources={"a": None, "b": None})
     record(sink, [0.0], source="b")
     assert [path.name for path in sink.files] == ["out-2.mp4"]
 

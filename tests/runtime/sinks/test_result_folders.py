@@ -12,6 +12,7 @@ from command_runs import FRAMES, events, mistake, write_video
 from emotion_runtime.cli import main
 from emotion_runtime.sinks import video as video_sink
 from emotion_runtime.sinks.video_file import VideoFile
+from made_videos import make_base
 
 FILL = (46, 42, 40)  # BGR of a zone
 
@@ -93,11 +94,11 @@ def test_folder_of_results_keeps_the_names_of_sources(model: list[str], video: P
         "a.avi.jsonl.partial": {"more/a.avi"},
     }
     corners = {}
-    for name in ("door", "a.avi"):
+    for name in ("door", "a"):
         with av.open(str(tmp_path / "copies" / f"{name}.mp4")) as container:
             corners[name] = next(container.decode(video=0)).to_ndarray(format="bgr24")[-8:, :8].mean((0, 1))
     assert corners["door"] == pytest.approx(FILL, abs=4)
-    assert corners["a.avi"] != pytest.approx(FILL, abs=4)
+    assert corners["a"] != pytest.approx(FILL, abs=4)
 
 
 @pytest.fixture
@@ -141,6 +142,17 @@ def test_recordings_of_many_files_are_finished_one_by_one(
             frames.append(sum(1 for _ in container.decode(video=0)))
     assert frames == [12, 3, 3, 3]
     assert max(open_at_once) == 2
+
+
+def test_recordings_of_a_file_with_a_name_have_its_sound(model: list[str], tmp_path: Path):
+    (tmp_path / "films").mkdir()
+    film = make_base(tmp_path / "films" / "film.mp4")
+    for source, record in ((film, "out.mp4"), (film.parent, "folder.mp4"), (film, "copies/")):
+        outputs = ["--record", f"{tmp_path}/{record}", "--max-frames", "3"]
+        assert main([f"--source=door={source}", *model, *outputs]) == 0
+    for record in ("out.mp4", "folder.mp4", "copies/door.mp4"):
+        with av.open(str(tmp_path / record)) as container:
+            assert [stream.type for stream in container.streams] == ["video", "audio"], record
 
 
 def test_folder_of_results_needs_files(model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
