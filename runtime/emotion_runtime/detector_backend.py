@@ -174,6 +174,7 @@ def _on_tensorrt(
         lambda: [open_engine()],
         build_client.detector_arguments(graph.source, size, flavor, wanted),
         meanwhile=(lambda: [_until_built(graph, size)]) if live else None,
+        comparable=detector.comparable,
     )
     return engine
 

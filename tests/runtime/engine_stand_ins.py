@@ -17,6 +17,7 @@ from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import limits_for
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.bundle import Bundle
+from emotion_runtime.detectors.yolo import Yolo
 from emotion_runtime.errors import EngineRejected
 from emotion_runtime.names import GraphName
 from emotion_runtime.tensorrt import cache as engines
@@ -131,3 +132,24 @@ def forbid_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return real(dir=dir)
 
     monkeypatch.setattr(engines.tempfile, "TemporaryFile", fail)
+
+
+def sorted_rows(path: Path, *, person: float = 0.9, exchanged: bool = False) -> Yolo:
+    """Return a detector of 64 x 64 images with sorted boxes: a person, and two things of about one score.
+
+    exchanged: The two have changed places, as by rounding.
+    """
+    things = [[0, 0, 9, 9, 0.0501, 7], [50, 50, 64, 64, 0.05, 60]]
+    rows = [[8, 8, 40, 60, person, 0], *things[:: -1 if exchanged else 1]]
+    output = onnx.numpy_helper.from_array(np.array([rows], np.float32), "rows")
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["rows"], ["output"])],
+        "g",
+        [info("images", onnx.TensorProto.FLOAT, (1, 3, 64, 64))],
+        [info("output", onnx.TensorProto.FLOAT, None)],
+        [output],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return Yolo(path, threads=1)

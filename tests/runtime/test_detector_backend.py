@@ -3,12 +3,13 @@
 import logging
 import threading
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnx
 import pytest
-from engine_stand_ins import GPU, SECONDS, VERSION, Cache, sidecar
+from engine_stand_ins import GPU, SECONDS, VERSION, Cache, sidecar, sorted_rows
 from numpy.typing import NDArray
 
 from emotion_runtime import detector_backend, detector_parity
@@ -20,6 +21,7 @@ from emotion_runtime.detector_parity import demo_frames
 from emotion_runtime.detectors.agreement import compare_detections
 from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.detectors.graph import INPUT
+from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.tensorrt import build_client, open_engines
 from emotion_runtime.tensorrt import cache as engines
@@ -217,10 +219,14 @@ def test_photos_open_no_backend_for_their_size(face: CenterFace, frames: list[ND
 
 
 def store(
-    cache: Cache, face: CenterFace, content: bytes | None = None, checked_on: str = GPU.with_driver
+    cache: Cache,
+    detector: NetworkDetector,
+    content: bytes | None = None,
+    checked_on: str = GPU.with_driver,
+    size: tuple[int, int] = SIZE,
 ) -> None:
-    key = detector_key(face.graph, SIZE, "ladder", builder=f"tensorrt{VERSION}", gpu=GPU)
-    content = content or face.graph.at_size(SIZE)
+    key = detector_key(detector.graph, size, "ladder", builder=f"tensorrt{VERSION}", gpu=GPU)
+    content = content or detector.graph.at_size(size)
     engines.store_engine(cache.folder, content, sidecar(key, content, checked_on))
 
 
@@ -316,6 +322,28 @@ def test_onnx_runtime_finds_people_while_the_engine_is_built(
     assert any("switching from ONNX Runtime" in message for message in caplog.messages)
     for each in after:
         np.testing.assert_allclose(each.boxes, before.boxes, atol=1e-2)
+
+
+def test_an_engine_that_sorts_almost_equal_boxes_in_another_order_takes_over(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    detector = sorted_rows(tmp_path / "sorted.onnx")
+    exchanged = sorted_rows(tmp_path / "exchanged.onnx", exchanged=True).graph.at_size((64, 64))
+    image, go = np.zeros((64, 64, 3), np.uint8), threading.Event()
+
+    def build(_command: list[str]) -> None:
+        assert go.wait(SECONDS)
+        store(cache, detector, exchanged, "", (64, 64))
+
+    monkeypatch.setattr(build_client, "run_builder", build)
+    network = run_network(detector, "tensorrt", by_name=True, precision=None, live=True)
+    with caplog.at_level(logging.INFO):
+        detector(image)
+        go.set()
+        (thread,) = [each for each in threading.enumerate() if each.name == "tensorrt engines"]
+        thread.join(SECONDS)
+        assert len(detector(image).boxes) == 1
+    assert network.description == "engine"
 
 
 def test_a_file_waits_for_the_engine_of_its_detector(

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from engine_stand_ins import StandIn
+from engine_stand_ins import StandIn, sorted_rows
 from numpy.typing import NDArray
 
 from emotion_runtime.backends.base import Feeds, Outputs
@@ -14,7 +13,6 @@ from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.detector_parity import DetectorCheck, make_detector_check
 from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.detectors.graph import INPUT
-from emotion_runtime.detectors.yolo import Yolo
 from emotion_runtime.errors import EmotionError
 
 SIZE = (192, 320)
@@ -64,35 +62,16 @@ def test_the_parity_check_refuses_outputs_of_another_shape(check: DetectorCheck)
         check.run(Engine(check.detector.graph.at_size(SIZE), flavor="tensorrt"), "fp32")
 
 
-class EndToEnd(StandIn):
-    """An engine of an export whose rows are sorted by score: the two weakest have changed places."""
-
-    def run(self, feeds: Feeds) -> Outputs:
-        (output,) = super().run(feeds).values()
-        order = [*range(output.shape[1] - 2), -1, -2]
-        return {"output": np.ascontiguousarray(output[:, order])}
-
-
-def sorted_rows(path: Path, person: float) -> Yolo:
-    """Return a detector of 64 x 64 images that finds a person, and two things of almost equal scores."""
-    rows = [[8, 8, 40, 60, person, 0], [0, 0, 9, 9, 0.0501, 7], [50, 50, 64, 64, 0.05, 60]]
-    output = onnx.numpy_helper.from_array(np.array([rows], np.float32), "rows")
-    shapes = {"images": (1, 3, 64, 64), "output": None}
-    images, found = (
-        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in shapes.items()
-    )
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Identity", ["rows"], ["output"])], "g", [images], [found], [output]
-    )
-    onnx.save(
-        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path
-    )
-    return Yolo(path, threads=1)
-
-
 def test_rows_that_rounding_exchanges_are_not_compared_by_their_place(tmp_path: Path):
-    right = make_detector_check(sorted_rows(tmp_path / "a.onnx", 0.9), (64, 64), "a", Limits(1, 1))
-    content = right.detector.graph.at_size((64, 64))
-    assert right.run(EndToEnd(content, flavor="tensorrt"), "fp16")[1] == ""
-    wrong = sorted_rows(tmp_path / "b.onnx", 0.8).graph.at_size((64, 64))
-    assert "scores differ by up to 0.100" in right.run(EndToEnd(wrong, flavor="tensorrt"), "fp16")[1]
+    right, exchanged, wrong = (
+        sorted_rows(tmp_path / "a.onnx"),
+        sorted_rows(tmp_path / "b.onnx", exchanged=True),
+        sorted_rows(tmp_path / "c.onnx", person=0.8),
+    )
+    check = make_detector_check(right, (64, 64), "a", Limits(1, 1))
+    of_exchanged, of_wrong = (
+        check.run(StandIn(each.graph.at_size((64, 64)), flavor="tensorrt"), "fp16")[1]
+        for each in (exchanged, wrong)
+    )
+    assert of_exchanged == ""
+    assert "scores differ by up to 0.100" in of_wrong

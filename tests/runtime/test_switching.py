@@ -208,3 +208,7 @@ def test_the_lowest_cosine_of_rows():
     assert lowest_cosine({"y": a}, {"y": b}) == pytest.approx(24 / 25)
     assert lowest_cosine({"y": a}, {"y": -b}) == pytest.approx(-1)
     assert np.isnan(lowest_cosine({"y": a}, {"y": np.zeros_like(b)}))  # zeros equal only zeros
+    turned = {"y": a[:, ::-1]}
+    assert (
+        lowest_cosine({"y": a}, turned) < 0.99 < lowest_cosine({"y": a}, turned, lambda y: np.sort(y, axis=1))
+    )

@@ -4,8 +4,10 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emotion_runtime.backends.base import Backend, Feeds, Outputs
 from emotion_runtime.errors import EmotionError
@@ -14,6 +16,8 @@ from emotion_runtime.vectors import cosine_similarity
 # The tolerance of `parity` for int8. Rows of a correct fp16 engine agree to 0.9999 or more; the broken
 # ones that were reported for vision transformers had 0.65 (NVIDIA/TensorRT#4373).
 MIN_COSINE = 0.995
+
+Comparable = Callable[[NDArray[Any]], NDArray[Any]]
 
 _log = logging.getLogger(__name__)
 
@@ -27,10 +31,11 @@ class SwitchingBackend:
 
     Args:
         serving: The backend that runs until another one takes over.
+        comparable: Returns what of an output must agree; None: all of it.
     """
 
-    def __init__(self, serving: Backend) -> None:
-        self._serving = serving
+    def __init__(self, serving: Backend, comparable: Comparable | None = None) -> None:
+        self._serving, self._comparable = serving, comparable
         self._offered: deque[Backend] = deque(maxlen=1)  # used by two threads; its methods are atomic
         self._closed = False
         self._failure: EmotionError | None = None
@@ -81,7 +86,7 @@ class SwitchingBackend:
     def _try(self, offered: Backend, feeds: Feeds, outputs: Outputs) -> None:
         """Switch to the offered backend if it gives the same outputs, else close it."""
         try:
-            agreement = lowest_cosine(outputs, offered.run(feeds))
+            agreement = lowest_cosine(outputs, offered.run(feeds), self._comparable)
         except (EmotionError, RuntimeError) as error:  # TensorRT's and CUDA's bindings raise RuntimeError
             _log.warning("%s does not run (%s): keeping %s", offered.description, error, self.description)
             offered.close()
@@ -101,20 +106,24 @@ class SwitchingBackend:
             offered.close()
 
 
-def lowest_cosine(expected: Outputs, found: Outputs) -> float:
+def lowest_cosine(expected: Outputs, found: Outputs, comparable: Comparable | None = None) -> float:
     """Return the lowest cosine between rows in the same place of two sets of outputs, (P, ...) each.
 
     Two rows of zeros count as equal. The result is NaN if a value is not finite.
     """
-    rows = [
-        cosine_similarity(*(each[name].reshape(len(each[name]), -1) for each in (expected, found)))
-        for name in expected
-    ]
+    rows = []
+    for name in expected:
+        pair = (each[name] if comparable is None else comparable(each[name]) for each in (expected, found))
+        rows.append(cosine_similarity(*(values.reshape(len(values), -1) for values in pair)))
     return float(np.min(np.concatenate(rows)))
 
 
 def build_in_background(
-    serving: Sequence[Backend], build: Callable[[], Sequence[Backend]], *, name: str
+    serving: Sequence[Backend],
+    build: Callable[[], Sequence[Backend]],
+    *,
+    name: str,
+    comparable: Comparable | None = None,
 ) -> tuple[list[SwitchingBackend], threading.Thread]:
     """Serve with some backends while `build` makes their successors in a thread.
 
@@ -125,11 +134,12 @@ def build_in_background(
         serving: The backends that run meanwhile.
         build: Returns the successors, in the same order.
         name: Name of the thread.
+        comparable: See `SwitchingBackend`.
 
     Returns:
         The backends to run, and the thread of the build.
     """
-    switching = [SwitchingBackend(backend) for backend in serving]
+    switching = [SwitchingBackend(backend, comparable) for backend in serving]
 
     def make() -> None:
         try:

@@ -17,7 +17,7 @@ import msgspec
 from emotion_runtime import parity
 from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.backends.buckets import Bucketed, Limits, limits_for
-from emotion_runtime.backends.switching import build_in_background
+from emotion_runtime.backends.switching import Comparable, build_in_background
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.detector_parity import Check, detector_limits, make_detector_check
 from emotion_runtime.detectors.graph import Size
@@ -54,6 +54,7 @@ def open_or_build(
     arguments: Sequence[str],
     *,
     meanwhile: Callable[[], list[Backend]] | None,
+    comparable: Comparable | None = None,
 ) -> list[Backend]:
     """Open engines that the user requested by name; those that are missing are built first.
 
@@ -66,6 +67,7 @@ def open_or_build(
         arguments: Those of `emotion-export trt` that build them.
         meanwhile: Opens the backends that run until the engines are built in a thread; if the build fails,
             their next run raises its error. None: wait for the engines.
+        comparable: See `SwitchingBackend`.
 
     Raises:
         Unavailable: The engines cannot be opened or built.
@@ -94,7 +96,7 @@ def open_or_build(
     serving = meanwhile()
     until = serving[0].description
     _log.info("building %s engines, which takes minutes; until then: %s", flavor, until)
-    switching, _ = build_in_background(serving, build, name=f"{flavor} engines")
+    switching, _ = build_in_background(serving, build, name=f"{flavor} engines", comparable=comparable)
     return list(switching)
 
 
