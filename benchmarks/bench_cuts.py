@@ -29,7 +29,7 @@ ROOMS = 12
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and return the exit status."""
     parser = results_parser(__doc__, "cuts")
-    parser.add_argument("--videos", nargs="*", default=[], help="videos without a cut")
+    parser.add_argument("--videos", nargs="+", required=True, help="videos without a cut")
     args = parser.parse_args(argv)
     return report("bench_cuts", args.out / "cuts.json", partial(measure, ["demo", *args.videos]), page)
 

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import av
 import cv2
 
+from emotion_runtime.sources import open_source
 from emotion_runtime.sources.demo import RATE, read_demo
 
 SERVER = Path(__file__).resolve().parents[2] / "tests" / "parts" / "rtsp_server.py"
@@ -134,12 +136,10 @@ class HttpCamera:
         request.send_response(200)
         request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=image")
         request.end_headers()
-        try:
+        with suppress(OSError):  # the reader is gone
             for jpeg in self._images():
                 header = f"--image\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                 request.wfile.write(header.encode() + jpeg + b"\r\n")
-        except OSError:  # the reader is gone
-            return
 
     def _images(self) -> Iterator[bytes]:
         index = 0
@@ -179,7 +179,7 @@ class Faults:
         self._rng = rng
         self._next: dict[str, float] = {}
         self._current: dict[str, Fault] = {}
-        self.cameras: dict[str, Any] = {}
+        self.cameras: dict[str, Camera] = {}
         self.done: list[Fault] = []
 
     def step(self, now: float, *, quiet_from: float) -> None:
@@ -253,11 +253,10 @@ class Watchdog:
 
     def _received(self) -> list[str]:
         lines: list[str] = []
-        try:
+        with suppress(BlockingIOError):
             while True:
                 lines += self._socket.recv(4096).decode().split("\n")
-        except BlockingIOError:
-            return lines
+        return lines
 
 
 def long_video(path: Path, video: Path | None, seconds: float) -> None:
@@ -289,16 +288,11 @@ def long_video(path: Path, video: Path | None, seconds: float) -> None:
 
 
 def _images(video: Path | None) -> Iterator[Any]:
-    if video is None:
-        yield from (frame.image for frame in read_demo())
-        return
-    with av.open(str(video)) as container:
-        for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="bgr24")
+    with open_source("demo" if video is None else str(video)) as frames:
+        yield from (frame.image for frame in frames)
 
 
 def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+        return int(one.getsockname()[1])

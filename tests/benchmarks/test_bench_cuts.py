@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 import bench_cuts
 from emotion_bench.identity_scenes import rooms
@@ -32,3 +33,9 @@ def test_the_committed_page_is_that_of_the_results() -> None:
     folder = RESULTS / "cuts"
     result = json.loads((folder / "cuts.json").read_text())
     assert bench_cuts.page(result) == (folder / "cuts.md").read_text()
+
+
+def test_without_videos_there_is_no_cut_between_any_two(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench_cuts.main([])
+    assert "--videos" in capsys.readouterr().err

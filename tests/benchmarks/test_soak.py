@@ -96,7 +96,8 @@ class Camera:
     def __init__(self) -> None:
         self.broken = False
 
-    def break_down(self, _: str) -> None:
+    def break_down(self, kind: str) -> None:
+        assert kind in self.kinds
         assert not self.broken
         self.broken = True
 
