@@ -77,7 +77,7 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         start: First weights.
         seed: Of everything random.
         precision: "bf16" and "fp16" compute matrix products and convolutions in 16 bits. Weights stay
-            float32, except with "pure-bf16", for clips, which needs half the memory.
+            float32, except matrices with "pure-bf16", for clips, which needs half the memory.
         tf32: Multiply float32 matrices in TF32 on a GPU: faster, with 10 bits of mantissa.
         accumulate: Chunks in which a process encodes its batch. The loss is that of the whole batch.
         recompute: Recompute transformer blocks in the backward pass, to save memory.
@@ -139,10 +139,13 @@ class PretrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("compile with accumulate: a compiled encoder cannot repeat a chunk's dropout")
         if self.scenes and self.scenes.stem_answers and not (self.stem_warmup and self.scenes.supervised):
             raise ValueError("scenes.stem_answers needs [stem_warmup], for the stem, and supervised > 0")
-        if self.precision == "pure-bf16" and (not self.clips or self.clips.lr < LEAST_PURE_LR):
+        clips = self.clips
+        if self.precision == "pure-bf16" and not (
+            clips and min(clips.lr, clips.head_lr or clips.lr) >= LEAST_PURE_LR
+        ):
             raise ValueError(
-                f"precision pure-bf16: weights of 8 bits are for [clips] with an lr of {LEAST_PURE_LR:g} or "
-                "more, smaller steps are lost; use bf16"
+                "precision pure-bf16: matrices of 8 bits are for [clips] with an lr and a head_lr of "
+                f"{LEAST_PURE_LR:g} or more, smaller steps are lost; use bf16"
             )
         if self.probe and not self.clips:
             raise ValueError("[probe] is only for [clips]; with [scenes] set evaluate_every")

@@ -14,8 +14,8 @@ PrecisionName = Literal["fp32", "bf16", "fp16", "pure-bf16"]
 class Precision:
     """Automatic mixed precision: matrix products and convolutions in `name`, weights and losses in float32.
 
-    With "pure-bf16" the weights and the state of the optimizer are bfloat16, too: half the memory, but a step
-    of less than 1/512 of a weight is lost.
+    With "pure-bf16" matrices and their state in the optimizer are bfloat16, too: half the memory, but a step
+    of less than 1/512 of a weight is lost. Gains, biases and the temperature stay float32.
 
     Args:
         name: "fp16" scales the loss so that small gradients survive, as the authors trained; it needs CUDA.
@@ -41,7 +41,7 @@ class Precision:
         """Move a module to the device, in the number format of its weights."""
         module.to(self._device)
         for parameter in module.parameters() if self._pure else ():
-            if parameter.ndim:  # not the temperature, whose steps are small
+            if parameter.ndim > 1:  # gains are about 1, and so would lose steps of less than 1/512
                 parameter.data = parameter.data.bfloat16()
 
     def autocast(self) -> AbstractContextManager[None]:
