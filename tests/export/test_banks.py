@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from emotion_export.bundle import write_heads
-from emotion_export.card import model_card
+from emotion_export.card import FER2013_RUNS, model_card
 from emotion_export.graphs import graph_sources
 from emotion_export.reference import torch_reference
 from emotion_runtime.bundle import sha256_of
@@ -177,3 +177,9 @@ def test_the_card_says_what_is_experimental_and_when_no_label_is_given(
     assert text.count("EXPERIMENTAL") == 1
     assert text.count("No label is given if") == 1
     assert "| one_person_auc_fear | 0.625 |" in text
+    # The scenes are of whatever faces the model learned from.
+    for data, of_fer2013 in ((None, False), ("ab" * 32, False), (FER2013_RUNS[0], True)):
+        text = model_card(manifest, replace(checkpoint, data=data))
+        assert "Measured by `emotion-train fit-probe` on scenes rendered with" in text
+        for claim in ("FER2013", "FER+", "ten votes", "accuracy below"):
+            assert (claim in text) == of_fer2013, (claim, data)
