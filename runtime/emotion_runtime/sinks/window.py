@@ -6,6 +6,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,14 @@ class WindowSink:
         frame = self._notices.draw(line)
         return True if frame is None else self._show(frame.source, lambda: frame.image)
 
+    def end(self, source: str) -> None:
+        """Close the window of a source that has ended: each file of a folder has one."""
+        title = _title(source)
+        if title in self._open:
+            self._open.remove(title)
+            with suppress(cv2.error):  # the viewer has closed it
+                cv2.destroyWindow(title)
+
     def idle(self) -> bool:
         """Notice keys and closed windows while no frame comes. Return False as `write` does."""
         return not self._open or self._wanted()
@@ -75,7 +84,7 @@ class WindowSink:
 
     def _show(self, source: str, image: Callable[[], Image]) -> bool:
         """Show an image in the window of a source."""
-        title = f"emotion-runtime: {source}".encode(errors="replace").decode()
+        title = _title(source)
         if title in self._closed:
             return True
         # Asked again, since Qt ends the process when its display is gone; over a network that would be slow.
@@ -112,6 +121,10 @@ class WindowSink:
         titles, self._open = self._open, set()
         for title in titles:
             cv2.destroyWindow(title)
+
+
+def _title(source: str) -> str:
+    return f"emotion-runtime: {source}".encode(errors="replace").decode()
 
 
 def display_problem() -> str | None:

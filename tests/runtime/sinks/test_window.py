@@ -74,6 +74,27 @@ def test_closing_one_of_two_windows_ends_only_its_view(monkeypatch: pytest.Monke
     assert not sink.write(frames[1], event())
 
 
+def test_window_of_a_file_is_closed_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each photo of a folder would leave one, and closing that of the present file end nothing."""
+    opened: list[str] = []
+    monkeypatch.setattr(window, "display_problem", lambda: None)
+    monkeypatch.setattr(cv2, "namedWindow", lambda title, _: opened.append(title))
+    monkeypatch.setattr(cv2, "destroyWindow", opened.remove)
+    monkeypatch.setattr(cv2, "imshow", lambda *_: None)
+    monkeypatch.setattr(cv2, "waitKey", lambda _: -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda title, _: float(title in opened))
+    sink = WindowSink()
+    for name in ("a.png", "b.png"):
+        assert sink.write(frame(source=name), event())
+        assert opened == [f"emotion-runtime: {name}"]
+        sink.end(name)
+        sink.end("c.png")  # which had no frame
+    assert sink.idle()
+    assert sink.write(frame(source="d.mp4"), event())
+    opened.clear()  # by the viewer
+    assert not sink.write(frame(source="d.mp4"), event())
+
+
 @pytest.mark.parametrize(
     ("display", "words"),
     [
