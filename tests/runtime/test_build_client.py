@@ -200,6 +200,13 @@ def test_the_real_builder_accepts_the_arguments(tmp_path: Path, monkeypatch: pyt
             build_client.run_builder(command)
 
 
+def test_a_builder_that_is_killed_is_told_from_one_that_fails():
+    """On a board with little memory, the system kills it."""
+    program = "import os, sys; sys.stderr.write('frame_encoder: building'); os.kill(os.getpid(), 9)"
+    with pytest.raises(EmotionError, match=r"killed \(frame_encoder: building\).* memory is full: close"):
+        build_client.run_builder([sys.executable, "-c", program])
+
+
 def test_the_builder_ends_with_the_program(tmp_path: Path):
     """A user who stops the runtime after ten seconds does not want the GPU busy for ten minutes."""
     mark = tmp_path / "pid"

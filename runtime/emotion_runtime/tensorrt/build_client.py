@@ -16,6 +16,8 @@ from emotion_runtime.tensorrt.gpu import Flavor
 
 _log = logging.getLogger(__name__)
 
+_KILLED = 9  # the signal SIGKILL, which Windows does not have
+
 _running: set["subprocess.Popen[str]"] = set()  # for `stop_builders`
 
 
@@ -76,6 +78,11 @@ def run_builder(command: Sequence[str]) -> None:
         finally:
             _running.discard(process)
             atexit.unregister(process.terminate)
+    if process.returncode == -_KILLED:  # Linux does so to the largest program
+        raise EmotionError(
+            f"the builder of the engines was killed ({last}), probably because memory is full: close other "
+            "programs, add swap space, or run emotion-export trt while nothing else runs"
+        )
     if process.returncode:
         raise EmotionError(f"building the engines failed with status {process.returncode}: {last}")
 
