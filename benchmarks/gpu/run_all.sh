@@ -6,15 +6,20 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PYTHONPATH="benchmarks:runtime:train:export${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1
 export PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1
-found=
-for python in "${PYTHON:-}" .venv/bin/python .venv-dev/bin/python python3; do
-    [ -n "$python" ] || continue
-    providers=$("$python" -c 'import msgspec, onnxruntime as o; print(*o.get_available_providers())' 2>/dev/null) || continue
+candidates=("${PYTHON:-.venv/bin/python}")
+[ -n "${PYTHON:-}" ] || candidates+=(.venv-dev/bin/python python3)
+list='import msgspec, onnxruntime as o; print(*o.get_available_providers())' found='' reason=''
+for python in "${candidates[@]}"; do
+    if ! providers=$("$python" -c "$list" 2>/dev/null); then
+        reason=$("$python" -c "$list" 2>&1 | tail -n 1) || true
+        continue
+    fi
     found=${found:-$python}
-    if [ "$python" = "${PYTHON:-}" ] || [[ $providers == *CUDA* ]]; then found=$python; break; fi
+    if [[ $providers == *CUDA* ]]; then found=$python; break; fi
 done
 if [ -z "$found" ]; then
-    echo "run_all: error: no Python with onnxruntime and msgspec: pip install -e '.[gpu]', or set PYTHON" >&2
+    echo "run_all: error: no Python with onnxruntime and msgspec (${candidates[-1]}: $reason):" \
+        "pip install -e '.[gpu]', or set PYTHON" >&2
     exit 2
 fi
 # CUDA's libraries of pip packages are found beside onnxruntime only: name their folders, wherever they are.

@@ -2,6 +2,9 @@
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,3 +191,19 @@ def test_without_pytorch_its_steps_are_skipped(monkeypatch: pytest.MonkeyPatch):
         assert run_all.run_step(step, step_arguments(), left=60) == {
             "skipped": [{"what": step, "reason": "PyTorch is not installed"}]
         }
+
+
+@pytest.mark.parametrize(("python", "reason"), [("/none", "No such file"), ("{}/bare", "No module named")])
+def test_a_python_that_was_chosen_is_not_replaced_by_another(tmp_path: Path, python: str, reason: str):
+    bare = tmp_path / "bare"  # without any package
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    bare.chmod(0o755)
+    environment = os.environ | {"PYTHON": python.format(tmp_path)}
+    script = Path(run_all.__file__).with_name("run_all.sh")
+    done = subprocess.run(
+        ["bash", script, "--check"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("run_all: error: no Python with onnxruntime and msgspec (")
+    assert reason in line
