@@ -199,6 +199,18 @@ def test_a_row_in_two_splits_is_refused(media: Path, second: str):
     table(media, "path,label,split,start,end", *parts, split=second)
 
 
+@pytest.mark.parametrize("again", ["./a.jpg", ".\\a.jpg"])
+def test_one_file_by_two_names_is_one_row(media: Path, again: str):
+    with pytest.raises(EmotionError, match=r"1 rows of split val are in another split, .* a\.jpg"):
+        table(media, "path,label,split", "a.jpg,sad,train", f"{again},sad,val", split="val")
+
+
+def test_rows_without_a_path_are_left_out_and_are_not_one_row(media: Path):
+    data = table(media, "path,label,split", "a.jpg,sad,train", ",sad,train", ",sad,val", split="train")
+    assert len(data.samples) == 1
+    assert data.skipped == {"no path": 1}
+
+
 def test_a_group_in_two_splits_is_a_warning(media: Path, caplog: pytest.LogCaptureFixture):
     rows = ["a.jpg,sad,train,anna", "b.png,sad,val,anna"]
     table(media, "path,label,split,group", *rows, split="train")

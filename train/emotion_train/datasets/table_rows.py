@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import PureWindowsPath
 from typing import Any
 
 from emotion_runtime.errors import EmotionError
@@ -65,8 +66,11 @@ def check_splits(
     seen: dict[bool, set[tuple[str, ...]]] = {True: set(), False: set()}  # by whether it is of the split
     groups: dict[bool, set[str]] = {True: set(), False: set()}
     for row in rows:
+        path, *rest = (cell_text(row, each) for each in row_columns)
+        if not path:  # left out and counted when it is read
+            continue
         here = cell_text(row, column) == name
-        shown = tuple(cell_text(row, each) for each in row_columns)
+        shown = (PureWindowsPath(path).as_posix(), *rest)  # "./a.jpg" and "a.jpg" are one file
         seen[here].add(shown)
         groups[here].add(cell_text(row, group) or shown[0])
     if shared := sorted(seen[True] & seen[False]):
