@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ import onnxruntime
 import pytest
 
 import emotion_runtime
+from emotion_runtime import doctor
 from emotion_runtime.backends import cuda
 from emotion_runtime.backends.onnx import (
     CPU,
@@ -203,6 +205,20 @@ def test_without_onnxruntime(graph: Path, monkeypatch: pytest.MonkeyPatch, name:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EmotionError, match="pip install onnxruntime"):
         open_backend(name, graph)
+
+
+def test_an_onnxruntime_of_which_another_package_removed_files(
+    graph: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Two packages own the module; what is left after removing one is an empty module."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    fix = "pip install --force-reinstall onnxruntime"
+    with pytest.raises(EmotionError, match=f"ONNX Runtime is incomplete, .*: {fix}"):
+        open_backend("cpu", graph)
+    found = {each.area: each for each in doctor.run_checks(str(tiny_bundle), "cpu")}
+    for area in ("providers", "backend"):
+        assert found[area].state == doctor.FAIL
+        assert fix in found[area].text
 
 
 def test_a_graph_that_onnxruntime_cannot_read(tmp_path: Path):

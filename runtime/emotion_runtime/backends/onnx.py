@@ -199,7 +199,7 @@ def import_onnxruntime() -> ModuleType:
     """Return the module `onnxruntime`, which comes with the extra `cpu` or `gpu`.
 
     Raises:
-        EmotionError: It is not installed.
+        EmotionError: It is not installed, or not completely.
     """
     try:
         import onnxruntime  # noqa: PLC0415 - an extra: everything else must import without it
@@ -207,6 +207,14 @@ def import_onnxruntime() -> ModuleType:
         raise EmotionError(
             "ONNX Runtime is not installed: pip install onnxruntime (for an NVIDIA GPU: onnxruntime-gpu)"
         ) from error
+    if not hasattr(onnxruntime, "InferenceSession"):  # removing one of two packages left the rest of it
+        from emotion_runtime.installed import installed  # noqa: PLC0415 - slow to import, and only here
+
+        (package, *_) = [*installed("onnxruntime"), "onnxruntime"]
+        raise EmotionError(
+            "ONNX Runtime is incomplete, probably since another package with the same module was removed: "
+            f"pip install --force-reinstall {package}"
+        )
     module: ModuleType = onnxruntime
     return module
 
