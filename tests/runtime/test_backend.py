@@ -83,11 +83,8 @@ def test_auto_logs_its_choice_in_one_line_and_the_reasons_for_debugging(
     assert CPU in second.description
     messages = [(record.levelno, record.message) for record in caplog.records]
     assert messages == [
-        (logging.DEBUG, "backend tensorrt is not used: tensorrt is not installed (tensorrt not found)"),
-        (
-            logging.DEBUG,
-            "backend tensorrt-rtx is not used: tensorrt-rtx is not installed (tensorrt_rtx not found)",
-        ),
+        (logging.DEBUG, "backend tensorrt is not used: tensorrt is not installed"),
+        (logging.DEBUG, "backend tensorrt-rtx is not used: tensorrt-rtx is not installed"),
         (logging.DEBUG, "backend cuda is not used: the installed ONNX Runtime was built without CUDA"),
         (logging.INFO, f"backend auto: {first.description}"),
     ]
