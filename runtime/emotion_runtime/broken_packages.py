@@ -1,7 +1,7 @@
 """Packages that cannot be loaded: which one it is, and the command that fixes it."""
 
 import re
-from types import TracebackType
+from types import ModuleType, TracebackType
 
 # Packages by module; of a family that shares a module, the one that is installed is named.
 _PACKAGES = {"cv2": "opencv-python", "PIL": "pillow", "skimage": "scikit-image", "google": "protobuf"}
@@ -11,15 +11,20 @@ _OF_THE_SYSTEM = re.compile(r"\blib(GL|gthread-2\.0|glib-2\.0)\.so")
 _OF_PYTHON = ("importlib", "_frozen_importlib", "emotion_")
 
 
-def broken_module(error: ImportError | OSError) -> str | None:
+LoadError = ImportError | OSError | AttributeError
+
+
+def broken_module(error: LoadError) -> str | None:
     """Return the module outside of this project that cannot be loaded; None if there is none."""
+    if isinstance(error, AttributeError):
+        return _left_over(error.obj)
     if not isinstance(error, ImportError) and "shared object" not in str(error):
         return None  # of a file
     name = getattr(error, "name", None) or _raised_in(error.__traceback__)
     return None if name is None or name.startswith("emotion_") else name.partition(".")[0]
 
 
-def fix_for(error: ImportError | OSError) -> str | None:
+def fix_for(error: LoadError) -> str | None:
     """Return the command that probably makes a package load again; None if the error is about none."""
     if _OF_THE_SYSTEM.search(str(error)):
         return "sudo apt install libgl1 libglib2.0-0"
@@ -31,6 +36,13 @@ def fix_for(error: ImportError | OSError) -> str | None:
     package = _PACKAGES.get(module, module)
     found = [*installed(_FAMILIES[module])] if module in _FAMILIES else []
     return f"pip install --force-reinstall {found[0] if found else package}"
+
+
+def _left_over(module: object) -> str | None:
+    """Return the name of a package of which only the folder is left, since one of two with it was removed."""
+    if not isinstance(module, ModuleType) or not hasattr(module, "__path__"):
+        return None
+    return module.__name__ if getattr(module, "__file__", None) is None else None
 
 
 def _raised_in(traceback: TracebackType | None) -> str | None:

@@ -94,7 +94,7 @@ def run(program: str, command: Callable[[], int | None], *, interrupted: int = 1
             for line in str(error).splitlines():  # one for each mistake
                 sys.stderr.write(f"{program}: error: {line}\n")
             return 2
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:
             module = broken_module(error)
             if module is None:  # a bug
                 raise

@@ -44,6 +44,29 @@ def test_the_package_that_is_installed_is_installed_again(
     assert (broken_module(error), fix_for(error)) == (module, fix)
 
 
+def test_what_is_left_of_a_removed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One of two packages that own the module `cv2` was removed: a folder without its files."""
+    (tmp_path / "cv2").mkdir()
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [str(tmp_path)])
+        cv2 = importlib.import_module("cv2")
+
+    def check() -> None:
+        cv2.getBuildInformation()
+
+    with pytest.raises(AttributeError) as error:
+        check()
+    assert broken_module(error.value) == "cv2"
+    with pytest.raises(AttributeError) as of_a_bug:
+        _ = sys.modules["pytest"].no_such_name
+    assert broken_module(of_a_bug.value) is None
+    monkeypatch.setattr(machine, "gpu", check)
+    (finding,) = [each for each in doctor.run_checks("none", "cpu") if each.area == "gpu"]
+    assert finding.state == FAIL
+    assert (finding.fix or "").startswith("pip install --force-reinstall opencv")
+
+
 def test_a_missing_file_is_no_missing_package():
     with pytest.raises(OSError, match="none") as error:
         Path("/none/at/all").read_bytes()

@@ -62,10 +62,13 @@ def _guarded(area: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]
     """Run a check; a package that is missing or cannot be loaded becomes a finding."""
     try:
         return list(check())
-    except (ImportError, OSError) as error:  # OSError: a shared library, or a file of the system
+    # AttributeError: what is left of a package; OSError: a shared library, or a file of the system.
+    except (ImportError, AttributeError, OSError) as error:
         reason = " ".join(str(error).split())
         # The fixes name the packages themselves, because this project is not published on a package index.
         fix = fix_for(error)
+        if fix is None and isinstance(error, AttributeError):
+            raise
         if fix is None and isinstance(error, OSError):
             return [Finding(area, WARN, f"cannot be checked ({reason})")]
         return [Finding(area, FAIL, reason, fix)]
