@@ -148,6 +148,27 @@ def test_epochs_end_with_a_checkpoint_and_their_metrics(tmp_path: Path):
     assert events == ["save", (1, True), "save", (2, True), "report"]  # the last is not written twice
 
 
+def test_a_run_killed_at_the_end_of_an_epoch_ends_it_when_it_is_resumed(tmp_path: Path):
+    """The latest checkpoint was written, but neither that of the epoch nor the best one."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(_epoch: int, _metrics: dict[str, float]) -> None:
+        raise Killed
+
+    progress = Progress("toy")
+    with pytest.raises(Killed):
+        runner_in(tmp_path, end_epoch=kill).run(replace(stage_of(4), epoch=2), progress)
+    assert progress.step == 2
+    last = entries(tmp_path)[-1]
+    ended: list[tuple[int, float]] = []
+    again = runner_in(tmp_path, end_epoch=lambda epoch, metrics: ended.append((epoch, metrics["loss"])))
+    again.run(replace(stage_of(4), epoch=2), progress)
+    assert ended[0] == (1, last["loss"])
+    assert [epoch for epoch, _ in ended] == [1, 2]
+
+
 def test_the_report_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(outputs, "FIRST_REPORT", 0.0)
     reports: list[int] = []

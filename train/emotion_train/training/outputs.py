@@ -49,6 +49,8 @@ class Outputs:
         # Line by line: whoever follows the log sees every step at once.
         with self.log.open("a", encoding="utf-8", buffering=1) as log:
             outputs = StageOutputs(self, name, epoch, log, trackers)
+            if epoch and step and step % epoch == 0:
+                outputs.end_epoch_again(step)
             yield outputs
         for tracker in trackers:
             tracker.close()
@@ -98,6 +100,18 @@ class StageOutputs:
         if time.monotonic() >= self._report_due:
             self._outputs.report()
             self._report_due = time.monotonic() + REPORT_EVERY
+
+    def end_epoch_again(self, steps: int) -> None:
+        """Write the checkpoints at the end of an epoch, of which the run may have been killed before it did.
+
+        Args:
+            steps: Number of steps taken, those of whole epochs.
+        """
+        lines = self._outputs.log.read_text(encoding="utf-8").splitlines()
+        last = json.loads(lines[-1]) if lines else {}
+        metrics = last if (last.get("stage"), last.get("step")) == (self._name, steps - 1) else {}
+        self._outputs.save()  # the latest may be the one that cannot be read
+        self._outputs.end_epoch(steps // self._epoch, metrics)
 
     def finish(self) -> None:
         """Write the last checkpoint of the stage, unless it exists, and the report."""
