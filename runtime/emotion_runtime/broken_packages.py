@@ -1,6 +1,7 @@
 """Packages that cannot be loaded: which one it is, and the command that fixes it."""
 
 import re
+from importlib.metadata import PackageNotFoundError, requires
 from types import ModuleType, TracebackType
 
 # Packages by module; of a family that shares a module, the one that is installed is named.
@@ -20,8 +21,11 @@ def broken_module(error: LoadError) -> str | None:
         return _left_over(error.obj)
     if not isinstance(error, ImportError) and "shared object" not in str(error):
         return None  # of a file
-    name = getattr(error, "name", None) or _raised_in(error.__traceback__)
-    return None if name is None or name.startswith("emotion_") else name.partition(".")[0]
+    name = (getattr(error, "name", None) or _raised_in(error.__traceback__) or "").partition(".")[0]
+    if not name or name.startswith("emotion_"):
+        return None
+    # Whoever follows the fix installs the package: never propose a name that nothing here depends on.
+    return name if not isinstance(error, ModuleNotFoundError) or name in _declared_modules() else None
 
 
 def fix_for(error: LoadError) -> str | None:
@@ -36,6 +40,17 @@ def fix_for(error: LoadError) -> str | None:
     package = _PACKAGES.get(module, module)
     found = [*installed(_FAMILIES[module])] if module in _FAMILIES else []
     return f"pip install --force-reinstall {found[0] if found else package}"
+
+
+def _declared_modules() -> set[str]:
+    """Return the modules of the packages that this project declares, extras included."""
+    try:
+        lines = requires("emotion-runtime") or []
+    except PackageNotFoundError:  # a checkout that was not installed
+        lines = []
+    packages = {re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() for line in lines}
+    modules = {package: module for module, package in _PACKAGES.items()}
+    return {modules.get(package, package.replace("-", "_")) for package in packages}
 
 
 def _left_over(module: object) -> str | None:

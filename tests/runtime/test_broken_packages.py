@@ -109,3 +109,12 @@ def test_a_fix_is_for_the_package_that_is_broken(tiny_bundle: Path, monkeypatch:
     assert found["pyav"].state == FAIL
     assert {each.fix for each in found.values() if each.state == FAIL} == {"pip install --force-reinstall av"}
     assert found["providers"].state == OK
+
+
+def test_a_package_that_nothing_depends_on_is_never_proposed():
+    """A misspelt import is a bug; a name that anybody may register must not be installed."""
+    error = ModuleNotFoundError("No module named 'numpy_typo'", name="numpy_typo")
+    assert broken_module(error) is None
+    assert fix_for(error) is None
+    assert broken_module(ModuleNotFoundError("No module named 'cv2'", name="cv2")) == "cv2"
+    assert fix_for(ModuleNotFoundError("No module named 'numpy'", name="numpy.linalg")) is not None

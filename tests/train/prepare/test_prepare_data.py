@@ -206,7 +206,7 @@ def test_no_data_at_all(error_line: Callable[[list[str]], str], tmp_path: Path):
 
 def test_an_output_that_is_a_file(error_line: Callable[[list[str]], str], options: list[str], tmp_path: Path):
     (tmp_path / "out").touch()
-    assert "choose an --out that is writable" in error_line([*options, "--out", str(tmp_path / "out")])
+    assert "choose a folder that can be written" in error_line([*options, "--out", str(tmp_path / "out")])
 
 
 def test_a_run_without_clips_warns(
