@@ -141,12 +141,12 @@ def whole_runtime(bundle: str, plan: Plan, videos: Sequence[str]) -> dict[str, A
 def plots(out: Path, result: dict[str, Any], predictions: Predictions, faces: Faces) -> None:
     """Draw confusions, reliability, and accuracy by quality, from predictions of all faces in scenes."""
     rows, name = predictions.faces, result["bundle"]["name"]
-    clear, title = predictions.of(faces.clear[rows]), f"{name}, %d unseen faces in scenes of 1-4 people"
+    clear, title = predictions.of(faces.clear[rows]), f"{name}, %d test faces in scenes of 1-4 people"
     votes = confidences_of(predictions.probabilities, faces.majority[rows], faces.votes[rows])
     images = {
         "confusion": confusion_png(EKMAN, clear.chosen, clear.labels, title % len(clear.labels)),
         "reliability": reliability_png({"scenes, against the votes": votes}, title % len(rows)),
-        "quality": quality_bins.quality_png(result["quality"], f"{name}, {len(rows)} unseen faces"),
+        "quality": quality_bins.quality_png(result["quality"], f"{name}, {len(rows)} test faces"),
     }
     for kind, image in images.items():
         write_atomically(out / f"{kind}.png", image)

@@ -21,10 +21,10 @@ _PAGE = """# Accuracy of `{bundle[name]}`
 
     python benchmarks/bench_accuracy.py --bundle {bundle[name]} --data DIR --videos VIDEO ...
 
-Seven emotions on {test_faces} test faces of FER2013 with their original pixels, which were never used for
-training or tuning, through the bundle's ONNX graphs; 95 % bootstrap intervals over faces. Ten people voted
-on every face (FER+). Accuracy, balanced accuracy and everything below are measured on the {clear_faces} faces
-that more than half of them see alike, with the emotion that they see. The calibration error compares
+Seven emotions on {test_faces} test faces of FER2013 with their original pixels, through the bundle's ONNX
+graphs; 95 % bootstrap intervals over faces. None of these files was used for training or tuning. Ten people
+voted on every face (FER+). Accuracy, balanced accuracy and everything below are measured on the {clear_faces}
+faces that more than half of them see alike, with the emotion that they see. The calibration error compares
 probabilities with votes, on all faces. "FER2013 label" is the agreement with the one label of FER2013 on
 all faces: that label differs from most votes for a third of the faces, and a perfect predictor of the votes
 would reach 63.4 %. Chance is 14.3 %.

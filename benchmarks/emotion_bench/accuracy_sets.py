@@ -1,4 +1,4 @@
-"""The test sets for accuracy, all rendered from faces that were never used for training or tuning."""
+"""The test sets for accuracy, all rendered from faces of the test split."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
