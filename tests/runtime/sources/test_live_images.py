@@ -87,8 +87,11 @@ def test_source_that_is_always_late_is_not_stale_but_a_frame_that_waits_is() -> 
 
 
 def test_thousands_of_images_a_second_leave_the_newest_and_are_counted() -> None:
+    noted = threading.Event()
+
     def flood(cancel: threading.Event) -> Generator[Shot, None, None]:
         one = shot()
+        noted.wait(5)
         for _ in range(3000):
             yield Shot(one.image, time.monotonic(), one.time)
         cancel.wait(5)
@@ -101,6 +104,7 @@ def test_thousands_of_images_a_second_leave_the_newest_and_are_counted() -> None
 
     with LiveSource("door", flood, LiveLimits(stale=5)) as source:
         source.on_change(called)
+        noted.set()
         wait_for(lambda: source._maker._index == 2999)
         frame = source.poll()
         assert frame is not None
