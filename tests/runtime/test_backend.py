@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -112,6 +113,23 @@ def test_later_runs_do_not_change_arrays_that_openvino_returned(graph: Path):
     first = backend.run({"embeddings": clips})["features"]
     backend.run({"embeddings": 5 * clips})
     np.testing.assert_allclose(first, 1, atol=1e-6)
+
+
+def test_signals_are_handled_after_models_of_openvino_are_gone(graph: Path):
+    """Each core of OpenVINO replaces the stack of signal handlers: the next signal ended the process."""
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from emotion_runtime.backends.openvino import OpenVinoBackend\n"
+        "first, second = OpenVinoBackend(Path(sys.argv[1])), OpenVinoBackend(Path(sys.argv[1]))\n"
+        "del first\n"
+        "del second\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    command = [sys.executable, "-c", program, str(graph)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_openvino_is_an_error_if_it_is_not_installed(graph: Path, monkeypatch: pytest.MonkeyPatch):
