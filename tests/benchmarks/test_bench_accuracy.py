@@ -184,12 +184,12 @@ class Stub:
 
 
 def test_pairs_tell_whether_predictions_follow_the_subject(faces: Faces):
-    knows = accuracy.pairs(Stub("knows"), plan_of(faces))  # type: ignore[arg-type]
+    knows = accuracy.pairs(Stub("knows"), plan_of(faces))  # type: ignore[arg-type] # a stand-in
     assert knows["right_singly"] == knows["pairs"] > 3
     for name in ("own_window", "same_window"):
         assert knows[name]["changed"]["value"] == knows[name]["both_right"]["value"] == 1
         assert knows[name]["other"]["value"] == 0
-    blind = accuracy.pairs(Stub("blind"), plan_of(faces))  # type: ignore[arg-type]
+    blind = accuracy.pairs(Stub("blind"), plan_of(faces))  # type: ignore[arg-type] # a stand-in
     assert blind["same_window"]["changed"]["value"] == 0
 
 

@@ -30,7 +30,7 @@ class Wrong:
     description = "wrong"
 
     def __init__(self, graph: str, change: Callable[[dict[str, Any], int], dict[str, Any]]) -> None:
-        self._backend = OnnxBackend(load_bundle("nano").graph_path(graph))  # type: ignore[arg-type]
+        self._backend = OnnxBackend(load_bundle("nano").graph_path(graph))  # type: ignore[arg-type] # a str
         self._change, self._runs = change, 0
 
     def run(self, feeds: Feeds) -> Outputs:

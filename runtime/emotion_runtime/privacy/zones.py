@@ -45,7 +45,8 @@ class Zone:
         name, wanted = os.path.normpath(source), os.path.normpath(self.source)
         patterns = (wanted, wanted.replace("**/", ""))
         return (
-            name.startswith(f"{wanted}/")
+            name == wanted
+            or name.startswith(f"{wanted}/")
             or (wanted == "." and not Path(name).is_absolute())
             or any(fnmatchcase(name, pattern) for pattern in patterns)
         )

@@ -68,9 +68,9 @@ class CsvSummarySink:
             before += b"\n"
         comment = b"" if self._run is None else csv_comment(self._run)
         header = b"" if before and self._is_there() else self._header
-        files, self.files = self.files, []
+        self.files = []  # if it cannot be written, there is none
         write_atomically(self._path, b"".join([before, comment, header, *self._rows(summary)]))
-        self.files = files
+        self.files = [self._path]
 
     def _is_there(self) -> bool:
         return kept_header(self._path, self._header, f"CSV file {self._path}")

@@ -104,7 +104,7 @@ def test_a_failure_leaves_the_earlier_file_and_nothing_else(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
 def test_full_disk_is_one_line_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115 - the sink closes it
     sink = write_three(tmp_path / "out.npz")
     with pytest.raises(EmotionError, match=r"out\.npz cannot be written \(No space left.*free disk space"):
         sink.close()
