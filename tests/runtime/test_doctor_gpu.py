@@ -26,7 +26,7 @@ def only(findings: Iterable[Finding]) -> Finding:
 def test_a_provider_that_falls_back_silently_is_reported(monkeypatch: pytest.MonkeyPatch):
     real = onnxruntime.InferenceSession
 
-    def session(model: bytes, options: Any, providers: list[Any]) -> Any:
+    def session(model: bytes, options: Any, providers: list[Any], **_: Any) -> Any:
         requested = [each if isinstance(each, str) else each[0] for each in providers]
         return real(model, options, providers=[name for name in requested if name == CPU])
 
@@ -99,7 +99,7 @@ class _FailsToRun:
 def test_a_provider_that_starts_but_does_not_run_is_reported(monkeypatch: pytest.MonkeyPatch):
     real = onnxruntime.InferenceSession
 
-    def session(model: bytes, options: Any, providers: list[Any]) -> Any:
+    def session(model: bytes, options: Any, providers: list[Any], **_: Any) -> Any:
         return _FailsToRun() if len(providers) > 1 else real(model, options, providers=providers)
 
     monkeypatch.setattr(onnx, "available_providers", lambda: [CUDA, CPU])

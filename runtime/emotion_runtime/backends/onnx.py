@@ -14,9 +14,10 @@ and 43.5 ms. ONNX Runtime's default took 56 ms where these settings took 28 ms (
 import importlib.util
 import io
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -32,6 +33,7 @@ Provider = str | tuple[str, dict[str, str]]
 
 _MOST_THREADS = 4
 _LIMITS_SPINNING = (1, 32)  # the version that was measured; older ones may not know the setting
+_CUDA_FAILURE = re.compile(r"CU[A-Z]+ failure \d+: [^;]+")  # the rest names C++ functions and files
 _FATAL = 4  # log level: what ONNX Runtime logs as an error, it also raises as an exception
 
 
@@ -71,7 +73,9 @@ def open_graph(
     return open_session(
         graph if isinstance(graph, bytes) else graph.read_bytes(),
         name="the graph" if isinstance(graph, bytes) else str(graph),
-        fix="upgrade ONNX Runtime, or export the graph again as one file",
+        fix="upgrade ONNX Runtime, or export the graph again as one file"
+        if provider == CPU
+        else "check driver and memory with nvidia-smi",
         providers=providers_for(provider, options or {}),
         threads=threads,
     )
@@ -106,15 +110,12 @@ def open_session(
         options.add_session_config_entry(f"session.{setting}", value)
     options.use_deterministic_compute = True  # so that two runs over a file give the same bytes
     source = str(model) if isinstance(model, Path) else model
-    # A GPU provider that does not start is reported with print(), and standard output may carry JSON lines.
-    quiet = redirect_stdout(sys.stderr) if tuple(providers) != (CPU,) else nullcontext()
     try:
-        with quiet:
-            session = runtime.InferenceSession(source, options, providers=list(providers))
-    except onnx_errors() as error:
-        reason = " ".join(str(error).split())
+        # Its fallback would print to standard output, which may carry JSON lines, and go on with the CPU.
+        session = runtime.InferenceSession(source, options, providers=list(providers), enable_fallback=0)
+    except device_errors() as error:
         raise EmotionError(
-            f"{name}: ONNX Runtime {runtime.__version__} cannot load it ({reason}); {fix}"
+            f"{name}: ONNX Runtime {runtime.__version__} cannot load it ({onnx_reason(error)}); {fix}"
         ) from error
     keep_in_children(session)
     return session
@@ -217,6 +218,18 @@ def import_onnxruntime() -> ModuleType:
         )
     module: ModuleType = onnxruntime
     return module
+
+
+def onnx_reason(error: Exception) -> str:
+    """Return what an exception of ONNX Runtime says, in one line; of CUDA's, without its C++ functions."""
+    text = " ".join(str(error).split())
+    found = _CUDA_FAILURE.search(text)
+    return found[0].rstrip() if found else text
+
+
+def device_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions of `onnx_errors`, and the one of a provider that does not start."""
+    return RuntimeError, *onnx_errors()
 
 
 def onnx_errors() -> tuple[type[Exception], ...]:
