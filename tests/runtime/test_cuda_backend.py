@@ -103,6 +103,33 @@ def test_each_recurring_batch_size_has_a_captured_graph_and_its_own_buffers():
     assert "CUDAExecutionProvider, captured graphs" in backend.description
 
 
+def test_a_capture_that_fails_leaves_plain_runs_of_its_size(caplog: pytest.LogCaptureFixture):
+    (fail,) = [each for each in onnx_errors() if each.__name__ == "Fail"]
+
+    class Broken(Session):
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            super().run_with_iobinding(binding, options)
+            if self.graphs[-1] == "1":
+                raise fail("CUDA failure 901: operation failed due to an error during capture ; GPU=0")
+
+    session = Broken(NANO / "frame_encoder.onnx")
+    backend, plain = (
+        BoundBackend(session, device="cpu", capture=True),
+        OnnxBackend(NANO / "frame_encoder.onnx"),
+    )
+    with caplog.at_level(logging.WARNING):
+        for persons, seed in [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)]:
+            feeds = people(persons, seed)
+            (found,), (expected,) = (each.run(feeds).values() for each in (backend, plain))
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert session.graphs == ["-1", "1", "-1", "-1", "-1", "2"]
+    (message,) = caplog.messages
+    assert message.endswith(
+        "no CUDA graph for frame_index (1,), images (1, 112, 112, 3), patch_weights (1, 49) "
+        "(CUDA failure 901: operation failed due to an error during capture)"
+    )
+
+
 @pytest.fixture
 def cuda_sessions(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
     """Replace ONNX Runtime by one whose CUDA starts, and return the options of each opened session."""
