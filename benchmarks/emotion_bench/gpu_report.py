@@ -99,7 +99,8 @@ def summary(result: dict[str, Any]) -> tuple[str, bool]:
     lines += [f"FAIL  {each['what']}: {each['reason']}" for each in result["failed"]]
     passed = not missing and not result["failed"] and all(check["passed"] for check in result["checks"])
     count = sum(check["passed"] for check in result["checks"])
-    lines.append(f"{'PASS' if passed else 'FAIL'}: {count} of {len(result['checks'])} checks passed")
+    failed = f", {len(result['failed'])} steps failed" if result["failed"] else ""
+    lines.append(f"{'PASS' if passed else 'FAIL'}: {count} of {len(result['checks'])} checks passed{failed}")
     return "\n".join(lines), passed
 
 

@@ -19,7 +19,7 @@ from emotion_runtime.parity import ENGINE_TOLERANCES, RUNS, Comparison, bundle_r
 from emotion_runtime.parity_inputs import clip_feeds, frame_encoder_feeds, subjects_in_one_crop
 from emotion_runtime.preprocess import PreprocessSpec
 
-PERSONS = (1, 2, 3, 4, 5, 8, 11, 16, 17, 33)
+PERSONS = (1, 2, 3, 4, 5, 8, 11, 16, 17, 33, 64, 65)
 
 ParityData = Mapping[GraphName, Sequence[Comparison]]
 

@@ -17,7 +17,8 @@ from emotion_bench.step_results import Recorder
 from emotion_bench.work import work_of
 from emotion_export.fp16 import half_precision
 from emotion_runtime.backends.base import Feeds
-from emotion_runtime.backends.buckets import Bucketed, Limits, limits_for
+from emotion_runtime.backends.buckets import Bucketed, limits_for
+from emotion_runtime.backends.cuda import MOST_PERSONS
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.names import GraphName
 from emotion_runtime.vectors import cosine_similarity
@@ -59,14 +60,13 @@ def speed_rows(
     about: dict[str, Any] = {"graph": graph, "precision": precision}
     small = [each.feeds for each in inputs if each.persons <= _COMPARED]
     # The runtime pads batches of models that have a crop for each person in another way.
-    limits = limits_for("subject" if any(each.crops == OWN for each in inputs) else "center")
+    limits = limits_for("subject" if any(each.crops == OWN for each in inputs) else "center", MOST_PERSONS)
     reference = OnnxBackend(fp32)
     expected = [next(iter(reference.run(feeds).values())) for feeds in small]
     for capture in (False, True) if device == "cuda" else (False,):
         session = open_on(path, device, capture=capture)
         backend = bound(session, device, capture=capture)
         runtime = Bucketed(backend, limits)
-        wide = Bucketed(backend, Limits(persons=64, images=64))
         found = [next(iter(backend.run(feeds).values())) for feeds in small]
         cosines = [float(cosine_similarity(a, b).min()) for a, b in zip(expected, found, strict=True)]
         about["cosine_min"] = round(min(cosines, default=1.0), 7)
@@ -82,8 +82,6 @@ def speed_rows(
             }
             if capture or device == "cpu":
                 yield row | {"runner": f"{name}, as in the runtime", "ms": _ms(partial(runtime.run, feeds))}
-            if capture and each.crops == OWN:
-                yield row | {"runner": f"{name}, runs of up to 64", "ms": _ms(partial(wide.run, feeds))}
 
 
 def cpu_rows(graph: GraphName, path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, Any]]:

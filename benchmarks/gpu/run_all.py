@@ -40,7 +40,7 @@ LIMITS = {
     "vit-onnx": 150,
     "torch-vit": 100,
     "tensorrt": 200,
-    "torch-compiled": 120,
+    "torch-compiled": 180,
 }
 _PATIENCE_ON_CPU = 3  # fp16 in PyTorch takes ten times as long as fp32 there
 TORCH_STEPS = ("torch-nano", "vit-onnx", "torch-vit", "tensorrt", "torch-compiled")

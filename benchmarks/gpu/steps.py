@@ -20,7 +20,7 @@ from emotion_bench.onnx_speed import in_precisions, time_graphs
 from emotion_bench.pipeline_parity import check_of, compare_events, run
 from emotion_bench.step_results import Recorder
 from emotion_runtime.backends.buckets import Bucketed, limits_for
-from emotion_runtime.backends.cuda import open_cuda
+from emotion_runtime.backends.cuda import MOST_PERSONS, open_cuda
 from emotion_runtime.backends.onnx import OnnxBackend, import_onnxruntime
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.names import GRAPHS, Precision
@@ -97,7 +97,7 @@ def parity_on(
     device: str, path: Path, compared: Sequence[Comparison], precision: Precision, *, capture: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield rows of a graph of nano on a device, in the batches that the runtime would run."""
-    limits = limits_for(load_bundle("nano").manifest.preprocess.window)
+    limits = limits_for(load_bundle("nano").manifest.preprocess.window, MOST_PERSONS)
     backend = Bucketed(bound(open_on(path, device, capture=capture), device, capture=capture), limits)
     yield from parity_rows(backend, compared, precision)
 

@@ -9,6 +9,7 @@ from typing import cast, get_args
 
 from emotion_runtime.backends.base import Backend, Feeds, Unavailable, count_persons
 from emotion_runtime.backends.buckets import limits_for
+from emotion_runtime.backends.cuda import MOST_PERSONS
 from emotion_runtime.backends.onnx import default_threads
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.detector_backend import run_network
@@ -70,7 +71,7 @@ def measure(
     Raises:
         EmotionError: The backend "cpu" does not run.
     """
-    limits = limits_for(bundle.manifest.preprocess.window)
+    limits = limits_for(bundle.manifest.preprocess.window, *([MOST_PERSONS] if "cuda" in candidates else []))
     checks = [make_parity_check(bundle, graph, limits) for graph in GRAPHS]
     opened: list[_Opened] = []
     found = Measured()

@@ -10,7 +10,7 @@ import numpy as np
 
 from emotion_runtime.backends.base import Backend, Feeds, Unavailable
 from emotion_runtime.backends.buckets import Bucketed, limits_for
-from emotion_runtime.backends.cuda import open_cuda
+from emotion_runtime.backends.cuda import MOST_PERSONS, open_cuda
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.backends.openvino import OpenVinoBackend
 from emotion_runtime.errors import EmotionError
@@ -174,7 +174,7 @@ def _open(name: str, bundle: "Bundle", precision: "Precision | None", threads: i
     if name in _GRAPH_BACKENDS:
         graphs = [bundle.graph_path(graph, precision or "fp32") for graph in GRAPHS]
         if name == "cuda":
-            limits = limits_for(bundle.manifest.preprocess.window)
+            limits = limits_for(bundle.manifest.preprocess.window, MOST_PERSONS)
             return [Bucketed(open_cuda(graph), limits) for graph in graphs]
         return [_GRAPH_BACKENDS[name](graph, threads=threads) for graph in graphs]
     from emotion_runtime.tensorrt.open_engines import open_encoder_engines  # noqa: PLC0415 - see above

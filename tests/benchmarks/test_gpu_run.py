@@ -17,7 +17,7 @@ from emotion_bench.onnx_parity import ParityData, parity_checks, parity_data, pa
 from emotion_bench.pipeline_parity import check_of, compare_events
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import limits_for
-from emotion_runtime.backends.cuda import BoundBackend
+from emotion_runtime.backends.cuda import MOST_PERSONS, BoundBackend
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.types import EmotionEvent, Person
@@ -93,8 +93,8 @@ def test_parity_is_checked_in_the_sizes_that_the_runtime_runs(
     path = bundle.graph_path("frame_encoder")
     assert list(steps.parity_on("cpu", path, data["frame_encoder"], "fp32", capture=False))
     # Five people with crops of their own are one run of eight, not two of four images.
-    assert sizes == {(1, 1), (4, 4), (8, 8), (16, 16)}
-    assert sizes <= {*limits_for(bundle.manifest.preprocess.window).sizes()}
+    assert sizes == {(1, 1), (4, 4), (8, 8), (32, 32)}
+    assert sizes <= {*limits_for(bundle.manifest.preprocess.window, MOST_PERSONS).sizes()}
 
 
 def event(
