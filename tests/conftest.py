@@ -21,10 +21,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that take minutes, unless they are asked for."""
-    if "nightly" not in config.option.markexpr:
-        config.hook.pytest_deselected(items=[item for item in items if "nightly" in item.keywords])
-        items[:] = [item for item in items if "nightly" not in item.keywords]
+    """Leave out the tests that take minutes and those that need a GPU, unless they are asked for."""
+    for marker in ("nightly", "gpu"):
+        if marker not in config.option.markexpr:
+            config.hook.pytest_deselected(items=[item for item in items if marker in item.keywords])
+            items[:] = [item for item in items if marker not in item.keywords]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
