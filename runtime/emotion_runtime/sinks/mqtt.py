@@ -58,7 +58,8 @@ class MqttSink:
 
     `state` and `status` are retained. An event is published when people, their states or their labels have
     changed, and so is the state; without a change, each every `every` seconds. Of files only events are
-    published: retained messages of thousands of them would stay. The broker may come and go.
+    published, and of photos also if they are played in real time: retained messages of thousands of them
+    would stay. The broker may come and go.
 
     Args:
         options: What is published.
@@ -82,6 +83,7 @@ class MqttSink:
         self._encoder = msgspec.json.Encoder()
         self._changes = Changes(options.every)
         self._cameras: dict[str, _Published] = {}  # by name
+        self._photos: set[str] = set()  # names of photos that have not ended yet
         self._by_command: dict[str, str] = {}  # name, by topic of its command
         self._warned = float("-inf")  # when a command was ignored with a message, on the scale of the clock
         self._broker = broker or self._connect()
@@ -95,14 +97,19 @@ class MqttSink:
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
         """Take one frame, see `Sink.write`."""
-        if frame.captured is not None:
+        if frame.still:
+            self._photos.add(event.source)
+        elif frame.captured is not None:
             self._camera(event.source).state.add(event)
         if self._options.frames and self._changes.matter(frame, event):
             self._broker.send(f"{self._topic(event.source)}/events", self._encoder.encode(rounded(event)))
         return self._work()
 
     def write_status(self, line: StatusLine) -> bool:
-        """Take a change of the status of a source."""
+        """Take a change of the status of a source. That of a photo, which only ends, is not published."""
+        if line.source in self._photos:
+            self._photos.discard(line.source)
+            return self._work()
         camera = self._camera(line.source)
         camera.state.add_status(line)
         self._changes.forget(line.source)

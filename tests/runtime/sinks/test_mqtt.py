@@ -258,6 +258,18 @@ def test_of_files_only_events_are_published():
     assert scene.broker.kept == {}
 
 
+def test_a_photo_that_is_played_in_real_time_leaves_nothing_on_the_broker():
+    scene = Scene()
+    for name in ("1.jpg", "2.jpg"):
+        image = replace(frame(0, 0.0, source=name), captured=scene.clock.now, still=True)
+        assert scene.sink.write(image, msgspec.structs.replace(event(person(1, BOX)), source=name))
+        assert scene.sink.write_status(StatusLine(source=name, time=NOON, status="ended"))
+    assert [topic for topic, _ in scene.broker.sent] == [
+        f"home/emotion/{topic_level(name)}/events" for name in ("1.jpg", "2.jpg")
+    ]
+    assert scene.broker.kept == {}
+
+
 def test_without_discovery_nothing_is_announced():
     scene = Scene(discovery=False)
     scene.write(person(1, BOX))
