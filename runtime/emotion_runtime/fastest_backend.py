@@ -3,7 +3,6 @@
 For files the choice never depends on a stop-watch: two runs over a file give the same bytes.
 """
 
-import importlib.metadata
 import importlib.util
 import logging
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from emotion_runtime.detectors import Detector
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
+from emotion_runtime.installed import installed
 from emotion_runtime.manifest import MANIFEST
 from emotion_runtime.names import Precision, TimedBackend
 from emotion_runtime.open_backend import open_first
@@ -30,7 +30,7 @@ from emotion_runtime.tensorrt.gpu import find_gpu, is_installed
 
 _GAIN = 0.9  # of the time of "cpu", which starts fastest and needs no other package
 _WORTH = 1.8  # how much faster more threads must be
-_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
+_FAMILIES = ("onnxruntime", "openvino", "tensorrt")
 _CPUINFO = Path("/proc/cpuinfo")
 _CPU_LINES = ("model name", "flags", "Features", "CPU implementer", "CPU part")  # of x86 and of ARM
 
@@ -192,7 +192,7 @@ def _conditions(
     """Return everything that the times depend on, one item a line."""
     conditions = [
         f"emotion-runtime {__version__}",
-        *(f"{name} {version}" for name in _PACKAGES if (version := _version(name))),
+        *(f"{name} {version}" for family in _FAMILIES for name, version in installed(family).items()),
         f"bundle {sha256_of(bundle.folder / MANIFEST)} {precision}",
         _name_detector(detector),
         f"{default_threads()} threads",
@@ -216,13 +216,6 @@ def _name_detector(detector: Detector) -> str:
         return "own detector"
     height, width = detector.prepare(np.zeros((480, 640, 3), np.uint8))[1].size
     return f"detector {detector.graph.sha256} {width}x{height}"
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _processor() -> list[str]:

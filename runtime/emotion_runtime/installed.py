@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from importlib.metadata import distributions
 
 # Packages with a similar name, but modules of their own.
-_OTHERS = {"onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools", "opencv-stubs"}
+_OTHERS = {
+    "onnxruntime-extensions",
+    "onnxruntime-genai",
+    "onnxruntime-tools",
+    "opencv-stubs",
+    "openvino-telemetry",
+}
 
 
 def installed(prefix: str, path: Sequence[str] | None = None) -> dict[str, str]:

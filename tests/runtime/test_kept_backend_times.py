@@ -1,5 +1,6 @@
 """Times of backends are kept in a file, for the machine and the programs that they were measured with."""
 
+import importlib.metadata
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from doctor_installs import install
 from fake_cameras import nobody
 from timed_backends import FAST, SLOW, only_file
 
@@ -65,11 +67,13 @@ def test_a_damaged_or_foreign_file_is_measured_again(
     assert msgspec.json.decode(only_file(tmp_path).read_bytes(), type=TimedChoice) == first
 
 
-def newer_onnxruntime(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
-    real = fastest.importlib.metadata.version
-    monkeypatch.setattr(
-        fastest.importlib.metadata, "version", lambda name: "99.0" if name == "onnxruntime" else real(name)
-    )
+def newer_onnxruntime(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.syspath_prepend(*install(folder, "onnxruntime 99.0"))
+
+
+def another_onnxruntime(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    version = importlib.metadata.version("onnxruntime")
+    monkeypatch.syspath_prepend(*install(folder, f"onnxruntime-openvino {version}"))
 
 
 def another_cpu(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -87,7 +91,9 @@ def a_new_engine(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
     monkeypatch.setattr(cache, "read_sidecars", lambda _folder: [engine])
 
 
-@pytest.mark.parametrize("change", [newer_onnxruntime, another_cpu, fewer_cores, a_new_engine])
+@pytest.mark.parametrize(
+    "change", [newer_onnxruntime, another_onnxruntime, another_cpu, fewer_cores, a_new_engine]
+)
 def test_another_machine_measures_for_itself(
     measured: list[str],
     tiny_bundle: Path,
