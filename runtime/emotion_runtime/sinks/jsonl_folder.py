@@ -116,7 +116,7 @@ def _is_finished(name: str, path: Path, folder: Path, run: RunLine) -> bool:
         with results.open("rb") as file:
             before = msgspec.json.decode(file.readline(), type=RunLine)
             first = file.readline()
-        is_newer = path.stat().st_mtime_ns > results.stat().st_mtime_ns if path.exists() else False
+        is_newer = _changed_at(path) > results.stat().st_mtime_ns if path.exists() else False
         line = msgspec.json.decode(first) if first else {}
     except (OSError, msgspec.DecodeError):
         return False
@@ -127,6 +127,16 @@ def _is_finished(name: str, path: Path, folder: Path, run: RunLine) -> bool:
             "folder to --jsonl, or --overwrite"
         )
     return not is_newer and _comparable(before) == _comparable(run)
+
+
+def _changed_at(path: Path) -> int:
+    """Return when a file was changed at the latest, in nanoseconds.
+
+    A camera with a wrong clock, or another time zone, gives its files times in the future, which results are
+    always older than. When a file got its content and its times on this machine, `st_ctime_ns` says.
+    """
+    status = path.stat()
+    return min(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _comparable(run: RunLine) -> RunLine:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,22 @@ def test_file_that_was_replaced_after_its_results_is_processed_again(
     os.utime(video, ns=(before + 1, before + 1))
     assert main(argv) == 0
     assert len(events(results)) == 5
+
+
+def test_a_file_of_the_future_is_finished_until_it_is_changed(
+    model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    video, results = tmp_path / "a.avi", tmp_path / "results" / "a.avi.jsonl"
+    argv = ["--source", str(video), *model, "--jsonl", f"{tmp_path}/results/"]
+    tomorrow = time.time() + 86400
+    for count in (3, 5):
+        write_video(video, count)
+        os.utime(video, (tomorrow, tomorrow))
+        assert main(argv) == 0
+        assert len(events(results)) == count
+        capsys.readouterr()
+        assert main(argv) == 0
+        assert "1 of 1 files were finished by an earlier run" in capsys.readouterr().err
 
 
 def test_folder_of_results_keeps_the_names_of_sources(model: list[str], video: Path, tmp_path: Path):
