@@ -9,6 +9,7 @@ import msgspec
 from emotion_runtime.credentials import HIDDEN, with_secrets, without_passwords
 from emotion_runtime.defaults import FROZEN_AFTER, HYSTERESIS, LOST_AFTER, SMOOTHING
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import with_home
 from emotion_runtime.names import Blur, DetectEvery, DetectorSize, LogFormat, Precision
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ _PLACES = {
     "notice_kept",
     "notice_contact",
 }
+
+
+# Options that are paths, or may be one.
+_FILES = ("bundle", "detector", "jsonl", "csv", "report", "record", "embeddings", "mqtt_ca", "token_file")
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,7 +178,8 @@ def make_config(file: Mapping[str, Any], flags: Mapping[str, Any], path: str = "
         path: The file, for messages.
 
     Raises:
-        EmotionError: A value has the wrong type; one line for each such value.
+        EmotionError: A value has the wrong type, one line for each such value; or a path begins with `~/`,
+            and this user has no home folder.
     """
     given = dict(file)
     if "camera" in flags or "source" in flags:
@@ -192,7 +198,7 @@ def make_config(file: Mapping[str, Any], flags: Mapping[str, Any], path: str = "
                 mistakes.append(f"{without_passwords(origin)}{error}")
     if mistakes:
         raise EmotionError("\n".join(mistakes))
-    return RunConfig(**given)
+    return RunConfig(**given | {name: with_home(given[name]) for name in _FILES if name in given})
 
 
 def _checked(field: msgspec.structs.FieldInfo, value: Any) -> Any:

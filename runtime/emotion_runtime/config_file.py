@@ -10,6 +10,7 @@ from typing import Any
 
 from emotion_runtime.credentials import with_user, without_passwords
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import with_home
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,7 +35,8 @@ def read_toml(path: str, known: tuple[str, ...]) -> dict[str, Any]:
     if not path:
         raise EmotionError("--config is empty: give the path of a TOML file, or omit it")
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # some editors write a mark first
+        # Some editors write a mark first.
+        table = tomllib.loads(Path(with_home(path)).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise EmotionError(
             f"--config {path}: cannot be read ({error.strerror}); give the path of a TOML file"

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import with_home
 
 HIDDEN = "***"
 _FOLDER = "CREDENTIALS_DIRECTORY"  # systemd puts the files of LoadCredential= there
@@ -165,7 +166,7 @@ def _quoted(text: str) -> str:
 
 def _secret(name: str, what: str) -> str:
     if name.startswith("file:"):
-        return _read(Path(os.environ.get(_FOLDER, ""), name.removeprefix("file:")), what)
+        return _read(Path(os.environ.get(_FOLDER, ""), with_home(name.removeprefix("file:"))), what)
     if not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise EmotionError(
             f"{what} has ${{{name}}}; expected ${{NAME}} for an environment variable, or ${{file:PATH}}"

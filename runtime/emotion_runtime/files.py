@@ -28,6 +28,25 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
+def with_home(path: str) -> str:
+    """Return a path with the home folder of this user in the place of a leading `~/`.
+
+    Shells do that only for a word that begins so: not in `--jsonl=~/x`, and not in what systemd, Docker and
+    TOML files hold.
+
+    Raises:
+        EmotionError: The user has no home folder.
+    """
+    if not path.startswith("~/"):
+        return path
+    try:
+        return f"{Path.home()}{path[1:]}"  # as text, since a slash at the end has a meaning
+    except RuntimeError as error:  # no HOME, and a user id without an entry, as in some containers
+        raise EmotionError(
+            "a path begins with ~/, but this user has no home folder; give the whole path"
+        ) from error
+
+
 def readable(name: str) -> str:
     """Return a name with U+FFFD for bytes that are not UTF-8, which names of files may hold."""
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "replace")

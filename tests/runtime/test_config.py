@@ -8,9 +8,11 @@ import pytest
 from emotion_runtime import config, options, run_outputs
 from emotion_runtime.cli import main
 from emotion_runtime.config import make_config
+from emotion_runtime.credentials import with_secrets
+from emotion_runtime.privacy.zones import parse_zone
 from emotion_runtime.sinks import window
 from emotion_runtime.sinks.base import Outputs
-from emotion_runtime.sources import parse_sources
+from emotion_runtime.sources import Address, parse_source, parse_sources
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -101,6 +103,23 @@ def test_the_run_line_says_whether_detections_are_timed(
 ):
     made = make_config({}, {"source": [source], **options})
     assert run_outputs.run_options(made, parse_sources(made.sources)) == expected
+
+
+def test_a_tilde_that_no_shell_has_expanded_is_the_home_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run.toml").write_text('record = "~/copies/"\nmqtt_ca = "~/ca.pem"\nnotice_who = "~/me"\n')
+    lines = printed(capsys, "--config=~/run.toml", "--jsonl=~/results/", "--bundle=~/nano").splitlines()
+    paths = {"record": "copies/", "mqtt_ca": "ca.pem", "jsonl": "results/", "bundle": "nano"}
+    assert {f'{name} = "{tmp_path}/{path}"' for name, path in paths.items()} <= {*lines}
+    assert 'notice_who = "~/me"' in lines
+    (tmp_path / "clip.mp4").touch()
+    assert parse_source("door=~/clip.mp4") == Address("door", "file", f"{tmp_path}/clip.mp4", named=True)
+    assert parse_source("~/clip.mp4") == parse_source(f"{tmp_path}/clip.mp4")
+    assert parse_zone("~/clip.mp4=0,0,1,1").covers(f"{tmp_path}/clip.mp4")
+    (tmp_path / "password").write_text("secret\n")
+    assert with_secrets("rtsp://me:${file:~/password}@cam") == "rtsp://me:secret@cam"
 
 
 def test_options_take_precedence_over_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path):

@@ -325,6 +325,18 @@ def test_a_killed_write_leaves_nothing_that_could_be_loaded(tmp_path: Path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("variable", "below"), [(CACHE_VARIABLE, ""), ("XDG_CACHE_HOME", "emotion-runtime/engines")]
+)
+def test_a_tilde_in_a_variable_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, below: str
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.setenv(variable, "~/engines")
+    assert default_folder() == tmp_path / "engines" / below
+
+
 def test_a_user_without_a_home_folder_is_told_which_variable_to_set(monkeypatch: pytest.MonkeyPatch):
     def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")

@@ -10,7 +10,7 @@ import pytest
 
 from emotion_runtime import files
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import atomic_file, readable, remove_leftovers, write_atomically
+from emotion_runtime.files import atomic_file, readable, remove_leftovers, with_home, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -24,6 +24,19 @@ def test_file_and_its_folders_are_written(tmp_path: Path):
     write_atomically(path, b"second")
     assert path.read_bytes() == b"second"
     assert names(path.parent) == ["file.txt"]
+
+
+def test_only_a_tilde_and_a_slash_stand_for_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert with_home("~/results/") == f"{tmp_path}/results/"
+    for path in ("results/", "a/~/b", "~root/a", "~", "-", "face"):
+        assert with_home(path) == path
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(EmotionError, match="this user has no home folder; give the whole path"):
+        with_home("~/results/")
 
 
 def test_link_stays_and_its_file_is_written(tmp_path: Path):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import with_home
 from emotion_runtime.types import Frame
 
 Point = tuple[float, float]  # x and y as fractions of the width and height of the image, from the top left
@@ -80,7 +81,7 @@ def parse_zone(text: str) -> Zone:
             f"--zone {text}: the edges of the polygon cross, so that it is not clear what is inside; give "
             "the corners in order around it, or several zones"
         )
-    return Zone(source or None, corners)
+    return Zone(with_home(source) or None, corners)
 
 
 def check_zones(zones: Sequence[Zone], sources: Mapping[str, Sequence[str]]) -> None:

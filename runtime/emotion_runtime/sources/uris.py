@@ -9,6 +9,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import with_home
 from emotion_runtime.sources.files import expand, is_pattern
 from emotion_runtime.sources.network_address import PORTS
 
@@ -80,6 +81,7 @@ def parse_source(text: str | int | Path) -> Address:
         match = re.fullmatch(rf"({NAME})=(.*)", uri, re.DOTALL)
         if match:
             name, uri = match[1].strip(), match[2]
+    uri = with_home(uri)
     if not uri:
         raise EmotionError(f"the source is an empty string; give {SUPPORTED}")
     if re.fullmatch(r"/dev/(video\d+|v4l/[^?]+)(\?.*)?", uri):

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
+from emotion_runtime.files import with_home, write_atomically
 from emotion_runtime.manifest import Parity
 from emotion_runtime.names import EnginePrecision, RequestedPrecision
 
@@ -134,13 +134,13 @@ def default_folder() -> Path:
     It is `$EMOTION_ENGINE_CACHE`, else `$XDG_CACHE_HOME/emotion-runtime/engines`.
 
     Raises:
-        EmotionError: Neither is set, and the user has no home folder.
+        EmotionError: The user has no home folder, and it is needed.
     """
     variable = os.environ.get(CACHE_VARIABLE)
     if variable:
-        return Path(variable)
+        return Path(with_home(variable))
     try:
-        user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        user_cache = Path(with_home(os.environ.get("XDG_CACHE_HOME", "")) or Path.home() / ".cache")
     except RuntimeError as error:  # no HOME, and a user id without an entry, as in some containers
         raise EmotionError(
             f"there is no folder for engines: this user has no home folder; set {CACHE_VARIABLE} to a folder "
