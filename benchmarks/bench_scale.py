@@ -7,8 +7,8 @@
 but with nothing to decode. The runtime is at its defaults, as with `emotion-runtime --camera 0`: on the
 backend that is fastest on this machine, it detects and encodes as often as it has time for. Every number of
 cameras is measured once; one camera is measured twice, which shows the noise. "Limit" is the processor time
-that the networks need at least at the pace that was chosen, at the measured rate of sgemm. Written to --out:
-scale.json.
+that the networks need at least at the pace that was chosen, at the measured rate of sgemm; empty where a GPU
+runs them. Written to --out: scale.json.
 """
 
 import argparse
@@ -68,8 +68,7 @@ def table(result: dict[str, Any]) -> str:
         [
             f"{row['cameras']}{', again' if row['again'] else ''}",
             f"{row['cores']:.2f}",
-            f"{row['limit_cores']:.2f}",
-            f"{100 * row['limit_cores'] / row['cores']:.0f} %",
+            *_limit(row),
             f"{row['fps']:.1f}",
             *(f"{row[name]:.2f} s" if row[name] else "" for name in ("detect_every_s", "encode_every_s")),
             f"{row['p50_ms']:.0f} / {row['p95_ms']:.0f} ms",
@@ -78,6 +77,12 @@ def table(result: dict[str, Any]) -> str:
         for row in result["rows"]
     ]
     return markdown_table(header, cells)
+
+
+def _limit(row: dict[str, Any]) -> tuple[str, str]:
+    """Return the processor time that the networks need at least, and its part of what was taken."""
+    need, taken = row["limit_cores"], row["cores"]
+    return ("", "") if need is None else (f"{need:.2f}", f"{100 * need / taken:.0f} %")
 
 
 if __name__ == "__main__":

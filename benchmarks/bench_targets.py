@@ -145,8 +145,9 @@ def backend_of(runtime: EmotionRuntime) -> str:
 
 def _of_live(load: dict[str, Any], people: int, count: int, settings: Settings) -> dict[str, Any]:
     need = network_cores(settings.work, people, count, load, settings.limits)
-    note = f"limit {need:.3f} cores of {load['cores']:.3f}; detected every {load['detect_every_s']} s, "
-    note += f"encoded every {load['encode_every_s']} s, {load['fps']} frames per second, {load['backend']}"
+    note = "" if need is None else f"limit {need:.3f} cores of {load['cores']:.3f}; "
+    note += f"detected every {load['detect_every_s']} s, encoded every {load['encode_every_s']} s, "
+    note += f"{load['fps']} frames per second, {load['backend']}"
     if load["dropped"] > MOST_DROPPED:
         note += f", {100 * load['dropped']:.0f} % dropped"
     return {"frame_size": SIZE, "people": people, "limit_cores": need, "load": load, "note": note}

@@ -35,7 +35,7 @@ def live_load(
         runtime: The runtime, which stays open.
         sources: The sources, which are closed.
         seconds: How long is measured.
-        settle: Seconds before that.
+        settle: Seconds before that, from the first event on: until then models are opened.
 
     Returns:
         cores: processor time by elapsed time; fps: processed frames of all sources per second; people:
@@ -45,12 +45,13 @@ def live_load(
     delays: list[float] = []
     people, dropped, spent, elapsed = 0, 0, 0.0, 0.0
     counted: dict[str, int] = {}  # frames dropped so far
-    start = cpu = math.nan
-    begin = time.monotonic() + settle
+    start = cpu = begin = math.nan
     for frame, event in runtime.follow(sources):
         more = event.dropped - counted.get(frame.source, 0)
         counted[frame.source] = event.dropped
         now = time.monotonic()
+        if math.isnan(begin):
+            begin = now + settle
         if now < begin:
             continue
         if math.isnan(start):
@@ -92,16 +93,18 @@ def network_work(image: Image) -> tuple[Work, Work]:
 
 def network_cores(
     work: tuple[Work, Work], people: int, sources: int, load: dict[str, Any], limits: Limits
-) -> float:
-    """Return how many cores the networks need at least at the pace of a `live_load`.
+) -> float | None:
+    """Return how many cores the networks need at least at the pace of a `live_load`; None: a GPU runs them.
 
     Args:
         work: What `network_work` returned for frames of this size.
         people: Number of people in each frame.
         sources: Number of sources.
-        load: What `live_load` returned.
+        load: What `live_load` returned, and as "backend" what ran the networks.
         limits: The limits of this machine, all of whose cores they were measured with.
     """
+    if any(name in load["backend"].lower() for name in ("cuda", "tensorrt")):
+        return None
     detecting, encoding = map(limits.ms, work)
     detections, encodings = (load[name] or math.inf for name in ("detect_every_s", "encode_every_s"))
     busy: float = sources * (detecting / detections + people * encoding / encodings) / 1000

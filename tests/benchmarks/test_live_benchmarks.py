@@ -13,6 +13,7 @@ import bench_crowd
 import bench_scale
 import bench_stream
 import bench_targets
+from emotion_bench.live_load import network_cores
 from emotion_bench.made_cameras import cameras, crowd
 from emotion_bench.processes import peak_memory
 from emotion_bench.work import Limits, Work, work_of
@@ -76,6 +77,21 @@ def made_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that need no measurement, which the test of the stream has."""
     for script in (bench_crowd, bench_scale, bench_targets):
         monkeypatch.setattr(script, "measure_limits", lambda _: Limits(1e11, 1e10))
+
+
+def test_on_a_gpu_there_is_no_limit_of_processor_time():
+    load = {
+        "backend": "ONNX Runtime 1.31.1, CUDAExecutionProvider",
+        "cores": 0.2,
+        "dropped": 0.0,
+        "fps": 12.0,
+    }
+    load |= {"detect_every_s": 0.2, "encode_every_s": 0.2, "p50_ms": 5, "p95_ms": 9}
+    work, limits = Work(10**9, 10**6), Limits(1e11, 1e10)
+    assert network_cores((work, work), 2, 1, load, limits) is None
+    assert network_cores((work, work), 2, 1, {**load, "backend": "CPUExecutionProvider"}, limits)
+    row = {**load, "cameras": 1, "again": False, "limit_cores": None}
+    assert "| 1       | 0.20  |              |               | 12.0" in bench_scale.table({"rows": [row]})
 
 
 @pytest.mark.slow
