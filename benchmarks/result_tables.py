@@ -22,9 +22,10 @@ import bench_scale
 import bench_stream
 import bench_targets
 from emotion_bench.accuracy_page import sets_part, windows_table
-from emotion_bench.gpu_report import times_table
+from emotion_bench.gpu_report import machine_line, pipeline_table, times_table
 from emotion_bench.peers_page import networks_part, systems_part
 from emotion_bench.report import machine_of
+from emotion_bench.train_page import steps_table
 from emotion_train.tables import markdown_table, percent
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,6 +99,7 @@ def benchmark_parts() -> dict[str, str]:
         "crowd": tables("crowd", bench_crowd.table),
         "scale": tables("scale", bench_scale.table),
         "gpu": gpu_part(),
+        "train": train_part(),
     }
 
 
@@ -149,14 +151,25 @@ def gpu_part() -> str:
         result: dict[str, Any] = json.loads(file.read_text("utf-8"))
         used = {("nano", "own crops"), ("vit-b-32", "one crop")}
         rows = [row for row in result["rows"] if (row["model"], row["crops"]) in used]
-        name, passed = str(result["machine"]["gpu"]).split(",")[0], [c["passed"] for c in result["checks"]]
+        passed = [check["passed"] for check in result["checks"]]
         limits = ", ".join(f"{name} {value:g}" for name, value in result["ceilings"].items())
         words = (
-            f"Machine: {name}; its driver and all versions are in `results/{file.parent.name}/gpu.json`. "
-            f"{sum(passed)} of {len(passed)} checks against the CPU passed. Measured limits: {limits}."
+            f"Machine: {machine_line(result['machine'])}; all versions are in "
+            f"`results/{file.parent.name}/gpu.json`. {sum(passed)} of {len(passed)} checks against the CPU "
+            f"passed. Measured limits: {limits}."
         )
-        parts += [words, times_table(rows)]
+        parts += [words, times_table(rows), "The whole runtime:", pipeline_table(result["pipeline"])]
     return "\n\n".join(parts) or "No GPU has been measured yet."
+
+
+def train_part() -> str:
+    """Return the table of training steps of each machine."""
+    parts = []
+    for machine, result in measured("train"):
+        gpu = f", {result['machine']['gpu']}" if result["machine"]["gpu"] else ""
+        words = f"Machine: {machine}{gpu}; PyTorch {result['machine']['torch']}, {result['precision']}."
+        parts += [words, steps_table(result["presets"])]
+    return "\n\n".join(parts)
 
 
 def tables(benchmark: str, table: Callable[[dict[str, Any]], str]) -> str:

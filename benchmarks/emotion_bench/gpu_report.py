@@ -39,7 +39,7 @@ def add_fractions(result: dict[str, Any]) -> None:
 
 def tables(result: dict[str, Any]) -> str:
     """Return the tables of times, of the whole runtime and of the limits of the machine, as Markdown."""
-    parts = [f"Machine: {result['machine'].get('gpu') or result['machine'].get('cpu')}."]
+    parts = [f"Machine: {machine_line(result['machine'])}."]
     if result["rows"]:
         parts += [
             "Milliseconds per call with the copies from and to the host; in brackets without them.",
@@ -49,16 +49,28 @@ def tables(result: dict[str, Any]) -> str:
         limits = [[name, str(value)] for name, value in result["ceilings"].items()]
         parts.append(markdown_table(["measured limit", "value"], limits))
     if result["pipeline"]:
-        stages = ("read", "detect", "encode", "temporal")
-        lines = [
-            [row["source"], row["backend"], str(row["persons_per_frame"]), str(row["fps"])]
-            + [f"{row['ms_per_frame'].get(stage, 0):.2f}" for stage in stages]
-            for row in result["pipeline"]
-        ]
-        header = ["source", "encoders on", "people", "fps", *(f"{stage}, ms" for stage in stages)]
-        parts.append(markdown_table(header, lines))
+        parts.append(pipeline_table(result["pipeline"]))
     parts += [f"Skipped: {each['what']} ({each['reason']})." for each in result["skipped"]]
     return "\n\n".join(parts)
+
+
+def machine_line(machine: dict[str, Any]) -> str:
+    """Return the GPU, else the CPU, and what ran on it."""
+    torch = machine.get("torch")
+    parts = [machine.get("gpu") or machine.get("cpu"), machine.get("backend"), torch and f"PyTorch {torch}"]
+    return "; ".join(str(part) for part in parts if part)
+
+
+def pipeline_table(rows: list[dict[str, Any]]) -> str:
+    """Return the table of the whole runtime: a row for each source and device."""
+    stages = ("read", "detect", "encode", "temporal")
+    lines = [
+        [row["source"], row["backend"], str(row["persons_per_frame"]), str(row["fps"])]
+        + [f"{row['ms_per_frame'].get(stage, 0):.2f}" for stage in stages]
+        for row in rows
+    ]
+    header = ["source", "models on", "people", "fps", *(f"{stage}, ms" for stage in stages)]
+    return markdown_table(header, lines)
 
 
 def times_table(rows: list[dict[str, Any]]) -> str:

@@ -34,20 +34,25 @@ def page(result: Mapping[str, Any]) -> str:
         f"{result['shards']['clips']} clips of {result['shards']['of']}. Data: waiting for workers."
     )
     quick = " A quick trial: its speeds mean nothing." if result["quick"] else ""
-    times = {name: preset["ms_per_step"] for name, preset in presets.items()}
-    parts = [(f"{part}, ms per step", part) for part in (*PARTS, "whole")]
     first = next(iter(forecasts.values()))
     return "\n\n".join(
         (
             "# Training on clips",
             facts + quick,
-            markdown_table(["", *presets], [*_rows(_STEP, presets), *_rows(parts, times)]),
+            steps_table(presets),
             _scale(result),
             "## Prediction: {gpus} devices like this one, {clips:,} clips, {epochs} epochs".format(**first),
             f"From the parts above. Not measured, and left out: {'; '.join(first['not_measured'])}.",
             markdown_table(["", *forecasts], _rows(_FORECAST, forecasts)) + "\n",
         )
     )
+
+
+def steps_table(presets: Mapping[str, Any]) -> str:
+    """Return the table of training steps: a column for each model."""
+    times = {name: preset["ms_per_step"] for name, preset in presets.items()}
+    parts = [(f"{part}, ms per step", part) for part in (*PARTS, "whole")]
+    return markdown_table(["", *presets], [*_rows(_STEP, presets), *_rows(parts, times)])
 
 
 def _rows(titles: Sequence[tuple[str, str]], columns: Mapping[str, Mapping[str, float]]) -> list[list[str]]:

@@ -101,16 +101,22 @@ def test_gpu_times_are_those_of_the_crops_that_the_runtime_uses(results: Path):
         row("nano", "", 1) | {"graph": "temporal_encoder"},
     ]
     result = {
-        "machine": {"gpu": "NVIDIA X, 580.1, 81559 MiB"},
+        "machine": {"gpu": "NVIDIA X, 580.1, 81559 MiB", "backend": "ONNX Runtime 1", "torch": "2"},
         "rows": rows,
+        "pipeline": [
+            {"source": "demo", "backend": "cuda", "persons_per_frame": 2.0, "fps": 81.0}
+            | {"ms_per_frame": {"detect": 2.93}}
+        ],
         "checks": [{"passed": True}, {"passed": False}],
         "ceilings": {"matmul fp32, TFLOP/s": 50.0},
     }
     (results / "x").mkdir()
     (results / "x/gpu.json").write_text(json.dumps(result))
-    about, empty, header, _, nano, vit = result_tables.gpu_part().splitlines()
+    about, empty, header, _, nano, vit, _, _, _, pipeline, _, demo = result_tables.gpu_part().splitlines()
     assert empty == ""
-    assert about.startswith("Machine: NVIDIA X; its driver and all versions are in `results/x/gpu.json`. ")
+    assert about.startswith("Machine: NVIDIA X, 580.1, 81559 MiB; ONNX Runtime 1; PyTorch 2; all versions")
+    assert cells(pipeline)[:4] == ["source", "models on", "people", "fps"]
+    assert cells(demo) == ["demo", "cuda", "2.0", "81.0", "0.00", "2.93", "0.00", "0.00"]
     assert "1 of 2 checks against the CPU passed. Measured limits: matmul fp32, TFLOP/s 50." in about
     assert cells(header)[3:7] == ["runner", "precision", "P = 1", "P = 8"]
     assert cells(nano)[2:7] == ["own crops", "ONNX Runtime, cuda", "fp32", "0.500 (0.250)", "0.500"]
@@ -137,12 +143,16 @@ def test_sentences_state_the_results_of_the_shipped_model():
     lower, mask = (f"{seen[name]['points_lost']:.0f}" for name in ("lower half covered", "mask"))
     tilted = [percent(seen[f"tilt {degrees} degrees"]["flipped"]["value"]) for degrees in (30, 45)]
     half = f"{conditions['half_covered_points_lost']:.0f}"
+    train = json.loads((ROOT / "benchmarks" / "results" / "h200" / "train.json").read_text())
+    clips = f"[{train['presets']['vit-b-32']['clips_per_s']:.0f} clips per second]"
     stated = {
         "README.md": (
             f"{right} of the cases",
             f"{new} without the tenth",
             f"{calm} of the neutral and happy",
+            clips,
         ),
+        "docs/training.md": (clips,),
         "docs/faq.md": (f"{right} of the cases",),
         "docs/meaning.md": (
             f"{right} of the cases ({new} without",

@@ -175,7 +175,8 @@ def providers_for(provider: str, options: Mapping[str, str] = MappingProxyType({
         return [provider, CPU] if provider != CPU else [CPU]
     _preload_cuda(import_onnxruntime())
     # The parity report of the bundle was measured without TF32 rounding. An exhaustive search for convolution
-    # algorithms could choose another one in each run.
+    # algorithms could choose another one in each run; without any search a frame of the detector took 53 ms
+    # on an H200, where it takes 1 ms.
     return [(CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", **options}), CPU]
 
 

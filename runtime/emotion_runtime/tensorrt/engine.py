@@ -1,7 +1,7 @@
 """The TensorRT backend: runs an engine with TensorRT and the driver only.
 
-UNVERIFIED: written from the documented API and tested with stand-ins for CUDA and TensorRT, because no GPU
-was available. These commands verify it on a machine with a GPU:
+UNVERIFIED with TensorRT on a GPU: written from the documented API and tested with a stand-in for TensorRT,
+whose copies ran on a real GPU (`pytest -m gpu tests/runtime`). These commands verify it on a machine with both:
 
     emotion-export trt --bundle DIR && emotion-runtime --bundle DIR --source demo --backend tensorrt
     bash benchmarks/gpu/run_all.sh

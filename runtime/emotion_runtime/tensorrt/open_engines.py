@@ -1,6 +1,6 @@
 """TensorRT engines, opened from the cache or built.
 
-UNVERIFIED: no GPU was available. Verify with `emotion-runtime --source demo --backend tensorrt`
+UNVERIFIED: no GPU with TensorRT was available. Verify with `emotion-runtime --source demo --backend tensorrt`
 (tensorrt-rtx). The decisions made here are tested with stand-ins for engines and GPU.
 """
 
