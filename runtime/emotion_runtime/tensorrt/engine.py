@@ -1,7 +1,7 @@
 """The TensorRT backend: runs an engine with TensorRT and the driver only.
 
 UNVERIFIED with TensorRT on a GPU: written from the documented API and tested with a stand-in for TensorRT,
-whose copies ran on a real GPU (`pytest -m gpu tests/runtime`). These commands verify it on a machine with both:
+whose copies ran on a real GPU (`pytest -m gpu tests/runtime`). On a machine with both, these verify it:
 
     emotion-export trt --bundle DIR && emotion-runtime --bundle DIR --source demo --backend tensorrt
     bash benchmarks/gpu/run_all.sh
