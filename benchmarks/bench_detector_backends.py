@@ -10,6 +10,7 @@ Written to --out: backends.json, backends.md.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -30,11 +31,11 @@ from emotion_bench.rounds import interleave, ratios, spread
 from emotion_export.graph_index import GraphIndex
 from emotion_export.quantize import calibrate, int8_nodes, quantise
 from emotion_runtime.backends.onnx import open_session
+from emotion_runtime.backends.openvino import _core
 from emotion_runtime.detectors.agreement import compare_detections
 from emotion_runtime.detectors.centerface import SCORE, CenterFace
 from emotion_runtime.detectors.graph import INPUT, Size
 from emotion_runtime.sources import open_source
-from emotion_runtime.telemetry import hide_openvino_telemetry
 from emotion_runtime.types import Detections
 from emotion_train.tables import markdown_table
 
@@ -120,10 +121,7 @@ def candidates(face: CenterFace, quantised: bytes) -> dict[str, OpenRun]:
         return lambda frames: session.run(None, {INPUT: frames})
 
     def in_openvino(model: bytes, precision: str, size: Size) -> Run:
-        hide_openvino_telemetry()
-        import openvino  # noqa: PLC0415 - optional
-
-        core = openvino.Core()
+        core = _core(os.getpid())
         read = core.read_model(model)
         read.reshape([1, *size, 3])
         settings = {

@@ -85,7 +85,6 @@ def measure_model(preset: str, args: argparse.Namespace, work: Path, limits: Lim
             rows.append(
                 {
                     "model": preset,
-                    "graph": "frame_encoder",
                     "persons": persons,
                     "contender": name,
                     "ms": spread([1000 * each for each in times]),
