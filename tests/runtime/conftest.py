@@ -16,12 +16,13 @@ import pytest
 from command_runs import FRAMES, write_video
 from engine_stand_ins import GPU, TENSORRT_SPEC, VERSION, Cache, StandIn, pretend_installed
 from fake_cameras import nobody
+from found_boxes import SIZE
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, save
 from pipeline_bench import Bench
 from safetensors.numpy import save_file
 
-from emotion_runtime import EmotionRuntime, fastest_backend
+from emotion_runtime import EmotionRuntime, detector_parity, fastest_backend
 from emotion_runtime.bundle import load_bundle, sha256_of
 from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.manifest import Graph, Head, Manifest, Tensor, write_manifest
@@ -140,6 +141,18 @@ def fixed_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def face() -> CenterFace:
     return CenterFace(threads=1)
+
+
+@pytest.fixture
+def small_face(monkeypatch: pytest.MonkeyPatch) -> CenterFace:
+    """Return a detector for frames of `SIZE`, of which parity checks run two together at most."""
+    monkeypatch.setattr(detector_parity, "MOST_FRAMES", 2)
+    return CenterFace(threads=1, long_side=SIZE[1])
+
+
+@pytest.fixture(scope="module")
+def small_frames() -> list[NDArray[np.uint8]]:
+    return detector_parity.demo_frames(SIZE, 3)
 
 
 @pytest.fixture

@@ -11,27 +11,14 @@ from engine_stand_ins import GPU, SECONDS, VERSION, Cache, sidecar, sorted_rows
 from found_boxes import SIZE, agree
 from numpy.typing import NDArray
 
-from emotion_runtime import detector_parity
 from emotion_runtime.backends.base import Backend, Unavailable
 from emotion_runtime.detector_backend import run_network
-from emotion_runtime.detector_parity import demo_frames
 from emotion_runtime.detectors.centerface import CenterFace
 from emotion_runtime.detectors.network import NetworkDetector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.tensorrt import build_client, open_engines
 from emotion_runtime.tensorrt import cache as engines
 from emotion_runtime.tensorrt.keys import detector_key
-
-
-@pytest.fixture
-def face(monkeypatch: pytest.MonkeyPatch) -> CenterFace:
-    monkeypatch.setattr(detector_parity, "MOST_FRAMES", 2)
-    return CenterFace(threads=1, long_side=SIZE[1])
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[NDArray[np.uint8]]:
-    return demo_frames(SIZE, 3)
 
 
 def store(
@@ -56,24 +43,27 @@ def without_colours(face: CenterFace) -> bytes:
 
 @pytest.mark.parametrize("by_name", [True, False])
 def test_engines_come_from_the_cache_and_are_checked_once(
-    cache: Cache, face: CenterFace, frames: list[NDArray[np.uint8]], *, by_name: bool
+    cache: Cache, small_face: CenterFace, small_frames: list[NDArray[np.uint8]], *, by_name: bool
 ):
-    store(cache, face, checked_on="")
-    run_network(face, "tensorrt", by_name=by_name, precision=None)
-    assert face.batches
-    face(frames[0])
+    store(cache, small_face, checked_on="")
+    run_network(small_face, "tensorrt", by_name=by_name, precision=None)
+    assert small_face.batches
+    small_face(small_frames[0])
     (stored,) = engines.read_sidecars(cache.folder)
     assert stored.checked_on == GPU.with_driver
     assert [row.frames for row in stored.parity] == [1, 2]
-    assert agree(face, frames, 0.999)
+    assert agree(small_face, small_frames, 0.999)
 
 
 def test_an_engine_with_other_boxes_is_rejected_and_not_used(
-    cache: Cache, face: CenterFace, frames: list[NDArray[np.uint8]], caplog: pytest.LogCaptureFixture
+    cache: Cache,
+    small_face: CenterFace,
+    small_frames: list[NDArray[np.uint8]],
+    caplog: pytest.LogCaptureFixture,
 ):
-    store(cache, face, without_colours(face), "")
-    run_network(face, "tensorrt", by_name=False, precision=None)
-    assert agree(face, frames, 0.999)
+    store(cache, small_face, without_colours(small_face), "")
+    run_network(small_face, "tensorrt", by_name=False, precision=None)
+    assert agree(small_face, small_frames, 0.999)
     (message,) = caplog.messages
     assert "the engine of face_320x192 fails the parity check on this GPU" in message
     assert "emotion-export trt --detector face --frame-size 320x192 --detector-size 320" in message
@@ -82,40 +72,40 @@ def test_an_engine_with_other_boxes_is_rejected_and_not_used(
 
 def test_a_gpu_that_the_encoders_have_filled_leaves_the_detector_to_the_cpu(
     cache: Cache,
-    face: CenterFace,
-    frames: list[NDArray[np.uint8]],
+    small_face: CenterFace,
+    small_frames: list[NDArray[np.uint8]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
     def full(*_: object, **__: object) -> Backend:
         raise EmotionError("CUDA: cuMemAlloc_v2 failed with CUDA_ERROR_OUT_OF_MEMORY")
 
-    store(cache, face)
+    store(cache, small_face)
     monkeypatch.setattr(open_engines, "TensorRTBackend", full)
-    run_network(face, "tensorrt", by_name=False, precision=None)
-    assert agree(face, frames, 0.999)
+    run_network(small_face, "tensorrt", by_name=False, precision=None)
+    assert agree(small_face, small_frames, 0.999)
     (message,) = caplog.messages
     assert "CPUExecutionProvider" in message
     assert "CUDA_ERROR_OUT_OF_MEMORY" in message
-    run_network(face, "tensorrt", by_name=True, precision=None)
+    run_network(small_face, "tensorrt", by_name=True, precision=None)
     with pytest.raises(Unavailable, match="CUDA_ERROR_OUT_OF_MEMORY"):
-        face(frames[0])
+        small_face(small_frames[0])
 
 
 @pytest.mark.usefixtures("no_builder")
 def test_without_a_builder_a_missing_engine_is_an_error_with_the_command(
-    face: CenterFace, frames: list[NDArray[np.uint8]]
+    small_face: CenterFace, small_frames: list[NDArray[np.uint8]]
 ):
-    run_network(face, "tensorrt", by_name=True, precision="fp32")
+    run_network(small_face, "tensorrt", by_name=True, precision="fp32")
     command = "emotion-export trt --detector face --frame-size 320x192 --detector-size 320 --flavor tensorrt"
     with pytest.raises(Unavailable, match=rf"no engine of face_320x192 .*{command} --precision fp32"):
-        face(frames[0])
+        small_face(small_frames[0])
 
 
 def test_onnx_runtime_finds_people_while_the_engine_is_built(
     cache: Cache,
-    face: CenterFace,
-    frames: list[NDArray[np.uint8]],
+    small_face: CenterFace,
+    small_frames: list[NDArray[np.uint8]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
@@ -124,16 +114,16 @@ def test_onnx_runtime_finds_people_while_the_engine_is_built(
     def build(command: list[str]) -> None:
         commands.append(command)
         assert go.wait(SECONDS)
-        store(cache, face)
+        store(cache, small_face)
 
     monkeypatch.setattr(build_client, "run_builder", build)
-    run_network(face, "tensorrt", by_name=True, precision=None, live=True)
+    run_network(small_face, "tensorrt", by_name=True, precision=None, live=True)
     with caplog.at_level(logging.INFO):
-        before = face(frames[0])
+        before = small_face(small_frames[0])
         go.set()
         (thread,) = [each for each in threading.enumerate() if each.name == "tensorrt engines"]
         thread.join(SECONDS)
-        after = [face(frames[0]) for _ in range(2)]
+        after = [small_face(small_frames[0]) for _ in range(2)]
     assert commands[0][3:9] == ["trt", "--detector", "face", "--frame-size", "320x192", "--detector-size"]
     assert any("switching from ONNX Runtime" in message for message in caplog.messages)
     for each in after:
@@ -164,10 +154,10 @@ def test_an_engine_that_sorts_almost_equal_boxes_in_another_order_takes_over(
 
 def test_a_file_waits_for_the_engine_of_its_detector(
     cache: Cache,
-    face: CenterFace,
-    frames: list[NDArray[np.uint8]],
+    small_face: CenterFace,
+    small_frames: list[NDArray[np.uint8]],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(build_client, "run_builder", lambda _command: store(cache, face))
-    run_network(face, "tensorrt", by_name=True, precision=None)
-    assert agree(face, frames[:1], 0.999)
+    monkeypatch.setattr(build_client, "run_builder", lambda _command: store(cache, small_face))
+    run_network(small_face, "tensorrt", by_name=True, precision=None)
+    assert agree(small_face, small_frames[:1], 0.999)
