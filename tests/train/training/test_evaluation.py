@@ -60,3 +60,15 @@ def test_a_data_set_that_is_not_there_is_said_before_the_first_step(
     assert pretrain_script.main(argv) == 2
     assert "folder /nowhere does not exist" in capsys.readouterr().err
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("name", ["scenes", "bolt"])
+def test_only_data_sets_that_can_be_read_are_probed(name: str):
+    message = (
+        f"\\[probe\\] dataset '{name}' cannot be probed while clips are trained: .*expected one of bold, "
+    )
+    with pytest.raises(EmotionError, match=message) as refusal:
+        dataset_evaluation(build("sap"), Probe(name, "data"))
+    listed = str(refusal.value).partition("expected one of ")[2]
+    assert "scenes" not in listed
+    assert ("`emotion-train fit-probe --dataset scenes`" in str(refusal.value)) == (name == "scenes")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.errors import EmotionError
-from emotion_train.datasets import load_dataset
+from emotion_train.datasets import NAMES, load_dataset
 from emotion_train.datasets.base import Task
 from emotion_train.language.phrases import EKMAN_PHRASES
 from emotion_train.model import EmotionCLIP
@@ -82,6 +82,7 @@ def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) ->
     Raises:
         EmotionError: The data set is unknown, its files are missing, or it has no metric of the given name.
     """
+    _check_dataset(probe.dataset)
     protocol = protocol_of(probe.dataset)
     splits = dict.fromkeys((protocol.fit, protocol.tune))
     sets = {split: load_dataset(probe.dataset, Path(probe.data), split) for split in splits}
@@ -110,6 +111,20 @@ def dataset_evaluation(model: EmotionCLIP, probe: Probe, *, workers: int = 0) ->
         )
 
     return evaluate
+
+
+def _check_dataset(name: str) -> None:
+    if name not in NAMES:
+        why = (
+            "rendered scenes have no labelled rows to read, and are measured after the run with "
+            "`emotion-train fit-probe --dataset scenes`; "
+            if name == "scenes"
+            else ""
+        )
+        raise EmotionError(
+            f"[probe] dataset {name!r} cannot be probed while clips are trained: {why}expected one of "
+            f"{', '.join(NAMES)}"
+        )
 
 
 def _check_metric(probe: Probe, tasks: Sequence[Task], split: str) -> None:

@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from emotion_runtime.errors import EmotionError
+
 # The others wait while the first process evaluates, which can take longer than the usual ten minutes.
 PATIENCE = timedelta(hours=6)
+
+_SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +43,21 @@ def joined_world() -> Iterator[World]:
     """Join the processes that `torchrun` started; without it, there is one.
 
     Each process takes a GPU of its own if CUDA is available; otherwise they share the CPU, through gloo.
+
+    Raises:
+        EmotionError: Another program than `torchrun` set WORLD_SIZE, or there are fewer GPUs than processes.
     """
     cuda = torch.cuda.is_available()
     if "WORLD_SIZE" not in os.environ:
         yield World(device=torch.device("cuda" if cuda else "cpu"))
         return
-    local = int(os.environ["LOCAL_RANK"])
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
-    if cuda:
-        torch.cuda.set_device(device)
+    missing = [name for name in _SET_BY_TORCHRUN if name not in os.environ]
+    if missing:
+        raise EmotionError(
+            f"WORLD_SIZE is set, but not {', '.join(missing)}: start several processes with torchrun, or "
+            "unset WORLD_SIZE to train with one"
+        )
+    device = _own_gpu() if cuda else torch.device("cpu")
     distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield World(distributed.get_rank(), distributed.get_world_size(), device)
@@ -55,6 +65,24 @@ def joined_world() -> Iterator[World]:
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
+
+
+def _own_gpu() -> torch.device:
+    """Take the GPU of this process.
+
+    All processes of a machine with too few GPUs are refused, since those with one would wait for the others.
+    """
+    local = int(os.environ["LOCAL_RANK"])
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", local + 1)), torch.cuda.device_count()
+    if processes > gpus:
+        raise EmotionError(
+            f"torchrun started {processes} processes on this machine, but {gpus} GPU{'s' * (gpus != 1)} can be "
+            f"used, and each process needs one of its own: give torchrun --nproc-per-node {gpus}, or set "
+            "CUDA_VISIBLE_DEVICES='' to train on the CPU"
+        )
+    device = torch.device("cuda", local)
+    torch.cuda.set_device(device)
+    return device
 
 
 def wrap(module: nn.Module, world: World, *, unused: bool = False) -> nn.Module:
