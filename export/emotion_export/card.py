@@ -105,19 +105,13 @@ The checkpoint does not name its training data{fingerprint}. If you distribute t
 here, and who may use what was made from it."""
 
 _METRICS_ON_SCENES = """\
-Measured by `emotion-train fit-probe` on scenes rendered with faces of the splits `val` and `test`, which
-training leaves out. `ece` compares the probabilities with the votes on a face, or with its label where nobody
-voted. Chance is an accuracy of {chance:.3f}. `balanced_accuracy` is the mean recall of the classes, `ece` the
-expected calibration error, and `changed` the fraction of pairs of people with different emotions in one image
-whose predictions differ."""
-
-_METRICS_ON_FER2013 = """\
-Measured by `emotion-train fit-probe` on scenes rendered with FER2013 faces that were not used for training.
-The label of a face is the emotion with the most of ten votes (FER+), also where few agree; `ece` compares
-the probabilities with the votes. The accuracy below, by the benchmark, is higher because it leaves out
-faces that no more than half of the voters see alike. Chance is an accuracy of {chance:.3f}.
-`balanced_accuracy` is the mean recall of the classes, `ece` the expected calibration error, and `changed`
-the fraction of pairs of people with different emotions in one image whose predictions differ."""
+Measured by `emotion-train fit-probe` on scenes rendered with faces of the splits `val` and `test` of the face
+archive that it was given. Which archive that was is not recorded: the model has not seen these faces if it
+was the one that the model was trained on, whose splits `val` and `test` training leaves out. The label of a
+face is the emotion with the most votes; `ece` compares the probabilities with the votes on a face, or with
+its label where nobody voted. Chance is an accuracy of {chance:.3f}. `balanced_accuracy` is the mean recall of
+the classes, `ece` the expected calibration error, and `changed` the fraction of pairs of people with
+different emotions in one image whose predictions differ."""
 
 _METRICS = """\
 Measured by `emotion-train fit-probe` or `emotion-train evaluate` on a labelled data set; names start with the
@@ -173,7 +167,7 @@ def model_card(manifest: Manifest, checkpoint: Checkpoint) -> str:
         created_by=manifest.created_by,
         training=_training(checkpoint),
         metrics="\n\n".join(
-            _metrics(name, head, default=name == manifest.default_head, fer2013=_is_fer2013_run(checkpoint))
+            _metrics(name, head, default=name == manifest.default_head)
             for name, head in manifest.heads.items()
         ),
         limits=_LIMITS,
@@ -215,8 +209,8 @@ def _is_fer2013_run(checkpoint: Checkpoint) -> bool:
     return checkpoint.data in FER2013_RUNS
 
 
-def _metrics(name: str, head: Head, *, default: bool, fer2013: bool) -> str:
-    kind = "linear, fitted on labels" if head.kind == "probe" else "text embeddings, not fitted"
+def _metrics(name: str, head: Head, *, default: bool) -> str:
+    kind = "linear, fitted on labelled data" if head.kind == "probe" else "text embeddings, not fitted"
     labels = ", ".join(head.labels)
     measured = "" if head.metrics else " Not measured."
     notes = "".join([" (default)" if default else "", " (EXPERIMENTAL)" if head.experimental else ""])
@@ -227,8 +221,7 @@ def _metrics(name: str, head: Head, *, default: bool, fer2013: bool) -> str:
     rows = [f"| {metric} | {value:.4g} |" for metric, value in head.metrics.items()]
     table = "\n".join([intro, "", "| metric, by split | |", "|---|---|", *rows])
     of_scenes = any("one_person" in metric for metric in head.metrics)  # only rendered scenes have this set
-    on_scenes = _METRICS_ON_FER2013 if fer2013 else _METRICS_ON_SCENES
-    meaning = on_scenes.format(chance=1 / len(head.labels)) if of_scenes else _METRICS
+    meaning = _METRICS_ON_SCENES.format(chance=1 / len(head.labels)) if of_scenes else _METRICS
     return f"{table}\n\n{meaning}"
 
 

@@ -12,6 +12,8 @@ import pytest
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.heads import load_head
 from emotion_runtime.sources.demo import read_demo
+from emotion_train.heads import HeadCard, LinearHead
+from emotion_train.probing.new_bundle import write_bundle
 
 WITHOUT_TORCH = """
 import sys
@@ -91,3 +93,22 @@ def test_it_may_be_written_again_but_not_over_other_files(out: Path):
     with pytest.raises(Exception, match=r"files that do not belong to a bundle of fit-probe \(notes.txt\)"):
         write_bundle(load_bundle("nano"), heads, out / "bundle", dataset="table")
     (out / "bundle" / "notes.txt").unlink()
+
+
+def test_the_card_of_a_new_bundle_says_which_heads_were_fitted(tmp_path: Path):
+    """With scenes, fit-probe measures the heads made from text as well."""
+    source = load_bundle("nano")
+    heads = {}
+    for name in ("probe", "zero_shot"):
+        stored, told = load_head(source, name), source.manifest.heads[name]
+        card = HeadCard(
+            told.kind, told.labels, told.activation, told.temperature, {"val_ece": 0.1}, "ab" * 32
+        )
+        heads[name] = LinearHead(stored.weight, np.asarray(stored.bias, np.float32), card)
+    card_text = (
+        write_bundle(source, heads, tmp_path / "new", dataset="scenes") / "MODEL_CARD.md"
+    ).read_text()
+    probe, zero_shot = card_text.split("## Head ")[1:]
+    assert "Fitted on labelled data." in probe
+    assert "Fitted" not in zero_shot
+    assert "Made from text by that bundle, not fitted." in zero_shot

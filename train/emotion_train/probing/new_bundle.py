@@ -18,9 +18,10 @@ _CARD_TEXT = """# {name}
 
 The encoders are those of the bundle `{source}` (checkpoint sha256 `{sha256}`);
 read its model card about the data that they were trained on, what they cannot do and what is prohibited. The
-heads below were fitted with `emotion-train fit-probe --bundle {source} --dataset {dataset}`. No row that a
-metric counts was fitted on; those of `val` are optimistic where regularisation, temperature or the threshold
-for a label were chosen on them.
+heads below were fitted, or measured if they are made from text, with
+`emotion-train fit-probe --bundle {source} --dataset {dataset}`. This command fitted no head on a row
+that a metric counts; those of `val` are optimistic where regularisation, temperature or the threshold for a
+label were chosen on them. Whether the encoders were trained on these rows is not recorded.
 
 Licence of the weights: {license}
 
@@ -114,7 +115,10 @@ def _names(folder: Path) -> list[str]:
 
 
 def _described(name: str, head: Head) -> str:
-    lines = [f"## Head `{name}`", "", f"Labels: {', '.join(head.labels)}."]
+    kind = (
+        "Fitted on labelled data." if head.kind == "probe" else "Made from text by that bundle, not fitted."
+    )
+    lines = [f"## Head `{name}`", "", f"{kind} Labels: {', '.join(head.labels)}."]
     if head.abstain:
         lines.append(f"No label is given if its probability is below {head.abstain:.3f}.")
     rows = [f"| {metric} | {value:.4g} |" for metric, value in head.metrics.items()]
