@@ -74,10 +74,11 @@ def _own_gpu() -> torch.device:
     """
     local = int(os.environ["LOCAL_RANK"])
     processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", local + 1)), torch.cuda.device_count()
+    usable = f"{gpus} GPU{'s' * (gpus != 1)}"
     if processes > gpus:
         raise EmotionError(
-            f"torchrun started {processes} processes on this machine, but {gpus} GPU{'s' * (gpus != 1)} can be "
-            f"used, and each process needs one of its own: give torchrun --nproc-per-node {gpus}, or set "
+            f"torchrun started {processes} processes on this machine, but {usable} can be used, and "
+            f"each process needs one of its own: give torchrun --nproc-per-node {gpus}, or set "
             "CUDA_VISIBLE_DEVICES='' to train on the CPU"
         )
     device = torch.device("cuda", local)
