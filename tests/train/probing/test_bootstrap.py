@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from emotion_train.probing.bootstrap import (
+    FEW_GROUPS,
     Metrics,
     Weights,
     bootstrap_intervals,
@@ -13,6 +14,7 @@ from emotion_train.probing.bootstrap import (
     resample_weights,
 )
 from emotion_train.probing.metrics import weighted_mean
+from emotion_train.probing.scorers import single_label_scorer
 
 
 class Mean:
@@ -80,6 +82,28 @@ def test_coverage():
     assert 0.90 <= covered(40, 10, clustered=True) <= 0.985
     # Drawn one by one, samples that hang together promise far more than they hold.
     assert covered(40, 10, clustered=False) < 0.75
+
+
+@pytest.mark.slow
+def test_coverage_of_balanced_accuracy_needs_twenty_examples_of_a_class():
+    """What the docstring says: below that, the class is named in reports."""
+    held = {count: recall_covered(count) for count in (5, FEW_GROUPS)}
+    assert held[5] < 0.8
+    assert held[FEW_GROUPS] > 0.88
+
+
+def recall_covered(count: int) -> float:
+    """Fraction of 200 experiments whose interval holds the true mean recall, with `count` of one class."""
+    rng = np.random.default_rng(6)
+    labels = np.repeat([0, 1, 2], [200, 200, count])
+    hits = 0
+    for _ in range(200):
+        scores = np.eye(3)[np.where(rng.random(len(labels)) < 0.8, labels, (labels + 1) % 3)]
+        scorer = single_label_scorer("abc", scores, labels, {})
+        clusters, seed = np.arange(len(labels)), int(rng.integers(1 << 30))
+        low, high = bootstrap_intervals(scorer, clusters, seed=seed, resamples=300)["balanced_accuracy"]
+        hits += low <= 0.8 <= high
+    return hits / 200
 
 
 def test_an_interval_uses_only_resamples_in_which_the_metric_is_defined():

@@ -150,6 +150,20 @@ def test_few_groups_are_warned_of():
     assert not one(SINGLE, few, MeasureOptions(0, resamples=0)).intervals
 
 
+def test_classes_of_few_groups_are_named():
+    """20 groups of joy are enough; 3 of fear, in which there are 12 examples, are not."""
+    groups = np.repeat(np.arange(40), 4)
+    truth = np.where(groups < 20, NAMES.index("joy"), NAMES.index("calm"))
+    truth[groups >= 37] = NAMES.index("fear")
+    note = "fewer than 20 groups have an example of fear (3), calm (17): intervals of these classes"
+    part = replace(with_targets(SINGLE, truth), groups=tuple(map(str, groups)))
+    assert len([each for each in one(SINGLE, part).notes if each.startswith(note)]) == 1
+    assert not any("groups" in each for each in one(SINGLE, part, MeasureOptions(0, resamples=0)).notes)
+    several = with_targets(MULTI, np.eye(4, dtype=np.float32)[truth])
+    assert any(each.startswith(note) for each in one(MULTI, replace(several, groups=part.groups)).notes)
+    assert not any("groups" in each for each in one(SINGLE).notes)
+
+
 def test_bad_targets_are_refused_before_they_are_measured():
     with pytest.raises(EmotionError, match="test: 160 of 160 rows have a target of vad that is NaN"):
         one(VALUES, with_targets(VALUES, np.full((160, 2), np.nan)))

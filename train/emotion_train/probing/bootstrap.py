@@ -16,7 +16,7 @@ Scorer = Callable[[Weights], Metrics]
 
 RESAMPLES = 1000
 LEVEL = 0.95
-FEW_GROUPS = 20  # below about this many clusters, percentile intervals are known to be too narrow
+FEW_GROUPS = 20  # below about this many clusters, of all or of a class, percentile intervals are too narrow
 
 _BATCH_WEIGHTS = 2_000_000  # weights computed at a time: 16 MB
 
@@ -58,6 +58,11 @@ def bootstrap_intervals(
     """Return the 95 % percentile interval of every metric (Efron 1979).
 
     Resamples for which a metric is undefined are left out of its interval.
+
+    Intervals of a class with few clusters, and of a mean over classes with such a class, are too narrow:
+    resampling five examples that are all wrong gives five wrong ones. In simulations of balanced accuracy,
+    49 to 69 % of these intervals contain the truth where one class has 5 examples, 89 to 92 % where it has
+    10, and 91 to 94 % where it has 20. Reports name classes with fewer than `FEW_GROUPS` clusters.
 
     Args:
         scorer: Computes the metrics from weights (B, N).

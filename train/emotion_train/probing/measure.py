@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,8 @@ def measure(head: TaskHead, part: FeatureSet, name: str, options: MeasureOptions
         return _measure_values(head, part, name, options)
     targets = part.targets[head.task.name]
     logits = head.logits(part.features)
-    scaled, notes = calibrated(head, part, cluster_indices(part.groups), options.seed)
+    clusters = cluster_indices(part.groups)
+    scaled, notes = calibrated(head, part, clusters, options.seed)
     unscaled = None if head.tuned_on is None else activate(logits, head.activation)
     probabilities = {}
     # A softmax over several labels states no probability for each of them, so it has no calibration error.
@@ -114,6 +116,8 @@ def measure(head: TaskHead, part: FeatureSet, name: str, options: MeasureOptions
         scorer = multi_label_scorer(head.task.labels, scores, targets, probabilities)
         support = (targets > 0).sum(axis=0)
         notes += _absent(head.task, support) + _everywhere(head.task, support, len(part))
+    if options.resamples:
+        notes += _scarce(head.task, targets, clusters)
     evidence = _Evidence(scaled, unscaled, tuple(support.tolist()), notes)
     return [_result(head, scorer, part, name, options, evidence)]
 
@@ -221,6 +225,20 @@ def _absent(task: Task, support: NDArray[np.int64]) -> tuple[str, ...]:
             f"contains a single class, {task.labels[int(support.argmax())]}: its metrics are not informative",
         )
     return (f"no examples, so left out of the means over classes: {', '.join(names)}",)
+
+
+def _scarce(task: Task, targets: NDArray[Any], clusters: NDArray[np.int64]) -> tuple[str, ...]:
+    """Name the classes for whose intervals there are too few groups, unless there are too few in all."""
+    if int(clusters.max()) + 1 < FEW_GROUPS:
+        return ()
+    members = targets[:, None] == np.arange(len(task.labels)) if targets.ndim == 1 else targets > 0
+    counts = [len(np.unique(clusters[rows])) for rows in members.T]
+    few = [f"{name} ({n})" for name, n in zip(task.labels, counts, strict=True) if 0 < n < FEW_GROUPS]
+    note = (
+        f"fewer than {FEW_GROUPS} groups have an example of {', '.join(few)}: intervals of these classes and "
+        "of means over classes are too narrow"
+    )
+    return (note,) if few else ()
 
 
 def _everywhere(task: Task, support: NDArray[np.int64], samples: int) -> tuple[str, ...]:

@@ -147,7 +147,8 @@ Bundle `{bundle}`, table `{table}`: {count} rows{skipped}. Every image went thro
 detector, its limits of quality and its head. Found: somebody was detected (where the row has a box, in it).
 Not sure: no label was shown, because nobody was found, the view was not good enough or no emotion was likely
 enough. Accuracy, balanced accuracy and calibration error are those of the likeliest emotion of the people
-found. Difference: accuracy minus that of all other rows. In brackets: 95 % bootstrap intervals over groups.
+found. Difference: accuracy minus that of all other rows. In brackets: 95 % bootstrap intervals over groups;
+those of balanced accuracy are too narrow where one of the emotions occurs in under {few_groups} groups.
 
 {tables}
 
