@@ -36,6 +36,7 @@ class HeadCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("image").
         text_tower_sha256: Hash of the text tower that made a zero-shot head.
         dataset: Data set on which the head was fitted or measured.
+        table_sha256: Hash of the table's file, if the head was fitted on a table.
         abstain: See `manifest.Head`.
         experimental: See `manifest.Head`.
         quality: Measured with this head, for the manifest of its bundle; None: not measured.
@@ -50,6 +51,7 @@ class HeadCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     features: Literal["video", "image"] = "video"
     text_tower_sha256: str | None = None
     dataset: str | None = None
+    table_sha256: str | None = None
     abstain: float = 0.0
     experimental: bool = False
     quality: QualityLimits | None = None

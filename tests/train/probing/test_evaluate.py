@@ -13,12 +13,14 @@ from command import Command
 from sklearn.metrics import accuracy_score, average_precision_score
 from torch.nn import functional as F
 
+from emotion_runtime.heads import activate
 from emotion_train.checkpoint import load_checkpoint, model_from_checkpoint, save_checkpoint
 from emotion_train.datasets import load_dataset
 from emotion_train.heads import load_head
 from emotion_train.language.phrases import CATEGORY_PHRASES, EKMAN_PHRASES, TEMPLATES
 from emotion_train.language.tokenizer import tokenize
 from emotion_train.model import EmotionCLIP
+from emotion_train.probing.calibration import calibration_error, confidences_of
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +66,30 @@ def test_any_split_can_be_measured_and_the_fitted_one_is_called_so(
     assert report(tmp_path)["train"]["accuracy"] == pytest.approx(expected)
     assert "train: the head was fitted on these rows" in capsys.readouterr().err
     assert "the head was fitted on these rows" in (tmp_path / "evaluation.md").read_text()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_another_table_is_measured_with_the_stored_temperature(
+    same: bool, evaluate: Command, table: Fitted, checkpoint: Path, model: EmotionCLIP, tmp_path: Path
+):
+    """On the rows that chose it the temperature would look too good, but those of another table did not."""
+    data = table.data
+    if not same:
+        lines = data.read_text().splitlines()
+        data = data.with_name("other.csv")
+        data.write_text("\n".join(line for line in lines if not line.startswith("p0.")) + "\n")
+    argv = arguments("table", Fitted(data, table.out, {}), checkpoint, "--probe", table.out)
+    assert evaluate.main([*argv, "--splits", "val", "train", "--out", str(tmp_path)]) == 0
+    rows, truth = both("table", table, "val", model, "labels")
+    expected = load_head(table.out, "probe")
+    logits = rows @ expected.weight.T + expected.bias
+    scaled = activate(logits, "sigmoid", expected.card.temperature)
+    stored = calibration_error(confidences_of(scaled, truth), np.ones((1, len(rows))))[0]
+    found = report(tmp_path)
+    assert (found["val_labels"]["ece"] == pytest.approx(stored, abs=1e-6)) == (not same)
+    notes = json.dumps(found["notes"])
+    assert ("with the temperature of the other half" in notes) == same
+    assert ("the head was fitted on these rows" in notes) == same
 
 
 def test_an_evaluation_leaves_the_plots_of_fit_probe_as_they_are(

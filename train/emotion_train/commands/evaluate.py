@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from emotion_runtime.bundle import sha256_of
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.commands.probe_options import add_options, read_options
@@ -140,9 +141,8 @@ def probe_heads(setup: ProbeSetup, args: argparse.Namespace) -> list[TaskHead]:
             continue
         head = load_head(args.probe, name)
         _check_features(head, setup.checkpoint, setup.encoding.kind, args.probe / name)
-        fit, tune = (
-            (setup.protocol.fit, setup.protocol.tune) if head.card.dataset == args.dataset else (None, None)
-        )
+        own = _fitted_on_this(head, args)
+        fit, tune = (setup.protocol.fit, setup.protocol.tune) if own else (None, None)
         heads.append(as_task_head(head, task, fitted_on=fit, tuned_on=tune))
     if not heads:
         names = ", ".join(dict.fromkeys(head_name(task) for task in setup.tasks))
@@ -151,6 +151,14 @@ def probe_heads(setup: ProbeSetup, args: argparse.Namespace) -> list[TaskHead]:
             "fit-probe"
         )
     return heads
+
+
+def _fitted_on_this(head: LinearHead, args: argparse.Namespace) -> bool:
+    """Return whether a head was fitted on the given data set. Every table is a data set of its own."""
+    if head.card.dataset != args.dataset:
+        return False
+    # Cards that do not have the hash yet are taken for those of this table, as the cautious reading.
+    return args.dataset != "table" or head.card.table_sha256 in (None, sha256_of(args.data))
 
 
 def zero_shot_task(setup: ProbeSetup, args: argparse.Namespace) -> tuple[Task, LinearHead]:

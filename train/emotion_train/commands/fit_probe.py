@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from emotion_runtime.bundle import Bundle
+from emotion_runtime.bundle import Bundle, sha256_of
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
 from emotion_train.commands.probe_options import add_options, read_options
@@ -86,7 +86,8 @@ def fit(args: argparse.Namespace) -> ProbeReport:
     seeds = tuple(range(args.seed, args.seed + args.seeds))
     fitting = FitOptions(seeds, grid, args.resamples)
     result = run_protocol(setup.tasks, setup.protocol, setup.load_set, fitting)
-    heads = fitted_heads(result, setup, args.dataset)
+    table = sha256_of(args.data) if args.dataset == "table" else None
+    heads = fitted_heads(result, setup, args.dataset, table)
     report = ProbeReport(
         args.dataset,
         describe(setup, shared) | describe_fit(setup, seeds, result),
@@ -126,7 +127,9 @@ def _check_out(out: Path, *, bundle: bool) -> None:
         _log.warning("%s is not of this run and is left as it is: its heads are the old ones", out / BUNDLE)
 
 
-def fitted_heads(result: ProtocolResult, setup: ProbeSetup, dataset: str) -> dict[str, LinearHead]:
+def fitted_heads(
+    result: ProtocolResult, setup: ProbeSetup, dataset: str, table_sha256: str | None
+) -> dict[str, LinearHead]:
     """Return the heads by the names of their files."""
     return {
         head_name(head.task): as_linear_head(
@@ -135,6 +138,7 @@ def fitted_heads(result: ProtocolResult, setup: ProbeSetup, dataset: str) -> dic
             setup.sha256,
             setup.encoding.kind,
             dataset,
+            table_sha256,
         )
         for head in result.heads
     }

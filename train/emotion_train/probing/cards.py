@@ -37,7 +37,12 @@ def card_metrics(measured: Iterable[HeadResult], task: Task) -> dict[str, float]
 
 
 def as_linear_head(
-    head: TaskHead, metrics: Mapping[str, float], checkpoint_sha256: str, kind: FeatureKind, dataset: str
+    head: TaskHead,
+    metrics: Mapping[str, float],
+    checkpoint_sha256: str,
+    kind: FeatureKind,
+    dataset: str,
+    table_sha256: str | None = None,
 ) -> LinearHead:
     """Return a fitted head with its card, as it is stored."""
     card = HeadCard(
@@ -49,6 +54,7 @@ def as_linear_head(
         checkpoint_sha256=checkpoint_sha256,
         features=kind,
         dataset=dataset,
+        table_sha256=table_sha256,
         abstain=head.abstain,
     )
     return LinearHead(head.weight, head.bias, card)
