@@ -22,6 +22,7 @@ def check_runnable(config: RunConfig) -> None:
         raise EmotionError(f"--max-frames {config.max_frames}: expected 1 or more; omit it for no limit")
     if config.append and config.overwrite:
         raise EmotionError("--append and --overwrite exclude each other: give one of them")
+    _check_files(config)
     if config.report and Path(config.report).suffix.lower() not in PAGES:
         raise EmotionError(f"--report {config.report}: expected a page that ends with .html")
     _check_rotation(config)
@@ -42,6 +43,23 @@ def check_runnable(config: RunConfig) -> None:
     _check_live_times(config)
     _check_mqtt(config)
     _check_serve(config)
+
+
+def _check_files(config: RunConfig) -> None:
+    """Reject files of which only the folder or the ending is given, as by an empty variable of a shell.
+
+    Raises:
+        EmotionError: There is such a file.
+    """
+    from emotion_runtime.sinks.outputs import VIDEO_SUFFIXES  # noqa: PLC0415 - as above
+
+    for flag, path in {"csv": config.csv, "report": config.report, "embeddings": config.embeddings}.items():
+        if path and path.endswith("/"):
+            raise EmotionError(f"--{flag} {path}: expected the name of a file, not of a folder")
+    if config.record and Path(config.record).name.lower() in VIDEO_SUFFIXES and config.record[-1] != "/":
+        raise EmotionError(
+            f"--record {config.record}: there is no name before the ending; give one, such as OUT.mp4"
+        )
 
 
 def _check_rotation(config: RunConfig) -> None:
@@ -155,10 +173,12 @@ def _check_serve(config: RunConfig) -> None:
     Raises:
         EmotionError: There is no page, its address is wrong, or zones would not hold for cameras of clients.
     """
-    from emotion_runtime.web.place import parse_place  # noqa: PLC0415 - keeps `--help` fast
+    from emotion_runtime.web.place import check_host_name, parse_place  # noqa: PLC0415 - as above
 
     if config.serve is not None:
         parse_place(config.serve)
+        for name in config.serve_name:
+            check_host_name(name)
         if config.serve_cameras and any("=" in zone for zone in config.zone):
             raise EmotionError(
                 "--serve-cameras lets clients open a camera once more under another name, for which --zone "

@@ -51,7 +51,8 @@ class OneLineParser(argparse.ArgumentParser):
         if name in self.other_names:
             return self.other_names[name]
         options = [option for option in self._option_string_actions if option.startswith("--")]
-        close = get_close_matches(name, options, 1, cutoff=0.7)
+        begun = [option for option in options if option.startswith(name)]
+        close = get_close_matches(name, begun or options, 1, cutoff=0 if begun else 0.7)
         return f"{close[0]}{'=' * bool(value)}{value}" if close else None
 
     def _misspelt(self) -> str:
@@ -104,13 +105,23 @@ def run(program: str, command: Callable[[], int | None], *, interrupted: int = 1
             )
             return 2
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:  # which `Path.is_file` raises, too
+            mistake = _mistake_of(error)
+            if mistake is None:
                 raise
-            name = f"{without_passwords(str(error.filename))[:60]}..."
-            sys.stderr.write(f"{program}: error: {name}: the name is too long; give the path of a file\n")
+            sys.stderr.write(f"{program}: error: {mistake}\n")
             return 2
         except KeyboardInterrupt:
             return interrupted
+
+
+def _mistake_of(error: OSError) -> str | None:
+    """Return what the user can do about an error that most functions for paths raise; None: it is a bug."""
+    if error.errno == errno.ENAMETOOLONG:  # which `Path.is_file` raises, too
+        name = f"{without_passwords(str(error.filename))[:60]}..."
+        return f"{name}: the name is too long; give the path of a file"
+    if error.errno == errno.ENOENT and error.filename is None:  # of `os.getcwd`
+        return "the current folder does not exist any more; change to another one with cd"
+    return None
 
 
 def write_output(text: str) -> None:

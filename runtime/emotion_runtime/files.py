@@ -40,7 +40,8 @@ def with_home(path: str) -> str:
     if not path.startswith("~/"):
         return path
     try:
-        return f"{Path.home()}{path[1:]}"  # as text, since a slash at the end has a meaning
+        # As text, since a slash at the end has a meaning. In containers, the home folder may be /.
+        return f"{str(Path.home()).rstrip('/')}{path[1:]}"
     except RuntimeError as error:  # no HOME, and a user id without an entry, as in some containers
         raise EmotionError(
             "a path begins with ~/, but this user has no home folder; give the whole path"

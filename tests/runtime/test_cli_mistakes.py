@@ -39,6 +39,17 @@ def test_every_source_that_fails_is_told_after_the_results(
     assert "two.avi" in message
 
 
+def test_a_current_folder_that_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for source in ("demo", "x.mp4"):
+        line = mistake(main(["--source", source]), capsys.readouterr().err)
+        assert "the current folder does not exist any more; change to another one with cd" in line
+
+
 def test_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):
     code = (
         "import sys; from emotion_runtime import cli, person; publish = person.PersonState.publish;"
@@ -69,6 +80,15 @@ def test_bug_keeps_its_traceback(model: list[str], video: Path, tmp_path: Path):
         (["a b.mp4"], "unrecognized arguments: 'a b.mp4': did you mean --source 'a b.mp4'?"),
         (["--input", "x.mp4"], "did you mean --source?"),
         (["--source", "x.mp4", "--hysterisis=0.1"], "did you mean --hysteresis=0.1?"),
+        (["--source", "x.mp4", "--dur=1"], "--dur=1: did you mean --duration=1?"),
+        (["--source", "demo", "--csv", "out/"], "--csv out/: expected the name of a file, not of a folder"),
+        (["--source", "demo", "--report", "a.html/"], "--report a.html/: expected the name of a file"),
+        (["--source", "demo", "--embeddings", "a.npz/"], "--embeddings a.npz/: expected the name of a file"),
+        (["--source", "demo", "--record", "out/.mp4"], "--record out/.mp4: there is no name before the end"),
+        (
+            ["--source", "demo", "--serve", "127.0.0.1:0", "--serve-name", "https://cam.example.org"],
+            "--serve-name https://cam.example.org: expected NAME or NAME:PORT, such as camera.example.org",
+        ),
         (["--source", "x.mp4", "--emotion"], "unrecognized arguments: --emotion; see"),
         (
             ["--source", "-x.mp4"],

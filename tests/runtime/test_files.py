@@ -34,6 +34,8 @@ def test_only_a_tilde_and_a_slash_stand_for_the_home_folder(tmp_path: Path, monk
     assert with_home("~/results/") == f"{tmp_path}/results/"
     for path in ("results/", "a/~/b", "~root/a", "~", "-", "face"):
         assert with_home(path) == path
+    monkeypatch.setenv("HOME", "/")
+    assert with_home("~/results") == "/results"
     monkeypatch.setattr(Path, "home", no_home)
     with pytest.raises(EmotionError, match="this user has no home folder; give the whole path"):
         with_home("~/results/")

@@ -245,9 +245,9 @@ def test_audio_file_is_not_a_video(tmp_path: Path) -> None:
     [
         ("no/such/video.mp4", "no such file"),
         ("runtime", "no photo or video in the folder"),
-        ("v4l2:///dev/null", "expected a number or v4l2"),
-        (-1, "expected a number or v4l2"),
-        (10**22, "expected a number or v4l2"),
+        ("v4l2:///dev/null", "expected a number from 0 to 999999, v4l2"),
+        (-1, "expected a number from 0 to 999999, v4l2"),
+        (10**22, "expected a number from 0 to 999999, v4l2"),
         ("n" * 300 + "=rtsp://cam/1", "a name of 300 characters"),
         ("srt://example.org/a", "srt://, which is not supported"),
     ],

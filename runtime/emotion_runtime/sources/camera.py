@@ -132,7 +132,8 @@ def _request(uri: str) -> _Request:
     match = re.fullmatch(r"(?:v4l2://)?(/dev/(?:video\d+|v4l/.+))", address)
     if match is None and not re.fullmatch(r"[0-9]{1,6}", address):
         raise EmotionError(
-            f"camera {uri}: expected a number or v4l2:///dev/videoN or v4l2:///dev/v4l/by-id/NAME"
+            f"camera {uri}: expected a number from 0 to 999999, v4l2:///dev/videoN or "
+            "v4l2:///dev/v4l/by-id/NAME"
         )
     if sys.platform != "linux" and (match or options):
         raise EmotionError(f"camera {uri}: device paths and options exist on Linux only; give a number")

@@ -12,11 +12,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.web.place import Place, is_ip
+from emotion_runtime.web.place import HOST, Place, is_ip
 
 _SHORTEST = 16  # characters of a token
 _LONGEST = 512
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 _DOCUMENTS = frozenset({"/", "/notice", "/sign-in"})  # pages that another site may link to
 _SAFE = frozenset({"GET", "HEAD"})
 
@@ -79,7 +78,7 @@ class Access:
             host: The header.
             arrived_at: The local IP address of the connection.
         """
-        match = _HOST.fullmatch(host)
+        match = HOST.fullmatch(host)
         if match is None:
             return False
         name, port = match[1].lower().rstrip(".").strip("[]"), match[2]

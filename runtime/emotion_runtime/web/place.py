@@ -8,6 +8,9 @@ from emotion_runtime.errors import EmotionError
 
 _EXPECTED = "expected HOST:PORT, such as 127.0.0.1:8080, or 0.0.0.0:8080 for all networks of this machine"
 
+# The header `Host`: a name or an address, and maybe a port.
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -49,6 +52,19 @@ def parse_place(text: str) -> Place:
     if match[1] and not is_ip(host):
         raise EmotionError(f"--serve {text}: {host} is not an IPv6 address; {_EXPECTED}")
     return Place(host, int(match[3]))
+
+
+def check_host_name(text: str) -> None:
+    """Reject what no request can have as its `Host`, such as the address of a page.
+
+    Raises:
+        EmotionError: The text is not NAME or NAME:PORT.
+    """
+    if HOST.fullmatch(text) is None:
+        raise EmotionError(
+            f"--serve-name {text}: expected NAME or NAME:PORT, such as camera.example.org, without https:// "
+            "and without a path"
+        )
 
 
 def is_ip(host: str) -> bool:
