@@ -119,7 +119,9 @@ def _mistake_of(error: OSError) -> str | None:
     if error.errno == errno.ENAMETOOLONG:  # which `Path.is_file` raises, too
         name = f"{without_passwords(str(error.filename))[:60]}..."
         return f"{name}: the name is too long; give the path of a file"
-    if error.errno == errno.ENOENT and error.filename is None:  # of `os.getcwd`
+    try:
+        Path.cwd()
+    except FileNotFoundError:  # without a name, so that it says nothing to the user
         return "the current folder does not exist any more; change to another one with cd"
     return None
 
