@@ -224,3 +224,19 @@ def test_faces_in_rendered_scenes_are_measured_by_their_columns(shared_data: Pat
     assert everyone["metrics"]["accuracy"] > 0.6
     assert bright["few"]
     assert dark["few"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", "-1"], "--seed -1: expected 0 or more"),
+        (["--out", __file__], "there is a file of this name; give another folder"),
+    ],
+)
+def test_mistakes_are_found_before_the_table_is_read(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Predicting its rows can take hours; here it does not exist, which is found after these."""
+    command = ["subgroups", "--data", "nowhere.csv", "--columns", "age", "--out", str(tmp_path / "out")]
+    assert cli.main([*command, *options]) == 2
+    assert message in capsys.readouterr().err

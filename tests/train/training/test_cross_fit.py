@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from emotion_runtime.errors import EmotionError
+from emotion_train import cli
 from emotion_train.language.labels import EKMAN
 from emotion_train.scenes.faces import Faces, one_hot
 from emotion_train.training.cross_fit import (
@@ -83,3 +84,21 @@ def test_mixed_votes_are_the_weighted_mean():
     others = np.full((4, 7), 1 / 7, np.float32)
     mixed = faces.mixed_with(others, 0.25).votes
     np.testing.assert_allclose(mixed, 0.75 * faces.votes + 0.25 / 7, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--epochs", "0"], "--epochs 0: expected 1 or more"),
+        (["--seed", "-1"], "--seed -1: expected 0 or more"),
+        (["--out", "."], "--out . is a folder: expected a file"),
+        (["--out", f"{__file__}/p.npz"], "there is a file of this name; give another folder"),
+    ],
+)
+def test_mistakes_are_found_before_the_faces_are_read(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    """Training takes hours on a CPU; here there are no faces, which is found after these."""
+    out = [] if "--out" in options else ["--out", "p.npz"]
+    assert cli.main(["predict-votes", "--data", "nowhere", *out, *options]) == 2
+    assert message in capsys.readouterr().err

@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 
 from emotion_runtime.console import OneLineParser
+from emotion_runtime.errors import EmotionError
+from emotion_runtime.files import make_folder
 from emotion_train.scenes.faces import FACES_FILE, load_faces
 from emotion_train.training.cross_fit import CrossFit, cross_fitted_votes, save_predictions
 
@@ -23,6 +25,12 @@ _log = logging.getLogger(__name__)
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     args = parser().parse_args(argv)
+    for name, least in (("epochs", 1), ("seed", 0)):
+        if (value := getattr(args, name)) < least:
+            raise EmotionError(f"--{name} {value}: expected {least} or more")
+    if args.out.is_dir():
+        raise EmotionError(f"--out {args.out} is a folder: expected a file, such as predictions.npz in it")
+    make_folder(args.out.parent)  # before the networks are trained, which takes hours on a CPU
     faces = load_faces(args.data / FACES_FILE, "train")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = CrossFit(folds=args.folds, epochs=args.epochs, seed=args.seed)

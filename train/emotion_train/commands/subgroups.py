@@ -17,7 +17,7 @@ from pathlib import Path
 
 from emotion_runtime.console import OneLineParser
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.files import write_atomically
+from emotion_runtime.files import make_folder, write_atomically
 from emotion_train.probing.bootstrap import RESAMPLES
 from emotion_train.probing.subgroup_rows import RowColumns, predict_rows
 from emotion_train.probing.subgroups import measure_groups, page
@@ -30,6 +30,9 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     if args.resamples < 0:
         raise EmotionError(f"--resamples {args.resamples}: expected 0 or more")
+    if args.seed < 0:
+        raise EmotionError(f"--seed {args.seed}: expected 0 or more")
+    make_folder(args.out)  # before the rows are predicted, which can take hours
     columns = RowColumns(
         path=args.path_column,
         label=args.label_column,
