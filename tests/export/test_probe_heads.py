@@ -79,9 +79,7 @@ def test_valence_arousal_and_dominance_go_beside_the_emotions(
         "| val_vad_r2 | 0.125 |\n\nMeasured by `emotion-train fit-probe` or `emotion-train evaluate` on a"
         in text
     )
-    assert (
-        text.count("scenes rendered with FER2013 faces that were not used for training") == 1
-    )  # of the other head
+    assert text.count("on scenes rendered with faces of the splits") == 1  # of the other head
 
 
 def test_values_alone_leave_the_emotions_to_the_text_tower(
