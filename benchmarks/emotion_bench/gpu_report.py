@@ -1,5 +1,6 @@
 """Tables and the summary of a run on a GPU."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from emotion_train.tables import markdown_table
@@ -73,12 +74,17 @@ def pipeline_table(rows: list[dict[str, Any]]) -> str:
     return markdown_table(header, lines)
 
 
-def times_table(rows: list[dict[str, Any]]) -> str:
-    """Return the table of times: a row for each way to run a graph, a column for each number of people."""
+def times_table(rows: list[dict[str, Any]], names: Sequence[str] = _KEY) -> str:
+    """Return the table of times: a row for each way to run a graph, a column for each number of people.
+
+    Args:
+        rows: What was measured.
+        names: What names a row of the table.
+    """
     persons = sorted({row["persons"] for row in rows})
     groups: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in _KEY), {})[row["persons"]] = row
+        groups.setdefault(tuple(row[name] for name in names), {})[row["persons"]] = row
     lines = []
     for key, group in groups.items():
         last = group[max(group)]
@@ -91,7 +97,7 @@ def times_table(rows: list[dict[str, Any]]) -> str:
                 "" if cosine is None else f"{cosine:.6f}",
             ]
         )
-    header = [*_KEY, *(f"P = {count}" for count in persons), "of matmul, most P", "smallest cosine"]
+    header = [*names, *(f"P = {count}" for count in persons), "of matmul, most P", "smallest cosine"]
     return markdown_table(header, lines)
 
 
