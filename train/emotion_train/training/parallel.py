@@ -1,6 +1,7 @@
 """Several processes that train one model, as `torchrun` starts them. One process is a special case."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from emotion_runtime.errors import EmotionError
 
 # The others wait while the first process evaluates, which can take longer than the usual ten minutes.
 PATIENCE = timedelta(hours=6)
+
+_LAST_FREED = 0.5  # seconds
 
 _SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -63,6 +66,9 @@ def joined_world() -> Iterator[World]:
         yield World(distributed.get_rank(), distributed.get_world_size(), device)
         # Wait for all before tearing down the group: without it, about 1 run in 12 aborted at its end.
         distributed.barrier()
+        # Gloo's threads live on beside wrapped models, and free the tensors of the last exchanges when they
+        # get a core. One that does so while the interpreter ends aborts the process, after all work is done.
+        time.sleep(_LAST_FREED)
     finally:
         distributed.destroy_process_group()
 
