@@ -71,7 +71,8 @@ def measure(
     Raises:
         EmotionError: The backend "cpu" does not run.
     """
-    limits = limits_for(bundle.manifest.preprocess.window, *([MOST_PERSONS] if "cuda" in candidates else []))
+    window = bundle.manifest.preprocess.window
+    limits = limits_for(window, MOST_PERSONS) if "cuda" in candidates else limits_for(window)
     checks = [make_parity_check(bundle, graph, limits) for graph in GRAPHS]
     opened: list[_Opened] = []
     found = Measured()

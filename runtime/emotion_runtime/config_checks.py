@@ -51,7 +51,7 @@ def _check_files(config: RunConfig) -> None:
     Raises:
         EmotionError: There is such a file.
     """
-    from emotion_runtime.sinks.outputs import VIDEO_SUFFIXES  # noqa: PLC0415 - as above
+    from emotion_runtime.sinks.outputs import VIDEO_SUFFIXES  # noqa: PLC0415 - keeps `--help` fast
 
     for flag, path in {"csv": config.csv, "report": config.report, "embeddings": config.embeddings}.items():
         if path and path.endswith("/"):
