@@ -1,17 +1,22 @@
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import onnx
 import pytest
+from exported import load_module
 from trt_stand_ins import Engine, Main, types_of
 
 from emotion_export import engines as building
 from emotion_export.cli import main
 from emotion_export.commands import trt
 from emotion_export.tensorrt import BuiltEngine
+from emotion_export.triton import write_repository
+from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.tensorrt.gpu import Gpu
 
 
@@ -32,6 +37,27 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return wheel
 
     return get
+
+
+@pytest.fixture(scope="session")
+def nano_bundle() -> Bundle:
+    return load_bundle("nano")
+
+
+@pytest.fixture(scope="session")
+def schema(download: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """Triton's protobuf of a model's configuration, from the wheel of its client (0.1 MB)."""
+    folder = tmp_path_factory.mktemp("schema")
+    with zipfile.ZipFile(download("tritonclient")) as archive:
+        path = archive.extract("tritonclient/grpc/model_config_pb2.py", folder)
+    return load_module(Path(path))
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory, nano_bundle: Bundle) -> Path:
+    folder = tmp_path_factory.mktemp("triton") / "repository"
+    assert write_repository(nano_bundle, folder) == ["nano_frame_encoder", "nano_temporal_encoder"]
+    return folder
 
 
 @pytest.fixture
