@@ -14,10 +14,10 @@ from trt_stand_ins import Engine, Main, types_of
 from emotion_export import engines as building
 from emotion_export.cli import main
 from emotion_export.commands import trt
-from emotion_export.tensorrt import BuiltEngine
+from emotion_export.tensorrt import Builder, BuiltEngine
 from emotion_export.triton import write_repository
 from emotion_runtime.bundle import Bundle, load_bundle
-from emotion_runtime.tensorrt.gpu import Gpu
+from emotion_runtime.tensorrt.gpu import Gpu, load_tensorrt
 
 
 @pytest.fixture(scope="session")
@@ -91,3 +91,8 @@ def gpu(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(trt, "find_gpu", lambda: Gpu("Test GPU", "8.6", "12.6"))
     monkeypatch.setattr(building, "TensorRTBackend", Engine)
     return quick
+
+
+@pytest.fixture(scope="module")
+def rtx() -> Builder:
+    return Builder(load_tensorrt("tensorrt-rtx"), "tensorrt-rtx", Gpu("", "8.6", "12.6"))

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from exported import Exported, trained
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
+from trt_stand_ins import graph_of
 
 from emotion_export.engine_graphs import read_model
 from emotion_export.fp16 import half_precision
@@ -27,27 +28,8 @@ from emotion_runtime.detectors import load_detector
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import GRAPHS, GraphName, Precision
 from emotion_runtime.tensorrt.api import make_logger
-from emotion_runtime.tensorrt.gpu import Gpu, builder_name, load_tensorrt, start
+from emotion_runtime.tensorrt.gpu import Gpu, builder_name, start
 from emotion_train.model import PRESETS, EmotionCLIP
-
-
-@pytest.fixture(scope="module")
-def rtx() -> Builder:
-    return Builder(load_tensorrt("tensorrt-rtx"), "tensorrt-rtx", Gpu("", "8.6", "12.6"))
-
-
-def graph_of(
-    nodes: list[onnx.NodeProto], *, input_shape: list[int | str], weights: dict[str, np.ndarray] | None = None
-) -> onnx.ModelProto:
-    """From `x` to `y`, both float32."""
-    body = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, input_shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()],
-    )
-    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -268,54 +250,6 @@ def test_an_engine_for_several_architectures_builds(rtx: Builder):
         for targets in ("8.6", "8.0 8.6 8.9")
     )
     assert several != one
-
-
-def test_a_timing_cache_is_kept_and_a_broken_one_is_replaced(rtx: Builder, tmp_path: Path):
-    """That of TensorRT-RTX is empty and deprecated, but its interface is that of TensorRT."""
-    builder = replace(rtx, timing_cache=tmp_path / "timings.cache")
-    model = graph_of([helper.make_node("Relu", ["x"], ["y"])], input_shape=[2, 2])
-    with pytest.warns(DeprecationWarning, match="no-ops in TensorRT-RTX"):
-        build_engine(builder, model, "relu", Limits())
-    kept = builder.timing_cache.read_bytes()
-    assert kept
-    builder.timing_cache.write_bytes(b"no cache")
-    with pytest.warns(DeprecationWarning, match="no-ops in TensorRT-RTX"):
-        build_engine(builder, model, "relu", Limits())
-    assert builder.timing_cache.read_bytes() == kept
-
-
-def test_a_timing_cache_that_is_refused_does_not_cost_the_engine(
-    rtx: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """As TensorRT does with one of another GPU: nothing is set, and nothing is there after the build."""
-    builder = replace(rtx, timing_cache=tmp_path / "timings.cache")
-    builder.timing_cache.write_bytes(b"of another GPU")
-    model = graph_of([helper.make_node("Relu", ["x"], ["y"])], input_shape=[2, 2])
-    offered: list[object] = []
-
-    def refuse_first(_config: object, cache: object, ignore_mismatch: bool) -> bool:
-        assert not ignore_mismatch
-        offered.append(cache)
-        return len(offered) > 1
-
-    config = rtx.library.IBuilderConfig
-    monkeypatch.setattr(config, "set_timing_cache", refuse_first)
-    monkeypatch.setattr(config, "get_timing_cache", lambda _: offered[1] if len(offered) > 1 else None)
-    with pytest.warns(DeprecationWarning, match="no-ops in TensorRT-RTX"):
-        assert build_engine(builder, model, "relu", Limits()).engine
-    assert builder.timing_cache.read_bytes() != b"of another GPU"
-
-
-def test_an_engine_is_kept_where_its_timings_cannot_be(
-    rtx: Builder, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    (tmp_path / "file").touch()
-    builder = replace(rtx, timing_cache=tmp_path / "file" / "timings.cache")
-    model = graph_of([helper.make_node("Relu", ["x"], ["y"])], input_shape=[2, 2])
-    with pytest.warns(DeprecationWarning, match="no-ops in TensorRT-RTX"):
-        assert build_engine(builder, model, "relu", Limits()).engine
-    (line,) = caplog.messages
-    assert "timings.cache cannot be written (File exists" in line
 
 
 def test_the_type_of_an_engines_layers_in_the_words_of_all_versions():

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from exported import error_line
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.onnx import open_session
@@ -32,6 +33,20 @@ def types_of(model: onnx.ModelProto) -> dict[str, int]:
     names = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.INT8: "int8"}
     counts = Counter(names.get(tensor.data_type, "int64") for tensor in model.graph.initializer)
     return dict(sorted(counts.items()))
+
+
+def graph_of(
+    nodes: list[onnx.NodeProto], *, input_shape: list[int | str], weights: dict[str, np.ndarray] | None = None
+) -> onnx.ModelProto:
+    """From `x` to `y`, both float32."""
+    body = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, input_shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()],
+    )
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
 
 class Engine:
