@@ -11,7 +11,6 @@ import ctypes
 import logging
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,29 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Shapes = tuple[tuple[int, ...], ...]  # shapes of the inputs, in the engine's order
-_Part = tuple[int, NDArray[Any]]  # memory of a batch: address on the GPU, and pinned
-
-
-@dataclass(frozen=True, slots=True)
-class _Buffer:
-    """Memory of one input or output, large enough for the largest batch."""
-
-    name: str
-    smallest: tuple[int, ...]  # shape of the smallest batch
-    shape: tuple[int, ...]  # shape of the largest batch
-    host: NDArray[Any]  # pinned memory as a flat array
-    device: int  # address on the GPU
-
-
-@dataclass(slots=True)
-class _Prepared:
-    """What is needed to run one batch size."""
-
-    context: "tensorrt.IExecutionContext"
-    inputs: list[_Part]
-    outputs: dict[str, _Part]
-    graph: int | None = None  # the captured CUDA graph; 0 if the capture failed, None before it is tried
+_Shape = tuple[int, ...]
 
 
 class TensorRTBackend:
@@ -101,7 +78,10 @@ class TensorRTBackend:
         self._kernels = kernels
         rtx_only = flavor == "tensorrt-rtx"
         self._settings = rtx.runtime_settings(self._trt, self._engine, kernels) if rtx_only else None
-        self._prepared: dict[Shapes, _Prepared] = {}
+        self._buffers: dict[str, tuple[NDArray[Any], int]] = {}  # flat pinned memory; address on the GPU
+        # By the shapes of the inputs:
+        self._contexts: dict[tuple[_Shape, ...], tensorrt.IExecutionContext] = {}
+        self._graphs: dict[tuple[_Shape, ...], int] = {}  # captured CUDA graphs; 0 if a capture failed
         with ExitStack() as stack:  # frees what was allocated if a later allocation fails
             self._held = stack
             self._allocate()
@@ -114,16 +94,15 @@ class TensorRTBackend:
         self._stream = self._hold("cuStreamCreate", NON_BLOCKING, free="cuStreamDestroy_v2")
         size = max(1, self._engine.device_memory_size_v2)
         self._scratch = self._hold("cuMemAlloc_v2", size, free="cuMemFree_v2")
-        self._inputs = []
+        self._inputs: dict[str, tuple[_Shape, _Shape]] = {}  # shapes of the smallest and the largest batch
         for name in inputs:
             smallest, _, largest = map(_shape, self._engine.get_tensor_profile_shape(name, 0))
-            self._inputs.append(self._buffer(name, smallest, largest))
-        context = self._context(tuple(buffer.shape for buffer in self._inputs))
-        self._outputs = [
-            self._buffer(name, shape := _shape(context.get_tensor_shape(name)), shape)
-            for name in names
-            if name not in inputs
-        ]
+            self._inputs[name] = smallest, largest
+            self._buffers[name] = self._buffer(name, largest)
+        context = self._context(tuple(largest for _, largest in self._inputs.values()))
+        self._outputs = [name for name in names if name not in inputs]
+        for name in self._outputs:
+            self._buffers[name] = self._buffer(name, _shape(context.get_tensor_shape(name)))
 
     def _hold(self, function: str, *args: Any, free: str) -> int:
         """Return what a function of the driver creates, which `close` frees."""
@@ -138,26 +117,24 @@ class TensorRTBackend:
             EmotionError: The batch is outside the engine's profile, or CUDA reports an error.
         """
         self._cuda.use()
-        for buffer in self._inputs:
-            _fill(buffer, feeds[buffer.name])
-        shapes = tuple(feeds[buffer.name].shape for buffer in self._inputs)
-        prepared = self._prepared.get(shapes)
+        for name in self._inputs:
+            self._fill(name, feeds[name])
+        shapes = tuple(feeds[name].shape for name in self._inputs)
+        context = self._contexts.get(shapes) or self._context(shapes)
         # The first run of a context allocates memory and loads kernels, which cannot be captured.
-        first = prepared is None
-        prepared = prepared or self._prepare(shapes)
-        if not first and prepared.graph is None:
+        if shapes in self._contexts and shapes not in self._graphs:
             try:
-                prepared.graph = self._capture(prepared)
+                self._graphs[shapes] = self._capture(context)
             except EmotionError as error:
                 _log.warning("%s: no CUDA graph for inputs %s (%s)", self.description, shapes, error)
-                prepared.graph = 0
-        if prepared.graph:
-            self._cuda.call("cuGraphLaunch", prepared.graph, self._stream)
+                self._graphs[shapes] = 0
+        if graph := self._graphs.get(shapes):
+            self._cuda.call("cuGraphLaunch", graph, self._stream)
         else:
-            self._enqueue(prepared)
+            self._enqueue(context)
         self._cuda.call("cuStreamSynchronize", self._stream)
-        self._prepared[shapes] = prepared
-        return {name: values.copy() for name, (_, values) in prepared.outputs.items()}
+        self._contexts[shapes] = context
+        return {name: self._host(context, name).copy() for name in self._outputs}
 
     def layer_information(self) -> str:
         """Return TensorRT's description of the engine's layers as JSON; detailed if it was built that way."""
@@ -169,12 +146,12 @@ class TensorRTBackend:
         if not hasattr(self, "_engine"):
             return
         self._cuda.use()
-        if self._settings is not None and self._kernels is not None and self._prepared:
+        if self._settings is not None and self._kernels is not None and self._contexts:
             rtx.keep_kernels(self._settings, self._kernels)
         # Contexts are freed before the memory they work in. Contexts, engine and runtime own memory that is
         # freed with the last reference to them. Arrays over pinned memory must not outlive it.
-        self._prepared.clear()
-        self._inputs, self._outputs = [], []
+        self._contexts.clear()
+        self._buffers.clear()
         self._held.close()
         del self._settings, self._engine, self._runtime
 
@@ -189,14 +166,14 @@ class TensorRTBackend:
             )
         return loaded
 
-    def _buffer(self, name: str, smallest: tuple[int, ...], shape: tuple[int, ...]) -> _Buffer:
+    def _buffer(self, name: str, largest: _Shape) -> tuple[NDArray[Any], int]:
         dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
-        size = math.prod(shape) * dtype.itemsize
+        size = math.prod(largest) * dtype.itemsize
         pinned = self._hold("cuMemHostAlloc", size, 0, free="cuMemFreeHost")
         host = np.frombuffer(memoryview((ctypes.c_byte * size).from_address(pinned)), dtype)
-        return _Buffer(name, smallest, shape, host, self._hold("cuMemAlloc_v2", size, free="cuMemFree_v2"))
+        return host, self._hold("cuMemAlloc_v2", size, free="cuMemFree_v2")
 
-    def _context(self, shapes: Shapes) -> "tensorrt.IExecutionContext":
+    def _context(self, shapes: tuple[_Shape, ...]) -> "tensorrt.IExecutionContext":
         """Create an execution context for one batch size, on the shared scratch memory."""
         context = self._engine.create_execution_context(
             self._settings or self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -207,27 +184,21 @@ class TensorRTBackend:
                 "the GPU's memory with nvidia-smi"
             )
         context.set_device_memory(self._scratch, self._engine.device_memory_size_v2)
-        for buffer, shape in zip(self._inputs, shapes, strict=True):
-            context.set_input_shape(buffer.name, shape)  # within the profile: `_fill` has checked it
+        for name, shape in zip(self._inputs, shapes, strict=True):
+            context.set_input_shape(name, shape)  # within the profile: `_fill` has checked it
+        for name, (_, address) in self._buffers.items():
+            context.set_tensor_address(name, address)
         return context
 
-    def _prepare(self, shapes: Shapes) -> _Prepared:
-        context = self._context(shapes)
-        for buffer in (*self._inputs, *self._outputs):
-            context.set_tensor_address(buffer.name, buffer.device)
-        inputs = [_part(buffer, shape) for buffer, shape in zip(self._inputs, shapes, strict=True)]
-        outputs = {b.name: _part(b, _shape(context.get_tensor_shape(b.name))) for b in self._outputs}
-        return _Prepared(context, inputs, outputs)
-
-    def _capture(self, prepared: _Prepared) -> int:
+    def _capture(self, context: "tensorrt.IExecutionContext") -> int:
         """Return the work of one batch size as a CUDA graph."""
-        capturable = getattr(prepared.context, "is_stream_capturable", None)  # only TensorRT for RTX has it
+        capturable = getattr(context, "is_stream_capturable", None)  # only TensorRT for RTX has it
         if capturable is not None and not capturable(self._stream):
             raise EmotionError("the engine allocates memory while it runs")
         recorded = ctypes.c_void_p()
         self._cuda.call("cuStreamBeginCapture_v2", self._stream, THREAD_LOCAL)
         try:
-            self._enqueue(prepared)
+            self._enqueue(context)
         finally:  # a stream that stays in capture mode cannot be used again
             self._cuda.call("cuStreamEndCapture", self._stream, ctypes.byref(recorded))
         try:
@@ -235,36 +206,38 @@ class TensorRTBackend:
         finally:
             self._cuda.call("cuGraphDestroy", recorded.value)
 
-    def _enqueue(self, prepared: _Prepared) -> None:
-        for device, host in prepared.inputs:
+    def _enqueue(self, context: "tensorrt.IExecutionContext") -> None:
+        for name in self._inputs:
+            host, device = self._host(context, name), self._buffers[name][1]
             self._cuda.call("cuMemcpyHtoDAsync_v2", device, host.ctypes.data, host.nbytes, self._stream)
-        if not prepared.context.execute_async_v3(self._stream):
+        if not context.execute_async_v3(self._stream):
             raise EmotionError(
                 f"{self.description} did not enqueue the engine ({self._logger.reason()}): check the GPU's "
                 "memory with nvidia-smi, or use --backend cpu"
             )
-        for device, host in prepared.outputs.values():
+        for name in self._outputs:
+            host, device = self._host(context, name), self._buffers[name][1]
             self._cuda.call("cuMemcpyDtoHAsync_v2", host.ctypes.data, device, host.nbytes, self._stream)
 
+    def _host(self, context: "tensorrt.IExecutionContext", name: str) -> NDArray[Any]:
+        """Return an input or output of the batch of a context, in pinned memory."""
+        shape = _shape(context.get_tensor_shape(name))
+        return self._buffers[name][0][: math.prod(shape)].reshape(shape)
 
-def _part(buffer: _Buffer, shape: tuple[int, ...]) -> _Part:
-    return buffer.device, buffer.host[: math.prod(shape)].reshape(shape)
-
-
-def _shape(dims: "tensorrt.Dims") -> tuple[int, ...]:
-    return tuple(dims[i] for i in range(len(dims)))
-
-
-def _fill(buffer: _Buffer, value: NDArray[Any]) -> None:
-    """Copy an input into its pinned memory; refuse one that is outside the engine's profile."""
-    fits = value.ndim == len(buffer.shape) and all(
-        low <= length <= high
-        for low, length, high in zip(buffer.smallest, value.shape, buffer.shape, strict=True)
-    )
-    if not fits or value.dtype != buffer.host.dtype:
-        raise EmotionError(
-            f"input {buffer.name} is {value.dtype} {value.shape}, but the engine was built for "
-            f"{buffer.host.dtype} {buffer.smallest} to {buffer.shape}: build a larger one with "
-            "emotion-export trt --max-persons and --max-frames"
+    def _fill(self, name: str, value: NDArray[Any]) -> None:
+        """Copy an input into its pinned memory; refuse one that is outside the engine's profile."""
+        (smallest, largest), host = self._inputs[name], self._buffers[name][0]
+        fits = value.ndim == len(largest) and all(
+            low <= length <= high for low, length, high in zip(smallest, value.shape, largest, strict=True)
         )
-    buffer.host[: value.size] = value.ravel()
+        if not fits or value.dtype != host.dtype:
+            raise EmotionError(
+                f"input {name} is {value.dtype} {value.shape}, but the engine was built for {host.dtype} "
+                f"{smallest} to {largest}: build a larger one with emotion-export trt --max-persons and "
+                "--max-frames"
+            )
+        host[: value.size] = value.ravel()
+
+
+def _shape(dims: "tensorrt.Dims") -> _Shape:
+    return tuple(dims[i] for i in range(len(dims)))
