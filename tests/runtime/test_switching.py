@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +53,17 @@ class Slow:
         assert self._go.wait(SECONDS)
         return self._result()
 
-    def end(self, thread: threading.Thread) -> None:
+    def end(self) -> None:
+        (thread,) = [each for each in threading.enumerate() if each.name == "a build"]
         self._go.set()
         thread.join(SECONDS)
         assert not thread.is_alive()
+
+
+def ready(backend: Backend) -> Future[Backend]:
+    future: Future[Backend] = Future()
+    future.set_result(backend)
+    return future
 
 
 def named(folder: Path, name: str, **options: Distortion) -> list[Named]:
@@ -99,12 +107,12 @@ def test_people_keep_their_ids_clips_and_smoothing(tiny_bundle: Path, caplog: py
     first, second = named(tiny_bundle, "first"), named(tiny_bundle, "second")
     build = Slow(lambda: second)
     with caplog.at_level(logging.INFO):
-        switching, thread = build_in_background(first, build, name="a build")
+        switching = build_in_background(first, build, name="a build")
         watched = pipeline(tiny_bundle, switching)
         events = watch(watched, 0, 14)  # during the build
         assert {backend.description for backend in switching} == {"first"}
         assert second[0].runs == 0
-        build.end(thread)
+        build.end()
         events += watch(watched, 14, 30)
     assert {backend.description for backend in switching} == {"second"}
     assert [each.closed for each in (*first, *second)] == [1, 1, 0, 0]
@@ -133,8 +141,7 @@ def test_a_successor_that_disagrees_is_reported_once_and_not_used(
     cosine: str,
 ):
     serving, wrong = named(tiny_bundle, "right")[1], named(tiny_bundle, "wrong", distort=distort)[1]
-    switching = SwitchingBackend(serving)
-    switching.offer(wrong)
+    switching = SwitchingBackend(serving, ready(wrong))
     clips = np.random.default_rng(0).random((2, 4, 4), np.float32)
     with caplog.at_level(logging.WARNING):
         found = [switching.run({"embeddings": clips})["features"] for _ in range(3)]
@@ -156,8 +163,7 @@ def test_a_successor_that_does_not_run_is_reported_once_and_not_used(
         raise kind("CUDA: cudaMalloc failed")
 
     serving, broken = (named(tiny_bundle, "right")[1], named(tiny_bundle, "new", distort=out_of_memory)[1])
-    switching = SwitchingBackend(serving)
-    switching.offer(broken)
+    switching = SwitchingBackend(serving, ready(broken))
     clips = np.random.default_rng(0).random((2, 4, 4), np.float32)
     for _ in range(2):
         assert switching.run({"embeddings": clips})["features"].shape == (2, 4)
@@ -166,13 +172,14 @@ def test_a_successor_that_does_not_run_is_reported_once_and_not_used(
     assert (broken.closed, serving.closed) == (1, 0)
 
 
-def test_close_closes_all_backends_also_those_offered_later(tiny_bundle: Path):
-    serving, waiting, late = (named(tiny_bundle, name)[1] for name in ("serving", "waiting", "late"))
-    switching = SwitchingBackend(serving)
-    switching.offer(waiting)
+def test_close_closes_the_serving_backend_and_its_successor_whenever_it_comes(tiny_bundle: Path):
+    backends = [named(tiny_bundle, name)[1] for name in ("first", "waiting", "second", "late")]
+    SwitchingBackend(backends[0], ready(backends[1])).close()
+    building: Future[Backend] = Future()
+    switching = SwitchingBackend(backends[2], building)
     switching.close()
-    switching.offer(late)  # its build ends after the run
-    assert [each.closed for each in (serving, waiting, late)] == [1, 1, 1]
+    building.set_result(backends[3])  # its build ends after the run
+    assert [each.closed for each in backends] == [1, 1, 1, 1]
 
 
 def test_a_build_that_fails_ends_the_run(tiny_bundle: Path):
@@ -182,10 +189,10 @@ def test_a_build_that_fails_ends_the_run(tiny_bundle: Path):
         raise EmotionError("the disk is full")
 
     build = Slow(fail)
-    switching, thread = build_in_background(named(tiny_bundle, "first"), build, name="engines")
+    switching = build_in_background(named(tiny_bundle, "first"), build, name="a build")
     watched = pipeline(tiny_bundle, switching)
     assert watch(watched, 0, 10) == watch(pipeline(tiny_bundle, named(tiny_bundle, "only")), 0, 10)
-    build.end(thread)
+    build.end()
     with pytest.raises(EmotionError, match="the disk is full"):
         watch(watched, 10, 20)
 
@@ -196,8 +203,9 @@ def test_a_bug_in_a_build_keeps_its_traceback_and_serving_continues(
 ):
     seen: list[type[BaseException] | None] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_type))
-    switching, thread = build_in_background(named(tiny_bundle, "first"), lambda: 1 // 0, name="engines")
-    thread.join(SECONDS)
+    build = Slow(lambda: 1 // 0)
+    switching = build_in_background(named(tiny_bundle, "first"), build, name="a build")
+    build.end()
     assert seen == [ZeroDivisionError]
     assert watch(pipeline(tiny_bundle, switching), 0, 5)[-1].persons
 

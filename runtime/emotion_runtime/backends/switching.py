@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class SwitchingBackend:
-    """A backend that can be replaced by another one while it is in use. See `Backend`.
+    """A backend that is replaced by another one while it is in use. See `Backend`.
 
     The state of each person is kept outside of backends, so nothing is lost by the switch. The new backend
     must agree with the serving one on the batch at which it takes over; otherwise a wrong engine would change
@@ -31,14 +31,15 @@ class SwitchingBackend:
 
     Args:
         serving: The backend that runs until another one takes over.
+        successor: The other backend for the same graph, as soon as there is one.
         comparable: Returns what of an output must agree; None: all of it.
     """
 
-    def __init__(self, serving: Backend, comparable: Comparable | None = None) -> None:
+    def __init__(
+        self, serving: Backend, successor: Future[Backend], comparable: Comparable | None = None
+    ) -> None:
         self._serving, self._comparable = serving, comparable
-        self._offered: deque[Backend] = deque(maxlen=1)  # used by two threads; its methods are atomic
-        self._closed = False
-        self._failure: EmotionError | None = None
+        self._successor: Future[Backend] | None = successor
 
     @property
     def name(self) -> str:
@@ -50,60 +51,47 @@ class SwitchingBackend:
         """The description of the backend that serves now."""
         return self._serving.description
 
-    def offer(self, backend: Backend) -> None:
-        """Offer another backend for the same graph, which the next run tries. Any thread may call this."""
-        self._offered.append(backend)
-        if self._closed:  # the run ended before the build did
-            self._close_offered()
-
-    def fail(self, error: EmotionError) -> None:
-        """Make the next run raise an error, because no other backend will come. Any thread may call this."""
-        self._failure = error
-
     def run(self, feeds: Feeds) -> Outputs:
         """Return the outputs by name, of the backend that serves when the call begins.
 
         Raises:
-            EmotionError: The build failed (see `fail`), or the backend fails.
+            EmotionError: There will be no successor, or the backend fails.
         """
-        if self._failure is not None:
-            raise self._failure
         outputs = self._serving.run(feeds)
-        if self._offered:
-            self._try(self._offered.pop(), feeds, outputs)
+        if self._successor is not None and self._successor.done():
+            self._try(self._successor.result(), feeds, outputs)
+            self._successor = None
         return outputs
 
     def close(self) -> None:
-        """Close the serving backend, and a successor as soon as it is offered."""
-        self._closed = True
-        self._close_offered()
+        """Close the serving backend, and its successor as soon as there is one."""
+        if self._successor is not None:
+            self._successor.add_done_callback(_close)
+            self._successor = None
         self._serving.close()
 
-    def _close_offered(self) -> None:
-        while self._offered:
-            self._offered.pop().close()
-
-    def _try(self, offered: Backend, feeds: Feeds, outputs: Outputs) -> None:
-        """Switch to the offered backend if it gives the same outputs, else close it."""
+    def _try(self, successor: Backend, feeds: Feeds, outputs: Outputs) -> None:
+        """Switch to the successor if it gives the same outputs, else close it."""
+        refused = ""
         try:
-            agreement = lowest_cosine(outputs, offered.run(feeds), self._comparable)
+            agreement = lowest_cosine(outputs, successor.run(feeds), self._comparable)
+            if not agreement >= MIN_COSINE:  # true for NaN as well
+                wanted = f"expected {MIN_COSINE} or more"
+                refused = f"gives different results (cosine {agreement:.4f}, {wanted}) and is not used"
         except (EmotionError, RuntimeError) as error:  # TensorRT's and CUDA's bindings raise RuntimeError
-            _log.warning("%s does not run (%s): keeping %s", offered.description, error, self.description)
-            offered.close()
+            refused = f"does not run ({error})"
+        if refused:
+            _log.warning("%s %s: keeping %s", successor.description, refused, self.description)
+            successor.close()
             return
-        if agreement >= MIN_COSINE:  # False for NaN as well
-            _log.info("switching from %s to %s", self.description, offered.description)
-            before, self._serving = self._serving, offered
-            before.close()
-        else:
-            _log.warning(
-                "%s gives different results (cosine %.4f, expected %s or more) and is not used: keeping %s",
-                offered.description,
-                agreement,
-                MIN_COSINE,
-                self.description,
-            )
-            offered.close()
+        _log.info("switching from %s to %s", self.description, successor.description)
+        before, self._serving = self._serving, successor
+        before.close()
+
+
+def _close(ended: Future[Backend]) -> None:
+    if ended.exception() is None:
+        ended.result().close()
 
 
 def lowest_cosine(expected: Outputs, found: Outputs, comparable: Comparable | None = None) -> float:
@@ -124,34 +112,26 @@ def build_in_background(
     *,
     name: str,
     comparable: Comparable | None = None,
-) -> tuple[list[SwitchingBackend], threading.Thread]:
-    """Serve with some backends while `build` makes their successors in a thread.
+) -> list[Backend]:
+    """Return backends that serve while `build` makes their successors, in the same order, in a thread.
 
     If the build fails with an `EmotionError`, the next run raises it, because the serving backends are not
     what the user requested. Any other exception is a bug: its traceback is printed, and serving continues.
-
-    Args:
-        serving: The backends that run meanwhile.
-        build: Returns the successors, in the same order.
-        name: Name of the thread.
-        comparable: See `SwitchingBackend`.
-
-    Returns:
-        The backends to run, and the thread of the build.
+    `name` is that of the thread; for `comparable` see `SwitchingBackend`.
     """
-    switching = [SwitchingBackend(backend, comparable) for backend in serving]
+    successors: list[Future[Backend]] = [Future() for _ in serving]
 
     def make() -> None:
         try:
             built = build()
         except EmotionError as error:
-            for backend in switching:
-                backend.fail(error)
+            for successor in successors:
+                successor.set_exception(error)
             return
-        for backend, successor in zip(switching, built, strict=True):
-            backend.offer(successor)
+        for successor, backend in zip(successors, built, strict=True):
+            successor.set_result(backend)
 
     # A daemon thread, so that a program that ends does not wait minutes for an engine it will not use.
-    thread = threading.Thread(target=make, name=name, daemon=True)
-    thread.start()
-    return switching, thread
+    threading.Thread(target=make, name=name, daemon=True).start()
+    pairs = zip(serving, successors, strict=True)
+    return [SwitchingBackend(backend, successor, comparable) for backend, successor in pairs]

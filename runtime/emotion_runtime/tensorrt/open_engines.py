@@ -96,8 +96,7 @@ def open_or_build(
     serving = meanwhile()
     until = serving[0].description
     _log.info("building %s engines, which takes minutes; until then: %s", flavor, until)
-    switching, _ = build_in_background(serving, build, name=f"{flavor} engines", comparable=comparable)
-    return list(switching)
+    return build_in_background(serving, build, name=f"{flavor} engines", comparable=comparable)
 
 
 def open_encoder_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[Backend]:
