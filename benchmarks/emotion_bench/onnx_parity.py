@@ -16,7 +16,7 @@ from emotion_runtime.bundle import Bundle
 from emotion_runtime.manifest import Parity
 from emotion_runtime.names import GraphName, Precision
 from emotion_runtime.parity import ENGINE_TOLERANCES, RUNS, Comparison, bundle_reference, failure, only_output
-from emotion_runtime.parity_inputs import clip_feeds, frame_encoder_feeds, subjects_in_one_crop
+from emotion_runtime.parity_inputs import frame_encoder_feeds
 from emotion_runtime.preprocess import PreprocessSpec
 
 PERSONS = (1, 2, 3, 4, 5, 8, 11, 16, 17, 33, 64, 65)
@@ -26,25 +26,16 @@ ParityData = Mapping[GraphName, Sequence[Comparison]]
 
 def parity_data(bundle: Bundle, persons: Sequence[int] = PERSONS) -> ParityData:
     """Make all batches of both graphs and run them on the CPU; the last has two subjects in each crop."""
-    reference, spec = bundle_reference(bundle), bundle.manifest.preprocess
+    spec = bundle.manifest.preprocess
     batches = [*_frame_batches(spec, persons), pairs_in_one_crop(spec)]
-    frames = [reference.compare_with("frame_encoder", [feeds]) for feeds in batches]
-    embeddings = np.concatenate([each.expected for each in frames])
-    clips = [clip_feeds(embeddings, reference.clip_frames, count, rounds=1) for count in persons]
-    return {
-        "frame_encoder": frames,
-        "temporal_encoder": [reference.compare_with("temporal_encoder", feeds) for feeds in clips],
-    }
+    return bundle_reference(bundle).compare([[feeds] for feeds in batches])
 
 
 def pairs_in_one_crop(spec: PreprocessSpec) -> Feeds:
     """Return a batch of the demo's two people, both in one crop of the whole frame, frame by frame."""
-    images, subjects = subjects_in_one_crop(spec)
-    return {
-        "images": np.stack(images),
-        "frame_index": np.repeat(np.arange(len(images), dtype=np.int64), len(subjects)),
-        "patch_weights": np.stack(subjects * len(images)),
-    }
+    _, one, other = frame_encoder_feeds(spec, Limits(16, 16, crop_per_person=True))[-1]
+    people = {name: np.concatenate([one[name], other[name]]) for name in ("frame_index", "patch_weights")}
+    return {"images": one["images"], **people}
 
 
 def parity_rows(

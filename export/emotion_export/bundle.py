@@ -11,10 +11,10 @@ from emotion_export.card import license_of, model_card
 from emotion_export.folder import MODEL_CARD, atomic_folder, check_destination
 from emotion_export.graphs import graph_sources
 from emotion_export.onnx import describe_graph, write_graph
-from emotion_export.parity import measure, parity_table, require_parity
+from emotion_export.parity import measure, require_parity
 from emotion_export.reference import torch_reference
 from emotion_export.swap_limits import measure_swap_limits
-from emotion_export.variants import Samples, add_variants, take_samples
+from emotion_export.variants import Compared, add_variants, take_samples
 from emotion_runtime import __version__
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import load_bundle
@@ -102,9 +102,9 @@ def export_bundle(checkpoint: Path, out: Path, options: BundleOptions) -> Manife
         _log.info("running torch on the people in %s", ", ".join(("demo", *options.videos)))
         default = PROBE if PROBE in heads else ZERO_SHOT
         reference = torch_reference(graph_sources(source.model), folder, heads, default)
-        samples = take_samples(reference, spec, options.videos)
-        graphs, parity = write_graphs(source, samples, folder)
-        graphs, more = add_variants(graphs, folder, options.precisions, samples)
+        compared, calibration = take_samples(reference, spec, options.videos)
+        graphs, parity = write_graphs(source, compared, folder)
+        graphs, more = add_variants(graphs, folder, options.precisions, compared, calibration)
         manifest = Manifest(
             schema=SCHEMA_VERSION,
             name=options.name,
@@ -136,7 +136,7 @@ def export_bundle(checkpoint: Path, out: Path, options: BundleOptions) -> Manife
 
 
 def write_graphs(
-    checkpoint: Checkpoint, samples: Samples, folder: Path
+    checkpoint: Checkpoint, compared: Compared, folder: Path
 ) -> tuple[dict[GraphName, Graph], list[Parity]]:
     """Export both graphs in fp32 into `folder` and compare them with the model.
 
@@ -152,10 +152,10 @@ def write_graphs(
         _log.info("exporting %s (%s)", name, checkpoint.preset)
         path = folder / f"{name}.onnx"
         write_graph(source, path)
-        rows += measure(samples.compared, name, [only_output(OnnxBackend(path))], "fp32")
+        own = measure(compared[name], [only_output(OnnxBackend(path))], "fp32")
+        require_parity(own)
+        rows += own
         graphs[name] = describe_graph(path)
-    _log.info("ONNX Runtime (CPU, float32) compared with torch:\n%s", parity_table(rows))
-    require_parity(rows)
     return graphs, rows
 
 

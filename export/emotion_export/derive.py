@@ -58,10 +58,10 @@ def derive_bundle(
     for name, graph in loaded.manifest.graphs.items():
         _check_described(loaded.graph_path(name), graph)
     _log.info("running the fp32 graphs, as the reference, on the people in %s", ", ".join(("demo", *videos)))
-    samples = take_samples(bundle_reference(loaded), loaded.manifest.preprocess, videos)
+    compared, calibration = take_samples(bundle_reference(loaded), loaded.manifest.preprocess, videos)
     with atomic_folder(out) as folder:
         _copy(loaded, folder)
-        graphs, rows = add_variants(loaded.manifest.graphs, folder, precisions, samples)
+        graphs, rows = add_variants(loaded.manifest.graphs, folder, precisions, compared, calibration)
         kept = [row for row in loaded.manifest.parity if row.precision not in precisions]
         manifest = msgspec.structs.replace(
             loaded.manifest, schema=SCHEMA_VERSION, graphs=graphs, parity=kept + rows

@@ -1,24 +1,17 @@
-"""The parity check of exported graphs: what is compared, the tolerances, and the report.
+"""The parity check of exported graphs: the tolerances and the report."""
 
-The reference runs once; every precision is then compared with the same outputs. Shapes: P people, T frames of
-a clip, D embedding.
-"""
-
+import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-import numpy as np
-
-from emotion_export.samples import SIZES
-from emotion_runtime.backends.base import Feeds
-from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Parity
-from emotion_runtime.names import GraphName, Precision
-from emotion_runtime.parity import Comparison, ImageKind, Reference, RunGraph, failure
-from emotion_runtime.parity_inputs import clip_feeds
+from emotion_runtime.names import Precision
+from emotion_runtime.parity import Comparison, RunGraph, failure
 from emotion_runtime.parity_metrics import Tolerance
+
+_log = logging.getLogger(__name__)
 
 # The one table of graphs: the export refuses by it, the tests assert it. Engines: see `parity`.
 TOLERANCES: Final[Mapping[Precision, Tolerance]] = MappingProxyType(
@@ -40,44 +33,9 @@ TOLERANCES: Final[Mapping[Precision, Tolerance]] = MappingProxyType(
 )
 
 
-def comparisons(
-    reference: Reference, images: ImageKind, batches: Mapping[tuple[int, int], Sequence[Batch]]
-) -> list[Comparison]:
-    """Run the reference on both graphs at all sizes.
-
-    Args:
-        reference: The reference; it runs only here.
-        images: Kind of the images.
-        batches: Batches by (images, people), from `samples.batches`. Clips for the temporal encoder are drawn
-            from their embeddings.
-    """
-    made = [
-        reference.compare_with("frame_encoder", [frame_feed(batch) for batch in group], images)
-        for group in batches.values()
-    ]
-    embeddings = np.concatenate([each.expected for each in made])
-    rounds = max(len(group) for group in batches.values())
-    for persons in sorted({persons for _, persons in SIZES}):
-        feeds = clip_feeds(embeddings, reference.clip_frames, persons, rounds)
-        made.append(reference.compare_with("temporal_encoder", feeds, images))
-    return made
-
-
-def frame_feed(batch: Batch) -> Feeds:
-    """Return the inputs of the frame encoder by name."""
-    return {
-        "images": batch.images,
-        "frame_index": batch.frame_index,
-        "patch_weights": batch.patch_weights,
-    }
-
-
-def measure(
-    compared: Sequence[Comparison], graph: GraphName, ways: Sequence[RunGraph], precision: Precision
-) -> list[Parity]:
+def measure(compared: Sequence[Comparison], ways: Sequence[RunGraph], precision: Precision) -> list[Parity]:
     """Return the rows of the parity report for one graph, each with the worst of all ways to run it."""
-    most = TOLERANCES[precision].max_abs
-    return [each.measure(ways, precision, most) for each in compared if each.graph == graph]
+    return [each.measure(ways, precision, TOLERANCES[precision].max_abs) for each in compared]
 
 
 def passes(rows: Sequence[Parity]) -> bool:
@@ -86,21 +44,21 @@ def passes(rows: Sequence[Parity]) -> bool:
 
 
 def require_parity(rows: Sequence[Parity]) -> None:
-    """Refuse graphs that differ from the reference.
+    """Log the report of one graph in one precision, and refuse a graph that exceeds the tolerance.
 
     Raises:
-        EmotionError: The rows of a graph in a precision exceed the tolerance of that precision.
+        EmotionError: It does.
     """
-    for graph, precision in dict.fromkeys((row.graph, row.precision) for row in rows):
-        own = [row for row in rows if (row.graph, row.precision) == (graph, precision)]
-        found = failure(own, TOLERANCES[precision])
-        if found:
-            fix = (
-                "check that the weights are finite, and use the package versions of pyproject.toml"
-                if precision == "fp32"
-                else f"leave {precision} out, or pass --videos similar to the intended use"
-            )
-            raise EmotionError(f"{graph}.onnx in {precision} {found}. Nothing was written: {fix}")
+    graph, precision = rows[0].graph, rows[0].precision
+    model = "torch model" if rows[0].reference == "torch" else rows[0].reference
+    _log.info("%s in %s compared with the %s:\n%s", graph, precision, model, parity_table(rows))
+    if found := failure(rows, TOLERANCES[precision]):
+        fix = (
+            "check that the weights are finite, and use the package versions of pyproject.toml"
+            if precision == "fp32"
+            else f"leave {precision} out, or pass --videos similar to the intended use"
+        )
+        raise EmotionError(f"{graph}.onnx in {precision} {found}. Nothing was written: {fix}")
 
 
 def parity_table(rows: Sequence[Parity]) -> str:

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion_runtime.backends.base import Feeds
 from emotion_runtime.detectors import load_detector
-from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.preprocess import PreprocessSpec, Window, crop, patch_weights
+from emotion_runtime.parity_inputs import frame_feed
+from emotion_runtime.preprocess import PreprocessSpec, center_window, crop, patch_weights
 from emotion_runtime.sources import open_source
 from emotion_runtime.subject import plan_crops
 
@@ -76,14 +77,17 @@ def random_crops(spec: PreprocessSpec) -> list[SampleCrop]:
     crop.
     """
     rng = np.random.default_rng(0)
+    window = center_window(*_SCENE, spec)
+    x1, y1, x2, y2 = window.source
     crops = []
     for i in range(_RANDOM_CROPS):
         noise = rng.integers(0, 256, (*_SCENE, 3), dtype=np.uint8)
         scene = _drawn_scene(rng) if i % 3 else noise
-        window = _random_window(rng, spec)
+        left, right = np.sort(rng.uniform(x1, x2, 2))
+        top, bottom = np.sort(rng.uniform(y1, y2, 2))
         subjects = np.stack(
             [
-                patch_weights(_random_box(rng, window), window, spec),
+                patch_weights((left, top, right, bottom), window, spec),
                 np.zeros(spec.patches, np.float32),
                 rng.random(spec.patches, np.float32),
                 np.ones(spec.patches, np.float32),
@@ -93,15 +97,15 @@ def random_crops(spec: PreprocessSpec) -> list[SampleCrop]:
     return crops
 
 
-def batches(crops: Sequence[SampleCrop]) -> dict[tuple[int, int], list[Batch]]:
-    """Return batches by (images, people) of SIZES; all crops are used, and their subjects in turn."""
+def batches(crops: Sequence[SampleCrop]) -> list[list[Feeds]]:
+    """Return batches of each of SIZES; all crops are used, and their subjects in turn."""
     rounds = -(-len(crops) // _IMAGES_PER_ROUND)
     turns = [cycle(sample.subjects) for sample in crops]
     order = cycle(range(len(crops)))
-    return {
-        (images, persons): [_batch(crops, turns, list(islice(order, images)), persons) for _ in range(rounds)]
+    return [
+        [_batch(crops, turns, list(islice(order, images)), persons) for _ in range(rounds)]
         for images, persons in SIZES
-    }
+    ]
 
 
 def _batch(
@@ -109,11 +113,11 @@ def _batch(
     turns: Sequence[Iterator[NDArray[np.float32]]],
     chosen: Sequence[int],
     persons: int,
-) -> Batch:
+) -> Feeds:
     # From the last image to the first, so that a single person is not always in image 0.
     index = np.array([(len(chosen) - 1 - person) % len(chosen) for person in range(persons)], np.int64)
     weights = [next(turns[chosen[i]]) for i in index]
-    return Batch(np.stack([crops[i].image for i in chosen]), index, np.stack(weights))
+    return frame_feed((crops[i].image for i in chosen), index, weights)
 
 
 def _crops_in(
@@ -141,18 +145,3 @@ def _drawn_scene(rng: np.random.Generator) -> NDArray[np.uint8]:
         color = [int(v) for v in rng.integers(0, 256, 3)]
         cv2.circle(scene, center, int(rng.integers(10, 70)), color, thickness=-1)
     return scene
-
-
-def _random_window(rng: np.random.Generator, spec: PreprocessSpec) -> Window:
-    """Return the window of a head at a random place in the scene."""
-    height, width = _SCENE
-    side = rng.uniform(0.15, 0.4) * min(height, width)
-    x, y = rng.uniform(0, width - side), rng.uniform(0, height - side)
-    return plan_crops([(x, y, x + side, y + 1.2 * side)], height, width, spec).windows[0]
-
-
-def _random_box(rng: np.random.Generator, window: Window) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = window.source
-    left, right = np.sort(rng.uniform(x1 - 10, x2, 2))
-    top, bottom = np.sort(rng.uniform(y1 - 10, y2, 2))
-    return left, top, right + 8, bottom + 8

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,21 +14,14 @@ from emotion_export.fp16 import half_precision
 from emotion_export.graph_index import GraphIndex
 from emotion_export.layer_search import find_stages, keep_worst_in_fp32, stage_errors, with_probes
 from emotion_export.onnx import save_graph
-from emotion_export.parity import (
-    comparisons,
-    frame_feed,
-    measure,
-    parity_table,
-    passes,
-    require_parity,
-)
+from emotion_export.parity import measure, passes, require_parity
 from emotion_export.quantize import calibrate, int8_nodes, quantise
 from emotion_export.samples import SIZES, batches, random_crops, real_crops
 from emotion_runtime.backends.base import Feeds
 from emotion_runtime.backends.onnx import OnnxBackend, import_onnxruntime
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Graph, Parity, Variant
-from emotion_runtime.names import GraphName, ReducedPrecision
+from emotion_runtime.names import GRAPHS, GraphName, ReducedPrecision
 from emotion_runtime.parity import Comparison, Reference, RunGraph, only_output
 from emotion_runtime.parity_inputs import clip_feeds
 from emotion_runtime.preprocess import PreprocessSpec
@@ -36,43 +29,40 @@ from emotion_runtime.preprocess import PreprocessSpec
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """The inputs for the parity check and for the calibration of int8; no frame is used for both.
-
-    Attributes:
-        compared: Inputs of both graphs, with the outputs of the reference.
-        calibration: Inputs of each graph, from crops of real people.
-    """
-
-    compared: Sequence[Comparison]
-    calibration: Mapping[GraphName, Sequence[Feeds]]
+Compared = Mapping[GraphName, Sequence[Comparison]]
+Calibration = Mapping[GraphName, Sequence[Feeds]]
 
 
-def take_samples(reference: Reference, spec: PreprocessSpec, videos: Sequence[str]) -> Samples:
+def take_samples(
+    reference: Reference, spec: PreprocessSpec, videos: Sequence[str]
+) -> tuple[Compared, Calibration]:
     """Collect inputs from the demo, the videos and random images, and run the reference on them.
+
+    Returns:
+        Inputs of both graphs with the outputs of the reference, for the parity check; and inputs from crops
+        of real people, for the calibration of int8. No frame is used for both.
 
     Raises:
         EmotionError: A video cannot be read, or no face is found in it.
     """
     crops = real_crops(videos, spec)
-    compared = [
-        *comparisons(reference, "real", batches(crops[1::2])),
-        *comparisons(reference, "random", batches(random_crops(spec))),
-    ]
-    frames = [frame_feed(batch) for group in batches(crops[::2]).values() for batch in group]
+    real = reference.compare(batches(crops[1::2]), "real")
+    drawn = reference.compare(batches(random_crops(spec)), "random")
+    frames = [feed for group in batches(crops[::2]) for feed in group]
     embeddings = np.concatenate([reference.frame_encoder(feed) for feed in frames])
     clips = clip_feeds(embeddings, reference.clip_frames, max(persons for _, persons in SIZES), len(frames))
-    return Samples(compared, {"frame_encoder": frames, "temporal_encoder": clips})
+    compared = {name: [*real[name], *drawn[name]] for name in GRAPHS}
+    return compared, {"frame_encoder": frames, "temporal_encoder": clips}
 
 
 def add_variants(
     graphs: Mapping[GraphName, Graph],
     folder: Path,
     precisions: Collection[ReducedPrecision],
-    samples: Samples,
+    compared: Compared,
+    calibration: Calibration,
 ) -> tuple[dict[GraphName, Graph], list[Parity]]:
-    """Write the graphs of a folder in other precisions beside them.
+    """Write the graphs of a folder in other precisions beside them; for the samples see `take_samples`.
 
     Returns:
         The graphs as described in the manifest, and the rows of the parity report.
@@ -85,8 +75,8 @@ def add_variants(
         variants: dict[ReducedPrecision, Variant] = dict(graph.variants)
         for precision in sorted(precisions):
             _log.info("%s: converting to %s", name, precision)
-            model, kept, own = _convert(name, precision, folder / graph.file, samples)
-            _log.info("%s in %s compared with the reference:\n%s", name, precision, parity_table(own))
+            path = folder / graph.file
+            model, kept, own = _convert(path, precision, compared[name], calibration[name])
             require_parity(own)  # also if no set of stages was enough
             _log.info("%s in %s: %d matrix products in fp32", name, precision, len(kept))
             variants[precision] = save_graph(model, folder / f"{name}.{precision}.onnx", precision)
@@ -96,7 +86,7 @@ def add_variants(
 
 
 def _convert(
-    name: GraphName, precision: ReducedPrecision, path: Path, samples: Samples
+    path: Path, precision: ReducedPrecision, compared: Sequence[Comparison], calibration: Sequence[Feeds]
 ) -> tuple[onnx.ModelProto, frozenset[str], list[Parity]]:
     """Return a graph in a precision, the products that stay in fp32, and the parity report.
 
@@ -113,7 +103,7 @@ def _convert(
     if precision == "int8":
         nodes = int8_nodes(GraphIndex(model))
         stages = [replace(stage, nodes=tuple(set(stage.nodes) & set(nodes))) for stage in stages]
-        ranges = calibrate(path, samples.calibration[name])
+        ranges = calibrate(path, calibration)
 
     def build(kept: Collection[str] = ()) -> onnx.ModelProto:
         if precision == "fp16":
@@ -122,12 +112,11 @@ def _convert(
 
     @cache  # a check is slow
     def check(kept: frozenset[str]) -> list[Parity]:
-        return _measure(build(kept).SerializeToString(), name, precision, samples.compared)
+        return _measure(build(kept).SerializeToString(), precision, compared)
 
     def errors() -> list[float]:
         """Return the error of each stage with all products reduced, on the largest real batch."""
-        own = [each for each in samples.compared if (each.graph, each.images) == (name, "real")]
-        feed = max(own, key=lambda each: (each.persons, each.frames)).feeds[0]
+        feed = [each for each in compared if each.images == "real"][-1].feeds[0]
         probed = (with_probes(each, stages) for each in (model, build()))
         return stage_errors(stages, *(OnnxBackend(each.SerializeToString()).run(feed) for each in probed))
 
@@ -135,9 +124,7 @@ def _convert(
     return build(kept), kept, check(kept)
 
 
-def _measure(
-    content: bytes, graph: GraphName, precision: ReducedPrecision, compared: Sequence[Comparison]
-) -> list[Parity]:
+def _measure(content: bytes, precision: ReducedPrecision, compared: Sequence[Comparison]) -> list[Parity]:
     """Return the rows of the parity report for a graph in memory, run by ONNX Runtime on the CPU.
 
     int8 is run twice: with the integer kernels of this processor and, as in TensorRT, in float between
@@ -146,7 +133,7 @@ def _measure(
     ways = [only_output(OnnxBackend(content))]
     if precision == "int8":
         ways.append(_as_written(content))
-    return measure(compared, graph, ways, precision)
+    return measure(compared, ways, precision)
 
 
 def _as_written(content: bytes) -> RunGraph:

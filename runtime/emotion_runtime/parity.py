@@ -150,15 +150,29 @@ class Reference:
         clips = np.repeat(embeddings[:, None], self.clip_frames, axis=1)  # (N, T, D)
         return self.labels(self.temporal_encoder({"embeddings": clips}))
 
-    def compare_with(
-        self, graph: GraphName, feeds: Sequence[Feeds], images: ImageKind = "mixed"
-    ) -> Comparison:
-        """Run batches of one size; return what a graph is compared with."""
-        of_frames = graph == "frame_encoder"
-        run = self.frame_encoder if of_frames else self.temporal_encoder
-        expected = np.concatenate([run(feed) for feed in feeds])
-        labels = self.labels_of_frames if of_frames else self.labels
-        return Comparison(graph, feeds, expected, labels, images, self.kind)
+    def compare(
+        self, groups: Sequence[Sequence[Feeds]], images: ImageKind = "mixed"
+    ) -> dict[GraphName, list[Comparison]]:
+        """Run both graphs; return what others are compared with, for each size of a batch.
+
+        Args:
+            groups: Batches for the frame encoder, those of one size together. Clips for the temporal encoder
+                are drawn from their embeddings, for the same numbers of people.
+            images: Kind of the images.
+        """
+        frames = []
+        for group in groups:
+            expected = np.concatenate([self.frame_encoder(feed) for feed in group])
+            labels = self.labels_of_frames
+            frames.append(Comparison("frame_encoder", group, expected, labels, images, self.kind))
+        embeddings = np.concatenate([each.expected for each in frames])
+        rounds = max(len(group) for group in groups)
+        clips = []
+        for persons in sorted({each.persons for each in frames}):
+            group = clip_feeds(embeddings, self.clip_frames, persons, rounds)
+            expected = np.concatenate([self.temporal_encoder(feed) for feed in group])
+            clips.append(Comparison("temporal_encoder", group, expected, self.labels, images, self.kind))
+        return {"frame_encoder": frames, "temporal_encoder": clips}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,17 +217,8 @@ def make_parity_check(bundle: Bundle, graph: GraphName, limits: Limits) -> Parit
     Raises:
         EmotionError: ONNX Runtime is not installed or cannot load a graph.
     """
-    reference = bundle_reference(bundle)
-    groups = frame_encoder_feeds(bundle.manifest.preprocess, limits)
-    frames = [reference.compare_with("frame_encoder", group) for group in groups]
-    if graph == "frame_encoder":
-        return ParityCheck(frames)
-    embeddings = np.concatenate([each.expected for each in frames])
-    clips = [
-        clip_feeds(embeddings, reference.clip_frames, persons, rounds=1)
-        for persons in sorted({persons for _, persons in limits.sizes()})
-    ]
-    return ParityCheck([reference.compare_with("temporal_encoder", group) for group in clips])
+    feeds = frame_encoder_feeds(bundle.manifest.preprocess, limits)
+    return ParityCheck(bundle_reference(bundle).compare(feeds)[graph])
 
 
 def bundle_reference(bundle: Bundle) -> Reference:

@@ -30,11 +30,16 @@ def frame_encoder_feeds(spec: PreprocessSpec, limits: Limits) -> list[list[Feeds
         limits: The largest batch.
     """
     rng = np.random.default_rng(7)
-    frames = [frame.image for frame in islice(read_demo(_DEMO_STEP), _DEMO_FRAMES)]
-    crops, heads = _demo_crops(frames, spec)
+    frames = [
+        np.ascontiguousarray(frame.image[:, :, ::-1])  # RGB
+        for frame in islice(read_demo(_DEMO_STEP), _DEMO_FRAMES)
+    ]
+    height, width = frames[0].shape[:2]
+    people = plan_crops(head_boxes(), height, width, spec)
+    crops = [crop(image, window, spec) for image in frames for window in people.windows]
     crops.insert(2, rng.integers(0, 256, crops[0].shape, dtype=np.uint8))
     weights = [
-        *heads,
+        *people.patch_weights,
         np.zeros(spec.patches, np.float32),
         rng.random(spec.patches, np.float32),
         np.ones(spec.patches, np.float32),
@@ -46,43 +51,36 @@ def frame_encoder_feeds(spec: PreprocessSpec, limits: Limits) -> list[list[Feeds
     for f, p in limits.sizes():
         # From the last image to the first, so that a person is not always in the image of the same number.
         index = np.arange(p, dtype=np.int64)[::-1] % f  # (P,)
-        alone = _feeds(islice(endless_crops, f), index, islice(endless_weights, p))
+        alone = frame_feed(islice(endless_crops, f), index, islice(endless_weights, p))
         together = list(islice(endless_shared, f))
         swapped = (islice(cycle(turned), p) for turned in (subjects, subjects[::-1]))
-        groups.append([alone, *(_feeds(together, index, each) for each in swapped)])
+        groups.append([alone, *(frame_feed(together, index, each) for each in swapped)])
     return groups
 
 
-def _feeds(
+def frame_feed(
     crops: Iterable[NDArray[np.uint8]], index: NDArray[np.int64], weights: Iterable[NDArray[np.float32]]
 ) -> Feeds:
+    """Return a batch for the frame encoder from crops, the crop of each person, and their patch weights."""
     return {
         "images": np.stack(list(crops)),  # (F, S, S, 3)
-        "frame_index": index,
+        "frame_index": index,  # (P,)
         "patch_weights": np.stack(list(weights)),  # (P, G)
     }
-
-
-def subjects_in_one_crop(
-    spec: PreprocessSpec,
-) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]:
-    """Return crops (S, S, 3) RGB of frames of the demo, and the patch weights (G,) of its two people."""
-    frames = [frame.image for frame in islice(read_demo(_DEMO_STEP), _DEMO_FRAMES)]
-    return _shared_crops(frames, spec)
 
 
 def _shared_crops(
     frames: Sequence[NDArray[np.uint8]], spec: PreprocessSpec
 ) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]:
-    crops = []
-    for image in frames:
-        height, width = image.shape[:2]
-        above = (width - height) // 2  # a square frame, of which the crop loses only the margin
-        square = np.pad(image[:, :, ::-1], ((above, width - height - above), (0, 0), (0, 0)))
-        window = center_window(width, width, spec)
-        crops.append(crop(np.ascontiguousarray(square), window, spec))
+    """Return crops (S, S, 3) of whole frames, and the patch weights (G,) of both people in each of them."""
+    height, width = frames[0].shape[:2]
+    above = (width - height) // 2  # a square frame, of which the crop loses only the margin
+    window = center_window(width, width, spec)
+    squares = (np.pad(image, ((above, width - height - above), (0, 0), (0, 0))) for image in frames)
     moved = [(x1, y1 + above, x2, y2 + above) for x1, y1, x2, y2 in head_boxes()]
-    return crops, [patch_weights(box, window, spec) for box in moved]
+    return [crop(square, window, spec) for square in squares], [
+        patch_weights(box, window, spec) for box in moved
+    ]
 
 
 def clip_feeds(embeddings: NDArray[np.float32], frames: int, persons: int, rounds: int) -> list[Feeds]:
@@ -91,19 +89,3 @@ def clip_feeds(embeddings: NDArray[np.float32], frames: int, persons: int, round
     return [
         {"embeddings": embeddings[rng.integers(0, len(embeddings), (persons, frames))]} for _ in range(rounds)
     ]
-
-
-def _demo_crops(
-    frames: Sequence[NDArray[np.uint8]], spec: PreprocessSpec
-) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]:
-    """Return crops (S, S, 3) RGB of the demo's people over time, and patch weights (G,) of their heads."""
-    crops, weights = [], []
-    heads = head_boxes()
-    for image in frames:
-        rgb = np.ascontiguousarray(image[:, :, ::-1])
-        height, width = rgb.shape[:2]
-        for head in heads:
-            window = plan_crops([head], height, width, spec).windows[0]
-            crops.append(crop(rgb, window, spec))
-            weights.append(patch_weights(head, window, spec))
-    return crops, weights[: len(heads)]

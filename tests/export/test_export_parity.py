@@ -6,17 +6,10 @@ import pytest
 from exported import Exported
 from numpy.typing import NDArray
 
-from emotion_export.parity import (
-    TOLERANCES,
-    comparisons,
-    measure,
-    passes,
-    require_parity,
-)
+from emotion_export.parity import TOLERANCES, measure, passes, require_parity
 from emotion_export.samples import SIZES
 from emotion_runtime.backends.base import Feeds
 from emotion_runtime.bundle import load_bundle
-from emotion_runtime.encoder import Batch
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Parity
 from emotion_runtime.names import Precision
@@ -65,9 +58,7 @@ REFERENCE = Reference("torch", by_sum, last_frame, 4, larger_and_smaller)
 def row_of(expected: Array, runs: list[Array], precision: Precision) -> Parity:
     feeds = [{"embeddings": np.zeros((len(expected), 5, 2), np.float32)}]
     comparison = Comparison("temporal_encoder", feeds, expected, REFERENCE.labels, "real", "torch")
-    (figures,) = measure(
-        [comparison], "temporal_encoder", [lambda _, run=run: run for run in runs], precision
-    )
+    (figures,) = measure([comparison], [lambda _, run=run: run for run in runs], precision)
     return figures
 
 
@@ -98,12 +89,12 @@ def test_a_graph_that_gets_the_subject_wrong_is_refused(precision: Precision, se
     if second[0] > second[1]:
         found = expected[::-1]
     labels = REFERENCE.labels
-    subjects = [Comparison("frame_encoder", [feed], expected, lambda each: labels(each[:, :2]))]
-    (figures,) = measure(subjects, "frame_encoder", [lambda _: found], precision)
+    subjects = Comparison("frame_encoder", [feed], expected, lambda each: labels(each[:, :2]))
+    (figures,) = measure([subjects], [lambda _: found], precision)
     assert figures.cosine_min > 0.99999
     assert figures.top1_agreement == 1
     assert not within(msgspec.structs.replace(figures, max_abs=0.0, mean_abs=0.0))
-    assert within(*measure(subjects, "frame_encoder", [lambda _: expected], precision))
+    assert within(*measure([subjects], [lambda _: expected], precision))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -163,26 +154,24 @@ def test_not_a_number_is_a_difference():
 
 def test_the_reference_runs_both_graphs_at_all_sizes():
     rng = np.random.default_rng(0)
-    batches = {
-        (frames, persons): [
-            Batch(
-                rng.integers(0, 9, (frames, 2, 2, 3), dtype=np.uint8),
-                rng.integers(0, frames, persons),
-                rng.random((persons, 4), np.float32),
-            )
+    groups = [
+        [
+            {
+                "images": rng.integers(0, 9, (frames, 2, 2, 3), dtype=np.uint8),
+                "frame_index": rng.integers(0, frames, persons),
+                "patch_weights": rng.random((persons, 4), np.float32),
+            }
         ]
         for frames, persons in SIZES
-    }
-    made = comparisons(REFERENCE, "random", batches)
-    assert [(c.graph, c.frames, c.persons) for c in made] == [
-        *(("frame_encoder", frames, persons) for frames, persons in SIZES),
-        *(("temporal_encoder", 4, persons) for persons in (1, 3, 8)),
     ]
+    made = REFERENCE.compare(groups, "random")
+    sizes = {graph: [(each.frames, each.persons) for each in compared] for graph, compared in made.items()}
+    assert sizes == {"frame_encoder": list(SIZES), "temporal_encoder": [(4, 1), (4, 3), (4, 8)]}
     for graph, run in (("frame_encoder", by_sum), ("temporal_encoder", last_frame)):
-        rows = measure(made, graph, [run], "fp32")
-        assert len(rows) == sum(c.graph == graph for c in made)
+        rows = measure(made[graph], [run], "fp32")
+        assert all(r.graph == graph and r.images == "random" for r in rows)
         assert all(r.max_abs == 0 and r.top1_agreement == 1 for r in rows)
-        assert not passes(measure(made, graph, [run, lambda feed, run=run: run(feed) + 1], "fp32"))
+        assert not passes(measure(made[graph], [run, lambda feed, run=run: run(feed) + 1], "fp32"))
 
 
 @pytest.mark.slow

@@ -96,19 +96,20 @@ def test_batches_use_every_view_and_every_subject():
         for number in range(20)
     ]
     made = batches(views)
-    assert set(made) == set(SIZES)
+    assert len(made) == len(SIZES)
     pictures, subjects = set(), set()
-    for (frames, persons), group in made.items():
-        for batch in group:
-            assert batch.images.shape == (frames, 4, 4, 3)
-            assert batch.frame_index.shape == (persons,)
-            assert batch.frame_index.dtype == np.int64
-            assert batch.patch_weights.shape == (persons, 1)
-            shown = batch.images[batch.frame_index, 0, 0, 0]
-            np.testing.assert_array_equal(shown, np.floor(batch.patch_weights[:, 0]))  # its own subject
-            pictures |= set(batch.images[:, 0, 0, 0].tolist())
-            subjects |= set(batch.patch_weights[:, 0].tolist())
+    for (frames, persons), group in zip(SIZES, made, strict=True):
+        for feed in group:
+            images, index, weights = feed["images"], feed["frame_index"], feed["patch_weights"]
+            assert images.shape == (frames, 4, 4, 3)
+            assert index.shape == (persons,)
+            assert index.dtype == np.int64
+            assert weights.shape == (persons, 1)
+            shown = images[index, 0, 0, 0]
+            np.testing.assert_array_equal(shown, np.floor(weights[:, 0]))  # its own subject
+            pictures |= set(images[:, 0, 0, 0].tolist())
+            subjects |= set(weights[:, 0].tolist())
             if persons > 1:
-                assert set(batch.frame_index.tolist()) == set(range(frames))
+                assert set(index.tolist()) == set(range(frames))
     assert pictures == set(range(20))
     assert len(subjects) > 20  # and not the first of each view only

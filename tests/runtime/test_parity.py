@@ -26,7 +26,7 @@ from emotion_runtime.parity import (
     label_function,
     make_parity_check,
 )
-from emotion_runtime.parity_inputs import clip_feeds, frame_encoder_feeds, subjects_in_one_crop
+from emotion_runtime.parity_inputs import clip_feeds, frame_encoder_feeds
 from emotion_runtime.parity_metrics import LabelFunction, subject_cosine, subject_pairs
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.sources.demo import head_boxes, read_demo
@@ -290,9 +290,10 @@ def test_the_cosine_of_differences():
 
 
 def test_both_people_of_the_demo_are_in_the_crop():
-    crops, subjects = subjects_in_one_crop(SPEC)
-    assert len(crops) > 8
-    first, second = subjects
+    _, one, other = frame_encoder_feeds(SPEC, Limits(16, 16, crop_per_person=True))[-1]
+    assert np.array_equal(one["images"], other["images"])
+    first, second = one["patch_weights"][:2]
+    assert np.array_equal(other["patch_weights"][:2], [second, first])
     assert first.sum() > 0.5
     assert second.sum() > 0.5
     assert not np.minimum(first, second).any()
