@@ -113,6 +113,23 @@ def test_the_page_and_its_people_survive_a_restart_of_the_server(
     page.close()
 
 
+def test_a_summary_that_comes_late_does_not_show_a_lost_run_as_running(browser: Any):
+    held: list[tuple[Any, Any]] = []
+    with serving(WebOptions(place="127.0.0.1:0", limits=MANY)) as served:
+        page, _ = opened(browser, served)
+        page.route("**/summary", lambda route: held.append((route, route.fetch())))
+        until(page, "document.querySelector('#session-length').innerText !== ''")
+        while not held:
+            page.wait_for_timeout(100)
+    until(page, "document.querySelector('#session-length').innerText === ''")
+    for route, response in held:
+        with page.expect_event("requestfinished"):
+            route.fulfill(response=response)
+    page.wait_for_timeout(200)  # for the page to read the answer
+    check_nothing_is_claimed(page, "desktop")
+    page.close()
+
+
 def test_another_site_sees_nothing(browser: Any, served: Served):
     page = browser.new_page()
     page.goto("data:text/html,<body></body>")

@@ -14,6 +14,7 @@ function byId(id) { return document.getElementById(id); }
 export class SessionView {
   constructor() {
     this.lines = new Map();
+    this.stops = 0; // how often nothing was known any more
     byId("add-marker").addEventListener("submit", (event) => { event.preventDefault(); this.mark(); });
     document.addEventListener("keydown", (event) => {
       const typing = event.target instanceof HTMLElement && event.target.closest("input, textarea, select, button");
@@ -35,12 +36,17 @@ export class SessionView {
   }
 
   async refresh() {
+    const { stops } = this;
     const response = await fetch("/summary");
-    if (response.ok) this.show(await response.json());
+    const view = response.ok ? await response.json() : null;
+    if (view && stops === this.stops) this.show(view); // otherwise it is about what was before the stop
   }
 
   // The run has ended, or nothing is known of it.
-  stop() { setText(byId("session-length"), ""); }
+  stop() {
+    this.stops += 1;
+    setText(byId("session-length"), "");
+  }
 
   show(view) {
     const order = Object.keys(view.shares);
