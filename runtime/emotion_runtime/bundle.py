@@ -47,7 +47,7 @@ class Bundle:
             return self.folder / graph.file
         if precision not in graph.variants:
             raise EmotionError(
-                f"bundle {self.manifest.name} has no {name} in {precision}, only in "
+                f"precision {precision}: bundle {self.manifest.name} has {name} only in "
                 f"{', '.join(['fp32', *graph.variants])}: choose one of these, or create it with "
                 f"emotion-export onnx --bundle {self.folder} --precision {precision} --out NEW"
             )

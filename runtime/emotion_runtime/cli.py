@@ -18,7 +18,7 @@ from emotion_runtime.config import RunConfig, as_toml, make_config
 from emotion_runtime.config_checks import check_runnable
 from emotion_runtime.config_file import read_toml
 from emotion_runtime.console import open_standard_streams, results_only_on_stdout, run, write_output
-from emotion_runtime.errors import EmotionError
+from emotion_runtime.errors import EmotionError, SourceBroken
 from emotion_runtime.messages import print_messages, write_json_messages
 from emotion_runtime.options import PROGRAM, parser
 from emotion_runtime.run import run_config
@@ -78,16 +78,17 @@ def _command(argv: Sequence[str] | None, started: float) -> int:
         return _print_report(config, as_json=as_json)
     if as_json:
         raise EmotionError("--json needs --doctor; to write events as JSON lines, use --jsonl PATH")
-    with _naming_the_file(path, file.keys() - flags.keys()):
+    replaced = {"camera", "source"} if flags.keys() & {"camera", "source"} else set()
+    with _naming_the_file(path, file.keys() - flags.keys() - replaced):
         check_runnable(config)
-    with stop_at_signals() as stop, results_only_on_stdout():
-        run_config(config, started, stop)
+        with stop_at_signals() as stop, results_only_on_stdout():
+            run_config(config, started, stop)
     return 0
 
 
 @contextlib.contextmanager
 def _naming_the_file(path: str | None, keys: Container[str]) -> Iterator[None]:
-    """Name the configuration file in an error about an option that only the file has.
+    """Name the configuration file, and the key, in an error about an option that only the file has.
 
     Args:
         path: The file.
@@ -95,11 +96,21 @@ def _naming_the_file(path: str | None, keys: Container[str]) -> Iterator[None]:
     """
     try:
         yield
-    except EmotionError as error:
-        option = re.search(r"--(?:no-(?=mqtt))?([a-z-]+)", str(error))
-        if option and option[1].replace("-", "_") in keys:
-            raise EmotionError(f"--config {path}: {error}") from error
+    except SourceBroken:  # its address was right
         raise
+    except EmotionError as error:
+        named = _option_at_start(str(error))
+        option = named or error.option
+        if option not in keys:
+            raise
+        raise EmotionError(f"--config {path}: {'' if named else f'{option}: '}{error}") from error
+
+
+def _option_at_start(message: str) -> str | None:
+    """Return the option with which a message begins, as in `--detector-size 5` or `detector size 5`."""
+    start = re.sub(r"[ -]", "_", re.sub(r"^--(no-(?=mqtt))?", "", message)).lower()
+    found = [name for name in RunConfig.__struct_fields__ if re.match(rf"{name}(?![a-z])", start)]
+    return max(found, key=len, default=None)
 
 
 def _print_report(config: RunConfig, *, as_json: bool) -> int:

@@ -8,7 +8,7 @@ import msgspec
 
 from emotion_runtime.credentials import HIDDEN, with_secrets, without_passwords
 from emotion_runtime.defaults import FROZEN_AFTER, HYSTERESIS, LOST_AFTER, SMOOTHING
-from emotion_runtime.errors import EmotionError
+from emotion_runtime.errors import EmotionError, about
 from emotion_runtime.files import with_home
 from emotion_runtime.names import Blur, DetectEvery, DetectorSize, LogFormat, Precision
 
@@ -134,7 +134,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             EmotionError: A password is missing.
         """
-        return [*self.camera, *map(with_secrets, self.source)]
+        with about("source"):
+            return [*self.camera, *map(with_secrets, self.source)]
 
     @property
     def changed(self) -> dict[str, Any]:
@@ -156,7 +157,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         """
         from emotion_runtime.sinks.mqtt_options import parse_broker  # noqa: PLC0415 - keeps `--help` fast
 
-        return None if self.mqtt is None else parse_broker(self.mqtt)
+        with about("mqtt"):
+            return None if self.mqtt is None else parse_broker(self.mqtt)
 
     @property
     def rotation(self) -> "Rotation | None":

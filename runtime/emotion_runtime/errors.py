@@ -1,5 +1,7 @@
 """Errors that a user can fix. Everything else is a bug and keeps its traceback."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 Cause = Literal[
@@ -19,7 +21,23 @@ class EmotionError(Exception):
     """A user's mistake, described in one line: what happened, what was expected, what to do.
 
     The command line prints the message and exits with status 2.
+
+    Attributes:
+        option: The option that is wrong, named as in a configuration file, where the message does not begin
+            with it.
     """
+
+    option: str | None = None
+
+
+@contextmanager
+def about(option: str) -> Iterator[None]:
+    """Note in an error of the block which option it is about."""
+    try:
+        yield
+    except EmotionError as error:
+        error.option = option
+        raise
 
 
 class SourceBroken(EmotionError):  # noqa: N818 - names the event

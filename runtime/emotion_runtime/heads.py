@@ -80,7 +80,8 @@ def load_head(bundle: Bundle, name: str | None = None) -> LinearHead:
         )
     if chosen not in heads:
         raise EmotionError(
-            f"bundle {bundle.manifest.name} has no head {chosen!r}: choose one of {', '.join(emotion_heads)}"
+            f"head {chosen!r}: bundle {bundle.manifest.name} has none of this name: choose one of "
+            f"{', '.join(emotion_heads)}"
         )
     return _load(bundle, chosen)
 

@@ -184,7 +184,7 @@ def _open(name: str, bundle: "Bundle", precision: "Precision | None", threads: i
 
 def _check_name(name: str) -> None:
     if name not in get_args(BackendName):
-        raise EmotionError(f"unknown backend {name!r}: expected one of {', '.join(get_args(BackendName))}")
+        raise EmotionError(f"backend {name!r}: expected one of {', '.join(get_args(BackendName))}")
 
 
 def _open_bucketed_cuda(graph: Path, *, threads: int) -> Backend:  # noqa: ARG001 - they are the CPU's

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emotion_runtime.config import RunConfig
-from emotion_runtime.errors import EmotionError, SourceBroken
+from emotion_runtime.errors import EmotionError, SourceBroken, about
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.options import PROGRAM
 from emotion_runtime.privacy.zones import check_zones, parse_zone
@@ -38,7 +38,8 @@ def checked_addresses(config: RunConfig) -> tuple[list[Address], list[str]]:
         EmotionError: See `addresses_of`; or an output would overwrite a source or another output, or a zone
             is that of no source.
     """
-    addresses, mistakes = addresses_of(config.sources)
+    with about("source"):
+        addresses, mistakes = addresses_of(config.sources)
     places = [place for address in addresses for place in _places(address)]
     check_outputs(config.jsonl, config.record, places, config.embeddings, config.csv, config.report)
     check_zone_names(config, addresses)
@@ -174,7 +175,10 @@ def _add_sources(rounds: Rounds, addresses: Sequence[Address], config: RunConfig
     limits = LiveLimits(silence=config.lost_after, frozen=config.frozen_after)
     for address in addresses:
         try:
-            rounds.add(open_source(address, realtime=config.realtime, follow=config.follow, limits=limits))
+            with about("source"):
+                rounds.add(
+                    open_source(address, realtime=config.realtime, follow=config.follow, limits=limits)
+                )
         except EmotionError as error:  # noqa: PERF203 - there are few
             if not any(other.live for other in addresses if other is not address):
                 raise
@@ -192,7 +196,8 @@ def _add_files_in_turn(
             source.stop()
 
     def opened(file: Address) -> Source:
-        current[:] = [open_source(file, realtime=config.realtime, follow=config.follow)]
+        with about("source"):
+            current[:] = [open_source(file, realtime=config.realtime, follow=config.follow)]
         return current[0]
 
     def completed(name: str) -> None:

@@ -183,8 +183,8 @@ def test_failed_construction_closes_the_encoders(tiny_bundle: Path, monkeypatch:
     ("options", "message"),
     [
         ({"precision": "fp64"}, "precision 'fp64': expected fp32, fp16, int8"),
-        ({"precision": "fp16"}, "bundle tiny has no frame_encoder in fp16, only in fp32"),
-        ({"head": "mood"}, "no head 'mood'"),
+        ({"precision": "fp16"}, "precision fp16: bundle tiny has frame_encoder only in fp32"),
+        ({"head": "mood"}, "head 'mood': bundle tiny has none of this name"),
         ({"timing": Timing(smoothing=-1)}, "smoothing -1"),
         ({"timing": Timing(hysteresis=2)}, "hysteresis 2"),
         ({"timing": Timing(window=0)}, "window 0"),

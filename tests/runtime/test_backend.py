@@ -173,7 +173,7 @@ def test_a_precision_is_another_file_of_the_bundle(tiny_bundle: Path, tmp_path: 
         for precision in (None, "fp16")
     )
     np.testing.assert_allclose(half, full / 2, rtol=1e-6)
-    with pytest.raises(EmotionError, match="bundle tiny has no frame_encoder in int8, only in fp32, fp16"):
+    with pytest.raises(EmotionError, match="bundle tiny has frame_encoder only in fp32, fp16"):
         open_encoders("cpu", load_bundle(folder), "int8")
 
 
@@ -211,7 +211,7 @@ def test_tensorrt_needs_a_bundle(graph: Path, name: str):
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_names(graph: Path):
-    with pytest.raises(EmotionError, match="unknown backend 'gpu': expected one of auto, cpu, cuda"):
+    with pytest.raises(EmotionError, match="backend 'gpu': expected one of auto, cpu, cuda"):
         open_backend("gpu", graph)
 
 

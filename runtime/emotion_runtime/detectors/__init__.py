@@ -101,5 +101,5 @@ def load_detector(
     if name == "face":
         return centerface.CenterFace(threads=threads, score=score, long_side=side)
     if Path(name).suffix.lower() != ".onnx":
-        raise EmotionError(f"unknown detector {name!r}: expected `face` or the path of an .onnx file")
+        raise EmotionError(f"detector {name!r}: expected `face` or the path of an .onnx file")
     return yolo.Yolo(Path(name), threads=threads, score=score, size=side)

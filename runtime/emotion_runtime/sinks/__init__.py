@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from emotion_runtime.errors import EmotionError
+from emotion_runtime.errors import EmotionError, about
 from emotion_runtime.sinks.base import Outputs, Sink
 from emotion_runtime.sinks.jsonl_folder import JsonlFolderSink, is_jsonl_folder
 from emotion_runtime.sinks.outputs import is_folder
@@ -20,7 +20,8 @@ def open_sinks(outputs: Outputs) -> Iterator[Sink]:
     """
     # Each sink is imported when it is opened, to keep the start-up time short.
     if outputs.jsonl is not None:
-        lines = _open_jsonl(outputs, outputs.jsonl)
+        with about("jsonl"):
+            lines = _open_jsonl(outputs, outputs.jsonl)
         if outputs.on_change:
             from emotion_runtime.sinks.changes import ChangesSink  # noqa: PLC0415
 
@@ -29,30 +30,42 @@ def open_sinks(outputs: Outputs) -> Iterator[Sink]:
     if outputs.csv is not None:
         from emotion_runtime.sinks.csv_file import CsvSink  # noqa: PLC0415
 
-        yield CsvSink(outputs.csv, outputs)
+        with about("csv"):
+            sink: Sink = CsvSink(outputs.csv, outputs)
+        yield sink
     if outputs.report is not None:
         from emotion_runtime.sinks.report.sink import ReportSink  # noqa: PLC0415
 
-        yield ReportSink(outputs.report, run=outputs.run, keep=outputs.append)
+        with about("report"):
+            sink = ReportSink(outputs.report, run=outputs.run, keep=outputs.append)
+        yield sink
     if outputs.embeddings is not None and outputs.features is not None:
         from emotion_runtime.sinks.embeddings import EmbeddingsSink  # noqa: PLC0415
 
-        yield EmbeddingsSink(outputs.embeddings, outputs.features, run=outputs.run, keep=outputs.append)
+        with about("embeddings"):
+            sink = EmbeddingsSink(outputs.embeddings, outputs.features, run=outputs.run, keep=outputs.append)
+        yield sink
     if outputs.mqtt is not None:
         from emotion_runtime.sinks.mqtt import MqttSink  # noqa: PLC0415
 
-        yield MqttSink(outputs.mqtt)
+        with about("mqtt"):
+            sink = MqttSink(outputs.mqtt)
+        yield sink
     if outputs.record is None and not outputs.show:
         return
     from emotion_runtime.sinks.draw import Annotator  # noqa: PLC0415
 
     annotate = Annotator()  # shared, so that each frame is drawn once
     if outputs.record is not None:
-        yield _open_recording(outputs, outputs.record, annotate)
+        with about("record"):
+            sink = _open_recording(outputs, outputs.record, annotate)
+        yield sink
     if outputs.show:
         from emotion_runtime.sinks.window import WindowSink  # noqa: PLC0415
 
-        yield WindowSink(annotate, windows=outputs.windows)
+        with about("show"):
+            sink = WindowSink(annotate, windows=outputs.windows)
+        yield sink
 
 
 def _open_jsonl(outputs: Outputs, path: str) -> Sink:

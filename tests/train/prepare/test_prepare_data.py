@@ -172,7 +172,7 @@ def test_captions_of_no_video_at_all(error_line: Callable[[list[str]], str], med
         (["--address", "auto"], "expected only with Ray; add --engine ray"),
         (["--from-authors", "."], "--from-authors excludes --videos"),
         (["--exclude", "no-such-file"], "--exclude no-such-file: "),
-        (["--detector", "yolo.pt"], "unknown detector 'yolo.pt'"),
+        (["--detector", "yolo.pt"], "detector 'yolo.pt'"),
         (["--detector-score", "2"], "detector score 2.0: expected a number between 0 and 1"),
     ],
 )
