@@ -12,6 +12,11 @@ from typing import Any
 
 from emotion_runtime.errors import EmotionError
 
+NO_COPY = (
+    "an EmotionRuntime cannot be copied or sent to another process; make one in each process, for example "
+    "with the initializer of a pool"
+)
+
 _models: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _hooks: list[bool] = []  # not empty: the hook is registered
 

@@ -1,7 +1,7 @@
 """Check what programs pass to `EmotionRuntime`: one clear error for each mistake that is easily made."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from numbers import Real
 from pathlib import Path
@@ -88,8 +88,8 @@ def check_image(image: Any) -> NDArray[np.uint8]:
         )
     if not isinstance(image, np.ndarray):
         raise EmotionError(
-            f"the image is of type {type(image).__name__}; expected an array of {_IMAGE}: convert it with "
-            "np.asarray, and RGB to BGR with image[:, :, ::-1]"
+            f"the image is of type {type(image).__name__}; expected an array of {_IMAGE}: "
+            f"{_array_from(image)}"
         )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise EmotionError(
@@ -98,18 +98,28 @@ def check_image(image: Any) -> NDArray[np.uint8]:
     return image
 
 
+def _array_from(image: Any) -> str:
+    """Return how to get an array from something else."""
+    if isinstance(image, bytes | bytearray | memoryview):
+        return "decode a file's bytes with cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)"
+    if isinstance(image, Iterator | set | frozenset):
+        return "pass several photos to look as a list"
+    return "convert it with np.asarray, and RGB to BGR with image[:, :, ::-1]"
+
+
 def _conversion(image: NDArray[Any]) -> str:
     """Return how to convert an array, if that is known."""
     if not image.size:
         return "; it is empty, as a crop outside of an image is"
     if image.ndim == 4:
         return "; pass several images as a list to look"
-    if image.dtype != np.uint8 and np.issubdtype(image.dtype, np.floating):
+    if np.issubdtype(image.dtype, np.floating):
         return "; values from 0 to 1 become (255 * image).round().astype(np.uint8)"
-    if image.dtype == np.uint8 and image.ndim == 2:
-        return "; convert it with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)"
-    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 4:
-        return "; convert it with cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)"
+    if image.ndim == 3 and image.shape[0] == 3:
+        return "; put the colours last with np.ascontiguousarray(image.transpose(1, 2, 0))"
+    code = {(): "GRAY2BGR", (1,): "GRAY2BGR", (4,): "BGRA2BGR"}.get(image.shape[2:])
+    if image.dtype == np.uint8 and image.ndim > 1 and code:
+        return f"; convert it with cv2.cvtColor(image, cv2.COLOR_{code})"
     return ""
 
 

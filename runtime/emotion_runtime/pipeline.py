@@ -4,6 +4,7 @@ State is kept per source and track id, and dropped when the tracker drops the id
 the number of people in view, and a newcomer never inherits the state of somebody else.
 """
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,6 +90,8 @@ class Pipeline:
         )
         self._sources: dict[str, SourceState] = {}
         self._pace = FramePace(timing.detect_every, clips.every)
+        # One step at a time: OpenVINO, CUDA and TensorRT have one place for their inputs and outputs.
+        self._stepping = threading.RLock()
         self.timer = StageTimer(clock)
         self.counts = Counts()
         self._checks = ValueChecks(self.counts)
@@ -105,6 +108,8 @@ class Pipeline:
     def step_all(self, frames: Sequence[Frame]) -> list[EmotionEvent]:
         """Return the events of frames from different sources, with one call of each encoder.
 
+        Threads that call it take turns.
+
         Args:
             frames: At most one frame of each source.
 
@@ -114,6 +119,10 @@ class Pipeline:
         names = [frame.source for frame in frames]
         if len(set(names)) != len(names):
             raise ValueError(f"several frames of one source in one step: {names}")
+        with self._stepping:
+            return self._step(frames)
+
+    def _step(self, frames: Sequence[Frame]) -> list[EmotionEvent]:
         frames = [self.images.fill(frame) for frame in frames]
         sources = {frame.source: self._source(frame) for frame in frames}
         begun, detect_seconds = self._clock(), self.timer.seconds["detect"]

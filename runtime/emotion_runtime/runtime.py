@@ -12,15 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_runtime.detectors import Detector, open_detector
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.feature_log import FeatureLog
 from emotion_runtime.following import Following, OnStatus, Step
-from emotion_runtime.forks import check_process, keep_in_children
-from emotion_runtime.inputs import (
-    OwnFrames,
-    check_options,
-    check_precision,
-    check_sources,
-)
+from emotion_runtime.forks import NO_COPY, check_process, keep_in_children
+from emotion_runtime.inputs import OwnFrames, check_name, check_options, check_precision, check_sources
 from emotion_runtime.metrics import StageTimer
 from emotion_runtime.names import DetectorSize, Precision
 from emotion_runtime.open_pipeline import Execution, open_pipeline
@@ -40,7 +36,8 @@ Image = NDArray[np.uint8]  # (H, W, 3) BGR
 class EmotionRuntime:
     """Estimates how each person in front of a camera appears to feel.
 
-    Make one in each process: in a process forked from the one that made it, every use is an error.
+    Make one in each process: in a process forked from the one that made it, every use is an error. Threads
+    can share one; their frames and photos take turns.
 
     Args:
         bundle: Name of a shipped bundle, or the folder of a bundle.
@@ -109,6 +106,10 @@ class EmotionRuntime:
         """Return what the runtime was made from."""
         line = self._run_line
         return f"EmotionRuntime(bundle={line.bundle!r}, head={line.head!r}, backend={self.backend!r})"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or sent to another process."""
+        raise EmotionError(NO_COPY)
 
     @property
     def backend(self) -> str:
@@ -249,8 +250,11 @@ class EmotionRuntime:
         Args:
             source: The name given to `step`. A source of `stream` is forgotten when it ends, all but its
                 summary. Nothing happens if there is no such source.
+
+        Raises:
+            EmotionError: The name is not a text.
         """
-        self._pipeline.forget(source)
+        self._pipeline.forget(check_name(source))
         self._summary.forget(source)
         self._own.forget(source)
 

@@ -28,6 +28,10 @@ def runtime(tiny_bundle: Path) -> EmotionRuntime:
         (GREY.astype(np.float32), "type float32: expected (height, width, 3) uint8 BGR; values from 0 to 1"),
         (GREY[:, :, 0], "shape (96, 128) and type uint8: expected (height, width, 3) uint8 BGR; convert it"),
         (np.zeros((96, 128, 4), np.uint8), "COLOR_BGRA2BGR"),
+        (GREY[:, :, :1], "COLOR_GRAY2BGR"),
+        (GREY.transpose(2, 0, 1), "image.transpose(1, 2, 0)"),
+        (b"\xff\xd8\xff", "cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)"),
+        (iter([GREY]), "(height, width, 3) uint8 BGR: pass several photos to look as a list"),
         (np.zeros((2, 96, 128, 3), np.uint8), "pass several images as a list to look"),
         (
             np.zeros((0, 128, 3), np.uint8),
@@ -80,6 +84,8 @@ def test_single_source(source: object):
 def test_name_of_a_source_of_your_own(runtime: EmotionRuntime, name: object):
     with pytest.raises(EmotionError, match="expected a name as a text"):
         runtime.step(GREY, 0.0, source=name)
+    with pytest.raises(EmotionError, match="expected a name as a text"):
+        runtime.forget(name)
 
 
 def test_people_without_an_event_cannot_be_drawn(runtime: EmotionRuntime):

@@ -130,8 +130,6 @@ def read_rgb(path: Path | str) -> NDArray[np.uint8]:
     try:
         with _opened(path) as image:
             return pixels(image, path)
-    except FileNotFoundError as error:
-        raise ImageError(path, "no such file", "check the path") from error
     except _DECODING_ERRORS as error:
         raise _undecodable(path, error) from error
 
@@ -165,8 +163,6 @@ def image_size(path: Path | str) -> tuple[int, int]:
                 image.load()  # earlier releases of Pillow know the upright size only then
             width, height = image.size
             return (height, width) if _orientation(image) >= 5 else (width, height)
-    except FileNotFoundError as error:
-        raise ImageError(path, "no such file", "check the path") from error
     except _DECODING_ERRORS as error:
         raise _undecodable(path, error) from error
 
@@ -187,6 +183,12 @@ def _opened(path: Path | str) -> Any:
 
 
 def _undecodable(path: Path | str, error: Exception) -> ImageError:
+    if isinstance(error, FileNotFoundError):
+        return ImageError(path, "no such file", "check the path")
+    if isinstance(error, IsADirectoryError):
+        return ImageError(path, "is a folder", "give the photos in it")
+    if isinstance(error, PermissionError):
+        return ImageError(path, "no permission to read it", f"run `chmod +r {path}`")
     if Path(path).suffix.lower() in (".heic", ".heif"):
         return ImageError(path, "HEIC is not supported", "convert it to JPEG")
     # Pillow repeats the path as Python would write it.
