@@ -53,10 +53,6 @@ class Bundle:
             )
         return self.folder / graph.variants[precision].file
 
-    def head_path(self, name: str) -> Path:
-        """Return the safetensors file of a head; `name` is a key of `manifest.heads`."""
-        return self.folder / self.manifest.heads[name].file
-
 
 class _Schema(msgspec.Struct):
     """The one field that all versions of the manifest have."""

@@ -1,6 +1,7 @@
 """Linear heads: features to probabilities of emotions, or to valence, arousal and dominance."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,7 @@ from safetensors.numpy import load_file
 
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.manifest import Activation
+from emotion_runtime.manifest import Activation, Head
 from emotion_runtime.vectors import l2_normalise
 
 
@@ -83,18 +84,18 @@ def load_head(bundle: Bundle, name: str | None = None) -> LinearHead:
             f"head {chosen!r}: bundle {bundle.manifest.name} has none of this name: choose one of "
             f"{', '.join(emotion_heads)}"
         )
-    return _load(bundle, chosen)
+    return read_head(bundle.folder, heads[chosen])
 
 
 def load_affect_head(bundle: Bundle) -> LinearHead | None:
     """Load the head that predicts valence, arousal or dominance; return None if the bundle has none."""
     name = bundle.manifest.affect_head
-    return None if name is None else _load(bundle, name)
+    return None if name is None else read_head(bundle.folder, bundle.manifest.heads[name])
 
 
-def _load(bundle: Bundle, name: str) -> LinearHead:
-    head = bundle.manifest.heads[name]
-    tensors = load_file(bundle.head_path(name))
+def read_head(folder: Path, head: Head) -> LinearHead:
+    """Read a head of a manifest from the folder of its bundle."""
+    tensors = load_file(folder / head.file)
     return LinearHead(
         tuple(head.labels),
         tensors["weight"],

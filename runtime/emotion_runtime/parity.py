@@ -21,13 +21,13 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from emotion_runtime.backends.base import Backend, Feeds, count_persons
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.errors import EngineRejected
+from emotion_runtime.heads import read_head
 from emotion_runtime.manifest import Head, Parity
 from emotion_runtime.names import GRAPHS, EnginePrecision, GraphName, Precision
 from emotion_runtime.parity_inputs import clip_feeds, frame_encoder_feeds
@@ -39,7 +39,6 @@ from emotion_runtime.parity_metrics import (
     top1_agreement,
     within_tolerance,
 )
-from emotion_runtime.vectors import l2_normalise
 
 RunGraph = Callable[[Feeds], NDArray[np.float32]]  # from the inputs of a graph, by name, to its only output
 ImageKind = Literal["mixed", "real", "random"]  # as in `Parity`
@@ -240,17 +239,13 @@ def label_function(folder: Path, heads: Mapping[str, Head], default: str) -> Lab
         heads: The heads by name.
         default: Name of the default head.
     """
-    layers = [
-        load_file(folder / head.file)
+    counted = [
+        read_head(folder, head)
         for name, head in heads.items()
         if head.activation != "identity" and (name == default or not head.experimental)
     ]
 
-    def labels(features: NDArray[np.float32]) -> NDArray[np.intp]:
-        unit = l2_normalise(features)
-        return np.stack([(unit @ each["weight"].T + each["bias"]).argmax(axis=1) for each in layers])
-
-    return labels
+    return lambda features: np.stack([head(features).argmax(axis=1) for head in counted])
 
 
 def only_output(backend: Backend) -> RunGraph:

@@ -42,7 +42,6 @@ def test_loads_a_complete_bundle(tiny_bundle: Path):
     loaded = load_bundle(tiny_bundle)
     assert loaded.manifest.name == "tiny"
     assert loaded.graph_path("frame_encoder") == tiny_bundle / "frame_encoder.onnx"
-    assert loaded.head_path("opposite") == tiny_bundle / "opposite.safetensors"
 
 
 @pytest.fixture
