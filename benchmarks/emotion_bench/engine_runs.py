@@ -52,9 +52,9 @@ def engine_rows(
     limits, shipped = Limits(persons=max(persons)), Limits()
     # Up to the shipped limit, tune as for users; an engine tuned for 4 people says little about 64.
     typical = typical_batch(limits) if limits.persons <= shipped.persons else Limits(limits.persons, 1)
-    built = build_engine(Builder(library, runner, find_gpu()), onnx_model, graph.stem, limits, typical)
+    engine, _ = build_engine(Builder(library, runner, find_gpu()), onnx_model, graph.stem, limits, typical)
     # Closed at the end: a small GPU cannot hold all engines at once.
-    with closing(TensorRTBackend(built.engine, flavor=runner)) as opened:
+    with closing(TensorRTBackend(engine, flavor=runner)) as opened:
         backend = Bucketed(opened, limits)
         cosine = reference.cosine(lambda feeds: next(iter(backend.run(feeds).values())))
         for count in persons:

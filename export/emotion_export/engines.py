@@ -5,17 +5,17 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import onnx
 from filelock import FileLock, Timeout
+from msgspec.structs import replace
 
 from emotion_export.engine_graphs import detector_graph, encoder_graph
 from emotion_export.layer_types import LOWEST_FIRST, engine_types
-from emotion_export.precision_fallback import build_in_precision, build_with_fallback
-from emotion_export.tensorrt import Builder, BuiltEngine, build_engine
+from emotion_export.precision_fallback import Built, build_in_precision, build_with_fallback
+from emotion_export.tensorrt import Builder, build_engine
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import Bundle
@@ -107,43 +107,55 @@ def _store_engine(
         return
     _log.info("%s: building (%s)", name, found)
     start = time.perf_counter()
-    build = partial(_build_and_load, builder, limits)
+    build = partial(_build_and_load, builder, key, limits)
     if builder.ahead_of_time:
         precision: EnginePrecision = "fp16" if key.precision == "ladder" else key.precision
-        built = replace(build_engine(builder, graph(precision), name, limits), precision=precision)
+        engine, layer_types = build_engine(builder, graph(precision), name, limits)
+        sidecar = replace(describe(key, engine, layer_types), precision=precision)
     elif key.precision == "ladder":
-        built = build_with_fallback(build, make_check(), graph("fp32"), graph("fp16"))
+        engine, sidecar = build_with_fallback(build, make_check(), graph("fp32"), graph("fp16"))
     else:
-        built = build_in_precision(build, make_check(), key.precision, graph(key.precision))
-    sidecar = Sidecar(
-        schema=SIDECAR_SCHEMA,
-        key=key,
-        sha256=hashlib.sha256(built.engine).hexdigest(),
-        size=len(built.engine),
-        precision=_true_precision(name, built),
-        checked_on=builder.gpu.with_driver if built.parity else "",
-        parity=built.parity,
-        fp32_layers=built.fp32_layers,
-        layer_types=built.layer_types,
-        loaded_types=built.loaded_types,
-        refused=built.refused,
+        engine, sidecar = build_in_precision(build, make_check(), key.precision, graph(key.precision))
+    sidecar = replace(
+        sidecar,
+        precision=_true_precision(sidecar),
+        checked_on=builder.gpu.with_driver if sidecar.parity else "",
         build_seconds=round(time.perf_counter() - start, 1),
     )
-    path = store_engine(folder, built.engine, sidecar)
+    path = store_engine(folder, engine, sidecar)
     _log.info("%s: %s, %s", name, _summary(sidecar), path)
 
 
 @contextmanager
 def _build_and_load(
-    builder: Builder, limits: Limits, model: onnx.ModelProto, name: str
-) -> Iterator[tuple[BuiltEngine, Backend]]:
+    builder: Builder, key: EngineKey, limits: Limits, model: onnx.ModelProto, name: str
+) -> Iterator[tuple[Built, Backend]]:
     """Build on the GPU that will run the engine, and load it for the duration of a `with` block."""
-    built = build_engine(builder, model, name, limits)
-    with closing(TensorRTBackend(built.engine, flavor=builder.flavor)) as backend:
-        yield replace(built, loaded_types=engine_types(backend.layer_information())), backend
+    engine, layer_types = build_engine(builder, model, name, limits)
+    with closing(TensorRTBackend(engine, flavor=builder.flavor)) as backend:
+        loaded_types = engine_types(backend.layer_information())
+        yield (engine, replace(describe(key, engine, layer_types), loaded_types=loaded_types)), backend
 
 
-def _true_precision(name: str, built: BuiltEngine) -> EnginePrecision:
+def describe(key: EngineKey, engine: bytes, layer_types: dict[str, int]) -> Sidecar:
+    """Describe an engine before its check, which adds the precision and the parity report."""
+    return Sidecar(
+        schema=SIDECAR_SCHEMA,
+        key=key,
+        sha256=hashlib.sha256(engine).hexdigest(),
+        size=len(engine),
+        precision="fp32",
+        checked_on="",
+        parity=[],
+        fp32_layers=[],
+        layer_types=layer_types,
+        loaded_types={},
+        refused=[],
+        build_seconds=0.0,
+    )
+
+
+def _true_precision(sidecar: Sidecar) -> EnginePrecision:
     """Return the precision that the network of an engine really has.
 
     A graph without weights, such as a mean over time, is the same in fp16 and is then called fp32. What the
@@ -153,14 +165,15 @@ def _true_precision(name: str, built: BuiltEngine) -> EnginePrecision:
     Raises:
         EmotionError: The network has a lower precision than requested.
     """
-    requested: EnginePrecision = "fp16" if built.precision == "mixed" else built.precision
-    found: EnginePrecision = next((each for each in LOWEST_FIRST if each in built.layer_types), "fp32")
+    requested: EnginePrecision = "fp16" if sidecar.precision == "mixed" else sidecar.precision
+    found: EnginePrecision = next((each for each in LOWEST_FIRST if each in sidecar.layer_types), "fp32")
     if LOWEST_FIRST.index(found) < LOWEST_FIRST.index(requested):
         raise EmotionError(
-            f"{name}: {requested} was requested, but the graph is in {found} (layers: {built.layer_types}). "
-            "The engine is not kept: export the bundle again with emotion-export onnx"
+            f"{sidecar.key.graph}: {requested} was requested, but the graph is in {found} "
+            f"(layers: {sidecar.layer_types}). The engine is not kept: export the bundle again with "
+            "emotion-export onnx"
         )
-    return built.precision if found == requested else found
+    return sidecar.precision if found == requested else found
 
 
 def _summary(sidecar: Sidecar) -> str:

@@ -8,30 +8,32 @@ If an engine cannot be built or loaded, the next precision is tried.
 import logging
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from dataclasses import replace
 
 import onnx
+from msgspec.structs import replace
 
 from emotion_export.fp16 import half_precision
 from emotion_export.layer_search import find_stages, keep_worst_in_fp32, stage_errors, with_probes
-from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime.backends.base import Backend
 from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.detector_parity import Check
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import EnginePrecision
+from emotion_runtime.tensorrt.cache import Sidecar
 
 _log = logging.getLogger(__name__)
 
 _MIXED_BUILDS = 2  # of the search for the layers that stay in fp32; each takes minutes on a small device
 
+Built = tuple[bytes, Sidecar]  # a serialised engine, and what is known about it
+
 # Builds an engine from a graph and its name in messages, and loads it for the duration of a `with` block.
-BuildAndLoad = Callable[[onnx.ModelProto, str], AbstractContextManager[tuple[BuiltEngine, Backend]]]
+BuildAndLoad = Callable[[onnx.ModelProto, str], AbstractContextManager[tuple[Built, Backend]]]
 
 
 def build_in_precision(
     build: BuildAndLoad, check: Check, precision: EnginePrecision, model: onnx.ModelProto
-) -> BuiltEngine:
+) -> Built:
     """Build and check an engine in the one precision that the user requested.
 
     Raises:
@@ -48,7 +50,7 @@ def build_in_precision(
 
 def build_with_fallback(
     build: BuildAndLoad, check: Check, full: onnx.ModelProto, half: onnx.ModelProto
-) -> BuiltEngine:
+) -> Built:
     """Return the first engine that passes the parity check.
 
     Args:
@@ -61,7 +63,7 @@ def build_with_fallback(
         EmotionError: Not even fp32 passes.
     """
     refused: list[str] = []
-    passed: list[BuiltEngine] = []  # the latest keeps the fewest layers in fp32
+    passed: list[Built] = []  # the latest keeps the fewest layers in fp32
 
     def refuse(line: str) -> None:
         refused.append(line)
@@ -69,13 +71,13 @@ def build_with_fallback(
 
     def attempt(precision: EnginePrecision, model: onnx.ModelProto, kept: Collection[str] = ()) -> bool:
         try:
-            built, failure = _build_and_check(build, check, precision, model)
+            (engine, sidecar), failure = _build_and_check(build, check, precision, model)
         except EmotionError as error:
             failure = f"{precision} is not available ({error})"
         if failure:
             refuse(failure + (f" ({len(kept)} matrix products kept in fp32)" if kept else ""))
         else:
-            passed[:] = [replace(built, fp32_layers=sorted(kept), refused=refused)]
+            passed[:] = [(engine, replace(sidecar, fp32_layers=sorted(kept), refused=refused))]
         return not failure
 
     def passes(kept: frozenset[str]) -> bool:
@@ -105,8 +107,8 @@ def build_with_fallback(
 
 def _build_and_check(
     build: BuildAndLoad, check: Check, precision: EnginePrecision, model: onnx.ModelProto
-) -> tuple[BuiltEngine, str]:
+) -> tuple[Built, str]:
     """Return an engine with its parity report, and why it fails the check; an empty text if it passes."""
-    with build(model, f"{check.graph} in {precision}") as (built, backend):
+    with build(model, f"{check.graph} in {precision}") as ((engine, sidecar), backend):
         rows, failure = check.run(backend, precision)
-    return replace(built, precision=precision, parity=rows), failure
+    return (engine, replace(sidecar, precision=precision, parity=rows)), failure

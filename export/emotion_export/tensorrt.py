@@ -5,7 +5,7 @@ it. TensorRT 11 supports only such networks, and the precision of an engine is k
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,8 +18,6 @@ from emotion_export.targets import targets_of
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.files import write_atomically
-from emotion_runtime.manifest import Parity
-from emotion_runtime.names import EnginePrecision
 from emotion_runtime.tensorrt.api import TensorRT, make_logger, one_line
 from emotion_runtime.tensorrt.gpu import Flavor, Gpu, builder_name, start
 
@@ -65,22 +63,6 @@ class Builder:
         return builder_name(self.flavor, self.library)
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltEngine:
-    """A serialised engine, and what is known about it; for all but `engine` see `Sidecar`.
-
-    Precision, parity and what was refused are set by whoever checks it.
-    """
-
-    engine: bytes
-    layer_types: dict[str, int]
-    loaded_types: dict[str, int] = field(default_factory=dict)
-    precision: EnginePrecision = "fp32"
-    parity: list[Parity] = field(default_factory=list)
-    fp32_layers: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-
-
 def typical_batch(limits: Limits) -> Limits:
     """Return the size to optimise for: a few people, in one image or with an image each."""
     persons = min(_FEW, limits.persons)
@@ -117,7 +99,7 @@ def shape_ranges(
 
 def build_engine(
     builder: Builder, model: onnx.ModelProto, name: str, limits: Limits, typical: Limits | None = None
-) -> BuiltEngine:
+) -> tuple[bytes, dict[str, int]]:
     """Build one engine; shows a progress bar on a terminal.
 
     Args:
@@ -126,6 +108,9 @@ def build_engine(
         name: Name of the graph, for messages.
         limits: Maximum number of people and images per inference call.
         typical: Number of people and images to optimise for; None: `typical_batch`.
+
+    Returns:
+        The serialised engine, and the number of layers of its network by the type of their output.
 
     Raises:
         EmotionError: TensorRT refuses the graph or fails to build it.
@@ -167,7 +152,7 @@ def build_engine(
         raise EmotionError(f"{name}: {version} cannot build it ({reason}): {fix}")
     if builder.timing_cache is not None:
         _keep_timings(config, builder.timing_cache)
-    return BuiltEngine(bytes(plan), layer_types)
+    return bytes(plan), layer_types
 
 
 def _configure(builder: Builder, factory: "tensorrt.Builder") -> "tensorrt.IBuilderConfig":

@@ -9,12 +9,12 @@ from types import ModuleType
 import onnx
 import pytest
 from exported import load_module
-from trt_stand_ins import Engine, Main, types_of
+from trt_stand_ins import Engine, EngineAndTypes, Main, types_of
 
 from emotion_export import engines as building
 from emotion_export.cli import main
 from emotion_export.commands import trt
-from emotion_export.tensorrt import Builder, BuiltEngine
+from emotion_export.tensorrt import Builder
 from emotion_export.triton import write_repository
 from emotion_runtime.bundle import Bundle, load_bundle
 from emotion_runtime.tensorrt.gpu import Gpu, load_tensorrt
@@ -77,9 +77,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Make builds instant; return the names of what was built."""
     built: list[str] = []
 
-    def build(_builder: object, model: onnx.ModelProto, name: str, _limits: object) -> BuiltEngine:
+    def build(_builder: object, model: onnx.ModelProto, name: str, _limits: object) -> EngineAndTypes:
         built.append(name)
-        return BuiltEngine(model.SerializeToString(), types_of(model))
+        return model.SerializeToString(), types_of(model)
 
     monkeypatch.setattr(building, "build_engine", build)
     return built

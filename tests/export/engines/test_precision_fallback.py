@@ -12,18 +12,20 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from emotion_export.engines import describe
 from emotion_export.fp16 import half_precision
 from emotion_export.graph_index import MATRIX_OPS
-from emotion_export.precision_fallback import build_in_precision, build_with_fallback
-from emotion_export.tensorrt import BuiltEngine
+from emotion_export.precision_fallback import Built, build_in_precision, build_with_fallback
 from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.backends.onnx import open_session
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.parity import ENGINE_TOLERANCES, ParityCheck, make_parity_check
+from emotion_runtime.tensorrt.cache import EngineKey, Sidecar
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
+KEY = EngineKey("graph", {}, "builder", "GPU", "8.6", "ladder", 4, 2)
 LIMITS = Limits(4, 2)  # test_parity checks that there is a row for each size up to the limits
 
 
@@ -58,13 +60,13 @@ class Faulty:
     loaded: int = 0
 
     @contextmanager
-    def build(self, model: onnx.ModelProto, name: str) -> Iterator[tuple[BuiltEngine, InOnnxRuntime]]:
+    def build(self, model: onnx.ModelProto, name: str) -> Iterator[tuple[Built, InOnnxRuntime]]:
         """Build and load an engine."""
         self.built.append(name)
         self.loaded += 1
         assert self.loaded == 1, "two engines on a small device at once"
         engine = self.with_faults(model)
-        yield BuiltEngine(engine, {}), InOnnxRuntime(engine)
+        yield (engine, describe(KEY, engine, {})), InOnnxRuntime(engine)
         self.loaded -= 1
 
     def with_faults(self, model: onnx.ModelProto) -> bytes:
@@ -87,8 +89,8 @@ class Graph:
     half: onnx.ModelProto
     check: ParityCheck
 
-    def build_with_fallback(self, device: Faulty) -> BuiltEngine:
-        return build_with_fallback(device.build, self.check, self.full, self.half)
+    def build_with_fallback(self, device: Faulty) -> Sidecar:
+        return build_with_fallback(device.build, self.check, self.full, self.half)[1]
 
     def products(self) -> list[str]:
         """Names of the matrix products that have a weight."""
@@ -125,7 +127,7 @@ def test_fp16_is_chosen_where_it_passes(graph: Graph):
 def test_the_layer_that_is_wrong_in_fp16_is_kept_in_fp32(graph: Graph, change: Change):
     broken = graph.products()[len(graph.products()) // 2]
     device = Faulty({broken}, change=change)
-    checked = graph.build_with_fallback(device)
+    engine, checked = build_with_fallback(device.build, graph.check, graph.full, graph.half)
     assert checked.precision == "mixed"
     assert broken in checked.fp32_layers
     assert len(checked.fp32_layers) <= 0.7 * len(graph.products())
@@ -137,8 +139,9 @@ def test_the_layer_that_is_wrong_in_fp16_is_kept_in_fp32(graph: Graph, change: C
     # fp16, the search for its worst layers, mixed with half of the stages and with a quarter in fp32.
     assert len(device.built) == 4
     # The engine that is stored is the one that was examined, with the layer in fp32.
-    weights = {t.name: t.data_type for t in onnx.ModelProto.FromString(checked.engine).graph.initializer}
-    node = next(n for n in onnx.ModelProto.FromString(checked.engine).graph.node if n.name == broken)
+    model = onnx.ModelProto.FromString(engine)
+    weights = {t.name: t.data_type for t in model.graph.initializer}
+    node = next(n for n in model.graph.node if n.name == broken)
     assert weights[node.input[1]] == TensorProto.FLOAT
     assert TensorProto.FLOAT16 in weights.values()
 
@@ -172,7 +175,7 @@ class Unbuildable(Faulty):
     unloadable: Collection[int] = ()
 
     @contextmanager
-    def build(self, model: onnx.ModelProto, name: str) -> Iterator[tuple[BuiltEngine, InOnnxRuntime]]:
+    def build(self, model: onnx.ModelProto, name: str) -> Iterator[tuple[Built, InOnnxRuntime]]:
         if name.partition(" ")[2].startswith(self.refused):
             self.built.append(name)
             raise EmotionError(f"{name}: cannot be built (no kernel)")
@@ -223,7 +226,7 @@ def test_a_precision_by_name_that_cannot_be_built_is_the_builders_error(graph: G
 
 
 def test_a_requested_precision_is_built_or_an_error(graph: Graph):
-    checked = build_in_precision(Faulty().build, graph.check, "fp16", graph.half)
+    _, checked = build_in_precision(Faulty().build, graph.check, "fp16", graph.half)
     assert checked.precision == "fp16"
     broken = Faulty(graph.products()[:1])
     with pytest.raises(EmotionError, match=r"fp16 differs .*: use --precision ladder"):

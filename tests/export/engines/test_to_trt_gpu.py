@@ -8,10 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from trt_stand_ins import Engine, Main, files_in, only_line, types_of
+from trt_stand_ins import Engine, EngineAndTypes, Main, files_in, only_line, types_of
 
 from emotion_export import engines as building
-from emotion_export.tensorrt import BuiltEngine
 from emotion_runtime import detector_parity
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.tensorrt.cache import read_sidecars
@@ -33,14 +32,14 @@ def test_on_a_gpu_the_engine_is_compared_with_the_model(to_trt: Main, gpu: list[
         assert sidecar.layer_types["fp16"] > 1
 
 
-def wrong_in_fp16(_builder: object, model: onnx.ModelProto, _name: str, _limits: object) -> BuiltEngine:
+def wrong_in_fp16(_builder: object, model: onnx.ModelProto, _name: str, _limits: object) -> EngineAndTypes:
     """A builder that negates all fp16 weights."""
     model = onnx.ModelProto.FromString(model.SerializeToString())
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.dtype == np.float16:
             tensor.CopyFrom(numpy_helper.from_array(-8 * values, tensor.name))
-    return BuiltEngine(model.SerializeToString(), types_of(model))
+    return model.SerializeToString(), types_of(model)
 
 
 @pytest.mark.usefixtures("gpu")
@@ -59,7 +58,7 @@ def test_on_a_gpu_that_is_wrong_in_fp16(
 def test_a_precision_by_name_that_is_wrong_on_this_gpu_is_an_error(
     to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(building, "build_engine", lambda *_: BuiltEngine(garbled(), {}))
+    monkeypatch.setattr(building, "build_engine", lambda *_: (garbled(), {}))
     assert to_trt(*NANO, "--precision", "fp32", "--cache", tmp_path) == 2
     assert re.search(
         r"on this device fp32 differs .*The engine is not kept: use --precision", only_line(capsys)
@@ -104,8 +103,8 @@ def test_types_reported_by_the_inspector_are_only_recorded(
 def test_the_precision_of_an_engine_follows_from_its_network(
     to_trt: Main, tmp_path: Path, where: list[str], asked: str, types: dict[str, int], called: str | None
 ):
-    def build(_builder: object, model: onnx.ModelProto, *_: object) -> BuiltEngine:
-        return BuiltEngine(model.SerializeToString(), types)
+    def build(_builder: object, model: onnx.ModelProto, *_: object) -> EngineAndTypes:
+        return model.SerializeToString(), types
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "build_engine", build)
@@ -120,9 +119,7 @@ def test_an_engine_below_the_requested_precision_is_refused(
     to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     types = {"fp16": 1, "fp32": 9}
-    monkeypatch.setattr(
-        building, "build_engine", lambda _, model, *__: BuiltEngine(model.SerializeToString(), types)
-    )
+    monkeypatch.setattr(building, "build_engine", lambda _, model, *__: (model.SerializeToString(), types))
     assert to_trt(*NANO, "--precision", "fp32", "--cache", tmp_path) == 2
     assert f"fp32 was requested, but the graph is in fp16 (layers: {types})" in only_line(capsys)
 

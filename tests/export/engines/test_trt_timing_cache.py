@@ -43,7 +43,7 @@ def test_a_timing_cache_that_is_refused_does_not_cost_the_engine(
     monkeypatch.setattr(config, "set_timing_cache", refuse_first)
     monkeypatch.setattr(config, "get_timing_cache", lambda _: offered[1] if len(offered) > 1 else None)
     with pytest.warns(DeprecationWarning, match="no-ops in TensorRT-RTX"):
-        assert build_engine(builder, model, "relu", Limits()).engine
+        assert build_engine(builder, model, "relu", Limits())[0]
     assert builder.timing_cache.read_bytes() != b"of another GPU"
 
 
@@ -54,6 +54,6 @@ def test_an_engine_is_kept_where_its_timings_cannot_be(
     builder = replace(rtx, timing_cache=tmp_path / "file" / "timings.cache")
     model = graph_of([helper.make_node("Relu", ["x"], ["y"])], input_shape=[2, 2])
     with pytest.warns(DeprecationWarning, match="no-ops in TensorRT-RTX"):
-        assert build_engine(builder, model, "relu", Limits()).engine
+        assert build_engine(builder, model, "relu", Limits())[0]
     (line,) = caplog.messages
     assert "timings.cache cannot be written (File exists" in line

@@ -15,6 +15,7 @@ from emotion_runtime.backends.base import Feeds, Outputs
 from emotion_runtime.backends.onnx import open_session
 
 Main = Callable[..., int]
+EngineAndTypes = tuple[bytes, dict[str, int]]  # what `build_engine` returns
 AHEAD = ("--flavor", "rtx", "--target", "SM86")
 
 
