@@ -89,6 +89,16 @@ def common_area(a: list[float], b: list[float]) -> float:
     return max(width, 0) * max(height, 0)
 
 
+def test_who_is_not_detected_is_not_said_to_be_out_of_view(browser: Any):
+    with serving(WebOptions(place="127.0.0.1:0", limits=MANY)) as served:
+        page, _ = opened(browser, served)
+        served.single_people = False  # as when all turn away
+        until(page, "document.querySelector('#cards').innerText === 'Nobody is detected.'")
+        described = "document.querySelector('#live canvas').getAttribute('aria-label')"
+        until(page, f"{described}.endsWith(': nobody detected')")
+        page.close()
+
+
 def test_the_key_m_sets_a_marker_but_not_while_one_types(browser: Any, served: Served):
     page, problems = opened(browser, served)
     page.keyboard.press("m")

@@ -78,7 +78,7 @@ def check_nothing_is_claimed(page: Any, size: str) -> None:
     """Check that the page does not show as present what it last heard."""
     assert not page.get_by_text("Emotion recognition is running").is_visible()
     assert page.locator("article.card").count() == 0
-    assert "Nobody is in view" not in page.locator("#people").inner_text()
+    assert "Nobody" not in page.locator("#people").inner_text()
     assert page.locator("#live figure:not(.stale)").count() == 0
     assert "Running for" not in page.locator(".session").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]

@@ -1,4 +1,4 @@
-// A card for every person in view.
+// A card for every person who is detected.
 
 import { colorOf, drawTimeline, element, labelOf, nameOf, percent, qualityOf, setText } from "./words.js";
 
@@ -117,7 +117,8 @@ export class People {
     setText(this.spoken, "");
   }
 
-  // Remove who is gone. `known`: whether it is known that nobody is in view, if there is no card.
+  // Remove who is gone. `known`: whether images are analysed, so that no card means no detection: somebody
+  // who is seen from behind may still be in view.
   clean(known = true) {
     const now = performance.now();
     for (const [key, card] of this.cards) {
@@ -128,6 +129,6 @@ export class People {
     }
     if (this.cards.size) return;
     if (!this.parent.querySelector(".empty")) this.parent.append(element("p", "", "empty"));
-    setText(this.parent.querySelector(".empty"), known ? "Nobody is in view." : "Nothing is known about who is in view.");
+    setText(this.parent.querySelector(".empty"), known ? "Nobody is detected." : "Nothing is known about who is in view.");
   }
 }

@@ -103,7 +103,7 @@ export class Picture {
     if (now - this.described < 3000) return;
     this.described = now;
     const seen = persons.filter((person) => person.state !== "lost");
-    const text = seen.map((person) => `${nameOf(person)}, ${labelOf(person)}`).join("; ") || "nobody";
+    const text = seen.map((person) => `${nameOf(person)}, ${labelOf(person)}`).join("; ") || "nobody detected";
     this.canvas.setAttribute("aria-label", `Live image of ${this.name}: ${text}`);
   }
 

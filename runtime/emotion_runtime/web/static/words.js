@@ -33,7 +33,7 @@ export function element(tag, text, className) {
 export function setText(node, text) { if (node.textContent !== text) node.textContent = text; }
 
 export function labelOf(person) {
-  if (person.state === "lost") return "not in view";
+  if (person.state === "lost") return "not detected"; // may still be in view, from behind
   if (person.top) return `${person.top} ${percent(person.emotions[person.top] ?? 0)}`;
   return person.why === "warming" || !person.why ? "warming up" : `not sure: ${WHY[person.why] || person.why}`;
 }
@@ -41,7 +41,7 @@ export function labelOf(person) {
 // What fits into an image.
 export function captionIn(person) {
   const name = person.id === undefined || person.id === null ? "" : `#${person.id} `;
-  if (person.state === "lost") return `${name}not in view`;
+  if (person.state === "lost") return `${name}not detected`;
   if (person.top) return `${name}${labelOf(person)}`;
   return `${name}${person.why === "warming" || !person.why ? "warming up" : "not sure"}`;
 }
