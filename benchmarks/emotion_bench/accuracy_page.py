@@ -27,7 +27,8 @@ voted on every face (FER+). Accuracy, balanced accuracy and everything below are
 faces that more than half of them see alike, with the emotion that they see. The calibration error compares
 probabilities with votes, on all faces. "FER2013 label" is the agreement with the one label of FER2013 on
 all faces: that label differs from most votes for a third of the faces, and a perfect predictor of the votes
-would reach 63.4 %. Chance is 14.3 %.
+would reach 63.4 %. Chance is 14.3 %. The metrics that a bundle states for its heads, by `emotion-train
+fit-probe`, count all faces with the emotion that most voters see, however few they are, and are lower.
 
 The scenes are rendered: faces of FER2013 on drawn bodies and backgrounds.
 
