@@ -133,7 +133,10 @@ def _changed_at(path: Path) -> int:
     """Return when a file was changed at the latest, in nanoseconds.
 
     A camera with a wrong clock, or another time zone, gives its files times in the future, which results are
-    always older than. When a file got its content and its times on this machine, `st_ctime_ns` says.
+    always older than. When a file got its content and its times on this machine, `st_ctime_ns` says. Only if
+    the clock of this machine, or of its file server, was set back is that in the future, too. Then nothing
+    tells whether the file was changed since, and it is processed again in every run until that time: to take
+    it for finished could leave out results without a word.
     """
     status = path.stat()
     return min(status.st_mtime_ns, status.st_ctime_ns)
