@@ -15,7 +15,7 @@ from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.bundle import Bundle
 from emotion_runtime.manifest import Parity
 from emotion_runtime.names import GraphName, Precision
-from emotion_runtime.parity import ENGINE_TOLERANCES, RUNS, Comparison, bundle_reference, failure, only_output
+from emotion_runtime.parity import ENGINE_TOLERANCES, Comparison, ParityCheck, bundle_reference, failure
 from emotion_runtime.parity_inputs import frame_encoder_feeds
 from emotion_runtime.preprocess import PreprocessSpec
 
@@ -43,8 +43,7 @@ def parity_rows(
 ) -> Iterator[dict[str, Any]]:
     """Run every batch three times on a backend; yield a row of the parity report per batch."""
     for each in compared:
-        most = ENGINE_TOLERANCES[precision].max_abs * float(each.expected.std())
-        row = msgspec.to_builtins(each.measure([only_output(backend)] * RUNS, precision, most))
+        row = msgspec.to_builtins(ParityCheck([each]).measure(backend, precision)[0])
         # JSON has no word for what is not finite, such as the cosine of an output without a direction.
         worst = {name: 1e9 if name.endswith("abs") else -1.0 for name in row}
         yield {

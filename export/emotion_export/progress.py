@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tqdm import tqdm
+
 from emotion_runtime.tensorrt.api import TensorRT
 
 _PERCENT = 100
@@ -58,13 +60,24 @@ class Progress:
         return done(None)
 
 
-def make_monitor(trt: TensorRT, bar: Any) -> Any:
-    """Return a `Progress` that is also a monitor of TensorRT, whose classes are only known at run time."""
-    return type("Monitor", (Progress, trt.IProgressMonitor), {})(bar)
+@contextmanager
+def show_progress(trt: TensorRT, name: str) -> Iterator[Any]:
+    """Yield a monitor for the build of a graph. It shows a progress bar on a terminal.
+
+    Raises:
+        KeyboardInterrupt: The user pressed Ctrl-C; raised when TensorRT has ended the build.
+    """
+    with tqdm(total=_PERCENT, desc=f"building {name}", unit="%", disable=None, leave=False) as bar:
+        # The classes of TensorRT are known only at run time.
+        monitor = type("Monitor", (Progress, trt.IProgressMonitor), {})(bar)
+        with _stop_on_interrupt(monitor):
+            yield monitor
+    if monitor.stopped:
+        raise KeyboardInterrupt
 
 
 @contextmanager
-def stop_on_interrupt(progress: Progress) -> Iterator[None]:
+def _stop_on_interrupt(progress: Progress) -> Iterator[None]:
     """Make Ctrl-C stop a build at its next step; a second Ctrl-C ends the program at once.
 
     Otherwise Python would raise KeyboardInterrupt inside TensorRT's callback, where it is lost.

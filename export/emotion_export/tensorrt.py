@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import onnx
-from tqdm import tqdm
 
 from emotion_export.layer_types import network_types
-from emotion_export.progress import make_monitor, stop_on_interrupt
+from emotion_export.progress import show_progress
 from emotion_export.targets import targets_of
 from emotion_runtime.backends.buckets import Limits
 from emotion_runtime.errors import EmotionError
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 NEWEST_OPSET = 22
 
-_PERCENT = 100
 _FEW = 4  # people at once, for whom kernels are timed
 
 _log = logging.getLogger(__name__)
@@ -138,12 +136,8 @@ def build_engine(
             profile.set_shape(tensor, *cast("tuple[tensorrt.Dims, ...]", shapes))  # tuples are converted
         config.add_optimization_profile(profile)
     layer_types = network_types(network)
-    with tqdm(total=_PERCENT, desc=f"building {name}", unit="%", disable=None, leave=False) as bar:
-        monitor = config.progress_monitor = make_monitor(trt, bar)
-        with stop_on_interrupt(monitor):
-            plan = factory.build_serialized_network(network, config)
-    if monitor.stopped:
-        raise KeyboardInterrupt
+    with show_progress(trt, name) as config.progress_monitor:
+        plan = factory.build_serialized_network(network, config)
     if plan is None:
         reason = logger.reason()
         fix = "try a larger --workspace or another --precision"

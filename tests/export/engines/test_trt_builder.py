@@ -264,12 +264,13 @@ def test_the_type_of_an_engines_layers_in_the_words_of_all_versions():
         {"Name": "e", "Outputs": [{"Name": "z", "Format/Datatype": "Row major linear BFloat16"}]},
         {"Name": "f", "Outputs": [{"Name": "z", "Format/Datatype": "Int8"}]},
         {"Name": "g", "Outputs": [{"Name": "z", "Format/Datatype": "N/A due to dynamic shapes"}]},
+        {"Name": "g2", "Outputs": [{"Name": "z", "Format/Datatype": "UInt8"}]},  # is not int8
         {"Name": "h", "Outputs": []},
         {"Name": "i", "Outputs": [{"Name": "z", "Format": "Row major linear", "DataType": "Half"}]},  # 11
         "a name alone, from an engine without details",
     ]
     counts = engine_types(json.dumps({"Layers": layers, "Bindings": []}))
-    assert counts == {"fp16": 3, "fp32": 2, "bf16": 1, "int8": 1, "other": 1}
+    assert counts == {"fp16": 3, "fp32": 2, "bf16": 1, "int8": 1, "other": 2}
 
 
 def test_a_description_that_cannot_be_read_costs_no_engine(caplog: pytest.LogCaptureFixture):
