@@ -16,6 +16,7 @@ from emotion_runtime.tracker import START_SCORE, Tracker
 from emotion_runtime.types import Box, Detections, Frame, Track
 
 _log = logging.getLogger(__name__)
+_SLOW_FOR = 5.0  # seconds of slow frames before a warning: starting a backend holds up a few
 SLOW_SECONDS = 0.4  # time between two frames in which people who walk get out of the tracker's reach
 # Somebody who is expected to have moved by more than this fraction of the box's width is looked for at once.
 _DOUBTFUL_DRIFT = 0.3
@@ -57,6 +58,7 @@ class SourceState:
         self.cuts = 0
         self._size: tuple[int, int] | None = None
         self._warned = still
+        self._fast_at = -np.inf  # time of the latest frame that is not known to be a slow one
         self.detected_at = -np.inf
         self._due_at = -np.inf  # when the latest regular detection was due
         self.extra = False
@@ -188,7 +190,10 @@ class SourceState:
         self.tracks = moved
 
     def _warn_if_slow(self, source: str) -> None:
-        if not self._warned and self.intervals.known and self.intervals.usual > SLOW_SECONDS:
+        now = self.intervals.last
+        if not self.intervals.known or self.intervals.usual <= SLOW_SECONDS:
+            self._fast_at = now
+        elif not self._warned and now - self._fast_at >= _SLOW_FOR:
             self._warned = True
             _log.warning(
                 "source %s is seen only every %.2g s, so people who move get new ids: give a source "

@@ -90,6 +90,13 @@ def test_a_slow_source_is_warned_about_once(bench: Bench, caplog: pytest.LogCapt
     assert "source slow is seen only every 1 s" in caplog.messages[0]
 
 
+def test_a_slow_start_is_not_warned_about(bench: Bench, caplog: pytest.LogCaptureFixture):
+    """Opening a detector for the sizes of several cameras holds up their first frames."""
+    for index in range(60):
+        bench.pipeline.step(Frame(halves(), index, min(index, 7) * 0.6 + index * 0.1, "camera"))
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("rate", [10, 25, 30])
 def test_encodings_of_a_crowd_are_spread_over_the_frames(bench: Bench, rate: int):
     bench.detector.boxes = [(x, y, x + 20, y + 25) for x in range(0, 300, 50) for y in range(0, 150, 30)]

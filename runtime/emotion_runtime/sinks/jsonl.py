@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.rounding import rounded
 from emotion_runtime.sinks.rotation import RotatingOutput, Rotation
 from emotion_runtime.types import AggregateLine, EmotionEvent, Frame, RunLine, StatusLine
@@ -34,7 +35,7 @@ class JsonlSink:
 
     def __init__(  # noqa: PLR0913 - options of a public constructor, given by name
         self,
-        path: str,
+        path: str | Path,
         *,
         append: bool = False,
         run: RunLine | None = None,
@@ -45,6 +46,8 @@ class JsonlSink:
     ) -> None:
         self._encoder = msgspec.json.Encoder()
         self._wall_clock, self._frames = wall_clock, frames
+        path = str(path)
+        self._path, self._closed = path, False
         what = "JSON lines on standard output" if path == "-" else f"JSONL file {path}"
         self._files = [] if path == "-" else [Path(path)]
         self._output = RotatingOutput(path, what, rotation, append=append, starts=_STARTS, stopped=stopped)
@@ -58,7 +61,11 @@ class JsonlSink:
         return [*self._output.parts, *self._files]
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:  # noqa: ARG002 - part of the Protocol
-        """Write one line. Return False if the reader of the pipe is gone (`| head`)."""
+        """Write one line. Return False if the reader of the pipe is gone (`| head`).
+
+        Raises:
+            EmotionError: The line cannot be written, or the file was closed.
+        """
         return not self._frames or self._write(self._with_time(event))
 
     def write_aggregate(self, line: AggregateLine) -> bool:
@@ -79,6 +86,7 @@ class JsonlSink:
         Raises:
             EmotionError: The last buffered data cannot be written.
         """
+        self._closed = True
         self._output.close()
 
     def _with_time(self, line: _Timed) -> _Timed:
@@ -87,6 +95,8 @@ class JsonlSink:
         return msgspec.structs.replace(line, time=datetime.now(timezone.utc))
 
     def _write(self, line: msgspec.Struct) -> bool:
+        if self._closed:
+            raise EmotionError(f"JSONL file {self._path}: it is closed; make a new JsonlSink to write more")
         return self._output.write(self._encode(rounded(line)) + b"\n")
 
     def _encode(self, line: Any) -> bytes:

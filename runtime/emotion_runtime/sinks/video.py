@@ -56,6 +56,7 @@ class VideoSink:
         self._numbers = {name: index + 1 for index, name in enumerate(self._sources)}
         self._notices = Notices()
         self._recordings: dict[str, _Recording] = {}  # by source
+        self._closed = False
         self.files: list[Path] = []
         if self._path.suffix.lower() not in VIDEO_SUFFIXES:
             raise EmotionError(
@@ -65,7 +66,13 @@ class VideoSink:
         _check_writable(_Recording(self._path, segment, append=append).next_path())
 
     def write(self, frame: Frame, event: EmotionEvent) -> bool:
-        """Record one frame. Always returns True."""
+        """Record one frame. Always returns True.
+
+        Raises:
+            EmotionError: The frame cannot be written, or the recording was closed.
+        """
+        if self._closed:  # a new file would replace the finished one
+            raise EmotionError(f"video file {self._path}: it is closed; make a new VideoSink to record more")
         if frame.source not in self._recordings:
             number = self._numbers.setdefault(frame.source, len(self._numbers) + 1)
             path = numbered(self._path, number)
@@ -102,6 +109,7 @@ class VideoSink:
         Raises:
             EmotionError: A file cannot be finished; the others are.
         """
+        self._closed = True
         recordings, self._recordings = self._recordings, {}
         with ExitStack() as stack:
             for recording in recordings.values():

@@ -19,7 +19,7 @@ from emotion_runtime.types import Person
 
 def test_lines_are_written_at_once_and_match_the_events(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    sink = JsonlSink(str(path))
+    sink = JsonlSink(path)
     for index in range(3):
         assert sink.write(frame(index), event(person(1, (1.23456, 2, 3, 4)), frame=index, t=index / 3))
         lines = path.read_text().splitlines()
@@ -31,6 +31,8 @@ def test_lines_are_written_at_once_and_match_the_events(tmp_path: Path) -> None:
         assert line["persons"][0]["box"] == pytest.approx([1.23456, 2, 3, 4], abs=0.01)
     sink.close()
     sink.close()
+    with pytest.raises(EmotionError, match=r"out\.jsonl: it is closed; make a new JsonlSink to write more"):
+        sink.write(frame(3), event())
 
 
 def test_numbers_are_rounded_and_probabilities_still_sum_to_one(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_file_of_a_source_that_ends_is_finished_and_not_replaced_when_it_comes_b
     assert [len(frames_in(path)) for path in sink.files] == [1, 2]
 
 
+def test_a_closed_recording_is_not_replaced_by_a_late_frame(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.mp4")
+    record(sink, [0.0, 0.1, 0.2])  # closes it
+    with pytest.raises(EmotionError, match=r"out\.mp4: it is closed; make a new VideoSink to record more"):
+        record(sink, [0.3])
+    assert len(frames_in(tmp_path / "out.mp4")) == 3
+
+
 def test_second_run_on_the_same_recording_is_refused(tmp_path: Path) -> None:
     first = VideoSink(tmp_path / "out.mp4")
     first.write(frame(), event())
