@@ -29,9 +29,10 @@ class Numbers:
     def __init__(self, count: int, seconds: float = 0.0) -> None:
         self.count, self.seconds = count, seconds
         self.threads: set[int] = set()
-        self.closed = threading.Event()
+        self.started, self.closed = threading.Event(), threading.Event()
 
     def __call__(self) -> Iterator[int]:
+        self.started.set()
         try:
             for number in range(self.count):
                 self.threads.add(threading.get_ident())
@@ -89,7 +90,7 @@ def test_cancelled_task_closes_the_sources_and_leaves_no_thread():
                 pass
 
         task = asyncio.create_task(consume())
-        await asyncio.sleep(0.1)
+        assert await asyncio.to_thread(numbers.started.wait, 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

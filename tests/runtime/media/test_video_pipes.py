@@ -121,7 +121,7 @@ def test_pipe_that_nobody_writes_to_obeys_stop(tmp_path: Path) -> None:
     started = time.monotonic()
     with open_source(tmp_path / "pipe", stop=stop) as source:
         assert list(source) == []
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3
 
 
 def test_playlist_in_a_pipe_opens_nothing(tmp_path: Path, base: Path) -> None:
@@ -144,7 +144,7 @@ def test_growing_file_is_followed_until_it_is_stopped(tmp_path: Path, stream: by
         time.sleep(0.4)
         with path.open("ab") as file:
             file.write(stream[half:])
-        time.sleep(0.8)
+        time.sleep(2)
         source.stop()
 
     source = open_source(path, follow=True)

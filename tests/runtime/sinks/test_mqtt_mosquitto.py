@@ -107,7 +107,7 @@ def test_a_broker_that_is_killed_and_started_again(broker: Mosquitto, caplog: py
         assert time.monotonic() - back < 12
         sink.close()
         watcher.wait_for(AVAILABLE, b"stopped")
-    assert longest < 0.5  # a write that waits for the broker takes seconds
+    assert longest < 0.9  # a write that waits for the broker takes seconds
     assert caplog.text.count("the connection was lost") == 1
 
 
@@ -133,7 +133,7 @@ def test_a_broker_that_is_stopped_and_continued(
         wait_for(lambda: watcher.payloads(AVAILABLE)[-1] == b"online")
         sink.close()
         watcher.wait_for(AVAILABLE, b"stopped")
-    assert longest < 0.5  # a write that waits for the broker takes seconds
+    assert longest < 0.9  # a write that waits for the broker takes seconds
     assert "events were dropped" in caplog.text
 
 

@@ -123,11 +123,11 @@ def test_time_of_capture_is_that_of_the_source_and_not_of_its_delivery() -> None
 def test_newest_image_wins() -> None:
     images = connect_gstreamer("gst:videotestsrc is-live=true ! video/x-raw,framerate=50/1")(Event())
     next(images)
-    time.sleep(0.5)
+    time.sleep(1.5)
     shots = [next(images), next(images)]
     images.close()
-    assert time.monotonic() - shots[-1].captured < 0.2
-    assert shots[1].captured - shots[0].captured < 0.2  # nothing queued for half a second
+    assert time.monotonic() - shots[-1].captured < 0.6
+    assert shots[1].captured - shots[0].captured < 0.6  # nothing queued while nobody read
 
 
 def test_a_file_plays_at_its_own_speed_and_ends() -> None:

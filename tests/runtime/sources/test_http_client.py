@@ -163,22 +163,22 @@ def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    ("talk", "cause", "most"),
+    ("talk", "cause"),
     [
-        (silent, "time-out", 1.6),
-        (garbage, "format", 1.0),
-        (drips(b"HTTP/1.1 200 OK\r\nX-Header: 1\r\n"), "time-out", 1.6),
-        (endless(b"HTTP/1.1 200 OK " + b"x" * 1000), "format", 1.0),
-        (endless(b"X: 1\r\n"), "format", 1.0),
-        (lambda connection, _: connection.recv(100), "connection", 1.0),
+        (silent, "time-out"),
+        (garbage, "format"),
+        (drips(b"HTTP/1.1 200 OK\r\nX-Header: 1\r\n"), "time-out"),
+        (endless(b"HTTP/1.1 200 OK " + b"x" * 1000), "format"),
+        (endless(b"X: 1\r\n"), "format"),
+        (lambda connection, _: connection.recv(100), "connection"),
     ],
     ids=["silent", "garbage", "one byte at a time", "endless line", "endless header", "closes at once"],
 )
-def test_a_server_that_does_not_answer_properly(talk: Talk, cause: str, most: float):
+def test_a_server_that_does_not_answer_properly(talk: Talk, cause: str):
     with raw_server(talk) as port:
         start = time.monotonic()
         error = lost(f"http://{USER}@127.0.0.1:{port}/cam")
-        assert time.monotonic() - start < most
+        assert time.monotonic() - start < 3  # three times the limit
     assert error.cause == cause
 
 
@@ -203,7 +203,7 @@ def test_cancelling_ends_a_source_that_waits(after: float):
             list(connect_network(f"http://{place}/cam")(cancel))
         except Exception:  # noqa: BLE001 - nobody looks any more
             assert not after
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < 3
 
 
 def test_encryption(certificate: Path, monkeypatch: pytest.MonkeyPatch):

@@ -2,10 +2,12 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from emotion_runtime.sources import media_clock
 from emotion_runtime.sources.media_clock import MediaClock, Pacer, wall_clock
 
 
@@ -59,17 +61,31 @@ def test_an_unknown_media_time_is_that_of_the_arrival():
 @pytest.mark.parametrize(
     ("travel", "age"), [(0.25, 0.25), (0.0, 0.0), (-0.5, 0.0), (3.0, 0.0), (-3600.0, 0.0), (1e9, 0.0)]
 )
-def test_a_wall_clock_is_used_if_it_is_plausible(travel: float, age: float):
-    arrival = time.monotonic()
-    captured = MediaClock().captured(2.0, arrival, wall_start=time.time() - 2.0 - travel)
-    assert arrival - captured == pytest.approx(age, abs=0.02)
+def test_a_wall_clock_is_used_if_it_is_plausible(travel: float, age: float, monkeypatch: pytest.MonkeyPatch):
+    stopped = SimpleNamespace(monotonic=lambda: 100.0, time=lambda: 1.8e9)
+    monkeypatch.setattr(media_clock, "time", stopped)
+    captured = MediaClock().captured(2.0, 100.0, wall_start=1.8e9 - 2.0 - travel)
+    assert 100.0 - captured == pytest.approx(age, abs=1e-6)
 
 
-def test_a_burst_passes_at_its_own_pace():
-    pacer, cancel = Pacer(), threading.Event()
-    start = time.monotonic()
-    times = [pacer.wait(media, cancel) - start for media in (50.0, 50.05, 50.1, 50.15, 9000.0, 9000.05)]
-    assert times == pytest.approx([0, 0.05, 0.1, 0.15, 0.15, 0.2], abs=0.03)
+class Clock(threading.Event):
+    """A clock that goes on only while somebody waits."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.now += timeout or 0.0
+        return False
+
+
+def test_a_burst_passes_at_its_own_pace(monkeypatch: pytest.MonkeyPatch):
+    pacer, clock = Pacer(), Clock()
+    monkeypatch.setattr(media_clock, "time", clock)
+    times = [pacer.wait(media, clock) for media in (50.0, 50.05, 50.1, 50.15, 9000.0, 9000.05)]
+    assert times == pytest.approx([0, 0.05, 0.1, 0.15, 0.15, 0.2])
 
 
 def test_pacing_ends_when_cancelled():
@@ -78,8 +94,8 @@ def test_pacing_ends_when_cancelled():
     cancel.set()
     start = time.monotonic()
     pacer.wait(0.9, cancel)
-    assert time.monotonic() - start < 0.1
+    assert time.monotonic() - start < 0.6
 
 
 def test_wall_clock_agrees_with_the_system():
-    assert wall_clock(time.monotonic() - 5).timestamp() == pytest.approx(time.time() - 5, abs=0.1)
+    assert wall_clock(time.monotonic() - 5).timestamp() == pytest.approx(time.time() - 5, abs=1)

@@ -101,7 +101,7 @@ def test_the_server_is_killed():
         start = time.monotonic()
         with pytest.raises(Exception, match="ended the connection") as caught:
             list(shots)
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 3
     assert caught.value.cause == "ended"
 
 
@@ -114,7 +114,7 @@ def test_the_server_is_stopped_and_its_last_image_counts_as_old():
         stopped, ages = time.monotonic(), []
         with pytest.raises(Exception, match="sent nothing for 1 s") as caught:
             ages.extend((time.monotonic(), time.monotonic() - shot.captured) for shot in shots)
-        assert time.monotonic() - stopped < 1.8
+        assert time.monotonic() - stopped < 3
         # FFmpeg held one image back, and delivers it when it gives up waiting for the first time.
         assert all(age > 0.3 for arrival, age in ages if arrival > stopped + 0.4)
     assert caught.value.cause == "time-out"
@@ -130,7 +130,7 @@ def test_a_backlog_counts_as_old():
         ages = [time.monotonic() - shot.captured for shot in islice(shots, 60)]
         shots.close()
     assert max(ages[:3]) > 1.3
-    assert ages[-1] < 0.3
+    assert ages[-1] < 0.8
 
 
 def test_a_video_that_is_none():
@@ -149,22 +149,22 @@ def test_an_unknown_name():
 
 
 @pytest.mark.parametrize(
-    ("talk", "causes", "most"),
+    ("talk", "causes"),
     [
-        (silent, {"time-out"}, 2.6),
-        (garbage, {"format", "time-out"}, 2.6),
-        (drips(b"RTSP/1.0 200 OK\r\nX: 1\r\n"), {"time-out"}, 2.6),
-        (endless(b"x" * 1000), {"format", "time-out"}, 2.6),
-        (endless(b"RTSP/1.0 200 OK\r\nContent-Length: 2000000000\r\n\r\n"), {"format", "time-out"}, 2.6),
-        (lambda connection, _: connection.recv(100), {"ended", "connection", "format"}, 1.6),
+        (silent, {"time-out"}),
+        (garbage, {"format", "time-out"}),
+        (drips(b"RTSP/1.0 200 OK\r\nX: 1\r\n"), {"time-out"}),
+        (endless(b"x" * 1000), {"format", "time-out"}),
+        (endless(b"RTSP/1.0 200 OK\r\nContent-Length: 2000000000\r\n\r\n"), {"format", "time-out"}),
+        (lambda connection, _: connection.recv(100), {"ended", "connection", "format"}),
     ],
     ids=["silent", "garbage", "one byte at a time", "endless line", "length of 2 GB", "closes at once"],
 )
-def test_a_server_that_does_not_answer_properly(talk: Talk, causes: set[str], most: float):
+def test_a_server_that_does_not_answer_properly(talk: Talk, causes: set[str]):
     with raw_server(talk) as port:
         start = time.monotonic()
         error = lost(f"rtsp://{USER}@127.0.0.1:{port}/cam")
-        assert time.monotonic() - start < most
+        assert time.monotonic() - start < 6  # three times the limits of opening and of silence
     assert error.cause in causes
 
 
