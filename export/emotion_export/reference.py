@@ -16,14 +16,7 @@ from emotion_runtime.parity import Reference, RunGraph, label_function
 def torch_reference(
     sources: Sequence[GraphSource], folder: Path, heads: Mapping[str, Head], default: str
 ) -> Reference:
-    """Return a model in torch as the reference.
-
-    Args:
-        sources: The graphs, from `graph_sources`.
-        folder: Folder of the heads' files.
-        heads: Heads of the manifest.
-        default: Name of the default head.
-    """
+    """Return a model in torch as the reference: its `graph_sources`, with labels by `label_function`."""
     frame_encoder, temporal_encoder = sources
     frames = temporal_encoder.inputs["embeddings"].shape[1]
     labels = label_function(folder, heads, default)

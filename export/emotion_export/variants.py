@@ -116,7 +116,7 @@ def _convert(
 
     def errors() -> list[float]:
         """Return the error of each stage with all products reduced, on the largest real batch."""
-        feed = [each for each in compared if each.images == "real"][-1].feeds[0]
+        feed = [each for each in compared if each.images == "real"][-1].feeds[0]  # sizes are sorted
         probed = (with_probes(each, stages) for each in (model, build()))
         return stage_errors(stages, *(OnnxBackend(each.SerializeToString()).run(feed) for each in probed))
 

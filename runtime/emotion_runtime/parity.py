@@ -187,7 +187,7 @@ class ParityCheck:
 
     @property
     def feeds(self) -> list[Sequence[Feeds]]:
-        """Batches of each size."""
+        """Batches of each size, the largest last."""
         return [each.feeds for each in self.comparisons]
 
     def run(self, engine: Backend, precision: EnginePrecision) -> tuple[list[Parity], str]:
