@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from emotion_runtime.errors import EmotionError
 from emotion_runtime.leftovers import close_at_exit
 from emotion_runtime.rounds import Rounds
 from emotion_runtime.sources import Address, open_source, parse_source, parse_sources
@@ -171,7 +172,16 @@ class Stream(Iterator[T], Generic[T]):
         return self
 
     def __next__(self) -> T:
-        """Compute the next result."""
+        """Compute the next result.
+
+        Raises:
+            EmotionError: Another thread computes one now; and see `EmotionRuntime.stream`.
+        """
+        if self._items.gi_running:
+            raise EmotionError(
+                "another thread reads this stream; expected one at a time: read it in one thread, which "
+                "passes the events on with a queue.Queue"
+            )
         return next(self._items)
 
     def __enter__(self) -> "Stream[T]":
@@ -201,7 +211,7 @@ class Stream(Iterator[T], Generic[T]):
         loop = asyncio.get_running_loop()
         end: Any = object()
         try:
-            while (item := await loop.run_in_executor(executor, next, self._items, end)) is not end:
+            while (item := await loop.run_in_executor(executor, next, self, end)) is not end:
                 yield item
         finally:
             self._sources.rounds.stop()  # a step that waits for a frame ends now

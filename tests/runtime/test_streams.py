@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -57,6 +58,24 @@ def test_leaving_the_block_closes_the_sources():
         assert not numbers.closed.is_set()
     assert numbers.closed.is_set()
     assert list(stream) == []
+
+
+def test_second_thread_that_reads_a_stream_gets_an_error():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait() -> Iterator[int]:
+        begun.set()
+        go_on.wait(10)
+        yield 1
+
+    stream = Stream(wait(), no_sources())
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(next, stream)
+        begun.wait(10)
+        with pytest.raises(EmotionError, match="another thread reads this stream; expected one at a time"):
+            next(stream)
+        go_on.set()
+        assert first.result() == 1
 
 
 def test_asynchronous_loop_leaves_the_event_loop_free():
