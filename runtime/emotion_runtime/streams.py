@@ -1,5 +1,6 @@
 """Events as an iterator, for ordinary and for asynchronous loops."""
 
+import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -177,7 +178,7 @@ class Stream(Iterator[T], Generic[T]):
         Raises:
             EmotionError: Another thread computes one now; and see `EmotionRuntime.stream`.
         """
-        if self._items.gi_running:
+        if inspect.getgeneratorstate(self._items) == inspect.GEN_RUNNING:
             raise EmotionError(
                 "another thread reads this stream; expected one at a time: read it in one thread, which "
                 "passes the events on with a queue.Queue"
