@@ -230,3 +230,21 @@ def test_labels_that_differ_in_case_only_are_a_warning(media: Path, caplog: pyte
     table(media, "path,label,split", "a.jpg,Sad,train", "b.png,sad,train")
     (message,) = caplog.messages
     assert message.endswith("differ in case only are different classes: Sad and sad")
+
+
+def test_rows_that_are_left_out_are_a_warning_with_an_example(media: Path, caplog: pytest.LogCaptureFixture):
+    table(
+        media, "path,label,split", "a.jpg,x,train", "gone.jpg,x,train", "a.jpg,nan,train", "lost.jpg,x,train"
+    )
+    (message,) = caplog.messages
+    missing = f"no file or folder at the path: 2, such as {media / 'gone.jpg'}"
+    assert message == f"table train: 3 of 4 rows are left out ({missing}; no label: 1)"
+    with pytest.raises(EmotionError, match=rf"no file or folder at the path: 1, such as {media}/gone\.jpg"):
+        table(media, "path,label,split", "gone.jpg,x,train")
+
+
+def test_a_table_in_another_encoding_says_how_to_save_it(tmp_path: Path):
+    for encoding in ("latin-1", "utf-16"):
+        (tmp_path / "table.csv").write_text("path,label,split\nB\u00e4r.jpg,x,train\n", encoding=encoding)
+        with pytest.raises(EmotionError, match=r"not a table of text in UTF-8 .*: save it as CSV UTF-8"):
+            load_dataset("table", tmp_path / "table.csv", "train")

@@ -44,3 +44,29 @@ def test_known_sentences(sentence_folder: Path):
 def test_a_missing_split(sentence_folder: Path):
     with pytest.raises(EmotionError, match=r"no GoEmotions split at .*valid\.tsv"):
         load_sentences(sentence_folder, "valid")
+
+
+@pytest.mark.parametrize(
+    "line", [b"no label", b"a\tanger\tx", b"a\t7\tx", b"a\t-1\tx", b"a\t0,9\tx", b"a\t\tx", b"a" * 200_000]
+)
+def test_a_line_of_another_form_is_named(line: bytes, tmp_path: Path):
+    (tmp_path / "labels.txt").write_text("\n".join(GO_EMOTIONS))
+    (tmp_path / "train.tsv").write_bytes(b"good\t0\tx\n" + line + b"\n")
+    with pytest.raises(
+        EmotionError, match=r"train\.tsv, line 2: expected a sentence, a tab and the index .* 6"
+    ):
+        load_sentences(tmp_path, "train")
+
+
+def test_files_as_editors_save_them(tmp_path: Path):
+    (tmp_path / "labels.txt").write_text("\n".join(GO_EMOTIONS) + "\n", encoding="utf-8-sig")
+    (tmp_path / "train.tsv").write_text("good\t3\tx\r\n\r\nbad\t5\n\n", encoding="utf-8-sig", newline="")
+    sentences = load_sentences(tmp_path, "train")
+    assert sentences.texts == ["good", "bad"]
+    assert [EKMAN[label] for label in sentences.labels] == ["happiness", "sadness"]
+    for name in ("labels.txt", "train.tsv"):
+        before = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes("K\u00e4se".encode("latin-1"))
+        with pytest.raises(EmotionError, match=rf"{name} is not UTF-8 text .*: save it as UTF-8"):
+            load_sentences(tmp_path, "train")
+        (tmp_path / name).write_bytes(before)

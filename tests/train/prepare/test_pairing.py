@@ -79,6 +79,11 @@ def test_two_videos_of_one_name_are_refused(tmp_path: Path):
         chosen(tmp_path, ["a.mp4", "a.mkv"], ["a.srt"])
 
 
+def test_names_to_exclude_as_editors_of_windows_save_them(tmp_path: Path):
+    (tmp_path / "names.txt").write_text("a\r\nb c\r\n", encoding="utf-8-sig", newline="")
+    assert read_names(tmp_path / "names.txt") == {"a", "b c"}
+
+
 def test_all_excluded(tmp_path: Path):
     roots = tree(tmp_path / "v", "a.mp4"), tree(tmp_path / "c", "a.srt")
     with pytest.raises(EmotionError, match=r"none of 1 videos .* has captions .*; 1 are excluded"):

@@ -188,7 +188,10 @@ def test_an_empty_cell_is_a_value_of_its_own(folder: Path):
     ("table", "message"),
     [
         ("path,label\npeople.png,anger\n", "no column light"),
-        ("path,label,light\npeople.png,bored,day\n", "no row is usable (label is not one of the head: 1)"),
+        (
+            "path,label,light\npeople.png,bored,day\n",
+            "no row is usable (label is not one of the head: 1, such as bored)",
+        ),
         ("path,label,light,x1,y1,x2,y2\npeople.png,anger,day,0,0,1,1\n", "multiply by width and height"),
     ],
 )

@@ -129,7 +129,8 @@ def test_phrases_by_name_or_from_a_file(tmp_path: Path):
     assert load_phrases("ekman") == EKMAN_PHRASES
     assert load_phrases("bold") == CATEGORY_PHRASES
     file = tmp_path / "moods.txt"
-    file.write_text("# moods of a class\nfocused: absorbed; I am reading.\n\nbored\n")
+    text = "focused: absorbed; I am reading.\n# moods of a class\n\nbored\n"
+    file.write_text(text, encoding="utf-8-sig")
     assert load_phrases(str(file)) == {"focused": ("absorbed", "I am reading."), "bored": ("bored",)}
 
 

@@ -122,3 +122,13 @@ def test_an_image_that_is_too_small_is_refused(tmp_path: Path, size: tuple[int, 
     cv2.imwrite(str(tmp_path / "anger" / "tiny.png"), np.zeros(size, np.uint8))
     with pytest.raises(EmotionError, match=rf"tiny.png has {size[1]} x {size[0]} pixels: expected"):
         read_folder(tmp_path)
+
+
+def test_an_empty_file_and_an_unknown_folder_are_named(tmp_path: Path):
+    (tmp_path / "anger").mkdir()
+    (tmp_path / "anger" / "empty.png").touch()
+    with pytest.raises(EmotionError, match=r"empty\.png is not an image that can be read: remove it"):
+        read_folder(tmp_path)
+    (tmp_path / "anger").rename(tmp_path / "Wut")
+    with pytest.raises(EmotionError, match=r"folder .*/Wut: class 'wut' is unknown: expected one of anger"):
+        read_folder(tmp_path)

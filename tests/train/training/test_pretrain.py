@@ -242,6 +242,14 @@ def test_configs_that_cannot_be(text: str, message: str, tmp_path: Path):
     assert "\n" not in str(error.value)
 
 
+def test_a_config_as_editors_of_windows_save_it(tmp_path: Path):
+    path = tmp_path / "run.toml"
+    path.write_text('preset = "tiny"\r\n[scenes]\r\nsteps = 3\r\n', encoding="utf-8-sig", newline="")
+    config = load_config(path)
+    assert config.scenes is not None
+    assert config.scenes.steps == 3
+
+
 def test_an_unknown_preset(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     config = tmp_path / "run.toml"
     config.write_text('preset = "giant"\n[scenes]\nsteps = 1')

@@ -231,7 +231,7 @@ def read_names(path: Path | None) -> frozenset[str]:
     if path == Path("bold"):
         return BOLD_VIDEOS
     try:
-        return frozenset(line.strip() for line in path.read_text(encoding="utf-8").splitlines()) - {""}
+        return frozenset(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()) - {""}
     except (OSError, UnicodeDecodeError) as error:
         raise EmotionError(f"--exclude {path}: {error}; expected the name of a video on each line") from error
 

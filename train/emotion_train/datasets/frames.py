@@ -39,11 +39,11 @@ def numbered_frames(folder: Path) -> list[tuple[int, Path]]:
         BadRow: The folder does not exist, or has no numbered image.
     """
     if not folder.is_dir():
-        raise BadRow("no folder of frames")
+        raise BadRow("no folder of frames", folder)
     files = [(frame_number(path), path) for path in folder.iterdir() if is_image(path)]
     frames = sorted((number, path) for number, path in files if number is not None)
     if not frames:
-        raise BadRow("no frames in the folder")
+        raise BadRow("no frames in the folder", folder)
     return frames
 
 
@@ -64,8 +64,8 @@ def image_size(path: Path) -> tuple[int, int]:
         BadRow: The file is missing, not an image, or does not state the range of its values.
     """
     if not path.is_file():
-        raise BadRow("missing frame")
+        raise BadRow("missing frame", path)
     try:
         return media.image_size(path)
     except media.ImageError as error:
-        raise BadRow(error.reason if error.unscaled else "unreadable frame") from error
+        raise BadRow(error.reason if error.unscaled else "unreadable frame", path) from error

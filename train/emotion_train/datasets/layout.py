@@ -56,7 +56,11 @@ class Layout:
         try:
             with path.open(encoding="utf-8-sig", newline="") as lines:
                 return [row for row in csv.reader(lines, delimiter=delimiter) if row]
-        except (UnicodeDecodeError, csv.Error) as error:
+        except UnicodeDecodeError as error:
+            raise self.broken(
+                path, f"not a table of text in UTF-8 ({error}): save it as CSV UTF-8"
+            ) from error
+        except csv.Error as error:
             raise self.broken(path, f"not a table of text ({error})") from error
 
     def records(self, path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -95,7 +99,7 @@ class Layout:
         try:
             return [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         except UnicodeDecodeError as error:
-            raise self.broken(path, f"not text ({error})") from error
+            raise self.broken(path, f"not text in UTF-8 ({error})") from error
 
     def json(self, path: Path, kind: Any) -> Any:
         """Read a JSON file and check its type.

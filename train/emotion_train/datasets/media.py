@@ -103,11 +103,11 @@ def open_medium(path: Path) -> Medium:
         frames = numbered_frames(path)
         return FrameFolder(path, *image_size(frames[0][1]), tuple(frames))
     if not path.is_file():
-        raise BadRow("no file or folder at the path")
+        raise BadRow("no file or folder at the path", path)
     if is_photo(path):
         return Medium(path, *image_size(path))
     try:
         info = video_info(path)
     except EmotionError as error:
-        raise BadRow("unreadable video") from error
+        raise BadRow("unreadable video", path) from error
     return Video(path, info.width, info.height, info.first, info.last, info.step)

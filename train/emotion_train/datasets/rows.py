@@ -1,5 +1,6 @@
 """From annotated rows to a data set: unusable rows are left out and counted, never repaired."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -18,9 +19,20 @@ _LARGEST = float(np.finfo(np.float32).max)  # targets are float32
 # As pandas, NumPy, R, Excel and databases write missing values. A class may be called "none".
 _NO_VALUE = {"", "nan", "NaN", "NAN", "None", "N/A", "n/a", "NA", "#N/A", "<NA>", "NaT", "null", "NULL"}
 
+_log = logging.getLogger(__name__)
+
 
 class BadRow(Exception):  # noqa: N818 - not an error of the program
-    """A row cannot be used; the message is the reason under which `Dataset.skipped` counts it."""
+    """A row cannot be used.
+
+    Args:
+        reason: The reason under which `Dataset.skipped` counts it.
+        example: What this row has, such as the path that does not exist; named for the first row of a reason.
+    """
+
+    def __init__(self, reason: str, example: object = None) -> None:
+        super().__init__(reason)
+        self.example = example
 
 
 def assemble(
@@ -32,7 +44,7 @@ def assemble(
     *,
     short_side: int | None = None,
 ) -> Dataset:
-    """Make samples from rows, and count the rows that are unusable.
+    """Make samples from rows, and count the rows that are unusable; a warning says how many and why.
 
     Args:
         layout: The files of the data set.
@@ -46,19 +58,41 @@ def assemble(
         EmotionError: No row is usable.
     """
     samples: list[Sample] = []
-    skipped: Counter[str] = Counter()
+    bad_rows: list[BadRow] = []
     for row in rows:
         try:
             samples.append(make(row))
         except BadRow as bad:  # noqa: PERF203 - reading the row's files takes much longer
-            skipped[str(bad)] += 1
+            bad_rows.append(bad)
     if not samples:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped.most_common(3)) or "no rows"
         raise EmotionError(
-            f"{layout.name} {split}: none of {skipped.total()} rows in {layout.root} are usable "
-            f"({reasons}); expected {layout.tree}"
+            f"{layout.name} {split}: none of {len(bad_rows)} rows in {layout.root} are usable "
+            f"({reasons_of(bad_rows)}); expected {layout.tree}"
         )
-    return Dataset(layout.name, split, tasks, tuple(samples), dict(skipped), short_side)
+    skipped = warn_of_bad_rows(f"{layout.name} {split}", bad_rows, len(bad_rows) + len(samples))
+    return Dataset(layout.name, split, tasks, tuple(samples), skipped, short_side)
+
+
+def reasons_of(bad_rows: Sequence[BadRow]) -> str:
+    """Return the most frequent reasons with their numbers of rows, each with an example if there is one."""
+    examples: dict[str, str] = {}
+    for bad in bad_rows:
+        examples.setdefault(str(bad), f", such as {bad.example}" if bad.example else "")
+    counts = Counter(map(str, bad_rows)).most_common(3)
+    return "; ".join(f"{reason}: {count}{examples[reason]}" for reason, count in counts) or "no rows"
+
+
+def warn_of_bad_rows(name: str, bad_rows: Sequence[BadRow], total: int) -> dict[str, int]:
+    """Warn of rows that are left out, if there are any, and return their numbers by reason.
+
+    Args:
+        name: What they are rows of.
+        bad_rows: Why each cannot be used.
+        total: Number of rows, with those that can be used.
+    """
+    if bad_rows:
+        _log.warning("%s: %d of %d rows are left out (%s)", name, len(bad_rows), total, reasons_of(bad_rows))
+    return dict(Counter(map(str, bad_rows)))
 
 
 def numbers(cells: Sequence[Any], what: str) -> list[float]:

@@ -89,7 +89,7 @@ def load_phrases(chosen: str) -> Phrases:
             "`joy: so happy; I love this`"
         )
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise EmotionError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from error
     phrases: Phrases = {}

@@ -1,6 +1,5 @@
 """Predict the emotion of each row of a labelled table with the whole runtime."""
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from emotion_runtime.types import Box, Person
 from emotion_train.datasets.base import SampleImage
 from emotion_train.datasets.images import load_image
 from emotion_train.datasets.layout import Layout
-from emotion_train.datasets.rows import BadRow, numbers
+from emotion_train.datasets.rows import BadRow, numbers, reasons_of, warn_of_bad_rows
 from emotion_train.datasets.table import BOXES, existing_path, read_rows
 from emotion_train.datasets.table_rows import TableRow, cell_text, check_boxes, row_box
 from emotion_train.language.labels import EKMAN, ekman_index
@@ -65,11 +64,10 @@ def predict_rows(file: Path, columns: RowColumns, *, bundle: str, detector: str)
     with EmotionRuntime(bundle, detector) as runtime:
         names = runtime.labels
         predicted = [_predict(runtime, row, columns, box, file.parent) for row in tqdm(table, unit="row")]
-    skipped = Counter(each for each in predicted if isinstance(each, str))
-    kept = [each for each in predicted if not isinstance(each, str)]
+    bad_rows = [each for each in predicted if isinstance(each, BadRow)]
+    kept = [each for each in predicted if not isinstance(each, BadRow)]
     if not kept:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped.most_common(3)) or "no rows"
-        raise layout.broken(file, f"no row is usable ({reasons})")
+        raise layout.broken(file, f"no row is usable ({reasons_of(bad_rows)})")
     return Rows(
         names,
         np.array([label for _, label, _ in kept], np.int64),
@@ -80,7 +78,7 @@ def predict_rows(file: Path, columns: RowColumns, *, bundle: str, detector: str)
             name: tuple(cell_text(row, name) or EMPTY for row, _, _ in kept)
             for name in dict.fromkeys(columns.measured)
         },
-        dict(skipped),
+        warn_of_bad_rows("table", bad_rows, len(predicted)),
     )
 
 
@@ -101,13 +99,13 @@ def _checked(layout: Layout, table: list[TableRow], columns: RowColumns) -> tupl
 
 def _predict(
     runtime: EmotionRuntime, row: TableRow, columns: RowColumns, box: tuple[str, ...], folder: Path
-) -> tuple[TableRow, int, Person | None] | str:
+) -> tuple[TableRow, int, Person | None] | BadRow:
     """Return a row with its label and the person found, or the reason why it cannot be used."""
     try:
         label = _label(cell_text(row, columns.label), runtime.labels)
         return row, label, _person(runtime.look(_image(folder, row, columns)), row_box(row, box))
     except BadRow as bad:
-        return str(bad)
+        return bad
 
 
 def _label(text: str, names: tuple[str, ...]) -> int:
@@ -119,7 +117,7 @@ def _label(text: str, names: tuple[str, ...]) -> int:
             return ekman_index(text.lower())
         except EmotionError:
             pass
-    raise BadRow("label is not one of the head" if text else "no label")
+    raise BadRow("label is not one of the head" if text else "no label", text)
 
 
 def _image(folder: Path, row: TableRow, columns: RowColumns) -> NDArray[np.uint8]:
@@ -129,13 +127,13 @@ def _image(folder: Path, row: TableRow, columns: RowColumns) -> NDArray[np.uint8
         raise BadRow("no path")
     path = existing_path(folder, name)
     if not path.is_file():
-        raise BadRow("no file at the path")
+        raise BadRow("no file at the path", path)
     text = cell_text(row, columns.time)
     seconds = numbers([text], "time")[0] if text else None
     try:
         rgb = load_image(SampleImage(path, (), seconds))
     except EmotionError as error:
-        raise BadRow("unreadable image or video") from error
+        raise BadRow("unreadable image or video", path) from error
     return np.ascontiguousarray(rgb[..., ::-1])
 
 

@@ -112,7 +112,10 @@ def write_archive(path: Path, faces: list[LabelledFace], vote_names: list[str]) 
     for split in ("train", "val", "test"):
         rows = [face for face in faces if face.split == split]
         if not rows:
-            raise EmotionError(f"no face is in the split {split}: expected some in train, val and test")
+            raise EmotionError(
+                f"no face is in the split {split}: expected some in train, val and test; give more "
+                "images, or folders train, val and test with a folder for each emotion"
+            )
         encoded = [_png(face.image) for face in rows]
         arrays[f"{split}_bytes"] = np.concatenate(encoded)
         arrays[f"{split}_offsets"] = np.cumsum([0, *map(len, encoded)])
@@ -129,9 +132,15 @@ def write_archive(path: Path, faces: list[LabelledFace], vote_names: list[str]) 
 
 def _of_classes(folder: Path, split: Split | None) -> Iterator[LabelledFace]:
     for place in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ():
-        ekman_index(place.name.lower())  # refuses a folder that is not one of the classes
+        try:
+            ekman_index(place.name.lower())
+        except EmotionError as error:
+            raise EmotionError(
+                f"folder {place}: {error}, or these in train, val and test; rename it, or move it elsewhere"
+            ) from error
         for file in sorted(path for path in place.iterdir() if path.suffix.lower() in _IMAGES):
-            grey = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+            content = np.frombuffer(file.read_bytes(), np.uint8)
+            grey = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE) if len(content) else None
             if grey is None:
                 raise EmotionError(f"{file} is not an image that can be read: remove it or replace it")
             if min(grey.shape) < LEAST_SIDE:

@@ -94,7 +94,7 @@ def load_config(path: Path) -> PretrainConfig:
             or out of range.
     """
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=PretrainConfig)
+        return msgspec.toml.decode(path.read_text(encoding="utf-8-sig"), type=PretrainConfig)
     except OSError as error:
         raise EmotionError(
             f"config {path}: {error.strerror}; give the path of a TOML file, or one of "
