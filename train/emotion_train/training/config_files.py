@@ -1,6 +1,8 @@
 """Read configurations from TOML files, find the shipped ones, and compare two of them."""
 
+import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +104,10 @@ def load_config(path: Path) -> PretrainConfig:
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a ValidationError is a DecodeError
         examples = shipped_configs()["smoke"].parent
-        raise EmotionError(f"config {path}: {error}; compare it with the files in {examples}") from error
+        raise EmotionError(
+            f"config {path}: {error}{_expected(str(error), PretrainConfig)}; compare it with the files in "
+            f"{examples}"
+        ) from error
 
 
 def model_config(
@@ -133,4 +138,29 @@ def model_config(
             {**plain, **changes, "preprocess": {**plain["preprocess"], **inner}}, ModelConfig
         )
     except msgspec.ValidationError as error:
-        raise EmotionError(f"[model]: {error}") from error
+        raise EmotionError(f"[model]: {error}{_expected(str(error), ModelConfig)}") from error
+
+
+def _expected(error: str, kind: Any) -> str:
+    """Return what can stand at the place of an error of msgspec; "" if that is not one of several names.
+
+    Args:
+        error: A message such as "Object contains unknown field `x` - at `$.scenes`".
+        kind: The type that was expected.
+    """
+    wrong = re.search(r"unknown field `([^`]+)`|Invalid enum value '([^']+)'", error)
+    found = _single(msgspec.inspect.type_info(kind))
+    for name in re.findall(r"\.(\w+)", error.partition("at `$")[2]):
+        found = _single(next((f.type for f in getattr(found, "fields", ()) if f.name == name), found))
+    names = getattr(found, "values", None) or [f.name for f in getattr(found, "fields", ())]
+    if not wrong or not names:
+        return ""
+    close = get_close_matches(wrong[1] or wrong[2], [str(name) for name in names], 1)
+    return f": did you mean {close[0]}?" if close else f": expected one of {', '.join(map(str, names))}"
+
+
+def _single(found: Any) -> Any:
+    """Return the type of a value that may also be missing, or of the elements of a tuple."""
+    if isinstance(found, msgspec.inspect.UnionType):
+        found = next(each for each in found.types if not isinstance(each, msgspec.inspect.NoneType))
+    return found.item_type if isinstance(found, msgspec.inspect.VarTupleType) else found
