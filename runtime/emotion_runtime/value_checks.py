@@ -10,6 +10,7 @@ from emotion_runtime.metrics import Counts
 from emotion_runtime.types import Detections, Frame
 
 _log = logging.getLogger(__name__)
+_HIGHEST_SCORE = 1.01  # above 1 by the rounding of fp16 and int8 networks
 
 
 class ValueChecks:
@@ -27,7 +28,8 @@ class ValueChecks:
         """Return the detections that are finite and in view; a detector of the user's own may give others.
 
         Raises:
-            EmotionError: The detector returned something else, or all boxes in fractions of the image.
+            EmotionError: The detector returned something else, all boxes in fractions of the image, or scores
+                above 1.
         """
         if not isinstance(detections, Detections):
             raise EmotionError(
@@ -45,6 +47,11 @@ class ValueChecks:
         if not finite.all():
             self.count_invalid(int((~finite).sum()), "detector", frame.source)
             detections = detections.take(finite)
+        if len(detections.scores) and detections.scores.max() > _HIGHEST_SCORE:
+            raise EmotionError(
+                f"the detector returned a score of {detections.scores.max():g}; expected 0 to 1: divide "
+                "percentages by 100"
+            )
         visible = in_view(detections, *frame.image.shape[:2])
         if len(visible.boxes) < len(detections.boxes) and not self._warned:
             self._warned = True

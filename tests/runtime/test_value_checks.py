@@ -56,6 +56,21 @@ def test_boxes_in_fractions_of_the_image_are_refused(bench: Bench):
     assert len(bench.show([(0.1, 0.2, 0.4, 0.9), LEFT], halves()).persons) == 2  # one may be small
 
 
+def test_scores_in_percent_are_refused(bench: Bench):
+    bench.detector.scores = [95.0]
+    with pytest.raises(EmotionError, match="a score of 95; expected 0 to 1: divide percentages by 100"):
+        bench.show([LEFT], halves())
+
+
+def test_detections_are_made_from_arrays_of_numbers():
+    scores = np.array([0.9], np.float32)
+    for boxes in ([LEFT], np.array([LEFT], object), None):
+        with pytest.raises(ValueError, match=r"^boxes .*: expected numbers, as np\.asarray\("):
+            Detections(boxes, scores)
+    with pytest.raises(ValueError, match=r"^scores \[0\.9\]: expected numbers"):
+        Detections(np.array([LEFT]), [0.9])
+
+
 def test_a_box_far_larger_than_the_frame_is_shortened(bench: Bench):
     event = bench.show([(-1e30, -1e6, 1e6, 1e30)], halves())
     height, width = halves().shape[:2]

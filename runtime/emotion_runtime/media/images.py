@@ -193,7 +193,10 @@ def _undecodable(path: Path | str, error: Exception) -> ImageError:
         return ImageError(path, "HEIC is not supported", "convert it to JPEG")
     # Pillow repeats the path as Python would write it.
     detail = re.sub(r"\s*'.*'$|\s+", " ", str(error)).strip()
-    return ImageError(path, f"cannot be decoded ({detail})", "get an intact copy of it")
+    named = Path(path).suffix.lower() in IMAGE_SUFFIXES
+    return ImageError(
+        path, f"cannot be decoded ({detail})", "get an intact copy of it" if named else "give a photo"
+    )
 
 
 def _orientation(image: Image.Image) -> int:

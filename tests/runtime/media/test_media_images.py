@@ -119,6 +119,8 @@ def test_content_decides_what_a_photo_is(tmp_path: Path) -> None:
         read_image(tmp_path / "broken.jpg")
     with pytest.raises(ImageError, match="no such file"):
         read_image(tmp_path / "gone.jpg")
+    with pytest.raises(ImageError, match=r"cannot be decoded \(not an image\); give a photo"):
+        read_image(tmp_path / "text.txt")
     with pytest.raises(ImageError, match="is a folder; give the photos in it"):
         read_image(tmp_path)
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
