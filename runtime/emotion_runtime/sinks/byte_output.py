@@ -55,6 +55,14 @@ def lock(file: BinaryIO, what: str) -> None:
         # The file system has no locks, as some network drives.
 
 
+def deleted(file: BinaryIO | None) -> bool:
+    """Return whether an open file has no name any more, so that nobody can read what is written into it.
+
+    On some network file systems no file ever seems to have one.
+    """
+    return file is None or os.fstat(file.fileno()).st_nlink == 0
+
+
 def open_locked(path: Path, what: str) -> BinaryIO:
     """Open a file for appending, and lock it. Its content is kept, and its folder is created.
 
@@ -108,6 +116,8 @@ class ByteOutput:
         try:
             self._file = sys.stdout.buffer if self._is_stdout else self._open(Path(path), append=append)
             mode = 0 if self._file is None else os.fstat(self._file.fileno()).st_mode
+            # Of a pipe whose reader has come, the name may go.
+            self._has_name = stat.S_ISREG(mode) and not self._is_stdout and not deleted(self._file)
         except OSError as error:
             raise EmotionError(
                 f"{what} cannot be written ({error.strerror}); give a file in a folder that you "
@@ -159,6 +169,11 @@ class ByteOutput:
                 return self._write_to_pipe(self._file.fileno(), data)
             self._file.write(data)
             self._file.flush()
+            if self._has_name and deleted(self._file):
+                self._let_go()
+                raise EmotionError(
+                    f"{self._what}: it was deleted during the run, so results are missing in it; run again"
+                )
         except BrokenPipeError:
             self._let_go()
             return False

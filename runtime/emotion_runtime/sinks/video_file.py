@@ -13,7 +13,7 @@ from av.video.reformatter import VideoReformatter
 
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.media.sound import open_sound
-from emotion_runtime.sinks.byte_output import open_locked
+from emotion_runtime.sinks.byte_output import deleted, open_locked
 from emotion_runtime.sinks.paint import Image
 
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # browsers play the first two
@@ -129,7 +129,7 @@ class VideoFile:
         """Finish the file; after a failure, close it as it is. Safe to call twice.
 
         Raises:
-            EmotionError: The end of the file cannot be written.
+            EmotionError: The end of the file cannot be written, or the file was deleted meanwhile.
         """
         if self._lock.closed:
             return
@@ -145,6 +145,8 @@ class VideoFile:
                     self._container.close()
                 except (OSError, av.error.FFmpegError) as error:
                     self._fail(error)
+            if deleted(self._lock):
+                raise EmotionError(f"video file {self._path}: it was deleted during the run; run again")
         finally:
             if self._sound is not None:
                 self._sound.close()

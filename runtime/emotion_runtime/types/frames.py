@@ -61,9 +61,9 @@ class Detections:
     heads: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        for name, values in (("boxes", self.boxes), ("scores", self.scores)):
-            if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-                raise ValueError(f"{name} {values!r:.60}: expected numbers, as np.asarray(..., np.float32)")
+        for name, given in (("boxes", self.boxes), ("scores", self.scores)):
+            if not isinstance(given, np.ndarray) or given.dtype.kind not in "fiu":
+                raise ValueError(f"{name} {given!r:.60}: expected numbers, as np.asarray(..., np.float32)")
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4 or self.scores.shape != self.boxes.shape[:1]:
             raise ValueError(f"boxes {self.boxes.shape}, scores {self.scores.shape}: expected (N, 4), (N,)")
         for name, values, shape in (("landmarks", self.landmarks, (5, 2)), ("heads", self.heads, (4,))):

@@ -248,3 +248,18 @@ def test_nothing_is_added_to_a_file_of_something_else(
     assert main([*arguments, f"--{path.suffix[1:]}", str(path), *rotation]) == 2
     assert "holds something else" in capsys.readouterr().err
     assert path.read_bytes() == content
+
+
+def test_files_that_are_deleted_during_a_run_are_named(tmp_path: Path) -> None:
+    lines, video = JsonlSink(str(tmp_path / "out.jsonl")), VideoSink(tmp_path / "out.mp4")
+    for sink in (lines, video):
+        sink.write(frame(0), event())
+    for file in tmp_path.iterdir():
+        file.unlink()
+    with pytest.raises(EmotionError, match=r"out\.jsonl: it was deleted during the run, so results are"):
+        lines.write(frame(1), event(frame=1))
+    lines.close()
+    video.write(frame(1, 0.1), event(frame=1, t=0.1))
+    with pytest.raises(EmotionError, match=r"out\.mp4: it was deleted during the run; run again"):
+        video.close()
+    video.close()
