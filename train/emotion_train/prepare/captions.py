@@ -209,7 +209,7 @@ def _without_repeats(cues: list[Cue]) -> Iterator[Cue]:
 
 def _with_limits(cues: list[Cue]) -> Iterator[tuple[Cue, float]]:
     """Yield each cue with the latest second of its speech: captions may stay on screen much longer."""
-    for cue, after in zip(cues, [*cues[1:], None], strict=True):
+    for cue, after in zip(cues, [*cues, None][1:], strict=True):
         limit = max(cue.start, cue.end)
         if after is not None and after.start < cue.end:
             limit = min(cue.end, max(after.start, cue.start + _least_seconds(" ".join(cue.texts()))))
