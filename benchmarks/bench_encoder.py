@@ -30,11 +30,19 @@ from emotion_bench.report import report, results_parser
 from emotion_bench.rounds import interleave, ratios, spread
 from emotion_bench.work import Limits, measure_limits, work_of
 from emotion_runtime.backends.base import Backend, Outputs, Unavailable
+from emotion_runtime.backends.buckets import Bucketed
+from emotion_runtime.backends.cuda import open_cuda
+from emotion_runtime.backends.onnx import OnnxBackend
+from emotion_runtime.backends.openvino import OpenVinoBackend
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.open_backend import open_backend
 from result_tables import encoder_table
 
 BASELINE, AGAIN = "plain on cpu", "ours on cpu, again"
+OPENERS: dict[str, Callable[[Path], Backend]] = {
+    "cpu": OnnxBackend,
+    "cuda": lambda graph: Bucketed(open_cuda(graph)),
+    "openvino": OpenVinoBackend,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--models", nargs="+", choices=("nano", "vit-b-32"), help="presets to measure (default: both)")
     add("--persons", nargs="+", type=int, metavar="P", help="numbers of people (default: 1 2 4 8)")
     add("--rounds", type=int, help="number of rounds (default: 9)")
-    add("--backends", nargs="*", default=["openvino"], help="backends beside cpu (default: openvino)")
+    backends = "backends beside cpu (default: openvino)"
+    add("--backends", nargs="*", choices=[*OPENERS][1:], default=["openvino"], help=backends)
     args = parser.parse_args(argv)
     args.models = args.models or (["nano"] if args.quick else ["nano", "vit-b-32"])
     args.persons = args.persons or ([1, 2] if args.quick else [1, 2, 4, 8])
@@ -102,10 +111,10 @@ def open_contenders(files: Mapping[str, Path], backends: list[str]) -> dict[str,
     contenders: dict[str, Backend] = {}
     for name in ("cpu", *backends):
         try:
-            contenders |= {f"{kind} on {name}": open_backend(name, file) for kind, file in files.items()}
+            contenders |= {f"{kind} on {name}": OPENERS[name](file) for kind, file in files.items()}
         except Unavailable as error:  # noqa: PERF203 - two or three times
             print(f"left out: {error}", file=sys.stderr)
-    return {**contenders, AGAIN: open_backend("cpu", files["ours"])}
+    return {**contenders, AGAIN: OnnxBackend(files["ours"])}
 
 
 def compare_outputs(calls: Mapping[str, Callable[[], Outputs]]) -> dict[str, float]:

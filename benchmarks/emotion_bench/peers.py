@@ -17,7 +17,7 @@ from emotion_bench.intervals import mean_over_classes
 from emotion_bench.rounds import interleave, ratios
 from emotion_bench.work import input_names
 from emotion_runtime.backends.base import Backend
-from emotion_runtime.open_backend import open_backend
+from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_train.language.labels import ekman_index
 from emotion_train.scenes.faces import Faces
@@ -65,7 +65,7 @@ def face_api(name: str, graph: Path) -> Peer:
     def prepare(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.repeat(grey[..., None], 3, axis=3).astype(np.float32)
 
-    return Peer(name, open_backend("cpu", graph), graph, _FACE_API_LABELS, 112, prepare)
+    return Peer(name, OnnxBackend(graph), graph, _FACE_API_LABELS, 112, prepare)
 
 
 def fer(name: str, graph: Path) -> Peer:
@@ -75,7 +75,7 @@ def fer(name: str, graph: Path) -> Peer:
         return (grey[..., None].astype(np.float32) / 127.5 - 1).astype(np.float32)
 
     (name_of_input,) = input_names(graph)
-    return Peer(name, open_backend("cpu", graph), graph, _FER_LABELS, 64, prepare, name_of_input)
+    return Peer(name, OnnxBackend(graph), graph, _FER_LABELS, 64, prepare, name_of_input)
 
 
 def best_width(peer: Peer, faces: Faces) -> float:

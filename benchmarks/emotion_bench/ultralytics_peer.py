@@ -20,10 +20,10 @@ from onnx.utils import Extractor
 from emotion_bench.peer_systems import Found, Image, System
 from emotion_bench.peers import Peer
 from emotion_bench.work import input_names
+from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.detectors import Detector
 from emotion_runtime.detectors.heads import HeadsOfPersons
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.open_backend import open_backend
 from emotion_runtime.tracker import START_SCORE
 from emotion_runtime.types import Detections
 from emotion_train.language.labels import ekman_index
@@ -119,7 +119,7 @@ def emotion_peer(name: str, graph: Path) -> Peer:
 
     (tensor,) = input_names(graph)
     labels = tuple(names[i] for i in known)
-    return Peer(name, open_backend("cpu", graph), graph, labels, FACE, prepare, tensor, scores)
+    return Peer(name, OnnxBackend(graph), graph, labels, FACE, prepare, tensor, scores)
 
 
 def package_system(persons: Path, emotions: Path) -> System:

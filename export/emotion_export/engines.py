@@ -28,7 +28,6 @@ from emotion_runtime.names import GRAPHS, EnginePrecision, RequestedPrecision
 from emotion_runtime.parity import make_parity_check
 from emotion_runtime.tensorrt.cache import (
     SIDECAR_SCHEMA,
-    CachedEngine,
     EngineKey,
     Sidecar,
     find_engine,
@@ -102,8 +101,8 @@ def _store_engine(
     """Build, check and store the engine of a key, if there is none."""
     name = key.graph
     found = find_engine(folder, key)
-    if isinstance(found, CachedEngine):
-        _log.info("%s: %s, already in %s", name, _summary(found.sidecar), folder)
+    if not isinstance(found, str):
+        _log.info("%s: %s, already in %s", name, _summary(found[0]), folder)
         return
     _log.info("%s: building (%s)", name, found)
     start = time.perf_counter()

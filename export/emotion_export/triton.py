@@ -192,13 +192,14 @@ def _engine(bundle: Bundle, graph: GraphName) -> tuple[bytes, Limits]:
     limits = limits_for(bundle.manifest.preprocess.window)
     key = encoder_key(bundle, graph, "ladder", limits, builder=builder, gpu=gpu)
     found = next(compatible_engines(cache_folder(), key), None) or find_engine(cache_folder(), key)
-    if isinstance(found, str) or not found.sidecar.checked_on:
+    if isinstance(found, str) or not found[0].checked_on:
         reason = found if isinstance(found, str) else "its parity was not checked"
         raise EmotionError(
             f"{graph} has no engine of {builder} for {gpu.name} ({reason}): run emotion-export trt --bundle "
             f"{bundle.folder} on the server's GPU with its version of TensorRT"
         )
-    return found.engine, Limits(found.sidecar.key.persons, found.sidecar.key.images)
+    sidecar, engine = found
+    return engine, Limits(sidecar.key.persons, sidecar.key.images)
 
 
 def _tensors_text(kind: str, tensors: Sequence[Tensor], *, batched: bool) -> list[str]:

@@ -112,7 +112,7 @@ class _Differs(EmotionError):  # noqa: N818 - names a state
 def _skip(name: TimedBackend, error: EmotionError | RuntimeError, found: Measured) -> None:
     """Log why a candidate is not timed. A reason that holds at the next start, too, is kept."""
     if isinstance(error, Unavailable):
-        level = logging.WARNING if error.broken else logging.INFO if error.notable else logging.DEBUG
+        level = logging.WARNING if error.broken else logging.INFO if error.build else logging.DEBUG
         reason, failed = error.brief, error.broken
     else:
         level, reason = logging.WARNING, f"{name} is not used: {' '.join(str(error).split())}"
@@ -138,9 +138,7 @@ def _open(
     if not isinstance(detector, NetworkDetector):
         return _Opened(name, threads, encoders, None)
     detector.network = detector.reference
-    network = run_network(
-        detector, name, threads=threads, by_name=False, precision=precision, level=logging.DEBUG
-    )
+    network = run_network(detector, name, threads=threads, by_name=False, precision=precision)
     held.callback(network.close)
     detector(demo_frames(_SIZE, 1)[0])
     return _Opened(name, threads, encoders, network)

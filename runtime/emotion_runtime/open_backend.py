@@ -1,9 +1,8 @@
 """The choice of what runs a graph or the encoders of a bundle."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
@@ -27,26 +26,6 @@ if TYPE_CHECKING:
 BackendName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx", "openvino"]
 
 _log = logging.getLogger(__name__)
-
-
-def open_backend(name: str, graph: Path) -> Backend:
-    """Open an ONNX file.
-
-    Args:
-        name: "cpu", "cuda" or "openvino".
-        graph: The ONNX file.
-
-    Raises:
-        EmotionError: The backend is unknown, not installed or does not start (`Unavailable`), or it cannot
-            load the graph.
-    """
-    _check_name(name)
-    if name not in _GRAPH_BACKENDS:
-        raise EmotionError(
-            f"backend {name} opens whole bundles, not single graphs: expected one of "
-            f"{', '.join(_GRAPH_BACKENDS)}"
-        )
-    return _GRAPH_BACKENDS[name](graph, threads=0)
 
 
 def open_encoders(
@@ -77,20 +56,18 @@ def open_encoders(
         EmotionError: The backend is unknown, not installed or does not start (`Unavailable`), the bundle has
             no graph of that precision, or a graph cannot be loaded.
     """
-    _check_name(name)
+    if name not in get_args(BackendName):
+        raise EmotionError(f"backend {name!r}: expected one of {', '.join(get_args(BackendName))}")
     if name == "auto":
         return open_first(["tensorrt", "tensorrt-rtx", "cuda", "cpu"], bundle, precision, requested="auto")
     if not (name.startswith("tensorrt") and build):
         return _open(name, bundle, precision)
-    from emotion_runtime.tensorrt import build_client, open_engines  # noqa: PLC0415 - see above
+    from emotion_runtime.tensorrt.open_engines import open_or_build  # noqa: PLC0415 - see above
 
-    flavor = cast("Flavor", name)
-    arguments = build_client.bundle_arguments(bundle, flavor, precision or "ladder")
-    serving = f"{flavor}, until its engines are built"
-    return open_engines.open_or_build(
-        flavor,
-        partial(_open, flavor, bundle, precision),
-        [*arguments, "--detector", "none"],  # which is built for the size of the frames when they come
+    serving = f"{name}, until its engines are built"
+    return open_or_build(
+        cast("Flavor", name),
+        partial(_open, name, bundle, precision),
         meanwhile=partial(open_first, ["cuda", "cpu"], bundle, None, requested=serving) if live else None,
     )
 
@@ -124,7 +101,7 @@ def open_first(
             continue
         for each in skipped:
             _log.debug("backend %s is not used: %s", each.name, each.brief)
-        reasons = "".join(f"; {each.brief}" for each in skipped if each.notable)
+        reasons = "".join(f"; {each.brief}" for each in skipped if each.broken or each.build)
         level = logging.WARNING if any(each.broken for each in skipped) else logging.INFO
         _log.log(level, "backend %s: %s%s", requested, chosen[0].description, reasons)
         return chosen
@@ -171,28 +148,13 @@ def minimal_feeds(manifest: "Manifest") -> list[Feeds]:
 
 
 def _open(name: str, bundle: "Bundle", precision: "Precision | None", threads: int = 0) -> list[Backend]:
-    if name in _GRAPH_BACKENDS:
-        graphs = [bundle.graph_path(graph, precision or "fp32") for graph in GRAPHS]
-        if name == "cuda":
-            limits = limits_for(bundle.manifest.preprocess.window, MOST_PERSONS)
-            return [Bucketed(open_cuda(graph), limits) for graph in graphs]
-        return [_GRAPH_BACKENDS[name](graph, threads=threads) for graph in graphs]
-    from emotion_runtime.tensorrt.open_engines import open_encoder_engines  # noqa: PLC0415 - see above
+    if name.startswith("tensorrt"):
+        from emotion_runtime.tensorrt.open_engines import open_encoder_engines  # noqa: PLC0415 - see above
 
-    return open_encoder_engines(bundle, cast("Flavor", name), precision or "ladder")
-
-
-def _check_name(name: str) -> None:
-    if name not in get_args(BackendName):
-        raise EmotionError(f"backend {name!r}: expected one of {', '.join(get_args(BackendName))}")
-
-
-def _open_bucketed_cuda(graph: Path, *, threads: int) -> Backend:  # noqa: ARG001 - they are the CPU's
-    return Bucketed(open_cuda(graph))
-
-
-_GRAPH_BACKENDS: dict[str, Callable[..., Backend]] = {
-    "cpu": OnnxBackend,
-    "cuda": _open_bucketed_cuda,
-    "openvino": OpenVinoBackend,
-}
+        return open_encoder_engines(bundle, cast("Flavor", name), precision or "ladder")
+    graphs = [bundle.graph_path(graph, precision or "fp32") for graph in GRAPHS]
+    if name == "cuda":
+        limits = limits_for(bundle.manifest.preprocess.window, MOST_PERSONS)
+        return [Bucketed(open_cuda(graph), limits) for graph in graphs]
+    backend = OpenVinoBackend if name == "openvino" else OnnxBackend
+    return [backend(graph, threads=threads) for graph in graphs]

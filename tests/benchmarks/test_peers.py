@@ -24,8 +24,8 @@ from emotion_bench.peers import Peer, best_width, compare, cut, face_api, predic
 from emotion_bench.peers_page import page
 from emotion_bench.through_runtime import GAP
 from emotion_bench.work import Limits
+from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.errors import EmotionError
-from emotion_runtime.open_backend import open_backend
 from emotion_runtime.preprocess import PreprocessSpec
 from emotion_runtime.types import Detections
 from emotion_train.scenes.faces import Faces
@@ -105,7 +105,7 @@ def test_the_graph_of_face_api_is_the_network_of_its_sources(tmp_path: Path):
     stored = made_package(tmp_path / "made.tgz", made_weights())
     onnx.save(face_api_expression(tmp_path / "made.tgz"), tmp_path / "made.onnx")
     images = np.random.default_rng(1).uniform(0, 255, (2, 112, 112, 3)).astype(np.float32)
-    found = open_backend("cpu", tmp_path / "made.onnx").run({"faces": images})["probabilities"]
+    found = OnnxBackend(tmp_path / "made.onnx").run({"faces": images})["probabilities"]
     np.testing.assert_allclose(found, reference(stored, images).numpy(), atol=1e-5)
 
 
@@ -222,7 +222,7 @@ def test_the_limit_of_a_system_is_that_of_the_calls_that_it_makes(tmp_path: Path
     graph = helper.make_graph([node], "product", described[:2], described[2:])
     path = tmp_path / "product.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    network = open_backend("cpu", path)
+    network = OnnxBackend(path)
     matrix = np.ones((200, 200), np.float32)
 
     def step(*_: object) -> Any:

@@ -44,7 +44,9 @@ class StandIn:
     description = "engine"
 
     def __init__(self, engine: bytes, *, flavor: str, kernels: Path | None = None) -> None:
-        assert (flavor, kernels) == ("tensorrt", None)
+        assert flavor == "tensorrt"
+        assert kernels is not None
+        assert kernels.suffix == ".kernels"
         if engine == UNLOADABLE:
             raise EngineRejected("the engine cannot be loaded by TensorRT")
         self._session = open_session(engine, name="engine", fix="none")

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.models import Models
-from emotion_runtime.open_backend import open_backend
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.preprocess import patch_weights, subject_window
 from emotion_runtime.ring import plan_clips
@@ -75,10 +75,8 @@ class Bench:
         manifest = bundle.manifest
         self.spec = manifest.preprocess
         self.detector = detector or ScriptedDetector()
-        self.frames = RecordingBackend(open_backend("cpu", bundle.graph_path("frame_encoder")), "frame_index")
-        self.clips = RecordingBackend(
-            open_backend("cpu", bundle.graph_path("temporal_encoder")), "embeddings"
-        )
+        self.frames = RecordingBackend(OnnxBackend(bundle.graph_path("frame_encoder")), "frame_index")
+        self.clips = RecordingBackend(OnnxBackend(bundle.graph_path("temporal_encoder")), "embeddings")
         models = Models(
             self.detector,
             FrameEncoder(self.frames, self.spec),

@@ -21,16 +21,18 @@ from emotion_runtime.backends import cuda
 from emotion_runtime.backends.onnx import (
     CPU,
     CUDA,
+    OnnxBackend,
     default_threads,
     open_graph,
     open_session,
     providers_for,
     usable_cores,
 )
+from emotion_runtime.backends.openvino import OpenVinoBackend
 from emotion_runtime.bundle import Bundle, load_bundle, sha256_of
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.manifest import Variant, write_manifest
-from emotion_runtime.open_backend import open_backend, open_encoders
+from emotion_runtime.open_backend import open_encoders
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def bundle(tiny_bundle: Path) -> Bundle:
 @pytest.mark.parametrize("persons", [1, 3, 8])
 def test_runs_the_graph_for_any_number_of_persons(graph: Path, persons: int):
     clips = np.random.default_rng(persons).normal(size=(persons, 4, 4)).astype(np.float32)
-    outputs = open_backend("cpu", graph).run({"embeddings": clips})
+    outputs = OnnxBackend(graph).run({"embeddings": clips})
     assert list(outputs) == ["features"]
     # The formula of the graph: a weighted sum over time, oldest first.
     expected = np.einsum("t,ptd->pd", [0.1, 0.2, 0.3, 0.4], clips)
@@ -54,7 +56,7 @@ def test_runs_the_graph_for_any_number_of_persons(graph: Path, persons: int):
 
 
 def test_the_description_names_what_runs_the_graph(graph: Path):
-    description = open_backend("cpu", graph).description
+    description = OnnxBackend(graph).description
     assert CPU in description
     assert f"{default_threads()} threads" in description
 
@@ -83,10 +85,11 @@ def test_auto_logs_its_choice_in_one_line_and_the_reasons_for_debugging(
     assert CPU in first.description
     assert CPU in second.description
     messages = [(record.levelno, record.message) for record in caplog.records]
-    assert messages == [
+    no_cuda = "the installed ONNX Runtime was built without CUDA"
+    assert [(level, text.partition(". On a Jetson: ")[0]) for level, text in messages] == [
         (logging.DEBUG, "backend tensorrt is not used: tensorrt is not installed"),
         (logging.DEBUG, "backend tensorrt-rtx is not used: tensorrt-rtx is not installed"),
-        (logging.DEBUG, "backend cuda is not used: the installed ONNX Runtime was built without CUDA"),
+        (logging.DEBUG, f"backend cuda is not used: {no_cuda}: {cuda.GPU_INSTALL}"),
         (logging.INFO, f"backend auto: {first.description}"),
     ]
 
@@ -101,14 +104,14 @@ def test_openvino_gives_the_same_as_onnxruntime(persons: int):
         "patch_weights": rng.random((persons, 49), np.float32),
     }
     expected, found = (
-        open_backend(name, folder / "frame_encoder.onnx").run(feeds)["embeddings"]
-        for name in ("cpu", "openvino")
+        backend(folder / "frame_encoder.onnx").run(feeds)["embeddings"]
+        for backend in (OnnxBackend, OpenVinoBackend)
     )
     np.testing.assert_allclose(found, expected, atol=2e-5)  # bfloat16, its default on some CPUs: 1e-2
 
 
 def test_later_runs_do_not_change_arrays_that_openvino_returned(graph: Path):
-    backend = open_backend("openvino", graph)
+    backend = OpenVinoBackend(graph)
     clips = np.ones((2, 4, 4), np.float32)
     first = backend.run({"embeddings": clips})["features"]
     backend.run({"embeddings": 5 * clips})
@@ -135,20 +138,20 @@ def test_signals_are_handled_after_models_of_openvino_are_gone(graph: Path):
 def test_openvino_is_an_error_if_it_is_not_installed(graph: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(EmotionError, match="backend openvino: OpenVINO is not installed: pip install openvi"):
-        open_backend("openvino", graph)
+        OpenVinoBackend(graph)
 
 
 def test_a_graph_that_openvino_cannot_load_is_a_one_line_error(tmp_path: Path):
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a graph")
     with pytest.raises(EmotionError, match=r"^.*broken\.onnx: OpenVINO .* cannot load it \(.+\); .*$"):
-        open_backend("openvino", path)
+        OpenVinoBackend(path)
 
 
 def test_cuda_by_name_is_an_error_if_it_was_not_built_in(graph: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cuda, "available_providers", lambda: [CPU])
     with pytest.raises(EmotionError, match=r"built without CUDA.*pip install onnxruntime-gpu.*--backend cpu"):
-        open_backend("cuda", graph)
+        cuda.open_cuda(graph)
 
 
 def test_a_precision_is_another_file_of_the_bundle(tiny_bundle: Path, tmp_path: Path):
@@ -194,7 +197,7 @@ def silent_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("silent_fallback")
 def test_cuda_by_name_is_an_error_if_it_does_not_start(graph: Path):
     with pytest.raises(EmotionError, match="backend cuda: CUDA did not start"):
-        open_backend("cuda", graph)
+        cuda.open_cuda(graph)
 
 
 @pytest.mark.usefixtures("silent_fallback")
@@ -204,22 +207,16 @@ def test_auto_falls_back_and_logs_the_reason(bundle: Bundle, caplog: pytest.LogC
     assert "CUDA did not start" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
-def test_tensorrt_needs_a_bundle(graph: Path, name: str):
-    with pytest.raises(EmotionError, match=f"{name} opens whole bundles.*expected one of cpu, cuda"):
-        open_backend(name, graph)
-
-
-def test_an_unknown_name_is_an_error_that_lists_the_names(graph: Path):
+def test_an_unknown_name_is_an_error_that_lists_the_names(bundle: Bundle):
     with pytest.raises(EmotionError, match="backend 'gpu': expected one of auto, cpu, cuda"):
-        open_backend("gpu", graph)
+        open_encoders("gpu", bundle)
 
 
 @pytest.mark.parametrize("name", ["cpu", "cuda"])
-def test_without_onnxruntime(graph: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+def test_without_onnxruntime(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: str):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EmotionError, match="pip install onnxruntime"):
-        open_backend(name, graph)
+        open_encoders(name, bundle)
 
 
 def test_an_onnxruntime_of_which_another_package_removed_files(
@@ -229,7 +226,7 @@ def test_an_onnxruntime_of_which_another_package_removed_files(
     monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
     fix = "pip install --force-reinstall onnxruntime"
     with pytest.raises(EmotionError, match=f"ONNX Runtime is incomplete, .*: {fix}"):
-        open_backend("cpu", graph)
+        OnnxBackend(graph)
     found = {each.area: each for each in doctor.run_checks(str(tiny_bundle), "cpu")}
     for area in ("providers", "backend"):
         assert found[area].state == doctor.FAIL
@@ -240,7 +237,7 @@ def test_a_graph_that_onnxruntime_cannot_read(tmp_path: Path):
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a graph")
     with pytest.raises(EmotionError, match=r"broken\.onnx: ONNX Runtime .* cannot load it"):
-        open_backend("cpu", path)
+        OnnxBackend(path)
 
 
 def test_weights_outside_the_hashed_file_are_refused(tmp_path: Path):
@@ -257,7 +254,7 @@ def test_weights_outside_the_hashed_file_are_refused(tmp_path: Path):
     path = tmp_path / "split.onnx"
     onnx.save(model, path, save_as_external_data=True, size_threshold=0, location="split.data")
     with pytest.raises(EmotionError, match="as one file"):
-        open_backend("cpu", path)
+        OnnxBackend(path)
 
 
 @pytest.mark.parametrize(("version", "spins"), [("1.23.2", "0"), ("1.32.0", None), ("2.0.1", None)])

@@ -21,7 +21,6 @@ from engine_stand_ins import (
     store_rejected,
 )
 
-from emotion_runtime.backends.base import Unavailable
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.names import GRAPHS
@@ -102,11 +101,11 @@ def test_a_failed_build_ends_the_run_with_its_message(
     runtime = EmotionRuntime(cache.bundle.folder, one_person, "tensorrt", live=True)
     go.touch()
     wait_for("tensorrt engines")
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(EmotionError) as caught:
         watch(runtime, 0, 10)
     assert str(caught.value) == (
-        "backend tensorrt: building the engines failed with status 1: emotion-export trt: error: out of "
-        "memory; or use --backend cpu"
+        "building the engines failed with status 1: emotion-export trt: error: out of memory; or use "
+        "--backend cpu"
     )
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]  # no second message
 
@@ -136,7 +135,7 @@ def test_a_file_waits_for_its_engines(
 
 def test_a_file_is_not_read_if_the_build_fails(cache: Cache, builder: Callable[[str], Path]):
     builder("sys.exit('emotion-export trt: error: out of memory')").touch()
-    with pytest.raises(Unavailable, match="failed with status 1: emotion-export trt: error: out of memory"):
+    with pytest.raises(EmotionError, match="failed with status 1: emotion-export trt: error: out of memory"):
         EmotionRuntime(cache.bundle.folder, one_person, "tensorrt")
 
 

@@ -20,7 +20,6 @@ from emotion_runtime.files import remove_leftovers, write_atomically
 from emotion_runtime.manifest import Variant
 from emotion_runtime.tensorrt.cache import (
     CACHE_VARIABLE,
-    CachedEngine,
     EngineKey,
     Sidecar,
     cache_folder,
@@ -87,7 +86,7 @@ def reason(folder: Path, key: EngineKey = KEY) -> str:
 def test_a_stored_engine_is_found(tmp_path: Path):
     assert reason(tmp_path) == "not built yet"
     path = store_engine(tmp_path, CONTENT, sidecar())
-    assert find_engine(tmp_path, KEY) == CachedEngine(CONTENT, sidecar(), tmp_path)
+    assert find_engine(tmp_path, KEY) == (sidecar(), CONTENT)
     assert sorted(file.suffix for file in tmp_path.iterdir()) == [".engine", ".json"]
     assert path.read_bytes() == CONTENT
 
@@ -121,7 +120,7 @@ def test_corrupt_files_are_not_used_and_the_next_build_replaces_them(tmp_path: P
         json.write_bytes(corrupt)
         assert "is corrupt or of another version" in reason(tmp_path)
     store_engine(tmp_path, CONTENT, sidecar())
-    assert isinstance(find_engine(tmp_path, KEY), CachedEngine)
+    assert find_engine(tmp_path, KEY) == (sidecar(), CONTENT)
 
 
 def test_a_sidecar_of_another_version_is_not_used(tmp_path: Path):
@@ -146,7 +145,7 @@ def test_an_engine_built_on_this_gpu_comes_before_one_built_ahead_of_time(tmp_pa
 
 
 def usable(folder: Path, key: EngineKey = KEY) -> list[EngineKey]:
-    return [found.sidecar.key for found in compatible_engines(folder, key)]
+    return [found.key for found, _ in compatible_engines(folder, key)]
 
 
 COMPATIBLE = {
@@ -188,19 +187,15 @@ def test_of_engines_with_equal_limits_the_faster_precision_comes_first(tmp_path:
                 wanted, precision=requested, sources=sources.get(requested, wanted.sources), persons=persons
             )
             store_engine(tmp_path, CONTENT, msgspec.structs.replace(sidecar(key), precision=built))
-    found = [
-        (each.sidecar.key.persons, each.sidecar.precision) for each in compatible_engines(tmp_path, wanted)
-    ]
+    found = [(each.key.persons, each.precision) for each, _ in compatible_engines(tmp_path, wanted)]
     assert found == [(p, precision) for p in (8, 4) for precision in ("fp16", "mixed", "fp32")]
 
 
 def test_a_discarded_engine_counts_as_not_built(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     store_engine(tmp_path, CONTENT, sidecar())
-    found = find_engine(tmp_path, KEY)
-    assert isinstance(found, CachedEngine)
-    discard(found)
+    discard(tmp_path, KEY)
     assert reason(tmp_path) == "not built yet"
-    discard(found)  # another process may have done it before
+    discard(tmp_path, KEY)  # another process may have done it before
     assert not caplog.messages
 
 
@@ -212,7 +207,7 @@ def test_a_warning_if_an_engine_cannot_be_discarded(
 
     store_engine(tmp_path, CONTENT, sidecar())
     monkeypatch.setattr(Path, "unlink", read_only)
-    discard(CachedEngine(CONTENT, sidecar(), tmp_path))
+    discard(tmp_path, KEY)
     (message,) = caplog.messages
     assert message.endswith("cannot be removed (Read-only file system)")
 
@@ -226,9 +221,7 @@ def test_a_check_result_is_saved_in_the_sidecar(tmp_path: Path):
     store_engine(tmp_path, CONTENT, sidecar())
     passed = msgspec.structs.replace(sidecar(), checked_on="Orin, driver for CUDA 12.6")
     store_sidecar(tmp_path, passed)
-    found = find_engine(tmp_path, KEY)
-    assert isinstance(found, CachedEngine)
-    assert found.sidecar == passed
+    assert find_engine(tmp_path, KEY) == (passed, CONTENT)
 
 
 def test_the_key_of_a_bundle(tiny_bundle: Path):
@@ -300,7 +293,7 @@ def test_a_full_disk_is_a_one_line_error_and_keeps_the_old_files(
     assert "\n" not in str(error.value)
     assert path.read_bytes() == CONTENT
     assert len(list(tmp_path.iterdir())) == 2
-    assert isinstance(find_engine(tmp_path, KEY), CachedEngine)
+    assert find_engine(tmp_path, KEY) == (sidecar(), CONTENT)
 
 
 def test_a_killed_write_leaves_nothing_that_could_be_loaded(tmp_path: Path):
@@ -320,7 +313,7 @@ def test_a_killed_write_leaves_nothing_that_could_be_loaded(tmp_path: Path):
     assert list(tmp_path.glob("*.engine")) == []  # what the doctor counts
     store_engine(tmp_path, CONTENT, sidecar())
     remove_leftovers(tmp_path, "*.engine")
-    assert isinstance(find_engine(tmp_path, KEY), CachedEngine)
+    assert find_engine(tmp_path, KEY) == (sidecar(), CONTENT)
     # Leftovers of sidecars stay: they are small, and a runtime may be writing one at this moment.
     assert [path.name for path in leftovers if path.exists()] == [
         path.name for path in leftovers if ".json." in path.name

@@ -18,7 +18,6 @@ from emotion_runtime.errors import EmotionError
 from emotion_runtime.fastest_backend import best, fastest_backend
 from emotion_runtime.names import Precision
 from emotion_runtime.open_backend import open_encoders
-from emotion_runtime.tensorrt.open_engines import MissingEngine
 
 
 @pytest.fixture
@@ -120,7 +119,8 @@ def test_each_start_says_how_to_build_missing_engines(
 ):
     def opens(name: str, bundle: Bundle, precision: Precision | None, *, threads: int) -> list[Backend]:
         if name == "tensorrt":
-            raise MissingEngine(name, "no engine of frame_encoder", fix="emotion-export trt --bundle nano")
+            fix = "emotion-export trt --bundle nano"
+            raise Unavailable(name, "no engine of frame_encoder", fix=fix, build=["--bundle", "nano"])
         return works(name, bundle, precision, threads=threads)
 
     works = backend_times.open_and_try

@@ -87,7 +87,6 @@ def test_no_gpu_is_unavailable(cache: Cache, monkeypatch: pytest.MonkeyPatch):
         "backend tensorrt: no usable GPU found (cudaErrorNoDevice): check the driver with nvidia-smi; "
         "or use --backend cpu"
     )
-    assert caught.value.brief == "no usable GPU found (cudaErrorNoDevice)"
 
 
 def test_engines_get_only_batch_sizes_they_were_built_for(cache: Cache, monkeypatch: pytest.MonkeyPatch):
@@ -112,10 +111,10 @@ def test_an_engine_built_ahead_of_time_is_checked_once(cache: Cache, monkeypatch
     open_encoders("tensorrt", cache.bundle)
     for graph in GRAPHS:
         found = engines.find_engine(cache.folder, cache.key(graph))
-        assert isinstance(found, engines.CachedEngine)
-        assert found.sidecar.checked_on == GPU.with_driver
-        assert {row.graph for row in found.sidecar.parity} == {graph}
-        assert {row.top1_agreement for row in found.sidecar.parity} == {1.0}
+        assert not isinstance(found, str)
+        assert found[0].checked_on == GPU.with_driver
+        assert {row.graph for row in found[0].parity} == {graph}
+        assert {row.top1_agreement for row in found[0].parity} == {1.0}
 
     def unexpected(*_: object) -> None:
         raise AssertionError("checked again")
@@ -134,9 +133,9 @@ def test_a_check_result_of_another_gpu_or_driver_does_not_count(cache: Cache, el
     cache.store("temporal_encoder", checked_on=elsewhere)
     open_encoders("tensorrt", cache.bundle)
     found = engines.find_engine(cache.folder, cache.key("temporal_encoder"))
-    assert isinstance(found, engines.CachedEngine)
-    assert found.sidecar.parity  # the check ran here
-    assert found.sidecar.checked_on == GPU.with_driver
+    assert not isinstance(found, str)
+    assert found[0].parity  # the check ran here
+    assert found[0].checked_on == GPU.with_driver
 
 
 @pytest.mark.parametrize("reason", REJECTED)
@@ -150,7 +149,7 @@ def test_a_rejected_engine_is_reported_and_counts_as_not_built(
     assert "\n" not in str(caught.value)
     # The command in the message builds only engines that it does not find.
     assert isinstance(engines.find_engine(cache.folder, cache.key("temporal_encoder")), str)
-    assert isinstance(engines.find_engine(cache.folder, cache.key("frame_encoder")), engines.CachedEngine)
+    assert not isinstance(engines.find_engine(cache.folder, cache.key("frame_encoder")), str)
     # "auto" uses another backend, with a warning about the broken one.
     store_rejected(cache, reason)
     with caplog.at_level(logging.INFO):
@@ -243,5 +242,5 @@ def test_on_a_full_disk_the_engine_runs_and_the_next_start_checks_it_again(
     assert "the result cannot be saved: " in message
     assert "No space left on device" in message
     found = engines.find_engine(cache.folder, cache.key("temporal_encoder"))
-    assert isinstance(found, engines.CachedEngine)
-    assert found.sidecar.checked_on == ""
+    assert not isinstance(found, str)
+    assert found[0].checked_on == ""

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.heads import load_head
 from emotion_runtime.models import Models
-from emotion_runtime.open_backend import open_backend
 from emotion_runtime.pace import LOAD, LONGEST_DETECT
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips
@@ -90,10 +90,10 @@ class World:
         models = Models(
             self._detect,
             FrameEncoder(
-                SlowBackend(open_backend("cpu", bundle.graph_path("frame_encoder")), machine),
+                SlowBackend(OnnxBackend(bundle.graph_path("frame_encoder")), machine),
                 manifest.preprocess,
             ),
-            TemporalEncoder(open_backend("cpu", bundle.graph_path("temporal_encoder"))),
+            TemporalEncoder(OnnxBackend(bundle.graph_path("temporal_encoder"))),
             load_head(bundle),
         )
         self.plan = plan_clips(manifest.clip_frames, manifest.clip_seconds)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from emotion_runtime.backends.base import Backend, Feeds, Outputs
+from emotion_runtime.backends.onnx import OnnxBackend
 from emotion_runtime.backends.switching import SwitchingBackend, build_in_background, lowest_cosine
 from emotion_runtime.bundle import load_bundle
 from emotion_runtime.encoder import FrameEncoder, TemporalEncoder
 from emotion_runtime.errors import EmotionError
 from emotion_runtime.heads import load_head
 from emotion_runtime.models import Models
-from emotion_runtime.open_backend import open_backend
 from emotion_runtime.pipeline import Pipeline
 from emotion_runtime.ring import plan_clips
 from emotion_runtime.timing import Timing
@@ -68,7 +68,7 @@ def ready(backend: Backend) -> Future[Backend]:
 
 def named(folder: Path, name: str, **options: Distortion) -> list[Named]:
     return [
-        Named(open_backend("cpu", folder / f"{graph}.onnx"), name, **options)
+        Named(OnnxBackend(folder / f"{graph}.onnx"), name, **options)
         for graph in ("frame_encoder", "temporal_encoder")
     ]
 

@@ -84,7 +84,7 @@ def test_a_choice_that_no_longer_opens_is_replaced_and_the_run_line_says_by_what
 
     choice = TimedChoice([], [FAST, SLOW], [], [])
     monkeypatch.setattr(fastest, "fastest_backend", lambda *_: choice)
-    monkeypatch.setitem(open_backend._GRAPH_BACKENDS, "openvino", broken)
+    monkeypatch.setattr(open_backend, "OpenVinoBackend", broken)
     with EmotionRuntime(tiny_bundle, nobody, live=True) as runtime:
         assert "CPUExecutionProvider" in runtime.backend
         assert runtime.run_line({"jsonl": "-"}).options == {

@@ -1,7 +1,6 @@
 """The backend interface, and the error for a backend that is not available."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -55,25 +54,30 @@ class Unavailable(EmotionError):  # noqa: N818 - names a state
         fix: What makes it available; None if the reason already contains it.
         broken: The backend is installed but does not start. That is worth a warning; a backend that was never
             installed is not.
+        build: Only a TensorRT engine is missing: the arguments of `emotion-export trt` that build it.
     """
 
-    def __init__(self, name: str, reason: str, *, fix: str | None = None, broken: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        reason: str,
+        *,
+        fix: str | None = None,
+        broken: bool = False,
+        build: Sequence[str] = (),
+    ) -> None:
         how = f": {fix}, or" if fix else "; or"
         super().__init__(f"backend {name}: {reason}{how} use --backend cpu")
         self.name = name
         self.reason = reason
         self.fix = fix
         self.broken = broken
-
-    @property
-    def notable(self) -> bool:
-        """Whether to log it although another backend is used."""
-        return self.broken
+        self.build = build
 
     @property
     def brief(self) -> str:
-        """The reason for a list of several; without how to install the backend, unless it is broken."""
-        return self.reason if self.broken else re.split(r"[.:] ", self.reason)[0]
+        """The reason and the fix, for a list of several."""
+        return f"{self.reason}: {self.fix}" if self.fix else self.reason
 
 
 def count_persons(feeds: Feeds) -> int:

@@ -193,7 +193,7 @@ def engines() -> Iterator[Finding]:
     files = sorted(folder.glob("*.engine"))
     size = sum(file.stat().st_size for file in files)
     keys = [sidecar.key for sidecar in cache.read_sidecars(folder)]
-    valid = {key.stem for key in keys if isinstance(cache.find_engine(folder, key), cache.CachedEngine)}
+    valid = {key.stem for key in keys if not isinstance(cache.find_engine(folder, key), str)}
     if bad := [str(file) for file in files if file.stem not in valid]:
         text = f"{len(bad)} corrupt or of another version in {folder}"
         yield Finding("engines", WARN, text, shlex.join(["rm", *bad]))
@@ -208,8 +208,7 @@ def backend(
     from emotion_runtime.backends.base import Unavailable  # noqa: PLC0415
     from emotion_runtime.bundle import load_bundle  # noqa: PLC0415
     from emotion_runtime.open_backend import minimal_feeds, open_encoders  # noqa: PLC0415
-    from emotion_runtime.tensorrt.build_client import builder_command, bundle_arguments  # noqa: PLC0415
-    from emotion_runtime.tensorrt.open_engines import MissingEngine  # noqa: PLC0415
+    from emotion_runtime.tensorrt.build_client import builder_command  # noqa: PLC0415
 
     try:
         loaded = load_bundle(bundle_name)
@@ -217,11 +216,10 @@ def backend(
         for encoder, feeds in zip(encoders, minimal_feeds(loaded.manifest), strict=True):
             encoder.run(feeds)
             encoder.close()
-    except MissingEngine as error:  # a run builds it, if the builder is installed
-        builds = builder_command(bundle_arguments(loaded, "tensorrt", "ladder")) is not None
-        yield Finding("backend", WARN if builds else FAIL, f"{name}: {error.reason}", error.fix)
     except Unavailable as error:
-        yield Finding("backend", FAIL, f"{name}: {error.reason}", error.fix)
+        # A run builds a missing engine, if the builder is installed.
+        builds = bool(error.build) and builder_command(error.build) is not None
+        yield Finding("backend", WARN if builds else FAIL, f"{name}: {error.reason}", error.fix)
     except EmotionError as error:
         yield Finding("backend", FAIL, str(error))
     else:

@@ -26,9 +26,11 @@ def builder_command(arguments: Sequence[str]) -> list[str] | None:
     # The runtime never imports the export package; it only starts its command in another process.
     if importlib.util.find_spec("emotion_export") is None:
         return None
+    # The detector of a bundle is built for the size of the frames when they come.
+    only = [] if "--detector" in arguments else ["--detector", "none"]
     # The builder must write where this process will look, which may be a temporary folder.
     where = ["--cache", str(cache.cache_folder())]
-    return [sys.executable, "-m", "emotion_export.cli", "trt", *arguments, *where]
+    return [sys.executable, "-m", "emotion_export.cli", "trt", *arguments, *only, *where]
 
 
 def bundle_arguments(bundle: Bundle, flavor: Flavor, precision: RequestedPrecision) -> list[str]:
@@ -64,8 +66,8 @@ def run_builder(command: Sequence[str]) -> None:
         errors="replace",  # libraries may print other bytes
         start_new_session=True,  # Ctrl-C reaches only this program, which then terminates the builder
     ) as process:
-        atexit.register(process.terminate)
         _running.add(process)
+        atexit.register(stop_builders)
         last = "(no output)"
         try:
             for line in filter(None, map(str.strip, process.stderr or ())):
@@ -77,14 +79,15 @@ def run_builder(command: Sequence[str]) -> None:
             raise
         finally:
             _running.discard(process)
-            atexit.unregister(process.terminate)
     if process.returncode == -_KILLED:  # Linux does so to the largest program
         raise EmotionError(
             f"the builder of the engines was killed ({last}), probably because memory is full: close other "
             "programs, add swap space, or run emotion-export trt while nothing else runs"
         )
     if process.returncode:
-        raise EmotionError(f"building the engines failed with status {process.returncode}: {last}")
+        raise EmotionError(
+            f"building the engines failed with status {process.returncode}: {last}; or use --backend cpu"
+        )
 
 
 def stop_builders() -> None:

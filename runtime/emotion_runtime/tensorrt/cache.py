@@ -14,7 +14,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -97,21 +96,6 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     build_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class CachedEngine:
-    """An engine of the cache that may be loaded.
-
-    Attributes:
-        engine: The serialised engine.
-        sidecar: Its description.
-        folder: Where it was found.
-    """
-
-    engine: bytes
-    sidecar: Sidecar
-    folder: Path
-
-
 def cache_folder(requested: Path | None = None) -> Path:
     """Return the cache folder, created if necessary. If it is not writable, warn and return a temporary one.
 
@@ -163,8 +147,8 @@ def _temporary_folder(instead_of: Path, reason: str) -> Path:
     return folder
 
 
-def find_engine(folder: Path, key: EngineKey) -> CachedEngine | str:
-    """Return the engine of a key if it is complete and matches its sidecar, else why not in a few words."""
+def find_engine(folder: Path, key: EngineKey) -> tuple[Sidecar, bytes] | str:
+    """Return an engine and its sidecar if they match each other and the key, else why not in a few words."""
     engine, sidecar_file = (folder / f"{key.stem}{ending}" for ending in (".engine", ".json"))
     try:
         sidecar = msgspec.json.decode(sidecar_file.read_bytes(), type=Sidecar)
@@ -179,10 +163,10 @@ def find_engine(folder: Path, key: EngineKey) -> CachedEngine | str:
         return f"{sidecar_file.name} describes another engine"
     if len(content) != sidecar.size or hashlib.sha256(content).hexdigest() != sidecar.sha256:
         return f"{engine.name} is corrupt: its {len(content)} bytes do not match its sidecar"
-    return CachedEngine(content, sidecar, folder)
+    return sidecar, content
 
 
-def compatible_engines(folder: Path, key: EngineKey) -> Iterator[CachedEngine]:
+def compatible_engines(folder: Path, key: EngineKey) -> Iterator[tuple[Sidecar, bytes]]:
     """Yield the engine of a key, then others that can replace it, best first.
 
     Those are for the same graph, builder and GPU, but for another maximum number of people or images, or
@@ -192,7 +176,7 @@ def compatible_engines(folder: Path, key: EngineKey) -> Iterator[CachedEngine]:
     usable = [sidecar for sidecar in read_sidecars(folder) if _can_replace(sidecar.key, key)]
     for sidecar in sorted(usable, key=partial(_rank, key)):
         found = find_engine(folder, sidecar.key)
-        if isinstance(found, CachedEngine):
+        if not isinstance(found, str):
             yield found
 
 
@@ -241,9 +225,9 @@ def store_sidecar(folder: Path, sidecar: Sidecar) -> None:
     _write(folder / f"{sidecar.key.stem}.json", content)
 
 
-def discard(found: CachedEngine) -> None:
+def discard(folder: Path, key: EngineKey) -> None:
     """Remove the sidecar of an engine, so that it counts as not built and the next build replaces it."""
-    path = found.folder / f"{found.sidecar.key.stem}.json"
+    path = folder / f"{key.stem}.json"
     try:
         path.unlink(missing_ok=True)
     except OSError as error:  # a read-only folder: engines built elsewhere are preferred

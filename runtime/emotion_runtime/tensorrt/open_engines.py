@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from pathlib import Path
 
 import msgspec
 
@@ -33,25 +33,9 @@ from emotion_runtime.tensorrt.gpu import Flavor, Gpu
 _log = logging.getLogger(__name__)
 
 
-class MissingEngine(Unavailable):
-    """TensorRT and a GPU are present, but the cache has no engine that may be loaded.
-
-    `fix` is the command that builds it. It is `broken` if there was an engine that failed to load or failed
-    the parity check.
-    """
-
-    notable = True  # one command makes later runs faster
-
-    @property
-    def brief(self) -> str:
-        """The reason, with the command that builds the engine."""
-        return f"{self.reason}: {self.fix}"
-
-
 def open_or_build(
     flavor: Flavor,
     open_engines: Callable[[], list[Backend]],
-    arguments: Sequence[str],
     *,
     meanwhile: Callable[[], list[Backend]] | None,
     comparable: Comparable | None = None,
@@ -64,31 +48,26 @@ def open_or_build(
     Args:
         flavor: The TensorRT flavor.
         open_engines: Opens the engines from the cache.
-        arguments: Those of `emotion-export trt` that build them.
         meanwhile: Opens the backends that run until the engines are built in a thread; if the build fails,
             their next run raises its error. None: wait for the engines.
         comparable: See `SwitchingBackend`.
 
     Raises:
-        Unavailable: The engines cannot be opened or built.
+        Unavailable: The engines cannot be opened.
+        EmotionError: They cannot be built.
     """
     try:
         return open_engines()
-    except MissingEngine as missing:
-        command = build_client.builder_command(arguments)
+    except Unavailable as missing:
+        command = build_client.builder_command(missing.build) if missing.build else None
         if command is None:
             raise
         if missing.broken:
             _log.warning("backend %s: %s: building it again", flavor, missing.reason)
 
     def build() -> list[Backend]:
-        try:
-            build_client.run_builder(command)
-            return open_engines()
-        except Unavailable:
-            raise
-        except EmotionError as error:
-            raise Unavailable(flavor, str(error), broken=True) from error
+        build_client.run_builder(command)
+        return open_engines()
 
     if meanwhile is None:
         _log.info("building %s engines, which takes minutes; the first frame waits for them", flavor)
@@ -103,8 +82,8 @@ def open_encoder_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPre
     """Open the engines of both encoders from the cache, both or none.
 
     Raises:
-        Unavailable: TensorRT or a GPU is not available, or the GPU's memory is full. `MissingEngine`: only an
-            engine is missing, or the cached one cannot be loaded or fails the parity check.
+        Unavailable: TensorRT or a GPU is not available, or the GPU's memory is full. With `build`: only an
+            engine is missing; `broken` if the cached one cannot be loaded or fails the parity check.
     """
     gpu, builder = _find_machine(flavor)
     limits = limits_for(bundle.manifest.preprocess.window)
@@ -122,17 +101,13 @@ def open_encoder_engines(bundle: Bundle, flavor: Flavor, precision: RequestedPre
 
 def open_detector_engine(
     detector: NetworkDetector, size: Size, flavor: Flavor, precision: RequestedPrecision
-) -> Backend:
-    """Open the engine of a detector for frames of one size (height, width) from the cache.
-
-    Raises:
-        Unavailable: As for `open_encoder_engines`.
-    """
+) -> list[Backend]:
+    """Open the one engine of a detector for frames of a size (height, width); see `open_encoder_engines`."""
     gpu, builder = _find_machine(flavor)
     key = keys.detector_key(detector.graph, size, precision, builder=builder, gpu=gpu)
     check = partial(make_detector_check, detector, size, key.graph)
     build = build_client.detector_arguments(detector.graph.source, size, flavor, precision)
-    return _open_cached(key, detector_limits(detector.graph), check, flavor, gpu, build)
+    return [_open_cached(key, detector_limits(detector.graph), check, flavor, gpu, build)]
 
 
 def _find_machine(flavor: Flavor) -> tuple[Gpu, str]:
@@ -160,46 +135,54 @@ def _open_cached(
 
     `limits` are the largest batch of the usual engine, `build` the arguments that build it.
     """
-    command = shlex.join(["emotion-export", "trt", *build])
     rejected: list[EngineRejected] = []
-    folders = dict.fromkeys([cache.cache_folder(), cache.default_folder()])  # the second may be read-only
-    for found in chain.from_iterable(cache.compatible_engines(folder, key) for folder in folders):
-        of_engine = found.sidecar.key
-        largest = replace(limits, persons=of_engine.persons, images=of_engine.images)
-        try:
-            backend = _load(found, flavor, gpu, partial(make_check, largest))
-        except EngineRejected as error:
-            cache.discard(found)
-            rejected.append(error)
-            continue
-        except EmotionError as error:
-            raise Unavailable(flavor, str(error), fix=command, broken=True) from error
-        for each in rejected:
-            _log.warning("%s: using another engine", each)
-        return Bucketed(backend, largest)
+    for folder in dict.fromkeys(
+        [cache.cache_folder(), cache.default_folder()]
+    ):  # the second may be read-only
+        for sidecar, engine in cache.compatible_engines(folder, key):
+            largest = replace(limits, persons=sidecar.key.persons, images=sidecar.key.images)
+            try:
+                backend = _load(folder, sidecar, engine, flavor, gpu, partial(make_check, largest))
+            except EngineRejected as error:
+                cache.discard(folder, sidecar.key)
+                rejected.append(error)
+                continue
+            except EmotionError as error:
+                raise Unavailable(flavor, str(error), broken=True) from error
+            for each in rejected:
+                _log.warning("%s: using another engine", each)
+            return Bucketed(backend, largest)
     if rejected:
-        raise MissingEngine(flavor, str(rejected[0]), fix=command, broken=True) from rejected[0]
-    stored = cache.find_engine(cache.default_folder(), key)
-    reason = stored if isinstance(stored, str) else "it was removed meanwhile"
-    raise MissingEngine(flavor, f"no engine of {key.graph} ({reason})", fix=command)
+        reason = str(rejected[0])
+    else:
+        found = cache.find_engine(cache.default_folder(), key)
+        reason = f"no engine of {key.graph} ({found if isinstance(found, str) else 'built at this moment'})"
+    command = shlex.join(["emotion-export", "trt", *build])
+    raise Unavailable(flavor, reason, fix=command, broken=bool(rejected), build=build)
 
 
-def _load(found: cache.CachedEngine, flavor: Flavor, gpu: Gpu, make_check: Callable[[], Check]) -> Backend:
+def _load(
+    folder: Path,
+    sidecar: cache.Sidecar,
+    engine: bytes,
+    flavor: Flavor,
+    gpu: Gpu,
+    make_check: Callable[[], Check],
+) -> Backend:
     """Load a cached engine. Without a passed parity check on this GPU and driver, check it first."""
-    key = found.sidecar.key
-    kernels = found.folder / f"{key.stem}.kernels" if flavor == "tensorrt-rtx" else None
-    backend = TensorRTBackend(found.engine, flavor=flavor, kernels=kernels)
-    if found.sidecar.checked_on == gpu.with_driver:
+    name = sidecar.key.graph
+    backend = TensorRTBackend(engine, flavor=flavor, kernels=folder / f"{sidecar.key.stem}.kernels")
+    if sidecar.checked_on == gpu.with_driver:
         return backend
     with ExitStack() as stack:
         stack.callback(backend.close)
-        rows, failure = make_check().run(backend, found.sidecar.precision)
+        rows, failure = make_check().run(backend, sidecar.precision)
         if failure:
-            raise EngineRejected(f"the engine of {key.graph} fails the parity check on this GPU ({failure})")
-        if found.folder == cache.cache_folder():  # in a read-only folder it is checked at every start
-            checked = msgspec.structs.replace(found.sidecar, checked_on=gpu.with_driver, parity=rows)
+            raise EngineRejected(f"the engine of {name} fails the parity check on this GPU ({failure})")
+        if folder == cache.cache_folder():  # in a read-only folder it is checked at every start
+            checked = msgspec.structs.replace(sidecar, checked_on=gpu.with_driver, parity=rows)
             try:
-                cache.store_sidecar(found.folder, checked)
+                cache.store_sidecar(folder, checked)
             except EmotionError as error:  # a full disk: the next start checks again
                 _log.warning("the engine passed the parity check, but the result cannot be saved: %s", error)
         stack.pop_all()
