@@ -136,9 +136,8 @@ def _open_cached(
     `limits` are the largest batch of the usual engine, `build` the arguments that build it.
     """
     rejected: list[EngineRejected] = []
-    for folder in dict.fromkeys(
-        [cache.cache_folder(), cache.default_folder()]
-    ):  # the second may be read-only
+    folders = dict.fromkeys([cache.cache_folder(), cache.default_folder()])  # the second may be read-only
+    for folder in folders:
         for sidecar, engine in cache.compatible_engines(folder, key):
             largest = replace(limits, persons=sidecar.key.persons, images=sidecar.key.images)
             try:
