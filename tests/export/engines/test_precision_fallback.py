@@ -146,6 +146,7 @@ def test_the_layer_that_is_wrong_in_fp16_is_kept_in_fp32(graph: Graph, change: C
     assert TensorProto.FLOAT16 in weights.values()
 
 
+@pytest.mark.slow
 def test_fp32_is_chosen_where_all_of_fp16_is_wrong(graph: Graph):
     device = Faulty(graph.products(), change=overflowing)
     checked = graph.build_with_fallback(device)
@@ -154,6 +155,7 @@ def test_fp32_is_chosen_where_all_of_fp16_is_wrong(graph: Graph):
     assert all(row.cosine_min >= ENGINE_TOLERANCES["fp32"].cosine_min for row in checked.parity)
 
 
+@pytest.mark.slow
 def test_a_device_that_gets_fp32_wrong_gets_no_engine(graph: Graph):
     with pytest.raises(
         EmotionError, match=r"no engine of this TensorRT passes the parity check on this device"

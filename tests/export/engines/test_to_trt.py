@@ -23,6 +23,7 @@ from emotion_runtime.tensorrt.cache import read_sidecars
 from emotion_runtime.tensorrt.gpu import is_installed
 
 
+@pytest.mark.slow
 def test_ahead_of_time_for_the_shipped_bundle(
     to_trt: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -118,6 +119,7 @@ def test_other_options_are_other_engines(to_trt: Main, quick: list[str], tmp_pat
     }
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_build_leaves_no_half_engine(
     to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

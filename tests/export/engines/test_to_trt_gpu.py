@@ -42,6 +42,7 @@ def wrong_in_fp16(_builder: object, model: onnx.ModelProto, _name: str, _limits:
     return model.SerializeToString(), types_of(model)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gpu")
 def test_on_a_gpu_that_is_wrong_in_fp16(
     to_trt: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -36,6 +36,7 @@ def test_the_layout_is_that_of_a_repository(repository: Path):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_the_temporal_encoder_is_batched_over_persons(schema: ModuleType, repository: Path):
     parsed = config(schema, repository / "nano_temporal_encoder")
@@ -47,6 +48,7 @@ def test_the_temporal_encoder_is_batched_over_persons(schema: ModuleType, reposi
     assert tensors(schema, parsed.output) == {"features": ("float32", [256])}
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_the_frame_encoder_takes_one_image_per_person(schema: ModuleType, repository: Path):
     parsed = config(schema, repository / "nano_frame_encoder")
@@ -59,6 +61,7 @@ def test_the_frame_encoder_takes_one_image_per_person(schema: ModuleType, reposi
     assert tensors(schema, parsed.output) == {"embeddings": ("float32", [256])}
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_the_files_match_their_configuration(schema: ModuleType, repository: Path):
     for folder in repository.iterdir():
@@ -118,6 +121,7 @@ def engines_here(
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_engines_are_served_as_they_were_checked(
     schema: ModuleType, nano_bundle: Bundle, tmp_path: Path, engines_here: Callable[[str], None]

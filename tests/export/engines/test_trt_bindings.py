@@ -90,6 +90,7 @@ def test_the_names_are_found_in_the_source(used: set[str]):
     assert not used & {"EXPLICIT_BATCH", "int8_calibrator", "device_memory_size", "max_workspace_size"}
 
 
+@pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.parametrize("version", WHEELS)
 def test_bindings_have_all_names(used: set[str], download: Callable[..., Path], version: str):

@@ -31,6 +31,8 @@ from emotion_runtime.tensorrt.api import make_logger
 from emotion_runtime.tensorrt.gpu import Gpu, builder_name, start
 from emotion_train.model import PRESETS, EmotionCLIP
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_the_shipped_bundle(rtx: Builder, graph: GraphName):

@@ -10,6 +10,8 @@ from trt_stand_ins import graph_of
 from emotion_export.tensorrt import Builder, build_engine
 from emotion_runtime.backends.buckets import Limits
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_timing_cache_is_kept_and_a_broken_one_is_replaced(rtx: Builder, tmp_path: Path):
     """That of TensorRT-RTX is empty and deprecated, but its interface is that of TensorRT."""
