@@ -72,6 +72,16 @@ def test_a_new_run_does_not_begin_among_the_checkpoints_of_an_earlier_one(
         assert f"{run} has best.pt, epoch-0025.pt of an earlier run" in one_line(capsys)
 
 
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = tmp_path / "run"
+    assert call(run, "--resume") == 2
+    said = one_line(capsys)
+    assert f"--resume: {run / 'checkpoint.pt'} does not exist: check --out, or start the run without" in said
+    assert call(run, "--max-steps", "1", "--resume", "auto") == 0
+
+
 def test_what_a_later_stage_refuses_is_refused_before_the_first(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

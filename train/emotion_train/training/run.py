@@ -242,6 +242,11 @@ def _stored(out: Path, *, resume: bool | Literal["auto"]) -> tuple[Path, dict[st
     if resume == "auto" and (found := latest_readable(out)):
         return found
     if resume and resume != "auto":
+        if not latest.exists():  # stopped before its first checkpoint, or another folder is meant
+            raise EmotionError(
+                f"--resume: {latest} does not exist: check --out, or start the run without --resume "
+                "(--resume auto does either)"
+            )
         return latest, load_checkpoint(latest)
     if latest.exists():
         raise EmotionError(f"{latest} already exists: add --resume to continue, or choose another --out")
