@@ -5,12 +5,15 @@ UNVERIFIED: see `engine`.
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emotion_runtime.errors import EmotionError, EngineRejected
 from emotion_runtime.files import write_atomically
 from emotion_runtime.tensorrt.api import TensorRT
 from emotion_runtime.tensorrt.gpu import BUILD_AGAIN
+
+if TYPE_CHECKING:
+    import tensorrt
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +36,12 @@ def check_validity(trt: TensorRT, runtime: Any, engine: bytes, description: str)
         _log.warning("%s: the engine is slower than one that is built here (%s)", description, reason)
 
 
-def runtime_settings(trt: TensorRT, engine: Any, kernels: Path | None) -> Any:
+def runtime_settings(
+    trt: TensorRT, engine: "tensorrt.ICudaEngine", kernels: Path | None
+) -> "tensorrt.IRuntimeConfig":
     """Return how kernels are compiled, with those that an earlier start left in a file, if any."""
-    settings = engine.create_runtime_config()
+    typed = engine.create_runtime_config()
+    settings: Any = typed
     settings.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
     # By default it compiles in the background, and a graph would capture the general kernels for good.
     settings.dynamic_shapes_kernel_specialization_strategy = (
@@ -45,7 +51,7 @@ def runtime_settings(trt: TensorRT, engine: Any, kernels: Path | None) -> Any:
     if kernels is not None and kernels.is_file():
         compiled.deserialize(kernels.read_bytes())  # False, and still empty, for another GPU or driver
     settings.set_runtime_cache(compiled)
-    return settings
+    return typed
 
 
 def keep_kernels(settings: Any, kernels: Path) -> None:
