@@ -45,8 +45,7 @@ class StandIn:
 
     def __init__(self, engine: bytes, *, flavor: str, kernels: Path | None = None) -> None:
         assert flavor == "tensorrt"
-        assert kernels is not None
-        assert kernels.suffix == ".kernels"
+        assert kernels is None or kernels.suffix == ".kernels"
         if engine == UNLOADABLE:
             raise EngineRejected("the engine cannot be loaded by TensorRT")
         self._session = open_session(engine, name="engine", fix="none")

@@ -55,10 +55,12 @@ def test_a_data_set_that_is_not_there_is_said_before_the_first_step(
 ):
     write_set(tmp_path / "shards")
     config = tmp_path / "run.toml"
-    config.write_text(TINY + CLIPS.format(batch=8) + '\n[probe]\ndataset = "bold"\ndata = "/nowhere"\n')
+    config.write_text(
+        TINY + CLIPS.format(batch=8) + f'\n[probe]\ndataset = "bold"\ndata = "{tmp_path}/nowhere"\n'
+    )
     argv = ["--config", str(config), "--data", str(tmp_path / "shards"), "--out", str(tmp_path / "run")]
     assert pretrain_script.main(argv) == 2
-    assert "folder /nowhere does not exist" in capsys.readouterr().err
+    assert f"folder {tmp_path}/nowhere does not exist" in capsys.readouterr().err
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
