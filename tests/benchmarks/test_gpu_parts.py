@@ -211,13 +211,11 @@ class Engine:
 def test_both_flavours_are_built_in_both_precisions_and_freed(
     model: EmotionCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    class Built:
-        def __init__(self, model: onnx.ModelProto) -> None:
-            self.engine = model.SerializeToString()
-
-    def build(_builder: Any, model: onnx.ModelProto, _name: str, limits: Any, _usual: Any) -> Built:
+    def build(
+        _builder: Any, model: onnx.ModelProto, _name: str, limits: Any, _usual: Any
+    ) -> tuple[bytes, dict[str, int]]:
         assert limits.persons == 2
-        return Built(model)
+        return model.SerializeToString(), {}
 
     monkeypatch.setattr(engine_runs, "load_tensorrt", lambda flavor: flavor)
     monkeypatch.setattr(engine_runs, "find_gpu", lambda: Gpu("Test GPU", "8.6"))

@@ -165,7 +165,7 @@ def test_a_checkpoint_in_a_stage_that_the_config_lacks_is_not_resumed(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--resume"], "checkpoint.pt: no such file"),
+        (["--resume"], "checkpoint.pt does not exist: check --out"),
         (["--max-steps", "-1"], "--max-steps -1: expected 0 or more"),
     ],
 )
